@@ -1,0 +1,107 @@
+"""redismr: MapReduce for Python programs, on a Redis.
+
+``run`` does all of it in one call; ``Client`` does it in steps; ``files``, ``text``, ``lines``,
+``jsonl``, ``csv`` and ``pairs`` make sources; ``count``, ``param`` and ``here`` are for user
+functions. Everything is imported on first use, so that ``import redismr`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from redismr.client import Client, Job, Results
+    from redismr.client.run import run
+    from redismr.context import count, here, param
+    from redismr.errors import (
+        BadKey,
+        BadPair,
+        BadValue,
+        CodeError,
+        ConfigError,
+        JobCancelled,
+        JobError,
+        JobFailed,
+        JobLost,
+        JobNotFound,
+        JobTimeout,
+        MapError,
+        NoWorkers,
+        RecordError,
+        RedismrError,
+        ReduceError,
+        ResultsClosed,
+        SealError,
+        SourceChanged,
+        SourceError,
+        StoreError,
+        StoreFull,
+        StoreUnavailable,
+        SubmitterLost,
+        TaskError,
+        UnfitServer,
+        WrongSecret,
+    )
+    from redismr.server import serve
+    from redismr.sources import csv, files, jsonl, lines, pairs, text
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "redismr.client": ("Client", "Job", "Results"),
+    "redismr.client.run": ("run",),
+    "redismr.context": ("count", "here", "param"),
+    "redismr.errors": (
+        "BadKey",
+        "BadPair",
+        "BadValue",
+        "CodeError",
+        "ConfigError",
+        "JobCancelled",
+        "JobError",
+        "JobFailed",
+        "JobLost",
+        "JobNotFound",
+        "JobTimeout",
+        "MapError",
+        "NoWorkers",
+        "RecordError",
+        "RedismrError",
+        "ReduceError",
+        "ResultsClosed",
+        "SealError",
+        "SourceChanged",
+        "SourceError",
+        "StoreError",
+        "StoreFull",
+        "StoreUnavailable",
+        "SubmitterLost",
+        "TaskError",
+        "UnfitServer",
+        "WrongSecret",
+    ),
+    "redismr.server": ("serve",),
+    "redismr.sources": ("csv", "files", "jsonl", "lines", "pairs", "text"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604  the names above, and nothing else
+    "__version__",
+    *_HOME_OF,
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use (PEP 562)."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'redismr' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

@@ -1,0 +1,70 @@
+"""Options that several verbs share, and the client they all open."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from redismr.client import Client
+    from redismr.config import Connection
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+
+def _debug(_ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001
+    if value:
+        os.environ["REDISMR_DEBUG"] = "1"  # workers that we start shall know too
+
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    callback=_debug,
+    help="Show whole tracebacks (or set REDISMR_DEBUG=1).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+top_option = click.option(
+    "--top", type=click.IntRange(min=1), metavar="N", help="Print the N largest values only."
+)
+
+
+def server_options(command: Command) -> Command:
+    """--url, --namespace and --debug, as every verb that talks to a server has them."""
+    command = debug_option(command)
+    command = click.option(
+        "--namespace", metavar="NAME", help="Prefix of all keys. [REDISMR_NAMESPACE, or redismr]"
+    )(command)
+    return click.option(
+        "--url", metavar="URL", help="Redis to use, redis://HOST:PORT/0. [REDISMR_URL]"
+    )(command)
+
+
+def connection(url: str | None, namespace: str | None, what: str) -> Connection:
+    """The server that arguments or the environment name.
+
+    Raises:
+        ConfigError: they name none, and ``what`` makes no sense on a server that ends with us.
+    """
+    from redismr import settings
+    from redismr.errors import ConfigError
+
+    found = settings.resolve(url, namespace=namespace)
+    if found is None:
+        raise ConfigError(
+            f"{settings.note(url) or 'no server is named'}; {what} needs one: set REDISMR_URL and "
+            "REDISMR_SECRET, or give --url (`redismr up` starts one)"
+        )
+    return found
+
+
+def client_of(connection: Connection) -> Client:
+    """A client of a server that is already there."""
+    import redismr
+
+    return redismr.Client(connection.url, secret=connection.secret, namespace=connection.namespace)

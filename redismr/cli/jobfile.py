@@ -1,0 +1,128 @@
+"""A job file: a Python file that says what to run by the names it defines."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from redismr.config import JobOptions
+from redismr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import CodeType, ModuleType
+
+MODULE = "__jobfile__"
+"""The name a job file is loaded under: not ``__main__``, so what is under that guard stays put."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFile:
+    """What a job file defines. ``functions`` are the keyword arguments of ``redismr.run``."""
+
+    path: str
+    source: Any
+    functions: Mapping[str, Any]
+    final: Callable[[Any, Any], object] | None
+    params: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+
+def load(path: str) -> JobFile:
+    """Run the file and collect what it defines.
+
+    Its folder comes first on ``sys.path``, so that it imports its neighbours as a script does.
+
+    Raises:
+        ConfigError: it cannot be read, is no Python, or defines what no job can use.
+        Exception: whatever its own code raises.
+    """
+    names = vars(_module(path))
+    job = JobFile(
+        path=path,
+        source=names.get("source", names.get("datasource")),
+        functions={
+            "mapfn": names.get("mapfn"),
+            "reducefn": names.get("reducefn"),
+            "combinefn": names.get("combinefn", names.get("collectfn")),
+            **{name: names.get(name) for name in ("partitionfn", "initfn", "finishfn", "resultfn")},
+        },
+        final=names.get("final"),
+        params=_mapping(path, names, "params"),
+        options=_mapping(path, names, "options"),
+    )
+    if job.functions["mapfn"] is None and job.functions["reducefn"] is None:
+        raise ConfigError(f"{path} defines neither mapfn nor reducefn: it is no job file")
+    if job.final is not None and job.functions["finishfn"] is not None:
+        raise ConfigError(f"{path} defines both final and finishfn: keep one")
+    known = {field.name for field in fields(JobOptions)}
+    if unknown := sorted(set(job.options) - known):
+        raise ConfigError(
+            f"{path}: options has {', '.join(map(repr, unknown))}, which is none of "
+            f"{', '.join(sorted(known))}"
+        )
+    return job
+
+
+def source_of(job: JobFile, inputs: Sequence[str], kind: str | None) -> Any:
+    """The job's input: what the command line names, else what the file does.
+
+    ``kind`` is the source to read names of files with: files, text, lines, jsonl or csv.
+    """
+    if inputs:
+        source: Any = list(inputs)
+    elif job.source is None:
+        raise ConfigError(
+            f"{job.path} has no source: name inputs after it, or set source = ... in it"
+        )
+    else:
+        source = job.source() if inspect.isroutine(job.source) else job.source
+    if inputs or (kind and isinstance(source, str | os.PathLike)):
+        import redismr
+
+        return getattr(redismr, kind or "files")(source)
+    if kind:
+        raise ConfigError(f"--{kind} is about names of files, and the source in {job.path} is none")
+    return source
+
+
+def _module(path: str) -> ModuleType:
+    """The file as a module under our name; nothing is cached on disk."""
+    code = _compiled(path)
+    file = Path(path).resolve()
+    loader = importlib.machinery.SourceFileLoader(MODULE, str(file))
+    spec = importlib.machinery.ModuleSpec(MODULE, loader, origin=str(file))
+    spec.has_location = True  # so that the module gets its __file__
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODULE] = module
+    sys.path.insert(0, str(file.parent))
+    exec(code, vars(module))  # noqa: S102 - it is what a job file is for
+    return module
+
+
+def _compiled(path: str) -> CodeType:
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read job file {path}: {error.strerror}") from error
+    try:
+        return compile(text, path, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise ConfigError(f"{path}{line} is not Python: {error.msg}") from error
+    except ValueError as error:  # a null byte, before 3.12
+        raise ConfigError(f"{path} is not Python: {error}") from error
+
+
+def _mapping(path: str, names: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = names.get(name, {})
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{path}: {name} is a {type(value).__name__}, and has to be a dict")
+    return value

@@ -1,0 +1,117 @@
+"""Verbs about jobs on a server: jobs, watch, result, errors, cancel, delete."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from redismr.cli import exits
+from redismr.cli.common import client_of, connection, json_option, server_options, top_option
+
+_LOOK_EVERY = 0.2
+
+
+@click.command()
+@server_options
+@json_option
+def jobs(*, url: str | None, namespace: str | None, as_json: bool) -> None:
+    """List the jobs on the server, newest first."""
+    from redismr.ui import tables
+
+    with client_of(connection(url, namespace, "a list of jobs")) as client:
+        rows = sorted(client.jobs(), key=lambda job: job.age)
+    tables.show(rows, tables.JOBS, sys.stdout, as_json=as_json)
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@server_options
+def watch(*, job_id: str, url: str | None, namespace: str | None) -> int:
+    """Show a job's progress until it ends. Ctrl-C stops watching, not the job."""
+    from redismr.ui.progress import reporter
+
+    with (
+        client_of(connection(url, namespace, "watching a job")) as client,
+        reporter(sys.stderr, always=True) as draw,
+    ):
+        job = client.attach(job_id)
+        draw(job.progress())
+        while not job.wait(_LOOK_EVERY):
+            draw(job.progress())
+        draw(job.progress())
+        if job.state != "succeeded":
+            job.result(timeout=0)  # raises what became of it
+    return exits.DONE
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--wait", is_flag=True, help="Wait until there is one.")
+@click.option("--sort", is_flag=True, help="Print in order of keys.")
+@top_option
+@json_option
+@server_options
+def result(
+    *, job_id: str, wait: bool, sort: bool, top: int | None, as_json: bool,
+    url: str | None, namespace: str | None,
+) -> None:  # fmt: skip
+    """Print a job's result as `key<TAB>value` lines."""
+    from redismr.ui.output import write_pairs
+    from redismr.ui.progress import reporter
+
+    with client_of(connection(url, namespace, "the result of a job")) as client:
+        job = client.attach(job_id)
+        if wait:
+            with reporter(sys.stderr, summary=False) as draw:
+                while not job.wait(_LOOK_EVERY):
+                    draw(job.progress())
+        results = job.result(timeout=0)
+        if top:
+            pairs = results.top(top)
+        elif sort:
+            pairs = results.sorted()
+        else:
+            pairs = results.items()
+        write_pairs(pairs, sys.stdout, as_json=as_json)
+        sys.stdout.flush()
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@json_option
+@server_options
+def errors(*, job_id: str, as_json: bool, url: str | None, namespace: str | None) -> None:
+    """Show the attempts of a job that failed, and on which records."""
+    from redismr.ui import tables
+    from redismr.ui.errors import failure_screen
+
+    with client_of(connection(url, namespace, "errors of a job")) as client:
+        failures = client.attach(job_id).errors()
+    if as_json or not sys.stdout.isatty():
+        tables.show(failures, tables.FAILURES, sys.stdout, as_json=as_json)
+    else:
+        for failure in failures:
+            click.echo(failure_screen(failure, job_id))
+
+
+@click.command()
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@server_options
+def cancel(*, job_ids: tuple[str, ...], url: str | None, namespace: str | None) -> None:
+    """Stop jobs; what their workers are doing for them is dropped."""
+    with client_of(connection(url, namespace, "cancelling a job")) as client:
+        for job_id in job_ids:
+            stopped = client.attach(job_id).cancel()
+            click.echo(f"{job_id}\t{'cancelled' if stopped else 'had already ended'}")
+
+
+@click.command()
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@server_options
+def delete(*, job_ids: tuple[str, ...], url: str | None, namespace: str | None) -> None:
+    """Delete jobs and all their data, results too."""
+    with client_of(connection(url, namespace, "deleting a job")) as client:
+        for job_id in job_ids:
+            client.attach(job_id).delete()
+            click.echo(f"{job_id}\tdeleted")

@@ -1,0 +1,25 @@
+"""``redismr listen``: the result channel."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from redismr.cli.common import client_of, connection, server_options
+
+
+@click.command()
+@click.argument("label", metavar="[TXN|ID]", required=False)
+@server_options
+def listen(label: str | None, url: str | None, namespace: str | None) -> None:
+    """Print events as JSON lines while they happen, until Ctrl-C.
+
+    Of one transaction or job, or of all. Events are hints: who joins late has missed some.
+    """
+    from redismr.ui.tables import show_json
+
+    with client_of(connection(url, namespace, "listening")) as client:
+        known = label is not None and any(job.job_id == label for job in client.jobs())
+        events = client.listen(job=label) if known else client.listen(txn=label)
+        show_json(events, sys.stdout)

@@ -1,0 +1,17 @@
+"""``redismr secret``."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+def secret() -> None:
+    r"""Print a new secret: put it in REDISMR_SECRET wherever you submit or work.
+
+    \b
+      export REDISMR_SECRET=$(redismr secret)
+    """
+    from redismr.core.seal import new_secret
+
+    click.echo(new_secret())

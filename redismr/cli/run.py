@@ -1,0 +1,208 @@
+"""``redismr run`` and ``redismr submit``: job files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from redismr.cli import jobfile
+from redismr.cli.common import client_of, connection, json_option, server_options, top_option
+from redismr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from redismr.cli.jobfile import JobFile
+    from redismr.client import Client
+    from redismr.ui.progress import Reporter
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+_KINDS = {
+    "lines": "one record a line",
+    "text": "records of many lines, cut at line ends",
+    "jsonl": "a JSON value a line",
+    "csv": "rows of CSV",
+}
+
+
+def _params(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    """-P key=value, the value as JSON if it is JSON."""
+    params: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise click.BadParameter(f"{text!r} is not key=value", ctx, option)
+        try:
+            params[key] = json.loads(value)
+        except ValueError:
+            params[key] = value
+    return params
+
+
+_SHARED = (
+    click.argument("file", metavar="FILE"),
+    click.argument("inputs", nargs=-1, metavar="[INPUT]..."),
+    *(
+        click.option(f"--{kind}", "kind", flag_value=kind, help=f"Read the input as {what}.")
+        for kind, what in _KINDS.items()
+    ),
+    click.option(
+        "-P", "params", multiple=True, callback=_params, metavar="KEY=VALUE",
+        help="A parameter for redismr.param(); JSON if it is JSON.",
+    ),
+    click.option("--name", help="A name for people, shown in listings."),
+    click.option("--txn", help="Your label for the job; its events are told under it."),
+    click.option("--partitions", type=int, metavar="N", help="Reduce tasks. [by the data's size]"),
+    click.option("--retries", type=int, metavar="N", help="Further tries of a task. [3]"),
+    click.option(
+        "--timeout", "task_timeout", type=float, metavar="SECONDS",
+        help="Stop a try of a task that runs longer.",
+    ),
+    click.option("--priority", type=int, metavar="N", help="Higher goes first. [0]"),
+    click.option("--ttl", type=float, metavar="SECONDS", help="Life of all its data. [86400]"),
+    click.option("--sort", is_flag=True, default=None, help="Have the result in order of keys."),
+)  # fmt: skip
+
+
+def _job_options(command: Command) -> Command:
+    """What run and submit have in common; all but the first few are fields of JobOptions."""
+    for add in reversed(_SHARED):
+        command = add(command)
+    return server_options(command)
+
+
+@click.command()
+@_job_options
+@click.option("-n", "--executors", type=click.IntRange(min=1), metavar="N",
+              help="Local processes, where no server is named. [one a core]")  # fmt: skip
+@click.option("--wait", "wait_for_workers", type=float, metavar="SECONDS",
+              help="Give up when no worker has come by then.")  # fmt: skip
+@click.option("--inline", is_flag=True, help="Run in this process, without Redis: pdb works.")
+@top_option
+@json_option
+@click.option("-q", "--quiet", is_flag=True, help="Print the result only.")
+def run(  # noqa: PLR0913 - one for each option
+    *, file: str, inputs: tuple[str, ...], kind: str | None, params: dict[str, Any],
+    url: str | None, namespace: str | None, executors: int | None,
+    inline: bool, top: int | None, as_json: bool, quiet: bool, **options: Any,
+) -> None:  # fmt: skip
+    r"""Run a job file and print its result, as `key<TAB>value` lines.
+
+    FILE is a Python file with mapfn, and maybe reducefn (a function, or a name such as "sum"),
+    source, combinefn, partitionfn, initfn, finishfn(results), final(key, value), params, options.
+    INPUT are files or globs to read instead of its source.
+
+    \b
+      redismr run wc.py books/*.txt
+      redismr run wc.py --lines 'logs/*.gz' --top 10
+      redismr run wc.py -P stopwords='["a", "the"]' --json | jq .
+    """
+    import redismr
+    from redismr import settings
+    from redismr.ui.errors import say
+
+    job = jobfile.load(file)
+    if top and (job.final or job.functions["finishfn"]):
+        raise ConfigError("--top prints results, and final or finishfn in the job file does so too")
+    source = jobfile.source_of(job, inputs, kind)
+    if not quiet and not inline and (passed_over := settings.note(url)):
+        say(passed_over, sys.stderr)
+    with (
+        _client(url, namespace, executors, inline=inline) as client,
+        _reporter(quiet=quiet) as draw,
+    ):
+        outcome = redismr.run(
+            source,
+            **job.functions,
+            client=client,
+            inline=inline,
+            progress=draw or False,
+            params={**job.params, **params},
+            **_merged(job, options),
+        )
+        _print(outcome, job, top=top, as_json=as_json)
+    _summarise(draw, outcome)
+
+
+@click.command()
+@_job_options
+def submit(
+    *, file: str, inputs: tuple[str, ...], kind: str | None, params: dict[str, Any],
+    url: str | None, namespace: str | None, **options: Any,
+) -> None:  # fmt: skip
+    """Hand a job file to a server, print the job's id, and leave.
+
+    FILE and INPUT are as for `redismr run`. Once the id is printed nothing is needed of this
+    machine any more. What finishes a result here (finishfn, resultfn, final) is not run.
+    """
+    from redismr.ui.errors import say
+
+    server = connection(url, namespace, "a job that goes on without you")
+    job = jobfile.load(file)
+    source = jobfile.source_of(job, inputs, kind)
+    local = {"finishfn": None, "resultfn": None}
+    with client_of(server) as client:
+        submitted = client.submit(
+            source,
+            **{name: value for name, value in job.functions.items() if name not in local},
+            params={**job.params, **params},
+            **_merged(job, options),
+        )
+        click.echo(submitted.id)
+    if any(job.functions[name] for name in local) or job.final:
+        say(f"{file} finishes its result by itself under `redismr run` only", sys.stderr)
+    if sys.stderr.isatty():
+        say(f"redismr watch {submitted.id}    redismr result {submitted.id} --wait", sys.stderr)
+
+
+def _merged(job: JobFile, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The file's options, and over them what was given on the command line."""
+    return {**job.options, **{name: value for name, value in options.items() if value is not None}}
+
+
+@contextmanager
+def _client(
+    url: str | None, namespace: str | None, executors: int | None, *, inline: bool
+) -> Iterator[Client | None]:
+    import redismr
+
+    if inline:
+        yield None
+    else:
+        with redismr.Client(url, namespace=namespace, executors=executors) as client:
+            yield client
+
+
+@contextmanager
+def _reporter(*, quiet: bool) -> Iterator[Reporter | None]:
+    from redismr.ui.progress import reporter
+
+    if quiet:
+        yield None
+    else:
+        with reporter(sys.stderr, summary=False) as draw:
+            yield draw
+
+
+def _print(outcome: Any, job: JobFile, *, top: int | None, as_json: bool) -> None:
+    from redismr.ui.output import write_outcome, write_pairs
+
+    if job.final is not None:
+        for key, value in outcome.sorted():
+            job.final(key, value)
+    elif top:
+        write_pairs(outcome.top(top), sys.stdout, as_json=as_json)
+    else:
+        write_outcome(outcome, sys.stdout, as_json=as_json)
+    sys.stdout.flush()
+
+
+def _summarise(draw: Reporter | None, outcome: Any) -> None:
+    from redismr.ui.progress import summary_line
+
+    if draw is not None and draw.last is not None and sys.stderr.isatty():
+        click.echo(summary_line(draw.last, getattr(outcome, "counters", None)), err=True)

@@ -1,0 +1,72 @@
+"""``redismr worker`` and ``redismr workers``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from redismr.cli.common import client_of, connection, json_option, server_options
+
+
+@click.command()
+@click.option("-n", "--executors", type=click.IntRange(min=1), metavar="N",
+              help="Processes that run tasks. [one a core]")  # fmt: skip
+@click.option("--burst", is_flag=True, help="End when there is nothing left to do.")
+@click.option("--max-tasks", type=click.IntRange(min=1), metavar="N", help="End after N tasks.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("--parent-pipe", type=int, hidden=True)
+@server_options
+def worker(
+    *, executors: int | None, burst: bool, max_tasks: int | None, quiet: bool,
+    parent_pipe: int | None, url: str | None, namespace: str | None,
+) -> int:  # fmt: skip
+    """Work for a server until told to stop.
+
+    Ctrl-C or SIGTERM finishes what is running and leaves; a second one leaves at once.
+    """
+    server = connection(url, namespace, "a worker")
+    fix_hash_seed()
+
+    from redismr import workers as engine
+    from redismr.config import WorkerOptions
+
+    options = WorkerOptions(
+        executors=executors or cores(),
+        burst=burst,
+        max_tasks=max_tasks,
+        parent_pipe=parent_pipe,
+        quiet=quiet,
+    )
+    return engine.main(server, options)
+
+
+@click.command()
+@server_options
+@json_option
+def workers(*, url: str | None, namespace: str | None, as_json: bool) -> None:
+    """List the workers on the server, and what keeps them from working."""
+    from redismr.ui import tables
+
+    with client_of(connection(url, namespace, "a list of workers")) as client:
+        rows = sorted(client.workers(), key=lambda worker: (worker.host, worker.pid))
+    tables.show(rows, tables.WORKERS, sys.stdout, as_json=as_json)
+
+
+def fix_hash_seed() -> None:
+    """Start this process anew unless str hashes are the same in all workers.
+
+    Attempts of one task have to see the same order of a set, wherever they run.
+    """
+    if sys.flags.hash_randomization and os.environ.get("PYTHONHASHSEED") != "0":
+        sys.stdout.flush()
+        environ = {**os.environ, "PYTHONHASHSEED": "0"}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606
+
+
+def cores() -> int:
+    """The processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,349 @@
+"""``Client``: submit jobs, find them again, see who works."""
+
+from __future__ import annotations
+
+import platform
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
+
+from redismr import settings
+from redismr.client.embedded import Embedded, embedded
+from redismr.client.job import Draw, Job, Mine, not_found
+from redismr.client.submitter import SUBMIT_LEASE_MS, Ended, Handed, Submitter
+from redismr.config import Connection, JobOptions
+from redismr.core.events import Event, decode, encode
+from redismr.core.functions import check_functions
+from redismr.core.model import PROTOCOL, JobInfo, JobSpec, WorkerInfo
+from redismr.core.seal import Keyring
+from redismr.core.vault import Vault
+from redismr.errors import JobError, SealError
+from redismr.shipping import pack
+from redismr.sources import Source, as_source
+from redismr.store import Store
+
+NOT_AFTER_MS = 7 * 86_400_000
+"""How long after its submission a job may run at all: bounds the replay of a copied one."""
+
+BYTES_PER_PARTITION = 32 << 20
+MAX_PARTITIONS = 256
+UNKNOWN_PARTITIONS = 16
+
+Function = Callable[..., Any]
+
+
+class Client:
+    """A connection to a server that holds jobs. A context manager; thread-safe.
+
+    Args:
+        url: redis://, rediss:// or unix://; None: REDISMR_URL, else a private server and one
+            local executor per core, which live as long as this process.
+        secret: at least 16 characters, the same on every machine; None: REDISMR_SECRET.
+        namespace: prefix of every key.
+        executors: number of local executors, where no server is named.
+
+    Raises:
+        ConfigError: URL, secret or namespace cannot be used; says what to set.
+        StoreUnavailable: no server answers. UnfitServer: it is too old, or would evict job data.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        secret: str | None = None,
+        namespace: str | None = None,
+        executors: int | None = None,
+    ) -> None:
+        found = settings.resolve(url, secret, namespace)
+        self._embedded: Embedded | None = None
+        if found is None:
+            self._embedded = embedded(settings.namespace_of(namespace), executors)
+            found = self._embedded.server.connection
+        self.connection: Connection = found
+        self._keyring = Keyring(found.secret, found.namespace)
+        self._store = Store(found, name="redismr-client")
+        if self._embedded is None:
+            self._store.link.check()
+
+    def __enter__(self) -> Self:
+        """For ``with``."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. Jobs go on; results that are still open reconnect by themselves."""
+        self._store.link.close()
+
+    def run(
+        self,
+        source: Any,
+        mapfn: Function | None = None,
+        reducefn: Function | str | None = None,
+        *,
+        progress: Draw | None = None,
+        wait_for_workers: float | None = None,
+        resultfn: Callable[[str, Any], object] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Submit a job, wait for it, and return its ``Results`` (or what finishfn makes of them).
+
+        Takes what ``redismr.run`` takes. Ctrl-C and every other exception cancel the job.
+        """
+        job: Job | None = None
+        try:
+            job = self._submit(source, mapfn, reducefn, options, owns=True)
+            outcome = job._result(None, progress, wait_for_workers)  # noqa: SLF001
+        except BaseException as exc:
+            if job is not None and not isinstance(exc, JobError | SealError):
+                self._quietly(job.cancel)
+            raise
+        if resultfn:
+            resultfn(job.txn, outcome)
+        return outcome
+
+    def submit(
+        self,
+        source: Any,
+        mapfn: Function | None = None,
+        reducefn: Function | str | None = None,
+        *,
+        resultfn: Callable[[str, Any], object] | None = None,
+        **options: Any,
+    ) -> Job:
+        """Hand a job in and return its handle once all its input is in Redis.
+
+        From then on no process of ours is needed any more: whoever knows the id collects the
+        result. ``resultfn(txn, results)`` is called once, in a thread of this process.
+
+        Raises:
+            ConfigError: an option, or a function that cannot be what it is given as.
+            CodeError: functions or params that cannot be sent to a worker.
+            SourceError: input that cannot be read. JobError: the job ended meanwhile.
+        """
+        job = self._submit(source, mapfn, reducefn, options, owns=False)
+        if resultfn:
+            tell = resultfn
+            threading.Thread(
+                target=lambda: tell(job.txn, job.result()), name=f"resultfn-{job.id}", daemon=True
+            ).start()
+        return job
+
+    def attach(self, job_id: str) -> Job:
+        """The handle of a job that was submitted earlier, by any process with the same secret.
+
+        Raises:
+            JobNotFound: Redis knows no such job: never submitted, deleted, or its ttl is over.
+            WrongSecret: it was submitted with another secret.
+        """
+        blob = self._store.blob(job_id, "spec")
+        if blob is None:
+            raise not_found(job_id)
+        spec = Vault(self._keyring, job_id).open_spec(blob)
+        return Job(self._store, self._keyring, spec)
+
+    def jobs(self) -> list[JobInfo]:
+        """Every job that still exists in this namespace, newest first. Clear text: for people."""
+        rows = []
+        for job_id in reversed(self._store.recent()):
+            look = self._store.look(job_id)
+            if look is None:
+                continue
+            meta = look.meta
+            n_map = int(meta["n_map"]) if meta.get("n_map") else None
+            rows.append(
+                JobInfo(
+                    job_id=job_id,
+                    txn=meta.get("txn", ""),
+                    name=meta.get("name", ""),
+                    state=look.state,
+                    maps_done=(n_map or 0) if look.state == "succeeded" else look.maps_done,
+                    maps_total=n_map,
+                    reduces_done=look.reduces_done,
+                    reduces_total=int(meta.get("partitions") or 0),
+                    age=(look.now_ms - int(meta.get("created_at") or look.now_ms)) / 1000,
+                    ttl=(int(meta.get("expire_at") or look.now_ms) - look.now_ms) / 1000,
+                    cause=meta.get("cause", ""),
+                )
+            )
+        return rows
+
+    def workers(self) -> list[WorkerInfo]:
+        """Every worker that was heard of in the last minute. Clear text: for people."""
+        now, rows = self._store.worker_rows()
+        return [
+            WorkerInfo(
+                worker_id=worker_id,
+                host=str(row.get("host", "")),
+                pid=int(row.get("pid", 0)),
+                python=str(row.get("python", "")),
+                protocol=int(row.get("protocol", 0)),
+                key_id=str(row.get("key_id", "")),
+                executors=int(row.get("executors", 0)),
+                busy=int(row.get("busy", 0)),
+                tasks=int(row.get("tasks", 0)),
+                beat_age=max(0.0, (now - int(row["beat"])) / 1000),
+                problem=str(row.get("problem", "")),
+            )
+            for worker_id, row in sorted(rows.items())
+        ]
+
+    def listen(self, txn: str | None = None, job: str | None = None) -> Iterator[Event]:
+        """Events of one transaction, one job, or all, from now on; ends never.
+
+        Only events that a holder of the secret published. They are hints: one may be lost while
+        the line is cut, so read ``job.state`` for the truth.
+        """
+        label = txn
+        if job is not None and txn is None:
+            label = self._store.meta(job, "txn").get("txn") or None
+        with self._store.subscribed(label) as channel:
+            while True:
+                message = channel.get(1.0)
+                event = decode(message, self._keyring) if message else None
+                if event and (job is None or event.job == job):
+                    yield event
+
+    # -- submitting -------------------------------------------------------------
+
+    def _submit(
+        self,
+        source: Any,
+        mapfn: Function | None,
+        reducefn: Function | str | None,
+        options: dict[str, Any],
+        *,
+        owns: bool,
+    ) -> Job:
+        functions, params, chosen = _sort_out(mapfn, reducefn, options)
+        check_functions(
+            mapfn,
+            reducefn,
+            combinefn=functions["combinefn"],
+            partitionfn=functions["partitionfn"],
+            initfn=functions["initfn"],
+        )
+        parcel = pack(functions, params)
+        read = as_source(source, chunk=chosen.chunk)
+        spec = self._spec(chosen, read, parcel.digest, finish=functions["finishfn"] is not None)
+        vault = Vault(self._keyring, spec.job_id)
+        job = Job(
+            self._store,
+            self._keyring,
+            spec,
+            Mine(functions["finishfn"], functions["partitionfn"]),
+        )
+        if owns:
+            job._on_close = lambda: self._quietly(job.delete)  # type: ignore[method-assign]  # noqa: SLF001
+        self._store.announce(spec.job_id, spec.priority)
+        expire_at = self._store.create(
+            spec.job_id,
+            spec=vault.seal_spec(spec),
+            code=vault.seal_code(parcel.code),
+            params=vault.seal_params(parcel.params),
+            ttl_ms=spec.ttl_ms,
+            submit_ms=SUBMIT_LEASE_MS,
+            fields=self._clear(spec),
+        )
+        self._store.record(spec.job_id, expire_at, expire_at - spec.ttl_ms)
+        self._store.announce(spec.job_id, spec.priority)
+        self._store.publish(spec.txn, encode(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring))
+        submitter = Submitter(
+            self._store, vault, expire_at, python=spec.python, on_wait=lambda _handed: None
+        )
+        try:
+            submitter.submit(read)
+        except Ended:
+            job._result(0, None, None)  # noqa: SLF001  raises what became of it
+        return job
+
+    def _spec(self, chosen: JobOptions, source: Source, digest: str, *, finish: bool) -> JobSpec:
+        job_id = _new_job_id()
+        now_ms = self._store.server_ms()
+        return JobSpec(
+            job_id=job_id,
+            txn=chosen.txn or job_id,
+            name=chosen.name or "",
+            python=".".join(platform.python_version_tuple()[:2]),
+            protocol=PROTOCOL,
+            partitions=chosen.partitions or self._partitions(source.size),
+            sort=chosen.sort,
+            code_digest=digest,
+            retries=chosen.retries,
+            lost_leases=chosen.lost_leases,
+            lease_ms=int(chosen.lease * 1000),
+            task_timeout_ms=int(chosen.task_timeout * 1000) if chosen.task_timeout else None,
+            memory=chosen.memory,
+            priority=chosen.priority,
+            seed=chosen.seed,
+            ttl_ms=int(chosen.ttl * 1000),
+            not_after_ms=now_ms + NOT_AFTER_MS,
+            finish=finish,
+        )
+
+    def _clear(self, spec: JobSpec) -> dict[str, str | int]:
+        """What scheduling needs in clear; copies of sealed fields, and never more than hints."""
+        return {
+            "python": spec.python,
+            "protocol": spec.protocol,
+            "key_id": self._keyring.key_id,
+            "digest": spec.code_digest,
+            "partitions": spec.partitions,
+            "retries": spec.retries,
+            "lost_leases": spec.lost_leases,
+            "lease_ms": spec.lease_ms,
+            "priority": spec.priority,
+            "txn": spec.txn,
+            "name": spec.name,
+        }
+
+    def _partitions(self, size: int | None) -> int:
+        """Two per executor at least, so that reducers share the load; more for more data."""
+        if self._embedded:
+            slots = self._embedded.executors
+        else:
+            slots = sum(int(r.get("executors", 0)) for r in self._store.worker_rows()[1].values())
+        if not slots:
+            return UNKNOWN_PARTITIONS
+        wanted = max(2 * slots, (size or 0) // BYTES_PER_PARTITION)
+        return min(wanted, MAX_PARTITIONS)
+
+    def _quietly(self, act: Callable[[], object]) -> None:
+        """Clean up; an error in it must not hide the one that led here."""
+        store = self._store.link
+        patience, store.patience = store.patience, 1.0
+        try:
+            act()
+        except Exception:  # noqa: BLE001, S110  keys expire by themselves
+            pass
+        finally:
+            store.patience = patience
+
+
+def _sort_out(
+    mapfn: Function | None, reducefn: Function | str | None, options: dict[str, Any]
+) -> tuple[dict[str, Any], Mapping[str, Any], JobOptions]:
+    """Functions, params and the rest of what a caller gave by name."""
+    rest = dict(options)
+    names = ("combinefn", "partitionfn", "initfn", "finishfn")
+    collectfn = rest.pop("collectfn", None)
+    functions = {"mapfn": mapfn, "reducefn": reducefn, **{n: rest.pop(n, None) for n in names}}
+    if functions["combinefn"] is None:
+        functions["combinefn"] = collectfn
+    params = rest.pop("params", None) or {}
+    return functions, params, JobOptions(**rest)
+
+
+def _new_job_id() -> str:
+    """Its birth in seconds (6 digits of base 36) and 64 random bits."""
+    seconds, digits = int(time.time()), ""
+    while seconds:
+        seconds, digit = divmod(seconds, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+    return f"{digits}-{secrets.token_hex(8)}"
+

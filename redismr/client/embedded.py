@@ -1,0 +1,109 @@
+"""A private server and local workers for this process, when no server is named.
+
+One per process and number of executors, started on first use, reused by every client, and gone
+with the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import redismr.workers
+from redismr.config import Connection
+from redismr.server import PrivateServer, start
+
+_lock = threading.Lock()
+_started: dict[tuple[str, int], Embedded] = {}
+
+
+class Embedded:
+    """A server of our own and a worker child with N executors."""
+
+    def __init__(self, namespace: str, executors: int) -> None:
+        self.executors = executors
+        self.server: PrivateServer = start(namespace=namespace)
+        self.worker = LocalWorker(self.server.connection, executors)
+
+    @property
+    def alive(self) -> bool:
+        """Whether both still run."""
+        return self.server.alive and self.worker.alive
+
+    def close(self) -> None:
+        """Stop both, now."""
+        self.worker.close()
+        self.server.close()
+
+
+class LocalWorker:
+    """A ``redismr worker`` child: never a fork of the user's process, whose scripts have no guard."""
+
+    def __init__(self, connection: Connection, executors: int) -> None:
+        watched, self._held = os.pipe()  # ends when we do: the worker stops then
+        package_parent = str(Path(redismr.workers.__file__).parents[2])
+        path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH", "")]))
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "redismr.workers"],
+            env={
+                **os.environ,
+                "REDISMR_URL": connection.url,
+                "REDISMR_SECRET": connection.secret,
+                "REDISMR_NAMESPACE": connection.namespace,
+                "REDISMR_EMBEDDED": "1" if connection.embedded else "",
+                "REDISMR_EXECUTORS": str(executors),
+                "REDISMR_PARENT_PIPE": str(watched),
+                "PYTHONHASHSEED": "0",
+                "PYTHONPATH": path,
+            },
+            pass_fds=(watched,),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is the client's to answer
+        )
+        os.close(watched)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker process still runs."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the worker by ending its pipe."""
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def embedded(namespace: str, executors: int | None) -> Embedded:
+    """This process's own server and workers, started if need be."""
+    count = executors or redismr.workers.cores()
+    with _lock:
+        ours = _started.get((namespace, count))
+        if ours is None or not ours.alive:
+            if ours is not None:
+                ours.close()
+            ours = _started[namespace, count] = Embedded(namespace, count)
+        return ours
+
+
+def _close_all() -> None:
+    while _started:
+        _started.popitem()[1].close()
+
+
+def _disown() -> None:
+    """A forked child shares nothing: its parent ends what its parent started."""
+    _started.clear()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_disown)

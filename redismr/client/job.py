@@ -1,0 +1,337 @@
+"""``Job``: a handle on one submitted MapReduce, from this process or another."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from redismr.client.collect import collect, read_partition
+from redismr.client.results import Results
+from redismr.client.waiting import Waiting
+from redismr.core.events import Event, encode
+from redismr.core.model import ENDED_STATES, Failure, JobSpec, Progress, ResultManifest
+from redismr.core.trace import error_of
+from redismr.core.vault import Vault
+from redismr.errors import (
+    JobCancelled,
+    JobFailed,
+    JobLost,
+    JobNotFound,
+    JobTimeout,
+    NoWorkers,
+    SealError,
+    SubmitterLost,
+)
+from redismr.shipping import Loaded, load
+from redismr.store import Look, Store
+
+if TYPE_CHECKING:
+    from redismr.core.seal import Keyring
+
+POLL_SECONDS = 1.0
+"""A waiter looks this often whatever the channel says: pub/sub is only a hint."""
+
+DRAW_SECONDS = 0.2
+
+Draw = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Mine:
+    """What only the submitting process has of a job."""
+
+    finishfn: Callable[[Results], Any] | None = None
+    partitionfn: Callable[[Any, int], int] | None = None
+
+
+class Job:
+    """A submitted job. Thread-safe. Costs nothing until something is asked of it.
+
+    Attributes:
+        id: the job's id, unique for ever.
+        txn: the caller's label; the id if none was given.
+    """
+
+    def __init__(
+        self, store: Store, keyring: Keyring, spec: JobSpec, mine: Mine | None = None
+    ) -> None:
+        self.id = spec.job_id
+        self.txn = spec.txn
+        self._store, self._keyring, self._spec = store, keyring, spec
+        self._vault = Vault(keyring, spec.job_id)
+        self._mine = mine
+        self._loaded: Loaded | None = None
+        self._results: Results | None = None
+        self._started = time.monotonic()
+
+    def __repr__(self) -> str:
+        """The id."""
+        return f"<Job {self.id}>"
+
+    @property
+    def state(self) -> str:
+        """submitting, mapping, reducing, succeeded, failed or cancelled."""
+        return self._look().state
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What user functions counted, each task once. Complete when the job has succeeded."""
+        if self._results is not None:
+            return dict(self._results.counters)
+        if self.state == "succeeded":
+            return self._collect()[1]
+        return {}
+
+    def progress(self) -> Progress:
+        """How far the job is; a hint for people."""
+        return self._progress(self._look(), Waiting(self._store, self._keyring, self._spec))
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the job has ended, however it did; False if ``timeout`` seconds ran out.
+
+        Raises:
+            JobLost: the job vanished from Redis. StoreUnavailable: Redis did.
+        """
+        return self._wait(timeout, None, None)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The results, when the job has succeeded; what finishfn returns, if there is one.
+
+        Raises:
+            MapError, ReduceError: user code raised; also of the original exception's class.
+            JobFailed, JobCancelled, JobLost: what else became of the job.
+            JobTimeout: ``timeout`` seconds ran out; the job goes on.
+            SealError: what is in Redis is not what the workers put there.
+        """
+        return self._result(timeout, None, None)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        """(key, value) pairs, partition by partition as their reduce tasks finish.
+
+        Each partition is delivered once. Raises, after what it has yielded, if the job then fails.
+        """
+        given: dict[int, ResultManifest] = {}
+        with self._store.subscribed(self.txn) as channel:
+            while True:
+                look = self._look(lost=True)
+                for partition, record in self._store.results(self.id).items():
+                    if partition not in given:
+                        manifest = self._vault.open_result_manifest(partition, record)
+                        given[partition] = manifest
+                        find_class = self._find_class()
+                        for keys, values in read_partition(
+                            self._store, self._vault, manifest, find_class
+                        ):
+                            yield from zip(keys, values, strict=True)
+                if look.state in ENDED_STATES:
+                    break
+                channel.get(POLL_SECONDS)
+        self._raise_unless_succeeded(look)
+        shelf, _ = self._collect_shelf()
+        for partition, manifest in given.items():
+            if shelf.manifests[partition].token != manifest.token:
+                raise JobFailed(
+                    f"partition {partition} of job {self.id} was computed again after it had been "
+                    "read: read the result once more",
+                    job_id=self.id,
+                )
+
+    def cancel(self) -> bool:
+        """Stop the job and free its data; False if it had ended before."""
+        outcome = self._store.cancel(self.id)
+        if outcome == "GONE":
+            raise self._not_found()
+        if outcome != "OK":
+            return False
+        self._publish("cancelled")
+        self._free()
+        return True
+
+    def delete(self) -> None:
+        """Nothing of the job is left in Redis, its results included; stops it if it runs."""
+        self._store.cancel(self.id)
+        meta = self._store.meta(self.id, "added")
+        self._store.delete(self.id, int(meta.get("added") or 0), self._spec.partitions)
+
+    def errors(self) -> list[Failure]:
+        """Failed attempts that workers reported: of each task the last one."""
+        found: dict[str, Failure] = {}
+        for place, blob in self._store.dead(self.id).items():
+            task = place.removeprefix("last:")
+            with contextlib.suppress(SealError, ValueError):
+                found[task] = self._vault.open_failure(task, blob)
+        return [found[task] for task in sorted(found, key=_task_order)]
+
+    # -- for the client -------------------------------------------------------
+
+    def _wait(self, timeout: float | None, draw: Draw | None, workers_within: float | None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        waiting = Waiting(self._store, self._keyring, self._spec)
+        next_draw = 0.0
+        with self._store.subscribed(self.txn) as channel:
+            while True:
+                look = self._look(lost=True)
+                now = time.monotonic()
+                if draw and (now >= next_draw or look.state in ENDED_STATES):
+                    draw(self._progress(look, waiting))
+                    next_draw = now + DRAW_SECONDS
+                if look.state in ENDED_STATES:
+                    return True
+                waiting.watch(look, silent=draw is not None)
+                if workers_within is not None and waiting.idle_seconds > workers_within:
+                    raise NoWorkers(
+                        f"no worker took job {self.id} within {workers_within:g} s: "
+                        f"{waiting.reason() or 'they are busy with other jobs'}",
+                        job_id=self.id,
+                    )
+                left = POLL_SECONDS if deadline is None else min(POLL_SECONDS, deadline - now)
+                if left <= 0:
+                    return False
+                channel.get(min(left, DRAW_SECONDS) if draw else left)
+
+    def _result(self, timeout: float | None, draw: Draw | None, within: float | None) -> Any:
+        if self._results is None:
+            if not self._wait(timeout, draw, within):
+                raise JobTimeout(
+                    f"job {self.id} is still {self.state} after {timeout:g} s; it goes on",
+                    job_id=self.id,
+                )
+            look = self._look(lost=True)
+            self._raise_unless_succeeded(look)
+            self._free()
+            self._results = self._collect()[0]
+        finishfn = self._mine.finishfn if self._mine else self._functions().get("finishfn")
+        return finishfn(self._results) if finishfn else self._results
+
+    def _collect(self) -> tuple[Results, dict[str, int]]:
+        shelf, counters = self._collect_shelf()
+        return Results(shelf, sort=self._spec.sort, counters=counters), counters
+
+    def _collect_shelf(self) -> tuple[Any, dict[str, int]]:
+        return collect(
+            self._store,
+            self._vault,
+            self._spec,
+            partitionfn=self._mine.partitionfn if self._mine else None,
+            has_partitionfn=self._mine is None,
+            find_class=self._find_class(),
+            on_close=self._on_close,
+        )
+
+    #: What closing the results does; ``run`` makes it delete the job.
+    def _on_close(self) -> None:
+        """Results of a submitted job leave it where it is: others may read them."""
+
+    def _functions(self) -> Any:
+        return self._load().functions if self._spec.finish else {}
+
+    def _find_class(self) -> Callable[[str, str], Any] | None:
+        """How to resolve classes in results: by this process if it submitted, else by the job."""
+        if self._mine is not None:
+            return None
+        return lambda module, name: self._load().find_class(module, name)
+
+    def _load(self) -> Loaded:
+        if self._loaded is None:
+            code = self._vault.open_code(self._store.blob(self.id, "code"))
+            self._loaded = load(code, worker=False)
+        return self._loaded
+
+    def _look(self, *, lost: bool = False) -> Look:
+        look = self._store.look(self.id)
+        if look is None:
+            if lost and self._mine:
+                raise JobLost(
+                    f"job {self.id} vanished from Redis: it was deleted, its ttl is over, or the "
+                    "server lost its data",
+                    job_id=self.id,
+                )
+            raise self._not_found()
+        return look
+
+    def _not_found(self) -> JobNotFound:
+        return not_found(self.id)
+
+    def _raise_unless_succeeded(self, look: Look) -> None:
+        if look.state == "succeeded":
+            return
+        if look.state == "cancelled":
+            raise JobCancelled(f"job {self.id} was cancelled", job_id=self.id)
+        failures = {failure.task: failure for failure in self.errors()}
+        dead = [t for t in self._store.dead(self.id) if not t.startswith("last:")]
+        for task in sorted(dead, key=_task_order):
+            if task == "job" and "" in failures:
+                message = failures[""].message
+                raise JobFailed(f"job {self.id} failed: {message}", job_id=self.id)
+            if task in failures:
+                raise error_of(failures[task], self.id, None)
+        cause = look.meta.get("cause", "")
+        if cause == "SubmitterLost":
+            raise SubmitterLost(
+                f"job {self.id} failed: its submitter fell silent after {look.meta.get('added')} "
+                "splits, before its input was complete",
+                job_id=self.id,
+            )
+        told = json.dumps(cause)[1:-1][:200]  # clear text of the server: no control characters
+        raise JobFailed(f"job {self.id} failed: {told or 'no cause was given'}", job_id=self.id)
+
+    def _progress(self, look: Look, waiting: Waiting) -> Progress:
+        meta = look.meta
+        n_map = int(meta["n_map"]) if meta.get("n_map") else None
+        ended = look.state == "succeeded"
+        reducing = look.state == "reducing"
+        end_ms = int(meta.get("ended_at") or look.now_ms)
+        return Progress(
+            job_id=self.id,
+            state=look.state,
+            maps_done=(n_map or 0) if ended else look.maps_done,
+            maps_running=0 if reducing else look.leased,
+            maps_total=n_map,
+            reduces_done=look.reduces_done,
+            reduces_running=look.leased if reducing else 0,
+            reduces_total=self._spec.partitions if n_map != 0 else 0,
+            shuffle_bytes=int(meta.get("shuffled") or 0),
+            elapsed=(end_ms - int(meta.get("created_at") or end_ms)) / 1000,
+            workers=waiting.workers,
+            slots=waiting.slots,
+            waiting="" if look.state in ENDED_STATES else waiting.reason_if_idle(look),
+        )
+
+    def _free(self) -> None:
+        """The bulk of an ended job: whoever sees the end frees it; repeating it is harmless."""
+        n_map = int(self._store.meta(self.id, "added").get("added") or 0)
+        self._store.free(self.id, n_map, self._spec.partitions)
+        self._store.forget(self.id)
+
+    def _publish(self, kind: str) -> None:
+        self._store.publish(self.txn, encode(Event(self.id, self.txn, 0, kind, {}), self._keyring))
+
+
+def not_found(job_id: str) -> JobNotFound:
+    """The error for an id that Redis does not know, in words that tell why that may be."""
+    born = birth(job_id)
+    if born is None:
+        return JobNotFound(f"there is no job {job_id!r}: `redismr jobs` lists them", job_id=job_id)
+    hours = max(0.0, time.time() - born) / 3600
+    return JobNotFound(
+        f"job {job_id} is not in Redis any more (it was submitted {hours:.1f} h ago): its ttl is "
+        "over, it was deleted, or this is not the server or namespace it was submitted to",
+        job_id=job_id,
+    )
+
+
+def birth(job_id: str) -> float | None:
+    """When a job id was made, from the id itself; None if it is not an id of ours."""
+    head, _, tail = job_id.partition("-")
+    try:
+        return float(int(head, 36)) if len(head) == 6 and len(tail) == 16 else None  # noqa: PLR2004
+    except ValueError:
+        return None
+
+
+def _task_order(task: str) -> tuple[str, int]:
+    return (task[:1], int(task[1:])) if task[1:].isdigit() else ("", 0)

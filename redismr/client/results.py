@@ -1,0 +1,237 @@
+"""``Results``: a read-only mapping over a job's partitions, fetched as it is read."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from operator import itemgetter
+from typing import Any, Protocol, TypeVar
+
+from redismr.core.kernel import Block
+from redismr.errors import BadKey, ResultsClosed
+
+K = TypeVar("K")
+_MISSING = object()
+_KEPT_RECORDS = 2_000_000
+"""Records of looked-up partitions that are kept as dicts, besides the one in use."""
+
+
+class Shelf(Protocol):
+    """Where the partitions of a finished result lie."""
+
+    @property
+    def records(self) -> Sequence[int]:
+        """Records of each partition."""
+        ...
+
+    @property
+    def plain(self) -> bool:
+        """Whether each key is in its own partition, once."""
+        ...
+
+    def blocks(self, partition: int) -> Iterator[Block]:
+        """The blocks of a partition, in order, fetched as they are asked for."""
+        ...
+
+    def home(self, key: Any) -> int | None:
+        """The partition a key belongs to; None if only a look into all of them tells."""
+        ...
+
+    def close(self) -> None:
+        """The result is not needed any more."""
+        ...
+
+
+class Results(Mapping[Any, Any]):
+    """The result of a job: each key once, in partition order (key order with ``sort=True``).
+
+    Reading streams: iterating holds a few blocks of about 1 MB, looking up a key loads its
+    partition. Keys within a partition come in the order in which they first appeared in the input.
+
+    Raises, while reading:
+        SealError: bytes in Redis are not what a worker put there.
+        ResultsClosed: ``close`` was called before.
+    """
+
+    def __init__(self, shelf: Shelf, *, sort: bool = False, counters: Mapping[str, int] | None = None) -> None:
+        self._shelf = shelf
+        self._sort = sort
+        self.counters: dict[str, int] = dict(counters or {})
+        self._dicts: dict[int, dict[Any, Any]] = {}
+        self._all: dict[Any, Any] | None = None
+        self._current: dict[Any, Any] = {}
+        self._closed = False
+
+    def __getitem__(self, key: Any) -> Any:
+        """The value of a key; loads the partition that holds it.
+
+        Raises:
+            KeyError: no such key.
+        """
+        value = self._current.get(key, _MISSING)
+        if value is not _MISSING:
+            return value
+        return self._find(key)
+
+    def __len__(self) -> int:
+        """How many keys there are; no partition is read for it."""
+        return sum(self._shelf.records) if self._shelf.plain else len(self._everything())
+
+    def __iter__(self) -> Iterator[Any]:
+        """The keys, in order."""
+        if not self._shelf.plain or self._sort:
+            for key, _ in self._pairs():
+                yield key
+            return
+        for partition in range(len(self._shelf.records)):
+            # dict(results) asks for each key's value right after the key.
+            self._current = self._partition(partition)
+            yield from self._current
+
+    def items(self) -> ItemsView[Any, Any]:
+        """(key, value) pairs, in order; streams."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[Any]:
+        """The values, in order of their keys; streams."""
+        return _Values(self)
+
+    def sorted(
+        self, key: Callable[[tuple[Any, Any]], Any] | None = None, *, reverse: bool = False
+    ) -> list[tuple[Any, Any]]:
+        """All pairs as a list, in order of their keys, or of ``key(pair)``."""
+        return sorted(self.items(), key=key or itemgetter(0), reverse=reverse)
+
+    def top(self, n: int, key: Callable[[Any], Any] | None = None) -> list[tuple[Any, Any]]:
+        """The ``n`` pairs with the largest values (or ``key(value)``), largest first."""
+        by = itemgetter(1) if key is None else (lambda pair: key(pair[1]))
+        return heapq.nlargest(n, self.items(), key=by)
+
+    def close(self) -> None:
+        """Free what the result holds: here, and in Redis if it was made by ``run``."""
+        if not self._closed:
+            self._closed = True
+            self._dicts.clear()
+            self._current, self._all = {}, None
+            self._shelf.close()
+
+    def __enter__(self) -> Results:
+        """For ``with``."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Its size, not its contents: a result may be larger than memory."""
+        if self._closed:
+            return "<Results, closed>"
+        return f"<Results: {sum(self._shelf.records)} records in {len(self._shelf.records)} partitions>"
+
+    def _pairs(self) -> Iterator[tuple[Any, Any]]:
+        self._check_open()
+        if not self._shelf.plain:
+            pairs = self._everything().items()
+            yield from sorted(pairs, key=itemgetter(0)) if self._sort else pairs
+        elif self._sort:
+            streams = [self._stream(p) for p in range(len(self._shelf.records))]
+            yield from heapq.merge(*streams, key=itemgetter(0))
+        else:
+            for partition in range(len(self._shelf.records)):
+                yield from self._stream(partition)
+
+    def _stream(self, partition: int) -> Iterator[tuple[Any, Any]]:
+        if partition in self._dicts:
+            yield from self._dicts[partition].items()
+            return
+        for keys, values in self._shelf.blocks(partition):
+            yield from zip(keys, values, strict=True)
+
+    def _find(self, key: Any) -> Any:
+        self._check_open()
+        try:
+            home = self._shelf.home(key) if self._shelf.plain else None
+        except BadKey:
+            raise KeyError(key) from None
+        if home is None:
+            if not self._shelf.plain:
+                return self._everything()[key]
+            for partition in range(len(self._shelf.records)):
+                found = self._partition(partition).get(key, _MISSING)
+                if found is not _MISSING:
+                    return found
+            raise KeyError(key)
+        self._current = self._partition(home)
+        return self._current[key]
+
+    def _partition(self, partition: int) -> dict[Any, Any]:
+        self._check_open()
+        if partition not in self._dicts:
+            kept = sum(map(len, self._dicts.values()))
+            if kept + self._shelf.records[partition] > _KEPT_RECORDS:
+                self._dicts.clear()
+            loaded: dict[Any, Any] = {}
+            for keys, values in self._shelf.blocks(partition):
+                loaded.update(zip(keys, values, strict=True))
+            self._dicts[partition] = loaded
+        return self._dicts[partition]
+
+    def _everything(self) -> dict[Any, Any]:
+        """All partitions in one dict; of a key emitted twice the last counts."""
+        self._check_open()
+        if self._all is None:
+            everything: dict[Any, Any] = {}
+            for partition in range(len(self._shelf.records)):
+                for keys, values in self._shelf.blocks(partition):
+                    everything.update(zip(keys, values, strict=True))
+            self._all = everything
+        return self._all
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ResultsClosed("these results were closed; take what you need before close()")
+
+
+class _Items(ItemsView[Any, Any]):
+    """Pairs straight from the blocks, without a look-up per key."""
+
+    _mapping: Results
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self._mapping._pairs()  # noqa: SLF001  a view is part of its mapping
+
+
+class _Values(ValuesView[Any]):
+    """Values straight from the blocks."""
+
+    _mapping: Results
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in self._mapping._pairs())  # noqa: SLF001
+
+
+class MemoryShelf:
+    """Results that are in memory already, those of an inline run."""
+
+    def __init__(self, partitions: Sequence[Sequence[tuple[Any, Any]]]) -> None:
+        merged: dict[Any, Any] = {}
+        for pairs in partitions:
+            merged.update(pairs)
+        self._merged = merged
+        self.records: Sequence[int] = [len(merged)]
+        self.plain = True
+
+    def blocks(self, partition: int) -> Iterator[Block]:
+        """The one block."""
+        del partition
+        yield list(self._merged), list(self._merged.values())
+
+    def home(self, key: Any) -> int | None:
+        """The only partition."""
+        del key
+        return 0
+
+    def close(self) -> None:
+        """Let go."""
+        self._merged = {}

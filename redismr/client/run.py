@@ -1,0 +1,146 @@
+"""``redismr.run``: the whole job in one call."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from redismr.client.job import Draw
+from redismr.client.results import MemoryShelf, Results
+from redismr.config import JobOptions
+
+if TYPE_CHECKING:
+    from redismr.client.client import Client
+
+Function = Callable[..., Any]
+
+INLINE_PARTITIONS = 2
+"""As few as can show that a function relies on seeing all keys in one process."""
+
+
+def run(  # noqa: PLR0913  the options of a job, each with a default
+    source: Any,
+    mapfn: Function | None = None,
+    reducefn: Function | str | None = None,
+    *,
+    combinefn: Function | str | None = None,
+    partitionfn: Callable[[Any, int], int] | None = None,
+    finishfn: Callable[[Results], Any] | None = None,
+    resultfn: Callable[[str, Any], object] | None = None,
+    initfn: Callable[[], object] | None = None,
+    params: Mapping[str, Any] | None = None,
+    inline: bool = False,
+    progress: Draw | bool | None = None,
+    wait_for_workers: float | None = None,
+    client: Client | None = None,
+    **options: Any,
+) -> Any:
+    """The result of a MapReduce, equal to that of a plain sequential run, each record counted once.
+
+    Args:
+        source: a glob or path (whole files), a mapping, any iterable, or what ``redismr.lines``
+            and its like return.
+        mapfn: ``mapfn(key, value)`` or ``mapfn(value)``: yields or returns pairs, a mapping, or
+            None. None: each (key, value) of the source goes to the reducer.
+        reducefn: ``f(key, values)`` returns the value; ``f(items)`` gets an iterator of
+            (key, values) and yields pairs; or one of "sum count min max mean list set first any
+            all". None: the values of each key, as a list in input order.
+        combinefn: the same forms, run on the workers over parts of a key's values, any number of
+            times (``collectfn`` is an alias).
+        partitionfn: ``f(key, partitions)`` -> 0..partitions-1.
+        finishfn: ``f(results)``, run here; what it returns is what ``run`` returns.
+        resultfn: ``f(txn, results)``, called once, here.
+        initfn: run in each worker process before its first task of the job.
+        params: for ``redismr.param`` inside user functions.
+        inline: run in this process, without Redis: breakpoints and pdb work.
+        progress: True or a callable taking ``Progress``; None draws on a terminal only.
+        wait_for_workers: seconds until ``NoWorkers`` is raised; None waits, and says why.
+        client: one to use again; None: as ``Client()`` does.
+        **options: the fields of ``redismr.config.JobOptions``: name, txn, partitions, sort, retries,
+            task_timeout, lease, lost_leases, memory, chunk, priority, seed, ttl.
+
+    Returns:
+        A read-only mapping over the results; closing it, or the end of the process, deletes the job.
+
+    Raises:
+        MapError, ReduceError: a user function raised; also an instance of the original class.
+        ConfigError, SourceError, CodeError: what was given cannot be used; nothing was started.
+        RedismrError: see ``redismr.errors`` for the others.
+    """
+    if "collectfn" in options:
+        combinefn = options.pop("collectfn") or combinefn
+    functions = {
+        "combinefn": combinefn,
+        "partitionfn": partitionfn,
+        "initfn": initfn,
+    }
+    if inline:
+        chosen = JobOptions(**options)
+        outcome: Any = _inline(source, mapfn, reducefn, functions, params, chosen)
+        if finishfn:
+            outcome = finishfn(outcome)
+        if resultfn:
+            resultfn(chosen.txn or "inline", outcome)
+        return outcome
+    from redismr.client.client import Client  # noqa: PLC0415  an inline run needs no redis
+
+    with _drawn(progress) as draw:
+        return (client or Client()).run(
+            source,
+            mapfn,
+            reducefn,
+            finishfn=finishfn,
+            resultfn=resultfn,
+            params=params,
+            progress=draw,
+            wait_for_workers=wait_for_workers,
+            **functions,
+            **options,
+        )
+
+
+def _inline(
+    source: Any,
+    mapfn: Function | None,
+    reducefn: Function | str | None,
+    functions: Mapping[str, Any],
+    params: Mapping[str, Any] | None,
+    chosen: JobOptions,
+) -> Results:
+    from redismr.core.functions import prepare  # noqa: PLC0415
+    from redismr.local import run_inline  # noqa: PLC0415
+    from redismr.sources import as_source  # noqa: PLC0415
+
+    program = prepare(mapfn, reducefn, sort=chosen.sort, **functions)
+    pairs, counters = run_inline(
+        as_source(source, chunk=chosen.chunk),
+        program,
+        partitions=chosen.partitions or INLINE_PARTITIONS,
+        params=params or {},
+        sort=chosen.sort,
+        seed=chosen.seed,
+    )
+    return Results(MemoryShelf([pairs]), sort=chosen.sort, counters=counters)
+
+
+class _drawn:  # noqa: N801  reads as a verb where it is used
+    """The progress callable for ``progress=``, closed at the end; None when nothing is drawn."""
+
+    def __init__(self, progress: Draw | bool | None) -> None:
+        self._wanted = progress
+        self._reporter: Any = None
+
+    def __enter__(self) -> Draw | None:
+        if callable(self._wanted):
+            return self._wanted
+        if self._wanted is False or (self._wanted is None and not sys.stderr.isatty()):
+            return None
+        from redismr.ui.progress import reporter  # noqa: PLC0415  rich, only where it draws
+
+        self._reporter = reporter(sys.stderr)
+        return self._reporter.__enter__()  # type: ignore[no-any-return]
+
+    def __exit__(self, *exc: object) -> None:
+        if self._reporter:
+            self._reporter.__exit__(*exc)

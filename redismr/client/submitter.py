@@ -1,0 +1,202 @@
+"""Hands a job in: lazily, idempotently, and alive while it does.
+
+Map tasks run while the source is still read. The submitter holds a lease of its own, kept by a
+thread, because a source may take its time between two records; when it dies, the job fails.
+"""
+
+from __future__ import annotations
+
+import pickle
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cloudpickle
+
+from redismr.core.codec import chunks_of
+from redismr.core.vault import Vault
+from redismr.errors import BadValue, JobError, JobFailed, JobLost, RedismrError
+from redismr.sources import Source, Split
+from redismr.store import Store
+
+MAX_UNFINISHED = 10_000
+"""Tasks handed in but not done at which the submitter waits for the workers."""
+
+MAX_UNFINISHED_BYTES = 256 << 20
+FLUSH_BYTES = 1 << 20
+FLUSH_TASKS = 500
+SUBMIT_LEASE_MS = 15_000
+_RETRIES_AFTER_REWIND = 5
+
+
+@dataclass(slots=True)
+class Handed:
+    """Where the hand-in stands."""
+
+    tasks: int = 0
+    finished: int = 0
+    bytes: int = 0
+
+
+class Submitter:
+    """Adds one source's splits to one job and closes its input."""
+
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        expire_at: int,
+        *,
+        python: str,
+        on_wait: Callable[[Handed], None],
+    ) -> None:
+        self._store, self._vault, self._expire_at = store, vault, expire_at
+        self._python = python
+        self._on_wait = on_wait
+        self._handed = Handed()
+        self._stop = threading.Event()
+
+    def submit(self, source: Source) -> int:
+        """Every split is a task and the input is closed; returns how many there are.
+
+        Raises:
+            JobCancelled, JobFailed, JobLost: what became of the job meanwhile.
+            Exception: what the source raised; the job has failed with that cause.
+        """
+        keeper = threading.Thread(target=self._keep_alive, name="submitter", daemon=True)
+        keeper.start()
+        try:
+            for _ in range(_RETRIES_AFTER_REWIND):
+                n = self._add_all(source)
+                if self._close(n):
+                    return n
+                if not source.rereadable:
+                    break
+                self._handed = Handed()
+            raise JobFailed(
+                f"Redis lost a part of the input of job {self._vault.job} (a failover), and the "
+                "source cannot be read again: submit the job anew",
+                job_id=self._vault.job,
+            )
+        except BaseException as exc:
+            self._give_up(exc)
+            raise
+        finally:
+            self._stop.set()
+            keeper.join()
+
+    def _add_all(self, source: Source) -> int:
+        pending: dict[int, dict[str, bytes]] = {}
+        size = index = 0
+        for split in source.splits():
+            fields = self._sealed(f"m{index}", split)
+            pending[index] = fields
+            index += 1
+            size += sum(map(len, fields.values()))
+            # The first tasks go at once: workers should not wait for a full buffer.
+            if size >= FLUSH_BYTES or len(pending) >= min(FLUSH_TASKS, 1 + index // 8):
+                self._flush(pending, size)
+                pending, size = {}, 0
+                self._hold_back()
+        self._flush(pending, size)
+        return index
+
+    def _sealed(self, task: str, split: Split) -> dict[str, bytes]:
+        try:
+            frame = pickle.dumps(split, 5)
+        except Exception:  # noqa: BLE001  whatever the user's classes raise
+            try:
+                frame = cloudpickle.dumps(split, 5)
+            except Exception as exc:
+                raise BadValue(
+                    f"an item of {split.source} cannot be sent to a worker: {exc}. Send what it is "
+                    "made from (a path, a row) and build it in mapfn or initfn"
+                ) from exc
+        seal = self._vault.seal_input
+        return {
+            f"{task}.{piece}": seal(task, piece, data)
+            for piece, data in enumerate(chunks_of(frame))
+        }
+
+    def _flush(self, pending: dict[int, dict[str, bytes]], size: int) -> None:
+        if not pending:
+            return
+        first, last = min(pending), max(pending) + 1
+        batch: dict[int, dict[str, bytes]] = {}
+        held = 0
+        for index, fields in pending.items():
+            batch[index] = fields
+            held += sum(map(len, fields.values()))
+            if held >= FLUSH_BYTES:
+                self._store.put_inputs(self._vault.job, batch, self._expire_at)
+                batch, held = {}, 0
+        if batch:
+            self._store.put_inputs(self._vault.job, batch, self._expire_at)
+        before = self._handed.tasks
+        self._add(first, last)
+        self._handed.tasks = last
+        self._handed.bytes += size
+        self._store.wake(last - before, self._python, self._vault.keyring.key_id)
+
+    def _add(self, first: int, last: int) -> None:
+        added = self._store.add(self._vault.job, first, last)
+        self._handed.finished = added.finished
+        if added.status == "GONE":
+            raise JobLost(
+                f"job {self._vault.job} vanished from Redis while it was submitted",
+                job_id=self._vault.job,
+            )
+        if added.status == "ENDED":
+            raise Ended(added.state)
+
+    def _hold_back(self) -> None:
+        """Wait while too much is unfinished; what is finished counts, never free memory."""
+        handed = self._handed
+        while handed.tasks:
+            left = handed.tasks - handed.finished
+            if left < MAX_UNFINISHED and left * handed.bytes // handed.tasks < MAX_UNFINISHED_BYTES:
+                return
+            self._on_wait(handed)
+            time.sleep(0.02)
+            self._add(handed.tasks, handed.tasks)
+
+    def _close(self, n: int) -> bool:
+        nonce = secrets.token_urlsafe(8)
+        end = self._vault.seal_end(n)
+        status, state, _, opened = self._store.close(self._vault.job, n, nonce, end)
+        if status == "GONE":
+            raise JobLost(
+                f"job {self._vault.job} vanished from Redis while it was submitted",
+                job_id=self._vault.job,
+            )
+        if status == "ENDED" and state != "succeeded":
+            raise Ended(state)
+        self._store.wake(opened, self._python, self._vault.keyring.key_id)
+        return status != "SHORT"
+
+    def _keep_alive(self) -> None:
+        while not self._stop.wait(SUBMIT_LEASE_MS / 3000):
+            try:
+                self._store.add(self._vault.job, 0, 0)
+            except RedismrError:
+                continue  # the main thread meets the same trouble and says it
+
+    def _give_up(self, exc: BaseException) -> None:
+        """Nobody else can complete this input: end the job, so that no worker toils in vain."""
+        if isinstance(exc, Ended | JobError):
+            return
+        try:
+            self._store.cancel(self._vault.job)
+            self._store.free(self._vault.job, self._handed.tasks + 1, 0)
+        except RedismrError:
+            return
+
+
+class Ended(RedismrError):
+    """The job ended while its input was handed in; its handle tells why."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"the job is {state}")
+        self.state = state

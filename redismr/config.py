@@ -1,0 +1,90 @@
+"""Options as frozen dataclasses, with their defaults, units and checks.
+
+Pure data: reading the environment or files into these is ``settings.py``'s business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from redismr.errors import ConfigError
+
+MIN_SECRET_LENGTH = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """What a caller may choose about one job. Times in seconds, sizes in bytes.
+
+    Raises:
+        ConfigError: an option is out of its range; the message names it.
+    """
+
+    name: str | None = None
+    txn: str | None = None
+    partitions: int | None = None
+    sort: bool = False
+    retries: int = 3
+    task_timeout: float | None = None
+    lease: float = 15.0
+    lost_leases: int = 3
+    memory: int | None = None
+    chunk: int | None = None
+    priority: int = 0
+    seed: int = 0
+    ttl: float = 86400.0
+    wait_for_workers: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, all faults in one message."""
+        faults = [
+            f"{name}={getattr(self, name)!r} must be {rule}"
+            for name, rule, ok in (
+                ("partitions", "between 1 and 4096", _within(self.partitions, 1, 4096)),
+                ("retries", "between 0 and 100", _within(self.retries, 0, 100)),
+                ("task_timeout", "a positive number of seconds", _positive(self.task_timeout)),
+                ("lease", "between 0.1 and 3600 seconds", _within(self.lease, 0.1, 3600)),
+                ("lost_leases", "between 0 and 100", _within(self.lost_leases, 0, 100)),
+                ("memory", "at least 16 MiB", _within(self.memory, 16 << 20, 1 << 50)),
+                ("chunk", "at least 1 item a task", _within(self.chunk, 1, 1 << 40)),
+                ("priority", "between -1000 and 1000", _within(self.priority, -1000, 1000)),
+                ("ttl", "between 1 second and 366 days", _within(self.ttl, 1, 366 * 86400)),
+                ("wait_for_workers", "a positive number of seconds", _positive(self.wait_for_workers)),
+            )
+            if not ok
+        ]
+        if faults:
+            raise ConfigError("; ".join(faults))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """Where the server is, and what proves that we belong to it.
+
+    ``secret`` is the shared secret as the user gave it; ``embedded`` says that we started the
+    server ourselves (its secret is 32 random bytes, and it ends with us).
+    """
+
+    url: str
+    secret: str
+    namespace: str = "redismr"
+    embedded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What one ``redismr worker`` process may choose. Times in seconds."""
+
+    executors: int = 1
+    burst: bool = False
+    max_tasks: int | None = None
+    parent_pipe: int | None = None
+    quiet: bool = False
+
+
+def _within(value: float | None, low: float, high: float) -> bool:
+    return value is None or (not isinstance(value, bool) and low <= value <= high)
+
+
+def _positive(value: float | None) -> bool:
+    return value is None or (not isinstance(value, bool) and value > 0)

@@ -1,0 +1,213 @@
+"""Blocks of records to bytes and back, and frames cut into chunks.
+
+A block is columnar: keys and values as two parallel lists. A column of plain strings travels as
+one joined string, everything else as a pickle. Compression and authentication come after, in
+``seal``: nothing here may be given bytes that were not authenticated.
+
+Measured on 208,000 (word, count) records, ns a record: one pickle of both columns 91 to dump and
+89 to load; joined keys and a pickle of the values 20 and 73, and 20 % fewer bytes after zstd.
+marshal is no faster than pickle without its memo, and would silently turn a bytearray into bytes.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
+from itertools import chain, groupby, islice, repeat
+from operator import is_
+from struct import Struct
+from typing import Any
+
+import cloudpickle
+
+from redismr.core.trace import short_repr
+from redismr.errors import BadKey, BadValue, RecordError
+
+Block = tuple[list[Any], list[Any]]
+"""Keys and values, parallel. Equal keys may follow each other: several values of one key."""
+
+FindClass = Callable[[str, str], Any]
+
+CHUNK_BYTES = 1 << 20
+"""The most that one field in Redis holds, before compression."""
+
+_HEAD = Struct("<BII")  # flags, bytes of keys, bytes of runs
+_JOINED = 1
+# Words and lines hold line feeds more often than NULs; a key that does is pickled with its block.
+_SEPARATOR = "\0"
+
+_NUMBERS = frozenset((int, float, bool, type(None)))
+_TEXTS = frozenset((str, bytes))
+_SAMPLE = 64
+
+
+def encode_block(keys: list[Any], values: list[Any]) -> bytes:
+    """The bytes of a block. What plain pickle cannot take goes through cloudpickle.
+
+    Raises:
+        BadKey, BadValue: a key or value cannot be pickled; the message names it.
+    """
+    heads, runs = _without_runs(keys)
+    joined = _join(heads)
+    try:
+        packed_keys = _pickle(heads) if joined is None else joined
+        packed_values = _pickle(values)
+    except Exception as error:  # noqa: BLE001 - whatever a __reduce__ of the user's raises
+        raise _culprit(keys, values) or error from error
+    packed_runs = _pickle(runs) if runs else b""
+    head = _HEAD.pack(0 if joined is None else _JOINED, len(packed_keys), len(packed_runs))
+    return b"".join((head, packed_keys, packed_runs, packed_values))
+
+
+def decode_block(data: bytes, find_class: FindClass | None = None) -> Block:
+    """The block that ``encode_block`` wrote. Only for authenticated bytes: it unpickles.
+
+    Args:
+        data: one frame.
+        find_class: resolves the globals that pickled keys and values name; pickle's own if None.
+    """
+    flags, size, runs_size = _HEAD.unpack_from(data)
+    view = memoryview(data)
+    values_at = _HEAD.size + size + runs_size
+    column = view[_HEAD.size : _HEAD.size + size]
+    keys = (
+        str(column, "utf-8", "surrogatepass").split(_SEPARATOR)
+        if flags & _JOINED
+        else _unpickle(column, find_class)
+    )
+    if runs_size:
+        runs = pickle.loads(view[_HEAD.size + size : values_at])
+        keys = list(chain.from_iterable(map(repeat, keys, runs)))
+    return keys, _unpickle(view[values_at:], find_class)
+
+
+def estimate(block: Block) -> int:
+    """About how many bytes the block takes encoded. Never raises."""
+    keys, values = block
+    return _estimate(keys) + _estimate(values)
+
+
+def chunks_of(frame: bytes, limit: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """The frame in pieces of at most ``limit`` bytes and one: the first byte is 0 on the last."""
+    view = memoryview(frame)
+    last = max(0, (len(frame) - 1) // limit) * limit
+    for start in range(0, last, limit):
+        yield b"\1" + view[start : start + limit]
+    yield b"\0" + view[last:]
+
+
+def frames_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The frames whose pieces these are, in order.
+
+    Raises:
+        ValueError: the last frame has no end.
+    """
+    pieces: list[memoryview] = []
+    for chunk in chunks:
+        pieces.append(memoryview(chunk)[1:])
+        if chunk[0] == 0:
+            yield b"".join(pieces)
+            pieces = []
+    if pieces:
+        raise ValueError("the last frame is cut off")
+
+
+def _without_runs(keys: list[Any]) -> tuple[list[Any], list[int]]:
+    """Keys with neighbours that are one object folded, and how many each stood for.
+
+    The values of one key follow each other, and its string is not worth repeating. Told by
+    identity, because 1 and True are equal and yet two keys to show. Measured: 12 ns a key to
+    find that there are no runs.
+    """
+    if not any(map(is_, keys, islice(keys, 1, None))):
+        return keys, []
+    heads, runs = [], []
+    for _, group in groupby(keys, id):
+        same = list(group)
+        heads.append(same[0])
+        runs.append(len(same))
+    return heads, runs
+
+
+def _join(keys: list[Any]) -> bytes | None:
+    """Exact strings as one; None if they are not, or could not be told apart again."""
+    if set(map(type, keys)) != {str}:
+        return None
+    text = _SEPARATOR.join(keys)
+    if text.count(_SEPARATOR) != len(keys) - 1:
+        return None
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _pickle(column: list[Any]) -> bytes:
+    if _needs_no_memo(column):
+        buffer = BytesIO()
+        pickler = pickle.Pickler(buffer, 5)
+        pickler.fast = True
+        pickler.dump(column)
+        return buffer.getvalue()
+    try:
+        return pickle.dumps(column, 5)
+    except Exception:  # noqa: BLE001 - lambdas, local classes and what else refuses plain pickle
+        data: bytes = cloudpickle.dumps(column, 5)
+        return data
+
+
+def _needs_no_memo(column: list[Any]) -> bool:
+    """Whether pickling without memo is safe and short: plain scalars, few of them shared.
+
+    Measured: 17 against 140 ns to dump a string. With memo a shared one is written once, and one
+    object again when loaded, which is what an index of words by file name needs.
+    """
+    types = set(map(type, column))
+    if types <= _NUMBERS:
+        return True
+    if not types <= _NUMBERS | _TEXTS:
+        return False
+    sample = column[:_SAMPLE]
+    return len(set(map(id, sample))) > len(sample) // 2
+
+
+def _unpickle(data: memoryview, find_class: FindClass | None) -> Any:
+    if find_class is None:
+        return pickle.loads(data)
+    return _Unpickler(BytesIO(data), find_class).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: BytesIO, find: FindClass) -> None:
+        super().__init__(file)
+        self._find = find
+
+    def find_class(self, module: str, name: str) -> Any:
+        return self._find(module, name)
+
+
+def _culprit(keys: list[Any], values: list[Any]) -> RecordError | None:
+    """The error that names the first key or value that cannot be pickled."""
+    for key, value in zip(keys, values, strict=True):
+        for kind, item, words in (
+            (BadKey, key, "a key"),
+            (BadValue, value, f"the value of key {short_repr(key)}"),
+        ):
+            try:
+                cloudpickle.dumps(item, 5)
+            except Exception as error:  # noqa: BLE001 - see encode_block
+                why = f"{type(error).__name__}: {error}"
+                return kind(f"{words}, of type {type(item).__qualname__}, cannot be pickled: {why}")
+    return None
+
+
+def _estimate(column: list[Any]) -> int:
+    types = set(map(type, column))
+    if types <= _TEXTS:
+        return sum(map(len, column)) + 4 * len(column)
+    if types <= _NUMBERS:
+        return 9 * len(column)
+    sample = column[:: max(1, len(column) // 16)]
+    try:
+        size = len(pickle.dumps(sample, 5))
+    except Exception:  # noqa: BLE001 - encode_block will tell, by name
+        size = 100 * len(sample)
+    return size * len(column) // len(sample)

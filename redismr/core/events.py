@@ -1,0 +1,78 @@
+"""The messages of the result channel: JSON that any language can read, with a tag that proves it.
+
+A message is one JSON object whose last member is ``"tag"``, 64 hex digits: the MAC of the text
+with that member cut out. Events are hints: they may be lost, repeated or late, and never decide a
+result. What does not verify is not an event.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from redismr.core.seal import Keyring
+
+EVENT_KINDS = ("submitted", "mapping", "reducing", "partition", "succeeded", "failed", "cancelled")
+
+_VERSION = 1
+_MAX_BYTES = 1 << 20
+_TAIL = re.compile(rb',"tag":"([0-9a-f]{64})"\}')
+_TAIL_BYTES = len(',"tag":""}') + 64
+_TYPES = {"job": str, "txn": str, "seq": int, "kind": str, "data": dict}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a job. ``seq`` grows within a job; ``data`` is JSON."""
+
+    job: str
+    txn: str
+    seq: int
+    kind: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def encode(event: Event, keyring: Keyring) -> bytes:
+    """ASCII JSON of one line that only ``decode`` with the same secret and namespace accepts."""
+    body = json.dumps(
+        {
+            "v": _VERSION,
+            "job": event.job,
+            "txn": event.txn,
+            "seq": event.seq,
+            "kind": event.kind,
+            "data": dict(event.data),
+        },
+        separators=(",", ":"),
+        allow_nan=False,
+    ).encode()
+    return body[:-1] + b',"tag":"%s"}' % keyring.sign("", "event", (), body).hex().encode()
+
+
+def decode(data: bytes, keyring: Keyring) -> Event | None:
+    """The event, or None for whatever no holder of the secret published. Never raises.
+
+    The tag is checked before the JSON is parsed. The key is the namespace's, not the job's: which
+    job it is stands inside, under the tag.
+    """
+    tail = _TAIL.fullmatch(data, max(0, len(data) - _TAIL_BYTES))
+    if tail is None or len(data) > _MAX_BYTES:
+        return None
+    body = data[: tail.start()] + b"}"
+    if not hmac.compare_digest(keyring.sign("", "event", (), body).hex().encode(), tail[1]):
+        return None
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict) or message.get("v") != _VERSION:
+        return None
+    if any(type(message.get(name)) is not kind for name, kind in _TYPES.items()):
+        return None
+    if message["kind"] not in EVENT_KINDS:
+        return None
+    return Event(**{name: message[name] for name in _TYPES})

@@ -1,0 +1,146 @@
+"""The user's functions, checked and adapted once, so that the kernel never asks again.
+
+How a function is called is told by its required positional parameters, never by calling it and
+catching a TypeError: ``mapfn(value)`` or ``mapfn(key, value)``; a reducer or combiner ``f(items)``
+or ``f(key, values)``. ``*args`` counts as two, and so does a callable without a signature.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from redismr.core.aggregate import BUILTINS, REDUCERS, Reducer
+from redismr.core.trace import short_repr
+from redismr.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """A combinefn or reducefn: ``call(items)`` if ``items``, else ``call(key, values)``."""
+
+    call: Callable[..., Any]
+    items: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The user's functions, normalised: what the kernel runs. Cheap to call.
+
+    ``mapfn`` always takes a key and a value; None hands each record of the source on. ``reduce``
+    is a named reducer (its combiner known, "list" if no reducefn was given) or the user's own.
+    ``combine`` is None where the user gave none.
+    """
+
+    mapfn: Callable[[Any, Any], Any] | None
+    reduce: Reducer | Grouped
+    combine: Grouped | None = None
+    partitionfn: Callable[[Any, int], Any] | None = None
+    initfn: Callable[[], Any] | None = None
+    sort: bool = False
+
+
+def prepare(
+    mapfn: Callable[..., Any] | None = None,
+    reducefn: Callable[..., Any] | str | None = None,
+    *,
+    combinefn: Callable[..., Any] | str | None = None,
+    partitionfn: Callable[[Any, int], Any] | None = None,
+    initfn: Callable[[], Any] | None = None,
+    sort: bool = False,
+) -> Program:
+    """The program that these functions make.
+
+    Raises:
+        ConfigError: one of them cannot be what it is given as; the message says why.
+    """
+    _check_arity("partitionfn", partitionfn, 2)
+    _check_arity("initfn", initfn, 0)
+    reduce = REDUCERS["list"] if reducefn is None else _grouped("reducefn", reducefn)
+    combine = None if combinefn is None else _grouped("combinefn", combinefn)
+    if combine is reduce:
+        combine = None  # a named reducer brings its own
+    if isinstance(combine, Reducer):
+        combine = Grouped(combine)
+    return Program(_mapper(mapfn), reduce, combine, partitionfn, initfn, sort)
+
+
+def check_functions(
+    mapfn: Callable[..., Any] | None = None,
+    reducefn: Callable[..., Any] | str | None = None,
+    **others: Any,
+) -> None:
+    """Refuse at once, on the submitter, what would fail on every worker.
+
+    Raises:
+        ConfigError: as ``prepare``, which takes the same arguments.
+    """
+    prepare(mapfn, reducefn, **others)
+
+
+def _mapper(mapfn: Callable[..., Any] | None) -> Callable[[Any, Any], Any] | None:
+    if mapfn is None or _arity("mapfn", mapfn) == 2:  # noqa: PLR2004 - a key and a value
+        return mapfn
+    of_value: Callable[[Any], Any] = mapfn
+    return lambda _key, value: of_value(value)
+
+
+def _grouped(role: str, function: Callable[..., Any] | str) -> Reducer | Grouped:
+    if isinstance(function, str):
+        if function not in REDUCERS:
+            known = " ".join(REDUCERS)
+            raise ConfigError(f"{role}={function!r} is not a named reducer; there are: {known}")
+        return REDUCERS[function]
+    for builtin, name in BUILTINS:
+        if function is builtin:
+            return REDUCERS[name]
+    return Grouped(function, items=_arity(role, function) == 1)
+
+
+def _arity(role: str, function: Callable[..., Any]) -> int:
+    """1 or 2: how many arguments the function is to be called with."""
+    wanted = "value or (key, value)" if role == "mapfn" else "(key, values) or (items)"
+    required, optional = _parameters(role, function)
+    arity = required or min(optional, 1)
+    if arity not in {1, 2}:
+        raise ConfigError(
+            f"{role} must take {wanted}, but {short_repr(function)} takes {arity} arguments"
+        )
+    return arity
+
+
+def _check_arity(role: str, function: Callable[..., Any] | None, wanted: int) -> None:
+    if function is None:
+        return
+    required, optional = _parameters(role, function, unknown=wanted)
+    if not required <= wanted <= required + optional:
+        arguments = "(key, partitions)" if wanted else "no arguments"
+        raise ConfigError(
+            f"{role} must take {arguments}, but {short_repr(function)} takes {required} arguments"
+        )
+
+
+def _parameters(role: str, function: Callable[..., Any], unknown: int = 2) -> tuple[int, int]:
+    """How many positional parameters are required and how many more are possible."""
+    if not callable(function):
+        raise ConfigError(f"{role} must be a function, not {short_repr(function)}")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigError(f"{role} must be a plain function, not an async one")
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some functions written in C
+        return unknown, 0
+    positional = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    required = sum(p.default is p.empty for p in positional)
+    optional = len(positional) - required
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        more = max(0, 2 - required)
+        return (required + more, optional) if role not in _FIXED else (required, 2 * unknown)
+    if lacking := [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]:
+        raise ConfigError(f"{role} is never given the keyword argument {lacking[0]!r} it requires")
+    return required, optional
+
+
+_FIXED = frozenset(("partitionfn", "initfn"))

@@ -1,0 +1,253 @@
+"""The words of the system as data: jobs, tasks, claims, manifests, failures, and their states.
+
+Nothing here does anything; everything here is frozen. ``JOB_TRANSITIONS`` and
+``TASK_TRANSITIONS`` are the one place where the state machines are written down: the scripts in
+``store/lua`` enforce them, a test compares the two, ARCHITECTURE.md prints them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+PROTOCOL = 1
+"""Version of the keys, scripts and sealed formats. Workers of another one do not take a job."""
+
+Stage = Literal["map", "reduce"]
+JobState = Literal["submitting", "mapping", "reducing", "succeeded", "failed", "cancelled"]
+TaskState = Literal["ready", "leased", "done", "dead"]
+
+RUNNING_STATES: frozenset[str] = frozenset({"submitting", "mapping", "reducing"})
+ENDED_STATES: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+
+JOB_TRANSITIONS: Mapping[str, Mapping[str, str]] = {
+    # from -> {verb: to}; "advance" is the tail of commit and close
+    "submitting": {"close": "mapping", "fail": "failed", "cancel": "cancelled"},
+    "mapping": {
+        "advance": "reducing",
+        "fail": "failed",
+        "cancel": "cancelled",
+    },
+    "reducing": {
+        "advance": "succeeded",
+        "invalidate": "mapping",
+        "fail": "failed",
+        "cancel": "cancelled",
+    },
+}
+TASK_TRANSITIONS: Mapping[str, Mapping[str, str]] = {
+    "ready": {"claim": "leased"},
+    "leased": {
+        "commit": "done",
+        "fail": "ready",
+        "release": "ready",
+        "reclaim": "ready",
+        "exhaust": "dead",
+    },
+    "done": {"invalidate": "ready"},
+}
+
+
+def task_stage(task: str) -> Stage:
+    """``m12`` is a map task, ``r3`` a reduce task."""
+    return "map" if task[0] == "m" else "reduce"
+
+
+def task_index(task: str) -> int:
+    """``m12`` -> 12."""
+    return int(task[1:])
+
+
+def token_of(task: str, nonce: str) -> str:
+    """The unique name of one attempt: the task and the nonce of the claim that began it."""
+    return f"{task}.{nonce}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """What was asked for. Sealed as a whole; believed by everyone who makes or reads a result.
+
+    Times in ms on the server's clock. ``python`` is ``major.minor`` of the submitter; workers of
+    another one report and pass. ``not_after_ms`` bounds the replay of a whole job. ``finish`` says that
+    the code holds a finishfn for whoever collects the result.
+    """
+
+    job_id: str
+    txn: str
+    name: str
+    python: str
+    protocol: int
+    partitions: int
+    sort: bool
+    code_digest: str
+    retries: int
+    lost_leases: int
+    lease_ms: int
+    task_timeout_ms: int | None
+    memory: int | None
+    priority: int
+    seed: int
+    ttl_ms: int
+    not_after_ms: int
+    finish: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The tasks one executor holds under one nonce; empty ``tasks`` when there was nothing.
+
+    ``state`` is the job's state after the claim, ``basis`` what reduce commits must name,
+    ``now_ms`` the server's clock.
+    """
+
+    job_id: str
+    nonce: str
+    state: str
+    tasks: tuple[str, ...] = ()
+    basis: str = ""
+    now_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one attempt wrote for one partition: staged chunks, records in them, raw bytes."""
+
+    chunks: int
+    records: int
+    raw_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapManifest:
+    """All that one map attempt wrote. What no committed manifest names does not exist.
+
+    ``inline`` holds the encoded blocks of a small output itself, by partition, so that a small
+    map task needs no segment at all; ``parts`` names the staged chunks of a larger one.
+    """
+
+    task: str
+    token: str
+    parts: Mapping[int, Part] = field(default_factory=dict)
+    inline: Mapping[int, tuple[bytes, ...]] = field(default_factory=dict)
+    records_in: int = 0
+    records_out: int = 0
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultManifest:
+    """The result of one partition, and from what it was made.
+
+    ``basis`` and ``maps_digest`` name the map attempts it was made from; they are equal in all
+    partitions of one result. ``foreign`` says that a key not of this partition was emitted.
+    ``map_counters`` and ``records_in`` are the sums over those maps, so that the map records
+    can be freed with the intermediate data. ``inline`` holds the frames of a small result itself.
+    """
+
+    task: str
+    token: str
+    basis: str
+    maps: int
+    maps_digest: str
+    part: Part
+    inline: tuple[bytes, ...] = ()
+    foreign: bool = False
+    counters: Mapping[str, int] = field(default_factory=dict)
+    map_counters: Mapping[str, int] = field(default_factory=dict)
+    records_in: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One line of a traceback in user code."""
+
+    file: str
+    line: int
+    function: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why one attempt failed, as text: an exception never crosses a process as an object.
+
+    ``function`` names the user function (mapfn, combinefn, partitionfn, reducefn, source, code or
+    "" for the engine itself). ``where`` is the record in words ("record 2001 of logs/a.gz (line
+    2001, byte 104417)"), ``key`` and ``value`` are short reprs. ``kind`` is "error", "crash" (the
+    process died), "timeout" or "lost" (the lease ran out).
+    """
+
+    kind: str
+    stage: Stage
+    task: str
+    function: str
+    error_module: str
+    error_name: str
+    message: str
+    frames: tuple[Frame, ...] = ()
+    where: str = ""
+    key: str = ""
+    value: str = ""
+    host: str = ""
+    pid: int = 0
+    attempt: int = 1
+    attempts: int = 1
+    python: str = ""
+    notes: tuple[str, ...] = ()
+    retryable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a job is. A hint for people: totals are None until they are known."""
+
+    job_id: str
+    state: str
+    maps_done: int = 0
+    maps_running: int = 0
+    maps_total: int | None = None
+    reduces_done: int = 0
+    reduces_running: int = 0
+    reduces_total: int | None = None
+    shuffle_bytes: int = 0
+    records_in: int = 0
+    retries: int = 0
+    elapsed: float = 0.0
+    workers: int = 0
+    slots: int = 0
+    waiting: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobInfo:
+    """One row of ``jobs``. Clear text of the server: for people, never believed."""
+
+    job_id: str
+    txn: str
+    name: str
+    state: str
+    maps_done: int
+    maps_total: int | None
+    reduces_done: int
+    reduces_total: int
+    age: float
+    ttl: float
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerInfo:
+    """One row of ``workers``. Clear text of the server: for people, never believed."""
+
+    worker_id: str
+    host: str
+    pid: int
+    python: str
+    protocol: int
+    key_id: str
+    executors: int
+    busy: int
+    tasks: int
+    beat_age: float
+    problem: str = ""

@@ -1,0 +1,91 @@
+"""Columns of pairs dealt out to partitions, and cut into blocks of a handy size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import repeat
+from operator import index
+from typing import TYPE_CHECKING, Any
+
+from redismr.context import uncountable
+from redismr.core.codec import Block, estimate
+from redismr.core.keyhash import partitions_of
+from redismr.core.trace import short_repr
+from redismr.errors import BadKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from redismr.core.functions import Program
+
+BLOCK_BYTES = 1 << 20
+"""Blocks are cut to about this many raw bytes; one giant record is a block of its own."""
+
+
+def partitions_by(program: Program, keys: list[Any], partitions: int) -> list[int]:
+    """The partition of each key, by the program's partitionfn or the stable hash.
+
+    Raises:
+        BadKey: a key has no stable hash, or partitionfn returned no partition.
+        Exception: what partitionfn raises.
+    """
+    choose = program.partitionfn
+    if choose is None:
+        return partitions_of(keys, partitions)
+    with uncountable():
+        return [_checked(choose(key, partitions), key, partitions) for key in keys]
+
+
+def scatter(keys: list[Any], values: list[Any], parts: list[int], partitions: int) -> list[Block]:
+    """One pair of columns for each partition, in the order given."""
+    if partitions == 1:
+        return [(keys, values)]
+    columns: list[Block] = [([], []) for _ in range(partitions)]
+    # Measured: two bound appends a record (54 ns) beat sorting by partition, a list of indexes,
+    # and columns of pairs that are unzipped later (190 to 280 ns).
+    key_to = [column[0].append for column in columns]
+    value_to = [column[1].append for column in columns]
+    for key, value, part in zip(keys, values, parts, strict=True):
+        key_to[part](key)
+        value_to[part](value)
+    return columns
+
+
+def scatter_groups(
+    keys: Iterable[Any], groups: Iterable[list[Any]], parts: list[int], partitions: int
+) -> list[Block]:
+    """``scatter``, each key with a list of values: it is repeated for each of them."""
+    columns: list[Block] = [([], []) for _ in range(partitions)]
+    for key, values, part in zip(keys, groups, parts, strict=True):
+        column = columns[part]
+        if len(values) == 1:
+            column[0].append(key)
+            column[1].append(values[0])
+        else:
+            column[0].extend(repeat(key, len(values)))
+            column[1].extend(values)
+    return columns
+
+
+def cut(keys: list[Any], values: list[Any]) -> Iterator[Block]:
+    """The columns in blocks of about ``BLOCK_BYTES``, in order; halving isolates a giant."""
+    count = len(keys)
+    if count > 1 and estimate((keys, values)) > BLOCK_BYTES:
+        half = count // 2
+        yield from cut(keys[:half], values[:half])
+        yield from cut(keys[half:], values[half:])
+    elif count:
+        yield keys, values
+
+
+def _checked(partition: Any, key: Any, partitions: int) -> int:
+    try:
+        number = index(partition)
+    except TypeError:
+        number = -1
+    if not 0 <= number < partitions:
+        raise BadKey(
+            f"partitionfn returned {short_repr(partition)} for key {short_repr(key)}:"
+            f" it must return an int from 0 to {partitions - 1}"
+        )
+    return number

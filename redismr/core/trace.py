@@ -1,0 +1,350 @@
+"""An exception in user code as text, and back as an exception that shows it.
+
+``failure_of`` runs where the code failed, ``error_of`` where the result is asked for. In between
+travels a ``Failure``: capped, printable text, never an object. ``error_of`` looks classes up, it
+never imports one by a name that came from elsewhere.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import linecache
+import os
+import re
+import reprlib
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, fields
+from types import TracebackType
+from typing import Any
+
+import redismr.errors
+from redismr.core.model import Failure, Frame, Stage
+from redismr.errors import MapError, ReduceError, TaskError
+
+ABSENT: Any = object()
+"""Stands for "no key" or "no value" in ``failure_of``: None is a good key."""
+
+_MAX_REPR = 120
+_MAX_MESSAGE = 500
+_MAX_MESSAGE_LINES = 3
+_MAX_LINE = 160
+_MAX_FRAMES = 6
+_MAX_NOTES = 3
+_MAX_TEXT_LINES = 15
+
+# C0 and C1 controls but the line feed, and what reorders text on a screen: a record must not be
+# able to move the cursor, rename the window or hide part of a message.
+_UNPRINTABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+_OWN = os.path.dirname(os.path.abspath(redismr.errors.__file__)) + os.sep
+_STDLIB = tuple(
+    os.path.join(path, "")
+    for name, path in sysconfig.get_paths().items()
+    if name in ("stdlib", "platstdlib")
+)
+_INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
+_MACHINERY = re.compile(r"<frozen |.*[/\\]cloudpickle[/\\]")
+
+_MADE_BY_CLASS_STATEMENT = 1 << 9  # Py_TPFLAGS_HEAPTYPE
+
+_DOING = {"source": "while reading the input", "code": "while loading the code", "": ""}
+
+
+def failure_of(  # noqa: PLR0913 - a failure has that many sides, all by keyword
+    exc: BaseException,
+    *,
+    stage: Stage,
+    task: str,
+    function: str = "",
+    kind: str = "error",
+    where: str = "",
+    key: Any = ABSENT,
+    value: Any = ABSENT,
+    host: str = "",
+    pid: int = 0,
+    attempt: int = 1,
+    attempts: int = 1,
+    python: str = "",
+    retryable: bool = True,
+) -> Failure:
+    """What happened, as capped and printable text. Never raises, whatever ``exc`` is.
+
+    ``key`` and ``value`` are the objects themselves; their reprs are cut to 120 characters. Of
+    the traceback only the user's own frames are kept, at most 6 (the outermost and the last ones).
+    """
+    return Failure(
+        kind=kind,
+        stage=stage,
+        task=task,
+        function=function,
+        error_module=str(type(exc).__module__),
+        error_name=type(exc).__qualname__,
+        message=_message(exc),
+        frames=_user_frames(exc.__traceback__),
+        where=clean(where, 300),
+        key="" if key is ABSENT else short_repr(key),
+        value="" if value is ABSENT else short_repr(value),
+        host=clean(host, 80),
+        pid=pid,
+        attempt=attempt,
+        attempts=attempts,
+        python=python,
+        notes=_notes(exc),
+        retryable=retryable,
+    )
+
+
+def error_of(
+    failure: Failure, job_id: str = "", resolve: Callable[[str, str], Any] | None = None
+) -> TaskError:
+    """The MapError or ReduceError to raise: ``str`` of it tells all, in about 15 lines.
+
+    It is also an instance of the original exception's class where this process has that class (in
+    builtins or an imported module) and a second base is possible. What would end loops in silence
+    stays plain: StopIteration, GeneratorExit, SystemExit, KeyboardInterrupt. Pickles.
+
+    Args:
+        failure: what a worker reported.
+        job_id: the job, for the text and ``.job_id``; empty for an inline run.
+        resolve: (module, qualified name) -> class or None; must not import.
+    """
+    base: type[TaskError] = MapError if failure.stage == "map" else ReduceError
+    text = _text_of(failure, job_id)
+    original = (resolve or imported_class)(failure.error_module, failure.error_name)
+    if _can_be_a_base(original, base):
+        try:
+            error = _dual(base, original, failure, job_id, text)
+            if str(error) == text and isinstance(error.args, tuple):
+                return error
+        except Exception:  # noqa: BLE001, S110 - layouts, metaclasses, __init_subclass__ of a stranger
+            pass
+    return base(text, job_id=job_id, failure=failure)
+
+
+def imported_class(module: str, name: str) -> Any:
+    """The class of that qualified name if its module is imported already, else None.
+
+    Looks into namespaces only: no import, no attribute hook of a module runs.
+    """
+    place: Any = builtins if module == "builtins" else sys.modules.get(module)
+    for part in name.split("."):
+        try:
+            place = vars(place)[part]
+        except (KeyError, TypeError):
+            return None
+    return place if isinstance(place, type) else None
+
+
+def encode_failure(failure: Failure) -> bytes:
+    """JSON, readable in any language."""
+    return json.dumps(asdict(failure), separators=(",", ":")).encode()
+
+
+def decode_failure(data: bytes) -> Failure:
+    """The failure that ``encode_failure`` wrote, also by a version that knows more fields.
+
+    Raises:
+        ValueError: it is not such a text.
+    """
+    try:
+        message = json.loads(data)
+        known = {f.name: message[f.name] for f in fields(Failure) if f.name in message}
+        known["frames"] = tuple(Frame(**frame) for frame in known.get("frames", ()))
+        known["notes"] = tuple(known.get("notes", ()))
+        return Failure(**known)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"not a failure: {error}") from error
+
+
+def clean(text: str, limit: int = _MAX_MESSAGE) -> str:
+    r"""``text`` fit for a terminal: no control characters but line feeds, at most ``limit`` long.
+
+    >>> clean("a\x1b[2Jb\tc")
+    'a[2Jb c'
+    """
+    text = text[: 2 * limit].replace("\t", " ")
+    text = _UNPRINTABLE.sub("", text).encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def short_repr(value: Any) -> str:
+    """A repr of anything in one line of at most 120 characters. Never raises.
+
+    The cost is bounded for strings and builtin containers of any size.
+
+    >>> short_repr("x" * 1000)[-6:]
+    "xxxxx'"
+    """
+    try:
+        text = _short.repr(value)
+    except Exception as error:  # noqa: BLE001 - the user's __repr__
+        text = f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
+    return clean(text.replace("\n", " "), _MAX_REPR)
+
+
+class _Repr(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = _MAX_REPR
+        self.maxlevel = 4
+
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        """The beginning only: reprlib would build the repr of all of it."""
+        return repr(value) if len(value) <= _MAX_REPR else repr(value[: _MAX_REPR - 20]) + "..."
+
+    repr_bytearray = repr_bytes
+
+
+_short = _Repr()
+
+
+def _message(exc: BaseException) -> str:
+    try:
+        text = str(exc)
+    except Exception as error:  # noqa: BLE001 - the user's __str__
+        text = f"<its str() raises {type(error).__name__}>"
+    lines = clean(text).rstrip().split("\n")
+    if len(lines) > _MAX_MESSAGE_LINES:
+        lines = [*lines[:_MAX_MESSAGE_LINES], "..."]
+    return "\n".join(lines)
+
+
+def _notes(exc: BaseException) -> tuple[str, ...]:
+    """Its notes, its sub-exceptions if it is a group, and what it was raised from."""
+    notes = getattr(exc, "__notes__", ())
+    lines = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+    if isinstance(exc, BaseExceptionGroup):
+        lines += [f"sub-exception {i}: {_headline(e)}" for i, e in enumerate(exc.exceptions, 1)]
+    cause = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
+    if cause is not None:
+        lines.append(f"raised after {_headline(cause)}")
+    return tuple(clean(" ".join(line.split()), _MAX_LINE) for line in lines[:_MAX_NOTES])
+
+
+def _headline(exc: BaseException) -> str:
+    message = _message(exc).replace("\n", " ")
+    return f"{type(exc).__name__}: {message}" if message else type(exc).__name__
+
+
+def _user_frames(traceback: TracebackType | None) -> tuple[Frame, ...]:
+    """The frames in the user's own files; if there are none, the last foreign ones."""
+    foreign: list[TracebackType] = []
+    own: list[TracebackType] = []
+    for step in _steps(traceback):
+        file = step.tb_frame.f_code.co_filename
+        if _MACHINERY.match(file) or file.startswith(_OWN):
+            continue
+        installed = file.startswith(_STDLIB) or _INSTALLED.search(file)
+        (foreign if installed else own).append(step)
+    steps = own or foreign[-2:]
+    if len(steps) > _MAX_FRAMES:
+        steps = [steps[0], *steps[1 - _MAX_FRAMES :]]
+    return tuple(map(_frame, steps))
+
+
+def _steps(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def _frame(step: TracebackType) -> Frame:
+    code = step.tb_frame.f_code
+    try:
+        text = linecache.getline(code.co_filename, step.tb_lineno, step.tb_frame.f_globals)
+    except Exception:  # noqa: BLE001 - a loader of the user's
+        text = ""
+    return Frame(
+        file=clean(code.co_filename, 200),
+        line=step.tb_lineno or 0,
+        function=clean(code.co_name, 80),
+        text=clean(text.strip(), _MAX_LINE),
+    )
+
+
+def _text_of(failure: Failure, job_id: str) -> str:
+    """The whole story; frames give way where other lines are many."""
+    name = failure.error_name if failure.kind == "error" else ""
+    head = f"{name}: {failure.message}" if name and failure.message else name or failure.message
+    doing = _DOING.get(failure.function, f"in {failure.function}")
+    record = f"on {failure.where}" if failure.where else ""
+    lines = head.split("\n")
+    if doing or record:
+        lines.append("  " + ", ".join(filter(None, (doing, record))))
+    lines += [f"     {label} = {text}" for label, text in _record(failure) if text]
+    lines.append("  " + _attempt(failure, job_id))
+    lines += [f"  note: {note}" for note in failure.notes]
+    if failure.frames:
+        room = max(2, (_MAX_TEXT_LINES - len(lines) - 1) // 2)
+        frames = failure.frames
+        if len(frames) > room:
+            frames = (frames[0], *frames[1 - room :])
+        lines.append("  Worker traceback (your frames only):")
+        for frame in frames:
+            lines.append(f'    File "{frame.file}", line {frame.line}, in {frame.function}')
+            lines += [f"      {frame.text}"] if frame.text else []
+    return "\n".join(lines)
+
+
+def _record(failure: Failure) -> tuple[tuple[str, str], tuple[str, str]]:
+    return ("key", failure.key), ("value", failure.value)
+
+
+def _attempt(failure: Failure, job_id: str) -> str:
+    worker = f" (worker {failure.host}:{failure.pid})" if failure.host else ""
+    words = (
+        f"job {job_id}" if job_id else "",
+        f"task {failure.task}, attempt {failure.attempt} of {failure.attempts}{worker}",
+        f"python {failure.python}" if failure.python else "",
+    )
+    return ", ".join(filter(None, words))
+
+
+def _can_be_a_base(original: Any, base: type[TaskError]) -> bool:
+    return (
+        isinstance(original, type)
+        and issubclass(original, Exception)
+        and not issubclass(original, (StopIteration, StopAsyncIteration))
+        and not issubclass(base, original)
+    )
+
+
+def _dual(
+    base: type[TaskError], original: Any, failure: Failure, job_id: str, text: str
+) -> TaskError:
+    """An instance of both classes whose ``__init__`` of the original never ran.
+
+    All that is ours stands in the class, made for this one error: nothing the original defines
+    (properties, slots, ``__setattr__``) can come before it. ``msg`` is what traceback prints for a
+    SyntaxError in place of ``str``.
+    """
+
+    def reduce(_self: TaskError, _protocol: object) -> tuple[Any, ...]:
+        return error_of, (failure, job_id)
+
+    namespace = {
+        "__module__": "redismr",
+        "__qualname__": base.__name__,
+        "__doc__": base.__doc__,
+        "__str__": lambda _self: text,
+        "__repr__": lambda _self: f"{base.__name__}({text!r})",
+        "__reduce_ex__": reduce,
+        "job_id": job_id,
+        "failure": failure,
+        **({"msg": text} if issubclass(original, SyntaxError) else {}),
+    }
+    dual: Any = type(base.__name__, (base, original), namespace)
+    # The nearest class written in C is the one whose __new__ lays out the object; a __new__ of the
+    # user's in between may want arguments that we do not have.
+    layout = dual
+    while layout.__flags__ & _MADE_BY_CLASS_STATEMENT:
+        layout = layout.__base__
+    if issubclass(layout, BaseExceptionGroup):
+        error = layout.__new__(dual, text, [Exception(failure.message)])
+    else:
+        error = layout.__new__(dual)
+    error.args = (text,)
+    return error  # type: ignore[no-any-return]

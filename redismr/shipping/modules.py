@@ -1,0 +1,200 @@
+"""Which modules of the user's own a job needs, and their sources.
+
+"Local" is what the user wrote: Python source outside the standard library, outside installed
+packages and outside redismr. Nothing is imported to find out: names come from import statements
+(the syntax tree of sources, the bytecode of functions without a source) and are looked up in
+``sys.modules`` first, then on the path.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import importlib.util
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.machinery import PathFinder
+from importlib.metadata import distributions
+from types import CodeType, ModuleType
+from typing import Any
+
+import redismr.errors
+
+BY_VALUE = ("__main__", "__jobfile__")
+"""Modules that no worker can import: what they define travels by value."""
+
+_FOREIGN_ROOTS = tuple(
+    os.path.join(os.path.realpath(path), "")
+    for path in {
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("platstdlib"),
+        os.path.dirname(redismr.errors.__file__),
+    }
+)
+_INSTALL_FOLDERS = {"site-packages", "dist-packages"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSource:
+    """One module as text. ``search`` is the ``__path__`` of a package, None for a module."""
+
+    path: str
+    source: str
+    search: tuple[str, ...] | None
+
+
+def closure(names: Iterable[str], folders: Iterable[str]) -> dict[str, ModuleSource]:
+    """The local modules among ``names``, and all local ones that those import, sorted by name.
+
+    A package comes with its parents, and with those of its submodules that are loaded here, which
+    covers plugins imported by a computed name. Names that are no modules are passed over.
+
+    Args:
+        names: dotted names that may be modules.
+        folders: looked into before ``sys.path``, as the folder of a script is.
+    """
+    search = (*folders, *sys.path)
+    todo, seen, found = list(names), set(BY_VALUE), {}
+    while todo:
+        name = todo.pop()
+        if name in seen or not name:
+            continue
+        seen.add(name)
+        module = _read(name, search)
+        if module is None:
+            continue
+        found[name] = module
+        parent = name.rpartition(".")[0]
+        package = parent if module.search is None else name
+        todo += [parent, *imported_names(module.source, package)]
+        if module.search is not None:
+            todo += [m for m in list(sys.modules) if m.startswith(f"{name}.")]
+    return dict(sorted(found.items()))
+
+
+def imported_names(source: str, package: str) -> Iterator[str]:
+    """Every dotted name that an import statement anywhere in ``source`` may load.
+
+    >>> sorted(imported_names("from .a import b; import c.d", "pkg"))
+    ['c.d', 'pkg.a', 'pkg.a.b']
+    """
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names = tuple(alias.name for alias in node.names)
+            yield from _from_import(node.module or "", node.level, names, package)
+
+
+def names_in_code(code: CodeType, package: str) -> Iterator[str]:
+    """The same for a compiled function, which may never have had a file (REPL, notebook)."""
+    before: list[object] = [0, None]
+    for step in dis.get_instructions(code):
+        if step.opname == "IMPORT_NAME":
+            level, names = before  # the two constants pushed before it
+            yield from _from_import(
+                str(step.argval),
+                level if isinstance(level, int) else 0,
+                names if isinstance(names, tuple) else (),
+                package,
+            )
+        elif step.opname not in ("EXTENDED_ARG", "CACHE"):
+            before = [before[1], step.argval]
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from names_in_code(constant, package)
+
+
+def is_local(path: str) -> bool:
+    """Whether a file lies outside the standard library, ``site-packages`` and redismr."""
+    real = os.path.realpath(path)
+    return not (
+        real.startswith(_FOREIGN_ROOTS) or _INSTALL_FOLDERS.intersection(real.split(os.sep))
+    )
+
+
+def _is_installed(name: str, path: str) -> bool:
+    """Whether pip put it there, though the folder has another name (``pip install --target``)."""
+    top, *inner = name.split(".")
+    root = os.path.dirname(path)
+    for _ in range(len(inner) + os.path.basename(path).startswith("__init__.")):
+        root = os.path.dirname(root)
+    return top in _installed_in(root)
+
+
+@lru_cache(maxsize=256)
+def _installed_in(folder: str) -> frozenset[str]:
+    return frozenset(
+        file.parts[0].removesuffix(".py")
+        for distribution in distributions(path=[folder])
+        if distribution.read_text("RECORD")  # an egg-info beside a project's sources has none
+        for file in distribution.files or ()
+    )
+
+
+def _from_import(module: str, level: int, names: tuple[str, ...], package: str) -> Iterator[str]:
+    if level:
+        try:
+            module = importlib.util.resolve_name("." * level + module, package)
+        except ImportError:
+            return
+    yield module
+    yield from (f"{module}.{name}" for name in names if name != "*")
+
+
+def _read(name: str, search: tuple[str, ...]) -> ModuleSource | None:
+    """The source of a local module; None for anything else, unreadable files included."""
+    path, packages, loader = _whereabouts(name, search)
+    folders = None if packages is None else tuple(map(str, packages))
+    if path is None:
+        # A namespace package: no file, only folders. Not ours to serve if others share it.
+        if not folders or any(not is_local(f) or _is_installed(name, f) for f in folders):
+            return None
+        return ModuleSource("", "", folders)
+    if not path.endswith((".py", ".pyw")) or not is_local(path) or _is_installed(name, path):
+        return None
+    source = _text_of(name, path, loader)
+    return None if source is None else ModuleSource(path, source, folders)
+
+
+def _whereabouts(
+    name: str, search: tuple[str, ...]
+) -> tuple[str | None, Iterable[str] | None, Any]:
+    """A module's file, its ``__path__`` if it is a package, and its loader; imports nothing."""
+    module = sys.modules.get(name)
+    if isinstance(module, ModuleType):
+        # Its namespace, not its attributes: a lazy module would import things when asked.
+        names = vars(module)
+        return names.get("__file__"), names.get("__path__"), names.get("__loader__")
+    parent = name.rpartition(".")[0]
+    if name in sys.builtin_module_names:
+        return None, None, None
+    locations = _whereabouts(parent, search)[1] if parent else search
+    try:
+        spec = PathFinder.find_spec(name, list(locations)) if locations else None
+    except (ImportError, OSError, ValueError):
+        spec = None
+    if spec is None:
+        return None, None, None
+    return spec.origin, spec.submodule_search_locations, spec.loader
+
+
+def _text_of(name: str, path: str, loader: Any) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            return importlib.util.decode_source(file.read())
+    except (OSError, UnicodeError, SyntaxError):
+        pass
+    try:  # in a zip file, say, or itself shipped: a job that submits a job
+        source = loader.get_source(name)
+    except Exception:  # noqa: BLE001 - a stranger's loader
+        return None
+    return source if isinstance(source, str) else None

@@ -1,0 +1,260 @@
+"""Byte ranges cut at line ends, and the place of each record in its file.
+
+Ranges are chosen from the size alone. The line that begins at byte ``s`` belongs to the range
+``begin <= s < end``, so that every line is in exactly one range, wherever the cuts fall.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, BinaryIO
+
+from redismr.errors import ConfigError, SourceError
+from redismr.sources.files import File
+
+CHUNK = 1 << 15
+"""Bytes decoded at a time: measured faster than larger ones, which fall out of the cache."""
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_STATEFUL = ("utf-7", "hz", "iso2022")
+_UNKNOWN = sys.maxsize
+_MOST = 1 << 30  # read(n) sets n bytes aside
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The lines of ``file`` that begin in ``begin <= byte < end``; ``end`` None means all of it."""
+
+    file: File
+    begin: int = 0
+    end: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes to read, as far as the submitter knows."""
+        return (self.file.size if self.end is None else self.end) - self.begin
+
+    @property
+    def source(self) -> str:
+        """The file's name, and which bytes of it unless all."""
+        if self.end is None or self.size == self.file.size:
+            return self.file.name
+        return f"{self.file.name} bytes {self.begin}-{self.end}"
+
+
+def spans(file: File, split: int | None) -> Iterator[Span]:
+    """The file in equal ranges of at most ``split`` bytes; None: in one piece."""
+    if split is None:
+        yield Span(file)
+        return
+    parts = -(-file.size // split)
+    for part in range(parts):
+        yield Span(file, file.size * part // parts, file.size * (part + 1) // parts)
+
+
+def chunks(stream: BinaryIO, span: Span, size: int | None) -> Iterator[tuple[int, bytes]]:
+    """(offset, data) of the span's lines: data of about ``size`` bytes that end at a line end."""
+    file, at, end = span.file, span.begin, span.end
+    if end is None:
+        end = _UNKNOWN if file.compressed else file.size
+    if at:
+        stream.seek(at - 1)
+        at -= 1
+        newline = False
+        while at < end and not newline and (skipped := stream.readline(CHUNK)):
+            at += len(skipped)
+            newline = skipped.endswith(b"\n")
+    while at < end:
+        want = min(size or end, end - at)
+        data = stream.read(-1 if want > _MOST and end == _UNKNOWN else want)
+        if not data:
+            return
+        if not data.endswith(b"\n"):
+            data += stream.readline()
+        yield at, data
+        at += len(data)
+
+
+class Origin:
+    """Where the reading of a span began; counts the lines before it if somebody asks."""
+
+    def __init__(self, file: File, offset: int) -> None:
+        self._file = file
+        self._offset = offset
+
+    @cached_property
+    def first_line(self) -> int:
+        """The number of the first line; reads the file up to there, once."""
+        line, left = 1, self._offset
+        if left:
+            with self._file.opened() as stream:
+                while left and (data := stream.read(min(left, 1 << 20))):
+                    line += data.count(b"\n")
+                    left -= len(data)
+        return line
+
+
+class Chunk:
+    """Some lines as they were read: what their places are computed from, when asked for."""
+
+    def __init__(self, origin: Origin, line: int, offset: int | None, data: bytes = b"") -> None:
+        self.origin = origin
+        self.line = line
+        self._offset = offset
+        self._data = data
+
+    @cached_property
+    def _offsets(self) -> list[int]:
+        return list(accumulate(map(len, io.BytesIO(self._data)), initial=self._offset))
+
+    def offset(self, index: int) -> int | None:
+        """The byte at which line ``index`` of the chunk begins."""
+        return self._offsets[index] if index else self._offset
+
+
+class Where(str):
+    """The name of a record's file, equal to it as a str, that also knows the place in it.
+
+    ``offset`` is the byte at which the record begins (of the unpacked contents; None in encodings
+    such as UTF-16, which are read whole). ``line`` is its line number, from 1. In a file that was
+    cut, the first ``line`` of a split costs a read of what lies before it.
+    """
+
+    __slots__ = ("chunk", "nth")
+
+    chunk: Chunk
+    nth: int
+
+    @property
+    def offset(self) -> int | None:
+        """The byte at which the record begins."""
+        return self.chunk.offset(self.nth)
+
+    @property
+    def line(self) -> int:
+        """The number of the record's first line, from 1."""
+        return self.chunk.origin.first_line + self.chunk.line + self.nth
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the data around it, but able to count lines wherever the file can be read."""
+        line = self.chunk.line + self.nth
+        return _restored, (str(self), self.chunk.origin, line, self.offset)
+
+
+def place(name: str, chunk: Chunk) -> Where:
+    """The place where ``chunk`` begins in the file ``name``."""
+    where = str.__new__(Where, name)
+    where.chunk = chunk
+    where.nth = 0
+    return where
+
+
+def _restored(name: str, origin: Origin, line: int, offset: int | None) -> Where:
+    return place(name, Chunk(origin, line, offset))
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How bytes become text: any codec and error handler that ``bytes.decode`` takes.
+
+    Raises:
+        ConfigError: Python knows no such text encoding or error handler.
+    """
+
+    name: str = "utf-8"
+    errors: str = "strict"
+
+    def __post_init__(self) -> None:
+        try:
+            "\n".encode(self.name)
+            codecs.lookup_error(self.errors)
+        except LookupError as error:
+            raise ConfigError(
+                f"{error}. Give encoding= and errors= values that bytes.decode knows, such as "
+                "encoding='latin-1' or errors='replace'."
+            ) from error
+
+    @property
+    def linewise(self) -> bool:
+        r"""Whether the byte ``\n`` is always a line end, so that a file can be cut there."""
+        name = codecs.lookup(self.name).name
+        if name == "utf-8-sig":
+            return True
+        return "\n".encode(self.name) == b"\n" and not name.startswith(_STATEFUL)
+
+    def decode(self, data: bytes, file: File, offset: int = 0) -> str:
+        """The text of ``data``, which begins at byte ``offset`` of the file.
+
+        Raises:
+            SourceError: not in this encoding; the message names the file and the byte.
+        """
+        name = self.name
+        if codecs.lookup(name).name == "utf-8-sig":  # the mark belongs to the file, not a chunk
+            name = "utf-8"
+            if not offset and data.startswith(codecs.BOM_UTF8):
+                data, offset = data[3:], 3
+        try:
+            return data.decode(name, self.errors)
+        except UnicodeDecodeError as error:
+            raise SourceError(
+                f"{file.path} is not {self.name} at byte {offset + error.start}"
+                f"{' of its unpacked contents' if file.compressed else ''} "
+                f"({error.object[error.start : error.start + 1].hex()} hex: {error.reason}). "
+                "Pass the right encoding=, or errors='replace' to read on with U+FFFD there."
+            ) from error
+
+
+def texts(span: Span, encoding: Encoding, size: int | None = CHUNK) -> Iterator[tuple[Chunk, str]]:
+    """The span's lines as text, about ``size`` bytes at a time, each with its place."""
+    file = span.file
+    with file.opened() as stream:
+        if not encoding.linewise:
+            yield Chunk(Origin(file, 0), 0, None), encoding.decode(stream.read(), file)
+            return
+        origin, line = None, 0
+        for offset, data in chunks(stream, span, size):
+            origin = origin or Origin(file, offset)
+            yield Chunk(origin, line, offset, data), encoding.decode(data, file, offset)
+            line += data.count(b"\n")
+
+
+def lines(span: Span, encoding: Encoding, *, ends: bool = False) -> Iterator[tuple[Where, str]]:
+    r"""Each line of the span with its place; its ``\n`` or ``\r\n`` is dropped unless ``ends``."""
+    name, new = span.file.name, str.__new__
+    for chunk, text in texts(span, encoding):
+        if ends:
+            each = io.StringIO(text, newline="\n").readlines()
+        else:
+            each = text.replace("\r\n", "\n").split("\n")
+            if not each[-1]:
+                each.pop()
+        for index, line in enumerate(each):
+            where = new(Where, name)
+            where.chunk = chunk
+            where.nth = index
+            yield where, line
+
+
+def parse_size(size: int | str | None, option: str = "split") -> int | None:
+    """Bytes in ``"16MB"`` (kB, MB, GB are powers of 1024), ``4096`` or None.
+
+    Raises:
+        ConfigError: not a size of at least one byte.
+    """
+    if size is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", str(size).lower())
+    number = int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    if isinstance(size, bool) or number < 1:
+        raise ConfigError(
+            f"{option}={size!r} is not a size: give bytes as an int, text such as '16MB', or None "
+            "to read each file in one piece"
+        )
+    return number

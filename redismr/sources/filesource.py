@@ -1,0 +1,277 @@
+"""Sources that are files: globs on the submitter, splits that name byte ranges, no contents.
+
+Small files are packed many to a split by the guided rule; big ones are cut where their format and
+encoding allow it. What the globs matched is looked up once per job, by ``fresh``, so that every
+call of ``splits()`` for that job gives the same splits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain, islice
+from typing import Any
+
+from redismr.errors import ConfigError, SourceError
+from redismr.sources.blocks import Encoding, Span, Where, parse_size, spans
+from redismr.sources.files import File, Patterns, find
+from redismr.sources.formats import Csv, Format, Jsonl, Lines, Record, Text, Whole
+from redismr.sources.packing import packs
+
+PACK_BYTES = 1 << 20
+_TASKS = 32
+SPLIT = "16MB"
+
+
+@dataclass(frozen=True, slots=True)
+class FileSplit:
+    """The records of some spans of files, read on the worker."""
+
+    format: Format
+    spans: tuple[Span, ...]
+
+    @property
+    def source(self) -> str:
+        """The first file, and how many more."""
+        return _several([span.source for span in self.spans])
+
+    def read(self) -> Iterator[Record]:
+        """(where, value) for each record, span after span."""
+        return chain.from_iterable(map(self.format.read, self.spans))
+
+    def where(self, ordinal: int) -> str:
+        """``record 2001 of logs/a.gz (line 2001, byte 104417)``; reads up to there again."""
+        if ordinal < 0:
+            return self.source
+        if isinstance(self.format, Whole):
+            return self.spans[ordinal].source if ordinal < len(self.spans) else self.source
+        left = ordinal
+        try:
+            for span in self.spans:
+                seen = 0
+                for where, _ in islice(self.format.read(span), left + 1):
+                    if seen == left:
+                        return self._words(span, seen, where)
+                    seen += 1
+                left -= seen
+        except (SourceError, OSError):
+            pass  # the file is gone or bad from here on: say what is known without it
+        return f"record {ordinal + 1} of {self.source}"
+
+    def _words(self, span: Span, ordinal: int, where: str) -> str:
+        words = f"record {ordinal + 1} of {span.source}"
+        if isinstance(where, Where):
+            byte = "" if where.offset is None else f", byte {where.offset}"
+            words += f" (line {where.line}{byte})"
+        if isinstance(self.format, Text):
+            words += ", a block; with lines() each line is a record"
+        return words
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedSplit:
+    """Files whose contents travel along: no worker needs to see them."""
+
+    names: tuple[str, ...]
+    contents: tuple[str | bytes, ...]
+
+    @property
+    def source(self) -> str:
+        """The first file, and how many more."""
+        return _several(self.names)
+
+    def read(self) -> Iterator[Record]:
+        """(name, contents) for each file."""
+        return zip(self.names, self.contents, strict=True)
+
+    def where(self, ordinal: int) -> str:
+        """The file's name."""
+        return self.names[ordinal] if 0 <= ordinal < len(self.names) else self.source
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """The files that ``patterns`` name, as records of ``format``."""
+
+    patterns: Patterns
+    format: Format
+    split: int | None = None
+    ship: bool = False
+    chunk: int | None = None
+    rereadable = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.patterns, (str, os.PathLike)):
+            object.__setattr__(self, "patterns", tuple(self.patterns))
+
+    def fresh(self, chunk: int | None = None) -> FileSource:
+        """This source as the disk is now, looked at.
+
+        Raises:
+            SourceError: a pattern matches no file; it and the current directory are named.
+            ConfigError: ``chunk`` for a source that ``split=`` cuts.
+        """
+        if chunk is not None and not isinstance(self.format, Whole):
+            raise ConfigError(
+                f"chunk={chunk} counts inline items or whole files; the tasks of text(), lines(), "
+                "jsonl() and csv() are sized by their split= option"
+            )
+        source = replace(self, chunk=chunk)
+        source.files  # noqa: B018 - looks now, and fails before anything is started
+        return source
+
+    @cached_property
+    def files(self) -> tuple[File, ...]:
+        """What the patterns matched when first asked."""
+        return find(self.patterns)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files, as they lie on disk."""
+        return sum(file.size for file in self.files)
+
+    def splits(self) -> Iterator[FileSplit | ShippedSplit]:
+        """The files in order, small ones packed, big ones cut.
+
+        Raises:
+            SourceError: at once, when a pattern matches no file.
+        """
+        packed = packs(
+            chain.from_iterable(self._spans(self.files)),
+            lambda batch: [span.size for span in batch],
+            PACK_BYTES,
+            self.chunk,
+        )
+        return map(self._shipped if self.ship else self._named, packed)
+
+    def _spans(self, files: Sequence[File]) -> Iterator[Iterator[Span]]:
+        split = self.split
+        if split is not None:
+            # A few big files must still give tasks to many workers, down to 1 MB each.
+            split = min(split, max(PACK_BYTES, self.size // _TASKS))
+        for file in files:
+            cut = self.format.cuttable and not file.compressed
+            yield spans(file, split if cut else None)
+
+    def _named(self, pack: list[Span]) -> FileSplit:
+        return FileSplit(self.format, tuple(pack))
+
+    def _shipped(self, pack: list[Span]) -> ShippedSplit:
+        names, contents = zip(*chain.from_iterable(map(self.format.read, pack)), strict=True)
+        return ShippedSplit(names, contents)
+
+
+def files(
+    glob: Patterns,
+    *,
+    encoding: str = "utf-8",
+    errors: str = "strict",
+    binary: bool = False,
+    ship: bool = False,
+) -> FileSource:
+    """Each file is one record, once: (path as the glob gave it, whole contents).
+
+    ``glob`` is a path, a glob (``**`` recursive) or several of them; matches are sorted, and a
+    file matched twice is read once. Contents are str, newlines as they are, or bytes with
+    ``binary``; .gz, .bz2, .xz and .zst are unpacked. Workers open the files themselves, at the
+    same path; with ``ship`` the submitter reads them and sends the contents along.
+
+    Raises:
+        ConfigError: no such encoding or error handler.
+        SourceError: (when run) a pattern matches nothing, or a file cannot be read or decoded.
+        SourceChanged: (when run) a file is not the one that was there at the start.
+    """
+    return FileSource(glob, Whole(None if binary else Encoding(encoding, errors)), ship=ship)
+
+
+def text(
+    glob: Patterns,
+    split: int | str | None = SPLIT,
+    *,
+    encoding: str = "utf-8",
+    errors: str = "strict",
+) -> FileSource:
+    """Every line is in exactly one block, whole: (where, block), blocks of at most about ``split``.
+
+    For data of which any run of lines will do, such as logs whose words are counted; for documents
+    use ``files``. ``where`` equals the path and knows its ``.offset`` and ``.line``. Blocks of one
+    file, put together, are the file. A smaller input is cut finer than ``split``, down to 1 MB, so
+    that all workers have some; None never cuts. Compressed files, and encodings like UTF-16, are
+    read by one task each.
+
+    Raises:
+        ConfigError: no such encoding, error handler or size.
+        SourceError, SourceChanged: (when run) as in ``files``.
+    """
+    size = parse_size(split)
+    return FileSource(glob, Text(Encoding(encoding, errors), size), split=size)
+
+
+def lines(
+    glob: Patterns,
+    split: int | str | None = SPLIT,
+    *,
+    encoding: str = "utf-8",
+    errors: str = "strict",
+) -> FileSource:
+    r"""Every line is one record, once: (where, line without its end).
+
+    Lines end at ``\n`` or ``\r\n``. ``where`` equals the path and knows its ``.offset`` and
+    ``.line``. Files are cut into tasks as in ``text``.
+
+    Raises:
+        ConfigError: no such encoding, error handler or size.
+        SourceError, SourceChanged: (when run) as in ``files``.
+    """
+    return FileSource(glob, Lines(Encoding(encoding, errors)), split=parse_size(split))
+
+
+def jsonl(
+    glob: Patterns,
+    split: int | str | None = SPLIT,
+    *,
+    encoding: str = "utf-8",
+    errors: str = "strict",
+) -> FileSource:
+    """Every line that is not blank is one record, once: (where, the JSON value in it).
+
+    Files are cut into tasks as in ``text``.
+
+    Raises:
+        ConfigError: no such encoding, error handler or size.
+        SourceError: (when run) as in ``files``; a line is not JSON: file, line and byte are named.
+        SourceChanged: (when run) as in ``files``.
+    """
+    return FileSource(glob, Jsonl(Encoding(encoding, errors)), split=parse_size(split))
+
+
+def csv(
+    glob: Patterns,
+    *,
+    header: bool | Sequence[str] = True,
+    split: int | str | None = None,
+    encoding: str = "utf-8",
+    errors: str = "strict",
+    **layout: Any,
+) -> FileSource:
+    """Every row that is not blank is one record, once: (where, row).
+
+    Rows are dicts by the names in each file's first row (``header=True``) or by those given
+    (``header=["name", "age"]``, for files without one); with ``header=False`` they are lists.
+    Quoted fields may hold newlines, and so one task reads a whole file; ``split="16MB"`` promises
+    that none does, and cuts. Other options go to ``csv.reader`` (``delimiter=";"``...), which is
+    strict unless ``strict=False``.
+
+    Raises:
+        ConfigError: no such encoding, error handler, size or ``csv.reader`` option.
+        SourceError: (when run) as in ``files``; a row is malformed or not as wide as the header.
+        SourceChanged: (when run) as in ``files``.
+    """
+    layout_of = Csv(Encoding(encoding, errors), header, layout)
+    return FileSource(glob, layout_of, split=parse_size(split))
+
+
+def _several(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

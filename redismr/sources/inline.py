@@ -1,0 +1,184 @@
+"""Sources held by the submitter: mappings, (key, value) pairs, and any other iterable.
+
+Splits carry the items themselves, in columns, so that reading one is a bare ``zip`` or
+``enumerate``. Items are taken from the caller's object one at a time while ``splits()`` runs: a
+generator of any length never has more than one pack in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from reprlib import repr as short
+from typing import Any
+
+from redismr.errors import SourceError
+from redismr.sources.packing import Weigher, packs
+
+PACK_BYTES = 256_000
+
+Pair = tuple[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSplit:
+    """Items ``start``, ``start + 1``... of an iterable; the keys, their numbers, cost nothing."""
+
+    start: int
+    values: list[Any]
+
+    @property
+    def source(self) -> str:
+        """Which items these are."""
+        return _span(self.start, len(self.values))
+
+    def read(self) -> Iterator[Pair]:
+        """(number, item) for each item, in order."""
+        return enumerate(self.values, self.start)
+
+    def where(self, ordinal: int) -> str:
+        """``item 17 (key 17)``."""
+        if not 0 <= ordinal < len(self.values):
+            return self.source
+        return f"item {self.start + ordinal} (key {self.start + ordinal})"
+
+
+@dataclass(frozen=True, slots=True)
+class PairSplit:
+    """Keys and values of a mapping or of pairs, from the ``start``-th on."""
+
+    start: int
+    keys: list[Any]
+    values: list[Any]
+
+    @property
+    def source(self) -> str:
+        """Which items these are."""
+        return _span(self.start, len(self.keys))
+
+    def read(self) -> Iterator[Pair]:
+        """(key, value) for each pair, in order."""
+        return zip(self.keys, self.values, strict=True)
+
+    def where(self, ordinal: int) -> str:
+        """``item 17 (key 'whale')``."""
+        if not 0 <= ordinal < len(self.keys):
+            return self.source
+        return f"item {self.start + ordinal} (key {short(self.keys[ordinal])})"
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSource:
+    """(0, item), (1, item)... of any iterable, in its order.
+
+    An iterator (a generator, an open file) can be read once: ``rereadable`` is False, and a second
+    run given the same one finds it spent, that is, empty.
+    """
+
+    items: Iterable[Any]
+    chunk: int | None = None
+    size: None = None
+
+    @property
+    def rereadable(self) -> bool:
+        """False for iterators."""
+        return not isinstance(self.items, Iterator)
+
+    def splits(self) -> Iterator[ItemSplit]:
+        """Packs of items, taken from the iterable as they are asked for."""
+        start = 0
+        try:
+            for values in packs(self.items, Weigher().items, PACK_BYTES, self.chunk):
+                yield ItemSplit(start, values)
+                start += len(values)
+        except Exception as error:
+            raise _gave_up(error, self.items, start) from error
+
+
+@dataclass(frozen=True, slots=True)
+class PairSource:
+    """The (key, value) pairs that ``pairs_of(origin)`` yields, in its order."""
+
+    origin: Any
+    pairs_of: Callable[[Any], Iterable[Pair]]
+    chunk: int | None = None
+    size: None = None
+
+    @property
+    def rereadable(self) -> bool:
+        """False for iterators."""
+        return not isinstance(self.origin, Iterator)
+
+    def splits(self) -> Iterator[PairSplit]:
+        """Packs of pairs, taken from the origin as they are asked for."""
+        start = 0
+        try:
+            for pack in packs(self.pairs_of(self.origin), Weigher().pairs, PACK_BYTES, self.chunk):
+                keys, values = zip(*pack, strict=True)
+                yield PairSplit(start, list(keys), list(values))
+                start += len(pack)
+        except SourceError:
+            raise
+        except Exception as error:
+            raise _gave_up(error, self.origin, start) from error
+
+
+def entries(mapping: Any) -> Iterator[Pair]:
+    """(key, mapping[key]) for each key, fetched one at a time; ``len`` is never asked for.
+
+    Raises:
+        SourceError: ``mapping[key]`` raised; the message names the key. No item is ever skipped.
+    """
+    for number, key in enumerate(mapping):
+        try:
+            value = mapping[key]
+        except Exception as error:
+            name = type(mapping).__name__
+            raise SourceError(
+                f"the source raised {type(error).__name__} for key {short(key)} (item {number}): "
+                f"{error}. A source with __getitem__ is read as source[key] for each key that "
+                f"iterating over it gives; if {name} is a sequence of items, pass iter(source)."
+            ) from error
+        yield key, value
+
+
+def checked(items: Iterable[Any]) -> Iterator[Pair]:
+    """The items as they are, each made sure to be a pair.
+
+    Raises:
+        SourceError: an item is not a tuple or list of length 2; the message shows it.
+    """
+    for number, item in zip(count(), items, strict=False):
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise SourceError(
+                f"item {number} of pairs() is {short(item)} ({type(item).__name__}), not a "
+                "(key, value) pair. Give tuples or lists of length 2, or pass the iterable itself "
+                "as the source to have its items numbered."
+            )
+        yield item[0], item[1]
+
+
+def pairs(iterable: Iterable[Any] | Mapping[Any, Any]) -> PairSource:
+    """Each (key, value) of the iterable as one record, in order, keys as they are, repeats kept.
+
+    ``redismr.pairs([("a", 1), ("a", 2)])`` gives two records with the key "a". A mapping gives its
+    items. An iterator can be used for one run only: a second one finds it spent.
+
+    Raises:
+        SourceError: (when run) an item is not a tuple or list of length 2.
+    """
+    if isinstance(iterable, Mapping):
+        return PairSource(iterable, entries)
+    return PairSource(iterable, checked)
+
+
+def _span(start: int, length: int) -> str:
+    return f"item {start}" if length == 1 else f"items {start}-{start + length - 1}"
+
+
+def _gave_up(error: Exception, source: Any, start: int) -> SourceError:
+    return SourceError(
+        f"iterating over the source ({type(source).__name__}) raised {type(error).__name__} "
+        f"at item {start} or soon after: {error}. The job has not had all of its input."
+    )

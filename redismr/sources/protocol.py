@@ -1,0 +1,50 @@
+"""What every source and every split promises; the rest of the package is ways to keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+
+class Split(Protocol):
+    """The input of one map task: frozen, pickled by plain pickle, small unless it is inline."""
+
+    @property
+    def source(self) -> str:
+        """A short name of this piece of input: what ``here().source`` says."""
+        ...
+
+    def read(self) -> Iterator[tuple[Any, Any]]:
+        """The same (key, value) records in the same order, each time, on any machine.
+
+        Raises:
+            SourceError: the input cannot be read; the message names the file and the byte.
+            SourceChanged: the input is not the one that was split.
+        """
+        ...
+
+    def where(self, ordinal: int) -> str:
+        """Words that let a person find record ``ordinal`` (0-based, of this split).
+
+        Never raises, and may read the input again: asked for only after a failure.
+        """
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """What a job reads, before it is cut. Lives on the submitter."""
+
+    @property
+    def rereadable(self) -> bool:
+        """Whether ``splits()`` may be called again, from the start, with the same outcome."""
+        ...
+
+    @property
+    def size(self) -> int | None:
+        """All its bytes where that is known without reading (files), for choosing partitions."""
+        ...
+
+    def splits(self) -> Iterator[Split]:
+        """The splits, in input order, made one at a time as they are asked for."""
+        ...

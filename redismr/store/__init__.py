@@ -1,0 +1,7 @@
+"""The only room that knows Redis: keys, scripts, and one method per verb."""
+
+from __future__ import annotations
+
+from redismr.store.store import Added, Commit, Committed, Look, Store
+
+__all__ = ["Added", "Commit", "Committed", "Look", "Store"]

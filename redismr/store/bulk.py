@@ -1,0 +1,150 @@
+"""Bulk data: splits, segments, result chunks. Plain pipelined writes under names that hold a token.
+
+Bulk first, control last: nothing written here counts until a commit names it, so these need no
+script. A write and its deadline go in one MULTI, so that no key is ever left without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from redismr.store.keys import CONTROL, Keys
+from redismr.store.link import Argument, Link, text
+
+Fields = Mapping[str, bytes]
+
+
+class BulkStore:
+    """Reads and writes of what is too big for a script."""
+
+    def __init__(self, link: Link, keys: Keys) -> None:
+        self.link = link
+        self.keys = keys
+        self._names: dict[str, dict[str, str]] = {}
+
+    def put_inputs(self, job: str, splits: Mapping[int, Fields], expire_at: int) -> None:
+        """Write the pieces of map tasks' splits."""
+        by_key: dict[str, dict[str, bytes]] = {}
+        for index, fields in splits.items():
+            by_key.setdefault(self.keys.input(job, index), {}).update(fields)
+        self._stage(by_key, expire_at)
+
+    def get_inputs(self, job: str, tasks: Sequence[str]) -> list[bytes | None]:
+        """The first piece of each task's split; None where there is none."""
+        return self._gather(
+            [(self.keys.input(job, int(task[1:])), f"{task}.0") for task in tasks]
+        )
+
+    def get_input_piece(self, job: str, task: str, piece: int) -> bytes | None:
+        """A further piece of a split larger than one chunk."""
+        key = self.keys.input(job, int(task[1:]))
+        return self.link.one("HGET", key, f"{task}.{piece}")  # type: ignore[no-any-return]
+
+    def put_segments(self, job: str, parts: Mapping[int, Fields], expire_at: int) -> None:
+        """Stage chunks of a map attempt: partition -> field -> sealed chunk."""
+        self._stage({self.keys.shuffle(job, p): f for p, f in parts.items()}, expire_at)
+
+    def get_segments(self, job: str, partition: int, fields: Sequence[str]) -> list[bytes | None]:
+        """The named chunks of one partition, in the order named."""
+        if not fields:
+            return []
+        return self.link.one("HMGET", self.keys.shuffle(job, partition), *fields)  # type: ignore[no-any-return]
+
+    def drop_segments(self, job: str, parts: Mapping[int, Iterable[str]]) -> None:
+        """Delete exactly the named chunks: read to their end, or staged by a refused attempt."""
+        self.link.together(
+            [
+                ("HDEL", self.keys.shuffle(job, p), *batch)
+                for p, fields in parts.items()
+                for batch in _batches(list(fields), 1000)
+            ]
+        )
+
+    def put_result(self, job: str, fields: Fields, expire_at: int) -> None:
+        """Stage chunks of a reduce attempt's result."""
+        self._stage({self.keys.control(job, "out"): fields}, expire_at)
+
+    def get_result(self, job: str, fields: Sequence[str]) -> list[bytes | None]:
+        """The named result chunks, in the order named."""
+        if not fields:
+            return []
+        return self.link.one("HMGET", self.keys.control(job, "out"), *fields)  # type: ignore[no-any-return]
+
+    def drop_result(self, job: str, fields: Sequence[str]) -> None:
+        """Delete the chunks that a refused reduce attempt staged."""
+        if fields:
+            self.link.one("HDEL", self.keys.control(job, "out"), *fields)
+
+    def results(self, job: str, partitions: Iterable[int] | None = None) -> dict[int, bytes]:
+        """Partition -> committed record, of all partitions or of those asked for."""
+        key = self.keys.control(job, "result")
+        if partitions is None:
+            flat: Any = self.link.one("HGETALL", key)
+            pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
+            return {int(p): record for p, record in pairs}
+        wanted = list(partitions)
+        records = self.link.one("HMGET", key, *wanted)
+        return {p: record for p, record in zip(wanted, records, strict=True) if record is not None}
+
+    def blob(self, job: str, name: str) -> bytes | None:
+        """A sealed string of the job: spec, end, code or params."""
+        return self.link.one("GET", self.keys.control(job, name))  # type: ignore[no-any-return]
+
+    def meta(self, job: str, *fields: str) -> dict[str, str]:
+        """Clear scheduling fields; empty text where there is none, no fields if the job is gone."""
+        values = self.link.one("HMGET", self.keys.control(job, "meta"), *fields)
+        if all(value is None for value in values):
+            return {}
+        return {field: text(value) for field, value in zip(fields, values, strict=True)}
+
+    def dead(self, job: str) -> dict[str, bytes]:
+        """Task id (or ``job``, or ``last:<id>`` of one still tried) -> sealed failure."""
+        flat: Any = self.link.one("HGETALL", self.keys.control(job, "dead"))
+        pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
+        return {text(task): blob for task, blob in pairs}
+
+    def free(self, job: str, n_map: int, partitions: int, *, inputs: bool = True) -> None:
+        """Unlink the bulk of an ended job. May be repeated; a missing key is no error."""
+        keys = self.keys.shuffles(job, partitions)
+        if inputs:
+            keys += self.keys.inputs(job, n_map)
+        self.link.together([("UNLINK", key) for key in keys])
+
+    def delete(self, job: str, n_map: int, partitions: int) -> None:
+        """Nothing of the job is left."""
+        self.free(job, n_map, partitions)
+        names = [self.keys.control(job, name) for name in CONTROL]
+        self.link.together(
+            [
+                ("UNLINK", *names),
+                ("ZREM", self.keys.jobs, job),
+                ("ZREM", self.keys.recent, job),
+            ]
+        )
+
+    def _stage(self, by_key: Mapping[str, Fields], expire_at: int) -> None:
+        commands: list[Sequence[Argument]] = []
+        for key, fields in by_key.items():
+            if fields:
+                commands.append(("HSET", key, *(x for pair in fields.items() for x in pair)))
+                commands.append(("PEXPIREAT", key, expire_at))
+        self.link.together(commands, atomic=True)
+
+    def _gather(self, places: Sequence[tuple[str, str]]) -> list[bytes | None]:
+        """One field from each (key, field), in order, in one round trip."""
+        by_key: dict[str, list[int]] = {}
+        for position, (key, _) in enumerate(places):
+            by_key.setdefault(key, []).append(position)
+        replies = self.link.together(
+            [("HMGET", key, *(places[i][1] for i in where)) for key, where in by_key.items()]
+        )
+        found: list[bytes | None] = [None] * len(places)
+        for where, values in zip(by_key.values(), replies, strict=True):
+            for position, value in zip(where, values, strict=True):
+                found[position] = value
+        return found
+
+
+def _batches(items: list[str], size: int) -> Iterable[list[str]]:
+    return (items[i : i + size] for i in range(0, len(items), size))

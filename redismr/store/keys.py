@@ -1,0 +1,106 @@
+"""Every key name, each with its type, meaning, writer and lifetime.
+
+``{J}`` is the job id in braces: Redis Cluster hashes only what stands between them, so a job's
+control keys share one slot and its bulk keys (``{J/i0}``, ``{J/r3}``) are spread over the others.
+No other module builds a key name.
+
+| key | type | what | writer |
+| --- | --- | --- | --- |
+| ``{J}:meta`` | hash | what schedules the job; clear, and believed by nobody who returns a result | scripts |
+| ``{J}:spec`` | string | sealed JobSpec | create |
+| ``{J}:end`` | string | sealed n_map | close |
+| ``{J}:code`` ``{J}:params`` | string | sealed functions and modules; sealed params | create |
+| ``{J}:ready`` ``{J}:processing`` | list | task ids to claim; ids claimed (a mirror of lease) | scripts |
+| ``{J}:lease`` | zset | task id -> expiry, ms on the server's clock | scripts |
+| ``{J}:own`` | hash | task id -> its attempts: token, executor, started? | scripts |
+| ``{J}:done`` | hash | map index -> token and sealed manifest; freed at the end | commit |
+| ``{J}:result`` | hash | partition -> token and sealed manifest of its result | commit |
+| ``{J}:out`` | hash | ``token.chunk`` -> sealed result chunk | reduce attempts |
+| ``{J}:claims`` | hash | executor -> last nonce and the ids it was given | claim, commit |
+| ``{J}:dead`` | hash | task id (or ``job``) -> sealed failure | fail, reclaim |
+| ``{J}:tries`` | hash | budgets used: ``error:m3``, ``lost:m3``, ``gone:m3`` | scripts |
+| ``{J/i<k>}:input`` | hash | ``task.chunk`` -> sealed piece of a split | submitter |
+| ``{J/r<p>}:shuffle`` | hash | ``token.chunk`` -> sealed segment chunk | map attempts |
+| ``jobs`` | zset | jobs that may have work, by priority and turn: a hint | anyone |
+| ``recent`` | zset | every job that still exists -> its deadline: for listings | submitter |
+| ``workers`` | hash | worker id -> a row about it (clear JSON) | supervisors |
+| ``wake:<protocol>:<python>:<key id>`` | list | tokens that wake one idle worker | whoever adds work |
+
+Every key of a job expires at the job's one absolute deadline; the others a day after their last use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INPUTS_PER_KEY = 1000
+"""Map tasks whose splits share one ``input`` hash: bounds a hash, and spreads a big job."""
+
+CONTROL = (
+    "meta",
+    "spec",
+    "end",
+    "code",
+    "params",
+    "ready",
+    "processing",
+    "lease",
+    "own",
+    "done",
+    "result",
+    "out",
+    "claims",
+    "dead",
+    "tries",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Key names under one namespace."""
+
+    namespace: str
+
+    def control(self, job: str, name: str) -> str:
+        """One of ``CONTROL``, in the job's own slot."""
+        return f"{self.namespace}:{{{job}}}:{name}"
+
+    def input(self, job: str, index: int) -> str:
+        """The hash that holds map task ``index``'s split."""
+        return f"{self.namespace}:{{{job}/i{index // INPUTS_PER_KEY}}}:input"
+
+    def inputs(self, job: str, n_map: int) -> list[str]:
+        """Every input hash of a job of ``n_map`` map tasks."""
+        return [self.input(job, first) for first in range(0, n_map, INPUTS_PER_KEY)]
+
+    def shuffle(self, job: str, partition: int) -> str:
+        """The hash of all segments of one partition."""
+        return f"{self.namespace}:{{{job}/r{partition}}}:shuffle"
+
+    def shuffles(self, job: str, partitions: int) -> list[str]:
+        """Every shuffle hash of a job."""
+        return [self.shuffle(job, p) for p in range(partitions)]
+
+    @property
+    def jobs(self) -> str:
+        """The index of jobs that may have work."""
+        return f"{self.namespace}:jobs"
+
+    @property
+    def recent(self) -> str:
+        """The index of jobs that still exist."""
+        return f"{self.namespace}:recent"
+
+    @property
+    def workers(self) -> str:
+        """Who is alive."""
+        return f"{self.namespace}:workers"
+
+    def wake(self, protocol: int, python: str, key_id: str) -> str:
+        """The wake-up list of workers of one protocol, Python and secret."""
+        return f"{self.namespace}:wake:{protocol}:{python}:{key_id}"
+
+    def events(self, db: int, txn: str | None = None) -> str:
+        """The result channel of one transaction, or of all; pub/sub ignores db, so it is named."""
+        channel = f"{self.namespace}:events:{db}"
+        return channel if txn is None else f"{channel}:{txn}"

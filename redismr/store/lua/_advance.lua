@@ -1,0 +1,29 @@
+-- The tail of commit and close: moves the job on when its stage is complete. Derived from the hashes,
+-- never counted down, so no lost or doubled step can miss it or do it twice. `opener` (the token or
+-- nonce of the caller) becomes the basis that reduce commits must name. Returns state, ids enqueued.
+local function advance(opener, now, expire_at)
+  local m = redis.call('HMGET', meta, 'state', 'n_map', 'partitions')
+  local state, n_map, partitions = m[1], tonumber(m[2] or ''), tonumber(m[3])
+  local opened = 0
+  if state == 'mapping' and n_map and redis.call('HLEN', done) == n_map then
+    state = 'reducing'
+    redis.call('HSET', meta, 'state', state, 'basis', opener)
+    if n_map > 0 then
+      for p = 0, partitions - 1 do
+        if redis.call('HEXISTS', result, p) == 0 then
+          redis.call('RPUSH', ready, 'r' .. string.format('%d', p))
+          opened = opened + 1
+        end
+      end
+    end
+    keep(expire_at, ready)
+  end
+  if state == 'reducing' and (n_map == 0 or redis.call('HLEN', result) == partitions) then
+    state = 'succeeded'
+    redis.call('HSET', meta, 'state', state, 'ended_at', now)
+    redis.call('HDEL', meta, 'basis')
+    -- Every result manifest carries what it needs of the maps: their records are free to go.
+    redis.call('UNLINK', ready, processing, lease, own, done)
+  end
+  return state, opened
+end

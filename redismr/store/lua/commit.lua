@@ -1,0 +1,58 @@
+-- Counts each attempt's output exactly once: the first live attempt that commits a task is the one
+-- that counts, every other is FENCED and has changed nothing. Then claims the next tasks under
+-- next_nonce, whatever the first half said. Repeating the whole call changes nothing.
+-- Invariants at stake: I3 I4 I5 I6 I7 I12 I13 (ARCHITECTURE.md).
+-- FLAGS: allow-oom
+-- INCLUDE: _grant _advance
+-- KEYS: meta ready processing lease own done result out claims tries
+-- ARGV: now_ms executor next_nonce want *commits
+-- commits: six each: id token basis chunks shuffled record; RETURNS: {"OK"|"GONE", state, basis, now, opened, n, status * n, id...}
+-- status: OK | DUP_OK (it was counted before) | FENCED (discard it) | RESTAGE (stage its chunks again)
+local m = redis.call('HMGET', meta, 'state', 'basis', 'expire_at')
+if not m[1] then return { 'GONE', '', '', 0, 0, 0 } end
+local state, basis, expire_at = m[1], m[2], m[3]
+local now = clock()
+
+local function settle(id, token, its_basis, chunks, record)
+  local book = string.sub(id, 1, 1) == 'm' and done or result
+  local index = string.sub(id, 2)
+  local before = redis.call('HGET', book, index)
+  if before then return token_of(before) == token and 'DUP_OK' or 'FENCED' end
+  if not RUNNING[state] then return 'FENCED' end
+  local held = false
+  for _, holder in ipairs(holders(own, id)) do held = held or holder[1] == token end
+  if not held then return 'FENCED' end
+  if book == result then
+    if its_basis ~= basis then return 'FENCED' end
+    for chunk = 0, tonumber(chunks) - 1 do
+      -- A failover took the staged chunks back: `result` must never name what is not there.
+      if redis.call('HEXISTS', out, token .. '.' .. string.format('%d', chunk)) == 0 then return 'RESTAGE' end
+    end
+  end
+  redis.call('HSET', book, index, token .. ' ' .. record)
+  redis.call('HDEL', own, id)
+  redis.call('ZREM', lease, id)
+  redis.call('LREM', processing, 1, id)
+  return 'OK'
+end
+
+local statuses, opener = {}, nil
+for i = 1, #commits, 6 do
+  local status = settle(commits[i], commits[i + 1], commits[i + 2], commits[i + 3], commits[i + 5])
+  statuses[#statuses + 1] = status
+  if status == 'OK' then
+    opener = commits[i + 1]
+    redis.call('HINCRBY', meta, 'shuffled', commits[i + 4]) -- a figure for the progress rows, no more
+  end
+end
+local opened = 0
+if opener then
+  keep(expire_at, done, result)
+  state, opened = advance(opener, now, expire_at)
+  basis = redis.call('HGET', meta, 'basis')
+end
+local ids = grant(executor, next_nonce, want, state, now, expire_at)
+local reply = { 'OK', state, basis or '', now, opened, #statuses }
+for _, status in ipairs(statuses) do reply[#reply + 1] = status end
+for _, id in ipairs(ids) do reply[#reply + 1] = id end
+return reply

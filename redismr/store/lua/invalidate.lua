@@ -1,0 +1,48 @@
+-- A live reducer found segments missing or forged: closes the reduce stage and sends exactly those
+-- maps (all maps, if any result exists) to run again, so that no result ever mixes two attempts of a
+-- map. Withdrawn reduce tasks are charged nothing; each map is charged one invalidation of three.
+-- Crash points: one script, so the stage is either open with all its tasks or closed with none;
+-- a reducer that dies before it calls leaves its own lease to expire, and the next one finds the hole.
+-- FLAGS: allow-oom
+-- INCLUDE: _end
+-- KEYS: meta ready processing lease own done result out dead tries claims
+-- ARGV: now_ms id token basis *missing
+-- missing: two each: map index, its token; RETURNS: {"OK"|"FENCED"|"STALE"|"DEAD"|"GONE", state, rerun}
+local m = redis.call('HMGET', meta, 'state', 'basis', 'expire_at', 'n_map')
+if not m[1] then return { 'GONE', '', 0 } end
+if m[1] ~= 'reducing' or m[2] ~= basis then return { 'FENCED', m[1], 0 } end
+local held = false
+for _, holder in ipairs(holders(own, id)) do held = held or holder[1] == token end
+if not held then return { 'FENCED', m[1], 0 } end
+local gone, any = {}, false
+for i = 1, #missing, 2 do
+  if token_of(redis.call('HGET', done, missing[i])) == missing[i + 1] then
+    gone[missing[i]] = true
+    any = true
+  end
+end
+if not any then return { 'STALE', m[1], 0 } end
+local now = clock()
+if redis.call('HLEN', result) > 0 then
+  for i = 0, tonumber(m[4]) - 1 do gone[string.format('%d', i)] = true end
+  redis.call('UNLINK', result, out)
+end
+redis.call('DEL', ready, processing, lease, own)
+redis.call('HSET', meta, 'state', 'mapping')
+redis.call('HDEL', meta, 'basis')
+local order = {}
+for index in pairs(gone) do order[#order + 1] = index end
+table.sort(order, function(a, b) return tonumber(a) < tonumber(b) end)
+for _, index in ipairs(order) do
+  redis.call('HDEL', done, index)
+  redis.call('RPUSH', ready, 'm' .. index)
+  if redis.call('HINCRBY', tries, 'gone:m' .. index, 1) > 3 then
+    redis.call('HSET', dead, 'm' .. index, '')
+    keep(m[3], dead, tries)
+    end_failed('the segments of task m' .. index .. ' vanished or were altered in Redis, again and again '
+      .. '(eviction, failover, or somebody without the secret)', now)
+    return { 'DEAD', 'failed', 0 }
+  end
+end
+keep(m[3], ready, tries)
+return { 'OK', 'mapping', #order }

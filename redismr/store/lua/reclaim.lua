@@ -1,0 +1,47 @@
+-- Takes back leases that ran out, at most `limit` at a time: O(log n) each, no lock, any number of
+-- callers. Only a task that had started is charged a lost lease. If nobody at all was heard of for
+-- half a lease (Redis was down, or every worker was), the leases are re-armed and nobody is charged.
+-- A job whose submitter fell silent before close fails: nobody else can complete its input.
+-- FLAGS: allow-oom
+-- INCLUDE: _end
+-- KEYS: meta ready processing lease own dead tries
+-- ARGV: now_ms limit
+-- RETURNS: {"OK"|"GONE", state, reclaimed, ended_at, claimable}
+local m = redis.call('HMGET', meta, 'state', 'lease_ms', 'expire_at', 'seen', 'lost_leases', 'submit_until', 'ended_at')
+local state = m[1]
+if not state then return { 'GONE', '', 0, 0, 0 } end
+local now = clock()
+if not RUNNING[state] then return { 'OK', state, 0, tonumber(m[7] or 0), 0 } end
+local silent = now - tonumber(m[4] or 0) > tonumber(m[2]) / 2
+redis.call('HSET', meta, 'seen', now)
+if state == 'submitting' and now > tonumber(m[6]) and not silent then
+  end_failed('SubmitterLost', now)
+  return { 'OK', 'failed', 0, now, 0 }
+end
+if silent then
+  for _, id in ipairs(redis.call('ZRANGE', lease, '-inf', now, 'BYSCORE')) do
+    redis.call('ZADD', lease, 'XX', now + tonumber(m[2]), id)
+  end
+  redis.call('HSET', meta, 'submit_until', now + tonumber(redis.call('HGET', meta, 'submit_ms')))
+end
+local reclaimed = 0
+for _, id in ipairs(redis.call('ZRANGE', lease, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)) do
+  local started = false
+  for _, holder in ipairs(holders(own, id)) do started = started or holder[3] == '1' end
+  redis.call('ZREM', lease, id)
+  redis.call('HDEL', own, id)
+  redis.call('LREM', processing, 1, id)
+  reclaimed = reclaimed + 1
+  if not started then
+    redis.call('LPUSH', ready, id)
+  elseif redis.call('HINCRBY', tries, 'lost:' .. id, 1) <= tonumber(m[5]) then
+    redis.call('RPUSH', ready, id)
+  else
+    redis.call('HSET', dead, id, '')
+    keep(m[3], dead, tries)
+    end_failed('task ' .. id .. ' lost its lease ' .. string.format('%d', m[5] + 1) .. ' times', now)
+    return { 'OK', 'failed', reclaimed, now, 0 }
+  end
+end
+keep(m[3], ready, tries)
+return { 'OK', state, reclaimed, 0, redis.call('LLEN', ready) }

@@ -1,0 +1,27 @@
+-- Extends exactly the leases whose (task, token) the caller names and still holds, and says which it
+-- lost. Never "all leases of X": a lease whose claim reply was lost must be able to expire.
+-- FLAGS: allow-oom
+-- KEYS: meta lease own
+-- ARGV: now_ms *pairs_
+-- pairs: three each: id token started; RETURNS: {"OK"|"GONE", state, lost id...}
+local m = redis.call('HMGET', meta, 'state', 'lease_ms', 'expire_at')
+if not m[1] then return { 'GONE', '' } end
+local now = clock()
+local reply = { 'OK', m[1] }
+for i = 1, #pairs_, 3 do
+  local id, token, mine = pairs_[i], pairs_[i + 1], false
+  local list = holders(own, id)
+  for _, holder in ipairs(list) do
+    if holder[1] == token then
+      mine = true
+      if pairs_[i + 2] == '1' and holder[3] == '0' then
+        holder[3] = '1'
+        set_holders(own, id, list)
+      end
+    end
+  end
+  if mine then redis.call('ZADD', lease, 'XX', now + tonumber(m[2]), id) else reply[#reply + 1] = id end
+end
+redis.call('HSET', meta, 'seen', now)
+keep(m[3], meta)
+return reply

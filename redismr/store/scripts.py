@@ -1,0 +1,75 @@
+"""Loads ``lua/*.lua`` and calls them by name, with named keys and arguments.
+
+A script's header is the one place where its keys and arguments are named: the loader turns the
+names into Lua locals, and refuses a call whose names differ. So a call site reads like a function
+call, and no index can be wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+_HEADER = re.compile(r"^-- (KEYS|ARGV|FLAGS|INCLUDE|RETURNS): *(.*?)(?:;.*)?$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One verb: its source as the server gets it, and the names of what it takes."""
+
+    name: str
+    keys: tuple[str, ...]
+    argv: tuple[str, ...]
+    rest: str | None
+    source: str
+    sha: str
+
+    def arguments(self, argv: Mapping[str, str | bytes | int], rest: Sequence[str | bytes | int]) -> list[str | bytes | int]:
+        """ARGV in the header's order.
+
+        Raises:
+            TypeError: the names are not exactly those of the header.
+        """
+        if argv.keys() != set(self.argv) or (rest and self.rest is None):
+            raise TypeError(f"{self.name}.lua takes {self.argv} and *{self.rest}, not {tuple(argv)}")
+        return [argv[name] for name in self.argv] + list(rest)
+
+
+@cache
+def script(name: str) -> Script:
+    """The script of ``lua/<name>.lua``, assembled with the prelude and what it includes."""
+    text = _read(name)
+    header = {field: value.split() for field, value in _HEADER.findall(text)}
+    keys = tuple(header["KEYS"])
+    named = [argument for argument in header["ARGV"] if not argument.startswith("*")]
+    rest = next((a[1:] for a in header["ARGV"] if a.startswith("*")), None)
+    shebang = "#!lua" + (f" flags={','.join(header['FLAGS'])}" if "FLAGS" in header else "")
+    locals_ = [_locals("KEYS", keys), _locals("ARGV", named)]
+    if rest:
+        locals_.append(
+            f"local {rest} = {{}} "
+            f"for i = {len(named) + 1}, #ARGV do {rest}[#{rest} + 1] = ARGV[i] end"
+        )
+    parts = [shebang, *locals_, _read("_prelude"), *map(_read, header.get("INCLUDE", ())), text]
+    source = "\n".join(parts)
+    sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    return Script(name, keys, tuple(named), rest, source, sha)
+
+
+def names() -> list[str]:
+    """Every verb that has a script."""
+    files = (entry.name for entry in resources.files(__package__).joinpath("lua").iterdir())
+    return sorted(f[:-4] for f in files if f.endswith(".lua") and not f.startswith("_"))
+
+
+def _read(name: str) -> str:
+    return resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+def _locals(array: str, words: Sequence[str]) -> str:
+    indexed = ", ".join(f"{array}[{i}]" for i in range(1, len(words) + 1))
+    return f"local {', '.join(words)} = {indexed}"

@@ -1,0 +1,255 @@
+"""The task protocol: one method per verb, each one atomic step on the server.
+
+Python never reads and then writes: every change of a job's state is one script (DESIGN: rules of
+section 4, ARCHITECTURE.md: invariants). All methods may be repeated with the same arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from redismr.config import Connection
+from redismr.core.model import Claim
+from redismr.store.bulk import BulkStore
+from redismr.store.hints import HintStore
+from redismr.store.connect import BLOCK_SECONDS
+from redismr.store.keys import CONTROL, Keys
+from redismr.store.link import Argument, Link, text
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one attempt asks to be counted. ``chunks`` are its staged result chunks (reduce only)."""
+
+    task: str
+    token: str
+    record: bytes
+    basis: str = ""
+    chunks: int = 0
+    shuffled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """One status per commit, in order (OK, DUP_OK, FENCED, RESTAGE), and the next claim.
+
+    ``opened`` is how many tasks this call made claimable: wake that many workers.
+    """
+
+    statuses: tuple[str, ...]
+    opened: int
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Where the submitter stands: ids the server has, tasks that are done, the job's state."""
+
+    status: str
+    added: int
+    finished: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Where a job is, of one moment; ``meta`` is clear text and only a hint."""
+
+    now_ms: int
+    maps_done: int
+    reduces_done: int
+    leased: int
+    retried: int
+    meta: Mapping[str, str]
+
+    @property
+    def state(self) -> str:
+        """The job's state as the server has it."""
+        return self.meta["state"]
+
+
+class Store(BulkStore, HintStore):
+    """A connection to the server that speaks in the verbs of the protocol.
+
+    ``now_ms`` replaces the server's clock in tests; nothing else sets it.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        patience: float | None = 30.0,
+        name: str = "redismr",
+        timeout: float = BLOCK_SECONDS + 10,
+        now_ms: int | None = None,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> None:
+        link = Link(connection, patience=patience, name=name, timeout=timeout, on_wait=on_wait)
+        super().__init__(link, Keys(connection.namespace))
+        self.now_ms = now_ms
+
+    def create(
+        self,
+        job: str,
+        *,
+        spec: bytes,
+        code: bytes,
+        params: bytes,
+        ttl_ms: int,
+        submit_ms: int,
+        fields: Mapping[str, str | int],
+    ) -> int:
+        """The job exists, accepting input; returns its deadline in ms of the server's clock."""
+        flat: list[Argument] = [part for pair in fields.items() for part in pair]
+        reply = self._run(
+            "create",
+            job,
+            flat,
+            spec_blob=spec,
+            code_blob=code,
+            params_blob=params,
+            ttl_ms=ttl_ms,
+            submit_ms=submit_ms,
+        )
+        return int(reply[1])
+
+    def add(self, job: str, first: int, last: int) -> Added:
+        """Map tasks ``first``..``last - 1`` are claimable; an empty range says we are alive."""
+        status, added, finished, state = self._run("add", job, first=first, last=last)
+        return Added(text(status), int(added), int(finished), text(state))
+
+    def close(self, job: str, n: int, nonce: str, end: bytes) -> tuple[str, str, int, int]:
+        """The input is complete: (status, state, ids the server has, tasks made claimable)."""
+        reply = self._run("close", job, n=n, nonce=nonce, end_blob=end)
+        return text(reply[0]), text(reply[1]), int(reply[2]), int(reply[3])
+
+    def claim(self, job: str, executor: str, nonce: str, want: int) -> Claim | None:
+        """Up to ``want`` tasks under a lease; None if the job is gone."""
+        status, state, basis, now, *ids = self._run(
+            "claim", job, executor=executor, nonce=nonce, want=want
+        )
+        if text(status) == "GONE":
+            return None
+        return Claim(job, nonce, text(state), tuple(map(text, ids)), text(basis), int(now))
+
+    def commit(
+        self, job: str, executor: str, commits: Sequence[Commit], next_nonce: str, want: int
+    ) -> Committed | None:
+        """Count each attempt once or not at all, then claim; None if the job is gone."""
+        flat: list[Argument] = []
+        for c in commits:
+            flat += (c.task, c.token, c.basis, c.chunks, c.shuffled, c.record)
+        reply = self._run(
+            "commit", job, flat, executor=executor, next_nonce=next_nonce, want=want
+        )
+        if text(reply[0]) == "GONE":
+            return None
+        _, state, basis, now, opened, n, *tail = reply
+        statuses, ids = tail[: int(n)], tail[int(n) :]
+        claim = Claim(job, next_nonce, text(state), tuple(map(text, ids)), text(basis), int(now))
+        return Committed(tuple(map(text, statuses)), int(opened), claim)
+
+    def renew(
+        self, job: str, held: Iterable[tuple[str, str, bool]]
+    ) -> tuple[str, frozenset[str]]:
+        """Extend the named (task, token, started); returns the job's state and the lost tasks.
+
+        State "" means that the job is gone, and with it every lease.
+        """
+        pairs = list(held)
+        flat = [x for task, token, on in pairs for x in (task, token, "1" if on else "0")]
+        status, state, *lost = self._run("renew", job, flat)
+        if text(status) == "GONE":
+            return "", frozenset(task for task, _, _ in pairs)
+        return text(state), frozenset(map(text, lost))
+
+    def fail(
+        self,
+        job: str,
+        task: str,
+        token: str,
+        executor: str,
+        *,
+        kind: str,
+        signature: str,
+        cause: str,
+        failure: bytes,
+    ) -> tuple[str, str]:
+        """One attempt failed: (RETRY | DEAD | DONE | FENCED | ENDED | GONE, the job's state)."""
+        reply = self._run(
+            "fail",
+            job,
+            id=task,
+            token=token,
+            executor=executor,
+            kind=kind,
+            signature=signature,
+            cause=cause,
+            blob=failure,
+        )
+        return text(reply[0]), text(reply[1])
+
+    def fail_job(self, job: str, cause: str, failure: bytes) -> bool:
+        """End a running job as failed; False if it had ended or is gone."""
+        return text(self._run("fail_job", job, cause=cause, blob=failure)[0]) == "OK"
+
+    def release(self, job: str, executor: str, nonce: str, tasks: Sequence[str] = ()) -> int:
+        """Give back claimed tasks uncharged; no tasks named: all that the nonce was given."""
+        return int(self._run("release", job, list(tasks), executor=executor, nonce=nonce)[2])
+
+    def reclaim(self, job: str, limit: int = 100) -> tuple[str, int, int, int]:
+        """Take back expired leases: (state or "", reclaimed, ended at in ms or 0, claimable)."""
+        status, state, reclaimed, ended, claimable = self._run("reclaim", job, limit=limit)
+        if text(status) == "GONE":
+            return "", 0, 0, 0
+        return text(state), int(reclaimed), int(ended), int(claimable)
+
+    def names(self, job: str, known: str = "") -> tuple[str, str, dict[int, bytes]]:
+        """(state, basis, map index -> record): what a reducer reads, of one moment.
+
+        The records are empty if the basis is ``known``, or the job is not reducing.
+        """
+        status, state, basis, *rest = self._run("names", job, known=known)
+        if text(status) == "GONE":
+            return "", "", {}
+        flat = rest[0]
+        return text(state), text(basis), {
+            int(flat[i]): flat[i + 1] for i in range(0, len(flat), 2)
+        }
+
+    def invalidate(
+        self, job: str, task: str, token: str, basis: str, missing: Mapping[int, str]
+    ) -> tuple[str, int]:
+        """Send maps whose segments are gone to run again: (status, how many run again)."""
+        flat: list[Argument] = [x for index, map_token in missing.items() for x in (index, map_token)]
+        status, _, rerun = self._run("invalidate", job, flat, id=task, token=token, basis=basis)
+        return text(status), int(rerun)
+
+    def cancel(self, job: str) -> str:
+        """OK, ENDED (it had ended before) or GONE."""
+        return text(self._run("cancel", job)[0])
+
+    def look(self, job: str) -> Look | None:
+        """Where the job is; None if it is gone."""
+        reply = self._run("look", job)
+        if text(reply[0]) == "GONE":
+            return None
+        _, now, maps, reduces, leased, retried, flat = reply
+        meta = {text(flat[i]): text(flat[i + 1]) for i in range(0, len(flat), 2)}
+        return Look(int(now), int(maps), int(reduces), int(leased), int(retried), meta)
+
+    def _run(
+        self, verb: str, job: str, rest: Sequence[Argument] = (), /, **argv: Argument
+    ) -> list[object]:
+        now = "" if self.now_ms is None else self.now_ms
+        return self.link.call(verb, self._control(job), {"now_ms": now, **argv}, rest)
+
+    def _control(self, job: str) -> dict[str, str]:
+        if (known := self._names.get(job)) is None:
+            if len(self._names) > 64:
+                self._names.clear()
+            known = {name: self.keys.control(job, name) for name in CONTROL}
+            known["end_"] = known["end"]
+            self._names[job] = known
+        return known

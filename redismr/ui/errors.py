@@ -1,0 +1,71 @@
+"""Error screens: what went wrong, in at most about 15 lines, without frames of our own."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from typing import TYPE_CHECKING, TextIO
+
+from redismr.core.trace import error_of, failure_of
+from redismr.errors import RedismrError
+from redismr.ui.clean import clean_lines
+
+if TYPE_CHECKING:
+    from redismr.core.model import Failure
+
+_LINES = 18
+_RED, _PLAIN = "\x1b[1;31m", "\x1b[0m"
+
+
+def debugging() -> bool:
+    """Whether REDISMR_DEBUG asks for whole tracebacks."""
+    return os.environ.get("REDISMR_DEBUG", "") not in {"", "0"}
+
+
+def show(error: BaseException, stream: TextIO) -> None:
+    """Print ``error`` for a person: its text, or the user's own frames; all of it in debugging.
+
+    An exception that passed through no code but ours is a bug of ours, and shown whole.
+    """
+    text = "" if debugging() else screen(error)
+    if text:
+        say(text, stream)
+    else:
+        traceback.print_exception(error, file=stream)
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Print ``redismr: text``, the name in red where there are colours."""
+    colour = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    name = f"{_RED}redismr:{_PLAIN}" if colour else "redismr:"
+    stream.write(f"{name} {clean_lines(text)}\n")
+    stream.flush()
+
+
+def screen(error: BaseException) -> str:
+    """The lines that say what happened; empty if only a whole traceback would."""
+    if isinstance(error, RedismrError):
+        notes = getattr(error, "__notes__", ())
+        lines = "\n".join((str(error) or type(error).__name__, *notes)).split("\n")
+    else:
+        failure = failure_of(error, stage="map", task="")
+        if not failure.frames:
+            return ""
+        lines = [*error_line(failure).split("\n"), *(f"  note: {note}" for note in failure.notes)]
+        for frame in failure.frames:
+            lines.append(f'  File "{frame.file}", line {frame.line}, in {frame.function}')
+            lines += [f"    {frame.text}"] if frame.text else []
+    if len(lines) > _LINES:
+        lines[_LINES - 1 :] = [f"  ... and {len(lines) - _LINES + 1} lines more"]
+    return "\n".join(lines)
+
+
+def failure_screen(failure: Failure, job_id: str) -> str:
+    """One failed attempt, in the words of the error that ``result()`` raises for it."""
+    return clean_lines(str(error_of(failure, job_id)))
+
+
+def error_line(failure: Failure) -> str:
+    """``ZeroDivisionError: division by zero``, or how else the attempt ended."""
+    name = failure.error_name or failure.kind
+    return f"{name}: {failure.message}" if failure.message else name

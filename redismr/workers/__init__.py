@@ -1,0 +1,40 @@
+"""Workers: one supervisor process with N executors, on any host that reaches the server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from redismr.config import Connection, WorkerOptions
+
+
+def main(connection: Connection, options: WorkerOptions) -> int:
+    """Run one worker until it is told to stop; returns its exit status.
+
+    It waits for a server that is not up yet and reconnects for ever. SIGTERM or Ctrl-C: finish
+    what runs and end; a second one: give everything back at once. Must be called in the main
+    thread of a process that has no other.
+    """
+    from redismr.workers.supervisor import Supervisor  # noqa: PLC0415  heavy: only workers pay
+
+    level = logging.ERROR if options.quiet else logging.INFO
+    logging.basicConfig(
+        level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
+    supervisor = Supervisor(connection, options)
+    logging.getLogger("redismr.worker").info(
+        "worker %s: %d executors, secret %s, Python %s, waiting for jobs in %s (namespace %s)",
+        supervisor.worker_id,
+        options.executors,
+        supervisor.keyring.key_id,
+        ".".join(map(str, sys.version_info[:3])),
+        supervisor.store.link.where,
+        connection.namespace,
+    )
+    return supervisor.run()
+
+
+def cores() -> int:
+    """How many cores this process may use: the default number of executors."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

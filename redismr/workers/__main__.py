@@ -1,0 +1,28 @@
+"""``python -m redismr.workers``: a worker child of a client; everything is in its environment.
+
+``REDISMR_EXECUTORS`` says how many executors, ``REDISMR_PARENT_PIPE`` is a pipe whose end tells
+that the client is gone. Imports neither click nor rich: a cold start is what a user waits for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from redismr.config import Connection, WorkerOptions
+from redismr.workers import cores, main
+
+if __name__ == "__main__":
+    pipe = os.environ.pop("REDISMR_PARENT_PIPE", "")
+    connection = Connection(
+        url=os.environ["REDISMR_URL"],
+        secret=os.environ["REDISMR_SECRET"],
+        namespace=os.environ["REDISMR_NAMESPACE"],
+        embedded=bool(os.environ.pop("REDISMR_EMBEDDED", "")),
+    )
+    options = WorkerOptions(
+        executors=int(os.environ.pop("REDISMR_EXECUTORS", 0)) or cores(),
+        parent_pipe=int(pipe) if pipe else None,
+        quiet=True,
+    )
+    sys.exit(main(connection, options))

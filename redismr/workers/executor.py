@@ -1,0 +1,293 @@
+"""One executor: claims tasks, runs user code, commits, over a connection of its own.
+
+It is a process that may die at any instruction. What it holds is in its slot before Redis is asked,
+so that its supervisor can give back or fail exactly that. It ends when its supervisor does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import secrets
+import select
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redismr.config import Connection
+from redismr.core.model import PROTOCOL, Claim
+from redismr.core.seal import Keyring
+from redismr.errors import JobLost, RedismrError
+from redismr.store import Commit, Committed, Store
+from redismr.workers.report import Reporter
+from redismr.workers.session import Altered, Brief, Session
+from redismr.workers.slots import Holding, Slot
+from redismr.workers.tasks import Attempt, Missing, Withdrawn, run_map, run_reduce
+
+BATCH_SECONDS = 0.05
+"""A batch is sized to about this much work: 20,000 tasks of 0.1 ms take 64 a round trip, and a
+task of a second is claimed alone, so that no other executor waits for it."""
+
+BATCH_TASKS = 64
+TURN_SECONDS = 0.1
+"""After this long on one job an executor looks whether another one has waited longer."""
+
+RECYCLE = 75
+"""Exit status: the next job has other code, which gets a fresh process."""
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+_REMEMBER_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Where an executor stands: its slot, its line to the supervisor, its names."""
+
+    slot: Slot
+    control: socket.socket
+    name: str
+    burst: bool
+
+
+class Executor:
+    """The loop of one executor process."""
+
+    def __init__(self, post: Post, connection: Connection, keyring: Keyring) -> None:
+        self.post, self.slot = post, post.slot
+        self.store = Store(connection, patience=None, name=f"redismr-{post.name}")
+        self.keyring = keyring
+        self.report = Reporter(self.store, keyring, post.name)
+        self._digest = ""
+        self._session: Session | None = None
+        self._briefs: dict[str, Brief] = {}
+        self._passed: dict[str, float] = {}
+
+    def run(self) -> int:
+        """Work until told to stop; the exit status says why it ended."""
+        while not self.slot.stopping:
+            self.slot.set_busy(True)
+            outcome = self._serve_next()
+            if outcome == RECYCLE:
+                return RECYCLE
+            if outcome is None and not self._idle():
+                break
+        return 0
+
+    def _idle(self) -> bool:
+        """Wait until the supervisor wakes us; False when it is gone or wants us to stop."""
+        self.slot.set_busy(False)
+        try:
+            self.post.control.sendall(b"idle\n")
+            ready, _, _ = select.select([self.post.control], [], [], 30.0)
+            if ready and not self.post.control.recv(4096):
+                return False
+        except OSError:
+            return False
+        return not self.slot.stopping
+
+    def _serve_next(self) -> int | None:
+        """Serve one job for a turn. None: nothing to do; RECYCLE: only for another process."""
+        now = time.monotonic()
+        for job in self.store.runnable():
+            if self._passed.get(job, 0.0) > now:
+                continue
+            brief = self._briefs.get(job) or Brief.read(self.store, job)
+            if brief is None or not self._can_take(brief):
+                self._passed[job] = now + _REMEMBER_SECONDS
+                continue
+            self._briefs[job] = brief
+            if self._digest and brief.digest != self._digest:
+                if self.store.link.one("LLEN", self.store.keys.control(job, "ready")):
+                    return RECYCLE
+                continue
+            if self._serve(brief):
+                return 0
+        if len(self._passed) > 1000 or len(self._briefs) > 1000:
+            self._passed.clear()
+            self._briefs.clear()
+        return None
+
+    def _can_take(self, brief: Brief) -> bool:
+        if brief.key_id != self.keyring.key_id:
+            self._tell(
+                f"job {brief.job} is signed with secret {brief.key_id}; "
+                f"this worker's secret is {self.keyring.key_id}"
+            )
+        elif brief.python != PYTHON:
+            self._tell(f"job {brief.job} needs Python {brief.python}; this worker runs {PYTHON}")
+        elif brief.protocol != PROTOCOL:
+            newer = "upgrade this worker" if brief.protocol > PROTOCOL else "upgrade its submitter"
+            self._tell(f"job {brief.job} speaks protocol {brief.protocol}, not {PROTOCOL}: {newer}")
+        else:
+            return True
+        return False
+
+    def _tell(self, problem: str) -> None:
+        with contextlib.suppress(OSError):
+            self.post.control.sendall(f"problem {problem}\n".encode())
+
+    def _serve(self, brief: Brief) -> bool:
+        """Claim and run tasks of one job for a turn; False if it had none for us."""
+        nonce = self._begin(brief)
+        claim = self.store.claim(brief.job, self.post.name, nonce, 1)
+        if claim is None or not claim.tasks:
+            self.slot.hold(Holding())
+            if claim is None or claim.state not in ("submitting", "mapping", "reducing"):
+                self._briefs.pop(brief.job, None)
+                self._passed[brief.job] = time.monotonic() + _REMEMBER_SECONDS
+            return False
+        self._digest = brief.digest
+        try:
+            self._work(brief, claim)
+        except Altered as exc:
+            self.report.altered(brief.job, str(exc))
+        except JobLost:
+            self._passed[brief.job] = time.monotonic() + _REMEMBER_SECONDS
+        finally:
+            self.slot.hold(Holding())
+        return True
+
+    def _work(self, brief: Brief, claim: Claim) -> None:
+        session = self._open(brief)
+        turn_ends, done = time.monotonic() + TURN_SECONDS, 0
+        while claim.tasks:
+            started = time.monotonic()
+            attempts = self._run_batch(session, claim)
+            now = time.monotonic()
+            session.task_seconds = _smooth(session.task_seconds, (now - started) / len(claim.tasks))
+            done += len(claim.tasks)
+            if now >= turn_ends or done >= BATCH_TASKS:
+                turn_ends, done = now + TURN_SECONDS, 0
+                if self._others_wait(brief, claim):
+                    self._commit(session, claim, attempts, "", 0)
+                    return
+            nonce = "" if self.slot.stopping else secrets.token_urlsafe(8)
+            want = max(1, min(BATCH_TASKS, int(BATCH_SECONDS / (session.task_seconds + 1e-6))))
+            committed = self._commit(session, claim, attempts, nonce, want)
+            if committed is None or not nonce:
+                return
+            claim = committed.claim
+
+    def _run_batch(self, session: Session, claim: Claim) -> list[tuple[Attempt, Commit]]:
+        """Run the claimed tasks one after another; those that failed are reported at once."""
+        self._hold(session.brief, claim.nonce, claim.tasks)
+        maps = [task for task in claim.tasks if task[0] == "m"]
+        inputs = dict(zip(maps, self.store.get_inputs(session.job, maps), strict=True))
+        finished: list[tuple[Attempt, Commit]] = []
+        for index, task in enumerate(claim.tasks):
+            if self.slot.stopping and index:
+                self.store.release(session.job, self.post.name, claim.nonce, claim.tasks[index:])
+                break
+            token = f"{task}.{claim.nonce}"
+            attempt = Attempt(session, task, token, claim.basis, self.slot.cursor)
+            self.slot.run(index)
+            commit = self._attempt(attempt, inputs.get(task))
+            if commit:
+                finished.append((attempt, commit))
+        # Nothing is in user code any more: a lease lost from here on is no reason to be killed.
+        self.slot.run(-1)
+        return finished
+
+    def _attempt(self, attempt: Attempt, first_piece: bytes | None) -> Commit | None:
+        """The attempt's commit, or None when it failed and that has been reported."""
+        try:
+            if attempt.task[0] == "m":
+                return run_map(attempt, first_piece)
+            return run_reduce(attempt)
+        except Altered:
+            raise
+        except Withdrawn:
+            return None
+        except Missing as missing:
+            attempt.undo()
+            self.report.missing(attempt, missing.maps)
+        except BaseException as exc:  # noqa: BLE001  user code may raise anything; we survive it
+            self.slot.run(-1)
+            attempt.undo()
+            self.report.failed(attempt, exc)
+        return None
+
+    def _commit(
+        self,
+        session: Session,
+        claim: Claim,
+        attempts: list[tuple[Attempt, Commit]],
+        nonce: str,
+        want: int,
+    ) -> Committed | None:
+        self._hold(session.brief, claim.nonce, claim.tasks, nonce)
+        commits = [commit for _, commit in attempts]
+        committed = self.store.commit(session.job, self.post.name, commits, nonce, want)
+        if committed is None:
+            return None
+        for (attempt, commit), status in zip(attempts, committed.statuses, strict=True):
+            if status == "RESTAGE":
+                committed = self._restage(attempt, committed)
+            elif status == "FENCED":
+                attempt.undo()
+            else:
+                self.slot.count_task()
+                self.report.counted(attempt, commit, first=status == "OK")
+        self.report.moved(session, committed)
+        return committed
+
+    def _restage(self, attempt: Attempt, committed: Committed) -> Committed:
+        """A failover took staged chunks back: make the same result again under the same token."""
+        commit = self._attempt(attempt, None)
+        if commit:
+            again = self.store.commit(attempt.session.job, self.post.name, [commit], "", 0)
+            if again and again.statuses == ("OK",):
+                self.report.counted(attempt, commit, first=True)
+                self.report.moved(attempt.session, again)
+        return committed
+
+    def _open(self, brief: Brief) -> Session:
+        if self._session is None or self._session.job != brief.job:
+            self._session = Session(self.store, self.keyring, brief)
+        return self._session
+
+    def _others_wait(self, brief: Brief, claim: Claim) -> bool:
+        """Whether another job should have the next turn; ours goes behind it then."""
+        now = time.monotonic()
+        others = [
+            job
+            for job in self.store.runnable(8)
+            if job != brief.job and self._passed.get(job, 0.0) <= now
+        ]
+        if others:
+            self.store.take_turn(brief.job, brief.priority, claim.now_ms)
+        return bool(others)
+
+    def _begin(self, brief: Brief) -> str:
+        """A nonce that is in our slot before the server hears of it."""
+        nonce = secrets.token_urlsafe(8)
+        self._hold(brief, "", (), nonce)
+        return nonce
+
+    def _hold(self, brief: Brief, nonce: str, tasks: tuple[str, ...], next_nonce: str = "") -> None:
+        timeout = 0
+        if self._session and self._session.job == brief.job:
+            timeout = self._session.spec.task_timeout_ms or 0
+        self.slot.hold(Holding(brief.job, nonce, next_nonce, tasks, brief.lease_ms, timeout))
+
+
+def main(post: Post, connection: Connection, keyring: Keyring) -> int:
+    """Run one executor in this freshly forked process; returns its exit status."""
+    for name in ("REDISMR_SECRET", "REDISMR_SECRET_FILE"):
+        os.environ.pop(name, None)
+    # Rare collections cost nothing measurable and still free cycles; the defaults cost 25 % here.
+    gc.set_threshold(200_000, 20, 100)
+    try:
+        return Executor(post, connection, keyring).run()
+    except RedismrError as exc:
+        print(f"redismr: executor {post.name}: {exc}", file=sys.stderr)
+        return 1
+
+
+def _smooth(before: float, now: float) -> float:
+    return now if before == 0.0 else 0.7 * before + 0.3 * now
+
+

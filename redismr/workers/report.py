@@ -1,0 +1,176 @@
+"""What an executor says about its attempts: counted, failed, missing data, the job moved on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import socket
+from typing import TYPE_CHECKING
+
+from redismr.core.events import Event, encode
+from redismr.core.kernel import UserCodeError
+from redismr.core.model import Failure, task_stage
+from redismr.core.trace import ABSENT, failure_of
+from redismr.core.vault import Vault
+from redismr.errors import RecordError, SourceChanged, SourceError
+
+if TYPE_CHECKING:
+    from redismr.core.seal import Keyring
+    from redismr.store import Commit, Committed, Store
+    from redismr.workers.session import Session
+    from redismr.workers.tasks import Attempt
+
+
+class Reporter:
+    """Speaks to Redis for one executor or supervisor."""
+
+    def __init__(self, store: Store, keyring: Keyring, name: str) -> None:
+        self.store, self.keyring, self.name = store, keyring, name
+        self._host, self._pid, self._python = socket.gethostname(), os.getpid(), platform.python_version()
+
+    def counted(self, attempt: Attempt, commit: Commit, *, first: bool) -> None:
+        """The attempt is the one that counts: free what it consumed, tell who listens."""
+        attempt.after()
+        if first and attempt.task[0] == "r":
+            partition = int(attempt.task[1:])
+            self.event(attempt.session.spec.txn, attempt.session.job, "partition", {"partition": partition})
+
+    def moved(self, session: Session, committed: Committed) -> None:
+        """Wake whoever can use what a commit opened; free the bulk of a job that it ended."""
+        if not committed.opened and committed.claim.state != "succeeded":
+            return
+        state, job, spec = committed.claim.state, session.job, session.spec
+        self.store.wake(committed.opened, spec.python, self.keyring.key_id)
+        self.event(spec.txn, job, state, {})
+        if state == "succeeded":
+            n_map = int(self.store.meta(job, "n_map").get("n_map") or 0)
+            self.store.free(job, n_map, spec.partitions)
+            self.store.forget(job)
+
+    def failed(self, attempt: Attempt, exc: BaseException) -> None:
+        """The attempt raised: charge it, and end the job if a budget is used up."""
+        cause, function, where = exc, "", ""
+        key = value = ABSENT
+        if isinstance(exc, UserCodeError):
+            cause = exc.__cause__ or exc
+            function, key, value = exc.function, exc.key, exc.value
+            where = _where(attempt, exc.ordinal)
+        elif isinstance(exc, SourceError):
+            function, where = "source", _where(attempt, attempt.cursor[0] + 1)
+        elif attempt.session.program is None:
+            function = "code"
+        spec = attempt.session.spec
+        fatal = isinstance(cause, RecordError | SourceChanged)
+        failure = failure_of(
+            cause,
+            stage=task_stage(attempt.task),
+            task=attempt.task,
+            function=function,
+            where=where,
+            key=key,
+            value=value,
+            host=self._host,
+            pid=self._pid,
+            python=self._python,
+            attempt=self._tried(attempt, "error") + 1,
+            attempts=spec.retries + 1,
+            retryable=not fatal,
+        )
+        text = f"{failure.error_module}.{failure.error_name}|{failure.message}|{where}|{failure.key}"
+        signature = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+        self.fail(
+            attempt.session.job,
+            spec.txn,
+            attempt.task,
+            attempt.token,
+            failure,
+            kind="fatal" if fatal else "error",
+            signature=signature,
+        )
+
+    def fail(
+        self, job: str, txn: str, task: str, token: str, failure: Failure, *, kind: str, signature: str
+    ) -> str:
+        """Hand a failure in; returns what became of the task."""
+        blob = Vault(self.keyring, job).seal_failure(failure, task)
+        cause = f"task {task}: {failure.error_name}"
+        outcome, _ = self.store.fail(
+            job, task, token, self.name, kind=kind, signature=signature, cause=cause, failure=blob
+        )
+        if outcome == "DEAD":
+            self.event(txn, job, "failed", {"task": task})
+        elif outcome == "RETRY":
+            brief = self.store.meta(job, "python")
+            self.store.wake(1, brief.get("python", ""), self.keyring.key_id)
+        return outcome
+
+    def missing(self, attempt: Attempt, maps: dict[int, str]) -> None:
+        """Segments are gone: have those maps run again."""
+        session = attempt.session
+        status, rerun = self.store.invalidate(
+            session.job, attempt.task, attempt.token, attempt.basis, maps
+        )
+        if status == "OK":
+            self.store.wake(rerun, session.spec.python, self.keyring.key_id)
+        elif status == "DEAD":
+            self.event(session.spec.txn, session.job, "failed", {})
+
+    def altered(self, job: str, text: str) -> None:
+        """What decides the whole job was altered in Redis: end it, now, with that cause."""
+        failure = Failure(
+            kind="error",
+            stage="map",
+            task="",
+            function="",
+            error_module="redismr.errors",
+            error_name="SealError",
+            message=text,
+            host=self._host,
+            pid=self._pid,
+            python=self._python,
+            retryable=False,
+        )
+        blob = Vault(self.keyring, job).seal_failure(failure, "job")
+        if self.store.fail_job(job, "altered in Redis", blob):
+            self.event(self.store.meta(job, "txn").get("txn") or job, job, "failed", {})
+
+    def crashed(self, job: str, task: str, token: str, what: str, *, kind: str, where: str) -> str:
+        """The process of an attempt is no more: fail it with what ended it."""
+        meta = self.store.meta(job, "txn", "python", "lost_leases")
+        failure = Failure(
+            kind=kind,
+            stage=task_stage(task),
+            task=task,
+            function="",
+            error_module="redismr",
+            error_name="WorkerDied" if kind == "crash" else "TaskTimeout",
+            message=what,
+            where=where,
+            host=self._host,
+            pid=self._pid,
+            python=self._python,
+            attempt=int(self.store.link.one(
+                "HGET", self.store.keys.control(job, "tries"), f"lost:{task}") or 0) + 1,
+            attempts=int(meta.get("lost_leases") or 0) + 1,
+        )
+        txn = meta.get("txn") or job
+        return self.fail(job, txn, task, token, failure, kind="lost", signature=kind)
+
+    def event(self, txn: str, job: str, kind: str, data: dict[str, object]) -> None:
+        """Publish a hint on the transaction's channel."""
+        self.store.publish(txn, encode(Event(job, txn, 0, kind, data), self.keyring))
+
+    def _tried(self, attempt: Attempt, kind: str) -> int:
+        key = self.store.keys.control(attempt.session.job, "tries")
+        return int(self.store.link.one("HGET", key, f"{kind}:{attempt.task}") or 0)
+
+
+def _where(attempt: Attempt, ordinal: int) -> str:
+    """The record in words; computing it re-reads the input, so it must never add an error."""
+    if attempt.split is None or ordinal < 0:
+        return ""
+    try:
+        return attempt.split.where(ordinal)
+    except Exception as exc:  # noqa: BLE001  the file may have vanished since
+        return f"record {ordinal + 1} of {attempt.split.source} ({exc})"

@@ -1,0 +1,167 @@
+"""What an executor keeps of one job: its spec, its functions, what its reducers are to read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from redismr import context
+from redismr.core.functions import Program, prepare
+from redismr.core.model import JobSpec, MapManifest
+from redismr.core.vault import Vault, digest_of_maps
+from redismr.errors import JobLost, SealError
+from redismr.shipping import load
+
+if TYPE_CHECKING:
+    from redismr.core.seal import Keyring
+    from redismr.store import Store
+
+
+class Altered(Exception):  # noqa: N818  control flow: the whole job fails with this cause
+    """Something that decides the job was altered in Redis: no task can be trusted to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """The clear fields of a job that say whether this executor can take it. Only hints."""
+
+    job: str
+    python: str
+    protocol: int
+    key_id: str
+    digest: str
+    priority: int
+    lease_ms: int
+    expire_at: int
+
+    @classmethod
+    def read(cls, store: Store, job: str) -> Brief | None:
+        """The brief of a job, or None if it is gone."""
+        m = store.meta(
+            job, "python", "protocol", "key_id", "digest", "priority", "lease_ms", "expire_at"
+        )
+        if not m:
+            return None
+        return cls(
+            job,
+            m["python"],
+            int(m["protocol"] or 0),
+            m["key_id"],
+            m["digest"],
+            int(m["priority"] or 0),
+            int(m["lease_ms"] or 15000),
+            int(m["expire_at"] or 0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The map attempts that one opening of the reduce stage names: all of them, verified."""
+
+    basis: str
+    manifests: tuple[MapManifest, ...]
+    digest: str
+    counters: dict[str, int]
+    records_in: int
+
+
+class Session:
+    """One job as one executor sees it. Everything in it was opened with the secret."""
+
+    def __init__(self, store: Store, keyring: Keyring, brief: Brief) -> None:
+        self.store = store
+        self.brief = brief
+        self.job = brief.job
+        self.vault = Vault(keyring, brief.job)
+        self.spec = self._read_spec()
+        self._names: Names | None = None
+        self.program: Program | None = None
+        self.params: Mapping[str, Any] = {}
+        #: Seconds a task takes, smoothed: sizes the next batch.
+        self.task_seconds = 0.0
+
+    def load(self) -> Program:
+        """The job's functions, loaded once; initfn has run.
+
+        Raises:
+            Altered: code or params are not what the submitter sealed.
+            Exception: whatever importing the user's modules, or initfn, raises.
+        """
+        if self.program is None:
+            try:
+                code = self.vault.open_code(self.store.blob(self.job, "code"))
+                params = self.vault.open_params(self.store.blob(self.job, "params"))
+            except SealError as exc:
+                raise Altered(str(exc)) from exc
+            if hashlib.sha256(code).hexdigest() != self.spec.code_digest:
+                raise Altered(f"the code of job {self.job} is not the code of its spec")
+            loaded = load(code, params)
+            f = loaded.functions
+            program = prepare(
+                f.get("mapfn"),
+                f.get("reducefn"),
+                combinefn=f.get("combinefn"),
+                partitionfn=f.get("partitionfn"),
+                initfn=f.get("initfn"),
+                sort=self.spec.sort,
+            )
+            self.params = loaded.params
+            if program.initfn:
+                here = context.Here(self.job, "init")
+                with context.running(context.TaskContext(here, self.params, countable=False)):
+                    program.initfn()
+            self.program = program
+        return self.program
+
+    def names(self, basis: str) -> Names | None:
+        """What a reducer of this basis reads; None if the stage has closed or moved on.
+
+        Raises:
+            Altered: the sealed end or a map record is not what was sealed.
+        """
+        if self._names and self._names.basis == basis:
+            return self._names
+        state, now_basis, records = self.store.names(self.job)
+        if state != "reducing" or now_basis != basis:
+            return None
+        try:
+            n_map = self.vault.open_end(self.store.blob(self.job, "end"))
+        except SealError as exc:
+            raise Altered(str(exc)) from exc
+        missing = [i for i in range(n_map) if i not in records]
+        if missing or len(records) != n_map:
+            raise Altered(
+                f"job {self.job} has {n_map} map tasks, but {len(records)} map records are in Redis"
+            )
+        try:
+            manifests = tuple(
+                self.vault.open_map_manifest(f"m{i}", records[i]) for i in range(n_map)
+            )
+        except SealError as exc:
+            raise Altered(str(exc)) from exc
+        counters: dict[str, int] = {}
+        for manifest in manifests:
+            for name, amount in manifest.counters.items():
+                counters[name] = counters.get(name, 0) + amount
+        self._names = Names(
+            basis,
+            manifests,
+            digest_of_maps({i: m.token for i, m in enumerate(manifests)}),
+            counters,
+            sum(m.records_in for m in manifests),
+        )
+        return self._names
+
+    def _read_spec(self) -> JobSpec:
+        blob = self.store.blob(self.job, "spec")
+        if blob is None:
+            raise JobLost(f"job {self.job} is gone from Redis", job_id=self.job)
+        try:
+            spec = self.vault.open_spec(blob)
+        except SealError as exc:
+            raise Altered(str(exc)) from exc
+        if spec.job_id != self.job:
+            raise Altered(f"the spec of job {self.job} names another job")
+        return spec

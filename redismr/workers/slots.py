@@ -1,0 +1,133 @@
+"""What each executor tells its supervisor, through memory that survives the executor.
+
+A slot is written by one executor and read by the supervisor, also after the executor was killed:
+which tasks it holds under which nonce, which one runs, and at which record. Writing the record's
+ordinal costs 33 ns, a message on a pipe 2 us.
+
+Consistency: numbers are single aligned words. The text (job, nonce, tasks) is guarded by a
+sequence number that is odd while it is being written; a reader tries again. A writer that died
+in the middle leaves it odd: then the text before it is not known, and ``next`` of the text before
+that is lost too, so the leases simply expire.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import MutableSequence
+from dataclasses import dataclass
+from typing import cast
+
+SLOT_BYTES = 8192
+_SEQ, _ORDINAL, _PAIRS, _RUNNING, _TASKS, _STOP, _BUSY, _LENGTH = range(8)
+_TEXT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What an executor holds: ``tasks`` under ``nonce``, and maybe more under ``next_nonce``.
+
+    ``running`` is the index in ``tasks`` of the one in user code, -1 if none is.
+    """
+
+    job: str = ""
+    nonce: str = ""
+    next_nonce: str = ""
+    tasks: tuple[str, ...] = ()
+    lease_ms: int = 15_000
+    timeout_ms: int = 0
+    running: int = -1
+    ordinal: int = -1
+
+
+class Slots:
+    """The shared memory of all slots; made before the first fork."""
+
+    def __init__(self, count: int) -> None:
+        self._memory = mmap.mmap(-1, count * SLOT_BYTES)
+        self.all = [Slot(self._memory, i) for i in range(count)]
+
+
+class Slot:
+    """One executor's slot."""
+
+    def __init__(self, memory: mmap.mmap, index: int) -> None:
+        self.index = index
+        view = memoryview(memory)[index * SLOT_BYTES : (index + 1) * SLOT_BYTES]
+        self._words = view[:_TEXT].cast("q")
+        self._text = view[_TEXT:]
+        #: The kernel's cursor: ordinal of the record, pairs emitted.
+        self.cursor = cast("MutableSequence[int]", self._words[_ORDINAL : _PAIRS + 1])
+
+    def reset(self) -> None:
+        """Forget the previous executor, except how many tasks the slot has done."""
+        self._words[_BUSY] = 0
+        self._words[_STOP] = 0
+        self.hold(Holding())
+
+    def hold(self, holding: Holding) -> None:
+        """Executor: this is what I hold now, or am about to ask for."""
+        text = json.dumps(
+            [
+                holding.job,
+                holding.nonce,
+                holding.next_nonce,
+                holding.tasks,
+                holding.lease_ms,
+                holding.timeout_ms,
+            ]
+        ).encode()
+        self._words[_SEQ] += 1
+        self._words[_RUNNING] = holding.running
+        self._words[_ORDINAL] = holding.ordinal
+        self._text[: len(text)] = text
+        self._words[_LENGTH] = len(text)
+        self._words[_SEQ] += 1
+
+    def run(self, index: int) -> None:
+        """Executor: the task of this index is in user code; -1: none is."""
+        self._words[_ORDINAL] = -1
+        self._words[_PAIRS] = 0
+        self._words[_RUNNING] = index
+
+    def count_task(self) -> None:
+        """Executor: one more task was counted."""
+        self._words[_TASKS] += 1
+
+    def set_busy(self, busy: bool) -> None:
+        """Executor: working, or waiting for work."""
+        self._words[_BUSY] = int(busy)
+
+    def stop(self) -> None:
+        """Supervisor: claim nothing more, give back what has not started, finish, exit."""
+        self._words[_STOP] = 1
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the supervisor asked to stop."""
+        return bool(self._words[_STOP])
+
+    @property
+    def busy(self) -> bool:
+        """Whether the executor is working."""
+        return bool(self._words[_BUSY])
+
+    @property
+    def tasks(self) -> int:
+        """Tasks counted in this slot since the supervisor started."""
+        return int(self._words[_TASKS])
+
+    def read(self) -> Holding | None:
+        """Supervisor: what the executor holds; None if it cannot be known just now."""
+        for _ in range(100):
+            seq = self._words[_SEQ]
+            if seq % 2:
+                continue
+            raw = bytes(self._text[: self._words[_LENGTH]])
+            running, ordinal = self._words[_RUNNING], self._words[_ORDINAL]
+            if self._words[_SEQ] == seq:
+                job, nonce, next_nonce, tasks, lease_ms, timeout_ms = json.loads(raw)
+                return Holding(
+                    job, nonce, next_nonce, tuple(tasks), lease_ms, timeout_ms, running, ordinal
+                )
+        return None

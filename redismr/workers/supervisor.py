@@ -1,0 +1,416 @@
+"""The supervisor: owns executors and never runs user code.
+
+It renews the leases of its living executors, so that C code holding the GIL cannot lose one;
+stops an executor whose lease is lost or whose task is over its time; learns of a death within
+milliseconds and fails exactly the task that was running; takes back expired leases of others;
+and shuts down by grades.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import selectors
+import signal
+import socket
+import time
+from dataclasses import dataclass, field
+from types import FrameType
+
+from redismr.config import Connection, WorkerOptions
+from redismr.core.model import ENDED_STATES, PROTOCOL
+from redismr.core.seal import Keyring
+from redismr.errors import StoreError, UnfitServer
+from redismr.store import Store
+from redismr.workers import executor
+from redismr.workers.nursery import Exit, Nursery
+from redismr.workers.report import Reporter
+from redismr.workers.slots import Holding, Slot, Slots
+from redismr.workers.waker import Waker
+
+log = logging.getLogger("redismr.worker")
+
+BEAT_SECONDS = 5.0
+FORGET_MS = 60_000
+"""An ended job stays in the index this long: longer than a failover can rewind."""
+
+
+@dataclass(slots=True)
+class Child:
+    """An executor as its supervisor sees it."""
+
+    slot: Slot
+    pid: int
+    line: socket.socket
+    idle: bool = False
+    doomed: str = ""
+    running_since: float = 0.0
+    running_what: tuple[str, int] = ("", -1)
+    buffer: bytes = field(default=b"")
+
+
+class Supervisor:
+    """One ``redismr worker`` process."""
+
+    def __init__(self, connection: Connection, options: WorkerOptions) -> None:
+        self.connection, self.options = connection, options
+        self.keyring = Keyring(connection.secret, connection.namespace)
+        self.host = socket.gethostname()
+        self.worker_id = f"{_plain(self.host)}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.slots = Slots(options.executors)
+        self.nursery = Nursery(self._executor_main)
+        self.store = Store(connection, patience=0, name="redismr-supervisor", timeout=5)
+        self.report = Reporter(self.store, self.keyring, self.worker_id)
+        self.children: dict[int, Child] = {}
+        self.problem = ""
+        self._told: set[str] = set()
+        self._grade = 0
+        self._away = False
+        self._fit = False
+        self._respawn_at: dict[int, float] = {}
+        self._crashes: dict[int, int] = {}
+        self._recent_lease_ms = 15_000
+        self.selector = selectors.DefaultSelector()
+        self.waker = Waker(connection, self.keyring.key_id)
+
+    def run(self) -> int:
+        """Supervise until told to stop; 0 after a clean end, 1 after a forced one."""
+        self._listen()
+        for slot in self.slots.all:
+            self._spawn(slot)
+        self.waker.start()
+        next_beat = next_tick = 0.0
+        while self.children or self._respawn_at:
+            now = time.monotonic()
+            if self._grade < 2 and now >= next_tick:
+                next_tick = now + self._tick_seconds()
+                self._guarded(self._tick)
+            if now >= next_beat:
+                next_beat = now + BEAT_SECONDS
+                self._guarded(self._beat)
+            due = min(next_tick, next_beat, *self._respawn_at.values())
+            for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
+                key.data(key.fileobj)
+            self._respawn()
+            if self._over():
+                self._drain()
+        self._guarded(lambda: self.store.leave(self.worker_id))
+        self.nursery.close()
+        return 1 if self._grade >= 2 else 0
+
+    # -- events ---------------------------------------------------------------
+
+    def _listen(self) -> None:
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        register = self.selector.register
+        register(reader, selectors.EVENT_READ, lambda fd: os.read(fd, 4096))
+        register(self.nursery.socket, selectors.EVENT_READ, lambda _: self._on_exits())
+        register(self.waker.line, selectors.EVENT_READ, lambda _: self._on_wake())
+        if self.options.parent_pipe is not None:
+            register(self.options.parent_pipe, selectors.EVENT_READ, lambda _: self._on_orphaned())
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._grade == 0:
+            log.info("%s: finishing the tasks that run", signal.Signals(number).name)
+            self._drain()
+        elif self._grade == 1:
+            log.info("%s again: stopping at once", signal.Signals(number).name)
+            self._stop_now()
+
+    def _on_orphaned(self) -> None:
+        """Our client is gone: nobody is left to work for."""
+        assert self.options.parent_pipe is not None
+        self.selector.unregister(self.options.parent_pipe)
+        self._stop_now()
+
+    def _on_message(self, child: Child) -> None:
+        try:
+            data = child.line.recv(4096)
+        except OSError:
+            data = b""
+        if not data:
+            self.selector.unregister(child.line)
+            child.line.close()
+            return
+        *lines, child.buffer = (child.buffer + data).split(b"\n")
+        for line in lines:
+            word, _, rest = line.partition(b" ")
+            if word == b"idle":
+                child.idle = True
+                self.waker.want()
+            elif word == b"problem":
+                self._note(rest.decode("utf-8", "replace"))
+
+    def _on_wake(self) -> None:
+        for everyone in self.waker.take():
+            for child in self.children.values():
+                if child.idle:
+                    self._wake(child)
+                    if not everyone:
+                        break
+        if any(child.idle for child in self.children.values()):
+            self.waker.want()
+
+    def _wake(self, child: Child) -> None:
+        child.idle = False
+        with contextlib.suppress(OSError):
+            child.line.send(b"w")
+
+    def _on_exits(self) -> None:
+        try:
+            exits = self.nursery.exits()
+        except OSError:
+            log.error("the fork server died; this worker ends, and its leases run out")
+            self.children.clear()
+            self._respawn_at.clear()
+            self._grade = 2
+            return
+        for gone in exits:
+            child = self.children.pop(gone.pid, None)
+            if child:
+                self._bury(child, gone)
+
+    def _bury(self, child: Child, gone: Exit) -> None:
+        """An executor ended: account for what it held, and put another in its place."""
+        index = child.slot.index
+        if child.line.fileno() >= 0:
+            self.selector.unregister(child.line)
+            child.line.close()
+        holding = child.slot.read() or Holding()
+        died = gone.status not in (0, executor.RECYCLE)
+        if holding.job:
+            self._guarded(lambda: self._settle(child, holding, gone))
+        if self._grade:
+            return
+        self._crashes[index] = self._crashes.get(index, 0) + 1 if died else 0
+        crashes = self._crashes[index]
+        self._respawn_at[index] = time.monotonic() + (0.1 * 2 ** min(crashes - 1, 6) if crashes > 1 else 0)
+
+    def _settle(self, child: Child, holding: Holding, gone: Exit) -> None:
+        """Fail the task that was in user code, give back the others, uncharged."""
+        how = child.doomed or _cause_of_death(gone.status)
+        rest = list(holding.tasks)
+        if 0 <= holding.running < len(rest):
+            task = rest.pop(holding.running)
+            kind = "timeout" if child.doomed.startswith("ran longer") else "crash"
+            where = f"record {holding.ordinal + 1} of its input" if holding.ordinal >= 0 else ""
+            token = f"{task}.{holding.nonce}"
+            if child.doomed != "lease lost":
+                self.report.crashed(holding.job, task, token, how, kind=kind, where=where)
+        if rest:
+            self.store.release(holding.job, self._name(child.slot), holding.nonce, rest)
+        if holding.next_nonce:
+            self.store.release(holding.job, self._name(child.slot), holding.next_nonce)
+        python = self.store.meta(holding.job, "python").get("python", "")
+        self.store.wake(len(rest) + 1, python, self.keyring.key_id)
+
+    # -- duties ---------------------------------------------------------------
+
+    def _tick_seconds(self) -> float:
+        return min(BEAT_SECONDS, self._recent_lease_ms / 3000)
+
+    def _tick(self) -> None:
+        """Renew what our executors hold; take back what others let expire."""
+        if not self._fit:
+            self.store.link.check()
+            self._fit = True
+        jobs = self._renew()
+        if self._grade == 0:
+            self._reclaim(jobs)
+
+    def _renew(self) -> set[str]:
+        held: dict[str, list[tuple[Child, Holding]]] = {}
+        shortest = 15_000
+        for child in self.children.values():
+            holding = child.slot.read()
+            if holding and holding.job:
+                shortest = min(shortest, holding.lease_ms)
+                held.setdefault(holding.job, []).append((child, holding))
+                self._check_time(child, holding)
+        self._recent_lease_ms = shortest
+        for job, holders in held.items():
+            pairs = [
+                (task, f"{task}.{holding.nonce}", index <= holding.running)
+                for _, holding in holders
+                for index, task in enumerate(holding.tasks)
+            ]
+            state, lost = self.store.renew(job, pairs)
+            for child, holding in holders:
+                self._check_lost(child, holding, state, lost)
+        return set(held)
+
+    def _check_lost(
+        self, child: Child, before: Holding, state: str, lost: frozenset[str]
+    ) -> None:
+        """Stop an executor that works in vain: its lease is lost, or its job has ended."""
+        if before.running < 0 or before.tasks[before.running] not in lost:
+            return
+        now = child.slot.read()
+        # Only if it is still in the same task: else it has committed, which also ends a lease.
+        if now and (now.nonce, now.running) == (before.nonce, before.running):
+            ended = state in ENDED_STATES or not state
+            log.info("task %s: %s", before.tasks[before.running], state or "job gone" if ended else "lease lost")
+            self._kill(child, "lease lost")
+
+    def _check_time(self, child: Child, holding: Holding) -> None:
+        what = (holding.nonce, holding.running)
+        now = time.monotonic()
+        if what != child.running_what:
+            child.running_what, child.running_since = what, now
+        elif holding.timeout_ms and holding.running >= 0:
+            if now - child.running_since > holding.timeout_ms / 1000:
+                self._kill(child, f"ran longer than task_timeout={holding.timeout_ms / 1000:g} s")
+
+    def _reclaim(self, held: set[str]) -> None:
+        for job in self.store.runnable():
+            state, reclaimed, ended, claimable = self.store.reclaim(job)
+            if not state:
+                self.store.forget(job)
+            elif state in ENDED_STATES:
+                now = self.store.server_ms()
+                if now - ended > FORGET_MS:
+                    self.store.forget(job)
+            if reclaimed:
+                log.info("job %s: %d leases ran out, taken back", job, reclaimed)
+            if claimable:
+                # Whatever became of the wake-up tokens, work must not wait for an idle worker.
+                for child in list(self.children.values()):
+                    if child.idle:
+                        self._wake(child)
+        for job in held:
+            priority = self.store.meta(job, "priority").get("priority")
+            if priority:
+                self.store.announce(job, int(priority))
+
+    def _beat(self) -> None:
+        row = {
+            "host": self.host,
+            "pid": os.getpid(),
+            "python": executor.PYTHON,
+            "protocol": PROTOCOL,
+            "key_id": self.keyring.key_id,
+            "executors": self.options.executors,
+            "busy": sum(child.slot.busy for child in self.children.values()),
+            "tasks": sum(slot.tasks for slot in self.slots.all),
+            "problem": self.problem,
+        }
+        self.store.beat(self.worker_id, row)
+
+    def _note(self, problem: str) -> None:
+        """Say once what keeps us from a job, here and in our row, where its submitter sees it."""
+        if problem not in self._told:
+            self._told.add(problem)
+            log.warning("%s", problem)
+        if problem != self.problem:
+            self.problem = problem
+            self._guarded(self._beat)
+
+    # -- life and death of executors -------------------------------------------
+
+    def _name(self, slot: Slot) -> str:
+        return f"{self.worker_id}:{slot.index}"
+
+    def _executor_main(self, index: int, line: socket.socket) -> int:
+        slot = self.slots.all[index]
+        post = executor.Post(slot, line, self._name(slot), self.options.burst)
+        return executor.main(post, self.connection, self.keyring)
+
+    def _spawn(self, slot: Slot) -> None:
+        slot.reset()
+        pid, line = self.nursery.spawn(slot.index)
+        child = Child(slot, pid, line)
+        self.children[pid] = child
+        self.selector.register(line, selectors.EVENT_READ, lambda _: self._on_message(child))
+
+    def _respawn(self) -> None:
+        now = time.monotonic()
+        for index, at in list(self._respawn_at.items()):
+            if self._grade:
+                del self._respawn_at[index]
+            elif at <= now:
+                del self._respawn_at[index]
+                self._spawn(self.slots.all[index])
+
+    def _kill(self, child: Child, why: str) -> None:
+        child.doomed = why
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(child.pid, signal.SIGKILL)
+
+    def _over(self) -> bool:
+        """Whether a worker that is to end by itself has reached its end."""
+        if self._grade:
+            return False
+        limit = self.options.max_tasks
+        if limit is not None and sum(slot.tasks for slot in self.slots.all) >= limit:
+            return True
+        return self.options.burst and bool(self.children) and self._nothing_left()
+
+    def _nothing_left(self) -> bool:
+        if not all(child.idle for child in self.children.values()):
+            return False
+        try:
+            return all(
+                not (look := self.store.look(job)) or look.state in ENDED_STATES
+                for job in self.store.runnable()
+            )
+        except StoreError:
+            return False
+
+    def _drain(self) -> None:
+        """First grade: claim nothing more, finish what runs."""
+        self._grade = max(self._grade, 1)
+        for child in self.children.values():
+            child.slot.stop()
+            self._wake(child)
+
+    def _stop_now(self) -> None:
+        """Second grade: give everything back, at once."""
+        self._grade = 2
+        for child in self.children.values():
+            holding = child.slot.read()
+            self._kill(child, "stopped by its supervisor")
+            if holding and holding.job:
+                self._guarded(lambda h=holding, c=child: self._give_back(h, c.slot))  # type: ignore[misc]
+            child.slot.hold(Holding())
+
+    def _give_back(self, holding: Holding, slot: Slot) -> None:
+        for nonce, tasks in ((holding.nonce, holding.tasks), (holding.next_nonce, ())):
+            if nonce:
+                self.store.release(holding.job, self._name(slot), nonce, tasks)
+
+    def _guarded(self, duty: object) -> None:
+        """Do a duty that needs Redis; without Redis, say so once and go on."""
+        try:
+            duty()  # type: ignore[operator]
+            if self._away:
+                log.info("Redis is back")
+            self._away = False
+        except UnfitServer:
+            raise
+        except StoreError as exc:
+            if not self._away:
+                log.warning("%s; waiting for it", exc)
+            self._away = True
+
+
+def _cause_of_death(status: int) -> str:
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return f"its process was killed by {signal.Signals(-status).name}"
+        return f"its process was killed by signal {-status}"
+    return f"its process exited with status {status}"
+
+
+def _plain(host: str) -> str:
+    """A host name without the characters that have a meaning in the scripts."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in host) or "host"
+
+

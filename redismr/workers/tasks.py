@@ -1,0 +1,270 @@
+"""Runs one map or reduce attempt: reads its input, calls the kernel, stages its output.
+
+Bulk first, control last: what is staged here counts only once the returned ``Commit`` is accepted.
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, MutableSequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from redismr import context
+from redismr.core.codec import decode_block, frames_of
+from redismr.core.kernel import Block, map_task, reduce_task
+from redismr.core.model import MapManifest, Part, ResultManifest
+from redismr.errors import SealError
+from redismr.store import Commit
+from redismr.workers.session import Altered, Names, Session
+from redismr.workers.sink import Sink
+
+if TYPE_CHECKING:
+    from redismr.sources import Split
+
+FETCH_BYTES = 8 << 20
+"""Raw bytes of segments that are asked for at once."""
+
+PASS_BYTES = 256 << 20
+"""Raw bytes of a partition that are reduced in one pass when no ``memory`` is given: as Python
+objects they take up to about six times as much."""
+
+
+class Missing(Exception):  # noqa: N818  control flow: answered by invalidate
+    """Segments that a manifest names are not there, or not as sealed: map index -> token."""
+
+    def __init__(self, maps: dict[int, str]) -> None:
+        super().__init__(f"{len(maps)} map outputs are missing")
+        self.maps = maps
+
+
+class Withdrawn(Exception):  # noqa: N818  control flow: the attempt is simply over
+    """The reduce stage closed while this attempt was on its way."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt: what the executor needs to commit, undo or explain it."""
+
+    session: Session
+    task: str
+    token: str
+    basis: str
+    cursor: MutableSequence[int]
+    split: Split | None = None
+    counters: dict[str, int] = field(default_factory=dict)
+    #: Undo of what was staged, for an attempt that is refused.
+    undo: Callable[[], None] = lambda: None
+    #: What may be freed once the commit was accepted.
+    after: Callable[[], None] = lambda: None
+
+    def seed(self) -> None:
+        """Attempts of one task see the same ``random``, so that most random maps agree."""
+        seed = f"{self.session.spec.seed}.{self.task}"
+        random.seed(seed)
+        if "numpy" in sys.modules:
+            sys.modules["numpy"].random.seed(zlib.crc32(seed.encode()))
+
+
+def run_map(attempt: Attempt, first_piece: bytes | None) -> Commit:
+    """Run one map attempt; its output is staged, its manifest is in the returned commit.
+
+    Raises:
+        Altered: its input is not what the submitter sealed.
+        UserCodeError, SourceError: for the executor to report.
+    """
+    session, vault = attempt.session, attempt.session.vault
+    program = session.load()
+    attempt.split = split = read_split(session, attempt.task, first_piece)
+    sink = Sink(
+        lambda p, chunk, data: vault.seal_segment(attempt.token, p, chunk, data),
+        lambda parts: session.store.put_segments(session.job, parts, session.brief.expire_at),
+        attempt.token,
+    )
+    attempt.undo = lambda: session.store.drop_segments(session.job, sink.fields())
+    attempt.seed()
+    here = context.Here(session.job, "map", attempt.task, split.source)
+    with context.running(context.TaskContext(here, session.params)) as running:
+        partitions = session.spec.partitions
+        for partition, block in map_task(program, split.read(), partitions, attempt.cursor):
+            sink.write(partition, block)
+    inline = sink.finish()
+    manifest = MapManifest(
+        task=attempt.task,
+        token=attempt.token,
+        parts=sink.parts,
+        inline=inline,
+        records_in=attempt.cursor[0] + 1,
+        records_out=attempt.cursor[1],
+        counters=running.counters,
+    )
+    record = vault.seal_map_manifest(manifest)
+    return Commit(attempt.task, attempt.token, record, shuffled=sink.sealed_bytes + len(record))
+
+
+def run_reduce(attempt: Attempt) -> Commit:
+    """Run one reduce attempt over exactly the map attempts that its basis names.
+
+    Raises:
+        Withdrawn: the stage closed. Missing: segments are gone. Altered: see ``Session``.
+        UserCodeError: for the executor to report.
+    """
+    session, vault = attempt.session, attempt.session.vault
+    program = session.load()
+    names = session.names(attempt.basis)
+    if names is None:
+        raise Withdrawn
+    partition, partitions = int(attempt.task[1:]), session.spec.partitions
+    sink = Sink(
+        lambda p, chunk, data: vault.seal_out(attempt.token, p, chunk, data),
+        lambda parts: session.store.put_result(
+            session.job, parts[partition], session.brief.expire_at
+        ),
+        attempt.token,
+    )
+    attempt.undo = lambda: session.store.drop_result(
+        session.job, [f for fields in sink.fields().values() for f in fields]
+    )
+    attempt.seed()
+    here = context.Here(session.job, "reduce", attempt.task, f"partition {partition}")
+    foreign, records = False, 0
+    with context.running(context.TaskContext(here, session.params)) as running:
+        passes = _passes(session, names, partition)
+        for i in range(passes):
+            blocks = read_blocks(session, names, partition)
+            for block, strange in reduce_task(
+                program, blocks, attempt.cursor, partition, partitions, (i, passes)
+            ):
+                sink.write(partition, block)
+                foreign |= strange
+                records += len(block[0])
+    inline = sink.finish().get(partition, ())
+    part = sink.parts.get(partition, Part(0, records, sink.raw_bytes))
+    manifest = ResultManifest(
+        task=attempt.task,
+        token=attempt.token,
+        basis=names.basis,
+        maps=len(names.manifests),
+        maps_digest=names.digest,
+        part=part,
+        inline=inline,
+        foreign=foreign,
+        counters=running.counters,
+        map_counters=names.counters,
+        records_in=names.records_in,
+    )
+    fields = [f"{m.token}.{c}" for _, m, c in _chunks(names, partition)]
+    attempt.after = lambda: session.store.drop_segments(session.job, {partition: fields})
+    record = vault.seal_result_manifest(manifest)
+    return Commit(attempt.task, attempt.token, record, attempt.basis, part.chunks)
+
+
+def read_split(session: Session, task: str, first_piece: bytes | None) -> Split:
+    """The task's split, of as many pieces as its submitter sealed.
+
+    Raises:
+        Altered: a piece is missing or not as sealed.
+    """
+
+    def pieces() -> Iterator[bytes]:
+        blob, number = first_piece, 0
+        while True:
+            data = session.vault.open_input(task, number, blob)
+            yield data
+            if data[:1] == b"\0":  # codec: the last piece of its frame
+                return
+            number += 1
+            blob = session.store.get_input_piece(session.job, task, number)
+
+    try:
+        frame = next(frames_of(pieces()))
+    except SealError as exc:
+        raise Altered(str(exc)) from exc
+    return pickle.loads(frame)  # type: ignore[no-any-return]  # authenticated above
+
+
+def read_blocks(session: Session, names: Names, partition: int) -> Iterator[Block]:
+    """The blocks of a partition in task order, each chunk authenticated before it is parsed.
+
+    Raises:
+        Missing: after a pass over all of them, those maps of which a chunk is gone or forged.
+    """
+    lost: dict[int, str] = {}
+    inline = ((i, m.inline[partition]) for i, m in enumerate(names.manifests) if partition in m.inline)
+    ready = next(inline, None)
+    for index, frames in _frames(session, names, partition, lost):
+        while ready is not None and ready[0] < index:
+            yield from (decode_block(frame) for frame in ready[1])
+            ready = next(inline, None)
+        if not lost:
+            yield from (decode_block(frame) for frame in frames)
+    if lost:
+        raise Missing(lost)
+    while ready is not None:
+        yield from (decode_block(frame) for frame in ready[1])
+        ready = next(inline, None)
+
+
+def _frames(
+    session: Session, names: Names, partition: int, lost: dict[int, str]
+) -> Iterator[tuple[int, Iterable[bytes]]]:
+    """(map index, its frames) for each map with staged chunks, fetched some MB at a time."""
+    index, chunks = -1, list[bytes]()
+    for i, manifest, chunk, blob in _fetch(session, names, partition):
+        if i != index and chunks:
+            yield index, frames_of(chunks)
+            chunks = []
+        index = i
+        try:
+            data = session.vault.open_segment(manifest.token, partition, chunk, blob)
+        except SealError:
+            lost[i] = manifest.token
+            continue
+        chunks.append(data)
+        if data[:1] == b"\0":
+            yield index, frames_of(chunks)
+            chunks = []
+    if lost:
+        yield index, ()
+
+
+def _fetch(
+    session: Session, names: Names, partition: int
+) -> Iterator[tuple[int, MapManifest, int, bytes | None]]:
+    batch: list[tuple[int, MapManifest, int]] = []
+    size = 0
+    for i, manifest, chunk in _chunks(names, partition):
+        part = manifest.parts[partition]
+        batch.append((i, manifest, chunk))
+        size += part.raw_bytes // part.chunks + 64
+        if size >= FETCH_BYTES:
+            yield from _fetch_batch(session, partition, batch)
+            batch, size = [], 0
+    yield from _fetch_batch(session, partition, batch)
+
+
+def _fetch_batch(
+    session: Session, partition: int, batch: list[tuple[int, MapManifest, int]]
+) -> Iterator[tuple[int, MapManifest, int, bytes | None]]:
+    fields = [f"{manifest.token}.{chunk}" for _, manifest, chunk in batch]
+    blobs = session.store.get_segments(session.job, partition, fields)
+    for (i, manifest, chunk), blob in zip(batch, blobs, strict=True):
+        yield i, manifest, chunk, blob
+
+
+def _chunks(names: Names, partition: int) -> Iterator[tuple[int, MapManifest, int]]:
+    for i, manifest in enumerate(names.manifests):
+        part = manifest.parts.get(partition)
+        if part:
+            for chunk in range(part.chunks):
+                yield i, manifest, chunk
+
+
+def _passes(session: Session, names: Names, partition: int) -> int:
+    raw = sum(m.parts[partition].raw_bytes for m in names.manifests if partition in m.parts)
+    memory = session.spec.memory
+    budget = memory // 6 if memory else PASS_BYTES
+    return max(1, -(-raw // budget))

@@ -1,0 +1,56 @@
+"""Waits on the wake-up list for the whole worker, so that idle executors hold no connection open."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import threading
+import time
+
+from redismr.config import Connection
+from redismr.errors import RedismrError
+from redismr.store import Store
+from redismr.workers.executor import PYTHON
+
+IDLE_SECONDS = 10.0
+"""An idle worker looks for work this often whatever the wake-up list says."""
+
+
+class Waker:
+    """One thread and one connection; pops a token only while an executor is idle."""
+
+    def __init__(self, connection: Connection, key_id: str) -> None:
+        self._connection, self._key_id = connection, key_id
+        self._wanted = threading.Event()
+        self.line, self._writer = os.pipe()
+        os.set_blocking(self.line, False)
+
+    def start(self) -> None:
+        """Start waiting. Ends with the process."""
+        threading.Thread(target=self._run, name="waker", daemon=True).start()
+
+    def want(self) -> None:
+        """An executor is idle."""
+        self._wanted.set()
+
+    def take(self) -> list[bool]:
+        """What came since the last call: False for one token, True for "look again, all"."""
+        try:
+            return [byte == ord("a") for byte in os.read(self.line, 4096)]
+        except BlockingIOError:
+            return []
+
+    def _run(self) -> None:
+        store = Store(self._connection, patience=0, name="redismr-waker")
+        while True:
+            self._wanted.wait()
+            # Before the pop: a wish that comes during it asks for another one.
+            self._wanted.clear()
+            try:
+                woken = store.wait_wake(PYTHON, self._key_id, IDLE_SECONDS * random.uniform(0.8, 1.0))
+            except RedismrError:
+                time.sleep(random.uniform(0.2, 1.0))
+                woken = False
+            with contextlib.suppress(OSError):
+                os.write(self._writer, b"w" if woken else b"a")

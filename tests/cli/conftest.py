@@ -1,0 +1,197 @@
+"""A client made by hand, so that verbs are tried without a server."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+import redismr
+from redismr.cli import cli
+from redismr.core.model import Progress
+from redismr.errors import JobNotFound
+
+
+class FakeResults(Mapping):
+    """Results in the order given; counters and all."""
+
+    def __init__(self, pairs, counters=None):
+        self.pairs = dict(pairs)
+        self.counters = counters or {}
+
+    def __getitem__(self, key):
+        return self.pairs[key]
+
+    def __iter__(self):
+        return iter(self.pairs)
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def sorted(self, key=None, reverse=False):
+        return sorted(self.pairs.items(), key=key, reverse=reverse)
+
+    def top(self, n, key=None):
+        return sorted(self.pairs.items(), key=key or (lambda pair: pair[1]), reverse=True)[:n]
+
+
+class FakeJob:
+    """A job that ends after ``steps`` looks, as ``error`` or with ``results``."""
+
+    txn = "t"
+
+    def __init__(self, job_id, *, steps=0, error=None, results=(), failures=()):
+        self.id = job_id
+        self.steps = steps
+        self.error = error
+        self.results = FakeResults(results)
+        self.failures = list(failures)
+        self.deleted = False
+
+    @property
+    def state(self):
+        if self.steps:
+            return "mapping"
+        return "failed" if self.error else "succeeded"
+
+    def progress(self):
+        return Progress(job_id=self.id, state=self.state, maps_done=1, maps_total=1)
+
+    def wait(self, timeout=None):
+        self.steps = max(self.steps - 1, 0)
+        return not self.steps
+
+    def result(self, timeout=None):
+        if self.error:
+            raise self.error
+        return self.results
+
+    def errors(self):
+        return self.failures
+
+    def cancel(self):
+        running, self.steps = bool(self.steps), 0
+        return running
+
+    def delete(self):
+        self.deleted = True
+
+
+class FakeWorld:
+    """What the fake client knows, and what was asked of it."""
+
+    def __init__(self):
+        self.known = {}
+        self.job_rows, self.worker_rows, self.events = [], [], []
+        self.opened, self.ran, self.listened = [], [], []
+        self.outcome = FakeResults({"b": 1, "a": 2})
+        self.progress = []
+
+    def Client(self, url=None, *, secret=None, namespace=None, executors=None):
+        self.opened.append(
+            SimpleNamespace(url=url, secret=secret, namespace=namespace, executors=executors)
+        )
+        return FakeClient(self)
+
+    def run(self, source, mapfn=None, reducefn=None, **options):
+        self.ran.append(
+            SimpleNamespace(source=source, mapfn=mapfn, reducefn=reducefn, options=options)
+        )
+        if draw := options["progress"]:
+            for progress in self.progress:
+                draw(progress)
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        if finishfn := options.get("finishfn"):
+            return finishfn(self.outcome)
+        return self.outcome
+
+
+class FakeClient:
+    def __init__(self, world):
+        self.world = world
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def submit(self, source, mapfn=None, reducefn=None, **options):
+        self.world.ran.append(
+            SimpleNamespace(source=source, mapfn=mapfn, reducefn=reducefn, options=options)
+        )
+        return FakeJob("wc-1")
+
+    def attach(self, job_id):
+        try:
+            return self.world.known[job_id]
+        except KeyError:
+            raise JobNotFound(f"there is no job {job_id}", job_id=job_id) from None
+
+    def jobs(self):
+        return self.world.job_rows
+
+    def workers(self):
+        return self.world.worker_rows
+
+    def listen(self, txn=None, job=None):
+        self.world.listened.append((txn, job))
+        return iter(self.world.events)
+
+
+@pytest.fixture(autouse=True)
+def shell(monkeypatch, tmp_path):
+    """A shell that names no server, in an empty folder."""
+    for name in ("REDISMR_URL", "REDIS_URL", "REDISMR_SECRET_FILE", "REDISMR_NAMESPACE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("REDISMR_SECRET", "")
+    monkeypatch.setenv("REDISMR_DEBUG", "")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "__jobfile__", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """The fake in place of the public names that the command line uses."""
+    world = FakeWorld()
+    for name in ("Client", "run"):
+        monkeypatch.setitem(vars(redismr), name, getattr(world, name))
+    for kind in ("files", "lines", "text", "jsonl", "csv"):
+        monkeypatch.setitem(vars(redismr), kind, lambda paths, kind=kind: (kind, paths))
+    return world
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A shell that names a server."""
+    monkeypatch.setenv("REDISMR_URL", "redis://db1:6379/0")
+    monkeypatch.setenv("REDISMR_SECRET", "0123456789abcdef")
+
+
+@pytest.fixture
+def call():
+    """Run a command line: the result has ``exit_code``, ``stdout`` and ``stderr``."""
+    return lambda *words: CliRunner().invoke(cli, list(words), prog_name="redismr")
+
+
+@pytest.fixture
+def jobfile(shell):
+    """Write a job file; answers its name."""
+
+    def write(text, name="wc.py"):
+        (shell / name).write_text(text)
+        return name
+
+    return write
+
+
+@pytest.fixture
+def fake_job():
+    """The class of fake jobs."""
+    return FakeJob

@@ -1,0 +1,138 @@
+"""The group: help, exit codes, what errors look like."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from redismr import errors
+from redismr.cli import VERBS, cli, exits
+from redismr.core.model import Failure
+from redismr.core.trace import error_of
+
+
+def python(*words, **options):
+    return subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, check=False, **options
+    )
+
+
+def test_help_lists_every_verb(call):
+    help_text = call("--help").stdout
+    assert all(f"\n  {verb} " in help_text for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_fits_its_line_in_the_table(call, verb):
+    result = call(verb, "--help")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Usage: redismr {verb} ")
+    assert VERBS[verb][1].endswith(".")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_has_help(verb):
+    command = cli.get_command(None, verb)
+    for param in command.params:
+        if isinstance(param, click.Option) and not param.hidden:
+            assert param.help, param.name
+
+
+@pytest.mark.parametrize("verb", ["jobs", "workers", "errors", "result", "run"])
+def test_listings_have_json(verb):
+    assert "--json" in {opt for param in cli.get_command(None, verb).params for opt in param.opts}
+
+
+def test_help_imports_no_verb_and_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['redismr', '--help']; import redismr.cli\n"
+        "try: redismr.cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'rich', 'redis', 'cloudpickle', 'redismr.client', 'redismr.cli.run'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    assert python("-c", code).stderr == ""
+
+
+def test_python_dash_m():
+    done = python("-m", "redismr", "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("redismr ")
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["run"], ["run", "--nonsense"], ["jobs", "x"]])
+def test_usage_errors(call, words):
+    result = call(*words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("redismr: ")
+    assert "--help" in result.stderr
+    assert result.stdout == ""
+
+
+FAILURE = Failure(
+    kind="error", stage="map", task="m1", function="mapfn",
+    error_module="builtins", error_name="EOFError", message="no more",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.ConfigError("x"), 2),
+        (errors.SourceError("x"), 2),
+        (errors.JobNotFound("x"), 2),
+        (errors.WrongSecret("x"), 2),
+        (errors.StoreUnavailable("x"), 3),
+        (errors.NoWorkers("x"), 3),
+        (errors.JobTimeout("x"), 3),
+        (errors.JobCancelled("x"), 130),
+        (errors.JobFailed("x"), 1),
+        (errors.CodeError("x"), 1),
+        (errors.SealError("x"), 1),
+        (errors.MapError("x"), 1),
+    ],
+)
+def test_exit_codes(world, server, call, error, code):
+    world.known["j"] = world_job = type("Job", (), {})()
+    world_job.result = lambda timeout=None: (_ for _ in ()).throw(error)
+    result = call("result", "j")
+    assert (result.exit_code, result.stderr) == (code, "redismr: x\n")
+    assert exits.code_of(error) == code
+
+
+@pytest.mark.parametrize("name", ["EOFError", "BrokenPipeError", "OSError", "ValueError"])
+def test_what_users_raise_is_never_taken_for_ours(world, call, jobfile, name):
+    """A MapError is also of the user's class, and some of those mean something to click."""
+    failure = Failure(
+        kind="error", stage="map", task="m1", function="mapfn",
+        error_module="builtins", error_name=name, message="no more",
+    )  # fmt: skip
+    world.outcome = error_of(failure, "wc-1")
+    result = call("run", jobfile("mapfn = print; source = {}"))
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"redismr: {name}: no more\n")
+
+
+def test_ctrl_c(world, call, jobfile):
+    world.outcome = KeyboardInterrupt()
+    result = call("run", jobfile("mapfn = print; source = {}"))
+    assert (result.exit_code, result.stdout) == (130, "")
+
+
+@pytest.mark.parametrize("where", ["option", "environment"])
+def test_debug_shows_tracebacks(call, monkeypatch, where):
+    if where == "environment":
+        monkeypatch.setenv("REDISMR_DEBUG", "1")
+    result = call("jobs", *(["--debug"] if where == "option" else []))
+    assert result.exit_code == 2
+    assert "Traceback (most recent call last)" in result.stderr
+    assert "ConfigError: no server is named" in result.stderr
+
+
+def test_secret_is_a_new_one_each_time(call):
+    first, second = call("secret").stdout, call("secret").stdout
+    assert first != second
+    assert len(first.strip()) >= 32

@@ -1,0 +1,132 @@
+"""Verbs about jobs and workers on a server."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from redismr.core.events import Event
+from redismr.core.model import Failure, JobInfo, WorkerInfo
+from redismr.core.trace import error_of
+from redismr.errors import JobTimeout
+
+pytestmark = pytest.mark.usefixtures("server")
+
+FAILURE = Failure(
+    kind="error", stage="map", task="m12", function="mapfn", error_module="builtins",
+    error_name="ZeroDivisionError", message="division by zero", where="record 3 of a.gz",
+    attempt=2, attempts=4,
+)  # fmt: skip
+
+
+def info(job_id, age):
+    return JobInfo(
+        job_id=job_id, txn=job_id, name="", state="mapping", maps_done=0, maps_total=None,
+        reduces_done=0, reduces_total=4, age=age, ttl=60.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("jobs",), ("workers",), ("watch", "j"), ("result", "j"), ("errors", "j"), ("cancel", "j"),
+     ("delete", "j"), ("listen",), ("worker",)],
+)  # fmt: skip
+def test_without_a_server_they_say_what_to_set(call, monkeypatch, words):
+    monkeypatch.delenv("REDISMR_URL")
+    result = call(*words)
+    assert result.exit_code == 2
+    assert "REDISMR_URL" in result.stderr
+
+
+def test_the_client_gets_what_settings_found(world, call):
+    call("jobs", "--namespace", "n")
+    (opened,) = world.opened
+    assert opened.url == "redis://db1:6379/0"
+    assert (opened.secret, opened.namespace) == ("0123456789abcdef", "n")
+
+
+def test_jobs_newest_first(world, call):
+    world.job_rows = [info("old", 9.0), info("new", 1.0)]
+    lines = call("jobs").stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["new", "old"]
+    assert json.loads(call("jobs", "--json").stdout.splitlines()[0])["job_id"] == "new"
+
+
+def test_workers(world, call):
+    world.worker_rows = [
+        WorkerInfo(
+            worker_id="w1", host="web3", pid=1, python="3.12", protocol=1, key_id="ab",
+            executors=4, busy=3, tasks=118, beat_age=0.5, problem="python 3.12, not 3.11",
+        )
+    ]  # fmt: skip
+    assert call("workers").stdout == "w1\tweb3\t1\t3.12\tab\t3/4\t118\t0.5\tpython 3.12, not 3.11\n"
+
+
+def test_watch_until_it_ends(world, call, fake_job):
+    world.known["wc-1"] = fake_job("wc-1", steps=3)
+    result = call("watch", "wc-1")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("wc-1 succeeded: 1 map")
+
+
+def test_watch_a_job_that_fails(world, call, fake_job):
+    world.known["wc-1"] = fake_job("wc-1", steps=2, error=error_of(FAILURE, "wc-1"))
+    result = call("watch", "wc-1")
+    assert result.exit_code == 1
+    assert "wc-1 failed: " in result.stderr
+    assert "redismr: ZeroDivisionError: division by zero" in result.stderr
+
+
+def test_result(world, call, fake_job):
+    world.known["wc-1"] = fake_job("wc-1", results={"b": 1, "a": 2})
+    assert call("result", "wc-1").stdout == "b\t1\na\t2\n"
+    assert call("result", "wc-1", "--sort").stdout == "a\t2\nb\t1\n"
+    assert call("result", "wc-1", "--top", "1").stdout == "a\t2\n"
+    assert call("result", "wc-1", "--json").stdout == '["b", 1]\n["a", 2]\n'
+
+
+def test_result_waits_if_told_to(world, call, fake_job):
+    world.known["wc-1"] = job = fake_job("wc-1", steps=3, results={"a": 1})
+    assert call("result", "wc-1", "--wait").stdout == "a\t1\n"
+    assert job.steps == 0
+
+
+def test_result_of_a_running_job(world, call, fake_job):
+    world.known["wc-1"] = fake_job("wc-1", error=JobTimeout("wc-1 is still mapping"))
+    result = call("result", "wc-1")
+    assert (result.exit_code, result.stderr) == (3, "redismr: wc-1 is still mapping\n")
+
+
+def test_errors(world, call, fake_job):
+    world.known["wc-1"] = fake_job("wc-1", failures=[FAILURE])
+    assert call("errors", "wc-1").stdout == (
+        "m12\t2\terror\tmapfn\tZeroDivisionError: division by zero\trecord 3 of a.gz\n"
+    )
+    assert json.loads(call("errors", "wc-1", "--json").stdout)["attempts"] == 4
+
+
+def test_cancel_and_delete(world, call, fake_job):
+    world.known |= {"a": fake_job("a", steps=1), "b": fake_job("b")}
+    assert call("cancel", "a", "b").stdout == "a\tcancelled\nb\thad already ended\n"
+    assert call("delete", "a").stdout == "a\tdeleted\n"
+    assert world.known["a"].deleted
+    assert not world.known["b"].deleted
+
+
+@pytest.mark.parametrize("verb", ["watch", "result", "errors", "cancel", "delete"])
+def test_a_job_that_is_not_there(world, call, verb):
+    result = call(verb, "nowhere")
+    assert (result.exit_code, result.stderr) == (2, "redismr: there is no job nowhere\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [([], (None, None)), (["orders"], ("orders", None)), (["wc-1"], (None, "wc-1"))],
+)
+def test_listen(world, call, words, asked):
+    world.job_rows = [info("wc-1", 1.0)]
+    world.events = [Event("wc-1", "t", 1, "succeeded", {})]
+    (line,) = call("listen", *words).stdout.splitlines()
+    assert json.loads(line)["kind"] == "succeeded"
+    assert world.listened == [asked]

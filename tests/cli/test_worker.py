@@ -1,0 +1,149 @@
+"""``redismr worker`` and ``redismr up``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from redismr import workers as engine
+from redismr.cli import up as up_module
+from redismr.cli import workers as worker_module
+from redismr.config import WorkerOptions
+
+SECRET = "0123456789abcdef"
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What the workers' room was asked to run."""
+    calls = []
+
+    def main(connection, options):
+        calls.append((connection, options))
+        return 7
+
+    monkeypatch.setitem(vars(engine), "main", main)
+    monkeypatch.setattr(worker_module, "fix_hash_seed", lambda: None)
+    return calls
+
+
+@pytest.mark.usefixtures("server")
+def test_options_and_exit_code(call, started):
+    words = ["-n", "3", "--burst", "--max-tasks", "9", "--parent-pipe", "5", "-q"]
+    assert call("worker", *words, "--namespace", "n").exit_code == 7
+    ((connection, options),) = started
+    assert (connection.url, connection.secret) == ("redis://db1:6379/0", SECRET)
+    assert connection.namespace == "n"
+    assert options == WorkerOptions(
+        executors=3, burst=True, max_tasks=9, parent_pipe=5, quiet=True
+    )
+
+
+@pytest.mark.usefixtures("server")
+def test_as_many_executors_as_cores(call, started):
+    call("worker")
+    assert started[0][1].executors == worker_module.cores() >= 1
+
+
+def test_the_same_string_hashes_in_every_worker():
+    code = (
+        "import sys; from redismr.cli.workers import fix_hash_seed; fix_hash_seed()\n"
+        "print(sys.argv[1:], hash('whale'))"
+    )
+    environ = {name: text for name, text in os.environ.items() if name != "PYTHONHASHSEED"}
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code, "a", "b"],
+            env=environ | extra, capture_output=True, text=True, check=True,
+        ).stdout
+        for extra in ({}, {}, {"PYTHONHASHSEED": "5"}, {"PYTHONHASHSEED": "0"})
+    }  # fmt: skip
+    assert len(outputs) == 1
+    assert outputs.pop().startswith("['a', 'b'] ")
+
+
+def test_a_python_that_ignores_its_environment_is_not_started_for_ever():
+    code = "from redismr.cli.workers import fix_hash_seed; fix_hash_seed(); print('on')"
+    done = subprocess.run(
+        [sys.executable, "-E", "-c", code], capture_output=True, text=True, check=True, timeout=20
+    )
+    assert done.stdout == "on\n"
+
+
+def up_lines(*words, environ=None):
+    """Start `redismr up`, read its two lines, then Ctrl-C it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "redismr", "up", *words],
+        env={**os.environ, **(environ or {})},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        lines = [process.stdout.readline(), process.stdout.readline()]
+        process.send_signal(signal.SIGINT)
+        rest, stderr = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    return SimpleNamespace(lines=lines, rest=rest, stderr=stderr, code=process.returncode)
+
+
+def test_up_shows_how_to_join_and_ends_on_ctrl_c():
+    up = up_lines("-n", "0")
+    export, worker = up.lines
+    assert export.startswith("export REDISMR_URL=redis://redismr:")
+    assert "@127.0.0.1:" in export
+    assert len(export.split("REDISMR_SECRET=")[1].strip()) == 64
+    assert worker == "redismr worker\n"
+    assert (up.rest, up.stderr, up.code) == ("", "", 0)
+
+
+def test_up_keeps_the_secret_it_is_given():
+    up = up_lines("-n", "0", environ={"REDISMR_SECRET": SECRET})
+    assert up.lines[0].endswith(f"REDISMR_SECRET={SECRET}\n")
+
+
+def test_up_for_every_machine_names_an_address_to_reach(monkeypatch):
+    up = up_lines("-n", "0", "--bind", "0.0.0.0")
+    assert f"@{up_module._own_address()}:" in up.lines[0]
+
+
+def test_up_on_a_port_that_is_taken(call, monkeypatch):
+    import socket
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        result = call("up", "-n", "0", "--port", str(other.getsockname()[1]))
+    assert result.exit_code == 2
+    assert "in use" in result.stderr
+
+
+def test_the_worker_of_up_is_told_to_finish(monkeypatch, tmp_path):
+    """It gets the connection by environment, never by arguments, and SIGTERM at the end."""
+    from redismr.config import Connection
+
+    script = tmp_path / "python"
+    script.write_text(
+        "#!/bin/sh\n"
+        f"trap 'echo told >> {tmp_path}/told; exit 0' TERM\n"
+        f"echo \"$REDISMR_URL $REDISMR_SECRET $PYTHONHASHSEED $@\" > {tmp_path}/seen.new\n"
+        f"mv {tmp_path}/seen.new {tmp_path}/seen\n"
+        "while :; do sleep 0.05; done\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with up_module._worker(Connection(url="redis://x", secret=SECRET), 3) as process:
+        from support import eventually
+
+        eventually((tmp_path / "seen").exists)
+    assert (tmp_path / "told").read_text() == "told\n"
+    assert process.returncode == 0
+    url, secret, seed, *words = (tmp_path / "seen").read_text().split()
+    assert (url, secret, seed) == ("redis://x", SECRET, "0")
+    assert "--executors=3" in words
+    assert SECRET not in words

@@ -1,0 +1,65 @@
+"""Fixtures for every room: real servers of each engine, empty before each test.
+
+A test that takes ``server`` runs once per engine and fails if it leaves a key of ours behind that
+never expires. REDISMR_ENGINES=valkey (or redis) runs a subset; a missing engine is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # For `from support import ...`.
+
+import support
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CHOSEN = tuple(
+    os.environ.get("REDISMR_ENGINES", " ".join(support.ENGINES)).replace(",", " ").split()
+)
+
+# What a developer's shell says about servers and secrets must not reach a test.
+for _name in list(os.environ):
+    if _name == "REDIS_URL" or (_name.startswith("REDISMR_") and _name != "REDISMR_ENGINES"):
+        del os.environ[_name]
+
+
+def pytest_configure() -> None:
+    if unknown := set(CHOSEN) - set(support.ENGINES):
+        raise pytest.UsageError(f"REDISMR_ENGINES: no such engine: {', '.join(sorted(unknown))}")
+
+
+@pytest.fixture(scope="session", params=CHOSEN)
+def engine(request: pytest.FixtureRequest) -> str:
+    """The name of an engine: a test that takes it runs once with each."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def engine_server(engine: str) -> Iterator[support.Server]:
+    """One server per engine and pytest process; tests take ``server`` instead."""
+    server = support.Server(engine)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def server(engine_server: support.Server) -> Iterator[support.Server]:
+    """An empty real server on a unix socket; see ``support.Server``."""
+    yield engine_server
+    engine_server.revive()
+    immortal = engine_server.immortal_keys()
+    engine_server.reset()
+    assert not immortal, f"keys without TTL were left behind: {immortal}"
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., Any]:
+    """``support.eventually`` for those who do not import it."""
+    return support.eventually

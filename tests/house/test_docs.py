@@ -1,0 +1,139 @@
+"""The documents say what the code does: their tables are compared, their examples run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from redismr.cli import VERBS
+from redismr.core.model import ENDED_STATES, JOB_TRANSITIONS, TASK_TRANSITIONS
+from redismr.store import keys
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def environment() -> dict[str, str]:
+    """Ours, without what would point at a server; the package is this checkout's."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(("REDISMR_", "REDIS_URL"))}
+    return ours | {"PYTHONPATH": str(ROOT)}
+
+
+def run(args: list[str], folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, *args],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def mermaid(title: str, table: Mapping[str, Mapping[str, str]], ends: frozenset[str]) -> str:
+    """A state diagram of one table of transitions; verbs with the same arrow share it."""
+    lines = [f"%% {title}", "stateDiagram-v2", f"    [*] --> {next(iter(table))}"]
+    for state, verbs in table.items():
+        for target in dict.fromkeys(verbs.values()):
+            names = ", ".join(verb for verb, to in verbs.items() if to == target)
+            lines.append(f"    {state} --> {target}: {names}")
+    lines += [f"    {state} --> [*]" for state in sorted(ends)]
+    return "```mermaid\n" + "\n".join(lines) + "\n```"
+
+
+@pytest.mark.parametrize(
+    "diagram",
+    [
+        mermaid("job", JOB_TRANSITIONS, ENDED_STATES),
+        mermaid("task", TASK_TRANSITIONS, frozenset({"done", "dead"})),
+    ],
+    ids=["job", "task"],
+)
+def test_architecture_draws_the_transitions(diagram: str) -> None:
+    assert diagram in ARCHITECTURE, f"paste into ARCHITECTURE.md, States:\n{diagram}"
+
+
+def test_architecture_has_the_key_table_of_the_store() -> None:
+    rows = [line.replace("``", "`") for line in (keys.__doc__ or "").splitlines() if "|" in line]
+    missing = [row for row in rows if row not in ARCHITECTURE]
+    assert rows and not missing, "paste into ARCHITECTURE.md, Keys:\n" + "\n".join(rows)
+
+
+def test_architecture_names_each_room() -> None:
+    rooms = {
+        path.relative_to(ROOT).as_posix() + ("/" if path.is_dir() else "")
+        for path in (ROOT / "redismr").iterdir()
+        if not path.name.startswith(("__init__", "__pycache__", "py.typed"))
+    }
+    assert sorted(room for room in rooms if f"| `{room}` |" not in ARCHITECTURE) == []
+
+
+def test_architecture_points_at_files_that_exist() -> None:
+    named = re.findall(r"`((?:core|store|cli|ui|sources)/[a-z_/]*(?:\.py)?)`", ARCHITECTURE)
+    assert sorted(name for name in set(named) if not (ROOT / "redismr" / name).exists()) == []
+
+
+def test_readme_documents_every_command_and_no_other() -> None:
+    documented = set(re.findall(r"`redismr ([a-z]+)", README.split("## Command line")[1]))
+    assert documented - {"run"} == set(VERBS) - {"run"}
+
+
+def test_readme_has_every_promise() -> None:
+    assert re.findall(r"^\| (P\d) \|", README, re.MULTILINE) == [f"P{n}" for n in range(1, 8)]
+
+
+def test_readme_links_exist() -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README + ARCHITECTURE)
+    assert links and [link for link in links if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
+def test_readme_python_runs(code: str, tmp_path: Path) -> None:
+    books = tmp_path / "books"
+    books.mkdir()
+    (books / "moby.txt").write_text("the whale The whale the sea\n", encoding="utf-8")
+    (tmp_path / "script.py").write_text(code, encoding="utf-8")
+    expected = {"mapfn(path, text)": "2\n3 the\n", "line_number": "('mon', 9.0)"}
+    said = run(["script.py"], tmp_path)
+    assert next(said for part, said in expected.items() if part in code) in said
+
+
+def test_word_count_in_readme_is_short() -> None:
+    assert len(BLOCKS[0].splitlines()) <= 15
+
+
+EXAMPLES = {
+    "wordcount.py": ["the\t30"],
+    "inverted_index.py": ['boats\t["harbour.txt:2"'],
+    "grep.py": ["boats stay on the land"],
+    "join.py": ['17\t["Ada Birch", 2, 15.5]', '52\t["?", 1, 5.0]'],
+    "pi.py": ["3.14"],
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_run_by_the_command_line(name: str, tmp_path: Path) -> None:
+    said = run(["-m", "redismr", "run", "-n", "2", str(ROOT / "examples" / name)], tmp_path)
+    assert [line for line in EXAMPLES[name] if line not in said] == []
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_run_by_python(name: str, tmp_path: Path) -> None:
+    assert run([str(ROOT / "examples" / name)], tmp_path).strip()
+
+
+def test_examples_are_short() -> None:
+    long = [
+        p.name for p in (ROOT / "examples").glob("*.py") if len(p.read_text().splitlines()) > 40
+    ]
+    assert long == []

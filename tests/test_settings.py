@@ -1,0 +1,223 @@
+"""Which URL, secret and namespace are taken, and what is said when they cannot be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from redismr.config import Connection
+from redismr.errors import ConfigError
+from redismr.settings import SCHEMES, find_secret, namespace_of, note, redacted, resolve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECRET = "sixteen letters!"
+URL = "redis://one:6379/0"
+
+
+def test_nothing_set_means_a_private_server() -> None:
+    assert resolve(environ={}) is None
+    assert not note(environ={})
+
+
+def test_empty_variables_are_not_set() -> None:
+    names = ("REDISMR_URL", "REDIS_URL", "REDISMR_SECRET", "REDISMR_SECRET_FILE")
+    assert resolve(environ=dict.fromkeys((*names, "REDISMR_NAMESPACE"), "")) is None
+
+
+def test_arguments_win() -> None:
+    environ = {
+        "REDISMR_URL": "redis://two",
+        "REDIS_URL": "redis://three",
+        "REDISMR_SECRET": "y" * 16,
+        "REDISMR_NAMESPACE": "other",
+    }
+    assert resolve(URL, SECRET, "mine", environ) == Connection(
+        url=URL, secret=SECRET, namespace="mine"
+    )
+    assert resolve(environ=environ) == Connection(
+        url="redis://two", secret="y" * 16, namespace="other"
+    )
+
+
+def test_a_connection_found_here_is_not_our_own_server() -> None:
+    connection = resolve(URL, SECRET, environ={})
+    assert connection
+    assert not connection.embedded
+    assert connection.namespace == "redismr"
+
+
+def test_redis_url_counts_only_with_a_secret() -> None:
+    environ = {"REDIS_URL": "redis://:hunter2@cache/0"}
+    assert resolve(environ=environ) is None
+    assert "REDIS_URL (redis://***@cache/0) is ignored" in note(environ=environ)
+    assert "\n" not in note(environ=environ)
+    for secret, variables in ((SECRET, {}), (None, {"REDISMR_SECRET": SECRET})):
+        found = resolve(secret=secret, environ=environ | variables)
+        assert found
+        assert found.url == environ["REDIS_URL"]
+        assert not note(secret=secret, environ=environ | variables)
+
+
+def test_redismr_url_needs_a_secret() -> None:
+    for url, environ in ((URL, {}), (None, {"REDISMR_URL": URL})):
+        with pytest.raises(ConfigError, match=r"redismr secret.*REDISMR_SECRET"):
+            resolve(url, environ=environ)
+        assert not note(url, environ=environ)
+
+
+def test_a_short_secret_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match=r"16 characters.*redismr secret") as caught:
+        resolve(URL, "tooshort", environ={})
+    assert "tooshort" not in str(caught.value)
+    assert resolve(URL, "x" * 16, environ={})
+
+
+def test_a_private_server_needs_no_secret_of_ours() -> None:
+    assert resolve(secret="short", environ={}) is None
+
+
+# ------------------------------------------------------------------------- the secret's file
+
+
+@pytest.mark.parametrize(
+    ("contents", "secret"),
+    [
+        (b"sixteen letters!", SECRET),
+        (b"sixteen letters!\n", SECRET),
+        (b"sixteen letters!\r\n", SECRET),
+        (b"sixteen letters!\n\n", SECRET + "\n"),
+        (b" sixteen letters!", " " + SECRET),
+        ("sechzehn Zeichen: äöü\n".encode(), "sechzehn Zeichen: äöü"),
+    ],
+)
+def test_one_newline_at_its_end_is_not_the_secret(
+    tmp_path: Path, contents: bytes, secret: str
+) -> None:
+    (tmp_path / "secret").write_bytes(contents)
+    environ = {"REDISMR_SECRET_FILE": str(tmp_path / "secret")}
+    assert find_secret(environ=environ) == secret
+    found = resolve(URL, environ=environ)
+    assert found
+    assert found.secret == secret
+
+
+def test_the_order_of_secrets(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("from the file")
+    environ = {"REDISMR_SECRET_FILE": str(tmp_path / "secret")}
+    assert find_secret(environ=environ) == "from the file"
+    environ["REDISMR_SECRET"] = "from the environment"
+    assert find_secret(environ=environ) == "from the environment"
+    assert find_secret("argument", environ) == "argument"
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path, reason in ((tmp_path / "none", "No such file"), (tmp_path, "directory")):
+        with pytest.raises(ConfigError, match=f"REDISMR_SECRET_FILE=.*{reason}"):
+            resolve(URL, environ={"REDISMR_SECRET_FILE": str(path)})
+
+
+def test_a_file_that_is_no_text_is_named_and_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"hidden\xff\xfe\xfd")
+    with pytest.raises(ConfigError, match="not UTF-8") as caught:
+        resolve(URL, environ={"REDISMR_SECRET_FILE": str(tmp_path / "secret")})
+    assert caught.value.__cause__ is None
+    assert "hidden" not in str(caught.value)
+
+
+def test_an_empty_file_is_a_secret_that_is_too_short(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("\n")
+    with pytest.raises(ConfigError, match="16 characters"):
+        resolve(URL, environ={"REDISMR_SECRET_FILE": str(tmp_path / "secret")})
+
+
+# ------------------------------------------------------------------------- URLs
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("redis://host:1/2", "redis://host:1/2"),
+        ("rediss://u:p@host/0", "rediss://u:p@host/0"),
+        ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
+        ("unix://u:p@/run/redis.sock", "unix://u:p@/run/redis.sock"),
+        ("valkey://host", "redis://host"),
+        ("valkeys://host:1/2", "rediss://host:1/2"),
+        ("REDIS://host", "redis://host"),
+        ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
+    ],
+)
+def test_urls_that_redis_py_understands(given: str, taken: str) -> None:
+    connection = resolve(given, SECRET, environ={})
+    assert connection
+    assert connection.url == taken
+    redis.Redis.from_url(taken).close()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://host", "http://"),
+        ("redis+sentinel://u:hunter2@host/m", r"redis\+sentinel://"),
+        ("memcached://u:hunter2@host", "memcached://"),
+        ("host:6379", "not a URL"),
+        ("user:hunter2@host:6379", "not a URL"),
+        ("", "not a URL"),
+        ("redis://", "not a URL"),
+        ("redis:/host", "not a URL"),
+        ("redis://:hunter2@host:port/0", "host or port"),
+        ("redis://:hunter2@host:99999/0", "host or port"),
+        ("redis://:hunter2@[::1/0", "host or port"),
+    ],
+)
+def test_other_urls_are_refused_by_name(url: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        resolve(url, SECRET, environ={})
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_the_error_says_where_the_url_came_from() -> None:
+    with pytest.raises(ConfigError, match="^REDISMR_URL .*" + ".*".join(SCHEMES)):
+        resolve(environ={"REDISMR_URL": "ftp://host", "REDISMR_SECRET": SECRET})
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://host:6379/0", "redis://host:6379/0"),
+        ("redis://:hunter2@host:6379/0", "redis://***@host:6379/0"),
+        ("redis://user:hunter2@host", "redis://***@host"),
+        ("redis://hunter2@host", "redis://***@host"),
+        ("redis://:hun@ter2@host", "redis://***@host"),
+        ("redis://:a/hunter2@host", "redis://***@host"),
+        ("redis://:a#hunter2@host", "redis://***@host"),
+        ("unix://u:hunter2@/run/s?db=0", "unix://***@/run/s?db=0"),
+        ("unix:///run/s?password=hunter2&db=0", "unix:///run/s?password=***&db=0"),
+        ("redis://h?ssl_password=hunter2", "redis://h?ssl_password=***"),
+        (":hunter2@host", "***@host"),
+        ("redis:/:hunter2@host", "redis:/***@host"),
+        ("redis://:hun\nter2@host", "redis://***@host"),
+        ("", ""),
+    ],
+)
+def test_redacted(url: str, shown: str) -> None:
+    assert redacted(url) == shown
+
+
+# ------------------------------------------------------------------------- namespaces
+
+
+@pytest.mark.parametrize("name", ["redismr", "team-a", "a.b_c", "a:b", "7", "x" * 64])
+def test_namespaces(name: str) -> None:
+    assert namespace_of(name, {}) == name
+    assert namespace_of(None, {"REDISMR_NAMESPACE": name}) == name
+
+
+@pytest.mark.parametrize("name", ["", "a b", "{a}", "a*", "a?", "[a]", "~a", "x" * 65, "a\n", ":a"])
+def test_namespaces_that_mean_something_else_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="namespace"):
+        namespace_of(name, {})

@@ -1,0 +1,116 @@
+"""Error screens."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from redismr.core.model import Failure, Frame
+from redismr.core.trace import error_of
+from redismr.errors import ConfigError, StoreUnavailable
+from redismr.ui.errors import failure_screen, say, screen, show
+
+
+@pytest.fixture(autouse=True)
+def no_debugging(monkeypatch):
+    monkeypatch.setenv("REDISMR_DEBUG", "")
+
+
+def raised(function, *args):
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        function(*args)
+    return caught.value
+
+
+def shown(error):
+    stream = io.StringIO()
+    show(error, stream)
+    return stream.getvalue()
+
+
+FAILURE = Failure(
+    kind="error",
+    stage="map",
+    task="m12",
+    function="mapfn",
+    error_module="builtins",
+    error_name="ZeroDivisionError",
+    message="division by zero",
+    frames=(Frame("wc.py", 6, "mapfn", "x = 1 / 0"),),
+    where="record 2001 of a.gz",
+    value="'BAD'",
+)
+
+
+def test_our_errors_are_their_text():
+    assert shown(ConfigError("retries=-1 must be more")) == "redismr: retries=-1 must be more\n"
+
+
+def test_notes_are_shown():
+    error = StoreUnavailable("no answer")
+    error.add_note("is it running?")
+    assert shown(error) == "redismr: no answer\nis it running?\n"
+
+
+def test_an_error_without_text_has_its_name():
+    assert shown(ConfigError()) == "redismr: ConfigError\n"
+
+
+def test_a_task_error_shows_its_own_lines():
+    text = shown(error_of(FAILURE, "wc-1"))
+    assert text.startswith("redismr: ZeroDivisionError: division by zero\n  in mapfn, on record")
+    assert "x = 1 / 0" in text
+    assert "Traceback" not in text
+    assert len(text.splitlines()) <= 15
+
+
+def test_a_failure_looks_like_the_error_it_raises():
+    assert failure_screen(FAILURE, "wc-1") == str(error_of(FAILURE, "wc-1"))
+
+
+def test_an_error_in_users_code_shows_the_users_frames_only():
+    def finishfn():
+        return json.loads("{")
+
+    lines = shown(raised(finishfn)).splitlines()
+    assert lines[0].startswith("redismr: JSONDecodeError: Expecting property name")
+    assert '    return json.loads("{")' in lines
+    assert not any("json/decoder.py" in line for line in lines)
+
+
+def test_a_deep_recursion_is_short():
+    def down(n):
+        return down(n + 1)
+
+    assert len(shown(raised(down, 0)).splitlines()) <= 18
+
+
+def test_a_bug_of_ours_is_shown_whole():
+    assert screen(TypeError("ours")) == ""
+    assert shown(TypeError("ours")) == "TypeError: ours\n"
+
+
+def test_debugging_shows_tracebacks(monkeypatch):
+    monkeypatch.setenv("REDISMR_DEBUG", "1")
+
+    def fail():
+        raise ConfigError("no")
+
+    assert shown(raised(fail)).startswith("Traceback (most recent call last):")
+
+
+def test_escape_codes_are_dropped():
+    assert shown(ConfigError("a\x1b[2Jb")) == "redismr: a[2Jb\n"
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_colour(monkeypatch, no_color, coloured):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    say("hello", stream)
+    assert ("\x1b" in stream.getvalue()) is coloured
+    assert stream.getvalue().endswith(" hello\n")

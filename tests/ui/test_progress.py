@@ -1,0 +1,218 @@
+"""The rows of a running job, in a pipe, a terminal and a notebook."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+
+import pytest
+
+from redismr.core.model import Progress
+from redismr.ui.pace import Pace
+from redismr.ui.progress import LiveReporter, reporter, summary_line
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture(autouse=True)
+def plain_terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+
+
+def progress(**fields):
+    return Progress(**({"job_id": "wc-1", "state": "mapping", "maps_total": 8} | fields))
+
+
+def played(stream, clock, seconds, *, state="mapping", every=0.2, **fields):
+    """A reporter that has seen a job go on for some seconds."""
+    draw = reporter(stream, always=fields.pop("always", False), clock=clock)
+    began = clock.now
+    while clock.now - began <= seconds:
+        draw(progress(state=state, elapsed=clock.now - began, **fields))
+        clock.now += every
+    return draw
+
+
+def screen(terminal):
+    """The last frame drawn, without control sequences."""
+    frame = terminal.getvalue().rpartition("\x1b[2K")[2]
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame)
+
+
+class TestPipe:
+    def test_is_silent(self, clock):
+        pipe = io.StringIO()
+        draw = played(pipe, clock, 60)
+        draw(progress(state="succeeded"))
+        assert pipe.getvalue() == ""
+
+    def test_but_told_once_why_a_job_waits(self, clock):
+        pipe = io.StringIO()
+        played(pipe, clock, 60, waiting="no workers\x1b[2J")
+        assert pipe.getvalue() == "redismr: wc-1 is waiting: no workers[2J\n"
+
+    def test_a_short_wait_is_not_worth_a_line(self, clock):
+        pipe = io.StringIO()
+        played(pipe, clock, 3, waiting="no workers")
+        assert pipe.getvalue() == ""
+
+    def test_lines_where_asked_for(self, clock):
+        pipe = io.StringIO()
+        draw = played(pipe, clock, 11, always=True, maps_done=3, shuffle_bytes=2_500_000)
+        draw(progress(state="succeeded", maps_done=8, reduces_done=4, elapsed=12))
+        lines = pipe.getvalue().splitlines()
+        assert len(lines) == 3
+        assert lines[0] == "redismr: wc-1 mapping 0:05  maps 3/8  reduces 0/?  2.5 MB shuffled"
+        assert lines[-1] == "wc-1 succeeded: 8 maps, 4 reduces, 0.0 MB shuffled, 12.0 s"
+
+    def test_a_notebook_gets_lines(self, clock, monkeypatch):
+        monkeypatch.setitem(sys.modules, "ipykernel", sys)
+        notebook = io.StringIO()
+        played(notebook, clock, 6)
+        assert "maps 0/8" in notebook.getvalue()
+
+    def test_a_dumb_terminal_gets_lines(self, clock, monkeypatch):
+        monkeypatch.setenv("TERM", "dumb")
+        terminal = Terminal()
+        played(terminal, clock, 6)
+        assert "maps 0/8" in terminal.getvalue()
+        assert "\x1b" not in terminal.getvalue()
+
+
+class TestTerminal:
+    def test_a_quick_job_leaves_one_line(self, clock):
+        terminal = Terminal()
+        draw = played(terminal, clock, 0.3)
+        draw(progress(state="succeeded", maps_done=1, reduces_done=1, elapsed=0.31))
+        assert (
+            terminal.getvalue() == "wc-1 succeeded: 1 map, 1 reduce, 0.0 MB shuffled, 0.3 s\n"
+        )
+
+    def test_a_quick_job_does_not_import_rich(self):
+        code = (
+            "import sys; from redismr.core.model import Progress; from redismr.ui import progress\n"
+            "sys.stderr.isatty = lambda: True; draw = progress.reporter()\n"
+            "assert type(draw) is progress.LiveReporter\n"
+            "[draw(Progress(job_id='j', state=s)) for s in ('mapping', 'succeeded')]\n"
+            "assert 'rich' not in sys.modules"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, env={"TERM": "xterm"})
+
+    def test_rows_fit_80_columns(self, clock):
+        terminal = Terminal()
+        draw = played(
+            terminal, clock, 2, maps_done=123_456, maps_total=999_999, maps_running=1024,
+            shuffle_bytes=10**15, records_in=10**13, retries=1000, workers=300, slots=9000,
+            reduces_total=4096,
+        )  # fmt: skip
+        rows = screen(terminal).splitlines()
+        assert [row.split()[0] for row in rows] == ["wc-1", "map", "reduce", "shuffle"]
+        assert max(map(len, rows)) <= 80
+        assert "123,456/999,999" in rows[1]
+        draw.close()
+
+    def test_the_stage_that_runs_has_the_notes(self, clock):
+        terminal = Terminal()
+        draw = played(terminal, clock, 0.5, maps_done=8)
+        for done in range(10):
+            draw(progress(state="reducing", maps_done=8, reduces_done=done, reduces_total=20))
+            clock.now += 1
+        _, maps, reduces, _ = screen(terminal).splitlines()
+        assert maps.rstrip().endswith("8/8")
+        assert re.search(r"9/20 +eta 0:11 +1\.0/s", reduces)
+
+    def test_an_unknown_total_has_no_bar_and_no_eta(self, clock):
+        terminal = Terminal()
+        draw = reporter(terminal, clock=clock)
+        for done in range(5):
+            draw(progress(state="submitting", maps_total=None, maps_done=done))
+            clock.now += 1
+        assert re.search(r"map +4/\? +1\.0/s +reading input", screen(terminal))
+
+    def test_the_reason_of_a_wait_is_whole(self, clock):
+        terminal = Terminal()
+        reason = "no workers are connected to redis://db1 (namespace x). " * 3
+        draw = played(terminal, clock, 1, waiting=reason)
+        assert " ".join(reason.split()) in " ".join(screen(terminal).split())
+        draw.close()
+        assert screen(terminal).strip() == ""
+
+    def test_time_spent_waiting_is_no_pace(self, clock):
+        terminal = Terminal()
+        draw = played(terminal, clock, 600, every=1, waiting="no workers")
+        for done in range(5):
+            draw(progress(maps_done=done))
+            clock.now += 1
+        assert "eta 0:05" in screen(terminal)
+
+    def test_text_of_others_cannot_drive_the_terminal(self, clock):
+        terminal = Terminal()
+        draw = reporter(terminal, clock=clock)
+        for _ in range(2):
+            draw(progress(job_id="[bold]x\x1b]0;owned\x07", waiting="\x1b[2J[red]"))
+            clock.now += 1
+        assert "\x1b]0;" not in terminal.getvalue()
+        assert "[bold]x" in terminal.getvalue()
+
+    def test_the_cursor_comes_back_after_an_exception(self, clock):
+        terminal = Terminal()
+        with pytest.raises(KeyboardInterrupt), reporter(terminal, clock=clock) as draw:
+            draw(progress())
+            clock.now += 1
+            draw(progress())
+            raise KeyboardInterrupt
+        assert terminal.getvalue().count("\x1b[?25l") == terminal.getvalue().count("\x1b[?25h") == 1
+
+    def test_the_cursor_comes_back_from_a_forgotten_reporter(self, clock):
+        terminal = Terminal()
+        draw = played(terminal, clock, 1)
+        assert isinstance(draw, LiveReporter)
+        del draw
+        assert "\x1b[?25h" in terminal.getvalue()
+
+    def test_one_reporter_draws_job_after_job(self, clock):
+        terminal = Terminal()
+        draw = reporter(terminal, clock=clock)
+        for name in ("a", "b"):
+            draw(progress(job_id=name))
+            draw(progress(job_id=name, state="succeeded"))
+        assert re.findall(r"(\w) succeeded", terminal.getvalue()) == ["a", "b"]
+
+
+class TestSummary:
+    def test_failed_is_not_all_done(self):
+        line = summary_line(
+            progress(state="failed", maps_done=3, reduces_total=2, retries=4, elapsed=1)
+        )
+        assert line == "wc-1 failed: 3/8 maps, 0/2 reduces, 0.0 MB shuffled, 1.0 s, 4 retried"
+
+    def test_counters_come_sorted(self):
+        line = summary_line(progress(state="succeeded"), {"lines": 84120, "bad\x1b": 2})
+        assert line.endswith(", bad 2, lines 84,120")
+
+
+def test_a_map_only_job_still_has_partitions(clock):
+    terminal = Terminal()
+    draw = played(terminal, clock, 1, reduces_total=4)
+    assert "0/4" in screen(terminal)
+    assert isinstance(draw.reduces, Pace)

@@ -1,0 +1,88 @@
+"""Listings in their three forms."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import pytest
+
+from redismr.core.events import Event
+from redismr.core.model import JobInfo, WorkerInfo
+from redismr.ui import tables
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(autouse=True)
+def plain_terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def job(**fields):
+    known = {
+        "job_id": "wc-1", "txn": "wc-1", "name": "", "state": "mapping", "maps_done": 2,
+        "maps_total": None, "reduces_done": 0, "reduces_total": 4, "age": 75.5, "ttl": 86324.5,
+    }  # fmt: skip
+    return JobInfo(**(known | fields))
+
+
+WORKER = WorkerInfo(
+    worker_id="w1", host="web3", pid=4117, python="3.12", protocol=1, key_id="9a02beef",
+    executors=4, busy=3, tasks=118, beat_age=0.42,
+)  # fmt: skip
+
+
+def shown(rows, columns, *, stream=None, as_json=False):
+    stream = stream or io.StringIO()
+    tables.show(rows, columns, stream, as_json=as_json)
+    return re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())  # bold titles
+
+
+def test_a_pipe_gets_tabs_and_bare_numbers():
+    assert shown([job(cause="a\tb\nc")], tables.JOBS) == (
+        "wc-1\t\t\tmapping\t2/?\t0/4\t75.5\t86324.5\ta b c\n"
+    )
+
+
+def test_json_has_every_field():
+    (line,) = shown([WORKER], tables.WORKERS, as_json=True).splitlines()
+    assert json.loads(line)["key_id"] == "9a02beef"
+    assert json.loads(line)["problem"] == ""
+
+
+def test_json_of_an_event():
+    stream = io.StringIO()
+    tables.show_json([Event("j", "t", 1, "partition", {"partition": 3})], stream)
+    assert json.loads(stream.getvalue()) == {
+        "job": "j", "txn": "t", "seq": 1, "kind": "partition", "data": {"partition": 3},
+    }  # fmt: skip
+
+
+def test_a_terminal_gets_a_table_without_empty_columns():
+    head, row = shown([job()], tables.JOBS, stream=Terminal()).splitlines()
+    assert head.split() == ["JOB", "STATE", "MAPS", "REDUCES", "AGE", "TTL"]
+    assert row.split() == ["wc-1", "mapping", "2/?", "0/4", "76s", "24h"]
+
+
+def test_a_table_takes_no_codes_from_others():
+    text = shown([job(name="\x1b[2J[red]x[/red] :smile:")], tables.JOBS, stream=Terminal())
+    assert "\x1b" not in text
+    assert "[2J[red]x[/red] :smile:" in text
+
+
+def test_workers_fit_80_columns():
+    text = shown([WORKER], tables.WORKERS, stream=Terminal())
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.splitlines()[1].split() == "w1 web3 4117 3.12 9a02beef 3/4 118 0.4s".split()
+
+
+def test_nothing_is_no_table():
+    assert shown([], tables.JOBS, stream=Terminal()) == ""
+    assert shown([], tables.JOBS) == ""
