@@ -99,7 +99,9 @@ def main() -> int:
         from benchmarks.corpus import corpus
 
         print("corpus:", corpus())
-    print("python:", platform.python_version(), " cpus:", os.cpu_count(), flush=True)
+    load = os.getloadavg()[0]
+    print(f"python {platform.python_version()}, {os.cpu_count()} cores, load before {load:.1f}")
+    sys.stdout.flush()
     reports = [_run_row(ROWS[name], args.rounds) for name in args.rows or ROWS]
     print(json.dumps(reports))
     return int(args.check and not all(report["met"] for report in reports))

@@ -30,7 +30,7 @@ def warm(opened: redismr.Client) -> None:
 
 def wordcount(opened: redismr.Client) -> Mapping[Any, Any]:
     """The corpus, every count fetched into a dict, as the hand-written program has it."""
-    return dict(opened.run(corpus().pattern, pool_wordcount.mapfn, "sum"))
+    return dict(opened.run(corpus().pattern, pool_wordcount.mapfn, "sum").items())
 
 
 def tasks(opened: redismr.Client) -> Mapping[Any, Any]:

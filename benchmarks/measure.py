@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -53,5 +55,11 @@ def _digest(found: Mapping[Any, Any]) -> str:
 
 
 def _peak_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    """Of this program alone: ``ru_maxrss`` is inherited from the process that started it."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        peak = re.search(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="ascii"))
+        if peak is not None:
+            return int(peak[1]) / 1024
+    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_bytes / (1 << 20 if sys.platform == "darwin" else 1 << 10)

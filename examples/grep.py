@@ -20,5 +20,5 @@ def mapfn(where, line):
 
 if __name__ == "__main__":
     params["pattern"] = sys.argv[1] if len(sys.argv) > 1 else params["pattern"]
-    for where, lines in redismr.run(source, mapfn, params=params).items():
+    for where, lines in redismr.run(source, mapfn, params=params).sorted():
         print(f"{where}: {lines[0]}")

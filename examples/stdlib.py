@@ -3,10 +3,13 @@
 import re
 import sysconfig
 import time
+from pathlib import Path
 
 import redismr
 
-source = redismr.files(sysconfig.get_path("stdlib") + "/**/*.py", errors="replace")
+library = Path(sysconfig.get_path("stdlib"))
+modules = [path for path in library.rglob("*.py") if "site-packages" not in path.parts]
+source = redismr.files(modules, errors="replace")
 
 
 def mapfn(path, text):

@@ -52,51 +52,62 @@ _HOMES = {
     "redismr.client": ("Client", "Job", "Results"),
     "redismr.client.run": ("run",),
     "redismr.context": ("count", "here", "param"),
-    "redismr.errors": (
-        "BadKey",
-        "BadPair",
-        "BadValue",
-        "CodeError",
-        "ConfigError",
-        "JobCancelled",
-        "JobError",
-        "JobFailed",
-        "JobLost",
-        "JobNotFound",
-        "JobTimeout",
-        "MapError",
-        "NoWorkers",
-        "RecordError",
-        "RedismrError",
-        "ReduceError",
-        "ResultsClosed",
-        "SealError",
-        "SourceChanged",
-        "SourceError",
-        "StoreError",
-        "StoreFull",
-        "StoreUnavailable",
-        "SubmitterLost",
-        "TaskError",
-        "UnfitServer",
-        "WrongSecret",
-    ),
     "redismr.server": ("serve",),
     "redismr.sources": ("csv", "files", "jsonl", "lines", "pairs", "text"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604  the names above, and nothing else
+__all__ = [
+    "BadKey",
+    "BadPair",
+    "BadValue",
+    "Client",
+    "CodeError",
+    "ConfigError",
+    "Job",
+    "JobCancelled",
+    "JobError",
+    "JobFailed",
+    "JobLost",
+    "JobNotFound",
+    "JobTimeout",
+    "MapError",
+    "NoWorkers",
+    "RecordError",
+    "RedismrError",
+    "ReduceError",
+    "Results",
+    "ResultsClosed",
+    "SealError",
+    "SourceChanged",
+    "SourceError",
+    "StoreError",
+    "StoreFull",
+    "StoreUnavailable",
+    "SubmitterLost",
+    "TaskError",
+    "UnfitServer",
+    "WrongSecret",
     "__version__",
-    *_HOME_OF,
+    "count",
+    "csv",
+    "files",
+    "here",
+    "jsonl",
+    "lines",
+    "pairs",
+    "param",
+    "run",
+    "serve",
+    "text",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use (PEP 562)."""
-    home = _HOME_OF.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module 'redismr' has no attribute {name!r}")
+    home = _HOME_OF.get(name, "redismr.errors")
     value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import click
 
+import redismr
 from redismr.cli import exits
 
 VERBS = {
@@ -35,11 +36,11 @@ VERBS = {
 class Verbs(click.Group):
     """A group that imports a verb's module when the verb is called, and knows our exit codes."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """All verbs, in the order of the table."""
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The verb, freshly imported."""
         if cmd_name not in VERBS:
             return None
@@ -65,13 +66,7 @@ class Verbs(click.Group):
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001
     if value:
-        from importlib import metadata
-
-        try:
-            version = metadata.version("redismr")
-        except metadata.PackageNotFoundError:
-            version = "(not installed)"
-        click.echo(f"redismr {version}")
+        click.echo(f"redismr {redismr.__version__}")
         ctx.exit()
 
 

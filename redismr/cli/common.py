@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+import redismr
+from redismr import settings
+from redismr.errors import ConfigError
+from redismr.ui.output import write_outcome, write_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,9 +57,6 @@ def connection(url: str | None, namespace: str | None, what: str) -> Connection:
     Raises:
         ConfigError: they name none, and ``what`` makes no sense on a server that ends with us.
     """
-    from redismr import settings
-    from redismr.errors import ConfigError
-
     found = settings.resolve(url, namespace=namespace)
     if found is None:
         raise ConfigError(
@@ -65,6 +68,21 @@ def connection(url: str | None, namespace: str | None, what: str) -> Connection:
 
 def client_of(connection: Connection) -> Client:
     """A client of a server that is already there."""
-    import redismr
-
     return redismr.Client(connection.url, secret=connection.secret, namespace=connection.namespace)
+
+
+def print_outcome(outcome: Any, *, top: int | None, sort: bool, as_json: bool) -> None:
+    """Print results, or what a finishfn made of them.
+
+    Raises:
+        ConfigError: --top or --sort, and they are no results any more.
+    """
+    if not (top or sort):
+        write_outcome(outcome, sys.stdout, as_json=as_json)
+    elif not isinstance(outcome, redismr.Results):
+        made = type(outcome).__name__
+        raise ConfigError(f"--top and --sort are for results: finishfn has made a {made} of them")
+    else:
+        pairs = outcome.top(top) if top else outcome.sorted()
+        write_pairs(pairs, sys.stdout, as_json=as_json)
+    sys.stdout.flush()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from redismr import errors
+from redismr.ui.errors import say, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def reported(ctx: click.Context) -> Iterator[None]:
         raise
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else ctx.command_path
-        _say(f"{error.format_message()} (see `{where} --help`)")
+        say(f"{error.format_message()} (see `{where} --help`)", sys.stderr)
         ctx.exit(USAGE)
     except KeyboardInterrupt:
         # The terminal has echoed ^C: leave that line.
@@ -59,17 +60,9 @@ def reported(ctx: click.Context) -> Iterator[None]:
         if isinstance(error, BrokenPipeError) and not isinstance(error, errors.RedismrError):
             _let_go_of_stdout()
             ctx.exit(DONE)
-        from redismr.ui.errors import show
-
         _flush_stdout()
         show(error, sys.stderr)
         ctx.exit(code_of(error))
-
-
-def _say(text: str) -> None:
-    from redismr.ui.errors import say
-
-    say(text, sys.stderr)
 
 
 def _flush_stdout() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import redismr
 from redismr.config import JobOptions
 from redismr.errors import ConfigError
 
@@ -85,8 +86,6 @@ def source_of(job: JobFile, inputs: Sequence[str], kind: str | None) -> Any:
     else:
         source = job.source() if inspect.isroutine(job.source) else job.source
     if inputs or (kind and isinstance(source, str | os.PathLike)):
-        import redismr
-
         return getattr(redismr, kind or "files")(source)
     if kind:
         raise ConfigError(f"--{kind} is about names of files, and the source in {job.path} is none")

@@ -7,7 +7,17 @@ import sys
 import click
 
 from redismr.cli import exits
-from redismr.cli.common import client_of, connection, json_option, server_options, top_option
+from redismr.cli.common import (
+    client_of,
+    connection,
+    json_option,
+    print_outcome,
+    server_options,
+    top_option,
+)
+from redismr.ui import tables
+from redismr.ui.errors import failure_screen
+from redismr.ui.progress import reporter
 
 _LOOK_EVERY = 0.2
 
@@ -17,8 +27,6 @@ _LOOK_EVERY = 0.2
 @json_option
 def jobs(*, url: str | None, namespace: str | None, as_json: bool) -> None:
     """List the jobs on the server, newest first."""
-    from redismr.ui import tables
-
     with client_of(connection(url, namespace, "a list of jobs")) as client:
         rows = sorted(client.jobs(), key=lambda job: job.age)
     tables.show(rows, tables.JOBS, sys.stdout, as_json=as_json)
@@ -29,14 +37,11 @@ def jobs(*, url: str | None, namespace: str | None, as_json: bool) -> None:
 @server_options
 def watch(*, job_id: str, url: str | None, namespace: str | None) -> int:
     """Show a job's progress until it ends. Ctrl-C stops watching, not the job."""
-    from redismr.ui.progress import reporter
-
     with (
         client_of(connection(url, namespace, "watching a job")) as client,
         reporter(sys.stderr, always=True) as draw,
     ):
         job = client.attach(job_id)
-        draw(job.progress())
         while not job.wait(_LOOK_EVERY):
             draw(job.progress())
         draw(job.progress())
@@ -56,25 +61,14 @@ def result(
     *, job_id: str, wait: bool, sort: bool, top: int | None, as_json: bool,
     url: str | None, namespace: str | None,
 ) -> None:  # fmt: skip
-    """Print a job's result as `key<TAB>value` lines."""
-    from redismr.ui.output import write_pairs
-    from redismr.ui.progress import reporter
-
+    """Print a job's result as `key<TAB>value` lines, or what its finishfn makes of it."""
     with client_of(connection(url, namespace, "the result of a job")) as client:
         job = client.attach(job_id)
         if wait:
             with reporter(sys.stderr, summary=False) as draw:
                 while not job.wait(_LOOK_EVERY):
                     draw(job.progress())
-        results = job.result(timeout=0)
-        if top:
-            pairs = results.top(top)
-        elif sort:
-            pairs = results.sorted()
-        else:
-            pairs = results.items()
-        write_pairs(pairs, sys.stdout, as_json=as_json)
-        sys.stdout.flush()
+        print_outcome(job.result(timeout=0), top=top, sort=sort, as_json=as_json)
 
 
 @click.command()
@@ -83,9 +77,6 @@ def result(
 @server_options
 def errors(*, job_id: str, as_json: bool, url: str | None, namespace: str | None) -> None:
     """Show the attempts of a job that failed, and on which records."""
-    from redismr.ui import tables
-    from redismr.ui.errors import failure_screen
-
     with client_of(connection(url, namespace, "errors of a job")) as client:
         failures = client.attach(job_id).errors()
     if as_json or not sys.stdout.isatty():

@@ -7,6 +7,7 @@ import sys
 import click
 
 from redismr.cli.common import client_of, connection, server_options
+from redismr.ui.tables import show_json
 
 
 @click.command()
@@ -17,8 +18,6 @@ def listen(label: str | None, url: str | None, namespace: str | None) -> None:
 
     Of one transaction or job, or of all. Events are hints: who joins late has missed some.
     """
-    from redismr.ui.tables import show_json
-
     with client_of(connection(url, namespace, "listening")) as client:
         known = label is not None and any(job.job_id == label for job in client.jobs())
         events = client.listen(job=label) if known else client.listen(txn=label)

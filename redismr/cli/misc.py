@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from redismr.core.seal import new_secret
+
 
 @click.command()
 def secret() -> None:
@@ -12,6 +14,4 @@ def secret() -> None:
     \b
       export REDISMR_SECRET=$(redismr secret)
     """
-    from redismr.core.seal import new_secret
-
     click.echo(new_secret())

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+import redismr
+from redismr import settings
 from redismr.cli import jobfile
-from redismr.cli.common import client_of, connection, json_option, server_options, top_option
+from redismr.cli.common import (
+    client_of,
+    connection,
+    json_option,
+    print_outcome,
+    server_options,
+    top_option,
+)
 from redismr.errors import ConfigError
+from redismr.ui.errors import say
+from redismr.ui.progress import reporter, summary_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -101,10 +112,6 @@ def run(  # noqa: PLR0913 - one for each option
       redismr run wc.py --lines 'logs/*.gz' --top 10
       redismr run wc.py -P stopwords='["a", "the"]' --json | jq .
     """
-    import redismr
-    from redismr import settings
-    from redismr.ui.errors import say
-
     job = jobfile.load(file)
     if top and (job.final or job.functions["finishfn"]):
         raise ConfigError("--top prints results, and final or finishfn in the job file does so too")
@@ -124,7 +131,13 @@ def run(  # noqa: PLR0913 - one for each option
             params={**job.params, **params},
             **_merged(job, options),
         )
-        _print(outcome, job, top=top, as_json=as_json)
+        # Closing the results deletes the job, also when their reader has left.
+        with closing(outcome) if isinstance(outcome, redismr.Results) else nullcontext():
+            if job.final is None:
+                print_outcome(outcome, top=top, sort=False, as_json=as_json)
+            else:
+                for key, value in outcome.sorted():
+                    job.final(key, value)
     _summarise(draw, outcome)
 
 
@@ -137,24 +150,21 @@ def submit(
     """Hand a job file to a server, print the job's id, and leave.
 
     FILE and INPUT are as for `redismr run`. Once the id is printed nothing is needed of this
-    machine any more. What finishes a result here (finishfn, resultfn, final) is not run.
+    machine any more; so resultfn and final are not run. finishfn is, by `redismr result`.
     """
-    from redismr.ui.errors import say
-
     server = connection(url, namespace, "a job that goes on without you")
     job = jobfile.load(file)
     source = jobfile.source_of(job, inputs, kind)
-    local = {"finishfn": None, "resultfn": None}
     with client_of(server) as client:
         submitted = client.submit(
             source,
-            **{name: value for name, value in job.functions.items() if name not in local},
+            **{**job.functions, "resultfn": None},
             params={**job.params, **params},
             **_merged(job, options),
         )
         click.echo(submitted.id)
-    if any(job.functions[name] for name in local) or job.final:
-        say(f"{file} finishes its result by itself under `redismr run` only", sys.stderr)
+    if job.functions["resultfn"] or job.final:
+        say(f"resultfn and final of {file} are for `redismr run`: not used", sys.stderr)
     if sys.stderr.isatty():
         say(f"redismr watch {submitted.id}    redismr result {submitted.id} --wait", sys.stderr)
 
@@ -168,8 +178,6 @@ def _merged(job: JobFile, options: Mapping[str, Any]) -> dict[str, Any]:
 def _client(
     url: str | None, namespace: str | None, executors: int | None, *, inline: bool
 ) -> Iterator[Client | None]:
-    import redismr
-
     if inline:
         yield None
     else:
@@ -179,8 +187,6 @@ def _client(
 
 @contextmanager
 def _reporter(*, quiet: bool) -> Iterator[Reporter | None]:
-    from redismr.ui.progress import reporter
-
     if quiet:
         yield None
     else:
@@ -188,21 +194,6 @@ def _reporter(*, quiet: bool) -> Iterator[Reporter | None]:
             yield draw
 
 
-def _print(outcome: Any, job: JobFile, *, top: int | None, as_json: bool) -> None:
-    from redismr.ui.output import write_outcome, write_pairs
-
-    if job.final is not None:
-        for key, value in outcome.sorted():
-            job.final(key, value)
-    elif top:
-        write_pairs(outcome.top(top), sys.stdout, as_json=as_json)
-    else:
-        write_outcome(outcome, sys.stdout, as_json=as_json)
-    sys.stdout.flush()
-
-
 def _summarise(draw: Reporter | None, outcome: Any) -> None:
-    from redismr.ui.progress import summary_line
-
     if draw is not None and draw.last is not None and sys.stderr.isatty():
         click.echo(summary_line(draw.last, getattr(outcome, "counters", None)), err=True)

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
+from redismr import settings
 from redismr.cli import exits
 from redismr.cli.common import debug_option
-from redismr.cli.workers import cores
+from redismr.client.embedded import LocalWorker
+from redismr.core.seal import new_secret
+from redismr.errors import ConfigError, StoreUnavailable
+from redismr.server import serve
+from redismr.ui.errors import say
+from redismr.workers import cores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import FrameType
 
-    from redismr.config import Connection
-    from redismr.server import PrivateServer
-
 _EVERYWHERE = ("", "*", "0.0.0.0", "::")  # noqa: S104
-_LOOK_EVERY = 1.0
-_GRACE = 5.0
+_LOOK_EVERY = 0.5
 
 
 @click.command()
@@ -45,79 +44,37 @@ def up(*, bind: str, port: int, executors: int | None, namespace: str | None) ->
     It keeps nothing on disk and ends, with all its jobs, on Ctrl-C. REDISMR_SECRET is its secret
     if that is set, else a new one that is shown.
     """
-    from redismr import settings
-    from redismr.core.seal import new_secret
-    from redismr.errors import ConfigError, StoreUnavailable
-    from redismr.server import serve
-    from redismr.ui.errors import say
-
+    signal.signal(signal.SIGTERM, _stop)
     count = cores() if executors is None else executors
     secret = settings.find_secret() or new_secret()
-    try:
-        server = serve(bind, port, password=secret, namespace=namespace)
-    except OSError as error:
-        raise ConfigError(f"cannot serve on {bind}:{port}: {error.strerror}") from error
-    with server, _worker(replace(server.connection, secret=secret), count) as worker:
-        if sys.stderr.isatty():
-            say(f"{count} local executors; Ctrl-C ends it. To join, on any machine:", sys.stderr)
-        url = server.url_for(_own_address() if bind in _EVERYWHERE else bind)
-        click.echo(f"export REDISMR_URL={shlex.quote(url)} REDISMR_SECRET={shlex.quote(secret)}")
-        click.echo("redismr worker")
-        sys.stdout.flush()
-        if not _interrupted(server, worker):
+    with contextlib.ExitStack() as running:
+        try:
+            server = running.enter_context(serve(bind, port, secret, namespace=namespace))
+        except OSError as error:
+            raise ConfigError(f"cannot serve on {bind}:{port}: {error.strerror}") from error
+        worker = None
+        if count:
+            worker = LocalWorker(replace(server.connection, secret=secret), count)
+            running.callback(worker.close)
+        with contextlib.suppress(KeyboardInterrupt):
+            _show(server.url_for(_own_address() if bind in _EVERYWHERE else bind), secret, count)
+            while server.alive and (worker is None or worker.alive):
+                time.sleep(_LOOK_EVERY)
             raise StoreUnavailable(f"the {'worker' if server.alive else 'server'} ended by itself")
     return exits.DONE
 
 
-def _interrupted(server: PrivateServer, worker: subprocess.Popen[bytes] | None) -> bool:
-    """Wait for Ctrl-C or SIGTERM: True; or for the end of the server or the worker: False."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        while server.alive and (worker is None or worker.poll() is None):
-            time.sleep(_LOOK_EVERY)
-    except KeyboardInterrupt:
-        return True
-    return False
+def _show(url: str, secret: str, executors: int) -> None:
+    """The two lines that make another machine a worker."""
+    if sys.stderr.isatty():
+        say(f"{executors} local executors. Ctrl-C ends it. To join, anywhere:", sys.stderr)
+    click.echo(f"export REDISMR_URL={shlex.quote(url)} REDISMR_SECRET={shlex.quote(secret)}")
+    click.echo("redismr worker")
+    sys.stdout.flush()
 
 
-@contextmanager
-def _worker(connection: Connection, executors: int) -> Iterator[subprocess.Popen[bytes] | None]:
-    """A worker process of our own: told to finish at the end, once more on a second Ctrl-C."""
-    if not executors:
-        yield None
-        return
-    watched, held = os.pipe()  # it ends when we do, however that comes
-    process = subprocess.Popen(
-        [sys.executable, "-m", "redismr", "worker", "--quiet", f"--executors={executors}",
-         f"--parent-pipe={watched}"],
-        env={
-            **os.environ,
-            "REDISMR_URL": connection.url,
-            "REDISMR_SECRET": connection.secret,
-            "REDISMR_NAMESPACE": connection.namespace,
-            "PYTHONHASHSEED": "0",
-        },
-        pass_fds=(watched,),
-        start_new_session=True,  # Ctrl-C comes through us, so that it comes once
-    )  # fmt: skip
-    os.close(watched)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait()
-        except KeyboardInterrupt:
-            process.terminate()
-            try:
-                process.wait(_GRACE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        os.close(held)
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _own_address() -> str:

@@ -7,7 +7,10 @@ import sys
 
 import click
 
+from redismr import workers as engine
 from redismr.cli.common import client_of, connection, json_option, server_options
+from redismr.config import WorkerOptions
+from redismr.ui import tables
 
 
 @click.command()
@@ -28,12 +31,8 @@ def worker(
     """
     server = connection(url, namespace, "a worker")
     fix_hash_seed()
-
-    from redismr import workers as engine
-    from redismr.config import WorkerOptions
-
     options = WorkerOptions(
-        executors=executors or cores(),
+        executors=executors or engine.cores(),
         burst=burst,
         max_tasks=max_tasks,
         parent_pipe=parent_pipe,
@@ -47,8 +46,6 @@ def worker(
 @json_option
 def workers(*, url: str | None, namespace: str | None, as_json: bool) -> None:
     """List the workers on the server, and what keeps them from working."""
-    from redismr.ui import tables
-
     with client_of(connection(url, namespace, "a list of workers")) as client:
         rows = sorted(client.workers(), key=lambda worker: (worker.host, worker.pid))
     tables.show(rows, tables.WORKERS, sys.stdout, as_json=as_json)
@@ -63,10 +60,3 @@ def fix_hash_seed() -> None:
         sys.stdout.flush()
         environ = {**os.environ, "PYTHONHASHSEED": "0"}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606
-
-
-def cores() -> int:
-    """The processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import secrets
 import threading
@@ -19,7 +20,7 @@ from redismr.core.functions import check_functions
 from redismr.core.model import PROTOCOL, JobInfo, JobSpec, WorkerInfo
 from redismr.core.seal import Keyring
 from redismr.core.vault import Vault
-from redismr.errors import JobError, SealError
+from redismr.errors import JobError, RedismrError, SealError
 from redismr.shipping import pack
 from redismr.sources import Source, as_source
 from redismr.store import Store
@@ -236,10 +237,13 @@ class Client:
             self._store,
             self._keyring,
             spec,
-            Mine(functions["finishfn"], functions["partitionfn"]),
+            Mine(
+                functions["finishfn"],
+                functions["partitionfn"],
+                delete=self._delete if owns else None,
+                delete_at_exit=self._embedded is None,  # else the server ends as well
+            ),
         )
-        if owns:
-            job._on_close = lambda: self._quietly(job.delete)  # type: ignore[method-assign]  # noqa: SLF001
         self._store.announce(spec.job_id, spec.priority)
         expire_at = self._store.create(
             spec.job_id,
@@ -312,6 +316,11 @@ class Client:
             return UNKNOWN_PARTITIONS
         wanted = max(2 * slots, (size or 0) // BYTES_PER_PARTITION)
         return min(wanted, MAX_PARTITIONS)
+
+    def _delete(self, job_id: str) -> None:
+        """Delete a job that nobody has the results of any more."""
+        with contextlib.suppress(RedismrError):
+            self.attach(job_id).delete()
 
     def _quietly(self, act: Callable[[], object]) -> None:
         """Clean up; an error in it must not hide the one that led here."""

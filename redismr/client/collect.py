@@ -33,7 +33,6 @@ def collect(
     partitionfn: Callable[[Any, int], int] | None,
     has_partitionfn: bool,
     find_class: FindClass | None,
-    on_close: Callable[[], None],
 ) -> tuple[RemoteShelf, dict[str, int]]:
     """The verified result of a job that says it has succeeded, and its counters.
 
@@ -64,7 +63,7 @@ def collect(
     for manifest in manifests:
         counters.update(manifest.counters)
     home = _homes(spec.partitions, partitionfn, has_partitionfn)
-    return RemoteShelf(store, vault, manifests, home, find_class, on_close), dict(counters)
+    return RemoteShelf(store, vault, manifests, home, find_class), dict(counters)
 
 
 def read_partition(
@@ -100,10 +99,10 @@ class RemoteShelf:
         manifests: Sequence[ResultManifest],
         home: Callable[[Any], int | None],
         find_class: FindClass | None,
-        on_close: Callable[[], None],
     ) -> None:
         self._store, self._vault, self.manifests = store, vault, manifests
-        self._find_class, self._on_close = find_class, on_close
+        self._find_class = find_class
+        self.on_close: Callable[[], object] = lambda: None
         self.home = home
         self.records: Sequence[int] = [m.part.records for m in manifests]
         self.plain = not any(m.foreign for m in manifests)
@@ -114,7 +113,7 @@ class RemoteShelf:
 
     def close(self) -> None:
         """Tell whoever owns the job."""
-        self._on_close()
+        self.on_close()
 
 
 def _homes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from redismr.client.results import Results
 from redismr.client.waiting import Waiting
 from redismr.core.events import Event, encode
 from redismr.core.model import ENDED_STATES, Failure, JobSpec, Progress, ResultManifest
-from redismr.core.trace import error_of
+from redismr.core.trace import error_of, imported_class
 from redismr.core.vault import Vault
 from redismr.errors import (
     JobCancelled,
@@ -46,6 +47,8 @@ class Mine:
 
     finishfn: Callable[[Results], Any] | None = None
     partitionfn: Callable[[Any, int], int] | None = None
+    delete: Callable[[str], object] | None = None
+    delete_at_exit: bool = True
 
 
 class Job:
@@ -66,7 +69,7 @@ class Job:
         self._mine = mine
         self._loaded: Loaded | None = None
         self._results: Results | None = None
-        self._started = time.monotonic()
+        self._waiting = Waiting(store, keyring, spec)
 
     def __repr__(self) -> str:
         """The id."""
@@ -88,7 +91,7 @@ class Job:
 
     def progress(self) -> Progress:
         """How far the job is; a hint for people."""
-        return self._progress(self._look(), Waiting(self._store, self._keyring, self._spec))
+        return self._progress(self._look())
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job has ended, however it did; False if ``timeout`` seconds ran out.
@@ -170,14 +173,14 @@ class Job:
 
     def _wait(self, timeout: float | None, draw: Draw | None, workers_within: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
-        waiting = Waiting(self._store, self._keyring, self._spec)
+        waiting = self._waiting
         next_draw = 0.0
         with self._store.subscribed(self.txn) as channel:
             while True:
                 look = self._look(lost=True)
                 now = time.monotonic()
                 if draw and (now >= next_draw or look.state in ENDED_STATES):
-                    draw(self._progress(look, waiting))
+                    draw(self._progress(look))
                     next_draw = now + DRAW_SECONDS
                 if look.state in ENDED_STATES:
                     return True
@@ -209,7 +212,12 @@ class Job:
 
     def _collect(self) -> tuple[Results, dict[str, int]]:
         shelf, counters = self._collect_shelf()
-        return Results(shelf, sort=self._spec.sort, counters=counters), counters
+        results = Results(shelf, sort=self._spec.sort, counters=counters)
+        if self._mine and self._mine.delete is not None:
+            # Results of ``run`` own the job: it goes when they are closed, or nobody has them.
+            shelf.on_close = weakref.finalize(results, self._mine.delete, self.id)
+            shelf.on_close.atexit = self._mine.delete_at_exit
+        return results, counters
 
     def _collect_shelf(self) -> tuple[Any, dict[str, int]]:
         return collect(
@@ -219,12 +227,7 @@ class Job:
             partitionfn=self._mine.partitionfn if self._mine else None,
             has_partitionfn=self._mine is None,
             find_class=self._find_class(),
-            on_close=self._on_close,
         )
-
-    #: What closing the results does; ``run`` makes it delete the job.
-    def _on_close(self) -> None:
-        """Results of a submitted job leave it where it is: others may read them."""
 
     def _functions(self) -> Any:
         return self._load().functions if self._spec.finish else {}
@@ -233,7 +236,11 @@ class Job:
         """How to resolve classes in results: by this process if it submitted, else by the job."""
         if self._mine is not None:
             return None
-        return lambda module, name: self._load().find_class(module, name)
+        return self._resolve
+
+    def _resolve(self, module: str, name: str) -> Any:
+        """A class by name: most are importable here, and the job's code is loaded for the others."""
+        return imported_class(module, name) or self._load().find_class(module, name)
 
     def _load(self) -> Loaded:
         if self._loaded is None:
@@ -279,8 +286,8 @@ class Job:
         told = json.dumps(cause)[1:-1][:200]  # clear text of the server: no control characters
         raise JobFailed(f"job {self.id} failed: {told or 'no cause was given'}", job_id=self.id)
 
-    def _progress(self, look: Look, waiting: Waiting) -> Progress:
-        meta = look.meta
+    def _progress(self, look: Look) -> Progress:
+        meta, waiting = look.meta, self._waiting
         n_map = int(meta["n_map"]) if meta.get("n_map") else None
         ended = look.state == "succeeded"
         reducing = look.state == "reducing"
@@ -296,6 +303,7 @@ class Job:
             reduces_total=self._spec.partitions if n_map != 0 else 0,
             shuffle_bytes=int(meta.get("shuffled") or 0),
             elapsed=(end_ms - int(meta.get("created_at") or end_ms)) / 1000,
+            retries=int(meta.get("retried") or 0),
             workers=waiting.workers,
             slots=waiting.slots,
             waiting="" if look.state in ENDED_STATES else waiting.reason_if_idle(look),

@@ -125,7 +125,7 @@ def _inline(
 
 
 class _drawn:  # noqa: N801  reads as a verb where it is used
-    """The progress callable for ``progress=``, closed at the end; None when nothing is drawn."""
+    """The progress callable for ``progress=``, closed at the end; None for False."""
 
     def __init__(self, progress: Draw | bool | None) -> None:
         self._wanted = progress
@@ -134,11 +134,11 @@ class _drawn:  # noqa: N801  reads as a verb where it is used
     def __enter__(self) -> Draw | None:
         if callable(self._wanted):
             return self._wanted
-        if self._wanted is False or (self._wanted is None and not sys.stderr.isatty()):
+        if self._wanted is False:
             return None
         from redismr.ui.progress import reporter  # noqa: PLC0415  rich, only where it draws
 
-        self._reporter = reporter(sys.stderr)
+        self._reporter = reporter(sys.stderr, always=self._wanted is True)
         return self._reporter.__enter__()  # type: ignore[no-any-return]
 
     def __exit__(self, *exc: object) -> None:

@@ -53,7 +53,7 @@ def encode_block(keys: list[Any], values: list[Any]) -> bytes:
     try:
         packed_keys = _pickle(heads) if joined is None else joined
         packed_values = _pickle(values)
-    except Exception as error:  # noqa: BLE001 - whatever a __reduce__ of the user's raises
+    except Exception as error:
         raise _culprit(keys, values) or error from error
     packed_runs = _pickle(runs) if runs else b""
     head = _HEAD.pack(0 if joined is None else _JOINED, len(packed_keys), len(packed_runs))

@@ -16,6 +16,8 @@ from redismr.core.aggregate import BUILTINS, REDUCERS, Reducer
 from redismr.core.trace import short_repr
 from redismr.errors import ConfigError
 
+_ANY = 1 << 10  # as many arguments as one likes
+
 
 @dataclass(frozen=True, slots=True)
 class Grouped:
@@ -81,7 +83,7 @@ def check_functions(
 
 
 def _mapper(mapfn: Callable[..., Any] | None) -> Callable[[Any, Any], Any] | None:
-    if mapfn is None or _arity("mapfn", mapfn) == 2:  # noqa: PLR2004 - a key and a value
+    if mapfn is None or _arity("mapfn", mapfn) == 2:
         return mapfn
     of_value: Callable[[Any], Any] = mapfn
     return lambda _key, value: of_value(value)
@@ -101,29 +103,29 @@ def _grouped(role: str, function: Callable[..., Any] | str) -> Reducer | Grouped
 
 def _arity(role: str, function: Callable[..., Any]) -> int:
     """1 or 2: how many arguments the function is to be called with."""
-    wanted = "value or (key, value)" if role == "mapfn" else "(key, values) or (items)"
-    required, optional = _parameters(role, function)
-    arity = required or min(optional, 1)
+    required, most = _parameters(role, function)
+    arity = max(required, 2) if most == _ANY else required or min(most, 1)
     if arity not in {1, 2}:
-        raise ConfigError(
-            f"{role} must take {wanted}, but {short_repr(function)} takes {arity} arguments"
-        )
+        wanted = "(value) or (key, value)" if role == "mapfn" else "(key, values) or (items)"
+        raise ConfigError(f"{role} must take {wanted}; {_takes(function, required)}")
     return arity
 
 
 def _check_arity(role: str, function: Callable[..., Any] | None, wanted: int) -> None:
     if function is None:
         return
-    required, optional = _parameters(role, function, unknown=wanted)
-    if not required <= wanted <= required + optional:
+    required, most = _parameters(role, function)
+    if not required <= wanted <= most:
         arguments = "(key, partitions)" if wanted else "no arguments"
-        raise ConfigError(
-            f"{role} must take {arguments}, but {short_repr(function)} takes {required} arguments"
-        )
+        raise ConfigError(f"{role} must take {arguments}; {_takes(function, required)}")
 
 
-def _parameters(role: str, function: Callable[..., Any], unknown: int = 2) -> tuple[int, int]:
-    """How many positional parameters are required and how many more are possible."""
+def _takes(function: Callable[..., Any], required: int) -> str:
+    return f"{short_repr(function)} takes {required or 'no'} argument{'s'[: required != 1]}"
+
+
+def _parameters(role: str, function: Callable[..., Any]) -> tuple[int, int]:
+    """How many positional arguments it requires, and the most that it takes."""
     if not callable(function):
         raise ConfigError(f"{role} must be a function, not {short_repr(function)}")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
@@ -131,16 +133,10 @@ def _parameters(role: str, function: Callable[..., Any], unknown: int = 2) -> tu
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # some functions written in C
-        return unknown, 0
+        return 0, _ANY
+    if lacking := [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]:
+        raise ConfigError(f"{role} requires the keyword argument {lacking[0]!r}, never given here")
     positional = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
     required = sum(p.default is p.empty for p in positional)
-    optional = len(positional) - required
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        more = max(0, 2 - required)
-        return (required + more, optional) if role not in _FIXED else (required, 2 * unknown)
-    if lacking := [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]:
-        raise ConfigError(f"{role} is never given the keyword argument {lacking[0]!r} it requires")
-    return required, optional
-
-
-_FIXED = frozenset(("partitionfn", "initfn"))
+    starred = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return required, _ANY if starred else len(positional)

@@ -121,7 +121,8 @@ def _refusal(key: Any, why: str) -> BadKey:
 
 def _name(kind: type) -> str:
     module = kind.__module__
-    return kind.__qualname__ if module in {"builtins", "__main__"} else f"{module}.{kind.__qualname__}"
+    prefix = "" if module in {"builtins", "__main__"} else f"{module}."
+    return prefix + kind.__qualname__
 
 
 def _str(key: str) -> int:

@@ -211,7 +211,6 @@ class Progress:
     reduces_running: int = 0
     reduces_total: int | None = None
     shuffle_bytes: int = 0
-    records_in: int = 0
     retries: int = 0
     elapsed: float = 0.0
     workers: int = 0

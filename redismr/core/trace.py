@@ -14,7 +14,6 @@ import os
 import re
 import reprlib
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields
 from types import TracebackType
@@ -40,11 +39,7 @@ _MAX_TEXT_LINES = 15
 _UNPRINTABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 _OWN = os.path.dirname(os.path.abspath(redismr.errors.__file__)) + os.sep
-_STDLIB = tuple(
-    os.path.join(path, "")
-    for name, path in sysconfig.get_paths().items()
-    if name in ("stdlib", "platstdlib")
-)
+_STDLIB = os.path.dirname(os.__file__) + os.sep
 _INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
 _MACHINERY = re.compile(r"<frozen |.*[/\\]cloudpickle[/\\]")
 
@@ -297,7 +292,8 @@ def _attempt(failure: Failure, job_id: str) -> str:
     worker = f" (worker {failure.host}:{failure.pid})" if failure.host else ""
     words = (
         f"job {job_id}" if job_id else "",
-        f"task {failure.task}, attempt {failure.attempt} of {failure.attempts}{worker}",
+        f"task {failure.task}" if failure.task else "",
+        f"attempt {failure.attempt} of {failure.attempts}{worker}",
         f"python {failure.python}" if failure.python else "",
     )
     return ", ".join(filter(None, words))

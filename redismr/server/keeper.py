@@ -28,14 +28,14 @@ PR_SET_PDEATHSIG = 1
 
 def main(binary: str, directory: str) -> None:
     """Keep the server until end of file on standard input, or until it ends by itself."""
-    words = b""
+    words, ended = b"", False
     try:
         pid, output = start(binary, read_config())
         try:
             exit_on_sigterm()
-            words = watch(output)
+            words, ended = watch(output)
         finally:
-            code = end(pid)
+            code = end(pid, ask=not ended)
     finally:
         remove(directory)
     try:
@@ -102,24 +102,28 @@ def exit_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 
 
-def watch(output: int) -> bytes:
-    """Drain the server's output until it or the parent ends; the last of what it said."""
+def watch(output: int) -> tuple[bytes, bool]:
+    """Drain the output until server or parent ends; its last words, and was it the server?"""
     words = b""
     while True:
         readable, _, _ = select.select([0, output], [], [])
         if output in readable:
             piece = os.read(output, 65536)
             if not piece:
-                return words
+                return words, True
             words = (words + piece)[-LAST_WORDS:]
         elif not os.read(0, 4096):
-            return words
+            return words, False
 
 
-def end(pid: int) -> int:
-    """Ask the server to end, wait, and insist; its exit code, negative for a signal."""
+def end(pid: int, *, ask: bool) -> int:
+    """Ask the server to end, wait, and insist; its exit code, negative for a signal.
+
+    One that has closed its output is ending already: a signal would only replace its exit code.
+    """
     deadline = time.monotonic() + GRACE_SECONDS
-    os.kill(pid, SIGTERM)  # Not waited for yet, so the id is still its own, dead or alive.
+    if ask:
+        os.kill(pid, SIGTERM)  # Not waited for yet, so the id is still its own, dead or alive.
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redismr.shipping.load import Loaded, class_finder, load, load_params
+from redismr.shipping.load import Loaded, load, load_params
 from redismr.shipping.pack import Parcel, pack
 
-__all__ = ["Loaded", "Parcel", "class_finder", "load", "load_params", "pack"]
+__all__ = ["Loaded", "Parcel", "load", "load_params", "pack"]

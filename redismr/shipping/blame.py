@@ -6,7 +6,7 @@ import dis
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from types import CodeType, FunctionType, MethodType
+from types import CodeType, FunctionType, GetSetDescriptorType, MethodType
 from typing import Any
 
 _MAX_DEPTH = 12
@@ -79,7 +79,9 @@ def _parts(thing: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(thing, (list, tuple)):
         yield from ((f"item {i}", item) for i, item in enumerate(thing[:_MAX_ITEMS]))
     elif isinstance(thing, type):
-        yield from ((f"the attribute {name!r}", v) for name, v in list(vars(thing).items()))
+        for name, value in list(vars(thing).items()):
+            if not isinstance(value, GetSetDescriptorType):  # __dict__ itself, not what it holds
+                yield f"the attribute {name!r}", value
     else:
         attributes = getattr(thing, "__dict__", None)
         if isinstance(attributes, dict):

@@ -9,9 +9,8 @@ import hashlib
 import importlib
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -65,7 +64,8 @@ def load(code: bytes, params: bytes = b"", *, worker: bool = True) -> Loaded:
             "sides need the same version of redismr"
         )
     modules = {name: ModuleSource(*parts) for name, parts in parcel["modules"].items()}
-    show_lines({m.path: m.source for m in modules.values() if m.path} | parcel["sources"])
+    if worker:
+        show_lines({m.path: m.source for m in modules.values() if m.path} | parcel["sources"])
     install(modules, first=worker)
     functions, classes = _unpickle(parcel["pickle"])
     if worker:
@@ -80,26 +80,6 @@ def load_params(params: bytes) -> dict[str, Any]:
         CodeError: as ``load``.
     """
     return dict(_unpickle(params)) if params else {}
-
-
-def class_finder(fetch_code: Callable[[], bytes]) -> Callable[[str, str], Any]:
-    """A ``find_class`` for a reader that loads the job's code only when it must.
-
-    Who submitted the job has its classes, and results are mostly plain data: for them nothing is
-    fetched and nothing of the job runs here.
-    """
-
-    @cache
-    def loaded() -> Loaded:
-        return load(fetch_code(), worker=False)
-
-    def find_class(module: str, name: str) -> Any:
-        try:
-            return _walk(importlib.import_module(module), name)
-        except (ImportError, AttributeError):
-            return loaded().find_class(module, name)
-
-    return find_class
 
 
 def _unpickle(data: bytes) -> Any:

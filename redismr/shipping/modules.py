@@ -12,12 +12,11 @@ import ast
 import dis
 import importlib.util
 import os
+import pkgutil
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.machinery import PathFinder
 from importlib.metadata import distributions
 from types import CodeType, ModuleType
 from typing import Any
@@ -28,12 +27,8 @@ BY_VALUE = ("__main__", "__jobfile__")
 """Modules that no worker can import: what they define travels by value."""
 
 _FOREIGN_ROOTS = tuple(
-    os.path.join(os.path.realpath(path), "")
-    for path in {
-        sysconfig.get_path("stdlib"),
-        sysconfig.get_path("platstdlib"),
-        os.path.dirname(redismr.errors.__file__),
-    }
+    os.path.join(os.path.realpath(os.path.dirname(file)), "")
+    for file in (os.__file__, redismr.errors.__file__)
 )
 _INSTALL_FOLDERS = {"site-packages", "dist-packages"}
 
@@ -76,22 +71,25 @@ def closure(names: Iterable[str], folders: Iterable[str]) -> dict[str, ModuleSou
     return dict(sorted(found.items()))
 
 
-def imported_names(source: str, package: str) -> Iterator[str]:
+@lru_cache(maxsize=512)  # programs submit many jobs from the same files
+def imported_names(source: str, package: str) -> frozenset[str]:
     """Every dotted name that an import statement anywhere in ``source`` may load.
 
     >>> sorted(imported_names("from .a import b; import c.d", "pkg"))
     ['c.d', 'pkg.a', 'pkg.a.b']
     """
+    names: set[str] = set()
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
-        return
+        return frozenset()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            names = tuple(alias.name for alias in node.names)
-            yield from _from_import(node.module or "", node.level, names, package)
+            items = tuple(alias.name for alias in node.names)
+            names.update(_from_import(node.module or "", node.level, items, package))
+    return frozenset(names)
 
 
 def names_in_code(code: CodeType, package: str) -> Iterator[str]:
@@ -175,16 +173,16 @@ def _whereabouts(
         names = vars(module)
         return names.get("__file__"), names.get("__path__"), names.get("__loader__")
     parent = name.rpartition(".")[0]
-    if name in sys.builtin_module_names:
-        return None, None, None
     locations = _whereabouts(parent, search)[1] if parent else search
-    try:
-        spec = PathFinder.find_spec(name, list(locations)) if locations else None
-    except (ImportError, OSError, ValueError):
-        spec = None
-    if spec is None:
-        return None, None, None
-    return spec.origin, spec.submodule_search_locations, spec.loader
+    folders: list[str] = []
+    for location in () if name in sys.builtin_module_names else locations or ():
+        # Folder by folder, as PathFinder does, which for a namespace wants its parent imported.
+        finder = pkgutil.get_importer(location or os.getcwd())
+        spec = finder.find_spec(name) if finder else None
+        if spec is not None and spec.loader is not None:
+            return spec.origin, spec.submodule_search_locations, spec.loader
+        folders += (spec and spec.submodule_search_locations) or ()
+    return None, folders or None, None
 
 
 def _text_of(name: str, path: str, loader: Any) -> str | None:

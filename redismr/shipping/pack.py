@@ -220,7 +220,8 @@ def _home_of(thing: object) -> str:
     """The module that a module, function, class or instance comes from."""
     if isinstance(thing, ModuleType):
         return thing.__name__
-    home = thing.__module__ if isinstance(thing, (FunctionType, type)) else type(thing).__module__
+    owner = thing if isinstance(thing, (FunctionType, type)) else type(thing)
+    home: Any = owner.__module__  # a class may define it as anything
     return home if isinstance(home, str) else ""
 
 

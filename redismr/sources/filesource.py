@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import chain, islice
 from typing import Any
 
-from redismr.errors import ConfigError, SourceError
+from redismr.errors import ConfigError
 from redismr.sources.blocks import Encoding, Span, Where, parse_size, spans
 from redismr.sources.files import File, Patterns, find
 from redismr.sources.formats import Csv, Format, Jsonl, Lines, Record, Text, Whole
@@ -47,18 +47,15 @@ class FileSplit:
             return self.source
         if isinstance(self.format, Whole):
             return self.spans[ordinal].source if ordinal < len(self.spans) else self.source
-        left = ordinal
+        places = (
+            (span, number, where)
+            for span in self.spans
+            for number, (where, _) in enumerate(self.format.read(span))
+        )
         try:
-            for span in self.spans:
-                seen = 0
-                for where, _ in islice(self.format.read(span), left + 1):
-                    if seen == left:
-                        return self._words(span, seen, where)
-                    seen += 1
-                left -= seen
-        except (SourceError, OSError):
-            pass  # the file is gone or bad from here on: say what is known without it
-        return f"record {ordinal + 1} of {self.source}"
+            return self._words(*next(islice(places, ordinal, None)))
+        except Exception:  # noqa: BLE001 - gone or bad by now: say what is known without it
+            return f"record {ordinal + 1} of {self.source}"
 
     def _words(self, span: Span, ordinal: int, where: str) -> str:
         words = f"record {ordinal + 1} of {span.source}"

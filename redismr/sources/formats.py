@@ -130,7 +130,12 @@ class Csv:
     layout: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        """Refuse what ``csv.reader`` would refuse on the worker."""
+        """Refuse here what would be refused on the worker."""
+        if isinstance(self.header, str) or not isinstance(self.header, (bool, Sequence)):
+            raise ConfigError(
+                f"header={self.header!r} must be True (names in the first row), False (no names: "
+                "rows are lists) or a list of names"
+            )
         try:
             csv.reader((), **self.layout)
         except (TypeError, ValueError, csv.Error) as error:
@@ -150,9 +155,7 @@ class Csv:
         if self.header is False:
             yield from rows
             return
-        names = self._names(span)
-        if self.header is True and span.begin == 0:
-            next(rows, None)
+        names = self._names(span, rows)
         width = len(names)
         for where, row in rows:
             if len(row) != width:
@@ -163,12 +166,15 @@ class Csv:
                 )
             yield where, dict(zip(names, row, strict=True))
 
-    def _names(self, span: Span) -> list[str]:
+    def _names(self, span: Span, rows: Iterator[tuple[Where, list[str]]]) -> list[str]:
         """The header: as given, else the first row of the file, whatever part is being read."""
         if not isinstance(self.header, bool):
-            return list(self.header)
-        with closing(self._rows(Span(span.file))) as rows:
+            names = list(self.header)
+        elif span.begin == 0:
             names = next(rows, (None, []))[1]
+        else:
+            with closing(self._rows(Span(span.file))) as whole:
+                names = next(whole, (None, []))[1]
         if len(set(names)) != len(names):
             raise SourceError(
                 f"{span.file.path}: the header names a column twice: {_short(names)}. Give "

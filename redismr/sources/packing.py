@@ -92,8 +92,8 @@ class Weigher:
 
     def pairs(self, batch: Sequence[tuple[Any, Any]]) -> Sequence[float]:
         """About how many bytes each (key, value) adds to a task."""
-        keys, values = zip(*batch, strict=True)
-        return list(map(add, self.items(keys), self.items(values)))
+        keys = self.items([key for key, _ in batch])
+        return list(map(add, keys, self.items([value for _, value in batch])))
 
     def _sampled(self, item: Any) -> float:
         self._seen += 1

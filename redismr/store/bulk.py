@@ -7,7 +7,6 @@ script. A write and its deadline go in one MULTI, so that no key is ever left wi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from redismr.store.keys import CONTROL, Keys
 from redismr.store.link import Argument, Link, text
@@ -80,9 +79,7 @@ class BulkStore:
         """Partition -> committed record, of all partitions or of those asked for."""
         key = self.keys.control(job, "result")
         if partitions is None:
-            flat: Any = self.link.one("HGETALL", key)
-            pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
-            return {int(p): record for p, record in pairs}
+            return {int(p): record for p, record in self.link.one("HGETALL", key).items()}
         wanted = list(partitions)
         records = self.link.one("HMGET", key, *wanted)
         return {p: record for p, record in zip(wanted, records, strict=True) if record is not None}
@@ -100,9 +97,8 @@ class BulkStore:
 
     def dead(self, job: str) -> dict[str, bytes]:
         """Task id (or ``job``, or ``last:<id>`` of one still tried) -> sealed failure."""
-        flat: Any = self.link.one("HGETALL", self.keys.control(job, "dead"))
-        pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
-        return {text(task): blob for task, blob in pairs}
+        found = self.link.one("HGETALL", self.keys.control(job, "dead"))
+        return {text(task): blob for task, blob in found.items()}
 
     def free(self, job: str, n_map: int, partitions: int, *, inputs: bool = True) -> None:
         """Unlink the bulk of an ended job. May be repeated; a missing key is no error."""

@@ -110,11 +110,10 @@ class HintStore:
 
     def worker_rows(self) -> tuple[int, dict[str, dict[str, Any]]]:
         """The server's time in ms, and the rows of workers that are alive; drops stale rows."""
-        (seconds, micros), flat = self.link.together([("TIME",), ("HGETALL", self.keys.workers)])
+        (seconds, micros), found = self.link.together([("TIME",), ("HGETALL", self.keys.workers)])
         now = int(seconds) * 1000 + int(micros) // 1000
-        pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
         rows: dict[str, dict[str, Any]] = {}
-        for worker, raw in pairs:
+        for worker, raw in found.items():
             try:
                 row = json.loads(raw)
                 fresh = now - int(row["beat"]) < STALE_MS

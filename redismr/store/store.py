@@ -60,7 +60,6 @@ class Look:
     maps_done: int
     reduces_done: int
     leased: int
-    retried: int
     meta: Mapping[str, str]
 
     @property
@@ -235,9 +234,9 @@ class Store(BulkStore, HintStore):
         reply = self._run("look", job)
         if text(reply[0]) == "GONE":
             return None
-        _, now, maps, reduces, leased, retried, flat = reply
+        _, now, maps, reduces, leased, flat = reply
         meta = {text(flat[i]): text(flat[i + 1]) for i in range(0, len(flat), 2)}
-        return Look(int(now), int(maps), int(reduces), int(leased), int(retried), meta)
+        return Look(int(now), int(maps), int(reduces), int(leased), meta)
 
     def _run(
         self, verb: str, job: str, rest: Sequence[Argument] = (), /, **argv: Argument

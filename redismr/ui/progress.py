@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _QUICK = 0.4
 """Seconds a job may take without being drawn: no flicker, and no import of rich, for small ones."""
 _LINES_EVERY = 5.0
-"""Seconds between two plain lines, and until a pipe is told why a job waits."""
+"""Seconds between two plain lines."""
 
 
 def reporter(
@@ -66,7 +66,10 @@ class Reporter:
 
     def __call__(self, progress: Progress) -> None:
         """Draw it, or the summary if the job has ended."""
-        if not self._open or self.last is None or self.last.job_id != progress.job_id:
+        last = self.last if self.last and self.last.job_id == progress.job_id else None
+        if last and last.state in ENDED_STATES:
+            return  # told already
+        if not (last and self._open):
             self.close()
             self._begin()
         self._open, self.last = True, progress
@@ -146,16 +149,12 @@ class LineReporter(Reporter):
     def _begin(self) -> None:
         super()._begin()
         self._printed = self.began
-        self._waits, self._waits_since = "", self.began
         self._told = ""
 
     def _draw(self, progress: Progress, now: float) -> None:
-        if progress.waiting != self._waits:
-            self._waits, self._waits_since = progress.waiting, now
-        waits = self._waits if now - self._waits_since >= _LINES_EVERY else ""
-        if waits and waits != self._told:
-            self._told = waits
-            self._print(f"redismr: {progress.job_id} is waiting: {waits}")
+        if progress.waiting and progress.waiting != self._told:
+            self._told = progress.waiting
+            self._print(f"redismr: {progress.job_id} is waiting: {self._told}")
         if not self._quiet and now - self._printed >= _LINES_EVERY:
             self._printed = now
             self._print(plain_line(progress, self.maps, self.reduces))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _LABEL = 11
 _BAR = 24
 _COUNT = 15
+_NOTABLE = 50_000.0
+"""Bytes a second that do not read as 0.0 MB."""
 
 
 def console(stream: TextIO) -> Console:
@@ -67,10 +69,8 @@ def _head(progress: Progress) -> Text:
 def _shuffle(progress: Progress, pace: Pace) -> Text:
     line = _line("  shuffle".ljust(_LABEL) + size(progress.shuffle_bytes))
     rate = pace.rate()
-    if rate and progress.state != "reducing":
+    if rate >= _NOTABLE and progress.state != "reducing":
         line.append(f"  {size(rate)}/s", style="dim")
-    if progress.records_in:
-        line.append(f"  {plural(progress.records_in, 'record')} read", style="dim")
     return line
 
 

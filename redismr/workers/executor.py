@@ -95,7 +95,9 @@ class Executor:
             if self._passed.get(job, 0.0) > now:
                 continue
             brief = self._briefs.get(job) or Brief.read(self.store, job)
-            if brief is None or not self._can_take(brief):
+            if brief is None:
+                continue  # announced and not created yet, or gone: supervisors tidy the index
+            if not self._can_take(brief):
                 self._passed[job] = now + _REMEMBER_SECONDS
                 continue
             self._briefs[job] = brief
@@ -246,7 +248,7 @@ class Executor:
 
     def _open(self, brief: Brief) -> Session:
         if self._session is None or self._session.job != brief.job:
-            self._session = Session(self.store, self.keyring, brief)
+            self._session = Session(self.store, self.keyring, brief, self._session)
         return self._session
 
     def _others_wait(self, brief: Brief, claim: Claim) -> bool:

@@ -131,6 +131,8 @@ class Supervisor:
         self._stop_now()
 
     def _on_message(self, child: Child) -> None:
+        if child.line.fileno() < 0:
+            return  # buried by an earlier event of the same round
         try:
             data = child.line.recv(4096)
         except OSError:

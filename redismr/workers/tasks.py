@@ -11,10 +11,11 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redismr import context
 from redismr.core.codec import decode_block, frames_of
+from redismr.core.functions import Grouped
 from redismr.core.kernel import Block, map_task, reduce_task
 from redismr.core.model import MapManifest, Part, ResultManifest
 from redismr.errors import SealError
@@ -131,6 +132,8 @@ def run_reduce(attempt: Attempt) -> Commit:
     attempt.seed()
     here = context.Here(session.job, "reduce", attempt.task, f"partition {partition}")
     foreign, records = False, 0
+    # Functions of the user's may emit a key twice; readers must know that to yield it once.
+    seen: set[Any] | None = set() if isinstance(program.reduce, Grouped) else None
     with context.running(context.TaskContext(here, session.params)) as running:
         passes = _passes(session, names, partition)
         for i in range(passes):
@@ -139,8 +142,11 @@ def run_reduce(attempt: Attempt) -> Commit:
                 program, blocks, attempt.cursor, partition, partitions, (i, passes)
             ):
                 sink.write(partition, block)
-                foreign |= strange
                 records += len(block[0])
+                foreign |= strange
+                if seen is not None:
+                    seen.update(block[0])
+                    foreign |= len(seen) != records
     inline = sink.finish().get(partition, ())
     part = sink.parts.get(partition, Part(0, records, sink.raw_bytes))
     manifest = ResultManifest(

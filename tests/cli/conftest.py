@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import linecache
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +23,7 @@ class FakeResults(Mapping):
     def __init__(self, pairs, counters=None):
         self.pairs = dict(pairs)
         self.counters = counters or {}
+        self.closed = False
 
     def __getitem__(self, key):
         return self.pairs[key]
@@ -33,6 +36,9 @@ class FakeResults(Mapping):
 
     def sorted(self, key=None, reverse=False):
         return sorted(self.pairs.items(), key=key, reverse=reverse)
+
+    def close(self):
+        self.closed = True
 
     def top(self, n, key=None):
         return sorted(self.pairs.items(), key=key or (lambda pair: pair[1]), reverse=True)[:n]
@@ -150,7 +156,10 @@ def shell(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("REDISMR_SECRET", "")
     monkeypatch.setenv("REDISMR_DEBUG", "")
+    # Child processes find the package under test from any folder.
+    monkeypatch.setenv("PYTHONPATH", str(Path(redismr.cli.__file__).parents[2]))
     monkeypatch.chdir(tmp_path)
+    linecache.clearcache()  # every test has a wc.py of its own
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "__jobfile__", raising=False)
     return tmp_path
@@ -162,6 +171,7 @@ def world(monkeypatch):
     world = FakeWorld()
     for name in ("Client", "run"):
         monkeypatch.setitem(vars(redismr), name, getattr(world, name))
+    monkeypatch.setitem(vars(redismr), "Results", FakeResults)
     for kind in ("files", "lines", "text", "jsonl", "csv"):
         monkeypatch.setitem(vars(redismr), kind, lambda paths, kind=kind: (kind, paths))
     return world

@@ -68,6 +68,7 @@ def test_watch_until_it_ends(world, call, fake_job):
     result = call("watch", "wc-1")
     assert result.exit_code == 0
     assert result.stderr.startswith("wc-1 succeeded: 1 map")
+    assert result.stderr.count("\n") == 1
 
 
 def test_watch_a_job_that_fails(world, call, fake_job):
@@ -84,6 +85,15 @@ def test_result(world, call, fake_job):
     assert call("result", "wc-1", "--sort").stdout == "a\t2\nb\t1\n"
     assert call("result", "wc-1", "--top", "1").stdout == "a\t2\n"
     assert call("result", "wc-1", "--json").stdout == '["b", 1]\n["a", 2]\n'
+
+
+def test_result_is_what_finishfn_made_of_it(world, call, fake_job):
+    world.known["wc-1"] = job = fake_job("wc-1")
+    job.results = 42
+    assert call("result", "wc-1").stdout == "42\n"
+    result = call("result", "wc-1", "--top", "3")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "finishfn has made a int of them" in result.stderr
 
 
 def test_result_waits_if_told_to(world, call, fake_job):

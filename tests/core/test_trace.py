@@ -9,7 +9,7 @@ import pickle
 import sys
 import traceback
 import types
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -115,7 +115,7 @@ def test_every_builtin_exception(original: type[BaseException]) -> None:
 
 
 class Odd(ValueError):
-    def __new__(cls, code: int, *, strict: bool) -> Odd:
+    def __new__(cls, code: int, *, strict: bool) -> Self:
         return super().__new__(cls, code)
 
     def __init__(self, code: int, *, strict: bool) -> None:
@@ -224,7 +224,9 @@ def test_nested_job_errors() -> None:
 
 
 def test_reduce_side() -> None:
-    error = error_of(failure(ValueError(), stage="reduce", task="r3", function="reducefn", key=None))
+    error = error_of(
+        failure(ValueError(), stage="reduce", task="r3", function="reducefn", key=None)
+    )
     assert isinstance(error, ReduceError)
     assert str(error).splitlines()[0] == "ValueError"
     assert "     key = None" in str(error)

@@ -256,8 +256,8 @@ def test_the_end_of_a_forked_child_is_not_the_end_of_the_server() -> None:
 def test_ctrl_c_does_not_reach_it() -> None:
     body = """
         server = start()
-        print(server.url)
         try:
+            print(server.url)
             time.sleep(60)
         except KeyboardInterrupt:
             print("interrupted", server.alive)

@@ -19,7 +19,7 @@ def no_debugging(monkeypatch):
 
 
 def raised(function, *args):
-    with pytest.raises(Exception) as caught:  # noqa: PT011
+    with pytest.raises(Exception) as caught:
         function(*args)
     return caught.value
 
@@ -90,6 +90,9 @@ def test_a_deep_recursion_is_short():
 def test_a_bug_of_ours_is_shown_whole():
     assert screen(TypeError("ours")) == ""
     assert shown(TypeError("ours")) == "TypeError: ours\n"
+    within_python = raised(json.loads, "{")
+    within_python.__traceback__ = within_python.__traceback__.tb_next.tb_next
+    assert "Traceback (most recent call last)" in shown(within_python)
 
 
 def test_debugging_shows_tracebacks(monkeypatch):

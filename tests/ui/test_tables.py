@@ -80,7 +80,16 @@ def test_a_table_takes_no_codes_from_others():
 def test_workers_fit_80_columns():
     text = shown([WORKER], tables.WORKERS, stream=Terminal())
     assert max(map(len, text.splitlines())) <= 80
-    assert text.splitlines()[1].split() == "w1 web3 4117 3.12 9a02beef 3/4 118 0.4s".split()
+    assert text.splitlines()[1].split() == [
+        "w1",
+        "web3",
+        "4117",
+        "3.12",
+        "9a02beef",
+        "3/4",
+        "118",
+        "0.4s",
+    ]
 
 
 def test_nothing_is_no_table():

@@ -1,6 +1,6 @@
 -- Map tasks first..last-1 exist and are claimable exactly once, whatever is repeated: ids are handed
 -- in as contiguous ranges, and meta.added is the high-water mark. An empty range renews the submitter.
--- KEYS: meta ready processing lease done dead
+-- KEYS: meta ready done
 -- ARGV: now_ms first last
 -- RETURNS: {"OK"|"SHORT"|"ENDED"|"GONE", added, finished, state}; SHORT: a failover took ids back, add from `added`
 local state = redis.call('HGET', meta, 'state')

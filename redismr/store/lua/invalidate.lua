@@ -5,7 +5,7 @@
 -- a reducer that dies before it calls leaves its own lease to expire, and the next one finds the hole.
 -- FLAGS: allow-oom
 -- INCLUDE: _end
--- KEYS: meta ready processing lease own done result out dead tries claims
+-- KEYS: meta ready processing lease own done result out dead tries
 -- ARGV: now_ms id token basis *missing
 -- missing: two each: map index, its token; RETURNS: {"OK"|"FENCED"|"STALE"|"DEAD"|"GONE", state, rerun}
 local m = redis.call('HMGET', meta, 'state', 'basis', 'expire_at', 'n_map')

@@ -36,6 +36,7 @@ for _, id in ipairs(redis.call('ZRANGE', lease, '-inf', now, 'BYSCORE', 'LIMIT',
     redis.call('LPUSH', ready, id)
   elseif redis.call('HINCRBY', tries, 'lost:' .. id, 1) <= tonumber(m[5]) then
     redis.call('RPUSH', ready, id)
+    redis.call('HINCRBY', meta, 'retried', 1)
   else
     redis.call('HSET', dead, id, '')
     keep(m[3], dead, tries)

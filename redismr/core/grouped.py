@@ -1,0 +1,96 @@
+"""Runs a combinefn or reducefn of the user's, in either of its forms, over groups of values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, MutableSequence
+from typing import Any
+
+from redismr.core.codec import estimate
+from redismr.core.functions import Grouped
+from redismr.core.pairs import UserCodeError, check_pair, named, pairs_of
+from redismr.core.trace import ABSENT
+
+RESULT_RECORDS = 50_000
+"""Records of a reduce result held at most before they are handed on."""
+
+RESULT_BYTES = 4 << 20
+
+Columns = tuple[list[Any], list[Any], bool]
+"""Keys, values, and whether a key is not the one of its group."""
+
+
+class Scale:
+    """Says when what is kept is enough, by number and by a sample of the sizes."""
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._most, self._most_bytes = most, most_bytes
+        self._samples = self._sampled_bytes = 0
+
+    def weigh(self, kept: int, latest: Any) -> int:
+        """How many must be kept when the next one is to be weighed; 0 says enough."""
+        self._samples += 1
+        self._sampled_bytes += estimate(([], [latest])) + 1
+        room = self._most_bytes * self._samples // self._sampled_bytes - kept
+        if room <= 0 or kept >= self._most:
+            return 0
+        # The first few are weighed soon after each other: they may be giants.
+        return min(2 * kept, kept + 4096, kept + room, self._most)
+
+
+def run(  # noqa: C901 - one flat loop
+    function: Grouped,
+    role: str,
+    items: Iterable[tuple[Any, Any]],
+    cursor: MutableSequence[int],
+) -> Iterator[Columns]:
+    """What the user's combinefn or reducefn makes of the groups, some thousand at a time."""
+    call = function.call
+    at: list[Any] = [-1, ABSENT, ABSENT]
+    if function.items:  # all groups are one, whose result is an iterator
+        call, items = _call_with_items(function.call), [(ABSENT, _watched(items, at, cursor))]
+    keys, values, renamed = list[Any](), list[Any](), False
+    scale, weigh_at = Scale(RESULT_RECORDS, RESULT_BYTES), 1
+    emits: dict[type, bool] = {}
+    ordinal, key, group, pair = -1, ABSENT, ABSENT, None
+    try:
+        for ordinal, (key, group) in enumerate(items):
+            cursor[0] = ordinal
+            result = call(key, group)
+            kind = type(result)
+            if kind not in emits:  # isinstance with an ABC costs more than most reducers
+                emits[kind] = issubclass(kind, Iterator)
+            for pair in result if emits[kind] else ((key, result),):
+                if type(pair) is not tuple:
+                    check_pair(pair, role)
+                k, v = pair
+                if k is not key:
+                    hash(k)
+                    renamed = True
+                keys.append(k)
+                values.append(v)
+                if len(keys) >= weigh_at:
+                    weigh_at = scale.weigh(len(keys), v)
+                    if not weigh_at:
+                        yield keys, values, renamed
+                        keys, values, renamed, weigh_at = [], [], False, 1
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the cause of what is raised
+        if function.items:
+            ordinal, key, group = at
+        if role == "combinefn":
+            ordinal = -1  # its groups are no records of the split
+        raise UserCodeError(role, ordinal, key, group) from named(error, pair, role)
+    yield keys, values, renamed
+
+
+def _call_with_items(call: Callable[[Any], Any]) -> Callable[[Any, Any], Iterator[Any]]:
+    return lambda _key, items: iter(pairs_of(call(items), "a function of items"))
+
+
+def _watched(
+    items: Iterable[tuple[Any, list[Any]]], at: list[Any], cursor: MutableSequence[int]
+) -> Iterator[tuple[Any, list[Any]]]:
+    """The groups, while ``at`` and ``cursor`` say which one is being worked on."""
+    for ordinal, item in enumerate(items):
+        cursor[0] = ordinal
+        at[:] = ordinal, *item
+        yield item

@@ -1,0 +1,77 @@
+"""What user functions emit: pairs, and the errors that name what is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from redismr.core.trace import ABSENT, short_repr
+from redismr.errors import BadKey, BadPair
+
+
+class UserCodeError(Exception):
+    """A function of the user's raised, or emitted what cannot be used. The cause is ``__cause__``.
+
+    ``ordinal`` is the record of the split (or the key group) it happened on, -1 if it was none.
+    """
+
+    def __init__(
+        self, function: str, ordinal: int = -1, key: Any = ABSENT, value: Any = ABSENT
+    ) -> None:
+        super().__init__(f"{function} failed")
+        self.function, self.ordinal, self.key, self.value = function, ordinal, key, value
+
+
+def pairs_of(out: Any, role: str = "mapfn") -> Iterable[Any]:
+    """The pairs in what a function returned: an iterable of them, a mapping, or None.
+
+    Raises:
+        BadPair: it is none of these.
+    """
+    if out is None:
+        return ()
+    if isinstance(out, Mapping):
+        return out.items()
+    if isinstance(out, Iterable):
+        return out
+    raise BadPair(
+        f"{role} must yield (key, value) pairs or return an iterable of them, a mapping or None;"
+        f" it returned {short_repr(out)}, of type {type(out).__qualname__}"
+    )
+
+
+def check_pair(pair: Any, role: str = "mapfn") -> None:
+    """Accept a tuple or list of length 2 and nothing else, though a str of length 2 would unpack.
+
+    Raises:
+        BadPair: it is no pair.
+    """
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise BadPair(
+            f"{role} must yield (key, value) pairs, tuples or lists of length 2, and yielded"
+            f" {short_repr(pair)}, of type {type(pair).__qualname__}. A function that returns"
+            " its pairs returns a list of them, also of one"
+        )
+
+
+def named(error: BaseException, pair: Any, role: str = "mapfn") -> BaseException:
+    """The error by name if a statement of the kernel's raised it over what was emitted.
+
+    The loops leave checks to the exceptions that unpacking and hashing raise anyway. Those come
+    from the kernel's own frame, and ``pair`` is then the culprit.
+    """
+    traceback = error.__traceback__
+    if pair is None or traceback is None or traceback.tb_next is not None:
+        return error
+    try:
+        check_pair(pair, role)
+        hash(pair[0])
+    except BadPair as bad:
+        return bad
+    except TypeError:
+        key = pair[0]
+        return BadKey(
+            f"{role} emitted a key of type {type(key).__qualname__}, which is not hashable:"
+            f" {short_repr(key)}. Emit a tuple or a str instead"
+        )
+    return error

@@ -1,0 +1,5 @@
+"""Jobs in this very process: the same kernel, no Redis."""
+
+from redismr.local.inline import run_inline
+
+__all__ = ["run_inline"]

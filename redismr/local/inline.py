@@ -1,0 +1,162 @@
+"""Runs a whole job in the calling process, so that a debugger, a profiler or a print just works.
+
+As strict as a cluster: several partitions, blocks that really are encoded and decoded, the same
+seeded ``random`` in each task. What works here because it is local would only fail later, there.
+"""
+
+from __future__ import annotations
+
+import platform
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, MutableSequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
+from zlib import crc32
+
+from redismr.context import Here, TaskContext, running
+from redismr.core.codec import decode_block, encode_block
+from redismr.core.functions import Program
+from redismr.core.kernel import UserCodeError, map_task, reduce_task
+from redismr.core.model import task_stage
+from redismr.core.trace import error_of, failure_of
+from redismr.errors import RecordError, TaskError
+from redismr.sources.protocol import Source, Split
+
+MIN_PARTITIONS = 2
+"""With one, a key that has no stable hash or a reducer that renames keys would go unnoticed."""
+
+_T = TypeVar("_T")
+
+
+def run_inline(
+    source: Source,
+    program: Program,
+    *,
+    partitions: int,
+    params: Mapping[str, Any],
+    sort: bool = False,
+    seed: int = 0,
+) -> tuple[list[tuple[Any, Any]], dict[str, int]]:
+    """The results in partition order (in key order within each with ``sort``), and the counters.
+
+    The process's own ``random`` is left as it was found.
+
+    Raises:
+        MapError, ReduceError: a function of the user's raised; also an instance of the original
+            exception's class, and with the original, traceback and all, as ``__cause__``.
+        SourceError: the input cannot be read.
+    """
+    job = _InlineJob(replace(program, sort=sort), max(partitions, MIN_PARTITIONS), params, seed)
+    with _random_restored():
+        job.init()
+        for number, split in enumerate(source.splits()):
+            job.map(f"m{number}", split)
+        pairs = [pair for number in range(job.partitions) for pair in job.reduce(number)]
+    return pairs, dict(job.counters)
+
+
+class _InlineJob:
+    """What the tasks of one run share: the program, the shuffle in memory, the counters."""
+
+    def __init__(
+        self, program: Program, partitions: int, params: Mapping[str, Any], seed: int
+    ) -> None:
+        self.program, self.partitions = program, partitions
+        self.counters: Counter[str] = Counter()
+        self._params, self._seed = params, seed
+        self._cursor: MutableSequence[int] = [-1, 0]
+        self._shuffle: list[list[bytes]] = [[] for _ in range(partitions)]
+
+    def init(self) -> None:
+        """Call initfn as a worker does before its first task."""
+        initfn = self.program.initfn
+        if initfn is None:
+            return
+        with running(TaskContext(Here("inline", "init"), self._params, countable=False)):
+            try:
+                initfn()
+            except Exception as error:
+                raise _task_error(UserCodeError("initfn"), error, "m0", None) from error
+
+    def map(self, task: str, split: Split) -> None:
+        """Run one map task and keep its output."""
+
+        def attempt() -> None:
+            blocks = map_task(self.program, split.read(), self.partitions, self._cursor)
+            for partition, (keys, values) in blocks:
+                self._shuffle[partition].append(encode_block(keys, values))
+
+        with self._running(task, split.source):
+            self._guarded(task, "mapfn", split, attempt)
+
+    def reduce(self, partition: int) -> list[tuple[Any, Any]]:
+        """Run one reduce task; returns its results."""
+        task = f"r{partition}"
+
+        def attempt() -> list[tuple[Any, Any]]:
+            blocks = map(decode_block, self._shuffle[partition])
+            results = reduce_task(self.program, blocks, self._cursor, partition, self.partitions)
+            encoded = [encode_block(*block) for block, _ in results]
+            return [pair for data in encoded for pair in zip(*decode_block(data), strict=True)]
+
+        with self._running(task, f"partition {partition}"):
+            pairs = self._guarded(task, "reducefn", None, attempt)
+        self._shuffle[partition].clear()
+        return pairs
+
+    def _guarded(
+        self, task: str, function: str, split: Split | None, attempt: Callable[[], _T]
+    ) -> _T:
+        """Do ``attempt``; what the user's code raises becomes a MapError or ReduceError."""
+        try:
+            return attempt()
+        except UserCodeError as error:
+            cause = error.__cause__ or error
+            raise _task_error(error, cause, task, split) from cause
+        except RecordError as error:
+            raise _task_error(UserCodeError(function), error, task, None) from error
+
+    @contextmanager
+    def _running(self, task: str, source: str) -> Iterator[None]:
+        """Count, seed and place as a worker does it for this task."""
+        seed = f"{self._seed}.{task}"
+        random.seed(seed)
+        if numpy := sys.modules.get("numpy"):
+            numpy.random.seed(crc32(seed.encode()))
+        here = Here("inline", task_stage(task), task, source)
+        with running(TaskContext(here, self._params)) as context:
+            yield
+        self.counters.update(context.counters)
+
+
+def _task_error(
+    error: UserCodeError, cause: BaseException, task: str, split: Split | None
+) -> TaskError:
+    where = "" if split is None or error.ordinal < 0 else split.where(error.ordinal)
+    failure = failure_of(
+        cause,
+        stage=task_stage(task),
+        task=task,
+        function=error.function,
+        where=where,
+        key=error.key,
+        value=error.value,
+        python=platform.python_version(),
+        retryable=not isinstance(cause, RecordError),
+    )
+    return error_of(failure)
+
+
+@contextmanager
+def _random_restored() -> Iterator[None]:
+    state, numpy = random.getstate(), sys.modules.get("numpy")
+    numpy_state = numpy.random.get_state() if numpy else None
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        if numpy:
+            numpy.random.set_state(numpy_state)

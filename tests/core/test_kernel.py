@@ -1,0 +1,636 @@
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from fractions import Fraction
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from redismr.context import TaskContext, count, running
+from redismr.core import grouped, kernel
+from redismr.core.codec import decode_block, encode_block
+from redismr.core.functions import prepare
+from redismr.core.kernel import UserCodeError, map_task, reduce_task
+from redismr.core.keyhash import partition_of
+from redismr.errors import BadKey, BadPair, BadValue
+
+
+def execute(program, splits, partitions=3, passes=1, foreign=None):
+    """All tasks of a job, one after the other, through the codec: pairs in partition order."""
+    shuffle = [[] for _ in range(partitions)]
+    for split in splits:
+        for partition, block in map_task(program, split, partitions, [0, 0]):
+            shuffle[partition].append(encode_block(*block))
+    pairs = []
+    for partition, frames in enumerate(shuffle):
+        for i in range(passes):
+            blocks = map(decode_block, frames)
+            for block, strange in reduce_task(
+                program, blocks, [0, 0], partition, partitions, (i, passes)
+            ):
+                pairs += zip(*block, strict=True)
+                if foreign is not None:
+                    foreign.append(strange)
+    return pairs
+
+
+def sequential(splits, reduce):
+    """The oracle: what the words mapfn, group and reduce mean."""
+    groups = {}
+    for split in splits:
+        for key, value in split:
+            groups.setdefault(key, []).append(value)
+    return {key: reduce(values) for key, values in groups.items()}
+
+
+def typed(pairs):
+    """Pairs with the types that ``==`` does not tell apart, in an order of their own."""
+    return sorted((repr(key), repr(value)) for key, value in dict(pairs).items())
+
+
+@pytest.fixture(params=["usual", "tiny"])
+def flushes(request, monkeypatch):
+    """The kernel with its own limits, and flushing every few records."""
+    tiny_limits(monkeypatch, request.param == "tiny")
+
+
+def tiny_limits(monkeypatch, tiny=True):
+    if tiny:
+        monkeypatch.setattr(kernel, "FLUSH_KEYS", 2)
+        monkeypatch.setattr(kernel, "FLUSH_VALUES", 3)
+        monkeypatch.setattr(grouped, "RESULT_RECORDS", 2)
+
+
+keys = st.sampled_from([1, 1.0, True, 0, False, 2, "a", "b", None, (1, "a"), (True, "a"), b"a"])
+ints = st.integers() | st.booleans()
+numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+
+
+def splits_of(values):
+    return st.lists(st.lists(st.tuples(keys, values), max_size=12), max_size=5)
+
+
+def total(values):
+    if any(isinstance(value, float) for value in values):
+        return math.fsum(values)
+    return sum(values)
+
+
+def mean(values):
+    return total(values) / len(values)
+
+
+REDUCERS = [
+    ("sum", ints, sum),
+    ("count", ints | st.text(), len),
+    (len, ints | st.text(), len),
+    ("list", ints | st.text(), list),
+    ("min", numbers, min),
+    ("max", numbers, max),
+    ("min", st.floats(), min),
+    ("max", st.tuples(st.floats(), st.text()), max),
+    ("min", st.frozensets(st.integers(0, 3)), min),
+    ("set", ints | st.text(), set),
+    ("first", ints | st.text(), lambda values: values[0]),
+    ("any", ints | st.text(), any),
+    ("all", ints | st.text(), all),
+    ("sum", st.fractions(), sum),
+    ("mean", ints, mean),
+    (None, ints | st.text(), list),
+    (lambda _key, values: values, ints | st.text(), list),
+    (lambda items: ((k, vs) for k, vs in items), ints | st.text(), list),
+    (lambda key, values: iter([(key, values)]), ints | st.text(), list),
+]
+
+
+@pytest.mark.parametrize("case", REDUCERS, ids=lambda case: getattr(case[0], "__name__", case[0]))
+@given(data=st.data(), tiny=st.booleans(), partitions=st.integers(1, 4), passes=st.integers(1, 2))
+def test_same_as_sequential(case, data, tiny, partitions, passes):
+    reducer, values, oracle = case
+    splits = data.draw(splits_of(values))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        tiny_limits(monkeypatch, tiny)
+        pairs = execute(prepare(None, reducer), splits, partitions, passes)
+    assert len(pairs) == len(dict(pairs))
+    assert typed(pairs) == typed(sequential(splits, oracle).items())
+
+
+@pytest.mark.parametrize(("reducer", "oracle"), [("sum", total), ("mean", mean)])
+@given(splits=splits_of(numbers), tiny=st.booleans())
+@example(splits=[[("a", 1e16)], [("a", 1.0), ("a", -1e16)]], tiny=False)
+@example(splits=[[("a", 0.1)] * 10, [("a", 3)], [("a", 0.2)]], tiny=True)
+@example(splits=[[("a", -0.0)], [("a", -0.0)]], tiny=False)
+@example(splits=[[("a", 2**53), ("a", 2**53)], [("a", 2**53), ("a", 0.5)]], tiny=False)
+def test_float_sums_are_exact_wherever_the_input_is_cut(reducer, oracle, splits, tiny):
+    try:
+        expected = sequential(splits, oracle)
+    except OverflowError:
+        with pytest.raises(UserCodeError) as info:
+            execute(prepare(None, reducer), splits)
+        assert isinstance(info.value.__cause__, OverflowError)
+        return
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        tiny_limits(monkeypatch, tiny)
+        assert typed(execute(prepare(None, reducer), splits)) == typed(expected.items())
+
+
+inf, nan = math.inf, math.nan
+
+
+@pytest.mark.parametrize(
+    "values", [[inf, 1.0, 2], [1e308, -inf], [nan, 1.0], [inf, nan], [nan] * 3]
+)
+@pytest.mark.parametrize("cut", [0, 1, 2])
+def test_sums_of_what_is_not_finite(values, cut):
+    splits = [[("a", v) for v in values[:cut]], [("a", v) for v in values[cut:]]]
+    ((_, result),) = execute(prepare(None, "sum"), splits)
+    assert repr(result) == repr(math.fsum(values))
+
+
+@pytest.mark.parametrize(
+    ("values", "error"), [([inf, -inf], ValueError), ([1e308] * 2, OverflowError)]
+)
+@pytest.mark.parametrize("cut", [0, 1])
+def test_sums_that_fsum_refuses_are_refused(values, error, cut):
+    splits = [[("a", v) for v in values[:cut]], [("a", v) for v in values[cut:]]]
+    with pytest.raises(UserCodeError) as info:
+        execute(prepare(None, "sum"), splits)
+    assert isinstance(info.value.__cause__, error)
+
+
+def test_a_sum_of_int_parts_larger_than_any_exact_float():
+    splits = [[("a", 10**30 + 1)], [("a", 0.5), ("a", -(10**30))]]
+    assert execute(prepare(None, "sum"), splits) == [("a", 1.5)]
+
+
+@pytest.mark.parametrize("value", ["x", b"x", [1], (1, 2), None])
+@pytest.mark.parametrize("reducer", ["sum", "mean"])
+def test_what_is_no_number_has_no_sum(value, reducer):
+    with pytest.raises(UserCodeError) as info:
+        execute(prepare(None, reducer), [[("good", 1), ("bad", value)]])
+    assert isinstance(info.value.__cause__, TypeError)
+    assert (info.value.function, info.value.key) == ("reducefn", "bad")
+
+
+def test_fractions_and_numbers_mix():
+    splits = [[("a", 1), ("a", Fraction(1, 3))], [("a", Fraction(2, 3))]]
+    assert execute(prepare(None, "sum"), splits) == [("a", 2)]
+    assert execute(prepare(None, "mean"), splits) == [("a", Fraction(2, 3))]
+
+
+# -- combinefn --------------------------------------------------------------------------------
+
+
+COMBINERS = [
+    lambda _key, values: sum(values),
+    lambda items: ((key, sum(values)) for key, values in items),
+    lambda key, values: iter([(key, sum(values))]),
+    sum,
+    "sum",
+]
+
+
+@pytest.mark.parametrize("combinefn", COMBINERS)
+@given(splits=splits_of(ints), tiny=st.booleans())
+def test_an_associative_combinefn_changes_nothing(combinefn, splits, tiny):
+    program = prepare(None, lambda _key, values: sum(values), combinefn=combinefn)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        tiny_limits(monkeypatch, tiny)
+        pairs = execute(program, splits)
+    assert typed(pairs) == typed(sequential(splits, sum).items())
+
+
+def test_a_list_from_combinefn_is_one_value():
+    program = prepare(None, None, combinefn=lambda _key, values: sorted(values))
+    assert execute(program, [[("a", 2), ("a", 1)], [("a", 3)]]) == [("a", [[1, 2], [3]])]
+
+
+def test_combinefn_never_sees_its_own_results(monkeypatch):
+    tiny_limits(monkeypatch)
+    program = prepare(None, "sum", combinefn=lambda _key, values: len(values))
+    assert execute(program, [[("a", "x")] * 100]) == [("a", 100)]
+
+
+def test_values_of_a_named_reducer_may_be_combined_by_the_user():
+    program = prepare(None, "count", combinefn=lambda _key, values: max(values))
+    assert execute(program, [[("a", 1), ("a", 2)], [("a", 3)]]) == [("a", 2)]
+
+
+def test_the_iterator_form_of_combinefn_may_rename_drop_and_add_keys():
+    def combinefn(items):
+        for key, values in items:
+            if key != "drop":
+                yield key.upper(), sum(values)
+                yield "all", sum(values)
+
+    splits = [[("a", 1), ("b", 2), ("drop", 7)], [("a", 3)]]
+    foreign = []
+    pairs = execute(prepare(None, "sum", combinefn=combinefn), splits, foreign=foreign)
+    assert dict(pairs) == {"A": 4, "B": 2, "all": 6}
+    assert not any(foreign)
+
+
+@pytest.mark.parametrize("role", ["combinefn", "partitionfn"])
+def test_counting_where_the_number_of_calls_is_open_is_refused(role):
+    def counting(_a, _b):
+        count("calls")
+        return 0
+
+    program = prepare(None, lambda _key, values: values, **{role: counting})
+    context = TaskContext()
+    with running(context), pytest.raises(UserCodeError) as info:
+        list(map_task(program, [("a", 1)], 2, [0, 0]))
+    assert isinstance(info.value.__cause__, RuntimeError)
+    assert info.value.function == role
+    assert context.countable
+
+
+def test_mapfn_and_reducefn_may_count():
+    def mapfn(key, value):
+        count("mapped")
+        return [(key, value)]
+
+    def reducefn(_key, values):
+        count("reduced")
+        return values
+
+    context = TaskContext()
+    with running(context):
+        execute(prepare(mapfn, reducefn), [[("a", 1), ("a", 2)], [("b", 1)]])
+    assert context.counters == {"mapped": 3, "reduced": 2}
+
+
+# -- what mapfn may return -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reducer", ["sum", "list"])
+@pytest.mark.parametrize(
+    "out",
+    [
+        [("a", 1), ("b", 2)],
+        (["a", 1], ("b", 2)),
+        {"a": 1, "b": 2},
+        Counter("abb"),
+        {"a": 1, "b": 2}.items(),
+        zip("ab", (1, 2), strict=True),
+        deque([("a", 1), ("b", 2)]),
+    ],
+    ids=lambda out: type(out).__name__,
+)
+def test_pairs_come_in_many_forms(out, reducer):
+    wrap = {"sum": lambda x: x, "list": lambda x: [x]}[reducer]
+    pairs = execute(prepare(lambda _key, _value: out, reducer), [[(0, 0)]])
+    assert dict(pairs) == {"a": wrap(1), "b": wrap(2)}
+
+
+def test_none_is_no_pairs():
+    assert execute(prepare(lambda _key, _value: None, "sum"), [[(0, 0)]]) == []
+
+
+@pytest.mark.parametrize("reducer", ["sum", "count", "list"])
+def test_mappings_add_up(reducer):
+    splits = [[(0, "abca"), (1, "cd")], [(2, "a")]]
+    got = dict(execute(prepare(lambda text: Counter(text), reducer), splits))
+    expected = {
+        "sum": {"a": 3, "b": 1, "c": 2, "d": 1},
+        "count": {"a": 2, "b": 1, "c": 2, "d": 1},
+        "list": {"a": [2, 1], "b": [1], "c": [1, 1], "d": [1]},
+    }[reducer]
+    assert got == expected
+
+
+def test_a_mapping_of_floats_is_summed_exactly():
+    pairs = execute(prepare(lambda value: {"a": value}, "sum"), [[(0, 0.1)] * 10])
+    assert pairs == [("a", 1.0)]
+
+
+NO_PAIRS = [
+    "ab",
+    b"ab",
+    {"a", "b"},
+    {"a": 1, "b": 2},
+    deque(["a", 1]),
+    range(2),
+    ("a",),
+    ("a", 1, 2),
+    ["a", 1, 2],
+    7,
+    None,
+]
+
+
+@pytest.mark.parametrize("reducer", ["sum", "count", "list", lambda _key, values: values])
+@pytest.mark.parametrize("bad", NO_PAIRS, ids=repr)
+def test_what_is_no_pair_is_refused(bad, reducer):
+    def mapfn(_key, value):
+        yield 0, 1
+        if value == 7:
+            yield bad
+
+    cursor = [0, 0]
+    with pytest.raises(UserCodeError) as info:
+        list(map_task(prepare(mapfn, reducer), [("k", 1), ("k", 7)], 2, cursor))
+    error = info.value
+    assert isinstance(error.__cause__, BadPair)
+    assert (error.function, error.ordinal, error.key, error.value) == ("mapfn", 1, "k", 7)
+    assert type(bad).__name__ in str(error.__cause__)
+
+
+@pytest.mark.parametrize("reducer", ["sum", "list"])
+@pytest.mark.parametrize("out", [7, "ab", ("a", 1), object()], ids=repr)
+def test_what_is_no_iterable_of_pairs_is_refused(out, reducer):
+    with pytest.raises(UserCodeError) as info:
+        execute(prepare(lambda _key, _value: out, reducer), [[(0, 0)]])
+    assert isinstance(info.value.__cause__, BadPair)
+
+
+@pytest.mark.parametrize("reducer", ["sum", "list"])
+def test_an_unhashable_key_is_named(reducer):
+    program = prepare(lambda _key, value: [("fine", 1), (value, 1)], reducer)
+    with pytest.raises(UserCodeError) as info:
+        execute(program, [[(0, ["x"])]])
+    assert isinstance(info.value.__cause__, BadKey)
+    assert "mapfn emitted a key of type list" in str(info.value.__cause__)
+
+
+@pytest.mark.parametrize("reducer", ["sum", "list"])
+@pytest.mark.parametrize("error", [TypeError, ValueError, StopIteration, SystemExit, KeyError])
+def test_errors_of_mapfn_keep_their_cause(reducer, error):
+    def mapfn(_key, value):
+        if value:
+            raise error("mine")
+        return [("a", 1)]
+
+    cursor = [0, 0]
+    with pytest.raises(UserCodeError) as info:
+        list(map_task(prepare(mapfn, reducer), [(0, 0), (1, 1), (2, 0)], 2, cursor))
+    assert isinstance(info.value.__cause__, error)
+    assert (info.value.function, info.value.ordinal) == ("mapfn", 1)
+    assert cursor[0] == 1
+
+
+@pytest.mark.parametrize("out", [map(int, ["1", "x"]), map(len, [1])])
+def test_errors_of_iterators_written_in_c_are_the_users(out):
+    with pytest.raises(UserCodeError) as info:
+        execute(prepare(lambda _key, _value: zip("ab", out, strict=False), "sum"), [[(0, 0)]])
+    assert not isinstance(info.value.__cause__, (BadPair, BadKey))
+
+
+def test_interrupts_pass():
+    def mapfn(_key, _value):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(prepare(mapfn, "sum"), [[(0, 0)]])
+
+
+@pytest.mark.parametrize("reducer", ["sum", "list"])
+def test_errors_of_the_source_pass_as_they_are(reducer):
+    def records():
+        yield 0, 1
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        execute(prepare(None, reducer), [records()])
+
+
+# -- order and keys ------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("flushes")
+def test_the_first_of_equal_keys_is_shown():
+    for keys_ in ([1, 1.0, True], [True, 1], [1.0, True, 1]):
+        splits = [[(key, 1)] for key in keys_]
+        for reducer in ("sum", "list", lambda _key, values: len(values)):
+            ((key, _),) = execute(prepare(None, reducer), splits)
+            assert repr(key) == repr(keys_[0])
+
+
+@pytest.mark.usefixtures("flushes")
+def test_values_arrive_in_input_order():
+    splits = [[(n % 3, (task, n)) for n in range(20)] for task in range(4)]
+    got = dict(execute(prepare(None, lambda _key, values: values), splits))
+    assert got == sequential(splits, list)
+
+
+@pytest.mark.usefixtures("flushes")
+@pytest.mark.parametrize("reducer", ["sum", "list", lambda _key, values: sum(values)])
+def test_sorted_partitions(reducer):
+    splits = [[(key, 1) for key in "qwertyuiopasdfghjkl"]] * 2
+    program = prepare(None, reducer, sort=True)
+    for partition in range(2):
+        blocks = [block for p, block in map_task(program, splits[0], 2, [0, 0]) if p == partition]
+        results = reduce_task(program, blocks, [0, 0], partition, 2)
+        got = [key for (keys_, _), _ in results for key in keys_]
+        assert got == sorted(got)
+        assert len(got) > 2
+
+
+def test_sorted_where_the_reducer_renames():
+    program = prepare(None, lambda key, _values: iter([(-key, key)]), sort=True)
+    assert [k for k, _ in execute(program, [[(n, 0) for n in range(9)]], 1)] == list(range(-8, 1))
+
+
+@pytest.mark.parametrize("reducer", ["sum", lambda _key, values: values])
+def test_keys_that_cannot_be_ordered_are_named(reducer):
+    with pytest.raises(UserCodeError) as info:
+        execute(prepare(None, reducer, sort=True), [[("a", 1), (1, 1)]], 1)
+    assert isinstance(info.value.__cause__, BadKey)
+    assert "sort=True" in str(info.value.__cause__)
+
+
+@pytest.mark.usefixtures("flushes")
+@given(st.lists(st.text() | st.integers()), st.integers(1, 5))
+def test_blocks_go_where_their_keys_belong(some, partitions):
+    program = prepare(None, "sum")
+    for partition, (keys_, _) in map_task(program, [(k, 1) for k in some], partitions, [0, 0]):
+        assert {partition_of(key, partitions) for key in keys_} == {partition}
+
+
+@pytest.mark.parametrize("reducer", ["sum", "list"])
+def test_a_key_without_stable_hash_is_refused(reducer):
+    with pytest.raises(UserCodeError) as info:
+        execute(prepare(None, reducer), [[(len, 1)]])
+    assert isinstance(info.value.__cause__, BadKey)
+    assert info.value.function == "mapfn"
+
+
+class Plain:
+    """Equal by name, but with a hash that only a partitionfn makes up for."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __eq__(self, other):
+        return self.name == other.name
+
+    def __hash__(self):
+        return hash(self.name)
+
+
+def test_with_a_partitionfn_any_hashable_key_will_do():
+    program = prepare(None, "sum", partitionfn=lambda key, n: len(key.name) % n)
+    splits = [[(Plain("a"), 1), (Plain("bb"), 1)], [(Plain("a"), 1)]]
+    foreign = []
+    pairs = execute(program, splits, 2, foreign=foreign)
+    assert [(key.name, value) for key, value in pairs] == [("bb", 1), ("a", 2)]
+    assert not any(foreign)
+
+
+@pytest.mark.parametrize("bad", [-1, 2, "0", None, 0.0])
+def test_a_partition_out_of_range_is_named(bad):
+    with pytest.raises(UserCodeError) as info:
+        execute(prepare(None, "sum", partitionfn=lambda _key, _n: bad), [[("a", 1)]], 2)
+    assert info.value.function == "partitionfn"
+    assert str(info.value.__cause__).startswith(f"partitionfn returned {bad!r} for key 'a'")
+
+
+def test_errors_of_partitionfn_keep_their_cause():
+    with pytest.raises(UserCodeError) as info:
+        execute(prepare(None, "sum", partitionfn=lambda _key, n: n // 0), [[("a", 1)]])
+    assert info.value.function == "partitionfn"
+    assert isinstance(info.value.__cause__, ZeroDivisionError)
+
+
+# -- reducefn ------------------------------------------------------------------------------------
+
+
+def test_a_reducer_may_emit_many_pairs():
+    def reducefn(key, values):
+        for value in values:
+            yield f"{key}{value}", value
+
+    foreign = []
+    pairs = execute(prepare(None, reducefn), [[("a", n) for n in range(40)]], 4, foreign=foreign)
+    assert dict(pairs) == {f"a{n}": n for n in range(40)}
+    assert any(foreign)
+
+
+def test_a_key_of_its_own_is_not_foreign_in_its_own_partition():
+    key = "a"
+    sister = next(k for k in map(str, range(99)) if partition_of(k, 3) == partition_of(key, 3))
+    foreign = []
+    execute(prepare(None, lambda _k, _v: iter([(sister, 1)])), [[(key, 1)]], foreign=foreign)
+    assert not any(foreign)
+
+
+def test_a_foreign_key_without_stable_hash_is_only_foreign():
+    foreign = []
+    pairs = execute(prepare(None, lambda _k, _v: iter([(len, 1)])), [[("a", 1)]], foreign=foreign)
+    assert pairs == [(len, 1)]
+    assert any(foreign)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"), [("ab", BadPair), (([], 1), BadKey), ((1, 2, 3), BadPair)]
+)
+@pytest.mark.parametrize("items", [False, True])
+def test_what_a_reducer_must_not_emit(bad, error, items):
+    one = lambda _key, _values: iter([bad])
+    many = lambda _items: [bad]
+    with pytest.raises(UserCodeError) as info:
+        execute(prepare(None, many if items else one), [[("a", 1)]])
+    assert isinstance(info.value.__cause__, error)
+    assert info.value.function == "reducefn"
+
+
+@pytest.mark.parametrize("items", [False, True])
+def test_errors_of_reducefn_name_the_key(items):
+    def one(key, values):
+        return values[0] / (key != "bad")
+
+    def many(groups):
+        for key, values in groups:
+            yield key, one(key, values)
+
+    splits = [[("bad", 1), ("good", 2)]]
+    with pytest.raises(UserCodeError) as info:
+        execute(prepare(None, many if items else one), splits)
+    error = info.value
+    assert (error.function, error.key, error.value) == ("reducefn", "bad", [1])
+    assert error.ordinal >= 0
+    assert isinstance(error.__cause__, ZeroDivisionError)
+
+
+def test_errors_of_combinefn_are_of_no_record():
+    with pytest.raises(UserCodeError) as info:
+        execute(prepare(None, "sum", combinefn=lambda _k, vs: vs[0] / 0), [[("a", 1)]])
+    assert (info.value.function, info.value.ordinal, info.value.key) == ("combinefn", -1, "a")
+
+
+def test_a_value_that_cannot_be_pickled_is_named():
+    program = prepare(lambda _k, _v: [("a", (x for x in "abc"))], "list")
+    with pytest.raises(BadValue, match="'a', of type generator"):
+        execute(program, [[(0, 0)]])
+
+
+# -- sizes ---------------------------------------------------------------------------------------
+
+
+def blocks_of(program, records, partitions=1):
+    return [block for _, block in map_task(program, records, partitions, [0, 0])]
+
+
+def test_blocks_are_about_a_megabyte():
+    records = [(n % 1000, "x" * 1000) for n in range(10_000)]
+    sizes = [len(encode_block(*block)) for block in blocks_of(prepare(None, "list"), records)]
+    assert len(sizes) >= 10
+    assert max(sizes) < 2 << 20
+
+
+def test_a_giant_value_is_a_block_of_its_own():
+    records = [(0, "small"), (0, "x" * (9 << 20)), (0, "small")]
+    blocks = blocks_of(prepare(None, "list"), records)
+    assert [[len(value) for value in values] for _, values in blocks] == [[5], [9 << 20], [5]]
+
+
+def test_big_values_are_flushed_before_they_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(kernel, "FLUSH_BYTES", 1 << 20)
+    held, most = 0, 0
+
+    def records():
+        nonlocal held, most
+        for n in range(100):
+            held += 1
+            most = max(most, held)
+            yield n, bytes(100_000)
+
+    for _ in map_task(prepare(None, "list"), records(), 1, [0, 0]):
+        held = 0
+    assert most < 25
+
+
+def test_flushes_depend_on_the_data_only():
+    records = [(n % 700, [n] * (n % 50)) for n in range(20_000)]
+    one, other = (blocks_of(prepare(None, "list"), records, 4) for _ in range(2))
+    assert one == other
+
+
+def test_the_cursor_counts():
+    cursor = [5, 5]
+    program = prepare(lambda text: text.split(), "list")
+    assert list(map_task(program, [], 2, cursor)) == []
+    assert cursor == [-1, 0]
+    program = prepare(lambda text: [(word, 1) for word in text.split()], "sum")
+    blocks = [block for _, block in map_task(program, [(0, "a b a"), (1, "c")], 1, cursor)]
+    assert cursor == [1, 3]
+    assert list(reduce_task(program, blocks, cursor, 0, 1)) == [
+        ((["a", "b", "c"], [2, 1, 1]), False)
+    ]
+    assert cursor[1] == 3
+
+
+def test_passes_share_the_keys_of_a_partition_evenly():
+    some = [k for k in range(40_000) if partition_of(k, 16) == 3]
+    program = prepare(None, "sum")
+    shares = [
+        sum(
+            len(block[0])
+            for block, _ in reduce_task(program, [(some, some)], [0, 0], 3, 16, (i, 4))
+        )
+        for i in range(4)
+    ]
+    assert sum(shares) == len(some)
+    assert min(shares) > len(some) / 5

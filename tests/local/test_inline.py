@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import random
+import traceback
+
+import pytest
+
+from redismr.context import count, here, param
+from redismr.core.functions import prepare
+from redismr.errors import BadValue, MapError, ReduceError
+from redismr.local import run_inline
+from redismr.sources import as_source
+
+
+def run(
+    source, mapfn=None, reducefn=None, *, partitions=4, params=None, sort=False, seed=0, **functions
+):
+    return run_inline(
+        as_source(source),
+        prepare(mapfn, reducefn, **functions),
+        partitions=partitions,
+        params=params or {},
+        sort=sort,
+        seed=seed,
+    )
+
+
+def words(text):
+    for word in text.split():
+        yield word, 1
+
+
+def test_word_count():
+    pairs, counters = run(["to be or", "not to be"], words, "sum")
+    assert dict(pairs) == {"to": 2, "be": 2, "or": 1, "not": 1}
+    assert counters == {}
+
+
+def test_a_mapping_is_a_source():
+    pairs, _ = run({"a": "x", "b": "y"}, lambda key, value: [(value, key)], "list")
+    assert dict(pairs) == {"x": ["a"], "y": ["b"]}
+
+
+def test_counters_params_and_here():
+    places = set()
+
+    def mapfn(text):
+        count("records")
+        places.add((here().stage, here().task[0], bool(here().source)))
+        return [(word, 1) for word in text.split() if word not in param("stop")]
+
+    def reducefn(_key, values):
+        count("keys", 1)
+        places.add((here().stage, here().task[0], bool(here().source)))
+        return len(values)
+
+    pairs, counters = run(["a b", "b c"], mapfn, reducefn, params={"stop": {"a"}})
+    assert dict(pairs) == {"b": 2, "c": 1}
+    assert counters == {"records": 2, "keys": 2}
+    assert places == {("map", "m", True), ("reduce", "r", True)}
+    assert here().stage == ""
+
+
+def test_sorted_within_partitions():
+    program = prepare(words, "sum", partitionfn=lambda key, _n: int(key >= "m"))
+    source = as_source(["z a q m b y c"])
+    pairs, _ = run_inline(source, program, partitions=2, params={}, sort=True, seed=0)
+    assert [key for key, _ in pairs] == list("abcmqyz")
+
+
+def test_there_are_always_two_partitions():
+    seen = set()
+    run(["a"], words, "sum", partitions=1, partitionfn=lambda _key, n: seen.add(n) or 0)
+    assert seen == {2}
+
+
+def test_an_error_in_mapfn_is_itself_and_a_map_error():
+    def mapfn(value):
+        return [(value, 1 / (value - 2))]
+
+    with pytest.raises(MapError) as info:
+        run([0, 1, 2, 3], mapfn, "sum")
+    error = info.value
+    assert isinstance(error, ZeroDivisionError)
+    assert isinstance(error.__cause__, ZeroDivisionError)
+    frames = traceback.extract_tb(error.__cause__.__traceback__)
+    assert frames[-1].name == "mapfn", "pdb.post_mortem must stop in the user's function"
+    assert "item 2" in str(error)
+    assert "value = 2" in str(error)
+    assert "in mapfn" in str(error)
+
+
+def test_an_error_in_reducefn_is_itself_and_a_reduce_error():
+    with pytest.raises(ReduceError) as info:
+        run(["a"], words, lambda _key, values: values[7])
+    assert isinstance(info.value, IndexError)
+    assert isinstance(info.value.__cause__, IndexError)
+    assert "key = 'a'" in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("mapfn", "reducefn", "kind"),
+    [
+        (lambda _value: [("k", (x for x in "abc"))], "list", MapError),
+        (lambda value: [("k", value)], lambda _key, _values: [(x for x in "abc")], ReduceError),
+    ],
+)
+def test_what_cannot_travel_is_refused_here_too(mapfn, reducefn, kind):
+    with pytest.raises(kind, match=r"'k', of type (generator|list)") as info:
+        run([1], mapfn, reducefn)
+    assert isinstance(info.value, BadValue)
+
+
+def test_initfn_runs_once_and_first_with_the_params():
+    seen = []
+
+    def initfn():
+        seen.append(param("x"))
+
+    def mapfn(_value):
+        assert seen == [7]
+        return [(1, 1)]
+
+    run([1, 2], mapfn, "sum", initfn=initfn, params={"x": 7})
+    assert seen == [7]
+
+
+def test_an_error_in_initfn_is_a_map_error():
+    def initfn():
+        raise KeyError("mine")
+
+    with pytest.raises(MapError) as info:
+        run([1], words, "sum", initfn=initfn)
+    assert isinstance(info.value, KeyError)
+    assert "initfn" in str(info.value)
+
+
+def test_random_is_seeded_for_the_tasks_and_left_alone_for_the_caller():
+    def mapfn(_value):
+        return [("r", random.random())]
+
+    random.seed(1)
+    before = random.getstate()
+    first, _ = run([1, 2], mapfn, "list")
+    assert random.getstate() == before
+    random.seed(2)
+    assert run([1, 2], mapfn, "list")[0] == first
+    assert run([1, 2], mapfn, "list", seed=1)[0] != first
+
+
+def test_the_callers_objects_are_not_those_of_the_results():
+    values = [[1], [2]]
+    pairs, _ = run(values, lambda value: [("k", value)], "list")
+    pairs[0][1][0].append(9)
+    assert values == [[1], [2]]
+
+
+def test_no_input_is_no_result():
+    assert run([], words, "sum") == ([], {})

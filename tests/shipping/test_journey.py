@@ -1,0 +1,426 @@
+"""Code packed by a script in one process and run in another that has nothing but redismr."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import redismr.shipping
+
+REPOSITORY = Path(redismr.shipping.__file__).parents[2]
+
+SHIP = """
+def ship(functions, params=None, data=None):
+    import os, pickle
+    from redismr.shipping import pack
+    parcel = pack(functions, params)
+    with open(os.environ["PARCEL"], "wb") as file:
+        pickle.dump((parcel.code, parcel.params, pickle.dumps(data)), file)
+"""
+
+WORKER = """
+import os, pickle, sys, traceback
+from redismr.shipping import load
+with open(os.environ["PARCEL"], "rb") as file:
+    code, packed_params, packed_data = pickle.load(file)
+try:
+    loaded = load(code, packed_params)
+except Exception:
+    sys.exit(traceback.format_exc())
+f, params = loaded.functions, loaded.params
+data = pickle.loads(packed_data)
+exec(sys.argv[1])
+"""
+
+
+class Journey:
+    """A project folder to submit from, which is gone by the time the worker runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.project = folder / "project"
+        self.elsewhere = folder / "elsewhere"
+        self.elsewhere.mkdir(parents=True)
+        self.env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PARCEL": str(folder / "parcel"),
+        }
+
+    def write(self, **files: str) -> Journey:
+        """Files by name; ``__`` in a name is a folder."""
+        for name, text in files.items():
+            path = self.project / (name.replace("__of__", "/") + ".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return self
+
+    def submit(self, script: str, *argv: str, check: bool = True) -> str:
+        """Run a script of the project; ``ship`` is defined in it."""
+        self.write(wc=SHIP + script)
+        argv = argv or (str(self.project / "wc.py"),)
+        return self.run([sys.executable, *argv], cwd=self.project, check=check)
+
+    def work(self, statements: str, *, check: bool = True) -> str:
+        """What the statements print on a worker."""
+        shutil.rmtree(self.project, ignore_errors=True)
+        command = [sys.executable, "-c", WORKER, statements]
+        return self.run(command, cwd=self.elsewhere, check=check)
+
+    def run(self, command: list[str], *, cwd: Path, check: bool) -> str:
+        done = subprocess.run(
+            command, cwd=cwd, env=self.env, capture_output=True, text=True, timeout=60, check=False
+        )
+        if check:
+            assert done.returncode == 0, done.stderr
+            return done.stdout.strip()
+        assert done.returncode != 0, done.stdout
+        return done.stderr.strip()
+
+
+@pytest.fixture
+def journey(tmp_path: Path) -> Journey:
+    return Journey(tmp_path)
+
+
+def test_closures_lambdas_globals_and_imports(journey: Journey) -> None:
+    journey.submit("""
+import re
+from collections import Counter as C
+LIMIT = 3
+def factory(n):
+    def mapfn(key, value):
+        yield key, [C(re.findall("[a-z]", value)).most_common(1), n, LIMIT]
+    return mapfn
+print("the script runs")
+ship({"mapfn": factory(7), "reducefn": lambda k, vs: sum(vs), "combinefn": "sum",
+      "partitionfn": None, "initfn": len})
+""")
+    out = journey.work("""
+print(list(f["mapfn"]("k", "aab")), f["reducefn"]("k", [1, 2]), f["combinefn"], f["partitionfn"],
+      f["initfn"] is len)""")
+    assert out == "[('k', [[('a', 2)], 7, 3])] 3 sum None True"
+
+
+def test_functions_share_the_globals_that_initfn_sets(journey: Journey) -> None:
+    journey.submit("""
+conn = None
+def initfn():
+    global conn
+    conn = "open"
+def mapfn(k, v):
+    return [(k, conn)]
+ship({"initfn": initfn, "mapfn": mapfn})
+""")
+    assert journey.work('f["initfn"](); print(f["mapfn"](1, 2))') == "[(1, 'open')]"
+
+
+def test_helper_modules_and_what_they_import(journey: Journey) -> None:
+    journey.write(
+        helper="import deeper\ndef words(t):\n    return deeper.split(t)\n",
+        deeper="def split(t):\n    import lazy\n    return lazy.SEP.join(t.split())\n",
+        lazy="SEP = '-'\n",
+        unrelated="raise SystemExit('nobody imports me')\n",
+    ).submit("""
+import helper
+def mapfn(k, v):
+    return helper.words(v)
+ship({"mapfn": mapfn})
+""")
+    out = journey.work("""
+print(f["mapfn"](1, "a b"))
+import helper, importlib.util
+print(helper.__file__.endswith("helper.py"), importlib.util.find_spec("unrelated"))""")
+    assert out.splitlines() == ["a-b", "True None"]
+
+
+def test_an_import_in_a_function_that_never_ran_here(journey: Journey) -> None:
+    journey.write(late="def shout(x):\n    return x.upper()\n").submit("""
+import sys
+def mapfn(k, v):
+    from late import shout
+    return shout(v)
+assert "late" not in sys.modules
+ship({"mapfn": mapfn})
+assert "late" not in sys.modules
+""")
+    assert journey.work('print(f["mapfn"](1, "x"))') == "X"
+
+
+def test_packages_submodules_and_relative_imports(journey: Journey) -> None:
+    journey.write(
+        pkg__of____init__="from .base import BASE\n",
+        pkg__of__base="BASE = 1\n",
+        pkg__of__sub__of____init__="",
+        pkg__of__sub__of__leaf="from ..base import BASE\nfrom . import twig\nX = BASE + twig.Y\n",
+        pkg__of__sub__of__twig="Y = 10\n",
+        spaced__of__inner="def g(x):\n    import pkg.sub.leaf as leaf\n    return x + leaf.X\n",
+    ).submit("""
+from spaced import inner
+ship({"mapfn": inner.g})
+""")
+    out = journey.work("""
+print(f["mapfn"](100), f["mapfn"].__module__)
+import pkg, spaced
+print(pkg.BASE, spaced.__file__ if hasattr(spaced, "__file__") else None)""")
+    assert out.splitlines() == ["111 spaced.inner", "1 None"]
+
+
+def test_plugins_loaded_by_a_computed_name(journey: Journey) -> None:
+    journey.write(
+        plugins__of____init__="import importlib\n"
+        "def get(name):\n    return importlib.import_module('plugins.' + name)\n",
+        plugins__of__red="COLOUR = 'red'\n",
+    ).submit("""
+import plugins
+plugins.get("red")
+ship({"mapfn": lambda k, v: plugins.get(v).COLOUR})
+""")
+    assert journey.work('print(f["mapfn"](1, "red"))') == "red"
+
+
+def test_a_package_run_with_dash_m(journey: Journey) -> None:
+    journey.write(
+        app__of____init__="",
+        app__of__words="def split(t):\n    return t.split()\n",
+        app__of__main=SHIP
+        + """
+from .words import split
+def mapfn(k, v):
+    from . import words
+    return words.split(v) == split(v)
+ship({"mapfn": mapfn})
+""",
+    ).submit("", "-m", "app.main")
+    assert journey.work('print(f["mapfn"](1, "a b"))') == "True"
+
+
+def test_a_script_without_a_file(journey: Journey) -> None:
+    journey.write(helper="X = 5\n", late="Y = 6\n")
+    program = (
+        SHIP
+        + """
+import helper
+def mapfn(k, v):
+    import late
+    return helper.X + late.Y
+ship({"mapfn": mapfn})
+"""
+    )
+    journey.submit("", "-c", program)
+    assert journey.work('print(f["mapfn"](1, 2))') == "11"
+
+
+def test_classes_of_the_script_as_keys_and_values(journey: Journey) -> None:
+    """Plain pickle finds the class that the functions use, in both directions."""
+    journey.submit("""
+import dataclasses, enum, typing
+@dataclasses.dataclass(frozen=True)
+class Point:
+    x: int
+    class Kind(enum.Enum):
+        ROUND = 1
+class Colour(enum.Enum):
+    RED = 1
+class Row(typing.NamedTuple):
+    a: int
+class Unused:
+    pass
+class Holds:
+    lock = __import__("threading").Lock()
+def mapfn(k, v):
+    assert isinstance(k, Point) and v[0] is Colour.RED and type(v[1]) is Row
+    return Point(k.x + 1), Colour(1)
+ship({"mapfn": mapfn}, {"start": Point(5)},
+     data=(Point(1), [Colour.RED, Row(2), Unused(), Point.Kind.ROUND]))
+""")
+    out = journey.work("""
+import __main__
+key, value = f["mapfn"](*data)
+print(key, value, params["start"], type(params["start"]) is type(key))
+again = pickle.loads(pickle.dumps((key, value)))
+print(again == (key, value), type(again[0]) is __main__.Point, hash(key) == hash(again[0]))
+print(data[1][3] is __main__.Point.Kind.ROUND, hasattr(__main__, "Holds"))
+print(loaded.find_class("__main__", "Point.Kind").__qualname__, "ship" in vars(__main__))""")
+    assert out.splitlines() == [
+        "Point(x=2) Colour.RED Point(x=5) True",
+        "True True True",
+        "True False",
+        "Point.Kind False",
+    ]
+
+
+def test_the_script_is_never_run_on_the_worker(journey: Journey) -> None:
+    journey.submit("""
+import sys
+if "redismr.shipping.load" in sys.modules:
+    raise SystemExit("ran twice")
+ship({"mapfn": lambda k, v: v})
+""")
+    assert journey.work('print(f["mapfn"](1, 2))') == "2"
+
+
+def test_two_jobs_with_different_modules_of_one_name(tmp_path: Path) -> None:
+    out = []
+    for number in (1, 2):
+        one = Journey(tmp_path / str(number)).write(util=f"N = {number}\n")
+        one.submit("import util\nship({'mapfn': lambda k, v: util.N})")
+        # The worker's own ``util`` is nobody's.
+        (one.elsewhere / "util.py").write_text("N = 'the worker'\n")
+        out.append(one.work('print(f["mapfn"](1, 2))'))
+    assert out == ["1", "2"]
+
+
+def test_one_process_that_loads_two_jobs_in_turn(tmp_path: Path) -> None:
+    first = Journey(tmp_path / "1").write(util="N = 1\n")
+    second = Journey(tmp_path / "2").write(util="N = 2\n")
+    for one in (first, second):
+        one.submit(
+            "import util\ndef mapfn(k, v):\n    import util as u\n    return util.N, u.N\n"
+            "ship({'mapfn': mapfn})"
+        )
+    out = second.work(f"""
+print(f["mapfn"](1, 2))
+with open({first.env["PARCEL"]!r}, "rb") as file:
+    code, packed_params, _ = pickle.load(file)
+print(load(code).functions["mapfn"](1, 2))
+from redismr.shipping.importer import JobImporter
+print(sum(isinstance(finder, JobImporter) for finder in sys.meta_path))""")
+    assert out.splitlines() == ["(2, 2)", "(1, 1)", "1"]
+
+
+def test_a_module_that_only_the_submitter_has_installed(journey: Journey) -> None:
+    packages = journey.elsewhere.parent / "site-packages"
+    packages.mkdir()
+    (packages / "thirdparty.py").write_text("def f(x):\n    return x\n")
+    worker_path = journey.env["PYTHONPATH"]
+    journey.env["PYTHONPATH"] += os.pathsep + str(packages)
+    journey.submit("""
+import thirdparty
+def late(k, v):
+    import thirdparty_too
+ship({"mapfn": lambda k, v: thirdparty.f(v), "reducefn": late})
+""")
+    journey.env["PYTHONPATH"] = worker_path
+    error = journey.work("", check=False)
+    assert "redismr.errors.CodeError: the job needs the module 'thirdparty'" in error
+    assert "Install it wherever a worker runs" in error
+
+
+def test_what_pip_installed_beside_the_script_is_not_the_users(journey: Journey) -> None:
+    """``pip install --target``: only what a distribution's RECORD does not list travels."""
+    journey.write(vendored="X = 1\n", mine="Y = 2\n")
+    info = journey.project / "vendored-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: vendored\nVersion: 1.0\n")
+    (info / "RECORD").write_text("vendored.py,,\nvendored-1.0.dist-info/METADATA,,\n")
+    journey.submit("""
+def mapfn(k, v):
+    import mine
+    try:
+        import vendored
+    except ImportError as error:
+        return mine.Y, error.name
+ship({"mapfn": mapfn})
+""")
+    assert journey.work('print(f["mapfn"](1, 2))') == "(2, 'vendored')"
+
+
+def test_a_shipped_module_that_fails_to_import(journey: Journey) -> None:
+    journey.write(
+        helper="import os\nif 'BROKEN' in os.environ:\n    open('/no/such/file')\nX = 1\n"
+    )
+    journey.submit("import helper\nship({'mapfn': lambda k, v: helper.X})")
+    journey.env["BROKEN"] = "1"
+    error = journey.work("", check=False)
+    assert "CodeError: the job's code does not load here: FileNotFoundError" in error
+    assert "open('/no/such/file')" in error  # the line of a file that is not here
+
+
+def test_tracebacks_show_the_users_lines(journey: Journey) -> None:
+    journey.write(helper="def boom(x):\n    return 1 / x  # in helper\n").submit("""
+import helper
+def mapfn(k, v):
+    return helper.boom(v)  # in the script
+ship({"mapfn": mapfn})
+""")
+    out = journey.work("""
+from redismr.core.trace import failure_of
+try:
+    f["mapfn"](1, 0)
+except ZeroDivisionError as error:
+    traceback.print_exc(file=sys.stdout)
+    print([frame.text for frame in failure_of(error, stage="map", task="m0").frames[-2:]])""")
+    assert "return helper.boom(v)  # in the script" in out
+    assert out.splitlines()[-1] == (
+        "['return helper.boom(v)  # in the script', 'return 1 / x  # in helper']"
+    )
+
+
+def test_a_job_file(journey: Journey) -> None:
+    """What the command line loads as ``__jobfile__`` travels by value too, its classes included."""
+    journey.write(
+        helper="X = 3\n",
+        jobfile="""
+import collections
+import helper
+Pair = collections.namedtuple("Pair", "a b")
+def mapfn(k, v):
+    return Pair(k, helper.X)
+""",
+    ).submit("""
+import importlib.util, os, sys
+path = os.path.join(os.path.dirname(__file__), "jobfile.py")
+spec = importlib.util.spec_from_file_location("__jobfile__", path)
+module = sys.modules["__jobfile__"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+ship({"mapfn": module.mapfn}, data=module.Pair(1, 2))
+import cloudpickle
+assert not cloudpickle.list_registry_pickle_by_value()
+""")
+    out = journey.work("""
+pair = f["mapfn"](data, 0)
+print(pair, type(pair) is type(data), pickle.loads(pickle.dumps(pair)) == pair)""")
+    assert out == "Pair(a=Pair(a=1, b=2), b=3) True True"
+
+
+def test_a_reader_keeps_its_own_main(journey: Journey) -> None:
+    journey.write(helper="class Shape:\n    pass\n").submit("""
+import helper
+class Point:
+    pass
+class Mine:
+    origin = "job"
+ship({"mapfn": lambda k, v: (Point(), helper.Shape())})
+""")
+    reader = """
+class Mine:
+    origin = "reader"
+import pickle, os
+from redismr.shipping import load
+with open(os.environ["PARCEL"], "rb") as file:
+    loaded = load(pickle.load(file)[0], worker=False)
+find = loaded.find_class
+print(find("__main__", "Mine").origin, find("collections", "OrderedDict").__name__)
+print(find("__main__", "Point").__name__, find("helper", "Shape").__name__, "Point" in globals())
+for missing in (("__main__", "Nothing"), ("nowhere", "X")):
+    try:
+        find(*missing)
+    except (AttributeError, ImportError) as error:
+        print(type(error).__name__)
+"""
+    shutil.rmtree(journey.project)
+    command: list[Any] = [sys.executable, "-c", reader]
+    out = journey.run(command, cwd=journey.elsewhere, check=True)
+    assert out.splitlines() == [
+        "reader OrderedDict",
+        "Point Shape False",
+        "AttributeError",
+        "ModuleNotFoundError",
+    ]

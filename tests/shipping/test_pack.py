@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import functools
+import pickle
+import sqlite3
+import sys
+import threading
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from redismr.errors import CodeError
+from redismr.shipping import Parcel, load, load_params, pack
+from redismr.shipping.modules import closure, imported_names, is_local, names_in_code
+
+Function = Callable[..., Any]
+
+
+def main_function(source: str, name: str, **names: Any) -> Function:
+    """A function as a script would define it: by value, with globals of its own."""
+    scope: dict[str, Any] = {"__name__": "__main__", **names}
+    exec(source, scope)  # noqa: S102
+    return scope[name]  # type: ignore[no-any-return]
+
+
+def test_the_digest_is_of_the_code_alone() -> None:
+    class Local:
+        words = {"a", "b", "c"}
+
+        def method(self) -> set[str]:
+            return self.words
+
+    def mapfn(key: object, value: object) -> Iterator[Any]:
+        yield key, Local(), lambda: value
+
+    functions = {"mapfn": mapfn, "reducefn": "sum"}
+    first, second = pack(functions, {"a": 1}), pack(functions, {"a": 2})
+    assert first.digest == second.digest and first.code == second.code
+    assert first.params != second.params
+    assert pack({"mapfn": mapfn}).digest != first.digest
+    loaded = load(first.code, first.params, worker=False)
+    assert loaded.digest == first.digest and loaded.params == {"a": 1}
+    assert load_params(second.params) == {"a": 2}
+    assert load_params(b"") == {}
+
+
+def test_functions_of_installed_modules_go_by_name() -> None:
+    parcel = pack({"mapfn": str.split, "reducefn": sum, "combinefn": max, "initfn": None})
+    assert len(parcel.code) < 500 + len(pack({}).code)
+    loaded = load(parcel.code, worker=False)
+    assert loaded.functions["reducefn"] is sum and loaded.functions["mapfn"] is str.split
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (
+            "def mapfn(k, v):\n return conn.execute(v)",
+            "it uses the global 'conn', a sqlite3.Connection",
+        ),
+        (
+            "def mapfn(k, v):\n return [conn for _ in v]",
+            "it uses the global 'conn', a sqlite3.Connection",
+        ),
+        (
+            "def outer(c):\n def mapfn(k, v):\n  return c\n return mapfn\nmapfn = outer(conn)",
+            "it uses the closure variable 'c', a sqlite3.Connection",
+        ),
+        (
+            "def mapfn(k, v, c={'db': [conn]}):\n return c",
+            "a default argument, in it the value at 'db', in it item 0, a sqlite3.Connection",
+        ),
+        (
+            "def mapfn(k, v, *, c=conn):\n return c",
+            "it uses the default of 'c', a sqlite3.Connection",
+        ),
+        (
+            "def help(v):\n return conn\ndef mapfn(k, v):\n return help(v)",
+            "it uses the global 'help', in it the global 'conn', a sqlite3.Connection",
+        ),
+        (
+            "class A:\n def __init__(s):\n  s.c = conn\n def m(s, k, v):\n  pass\nmapfn = A().m",
+            "the object it is a method of, in it the attribute 'c', a sqlite3.Connection",
+        ),
+        (
+            "import functools\nmapfn = functools.partial(print, conn)",
+            "it uses the argument 0 of a partial, a sqlite3.Connection",
+        ),
+        ("mapfn = (x for x in ())", "it is a generator"),
+    ],
+)
+def test_what_does_not_pickle_is_named_with_the_way_out(source: str, words: str) -> None:
+    conn = sqlite3.connect(":memory:")
+    mapfn = main_function(source, "mapfn", conn=conn)
+    with pytest.raises(CodeError) as caught:
+        pack({"reducefn": "sum", "mapfn": mapfn})
+    conn.close()
+    message = str(caught.value)
+    assert message.startswith("mapfn cannot be sent to workers: ")
+    assert words in message
+    assert "which does not pickle (cannot pickle" in message
+    assert "initfn, or inside the function" in message
+    assert caught.value.__cause__ is not None
+
+
+def test_params_that_do_not_pickle() -> None:
+    with pytest.raises(CodeError, match=r"params\['lock'\] cannot be .* a _thread.lock, which"):
+        pack({"mapfn": len}, {"fine": 1, "lock": threading.Lock()})
+
+
+def test_a_class_of_main_that_does_not_pickle_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = types.ModuleType("__main__")
+    bad, good = (type(name, (), {"__module__": "__main__"}) for name in ("Bad", "Good"))
+    bad.lock = threading.Lock()  # type: ignore[attr-defined]
+    vars(main).update(Bad=bad, Good=good, Alias=good)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    loaded = load(pack({"mapfn": len}).code, worker=False)
+    assert list(loaded.classes["__main__"]) == ["Good"]
+    mapfn = main_function("def mapfn(k, v):\n return Bad", "mapfn", Bad=bad)
+    with pytest.raises(CodeError, match=r"the global 'Bad', in it the attribute 'lock'"):
+        pack({"mapfn": mapfn})
+
+
+def test_big_closures_and_params_are_warned_of() -> None:
+    table = {"x": "y" * 11_000_000}
+    small = "s"
+
+    def mapfn(key: object, value: object) -> object:
+        return table, small
+
+    with pytest.warns(UserWarning, match=r"functions .* 11 MB.* variable 'table' of mapfn, 11 MB"):
+        pack({"mapfn": mapfn})
+    with pytest.warns(UserWarning, match=r"params .* 11 MB.* table, 11 MB"):
+        pack({"mapfn": len}, {"table": table})
+
+
+def test_a_warning_points_at_the_caller() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pack({"mapfn": len}, {"table": "y" * 11_000_000})
+    assert caught[0].filename == __file__
+
+
+def test_many_threads_may_pack() -> None:
+    parcels: list[Parcel] = []
+    mapfn = main_function("def mapfn(k, v):\n return k", "mapfn")
+    threads = [
+        threading.Thread(target=lambda: parcels.append(pack({"mapfn": mapfn}))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({parcel.digest for parcel in parcels}) == 1
+
+
+def test_another_format_is_refused() -> None:
+    with pytest.raises(CodeError, match="same version of redismr"):
+        load(pickle.dumps({"format": 99}))
+
+
+def test_imported_names() -> None:
+    source = """
+import a.b, c as d
+from e import f as g
+from . import h
+from ..i.j import k
+from m import *
+def fun():
+    import n
+"""
+    expected = {"a.b", "c", "e", "e.f", "p.q", "p.q.h", "p.i.j", "p.i.j.k", "m", "n"}
+    assert imported_names(source, "p.q") == expected
+    assert imported_names("from .x import y", "") == set()
+    assert imported_names("not python", "p") == set()
+    body = "def fun():\n" + "".join(f" {line}\n" for line in source.split("\n") if "*" not in line)
+    code = compile(body, "x", "exec")
+    assert set(names_in_code(code, "p.q")) == expected - {"m"}
+
+
+def test_only_the_users_modules_are_shipped() -> None:
+    names = ["json", "sys", "builtins", "cloudpickle", "redismr.shipping", "redis", "no.such", ""]
+    assert closure(names, []) == {}
+    assert not is_local(functools.__file__)
+    assert is_local(__file__)
+    assert __name__ in closure([__name__], [])

@@ -1,0 +1,29 @@
+"""A job on a real server, driven verb by verb under a clock of the test's own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from jobs import make_job
+
+from redismr.config import Connection
+from redismr.store import Store
+
+
+@pytest.fixture
+def store(server):
+    store = Store(Connection(url=server.url, secret=server.secret), patience=5)
+    store.now_ms = store.server_ms()  # TTLs are absolute times on the server's clock
+    yield store
+    store.link.close()
+
+
+@pytest.fixture
+def job(store):
+    """The id of a fresh job with two partitions that still takes input."""
+    return make_job(store, "j1")

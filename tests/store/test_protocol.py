@@ -1,0 +1,339 @@
+"""One verb at a time: a state, one call under the test's clock, the state after it."""
+
+from __future__ import annotations
+
+import pytest
+
+from redismr.store import Commit
+
+from jobs import LEASE_MS, make_job
+
+
+def commit_all(store, job, claim, nonce="", want=0, **extra):
+    commits = [
+        Commit(t, f"{t}.{claim.nonce}", b"record of " + t.encode(), basis=claim.basis, **extra)
+        for t in claim.tasks
+    ]
+    return store.commit(job, "e1", commits, nonce, want)
+
+
+def run_maps(store, job, n):
+    """Claim and commit until all n maps are done; returns the last commit's answer."""
+    for i in range(n):
+        committed = commit_all(store, job, store.claim(job, "e1", f"map{i}", 1))
+        assert committed.statuses == ("OK",)
+    return committed
+
+
+def reducing(store, job, n=2):
+    store.add(job, 0, n)
+    store.close(job, n, "close", b"end")
+    run_maps(store, job, n)
+    look = store.look(job)
+    assert look.state == "reducing"
+    return look.meta["basis"]
+
+
+def test_create_twice_changes_nothing(store, job):
+    before = store.look(job).meta
+    store.now_ms += 500
+    make_job(store, job, partitions=9)
+    assert store.look(job).meta == before
+
+
+def test_add_is_idempotent_and_refuses_gaps(store, job):
+    assert store.add(job, 0, 3).added == 3
+    assert store.add(job, 0, 3).added == 3
+    assert store.add(job, 2, 5).added == 5
+    gap = store.add(job, 7, 8)
+    assert (gap.status, gap.added) == ("SHORT", 5)
+    claimed = []
+    for i in range(6):
+        claimed += store.claim(job, "e", f"n{i}", 1).tasks
+    assert claimed == ["m0", "m1", "m2", "m3", "m4"]
+
+
+def test_a_repeated_claim_gives_the_same_tasks(store, job):
+    store.add(job, 0, 40)
+    first = store.claim(job, "e1", "n1", 5)
+    assert len(first.tasks) == 5
+    assert store.claim(job, "e1", "n1", 5).tasks == first.tasks
+    assert set(store.claim(job, "e2", "n2", 5).tasks).isdisjoint(first.tasks)
+
+
+def test_a_claim_takes_a_quarter_of_what_is_ready_at_most(store, job):
+    store.add(job, 0, 16)
+    assert len(store.claim(job, "e1", "n1", 64).tasks) == 4
+
+
+def test_a_commit_counts_once_and_claims_the_next(store, job):
+    store.add(job, 0, 8)
+    claim = store.claim(job, "e1", "n1", 2)
+    first = commit_all(store, job, claim, "n2", 1)
+    again = commit_all(store, job, claim, "n2", 1)
+    assert first.statuses == ("OK", "OK")
+    assert again.statuses == ("DUP_OK", "DUP_OK")
+    assert again.claim.tasks == first.claim.tasks != ()
+    assert store.look(job).maps_done == 2
+
+
+def test_a_foreign_token_is_fenced_and_changes_nothing(store, server, job):
+    store.add(job, 0, 2)
+    store.claim(job, "e1", "n1", 1)
+    before = server.client().hgetall(store.keys.control(job, "own"))
+    fenced = store.commit(job, "zombie", [Commit("m0", "m0.old", b"wrong")], "", 0)
+    assert fenced.statuses == ("FENCED",)
+    assert store.look(job).maps_done == 0
+    assert server.client().hgetall(store.keys.control(job, "own")) == before
+
+
+def test_the_last_map_opens_the_reduce_stage_and_the_last_reduce_ends_the_job(store, job):
+    store.add(job, 0, 2)
+    store.close(job, 2, "close", b"end")
+    committed = run_maps(store, job, 2)
+    assert (committed.opened, committed.claim.state) == (2, "reducing")
+    for i in range(2):
+        claim = store.claim(job, "e1", f"r{i}", 1)
+        assert claim.basis == "m1.map1"
+        committed = commit_all(store, job, claim)
+    assert committed.claim.state == "succeeded"
+    assert set(store.results(job)) == {0, 1}
+
+
+def test_maps_that_finish_before_close_still_open_the_reduce_stage(store, job):
+    store.add(job, 0, 2)
+    run_maps(store, job, 2)
+    assert store.look(job).state == "submitting"
+    status, state, _, opened = store.close(job, 2, "close", b"end")
+    assert (status, state, opened) == ("OK", "reducing", 2)
+    assert store.close(job, 2, "close", b"end")[:2] == ("OK", "reducing")
+
+
+def test_an_empty_job_succeeds_at_close_without_workers(store, job):
+    assert store.close(job, 0, "close", b"end")[:2] == ("OK", "succeeded")
+
+
+def test_close_says_when_a_failover_took_inputs_back(store, job):
+    store.add(job, 0, 2)
+    assert store.close(job, 5, "close", b"end")[0] == "SHORT"
+    assert store.look(job).state == "submitting"
+
+
+def test_a_reduce_with_another_basis_is_fenced(store, job):
+    reducing(store, job)
+    claim = store.claim(job, "e1", "r", 1)
+    stale = Commit(claim.tasks[0], f"{claim.tasks[0]}.r", b"x", basis="another")
+    assert store.commit(job, "e1", [stale], "", 0).statuses == ("FENCED",)
+
+
+def test_a_result_whose_chunks_are_gone_is_staged_again(store, job):
+    reducing(store, job)
+    claim = store.claim(job, "e1", "r", 1)
+    assert commit_all(store, job, claim, chunks=1).statuses == ("RESTAGE",)
+    expire_at = int(store.look(job).meta["expire_at"])
+    store.put_result(job, {f"{claim.tasks[0]}.r.0": b"chunk"}, expire_at)
+    assert commit_all(store, job, claim, chunks=1).statuses == ("OK",)
+
+
+def test_renew_keeps_a_lease_and_names_what_is_lost(store, job):
+    store.add(job, 0, 1)
+    store.claim(job, "e1", "n1", 1)
+    for _ in range(5):
+        store.now_ms += LEASE_MS // 3
+        state, lost = store.renew(job, [("m0", "m0.n1", True), ("m7", "m7.n1", False)])
+        assert (state, lost) == ("submitting", {"m7"})
+        assert store.reclaim(job)[1] == 0
+
+
+def test_an_expired_lease_is_reclaimed_and_its_holder_fenced(store, job):
+    store.add(job, 0, 1)
+    old = store.claim(job, "e1", "n1", 1)
+    expire(store, job)
+    new = store.claim(job, "e2", "n2", 1)
+    assert new.tasks == old.tasks
+    assert commit_all(store, job, old).statuses == ("FENCED",)
+    assert commit_all(store, job, new).statuses == ("OK",)
+
+
+def expire(store, job):
+    """Let every lease run out while some supervisor is alive; returns what was reclaimed."""
+    for _ in range(4):
+        store.now_ms += LEASE_MS // 3
+        reclaimed = store.reclaim(job)[1]
+    return reclaimed
+
+
+def test_a_task_that_keeps_losing_its_lease_ends_the_job(store, job):
+    store.add(job, 0, 1)
+    for i in range(4):
+        assert store.claim(job, "e1", f"n{i}", 1).tasks == ("m0",)
+        expire(store, job)
+    look = store.look(job)
+    assert look.state == "failed"
+    assert "m0" in look.meta["cause"]
+
+
+def test_an_unstarted_claim_is_reclaimed_uncharged(store, job):
+    store.add(job, 0, 8)
+    assert store.claim(job, "e1", "n1", 2).tasks == ("m0", "m1")
+    expire(store, job)
+    tries = store.link.one("HKEYS", store.keys.control(job, "tries"))
+    assert tries == [b"lost:m0"], "only the task that had started is charged"
+    assert store.claim(job, "e1", "n2", 1).tasks == ("m1",), "the innocent goes first"
+
+
+def test_an_outage_re_arms_leases_and_charges_nobody(store, job):
+    store.add(job, 0, 1)
+    store.claim(job, "e1", "n1", 1)
+    store.now_ms += 60_000  # nobody could reach Redis: neither renew nor reclaim ran
+    assert store.reclaim(job)[1] == 0
+    assert store.renew(job, [("m0", "m0.n1", True)]) == ("submitting", frozenset())
+
+
+def test_a_silent_submitter_fails_the_job(store, job):
+    store.add(job, 0, 1)
+    for _ in range(100):
+        store.now_ms += LEASE_MS // 3
+        store.reclaim(job)
+    assert store.look(job).meta["cause"] == "SubmitterLost"
+
+
+def fail(store, job, claim, *, kind="error", signature="s", executor="e1"):
+    task = claim.tasks[0]
+    return store.fail(
+        job, task, f"{task}.{claim.nonce}", executor,
+        kind=kind, signature=signature, cause="why", failure=b"sealed",
+    )[0]  # fmt: skip
+
+
+def test_retries_are_used_up_then_the_job_fails(store, job):
+    store.add(job, 0, 1)
+    outcomes = [fail(store, job, store.claim(job, "e1", f"n{i}", 1)) for i in range(4)]
+    assert outcomes == ["RETRY", "RETRY", "RETRY", "DEAD"]
+    assert store.look(job).state == "failed"
+    assert store.dead(job)["m0"] == b"sealed"
+    assert store.claim(job, "e1", "late", 1).tasks == ()
+
+
+def test_the_same_error_on_two_executors_is_not_tried_again(store, job):
+    store.add(job, 0, 1)
+    assert fail(store, job, store.claim(job, "e1", "n1", 1), executor="e1") == "RETRY"
+    assert fail(store, job, store.claim(job, "e2", "n2", 1), executor="e2") == "DEAD"
+
+
+def test_another_error_on_another_executor_is_tried_again(store, job):
+    store.add(job, 0, 1)
+    assert fail(store, job, store.claim(job, "e1", "n1", 1), executor="e1") == "RETRY"
+    claim = store.claim(job, "e2", "n2", 1)
+    assert fail(store, job, claim, executor="e2", signature="t") == "RETRY"
+
+
+def test_a_late_failure_of_a_done_task_charges_nothing(store, job):
+    store.add(job, 0, 2)
+    claim = store.claim(job, "e1", "n1", 1)
+    commit_all(store, job, claim)
+    assert fail(store, job, claim, kind="lost") == "DONE"
+    assert not store.link.one("EXISTS", store.keys.control(job, "tries"))
+
+
+def test_release_gives_back_uncharged_and_by_nonce(store, job):
+    store.add(job, 0, 8)
+    claim = store.claim(job, "e1", "n1", 2)
+    assert store.release(job, "e1", "n1") == 2
+    assert store.release(job, "e1", "n1") == 0
+    assert store.claim(job, "e2", "n2", 2).tasks == claim.tasks
+    assert not store.link.one("EXISTS", store.keys.control(job, "tries"))
+
+
+def test_a_suspect_runs_alone(store, job):
+    store.add(job, 0, 20)
+    claim = store.claim(job, "e1", "n1", 1)
+    assert fail(store, job, claim, kind="lost") == "RETRY"
+    seen = []
+    while tasks := store.claim(job, "e1", f"c{len(seen)}", 64).tasks:
+        seen.append(tasks)
+    assert ("m0",) in seen
+
+
+def test_invalidate_closes_the_stage_and_reruns_the_map(store, job):
+    basis = reducing(store, job)
+    claim = store.claim(job, "e1", "r", 1)
+    done = store.names(job)[2]
+    token = done[0].split(b" ")[0].decode()
+    task = claim.tasks[0]
+    assert store.invalidate(job, task, f"{task}.r", basis, {0: token}) == ("OK", 1)
+    assert store.look(job).state == "mapping"
+    assert commit_all(store, job, claim).statuses == ("FENCED",)
+    assert store.claim(job, "e1", "again", 5).tasks == ("m0",)
+
+
+def test_invalidate_after_a_result_reruns_every_map(store, job):
+    basis = reducing(store, job)
+    commit_all(store, job, store.claim(job, "e1", "ra", 1))
+    claim = store.claim(job, "e1", "rb", 1)
+    token = store.names(job)[2][1].split(b" ")[0].decode()
+    task = claim.tasks[0]
+    assert store.invalidate(job, task, f"{task}.rb", basis, {1: token}) == ("OK", 2)
+    assert store.results(job) == {}
+
+
+@pytest.mark.parametrize("token", ["r0.nobody", "r1.r"])
+def test_invalidate_by_an_attempt_that_is_not_live_is_fenced(store, job, token):
+    basis = reducing(store, job)
+    store.claim(job, "e1", "r", 1)
+    done = store.names(job)[2][0].split(b" ")[0].decode()
+    assert store.invalidate(job, "r0", token, basis, {0: done})[0] == "FENCED"
+    assert store.look(job).state == "reducing"
+
+
+def test_cancel_ends_it_once_and_fences_what_runs(store, job):
+    store.add(job, 0, 2)
+    claim = store.claim(job, "e1", "n1", 1)
+    assert store.cancel(job) == "OK"
+    assert store.cancel(job) == "ENDED"
+    assert commit_all(store, job, claim).statuses == ("FENCED",)
+    assert store.renew(job, [("m0", "m0.n1", True)]) == ("cancelled", {"m0"})
+    assert store.add(job, 2, 3).status == "ENDED"
+
+
+def test_a_job_that_is_gone_is_told_apart(store):
+    assert store.claim("nope", "e", "n", 1) is None
+    assert store.commit("nope", "e", [], "n", 1) is None
+    assert store.look("nope") is None
+    assert store.add("nope", 0, 1).status == "GONE"
+    assert store.cancel("nope") == "GONE"
+    assert store.renew("nope", [("m0", "m0.n", True)]) == ("", {"m0"})
+
+
+def test_delete_leaves_no_key(store, server, job):
+    reducing(store, job)
+    expire_at = int(store.look(job).meta["expire_at"])
+    store.put_inputs(job, {0: {"m0.0": b"x"}, 1500: {"m1500.0": b"x"}}, expire_at)
+    store.put_segments(job, {0: {"a": b"x"}, 1: {"b": b"x"}}, expire_at)
+    store.delete(job, 1501, 2)
+    assert server.client().keys("*") == []
+
+
+def test_every_key_of_a_job_has_the_same_deadline(store, server, job):
+    reducing(store, job)
+    expire_at = int(store.look(job).meta["expire_at"])
+    store.put_segments(job, {0: {"a": b"x"}}, expire_at)
+    store.put_inputs(job, {0: {"m0.0": b"x"}}, expire_at)
+    claim = store.claim(job, "e1", "r", 1)
+    fail(store, job, claim)
+    client = server.client()
+    deadlines = {client.pexpiretime(key) for key in client.keys("*{j1*")}
+    assert deadlines == {expire_at}
+
+
+def test_a_full_server_still_drains(store, server, job):
+    store.add(job, 0, 2)
+    store.close(job, 2, "close", b"end")
+    server.config(maxmemory="1mb")
+    try:
+        claim = store.claim(job, "e1", "n1", 1)
+        assert store.renew(job, [("m0", "m0.n1", True)])[1] == frozenset()
+        assert commit_all(store, job, claim).statuses == ("OK",)
+        assert store.cancel(job) == "OK"
+    finally:
+        server.config(maxmemory="0")

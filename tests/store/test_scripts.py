@@ -1,0 +1,60 @@
+"""The scripts and their headers: names, indices, flags."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+
+import pytest
+
+from redismr.store.keys import CONTROL
+from redismr.store.scripts import names, script
+
+VERBS = names()
+REFUSED_WHEN_FULL = {"create", "add"}
+
+
+def source_of(name):
+    return resources.files("redismr.store").joinpath("lua", f"{name}.lua").read_text()
+
+
+def test_every_verb_has_a_script():
+    assert {"create", "add", "close", "claim", "renew", "commit", "fail", "release"} <= set(VERBS)
+    assert {"reclaim", "invalidate", "cancel", "names", "look"} <= set(VERBS)
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_header_names_what_the_body_uses(name):
+    its = script(name)
+    body = its.source.split("\n", 1)[1]
+    assert its.argv[0] == "now_ms"
+    for key in its.keys:
+        assert key.rstrip("_") in CONTROL, f"{name}.lua declares an unknown key {key}"
+    code = re.sub(r"--[^\n]*", "", body)
+    assert not re.search(r"\b(KEYS|ARGV)\b", re.sub(r"--[^\n]*", "", source_of(name)))
+    for key in its.keys:
+        assert len(re.findall(rf"\b{key}\b", code)) > 1, f"{name}.lua never uses its key {key}"
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_only_what_stores_more_is_refused_by_a_full_server(name):
+    first = script(name).source.split("\n", 1)[0]
+    assert first == ("#!lua" if name in REFUSED_WHEN_FULL else "#!lua flags=allow-oom")
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_header_says_what_is_guaranteed_and_returned(name):
+    text = source_of(name)
+    assert text.startswith("-- "), "the first line is the guarantee"
+    assert "-- KEYS: " in text and "-- ARGV: now_ms" in text and "RETURNS: " in text
+
+
+def test_wrong_names_are_refused_before_the_server_is_asked():
+    with pytest.raises(TypeError, match="claim"):
+        script("claim").arguments({"now_ms": "", "executor": "e"}, ())
+
+
+def test_scripts_are_loaded_again_after_a_flush(server, store, job):
+    store.add(job, 0, 1)
+    server.client().script_flush()
+    assert store.claim(job, "e", "n", 1).tasks == ("m0",)
