@@ -14,8 +14,8 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
-from itertools import chain, groupby, islice, repeat
-from operator import is_
+from itertools import chain, compress, islice, repeat
+from operator import is_, is_not, sub
 from struct import Struct
 from typing import Any
 
@@ -122,12 +122,10 @@ def _without_runs(keys: list[Any]) -> tuple[list[Any], list[int]]:
     """
     if not any(map(is_, keys, islice(keys, 1, None))):
         return keys, []
-    heads, runs = [], []
-    for _, group in groupby(keys, id):
-        same = list(group)
-        heads.append(same[0])
-        runs.append(len(same))
-    return heads, runs
+    fresh = map(is_not, keys, islice(keys, 1, None))
+    starts = [0, *compress(range(1, len(keys)), fresh)]
+    ends = [*starts[1:], len(keys)]
+    return [keys[i] for i in starts], list(map(sub, ends, starts))
 
 
 def _join(keys: list[Any]) -> bytes | None:

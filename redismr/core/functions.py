@@ -31,12 +31,13 @@ class Grouped:
 class Program:
     """The user's functions, normalised: what the kernel runs. Cheap to call.
 
-    ``mapfn`` always takes a key and a value; None hands each record of the source on. ``reduce``
-    is a named reducer (its combiner known, "list" if no reducefn was given) or the user's own.
-    ``combine`` is None where the user gave none.
+    ``mapfn`` takes the value if ``by_value``, else key and value; None hands each record of the
+    source on. ``reduce`` is a named reducer (its combiner known, "list" if no reducefn was given)
+    or the user's own. ``combine`` is None where the user gave none.
     """
 
-    mapfn: Callable[[Any, Any], Any] | None
+    mapfn: Callable[..., Any] | None
+    by_value: bool
     reduce: Reducer | Grouped
     combine: Grouped | None = None
     partitionfn: Callable[[Any, int], Any] | None = None
@@ -66,7 +67,8 @@ def prepare(
         combine = None  # a named reducer brings its own
     if isinstance(combine, Reducer):
         combine = Grouped(combine)
-    return Program(_mapper(mapfn), reduce, combine, partitionfn, initfn, sort)
+    by_value = mapfn is not None and _arity("mapfn", mapfn) == 1
+    return Program(mapfn, by_value, reduce, combine, partitionfn, initfn, sort)
 
 
 def check_functions(
@@ -80,13 +82,6 @@ def check_functions(
         ConfigError: as ``prepare``, which takes the same arguments.
     """
     prepare(mapfn, reducefn, **others)
-
-
-def _mapper(mapfn: Callable[..., Any] | None) -> Callable[[Any, Any], Any] | None:
-    if mapfn is None or _arity("mapfn", mapfn) == 2:
-        return mapfn
-    of_value: Callable[[Any], Any] = mapfn
-    return lambda _key, value: of_value(value)
 
 
 def _grouped(role: str, function: Callable[..., Any] | str) -> Reducer | Grouped:

@@ -133,10 +133,10 @@ def add_ints(totals: dict[Any, Any], keys: Collection[Any], values: Iterable[int
     """Add each value to the total of its key."""
     # Measured, ns a key: 20 into an empty dict; else 125, and 165 as a pipeline of map(add, ...).
     if not totals:
-        totals.update(zip(keys, values))  # noqa: B905 - values may be endless ones
+        totals.update(zip(keys, values, strict=True))
         if len(totals) == len(keys):
             return
         totals.clear()
     get = totals.get
-    for key, value in zip(keys, values):  # noqa: B905
+    for key, value in zip(keys, values, strict=True):
         totals[key] = get(key, 0) + value

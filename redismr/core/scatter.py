@@ -68,14 +68,16 @@ def scatter_groups(
 
 
 def cut(keys: list[Any], values: list[Any]) -> Iterator[Block]:
-    """The columns in blocks of about ``BLOCK_BYTES``, in order; halving isolates a giant."""
-    count = len(keys)
-    if count > 1 and estimate((keys, values)) > BLOCK_BYTES:
-        half = count // 2
-        yield from cut(keys[:half], values[:half])
-        yield from cut(keys[half:], values[half:])
-    elif count:
-        yield keys, values
+    """The columns in blocks of about ``BLOCK_BYTES``, in order."""
+    count, size = len(keys), estimate((keys, values))
+    if count <= 1 or size <= BLOCK_BYTES * 1.25:
+        if count:
+            yield keys, values
+        return
+    # Even pieces first, which is all for even records; a piece with a giant is cut again.
+    step = max(1, min(count // 2, count * BLOCK_BYTES // size))
+    for start in range(0, count, step):
+        yield from cut(keys[start : start + step], values[start : start + step])
 
 
 def _checked(partition: Any, key: Any, partitions: int) -> int:

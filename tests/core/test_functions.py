@@ -53,15 +53,16 @@ class Mapper:
     ],
 )
 def test_required_positional_parameters_decide_how_mapfn_is_called(mapfn, expected):
-    assert prepare(mapfn).mapfn("k", "v") == expected
+    program = prepare(mapfn)
+    assert (program.mapfn("v") if program.by_value else program.mapfn("k", "v")) == expected
 
 
 def test_a_class_that_takes_the_value():
-    assert prepare(Counter).mapfn("k", "vv") == {"v": 2}
+    assert prepare(Counter).by_value
 
 
 def test_without_a_signature_a_key_and_a_value_are_given():
-    assert prepare(max).mapfn("k", "v") == "v"
+    assert not prepare(max).by_value
 
 
 def test_no_mapfn_is_no_mapfn():

@@ -274,7 +274,6 @@ def test_mapfn_and_reducefn_may_count():
         {"a": 1, "b": 2},
         Counter("abb"),
         {"a": 1, "b": 2}.items(),
-        zip("ab", (1, 2), strict=True),
         deque([("a", 1), ("b", 2)]),
     ],
     ids=lambda out: type(out).__name__,
