@@ -49,7 +49,11 @@ class JobOptions:
                 ("chunk", "at least 1 item a task", _within(self.chunk, 1, 1 << 40)),
                 ("priority", "between -1000 and 1000", _within(self.priority, -1000, 1000)),
                 ("ttl", "between 1 second and 366 days", _within(self.ttl, 1, 366 * 86400)),
-                ("wait_for_workers", "a positive number of seconds", _positive(self.wait_for_workers)),
+                (
+                    "wait_for_workers",
+                    "a positive number of seconds",
+                    _positive(self.wait_for_workers),
+                ),
             )
             if not ok
         ]

@@ -52,7 +52,7 @@ class SourceError(RedismrError):
 
 
 class SourceChanged(SourceError):
-    """A file's size or time differs from when it was split: reading on could double or cut lines."""
+    """A file is not as it was when it was split: reading on could double or cut lines."""
 
 
 class CodeError(RedismrError):

@@ -13,7 +13,7 @@ from typing import Any, Self
 from redismr import settings
 from redismr.client.embedded import Embedded, embedded
 from redismr.client.job import Draw, Job, Mine, not_found
-from redismr.client.submitter import SUBMIT_LEASE_MS, Ended, Handed, Submitter
+from redismr.client.submitter import SUBMIT_LEASE_MS, Ended, Submitter
 from redismr.config import Connection, JobOptions
 from redismr.core.events import Event, decode, encode
 from redismr.core.functions import check_functions
@@ -78,7 +78,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections. Jobs go on; results that are still open reconnect by themselves."""
+        """Close the connections. Jobs go on; open results reconnect by themselves."""
         self._store.link.close()
 
     def run(
@@ -256,7 +256,9 @@ class Client:
         )
         self._store.record(spec.job_id, expire_at, expire_at - spec.ttl_ms)
         self._store.announce(spec.job_id, spec.priority)
-        self._store.publish(spec.txn, encode(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring))
+        self._store.publish(
+            spec.txn, encode(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring)
+        )
         submitter = Submitter(
             self._store, vault, expire_at, python=spec.python, on_wait=lambda _handed: None
         )
@@ -355,4 +357,3 @@ def _new_job_id() -> str:
         seconds, digit = divmod(seconds, 36)
         digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
     return f"{digits}-{secrets.token_hex(8)}"
-

@@ -47,8 +47,8 @@ def collect(
         for p in range(spec.partitions):
             if p not in records:
                 raise SealError(
-                    f"job {vault.job} is marked succeeded in Redis, but the result of partition {p} "
-                    "is not there: something without the secret changed it, or Redis lost data"
+                    f"job {vault.job} is marked succeeded in Redis, but the result of partition "
+                    f"{p} is not there: something without the secret changed it, or Redis lost data"
                 )
             manifests.append(vault.open_result_manifest(p, records[p]))
     if len({(m.basis, m.maps_digest, m.maps) for m in manifests}) > 1 or any(
@@ -62,7 +62,7 @@ def collect(
     counters: Counter[str] = Counter(manifests[0].map_counters if manifests else ())
     for manifest in manifests:
         counters.update(manifest.counters)
-    home = _homes(spec.partitions, partitionfn, has_partitionfn)
+    home = _homes(spec.partitions, partitionfn, custom=has_partitionfn)
     return RemoteShelf(store, vault, manifests, home, find_class), dict(counters)
 
 
@@ -117,11 +117,10 @@ class RemoteShelf:
 
 
 def _homes(
-    partitions: int, partitionfn: Callable[[Any, int], int] | None, has_partitionfn: bool
+    partitions: int, partitionfn: Callable[[Any, int], int] | None, *, custom: bool
 ) -> Callable[[Any], int | None]:
     if partitionfn is not None:
         return lambda key: partitionfn(key, partitions)
-    if has_partitionfn:
+    if custom:
         return lambda _key: None
     return lambda key: partition_of(key, partitions)
-

@@ -41,7 +41,7 @@ class Embedded:
 
 
 class LocalWorker:
-    """A ``redismr worker`` child: never a fork of the user's process, whose scripts have no guard."""
+    """A worker child: never a fork of the user's process, whose scripts have no guard."""
 
     def __init__(self, connection: Connection, executors: int) -> None:
         watched, self._held = os.pipe()  # ends when we do: the worker stops then

@@ -185,6 +185,9 @@ class Job:
                 if look.state in ENDED_STATES:
                     return True
                 waiting.watch(look, silent=draw is not None)
+                if waiting.idle_seconds > POLL_SECONDS:
+                    # The index lives in another slot and may have lost the job.
+                    self._store.announce(self.id, self._spec.priority)
                 if workers_within is not None and waiting.idle_seconds > workers_within:
                     raise NoWorkers(
                         f"no worker took job {self.id} within {workers_within:g} s: "
@@ -239,7 +242,7 @@ class Job:
         return self._resolve
 
     def _resolve(self, module: str, name: str) -> Any:
-        """A class by name: most are importable here, and the job's code is loaded for the others."""
+        """A class by name: most are imported here; the job's code is loaded for the others."""
         return imported_class(module, name) or self._load().find_class(module, name)
 
     def _load(self) -> Loaded:
@@ -313,7 +316,7 @@ class Job:
         """The bulk of an ended job: whoever sees the end frees it; repeating it is harmless."""
         n_map = int(self._store.meta(self.id, "added").get("added") or 0)
         self._store.free(self.id, n_map, self._spec.partitions)
-        self._store.forget(self.id)
+        self._store.retire(self.id, self._store.server_ms())
 
     def _publish(self, kind: str) -> None:
         self._store.publish(self.txn, encode(Event(self.id, self.txn, 0, kind, {}), self._keyring))
@@ -336,7 +339,7 @@ def birth(job_id: str) -> float | None:
     """When a job id was made, from the id itself; None if it is not an id of ours."""
     head, _, tail = job_id.partition("-")
     try:
-        return float(int(head, 36)) if len(head) == 6 and len(tail) == 16 else None  # noqa: PLR2004
+        return float(int(head, 36)) if len(head) == 6 and len(tail) == 16 else None
     except ValueError:
         return None
 

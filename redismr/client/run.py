@@ -57,11 +57,11 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         progress: True or a callable taking ``Progress``; None draws on a terminal only.
         wait_for_workers: seconds until ``NoWorkers`` is raised; None waits, and says why.
         client: one to use again; None: as ``Client()`` does.
-        **options: the fields of ``redismr.config.JobOptions``: name, txn, partitions, sort, retries,
-            task_timeout, lease, lost_leases, memory, chunk, priority, seed, ttl.
+        **options: the fields of ``redismr.config.JobOptions``: name, txn, partitions, sort,
+            retries, task_timeout, lease, lost_leases, memory, chunk, priority, seed, ttl.
 
     Returns:
-        A read-only mapping over the results; closing it, or the end of the process, deletes the job.
+        A read-only mapping; closing it, or the end of the process, deletes the job.
 
     Raises:
         MapError, ReduceError: a user function raised; also an instance of the original class.
@@ -83,7 +83,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         if resultfn:
             resultfn(chosen.txn or "inline", outcome)
         return outcome
-    from redismr.client.client import Client  # noqa: PLC0415  an inline run needs no redis
+    from redismr.client.client import Client
 
     with _drawn(progress) as draw:
         return (client or Client()).run(
@@ -108,9 +108,9 @@ def _inline(
     params: Mapping[str, Any] | None,
     chosen: JobOptions,
 ) -> Results:
-    from redismr.core.functions import prepare  # noqa: PLC0415
-    from redismr.local import run_inline  # noqa: PLC0415
-    from redismr.sources import as_source  # noqa: PLC0415
+    from redismr.core.functions import prepare
+    from redismr.local import run_inline
+    from redismr.sources import as_source
 
     program = prepare(mapfn, reducefn, sort=chosen.sort, **functions)
     pairs, counters = run_inline(
@@ -127,7 +127,7 @@ def _inline(
 class _drawn:  # noqa: N801  reads as a verb where it is used
     """The progress callable for ``progress=``, closed at the end; None for False."""
 
-    def __init__(self, progress: Draw | bool | None) -> None:
+    def __init__(self, progress: Draw | bool | None) -> None:  # noqa: FBT001  as run() takes it
         self._wanted = progress
         self._reporter: Any = None
 
@@ -136,7 +136,7 @@ class _drawn:  # noqa: N801  reads as a verb where it is used
             return self._wanted
         if self._wanted is False:
             return None
-        from redismr.ui.progress import reporter  # noqa: PLC0415  rich, only where it draws
+        from redismr.ui.progress import reporter
 
         self._reporter = reporter(sys.stderr, always=self._wanted is True)
         return self._reporter.__enter__()  # type: ignore[no-any-return]

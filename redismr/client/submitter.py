@@ -28,7 +28,7 @@ MAX_UNFINISHED_BYTES = 256 << 20
 FLUSH_BYTES = 1 << 20
 FLUSH_TASKS = 500
 SUBMIT_LEASE_MS = 15_000
-_RETRIES_AFTER_REWIND = 5
+_TRIES_AFTER_REWIND = 5
 
 
 @dataclass(slots=True)
@@ -68,24 +68,27 @@ class Submitter:
         keeper = threading.Thread(target=self._keep_alive, name="submitter", daemon=True)
         keeper.start()
         try:
-            for _ in range(_RETRIES_AFTER_REWIND):
-                n = self._add_all(source)
-                if self._close(n):
-                    return n
-                if not source.rereadable:
-                    break
-                self._handed = Handed()
-            raise JobFailed(
-                f"Redis lost a part of the input of job {self._vault.job} (a failover), and the "
-                "source cannot be read again: submit the job anew",
-                job_id=self._vault.job,
-            )
+            return self._submit(source)
         except BaseException as exc:
             self._give_up(exc)
             raise
         finally:
             self._stop.set()
             keeper.join()
+
+    def _submit(self, source: Source) -> int:
+        for _ in range(_TRIES_AFTER_REWIND):
+            n = self._add_all(source)
+            if self._close(n):
+                return n
+            if not source.rereadable:
+                break
+            self._handed = Handed()
+        raise JobFailed(
+            f"Redis lost a part of the input of job {self._vault.job} (a failover), and the "
+            "source cannot be read again: submit the job anew",
+            job_id=self._vault.job,
+        )
 
     def _add_all(self, source: Source) -> int:
         pending: dict[int, dict[str, bytes]] = {}

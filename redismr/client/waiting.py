@@ -54,7 +54,7 @@ class Waiting:
             why = self.reason()
             if why and why != self._told:
                 self._told = why
-                print(f"redismr: waiting: {why}", file=sys.stderr)
+                sys.stderr.write(f"redismr: waiting: {why}\n")
 
     def reason_if_idle(self, look: Look) -> str:
         """The reason, if the job is idle for long; for progress rows."""

@@ -21,7 +21,7 @@ from fractions import Fraction
 from functools import reduce
 from itertools import chain
 from math import fsum, isfinite
-from operator import add, eq
+from operator import add, eq, neg
 from typing import Any, Literal
 
 _MAX_EXACT = 1 << 53  # ints up to here are floats without rounding
@@ -98,11 +98,13 @@ def _exact_parts(floats: list[float]) -> list[float]:
     C speed, and two or three are all there is. What fsum refuses (an overflow, inf and -inf) is
     left for ``finish`` to be refused there.
     """
-    parts: list[float] = []
+    if len(floats) == 1:
+        return floats
     try:
-        while (rest := fsum(chain(floats, map(float.__neg__, parts)))) or not parts:
-            if not isfinite(rest):
-                return _specials(floats)
+        parts = [fsum(floats)]
+        if not isfinite(parts[0]):
+            return _specials(floats)
+        while rest := fsum([*floats, *map(neg, parts)]):
             parts.append(rest)
     except ValueError:
         return _specials(floats)

@@ -69,8 +69,8 @@ class JobSpec:
     """What was asked for. Sealed as a whole; believed by everyone who makes or reads a result.
 
     Times in ms on the server's clock. ``python`` is ``major.minor`` of the submitter; workers of
-    another one report and pass. ``not_after_ms`` bounds the replay of a whole job. ``finish`` says that
-    the code holds a finishfn for whoever collects the result.
+    another one report and pass. ``not_after_ms`` bounds the replay of a whole job. ``finish`` says
+    that the code holds a finishfn for whoever collects the result.
     """
 
     job_id: str

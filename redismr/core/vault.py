@@ -81,7 +81,9 @@ class Vault:
 
     def seal_segment(self, token: str, partition: int, chunk: int, data: bytes) -> bytes:
         """One chunk of a map attempt's output for one partition."""
-        return self.keyring.seal(self.job, "segment", (token, partition, chunk), data, compress=True)
+        return self.keyring.seal(
+            self.job, "segment", (token, partition, chunk), data, compress=True
+        )
 
     def open_segment(self, token: str, partition: int, chunk: int, blob: bytes | None) -> bytes:
         """One chunk of a map attempt's output for one partition."""
@@ -163,7 +165,9 @@ class Vault:
     ) -> bytes:
         if blob is None:
             at = ", ".join(map(str, place))
-            raise SealError(f"the {kind} {at} of job {self.job} is missing in Redis".replace("  ", " "))
+            raise SealError(
+                f"the {kind} {at} of job {self.job} is missing in Redis".replace("  ", " ")
+            )
         return self.keyring.open(self.job, kind, place, blob, limit=limit)
 
     def _seal_manifest(self, kind: str, task: str, token: str, body: tuple[Any, ...]) -> bytes:

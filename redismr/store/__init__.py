@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from redismr.store.store import Added, Commit, Committed, Look, Store
+from redismr.store.store import Added, Commit, Committed, Look, Reclaimed, Store
 
-__all__ = ["Added", "Commit", "Committed", "Look", "Store"]
+__all__ = ["Added", "Commit", "Committed", "Look", "Reclaimed", "Store"]

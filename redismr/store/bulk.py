@@ -31,9 +31,7 @@ class BulkStore:
 
     def get_inputs(self, job: str, tasks: Sequence[str]) -> list[bytes | None]:
         """The first piece of each task's split; None where there is none."""
-        return self._gather(
-            [(self.keys.input(job, int(task[1:])), f"{task}.0") for task in tasks]
-        )
+        return self._gather([(self.keys.input(job, int(task[1:])), f"{task}.0") for task in tasks])
 
     def get_input_piece(self, job: str, task: str, piece: int) -> bytes | None:
         """A further piece of a split larger than one chunk."""

@@ -67,6 +67,10 @@ class HintStore:
         """The job was served: others of its priority come first now."""
         self.link.one("ZADD", self.keys.jobs, "XX", _turn(priority, now_ms), job)
 
+    def retire(self, job: str, now_ms: int) -> None:
+        """The job has ended: looked at last. Supervisors forget it after a minute."""
+        self.link.one("ZADD", self.keys.jobs, "XX", _LAST + now_ms, job)
+
     def forget(self, job: str) -> None:
         """The job has no more work."""
         self.link.one("ZREM", self.keys.jobs, job)
@@ -114,12 +118,8 @@ class HintStore:
         now = int(seconds) * 1000 + int(micros) // 1000
         rows: dict[str, dict[str, Any]] = {}
         for worker, raw in found.items():
-            try:
-                row = json.loads(raw)
-                fresh = now - int(row["beat"]) < STALE_MS
-            except (ValueError, KeyError, TypeError):
-                fresh = False
-            if fresh:
+            row = _row(raw)
+            if now - row["beat"] < STALE_MS:
                 rows[text(worker)] = row
             else:
                 self.leave(text(worker))
@@ -133,7 +133,7 @@ class HintStore:
     @contextmanager
     def subscribed(self, txn: str | None) -> Iterator[Subscription]:
         """Messages of one transaction, or of all, from now on."""
-        pubsub = self.link.client.pubsub(ignore_subscribe_messages=True)
+        pubsub = self.link.client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         try:
             yield Subscription(pubsub, self.keys.events(self.link.db, txn))
         finally:
@@ -166,6 +166,18 @@ class Subscription:
         if message and message["type"] == "message":
             return bytes(message["data"])
         return None
+
+
+_LAST = 2 * 10**16  # behind every priority
+
+
+def _row(raw: bytes) -> dict[str, Any]:
+    """A worker's row; one that nobody of ours wrote counts as stale."""
+    try:
+        row = json.loads(raw)
+        return {**row, "beat": int(row["beat"])}
+    except (ValueError, KeyError, TypeError):
+        return {"beat": 0}
 
 
 def _turn(priority: int, now_ms: int) -> int:

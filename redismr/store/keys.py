@@ -6,11 +6,11 @@ No other module builds a key name.
 
 | key | type | what | writer |
 | --- | --- | --- | --- |
-| ``{J}:meta`` | hash | what schedules the job; clear, and believed by nobody who returns a result | scripts |
+| ``{J}:meta`` | hash | what schedules the job; clear, never believed for a result | scripts |
 | ``{J}:spec`` | string | sealed JobSpec | create |
 | ``{J}:end`` | string | sealed n_map | close |
 | ``{J}:code`` ``{J}:params`` | string | sealed functions and modules; sealed params | create |
-| ``{J}:ready`` ``{J}:processing`` | list | task ids to claim; ids claimed (a mirror of lease) | scripts |
+| ``{J}:ready`` ``{J}:processing`` | list | ids to claim; ids claimed (as in lease) | scripts |
 | ``{J}:lease`` | zset | task id -> expiry, ms on the server's clock | scripts |
 | ``{J}:own`` | hash | task id -> its attempts: token, executor, started? | scripts |
 | ``{J}:done`` | hash | map index -> token and sealed manifest; freed at the end | commit |
@@ -24,9 +24,9 @@ No other module builds a key name.
 | ``jobs`` | zset | jobs that may have work, by priority and turn: a hint | anyone |
 | ``recent`` | zset | every job that still exists -> its deadline: for listings | submitter |
 | ``workers`` | hash | worker id -> a row about it (clear JSON) | supervisors |
-| ``wake:<protocol>:<python>:<key id>`` | list | tokens that wake one idle worker | whoever adds work |
+| ``wake:<protocol>:<python>:<key id>`` | list | tokens that wake one worker | whoever adds work |
 
-Every key of a job expires at the job's one absolute deadline; the others a day after their last use.
+Every key of a job expires at the job's one absolute deadline; the others a day after their use.
 """
 
 from __future__ import annotations

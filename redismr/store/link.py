@@ -104,9 +104,7 @@ class Link:
             except AWAY as exc:
                 waited = time.monotonic() - started
                 if self.patience is not None and waited >= self.patience:
-                    raise StoreUnavailable(
-                        f"Redis at {self.where} does not answer: {exc}"
-                    ) from exc
+                    raise StoreUnavailable(f"Redis at {self.where} does not answer: {exc}") from exc
                 self._pause(attempt, f"Redis at {self.where} does not answer ({exc}); trying again")
             except OutOfMemoryError as exc:
                 if time.monotonic() - started >= FULL_SECONDS:
@@ -132,27 +130,29 @@ class Link:
 
         def send() -> list[Any]:
             try:
-                reply = self.client.evalsha(its.sha, len(its.keys), *arguments)  # type: ignore[arg-type]
+                reply = self.client.evalsha(its.sha, len(its.keys), *arguments)
             except NoScriptError:
-                reply = self.client.eval(its.source, len(its.keys), *arguments)  # type: ignore[arg-type]
-            return list(reply)  # type: ignore[arg-type]
+                reply = self.client.eval(its.source, len(its.keys), *arguments)
+            return list(reply)
 
         return self.safely(send)
 
-    def together(self, commands: Sequence[Sequence[Argument]], *, atomic: bool = False) -> list[Any]:
+    def together(
+        self, commands: Sequence[Sequence[Argument]], *, atomic: bool = False
+    ) -> list[Any]:
         """Several plain commands in one round trip; ``atomic`` puts them in MULTI/EXEC."""
 
         def send() -> list[Any]:
             with self.client.pipeline(transaction=atomic) as pipe:
                 for command in commands:
-                    pipe.execute_command(*command)
+                    pipe.execute_command(*command)  # type: ignore[no-untyped-call]
                 return pipe.execute()
 
         return self.safely(send) if commands else []
 
     def one(self, *command: Argument) -> Any:
         """One plain command that is safe to repeat."""
-        return self.safely(lambda: self.client.execute_command(*command))
+        return self.safely(lambda: self.client.execute_command(*command))  # type: ignore[no-untyped-call]
 
     def _pause(self, attempt: int, text: str) -> None:
         if attempt == 2 and self._on_wait:

@@ -28,14 +28,18 @@ class Script:
     source: str
     sha: str
 
-    def arguments(self, argv: Mapping[str, str | bytes | int], rest: Sequence[str | bytes | int]) -> list[str | bytes | int]:
+    def arguments(
+        self, argv: Mapping[str, str | bytes | int], rest: Sequence[str | bytes | int]
+    ) -> list[str | bytes | int]:
         """ARGV in the header's order.
 
         Raises:
             TypeError: the names are not exactly those of the header.
         """
         if argv.keys() != set(self.argv) or (rest and self.rest is None):
-            raise TypeError(f"{self.name}.lua takes {self.argv} and *{self.rest}, not {tuple(argv)}")
+            raise TypeError(
+                f"{self.name}.lua takes {self.argv} and *{self.rest}, not {tuple(argv)}"
+            )
         return [argv[name] for name in self.argv] + list(rest)
 
 

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from redismr.config import Connection
 from redismr.core.model import Claim
 from redismr.store.bulk import BulkStore
-from redismr.store.hints import HintStore
 from redismr.store.connect import BLOCK_SECONDS
+from redismr.store.hints import HintStore
 from redismr.store.keys import CONTROL, Keys
 from redismr.store.link import Argument, Link, text
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What one attempt asks to be counted. ``chunks`` are its staged result chunks (reduce only)."""
+    """What one attempt asks to be counted; ``chunks`` are its staged result chunks."""
 
     task: str
     token: str
@@ -50,6 +51,17 @@ class Added:
     added: int
     finished: int
     state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """What a look for expired leases found; ``state`` is empty if the job is gone."""
+
+    state: str
+    reclaimed: int
+    ended_ms: int
+    claimable: int
+    lease_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +151,7 @@ class Store(BulkStore, HintStore):
         flat: list[Argument] = []
         for c in commits:
             flat += (c.task, c.token, c.basis, c.chunks, c.shuffled, c.record)
-        reply = self._run(
-            "commit", job, flat, executor=executor, next_nonce=next_nonce, want=want
-        )
+        reply = self._run("commit", job, flat, executor=executor, next_nonce=next_nonce, want=want)
         if text(reply[0]) == "GONE":
             return None
         _, state, basis, now, opened, n, *tail = reply
@@ -149,9 +159,7 @@ class Store(BulkStore, HintStore):
         claim = Claim(job, next_nonce, text(state), tuple(map(text, ids)), text(basis), int(now))
         return Committed(tuple(map(text, statuses)), int(opened), claim)
 
-    def renew(
-        self, job: str, held: Iterable[tuple[str, str, bool]]
-    ) -> tuple[str, frozenset[str]]:
+    def renew(self, job: str, held: Iterable[tuple[str, str, bool]]) -> tuple[str, frozenset[str]]:
         """Extend the named (task, token, started); returns the job's state and the lost tasks.
 
         State "" means that the job is gone, and with it every lease.
@@ -197,12 +205,10 @@ class Store(BulkStore, HintStore):
         """Give back claimed tasks uncharged; no tasks named: all that the nonce was given."""
         return int(self._run("release", job, list(tasks), executor=executor, nonce=nonce)[2])
 
-    def reclaim(self, job: str, limit: int = 100) -> tuple[str, int, int, int]:
-        """Take back expired leases: (state or "", reclaimed, ended at in ms or 0, claimable)."""
-        status, state, reclaimed, ended, claimable = self._run("reclaim", job, limit=limit)
-        if text(status) == "GONE":
-            return "", 0, 0, 0
-        return text(state), int(reclaimed), int(ended), int(claimable)
+    def reclaim(self, job: str, limit: int = 100) -> Reclaimed:
+        """Take back expired leases, at most ``limit`` of them."""
+        _, state, reclaimed, ended, claimable, lease = self._run("reclaim", job, limit=limit)
+        return Reclaimed(text(state), int(reclaimed), int(ended), int(claimable), int(lease))
 
     def names(self, job: str, known: str = "") -> tuple[str, str, dict[int, bytes]]:
         """(state, basis, map index -> record): what a reducer reads, of one moment.
@@ -213,15 +219,15 @@ class Store(BulkStore, HintStore):
         if text(status) == "GONE":
             return "", "", {}
         flat = rest[0]
-        return text(state), text(basis), {
-            int(flat[i]): flat[i + 1] for i in range(0, len(flat), 2)
-        }
+        return text(state), text(basis), {int(flat[i]): flat[i + 1] for i in range(0, len(flat), 2)}
 
     def invalidate(
         self, job: str, task: str, token: str, basis: str, missing: Mapping[int, str]
     ) -> tuple[str, int]:
         """Send maps whose segments are gone to run again: (status, how many run again)."""
-        flat: list[Argument] = [x for index, map_token in missing.items() for x in (index, map_token)]
+        flat: list[Argument] = [
+            x for index, map_token in missing.items() for x in (index, map_token)
+        ]
         status, _, rerun = self._run("invalidate", job, flat, id=task, token=token, basis=basis)
         return text(status), int(rerun)
 
@@ -240,7 +246,7 @@ class Store(BulkStore, HintStore):
 
     def _run(
         self, verb: str, job: str, rest: Sequence[Argument] = (), /, **argv: Argument
-    ) -> list[object]:
+    ) -> list[Any]:
         now = "" if self.now_ms is None else self.now_ms
         return self.link.call(verb, self._control(job), {"now_ms": now, **argv}, rest)
 

@@ -16,7 +16,7 @@ def main(connection: Connection, options: WorkerOptions) -> int:
     what runs and end; a second one: give everything back at once. Must be called in the main
     thread of a process that has no other.
     """
-    from redismr.workers.supervisor import Supervisor  # noqa: PLC0415  heavy: only workers pay
+    from redismr.workers.supervisor import Supervisor
 
     level = logging.ERROR if options.quiet else logging.INFO
     logging.basicConfig(

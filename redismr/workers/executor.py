@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import secrets
 import select
 import socket
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from redismr.config import Connection
@@ -26,6 +26,8 @@ from redismr.workers.report import Reporter
 from redismr.workers.session import Altered, Brief, Session
 from redismr.workers.slots import Holding, Slot
 from redismr.workers.tasks import Attempt, Missing, Withdrawn, run_map, run_reduce
+
+log = logging.getLogger("redismr.worker")
 
 BATCH_SECONDS = 0.05
 """A batch is sized to about this much work: 20,000 tasks of 0.1 ms take 64 a round trip, and a
@@ -68,7 +70,7 @@ class Executor:
     def run(self) -> int:
         """Work until told to stop; the exit status says why it ended."""
         while not self.slot.stopping:
-            self.slot.set_busy(True)
+            self.slot.set_busy(busy=True)
             outcome = self._serve_next()
             if outcome == RECYCLE:
                 return RECYCLE
@@ -78,7 +80,7 @@ class Executor:
 
     def _idle(self) -> bool:
         """Wait until the supervisor wakes us; False when it is gone or wants us to stop."""
-        self.slot.set_busy(False)
+        self.slot.set_busy(busy=False)
         try:
             self.post.control.sendall(b"idle\n")
             ready, _, _ = select.select([self.post.control], [], [], 30.0)
@@ -249,6 +251,9 @@ class Executor:
     def _open(self, brief: Brief) -> Session:
         if self._session is None or self._session.job != brief.job:
             self._session = Session(self.store, self.keyring, brief, self._session)
+            shortest = min(brief.lease_ms, self._session.spec.task_timeout_ms or brief.lease_ms)
+            with contextlib.suppress(OSError):
+                self.post.control.sendall(b"lease %d\n" % shortest)
         return self._session
 
     def _others_wait(self, brief: Brief, claim: Claim) -> bool:
@@ -285,11 +290,9 @@ def main(post: Post, connection: Connection, keyring: Keyring) -> int:
     try:
         return Executor(post, connection, keyring).run()
     except RedismrError as exc:
-        print(f"redismr: executor {post.name}: {exc}", file=sys.stderr)
+        log.critical("executor %s ends: %s", post.name, exc)
         return 1
 
 
 def _smooth(before: float, now: float) -> float:
     return now if before == 0.0 else 0.7 * before + 0.3 * now
-
-

@@ -27,14 +27,20 @@ class Reporter:
 
     def __init__(self, store: Store, keyring: Keyring, name: str) -> None:
         self.store, self.keyring, self.name = store, keyring, name
-        self._host, self._pid, self._python = socket.gethostname(), os.getpid(), platform.python_version()
+        self._host, self._pid, self._python = (
+            socket.gethostname(),
+            os.getpid(),
+            platform.python_version(),
+        )
 
     def counted(self, attempt: Attempt, commit: Commit, *, first: bool) -> None:
         """The attempt is the one that counts: free what it consumed, tell who listens."""
         attempt.after()
         if first and attempt.task[0] == "r":
             partition = int(attempt.task[1:])
-            self.event(attempt.session.spec.txn, attempt.session.job, "partition", {"partition": partition})
+            self.event(
+                attempt.session.spec.txn, attempt.session.job, "partition", {"partition": partition}
+            )
 
     def moved(self, session: Session, committed: Committed) -> None:
         """Wake whoever can use what a commit opened; free the bulk of a job that it ended."""
@@ -46,7 +52,7 @@ class Reporter:
         if state == "succeeded":
             n_map = int(self.store.meta(job, "n_map").get("n_map") or 0)
             self.store.free(job, n_map, spec.partitions)
-            self.store.forget(job)
+            self.store.retire(job, committed.claim.now_ms)
 
     def failed(self, attempt: Attempt, exc: BaseException) -> None:
         """The attempt raised: charge it, and end the job if a budget is used up."""
@@ -77,7 +83,9 @@ class Reporter:
             attempts=spec.retries + 1,
             retryable=not fatal,
         )
-        text = f"{failure.error_module}.{failure.error_name}|{failure.message}|{where}|{failure.key}"
+        text = (
+            f"{failure.error_module}.{failure.error_name}|{failure.message}|{where}|{failure.key}"
+        )
         signature = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
         self.fail(
             attempt.session.job,
@@ -90,7 +98,15 @@ class Reporter:
         )
 
     def fail(
-        self, job: str, txn: str, task: str, token: str, failure: Failure, *, kind: str, signature: str
+        self,
+        job: str,
+        txn: str,
+        task: str,
+        token: str,
+        failure: Failure,
+        *,
+        kind: str,
+        signature: str,
     ) -> str:
         """Hand a failure in; returns what became of the task."""
         blob = Vault(self.keyring, job).seal_failure(failure, task)
@@ -100,6 +116,7 @@ class Reporter:
         )
         if outcome == "DEAD":
             self.event(txn, job, "failed", {"task": task})
+            self.store.retire(job, self.store.server_ms())
         elif outcome == "RETRY":
             brief = self.store.meta(job, "python")
             self.store.wake(1, brief.get("python", ""), self.keyring.key_id)
@@ -150,8 +167,11 @@ class Reporter:
             host=self._host,
             pid=self._pid,
             python=self._python,
-            attempt=int(self.store.link.one(
-                "HGET", self.store.keys.control(job, "tries"), f"lost:{task}") or 0) + 1,
+            attempt=int(
+                self.store.link.one("HGET", self.store.keys.control(job, "tries"), f"lost:{task}")
+                or 0
+            )
+            + 1,
             attempts=int(meta.get("lost_leases") or 0) + 1,
         )
         txn = meta.get("txn") or job

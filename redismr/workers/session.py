@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from redismr.store import Store
 
 
-class Altered(Exception):  # noqa: N818  control flow: the whole job fails with this cause
+class Altered(Exception):
     """Something that decides the job was altered in Redis: no task can be trusted to it."""
 
 

@@ -17,7 +17,7 @@ FLUSH_BYTES = 4 << 20
 
 
 class Sink:
-    """Turns blocks into sealed chunks, staged in batches; small outputs stay here, for the manifest."""
+    """Turns blocks into sealed chunks, staged in batches; a small output stays here."""
 
     def __init__(
         self,

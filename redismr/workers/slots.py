@@ -94,7 +94,7 @@ class Slot:
         """Executor: one more task was counted."""
         self._words[_TASKS] += 1
 
-    def set_busy(self, busy: bool) -> None:
+    def set_busy(self, *, busy: bool) -> None:
         """Executor: working, or waiting for work."""
         self._words[_BUSY] = int(busy)
 

@@ -16,7 +16,6 @@ import selectors
 import signal
 import socket
 import time
-from dataclasses import dataclass, field
 from types import FrameType
 
 from redismr.config import Connection, WorkerOptions
@@ -25,6 +24,7 @@ from redismr.core.seal import Keyring
 from redismr.errors import StoreError, UnfitServer
 from redismr.store import Store
 from redismr.workers import executor
+from redismr.workers.leases import LEASE_LOST, OVERDUE, Child, LeaseKeeper
 from redismr.workers.nursery import Exit, Nursery
 from redismr.workers.report import Reporter
 from redismr.workers.slots import Holding, Slot, Slots
@@ -33,22 +33,6 @@ from redismr.workers.waker import Waker
 log = logging.getLogger("redismr.worker")
 
 BEAT_SECONDS = 5.0
-FORGET_MS = 60_000
-"""An ended job stays in the index this long: longer than a failover can rewind."""
-
-
-@dataclass(slots=True)
-class Child:
-    """An executor as its supervisor sees it."""
-
-    slot: Slot
-    pid: int
-    line: socket.socket
-    idle: bool = False
-    doomed: str = ""
-    running_since: float = 0.0
-    running_what: tuple[str, int] = ("", -1)
-    buffer: bytes = field(default=b"")
 
 
 class Supervisor:
@@ -71,7 +55,8 @@ class Supervisor:
         self._fit = False
         self._respawn_at: dict[int, float] = {}
         self._crashes: dict[int, int] = {}
-        self._recent_lease_ms = 15_000
+        self._next_tick = 0.0
+        self.leases = LeaseKeeper(self.store)
         self.selector = selectors.DefaultSelector()
         self.waker = Waker(connection, self.keyring.key_id)
 
@@ -81,16 +66,16 @@ class Supervisor:
         for slot in self.slots.all:
             self._spawn(slot)
         self.waker.start()
-        next_beat = next_tick = 0.0
+        next_beat = 0.0
         while self.children or self._respawn_at:
             now = time.monotonic()
-            if self._grade < 2 and now >= next_tick:
-                next_tick = now + self._tick_seconds()
+            if self._grade < 2 and now >= self._next_tick:
                 self._guarded(self._tick)
+                self._next_tick = now + self.leases.tick_seconds
             if now >= next_beat:
                 next_beat = now + BEAT_SECONDS
                 self._guarded(self._beat)
-            due = min(next_tick, next_beat, *self._respawn_at.values())
+            due = min(self._next_tick, next_beat, *self._respawn_at.values())
             for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
                 key.data(key.fileobj)
             self._respawn()
@@ -147,6 +132,10 @@ class Supervisor:
             if word == b"idle":
                 child.idle = True
                 self.waker.want()
+            elif word == b"lease":
+                # Before its first third is over the next tick must have come.
+                self.leases.hurry(int(rest))
+                self._next_tick = min(self._next_tick, time.monotonic() + self.leases.tick_seconds)
             elif word == b"problem":
                 self._note(rest.decode("utf-8", "replace"))
 
@@ -169,7 +158,7 @@ class Supervisor:
         try:
             exits = self.nursery.exits()
         except OSError:
-            log.error("the fork server died; this worker ends, and its leases run out")
+            log.critical("the fork server died; this worker ends, and its leases run out")
             self.children.clear()
             self._respawn_at.clear()
             self._grade = 2
@@ -193,7 +182,9 @@ class Supervisor:
             return
         self._crashes[index] = self._crashes.get(index, 0) + 1 if died else 0
         crashes = self._crashes[index]
-        self._respawn_at[index] = time.monotonic() + (0.1 * 2 ** min(crashes - 1, 6) if crashes > 1 else 0)
+        self._respawn_at[index] = time.monotonic() + (
+            0.1 * 2 ** min(crashes - 1, 6) if crashes > 1 else 0
+        )
 
     def _settle(self, child: Child, holding: Holding, gone: Exit) -> None:
         """Fail the task that was in user code, give back the others, uncharged."""
@@ -201,10 +192,10 @@ class Supervisor:
         rest = list(holding.tasks)
         if 0 <= holding.running < len(rest):
             task = rest.pop(holding.running)
-            kind = "timeout" if child.doomed.startswith("ran longer") else "crash"
+            kind = "timeout" if child.doomed.startswith(OVERDUE) else "crash"
             where = f"record {holding.ordinal + 1} of its input" if holding.ordinal >= 0 else ""
             token = f"{task}.{holding.nonce}"
-            if child.doomed != "lease lost":
+            if child.doomed != LEASE_LOST:
                 self.report.crashed(holding.job, task, token, how, kind=kind, where=where)
         if rest:
             self.store.release(holding.job, self._name(child.slot), holding.nonce, rest)
@@ -215,81 +206,18 @@ class Supervisor:
 
     # -- duties ---------------------------------------------------------------
 
-    def _tick_seconds(self) -> float:
-        return min(BEAT_SECONDS, self._recent_lease_ms / 3000)
-
     def _tick(self) -> None:
         """Renew what our executors hold; take back what others let expire."""
         if not self._fit:
             self.store.link.check()
             self._fit = True
-        jobs = self._renew()
-        if self._grade == 0:
-            self._reclaim(jobs)
-
-    def _renew(self) -> set[str]:
-        held: dict[str, list[tuple[Child, Holding]]] = {}
-        shortest = 15_000
-        for child in self.children.values():
-            holding = child.slot.read()
-            if holding and holding.job:
-                shortest = min(shortest, holding.lease_ms)
-                held.setdefault(holding.job, []).append((child, holding))
-                self._check_time(child, holding)
-        self._recent_lease_ms = shortest
-        for job, holders in held.items():
-            pairs = [
-                (task, f"{task}.{holding.nonce}", index <= holding.running)
-                for _, holding in holders
-                for index, task in enumerate(holding.tasks)
-            ]
-            state, lost = self.store.renew(job, pairs)
-            for child, holding in holders:
-                self._check_lost(child, holding, state, lost)
-        return set(held)
-
-    def _check_lost(
-        self, child: Child, before: Holding, state: str, lost: frozenset[str]
-    ) -> None:
-        """Stop an executor that works in vain: its lease is lost, or its job has ended."""
-        if before.running < 0 or before.tasks[before.running] not in lost:
-            return
-        now = child.slot.read()
-        # Only if it is still in the same task: else it has committed, which also ends a lease.
-        if now and (now.nonce, now.running) == (before.nonce, before.running):
-            ended = state in ENDED_STATES or not state
-            log.info("task %s: %s", before.tasks[before.running], state or "job gone" if ended else "lease lost")
-            self._kill(child, "lease lost")
-
-    def _check_time(self, child: Child, holding: Holding) -> None:
-        what = (holding.nonce, holding.running)
-        now = time.monotonic()
-        if what != child.running_what:
-            child.running_what, child.running_since = what, now
-        elif holding.timeout_ms and holding.running >= 0:
-            if now - child.running_since > holding.timeout_ms / 1000:
-                self._kill(child, f"ran longer than task_timeout={holding.timeout_ms / 1000:g} s")
-
-    def _reclaim(self, held: set[str]) -> None:
-        for job in self.store.runnable():
-            state, reclaimed, ended, claimable = self.store.reclaim(job)
-            if not state:
-                self.store.forget(job)
-            elif state in ENDED_STATES:
-                now = self.store.server_ms()
-                if now - ended > FORGET_MS:
-                    self.store.forget(job)
-            if reclaimed:
-                log.info("job %s: %d leases ran out, taken back", job, reclaimed)
-            if claimable:
-                # Whatever became of the wake-up tokens, work must not wait for an idle worker.
-                for child in list(self.children.values()):
-                    if child.idle:
-                        self._wake(child)
-        for job in held:
-            priority = self.store.meta(job, "priority").get("priority")
-            if priority:
-                self.store.announce(job, int(priority))
+        for child, why in self.leases.renew(list(self.children.values())):
+            self._kill(child, why)
+        if self._grade == 0 and self.leases.reclaim():
+            # Whatever became of the wake-up tokens, work must not wait for an idle worker.
+            for child in self.children.values():
+                if child.idle:
+                    self._wake(child)
 
     def _beat(self) -> None:
         row = {
@@ -380,7 +308,7 @@ class Supervisor:
             holding = child.slot.read()
             self._kill(child, "stopped by its supervisor")
             if holding and holding.job:
-                self._guarded(lambda h=holding, c=child: self._give_back(h, c.slot))  # type: ignore[misc]
+                self._guarded(lambda h=holding, c=child: self._give_back(h, c.slot))
             child.slot.hold(Holding())
 
     def _give_back(self, holding: Holding, slot: Slot) -> None:
@@ -414,5 +342,3 @@ def _cause_of_death(status: int) -> str:
 def _plain(host: str) -> str:
     """A host name without the characters that have a meaning in the scripts."""
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in host) or "host"
-
-

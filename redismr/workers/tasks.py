@@ -34,7 +34,7 @@ PASS_BYTES = 256 << 20
 objects they take up to about six times as much."""
 
 
-class Missing(Exception):  # noqa: N818  control flow: answered by invalidate
+class Missing(Exception):
     """Segments that a manifest names are not there, or not as sealed: map index -> token."""
 
     def __init__(self, maps: dict[int, str]) -> None:
@@ -42,7 +42,7 @@ class Missing(Exception):  # noqa: N818  control flow: answered by invalidate
         self.maps = maps
 
 
-class Withdrawn(Exception):  # noqa: N818  control flow: the attempt is simply over
+class Withdrawn(Exception):
     """The reduce stage closed while this attempt was on its way."""
 
 
@@ -199,7 +199,9 @@ def read_blocks(session: Session, names: Names, partition: int) -> Iterator[Bloc
         Missing: after a pass over all of them, those maps of which a chunk is gone or forged.
     """
     lost: dict[int, str] = {}
-    inline = ((i, m.inline[partition]) for i, m in enumerate(names.manifests) if partition in m.inline)
+    inline = (
+        (i, m.inline[partition]) for i, m in enumerate(names.manifests) if partition in m.inline
+    )
     ready = next(inline, None)
     for index, frames in _frames(session, names, partition, lost):
         while ready is not None and ready[0] < index:

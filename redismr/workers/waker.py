@@ -1,4 +1,4 @@
-"""Waits on the wake-up list for the whole worker, so that idle executors hold no connection open."""
+"""Waits on the wake-up list for the whole worker: idle executors block on no connection."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ class Waker:
             # Before the pop: a wish that comes during it asks for another one.
             self._wanted.clear()
             try:
-                woken = store.wait_wake(PYTHON, self._key_id, IDLE_SECONDS * random.uniform(0.8, 1.0))
+                woken = store.wait_wake(
+                    PYTHON, self._key_id, IDLE_SECONDS * random.uniform(0.8, 1.0)
+                )
             except RedismrError:
                 time.sleep(random.uniform(0.2, 1.0))
                 woken = False

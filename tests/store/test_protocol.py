@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from jobs import LEASE_MS, make_job
 
 from redismr.store import Commit
-
-from jobs import LEASE_MS, make_job
 
 
 def commit_all(store, job, claim, nonce="", want=0, **extra):
@@ -142,7 +141,7 @@ def test_renew_keeps_a_lease_and_names_what_is_lost(store, job):
         store.now_ms += LEASE_MS // 3
         state, lost = store.renew(job, [("m0", "m0.n1", True), ("m7", "m7.n1", False)])
         assert (state, lost) == ("submitting", {"m7"})
-        assert store.reclaim(job)[1] == 0
+        assert store.reclaim(job).reclaimed == 0
 
 
 def test_an_expired_lease_is_reclaimed_and_its_holder_fenced(store, job):
@@ -159,7 +158,7 @@ def expire(store, job):
     """Let every lease run out while some supervisor is alive; returns what was reclaimed."""
     for _ in range(4):
         store.now_ms += LEASE_MS // 3
-        reclaimed = store.reclaim(job)[1]
+        reclaimed = store.reclaim(job).reclaimed
     return reclaimed
 
 
@@ -186,7 +185,7 @@ def test_an_outage_re_arms_leases_and_charges_nobody(store, job):
     store.add(job, 0, 1)
     store.claim(job, "e1", "n1", 1)
     store.now_ms += 60_000  # nobody could reach Redis: neither renew nor reclaim ran
-    assert store.reclaim(job)[1] == 0
+    assert store.reclaim(job).reclaimed == 0
     assert store.renew(job, [("m0", "m0.n1", True)]) == ("submitting", frozenset())
 
 

@@ -6,17 +6,17 @@
 -- INCLUDE: _end
 -- KEYS: meta ready processing lease own dead tries
 -- ARGV: now_ms limit
--- RETURNS: {"OK"|"GONE", state, reclaimed, ended_at, claimable}
+-- RETURNS: {"OK"|"GONE", state, reclaimed, ended_at, claimable, lease_ms}
 local m = redis.call('HMGET', meta, 'state', 'lease_ms', 'expire_at', 'seen', 'lost_leases', 'submit_until', 'ended_at')
 local state = m[1]
-if not state then return { 'GONE', '', 0, 0, 0 } end
+if not state then return { 'GONE', '', 0, 0, 0, 0 } end
 local now = clock()
-if not RUNNING[state] then return { 'OK', state, 0, tonumber(m[7] or 0), 0 } end
+if not RUNNING[state] then return { 'OK', state, 0, tonumber(m[7] or 0), 0, tonumber(m[2]) } end
 local silent = now - tonumber(m[4] or 0) > tonumber(m[2]) / 2
 redis.call('HSET', meta, 'seen', now)
 if state == 'submitting' and now > tonumber(m[6]) and not silent then
   end_failed('SubmitterLost', now)
-  return { 'OK', 'failed', 0, now, 0 }
+  return { 'OK', 'failed', 0, now, 0, tonumber(m[2]) }
 end
 if silent then
   for _, id in ipairs(redis.call('ZRANGE', lease, '-inf', now, 'BYSCORE')) do
@@ -41,8 +41,8 @@ for _, id in ipairs(redis.call('ZRANGE', lease, '-inf', now, 'BYSCORE', 'LIMIT',
     redis.call('HSET', dead, id, '')
     keep(m[3], dead, tries)
     end_failed('task ' .. id .. ' lost its lease ' .. string.format('%d', m[5] + 1) .. ' times', now)
-    return { 'OK', 'failed', reclaimed, now, 0 }
+    return { 'OK', 'failed', reclaimed, now, 0, tonumber(m[2]) }
   end
 end
 keep(m[3], ready, tries)
-return { 'OK', state, reclaimed, 0, redis.call('LLEN', ready) }
+return { 'OK', state, reclaimed, 0, redis.call('LLEN', ready), tonumber(m[2]) }

@@ -1,0 +1,129 @@
+"""Leases: renewing those of our executors, taking back those that others let expire.
+
+Decides, and leaves the acting to the supervisor: what it returns are executors to stop, with why.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from dataclasses import dataclass, field
+
+from redismr.core.model import ENDED_STATES
+from redismr.store import Store
+from redismr.workers.slots import Holding, Slot
+
+log = logging.getLogger("redismr.worker")
+
+TICK_SECONDS = 5.0
+FORGET_MS = 60_000
+"""An ended job stays in the index this long: longer than a failover can rewind."""
+
+LEASE_LOST = "lease lost"
+OVERDUE = "ran longer than"
+
+
+@dataclass(slots=True)
+class Child:
+    """An executor as its supervisor sees it."""
+
+    slot: Slot
+    pid: int
+    line: socket.socket
+    idle: bool = False
+    doomed: str = ""
+    running_since: float = 0.0
+    running_what: tuple[str, int] = ("", -1)
+    buffer: bytes = field(default=b"")
+
+
+class LeaseKeeper:
+    """The duties of a supervisor towards the leases of a namespace."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._shortest_ms = 15_000
+
+    @property
+    def tick_seconds(self) -> float:
+        """How often ``renew`` and ``reclaim`` are due: a third of the shortest lease in sight."""
+        return min(TICK_SECONDS, self._shortest_ms / 3000)
+
+    def hurry(self, lease_ms: int) -> None:
+        """An executor begins a job whose lease is this short."""
+        self._shortest_ms = min(self._shortest_ms, lease_ms)
+
+    def renew(self, children: list[Child]) -> list[tuple[Child, str]]:
+        """Renew what these executors hold; returns those that work in vain or too long."""
+        held: dict[str, list[tuple[Child, Holding]]] = {}
+        doomed: list[tuple[Child, str]] = []
+        for child in children:
+            holding = child.slot.read()
+            if holding and holding.job:
+                held.setdefault(holding.job, []).append((child, holding))
+                if why := _overdue(child, holding):
+                    doomed.append((child, why))
+        self._shortest_ms = min(
+            [15_000]
+            + [h.lease_ms for holders in held.values() for _, h in holders]
+            + [h.timeout_ms for holders in held.values() for _, h in holders if h.timeout_ms]
+        )
+        for job, holders in held.items():
+            state, lost = self._store.renew(
+                job,
+                [
+                    (task, f"{task}.{holding.nonce}", index <= holding.running)
+                    for _, holding in holders
+                    for index, task in enumerate(holding.tasks)
+                ],
+            )
+            doomed += [(c, LEASE_LOST) for c, h in holders if _in_vain(c, h, state, lost)]
+            self._assert_listed(job)
+        return doomed
+
+    def reclaim(self) -> bool:
+        """Take back expired leases of every job in the index; True if there is work to claim."""
+        work = False
+        for job in self._store.runnable():
+            seen = self._store.reclaim(job)
+            if not seen.state:
+                self._store.forget(job)
+            elif seen.state in ENDED_STATES:
+                if self._store.server_ms() - seen.ended_ms > FORGET_MS:
+                    self._store.forget(job)
+            else:
+                self.hurry(seen.lease_ms)
+                work |= seen.claimable > 0
+            if seen.reclaimed:
+                log.info("job %s: %d leases ran out, taken back", job, seen.reclaimed)
+        return work
+
+    def _assert_listed(self, job: str) -> None:
+        """The index is in another slot and may lose an entry: whoever works on a job repeats it."""
+        priority = self._store.meta(job, "priority").get("priority")
+        if priority:
+            self._store.announce(job, int(priority))
+
+
+def _in_vain(child: Child, before: Holding, state: str, lost: frozenset[str]) -> bool:
+    """Whether the executor is still in a task whose lease is lost, or whose job has ended."""
+    if before.running < 0 or before.tasks[before.running] not in lost:
+        return False
+    now = child.slot.read()
+    # Only if it is still in the same task: else it has committed, which also ends a lease.
+    if now is None or (now.nonce, now.running) != (before.nonce, before.running):
+        return False
+    log.info("task %s: stopped, %s", before.tasks[before.running], state or "its job is gone")
+    return True
+
+
+def _overdue(child: Child, holding: Holding) -> str:
+    """Why the executor must be stopped for being in one task too long, or nothing."""
+    what, now = (holding.nonce, holding.running), time.monotonic()
+    if what != child.running_what:
+        child.running_what, child.running_since = what, now
+    limit = holding.timeout_ms / 1000
+    if limit and holding.running >= 0 and now - child.running_since > limit:
+        return f"{OVERDUE} task_timeout={limit:g} s"
+    return ""
