@@ -5,7 +5,7 @@ Pure data: reading the environment or files into these is ``settings.py``'s busi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redismr.errors import ConfigError
 
@@ -69,8 +69,8 @@ class Connection:
     server ourselves (its secret is 32 random bytes, and it ends with us).
     """
 
-    url: str
-    secret: str
+    url: str = field(repr=False)  # it may hold a password
+    secret: str = field(repr=False)
     namespace: str = "redismr"
     embedded: bool = False
 

@@ -16,6 +16,7 @@ RedismrError
     StoreUnavailable (ConnectionError)  no answer: try again later
     StoreFull                         the server is at maxmemory
     UnfitServer                       too old, or a policy that evicts job data
+    KeysAltered                       a key holds what redismr never puts there
   JobError                            what became of one job: .job_id
     JobNotFound                       no such job, or its ttl is over
     JobLost                           its keys vanished while it ran
@@ -97,6 +98,10 @@ class StoreFull(StoreError):
 
 class UnfitServer(StoreError):
     """The server is older than the floor, or its settings would lose job data."""
+
+
+class KeysAltered(StoreError):
+    """A key in Redis holds what redismr never puts there: something else wrote to it."""
 
 
 class JobError(RedismrError):

@@ -20,10 +20,10 @@ from redismr.core.functions import check_functions
 from redismr.core.model import PROTOCOL, JobInfo, JobSpec, WorkerInfo
 from redismr.core.seal import Keyring
 from redismr.core.vault import Vault
-from redismr.errors import JobError, RedismrError, SealError
+from redismr.errors import JobError, KeysAltered, NoWorkers, RedismrError, SealError
 from redismr.shipping import pack
 from redismr.sources import Source, as_source
-from redismr.store import Store
+from redismr.store import Store, number
 
 NOT_AFTER_MS = 7 * 86_400_000
 """How long after its submission a job may run at all: bounds the replay of a copied one."""
@@ -101,7 +101,8 @@ class Client:
             job = self._submit(source, mapfn, reducefn, options, owns=True)
             outcome = job._result(None, progress, wait_for_workers)  # noqa: SLF001
         except BaseException as exc:
-            if job is not None and not isinstance(exc, JobError | SealError):
+            ended = isinstance(exc, JobError | SealError) and not isinstance(exc, NoWorkers)
+            if job is not None and not ended:
                 self._quietly(job.cancel)
             raise
         if resultfn:
@@ -152,11 +153,14 @@ class Client:
         """Every job that still exists in this namespace, newest first. Clear text: for people."""
         rows = []
         for job_id in reversed(self._store.recent()):
-            look = self._store.look(job_id)
+            try:
+                look = self._store.look(job_id)
+            except KeysAltered:
+                continue  # nothing of ours lies there; the others are listed all the same
             if look is None:
                 continue
             meta = look.meta
-            n_map = int(meta["n_map"]) if meta.get("n_map") else None
+            n_map = number(meta["n_map"]) if meta.get("n_map") else None
             rows.append(
                 JobInfo(
                     job_id=job_id,
@@ -166,9 +170,9 @@ class Client:
                     maps_done=(n_map or 0) if look.state == "succeeded" else look.maps_done,
                     maps_total=n_map,
                     reduces_done=look.reduces_done,
-                    reduces_total=int(meta.get("partitions") or 0),
-                    age=(look.now_ms - int(meta.get("created_at") or look.now_ms)) / 1000,
-                    ttl=(int(meta.get("expire_at") or look.now_ms) - look.now_ms) / 1000,
+                    reduces_total=number(meta.get("partitions")),
+                    age=(look.now_ms - number(meta.get("created_at"), look.now_ms)) / 1000,
+                    ttl=(number(meta.get("expire_at"), look.now_ms) - look.now_ms) / 1000,
                     cause=meta.get("cause", ""),
                 )
             )

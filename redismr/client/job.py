@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from redismr.client.collect import collect, read_partition
 from redismr.client.results import Results
-from redismr.client.waiting import Waiting
+from redismr.client.waiting import Waiting, altered
 from redismr.core.events import Event, encode
 from redismr.core.model import ENDED_STATES, Failure, JobSpec, Progress, ResultManifest
 from redismr.core.trace import error_of, imported_class
@@ -23,12 +24,13 @@ from redismr.errors import (
     JobLost,
     JobNotFound,
     JobTimeout,
+    KeysAltered,
     NoWorkers,
     SealError,
     SubmitterLost,
 )
 from redismr.shipping import Loaded, load
-from redismr.store import Look, Store
+from redismr.store import Look, Store, number
 
 if TYPE_CHECKING:
     from redismr.core.seal import Keyring
@@ -36,7 +38,11 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 """A waiter looks this often whatever the channel says: pub/sub is only a hint."""
 
+ANNOUNCE_SECONDS = 2.0
+
 DRAW_SECONDS = 0.2
+
+_NO_CAUSE = "Redis gives no cause; something without the secret may have set its state"
 
 Draw = Callable[[Progress], None]
 
@@ -70,6 +76,7 @@ class Job:
         self._loaded: Loaded | None = None
         self._results: Results | None = None
         self._waiting = Waiting(store, keyring, spec)
+        self._announced = time.monotonic()
 
     def __repr__(self) -> str:
         """The id."""
@@ -122,7 +129,7 @@ class Job:
             while True:
                 look = self._look(lost=True)
                 for partition, record in self._store.results(self.id).items():
-                    if partition not in given:
+                    if partition not in given and partition < self._spec.partitions:
                         manifest = self._vault.open_result_manifest(partition, record)
                         given[partition] = manifest
                         find_class = self._find_class()
@@ -157,8 +164,7 @@ class Job:
     def delete(self) -> None:
         """Nothing of the job is left in Redis, its results included; stops it if it runs."""
         self._store.cancel(self.id)
-        meta = self._store.meta(self.id, "added")
-        self._store.delete(self.id, int(meta.get("added") or 0), self._spec.partitions)
+        self._store.delete(self.id, self._inputs(), self._spec.partitions)
 
     def errors(self) -> list[Failure]:
         """Failed attempts that workers reported: of each task the last one."""
@@ -261,7 +267,27 @@ class Job:
                     job_id=self.id,
                 )
             raise self._not_found()
+        if lost:
+            self._keep_honest(look)
         return look
+
+    def _keep_honest(self, look: Look) -> None:
+        """List the job again in case the index lost it; end it if its clear fields were altered."""
+        if look.state in ENDED_STATES:
+            return
+        if time.monotonic() - self._announced > ANNOUNCE_SECONDS:
+            self._announced = time.monotonic()
+            self._store.announce(self.id, self._spec.priority)
+        if what := altered(look, self._spec, self._keyring.key_id):
+            message = f"{what}: something without the secret writes to its keys"
+            failure = Failure(
+                kind="error", stage="map", task="", function="", error_module="redismr.errors",
+                error_name="KeysAltered", message=message, retryable=False,
+            )  # fmt: skip
+            with contextlib.suppress(KeysAltered):
+                blob = self._vault.seal_failure(failure, "job")
+                self._store.fail_job(self.id, "altered in Redis", blob)
+            raise JobFailed(f"job {self.id} failed: {message}", job_id=self.id)
 
     def _not_found(self) -> JobNotFound:
         return not_found(self.id)
@@ -282,19 +308,19 @@ class Job:
         cause = look.meta.get("cause", "")
         if cause == "SubmitterLost":
             raise SubmitterLost(
-                f"job {self.id} failed: its submitter fell silent after {look.meta.get('added')} "
+                f"job {self.id} failed: its submitter fell silent after {number(look.meta.get('added'))} "
                 "splits, before its input was complete",
                 job_id=self.id,
             )
         told = json.dumps(cause)[1:-1][:200]  # clear text of the server: no control characters
-        raise JobFailed(f"job {self.id} failed: {told or 'no cause was given'}", job_id=self.id)
+        raise JobFailed(f"job {self.id} failed: {told or _NO_CAUSE}", job_id=self.id)
 
     def _progress(self, look: Look) -> Progress:
         meta, waiting = look.meta, self._waiting
-        n_map = int(meta["n_map"]) if meta.get("n_map") else None
+        n_map = number(meta["n_map"]) if meta.get("n_map") else None
         ended = look.state == "succeeded"
         reducing = look.state == "reducing"
-        end_ms = int(meta.get("ended_at") or look.now_ms)
+        end_ms = number(meta.get("ended_at"), look.now_ms)
         return Progress(
             job_id=self.id,
             state=look.state,
@@ -304,9 +330,9 @@ class Job:
             reduces_done=look.reduces_done,
             reduces_running=look.leased if reducing else 0,
             reduces_total=self._spec.partitions if n_map != 0 else 0,
-            shuffle_bytes=int(meta.get("shuffled") or 0),
-            elapsed=(end_ms - int(meta.get("created_at") or end_ms)) / 1000,
-            retries=int(meta.get("retried") or 0),
+            shuffle_bytes=number(meta.get("shuffled")),
+            elapsed=(end_ms - number(meta.get("created_at"), end_ms)) / 1000,
+            retries=number(meta.get("retried")),
             workers=waiting.workers,
             slots=waiting.slots,
             waiting="" if look.state in ENDED_STATES else waiting.reason_if_idle(look),
@@ -314,9 +340,15 @@ class Job:
 
     def _free(self) -> None:
         """The bulk of an ended job: whoever sees the end frees it; repeating it is harmless."""
-        n_map = int(self._store.meta(self.id, "added").get("added") or 0)
-        self._store.free(self.id, n_map, self._spec.partitions)
+        self._store.free(self.id, self._inputs(), self._spec.partitions)
         self._store.retire(self.id, self._store.server_ms())
+
+    def _inputs(self) -> int:
+        """How many map tasks may have input; where no end was sealed, what Redis says in clear."""
+        with contextlib.suppress(SealError):
+            return self._vault.open_end(self._store.blob(self.id, "end"))
+        added = self._store.meta(self.id, "added").get("added")
+        return min(max(0, number(added)), 100_000_000)
 
     def _publish(self, kind: str) -> None:
         self._store.publish(self.txn, encode(Event(self.id, self.txn, 0, kind, {}), self._keyring))
@@ -345,4 +377,4 @@ def birth(job_id: str) -> float | None:
 
 
 def _task_order(task: str) -> tuple[str, int]:
-    return (task[:1], int(task[1:])) if task[1:].isdigit() else ("", 0)
+    return (task[:1], int(task[1:])) if re.fullmatch("[mr][0-9]{1,9}", task) else ("", 0)

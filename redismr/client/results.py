@@ -82,6 +82,7 @@ class Results(Mapping[Any, Any]):
 
     def __len__(self) -> int:
         """How many keys there are; no partition is read for it."""
+        self._check_open()
         return sum(self._shelf.records) if self._shelf.plain else len(self._everything())
 
     def __iter__(self) -> Iterator[Any]:
@@ -116,7 +117,7 @@ class Results(Mapping[Any, Any]):
         if not self._closed:
             self._closed = True
             self._dicts.clear()
-            self._current, self._all = {}, None
+            self._current, self._all, self._replay = {}, None, iter(())
             self._shelf.close()
 
     def __enter__(self) -> Self:
@@ -180,6 +181,8 @@ class Results(Mapping[Any, Any]):
                 found = self._partition(partition).get(key, _MISSING)
                 if found is not _MISSING:
                     return found
+            raise KeyError(key)
+        if not 0 <= home < len(self._shelf.records):  # no input at all, or a partitionfn's way
             raise KeyError(key)
         self._current = self._partition(home)
         return self._current[key]

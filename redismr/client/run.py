@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from redismr.client.job import Draw
@@ -121,6 +122,8 @@ def _inline(
         sort=chosen.sort,
         seed=chosen.seed,
     )
+    if chosen.sort:
+        pairs.sort(key=itemgetter(0))
     return Results(MemoryShelf([pairs]), sort=chosen.sort, counters=counters)
 
 

@@ -198,9 +198,11 @@ def _culprit(keys: list[Any], values: list[Any]) -> RecordError | None:
 
 
 def _estimate(column: list[Any]) -> int:
-    types = set(map(type, column))
+    # Long columns go by a sample: looking at each of many strings costs 150 ns, a cache miss each.
+    sample = column[:: len(column) // _SAMPLE] if len(column) > 4 * _SAMPLE else column
+    types = set(map(type, sample))
     if types <= _TEXTS:
-        return sum(map(len, column)) + 4 * len(column)
+        return (sum(map(len, sample)) + 4 * len(sample)) * len(column) // max(1, len(sample))
     if types <= _NUMBERS:
         return 9 * len(column)
     sample = column[:: max(1, len(column) // 16)]

@@ -6,8 +6,9 @@ the data, never by time or free memory.
 
 The loops over pairs are written for speed, and are the reason why this module looks as it does:
 one ``try`` a task, no call a pair, and of the checks only those that an exception cannot do later.
-Ratios in the comments are to ``for k, v in mapfn(...): d[k] = d.get(k, 0) + v`` over 1.5 million
-words in one process, CPython 3.11 / 3.13.
+Ratios in the comments are of the loop alone to ``for k, v in mapfn(...): d[k] = d.get(k, 0) + v``
+over 1.5 million words in one process, CPython 3.11 / 3.13. With partitioning and encoding, 300 MB
+of words in tasks of 16 MB measured 1.16 to 1.23 / 1.18 to 1.19.
 """
 
 from __future__ import annotations
@@ -110,7 +111,6 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
     totals: dict[Any, int] = {}
     others: dict[Any, list[Any]] = {}
     get, get_others = totals.get, others.get
-    most_keys, most_kept = FLUSH_KEYS, FLUSH_VALUES
     # Locals of what the loop names: 0.05 less.
     type_, tuple_, int_, generator = type, tuple, int, GeneratorType
     ordinal, kept, mapping, pair, key, value = -1, 0, False, None, None, None
@@ -122,7 +122,7 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
             out = mapfn(value) if by_value else mapfn(key, value)
             if type_(out) is not generator and type_(out) not in _PLAIN:
                 out = _add_mapping(totals, out)
-                if len(totals) >= most_keys:
+                if len(totals) >= FLUSH_KEYS:
                     yield _flush_totals(program, reducer, totals, others, partitions)
             for pair in out:
                 # Both types checked in full, for every pair: 1.14 / 1.15 in all. A batch of pairs
@@ -131,8 +131,7 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
                     check_pair(pair)
                 k, v = pair
                 if type_(v) is int_:
-                    total = get(k)
-                    if total is not None:
+                    if (total := get(k)) is not None:
                         totals[k] = total + v
                         continue
                     totals[k] = v
@@ -141,12 +140,12 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
                     values = get_others(k)
                     if values is not None:
                         values.append(v)
-                        if kept < most_kept:
+                        if kept < FLUSH_VALUES:
                             continue
                     else:
                         others[k] = [v]
                         totals.setdefault(k, 0)
-                if len(totals) >= most_keys or kept >= most_kept:
+                if len(totals) >= FLUSH_KEYS or kept >= FLUSH_VALUES:
                     yield _flush_totals(program, reducer, totals, others, partitions)
                     kept = 0
             mapping = False

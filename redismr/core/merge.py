@@ -26,7 +26,7 @@ def results(
     if program.combine is not None:  # what combinefn returned are values, not states
         return _finished(lambda values: reducer(None, values), _merged(blocks), program, cursor)
     if reducer.fold:
-        return _finished(None, _merged_totals(reducer, blocks), program, cursor)
+        return _sliced(_merged_totals(reducer, blocks), sort=program.sort)
     return _finished(reducer.finish, _merged(blocks), program, cursor)
 
 
@@ -65,7 +65,7 @@ def _merged_totals(reducer: Reducer, blocks: Iterable[Block]) -> dict[Any, Any]:
 
 
 def _finished(
-    finish: Callable[[list[Any]], Any] | None,
+    finish: Callable[[list[Any]], Any],
     merged: dict[Any, Any],
     program: Program,
     cursor: MutableSequence[int],
@@ -74,12 +74,11 @@ def _finished(
     keys, values = list[Any](), list[Any]()
     scale, weigh_at = Scale(RESULT_RECORDS, RESULT_BYTES), 1
     for ordinal, (key, value) in enumerate(_ordered(merged, sort=program.sort)):
-        if finish is not None:
-            cursor[0] = ordinal
-            try:
-                value = finish(value)  # noqa: PLW2901
-            except Exception as error:
-                raise UserCodeError("reducefn", ordinal, key, value) from error
+        cursor[0] = ordinal
+        try:
+            value = finish(value)  # noqa: PLW2901
+        except Exception as error:
+            raise UserCodeError("reducefn", ordinal, key, value) from error
         keys.append(key)
         values.append(value)
         if len(keys) >= weigh_at:
@@ -88,6 +87,16 @@ def _finished(
                 yield keys, values, False
                 keys, values, weigh_at = [], [], 1
     yield keys, values, False
+
+
+def _sliced(totals: dict[Any, Any], *, sort: bool) -> Iterator[Columns]:
+    """Totals as results, in columns: nothing is left to be done a key."""
+    keys, values = list(totals), list(totals.values())
+    if sort:
+        order = _order(keys)
+        keys, values = [keys[i] for i in order], [values[i] for i in order]
+    for at in range(0, len(keys), RESULT_RECORDS):
+        yield keys[at : at + RESULT_RECORDS], values[at : at + RESULT_RECORDS], False
 
 
 def _ordered(groups: dict[Any, Any], *, sort: bool) -> Iterable[tuple[Any, Any]]:

@@ -228,4 +228,6 @@ def _decompress(
 
 
 def _words(job: str, kind: str, place: Sequence[str | int]) -> str:
-    return f"{' '.join([kind, *map(str, place)])} of job {job}"
+    text = f"{' '.join([kind, *map(str, place)])} of job {job}"
+    # A place may come from clear text in Redis (the token in front of a manifest).
+    return "".join(c if c.isprintable() else "?" for c in text[:200])

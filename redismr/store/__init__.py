@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from redismr.store.link import number
 from redismr.store.store import Added, Commit, Committed, Look, Reclaimed, Store
 
-__all__ = ["Added", "Commit", "Committed", "Look", "Reclaimed", "Store"]
+__all__ = ["Added", "Commit", "Committed", "Look", "Reclaimed", "Store", "number"]

@@ -77,7 +77,8 @@ class BulkStore:
         """Partition -> committed record, of all partitions or of those asked for."""
         key = self.keys.control(job, "result")
         if partitions is None:
-            return {int(p): record for p, record in self.link.one("HGETALL", key).items()}
+            found = self.link.one("HGETALL", key)
+            return {int(p): record for p, record in found.items() if p.isdigit()}
         wanted = list(partitions)
         records = self.link.one("HMGET", key, *wanted)
         return {p: record for p, record in zip(wanted, records, strict=True) if record is not None}

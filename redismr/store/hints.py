@@ -6,6 +6,7 @@ All of it is hints. Losing any of it delays a job by seconds and never decides a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from redismr.core.model import PROTOCOL
+from redismr.core.trace import clean
 from redismr.store.connect import BLOCK_SECONDS
-from redismr.store.link import AWAY, text
+from redismr.store.link import AWAY, number, text
 
 if TYPE_CHECKING:
     from redismr.store.keys import Keys
@@ -24,6 +26,9 @@ WAKE_CAP = 64
 """Most wake-up tokens kept: more would only make idle workers look in vain."""
 
 HINT_TTL_MS = 86_400_000
+_JOB_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
+_NUMBERS = ("beat", "pid", "protocol", "executors", "busy", "tasks")
+
 STALE_MS = 60_000
 """A worker row without a beat for this long is dropped by whoever lists workers."""
 
@@ -60,8 +65,11 @@ class HintStore:
         )
 
     def runnable(self, limit: int = 64) -> list[str]:
-        """Jobs that may have work, first the one whose turn it is."""
-        return [text(job) for job in self.link.one("ZRANGE", self.keys.jobs, 0, limit - 1)]
+        """Jobs that may have work, first the one whose turn it is. Drops what is no job id."""
+        found = self.link.one("ZRANGE", self.keys.jobs, 0, limit - 1)
+        if strange := [job for job in found if not _JOB_ID.fullmatch(job)]:
+            self.link.one("ZREM", self.keys.jobs, *strange)
+        return [text(job) for job in found if _JOB_ID.fullmatch(job)]
 
     def take_turn(self, job: str, priority: int, now_ms: int) -> None:
         """The job was served: others of its priority come first now."""
@@ -77,7 +85,8 @@ class HintStore:
 
     def recent(self) -> list[str]:
         """Every job that may still exist, oldest deadline first."""
-        return [text(job) for job in self.link.one("ZRANGE", self.keys.recent, 0, -1)]
+        found = self.link.one("ZRANGE", self.keys.recent, 0, -1)
+        return [text(job) for job in found if _JOB_ID.fullmatch(job)]
 
     def wake(self, count: int, python: str, key_id: str) -> None:
         """Wake up to ``count`` idle workers that can use it."""
@@ -172,12 +181,18 @@ _LAST = 2 * 10**16  # behind every priority
 
 
 def _row(raw: bytes) -> dict[str, Any]:
-    """A worker's row; one that nobody of ours wrote counts as stale."""
+    """A worker's row: numbers, and text fit for a terminal, whoever wrote it."""
     try:
         row = json.loads(raw)
-        return {**row, "beat": int(row["beat"])}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
         return {"beat": 0}
+    return {
+        clean(name, 40): clean(str(value), 300).replace("\n", " ")
+        for name, value in row.items()
+        if name not in _NUMBERS
+    } | {name: max(0, number(row.get(name))) for name in _NUMBERS}
 
 
 def _turn(priority: int, now_ms: int) -> int:

@@ -8,6 +8,7 @@ patience runs out. redis-py's errors end here: above this room there are only ou
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ from redis.exceptions import (
 )
 
 from redismr.config import Connection
-from redismr.errors import StoreError, StoreFull, StoreUnavailable
+from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable
 from redismr.store.connect import BLOCK_SECONDS, check_server, connect
 from redismr.store.scripts import script
 
@@ -114,6 +115,11 @@ class Link:
                     ) from exc
                 self._pause(attempt, f"Redis at {self.where} is full; waiting for room")
             except RedisError as exc:
+                if _of_the_keys(str(exc)):
+                    raise KeysAltered(
+                        "a key in Redis does not hold what redismr puts there; something else "
+                        f"wrote to it ({exc})"
+                    ) from exc
                 raise StoreError(f"Redis at {self.where} refused: {exc}") from exc
             attempt += 1
 
@@ -159,6 +165,22 @@ class Link:
             self._on_wait(text)
         # Full jitter: a thousand workers must not come back in step.
         time.sleep(random.uniform(0.005, min(1.0, 0.02 * 2 ** min(attempt, 8))))
+
+
+def _of_the_keys(refusal: str) -> bool:
+    """Whether a command failed on the data, not on the state of the server (MISCONF, BUSY...)."""
+    if refusal.startswith("WRONGTYPE"):
+        return True
+    return "user_script" in refusal and not re.match(r"[A-Z]{3,} ", refusal)
+
+
+def number(value: object, default: int = 0) -> int:
+    """A clear number of Redis as an int; ``default`` for what is none: anybody may write there."""
+    try:
+        found = int(text(value))
+    except ValueError:
+        return default
+    return found if abs(found) < 1 << 53 else default
 
 
 def text(value: object) -> str:

@@ -77,7 +77,7 @@ class Look:
     @property
     def state(self) -> str:
         """The job's state as the server has it."""
-        return self.meta["state"]
+        return self.meta.get("state", "")
 
 
 class Store(BulkStore, HintStore):
@@ -219,7 +219,8 @@ class Store(BulkStore, HintStore):
         if text(status) == "GONE":
             return "", "", {}
         flat = rest[0]
-        return text(state), text(basis), {int(flat[i]): flat[i + 1] for i in range(0, len(flat), 2)}
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        return text(state), text(basis), {int(i): record for i, record in pairs if i.isdigit()}
 
     def invalidate(
         self, job: str, task: str, token: str, basis: str, missing: Mapping[int, str]

@@ -7,6 +7,7 @@ import os
 import sys
 
 from redismr.config import Connection, WorkerOptions
+from redismr.core.trace import clean
 
 
 def main(connection: Connection, options: WorkerOptions) -> int:
@@ -23,6 +24,7 @@ def main(connection: Connection, options: WorkerOptions) -> int:
         level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
     supervisor = Supervisor(connection, options)
+    logging.getLogger("redismr.worker").addFilter(_printable)
     logging.getLogger("redismr.worker").info(
         "worker %s: %d executors, secret %s, Python %s, waiting for jobs in %s (namespace %s)",
         supervisor.worker_id,
@@ -33,6 +35,12 @@ def main(connection: Connection, options: WorkerOptions) -> int:
         connection.namespace,
     )
     return supervisor.run()
+
+
+def _printable(record: logging.LogRecord) -> bool:
+    """What others wrote to Redis must not drive the terminal of who reads our log."""
+    record.msg, record.args = clean(record.getMessage(), 2000), ()
+    return True
 
 
 def cores() -> int:

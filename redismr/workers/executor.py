@@ -7,20 +7,23 @@ so that its supervisor can give back or fail exactly that. It ends when its supe
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import logging
 import os
+import re
 import secrets
 import select
 import socket
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redismr.config import Connection
 from redismr.core.model import PROTOCOL, Claim
 from redismr.core.seal import Keyring
-from redismr.errors import JobLost, RedismrError
+from redismr.core.trace import clean
+from redismr.errors import JobLost, KeysAltered, RedismrError
 from redismr.store import Commit, Committed, Store
 from redismr.workers.report import Reporter
 from redismr.workers.session import Altered, Brief, Session
@@ -36,6 +39,8 @@ task of a second is claimed alone, so that no other executor waits for it."""
 BATCH_TASKS = 64
 TURN_SECONDS = 0.1
 """After this long on one job an executor looks whether another one has waited longer."""
+
+_TASK = re.compile(r"[mr][0-9]{1,9}")
 
 RECYCLE = 75
 """Exit status: the next job has other code, which gets a fresh process."""
@@ -96,23 +101,31 @@ class Executor:
         for job in self.store.runnable():
             if self._passed.get(job, 0.0) > now:
                 continue
-            brief = self._briefs.get(job) or Brief.read(self.store, job)
-            if brief is None:
-                continue  # announced and not created yet, or gone: supervisors tidy the index
-            if not self._can_take(brief):
+            try:
+                outcome = self._serve_one(job)
+            except KeysAltered as exc:  # of this job: others must not suffer for it
                 self._passed[job] = now + _REMEMBER_SECONDS
+                self.report.altered(job, str(exc))
                 continue
-            self._briefs[job] = brief
-            if self._digest and brief.digest != self._digest:
-                if self.store.link.one("LLEN", self.store.keys.control(job, "ready")):
-                    return RECYCLE
-                continue
-            if self._serve(brief):
-                return 0
+            if outcome is not None:
+                return outcome
         if len(self._passed) > 1000 or len(self._briefs) > 1000:
             self._passed.clear()
             self._briefs.clear()
         return None
+
+    def _serve_one(self, job: str) -> int | None:
+        brief = self._briefs.get(job) or Brief.read(self.store, job)
+        if brief is None:
+            return None  # announced and not created yet, or gone: supervisors tidy the index
+        if not self._can_take(brief):
+            self._passed[job] = time.monotonic() + _REMEMBER_SECONDS
+            return None
+        self._briefs[job] = brief
+        if self._digest and brief.digest != self._digest:
+            waits = self.store.link.one("LLEN", self.store.keys.control(job, "ready"))
+            return RECYCLE if waits else None
+        return 0 if self._serve(brief) else None
 
     def _can_take(self, brief: Brief) -> bool:
         if brief.key_id != self.keyring.key_id:
@@ -131,7 +144,8 @@ class Executor:
 
     def _tell(self, problem: str) -> None:
         with contextlib.suppress(OSError):
-            self.post.control.sendall(f"problem {problem}\n".encode())
+            line = clean(problem, 300).replace("\n", " ")
+            self.post.control.sendall(f"problem {line}\n".encode())
 
     def _serve(self, brief: Brief) -> bool:
         """Claim and run tasks of one job for a turn; False if it had none for us."""
@@ -158,6 +172,7 @@ class Executor:
         session = self._open(brief)
         turn_ends, done = time.monotonic() + TURN_SECONDS, 0
         while claim.tasks:
+            claim = replace(claim, tasks=_known(session, claim.tasks))
             started = time.monotonic()
             attempts = self._run_batch(session, claim)
             now = time.monotonic()
@@ -201,7 +216,7 @@ class Executor:
             if attempt.task[0] == "m":
                 return run_map(attempt, first_piece)
             return run_reduce(attempt)
-        except Altered:
+        except (Altered, KeysAltered):
             raise
         except Withdrawn:
             return None
@@ -229,23 +244,16 @@ class Executor:
             return None
         for (attempt, commit), status in zip(attempts, committed.statuses, strict=True):
             if status == "RESTAGE":
-                committed = self._restage(attempt, committed)
+                # A failover took staged chunks back. Not under the same token: a second run may
+                # differ, and nothing could tell its chunks from those of the first.
+                attempt.undo()
+                self.store.release(session.job, self.post.name, claim.nonce, [attempt.task])
             elif status == "FENCED":
                 attempt.undo()
             else:
                 self.slot.count_task()
                 self.report.counted(attempt, commit, first=status == "OK")
         self.report.moved(session, committed)
-        return committed
-
-    def _restage(self, attempt: Attempt, committed: Committed) -> Committed:
-        """A failover took staged chunks back: make the same result again under the same token."""
-        commit = self._attempt(attempt, None)
-        if commit:
-            again = self.store.commit(attempt.session.job, self.post.name, [commit], "", 0)
-            if again and again.statuses == ("OK",):
-                self.report.counted(attempt, commit, first=True)
-                self.report.moved(attempt.session, again)
         return committed
 
     def _open(self, brief: Brief) -> Session:
@@ -284,7 +292,7 @@ class Executor:
 def main(post: Post, connection: Connection, keyring: Keyring) -> int:
     """Run one executor in this freshly forked process; returns its exit status."""
     for name in ("REDISMR_SECRET", "REDISMR_SECRET_FILE"):
-        os.environ.pop(name, None)
+        _forget(name)
     # Rare collections cost nothing measurable and still free cycles; the defaults cost 25 % here.
     gc.set_threshold(200_000, 20, 100)
     try:
@@ -292,6 +300,31 @@ def main(post: Post, connection: Connection, keyring: Keyring) -> int:
     except RedismrError as exc:
         log.critical("executor %s ends: %s", post.name, exc)
         return 1
+
+
+def _known(session: Session, tasks: tuple[str, ...]) -> tuple[str, ...]:
+    """The claimed tasks, each once: one token must never stand for two runs.
+
+    Raises:
+        Altered: one of them is no task of the job.
+    """
+    for task in tasks:
+        if not _TASK.fullmatch(task) or (
+            task[0] == "r" and int(task[1:]) >= session.spec.partitions
+        ):
+            raise Altered(f"the queue of job {session.job} in Redis names {task[:40]!r}: no task")
+    return tuple(dict.fromkeys(tasks))
+
+
+def _forget(name: str) -> None:
+    """Take a variable from the environment, and from what ``ps`` shows of this process."""
+    if value := os.environ.get(name):
+        with contextlib.suppress(OSError, AttributeError):
+            getenv = ctypes.CDLL(None).getenv
+            getenv.restype = ctypes.c_void_p
+            if address := getenv(name.encode()):
+                ctypes.memset(address, 0, len(os.fsencode(value)))
+    os.environ.pop(name, None)
 
 
 def _smooth(before: float, now: float) -> float:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from redismr.core.model import ENDED_STATES
-from redismr.store import Store
+from redismr.errors import KeysAltered
+from redismr.store import Store, number
 from redismr.workers.slots import Holding, Slot
 
 log = logging.getLogger("redismr.worker")
@@ -19,6 +21,8 @@ log = logging.getLogger("redismr.worker")
 TICK_SECONDS = 5.0
 FORGET_MS = 60_000
 """An ended job stays in the index this long: longer than a failover can rewind."""
+
+SHORTEST_MS = 100  # the option's floor: what Redis says in clear must not make us spin
 
 LEASE_LOST = "lease lost"
 OVERDUE = "ran longer than"
@@ -41,8 +45,10 @@ class Child:
 class LeaseKeeper:
     """The duties of a supervisor towards the leases of a namespace."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(
+        self, store: Store, on_altered: Callable[[str, str], object] = lambda _job, _why: None
+    ) -> None:
+        self._store, self._on_altered = store, on_altered
         self._shortest_ms = 15_000
 
     @property
@@ -52,7 +58,7 @@ class LeaseKeeper:
 
     def hurry(self, lease_ms: int) -> None:
         """An executor begins a job whose lease is this short."""
-        self._shortest_ms = min(self._shortest_ms, lease_ms)
+        self._shortest_ms = min(self._shortest_ms, max(lease_ms, SHORTEST_MS))
 
     def renew(self, children: list[Child]) -> list[tuple[Child, str]]:
         """Renew what these executors hold; returns those that work in vain or too long."""
@@ -66,27 +72,33 @@ class LeaseKeeper:
                     doomed.append((child, why))
         self._shortest_ms = min(
             [15_000]
-            + [h.lease_ms for holders in held.values() for _, h in holders]
+            + [max(h.lease_ms, SHORTEST_MS) for holders in held.values() for _, h in holders]
             + [h.timeout_ms for holders in held.values() for _, h in holders if h.timeout_ms]
         )
         for job, holders in held.items():
-            state, lost = self._store.renew(
-                job,
-                [
-                    (task, f"{task}.{holding.nonce}", index <= holding.running)
-                    for _, holding in holders
-                    for index, task in enumerate(holding.tasks)
-                ],
-            )
+            pairs = [
+                (task, f"{task}.{holding.nonce}", index <= holding.running)
+                for _, holding in holders
+                for index, task in enumerate(holding.tasks)
+            ]
+            try:
+                state, lost = self._store.renew(job, pairs)
+                self._assert_listed(job)
+            except KeysAltered as exc:
+                self._on_altered(job, str(exc))
+                continue
             doomed += [(c, LEASE_LOST) for c, h in holders if _in_vain(c, h, state, lost)]
-            self._assert_listed(job)
         return doomed
 
     def reclaim(self) -> bool:
         """Take back expired leases of every job in the index; True if there is work to claim."""
         work = False
         for job in self._store.runnable():
-            seen = self._store.reclaim(job)
+            try:
+                seen = self._store.reclaim(job)
+            except KeysAltered as exc:
+                self._on_altered(job, str(exc))
+                continue
             if not seen.state:
                 self._store.forget(job)
             elif seen.state in ENDED_STATES:
@@ -103,7 +115,7 @@ class LeaseKeeper:
         """The index is in another slot and may lose an entry: whoever works on a job repeats it."""
         priority = self._store.meta(job, "priority").get("priority")
         if priority:
-            self._store.announce(job, int(priority))
+            self._store.announce(job, number(priority))
 
 
 def _in_vain(child: Child, before: Holding, state: str, lost: frozenset[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -13,7 +14,8 @@ from redismr.core.kernel import UserCodeError
 from redismr.core.model import Failure, task_stage
 from redismr.core.trace import ABSENT, failure_of
 from redismr.core.vault import Vault
-from redismr.errors import RecordError, SourceChanged, SourceError
+from redismr.errors import KeysAltered, RecordError, SealError, SourceChanged, SourceError
+from redismr.store import number
 
 if TYPE_CHECKING:
     from redismr.core.seal import Keyring
@@ -50,8 +52,9 @@ class Reporter:
         self.store.wake(committed.opened, spec.python, self.keyring.key_id)
         self.event(spec.txn, job, state, {})
         if state == "succeeded":
-            n_map = int(self.store.meta(job, "n_map").get("n_map") or 0)
-            self.store.free(job, n_map, spec.partitions)
+            with contextlib.suppress(SealError):  # who collects the result meets it, and says so
+                n_map = session.vault.open_end(self.store.blob(job, "end"))
+                self.store.free(job, n_map, spec.partitions)
             self.store.retire(job, committed.claim.now_ms)
 
     def failed(self, attempt: Attempt, exc: BaseException) -> None:
@@ -66,6 +69,9 @@ class Reporter:
             function, where = "source", _where(attempt, attempt.cursor[0] + 1)
         elif attempt.session.program is None:
             function = "code"
+        elif not isinstance(exc, Exception):  # the kernel lets through what it does not handle
+            function = "mapfn" if attempt.task[0] == "m" else "reducefn"
+            where = _where(attempt, attempt.cursor[0])
         spec = attempt.session.spec
         fatal = isinstance(cause, RecordError | SourceChanged)
         failure = failure_of(
@@ -79,7 +85,7 @@ class Reporter:
             host=self._host,
             pid=self._pid,
             python=self._python,
-            attempt=self._tried(attempt, "error") + 1,
+            attempt=self._tried(attempt.session.job, attempt.task, "error") + 1,
             attempts=spec.retries + 1,
             retryable=not fatal,
         )
@@ -149,8 +155,11 @@ class Reporter:
             retryable=False,
         )
         blob = Vault(self.keyring, job).seal_failure(failure, "job")
-        if self.store.fail_job(job, "altered in Redis", blob):
-            self.event(self.store.meta(job, "txn").get("txn") or job, job, "failed", {})
+        try:
+            if self.store.fail_job(job, "altered in Redis", blob):
+                self.event(self.store.meta(job, "txn").get("txn") or job, job, "failed", {})
+        except KeysAltered:  # so much so that it cannot even be ended: let nobody try again
+            self.store.forget(job)
 
     def crashed(self, job: str, task: str, token: str, what: str, *, kind: str, where: str) -> str:
         """The process of an attempt is no more: fail it with what ended it."""
@@ -167,12 +176,8 @@ class Reporter:
             host=self._host,
             pid=self._pid,
             python=self._python,
-            attempt=int(
-                self.store.link.one("HGET", self.store.keys.control(job, "tries"), f"lost:{task}")
-                or 0
-            )
-            + 1,
-            attempts=int(meta.get("lost_leases") or 0) + 1,
+            attempt=self._tried(job, task, "lost") + 1,
+            attempts=number(meta.get("lost_leases")) + 1,
         )
         txn = meta.get("txn") or job
         return self.fail(job, txn, task, token, failure, kind="lost", signature=kind)
@@ -181,9 +186,9 @@ class Reporter:
         """Publish a hint on the transaction's channel."""
         self.store.publish(txn, encode(Event(job, txn, 0, kind, data), self.keyring))
 
-    def _tried(self, attempt: Attempt, kind: str) -> int:
-        key = self.store.keys.control(attempt.session.job, "tries")
-        return int(self.store.link.one("HGET", key, f"{kind}:{attempt.task}") or 0)
+    def _tried(self, job: str, task: str, kind: str) -> int:
+        key = self.store.keys.control(job, "tries")
+        return number(self.store.link.one("HGET", key, f"{kind}:{task}"))
 
 
 def _where(attempt: Attempt, ordinal: int) -> str:

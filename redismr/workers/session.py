@@ -13,6 +13,7 @@ from redismr.core.model import JobSpec, MapManifest
 from redismr.core.vault import Vault, digest_of_maps
 from redismr.errors import JobLost, SealError
 from redismr.shipping import load, load_params
+from redismr.store import number
 
 if TYPE_CHECKING:
     from redismr.core.seal import Keyring
@@ -47,12 +48,12 @@ class Brief:
         return cls(
             job,
             m["python"],
-            int(m["protocol"] or 0),
+            number(m["protocol"]),
             m["key_id"],
             m["digest"],
-            int(m["priority"] or 0),
-            int(m["lease_ms"] or 15000),
-            int(m["expire_at"] or 0),
+            number(m["priority"]),
+            number(m["lease_ms"]),
+            number(m["expire_at"]),
         )
 
 
@@ -169,4 +170,21 @@ class Session:
             raise Altered(str(exc)) from exc
         if spec.job_id != self.job:
             raise Altered(f"the spec of job {self.job} names another job")
+        # The clear fields said that this process may run the job. What counts is sealed.
+        brief = self.brief
+        for name, clear, sealed in (
+            ("python", brief.python, spec.python),
+            ("protocol", brief.protocol, spec.protocol),
+            ("digest", brief.digest, spec.code_digest),
+            ("lease_ms", brief.lease_ms, spec.lease_ms),
+        ):
+            if clear != sealed:
+                raise Altered(
+                    f"{name} of job {self.job} was altered in Redis: it is {sealed!r} in the "
+                    f"sealed spec and {str(clear)[:40]!r} beside it"
+                )
+        if self.store.server_ms() > spec.not_after_ms:
+            raise Altered(
+                f"job {self.job} is older than a job may be: an old copy of it was put back"
+            )
         return spec

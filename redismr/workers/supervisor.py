@@ -21,6 +21,7 @@ from types import FrameType
 from redismr.config import Connection, WorkerOptions
 from redismr.core.model import ENDED_STATES, PROTOCOL
 from redismr.core.seal import Keyring
+from redismr.core.trace import clean
 from redismr.errors import StoreError, UnfitServer
 from redismr.store import Store
 from redismr.workers import executor
@@ -56,7 +57,7 @@ class Supervisor:
         self._respawn_at: dict[int, float] = {}
         self._crashes: dict[int, int] = {}
         self._next_tick = 0.0
-        self.leases = LeaseKeeper(self.store)
+        self.leases = LeaseKeeper(self.store, self.report.altered)
         self.selector = selectors.DefaultSelector()
         self.waker = Waker(connection, self.keyring.key_id)
 
@@ -235,7 +236,8 @@ class Supervisor:
 
     def _note(self, problem: str) -> None:
         """Say once what keeps us from a job, here and in our row, where its submitter sees it."""
-        if problem not in self._told:
+        problem = clean(problem, 300).replace("\n", " ")  # names what others wrote to Redis
+        if problem not in self._told and len(self._told) < 1000:
             self._told.add(problem)
             log.warning("%s", problem)
         if problem != self.problem:

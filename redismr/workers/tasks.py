@@ -274,5 +274,7 @@ def _chunks(names: Names, partition: int) -> Iterator[tuple[int, MapManifest, in
 def _passes(session: Session, names: Names, partition: int) -> int:
     raw = sum(m.parts[partition].raw_bytes for m in names.manifests if partition in m.parts)
     memory = session.spec.memory
+    if session.spec.sort:
+        return 1  # passes split the keys by hash, and an order needs them all
     budget = memory // 6 if memory else PASS_BYTES
     return max(1, -(-raw // budget))

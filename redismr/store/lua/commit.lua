@@ -42,7 +42,7 @@ for i = 1, #commits, 6 do
   statuses[#statuses + 1] = status
   if status == 'OK' then
     opener = commits[i + 1]
-    redis.call('HINCRBY', meta, 'shuffled', commits[i + 4]) -- a figure for the progress rows, no more
+    redis.pcall('HINCRBY', meta, 'shuffled', commits[i + 4]) -- a figure for the progress rows, no more
   end
 end
 local opened = 0

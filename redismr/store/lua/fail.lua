@@ -27,7 +27,7 @@ if kind == 'error' then
 elseif kind == 'lost' then
   is_dead = redis.call('HINCRBY', tries, 'lost:' .. id, 1) > tonumber(m[3])
 end
-redis.call('HINCRBY', meta, 'retried', 1) -- for the progress rows, no more
+redis.pcall('HINCRBY', meta, 'retried', 1) -- for the progress rows, no more
 keep(m[4], tries)
 if is_dead then
   redis.call('HSET', dead, id, blob)

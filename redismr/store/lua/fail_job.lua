@@ -8,7 +8,8 @@
 local m = redis.call('HMGET', meta, 'state', 'expire_at')
 if not m[1] then return { 'GONE', '' } end
 if not RUNNING[m[1]] then return { 'ENDED', m[1] } end
-redis.call('HSET', dead, 'job', blob)
-keep(m[2], dead)
+-- Whatever else was altered must not keep the job from ending: pcall.
+redis.pcall('HSET', dead, 'job', blob)
+redis.pcall('PEXPIREAT', dead, tonumber(m[2]) and m[2] or clock() + 86400000)
 end_failed(cause, clock())
 return { 'OK', 'failed' }

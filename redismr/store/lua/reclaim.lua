@@ -11,8 +11,13 @@ local m = redis.call('HMGET', meta, 'state', 'lease_ms', 'expire_at', 'seen', 'l
 local state = m[1]
 if not state then return { 'GONE', '', 0, 0, 0, 0 } end
 local now = clock()
-if not RUNNING[state] then return { 'OK', state, 0, tonumber(m[7] or 0), 0, tonumber(m[2]) } end
-local silent = now - tonumber(m[4] or 0) > tonumber(m[2]) / 2
+if not RUNNING[state] then return { 'OK', state, 0, tonumber(m[7]) or 0, 0, tonumber(m[2]) or 0 } end
+local silent = now - (tonumber(m[4]) or 0) > tonumber(m[2]) / 2
+-- No lease of ours ends later than this: one that does was put there, and would never run out.
+local longest = now + tonumber(m[2]) + 1000
+for _, id in ipairs(redis.call('ZRANGE', lease, string.format('(%d', longest), '+inf', 'BYSCORE', 'LIMIT', 0, limit)) do
+  redis.call('ZADD', lease, 'XX', longest, id)
+end
 redis.call('HSET', meta, 'seen', now)
 if state == 'submitting' and now > tonumber(m[6]) and not silent then
   end_failed('SubmitterLost', now)
@@ -36,7 +41,7 @@ for _, id in ipairs(redis.call('ZRANGE', lease, '-inf', now, 'BYSCORE', 'LIMIT',
     redis.call('LPUSH', ready, id)
   elseif redis.call('HINCRBY', tries, 'lost:' .. id, 1) <= tonumber(m[5]) then
     redis.call('RPUSH', ready, id)
-    redis.call('HINCRBY', meta, 'retried', 1)
+    redis.pcall('HINCRBY', meta, 'retried', 1)
   else
     redis.call('HSET', dead, id, '')
     keep(m[3], dead, tries)
@@ -45,4 +50,10 @@ for _, id in ipairs(redis.call('ZRANGE', lease, '-inf', now, 'BYSCORE', 'LIMIT',
   end
 end
 keep(m[3], ready, tries)
-return { 'OK', state, reclaimed, 0, redis.call('LLEN', ready), tonumber(m[2]) }
+local claimable = redis.call('LLEN', ready)
+if state ~= 'submitting' and claimable == 0 and redis.call('ZCARD', lease) == 0 then
+  -- Every task that is not done is ready or leased. So nothing here can ever move again.
+  end_failed('its tasks vanished from Redis, or their number was altered there', now)
+  return { 'OK', 'failed', reclaimed, now, 0, tonumber(m[2]) }
+end
+return { 'OK', state, reclaimed, 0, claimable, tonumber(m[2]) }
