@@ -307,8 +307,9 @@ class Job:
                 raise error_of(failures[task], self.id, None)
         cause = look.meta.get("cause", "")
         if cause == "SubmitterLost":
+            added = number(look.meta.get("added"))
             raise SubmitterLost(
-                f"job {self.id} failed: its submitter fell silent after {number(look.meta.get('added'))} "
+                f"job {self.id} failed: its submitter fell silent after {added} "
                 "splits, before its input was complete",
                 job_id=self.id,
             )

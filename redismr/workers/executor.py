@@ -183,8 +183,10 @@ class Executor:
                 if self._others_wait(brief, claim):
                     self._commit(session, claim, attempts, "", 0)
                     return
-            nonce = "" if self.slot.stopping else secrets.token_urlsafe(8)
             want = max(1, min(BATCH_TASKS, int(BATCH_SECONDS / (session.task_seconds + 1e-6))))
+            # Those of this batch are not counted yet.
+            want = self.slot.wanted(want + len(attempts)) - len(attempts)
+            nonce = "" if self.slot.stopping or want <= 0 else secrets.token_urlsafe(8)
             committed = self._commit(session, claim, attempts, nonce, want)
             if committed is None or not nonce:
                 return

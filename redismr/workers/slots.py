@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import MutableSequence
+from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -43,16 +43,23 @@ class Holding:
 class Slots:
     """The shared memory of all slots; made before the first fork."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, most: int | None = None) -> None:
+        """``most`` tasks may be counted in all slots together; None: any number."""
         self._memory = mmap.mmap(-1, count * SLOT_BYTES)
-        self.all = [Slot(self._memory, i) for i in range(count)]
+        self._most = most
+        self.all = [Slot(self._memory, i, self.left) for i in range(count)]
+
+    def left(self) -> int | None:
+        """How many tasks may still be counted; None: any number."""
+        return None if self._most is None else self._most - sum(slot.tasks for slot in self.all)
 
 
 class Slot:
     """One executor's slot."""
 
-    def __init__(self, memory: mmap.mmap, index: int) -> None:
+    def __init__(self, memory: mmap.mmap, index: int, left: Callable[[], int | None]) -> None:
         self.index = index
+        self._left = left
         view = memoryview(memory)[index * SLOT_BYTES : (index + 1) * SLOT_BYTES]
         self._words = view[:_TEXT].cast("q")
         self._text = view[_TEXT:]
@@ -104,8 +111,13 @@ class Slot:
 
     @property
     def stopping(self) -> bool:
-        """Whether the supervisor asked to stop."""
-        return bool(self._words[_STOP])
+        """Whether the supervisor asked to stop, or enough tasks are counted."""
+        return bool(self._words[_STOP]) or self.wanted(1) <= 0
+
+    def wanted(self, tasks: int) -> int:
+        """How many of so many tasks may still be counted."""
+        left = self._left()
+        return tasks if left is None else min(tasks, left)
 
     @property
     def busy(self) -> bool:

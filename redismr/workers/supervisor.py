@@ -44,7 +44,7 @@ class Supervisor:
         self.keyring = Keyring(connection.secret, connection.namespace)
         self.host = socket.gethostname()
         self.worker_id = f"{_plain(self.host)}:{os.getpid()}:{secrets.token_hex(3)}"
-        self.slots = Slots(options.executors)
+        self.slots = Slots(options.executors, options.max_tasks)
         self.nursery = Nursery(self._executor_main)
         self.store = Store(connection, patience=0, name="redismr-supervisor", timeout=5)
         self.report = Reporter(self.store, self.keyring, self.worker_id)
@@ -280,8 +280,8 @@ class Supervisor:
         """Whether a worker that is to end by itself has reached its end."""
         if self._grade:
             return False
-        limit = self.options.max_tasks
-        if limit is not None and sum(slot.tasks for slot in self.slots.all) >= limit:
+        left = self.slots.left()
+        if left is not None and left <= 0:
             return True
         return self.options.burst and bool(self.children) and self._nothing_left()
 

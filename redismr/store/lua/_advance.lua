@@ -3,7 +3,8 @@
 -- nonce of the caller) becomes the basis that reduce commits must name. Returns state, ids enqueued.
 local function advance(opener, now, expire_at)
   local m = redis.call('HMGET', meta, 'state', 'n_map', 'partitions')
-  local state, n_map, partitions = m[1], tonumber(m[2] or ''), tonumber(m[3])
+  -- Clear text: a number that no job has must not keep the server in a loop for ever.
+  local state, n_map, partitions = m[1], tonumber(m[2] or ''), math.min(tonumber(m[3] or '') or -1, 4096)
   local opened = 0
   if state == 'mapping' and n_map and redis.call('HLEN', done) == n_map then
     state = 'reducing'

@@ -5,7 +5,7 @@
 -- RETURNS: {"OK"|"SHORT"|"ENDED"|"GONE", added, finished, state}; SHORT: a failover took ids back, add from `added`
 local state = redis.call('HGET', meta, 'state')
 if not state then return { 'GONE', 0, 0, '' } end
-local added = tonumber(redis.call('HGET', meta, 'added'))
+local added = math.max(0, tonumber(redis.call('HGET', meta, 'added')))
 local finished = redis.call('HLEN', done)
 if state ~= 'submitting' then return { 'ENDED', added, finished, state } end
 redis.call('HSET', meta, 'submit_until', clock() + tonumber(redis.call('HGET', meta, 'submit_ms')))

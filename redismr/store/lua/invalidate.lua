@@ -24,7 +24,9 @@ end
 if not any then return { 'STALE', m[1], 0 } end
 local now = clock()
 if redis.call('HLEN', result) > 0 then
-  for i = 0, tonumber(m[4]) - 1 do gone[string.format('%d', i)] = true end
+  for _, index in ipairs(redis.call('HKEYS', done)) do -- while reducing, every map is there
+    if string.match(index, '^%d+$') then gone[index] = true end
+  end
   redis.call('UNLINK', result, out)
 end
 redis.call('DEL', ready, processing, lease, own)
