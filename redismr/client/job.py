@@ -278,7 +278,12 @@ class Job:
         if time.monotonic() - self._announced > ANNOUNCE_SECONDS:
             self._announced = time.monotonic()
             self._store.announce(self.id, self._spec.priority)
-        if what := altered(look, self._spec, self._keyring.key_id):
+        what = altered(look, self._spec, self._keyring.key_id)
+        if look.state == "submitting" and self._store.blob(self.id, "end") is not None:
+            # The script that closes the input writes both; so by now the state must have moved on.
+            again = self._store.look(self.id)
+            what = what or (again and again.state == "submitting" and "its state was set back")
+        if what:
             message = f"{what}: something without the secret writes to its keys"
             failure = Failure(
                 kind="error", stage="map", task="", function="", error_module="redismr.errors",

@@ -27,7 +27,7 @@ from redis.exceptions import (
 
 from redismr.config import Connection
 from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable
-from redismr.store.connect import BLOCK_SECONDS, check_server, connect
+from redismr.store.connect import BLOCK_SECONDS, check_server, connect, replicas
 from redismr.store.scripts import script
 
 T = TypeVar("T")
@@ -85,6 +85,10 @@ class Link:
     def check(self) -> None:
         """Raise if there is no server, or none that may hold jobs."""
         check_server(self.client, self.where)
+
+    def replicas(self) -> int:
+        """How many replicas follow the server."""
+        return self.safely(lambda: replicas(self.client))
 
     def close(self) -> None:
         """Close every connection of the pool."""

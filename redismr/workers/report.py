@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import socket
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from redismr.core.events import Event, encode
@@ -37,12 +38,18 @@ class Reporter:
 
     def counted(self, attempt: Attempt, commit: Commit, *, first: bool) -> None:
         """The attempt is the one that counts: free what it consumed, tell who listens."""
-        attempt.after()
+        if not self._replicated:
+            attempt.after()
         if first and attempt.task[0] == "r":
             partition = int(attempt.task[1:])
             self.event(
                 attempt.session.spec.txn, attempt.session.job, "partition", {"partition": partition}
             )
+
+    @cached_property
+    def _replicated(self) -> bool:
+        """Whether a failover could forget a commit whose segments were freed already."""
+        return self.store.link.replicas() > 0
 
     def moved(self, session: Session, committed: Committed) -> None:
         """Wake whoever can use what a commit opened; free the bulk of a job that it ended."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from redismr import context
 from redismr.core.codec import decode_block, frames_of
-from redismr.core.functions import Grouped
+from redismr.core.functions import Grouped, Program
 from redismr.core.kernel import Block, map_task, reduce_task
 from redismr.core.model import MapManifest, Part, ResultManifest
 from redismr.errors import SealError
@@ -118,7 +118,7 @@ def run_reduce(attempt: Attempt) -> Commit:
     names = session.names(attempt.basis)
     if names is None:
         raise Withdrawn
-    partition, partitions = int(attempt.task[1:]), session.spec.partitions
+    partition = int(attempt.task[1:])
     sink = Sink(
         lambda p, chunk, data: vault.seal_out(attempt.token, p, chunk, data),
         lambda parts: session.store.put_result(
@@ -132,21 +132,11 @@ def run_reduce(attempt: Attempt) -> Commit:
     attempt.seed()
     here = context.Here(session.job, "reduce", attempt.task, f"partition {partition}")
     foreign, records = False, 0
-    # Functions of the user's may emit a key twice; readers must know that to yield it once.
-    seen: set[Any] | None = set() if isinstance(program.reduce, Grouped) else None
     with context.running(context.TaskContext(here, session.params)) as running:
-        passes = _passes(session, names, partition)
-        for i in range(passes):
-            blocks = read_blocks(session, names, partition)
-            for block, strange in reduce_task(
-                program, blocks, attempt.cursor, partition, partitions, (i, passes)
-            ):
-                sink.write(partition, block)
-                records += len(block[0])
-                foreign |= strange
-                if seen is not None:
-                    seen.update(block[0])
-                    foreign |= len(seen) != records
+        for block, strange in _reduced(attempt, program, names, partition):
+            sink.write(partition, block)
+            records += len(block[0])
+            foreign |= strange
     inline = sink.finish().get(partition, ())
     part = sink.parts.get(partition, Part(0, records, sink.raw_bytes))
     manifest = ResultManifest(
@@ -166,6 +156,27 @@ def run_reduce(attempt: Attempt) -> Commit:
     attempt.after = lambda: session.store.drop_segments(session.job, {partition: fields})
     record = vault.seal_result_manifest(manifest)
     return Commit(attempt.task, attempt.token, record, attempt.basis, part.chunks)
+
+
+def _reduced(
+    attempt: Attempt, program: Program, names: Names, partition: int
+) -> Iterator[tuple[Block, bool]]:
+    """Result blocks, each with whether it holds a key of another partition, or one seen before."""
+    session, partitions = attempt.session, attempt.session.spec.partitions
+    passes = _passes(session, names, partition)
+    # Functions of the user's may emit a key twice; readers must know that to yield it once.
+    seen: set[Any] | None = set() if isinstance(program.reduce, Grouped) else None
+    records = 0
+    for i in range(passes):
+        blocks = read_blocks(session, names, partition)
+        for block, strange in reduce_task(
+            program, blocks, attempt.cursor, partition, partitions, (i, passes)
+        ):
+            if seen is not None:
+                seen.update(block[0])
+                records += len(block[0])
+                strange |= len(seen) != records  # noqa: PLW2901
+            yield block, strange
 
 
 def read_split(session: Session, task: str, first_piece: bytes | None) -> Split:
