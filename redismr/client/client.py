@@ -88,7 +88,6 @@ class Client:
         reducefn: Function | str | None = None,
         *,
         progress: Draw | None = None,
-        wait_for_workers: float | None = None,
         resultfn: Callable[[str, Any], object] | None = None,
         **options: Any,
     ) -> Any:
@@ -98,8 +97,8 @@ class Client:
         """
         job: Job | None = None
         try:
-            job = self._submit(source, mapfn, reducefn, options, owns=True)
-            outcome = job._result(None, progress, wait_for_workers)  # noqa: SLF001
+            job = self._submit(source, mapfn, reducefn, options, owns=True, draw=progress)
+            outcome = job.result()
         except BaseException as exc:
             ended = isinstance(exc, JobError | SealError) and not isinstance(exc, NoWorkers)
             if job is not None and not ended:
@@ -121,7 +120,8 @@ class Client:
         """Hand a job in and return its handle once all its input is in Redis.
 
         From then on no process of ours is needed any more: whoever knows the id collects the
-        result. ``resultfn(txn, results)`` is called once, in a thread of this process.
+        result. ``resultfn(txn, results)`` is called once, in a thread of this process, which does
+        not end before.
 
         Raises:
             ConfigError: an option, or a function that cannot be what it is given as.
@@ -132,7 +132,7 @@ class Client:
         if resultfn:
             tell = resultfn
             threading.Thread(
-                target=lambda: tell(job.txn, job.result()), name=f"resultfn-{job.id}", daemon=True
+                target=lambda: tell(job.txn, job.result()), name=f"resultfn-{job.id}"
             ).start()
         return job
 
@@ -224,6 +224,7 @@ class Client:
         options: dict[str, Any],
         *,
         owns: bool,
+        draw: Draw | None = None,
     ) -> Job:
         functions, params, chosen = _sort_out(mapfn, reducefn, options)
         check_functions(
@@ -246,6 +247,8 @@ class Client:
                 functions["partitionfn"],
                 delete=self._delete if owns else None,
                 delete_at_exit=self._embedded is None,  # else the server ends as well
+                draw=draw,
+                workers_within=chosen.wait_for_workers,
             ),
         )
         self._store.announce(spec.job_id, spec.priority)
@@ -264,12 +267,16 @@ class Client:
             spec.txn, encode(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring)
         )
         submitter = Submitter(
-            self._store, vault, expire_at, python=spec.python, on_wait=lambda _handed: None
+            self._store,
+            vault,
+            expire_at,
+            python=spec.python,
+            on_step=job._while_submitting,  # noqa: SLF001
         )
         try:
             submitter.submit(read)
         except Ended:
-            job._result(0, None, None)  # noqa: SLF001  raises what became of it
+            job.result(0)  # raises what became of it
         return job
 
     def _spec(self, chosen: JobOptions, source: Source, digest: str, *, finish: bool) -> JobSpec:

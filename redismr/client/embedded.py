@@ -62,6 +62,7 @@ class LocalWorker:
             },
             pass_fds=(watched,),
             stdin=subprocess.DEVNULL,
+            stdout=2,  # what user functions print must not mix with the program's output
             start_new_session=True,  # Ctrl-C is the client's to answer
         )
         os.close(watched)

@@ -55,6 +55,8 @@ class Mine:
     partitionfn: Callable[[Any, int], int] | None = None
     delete: Callable[[str], object] | None = None
     delete_at_exit: bool = True
+    draw: Draw | None = None
+    workers_within: float | None = None
 
 
 class Job:
@@ -76,6 +78,8 @@ class Job:
         self._loaded: Loaded | None = None
         self._results: Results | None = None
         self._waiting = Waiting(store, keyring, spec)
+        self._draw = mine.draw if mine else None
+        self._drawn_at = self._told_at = 0.0
         self._announced = time.monotonic()
 
     def __repr__(self) -> str:
@@ -106,7 +110,7 @@ class Job:
         Raises:
             JobLost: the job vanished from Redis. StoreUnavailable: Redis did.
         """
-        return self._wait(timeout, None, None)
+        return self._wait(timeout)
 
     def result(self, timeout: float | None = None) -> Any:
         """The results, when the job has succeeded; what finishfn returns, if there is one.
@@ -117,7 +121,7 @@ class Job:
             JobTimeout: ``timeout`` seconds ran out; the job goes on.
             SealError: what is in Redis is not what the workers put there.
         """
-        return self._result(timeout, None, None)
+        return self._result(timeout)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """(key, value) pairs, partition by partition as their reduce tasks finish.
@@ -177,37 +181,52 @@ class Job:
 
     # -- for the client -------------------------------------------------------
 
-    def _wait(self, timeout: float | None, draw: Draw | None, workers_within: float | None) -> bool:
+    def _wait(self, timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
-        waiting = self._waiting
-        next_draw = 0.0
         with self._store.subscribed(self.txn) as channel:
             while True:
                 look = self._look(lost=True)
-                now = time.monotonic()
-                if draw and (now >= next_draw or look.state in ENDED_STATES):
-                    draw(self._progress(look))
-                    next_draw = now + DRAW_SECONDS
+                self._tell(look)
                 if look.state in ENDED_STATES:
                     return True
-                waiting.watch(look, silent=draw is not None)
-                if waiting.idle_seconds > POLL_SECONDS:
-                    # The index lives in another slot and may have lost the job.
-                    self._store.announce(self.id, self._spec.priority)
-                if workers_within is not None and waiting.idle_seconds > workers_within:
-                    raise NoWorkers(
-                        f"no worker took job {self.id} within {workers_within:g} s: "
-                        f"{waiting.reason() or 'they are busy with other jobs'}",
-                        job_id=self.id,
-                    )
-                left = POLL_SECONDS if deadline is None else min(POLL_SECONDS, deadline - now)
+                left = POLL_SECONDS
+                if deadline is not None:
+                    left = min(left, deadline - time.monotonic())
                 if left <= 0:
                     return False
-                channel.get(min(left, DRAW_SECONDS) if draw else left)
+                channel.get(min(left, DRAW_SECONDS) if self._draw else left)
 
-    def _result(self, timeout: float | None, draw: Draw | None, within: float | None) -> Any:
+    def _while_submitting(self) -> None:
+        """Called often while the input is handed in: tell how far the job is, now and then."""
+        now = time.monotonic()
+        if now - self._told_at >= DRAW_SECONDS:
+            self._told_at = now
+            self._tell(self._look(lost=True))
+
+    def _tell(self, look: Look) -> None:
+        """Draw the progress, or explain on stderr why there is none.
+
+        Raises:
+            NoWorkers: nobody has worked on the job for ``wait_for_workers`` seconds.
+        """
+        draw, within = self._draw, self._mine.workers_within if self._mine else None
+        now, ended = time.monotonic(), look.state in ENDED_STATES
+        if draw and (ended or now - self._drawn_at >= DRAW_SECONDS):
+            self._drawn_at = now
+            draw(self._progress(look))
+        if ended:
+            return
+        self._waiting.watch(look, silent=draw is not None)
+        if within is not None and self._waiting.idle_seconds > within:
+            raise NoWorkers(
+                f"no worker took job {self.id} within {within:g} s: "
+                f"{self._waiting.reason() or 'they are busy with other jobs'}",
+                job_id=self.id,
+            )
+
+    def _result(self, timeout: float | None) -> Any:
         if self._results is None:
-            if not self._wait(timeout, draw, within):
+            if not self._wait(timeout):
                 raise JobTimeout(
                     f"job {self.id} is still {self.state} after {timeout:g} s; it goes on",
                     job_id=self.id,

@@ -17,9 +17,9 @@ import cloudpickle
 
 from redismr.core.codec import chunks_of
 from redismr.core.vault import Vault
-from redismr.errors import BadValue, JobError, JobFailed, JobLost, RedismrError
+from redismr.errors import BadValue, JobError, JobFailed, JobLost, NoWorkers, RedismrError
 from redismr.sources import Source, Split
-from redismr.store import Store
+from redismr.store import Store, number
 
 MAX_UNFINISHED = 10_000
 """Tasks handed in but not done at which the submitter waits for the workers."""
@@ -50,11 +50,11 @@ class Submitter:
         expire_at: int,
         *,
         python: str,
-        on_wait: Callable[[Handed], None],
+        on_step: Callable[[], None],
     ) -> None:
         self._store, self._vault, self._expire_at = store, vault, expire_at
         self._python = python
-        self._on_wait = on_wait
+        self._on_step = on_step
         self._handed = Handed()
         self._stop = threading.Event()
 
@@ -102,6 +102,7 @@ class Submitter:
             if size >= FLUSH_BYTES or len(pending) >= min(FLUSH_TASKS, 1 + index // 8):
                 self._flush(pending, size)
                 pending, size = {}, 0
+                self._on_step()
                 self._hold_back()
         self._flush(pending, size)
         return index
@@ -161,7 +162,7 @@ class Submitter:
             left = handed.tasks - handed.finished
             if left < MAX_UNFINISHED and left * handed.bytes // handed.tasks < MAX_UNFINISHED_BYTES:
                 return
-            self._on_wait(handed)
+            self._on_step()
             time.sleep(0.02)
             self._add(handed.tasks, handed.tasks)
 
@@ -183,12 +184,14 @@ class Submitter:
         while not self._stop.wait(SUBMIT_LEASE_MS / 3000):
             try:
                 self._store.add(self._vault.job, 0, 0)
+                meta = self._store.meta(self._vault.job, "expire_at")
+                self._expire_at = number(meta.get("expire_at")) or self._expire_at
             except RedismrError:
                 continue  # the main thread meets the same trouble and says it
 
     def _give_up(self, exc: BaseException) -> None:
         """Nobody else can complete this input: end the job, so that no worker toils in vain."""
-        if isinstance(exc, Ended | JobError):
+        if isinstance(exc, Ended | JobError) and not isinstance(exc, NoWorkers):
             return
         try:
             self._store.cancel(self._vault.job)

@@ -99,6 +99,11 @@ class BulkStore:
         found = self.link.one("HGETALL", self.keys.control(job, "dead"))
         return {text(task): blob for task, blob in found.items()}
 
+    def keep_bulk(self, job: str, n_map: int, partitions: int, expire_at: int) -> None:
+        """Every input and shuffle hash lives until ``expire_at``."""
+        keys = self.keys.inputs(job, n_map) + self.keys.shuffles(job, partitions)
+        self.link.together([("PEXPIREAT", key, expire_at) for key in keys])
+
     def free(self, job: str, n_map: int, partitions: int, *, inputs: bool = True) -> None:
         """Unlink the bulk of an ended job. May be repeated; a missing key is no error."""
         keys = self.keys.shuffles(job, partitions)

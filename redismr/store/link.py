@@ -165,7 +165,7 @@ class Link:
         return self.safely(lambda: self.client.execute_command(*command))  # type: ignore[no-untyped-call]
 
     def _pause(self, attempt: int, text: str) -> None:
-        if attempt == 2 and self._on_wait:
+        if attempt >= 2 and self._on_wait:
             self._on_wait(text)
         # Full jitter: a thousand workers must not come back in step.
         time.sleep(random.uniform(0.005, min(1.0, 0.02 * 2 ** min(attempt, 8))))

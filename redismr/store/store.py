@@ -166,10 +166,19 @@ class Store(BulkStore, HintStore):
         """
         pairs = list(held)
         flat = [x for task, token, on in pairs for x in (task, token, "1" if on else "0")]
-        status, state, *lost = self._run("renew", job, flat)
+        status, state, extend, *lost = self._run("renew", job, flat)
         if text(status) == "GONE":
             return "", frozenset(task for task, _, _ in pairs)
+        if extend:
+            self.extend(job)
         return text(state), frozenset(map(text, lost))
+
+    def extend(self, job: str) -> None:
+        """A running job's keys live for its ttl from now on, its bulk keys too."""
+        status, expire_at, added, partitions = self._run("extend", job)
+        if text(status) == "OK":
+            self.keep_bulk(job, int(added), int(partitions), int(expire_at))
+            self.record(job, int(expire_at), self.server_ms())
 
     def fail(
         self,

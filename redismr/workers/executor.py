@@ -23,7 +23,7 @@ from redismr.config import Connection
 from redismr.core.model import PROTOCOL, Claim
 from redismr.core.seal import Keyring
 from redismr.core.trace import clean
-from redismr.errors import JobLost, KeysAltered, RedismrError
+from redismr.errors import JobLost, KeysAltered, RedismrError, StoreUnavailable
 from redismr.store import Commit, Committed, Store
 from redismr.workers.report import Reporter
 from redismr.workers.session import Altered, Brief, Session
@@ -41,6 +41,9 @@ TURN_SECONDS = 0.1
 """After this long on one job an executor looks whether another one has waited longer."""
 
 _TASK = re.compile(r"[mr][0-9]{1,9}")
+
+STOP_SECONDS = 3.0
+"""How long an executor that is to stop waits for a server that is away, to hand in what it has."""
 
 RECYCLE = 75
 """Exit status: the next job has other code, which gets a fresh process."""
@@ -64,7 +67,10 @@ class Executor:
 
     def __init__(self, post: Post, connection: Connection, keyring: Keyring) -> None:
         self.post, self.slot = post, post.slot
-        self.store = Store(connection, patience=None, name=f"redismr-{post.name}")
+        self.store = Store(
+            connection, patience=None, name=f"redismr-{post.name}", on_wait=self._on_wait
+        )
+        self._stop_seen = 0.0
         self.keyring = keyring
         self.report = Reporter(self.store, keyring, post.name)
         self._digest = ""
@@ -82,6 +88,14 @@ class Executor:
             if outcome is None and not self._idle():
                 break
         return 0
+
+    def _on_wait(self, text: str) -> None:
+        """Redis is away: wait for ever, but not when we are to stop."""
+        if self.slot.stopping:
+            now = time.monotonic()
+            self._stop_seen = self._stop_seen or now
+            if now - self._stop_seen > STOP_SECONDS:
+                raise StoreUnavailable(text)
 
     def _idle(self) -> bool:
         """Wait until the supervisor wakes us; False when it is gone or wants us to stop."""

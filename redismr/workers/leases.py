@@ -66,7 +66,7 @@ class LeaseKeeper:
         doomed: list[tuple[Child, str]] = []
         for child in children:
             holding = child.slot.read()
-            if holding and holding.job:
+            if holding and holding.job and not _stopped(child.pid):
                 held.setdefault(holding.job, []).append((child, holding))
                 if why := _overdue(child, holding):
                     doomed.append((child, why))
@@ -139,3 +139,12 @@ def _overdue(child: Child, holding: Holding) -> str:
     if limit and holding.running >= 0 and now - child.running_since > limit:
         return f"{OVERDUE} task_timeout={limit:g} s"
     return ""
+
+
+def _stopped(pid: int) -> bool:
+    """Whether the process was stopped by a signal: then its leases are others' to take."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[:1] == [b"T"]
+    except OSError:  # gone, or no Linux
+        return False

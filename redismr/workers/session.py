@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,7 @@ class Session:
         self.vault = Vault(keyring, brief.job)
         self.spec = self._read_spec()
         self._names: Names | None = None
+        self._expire_at, self._read_at = brief.expire_at, time.monotonic()
         self.program: Program | None = None
         # The same code was loaded for an earlier job: its functions serve again.
         same = before is not None and before.spec.code_digest == self.spec.code_digest
@@ -87,6 +89,17 @@ class Session:
         self.params: Mapping[str, Any] = {}
         #: Seconds a task takes, smoothed: sizes the next batch.
         self.task_seconds = 0.0
+
+    @property
+    def expire_at(self) -> int:
+        """The job's deadline for what is staged now; renewals push it forward."""
+        now = time.monotonic()
+        # A renewal extends after a quarter of the ttl: a sixteenth is soon enough to hear of it.
+        if now - self._read_at > self.spec.ttl_ms / 16_000:
+            self._read_at = now
+            found = number(self.store.meta(self.job, "expire_at").get("expire_at"))
+            self._expire_at = found or self._expire_at
+        return self._expire_at
 
     def load(self) -> Program:
         """The job's functions, loaded once; initfn has run.

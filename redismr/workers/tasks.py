@@ -82,7 +82,7 @@ def run_map(attempt: Attempt, first_piece: bytes | None) -> Commit:
     attempt.split = split = read_split(session, attempt.task, first_piece)
     sink = Sink(
         lambda p, chunk, data: vault.seal_segment(attempt.token, p, chunk, data),
-        lambda parts: session.store.put_segments(session.job, parts, session.brief.expire_at),
+        lambda parts: session.store.put_segments(session.job, parts, session.expire_at),
         attempt.token,
     )
     attempt.undo = lambda: session.store.drop_segments(session.job, sink.fields())
@@ -121,9 +121,7 @@ def run_reduce(attempt: Attempt) -> Commit:
     partition = int(attempt.task[1:])
     sink = Sink(
         lambda p, chunk, data: vault.seal_out(attempt.token, p, chunk, data),
-        lambda parts: session.store.put_result(
-            session.job, parts[partition], session.brief.expire_at
-        ),
+        lambda parts: session.store.put_result(session.job, parts[partition], session.expire_at),
         attempt.token,
     )
     attempt.undo = lambda: session.store.drop_result(

@@ -325,6 +325,22 @@ def test_every_key_of_a_job_has_the_same_deadline(store, server, job):
     assert deadlines == {expire_at}
 
 
+def test_renewing_extends_every_key_once_a_quarter_of_the_ttl_is_over(store, server, job):
+    store.add(job, 0, 2)
+    store.close(job, 2, "close", b"end")
+    expire_at = int(store.look(job).meta["expire_at"])
+    store.put_inputs(job, {0: {"m0.0": b"x"}}, expire_at)
+    store.put_segments(job, {1: {"a": b"x"}}, expire_at)
+    store.claim(job, "e1", "n1", 1)
+    store.renew(job, [("m0", "m0.n1", True)])
+    assert int(store.look(job).meta["expire_at"]) == expire_at
+    store.now_ms += 1_000_000  # of an hour
+    store.renew(job, [("m0", "m0.n1", True)])
+    client = server.client()
+    deadlines = {client.pexpiretime(key) for key in client.keys("*{j1*")}
+    assert deadlines == {expire_at + 1_000_000}
+
+
 def test_a_full_server_still_drains(store, server, job):
     store.add(job, 0, 2)
     store.close(job, 2, "close", b"end")

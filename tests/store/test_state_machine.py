@@ -164,8 +164,8 @@ class Protocol(RuleBasedStateMachine):
             places = s["ready"] + s["lease"] + [f"r{p}" for p in s["result"]]
             assert sorted(places) == [f"r{p}" for p in range(PARTITIONS)], "I1_one_place"
         made_from = [json.loads(r.split(b" ", 1)[1]) for r in s["result"].values()]
-        for read in made_from:
-            read = {int(i): token for i, token in read.items()}
+        for names in made_from:
+            read = {int(i): token for i, token in names.items()}
             assert sorted(read) == list(range(MAPS)), "a result with a hole"
             assert state == "succeeded" or read == tokens, "I4_results_of_present_maps"
         assert all(read == made_from[0] for read in made_from), "partitions mix attempts"

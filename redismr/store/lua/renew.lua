@@ -3,11 +3,11 @@
 -- FLAGS: allow-oom
 -- KEYS: meta lease own
 -- ARGV: now_ms *pairs_
--- pairs: three each: id token started; RETURNS: {"OK"|"GONE", state, lost id...}
-local m = redis.call('HMGET', meta, 'state', 'lease_ms', 'expire_at')
-if not m[1] then return { 'GONE', '' } end
+-- pairs: three each: id token started; RETURNS: {"OK"|"GONE", state, extend?, lost id...}; extend? 1: a quarter of the ttl is over
+local m = redis.call('HMGET', meta, 'state', 'lease_ms', 'expire_at', 'ttl_ms')
+if not m[1] then return { 'GONE', '', 0 } end
 local now = clock()
-local reply = { 'OK', m[1] }
+local reply = { 'OK', m[1], tonumber(m[3]) - now < tonumber(m[4]) * 0.75 and 1 or 0 }
 for i = 1, #pairs_, 3 do
   local id, token, mine = pairs_[i], pairs_[i + 1], false
   local list = holders(own, id)

@@ -1,0 +1,15 @@
+-- A running job's deadline is ttl_ms from now again, for every control key at once: a job that
+-- works is not cut off by its ttl. The caller extends the bulk keys, in their own slots, after it.
+-- Crash point: a caller that dies in between leaves bulk keys at the deadline before this one, which
+-- is at least half a ttl away; the next call, a quarter of a ttl later, extends them all.
+-- FLAGS: allow-oom
+-- KEYS: meta spec end_ code params ready processing lease own done result out claims dead tries
+-- ARGV: now_ms
+-- RETURNS: {"OK"|"ENDED"|"GONE", expire_at, added, partitions}
+local m = redis.call('HMGET', meta, 'state', 'ttl_ms', 'added', 'partitions')
+if not m[1] then return { 'GONE', 0, 0, 0 } end
+if not RUNNING[m[1]] then return { 'ENDED', 0, 0, 0 } end
+local expire_at = clock() + tonumber(m[2])
+redis.call('HSET', meta, 'expire_at', expire_at)
+keep(expire_at, meta, spec, end_, code, params, ready, processing, lease, own, done, result, out, claims, dead, tries)
+return { 'OK', tostring(expire_at), tonumber(m[3]), tonumber(m[4]) }
