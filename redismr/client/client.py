@@ -12,7 +12,8 @@ from typing import Any, Self
 
 from redismr import settings
 from redismr.client.embedded import Embedded, embedded
-from redismr.client.job import Draw, Job, Mine, not_found
+from redismr.client.job import Draw, Job, Mine
+from redismr.client.outcome import not_found
 from redismr.client.submitter import SUBMIT_LEASE_MS, Ended, Submitter
 from redismr.config import Connection, JobOptions
 from redismr.core.events import Event, decode, encode
@@ -21,7 +22,7 @@ from redismr.core.model import PROTOCOL, JobInfo, JobSpec, WorkerInfo
 from redismr.core.seal import Keyring
 from redismr.core.vault import Vault
 from redismr.errors import JobError, KeysAltered, NoWorkers, RedismrError, SealError
-from redismr.shipping import pack
+from redismr.shipping import Parcel, pack
 from redismr.sources import Source, as_source
 from redismr.store import Store, number
 
@@ -251,6 +252,22 @@ class Client:
                 workers_within=chosen.wait_for_workers,
             ),
         )
+        expire_at = self._create(spec, vault, parcel)
+        submitter = Submitter(
+            self._store,
+            vault,
+            expire_at,
+            python=spec.python,
+            on_step=job._while_submitting,  # noqa: SLF001
+        )
+        try:
+            submitter.submit(read)
+        except Ended:
+            job.result(0)  # raises what became of it
+        return job
+
+    def _create(self, spec: JobSpec, vault: Vault, parcel: Parcel) -> int:
+        """The job exists and is listed; returns its deadline."""
         self._store.announce(spec.job_id, spec.priority)
         expire_at = self._store.create(
             spec.job_id,
@@ -266,18 +283,7 @@ class Client:
         self._store.publish(
             spec.txn, encode(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring)
         )
-        submitter = Submitter(
-            self._store,
-            vault,
-            expire_at,
-            python=spec.python,
-            on_step=job._while_submitting,  # noqa: SLF001
-        )
-        try:
-            submitter.submit(read)
-        except Ended:
-            job.result(0)  # raises what became of it
-        return job
+        return expire_at
 
     def _spec(self, chosen: JobOptions, source: Source, digest: str, *, finish: bool) -> JobSpec:
         job_id = _new_job_id()

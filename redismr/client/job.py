@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import re
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -12,22 +10,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from redismr.client.collect import collect, read_partition
+from redismr.client.outcome import error_of_end, failures, not_found
 from redismr.client.results import Results
 from redismr.client.waiting import Waiting, altered
 from redismr.core.events import Event, encode
 from redismr.core.model import ENDED_STATES, Failure, JobSpec, Progress, ResultManifest
-from redismr.core.trace import error_of, imported_class
+from redismr.core.trace import imported_class
 from redismr.core.vault import Vault
 from redismr.errors import (
-    JobCancelled,
     JobFailed,
     JobLost,
-    JobNotFound,
     JobTimeout,
     KeysAltered,
     NoWorkers,
     SealError,
-    SubmitterLost,
 )
 from redismr.shipping import Loaded, load
 from redismr.store import Look, Store, number
@@ -41,8 +37,6 @@ POLL_SECONDS = 1.0
 ANNOUNCE_SECONDS = 2.0
 
 DRAW_SECONDS = 0.2
-
-_NO_CAUSE = "Redis gives no cause; something without the secret may have set its state"
 
 Draw = Callable[[Progress], None]
 
@@ -158,7 +152,7 @@ class Job:
         """Stop the job and free its data; False if it had ended before."""
         outcome = self._store.cancel(self.id)
         if outcome == "GONE":
-            raise self._not_found()
+            raise not_found(self.id)
         if outcome != "OK":
             return False
         self._publish("cancelled")
@@ -172,12 +166,7 @@ class Job:
 
     def errors(self) -> list[Failure]:
         """Failed attempts that workers reported: of each task the last one."""
-        found: dict[str, Failure] = {}
-        for place, blob in self._store.dead(self.id).items():
-            task = place.removeprefix("last:")
-            with contextlib.suppress(SealError, ValueError):
-                found[task] = self._vault.open_failure(task, blob)
-        return [found[task] for task in sorted(found, key=_task_order)]
+        return list(failures(self._vault, self._store.dead(self.id)).values())
 
     # -- for the client -------------------------------------------------------
 
@@ -285,7 +274,7 @@ class Job:
                     "server lost its data",
                     job_id=self.id,
                 )
-            raise self._not_found()
+            raise not_found(self.id)
         if lost:
             self._keep_honest(look)
         return look
@@ -301,7 +290,8 @@ class Job:
         if look.state == "submitting" and self._store.blob(self.id, "end") is not None:
             # The script that closes the input writes both; so by now the state must have moved on.
             again = self._store.look(self.id)
-            what = what or (again and again.state == "submitting" and "its state was set back")
+            if again and again.state == "submitting":
+                what = what or "its state was set back"
         if what:
             message = f"{what}: something without the secret writes to its keys"
             failure = Failure(
@@ -313,32 +303,9 @@ class Job:
                 self._store.fail_job(self.id, "altered in Redis", blob)
             raise JobFailed(f"job {self.id} failed: {message}", job_id=self.id)
 
-    def _not_found(self) -> JobNotFound:
-        return not_found(self.id)
-
     def _raise_unless_succeeded(self, look: Look) -> None:
-        if look.state == "succeeded":
-            return
-        if look.state == "cancelled":
-            raise JobCancelled(f"job {self.id} was cancelled", job_id=self.id)
-        failures = {failure.task: failure for failure in self.errors()}
-        dead = [t for t in self._store.dead(self.id) if not t.startswith("last:")]
-        for task in sorted(dead, key=_task_order):
-            if task == "job" and "" in failures:
-                message = failures[""].message
-                raise JobFailed(f"job {self.id} failed: {message}", job_id=self.id)
-            if task in failures:
-                raise error_of(failures[task], self.id, None)
-        cause = look.meta.get("cause", "")
-        if cause == "SubmitterLost":
-            added = number(look.meta.get("added"))
-            raise SubmitterLost(
-                f"job {self.id} failed: its submitter fell silent after {added} "
-                "splits, before its input was complete",
-                job_id=self.id,
-            )
-        told = json.dumps(cause)[1:-1][:200]  # clear text of the server: no control characters
-        raise JobFailed(f"job {self.id} failed: {told or _NO_CAUSE}", job_id=self.id)
+        if look.state != "succeeded":
+            raise error_of_end(self._vault, look, self._store.dead(self.id))
 
     def _progress(self, look: Look) -> Progress:
         meta, waiting = look.meta, self._waiting
@@ -377,29 +344,3 @@ class Job:
 
     def _publish(self, kind: str) -> None:
         self._store.publish(self.txn, encode(Event(self.id, self.txn, 0, kind, {}), self._keyring))
-
-
-def not_found(job_id: str) -> JobNotFound:
-    """The error for an id that Redis does not know, in words that tell why that may be."""
-    born = birth(job_id)
-    if born is None:
-        return JobNotFound(f"there is no job {job_id!r}: `redismr jobs` lists them", job_id=job_id)
-    hours = max(0.0, time.time() - born) / 3600
-    return JobNotFound(
-        f"job {job_id} is not in Redis any more (it was submitted {hours:.1f} h ago): its ttl is "
-        "over, it was deleted, or this is not the server or namespace it was submitted to",
-        job_id=job_id,
-    )
-
-
-def birth(job_id: str) -> float | None:
-    """When a job id was made, from the id itself; None if it is not an id of ours."""
-    head, _, tail = job_id.partition("-")
-    try:
-        return float(int(head, 36)) if len(head) == 6 and len(tail) == 16 else None
-    except ValueError:
-        return None
-
-
-def _task_order(task: str) -> tuple[str, int]:
-    return (task[:1], int(task[1:])) if re.fullmatch("[mr][0-9]{1,9}", task) else ("", 0)
