@@ -1,0 +1,55 @@
+"""The state machine once more, on fakeredis: no server, and a second implementation of the commands.
+
+Only where the fake is true to the server: scripts and data types. It knows no ``#!lua`` line, does
+not block, and has no memory limit, so wake-ups, outages and full servers are not tested on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import fakeredis
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+from jobs import make_job
+from test_state_machine import Protocol
+
+from redismr.config import Connection
+from redismr.store import Commit, Store, link, scripts
+
+
+@pytest.fixture
+def fake_store(monkeypatch):
+    def without_shebang(name):
+        its = scripts.script(name)
+        source = its.source.split("\n", 1)[1]
+        return replace(its, source=source, sha="0" * 40)
+
+    monkeypatch.setattr(link, "script", without_shebang)
+    store = Store(Connection(url="redis://fake", secret="x" * 16), patience=0)
+    store.link.client = fakeredis.FakeRedis()
+    store.now_ms = store.server_ms()
+    return store
+
+
+def test_a_job_from_create_to_success(fake_store):
+    job = make_job(fake_store, "fake")
+    fake_store.add(job, 0, 2)
+    assert fake_store.close(job, 2, "close", b"end")[:2] == ("OK", "mapping")
+    for i in range(4):
+        claim = fake_store.claim(job, "e", f"n{i}", 1)
+        done = Commit(claim.tasks[0], f"{claim.tasks[0]}.n{i}", b"record", basis=claim.basis)
+        committed = fake_store.commit(job, "e", [done], "", 0)
+        assert committed.statuses == ("OK",)
+    assert committed.claim.state == "succeeded"
+    assert fake_store.results(job) == {0: b"r0.n2 record", 1: b"r1.n3 record"}
+
+
+def test_invariants_hold_after_every_step(fake_store):
+    class Bound(Protocol):
+        store = fake_store
+
+    run_state_machine_as_test(
+        Bound, settings=settings(max_examples=15, stateful_step_count=40, deadline=None)
+    )
