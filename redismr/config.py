@@ -61,6 +61,21 @@ class JobOptions:
             raise ConfigError("; ".join(faults))
 
 
+def job_options(given: Mapping[str, Any]) -> JobOptions:
+    """The options that a caller gave by name.
+
+    Raises:
+        ConfigError: a name that is no option, or a value out of range.
+    """
+    known = [field.name for field in fields(JobOptions)]
+    unknown = sorted(given.keys() - set(known))
+    if unknown:
+        near = [close[0] for name in unknown if (close := get_close_matches(name, known, 1))]
+        hint = f"did you mean {', '.join(near)}?" if near else f"there are: {', '.join(known)}"
+        raise ConfigError(f"no such option: {', '.join(unknown)}; {hint}")
+    return JobOptions(**given)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
     """Where the server is, and what proves that we belong to it.

@@ -15,7 +15,7 @@ from redismr.client.embedded import Embedded, embedded
 from redismr.client.job import Draw, Job, Mine
 from redismr.client.outcome import not_found
 from redismr.client.submitter import SUBMIT_LEASE_MS, Ended, Submitter
-from redismr.config import Connection, JobOptions
+from redismr.config import Connection, JobOptions, job_options
 from redismr.core.events import Event, decode, encode
 from redismr.core.functions import check_functions
 from redismr.core.model import PROTOCOL, JobInfo, JobSpec, WorkerInfo
@@ -364,7 +364,7 @@ def _sort_out(
     if functions["combinefn"] is None:
         functions["combinefn"] = collectfn
     params = rest.pop("params", None) or {}
-    return functions, params, JobOptions(**rest)
+    return functions, params, job_options(rest)
 
 
 def _new_job_id() -> str:

@@ -31,7 +31,8 @@ _NO_CAUSE = "Redis gives no cause; something without the secret may have set its
 def failures(vault: Vault, dead: Mapping[str, bytes]) -> dict[str, Failure]:
     """The last sealed failure of each task, in task order; what is not sealed is left out."""
     found: dict[str, Failure] = {}
-    for place, blob in dead.items():
+    # What a task died of comes after, and so in place of, what it was tried again for.
+    for place, blob in sorted(dead.items(), key=lambda item: not item[0].startswith("last:")):
         task = place.removeprefix("last:")
         with contextlib.suppress(SealError, ValueError):
             found[task] = vault.open_failure(task, blob)

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    ValuesView,
+)
 from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Protocol, Self
@@ -142,7 +151,7 @@ class Results(Mapping[Any, Any]):
             return iter(sorted(pairs, key=itemgetter(0)) if self._sort else pairs)
         streams = map(self._stream, range(len(self._shelf.records)))
         if self._sort:
-            return heapq.merge(*streams, key=itemgetter(0))
+            return _in_order(streams)
         return chain.from_iterable(streams)
 
     def _kept_keys(self) -> Iterator[Any]:
@@ -213,6 +222,14 @@ class Results(Mapping[Any, Any]):
     def _check_open(self) -> None:
         if self._closed:
             raise ResultsClosed("these results were closed; take what you need before close()")
+
+
+def _in_order(streams: Iterable[Iterator[tuple[Any, Any]]]) -> Iterator[tuple[Any, Any]]:
+    """Streams that are each in key order as one that is."""
+    try:
+        yield from heapq.merge(*streams, key=itemgetter(0))
+    except TypeError as exc:
+        raise BadKey(f"sort=True needs keys that can be ordered: {exc}") from exc
 
 
 class _Keys(KeysView[Any]):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from redismr.client.job import Draw
 from redismr.client.results import MemoryShelf, Results
-from redismr.config import JobOptions
+from redismr.config import JobOptions, job_options
 
 if TYPE_CHECKING:
     from redismr.client.client import Client
@@ -77,7 +77,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         "initfn": initfn,
     }
     if inline:
-        chosen = JobOptions(**options)
+        chosen = job_options(options)
         outcome: Any = _inline(source, mapfn, reducefn, functions, params, chosen)
         if finishfn:
             outcome = finishfn(outcome)

@@ -1,0 +1,461 @@
+"""The Python API against a real worker."""
+
+from __future__ import annotations
+
+import operator
+import threading
+from pathlib import Path
+
+import pytest
+from support import eventually
+
+import redismr
+
+TEXTS = {"a": "to be or not to be", "b": "that is the question", "c": "to be"}
+COUNTS = {"to": 3, "be": 3, "or": 1, "not": 1, "that": 1, "is": 1, "the": 1, "question": 1}
+
+
+def words(_name, text):
+    for word in text.split():
+        yield word, 1
+
+
+def keys_of(server, job_id):
+    return [key for key in server.client().scan_iter(count=1000) if job_id.encode() in key]
+
+
+# ------------------------------------------------------------------------- run, submit, attach
+
+
+def test_run_counts_words(shared):
+    assert dict(shared.run(TEXTS, words, "sum")) == COUNTS
+
+
+def test_the_module_function_takes_a_client(shared):
+    assert dict(redismr.run(TEXTS, words, "sum", client=shared)) == COUNTS
+
+
+def test_submit_gives_a_handle_that_waits_and_collects(shared):
+    job = shared.submit(TEXTS, words, "sum", txn="t1")
+    assert job.txn == "t1"
+    assert job.wait(20)
+    assert job.state == "succeeded"
+    assert dict(job.result()) == COUNTS
+
+
+def test_attach_finds_a_job_of_another_client(shared, server):
+    from system.crew import SECRET
+
+    job_id = shared.submit(TEXTS, words, "sum").id
+    with redismr.Client(server.url, secret=SECRET) as other:
+        assert dict(other.attach(job_id).result(20)) == COUNTS
+
+
+def test_jobs_lists_what_exists(shared):
+    job = shared.submit(TEXTS, words, "sum", name="hamlet", txn="t2")
+    job.result(20)
+    (row,) = shared.jobs()
+    assert (row.job_id, row.name, row.txn, row.state) == (job.id, "hamlet", "t2", "succeeded")
+    job.delete()
+    assert shared.jobs() == []
+
+
+def test_workers_lists_who_is_there(client, crew):
+    worker = crew.worker(2)
+    (row,) = eventually(lambda: [row for row in client.workers() if row.pid == worker.pid])
+    assert row.executors == 2
+    assert row.problem == ""
+
+
+def test_iterating_a_job_gives_each_pair_once(shared):
+    job = shared.submit(TEXTS, words, "sum", partitions=4)
+    pairs = list(job)
+    assert len(pairs) == len(COUNTS)
+    assert dict(pairs) == COUNTS
+
+
+def test_delete_leaves_nothing(shared, server):
+    job = shared.submit(TEXTS, words, "sum")
+    job.result(20)
+    job.delete()
+    assert keys_of(server, job.id) == []
+    with pytest.raises(redismr.JobError):
+        job.state
+
+
+def test_progress_counts_tasks(shared):
+    job = shared.submit(range(10), lambda x: [(x % 3, x)], "sum", chunk=1, partitions=3)
+    job.wait(20)
+    done = job.progress()
+    assert (done.state, done.maps_done, done.maps_total) == ("succeeded", 10, 10)
+    assert (done.reduces_done, done.reduces_total) == (3, 3)
+    assert done.waiting == ""
+
+
+def test_errors_lists_failed_attempts(shared):
+    job = shared.submit([1, 0], lambda x: [(1 / x, 1)], "sum", retries=0)
+    assert job.wait(20)
+    (failure,) = job.errors()
+    assert failure.error_name == "ZeroDivisionError"
+    assert failure.function == "mapfn"
+
+
+def test_counters_are_exact(shared):
+    def mapfn(x):
+        redismr.count("seen")
+        redismr.count("sum", x)
+        return [(x % 7, 1)]
+
+    def reducefn(_key, values):
+        redismr.count("groups")
+        return len(values)
+
+    with shared.run(range(5000), mapfn, reducefn, chunk=100) as results:
+        assert results.counters == {"seen": 5000, "sum": sum(range(5000)), "groups": 7}
+    job = shared.submit(range(50), mapfn, reducefn, chunk=7)
+    job.wait(20)
+    assert job.counters == {"seen": 50, "sum": sum(range(50)), "groups": 7}
+
+
+def test_attempts_that_failed_are_not_counted(shared, tmp_path):
+    def mapfn(x):
+        redismr.count("seen")
+        marker = tmp_path / "failed-once"
+        if x == 5 and not marker.exists():
+            marker.write_text("")
+            raise ValueError("once")
+        return [(x, x)]
+
+    results = shared.run(range(10), mapfn, "sum", chunk=10)
+    assert results.counters == {"seen": 10}
+    assert len(results) == 10
+
+
+# ------------------------------------------------------------------------- results
+
+
+@pytest.fixture
+def results(shared):
+    with shared.run(TEXTS, words, "sum", partitions=3) as results:
+        yield results
+
+
+def test_results_are_a_mapping(results):
+    assert len(results) == 8
+    assert "to" in results
+    assert "whale" not in results
+    assert results["be"] == 3
+    assert results.get("whale") is None
+    with pytest.raises(KeyError, match="whale"):
+        results["whale"]
+    assert dict(results) == COUNTS == results
+
+
+def test_results_keep_one_order(results):
+    order = list(results)
+    assert list(results.keys()) == order
+    assert [key for key, _ in results.items()] == order
+    assert [COUNTS[key] for key in order] == list(results.values())
+    assert list(dict(results)) == order
+
+
+def test_results_sort_and_rank(results):
+    assert results.sorted() == sorted(COUNTS.items())
+    by_value = results.sorted(key=operator.itemgetter(1), reverse=True)
+    assert [value for _, value in by_value] == [3, 3, 1, 1, 1, 1, 1, 1]
+    assert sorted(results.top(2)) == [("be", 3), ("to", 3)]
+    assert results.top(1, key=operator.neg)[0][1] == 1
+    assert results.top(0) == []
+
+
+def test_results_refuse_change(results):
+    with pytest.raises(TypeError):
+        results["to"] = 4
+
+
+def test_closed_results_are_closed(shared, server):
+    results = shared.run(TEXTS, words, "sum")
+    (row,) = shared.jobs()
+    results.close()
+    results.close()
+    for use in (len, list, dict, operator.itemgetter("to"), lambda r: r.items().__iter__()):
+        with pytest.raises(redismr.ResultsClosed):
+            use(results)
+    assert keys_of(server, row.job_id) == []
+    assert "closed" in repr(results)
+
+
+def test_closing_submitted_results_keeps_the_job(shared):
+    job = shared.submit(TEXTS, words, "sum")
+    job.result(20).close()
+    assert dict(shared.attach(job.id).result()) == COUNTS
+
+
+def test_forgotten_results_delete_their_job(shared, server):
+    assert len(shared.run(TEXTS, words, "sum")) == 8
+    assert shared.jobs() == []
+
+
+def test_sort_gives_a_total_order(shared):
+    numbers = [(x * 7919) % 1009 for x in range(1009)]
+    results = shared.run(numbers, lambda x: [(x, x)], "first", sort=True, partitions=5)
+    assert list(results) == sorted(numbers)
+    assert list(results.items()) == [(x, x) for x in range(1009)]
+    assert results[17] == 17
+
+
+def test_a_reducer_may_emit_other_keys(shared):
+    def reducefn(key, values):
+        yield key.upper(), sum(values)
+
+    results = shared.run(TEXTS, words, reducefn, partitions=4)
+    assert results["TO"] == 3
+    assert "to" not in results
+    assert dict(results) == {key.upper(): n for key, n in COUNTS.items()}
+    assert len(results) == 8
+
+
+def test_a_key_emitted_twice_counts_once(shared):
+    def reducefn(items):
+        for _key, values in items:
+            yield "all", sum(values)
+
+    results = shared.run(TEXTS, words, reducefn, partitions=4)
+    assert len(results) == len(list(results)) == len(dict(results)) == 1
+    assert list(results) == ["all"]
+    inline = redismr.run(TEXTS, words, reducefn, partitions=4, inline=True)
+    assert dict(results).keys() == dict(inline).keys()
+
+
+def test_two_results_are_read_at_the_same_time(shared):
+    one = shared.run(TEXTS, words, "sum")
+    two = shared.run(TEXTS, words, "count")
+    assert all(a == b for a, b in zip(one.items(), two.items(), strict=True))
+
+
+# ------------------------------------------------------------------------- functions
+
+
+def test_finishfn_makes_the_outcome(shared):
+    assert shared.run(TEXTS, words, "sum", finishfn=lambda results: results["to"]) == 3
+
+
+def test_finishfn_of_a_submitted_job_runs_where_it_is_collected(shared, server):
+    from system.crew import SECRET
+
+    job = shared.submit(TEXTS, words, "sum", finishfn=lambda results: results.top(1)[0][1])
+    assert job.result(20) == 3
+    with redismr.Client(server.url, secret=SECRET) as other:
+        assert other.attach(job.id).result() == 3
+
+
+def test_resultfn_is_called_once_by_run(shared):
+    calls = []
+    outcome = shared.run(
+        TEXTS, words, "sum", txn="t3", resultfn=lambda txn, results: calls.append((txn, results))
+    )
+    assert calls == [("t3", outcome)]
+
+
+def test_resultfn_is_called_once_by_submit(shared):
+    calls, called = [], threading.Event()
+
+    def resultfn(txn, results):
+        calls.append((txn, dict(results)))
+        called.set()
+
+    job = shared.submit(TEXTS, words, "sum", txn="t4", resultfn=resultfn)
+    assert called.wait(20)
+    job.result()
+    job.result()
+    assert calls == [("t4", COUNTS)]
+
+
+def test_params_reach_every_function(shared):
+    def mapfn(text):
+        return [(word, 1) for word in text.split() if word not in redismr.param("stop")]
+
+    def reducefn(_key, values):
+        return sum(values) * redismr.param("times")
+
+    params = {"stop": {"a"}, "times": 10}
+    assert dict(shared.run(["a b", "b c"], mapfn, reducefn, params=params)) == {"b": 20, "c": 10}
+
+
+def test_initfn_runs_before_the_first_task(shared):
+    state = []
+
+    def initfn():
+        state.append(redismr.param("start"))
+
+    def mapfn(x):
+        return [(x, len(state) and state[0])]
+
+    results = shared.run(range(20), mapfn, "first", initfn=initfn, params={"start": 9}, chunk=1)
+    assert set(results.values()) == {9}
+    assert state == []
+
+
+def test_here_says_where_code_runs(shared):
+    def mapfn(x):
+        place = redismr.here()
+        return [(x, (place.job, place.stage, place.task, place.source))]
+
+    job = shared.submit([0], mapfn, "first")
+    assert job.result(20)[0] == (job.id, "map", "m0", "item 0")
+
+
+def test_a_mapfn_may_return_none_a_mapping_or_a_list(shared):
+    def mapfn(x):
+        return None if x == 0 else {x: 1} if x == 1 else [[x, 1]]
+
+    assert dict(shared.run(range(3), mapfn, "sum")) == {1: 1, 2: 1}
+
+
+def test_a_combinefn_sees_the_values_of_one_task(shared):
+    results = shared.run(
+        TEXTS, words, lambda _key, values: sum(values), combinefn=lambda _key, values: sum(values)
+    )
+    assert dict(results) == COUNTS
+
+
+def test_collectfn_is_another_word_for_combinefn(shared):
+    results = shared.run(TEXTS, words, "list", collectfn=lambda _key, values: -len(values))
+    assert sum(results["to"]) == -3
+
+
+def test_count_is_refused_in_a_combinefn(shared):
+    def combinefn(_key, values):
+        redismr.count("n")
+        return sum(values)
+
+    with pytest.raises(redismr.MapError, match="cannot be used in combinefn"):
+        shared.run(TEXTS, words, "sum", combinefn=combinefn, retries=0)
+
+
+def test_a_partitionfn_places_keys(shared):
+    job = shared.submit(
+        range(9), lambda x: [(x, x)], "first", partitions=3, partitionfn=lambda k, n: (k // 3) % n
+    )
+    assert list(job.result(20)) == list(range(9))
+    assert job.result()[4] == 4
+    assert shared.attach(job.id).result()[4] == 4
+
+
+# ------------------------------------------------------------------------- events
+
+
+def test_events_of_a_transaction_reach_a_listener(shared):
+    events, ready = [], threading.Event()
+
+    def listen():
+        stream = shared.listen(txn="t5")
+        ready.set()
+        for event in stream:
+            events.append(event)
+            if event.kind == "succeeded":
+                return
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    assert ready.wait(5)
+    # Subscribed is seen in Redis, not here.
+    eventually(lambda: [n for n, count in _subscribers(shared) if count and b"t5" in n])
+    job = shared.submit(TEXTS, words, "sum", txn="t5", partitions=2)
+    shared.submit(TEXTS, words, "sum", txn="other").result(20)
+    job.result(20)
+    thread.join(10)
+    assert not thread.is_alive()
+    kinds = [event.kind for event in events]
+    assert kinds[0] == "submitted"
+    assert "reducing" in kinds
+    assert kinds.count("partition") == 2
+    assert {event.job for event in events} == {job.id}
+
+
+def _subscribers(client):
+    redis = client._store.link.client
+    return redis.pubsub_numsub(*redis.pubsub_channels())
+
+
+# ------------------------------------------------------------------------- sources
+
+
+def test_source_mapping(shared):
+    assert dict(shared.run({"x": 1, "y": 2}, lambda k, v: [(k, v)], "list")) == {"x": [1], "y": [2]}
+
+
+def test_source_of_the_ancestors(shared):
+    class Datasource:
+        def __iter__(self):
+            return iter("ab")
+
+        def __getitem__(self, key):
+            return key * 2
+
+    assert dict(shared.run(Datasource(), lambda k, v: [(k, v)], "first")) == {"a": "aa", "b": "bb"}
+
+
+def test_source_iterable_is_numbered(shared):
+    assert dict(shared.run("ab" for _ in range(2))) == {0: ["ab"], 1: ["ab"]}
+    assert dict(shared.run(["x", "y"], lambda k, v: [(v, k)], "first")) == {"x": 0, "y": 1}
+
+
+def test_source_pairs(shared):
+    source = redismr.pairs([("a", 1), ("b", 2), ("a", 3)])
+    assert dict(shared.run(source)) == {"a": [1, 3], "b": [2]}
+    assert dict(shared.run(source, None, "sum")) == {"a": 4, "b": 2}
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "a.txt").write_text("one two\nthree\n")
+    (tmp_path / "b.txt").write_text("one\n")
+    return tmp_path
+
+
+def test_source_glob_and_path(shared, files):
+    pattern = str(files / "*.txt")
+    expected = {str(files / "a.txt"): ["one two\nthree\n"], str(files / "b.txt"): ["one\n"]}
+    assert dict(shared.run(pattern)) == expected
+    assert dict(shared.run(Path(pattern))) == expected
+    assert dict(shared.run(redismr.files(pattern, ship=True))) == expected
+
+
+def test_source_lines_and_text(shared, files):
+    pattern = str(files / "*.txt")
+    expected = {"one": 2, "two": 1, "three": 1}
+
+    def mapfn(_where, text):
+        return [(word, 1) for word in text.split()]
+
+    assert dict(shared.run(redismr.lines(pattern), mapfn, "sum")) == expected
+    assert dict(shared.run(redismr.text(pattern), mapfn, "sum")) == expected
+    seen = shared.run(redismr.lines(pattern), lambda where, line: [(line, where.line)], "first")
+    assert seen["three"] == 2
+
+
+def test_source_jsonl_and_csv(shared, tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"n": 1}\n\n{"n": 2}\n')
+    (tmp_path / "x.csv").write_text('name,note\nann,"two\nlines"\nbob,x\n')
+    jsonl = redismr.jsonl(tmp_path / "x.jsonl")
+    assert dict(shared.run(jsonl, lambda row: [("n", row["n"])], "sum")) == {"n": 3}
+    rows = redismr.csv(tmp_path / "x.csv")
+    mapfn = lambda row: [(row["name"], row["note"])]
+    assert dict(shared.run(rows, mapfn, "first")) == {"ann": "two\nlines", "bob": "x"}
+
+
+def test_source_compressed_lines(shared, tmp_path):
+    import gzip
+
+    (tmp_path / "x.gz").write_bytes(gzip.compress(b"a\nb\na\n"))
+    results = shared.run(redismr.lines(tmp_path / "x.gz"), lambda line: [(line, 1)], "sum")
+    assert dict(results) == {"a": 2, "b": 1}
+
+
+def test_a_large_file_is_cut_and_no_line_is_lost(shared, tmp_path):
+    path = tmp_path / "big.txt"
+    path.write_text("".join(f"line {n}\n" for n in range(20_000)))
+    source = redismr.lines(path, split=8192)
+    results = shared.run(source, lambda line: [(int(line[5:]) % 10, 1)], "sum")
+    assert dict(results) == dict.fromkeys(range(10), 2000)

@@ -1,0 +1,254 @@
+"""The command line as a shell sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from support import eventually
+from system.crew import SECRET, environ, redismr_cli, run, script
+
+import redismr
+
+WORDCOUNT = """
+    source = ["to be or", "not to be"]
+    def mapfn(text):
+        for word in text.split():
+            yield word, 1
+    reducefn = "sum"
+    options = {"sort": True}
+"""
+COUNTED = "be\t2\nnot\t1\nor\t1\nto\t2\n"
+SLOW = """
+    import os, time
+    source = [1]
+    def mapfn(x):
+        open(os.environ["MARKER"], "w").close()
+        while True:
+            time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def job_file(tmp_path):
+    return script(tmp_path, WORDCOUNT)
+
+
+def test_run_prints_the_result_only(farm, server, job_file):
+    done = redismr_cli("run", job_file, url=server.url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, COUNTED, "")
+
+
+def test_run_without_a_server_is_embedded(job_file):
+    done = redismr_cli("run", job_file, secret=None)
+    assert (done.returncode, done.stdout, done.stderr) == (0, COUNTED, "")
+
+
+def test_run_inline(job_file):
+    done = redismr_cli("run", "--inline", job_file, secret=None)
+    assert (done.returncode, done.stdout, done.stderr) == (0, COUNTED, "")
+
+
+def test_run_deletes_its_job(farm, server, client, job_file):
+    assert redismr_cli("run", job_file, url=server.url).returncode == 0
+    assert client.jobs() == []
+
+
+def test_run_reads_the_files_it_is_given(farm, server, job_file, tmp_path):
+    (tmp_path / "a.txt").write_text("x y\n")
+    (tmp_path / "b.txt").write_text("y\n")
+    done = redismr_cli("run", "--lines", job_file, f"{tmp_path}/*.txt", url=server.url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "x\t1\ny\t2\n", "")
+
+
+def test_run_top_and_json(farm, server, job_file):
+    done = redismr_cli("run", job_file, "--top", "1", "--json", url=server.url)
+    assert json.loads(done.stdout) in (["be", 2], ["to", 2])
+
+
+def test_run_final_prints(farm, server, tmp_path):
+    body = WORDCOUNT + "    def final(key, value):\n        print(key, value)\n"
+    done = redismr_cli("run", script(tmp_path, body), url=server.url)
+    assert (done.stdout, done.stderr) == (COUNTED.replace("\t", " "), "")
+
+
+def test_a_reader_that_leaves_is_no_error(farm, server, tmp_path):
+    body = """
+        source = range(100_000)
+        def mapfn(x):
+            yield x, "some longer text to fill the pipe"
+    """
+    path = script(tmp_path, body)
+    command = f"{sys.executable} -m redismr run {path} | head -1"
+    done = run("bash", "-c", f"set -o pipefail; {command}", url=server.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_submit_watch_result_jobs_delete(farm, server, job_file):
+    done = redismr_cli("submit", job_file, "--name", "wc", url=server.url)
+    assert done.returncode == 0
+    job_id = done.stdout.strip()
+    assert redismr_cli("watch", job_id, url=server.url).returncode == 0
+    done = redismr_cli("result", job_id, url=server.url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, COUNTED, "")
+    rows = redismr_cli("jobs", "--json", url=server.url).stdout.splitlines()
+    assert json.loads(rows[0])["job_id"] == job_id
+    assert redismr_cli("delete", job_id, url=server.url).returncode == 0
+    done = redismr_cli("result", job_id, url=server.url)
+    assert done.returncode == 2
+    assert "not in Redis any more" in done.stderr
+
+
+def test_workers_are_listed(crew, server, client):
+    crew.worker(2)
+    eventually(client.workers)
+    done = redismr_cli("workers", "--json", url=server.url)
+    assert 2 in [json.loads(line)["executors"] for line in done.stdout.splitlines()]
+
+
+def test_user_errors_exit_with_1(farm, server, tmp_path):
+    path = script(tmp_path, "source = [0]\ndef mapfn(x):\n    return [(1 / x, x)]\n")
+    done = redismr_cli("run", path, "--retries", "0", url=server.url)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert "return [(1 / x, x)]" in done.stderr
+    assert "redismr/" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 16
+
+
+def test_errors_of_a_failed_job(farm, server, tmp_path, client):
+    path = script(tmp_path, "source = [0]\ndef mapfn(x):\n    return [(1 / x, x)]\n")
+    job_id = redismr_cli("submit", path, "--retries", "0", url=server.url).stdout.strip()
+    assert client.attach(job_id).wait(20)
+    done = redismr_cli("errors", job_id, url=server.url)
+    assert done.returncode == 0
+    assert "ZeroDivisionError" in done.stdout
+    assert redismr_cli("result", job_id, url=server.url).returncode == 1
+
+
+def test_usage_errors_exit_with_2(server, tmp_path):
+    for words in (
+        ("run", tmp_path / "none.py"),
+        ("run", script(tmp_path, "x = 1\n")),
+        ("result", "nonsense"),
+        ("nonsense",),
+    ):
+        done = redismr_cli(*words, url=server.url)
+        assert done.returncode == 2, done
+        assert done.stdout == ""
+        assert done.stderr.startswith("redismr: ")
+
+
+def test_no_files_exits_with_2(server, job_file, tmp_path):
+    done = redismr_cli("run", job_file, f"{tmp_path}/none*", url=server.url)
+    assert done.returncode == 2
+    assert "none*" in done.stderr
+
+
+def test_no_secret_exits_with_2(server, job_file):
+    done = redismr_cli("run", job_file, url=server.url, secret=None)
+    assert done.returncode == 2
+    assert "redismr secret" in done.stderr
+
+
+def test_ctrl_c_cancels_and_exits_with_130(farm, server, client, tmp_path):
+    marker = tmp_path / "marker"
+    body = SLOW.replace('os.environ["MARKER"]', repr(str(marker)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "redismr", "run", script(tmp_path, body)],
+        env=environ(server.url), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    eventually(marker.exists)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, b"")
+    assert b"Traceback" not in err
+    assert [row.state for row in client.jobs()] == ["cancelled"]
+
+
+def test_ctrl_c_ends_an_embedded_run(tmp_path):
+    marker = tmp_path / "marker"
+    body = SLOW.replace('os.environ["MARKER"]', repr(str(marker)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "redismr", "run", script(tmp_path, body)],
+        env=environ(None, None), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    eventually(marker.exists)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, b"")
+    assert b"Traceback" not in err
+
+
+def test_ctrl_c_in_a_script_cancels(farm, server, client, tmp_path):
+    marker = tmp_path / "marker"
+    body = f"""
+        import redismr, time
+        def mapfn(x):
+            open({str(marker)!r}, "w").close()
+            while True:
+                time.sleep(0.01)
+        redismr.run([1], mapfn)
+    """
+    process = subprocess.Popen(
+        [sys.executable, script(tmp_path, body)],
+        env=environ(server.url), stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    eventually(marker.exists)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGINT
+    assert b"KeyboardInterrupt" in err
+    assert [row.state for row in client.jobs()] == ["cancelled"]
+
+
+def test_listen_prints_events_as_json(farm, server, crew, client):
+    listener = crew.start(sys.executable, "-u", "-m", "redismr", "listen", "t9")
+    raw = client._store.link.client
+    eventually(lambda: [n for n in raw.pubsub_channels() if b"t9" in n])
+    client.submit([1], lambda x: [(x, x)], txn="t9").result(20)
+    listener.says('"succeeded"')
+    kinds = [json.loads(line)["kind"] for line in listener.log.splitlines()]
+    assert kinds[0] == "submitted"
+    listener.send(signal.SIGINT)
+    assert listener.wait() in (0, 130)
+
+
+def test_up_gives_a_server_that_others_join(crew, tmp_path, job_file):
+    up = crew.start("env", "-u", "REDISMR_URL", sys.executable, "-m", "redismr", "up", "-n", "1")
+    line = up.says("redismr worker\n").splitlines()[0]
+    assert line.startswith("export REDISMR_URL=")
+    done = run("bash", "-c", f"{line}; {sys.executable} -m redismr run {job_file}")
+    assert (done.returncode, done.stdout) == (0, COUNTED), done.stderr
+    below = up.below()
+    up.send(signal.SIGINT)
+    assert up.wait() == 0
+    from support import runs
+
+    eventually(lambda: not any(map(runs, below)))
+
+
+def test_the_secret_is_in_no_process_list(farm, server, crew):
+    worker = crew.worker(1)
+    for pid in [worker.pid, *worker.below()]:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            assert SECRET.encode() not in file.read()
+
+
+def test_python_scripts_print_nothing_else(farm, server, tmp_path):
+    path = script(tmp_path, "import redismr\nprint(dict(redismr.run([1], lambda x: [(x, x)])))\n")
+    done = run(sys.executable, path, url=server.url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{1: [1]}\n", "")
+
+
+def test_the_public_names_import():
+    for name in redismr.__all__:
+        assert getattr(redismr, name) is not None

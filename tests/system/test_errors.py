@@ -1,0 +1,279 @@
+"""What users see when their functions fail, and that workers survive it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+import redismr
+
+
+def one(x):
+    return [(x, 1)]
+
+
+def check_lines(error):
+    text = str(error)
+    assert len(text.splitlines()) <= 16, text
+    assert "redismr/workers" not in text, text
+    return text
+
+
+def still_works(client):
+    return dict(client.run([1, 2], one, "sum")) == {1: 1, 2: 1}
+
+
+def test_mapfn_raises(shared):
+    def mapfn(key, value):
+        return [(key, 1 / value)]
+
+    with pytest.raises(ZeroDivisionError, match="division by zero") as caught:
+        shared.run({"good": 1, "bad": 0}, mapfn, "sum", retries=0)
+    assert isinstance(caught.value, redismr.MapError)
+    text = check_lines(caught.value)
+    assert "'bad'" in text
+    assert "return [(key, 1 / value)]" in text
+    assert "attempt 1 of 1" in text
+    assert caught.value.job_id in text
+    assert caught.value.failure.function == "mapfn"
+
+
+def test_the_line_and_byte_of_a_record_are_named(shared, tmp_path):
+    (tmp_path / "log").write_text("1\n2\nx\n")
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        shared.run(redismr.lines(tmp_path / "log"), lambda s: [(int(s), 1)], "sum", retries=0)
+    text = check_lines(caught.value)
+    assert f"{tmp_path}/log (line 3, byte 4)" in text
+    assert "'x'" in text
+
+
+def test_reducefn_raises(shared):
+    def reducefn(key, values):
+        raise LookupError(f"no {key}")
+
+    with pytest.raises(LookupError, match="no 7") as caught:
+        shared.run([7], one, reducefn, retries=0)
+    assert isinstance(caught.value, redismr.ReduceError)
+    assert "in reducefn" in check_lines(caught.value)
+    assert "key = 7" in str(caught.value)
+
+
+def test_combinefn_raises(shared):
+    def combinefn(key, values):
+        raise ArithmeticError("combined")
+
+    with pytest.raises(ArithmeticError, match="combined") as caught:
+        shared.run([7], one, "sum", combinefn=combinefn, retries=0)
+    assert isinstance(caught.value, redismr.MapError)
+    assert "in combinefn" in check_lines(caught.value)
+
+
+def test_partitionfn_raises(shared):
+    def partitionfn(key, n):
+        return {}[key]
+
+    with pytest.raises(KeyError) as caught:
+        shared.run([7], one, "sum", partitionfn=partitionfn, retries=0)
+    assert isinstance(caught.value, redismr.MapError)
+    assert "in partitionfn" in check_lines(caught.value)
+
+
+def test_a_partition_out_of_range_is_named(shared):
+    with pytest.raises(redismr.MapError, match="partition"):
+        shared.run([7], one, "sum", partitionfn=lambda _key, n: n, retries=0)
+
+
+def test_initfn_raises(shared):
+    def initfn():
+        raise RuntimeError("no model")
+
+    with pytest.raises(RuntimeError, match="no model") as caught:
+        shared.run([7], one, "sum", initfn=initfn, retries=0)
+    assert isinstance(caught.value, redismr.MapError)
+    check_lines(caught.value)
+
+
+def test_retries_are_used_up(shared, tmp_path):
+    log = tmp_path / "log"
+
+    def mapfn(x):
+        with log.open("a") as file:
+            file.write("x\n")
+            tries = file.tell()
+        raise ValueError(f"try {tries}")
+
+    with pytest.raises(ValueError, match="try") as caught:
+        shared.run([1], mapfn, "sum", retries=2)
+    assert len(log.read_text().splitlines()) == 3
+    assert "attempt 3 of 3" in str(caught.value)
+
+
+def test_the_same_error_on_two_executors_ends_it_at_once(shared, tmp_path):
+    log = tmp_path / "log"
+
+    def mapfn(x):
+        with log.open("a") as file:
+            file.write("x\n")
+        raise ValueError("same")
+
+    with pytest.raises(ValueError, match="same"):
+        shared.run([1], mapfn, "sum", retries=50)
+    assert len(log.read_text().splitlines()) < 51
+
+
+def test_a_long_message_is_cut(shared):
+    def mapfn(x):
+        raise ValueError("\n".join(["long" * 100] * 100))
+
+    with pytest.raises(ValueError, match="long") as caught:
+        shared.run([1], mapfn, "sum", retries=0)
+    check_lines(caught.value)
+
+
+def test_finishfn_raises_as_it_is(shared):
+    error = LookupError("mine")
+
+    def finishfn(_results):
+        raise error
+
+    with pytest.raises(LookupError) as caught:
+        shared.run([1], one, "sum", finishfn=finishfn)
+    assert caught.value is error
+
+
+def test_resultfn_raises_as_it_is(shared):
+    error = LookupError("mine")
+
+    def resultfn(_txn, _results):
+        raise error
+
+    with pytest.raises(LookupError) as caught:
+        shared.run([1], one, "sum", resultfn=resultfn)
+    assert caught.value is error
+
+
+# ------------------------------------------------------------------------- survival
+
+
+def recurse(x):
+    return recurse(x)
+
+
+def exit_system(_x):
+    sys.exit(3)
+
+
+def interrupt(_x):
+    raise KeyboardInterrupt
+
+
+def hoard(_x):
+    raise MemoryError
+
+
+def stop(_x):
+    raise StopIteration
+
+
+def close(_x):
+    raise GeneratorExit
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise ValueError("no text")
+
+
+def unprintable(_x):
+    raise Unprintable
+
+
+@pytest.mark.parametrize(
+    ("mapfn", "expected"),
+    [
+        (recurse, RecursionError),
+        (exit_system, redismr.MapError),
+        (interrupt, redismr.MapError),
+        (hoard, MemoryError),
+        (stop, redismr.MapError),
+        (close, redismr.MapError),
+        (unprintable, redismr.MapError),
+    ],
+)
+def test_a_worker_survives_exceptions(shared, farm, mapfn, expected):
+    before = farm.started[0].executors(2)
+    with pytest.raises(expected) as caught:
+        shared.run([5], mapfn, "sum", retries=0)
+    assert isinstance(caught.value, redismr.MapError)
+    assert "mapfn" in check_lines(caught.value)
+    assert still_works(shared)
+    assert len(farm.started[0].executors(2)) == len(before)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_a_worker_survives_them_in_a_reducefn(shared, error):
+    def reducefn(_key, _values):
+        raise error
+
+    with pytest.raises(redismr.ReduceError, match="reducefn"):
+        shared.run([5], one, reducefn, retries=0)
+    assert still_works(shared)
+
+
+def exit_at_once(_x):
+    os._exit(9)
+
+
+def exit_clean(_x):
+    os._exit(0)
+
+
+def segfault(_x):
+    ctypes.string_at(0)
+
+
+def kill_itself(_x):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@pytest.mark.parametrize(
+    ("mapfn", "said"),
+    [
+        (exit_at_once, "status 9"),
+        (exit_clean, "status 0"),
+        (segfault, "SIGSEGV"),
+        (kill_itself, "SIGSEGV"),
+    ],
+)
+def test_a_worker_survives_the_death_of_an_executor(shared, mapfn, said):
+    with pytest.raises(redismr.MapError, match=said) as caught:
+        shared.run([1, 2, 3], lambda x: mapfn(x) if x == 2 else one(x), lost_leases=0, chunk=3)
+    assert "item 1" in str(caught.value) or "record 2" in str(caught.value)
+    assert still_works(shared)
+
+
+def test_a_task_is_retried_when_its_process_died(shared, tmp_path):
+    def mapfn(x):
+        marker = tmp_path / "died"
+        if not marker.exists():
+            marker.write_text("")
+            os._exit(1)
+        return one(x)
+
+    assert dict(shared.run([1], mapfn, "sum")) == {1: 1}
+
+
+def test_task_timeout_kills(shared):
+    def mapfn(x):
+        while True:
+            time.sleep(0.01)
+
+    with pytest.raises(redismr.MapError, match="longer than task_timeout") as caught:
+        shared.run([1], mapfn, "sum", task_timeout=0.3, lost_leases=0, lease=0.6)
+    check_lines(caught.value)
+    assert still_works(shared)

@@ -1,0 +1,129 @@
+"""A job that nobody works on."""
+
+from __future__ import annotations
+
+import pytest
+from system.crew import redismr_cli, script
+
+import redismr
+
+
+def keys_of(server, job_id):
+    return [key for key in server.client().scan_iter(count=1000) if job_id.encode() in key]
+
+
+@pytest.fixture
+def job(client):
+    job = client.submit({"a": "x"}, lambda _key, text: [(text, 1)], "sum", txn="t")
+    yield job
+    job.delete()
+
+
+def test_wait_and_result_say_when_time_is_out(job):
+    assert not job.wait(0.05)
+    with pytest.raises(redismr.JobTimeout, match="it goes on") as caught:
+        job.result(0.05)
+    assert isinstance(caught.value, TimeoutError)
+    assert caught.value.job_id == job.id
+    assert job.state == "mapping"
+
+
+def test_wait_zero_looks_once(job):
+    assert not job.wait(0)
+
+
+def test_cancel_ends_a_job_and_frees_its_input(job, server):
+    assert job.cancel()
+    assert not job.cancel()
+    assert job.state == "cancelled"
+    with pytest.raises(redismr.JobCancelled):
+        job.result()
+    assert not [key for key in keys_of(server, job.id) if b"input" in key or b"ready" in key]
+
+
+def test_delete_leaves_nothing(job, server):
+    job.delete()
+    assert keys_of(server, job.id) == []
+    with pytest.raises(redismr.JobLost, match="deleted"):
+        job.result()
+
+
+def test_nobody_takes_it_in_time(client):
+    with pytest.raises(redismr.NoWorkers, match="no workers are connected") as caught:
+        client.run([1], lambda x: [(x, x)], "sum", wait_for_workers=0.2)
+    assert isinstance(caught.value, TimeoutError)
+    assert "redismr worker" in str(caught.value)
+
+
+def test_a_job_that_nobody_took_is_cancelled(client):
+    with pytest.raises(redismr.NoWorkers):
+        client.run([1], lambda x: [(x, x)], "sum", wait_for_workers=0.1)
+    assert [row.state for row in client.jobs()] == ["cancelled"]
+
+
+def test_an_empty_source_needs_no_worker(client):
+    for source in ([], {}, iter(()), redismr.pairs([])):
+        results = client.run(source, lambda x: [(x, x)], "sum")
+        assert dict(results) == {}
+        assert len(results) == 0
+        assert results.counters == {}
+        assert "x" not in results
+        assert results.top(3) == results.sorted() == []
+
+
+def test_an_unknown_job_is_not_found(client):
+    with pytest.raises(redismr.JobNotFound, match="nonsense"):
+        client.attach("nonsense")
+
+
+def test_a_job_past_its_ttl_is_not_found(client, eventually):
+    job = client.submit([1], lambda x: [(x, x)], "sum", ttl=1)
+    eventually(lambda: client.jobs() == [])
+    with pytest.raises(redismr.JobNotFound, match="ttl"):
+        client.attach(job.id)
+    with pytest.raises(redismr.JobLost, match="ttl"):
+        job.result()
+
+
+def test_an_iterating_reader_hears_of_the_end(job):
+    job.cancel()
+    with pytest.raises(redismr.JobCancelled):
+        list(job)
+
+
+def test_a_dead_submitter_fails_its_job(client, crew):
+    # Only a worker's look tells: without any, nobody would have worked on it either.
+    def endless():
+        yield 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client.submit(endless(), lambda x: [(x, x)], "sum", chunk=1)
+    assert [row.state for row in client.jobs()] == ["cancelled"]
+
+
+def test_a_source_that_raises_ends_its_job(client):
+    def broken():
+        yield 1
+        raise ValueError("no more")
+
+    with pytest.raises(redismr.SourceError, match=r"ValueError.*no more"):
+        client.submit(broken(), lambda x: [(x, x)], "sum")
+    assert [row.state for row in client.jobs()] == ["cancelled"]
+
+
+def test_no_workers_in_time_exits_with_3(server, client, tmp_path):
+    job_file = script(tmp_path, "source = [1]\ndef mapfn(x):\n    return [(x, 1)]\n")
+    done = redismr_cli("run", job_file, "--wait", "0.2", url=server.url)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert "no workers are connected" in done.stderr
+    assert [row.state for row in client.jobs()] == ["cancelled"]
+
+
+def test_cancel_by_cli(server, client, tmp_path):
+    job = client.submit([1], lambda x: [(x, x)])
+    done = redismr_cli("cancel", job.id, url=server.url)
+    assert (done.returncode, done.stdout) == (0, f"{job.id}\tcancelled\n")
+    done = redismr_cli("result", job.id, url=server.url)
+    assert done.returncode == 130

@@ -1,0 +1,156 @@
+"""Code travels: scripts run with nothing of theirs on the worker."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from system.crew import redismr_cli, run, script
+
+
+@pytest.fixture
+def program(tmp_path, server, farm):
+    """Runs a script's text in a folder of its own and gives what it printed, as JSON."""
+
+    def started(body, *, name="script.py"):
+        folder = tmp_path / "home"
+        folder.mkdir(exist_ok=True)
+        done = run(sys.executable, script(folder, body, name), url=server.url, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        return json.loads(done.stdout)
+
+    return started
+
+
+def test_functions_of_a_script(program):
+    said = program("""
+        import json, redismr
+        TIMES = 2
+        def double(n):
+            return n * TIMES
+        def mapfn(n):
+            yield n, double(n)
+        print(json.dumps(sorted(redismr.run([1, 2], mapfn, "first").items())))
+    """)
+    assert said == [[1, 2], [2, 4]]
+
+
+def test_closures_lambdas_and_imports(program):
+    said = program("""
+        import json, math, redismr
+        from collections import Counter as C
+        def make(base):
+            return lambda n: [(n, math.pow(base, n))]
+        run = lambda f: sorted(redismr.run([1, 2], f, "first").items())
+        print(json.dumps([run(make(3)), run(lambda n: C([n, n]))]))
+    """)
+    assert said == [[[1, 3], [2, 9]], [[1, 2], [2, 2]]]
+
+
+def test_dataclasses_of_the_script_as_keys_and_values(program):
+    said = program("""
+        import json, redismr
+        from dataclasses import dataclass
+        @dataclass(frozen=True)
+        class Place:
+            name: str
+            def shout(self):
+                return self.name.upper()
+        class Box:
+            def __init__(self, n):
+                self.n = n
+        results = redismr.run(["a", "b", "a"], lambda s: [(Place(s), Box(1))], chunk=1)
+        assert results[Place("a")][0].n == 1
+        assert all(type(key) is Place for key in results)
+        print(json.dumps(sorted((key.shout(), len(v)) for key, v in results.items())))
+    """)
+    assert said == [["A", 2], ["B", 1]]
+
+
+def test_modules_beside_the_script(program, tmp_path):
+    folder = tmp_path / "home"
+    (folder / "tools").mkdir(parents=True)
+    script(folder, "def clean(s):\n    import deeper\n    return deeper.low(s)\n", "helper.py")
+    script(folder, "def low(s):\n    return s.lower()\n", "deeper.py")
+    script(folder / "tools", "from .part import two\n", "__init__.py")
+    script(folder / "tools", "two = 2\n", "part.py")
+    said = program("""
+        import json, redismr
+        import helper, tools
+        def mapfn(s):
+            from tools.part import two
+            yield helper.clean(s), two * tools.two
+        print(json.dumps(dict(redismr.run(["A"], mapfn, "sum"))))
+    """)
+    assert said == {"a": 4}
+
+
+def test_exceptions_of_the_script_are_caught_by_class(program):
+    said = program("""
+        import json, redismr
+        class Odd(Exception):
+            pass
+        def mapfn(n):
+            raise Odd(f"n is {n}")
+        try:
+            redismr.run([7], mapfn, "sum", retries=0)
+        except Odd as error:
+            print(json.dumps([isinstance(error, redismr.MapError), "n is 7" in str(error)]))
+    """)
+    assert said == [True, True]
+
+
+def test_an_edited_script_is_run_as_it_is_now(program):
+    body = 'import json, redismr\nprint(json.dumps(dict(redismr.run([1], lambda n: [("n", {})]))))'
+    assert program(body.format(1)) == {"n": [1]}
+    assert program(body.format(2)) == {"n": [2]}
+
+
+def test_what_does_not_pickle_is_named(client):
+    import threading
+
+    import redismr
+
+    lock = threading.Lock()
+    with pytest.raises(redismr.CodeError, match=r"mapfn.*lock"):
+        client.submit([1], lambda x: [(x, lock)], "sum")
+    assert client.jobs() == []
+
+
+JOB = """
+    from dataclasses import dataclass
+    @dataclass(frozen=True)
+    class Word:
+        text: str
+    source = ["a b", "b"]
+    def mapfn(text):
+        for word in text.split():
+            yield Word(word), 1
+    reducefn = "sum"
+"""
+
+
+def test_another_process_collects_by_id(tmp_path, server, farm):
+    job_id = redismr_cli("submit", script(tmp_path, JOB), url=server.url).stdout.strip()
+    said = redismr_cli("result", job_id, "--wait", "--json", url=server.url, cwd="/")
+    assert said.stderr == ""
+    assert sorted(said.stdout.splitlines()) == [
+        "[\"Word(text='a')\", 1]", "[\"Word(text='b')\", 2]"
+    ]  # fmt: skip
+
+
+def test_another_process_collects_what_a_script_submitted(program, tmp_path, server):
+    job_id = program("""
+        import json, redismr
+        class Pair:
+            def __init__(self, n):
+                self.n = n
+            def __repr__(self):
+                return f"Pair({self.n})"
+        job = redismr.Client().submit([1, 2], lambda n: [(n, Pair(n))], "first", sort=True)
+        print(json.dumps(job.id))
+    """)
+    said = redismr_cli("result", job_id, "--wait", url=server.url, cwd="/")
+    assert said.stdout == "1\tPair(1)\n2\tPair(2)\n", said.stderr

@@ -1,0 +1,316 @@
+"""Workers come, go, drain and die; the job does not notice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from support import REPOSITORY, eventually, runs
+from system.crew import SECRET, file_lines, parent_of, script
+
+import redismr
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, or needs PDEATHSIG")
+
+
+def one(x):
+    return [(x, 1)]
+
+
+class Gate:
+    """A mapfn that writes what it begins and waits for the test to open."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.begun = folder / "gate", folder / "begun"
+        self.lines = file_lines(self.begun)
+
+    def mapfn(self):
+        path, begun = str(self.path), str(self.begun)
+
+        def mapfn(x):
+            with open(begun, "a") as file:
+                file.write(f"{x} {os.getpid()}\n")
+            while not os.path.exists(path):
+                time.sleep(0.005)
+            return [(x % 3, x)]
+
+        return mapfn
+
+    def open(self):
+        self.path.write_text("")
+
+
+@pytest.fixture
+def gate(tmp_path):
+    return Gate(tmp_path)
+
+
+# ------------------------------------------------------------------------- come and go
+
+
+def test_a_worker_waits_for_a_server_that_is_not_up_yet(server, crew):
+    server.kill()
+    worker = crew.worker()
+    worker.says("waiting for it")
+    server.restart()
+    with redismr.Client(server.url, secret=SECRET) as client:
+        assert dict(client.run([1], one, "sum")) == {1: 1}
+    assert worker.popen.poll() is None
+
+
+def test_a_worker_reconnects(server, client, crew):
+    worker = crew.worker()
+    assert dict(client.run([1], one, "sum")) == {1: 1}
+    server.restart()
+    assert dict(client.run([2], one, "sum")) == {2: 1}
+    assert worker.popen.poll() is None
+
+
+def test_a_worker_survives_a_cut_of_all_connections(server, client, crew):
+    crew.worker()
+    assert dict(client.run([1], one, "sum")) == {1: 1}
+    server.client().client_kill_filter(_type="normal", skipme=True)
+    assert dict(client.run([2], one, "sum")) == {2: 1}
+
+
+def test_workers_join_midway(client, crew, gate):
+    job = client.submit(range(8), gate.mapfn(), "list", chunk=1)
+    crew.worker(1)
+    eventually(lambda: len(gate.lines()) == 1)
+    crew.worker(1)
+    eventually(lambda: len(gate.lines()) == 2)
+    gate.open()
+    assert dict(job.result(20)) == {0: [0, 3, 6], 1: [1, 4, 7], 2: [2, 5]}
+    assert len({line.split()[1] for line in gate.lines()}) == 2
+
+
+def test_a_worker_that_leaves_finishes_its_task_and_gives_back_the_others(client, crew, gate):
+    job = client.submit(range(40), gate.mapfn(), "list", chunk=1)
+    first = crew.worker(1)
+    eventually(gate.lines)
+    first.send(signal.SIGTERM)
+    first.says("finishing the tasks that run")
+    gate.open()
+    assert first.wait() == 0
+    look = job._look()
+    assert look.leased == 0
+    assert look.maps_done >= 1
+    assert client.workers() == []
+    crew.worker(1)
+    assert sum(map(len, job.result(20).values())) == 40
+    begun = [line.split()[0] for line in gate.lines()]
+    assert len(begun) == len(set(begun)) == 40
+    assert job.progress().retries == 0
+
+
+def test_ctrl_c_drains_as_well(client, crew, gate):
+    worker = crew.worker(1)
+    job = client.submit([1], gate.mapfn(), "list")
+    eventually(gate.lines)
+    worker.send(signal.SIGINT)
+    worker.says("SIGINT")
+    gate.open()
+    assert worker.wait() == 0
+    assert job._look().maps_done == 1
+
+
+def test_a_second_signal_stops_at_once(client, crew, gate):
+    job = client.submit([1], gate.mapfn(), "list")
+    worker = crew.worker(1)
+    eventually(gate.lines)
+    worker.send(signal.SIGTERM)
+    worker.says("finishing")
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 1
+    look = job._look()
+    assert (look.leased, look.maps_done) == (0, 0)
+    gate.open()
+    crew.worker(1)
+    assert dict(job.result(20)) == {1: [1]}
+
+
+def test_an_idle_worker_leaves_at_once(crew):
+    worker = crew.worker(2)
+    worker.executors(2)
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+def test_burst_ends_when_nothing_is_left(client, crew):
+    jobs = [client.submit(range(20), one, "sum", chunk=1) for _ in range(2)]
+    worker = crew.worker(2, "--burst")
+    assert worker.wait() == 0
+    assert [job.state for job in jobs] == ["succeeded", "succeeded"]
+
+
+def test_burst_without_work_ends(crew):
+    assert crew.worker(1, "--burst").wait() == 0
+
+
+def test_max_tasks_ends(client, crew):
+    job = client.submit(range(1000), one, "sum", chunk=1)
+    worker = crew.worker(1, "--max-tasks", "30")
+    assert worker.wait() == 0
+    assert job.state == "mapping"
+    assert job.progress().maps_done == 30
+    assert job._look().leased == 0
+
+
+# ------------------------------------------------------------------------- death
+
+
+@LINUX
+def test_executors_die_with_their_supervisor(crew):
+    worker = crew.worker(2)
+    worker.executors(2)
+    family = worker.below()
+    os.kill(worker.pid, signal.SIGKILL)
+    eventually(lambda: not any(map(runs, family)))
+
+
+@LINUX
+def test_an_executor_that_is_killed_costs_one_retry(client, crew, gate):
+    worker = crew.worker(1)
+    job = client.submit([1], gate.mapfn(), "list", lease=60)
+    eventually(gate.lines)
+    gate.open()
+    os.kill(worker.executors(1)[0], signal.SIGKILL)
+    # Long before the lease is over: its supervisor has said so.
+    assert dict(job.result(20)) == {1: [1]}
+
+
+@LINUX
+def test_a_killed_executor_is_retried_while_others_wait(client, crew, gate):
+    worker = crew.worker(1)
+    job = client.submit([1], gate.mapfn(), "list", lease=60)
+    begun = eventually(gate.lines)
+    os.kill(int(begun[0].split()[1]), signal.SIGKILL)
+    eventually(lambda: len(gate.lines()) == 2)
+    gate.open()
+    assert dict(job.result(20)) == {1: [1]}
+    assert job.progress().retries == 1
+    (failure,) = job.errors() or [None]
+    assert failure is None or "SIGKILL" in failure.message
+    assert worker.popen.poll() is None
+
+
+def sequential(paths):
+    expected = defaultdict(list)
+    for path in paths:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            for word in line.split():
+                expected[word].append((path.name, number))
+    return dict(expected)
+
+
+@LINUX
+def test_real_text_with_a_worker_killed_midway_equals_the_sequential_result(
+    client, crew, tmp_path
+):
+    paths = sorted((REPOSITORY / "redismr").glob("*/*.py"))[:40]
+    log = str(tmp_path / "log")
+
+    def mapfn(where, line):
+        if where.line == 1:
+            with open(log, "a") as file:
+                file.write(f"{os.getpid()}\n")
+            time.sleep(0.02)
+            while len(set(Path(log).read_text().split())) < 2:
+                time.sleep(0.01)
+        name = os.path.basename(where)
+        return [(word, (name, where.line)) for word in line.split()]
+
+    victim = crew.worker(1)
+    crew.worker(1)
+    job = client.submit(
+        redismr.lines([str(path) for path in paths], split=4096), mapfn, "list", lease=1
+    )
+    eventually(lambda: len(set(file_lines(Path(log))())) == 2)
+    os.kill(victim.pid, signal.SIGKILL)
+    results = dict(job.result(60))
+    expected = sequential(paths)
+    assert results.keys() == expected.keys()
+    for word, places in expected.items():
+        assert results[word] == places, word
+
+
+@LINUX
+def test_the_embedded_server_and_workers_die_with_a_killed_parent(crew, tmp_path):
+    program = script(
+        tmp_path,
+        """
+        import redismr, sys, time
+        client = redismr.Client(executors=2)
+        print(dict(client.run([1], lambda x: [(x, 1)], "sum")), flush=True)
+        sys.stdin.read() or time.sleep(60)
+        """,
+    )
+    parent = crew.start("env", "-u", "REDISMR_URL", "-u", "REDISMR_SECRET", sys.executable,
+                        str(program))  # fmt: skip
+    parent.says("{1: 1}")
+    family = parent.below()
+    assert len(family) >= 4
+    os.kill(parent.pid, signal.SIGKILL)
+    eventually(lambda: not any(map(runs, family)))
+
+
+# ------------------------------------------------------------------------- in the way
+
+
+def test_a_lost_lease_of_a_stopped_worker_is_taken_over(client, crew, gate):
+    first = crew.worker(1)
+    job = client.submit([1], gate.mapfn(), "list", lease=0.5)
+    begun = eventually(gate.lines)
+    frozen = [first.pid, int(begun[0].split()[1])]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        crew.worker(1)
+        gate.open()
+        assert dict(job.result(30)) == {1: [1]}
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+    assert dict(client.attach(job.id).result()) == {1: [1]}
+
+
+def test_a_cancelled_job_frees_its_executor(client, crew, gate):
+    crew.worker(1)
+    job = client.submit([1], gate.mapfn(), "list", lease=0.5)
+    eventually(gate.lines)
+    job.cancel()
+    assert dict(client.run([7], one, "sum")) == {7: 1}
+
+
+def test_a_deleted_job_frees_its_executor(client, crew, gate):
+    crew.worker(1)
+    job = client.submit([1], gate.mapfn(), "list", lease=0.5)
+    eventually(gate.lines)
+    job.delete()
+    assert dict(client.run([7], one, "sum")) == {7: 1}
+
+
+def test_user_code_does_not_see_the_secret(client, crew):
+    crew.worker(1)
+    results = client.run([1], lambda x: [(x, sorted(os.environ))], "first")
+    assert not [name for name in results[1] if name.startswith("REDISMR_SECRET")]
+
+
+def test_string_hashes_are_the_same_in_all_workers(client, crew):
+    for _ in range(2):
+        crew.worker(1)
+    results = client.run(
+        range(20), lambda x: [(hash("whale"), time.sleep(0.01))], "count", chunk=1
+    )
+    assert len(results) == 1
+
+
+def test_the_parent_of_an_executor_is_no_supervisor(crew):
+    worker = crew.worker(1)
+    (executor,) = worker.executors(1)
+    assert parent_of(executor) != worker.pid
