@@ -5,7 +5,10 @@ Pure data: reading the environment or files into these is ``settings.py``'s busi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any
 
 from redismr.errors import ConfigError
 

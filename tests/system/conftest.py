@@ -33,9 +33,7 @@ def client(server: support.Server) -> Iterator[redismr.Client]:
 
 
 @pytest.fixture(scope="module")
-def farm(
-    engine_server: support.Server, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Crew]:
+def farm(engine_server: support.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
     """One worker with two executors that serves all tests of a module."""
     crew = Crew(engine_server.url, tmp_path_factory.mktemp("farm"))
     crew.worker(2)

@@ -209,9 +209,7 @@ def sequential(paths):
 
 
 @LINUX
-def test_real_text_with_a_worker_killed_midway_equals_the_sequential_result(
-    client, crew, tmp_path
-):
+def test_real_text_with_a_worker_killed_midway_equals_the_sequential_result(client, crew, tmp_path):
     paths = sorted((REPOSITORY / "redismr").glob("*/*.py"))[:40]
     log = str(tmp_path / "log")
 
@@ -304,9 +302,7 @@ def test_user_code_does_not_see_the_secret(client, crew):
 def test_string_hashes_are_the_same_in_all_workers(client, crew):
     for _ in range(2):
         crew.worker(1)
-    results = client.run(
-        range(20), lambda x: [(hash("whale"), time.sleep(0.01))], "count", chunk=1
-    )
+    results = client.run(range(20), lambda x: [(hash("whale"), time.sleep(0.01))], "count", chunk=1)
     assert len(results) == 1
 
 

@@ -1,0 +1,209 @@
+"""An attacker who can write to Redis and has no secret, and the engine under their hands.
+
+Most tests play the worker in this process: ``Hand`` is the real executor and the real lease
+keeper, driven step by step, so that an attack comes exactly between two steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import socket
+import time
+from typing import Any
+
+import pytest
+from system.crew import SECRET, Crew
+
+import redismr
+from redismr.config import Connection
+from redismr.core.seal import Keyring
+from redismr.store import Store
+from redismr.workers.executor import RECYCLE, Executor, Post
+from redismr.workers.leases import LeaseKeeper
+from redismr.workers.slots import Slots
+
+ESCAPE = "\x1b]0;owned\x07\x1b[2J\r"
+"""What must never reach a terminal."""
+
+# Functions of no module: they travel by value, and loading them changes nothing in this process.
+_WORLD: dict[str, Any] = {"__name__": "__main__"}
+exec(  # noqa: S102
+    """
+def mapfn(key, value):
+    for i in range(120):
+        yield f"{key}.{i}", str(value) * 60
+    yield "shared", value
+
+def reducefn(key, values):
+    return [v for v in values] * 3
+
+def tiny(key, value):
+    yield value % 3, value
+
+def dice(key, value):
+    import os
+    for i in range(int.from_bytes(os.urandom(1), "big") % 20 + 20):
+        yield f"{key}.{i}", os.urandom(100).hex() * 2
+    yield f"count {key}", i + 1
+
+def boom(key, value):
+    raise ValueError("no luck")
+""",
+    _WORLD,
+)
+mapfn, reducefn, tiny, dice, boom = (
+    _WORLD[name] for name in ("mapfn", "reducefn", "tiny", "dice", "boom")
+)
+SOURCE = {"a": 1, "b": 2, "c": 3}
+
+
+def sequential(source: dict[str, int] = SOURCE) -> dict[str, Any]:
+    """What the job must give."""
+    groups: dict[str, list[Any]] = {}
+    for key, value in source.items():
+        for k, v in mapfn(key, value):
+            groups.setdefault(k, []).append(v)
+    return {k: reducefn(k, values) for k, values in groups.items()}
+
+
+class Bomb:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Any) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> Any:
+        return open, (self.path, "w")
+
+
+class Hand:
+    """A worker in this process: the real executor and lease keeper, one step at a time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.keyring = Keyring(connection.secret, connection.namespace)
+        self._lines: list[socket.socket] = []
+        self._count = 0
+        self.fresh()
+
+    def fresh(self) -> Executor:
+        """Another executor, which knows nothing yet."""
+        self._count += 1
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self._lines += [ours, theirs]
+        self.said = ours
+        post = Post(Slots(1).all[0], theirs, f"hand:{self._count}", burst=False)
+        self.executor = Executor(post, self.connection, self.keyring)
+        self.executor.store.link.patience = 5
+        self.leases = LeaseKeeper(self.executor.store, self.executor.report.altered)
+        return self.executor
+
+    def step(self) -> bool:
+        """Serve one job for a turn; False if there was nothing to do."""
+        outcome = self.executor._serve_next()
+        if outcome == RECYCLE:
+            self.fresh()
+        with contextlib.suppress(BlockingIOError):
+            self.said.recv(65536)
+        self.executor._passed.clear()
+        return outcome is not None
+
+    def close(self) -> None:
+        for line in self._lines:
+            line.close()
+
+
+class Scene:
+    """One job on a server that an attacker can write to."""
+
+    def __init__(self, server: Any, tmp_path: Any, namespace: str = "redismr") -> None:
+        self.connection = Connection(url=server.url, secret=SECRET, namespace=namespace)
+        self.client = redismr.Client(server.url, secret=SECRET, namespace=namespace)
+        self.redis = server.client()
+        self.store = Store(self.connection, patience=5)
+        self.keys = self.store.keys
+        self.hand = Hand(self.connection)
+        self.marker = tmp_path / "marker"
+        self.bomb = pickle.dumps(Bomb(self.marker))
+
+    def submit(self, function: Any = mapfn, source: Any = SOURCE, **options: Any) -> Any:
+        chosen = {"partitions": 2, "lease": 0.1, "chunk": 1} | options
+        self.job = self.client.submit(source, function, chosen.pop("reducefn", reducefn), **chosen)
+        return self.job
+
+    def key(self, name: str, job: Any = None) -> str:
+        """The full name of a control key."""
+        return self.keys.control((job or self.job).id, name)
+
+    def until(self, state: str, timeout: float = 10) -> None:
+        """Work until the job is there, no further: one task at a time."""
+        deadline = time.monotonic() + timeout
+        while self.store.look(self.job.id).state != state:
+            assert time.monotonic() < deadline
+            self.one_task()
+
+    def one_task(self) -> None:
+        """Claim and commit exactly one task."""
+        commit = self.hand.executor.store.commit
+        self.hand.executor.store.commit = lambda j, e, c, n, w: commit(j, e, c, "", 0)
+        try:
+            self.hand.step()
+        finally:
+            self.hand.executor.store.commit = commit
+            self.hand.executor._session = None
+
+    def outcome(self, handle: Any = None, timeout: float = 12) -> Any:
+        """The result as a dict, or the error; never neither."""
+        handle = handle or self.job
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            busy = False
+            with contextlib.suppress(redismr.StoreError):  # the supervisor's _guarded
+                self.hand.leases.reclaim()
+            with contextlib.suppress(redismr.StoreError):  # a worker that ends is started anew
+                busy = self.hand.step()
+            try:
+                return dict(handle.result(timeout=0.0 if busy else 0.01))
+            except redismr.JobTimeout:
+                continue
+            except redismr.RedismrError as error:
+                return error
+        look = self.store.look(handle.id)
+        pytest.fail(f"the job hangs: {look}")
+
+    def check(self, outcome: Any, right: Any = None) -> None:
+        """The right result, or an error that a person can read; and nothing was unpickled."""
+        assert not self.marker.exists(), "bytes of the attacker were unpickled"
+        if isinstance(outcome, Exception):
+            assert len(str(outcome)) > 20
+            assert_printable(str(outcome))
+            assert SECRET not in str(outcome) + repr(outcome)
+        else:
+            assert outcome == (sequential() if right is None else right)
+
+    def close(self) -> None:
+        self.hand.close()
+        self.client.close()
+        self.store.link.close()
+
+
+def assert_printable(text: str) -> None:
+    strange = [c for c in text if not (c.isprintable() or c in "\n\t")]
+    assert not strange, (strange, text[:300])
+
+
+@pytest.fixture
+def scene(server, tmp_path):
+    scene = Scene(server, tmp_path)
+    yield scene
+    scene.close()
+
+
+@pytest.fixture
+def crew(server, tmp_path):
+    """Starts real workers; kills them at the end of the test."""
+    crew = Crew(server.url, tmp_path / "crew")
+    yield crew
+    crew.close()

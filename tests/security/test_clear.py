@@ -1,0 +1,187 @@
+"""What stands in clear: it schedules, and altering it never makes a wrong result or a hang."""
+
+from __future__ import annotations
+
+import pytest
+from security.conftest import ESCAPE, sequential, tiny
+
+import redismr
+
+GARBAGE = ["", "x", "-1", "9" * 30, ESCAPE + "x" * 5000]
+FIELDS = {
+    "state": ["submitting", "mapping", "reducing", "succeeded", "failed", "cancelled"],
+    "n_map": ["1", "2", "4", "1000000000000"],
+    "partitions": ["1", "3"],
+    "basis": ["m0.x"],
+    "added": ["1", "1000000000000"],
+    "retries": ["100"],
+    "lost_leases": ["100"],
+    "lease_ms": ["1", "3600000"],
+    "python": ["3.10"],
+    "protocol": ["2"],
+    "key_id": ["00000000"],
+    "digest": ["0" * 64],
+    "expire_at": ["1", "99999999999999"],
+    "seen": ["99999999999999"],
+    "submit_until": ["1"],
+    "ended_at": ["1"],
+    "created_at": ["1"],
+    "cause": ["SubmitterLost"],
+    "shuffled": ["1"],
+    "retried": ["1"],
+    "priority": ["1000"],
+    "txn": ["other"],
+    "name": ["other"],
+}
+DEADLY = {"python", "protocol", "key_id", "digest"}
+
+
+@pytest.mark.parametrize("phase", ["submitted", "leased", "reducing", "succeeded"])
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_clear_field_is_altered(scene, field, phase):
+    """Each value in a job of its own; they share one server, worker and test."""
+    values = [*FIELDS[field], *GARBAGE, None]
+    for value in values[::4] if phase == "leased" else values:  # each costs the time of a lease
+        scene.submit()
+        if phase == "leased":
+            scene.store.claim(scene.job.id, "somebody", "n", 1)
+        elif phase != "submitted":
+            scene.until(phase)
+        meta = scene.key("meta")
+        if value is None:
+            scene.redis.hdel(meta, field)
+        else:
+            scene.redis.hset(meta, field, value)
+        outcome = scene.outcome()
+        scene.check(outcome)
+        if field in DEADLY and phase == "submitted":
+            assert isinstance(outcome, redismr.JobFailed), (field, value)
+            assert field in str(outcome)
+        for row in scene.client.jobs():  # a listing survives whatever lies there
+            assert isinstance(row.age, float)
+        scene.job.errors()
+        scene.redis.flushall()
+
+
+STRUCTURES = ("ready", "processing", "lease", "own", "done", "result", "claims", "tries", "dead")
+
+
+@pytest.mark.parametrize("phase", ["submitted", "leased", "reducing", "succeeded"])
+@pytest.mark.parametrize("name", [*STRUCTURES, "meta", "spec", "end", "out", "code"])
+def test_a_key_is_deleted_or_of_another_type(scene, name, phase):
+    for harm in ("delete", "string", "hash"):
+        scene.submit()
+        if phase == "leased":
+            scene.store.claim(scene.job.id, "somebody", "n", 1)
+        elif phase != "submitted":
+            scene.until(phase)
+        key = scene.key(name)
+        scene.redis.delete(key)
+        if harm == "string":
+            scene.redis.set(key, scene.bomb)
+        elif harm == "hash":
+            scene.redis.hset(key, mapping={ESCAPE: scene.bomb, "0": scene.bomb})
+        scene.check(scene.outcome())
+        scene.redis.flushall()
+
+
+BOGUS = ["m3", "m0", "m2", "r0", "r7", "", "m²", ESCAPE, "m" + "9" * 99]
+
+
+@pytest.mark.parametrize("phase", ["submitted", "leased", "reducing"])
+@pytest.mark.parametrize("name", ["ready", "processing", "lease", "own", "done", "result"])
+def test_an_entry_is_added(scene, name, phase):
+    for bogus in BOGUS[::3] if phase == "leased" else BOGUS:
+        scene.submit(lost_leases=0)
+        if phase == "leased":
+            scene.store.claim(scene.job.id, "somebody", "n", 1)
+        elif phase != "submitted":
+            scene.until(phase)
+        key = scene.key(name)
+        if name in ("ready", "processing"):
+            scene.redis.lpush(key, bogus)
+        elif name == "lease":
+            scene.redis.zadd(key, {bogus: "inf"})
+        elif name == "own":
+            scene.redis.hset(key, bogus, f"{bogus}.evil evil 1")
+        else:
+            scene.redis.hset(key, bogus[1:], b"evil " + scene.bomb)
+        scene.redis.expire(key, 60)
+        scene.check(scene.outcome())
+        scene.redis.flushall()
+
+
+@pytest.mark.parametrize("name", ["ready", "lease", "own"])
+def test_a_task_dropped_from_the_schedule_is_no_hang(scene, name):
+    scene.submit()
+    scene.store.claim(scene.job.id, "somebody", "n", 1)
+    scene.redis.delete(scene.key(name))
+    outcome = scene.outcome()
+    scene.check(outcome)
+    if name == "own":
+        assert outcome == sequential()
+    elif name == "ready":
+        assert "vanished" in str(outcome)
+
+
+def test_a_lease_without_end_runs_out(scene):
+    scene.submit()
+    scene.store.claim(scene.job.id, "somebody", "n", 1)
+    scene.redis.zadd(scene.key("lease"), {"m0": "inf"})
+    assert scene.outcome() == sequential()
+
+
+def test_a_claim_answered_with_lies(scene):
+    """The memo of claims may name tasks of others: tokens decide, not the memo."""
+    scene.submit()
+    executor = scene.hand.executor
+    scene.redis.hset(scene.key("claims"), executor.post.name, "nonce m0,m1,m2,zzz")
+    scene.redis.expire(scene.key("claims"), 60)
+    assert scene.outcome() == sequential()
+
+
+def test_hints_are_only_hints(scene):
+    """Index, wake list and rows of workers lost, filled with rubbish, or of another type."""
+    keys = scene.keys
+    wake = keys.wake(1, "3.11", scene.hand.keyring.key_id)
+    rubbish = {ESCAPE: "1", "x" * 100: "2", "{": 3, "gone-1": -1e300, "j" * 60: 5}
+    for harm in ("delete", "fill"):
+        scene.submit()
+        if harm == "fill":
+            scene.redis.zadd(keys.jobs, rubbish)
+            scene.redis.zadd(keys.recent, rubbish)
+            scene.redis.rpush(wake, *[scene.bomb] * 9)
+            scene.redis.hset(keys.control("j" * 60, "meta"), "state", "?")
+            scene.redis.set(keys.control("gone-1", "meta"), "?", px=60_000)
+            scene.redis.expire(keys.control("j" * 60, "meta"), 60)
+        else:
+            scene.redis.delete(keys.jobs, keys.recent, wake)
+        assert scene.outcome() == sequential()
+        assert {row.job_id for row in scene.client.jobs()} <= {scene.job.id, "j" * 60}
+
+
+ROWS = [
+    b"", b"{", b"[1]", b"null", b'"x"', b"[" * 9000, b'{"beat": 1e999}', b'{"beat": "x"}',
+    b'{"beat": 99999999999999, "executors": -5, "key_id": "\\u001b[2J\\r", "python": "\\u0007"}',
+    b'{"beat": 99999999999999, "executors": "x", "pid": {}, "problem": "\\u001b]0;x\\u0007\\n"}',
+    b'{"beat": 99999999999999, "executors": 1e308, "tasks": NaN, "host": [[["\\u009b"]]]}',
+]  # fmt: skip
+
+
+def test_rows_of_workers_that_lie(scene, capfd, monkeypatch):
+    monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER", 0.0)
+    for i, row in enumerate(ROWS):
+        scene.redis.hset(scene.keys.workers, f"{ESCAPE}{i}", row)
+    scene.redis.expire(scene.keys.workers, 60)
+    for worker in scene.client.workers():
+        assert worker.executors >= 0
+        assert worker.problem.isprintable()
+        assert worker.host.isprintable()
+    # Nobody works yet, so the waiter explains why, from those rows.
+    job = scene.submit(tiny, reducefn="sum", partitions=None)
+    with pytest.raises(redismr.JobTimeout):
+        job.result(timeout=1.5)
+    said = capfd.readouterr().err
+    assert "another secret" in said
+    assert "\x1b" not in said and "\x07" not in said and "\x9b" not in said
+    assert scene.outcome() == {0: 3, 1: 1, 2: 2}
