@@ -41,7 +41,7 @@ DEADLY = {"python", "protocol", "key_id", "digest"}
 def test_a_clear_field_is_altered(scene, field, phase):
     """Each value in a job of its own; they share one server, worker and test."""
     values = [*FIELDS[field], *GARBAGE, None]
-    for value in values[::4] if phase == "leased" else values:  # each costs the time of a lease
+    for value in values[::6] if phase == "leased" else values:  # each costs the time of a lease
         scene.submit()
         if phase == "leased":
             scene.store.claim(scene.job.id, "somebody", "n", 1)
@@ -69,7 +69,7 @@ STRUCTURES = ("ready", "processing", "lease", "own", "done", "result", "claims",
 @pytest.mark.parametrize("phase", ["submitted", "leased", "reducing", "succeeded"])
 @pytest.mark.parametrize("name", [*STRUCTURES, "meta", "spec", "end", "out", "code"])
 def test_a_key_is_deleted_or_of_another_type(scene, name, phase):
-    for harm in ("delete", "string", "hash"):
+    for harm in ("delete",) if phase == "leased" else ("delete", "string", "hash"):
         scene.submit()
         if phase == "leased":
             scene.store.claim(scene.job.id, "somebody", "n", 1)
