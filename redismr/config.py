@@ -105,8 +105,12 @@ class WorkerOptions:
 
 
 def _within(value: float | None, low: float, high: float) -> bool:
-    return value is None or (not isinstance(value, bool) and low <= value <= high)
+    return value is None or (_is_number(value) and low <= value <= high)
 
 
 def _positive(value: float | None) -> bool:
-    return value is None or (not isinstance(value, bool) and value > 0)
+    return value is None or (_is_number(value) and value > 0)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -77,7 +77,8 @@ def count(name: str, amount: int = 1) -> None:
         return
     if not task.countable:
         raise RuntimeError(
-            "redismr.count() cannot be used in combinefn or partitionfn: they run 0..n times"
+            "redismr.count() cannot be used in combinefn, partitionfn or initfn: "
+            "they run 0..n times"
         )
     task.counters[name] += amount
 

@@ -55,6 +55,7 @@ def reported(ctx: click.Context) -> Iterator[None]:
         # The terminal has echoed ^C: leave that line.
         if sys.stderr.isatty():
             sys.stderr.write("\n")
+            say("interrupted", sys.stderr)
         ctx.exit(CANCELLED)
     except Exception as error:  # noqa: BLE001 - whatever it is, a person has to read it
         if isinstance(error, BrokenPipeError) and not isinstance(error, errors.RedismrError):

@@ -7,7 +7,8 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,8 @@ def load(path: str) -> JobFile:
         ConfigError: it cannot be read, is no Python, or defines what no job can use.
         Exception: whatever its own code raises.
     """
-    names = vars(_module(path))
+    with _not_running_by_itself(path):
+        names = vars(_module(path))
     job = JobFile(
         path=path,
         source=names.get("source", names.get("datasource")),
@@ -70,6 +72,24 @@ def load(path: str) -> JobFile:
             f"{', '.join(sorted(known))}"
         )
     return job
+
+
+@contextmanager
+def _not_running_by_itself(path: str) -> Iterator[None]:
+    """Refuse a script that runs its job as it is loaded: there would be two jobs."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ConfigError(
+            f"{path} runs its job by itself: start it with `python {path}`, or put the call of "
+            'redismr.run under `if __name__ == "__main__":`'
+        )
+
+    run = redismr.run
+    redismr.run = refuse
+    try:
+        yield
+    finally:
+        redismr.run = run
 
 
 def source_of(job: JobFile, inputs: Sequence[str], kind: str | None) -> Any:

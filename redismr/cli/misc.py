@@ -9,9 +9,9 @@ from redismr.core.seal import new_secret
 
 @click.command()
 def secret() -> None:
-    r"""Print a new secret: put it in REDISMR_SECRET wherever you submit or work.
+    """Print a new secret: put it in REDISMR_SECRET wherever you submit or work.
 
     \b
       export REDISMR_SECRET=$(redismr secret)
-    """
+    """  # noqa: D301  click wants the control character
     click.echo(new_secret())

@@ -101,7 +101,7 @@ def run(  # noqa: PLR0913 - one for each option
     url: str | None, namespace: str | None, executors: int | None,
     inline: bool, top: int | None, as_json: bool, quiet: bool, **options: Any,
 ) -> None:  # fmt: skip
-    r"""Run a job file and print its result, as `key<TAB>value` lines.
+    """Run a job file and print its result, as `key<TAB>value` lines.
 
     FILE is a Python file with mapfn, and maybe reducefn (a function, or a name such as "sum"),
     source, combinefn, partitionfn, initfn, finishfn(results), final(key, value), params, options.
@@ -111,7 +111,7 @@ def run(  # noqa: PLR0913 - one for each option
       redismr run wc.py books/*.txt
       redismr run wc.py --lines 'logs/*.gz' --top 10
       redismr run wc.py -P stopwords='["a", "the"]' --json | jq .
-    """
+    """  # noqa: D301  click wants the control character
     job = jobfile.load(file)
     if top and (job.final or job.functions["finishfn"]):
         raise ConfigError("--top prints results, and final or finishfn in the job file does so too")
@@ -166,7 +166,8 @@ def submit(
     if job.functions["resultfn"] or job.final:
         say(f"resultfn and final of {file} are for `redismr run`: not used", sys.stderr)
     if sys.stderr.isatty():
-        say(f"redismr watch {submitted.id}    redismr result {submitted.id} --wait", sys.stderr)
+        click.echo(f"redismr watch {submitted.id}", err=True)
+        click.echo(f"redismr result {submitted.id} --wait", err=True)
 
 
 def _merged(job: JobFile, options: Mapping[str, Any]) -> dict[str, Any]:

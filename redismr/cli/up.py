@@ -20,6 +20,7 @@ from redismr.client.embedded import LocalWorker
 from redismr.core.seal import new_secret
 from redismr.errors import ConfigError, StoreUnavailable
 from redismr.server import serve
+from redismr.server.access import is_loopback
 from redismr.ui.errors import say
 from redismr.workers import cores
 
@@ -57,17 +58,19 @@ def up(*, bind: str, port: int, executors: int | None, namespace: str | None) ->
             worker = LocalWorker(replace(server.connection, secret=secret), count)
             running.callback(worker.close)
         with contextlib.suppress(KeyboardInterrupt):
-            _show(server.url_for(_own_address() if bind in _EVERYWHERE else bind), secret, count)
+            url = server.url_for(_own_address() if bind in _EVERYWHERE else bind)
+            _show(url, secret, count, everywhere=not is_loopback(bind))
             while server.alive and (worker is None or worker.alive):
                 time.sleep(_LOOK_EVERY)
             raise StoreUnavailable(f"the {'worker' if server.alive else 'server'} ended by itself")
     return exits.DONE
 
 
-def _show(url: str, secret: str, executors: int) -> None:
+def _show(url: str, secret: str, executors: int, *, everywhere: bool) -> None:
     """The two lines that make another machine a worker."""
     if sys.stderr.isatty():
-        say(f"{executors} local executors. Ctrl-C ends it. To join, anywhere:", sys.stderr)
+        where = "anywhere" if everywhere else "on this machine (others: --bind 0.0.0.0)"
+        say(f"local executors: {executors}. Ctrl-C ends it. To join, {where}:", sys.stderr)
     click.echo(f"export REDISMR_URL={shlex.quote(url)} REDISMR_SECRET={shlex.quote(secret)}")
     click.echo("redismr worker")
     sys.stdout.flush()

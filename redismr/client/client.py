@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Self
 
 from redismr import settings
@@ -21,7 +22,7 @@ from redismr.core.functions import check_functions
 from redismr.core.model import PROTOCOL, JobInfo, JobSpec, WorkerInfo
 from redismr.core.seal import Keyring
 from redismr.core.vault import Vault
-from redismr.errors import JobError, KeysAltered, NoWorkers, RedismrError, SealError
+from redismr.errors import JobError, KeysAltered, NoWorkers, SealError
 from redismr.shipping import Parcel, pack
 from redismr.sources import Source, as_source
 from redismr.store import Store, number
@@ -103,7 +104,9 @@ class Client:
         except BaseException as exc:
             ended = isinstance(exc, JobError | SealError) and not isinstance(exc, NoWorkers)
             if job is not None and not ended:
-                self._quietly(job.cancel)
+                self._quietly(job, Job.cancel)
+            if isinstance(exc, KeyboardInterrupt):
+                raise KeyboardInterrupt from None  # not a screen of frames about sockets
             raise
         if resultfn:
             resultfn(job.txn, outcome)
@@ -207,7 +210,7 @@ class Client:
         """
         label = txn
         if job is not None and txn is None:
-            label = self._store.meta(job, "txn").get("txn") or None
+            label = self.attach(job).txn
         with self._store.subscribed(label) as channel:
             while True:
                 message = channel.get(1.0)
@@ -237,7 +240,7 @@ class Client:
         )
         parcel = pack(functions, params)
         read = as_source(source, chunk=chosen.chunk)
-        spec = self._spec(chosen, read, parcel.digest, finish=functions["finishfn"] is not None)
+        spec = self._spec(chosen, read, parcel.digest, functions)
         vault = Vault(self._keyring, spec.job_id)
         job = Job(
             self._store,
@@ -246,10 +249,11 @@ class Client:
             Mine(
                 functions["finishfn"],
                 functions["partitionfn"],
-                delete=self._delete if owns else None,
+                delete=partial(self._delete, spec) if owns else None,
                 delete_at_exit=self._embedded is None,  # else the server ends as well
                 draw=draw,
                 workers_within=chosen.wait_for_workers,
+                revive=self._embedded.revive if self._embedded else None,
             ),
         )
         expire_at = self._create(spec, vault, parcel)
@@ -259,6 +263,7 @@ class Client:
             expire_at,
             python=spec.python,
             on_step=job._while_submitting,  # noqa: SLF001
+            cancel=job.cancel,
         )
         try:
             submitter.submit(read)
@@ -285,7 +290,9 @@ class Client:
         )
         return expire_at
 
-    def _spec(self, chosen: JobOptions, source: Source, digest: str, *, finish: bool) -> JobSpec:
+    def _spec(
+        self, chosen: JobOptions, source: Source, digest: str, functions: Mapping[str, Any]
+    ) -> JobSpec:
         job_id = _new_job_id()
         now_ms = self._store.server_ms()
         return JobSpec(
@@ -306,7 +313,8 @@ class Client:
             seed=chosen.seed,
             ttl_ms=int(chosen.ttl * 1000),
             not_after_ms=now_ms + NOT_AFTER_MS,
-            finish=finish,
+            finish=functions["finishfn"] is not None,
+            partitionfn=functions["partitionfn"] is not None,
         )
 
     def _clear(self, spec: JobSpec) -> dict[str, str | int]:
@@ -336,21 +344,16 @@ class Client:
         wanted = max(2 * slots, (size or 0) // BYTES_PER_PARTITION)
         return min(wanted, MAX_PARTITIONS)
 
-    def _delete(self, job_id: str) -> None:
+    def _delete(self, spec: JobSpec) -> None:
         """Delete a job that nobody has the results of any more."""
-        with contextlib.suppress(RedismrError):
-            self.attach(job_id).delete()
+        self._quietly(Job(self._store, self._keyring, spec), Job.delete)
 
-    def _quietly(self, act: Callable[[], object]) -> None:
-        """Clean up; an error in it must not hide the one that led here."""
-        store = self._store.link
-        patience, store.patience = store.patience, 1.0
-        try:
-            act()
-        except Exception:  # noqa: BLE001, S110  keys expire by themselves
-            pass
-        finally:
-            store.patience = patience
+    def _quietly(self, job: Job, act: Callable[[Job], object]) -> None:
+        """Clean up, within a second or two; an error in it must not hide the one that led here."""
+        store = Store(self.connection, patience=1.0, timeout=2, name="redismr-cleanup")
+        with contextlib.suppress(Exception):  # keys expire by themselves
+            act(job.over(store))
+        store.link.close()
 
 
 def _sort_out(

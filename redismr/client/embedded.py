@@ -34,6 +34,13 @@ class Embedded:
         """Whether both still run."""
         return self.server.alive and self.worker.alive
 
+    def revive(self) -> None:
+        """Start another worker if ours died (killed, out of memory): jobs wait for one."""
+        with _lock:
+            if self.server.alive and not self.worker.alive:
+                self.worker.disown()
+                self.worker = LocalWorker(self.server.connection, self.executors)
+
     def close(self) -> None:
         """Stop both, now."""
         self.worker.close()
@@ -72,11 +79,15 @@ class LocalWorker:
         """Whether the worker process still runs."""
         return self._process.poll() is None
 
-    def close(self) -> None:
-        """End the worker by ending its pipe."""
+    def disown(self) -> None:
+        """Let go of the pipe without waiting."""
         if self._held >= 0:
             os.close(self._held)
             self._held = -1
+
+    def close(self) -> None:
+        """End the worker by ending its pipe."""
+        self.disown()
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -102,7 +113,14 @@ def _close_all() -> None:
 
 
 def _disown() -> None:
-    """A forked child shares nothing: its parent ends what its parent started."""
+    """A forked child shares nothing: its parent ends what its parent started.
+
+    Not even the pipes: held open by a child, they would keep workers alive that nobody waits for.
+    """
+    global _lock  # noqa: PLW0603  another thread of the parent may have held it
+    _lock = threading.Lock()
+    for ours in _started.values():
+        ours.worker.disown()
     _started.clear()
 
 

@@ -47,10 +47,11 @@ class Mine:
 
     finishfn: Callable[[Results], Any] | None = None
     partitionfn: Callable[[Any, int], int] | None = None
-    delete: Callable[[str], object] | None = None
+    delete: Callable[[], object] | None = None
     delete_at_exit: bool = True
     draw: Draw | None = None
     workers_within: float | None = None
+    revive: Callable[[], None] | None = None
 
 
 class Job:
@@ -126,15 +127,16 @@ class Job:
         with self._store.subscribed(self.txn) as channel:
             while True:
                 look = self._look(lost=True)
-                for partition, record in self._store.results(self.id).items():
-                    if partition not in given and partition < self._spec.partitions:
-                        manifest = self._vault.open_result_manifest(partition, record)
-                        given[partition] = manifest
-                        find_class = self._find_class()
-                        for keys, values in read_partition(
-                            self._store, self._vault, manifest, find_class
-                        ):
-                            yield from zip(keys, values, strict=True)
+                self._tell(look)
+                missing = [p for p in range(self._spec.partitions) if p not in given]
+                for partition, record in self._store.results(self.id, missing).items():
+                    manifest = self._vault.open_result_manifest(partition, record)
+                    given[partition] = manifest
+                    find_class = self._find_class()
+                    for keys, values in read_partition(
+                        self._store, self._vault, manifest, find_class
+                    ):
+                        yield from zip(keys, values, strict=True)
                 if look.state in ENDED_STATES:
                     break
                 channel.get(POLL_SECONDS)
@@ -167,6 +169,10 @@ class Job:
     def errors(self) -> list[Failure]:
         """Failed attempts that workers reported: of each task the last one."""
         return list(failures(self._vault, self._store.dead(self.id)).values())
+
+    def over(self, store: Store) -> Job:
+        """The same job, asked after over another connection."""
+        return Job(store, self._keyring, self._spec, self._mine)
 
     # -- for the client -------------------------------------------------------
 
@@ -205,6 +211,8 @@ class Job:
             draw(self._progress(look))
         if ended:
             return
+        if self._mine and self._mine.revive:
+            self._mine.revive()
         self._waiting.watch(look, silent=draw is not None)
         if within is not None and self._waiting.idle_seconds > within:
             raise NoWorkers(
@@ -216,8 +224,9 @@ class Job:
     def _result(self, timeout: float | None) -> Any:
         if self._results is None:
             if not self._wait(timeout):
+                after = f" after {timeout:g} s" if timeout else ""
                 raise JobTimeout(
-                    f"job {self.id} is still {self.state} after {timeout:g} s; it goes on",
+                    f"job {self.id} is still {self.state}{after}; it goes on, wait for it",
                     job_id=self.id,
                 )
             look = self._look(lost=True)
@@ -232,7 +241,7 @@ class Job:
         results = Results(shelf, sort=self._spec.sort, counters=counters)
         if self._mine and self._mine.delete is not None:
             # Results of ``run`` own the job: it goes when they are closed, or nobody has them.
-            shelf.on_close = weakref.finalize(results, self._mine.delete, self.id)
+            shelf.on_close = weakref.finalize(results, self._mine.delete)
             shelf.on_close.atexit = self._mine.delete_at_exit
         return results, counters
 
@@ -242,7 +251,7 @@ class Job:
             self._vault,
             self._spec,
             partitionfn=self._mine.partitionfn if self._mine else None,
-            has_partitionfn=self._mine is None,
+            has_partitionfn=self._spec.partitionfn,
             find_class=self._find_class(),
         )
 

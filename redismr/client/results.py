@@ -18,7 +18,7 @@ from operator import itemgetter
 from typing import Any, Protocol, Self
 
 from redismr.core.kernel import Block
-from redismr.errors import BadKey, ResultsClosed
+from redismr.errors import BadKey, BadValue, ResultsClosed
 
 _MISSING = object()
 _KEPT_RECORDS = 2_000_000
@@ -114,12 +114,22 @@ class Results(Mapping[Any, Any]):
         self, key: Callable[[tuple[Any, Any]], Any] | None = None, *, reverse: bool = False
     ) -> list[tuple[Any, Any]]:
         """All pairs as a list, in order of their keys, or of ``key(pair)``."""
-        return sorted(self.items(), key=key or itemgetter(0), reverse=reverse)
+        try:
+            return sorted(self.items(), key=key or itemgetter(0), reverse=reverse)
+        except TypeError as exc:
+            if key:
+                raise
+            raise BadKey(f"sorted() needs keys that can be ordered, or a key=: {exc}") from exc
 
     def top(self, n: int, key: Callable[[Any], Any] | None = None) -> list[tuple[Any, Any]]:
         """The ``n`` pairs with the largest values (or ``key(value)``), largest first."""
         by = itemgetter(1) if key is None else (lambda pair: key(pair[1]))
-        return heapq.nlargest(n, self.items(), key=by)
+        try:
+            return heapq.nlargest(n, self.items(), key=by)
+        except TypeError as exc:
+            if key:
+                raise
+            raise BadValue(f"top() needs values that can be ordered, or a key=: {exc}") from exc
 
     def close(self) -> None:
         """Free what the result holds: here, and in Redis if it was made by ``run``."""

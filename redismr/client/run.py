@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from operator import itemgetter
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from redismr.client.job import Draw
 from redismr.client.results import MemoryShelf, Results
 from redismr.config import JobOptions, job_options
+from redismr.errors import RedismrError
 
 if TYPE_CHECKING:
     from redismr.client.client import Client
@@ -86,19 +88,25 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         return outcome
     from redismr.client.client import Client
 
-    with _drawn(progress) as draw:
-        return (client or Client()).run(
-            source,
-            mapfn,
-            reducefn,
-            finishfn=finishfn,
-            resultfn=resultfn,
-            params=params,
-            progress=draw,
-            wait_for_workers=wait_for_workers,
-            **functions,
-            **options,
-        )
+    try:
+        with _drawn(progress) as draw:
+            return (client or Client()).run(
+                source,
+                mapfn,
+                reducefn,
+                finishfn=finishfn,
+                resultfn=resultfn,
+                params=params,
+                progress=draw,
+                wait_for_workers=wait_for_workers,
+                **functions,
+                **options,
+            )
+    except RedismrError as exc:
+        if os.environ.get("REDISMR_DEBUG"):
+            raise
+        # What a person has to know is in the text; our frames would push it off the screen.
+        raise exc.with_traceback(None) from exc.__cause__
 
 
 def _inline(

@@ -6,6 +6,7 @@ thread, because a source may take its time between two records; when it dies, th
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import secrets
 import threading
@@ -51,10 +52,11 @@ class Submitter:
         *,
         python: str,
         on_step: Callable[[], None],
+        cancel: Callable[[], object],
     ) -> None:
         self._store, self._vault, self._expire_at = store, vault, expire_at
         self._python = python
-        self._on_step = on_step
+        self._on_step, self._cancel = on_step, cancel
         self._handed = Handed()
         self._stop = threading.Event()
 
@@ -78,13 +80,16 @@ class Submitter:
 
     def _submit(self, source: Source) -> int:
         for _ in range(_TRIES_AFTER_REWIND):
-            n = self._add_all(source)
-            if self._close(n):
+            try:
+                n = self._add_all(source)
+                self._close(n)
+            except Rewound:
+                if not source.rereadable:
+                    break
+                self._handed = Handed()
+            else:
                 return n
-            if not source.rereadable:
-                break
-            self._handed = Handed()
-        raise JobFailed(
+        raise InputLost(
             f"Redis lost a part of the input of job {self._vault.job} (a failover), and the "
             "source cannot be read again: submit the job anew",
             job_id=self._vault.job,
@@ -154,6 +159,8 @@ class Submitter:
             )
         if added.status == "ENDED":
             raise Ended(added.state)
+        if added.status == "SHORT" or added.added < last:
+            raise Rewound
 
     def _hold_back(self) -> None:
         """Wait while too much is unfinished; what is finished counts, never free memory."""
@@ -166,7 +173,7 @@ class Submitter:
             time.sleep(0.02)
             self._add(handed.tasks, handed.tasks)
 
-    def _close(self, n: int) -> bool:
+    def _close(self, n: int) -> None:
         nonce = secrets.token_urlsafe(8)
         end = self._vault.seal_end(n)
         status, state, _, opened = self._store.close(self._vault.job, n, nonce, end)
@@ -177,8 +184,9 @@ class Submitter:
             )
         if status == "ENDED" and state != "succeeded":
             raise Ended(state)
+        if status == "SHORT":
+            raise Rewound
         self._store.wake(opened, self._python, self._vault.keyring.key_id)
-        return status != "SHORT"
 
     def _keep_alive(self) -> None:
         while not self._stop.wait(SUBMIT_LEASE_MS / 3000):
@@ -191,13 +199,18 @@ class Submitter:
 
     def _give_up(self, exc: BaseException) -> None:
         """Nobody else can complete this input: end the job, so that no worker toils in vain."""
-        if isinstance(exc, Ended | JobError) and not isinstance(exc, NoWorkers):
+        if isinstance(exc, Ended | JobError) and not isinstance(exc, NoWorkers | InputLost):
             return
-        try:
-            self._store.cancel(self._vault.job)
-            self._store.free(self._vault.job, self._handed.tasks + 1, 0)
-        except RedismrError:
-            return
+        with contextlib.suppress(RedismrError):
+            self._cancel()
+
+
+class Rewound(RedismrError):
+    """A failover took back tasks that were handed in: hand in everything again."""
+
+
+class InputLost(JobFailed):
+    """... and the source cannot be read again."""
 
 
 class Ended(RedismrError):

@@ -27,7 +27,7 @@ _TYPES = {"job": str, "txn": str, "seq": int, "kind": str, "data": dict}
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a job. ``seq`` grows within a job; ``data`` is JSON."""
+    """Something that happened to a job. ``seq`` is 0 today; ``data`` is JSON."""
 
     job: str
     txn: str

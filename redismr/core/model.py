@@ -69,8 +69,8 @@ class JobSpec:
     """What was asked for. Sealed as a whole; believed by everyone who makes or reads a result.
 
     Times in ms on the server's clock. ``python`` is ``major.minor`` of the submitter; workers of
-    another one report and pass. ``not_after_ms`` bounds the replay of a whole job. ``finish`` says
-    that the code holds a finishfn for whoever collects the result.
+    another one report and pass. ``not_after_ms`` bounds the replay of a whole job. ``finish`` and
+    ``partitionfn`` say that the code holds such a function for whoever reads the result.
     """
 
     job_id: str
@@ -91,6 +91,7 @@ class JobSpec:
     ttl_ms: int
     not_after_ms: int
     finish: bool = False
+    partitionfn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

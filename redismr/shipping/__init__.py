@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from redismr.shipping.load import Loaded, load, load_params
-from redismr.shipping.pack import Parcel, pack
+from redismr.shipping.pack import Parcel, digest_of, pack
 
-__all__ = ["Loaded", "Parcel", "load", "load_params", "pack"]
+__all__ = ["Loaded", "Parcel", "digest_of", "load", "load_params", "pack"]

@@ -5,7 +5,6 @@ Call with bytes whose seal was checked, never with others: loading runs what the
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import pickle
 import sys
@@ -19,7 +18,7 @@ import cloudpickle
 from redismr.errors import CodeError
 from redismr.shipping.importer import install, show_lines
 from redismr.shipping.modules import ModuleSource
-from redismr.shipping.pack import FORMAT
+from redismr.shipping.pack import FORMAT, digest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ def load(code: bytes, params: bytes = b"", *, worker: bool = True) -> Loaded:
     functions, classes = _unpickle(parcel["pickle"])
     if worker:
         _adopt(classes)
-    return Loaded(functions, load_params(params), classes, hashlib.sha256(code).hexdigest())
+    return Loaded(functions, load_params(params), classes, digest_of(code, params))
 
 
 def load_params(params: bytes) -> dict[str, Any]:

@@ -7,6 +7,7 @@ modules go as sources and their functions by name. Installed packages must be on
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import linecache
@@ -47,8 +48,9 @@ _PARAM_WAY_OUT = "Pass what it is made from, and make it in initfn"
 class Parcel:
     """What a job's workers need, as two payloads to be sealed.
 
-    ``digest`` is the sha256 of ``code``: equal for equal functions packed twice by one process,
-    whatever the params, so that an executor that has loaded it can go on with the next job.
+    ``digest`` names both: equal for equal functions and params packed twice by one process, so that
+    an executor that has loaded them can go on with the next job. With other params it cannot: the
+    functions may have kept what they made of the first ones, in a cache or a global.
     """
 
     code: bytes
@@ -85,7 +87,12 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
         },
         _PROTOCOL,
     )
-    return Parcel(code, packed_params, hashlib.sha256(code).hexdigest())
+    return Parcel(code, packed_params, digest_of(code, packed_params))
+
+
+def digest_of(code: bytes, params: bytes) -> str:
+    """The name of a job's code and params together."""
+    return hashlib.sha256(len(code).to_bytes(8, "big") + code + params).hexdigest()
 
 
 class _Needs:
@@ -104,6 +111,14 @@ class _Needs:
             self.files.add(thing.__code__.co_filename)
 
 
+_CACHED = type(functools.lru_cache(len))
+
+
+def _cached_again(function: Any, parameters: dict[str, Any]) -> Any:
+    """A function under ``functools.cache`` or ``lru_cache``, with an empty cache."""
+    return functools.lru_cache(**parameters)(function)
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle that tells what it met on the way."""
 
@@ -114,6 +129,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         """Called by pickle for everything but plain data."""
         self.needs.note(obj)
+        if isinstance(obj, _CACHED) and obj.__module__ in BY_VALUE:
+            # cloudpickle sends these by name; what a script defines has no name on a worker
+            return _cached_again, (obj.__wrapped__, obj.cache_parameters())
         return super().reducer_override(obj)
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from types import GeneratorType
 from typing import Any, cast
 
 from redismr.errors import ConfigError
@@ -38,8 +39,8 @@ def as_source(obj: Any, *, chunk: int | None = None) -> Source:
     - a str or Path: the files that this glob matches, as ``files`` gives them
     - a mapping, or an object with ``__iter__`` over keys and ``__getitem__`` that is no sequence:
       (key, obj[key]), each fetched when its task is made; ``len`` is never asked for
-    - any other iterable: its items, numbered from 0. An iterator can be read once: a second run
-      given the same generator finds it spent, and has no records
+    - any other iterable: its items, numbered from 0. An iterator can be read once; a generator
+      that has been is refused, of other iterators it cannot be told
     - what ``files``, ``text``, ``lines``, ``jsonl``, ``csv`` and ``pairs`` return: itself, with
       the files as they are now
 
@@ -55,6 +56,7 @@ def as_source(obj: Any, *, chunk: int | None = None) -> Source:
         obj = files(cast("str | os.PathLike[str]", obj))
     if isinstance(obj, FileSource):
         return obj.fresh(chunk)
+    _refuse_spent(obj.origin if isinstance(obj, PairSource) else obj)
     if isinstance(obj, (ItemSource, PairSource)):
         return obj if chunk is None else replace(obj, chunk=chunk)
     if isinstance(obj, Source):
@@ -72,6 +74,15 @@ def as_source(obj: Any, *, chunk: int | None = None) -> Source:
         f"{type(obj).__name__} is not a source: give a glob of files, a mapping, an iterable, or "
         "an object with __iter__ over its keys and __getitem__"
     )
+
+
+def _refuse_spent(obj: Any) -> None:
+    """A generator that was read before would give an empty result that looks like success."""
+    if isinstance(obj, GeneratorType) and obj.gi_frame is None:
+        raise ConfigError(
+            f"the generator {obj.__name__} has been read to its end already: make a new one for "
+            "each run, or give a list"
+        )
 
 
 def _keyed(obj: Any) -> bool:

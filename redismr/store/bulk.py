@@ -79,7 +79,8 @@ class BulkStore:
         if partitions is None:
             found = self.link.one("HGETALL", key)
             return {int(p): record for p, record in found.items() if p.isdigit()}
-        wanted = list(partitions)
+        if not (wanted := list(partitions)):
+            return {}
         records = self.link.one("HMGET", key, *wanted)
         return {p: record for p, record in zip(wanted, records, strict=True) if record is not None}
 

@@ -64,7 +64,7 @@ class HintStore:
             ]
         )
 
-    def runnable(self, limit: int = 64) -> list[str]:
+    def runnable(self, limit: int = 512) -> list[str]:
         """Jobs that may have work, first the one whose turn it is. Drops what is no job id."""
         found = self.link.one("ZRANGE", self.keys.jobs, 0, limit - 1)
         if strange := [job for job in found if not _JOB_ID.fullmatch(job)]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
+_BREAKS = re.compile(r"[\t\n\r]")
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=True)
 
 
 def field(value: object) -> str:
-    """A str as is, else JSON, else ``repr``.
+    """A str as is (as JSON if it holds a tab or the end of a line), else JSON, else ``repr``.
 
     >>> field("whale"), field(("a", 1)), field({1, 2})
     ('whale', '["a", 1]', '{1, 2}')
     """
-    if type(value) is str:
+    if type(value) is str and not _BREAKS.search(value):
         return value
     try:
         return _encoder.encode(value)

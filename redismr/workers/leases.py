@@ -24,6 +24,9 @@ FORGET_MS = 60_000
 
 SHORTEST_MS = 100  # the option's floor: what Redis says in clear must not make us spin
 
+MAX_FREED = 1_000_000
+"""Clear numbers are not believed beyond this."""
+
 LEASE_LOST = "lease lost"
 OVERDUE = "ran longer than"
 
@@ -50,6 +53,7 @@ class LeaseKeeper:
     ) -> None:
         self._store, self._on_altered = store, on_altered
         self._shortest_ms = 15_000
+        self._tidied: set[str] = set()
 
     @property
     def tick_seconds(self) -> float:
@@ -102,7 +106,11 @@ class LeaseKeeper:
             if not seen.state:
                 self._store.forget(job)
             elif seen.state in ENDED_STATES:
-                if self._store.server_ms() - seen.ended_ms > FORGET_MS:
+                over = self._store.server_ms() - seen.ended_ms > FORGET_MS
+                if over or job not in self._tidied:
+                    self._tidy(job, seen.state)
+                if over:
+                    self._tidied.discard(job)
                     self._store.forget(job)
             else:
                 self.hurry(seen.lease_ms)
@@ -110,6 +118,17 @@ class LeaseKeeper:
             if seen.reclaimed:
                 log.info("job %s: %d leases ran out, taken back", job, seen.reclaimed)
         return work
+
+    def _tidy(self, job: str, state: str) -> None:
+        """Free an ended job's bulk, in case who ended it died before it did.
+
+        Again when the job is forgotten: attempts that still ran may have staged something since.
+        """
+        self._tidied.add(job)
+        if state in ("succeeded", "cancelled"):
+            meta = self._store.meta(job, "added", "partitions")
+            added, partitions = number(meta.get("added")), number(meta.get("partitions"))
+            self._store.free(job, min(added, MAX_FREED), min(partitions, MAX_FREED))
 
     def _assert_listed(self, job: str) -> None:
         """The index is in another slot and may lose an entry: whoever works on a job repeats it."""

@@ -152,6 +152,7 @@ def _become(index: int, fd: int, main: Main) -> NoReturn:
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _shield_from_signals()
         die_with_parent(os.getppid())
         os.setpgid(0, 0)
         status = main(index, socket.socket(fileno=fd))
@@ -161,6 +162,22 @@ def _become(index: int, fd: int, main: Main) -> NoReturn:
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
+
+
+def _shield_from_signals() -> None:
+    """SIGTERM and SIGINT are the supervisor's to answer; yet what user code starts must obey them.
+
+    An ignored signal stays ignored in every child, by fork and by exec. A handler that does nothing
+    is reset by exec, and by us after a fork.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+
+    def obey() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=obey)
 
 
 def _kill(pid: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from redismr.core.functions import Program, prepare
 from redismr.core.model import JobSpec, MapManifest
 from redismr.core.vault import Vault, digest_of_maps
 from redismr.errors import JobLost, SealError
-from redismr.shipping import load, load_params
+from redismr.shipping import digest_of, load, load_params
 from redismr.store import number
 
 if TYPE_CHECKING:
@@ -83,6 +82,8 @@ class Session:
         self._names: Names | None = None
         self._expire_at, self._read_at = brief.expire_at, time.monotonic()
         self.program: Program | None = None
+        #: What loading the code and initfn cost: a turn must be worth it.
+        self.load_seconds = 0.0
         # The same code was loaded for an earlier job: its functions serve again.
         same = before is not None and before.spec.code_digest == self.spec.code_digest
         self._warm = before.program if before is not None and same else None
@@ -109,12 +110,13 @@ class Session:
             Exception: whatever importing the user's modules, or initfn, raises.
         """
         if self.program is None:
+            started = time.monotonic()
             try:
                 code = self.vault.open_code(self.store.blob(self.job, "code"))
                 params = self.vault.open_params(self.store.blob(self.job, "params"))
             except SealError as exc:
                 raise Altered(str(exc)) from exc
-            if hashlib.sha256(code).hexdigest() != self.spec.code_digest:
+            if digest_of(code, params) != self.spec.code_digest:
                 raise Altered(f"the code of job {self.job} is not the code of its spec")
             if (program := self._warm) is None:
                 f = load(code).functions
@@ -132,6 +134,7 @@ class Session:
                 with context.running(context.TaskContext(here, self.params, countable=False)):
                     program.initfn()
             self.program = program
+            self.load_seconds = time.monotonic() - started
         return self.program
 
     def names(self, basis: str) -> Names | None:

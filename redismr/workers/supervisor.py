@@ -51,7 +51,7 @@ class Supervisor:
         self.children: dict[int, Child] = {}
         self.problem = ""
         self._told: set[str] = set()
-        self._grade = 0
+        self._grade = self._asked = 0
         self._away = False
         self._fit = False
         self._respawn_at: dict[int, float] = {}
@@ -79,6 +79,7 @@ class Supervisor:
             due = min(self._next_tick, next_beat, *self._respawn_at.values())
             for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
                 key.data(key.fileobj)
+            self._obey()
             self._respawn()
             if self._over():
                 self._drain()
@@ -102,12 +103,16 @@ class Supervisor:
         if self.options.parent_pipe is not None:
             register(self.options.parent_pipe, selectors.EVENT_READ, lambda _: self._on_orphaned())
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self._grade == 0:
-            log.info("%s: finishing the tasks that run", signal.Signals(number).name)
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked += 1  # the loop acts on it: it is woken through the wake-up pipe
+
+    def _obey(self) -> None:
+        """Do what the signals that came since ask for."""
+        if self._asked and self._grade == 0:
+            log.info("finishing the tasks that run")
             self._drain()
-        elif self._grade == 1:
-            log.info("%s again: stopping at once", signal.Signals(number).name)
+        if self._asked > 1 and self._grade == 1:
+            log.info("asked again: stopping at once")
             self._stop_now()
 
     def _on_orphaned(self) -> None:
@@ -176,7 +181,7 @@ class Supervisor:
             self.selector.unregister(child.line)
             child.line.close()
         holding = child.slot.read() or Holding()
-        died = gone.status not in (0, executor.RECYCLE)
+        died = gone.status not in (0, executor.RECYCLE) and not child.doomed
         if holding.job:
             self._guarded(lambda: self._settle(child, holding, gone))
         if self._grade:

@@ -26,7 +26,7 @@ def main_function(source: str, name: str, **names: Any) -> Function:
     return scope[name]  # type: ignore[no-any-return]
 
 
-def test_the_digest_is_of_the_code_alone() -> None:
+def test_the_digest_is_of_code_and_params() -> None:
     class Local:
         words = {"a", "b", "c"}
 
@@ -38,7 +38,8 @@ def test_the_digest_is_of_the_code_alone() -> None:
 
     functions = {"mapfn": mapfn, "reducefn": "sum"}
     first, second = pack(functions, {"a": 1}), pack(functions, {"a": 2})
-    assert first.digest == second.digest and first.code == second.code
+    assert first.code == second.code and first.digest != second.digest
+    assert pack(functions, {"a": 1}).digest == first.digest
     assert first.params != second.params
     assert pack({"mapfn": mapfn}).digest != first.digest
     loaded = load(first.code, first.params, worker=False)

@@ -143,7 +143,7 @@ def test_a_generator_that_raises_is_an_error_that_names_the_place():
     assert isinstance(info.value.__cause__, ZeroDivisionError)
 
 
-def test_rereadable_sources_give_the_same_again_and_a_spent_generator_nothing():
+def test_rereadable_sources_give_the_same_again_and_a_spent_generator_is_refused():
     source = as_source(["a", "b"])
     assert list(source.splits()) == list(source.splits())
     generator = (c for c in "ab")
@@ -151,7 +151,9 @@ def test_rereadable_sources_give_the_same_again_and_a_spent_generator_nothing():
     assert not once.rereadable
     assert not as_source(pairs(iter([("a", 1)]))).rereadable
     assert len(list(once.splits())) == 2
-    assert records(generator) == []
+    for again in (generator, pairs(generator)):
+        with pytest.raises(ConfigError, match="has been read to its end already"):
+            as_source(again)
 
 
 @pytest.mark.parametrize("empty", [[], {}, (), iter(()), Datasource({}), pairs([])])

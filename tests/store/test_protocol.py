@@ -352,3 +352,13 @@ def test_a_full_server_still_drains(store, server, job):
         assert store.cancel(job) == "OK"
     finally:
         server.config(maxmemory="0")
+
+
+def test_after_an_outage_the_first_to_renew_does_not_cost_the_others_their_leases(store, job):
+    store.add(job, 0, 8)
+    store.claim(job, "a", "n1", 1)
+    store.claim(job, "b", "n2", 1)
+    store.now_ms += 60_000  # nobody reached Redis
+    assert store.renew(job, [("m0", "m0.n1", True)])[1] == frozenset()
+    assert store.reclaim(job).reclaimed == 0
+    assert store.renew(job, [("m1", "m1.n2", True)]) == ("submitting", frozenset())

@@ -16,7 +16,8 @@ from redismr.ui.output import field, json_line, write_outcome, write_pairs
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ("as is \t é", "as is \t é"),
+        ("as is é", "as is é"),
+        ("a\tb\n", '"a\\tb\\n"'),
         (3, "3"),
         (0.5, "0.5"),
         (True, "true"),

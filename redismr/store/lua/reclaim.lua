@@ -3,7 +3,7 @@
 -- half a lease (Redis was down, or every worker was), the leases are re-armed and nobody is charged.
 -- A job whose submitter fell silent before close fails: nobody else can complete its input.
 -- FLAGS: allow-oom
--- INCLUDE: _end
+-- INCLUDE: _end _silence
 -- KEYS: meta ready processing lease own dead tries
 -- ARGV: now_ms limit
 -- RETURNS: {"OK"|"GONE", state, reclaimed, ended_at, claimable, lease_ms}
@@ -12,22 +12,15 @@ local state = m[1]
 if not state then return { 'GONE', '', 0, 0, 0, 0 } end
 local now = clock()
 if not RUNNING[state] then return { 'OK', state, 0, tonumber(m[7]) or 0, 0, tonumber(m[2]) or 0 } end
-local silent = now - (tonumber(m[4]) or 0) > tonumber(m[2]) / 2
+local silent = broke_silence(now, tonumber(m[2]), m[4])
 -- No lease of ours ends later than this: one that does was put there, and would never run out.
 local longest = now + tonumber(m[2]) + 1000
 for _, id in ipairs(redis.call('ZRANGE', lease, string.format('(%d', longest), '+inf', 'BYSCORE', 'LIMIT', 0, limit)) do
   redis.call('ZADD', lease, 'XX', longest, id)
 end
-redis.call('HSET', meta, 'seen', now)
 if state == 'submitting' and now > tonumber(m[6]) and not silent then
   end_failed('SubmitterLost', now)
   return { 'OK', 'failed', 0, now, 0, tonumber(m[2]) }
-end
-if silent then
-  for _, id in ipairs(redis.call('ZRANGE', lease, '-inf', now, 'BYSCORE')) do
-    redis.call('ZADD', lease, 'XX', now + tonumber(m[2]), id)
-  end
-  redis.call('HSET', meta, 'submit_until', now + tonumber(redis.call('HGET', meta, 'submit_ms')))
 end
 local reclaimed = 0
 for _, id in ipairs(redis.call('ZRANGE', lease, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)) do
