@@ -19,6 +19,9 @@ MIN_SECRET_LENGTH = 16
 class JobOptions:
     """What a caller may choose about one job. Times in seconds, sizes in bytes.
 
+    ``memory`` is what a reduce task of an unsorted job keeps to: a larger partition is reduced in
+    several passes. Map tasks flush by counts and sizes of the data, whatever it says.
+
     Raises:
         ConfigError: an option is out of its range; the message names it.
     """

@@ -113,7 +113,7 @@ def test_ctrl_c_drains_as_well(client, crew, gate):
     job = client.submit([1], gate.mapfn(), "list")
     eventually(gate.lines)
     worker.send(signal.SIGINT)
-    worker.says("SIGINT")
+    worker.says("finishing the tasks that run")
     gate.open()
     assert worker.wait() == 0
     assert job._look().maps_done == 1
