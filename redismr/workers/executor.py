@@ -57,6 +57,8 @@ STOP_SECONDS = 3.0
 RECYCLE = 75
 """Exit status: the next job has other code, which gets a fresh process."""
 
+_M_TRIM_THRESHOLD = -1  # malloc.h
+
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _REMEMBER_SECONDS = 10.0
 
@@ -338,6 +340,7 @@ def main(post: Post, connection: Connection, keyring: Keyring) -> int:
         _forget(name)
     # Rare collections cost nothing measurable and still free cycles; the defaults cost 25 % here.
     gc.set_threshold(200_000, 20, 100)
+    _keep_freed_memory()
     try:
         return Executor(post, connection, keyring).run()
     except RedismrError as exc:
@@ -368,6 +371,17 @@ def _forget(name: str) -> None:
             if address := getenv(name.encode()):
                 ctypes.memset(address, 0, len(os.fsencode(value)))
     os.environ.pop(name, None)
+
+
+def _keep_freed_memory() -> None:
+    """Have the allocator keep the small blocks that a task freed for the next one, up to 256 MB.
+
+    Giving those pages back and faulting them in again costs 9 % of a word count's wall time, with
+    glibc. Setting the one threshold also fixes the other, from which on blocks are mapped one by
+    one, at 128 kB: large tables then grow by moving pages (raised to 32 MB, half the gain is lost).
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
 def _smooth(before: float, now: float) -> float:

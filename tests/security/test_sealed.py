@@ -220,7 +220,7 @@ def test_map_records_of_an_earlier_run_between_two_reducers(scene):
         scene.redis.hset(scene.keys.shuffle(scene.job.id, p), mapping=fields)
     outcome = scene.outcome()
     scene.check(outcome)
-    # An executor that has read the names keeps to them; one that reads the altered ones is found out.
+    # An executor that has read the names keeps to them; one that reads altered ones is found out.
     assert isinstance(outcome, dict | redismr.JobFailed)
 
 
