@@ -14,7 +14,7 @@ from typing import Any
 from redismr.core.codec import decode_block, frames_of
 from redismr.core.kernel import Block
 from redismr.core.keyhash import partition_of
-from redismr.core.model import JobSpec, ResultManifest
+from redismr.core.model import JobSpec, ResultManifest, task_index
 from redismr.core.vault import Vault
 from redismr.errors import JobFailed, SealError
 from redismr.store import Store
@@ -76,7 +76,7 @@ def read_partition(
     """
     for frame in manifest.inline:
         yield decode_block(frame, find_class)
-    partition = int(manifest.task[1:])
+    partition = task_index(manifest.task)
 
     def chunks() -> Iterator[bytes]:
         for first in range(0, manifest.part.chunks, FETCH_CHUNKS):

@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass, replace
 
 from redismr.config import Connection
-from redismr.core.model import PROTOCOL, Claim
+from redismr.core.model import PROTOCOL, Claim, token_of
 from redismr.core.seal import Keyring
 from redismr.core.trace import clean
 from redismr.errors import JobLost, KeysAltered, RedismrError, StoreUnavailable
@@ -237,7 +237,7 @@ class Executor:
                 self.store.release(session.job, self.post.name, claim.nonce, left)
                 self.store.wake(len(left), session.spec.python, self.keyring.key_id)
                 break
-            token = f"{task}.{claim.nonce}"
+            token = token_of(task, claim.nonce)
             attempt = Attempt(session, task, token, claim.basis, self.slot.cursor)
             self.slot.run(index)
             commit = self._attempt(attempt, inputs.get(task))

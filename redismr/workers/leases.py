@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from redismr.core.model import ENDED_STATES
+from redismr.core.model import ENDED_STATES, token_of
 from redismr.errors import KeysAltered
 from redismr.store import Store, number
 from redismr.workers.slots import Holding, Slot
@@ -81,7 +81,7 @@ class LeaseKeeper:
         )
         for job, holders in held.items():
             pairs = [
-                (task, f"{task}.{holding.nonce}", index <= holding.running)
+                (task, token_of(task, holding.nonce), index <= holding.running)
                 for _, holding in holders
                 for index, task in enumerate(holding.tasks)
             ]

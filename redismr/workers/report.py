@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from redismr.core.events import Event, encode
 from redismr.core.kernel import UserCodeError
-from redismr.core.model import Failure, task_stage
+from redismr.core.model import Failure, task_index, task_stage
 from redismr.core.trace import ABSENT, failure_of
 from redismr.core.vault import Vault
 from redismr.errors import KeysAltered, RecordError, SealError, SourceChanged, SourceError
@@ -41,7 +41,7 @@ class Reporter:
         if not self._replicated:
             attempt.after()
         if first and attempt.task[0] == "r":
-            partition = int(attempt.task[1:])
+            partition = task_index(attempt.task)
             self.event(
                 attempt.session.spec.txn, attempt.session.job, "partition", {"partition": partition}
             )

@@ -19,7 +19,7 @@ import time
 from types import FrameType
 
 from redismr.config import Connection, WorkerOptions
-from redismr.core.model import ENDED_STATES, PROTOCOL
+from redismr.core.model import ENDED_STATES, PROTOCOL, token_of
 from redismr.core.seal import Keyring
 from redismr.core.trace import clean
 from redismr.errors import StoreError, UnfitServer
@@ -200,7 +200,7 @@ class Supervisor:
             task = rest.pop(holding.running)
             kind = "timeout" if child.doomed.startswith(OVERDUE) else "crash"
             where = f"record {holding.ordinal + 1} of its input" if holding.ordinal >= 0 else ""
-            token = f"{task}.{holding.nonce}"
+            token = token_of(task, holding.nonce)
             if child.doomed != LEASE_LOST:
                 self.report.crashed(holding.job, task, token, how, kind=kind, where=where)
         if rest:

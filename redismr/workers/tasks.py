@@ -17,7 +17,7 @@ from redismr import context
 from redismr.core.codec import decode_block, frames_of
 from redismr.core.functions import Grouped, Program
 from redismr.core.kernel import Block, map_task, reduce_task
-from redismr.core.model import MapManifest, Part, ResultManifest
+from redismr.core.model import MapManifest, Part, ResultManifest, task_index
 from redismr.errors import SealError
 from redismr.store import Commit
 from redismr.workers.session import Altered, Names, Session
@@ -118,7 +118,7 @@ def run_reduce(attempt: Attempt) -> Commit:
     names = session.names(attempt.basis)
     if names is None:
         raise Withdrawn
-    partition = int(attempt.task[1:])
+    partition = task_index(attempt.task)
     sink = Sink(
         lambda p, chunk, data: vault.seal_out(attempt.token, p, chunk, data),
         lambda parts: session.store.put_result(session.job, parts[partition], session.expire_at),
