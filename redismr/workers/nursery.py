@@ -46,7 +46,8 @@ class Nursery:
             _serve(theirs, main, parent)
         theirs.close()
         self.socket = ours
-        self._early: list[Exit] = []
+        #: Deaths that ``spawn`` heard of, for the next ``exits``; the socket is silent about them.
+        self.early: list[Exit] = []
 
     def spawn(self, index: int) -> tuple[int, socket.socket]:
         """Start an executor in a slot; returns its pid and our end of its control line.
@@ -64,7 +65,7 @@ class Nursery:
             kind, pid, *rest = json.loads(message)
             if kind == "pid":
                 return pid, ours
-            self._early.append(Exit(pid, rest[0]))
+            self.early.append(Exit(pid, rest[0]))
 
     def exits(self) -> list[Exit]:
         """Deaths heard of since the last call; does not block.
@@ -72,7 +73,7 @@ class Nursery:
         Raises:
             OSError: the fork server is gone, and its executors with it.
         """
-        exits, self._early = self._early, []
+        exits, self.early = self.early, []
         while True:
             try:
                 message = self.socket.recv(256, socket.MSG_DONTWAIT)

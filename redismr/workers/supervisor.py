@@ -81,6 +81,8 @@ class Supervisor:
                 key.data(key.fileobj)
             self._obey()
             self._respawn()
+            if self.nursery.early:  # heard of while an executor was started: no event will come
+                self._on_exits()
             if self._over():
                 self._drain()
         self._guarded(lambda: self.store.leave(self.worker_id))

@@ -199,6 +199,18 @@ def test_a_killed_executor_is_retried_while_others_wait(client, crew, gate):
     assert worker.popen.poll() is None
 
 
+@LINUX
+def test_executors_that_die_together_are_all_replaced(crew):
+    """One death used to go unheard when it was reported while another's place was filled."""
+    worker = crew.worker(8)
+    for _ in range(5):
+        dead = worker.executors(8)
+        for pid in dead:
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda dead=dead: not set(dead) & set(worker.below()))
+        worker.executors(8)
+
+
 def sequential(paths):
     expected = defaultdict(list)
     for path in paths:
