@@ -30,7 +30,7 @@ from redismr.store import Store, number
 NOT_AFTER_MS = 7 * 86_400_000
 """How long after its submission a job may run at all: bounds the replay of a copied one."""
 
-BYTES_PER_PARTITION = 32 << 20
+BYTES_PER_PARTITION = 5 << 20
 MAX_PARTITIONS = 256
 UNKNOWN_PARTITIONS = 16
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from redismr.client.collect import collect, read_partition
@@ -123,6 +124,9 @@ class Job:
 
         Each partition is delivered once. Raises, after what it has yielded, if the job then fails.
         """
+        return chain.from_iterable(self._columns())
+
+    def _columns(self) -> Iterator[Iterable[tuple[Any, Any]]]:
         given: dict[int, ResultManifest] = {}
         with self._store.subscribed(self.txn) as channel:
             while True:
@@ -136,7 +140,7 @@ class Job:
                     for keys, values in read_partition(
                         self._store, self._vault, manifest, find_class
                     ):
-                        yield from zip(keys, values, strict=True)
+                        yield zip(keys, values, strict=True)
                 if look.state in ENDED_STATES:
                     break
                 channel.get(POLL_SECONDS)

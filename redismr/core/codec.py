@@ -12,7 +12,7 @@ marshal is no faster than pickle without its memo, and would silently turn a byt
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from io import BytesIO
 from itertools import chain, compress, islice, repeat
 from operator import is_, is_not, sub
@@ -21,11 +21,13 @@ from typing import Any
 
 import cloudpickle
 
+from redismr.core.column import SEPARATOR, Keys, joined
 from redismr.core.trace import short_repr
 from redismr.errors import BadKey, BadValue, RecordError
 
-Block = tuple[list[Any], list[Any]]
-"""Keys and values, parallel. Equal keys may follow each other: several values of one key."""
+Block = tuple[Collection[Any], list[Any]]
+"""Keys (a list, or ``Keys``) and values, parallel. Equal keys may follow each other: several values
+of one key."""
 
 FindClass = Callable[[str, str], Any]
 
@@ -34,29 +36,25 @@ CHUNK_BYTES = 1 << 20
 
 _HEAD = Struct("<BII")  # flags, bytes of keys, bytes of runs
 _JOINED = 1
-# Words and lines hold line feeds more often than NULs; a key that does is pickled with its block.
-_SEPARATOR = "\0"
 
 _NUMBERS = frozenset((int, float, bool, type(None)))
 _TEXTS = frozenset((str, bytes))
 _SAMPLE = 64
 
 
-def encode_block(keys: list[Any], values: list[Any]) -> bytes:
+def encode_block(keys: Collection[Any], values: list[Any]) -> bytes:
     """The bytes of a block. What plain pickle cannot take goes through cloudpickle.
 
     Raises:
         BadKey, BadValue: a key or value cannot be pickled; the message names it.
     """
-    heads, runs = _without_runs(keys)
-    joined = _join(heads)
     try:
-        packed_keys = _pickle(heads) if joined is None else joined
+        flags, packed_keys, runs = _pack_keys(keys)
         packed_values = _pickle(values)
     except Exception as error:
         raise _culprit(keys, values) or error from error
     packed_runs = _pickle(runs) if runs else b""
-    head = _HEAD.pack(0 if joined is None else _JOINED, len(packed_keys), len(packed_runs))
+    head = _HEAD.pack(flags, len(packed_keys), len(packed_runs))
     return b"".join((head, packed_keys, packed_runs, packed_values))
 
 
@@ -72,7 +70,7 @@ def decode_block(data: bytes, find_class: FindClass | None = None) -> Block:
     values_at = _HEAD.size + size + runs_size
     column = view[_HEAD.size : _HEAD.size + size]
     keys = (
-        str(column, "utf-8", "surrogatepass").split(_SEPARATOR)
+        str(column, "utf-8", "surrogatepass").split(SEPARATOR)
         if flags & _JOINED
         else _unpickle(column, find_class)
     )
@@ -85,7 +83,8 @@ def decode_block(data: bytes, find_class: FindClass | None = None) -> Block:
 def estimate(block: Block) -> int:
     """About how many bytes the block takes encoded. Never raises."""
     keys, values = block
-    return _estimate(keys) + _estimate(values)
+    size = keys.characters() if isinstance(keys, Keys) else 0
+    return (size or _estimate(list(keys))) + _estimate(values)
 
 
 def chunks_of(frame: bytes, limit: int = CHUNK_BYTES) -> Iterator[bytes]:
@@ -113,6 +112,17 @@ def frames_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
         raise ValueError("the last frame is cut off")
 
 
+def _pack_keys(keys: Collection[Any]) -> tuple[int, bytes, list[int]]:
+    runs: list[int] = []
+    text = keys.text() if isinstance(keys, Keys) else None
+    if text is None:
+        heads, runs = _without_runs(list(keys))
+        text = joined(heads)
+        if text is None:
+            return 0, _pickle(heads), runs
+    return _JOINED, text.encode("utf-8", "surrogatepass"), runs
+
+
 def _without_runs(keys: list[Any]) -> tuple[list[Any], list[int]]:
     """Keys with neighbours that are one object folded, and how many each stood for.
 
@@ -126,16 +136,6 @@ def _without_runs(keys: list[Any]) -> tuple[list[Any], list[int]]:
     starts = [0, *compress(range(1, len(keys)), fresh)]
     ends = [*starts[1:], len(keys)]
     return [keys[i] for i in starts], list(map(sub, ends, starts))
-
-
-def _join(keys: list[Any]) -> bytes | None:
-    """Exact strings as one; None if they are not, or could not be told apart again."""
-    if set(map(type, keys)) != {str}:
-        return None
-    text = _SEPARATOR.join(keys)
-    if text.count(_SEPARATOR) != len(keys) - 1:
-        return None
-    return text.encode("utf-8", "surrogatepass")
 
 
 def _pickle(column: list[Any]) -> bytes:
@@ -182,7 +182,7 @@ class _Unpickler(pickle.Unpickler):
         return self._find(module, name)
 
 
-def _culprit(keys: list[Any], values: list[Any]) -> RecordError | None:
+def _culprit(keys: Collection[Any], values: list[Any]) -> RecordError | None:
     """The error that names the first key or value that cannot be pickled."""
     for key, value in zip(keys, values, strict=True):
         for kind, item, words in (
