@@ -255,8 +255,8 @@ def _flush_totals(
     others: dict[Any, list[Any]],
     partitions: int,
 ) -> list[Block]:
-    keys = list(totals)
     if others:
+        keys = list(totals)
         # The total comes first, as an int has no place in the order of a sum.
         groups = [[total, *others.get(key, ())] for key, total in totals.items()]
         condensed = _condensed(reducer, keys, groups)
@@ -264,7 +264,7 @@ def _flush_totals(
         columns = scatter_groups(keys, condensed, parts, partitions)
     else:
         parts_of = partial(_parts, program, partitions=partitions, emitter="mapfn")
-        columns = scatter(keys, list(totals.values()), parts_of, partitions)
+        columns = scatter(totals, totals.values(), parts_of, partitions)
     totals.clear()
     others.clear()
     return columns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from itertools import repeat
+from itertools import islice, repeat
 from operator import index
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +38,8 @@ def partitions_by(program: Program, keys: list[Any], partitions: int) -> list[in
 
 
 def scatter(
-    keys: list[Any],
-    values: list[Any],
+    keys: Iterable[Any],
+    values: Iterable[Any],
     parts_of: Callable[[list[Any]], list[int]],
     partitions: int,
 ) -> list[Block]:
@@ -50,9 +50,9 @@ def scatter(
     # and columns of pairs that are unzipped later (190 to 280 ns).
     key_to = [bucket.append for bucket in buckets]
     value_to = [column[1].append for column in columns]
-    for at in range(0, len(keys), SLICE):
-        some = keys[at : at + SLICE]
-        for key, value, part in zip(some, values[at : at + SLICE], parts_of(some), strict=True):
+    keys, values = iter(keys), iter(values)
+    while some := list(islice(keys, SLICE)):
+        for key, value, part in zip(some, values, parts_of(some), strict=False):
             key_to[part](key)
             value_to[part](value)
         plain = all_text(some)
