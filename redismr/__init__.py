@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         StoreUnavailable,
         SubmitterLost,
         TaskError,
+        TooManySkipped,
         UnfitServer,
         WrongSecret,
     )
@@ -88,6 +89,7 @@ __all__ = [
     "StoreUnavailable",
     "SubmitterLost",
     "TaskError",
+    "TooManySkipped",
     "UnfitServer",
     "WrongSecret",
     "__version__",

@@ -22,6 +22,9 @@ class JobOptions:
     ``memory`` is what a reduce task of an unsorted job keeps to: a larger partition is reduced in
     several passes. Map tasks flush by counts and sizes of the data, whatever it says.
 
+    ``on_error`` says what becomes of records that mapfn fails on (and keys, for reducefn): "fail",
+    "skip", or how many may be skipped: a count, or a fraction of all records.
+
     Raises:
         ConfigError: an option is out of its range; the message names it.
     """
@@ -30,6 +33,7 @@ class JobOptions:
     txn: str | None = None
     partitions: int | None = None
     sort: bool = False
+    on_error: str | int | float = "fail"
     retries: int = 3
     task_timeout: float | None = None
     lease: float = 15.0
@@ -38,6 +42,7 @@ class JobOptions:
     chunk: int | None = None
     priority: int = 0
     seed: int = 0
+    backup: bool = True
     ttl: float = 86400.0
     wait_for_workers: float | None = None
 
@@ -47,6 +52,11 @@ class JobOptions:
             f"{name}={getattr(self, name)!r} must be {rule}"
             for name, rule, ok in (
                 ("partitions", "between 1 and 4096", _within(self.partitions, 1, 4096)),
+                (
+                    "on_error",
+                    '"fail", "skip", a count of records, or a fraction of them (0.01)',
+                    _on_error(self.on_error),
+                ),
                 ("retries", "between 0 and 100", _within(self.retries, 0, 100)),
                 ("task_timeout", "a positive number of seconds", _positive(self.task_timeout)),
                 ("lease", "between 0.1 and 3600 seconds", _within(self.lease, 0.1, 3600)),
@@ -54,6 +64,7 @@ class JobOptions:
                 ("memory", "at least 16 MiB", _within(self.memory, 16 << 20, 1 << 50)),
                 ("chunk", "at least 1 item a task", _within(self.chunk, 1, 1 << 40)),
                 ("priority", "between -1000 and 1000", _within(self.priority, -1000, 1000)),
+                ("backup", "True or False", isinstance(self.backup, bool)),
                 ("ttl", "between 1 second and 366 days", _within(self.ttl, 1, 366 * 86400)),
                 (
                     "wait_for_workers",
@@ -109,6 +120,12 @@ class WorkerOptions:
 
 def _within(value: float | None, low: float, high: float) -> bool:
     return value is None or (_is_number(value) and low <= value <= high)
+
+
+def _on_error(value: object) -> bool:
+    if isinstance(value, float):
+        return 0 < value <= 1
+    return value in ("fail", "skip") or (_is_number(value) and 0 <= value <= 1 << 50)  # type: ignore[operator]
 
 
 def _positive(value: float | None) -> bool:

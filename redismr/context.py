@@ -66,6 +66,22 @@ def uncountable() -> Iterator[None]:
         task.countable = before
 
 
+class provisional:  # noqa: N801  reads as a verb where it is used
+    """Have what ``count`` adds in the body forgotten if the body raises."""
+
+    __slots__ = ("_before", "_task")
+
+    def __enter__(self) -> None:
+        self._task = _local.task
+        if self._task is not None:
+            self._before = dict(self._task.counters)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._task is not None:
+            self._task.counters.clear()
+            self._task.counters.update(self._before)
+
+
 def count(name: str, amount: int = 1) -> None:
     """Add to a counter of the job. Counted once per task, whatever is retried.
 

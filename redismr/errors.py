@@ -25,6 +25,7 @@ RedismrError
     JobTimeout (TimeoutError)         result(timeout) ran out; the job goes on
     JobFailed                         it ended without a result: .failure when a task did it
       SubmitterLost                   its submitter died before the input was complete
+      TooManySkipped                  more records failed than on_error lets be skipped
       TaskError                       user code raised; also an instance of the original class
         MapError
         ReduceError
@@ -142,6 +143,10 @@ class JobFailed(JobError):
 
 class SubmitterLost(JobFailed):
     """The submitter died before it had handed in the whole input."""
+
+
+class TooManySkipped(JobFailed):
+    """More records failed than ``on_error`` allows to be skipped. Comes as a MapError as well."""
 
 
 class TaskError(JobFailed):

@@ -24,8 +24,12 @@ SCHEMES = {
     "unix": "unix",
     "valkey": "redis",
     "valkeys": "rediss",
+    "redis+sentinel": "redis+sentinel",
+    "rediss+sentinel": "rediss+sentinel",
+    "valkey+sentinel": "redis+sentinel",
+    "valkeys+sentinel": "rediss+sentinel",
 }
-"""What a URL may start with -> what redis-py calls it."""
+"""What a URL may start with -> what redis-py (for Sentinel: our store) calls it."""
 
 DEFAULT_NAMESPACE = "redismr"
 
@@ -132,7 +136,7 @@ def _translate(url: str, what: str) -> str:
     if match is None:
         raise ConfigError(
             f"{what} ({redacted(url)}) is not a URL: write redis://HOST:6379/0, "
-            "rediss://... for TLS, or unix:///path/to/socket"
+            "rediss://... for TLS, unix:///path/to/socket, or redis+sentinel://HOST:26379/SERVICE"
         )
     scheme, rest = match[1].lower(), match[2]
     if scheme not in SCHEMES:
@@ -141,6 +145,8 @@ def _translate(url: str, what: str) -> str:
             f"it speaks {', '.join(name + '://' for name in SCHEMES)}"
         )
     translated = f"{SCHEMES[scheme]}://{rest}"
+    if scheme.endswith("+sentinel"):
+        return translated  # several hosts: the store takes it apart
     try:
         urlsplit(translated).port  # noqa: B018 - reading it is the check
     except ValueError:

@@ -91,8 +91,11 @@ class Server:
 
     secret = "5ec2e7" * 10 + "beef"
 
-    def __init__(self, engine: str) -> None:
+    def __init__(self, engine: str, *, port: int = 0, **settings: str) -> None:
+        """``settings``, of its config file, hold from each start on (_ means -)."""
         self.engine = engine
+        self.port = port
+        self.settings = {"appendfsync": "no"} | settings
         self._binary = engine_binary(engine)
         self.directory = Path(tempfile.mkdtemp(prefix="rmr-", dir="/tmp"))
         self.url = f"unix://{self.directory}/s?db=0"
@@ -184,14 +187,18 @@ class Server:
 
     def _start(self) -> None:
         config = (
-            f"port 0\nunixsocket {self.directory}/s\nunixsocketperm 600\ndir {self.directory}\n"
-            'save ""\nappendonly yes\nappendfsync no\nauto-aof-rewrite-percentage 0\n'
+            f"port {self.port}\nbind 127.0.0.1\n"
+            f"unixsocket {self.directory}/s\nunixsocketperm 600\ndir {self.directory}\n"
+            'save ""\nappendonly yes\nauto-aof-rewrite-percentage 0\n'
             "maxmemory-policy noeviction\nlazyfree-lazy-expire yes\n"
             f"logfile {self.directory}/log\n"
         )
+        for name, value in self.settings.items():
+            config += f"{name.replace('_', '-')} {value}\n"
         self._process = subprocess.Popen(
             [self._binary, "-"],
             stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,  # it says that it reads its config
             preexec_fn=_die_with_this_process(),  # noqa: PLW1509
         )
         assert self._process.stdin is not None

@@ -47,7 +47,10 @@ def server_options(command: Command) -> Command:
         "--namespace", metavar="NAME", help="Prefix of all keys. [REDISMR_NAMESPACE, or redismr]"
     )(command)
     return click.option(
-        "--url", metavar="URL", help="Redis to use, redis://HOST:PORT/0. [REDISMR_URL]"
+        "--url",
+        metavar="URL",
+        help="Redis to use: redis://HOST:PORT/0, rediss:// for TLS, unix:///SOCKET, or "
+        "redis+sentinel://HOST:26379,HOST2:26379/SERVICE/0. [REDISMR_URL]",
     )(command)
 
 

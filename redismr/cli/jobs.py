@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,8 +17,15 @@ from redismr.cli.common import (
     top_option,
 )
 from redismr.ui import tables
-from redismr.ui.errors import failure_screen
+from redismr.ui.errors import failure_screen, say
 from redismr.ui.progress import reporter
+from redismr.ui.words import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redismr.client import Job
+    from redismr.core.model import Failure
 
 _LOOK_EVERY = 0.2
 
@@ -47,6 +55,7 @@ def watch(*, job_id: str, url: str | None, namespace: str | None) -> int:
         draw(job.progress())
         if job.state != "succeeded":
             job.result(timeout=0)  # raises what became of it
+        _tell_skipped(job)
     return exits.DONE
 
 
@@ -69,6 +78,7 @@ def result(
                 while not job.wait(_LOOK_EVERY):
                     draw(job.progress())
         print_outcome(job.result(timeout=0), top=top, sort=sort, as_json=as_json)
+        _tell_skipped(job)
 
 
 @click.command()
@@ -76,9 +86,22 @@ def result(
 @json_option
 @server_options
 def errors(*, job_id: str, as_json: bool, url: str | None, namespace: str | None) -> None:
-    """Show the attempts of a job that failed, and on which records."""
+    """Show what failed in a job, and what was skipped, and on which records."""
     with client_of(connection(url, namespace, "errors of a job")) as client:
-        failures = client.attach(job_id).errors()
+        job = client.attach(job_id)
+        _tell(job.errors(), job_id, as_json=as_json)  # also if what was skipped cannot be read
+        skipped = job.skipped()
+    _tell(skipped, job_id, as_json=as_json)
+    if skipped.total > len(skipped):
+        say(f"and {skipped.total - len(skipped):,} more records were skipped", sys.stderr)
+
+
+def _tell_skipped(job: Job) -> None:
+    if total := job.skipped().total:
+        say(f"{plural(total, 'record')} skipped: redismr errors {job.id}", sys.stderr)
+
+
+def _tell(failures: Sequence[Failure], job_id: str, *, as_json: bool) -> None:
     if as_json or not sys.stdout.isatty():
         tables.show(failures, tables.FAILURES, sys.stdout, as_json=as_json)
     else:

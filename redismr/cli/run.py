@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,8 +20,9 @@ from redismr.cli.common import (
     server_options,
     top_option,
 )
+from redismr.core.model import Skipped
 from redismr.errors import ConfigError
-from redismr.ui.errors import say
+from redismr.ui.errors import say, skipped_lines
 from redismr.ui.progress import reporter, summary_line
 
 if TYPE_CHECKING:
@@ -54,6 +55,14 @@ def _params(ctx: click.Context, option: click.Parameter, given: tuple[str, ...])
     return params
 
 
+def _on_error(_ctx: click.Context, _option: click.Parameter, given: str | None) -> Any:
+    """A number, if it is one; words are checked with the other options."""
+    for kind in (int, float):
+        with suppress(TypeError, ValueError):
+            return kind(given)  # type: ignore[arg-type]
+    return given
+
+
 _SHARED = (
     click.argument("file", metavar="FILE"),
     click.argument("inputs", nargs=-1, metavar="[INPUT]..."),
@@ -68,10 +77,18 @@ _SHARED = (
     click.option("--name", help="A name for people, shown in listings."),
     click.option("--txn", help="Your label for the job; its events are told under it."),
     click.option("--partitions", type=int, metavar="N", help="Reduce tasks. [by the data's size]"),
+    click.option(
+        "--on-error", callback=_on_error, metavar="skip|N|FRACTION",
+        help="Skip records that fail: all, at most N, or a fraction (0.01). [fail]",
+    ),
     click.option("--retries", type=int, metavar="N", help="Further tries of a task. [3]"),
     click.option(
         "--timeout", "task_timeout", type=float, metavar="SECONDS",
         help="Stop a try of a task that runs longer.",
+    ),
+    click.option(
+        "--no-backup", "backup", is_flag=True, flag_value=False, default=None,
+        help="Never run a slow task a second time beside the first.",
     ),
     click.option("--priority", type=int, metavar="N", help="Higher goes first. [0]"),
     click.option("--ttl", type=float, metavar="SECONDS", help="Life of all its data. [86400]"),
@@ -139,6 +156,8 @@ def run(  # noqa: PLR0913 - one for each option
                 for key, value in outcome.sorted():
                     job.final(key, value)
     _summarise(draw, outcome)
+    if not quiet:
+        _tell_skipped(draw, outcome)
 
 
 @click.command()
@@ -198,3 +217,14 @@ def _reporter(*, quiet: bool) -> Iterator[Reporter | None]:
 def _summarise(draw: Reporter | None, outcome: Any) -> None:
     if draw is not None and draw.last is not None and sys.stderr.isatty():
         click.echo(summary_line(draw.last, getattr(outcome, "counters", None)), err=True)
+
+
+def _tell_skipped(draw: Reporter | None, outcome: Any) -> None:
+    """What was left out, and where: the job is deleted by now, and with it the whole list."""
+    last = draw.last if draw is not None else None
+    skipped = last.skipped if last else getattr(outcome, "skipped", None)
+    if isinstance(skipped, Skipped) and skipped.total:
+        say(
+            skipped_lines(skipped, "; after `redismr submit`, `redismr errors` lists all"),
+            sys.stderr,
+        )

@@ -14,21 +14,19 @@ from typing import Any, Self
 from redismr import settings
 from redismr.client.embedded import Embedded, embedded
 from redismr.client.job import Draw, Job, Mine
-from redismr.client.outcome import not_found
+from redismr.client.outcome import ended_as_altered, not_found, vanished
 from redismr.client.submitter import SUBMIT_LEASE_MS, Ended, Submitter
+from redismr.client.waiting import tell_long_wait
 from redismr.config import Connection, JobOptions, job_options
 from redismr.core.events import Event, decode, encode
 from redismr.core.functions import check_functions
-from redismr.core.model import PROTOCOL, JobInfo, JobSpec, WorkerInfo
+from redismr.core.model import NOT_AFTER_MS, PROTOCOL, RUNNING_STATES, JobInfo, JobSpec, WorkerInfo
 from redismr.core.seal import Keyring
 from redismr.core.vault import Vault
 from redismr.errors import JobError, KeysAltered, NoWorkers, SealError
 from redismr.shipping import Parcel, pack
 from redismr.sources import Source, as_source
 from redismr.store import Store, number
-
-NOT_AFTER_MS = 7 * 86_400_000
-"""How long after its submission a job may run at all: bounds the replay of a copied one."""
 
 BYTES_PER_PARTITION = 5 << 20
 MAX_PARTITIONS = 256
@@ -41,8 +39,9 @@ class Client:
     """A connection to a server that holds jobs. A context manager; thread-safe.
 
     Args:
-        url: redis://, rediss:// or unix://; None: REDISMR_URL, else a private server and one
-            local executor per core, which live as long as this process.
+        url: redis://, rediss://, unix:// or redis+sentinel://HOST:26379,HOST2:26379/SERVICE; None:
+            REDISMR_URL, else a private server and one local executor per core, which live as long
+            as this process.
         secret: at least 16 characters, the same on every machine; None: REDISMR_SECRET.
         namespace: prefix of every key.
         executors: number of local executors, where no server is named.
@@ -67,7 +66,7 @@ class Client:
             found = self._embedded.server.connection
         self.connection: Connection = found
         self._keyring = Keyring(found.secret, found.namespace)
-        self._store = Store(found, name="redismr-client")
+        self._store = Store(found, name="redismr-client", on_wait=tell_long_wait)
         if self._embedded is None:
             self._store.link.check()
 
@@ -207,6 +206,9 @@ class Client:
 
         Only events that a holder of the secret published. They are hints: one may be lost while
         the line is cut, so read ``job.state`` for the truth.
+
+        Raises:
+            JobLost: ``job`` vanished from Redis. StoreUnavailable: Redis did.
         """
         label = txn
         if job is not None and txn is None:
@@ -217,6 +219,10 @@ class Client:
                 event = decode(message, self._keyring) if message else None
                 if event and (job is None or event.job == job):
                     yield event
+                elif job is None:
+                    self._store.server_ms()  # a channel tells of no trouble: is there a server?
+                elif not self._store.meta(job, "state"):
+                    raise vanished(job)
 
     # -- submitting -------------------------------------------------------------
 
@@ -261,19 +267,21 @@ class Client:
             self._store,
             vault,
             expire_at,
-            python=spec.python,
+            spec,
             on_step=job._while_submitting,  # noqa: SLF001
             cancel=job.cancel,
         )
         try:
-            submitter.submit(read)
-        except Ended:
+            job._handed_in = submitter.submit(read)  # noqa: SLF001
+        except Ended as ended:
+            if ended.state in RUNNING_STATES:  # only we close the input, and we have not
+                raise ended_as_altered(self._store, vault, "its state was set ahead") from None
             job.result(0)  # raises what became of it
         return job
 
     def _create(self, spec: JobSpec, vault: Vault, parcel: Parcel) -> int:
         """The job exists and is listed; returns its deadline."""
-        self._store.announce(spec.job_id, spec.priority)
+        self._store.announce(spec.job_id, spec.priority, spec.submitted_ms)
         expire_at = self._store.create(
             spec.job_id,
             spec=vault.seal_spec(spec),
@@ -284,7 +292,7 @@ class Client:
             fields=self._clear(spec),
         )
         self._store.record(spec.job_id, expire_at, expire_at - spec.ttl_ms)
-        self._store.announce(spec.job_id, spec.priority)
+        self._store.announce(spec.job_id, spec.priority, spec.submitted_ms)
         self._store.publish(
             spec.txn, encode(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring)
         )
@@ -313,8 +321,10 @@ class Client:
             seed=chosen.seed,
             ttl_ms=int(chosen.ttl * 1000),
             not_after_ms=now_ms + NOT_AFTER_MS,
+            on_error=chosen.on_error,
             finish=functions["finishfn"] is not None,
             partitionfn=functions["partitionfn"] is not None,
+            backup=chosen.backup,
         )
 
     def _clear(self, spec: JobSpec) -> dict[str, str | int]:
@@ -328,7 +338,9 @@ class Client:
             "retries": spec.retries,
             "lost_leases": spec.lost_leases,
             "lease_ms": spec.lease_ms,
+            "skips": int(spec.on_error != "fail"),
             "priority": spec.priority,
+            "backup": int(spec.backup),
             "txn": spec.txn,
             "name": spec.name,
         }

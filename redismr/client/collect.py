@@ -9,12 +9,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from redismr.client.outcome import vanished
 from redismr.core.codec import decode_block, frames_of
 from redismr.core.kernel import Block
 from redismr.core.keyhash import partition_of
-from redismr.core.model import JobSpec, ResultManifest, task_index
+from redismr.core.model import (
+    KEPT_PER_JOB,
+    RUNNING_STATES,
+    JobSpec,
+    ResultManifest,
+    Skipped,
+    task_index,
+)
+from redismr.core.skips import allowed, too_many
+from redismr.core.trace import error_of
 from redismr.core.vault import Vault
 from redismr.errors import JobFailed, SealError
 from redismr.store import Store
@@ -33,24 +44,18 @@ def collect(
     partitionfn: Callable[[Any, int], int] | None,
     has_partitionfn: bool,
     find_class: FindClass | None,
-) -> tuple[RemoteShelf, dict[str, int]]:
-    """The verified result of a job that says it has succeeded, and its counters.
+) -> tuple[RemoteShelf, dict[str, int], Skipped]:
+    """The verified result of a job that says it has succeeded, its counters, and what it skipped.
 
     Raises:
+        JobLost: the whole job is gone. Forgotten: its end is.
         SealError: a sealed piece is missing or not as sealed.
+        TooManySkipped: more was skipped than the job's submitter allowed.
         JobFailed: the pieces are genuine but do not belong to one result.
     """
-    n_map = vault.open_end(store.blob(vault.job, "end"))
-    manifests: list[ResultManifest] = []
-    if n_map:
-        records = store.results(vault.job)
-        for p in range(spec.partitions):
-            if p not in records:
-                raise SealError(
-                    f"job {vault.job} is marked succeeded in Redis, but the result of partition "
-                    f"{p} is not there: something without the secret changed it, or Redis lost data"
-                )
-            manifests.append(vault.open_result_manifest(p, records[p]))
+    with _gone_or_altered(store, vault.job), _running_or_altered(store, vault.job):
+        n_map = vault.open_end(store.blob(vault.job, "end"))
+        manifests = _manifests(store, vault, spec.partitions if n_map else 0)
     if len({(m.basis, m.maps_digest, m.maps) for m in manifests}) > 1 or any(
         m.maps != n_map for m in manifests
     ):
@@ -63,7 +68,74 @@ def collect(
     for manifest in manifests:
         counters.update(manifest.counters)
     home = _homes(spec.partitions, partitionfn, custom=has_partitionfn)
-    return RemoteShelf(store, vault, manifests, home, find_class), dict(counters)
+    shelf = RemoteShelf(store, vault, manifests, home, find_class)
+    return shelf, dict(counters), _skipped(vault, spec, manifests)
+
+
+def _manifests(store: Store, vault: Vault, partitions: int) -> list[ResultManifest]:
+    records = store.results(vault.job) if partitions else {}
+    for p in range(partitions):
+        if p not in records:
+            raise SealError(
+                f"job {vault.job} is marked succeeded in Redis, but the result of partition "
+                f"{p} is not there: something without the secret changed it, or Redis lost data"
+            )
+    return [vault.open_result_manifest(p, records[p]) for p in range(partitions)]
+
+
+class Forgotten(JobFailed):
+    """A failover took the server back to before the job's end: it runs again."""
+
+
+@contextmanager
+def _gone_or_altered(store: Store, job: str) -> Iterator[None]:
+    """Nothing was altered where all is gone (FLUSHALL, deleted): then the error is JobLost."""
+    try:
+        yield
+    except SealError:
+        if store.look(job) is None:
+            raise vanished(job) from None
+        raise
+
+
+@contextmanager
+def _running_or_altered(store: Store, job: str) -> Iterator[None]:
+    """Nothing was altered where an ended job runs again: then the error is Forgotten."""
+    try:
+        yield
+    except SealError:
+        look = store.look(job)
+        if look is not None and look.state in RUNNING_STATES:
+            raise Forgotten(
+                f"Redis forgot that job {job} had ended (a failover); it runs again: wait for its "
+                "result once more",
+                job_id=job,
+            ) from None
+        raise
+
+
+def _skipped(vault: Vault, spec: JobSpec, manifests: Sequence[ResultManifest]) -> Skipped:
+    """What was left out, checked against the sealed budget: reducers did, each for itself."""
+    if spec.on_error == "fail" or not manifests:
+        return Skipped()
+    skipped = manifests[0].map_skipped
+    for manifest in manifests:
+        skipped = skipped.plus(manifest.skipped)
+    records_in = manifests[0].records_in
+    if skipped.total > allowed(spec.on_error, records_in):
+        raise error_of(too_many(spec.on_error, skipped, records_in), vault.job)
+    return skipped
+
+
+def skipped_so_far(store: Store, vault: Vault) -> Skipped:
+    """What the finished tasks of a job have left out; its map records go when it has succeeded."""
+    skipped = Skipped()
+    for index, record in sorted(store.maps(vault.job).items()):
+        manifest = vault.open_map_manifest(f"m{index}", record, KEPT_PER_JOB - len(skipped))
+        skipped = skipped.plus(manifest.skipped)
+    for partition, record in sorted(store.results(vault.job).items()):
+        skipped = skipped.plus(vault.open_result_manifest(partition, record).skipped)
+    return skipped
 
 
 def read_partition(
@@ -73,6 +145,7 @@ def read_partition(
 
     Raises:
         SealError: a chunk that the manifest names is missing or not as sealed.
+        JobLost: the whole job is gone.
     """
     for frame in manifest.inline:
         yield decode_block(frame, find_class)
@@ -85,8 +158,9 @@ def read_partition(
             for number, blob in zip(numbers, blobs, strict=True):
                 yield vault.open_out(manifest.token, partition, number, blob)
 
-    for frame in frames_of(chunks()):
-        yield decode_block(frame, find_class)
+    with _gone_or_altered(store, vault.job):
+        for frame in frames_of(chunks()):
+            yield decode_block(frame, find_class)
 
 
 class RemoteShelf:
@@ -109,7 +183,9 @@ class RemoteShelf:
 
     def blocks(self, partition: int) -> Iterator[Block]:
         """The blocks of a partition, some MB ahead of the reader at most."""
-        return read_partition(self._store, self._vault, self.manifests[partition], self._find_class)
+        store, vault, manifest = self._store, self._vault, self.manifests[partition]
+        with _running_or_altered(store, vault.job):
+            yield from read_partition(store, vault, manifest, self._find_class)
 
     def close(self) -> None:
         """Tell whoever owns the job."""

@@ -6,24 +6,38 @@ import contextlib
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from redismr.client.collect import collect, read_partition
-from redismr.client.outcome import error_of_end, failures, not_found
+from redismr.client.collect import Forgotten, collect, read_partition, skipped_so_far
+from redismr.client.outcome import (
+    ended_as_altered,
+    error_of_end,
+    failures,
+    not_found,
+    vanished,
+)
 from redismr.client.results import Results
-from redismr.client.waiting import Waiting, altered
+from redismr.client.submitter import InputLost, close_again
+from redismr.client.waiting import Waiting, altered, progress_of
 from redismr.core.events import Event, encode
-from redismr.core.model import ENDED_STATES, Failure, JobSpec, Progress, ResultManifest
+from redismr.core.model import (
+    ENDED_STATES,
+    Failure,
+    JobSpec,
+    Progress,
+    ResultManifest,
+    Skipped,
+)
 from redismr.core.trace import imported_class
 from redismr.core.vault import Vault
 from redismr.errors import (
     JobFailed,
-    JobLost,
     JobTimeout,
     KeysAltered,
     NoWorkers,
+    RedismrError,
     SealError,
 )
 from redismr.shipping import Loaded, load
@@ -77,6 +91,8 @@ class Job:
         self._draw = mine.draw if mine else None
         self._drawn_at = self._told_at = 0.0
         self._announced = time.monotonic()
+        #: How many map tasks this process handed in, lest Redis forgets that they were all.
+        self._handed_in: int | None = None
 
     def __repr__(self) -> str:
         """The id."""
@@ -98,7 +114,7 @@ class Job:
 
     def progress(self) -> Progress:
         """How far the job is; a hint for people."""
-        return self._progress(self._look())
+        return progress_of(self._look(), self._spec, self._waiting)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job has ended, however it did; False if ``timeout`` seconds ran out.
@@ -106,7 +122,7 @@ class Job:
         Raises:
             JobLost: the job vanished from Redis. StoreUnavailable: Redis did.
         """
-        return self._wait(timeout)
+        return self._wait(None if timeout is None else time.monotonic() + timeout) is not None
 
     def result(self, timeout: float | None = None) -> Any:
         """The results, when the job has succeeded; what finishfn returns, if there is one.
@@ -145,7 +161,7 @@ class Job:
                     break
                 channel.get(POLL_SECONDS)
         self._raise_unless_succeeded(look)
-        shelf, _ = self._collect_shelf()
+        shelf, *_ = self._collect_shelf()
         for partition, manifest in given.items():
             if shelf.manifests[partition].token != manifest.token:
                 raise JobFailed(
@@ -167,12 +183,32 @@ class Job:
 
     def delete(self) -> None:
         """Nothing of the job is left in Redis, its results included; stops it if it runs."""
-        self._store.cancel(self.id)
+        with contextlib.suppress(KeysAltered):  # however damaged it is, it can be deleted
+            self._store.cancel(self.id)
         self._store.delete(self.id, self._inputs(), self._spec.partitions)
 
     def errors(self) -> list[Failure]:
         """Failed attempts that workers reported: of each task the last one."""
         return list(failures(self._vault, self._store.dead(self.id)).values())
+
+    def skipped(self) -> Skipped:
+        """The records, and keys of reducefn, that were left out: ``on_error``.
+
+        A sequence of failures of kind "skipped" that say where, on what and why: the first 1000 of
+        ``.total``. Of a job that has not succeeded, those of its finished tasks.
+
+        Raises:
+            SealError: what is in Redis is not what the workers put there.
+        """
+        if self._results is not None:
+            return self._results.skipped
+        if self._spec.on_error == "fail":
+            return Skipped()
+        if self._look().state != "succeeded":
+            skipped = skipped_so_far(self._store, self._vault)
+            if self._look().state != "succeeded":  # else the map records went meanwhile
+                return skipped
+        return self._collect_shelf()[2]
 
     def over(self, store: Store) -> Job:
         """The same job, asked after over another connection."""
@@ -180,19 +216,19 @@ class Job:
 
     # -- for the client -------------------------------------------------------
 
-    def _wait(self, timeout: float | None) -> bool:
-        deadline = None if timeout is None else time.monotonic() + timeout
+    def _wait(self, deadline: float | None) -> Look | None:
+        """The look that saw the job ended; None if it had not by then (of time.monotonic())."""
         with self._store.subscribed(self.txn) as channel:
             while True:
                 look = self._look(lost=True)
                 self._tell(look)
                 if look.state in ENDED_STATES:
-                    return True
+                    return look
                 left = POLL_SECONDS
                 if deadline is not None:
                     left = min(left, deadline - time.monotonic())
                 if left <= 0:
-                    return False
+                    return None
                 channel.get(min(left, DRAW_SECONDS) if self._draw else left)
 
     def _while_submitting(self) -> None:
@@ -212,7 +248,7 @@ class Job:
         now, ended = time.monotonic(), look.state in ENDED_STATES
         if draw and (ended or now - self._drawn_at >= DRAW_SECONDS):
             self._drawn_at = now
-            draw(self._progress(look))
+            draw(progress_of(look, self._spec, self._waiting))
         if ended:
             return
         if self._mine and self._mine.revive:
@@ -226,30 +262,35 @@ class Job:
             )
 
     def _result(self, timeout: float | None) -> Any:
-        if self._results is None:
-            if not self._wait(timeout):
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._results is None:
+            look = self._wait(deadline)
+            if look is None:
                 after = f" after {timeout:g} s" if timeout else ""
                 raise JobTimeout(
                     f"job {self.id} is still {self.state}{after}; it goes on, wait for it",
                     job_id=self.id,
                 )
-            look = self._look(lost=True)
             self._raise_unless_succeeded(look)
             self._free()
-            self._results = self._collect()[0]
+            with contextlib.suppress(Forgotten):  # then it runs again, and its end is waited for
+                self._results = self._collect()[0]
+            if self._draw and self._results is not None and self._results.skipped:
+                drawn = progress_of(look, self._spec, self._waiting)
+                self._draw(replace(drawn, skipped=self._results.skipped))
         finishfn = self._mine.finishfn if self._mine else self._functions().get("finishfn")
         return finishfn(self._results) if finishfn else self._results
 
     def _collect(self) -> tuple[Results, dict[str, int]]:
-        shelf, counters = self._collect_shelf()
-        results = Results(shelf, sort=self._spec.sort, counters=counters)
+        shelf, counters, skipped = self._collect_shelf()
+        results = Results(shelf, sort=self._spec.sort, counters=counters, skipped=skipped)
         if self._mine and self._mine.delete is not None:
             # Results of ``run`` own the job: it goes when they are closed, or nobody has them.
             shelf.on_close = weakref.finalize(results, self._mine.delete)
             shelf.on_close.atexit = self._mine.delete_at_exit
         return results, counters
 
-    def _collect_shelf(self) -> tuple[Any, dict[str, int]]:
+    def _collect_shelf(self) -> tuple[Any, dict[str, int], Skipped]:
         return collect(
             self._store,
             self._vault,
@@ -281,13 +322,7 @@ class Job:
     def _look(self, *, lost: bool = False) -> Look:
         look = self._store.look(self.id)
         if look is None:
-            if lost and self._mine:
-                raise JobLost(
-                    f"job {self.id} vanished from Redis: it was deleted, its ttl is over, or the "
-                    "server lost its data",
-                    job_id=self.id,
-                )
-            raise not_found(self.id)
+            raise vanished(self.id) if lost else not_found(self.id)
         if lost:
             self._keep_honest(look)
         return look
@@ -298,50 +333,29 @@ class Job:
             return
         if time.monotonic() - self._announced > ANNOUNCE_SECONDS:
             self._announced = time.monotonic()
-            self._store.announce(self.id, self._spec.priority)
+            self._store.announce(self.id, self._spec.priority, self._spec.submitted_ms)
         what = altered(look, self._spec, self._keyring.key_id)
         if look.state == "submitting" and self._store.blob(self.id, "end") is not None:
             # The script that closes the input writes both; so by now the state must have moved on.
             again = self._store.look(self.id)
             if again and again.state == "submitting":
                 what = what or "its state was set back"
+        elif look.state == "submitting" and self._handed_in is not None:
+            self._close_again(self._handed_in)
         if what:
-            message = f"{what}: something without the secret writes to its keys"
-            failure = Failure(
-                kind="error", stage="map", task="", function="", error_module="redismr.errors",
-                error_name="KeysAltered", message=message, retryable=False,
-            )  # fmt: skip
-            with contextlib.suppress(KeysAltered):
-                blob = self._vault.seal_failure(failure, "job")
-                self._store.fail_job(self.id, "altered in Redis", blob)
-            raise JobFailed(f"job {self.id} failed: {message}", job_id=self.id)
+            raise ended_as_altered(self._store, self._vault, what)
+
+    def _close_again(self, n: int) -> None:
+        try:
+            close_again(self._store, self._vault, self._spec.python, n)
+        except InputLost:
+            with contextlib.suppress(RedismrError):
+                self.cancel()
+            raise
 
     def _raise_unless_succeeded(self, look: Look) -> None:
         if look.state != "succeeded":
             raise error_of_end(self._vault, look, self._store.dead(self.id))
-
-    def _progress(self, look: Look) -> Progress:
-        meta, waiting = look.meta, self._waiting
-        n_map = number(meta["n_map"]) if meta.get("n_map") else None
-        ended = look.state == "succeeded"
-        reducing = look.state == "reducing"
-        end_ms = number(meta.get("ended_at"), look.now_ms)
-        return Progress(
-            job_id=self.id,
-            state=look.state,
-            maps_done=(n_map or 0) if ended else look.maps_done,
-            maps_running=0 if reducing else look.leased,
-            maps_total=n_map,
-            reduces_done=look.reduces_done,
-            reduces_running=look.leased if reducing else 0,
-            reduces_total=self._spec.partitions if n_map != 0 else 0,
-            shuffle_bytes=number(meta.get("shuffled")),
-            elapsed=(end_ms - number(meta.get("created_at"), end_ms)) / 1000,
-            retries=number(meta.get("retried")),
-            workers=waiting.workers,
-            slots=waiting.slots,
-            waiting="" if look.state in ENDED_STATES else waiting.reason_if_idle(look),
-        )
 
     def _free(self) -> None:
         """The bulk of an ended job: whoever sees the end frees it; repeating it is harmless."""
@@ -350,10 +364,12 @@ class Job:
 
     def _inputs(self) -> int:
         """How many map tasks may have input; where no end was sealed, what Redis says in clear."""
-        with contextlib.suppress(SealError):
+        with contextlib.suppress(SealError, KeysAltered):
             return self._vault.open_end(self._store.blob(self.id, "end"))
-        added = self._store.meta(self.id, "added").get("added")
-        return min(max(0, number(added)), 100_000_000)
+        with contextlib.suppress(KeysAltered):
+            added = self._store.meta(self.id, "added").get("added")
+            return min(max(0, number(added)), 100_000_000)
+        return 0
 
     def _publish(self, kind: str) -> None:
         self._store.publish(self.txn, encode(Event(self.id, self.txn, 0, kind, {}), self._keyring))

@@ -9,21 +9,23 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from redismr.core.model import Failure
 from redismr.core.trace import error_of
 from redismr.errors import (
     JobCancelled,
     JobError,
     JobFailed,
+    JobLost,
     JobNotFound,
+    KeysAltered,
     SealError,
     SubmitterLost,
 )
 from redismr.store import number
 
 if TYPE_CHECKING:
-    from redismr.core.model import Failure
     from redismr.core.vault import Vault
-    from redismr.store import Look
+    from redismr.store import Look, Store
 
 _NO_CAUSE = "Redis gives no cause; something without the secret may have set its state"
 
@@ -60,6 +62,27 @@ def error_of_end(vault: Vault, look: Look, dead: Mapping[str, bytes]) -> JobErro
         )
     told = json.dumps(cause)[1:-1][:200]  # clear text of the server: no control characters
     return JobFailed(f"job {job} failed: {told or _NO_CAUSE}", job_id=job)
+
+
+def ended_as_altered(store: Store, vault: Vault, what: str) -> JobFailed:
+    """End a running job whose clear fields do not fit its sealed spec; returns the error."""
+    message = f"{what}: something without the secret writes to its keys"
+    failure = Failure(
+        kind="error", stage="map", task="", function="", error_module="redismr.errors",
+        error_name="KeysAltered", message=message, retryable=False,
+    )  # fmt: skip
+    with contextlib.suppress(KeysAltered):
+        store.fail_job(vault.job, "altered in Redis", vault.seal_failure(failure, "job"))
+    return JobFailed(f"job {vault.job} failed: {message}", job_id=vault.job)
+
+
+def vanished(job_id: str) -> JobLost:
+    """The error for a job that was there and is not any more."""
+    return JobLost(
+        f"job {job_id} vanished from Redis: it was deleted, its ttl is over, or the server lost "
+        "its data",
+        job_id=job_id,
+    )
 
 
 def not_found(job_id: str) -> JobNotFound:

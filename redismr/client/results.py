@@ -18,6 +18,7 @@ from operator import itemgetter
 from typing import Any, Protocol, Self
 
 from redismr.core.kernel import Block
+from redismr.core.model import Skipped
 from redismr.errors import BadKey, BadValue, ResultsClosed
 
 _MISSING = object()
@@ -56,18 +57,27 @@ class Results(Mapping[Any, Any]):
 
     Reading streams: iterating holds a few blocks of about 1 MB, looking up a key loads its
     partition. Keys within a partition come in the order in which they first appeared in the input.
+    ``counters`` is what user functions counted; ``skipped`` what ``on_error`` left out, the first
+    1000 of ``skipped.total``.
 
     Raises, while reading:
         SealError: bytes in Redis are not what a worker put there.
+        JobLost: the job is gone from Redis.
         ResultsClosed: ``close`` was called before.
     """
 
     def __init__(
-        self, shelf: Shelf, *, sort: bool = False, counters: Mapping[str, int] | None = None
+        self,
+        shelf: Shelf,
+        *,
+        sort: bool = False,
+        counters: Mapping[str, int] | None = None,
+        skipped: Skipped = Skipped(),  # noqa: B008 - it is as immutable as ()
     ) -> None:
         self._shelf = shelf
         self._sort = sort
         self.counters: dict[str, int] = dict(counters or {})
+        self.skipped = skipped
         self._dicts: dict[int, dict[Any, Any]] = {}
         self._all: dict[Any, Any] | None = None
         self._current: dict[Any, Any] = {}

@@ -61,7 +61,8 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         wait_for_workers: seconds until ``NoWorkers`` is raised; None waits, and says why.
         client: one to use again; None: as ``Client()`` does.
         **options: the fields of ``redismr.config.JobOptions``: name, txn, partitions, sort,
-            retries, task_timeout, lease, lost_leases, memory, chunk, priority, seed, ttl.
+            on_error, retries, task_timeout, lease, lost_leases, memory, chunk, priority, seed,
+            backup, ttl.
 
     Returns:
         A read-only mapping; closing it, or the end of the process, deletes the job.
@@ -122,17 +123,18 @@ def _inline(
     from redismr.sources import as_source
 
     program = prepare(mapfn, reducefn, sort=chosen.sort, **functions)
-    pairs, counters = run_inline(
+    pairs, counters, skipped = run_inline(
         as_source(source, chunk=chosen.chunk),
         program,
         partitions=chosen.partitions or INLINE_PARTITIONS,
         params=params or {},
         sort=chosen.sort,
         seed=chosen.seed,
+        on_error=chosen.on_error,
     )
     if chosen.sort:
         pairs.sort(key=itemgetter(0))
-    return Results(MemoryShelf([pairs]), sort=chosen.sort, counters=counters)
+    return Results(MemoryShelf([pairs]), sort=chosen.sort, counters=counters, skipped=skipped)
 
 
 class _drawn:  # noqa: N801  reads as a verb where it is used

@@ -11,12 +11,13 @@ import pickle
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import cloudpickle
 
 from redismr.core.codec import chunks_of
+from redismr.core.model import JobSpec
 from redismr.core.vault import Vault
 from redismr.errors import BadValue, JobError, JobFailed, JobLost, NoWorkers, RedismrError
 from redismr.sources import Source, Split
@@ -49,16 +50,17 @@ class Submitter:
         store: Store,
         vault: Vault,
         expire_at: int,
+        spec: JobSpec,
         *,
-        python: str,
         on_step: Callable[[], None],
         cancel: Callable[[], object],
     ) -> None:
         self._store, self._vault, self._expire_at = store, vault, expire_at
-        self._python = python
+        self._spec = spec
         self._on_step, self._cancel = on_step, cancel
         self._handed = Handed()
         self._stop = threading.Event()
+        self._gone = False
 
     def submit(self, source: Source) -> int:
         """Every split is a task and the input is closed; returns how many there are.
@@ -79,26 +81,27 @@ class Submitter:
             keeper.join()
 
     def _submit(self, source: Source) -> int:
+        spec = self._spec
         for _ in range(_TRIES_AFTER_REWIND):
             try:
                 n = self._add_all(source)
-                self._close(n)
+                # Nobody may say it again: a full server may have dropped what said so before.
+                self._store.announce(spec.job_id, spec.priority, spec.submitted_ms, surely=True)
+                close_input(self._store, self._vault, self._spec.python, n)
             except Rewound:
                 if not source.rereadable:
                     break
                 self._handed = Handed()
             else:
                 return n
-        raise InputLost(
-            f"Redis lost a part of the input of job {self._vault.job} (a failover), and the "
-            "source cannot be read again: submit the job anew",
-            job_id=self._vault.job,
-        )
+        raise _input_lost(self._vault.job)
 
     def _add_all(self, source: Source) -> int:
         pending: dict[int, dict[str, bytes]] = {}
         size = index = 0
         for split in source.splits():
+            if self._gone:
+                raise _lost(self._vault.job)
             fields = self._sealed(f"m{index}", split)
             pending[index] = fields
             index += 1
@@ -132,31 +135,17 @@ class Submitter:
     def _flush(self, pending: dict[int, dict[str, bytes]], size: int) -> None:
         if not pending:
             return
-        first, last = min(pending), max(pending) + 1
-        batch: dict[int, dict[str, bytes]] = {}
-        held = 0
-        for index, fields in pending.items():
-            batch[index] = fields
-            held += sum(map(len, fields.values()))
-            if held >= FLUSH_BYTES:
-                self._store.put_inputs(self._vault.job, batch, self._expire_at)
-                batch, held = {}, 0
-        if batch:
-            self._store.put_inputs(self._vault.job, batch, self._expire_at)
-        before = self._handed.tasks
-        self._add(first, last)
+        first, last, before = min(pending), max(pending) + 1, self._handed.tasks
+        self._add(first, last, pending)
         self._handed.tasks = last
         self._handed.bytes += size
-        self._store.wake(last - before, self._python, self._vault.keyring.key_id)
+        self._store.wake(last - before, self._spec.python, self._vault.keyring.key_id)
 
-    def _add(self, first: int, last: int) -> None:
-        added = self._store.add(self._vault.job, first, last)
+    def _add(self, first: int, last: int, splits: Mapping[int, Mapping[str, bytes]]) -> None:
+        added = self._store.add(self._vault.job, first, last, splits, self._expire_at)
         self._handed.finished = added.finished
         if added.status == "GONE":
-            raise JobLost(
-                f"job {self._vault.job} vanished from Redis while it was submitted",
-                job_id=self._vault.job,
-            )
+            raise _lost(self._vault.job)
         if added.status == "ENDED":
             raise Ended(added.state)
         if added.status == "SHORT" or added.added < last:
@@ -171,27 +160,13 @@ class Submitter:
                 return
             self._on_step()
             time.sleep(0.02)
-            self._add(handed.tasks, handed.tasks)
-
-    def _close(self, n: int) -> None:
-        nonce = secrets.token_urlsafe(8)
-        end = self._vault.seal_end(n)
-        status, state, _, opened = self._store.close(self._vault.job, n, nonce, end)
-        if status == "GONE":
-            raise JobLost(
-                f"job {self._vault.job} vanished from Redis while it was submitted",
-                job_id=self._vault.job,
-            )
-        if status == "ENDED" and state != "succeeded":
-            raise Ended(state)
-        if status == "SHORT":
-            raise Rewound
-        self._store.wake(opened, self._python, self._vault.keyring.key_id)
+            self._add(handed.tasks, handed.tasks, {})
 
     def _keep_alive(self) -> None:
-        while not self._stop.wait(SUBMIT_LEASE_MS / 3000):
+        while not self._stop.wait(SUBMIT_LEASE_MS / 6000):
             try:
-                self._store.add(self._vault.job, 0, 0)
+                # A source may be slow: what we see here the main thread hears with its next split.
+                self._gone = self._store.add(self._vault.job, 0, 0).status == "GONE"
                 meta = self._store.meta(self._vault.job, "expire_at")
                 self._expire_at = number(meta.get("expire_at")) or self._expire_at
             except RedismrError:
@@ -203,6 +178,51 @@ class Submitter:
             return
         with contextlib.suppress(RedismrError):
             self._cancel()
+
+
+def close_input(store: Store, vault: Vault, python: str, n: int) -> None:
+    """All ``n`` map tasks are handed in.
+
+    Raises:
+        Ended: the job has. Rewound: the server has fewer. JobLost: it has no such job.
+    """
+    nonce = secrets.token_urlsafe(8)
+    status, state, _, opened = store.close(vault.job, n, nonce, vault.seal_end(n))
+    if status == "GONE":
+        raise _lost(vault.job)
+    if status == "ENDED" and state != "succeeded":
+        raise Ended(state)
+    if status == "SHORT":
+        raise Rewound
+    store.wake(opened, python, vault.keyring.key_id)
+
+
+def close_again(store: Store, vault: Vault, python: str, n: int) -> None:
+    """The server was taken back to before our close (a failover): close the job once more.
+
+    The source is not read again: since ``submit`` returned, it may have changed.
+
+    Raises:
+        InputLost: input was lost as well. JobLost: the job is gone.
+    """
+    try:
+        close_input(store, vault, python, n)
+    except Ended:
+        return  # its handle tells how
+    except Rewound:
+        raise _input_lost(vault.job) from None
+
+
+def _lost(job: str) -> JobLost:
+    return JobLost(f"job {job} vanished from Redis while it was submitted", job_id=job)
+
+
+def _input_lost(job: str) -> InputLost:
+    return InputLost(
+        f"Redis lost a part of the input of job {job} (a failover), and the source cannot be "
+        "read again: submit the job anew",
+        job_id=job,
+    )
 
 
 class Rewound(RedismrError):

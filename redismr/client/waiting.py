@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from redismr.core.model import ENDED_STATES, PROTOCOL, RUNNING_STATES
+from redismr.core.model import ENDED_STATES, PROTOCOL, RUNNING_STATES, Progress
+from redismr.errors import StoreError
 from redismr.store import number
 
 if TYPE_CHECKING:
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 EXPLAIN_AFTER = 5.0
 """Seconds without any work on a job after which the reason is said."""
 
-_REFRESH = 2.0
+TELL_AGAIN = 60.0
+"""Seconds after which the same trouble is said once more: it may be another one."""
 
+_REFRESH = 2.0
 
 _MAX_TTL_MS = 400 * 86_400_000
 
@@ -40,6 +44,8 @@ def altered(look: Look, spec: JobSpec, key_id: str) -> str:
         ("retries", spec.retries),
         ("lost_leases", spec.lost_leases),
         ("lease_ms", spec.lease_ms),
+        ("ttl_ms", spec.ttl_ms),
+        ("skips", int(spec.on_error != "fail")),
     ):
         if meta.get(name) != str(sealed):
             return f"{name} in its clear state is not what its sealed spec says"
@@ -48,13 +54,25 @@ def altered(look: Look, spec: JobSpec, key_id: str) -> str:
     return ""
 
 
+def tell_long_wait(text: str, waited: float) -> None:
+    """Say on stderr what a command waits for, once it has waited long enough to make one wonder."""
+    now = time.monotonic()
+    if waited > EXPLAIN_AFTER and now > _TOLD.get(text, 0.0):
+        _TOLD[text] = now + TELL_AGAIN
+        sys.stderr.write(f"redismr: {text}\n")
+
+
+_TOLD: dict[str, float] = {}
+
+
 class Waiting:
     """Watches one job for idleness and explains it from the rows of the workers."""
 
     def __init__(self, store: Store, keyring: Keyring, spec: JobSpec) -> None:
         self._store, self._keyring, self._spec = store, keyring, spec
-        self._since = time.monotonic()
+        self._since = self._moved = time.monotonic()
         self._done = -1
+        self._full = False
         self._told = ""
         self._read_at = 0.0
         self._rows: list[dict[str, object]] = []
@@ -76,19 +94,29 @@ class Waiting:
 
     def watch(self, look: Look, *, silent: bool) -> None:
         """Take note of one look; explain idleness on stderr, once per reason, unless ``silent``."""
-        done = look.maps_done + look.reduces_done
+        done, now = look.maps_done + look.reduces_done, time.monotonic()
+        if done != self._done:
+            self._moved = now
         if look.leased or done != self._done:
-            self._since, self._done = time.monotonic(), done
-        elif not silent and self.idle_seconds > EXPLAIN_AFTER:
-            why = self.reason()
-            if why and why != self._told:
-                self._told = why
-                sys.stderr.write(f"redismr: waiting: {why}\n")
+            self._since, self._done = now, done
+        if not silent and (why := self._explanation()) and why != self._told:
+            self._told = why
+            sys.stderr.write(f"redismr: waiting: {why}\n")
 
     def reason_if_idle(self, look: Look) -> str:
         """The reason, if the job is idle for long; for progress rows."""
         self.watch(look, silent=True)
-        return self.reason() if self.idle_seconds > EXPLAIN_AFTER else ""
+        return self._explanation()
+
+    def _explanation(self) -> str:
+        """Why nobody works on the job, or why those who do get nowhere, once it lasts too long."""
+        now = time.monotonic()
+        if now - self._moved > EXPLAIN_AFTER and self._read() is not None and self._full:
+            return (
+                f"Redis at {self._store.link.where} is full (maxmemory): the job goes on when "
+                "there is room. Give it more memory, or delete finished jobs"
+            )
+        return self.reason() if now - self._since > EXPLAIN_AFTER else ""
 
     def reason(self) -> str:
         """Why nobody takes the job, and what to do; empty if somebody could."""
@@ -131,5 +159,33 @@ class Waiting:
         if now - self._read_at > _REFRESH:
             _, rows = self._store.worker_rows()
             self._rows = list(rows.values())
+            self._full = False
+            with contextlib.suppress(StoreError):  # some servers tell nobody about their memory
+                self._full = self._store.link.full()
             self._read_at = now
         return self._rows
+
+
+def progress_of(look: Look, spec: JobSpec, waiting: Waiting) -> Progress:
+    """How far a job is, for people."""
+    meta = look.meta
+    n_map = number(meta["n_map"]) if meta.get("n_map") else None
+    ended = look.state == "succeeded"
+    reducing = look.state == "reducing"
+    end_ms = number(meta.get("ended_at"), look.now_ms)
+    return Progress(
+        job_id=spec.job_id,
+        state=look.state,
+        maps_done=(n_map or 0) if ended else look.maps_done,
+        maps_running=0 if reducing else look.leased,
+        maps_total=n_map,
+        reduces_done=look.reduces_done,
+        reduces_running=look.leased if reducing else 0,
+        reduces_total=spec.partitions if n_map != 0 else 0,
+        shuffle_bytes=number(meta.get("shuffled")),
+        elapsed=(end_ms - number(meta.get("created_at"), end_ms)) / 1000,
+        retries=number(meta.get("retried")),
+        workers=waiting.workers,
+        slots=waiting.slots,
+        waiting="" if look.state in ENDED_STATES else waiting.reason_if_idle(look),
+    )

@@ -7,16 +7,25 @@ Nothing here does anything; everything here is frozen. ``JOB_TRANSITIONS`` and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of the keys, scripts and sealed formats. Workers of another one do not take a job."""
 
 Stage = Literal["map", "reduce"]
 JobState = Literal["submitting", "mapping", "reducing", "succeeded", "failed", "cancelled"]
 TaskState = Literal["ready", "leased", "done", "dead"]
+
+NOT_AFTER_MS = 7 * 86_400_000
+"""How long after its submission a job may run at all: bounds the replay of a copied one."""
+
+KEPT_PER_JOB = 1000
+"""Of all that is skipped so many are kept in full, the first ones; all are counted."""
+
+OnError = str | int | float
+"""What becomes of a bad record: "fail", "skip", or how many (a fraction: of all) may be skipped."""
 
 RUNNING_STATES: frozenset[str] = frozenset({"submitting", "mapping", "reducing"})
 ENDED_STATES: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
@@ -43,6 +52,7 @@ TASK_TRANSITIONS: Mapping[str, Mapping[str, str]] = {
         "fail": "ready",
         "release": "ready",
         "reclaim": "ready",
+        "steal": "ready",
         "exhaust": "dead",
     },
     "done": {"invalidate": "ready"},
@@ -71,6 +81,7 @@ class JobSpec:
     Times in ms on the server's clock. ``python`` is ``major.minor`` of the submitter; workers of
     another one report and pass. ``not_after_ms`` bounds the replay of a whole job. ``finish`` and
     ``partitionfn`` say that the code holds such a function for whoever reads the result.
+    ``backup`` lets a slow task run a second time beside the first.
     """
 
     job_id: str
@@ -92,6 +103,13 @@ class JobSpec:
     not_after_ms: int
     finish: bool = False
     partitionfn: bool = False
+    backup: bool = True
+    on_error: OnError = "fail"
+
+    @property
+    def submitted_ms(self) -> int:
+        """When it was submitted."""
+        return self.not_after_ms - NOT_AFTER_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,46 +137,6 @@ class Part:
     raw_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapManifest:
-    """All that one map attempt wrote. What no committed manifest names does not exist.
-
-    ``inline`` holds the encoded blocks of a small output itself, by partition, so that a small
-    map task needs no segment at all; ``parts`` names the staged chunks of a larger one.
-    """
-
-    task: str
-    token: str
-    parts: Mapping[int, Part] = field(default_factory=dict)
-    inline: Mapping[int, tuple[bytes, ...]] = field(default_factory=dict)
-    records_in: int = 0
-    records_out: int = 0
-    counters: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultManifest:
-    """The result of one partition, and from what it was made.
-
-    ``basis`` and ``maps_digest`` name the map attempts it was made from; they are equal in all
-    partitions of one result. ``foreign`` says that a key not of this partition was emitted.
-    ``map_counters`` and ``records_in`` are the sums over those maps, so that the map records
-    can be freed with the intermediate data. ``inline`` holds the frames of a small result itself.
-    """
-
-    task: str
-    token: str
-    basis: str
-    maps: int
-    maps_digest: str
-    part: Part
-    inline: tuple[bytes, ...] = ()
-    foreign: bool = False
-    counters: Mapping[str, int] = field(default_factory=dict)
-    map_counters: Mapping[str, int] = field(default_factory=dict)
-    records_in: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One line of a traceback in user code."""
@@ -176,7 +154,7 @@ class Failure:
     ``function`` names the user function (mapfn, combinefn, partitionfn, reducefn, source, code or
     "" for the engine itself). ``where`` is the record in words ("record 2001 of logs/a.gz (line
     2001, byte 104417)"), ``key`` and ``value`` are short reprs. ``kind`` is "error", "crash" (the
-    process died), "timeout" or "lost" (the lease ran out).
+    process died), "timeout", "lost" (the lease ran out) or "skipped" (the record was left out).
     """
 
     kind: str
@@ -199,9 +177,83 @@ class Failure:
     retryable: bool = True
 
 
+class Skipped(tuple[Failure, ...]):  # noqa: SLOT001 - a tuple with slots cannot have an attribute
+    """The records (and keys of reducefn) that were left out: the first ones of ``total``."""
+
+    total: int
+
+    def __new__(cls, kept: Iterable[Failure] = (), total: int = 0) -> Self:
+        """``total`` of which these are known in full."""
+        self = super().__new__(cls, kept)
+        self.total = max(total, len(self))
+        return self
+
+    def plus(self, other: Skipped) -> Skipped:
+        """Both, in this order; at most ``KEPT_PER_JOB`` in full."""
+        return Skipped((*self, *other)[:KEPT_PER_JOB], self.total + other.total)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapManifest:
+    """All that one map attempt wrote. What no committed manifest names does not exist.
+
+    ``inline`` holds the encoded blocks of a small output itself, by partition, so that a small
+    map task needs no segment at all; ``parts`` names the staged chunks of a larger one.
+    ``skipped`` are the records that were left out.
+    """
+
+    task: str
+    token: str
+    parts: Mapping[int, Part] = field(default_factory=dict)
+    inline: Mapping[int, tuple[bytes, ...]] = field(default_factory=dict)
+    records_in: int = 0
+    records_out: int = 0
+    counters: Mapping[str, int] = field(default_factory=dict)
+    skipped: Skipped = field(default_factory=Skipped)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultManifest:
+    """The result of one partition, and from what it was made.
+
+    ``basis`` and ``maps_digest`` name the map attempts it was made from; they are equal in all
+    partitions of one result. ``foreign`` says that a key not of this partition was emitted.
+    ``map_counters`` and ``records_in`` are the sums over those maps, so that the map records
+    can be freed with the intermediate data. ``inline`` holds the frames of a small result itself.
+    ``skipped`` are keys left out here, ``map_skipped`` the records left out by those maps: all of
+    them too, but only in the result of partition 0 in full.
+    """
+
+    task: str
+    token: str
+    basis: str
+    maps: int
+    maps_digest: str
+    part: Part
+    inline: tuple[bytes, ...] = ()
+    foreign: bool = False
+    counters: Mapping[str, int] = field(default_factory=dict)
+    map_counters: Mapping[str, int] = field(default_factory=dict)
+    records_in: int = 0
+    skipped: Skipped = field(default_factory=Skipped)
+    map_skipped: Skipped = field(default_factory=Skipped)
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """A map attempt whose process ended while mapfn worked on the record of that ordinal."""
+
+    ordinal: int
+    name: str
+    what: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a job is. A hint for people: totals are None until they are known."""
+    """How far a job is. A hint for people: totals are None until they are known.
+
+    ``skipped`` is told once, with the last progress, when the result has been read.
+    """
 
     job_id: str
     state: str
@@ -217,6 +269,7 @@ class Progress:
     workers: int = 0
     slots: int = 0
     waiting: str = ""
+    skipped: Skipped = field(default_factory=Skipped)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

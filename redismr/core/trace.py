@@ -262,7 +262,7 @@ def _frame(step: TracebackType) -> Frame:
 
 def _text_of(failure: Failure, job_id: str) -> str:
     """The whole story; frames give way where other lines are many."""
-    name = failure.error_name if failure.kind == "error" else ""
+    name = failure.error_name if failure.kind in {"error", "skipped"} else ""
     head = f"{name}: {failure.message}" if name and failure.message else name or failure.message
     doing = _DOING.get(failure.function, f"in {failure.function}")
     record = f"on {failure.where}" if failure.where else ""
@@ -270,7 +270,8 @@ def _text_of(failure: Failure, job_id: str) -> str:
     if doing or record:
         lines.append("  " + ", ".join(filter(None, (doing, record))))
     lines += [f"     {label} = {text}" for label, text in _record(failure) if text]
-    lines.append("  " + _attempt(failure, job_id))
+    if failure.kind != "skipped":
+        lines.append("  " + _attempt(failure, job_id))
     lines += [f"  note: {note}" for note in failure.notes]
     if failure.frames:
         room = max(2, (_MAX_TEXT_LINES - len(lines) - 1) // 2)

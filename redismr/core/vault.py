@@ -13,7 +13,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from redismr.core.model import Failure, JobSpec, MapManifest, Part, ResultManifest
+from redismr.core.model import (
+    KEPT_PER_JOB,
+    Crash,
+    Failure,
+    JobSpec,
+    MapManifest,
+    Part,
+    ResultManifest,
+    Skipped,
+)
 from redismr.core.seal import Keyring
 from redismr.core.trace import decode_failure, encode_failure
 from redismr.errors import SealError
@@ -100,13 +109,17 @@ class Vault:
     def seal_map_manifest(self, m: MapManifest) -> bytes:
         """What a map attempt wrote."""
         parts = {p: (x.chunks, x.records, x.raw_bytes) for p, x in m.parts.items()}
-        body = (parts, dict(m.inline), m.records_in, m.records_out, dict(m.counters))
+        counts = m.records_in, m.records_out, dict(m.counters)
+        body = (parts, dict(m.inline), *counts, _packed(m.skipped))
         return self._seal_manifest("manifest", m.task, m.token, body)
 
-    def open_map_manifest(self, task: str, record: bytes) -> MapManifest:
-        """What the committed attempt of a map task wrote, from its record in ``done``."""
+    def open_map_manifest(self, task: str, record: bytes, kept: int = KEPT_PER_JOB) -> MapManifest:
+        """What the committed attempt of a map task wrote, from its record in ``done``.
+
+        Of its skips at most ``kept`` in full: each is 25 us, and some KB.
+        """
         token, body = self._open_manifest("manifest", task, record)
-        parts, inline, records_in, records_out, counters = body
+        parts, inline, records_in, records_out, counters, skipped = body
         return MapManifest(
             task=task,
             token=token,
@@ -115,6 +128,7 @@ class Vault:
             records_in=records_in,
             records_out=records_out,
             counters=counters,
+            skipped=_unpacked(skipped, kept),
         )
 
     def seal_result_manifest(self, m: ResultManifest) -> bytes:
@@ -130,6 +144,8 @@ class Vault:
             dict(m.counters),
             dict(m.map_counters),
             m.records_in,
+            _packed(m.skipped),
+            _packed(m.map_skipped),
         )
         return self._seal_manifest("result", m.task, m.token, body)
 
@@ -137,7 +153,8 @@ class Vault:
         """What the committed attempt of a partition wrote, from its record in ``result``."""
         task = f"r{partition}"
         token, body = self._open_manifest("result", task, record)
-        basis, maps, digest, part, inline, foreign, counters, map_counters, records_in = body
+        basis, maps, digest, part, inline, foreign, *counts = body
+        counters, map_counters, records_in, skipped, map_skipped = counts
         return ResultManifest(
             task=task,
             token=token,
@@ -150,6 +167,8 @@ class Vault:
             counters=counters,
             map_counters=map_counters,
             records_in=records_in,
+            skipped=_unpacked(skipped),
+            map_skipped=_unpacked(map_skipped),
         )
 
     def seal_failure(self, failure: Failure, place: str) -> bytes:
@@ -159,6 +178,16 @@ class Vault:
     def open_failure(self, place: str, blob: bytes | None) -> Failure:
         """Why a task, or the whole job, failed."""
         return decode_failure(self._open("failure", (place,), blob, 1 << 20))
+
+    def seal_crash(self, task: str, token: str, crash: Crash) -> bytes:
+        """At which record the process of an attempt ended."""
+        return self.keyring.seal(
+            self.job, "skip", (task, token), json.dumps(asdict(crash)).encode()
+        )
+
+    def open_crash(self, task: str, token: str, blob: bytes) -> Crash:
+        """At which record the process of an attempt ended."""
+        return Crash(**json.loads(self._open("skip", (task, token), blob)))
 
     def _open(
         self, kind: str, place: tuple[str | int, ...], blob: bytes | None, limit: int = 1 << 20
@@ -180,3 +209,12 @@ class Vault:
         token = token_bytes.decode("utf-8", "replace")
         data = self._open(kind, (task, token), blob, CODE_LIMIT)
         return token, pickle.loads(data)  # authenticated a line above
+
+
+def _packed(skipped: Skipped) -> tuple[int, tuple[bytes, ...]]:
+    return skipped.total, tuple(map(encode_failure, skipped))
+
+
+def _unpacked(packed: tuple[int, tuple[bytes, ...]], kept: int = KEPT_PER_JOB) -> Skipped:
+    total, encoded = packed
+    return Skipped(map(decode_failure, encoded[:kept]), total)

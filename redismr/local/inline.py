@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableSequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 from zlib import crc32
 
@@ -20,10 +21,11 @@ from redismr.context import Here, TaskContext, running
 from redismr.core.codec import decode_block, encode_block
 from redismr.core.functions import Program
 from redismr.core.kernel import UserCodeError, map_task, reduce_task
-from redismr.core.model import task_stage
+from redismr.core.model import OnError, Skipped, Stage, task_stage
+from redismr.core.skips import Places, Skipper, TooMany, ordinal_of, skipping_map, skipping_reduce
 from redismr.core.trace import error_of, failure_of
 from redismr.errors import RecordError, TaskError
-from redismr.sources.protocol import Source, Split
+from redismr.sources.protocol import Source, Split, places
 
 MIN_PARTITIONS = 2
 """With one, a key that has no stable hash or a reducer that renames keys would go unnoticed."""
@@ -39,33 +41,42 @@ def run_inline(
     params: Mapping[str, Any],
     sort: bool = False,
     seed: int = 0,
-) -> tuple[list[tuple[Any, Any]], dict[str, int]]:
-    """The results in partition order (in key order within each with ``sort``), and the counters.
+    on_error: OnError = "fail",
+) -> tuple[list[tuple[Any, Any]], dict[str, int], Skipped]:
+    """The results in partition order (in key order within each with ``sort``), counters, skips.
 
     The process's own ``random`` is left as it was found.
 
     Raises:
         MapError, ReduceError: a function of the user's raised; also an instance of the original
-            exception's class, and with the original, traceback and all, as ``__cause__``.
+            exception's class, and with the original, traceback and all, as ``__cause__``. Where
+            records may be skipped: more did than may, it is a TooManySkipped as well.
         SourceError: the input cannot be read.
     """
-    job = _InlineJob(replace(program, sort=sort), max(partitions, MIN_PARTITIONS), params, seed)
+    program, partitions = replace(program, sort=sort), max(partitions, MIN_PARTITIONS)
+    job = _InlineJob(program, partitions, params, seed, on_error)
     with _random_restored():
         job.init()
         for number, split in enumerate(source.splits()):
             job.map(f"m{number}", split)
         pairs = [pair for number in range(job.partitions) for pair in job.reduce(number)]
-    return pairs, dict(job.counters)
+    return pairs, dict(job.counters), job.skipped
 
 
 class _InlineJob:
-    """What the tasks of one run share: the program, the shuffle in memory, the counters."""
+    """What the tasks of one run share: the program, the shuffle in memory, counters, skips."""
 
     def __init__(
-        self, program: Program, partitions: int, params: Mapping[str, Any], seed: int
+        self,
+        program: Program,
+        partitions: int,
+        params: Mapping[str, Any],
+        seed: int,
+        on_error: OnError,
     ) -> None:
-        self.program, self.partitions = program, partitions
+        self.program, self.partitions, self._on_error = program, partitions, on_error
         self.counters: Counter[str] = Counter()
+        self.skipped, self._records_in = Skipped(), 0
         self._params, self._seed = params, seed
         self._cursor: MutableSequence[int] = [-1, 0]
         self._shuffle: list[list[bytes]] = [[] for _ in range(partitions)]
@@ -85,9 +96,14 @@ class _InlineJob:
         """Run one map task and keep its output."""
 
         def attempt() -> None:
-            blocks = map_task(self.program, split.read(), self.partitions, self._cursor)
+            program, skipper = self.program, self._skipper("map", task, partial(places, split))
+            if skipper:
+                program = skipping_map(program, self.partitions, self._cursor, skipper, {})
+            blocks = map_task(program, split.read(), self.partitions, self._cursor)
             for partition, (keys, values) in blocks:
                 self._shuffle[partition].append(encode_block(keys, values))
+            self._records_in += ordinal_of(self._cursor) + 1
+            self._account(skipper)
 
         with self._running(task, split.source):
             self._guarded(task, "mapfn", split, attempt)
@@ -97,9 +113,13 @@ class _InlineJob:
         task = f"r{partition}"
 
         def attempt() -> list[tuple[Any, Any]]:
+            program, skipper = self.program, self._skipper("reduce", task, list)
+            if skipper:
+                program = skipping_reduce(program, skipper)
             blocks = map(decode_block, self._shuffle[partition])
-            results = reduce_task(self.program, blocks, self._cursor, partition, self.partitions)
+            results = reduce_task(program, blocks, self._cursor, partition, self.partitions)
             encoded = [encode_block(*block) for block, _ in results]
+            self._account(skipper)
             return [pair for data in encoded for pair in zip(*decode_block(data), strict=True)]
 
         with self._running(task, f"partition {partition}"):
@@ -107,14 +127,31 @@ class _InlineJob:
         self._shuffle[partition].clear()
         return pairs
 
+    def _skipper(self, stage: Stage, task: str, places: Places) -> Skipper | None:
+        """What takes note of bad records, if any may be skipped."""
+        if self._on_error == "fail":
+            return None
+        records_in = self._records_in if stage == "reduce" else None
+        return Skipper(
+            stage, task, self._on_error, places, before=self.skipped, records_in=records_in
+        )
+
+    def _account(self, skipper: Skipper | None) -> None:
+        if skipper:
+            self.skipped = self.skipped.plus(skipper.skipped())
+
     def _guarded(
         self, task: str, function: str, split: Split | None, attempt: Callable[[], _T]
     ) -> _T:
         """Do ``attempt``; what the user's code raises becomes a MapError or ReduceError."""
         try:
             return attempt()
+        except TooMany as error:
+            raise error_of(error.failure) from error
         except UserCodeError as error:
             cause = error.__cause__ or error
+            if isinstance(cause, TooMany):
+                raise error_of(cause.failure) from cause.__context__
             raise _task_error(error, cause, task, split) from cause
         except RecordError as error:
             raise _task_error(UserCodeError(function), error, task, None) from error

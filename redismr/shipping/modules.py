@@ -14,6 +14,7 @@ import importlib.util
 import os
 import pkgutil
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,6 +32,7 @@ _FOREIGN_ROOTS = tuple(
     for file in (os.__file__, redismr.errors.__file__)
 )
 _INSTALL_FOLDERS = {"site-packages", "dist-packages"}
+_parsing = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,8 @@ def imported_names(source: str, package: str) -> frozenset[str]:
     """
     names: set[str] = set()
     try:
-        tree = ast.parse(source)
+        with _parsing:  # in Python 3.11 two threads at once get a SystemError now and then
+            tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
         return frozenset()
     for node in ast.walk(tree):

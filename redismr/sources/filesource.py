@@ -7,6 +7,7 @@ call of ``splits()`` for that job gives the same splits.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -47,15 +48,23 @@ class FileSplit:
             return self.source
         if isinstance(self.format, Whole):
             return self.spans[ordinal].source if ordinal < len(self.spans) else self.source
-        places = (
+        return self.wheres([ordinal])[0]
+
+    def wheres(self, ordinals: Sequence[int]) -> list[str]:
+        """``where`` of each of these, reading the input once for all of them."""
+        if isinstance(self.format, Whole):
+            return [self.where(ordinal) for ordinal in ordinals]
+        wanted, found = set(ordinals), dict[int, str]()
+        records = (
             (span, number, where)
             for span in self.spans
             for number, (where, _) in enumerate(self.format.read(span))
         )
-        try:
-            return self._words(*next(islice(places, ordinal, None)))
-        except Exception:  # noqa: BLE001 - gone or bad by now: say what is known without it
-            return f"record {ordinal + 1} of {self.source}"
+        with contextlib.suppress(Exception):  # gone or bad by now: say what is known without it
+            for ordinal, record in enumerate(islice(records, max(wanted, default=-1) + 1)):
+                if ordinal in wanted:
+                    found[ordinal] = self._words(*record)
+        return [found.get(o, f"record {o + 1} of {self.source}") for o in ordinals]
 
     def _words(self, span: Span, ordinal: int, where: str) -> str:
         words = f"record {ordinal + 1} of {span.source}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -48,3 +48,9 @@ class Source(Protocol):
     def splits(self) -> Iterator[Split]:
         """The splits, in input order, made one at a time as they are asked for."""
         ...
+
+
+def places(split: Split, ordinals: Sequence[int]) -> list[str]:
+    """``where`` of each of these records; a split that reads for it may do so once for all."""
+    wheres = getattr(split, "wheres", None)
+    return wheres(ordinals) if wheres else [split.where(ordinal) for ordinal in ordinals]

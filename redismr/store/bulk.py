@@ -6,9 +6,11 @@ script. A write and its deadline go in one MULTI, so that no key is ever left wi
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from redismr.store.keys import CONTROL, Keys
+from redismr.core.model import RUNNING_STATES
+from redismr.store.keys import Keys
 from redismr.store.link import Argument, Link, text
 
 Fields = Mapping[str, bytes]
@@ -22,13 +24,6 @@ class BulkStore:
         self.keys = keys
         self._names: dict[str, dict[str, str]] = {}
 
-    def put_inputs(self, job: str, splits: Mapping[int, Fields], expire_at: int) -> None:
-        """Write the pieces of map tasks' splits."""
-        by_key: dict[str, dict[str, bytes]] = {}
-        for index, fields in splits.items():
-            by_key.setdefault(self.keys.input(job, index), {}).update(fields)
-        self._stage(by_key, expire_at)
-
     def get_inputs(self, job: str, tasks: Sequence[str]) -> list[bytes | None]:
         """The first piece of each task's split; None where there is none."""
         return self._gather([(self.keys.input(job, int(task[1:])), f"{task}.0") for task in tasks])
@@ -40,7 +35,8 @@ class BulkStore:
 
     def put_segments(self, job: str, parts: Mapping[int, Fields], expire_at: int) -> None:
         """Stage chunks of a map attempt: partition -> field -> sealed chunk."""
-        self._stage({self.keys.shuffle(job, p): f for p, f in parts.items()}, expire_at)
+        by_key = {self.keys.shuffle(job, p): f for p, f in parts.items()}
+        self.link.together(staging(by_key, expire_at), atomic=True)
 
     def get_segments(self, job: str, partition: int, fields: Sequence[str]) -> list[bytes | None]:
         """The named chunks of one partition, in the order named."""
@@ -60,7 +56,8 @@ class BulkStore:
 
     def put_result(self, job: str, fields: Fields, expire_at: int) -> None:
         """Stage chunks of a reduce attempt's result."""
-        self._stage({self.keys.control(job, "out"): fields}, expire_at)
+        by_key = {self.keys.control(job, "out"): fields}
+        self.link.together(staging(by_key, expire_at), atomic=True)
 
     def get_result(self, job: str, fields: Sequence[str]) -> list[bytes | None]:
         """The named result chunks, in the order named."""
@@ -98,39 +95,52 @@ class BulkStore:
     def dead(self, job: str) -> dict[str, bytes]:
         """Task id (or ``job``, or ``last:<id>`` of one still tried) -> sealed failure."""
         found = self.link.one("HGETALL", self.keys.control(job, "dead"))
-        return {text(task): blob for task, blob in found.items()}
+        return {text(t): blob for t, blob in found.items() if not t.startswith(b"crash:")}
+
+    def crashes(self, job: str, task: str) -> list[tuple[str, bytes]]:
+        """(token, sealed note) of each attempt of a task whose process died in a record."""
+        found = self.link.one("HGET", self.keys.control(job, "dead"), f"crash:{task}") or b""
+        crashes = list[tuple[str, bytes]]()
+        for note in found.split(b","):
+            with contextlib.suppress(ValueError):  # not what the script wrote
+                _, token, blob = text(note).split(" ")
+                crashes.append((token, bytes.fromhex(blob)))
+        return crashes
+
+    def maps(self, job: str) -> dict[int, bytes]:
+        """Map index -> committed record, as long as the job has not succeeded."""
+        found = self.link.one("HGETALL", self.keys.control(job, "done"))
+        return {int(index): record for index, record in found.items() if index.isdigit()}
 
     def keep_bulk(self, job: str, n_map: int, partitions: int, expire_at: int) -> None:
         """Every input and shuffle hash lives until ``expire_at``."""
-        keys = self.keys.inputs(job, n_map) + self.keys.shuffles(job, partitions)
-        self.link.together([("PEXPIREAT", key, expire_at) for key in keys])
-
-    def free(self, job: str, n_map: int, partitions: int, *, inputs: bool = True) -> None:
-        """Unlink the bulk of an ended job. May be repeated; a missing key is no error."""
-        keys = self.keys.shuffles(job, partitions)
-        if inputs:
-            keys += self.keys.inputs(job, n_map)
-        self.link.together([("UNLINK", key) for key in keys])
-
-    def delete(self, job: str, n_map: int, partitions: int) -> None:
-        """Nothing of the job is left."""
-        self.free(job, n_map, partitions)
-        names = [self.keys.control(job, name) for name in CONTROL]
         self.link.together(
-            [
-                ("UNLINK", *names),
-                ("ZREM", self.keys.jobs, job),
-                ("ZREM", self.keys.recent, job),
-            ]
+            [("PEXPIREAT", key, expire_at) for key in self._bulk(job, n_map, partitions)]
         )
 
-    def _stage(self, by_key: Mapping[str, Fields], expire_at: int) -> None:
-        commands: list[Sequence[Argument]] = []
-        for key, fields in by_key.items():
-            if fields:
-                commands.append(("HSET", key, *(x for pair in fields.items() for x in pair)))
-                commands.append(("PEXPIREAT", key, expire_at))
-        self.link.together(commands, atomic=True)
+    def free(self, job: str, n_map: int, partitions: int) -> None:
+        """Unlink the bulk of a job that has ended or is gone. May be repeated.
+
+        Whoever saw the end may come with this after a failover took it back: then the job runs
+        again, and needs its input. So it is looked at once more, on the connection that a failover
+        would have cut. Not in a transaction: a full server takes none.
+        """
+        meta, keys = self.keys.control(job, "meta"), self._bulk(job, n_map, partitions)
+
+        def send() -> None:
+            with self.link.client.client() as same:  # type: ignore[no-untyped-call]
+                if text(same.hget(meta, "state")) not in RUNNING_STATES:
+                    for batch in _batches(keys, 1000):
+                        same.unlink(*batch)
+
+        self.link.safely(send)
+
+    def erase(self, job: str, n_map: int, partitions: int) -> None:
+        """Unlink the bulk of a job, whatever it does. May be repeated."""
+        self.link.together([("UNLINK", key) for key in self._bulk(job, n_map, partitions)])
+
+    def _bulk(self, job: str, n_map: int, partitions: int) -> list[str]:
+        return self.keys.inputs(job, n_map) + self.keys.shuffles(job, partitions)
 
     def _gather(self, places: Sequence[tuple[str, str]]) -> list[bytes | None]:
         """One field from each (key, field), in order, in one round trip."""
@@ -145,6 +155,16 @@ class BulkStore:
             for position, value in zip(where, values, strict=True):
                 found[position] = value
         return found
+
+
+def staging(by_key: Mapping[str, Fields], expire_at: int) -> list[Sequence[Argument]]:
+    """The commands that write these fields: for one transaction, with their deadline."""
+    commands: list[Sequence[Argument]] = []
+    for key, fields in by_key.items():
+        if fields:
+            commands.append(("HSET", key, *(x for pair in fields.items() for x in pair)))
+            commands.append(("PEXPIREAT", key, expire_at))
+    return commands
 
 
 def _batches(items: list[str], size: int) -> Iterable[list[str]]:

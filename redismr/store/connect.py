@@ -6,6 +6,8 @@ So clients are built without retries here, and ``store`` repeats what is safe to
 
 from __future__ import annotations
 
+from typing import Any
+
 import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -13,6 +15,7 @@ from redis.retry import Retry
 
 from redismr.config import Connection
 from redismr.errors import ConfigError, StoreUnavailable, UnfitServer
+from redismr.store.sentinel import follow, is_watched, watched
 
 FLOOR = (7, 0)
 """Redis 7.0 (and Valkey 7.2, which calls itself 7.2): scripts with flags, ZRANGE BYSCORE."""
@@ -27,32 +30,47 @@ def connect(connection: Connection, *, name: str, timeout: float) -> redis.Redis
     Raises:
         ConfigError: the URL is not one that redis-py understands.
     """
+    settings: dict[str, Any] = {
+        "protocol": 2,
+        "decode_responses": False,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": timeout,
+        "socket_connect_timeout": 5,
+        "health_check_interval": 0,
+        "client_name": name,
+    }
+    if not connection.url.startswith("unix:"):
+        settings["socket_keepalive"] = True
+    if is_watched(connection.url):
+        return follow(watched(connection.url), **settings)
     try:
-        return redis.Redis.from_url(
-            connection.url,
-            protocol=2,
-            decode_responses=False,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=timeout,
-            socket_connect_timeout=5,
-            health_check_interval=0,
-            client_name=name,
-            **({} if connection.url.startswith("unix:") else {"socket_keepalive": True}),
-        )
+        return redis.Redis.from_url(connection.url, **settings)
     except ValueError as exc:
         raise ConfigError(f"cannot use the Redis URL: {exc}") from exc
+
+
+def address(url: str, client: redis.Redis) -> str:
+    """Where a client's server is, for messages, without passwords."""
+    if is_watched(url):
+        return str(watched(url))
+    kwargs = client.connection_pool.connection_kwargs
+    if "path" in kwargs:
+        return f"unix socket {kwargs['path']}"
+    return f"{kwargs.get('host')}:{kwargs.get('port')}"
 
 
 def check_server(client: redis.Redis, where: str) -> None:
     """Refuse a server that is too old, or whose memory policy could evict a job's data.
 
     Raises:
-        UnfitServer: says which setting, its value, and what to set.
+        UnfitServer: says which setting, its value, and what to set; or that it lets us not in.
         StoreUnavailable: the server does not answer.
     """
     try:
         info = client.info("server")
         memory = client.info("memory")
+    except redis.AuthenticationError as exc:  # a ConnectionError to redis-py
+        raise UnfitServer(f"the server at {where} refused the URL's password: {exc}") from exc
     except (redis.ConnectionError, redis.TimeoutError, OSError) as exc:
         raise StoreUnavailable(f"no Redis answers at {where}: {exc}") from exc
     except RedisError as exc:

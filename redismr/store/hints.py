@@ -6,21 +6,26 @@ All of it is hints. Losing any of it delays a job by seconds and never decides a
 from __future__ import annotations
 
 import json
+import random
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
 from redismr.core.model import PROTOCOL
 from redismr.core.trace import clean
+from redismr.errors import KeysAltered
 from redismr.store.connect import BLOCK_SECONDS
-from redismr.store.link import AWAY, number, text
+from redismr.store.link import Argument, number, text
 
 if TYPE_CHECKING:
     from redismr.store.keys import Keys
     from redismr.store.link import Link
+
+T = TypeVar("T")
 
 WAKE_CAP = 64
 """Most wake-up tokens kept: more would only make idle workers look in vain."""
@@ -31,6 +36,9 @@ _NUMBERS = ("beat", "pid", "protocol", "executors", "busy", "tasks")
 
 STALE_MS = 60_000
 """A worker row without a beat for this long is dropped by whoever lists workers."""
+
+HEAD_START_MS = 2000
+"""A new job goes before those that were served in so many ms before it came."""
 
 
 class HintStore:
@@ -44,48 +52,60 @@ class HintStore:
         seconds, micros = self.link.one("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 
-    def announce(self, job: str, priority: int) -> None:
-        """The job may have work: listed at its priority unless it is listed already."""
-        self.link.together(
-            [
-                ("ZADD", self.keys.jobs, "NX", _turn(priority, 0), job),
-                ("PEXPIRE", self.keys.jobs, HINT_TTL_MS),
-            ]
+    def announce(self, job: str, priority: int, since_ms: int, *, surely: bool = False) -> None:
+        """The job may have work: listed at its priority unless it is listed already.
+
+        Its turn comes as if it had last been served a little before ``since_ms``, its submission:
+        soon, and yet not before jobs that have waited long, or a stream of new ones starved them.
+        ``surely`` waits for room if the server is full: for who will not say it again.
+        """
+        commands = (
+            ("ZADD", self.keys.jobs, "NX", _turn(priority, since_ms - HEAD_START_MS), job),
+            ("PEXPIRE", self.keys.jobs, HINT_TTL_MS),
         )
+        if surely:
+            if self._one("ZSCORE", self.keys.jobs, job) is not None:
+                return  # a full server would refuse to hear it again
+            self._mended(self.keys.jobs, lambda: self.link.together(commands))
+        else:
+            self._hint(*commands)
 
     def record(self, job: str, expire_at: int, now_ms: int) -> None:
         """The job exists until its deadline: for listings. Trims what is over."""
-        self.link.together(
-            [
-                ("ZADD", self.keys.recent, expire_at, job),
-                ("ZREMRANGEBYSCORE", self.keys.recent, "-inf", now_ms),
-                ("PEXPIREAT", self.keys.recent, expire_at, "GT"),
-                ("PEXPIREAT", self.keys.recent, expire_at, "NX"),
-            ]
+        self._hint(
+            ("ZADD", self.keys.recent, expire_at, job),
+            ("ZREMRANGEBYSCORE", self.keys.recent, "-inf", now_ms),
+            ("PEXPIREAT", self.keys.recent, expire_at, "GT"),
+            ("PEXPIREAT", self.keys.recent, expire_at, "NX"),
         )
 
     def runnable(self, limit: int = 512) -> list[str]:
         """Jobs that may have work, first the one whose turn it is. Drops what is no job id."""
-        found = self.link.one("ZRANGE", self.keys.jobs, 0, limit - 1)
+        found = self._one("ZRANGE", self.keys.jobs, 0, limit - 1)
         if strange := [job for job in found if not _JOB_ID.fullmatch(job)]:
-            self.link.one("ZREM", self.keys.jobs, *strange)
+            self._one("ZREM", self.keys.jobs, *strange)
         return [text(job) for job in found if _JOB_ID.fullmatch(job)]
 
     def take_turn(self, job: str, priority: int, now_ms: int) -> None:
         """The job was served: others of its priority come first now."""
-        self.link.one("ZADD", self.keys.jobs, "XX", _turn(priority, now_ms), job)
+        self._hint(("ZADD", self.keys.jobs, "XX", _turn(priority, now_ms), job))
 
     def retire(self, job: str, now_ms: int) -> None:
         """The job has ended: looked at last. Supervisors forget it after a minute."""
-        self.link.one("ZADD", self.keys.jobs, "XX", _LAST + now_ms, job)
+        self._hint(("ZADD", self.keys.jobs, "XX", _LAST + now_ms, job))
 
     def forget(self, job: str) -> None:
         """The job has no more work."""
-        self.link.one("ZREM", self.keys.jobs, job)
+        self._one("ZREM", self.keys.jobs, job)
+
+    def unlist(self, job: str) -> None:
+        """The job does not exist any more."""
+        self.forget(job)
+        self._one("ZREM", self.keys.recent, job)
 
     def recent(self) -> list[str]:
         """Every job that may still exist, oldest deadline first."""
-        found = self.link.one("ZRANGE", self.keys.recent, 0, -1)
+        found = self._one("ZRANGE", self.keys.recent, 0, -1)
         return [text(job) for job in found if _JOB_ID.fullmatch(job)]
 
     def wake(self, count: int, python: str, key_id: str) -> None:
@@ -93,38 +113,34 @@ class HintStore:
         if count <= 0:
             return
         key = self.keys.wake(PROTOCOL, python, key_id)
-        self.link.together(
-            [
-                ("RPUSH", key, *["1"] * min(count, WAKE_CAP)),
-                ("LTRIM", key, 0, WAKE_CAP - 1),
-                ("PEXPIRE", key, HINT_TTL_MS),
-            ]
+        self._hint(
+            ("RPUSH", key, *["1"] * min(count, WAKE_CAP)),
+            ("LTRIM", key, 0, WAKE_CAP - 1),
+            ("PEXPIRE", key, HINT_TTL_MS),
         )
 
     def wait_wake(self, python: str, key_id: str, seconds: float = BLOCK_SECONDS) -> bool:
         """Block until woken or ``seconds`` are over. A lost token costs one such wait."""
         key = self.keys.wake(PROTOCOL, python, key_id)
-        return self.link.one("BLPOP", key, min(seconds, BLOCK_SECONDS)) is not None  # type: ignore[arg-type]
+        return self._one("BLPOP", key, min(seconds, BLOCK_SECONDS)) is not None  # type: ignore[arg-type]
 
     def beat(self, worker: str, row: dict[str, Any]) -> int:
         """Say that a worker is alive, in clear; returns the server's time in ms."""
         now = self.server_ms()
-        self.link.together(
-            [
-                ("HSET", self.keys.workers, worker, json.dumps({**row, "beat": now})),
-                ("PEXPIRE", self.keys.workers, HINT_TTL_MS),
-            ]
+        self._hint(
+            ("HSET", self.keys.workers, worker, json.dumps({**row, "beat": now})),
+            ("PEXPIRE", self.keys.workers, HINT_TTL_MS),
         )
         return now
 
     def leave(self, worker: str) -> None:
         """The worker is gone."""
-        self.link.one("HDEL", self.keys.workers, worker)
+        self._one("HDEL", self.keys.workers, worker)
 
     def worker_rows(self) -> tuple[int, dict[str, dict[str, Any]]]:
         """The server's time in ms, and the rows of workers that are alive; drops stale rows."""
-        (seconds, micros), found = self.link.together([("TIME",), ("HGETALL", self.keys.workers)])
-        now = int(seconds) * 1000 + int(micros) // 1000
+        found = self._one("HGETALL", self.keys.workers)
+        now = self.server_ms()
         rows: dict[str, dict[str, Any]] = {}
         for worker, raw in found.items():
             row = _row(raw)
@@ -137,44 +153,70 @@ class HintStore:
     def publish(self, txn: str, message: bytes) -> None:
         """Tell listeners of this transaction and of all. At most once: truth is in the keys."""
         channels = (self.keys.events(self.link.db, txn), self.keys.events(self.link.db))
-        self.link.together([("PUBLISH", channel, message) for channel in channels])
+        self.link.hint(*(("PUBLISH", channel, message) for channel in channels))
 
     @contextmanager
     def subscribed(self, txn: str | None) -> Iterator[Subscription]:
         """Messages of one transaction, or of all, from now on."""
-        pubsub = self.link.client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        subscription = Subscription(self.link.client, self.keys.events(self.link.db, txn))
         try:
-            yield Subscription(pubsub, self.keys.events(self.link.db, txn))
+            yield subscription
         finally:
-            pubsub.close()
+            subscription.close()
+
+    def _hint(self, *commands: Sequence[Argument]) -> None:
+        self._mended(str(commands[0][1]), lambda: self.link.hint(*commands))
+
+    def _one(self, *command: Argument) -> Any:
+        return self._mended(str(command[1]), lambda: self.link.one(*command))
+
+    def _mended(self, key: str, ask: Callable[[], T]) -> T:
+        """The answer; a key that somebody made of another type goes first.
+
+        All jobs share these keys: left so, it would stop every worker and submitter for good.
+        """
+        try:
+            return ask()
+        except KeysAltered:
+            self.link.one("UNLINK", key)
+            return ask()
 
 
 class Subscription:
     """A pub/sub channel that reconnects by itself; what was said meanwhile is lost."""
 
-    def __init__(self, pubsub: redis.client.PubSub, channel: str) -> None:
-        self._pubsub = pubsub
-        self._channel = channel
-        self._subscribed = False
+    def __init__(self, client: redis.Redis, channel: str) -> None:
+        self._client, self._channel = client, channel
+        self._pubsub: redis.client.PubSub | None = None
 
     def get(self, seconds: float) -> bytes | None:
         """The next message, or None when ``seconds`` are over or the line was cut.
 
-        The first call subscribes and returns None at once: read the truth then.
+        The call that subscribes, or subscribes again, returns None at once: read the truth then.
+        Trouble of the channel is nobody's error, for it is a hint: then None comes a bit later.
         """
         try:
-            if not self._subscribed:
+            if self._pubsub is None:
+                self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
                 self._pubsub.subscribe(self._channel)
-                self._pubsub.get_message(timeout=5)
-                self._subscribed = True
+                self._pubsub.get_message(timeout=min(5.0, max(0.1, seconds)))
                 return None
             message = self._pubsub.get_message(timeout=seconds)
-        except AWAY:
-            self._subscribed = False
+        except (redis.RedisError, OSError):
+            # A new one next time, on a new connection: to the new master after a failover.
+            self.close()
+            time.sleep(max(0.0, min(seconds, random.uniform(0.02, 0.1))))
             return None
         if message and message["type"] == "message":
             return bytes(message["data"])
         return None
+
+    def close(self) -> None:
+        """Leave the channel."""
+        if self._pubsub is not None:
+            with suppress(redis.RedisError, OSError):
+                self._pubsub.close()
+            self._pubsub = None
 
 
 _LAST = 2 * 10**16  # behind every priority

@@ -12,12 +12,12 @@ No other module builds a key name.
 | ``{J}:code`` ``{J}:params`` | string | sealed functions and modules; sealed params | create |
 | ``{J}:ready`` ``{J}:processing`` | list | ids to claim; ids claimed (as in lease) | scripts |
 | ``{J}:lease`` | zset | task id -> expiry, ms on the server's clock | scripts |
-| ``{J}:own`` | hash | task id -> its attempts: token, executor, started? | scripts |
+| ``{J}:own`` | hash | task id -> its attempts: token, executor, started?, since when | scripts |
 | ``{J}:done`` | hash | map index -> token and sealed manifest; freed at the end | commit |
 | ``{J}:result`` | hash | partition -> token and sealed manifest of its result | commit |
 | ``{J}:out`` | hash | ``token.chunk`` -> sealed result chunk | reduce attempts |
 | ``{J}:claims`` | hash | executor -> last nonce and the ids it was given | claim, commit |
-| ``{J}:dead`` | hash | task id (or ``job``) -> sealed failure | fail, reclaim |
+| ``{J}:dead`` | hash | task id or ``job`` -> sealed failure; ``crash:m3``: notes | fail, reclaim |
 | ``{J}:tries`` | hash | budgets used: ``error:m3``, ``lost:m3``, ``gone:m3`` | scripts |
 | ``{J/i<k>}:input`` | hash | ``task.chunk`` -> sealed piece of a split | submitter |
 | ``{J/r<p>}:shuffle`` | hash | ``token.chunk`` -> sealed segment chunk | map attempts |

@@ -2,13 +2,14 @@
 
 Everything sent through ``Link.safely`` may be repeated without harm (scripts by token or nonce,
 HSETs of the same bytes, reads), so a lost reply is answered by sending it again, with jitter, until
-patience runs out. redis-py's errors end here: above this room there are only ours.
+patience runs out. redis-py's errors end here: above this room there are only ours. They are told
+apart by the server's own first word, because that is the same for a command alone, in a pipeline,
+in a transaction and inside a script, while the classes are not.
 """
 
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -27,42 +28,57 @@ from redis.exceptions import (
 
 from redismr.config import Connection
 from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable
-from redismr.store.connect import BLOCK_SECONDS, check_server, connect, replicas
+from redismr.store.connect import BLOCK_SECONDS, address, check_server, connect, replicas
 from redismr.store.scripts import script
 
 T = TypeVar("T")
 Argument = str | bytes | int
 
-AWAY = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
-    ReadOnlyError,
-    TryAgainError,
-    OSError,
-)
-"""Faults that pass: the server is down, starting, failing over, or the line was cut."""
+AWAY = (redis.ConnectionError, redis.TimeoutError, OSError)
+"""No answer at all: the server is down, or the line was cut."""
+
+_WORDS: dict[type[RedisError], str] = {
+    BusyLoadingError: "LOADING",
+    ClusterDownError: "CLUSTERDOWN",
+    MasterDownError: "MASTERDOWN",
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+    TryAgainError: "TRYAGAIN",
+}
+"""redis-py takes the first word from the text of those that have a class."""
+
+_PASSING = {*_WORDS.values(), "BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED"} - {"OOM"}
+"""Answers of a server that is starting, failing over, out of disk, or in somebody's script."""
+
+_DEMOTED = {"READONLY", "MASTERDOWN", "UNBLOCKED"}
+"""What a master says that has become a replica: its connections lead to the wrong server."""
+
+PATIENCE = 30.0
+
+CHECKS = 3
+CHECK_SECONDS = 0.5
+"""A server that takes longer than this not to answer is not asked again before that is said."""
 
 FULL_SECONDS = 120.0
-"""How long a write refused for lack of memory is tried again before it is an error."""
+"""How long a write refused for lack of memory is tried again before it is an error, with the
+usual patience or more. Others (a supervisor must not keep its leases waiting) give up sooner."""
 
 
 class Link:
     """A client, the scripts on it, and patience. Thread-safe: redis-py keeps a pool.
 
-    ``patience`` is in seconds; None waits for ever (workers do), 0 never repeats.
+    ``patience`` is in seconds; None waits for ever (workers do), 0 never repeats. ``on_wait`` hears
+    before each further try why it is needed, and for how many seconds it has been.
     """
 
     def __init__(
         self,
         connection: Connection,
         *,
-        patience: float | None = 30.0,
+        patience: float | None = PATIENCE,
         name: str = "redismr",
         timeout: float = BLOCK_SECONDS + 10,
-        on_wait: Callable[[str], None] | None = None,
+        on_wait: Callable[[str, float], None] | None = None,
     ) -> None:
         self.connection = connection
         self.client = connect(connection, name=name, timeout=timeout)
@@ -72,10 +88,7 @@ class Link:
     @property
     def where(self) -> str:
         """The server's address for messages, without passwords."""
-        kwargs = self.client.connection_pool.connection_kwargs
-        if "path" in kwargs:
-            return f"unix socket {kwargs['path']}"
-        return f"{kwargs.get('host')}:{kwargs.get('port')}"
+        return address(self.connection.url, self.client)
 
     @property
     def db(self) -> int:
@@ -83,12 +96,30 @@ class Link:
         return int(self.client.connection_pool.connection_kwargs.get("db") or 0)
 
     def check(self) -> None:
-        """Raise if there is no server, or none that may hold jobs."""
+        """Raise if there is no server, or none that may hold jobs.
+
+        A cut line is not yet an absent server: asked again, but for no longer than one notices.
+        """
+        for _ in range(CHECKS - 1):
+            began = time.monotonic()
+            try:
+                check_server(self.client, self.where)
+            except StoreUnavailable:
+                if time.monotonic() - began > CHECK_SECONDS:
+                    raise
+            else:
+                return
+            time.sleep(random.uniform(0.05, 0.15))
         check_server(self.client, self.where)
 
     def replicas(self) -> int:
         """How many replicas follow the server."""
         return self.safely(lambda: replicas(self.client))
+
+    def full(self) -> bool:
+        """Whether the server is at its memory limit: it refuses what would store more."""
+        memory = self.safely(lambda: self.client.info("memory"))
+        return 0 < int(memory.get("maxmemory", 0)) <= int(memory.get("used_memory", 0))
 
     def close(self) -> None:
         """Close every connection of the pool."""
@@ -99,33 +130,51 @@ class Link:
 
         Raises:
             StoreUnavailable: patience ran out.
-            StoreFull: the server stayed at maxmemory for ``FULL_SECONDS``.
+            StoreFull: the server stayed at maxmemory for ``FULL_SECONDS``, or patience ran out.
+            KeysAltered: a key is not of the type that we made it.
             StoreError: the server refused the command for another reason.
         """
-        started, attempt = time.monotonic(), 0
+        started, attempt, full = time.monotonic(), 0, False
         while True:
             try:
                 return send()
-            except AWAY as exc:
-                waited = time.monotonic() - started
-                if self.patience is not None and waited >= self.patience:
-                    raise StoreUnavailable(f"Redis at {self.where} does not answer: {exc}") from exc
-                self._pause(attempt, f"Redis at {self.where} does not answer ({exc}); trying again")
-            except OutOfMemoryError as exc:
-                if time.monotonic() - started >= FULL_SECONDS:
-                    raise StoreFull(
-                        f"Redis at {self.where} is at maxmemory and stayed so for "
-                        f"{FULL_SECONDS:.0f} s: give it more memory, or delete finished jobs"
-                    ) from exc
-                self._pause(attempt, f"Redis at {self.where} is full; waiting for room")
-            except RedisError as exc:
-                if _of_the_keys(str(exc)):
-                    raise KeysAltered(
-                        "a key in Redis does not hold what redismr puts there; something else "
-                        f"wrote to it ({exc})"
-                    ) from exc
-                raise StoreError(f"Redis at {self.where} refused: {exc}") from exc
+            except (*AWAY, RedisError) as exc:
+                word, said = _refusal(exc)
+                if (word == "OOM") != full:  # another trouble, another patience
+                    full, started = not full, time.monotonic()
+                self._bear(exc, word, said, time.monotonic() - started, attempt)
             attempt += 1
+
+    def _bear(self, exc: Exception, word: str, said: str, waited: float, attempt: int) -> None:
+        """Return after a pause if the same may be sent again; else raise what it comes to."""
+        if word == "OOM":
+            short = self.patience is not None and self.patience < PATIENCE
+            limit = self.patience if short and self.patience is not None else FULL_SECONDS
+            if waited >= limit:
+                raise StoreFull(
+                    f"Redis at {self.where} is at its memory limit (maxmemory) and stayed so for "
+                    f"{waited:.0f} s: give it more memory, or delete finished jobs"
+                ) from exc
+            text = f"Redis at {self.where} is full; waiting for room"
+        elif isinstance(exc, AWAY) or word in _PASSING:
+            if word in _DEMOTED:  # connect anew: Sentinel, or DNS, knows the master by now
+                self.client.connection_pool.disconnect(inuse_connections=False)
+            text = f"Redis at {self.where} does not answer: {said}"
+            if word:
+                text = f"Redis at {self.where} refuses for now: {said}"
+            if self.patience is not None and waited >= self.patience:
+                raise StoreUnavailable(text) from exc
+        elif word == "WRONGTYPE" or ("user_script" in said and not word):
+            raise KeysAltered(
+                "a key in Redis does not hold what redismr puts there; something else "
+                f"wrote to it ({said})"
+            ) from exc
+        else:
+            raise StoreError(f"Redis at {self.where} refused: {said}") from exc
+        if attempt >= 2 and self._on_wait:
+            self._on_wait(text, waited)
+        # Full jitter: a thousand workers must not come back in step.
+        time.sleep(random.uniform(0.005, min(1.0, 0.02 * 2 ** min(attempt, 8))))
 
     def call(
         self,
@@ -133,12 +182,19 @@ class Link:
         keys: Mapping[str, str],
         argv: Mapping[str, Argument],
         rest: Sequence[Argument] = (),
+        before: Sequence[Sequence[Argument]] = (),
     ) -> list[Any]:
-        """Run a script by name: one atomic step, safe to repeat."""
+        """Run a script by name: one atomic step, safe to repeat.
+
+        Plain commands that go ``before`` it are done in the same transaction, or not at all.
+        """
         its = script(name)
         arguments = [keys[key] for key in its.keys] + its.arguments(argv, rest)
 
         def send() -> list[Any]:
+            if before:  # in full: a transaction is not the place to hear that it is not known
+                command = ("EVAL", its.source, len(its.keys), *arguments)
+                return list(self._together((*before, command), atomic=True)[-1])
             try:
                 reply = self.client.evalsha(its.sha, len(its.keys), *arguments)
             except NoScriptError:
@@ -151,31 +207,45 @@ class Link:
         self, commands: Sequence[Sequence[Argument]], *, atomic: bool = False
     ) -> list[Any]:
         """Several plain commands in one round trip; ``atomic`` puts them in MULTI/EXEC."""
+        return self.safely(lambda: self._together(commands, atomic=atomic)) if commands else []
 
-        def send() -> list[Any]:
-            with self.client.pipeline(transaction=atomic) as pipe:
-                for command in commands:
-                    pipe.execute_command(*command)  # type: ignore[no-untyped-call]
-                return pipe.execute()
+    def hint(self, *commands: Sequence[Argument]) -> None:
+        """Plain commands that may be lost: a full server drops them instead of keeping us waiting.
 
-        return self.safely(send) if commands else []
+        Somebody who waits for room here could be the one who makes room.
+        """
+
+        def send() -> None:
+            try:
+                self._together(commands, atomic=False)
+            except RedisError as exc:
+                if _refusal(exc)[0] != "OOM":
+                    raise
+
+        self.safely(send)
 
     def one(self, *command: Argument) -> Any:
         """One plain command that is safe to repeat."""
         return self.safely(lambda: self.client.execute_command(*command))  # type: ignore[no-untyped-call]
 
-    def _pause(self, attempt: int, text: str) -> None:
-        if attempt >= 2 and self._on_wait:
-            self._on_wait(text)
-        # Full jitter: a thousand workers must not come back in step.
-        time.sleep(random.uniform(0.005, min(1.0, 0.02 * 2 ** min(attempt, 8))))
+    def _together(self, commands: Sequence[Sequence[Argument]], *, atomic: bool) -> list[Any]:
+        with self.client.pipeline(transaction=atomic) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)  # type: ignore[no-untyped-call]
+            return pipe.execute()
 
 
-def _of_the_keys(refusal: str) -> bool:
-    """Whether a command failed on the data, not on the state of the server (MISCONF, BUSY...)."""
-    if refusal.startswith("WRONGTYPE"):
-        return True
-    return "user_script" in refusal and not re.match(r"[A-Z]{3,} ", refusal)
+def _refusal(exc: Exception) -> tuple[str, str]:
+    """The first word of the server's error if it is one of a kind ("" if not), and its text."""
+    said = str(exc)
+    for wrapped in ("of pipeline caused error: ", "Transaction discarded because of: "):
+        said = said.rpartition(wrapped)[2]
+    for class_, word in _WORDS.items():
+        if isinstance(exc, class_):
+            return word, said
+    first = said.partition(" ")[0]
+    kind = len(first) > 2 and first.isalpha() and first.isupper() and first != "ERR"
+    return (first if kind else ""), said
 
 
 def number(value: object, default: int = 0) -> int:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from redismr.config import Connection
 from redismr.core.model import Claim
-from redismr.store.bulk import BulkStore
+from redismr.store.bulk import BulkStore, Fields, staging
 from redismr.store.connect import BLOCK_SECONDS
 from redismr.store.hints import HintStore
 from redismr.store.keys import CONTROL, Keys
@@ -65,6 +66,19 @@ class Reclaimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Spare:
+    """What a worker with idle executors could do for a job: claim ready tasks, back up slow ones.
+
+    ``stolen`` of those that are ready were others' a moment ago.
+    """
+
+    state: str
+    stolen: int
+    ready: int
+    slow: int
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """Where a job is, of one moment; ``meta`` is clear text and only a hint."""
 
@@ -94,7 +108,7 @@ class Store(BulkStore, HintStore):
         name: str = "redismr",
         timeout: float = BLOCK_SECONDS + 10,
         now_ms: int | None = None,
-        on_wait: Callable[[str], None] | None = None,
+        on_wait: Callable[[str, float], None] | None = None,
     ) -> None:
         link = Link(connection, patience=patience, name=name, timeout=timeout, on_wait=on_wait)
         super().__init__(link, Keys(connection.namespace))
@@ -125,9 +139,25 @@ class Store(BulkStore, HintStore):
         )
         return int(reply[1])
 
-    def add(self, job: str, first: int, last: int) -> Added:
-        """Map tasks ``first``..``last - 1`` are claimable; an empty range says we are alive."""
-        status, added, finished, state = self._run("add", job, first=first, last=last)
+    def add(
+        self,
+        job: str,
+        first: int,
+        last: int,
+        splits: Mapping[int, Fields] = MappingProxyType({}),
+        expire_at: int = 0,
+    ) -> Added:
+        """Map tasks ``first``..``last - 1`` are claimable; an empty range says we are alive.
+
+        Their sealed splits are written in the same transaction: after a failover between the two,
+        there would be tasks without input.
+        """
+        by_key: dict[str, dict[str, bytes]] = {}
+        for index, fields in splits.items():
+            by_key.setdefault(self.keys.input(job, index), {}).update(fields)
+        status, added, finished, state = self._run(
+            "add", job, before=staging(by_key, expire_at), first=first, last=last
+        )
         return Added(text(status), int(added), int(finished), text(state))
 
     def close(self, job: str, n: int, nonce: str, end: bytes) -> tuple[str, str, int, int]:
@@ -135,10 +165,15 @@ class Store(BulkStore, HintStore):
         reply = self._run("close", job, n=n, nonce=nonce, end_blob=end)
         return text(reply[0]), text(reply[1]), int(reply[2]), int(reply[3])
 
-    def claim(self, job: str, executor: str, nonce: str, want: int) -> Claim | None:
-        """Up to ``want`` tasks under a lease; None if the job is gone."""
+    def claim(
+        self, job: str, executor: str, nonce: str, want: int, *, backup: bool = False
+    ) -> Claim | None:
+        """Up to ``want`` tasks under a lease; None if the job is gone.
+
+        With ``backup``, if none is ready, it may be one that another executor is slow at.
+        """
         status, state, basis, now, *ids = self._run(
-            "claim", job, executor=executor, nonce=nonce, want=want
+            "claim", job, executor=executor, nonce=nonce, want=want, backup=int(backup)
         )
         if text(status) == "GONE":
             return None
@@ -180,7 +215,7 @@ class Store(BulkStore, HintStore):
             self.keep_bulk(job, int(added), int(partitions), int(expire_at))
             self.record(job, int(expire_at), self.server_ms())
 
-    def fail(
+    def fail(  # noqa: PLR0913  one for each argument of the script
         self,
         job: str,
         task: str,
@@ -191,8 +226,13 @@ class Store(BulkStore, HintStore):
         signature: str,
         cause: str,
         failure: bytes,
+        place: str = "",
+        note: bytes = b"",
     ) -> tuple[str, str]:
-        """One attempt failed: (RETRY | DEAD | DONE | FENCED | ENDED | GONE, the job's state)."""
+        """One attempt failed: (RETRY | DEAD | DONE | FENCED | ENDED | GONE, the job's state).
+
+        ``place`` and ``note`` say at which record its process died, where records may be skipped.
+        """
         reply = self._run(
             "fail",
             job,
@@ -203,6 +243,8 @@ class Store(BulkStore, HintStore):
             signature=signature,
             cause=cause,
             blob=failure,
+            place=place,
+            note=note.hex(),
         )
         return text(reply[0]), text(reply[1])
 
@@ -218,6 +260,11 @@ class Store(BulkStore, HintStore):
         """Take back expired leases, at most ``limit`` of them."""
         _, state, reclaimed, ended, claimable, lease = self._run("reclaim", job, limit=limit)
         return Reclaimed(text(state), int(reclaimed), int(ended), int(claimable), int(lease))
+
+    def steal(self, job: str, worker: str) -> Spare:
+        """For a worker that has nothing to do: what it could claim; late claims are ready again."""
+        _, state, stolen, ready, slow = self._run("steal", job, worker=worker)
+        return Spare(text(state), int(stolen), int(ready), int(slow))
 
     def names(self, job: str, known: str = "") -> tuple[str, str, dict[int, bytes]]:
         """(state, basis, map index -> record): what a reducer reads, of one moment.
@@ -245,6 +292,12 @@ class Store(BulkStore, HintStore):
         """OK, ENDED (it had ended before) or GONE."""
         return text(self._run("cancel", job)[0])
 
+    def delete(self, job: str, n_map: int, partitions: int) -> None:
+        """Nothing of the job is left."""
+        self.erase(job, n_map, partitions)
+        self.link.one("UNLINK", *(self.keys.control(job, name) for name in CONTROL))
+        self.unlist(job)
+
     def look(self, job: str) -> Look | None:
         """Where the job is; None if it is gone."""
         reply = self._run("look", job)
@@ -255,10 +308,16 @@ class Store(BulkStore, HintStore):
         return Look(int(now), int(maps), int(reduces), int(leased), meta)
 
     def _run(
-        self, verb: str, job: str, rest: Sequence[Argument] = (), /, **argv: Argument
+        self,
+        verb: str,
+        job: str,
+        rest: Sequence[Argument] = (),
+        /,
+        before: Sequence[Sequence[Argument]] = (),
+        **argv: Argument,
     ) -> list[Any]:
         now = "" if self.now_ms is None else self.now_ms
-        return self.link.call(verb, self._control(job), {"now_ms": now, **argv}, rest)
+        return self.link.call(verb, self._control(job), {"now_ms": now, **argv}, rest, before)
 
     def _control(self, job: str) -> dict[str, str]:
         if (known := self._names.get(job)) is None:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, TextIO
 from redismr.core.trace import error_of, failure_of
 from redismr.errors import RedismrError
 from redismr.ui.clean import clean_lines
+from redismr.ui.words import plural
 
 if TYPE_CHECKING:
-    from redismr.core.model import Failure
+    from redismr.core.model import Failure, Skipped
 
 _LINES = 18
+_SKIPS = 3
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
 _RED, _PLAIN = "\x1b[1;31m", "\x1b[0m"
 
@@ -65,6 +67,15 @@ def screen(error: BaseException) -> str:
 def failure_screen(failure: Failure, job_id: str) -> str:
     """One failed attempt, in the words of the error that ``result()`` raises for it."""
     return clean_lines(str(error_of(failure, job_id)))
+
+
+def skipped_lines(skipped: Skipped, hint: str = "") -> str:
+    """How many records were left out, and where the first ones are; ``hint``: and the others."""
+    lines = [f"{plural(skipped.total, 'record')} skipped"]
+    lines += [f"  {failure.where}: {error_line(failure)}" for failure in skipped[:_SKIPS]]
+    if skipped.total > _SKIPS:
+        lines.append(f"  ... and {skipped.total - _SKIPS:,} more{hint}")
+    return "\n".join(lines)
 
 
 def error_line(failure: Failure) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from redismr.core.model import ENDED_STATES
 from redismr.ui.clean import clean
+from redismr.ui.errors import say, skipped_lines
 from redismr.ui.pace import Pace
 from redismr.ui.words import clock as clock_words
 from redismr.ui.words import plural, size
@@ -68,7 +69,10 @@ class Reporter:
         """Draw it, or the summary if the job has ended."""
         last = self.last if self.last and self.last.job_id == progress.job_id else None
         if last and last.state in ENDED_STATES:
-            return  # told already
+            self.last = progress  # told already, but for what was skipped: that is read last
+            if self._summary and progress.skipped:
+                say(skipped_lines(progress.skipped), self._stream)
+            return
         if not (last and self._open):
             self.close()
             self._begin()

@@ -7,8 +7,6 @@ so that its supervisor can give back or fail exactly that. It ends when its supe
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import logging
 import os
 import re
@@ -25,6 +23,7 @@ from redismr.core.seal import Keyring
 from redismr.core.trace import clean
 from redismr.errors import JobLost, KeysAltered, RedismrError, StoreUnavailable
 from redismr.store import Commit, Committed, Store
+from redismr.workers.process import end_of_fork, settle_in
 from redismr.workers.report import Reporter
 from redismr.workers.session import Altered, Brief, Session
 from redismr.workers.slots import Holding, Slot
@@ -37,6 +36,12 @@ BATCH_SECONDS = 0.05
 task of a second is claimed alone, so that no other executor waits for it."""
 
 BATCH_TASKS = 64
+CUT_SECONDS = 0.5
+"""No task of a batch is begun later than this: the batch was sized for quicker ones."""
+
+LOOK_HARD = b"b"
+"""What the supervisor says when all that is left may be what others are slow at."""
+
 FAILED_PAUSE = 0.02
 """How long an executor lets others go first after a task failed in its hands."""
 
@@ -56,8 +61,6 @@ STOP_SECONDS = 3.0
 
 RECYCLE = 75
 """Exit status: the next job has other code, which gets a fresh process."""
-
-_M_TRIM_THRESHOLD = -1  # malloc.h
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _REMEMBER_SECONDS = 10.0
@@ -89,19 +92,23 @@ class Executor:
         self._sessions: dict[str, Session] = {}
         self._briefs: dict[str, Brief] = {}
         self._passed: dict[str, float] = {}
+        self._look_hard = False
+        self._pid = os.getpid()
 
     def run(self) -> int:
         """Work until told to stop; the exit status says why it ended."""
         while not self.slot.stopping:
             self.slot.set_busy(busy=True)
             outcome = self._serve_next()
+            if outcome is None and self._look_hard:
+                outcome = self._serve_next(backup=True)
             if outcome == RECYCLE:
                 return RECYCLE
             if outcome is None and not self._idle():
                 break
         return 0
 
-    def _on_wait(self, text: str) -> None:
+    def _on_wait(self, text: str, _waited: float) -> None:
         """Redis is away: wait for ever, but not when we are to stop."""
         if self.slot.stopping:
             now = time.monotonic()
@@ -115,20 +122,26 @@ class Executor:
         try:
             self.post.control.sendall(b"idle\n")
             ready, _, _ = select.select([self.post.control], [], [], 30.0)
-            if ready and not self.post.control.recv(4096):
-                return False
+            if ready:
+                said = self.post.control.recv(4096)
+                self._look_hard = LOOK_HARD in said
+                if not said:
+                    return False
         except OSError:
             return False
         return not self.slot.stopping
 
-    def _serve_next(self) -> int | None:
-        """Serve one job for a turn. None: nothing to do; RECYCLE: only for another process."""
+    def _serve_next(self, *, backup: bool = False) -> int | None:
+        """Serve one job for a turn. None: nothing to do; RECYCLE: only for another process.
+
+        With ``backup``, what others are slow at counts as well: for when nothing else is left.
+        """
         now = time.monotonic()
         for job in self.store.runnable():
             if self._passed.get(job, 0.0) > now:
                 continue
             try:
-                outcome = self._serve_one(job)
+                outcome = self._serve_one(job, backup=backup)
             except KeysAltered as exc:  # of this job: others must not suffer for it
                 self._passed[job] = now + _REMEMBER_SECONDS
                 self.report.altered(job, str(exc))
@@ -140,7 +153,7 @@ class Executor:
             self._briefs.clear()
         return None
 
-    def _serve_one(self, job: str) -> int | None:
+    def _serve_one(self, job: str, *, backup: bool) -> int | None:
         brief = self._briefs.get(job) or Brief.read(self.store, job)
         if brief is None:
             return None  # announced and not created yet, or gone: supervisors tidy the index
@@ -150,8 +163,10 @@ class Executor:
         self._briefs[job] = brief
         if self._digest and brief.digest != self._digest:
             waits = self.store.link.one("LLEN", self.store.keys.control(job, "ready"))
+            if backup and not waits:
+                waits = self.store.steal(job, self.post.name.rpartition(":")[0]).slow
             return RECYCLE if waits else None
-        return 0 if self._serve(brief) else None
+        return 0 if self._serve(brief, backup=backup) else None
 
     def _can_take(self, brief: Brief) -> bool:
         if brief.key_id != self.keyring.key_id:
@@ -173,10 +188,10 @@ class Executor:
             line = clean(problem, 300).replace("\n", " ")
             self.post.control.sendall(f"problem {line}\n".encode())
 
-    def _serve(self, brief: Brief) -> bool:
+    def _serve(self, brief: Brief, *, backup: bool) -> bool:
         """Claim and run tasks of one job for a turn; False if it had none for us."""
         nonce = self._begin(brief)
-        claim = self.store.claim(brief.job, self.post.name, nonce, 1)
+        claim = self.store.claim(brief.job, self.post.name, nonce, 1, backup=backup)
         if claim is None or not claim.tasks:
             self.slot.hold(Holding())
             if claim is None or claim.state not in ("submitting", "mapping", "reducing"):
@@ -200,7 +215,7 @@ class Executor:
         while claim.tasks:
             claim = replace(claim, tasks=_known(session, claim.tasks))
             started = time.monotonic()
-            attempts = self._run_batch(session, claim)
+            claim, attempts = self._run_batch(session, claim)
             now = time.monotonic()
             ran = max(1, len(claim.tasks))
             session.task_seconds = _smooth(session.task_seconds, (now - started) / ran)
@@ -225,17 +240,24 @@ class Executor:
                 return
             claim = committed.claim
 
-    def _run_batch(self, session: Session, claim: Claim) -> list[tuple[Attempt, Commit]]:
-        """Run the claimed tasks one after another; those that failed are reported at once."""
+    def _run_batch(
+        self, session: Session, claim: Claim
+    ) -> tuple[Claim, list[tuple[Attempt, Commit]]]:
+        """Run the claimed tasks one after another; those that failed are reported at once.
+
+        Returns the claim without what was given back unstarted, and the attempts that succeeded.
+        """
         self._hold(session.brief, claim.nonce, claim.tasks)
         maps = [task for task in claim.tasks if task[0] == "m"]
         inputs = dict(zip(maps, self.store.get_inputs(session.job, maps), strict=True))
         finished: list[tuple[Attempt, Commit]] = []
+        began = time.monotonic()
         for index, task in enumerate(claim.tasks):
-            if self.slot.stopping and index:
+            if self.slot.stopping or (index and time.monotonic() - began > CUT_SECONDS):
                 left = claim.tasks[index:]
                 self.store.release(session.job, self.post.name, claim.nonce, left)
                 self.store.wake(len(left), session.spec.python, self.keyring.key_id)
+                claim = replace(claim, tasks=claim.tasks[:index])
                 break
             token = token_of(task, claim.nonce)
             attempt = Attempt(session, task, token, claim.basis, self.slot.cursor)
@@ -245,16 +267,24 @@ class Executor:
                 finished.append((attempt, commit))
         # Nothing is in user code any more: a lease lost from here on is no reason to be killed.
         self.slot.run(-1)
-        return finished
+        return claim, finished
 
     def _attempt(self, attempt: Attempt, first_piece: bytes | None) -> Commit | None:
         """The attempt's commit, or None when it failed and that has been reported."""
         try:
-            if attempt.task[0] == "m":
-                return run_map(attempt, first_piece)
-            return run_reduce(attempt)
-        except (Altered, KeysAltered):
+            try:
+                if attempt.task[0] == "m":
+                    return run_map(attempt, first_piece)
+                return run_reduce(attempt)
+            finally:
+                if os.getpid() != self._pid:
+                    end_of_fork()
+        except KeysAltered:
             raise
+        except Altered:
+            if self._holds(attempt):
+                raise
+            attempt.undo()
         except Withdrawn:
             return None
         except Missing as missing:
@@ -266,6 +296,14 @@ class Executor:
             attempt.undo()
             self.report.failed(attempt, exc)
         return None
+
+    def _holds(self, attempt: Attempt) -> bool:
+        """Whether the server knows our claim.
+
+        If a failover took it back, it may have taken what the claim was for: nobody altered that.
+        """
+        _, lost = self.store.renew(attempt.session.job, [(attempt.task, attempt.token, True)])
+        return attempt.task not in lost
 
     def _commit(
         self,
@@ -336,11 +374,7 @@ class Executor:
 
 def main(post: Post, connection: Connection, keyring: Keyring) -> int:
     """Run one executor in this freshly forked process; returns its exit status."""
-    for name in ("REDISMR_SECRET", "REDISMR_SECRET_FILE"):
-        _forget(name)
-    # Rare collections cost nothing measurable and still free cycles; the defaults cost 25 % here.
-    gc.set_threshold(200_000, 20, 100)
-    _keep_freed_memory()
+    settle_in()
     try:
         return Executor(post, connection, keyring).run()
     except RedismrError as exc:
@@ -360,28 +394,6 @@ def _known(session: Session, tasks: tuple[str, ...]) -> tuple[str, ...]:
         ):
             raise Altered(f"the queue of job {session.job} in Redis names {task[:40]!r}: no task")
     return tuple(dict.fromkeys(tasks))
-
-
-def _forget(name: str) -> None:
-    """Take a variable from the environment, and from what ``ps`` shows of this process."""
-    if value := os.environ.get(name):
-        with contextlib.suppress(OSError, AttributeError):
-            getenv = ctypes.CDLL(None).getenv
-            getenv.restype = ctypes.c_void_p
-            if address := getenv(name.encode()):
-                ctypes.memset(address, 0, len(os.fsencode(value)))
-    os.environ.pop(name, None)
-
-
-def _keep_freed_memory() -> None:
-    """Have the allocator keep the small blocks that a task freed for the next one, up to 256 MB.
-
-    Giving those pages back and faulting them in again costs 9 % of a word count's wall time, with
-    glibc. Setting the one threshold also fixes the other, from which on blocks are mapped one by
-    one, at 128 kB: large tables then grow by moving pages (raised to 32 MB, half the gain is lost).
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
 def _smooth(before: float, now: float) -> float:

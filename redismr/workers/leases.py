@@ -18,17 +18,36 @@ from redismr.workers.slots import Holding, Slot
 
 log = logging.getLogger("redismr.worker")
 
-TICK_SECONDS = 5.0
+TICK_SECONDS = 1.0
+"""How often leases are renewed at least, which also says which tasks have started; and how often an
+idle worker looks for what others are late or slow with."""
+
+RECLAIM_SECONDS = 5.0
+LOOKED_AT = 8
+"""Jobs that an idle worker looks at each second, in turn; all, when leases are taken back."""
+
 FORGET_MS = 60_000
 """An ended job stays in the index this long: longer than a failover can rewind."""
+
+ENDED_SECONDS = 1.0
+"""How often an ended job is looked at: a rewind may take its end back. There may be hundreds, and a
+look at each of 500 takes 50 ms."""
 
 SHORTEST_MS = 100  # the option's floor: what Redis says in clear must not make us spin
 
 MAX_FREED = 1_000_000
 """Clear numbers are not believed beyond this."""
 
+LONGEST_MS = 15_000
+"""Leases are looked after at least as often as if there were one of this length.
+
+That counts those of every running job in the index, held here or not: reclaim takes a pause of half
+a lease for an outage and re-arms what it finds, so one that came by less often would never end any.
+"""
+
 LEASE_LOST = "lease lost"
 OVERDUE = "ran longer than"
+FROZEN = "was stopped by a signal and did not go on"
 
 
 @dataclass(slots=True)
@@ -39,43 +58,91 @@ class Child:
     pid: int
     line: socket.socket
     idle: bool = False
+    #: Why its supervisor ends it, and since when.
     doomed: str = ""
+    doomed_at: float = 0.0
     running_since: float = 0.0
     running_what: tuple[str, int] = ("", -1)
+    record_since: float = 0.0
+    record_what: tuple[str, int, int] = ("", -1, -1)
+    frozen_since: float = 0.0
+    #: Tasks that were counted in its slot before it.
+    tasks_before: int = 0
     buffer: bytes = field(default=b"")
+
+    def died_of(self, holding: Holding) -> bool:
+        """Whether the task that ran is to blame for its death.
+
+        Not if we ended it for another reason, or for being too long in the task before. One that
+        stayed stopped is: if its lease ran out meanwhile, that was charged, and this is FENCED.
+        """
+        if not 0 <= holding.running < len(holding.tasks):
+            return False
+        if self.doomed.startswith(OVERDUE):
+            return (holding.nonce, holding.running) == self.running_what
+        return self.doomed in ("", FROZEN)
+
+    def record_to_blame(self, holding: Holding) -> int:
+        """The ordinal of the record that it died in; -1 if none is to blame.
+
+        For a task over its time that is a record that alone took more than half of it. A signal
+        that stops a process comes from outside.
+        """
+        if self.doomed == FROZEN:
+            return -1
+        if self.doomed.startswith(OVERDUE):
+            same = (holding.nonce, holding.running, holding.ordinal) == self.record_what
+            spent = self.doomed_at - self.record_since
+            return holding.ordinal if same and spent > holding.timeout_ms / 2000 else -1
+        return holding.ordinal
 
 
 class LeaseKeeper:
     """The duties of a supervisor towards the leases of a namespace."""
 
     def __init__(
-        self, store: Store, on_altered: Callable[[str, str], object] = lambda _job, _why: None
+        self,
+        store: Store,
+        on_altered: Callable[[str, str], object] = lambda _job, _why: None,
+        worker: str = "",
     ) -> None:
-        self._store, self._on_altered = store, on_altered
-        self._shortest_ms = 15_000
-        self._tidied: set[str] = set()
+        self._store, self._on_altered, self._worker = store, on_altered, worker
+        self._shortest_ms = self._listed_ms = LONGEST_MS
+        self._next_reclaim = 0.0
+        self._looked = 0
+        #: Ended jobs that were tidied, each with when it is to be looked at again.
+        self._ended: dict[str, float] = {}
 
     @property
     def tick_seconds(self) -> float:
-        """How often ``renew`` and ``reclaim`` are due: a third of the shortest lease in sight."""
+        """How often ``renew`` is due: a third of the shortest lease in sight, at least."""
         return min(TICK_SECONDS, self._shortest_ms / 3000)
 
     def hurry(self, lease_ms: int) -> None:
         """An executor begins a job whose lease is this short."""
         self._shortest_ms = min(self._shortest_ms, max(lease_ms, SHORTEST_MS))
+        self._next_reclaim = min(self._next_reclaim, time.monotonic() + self.tick_seconds)
+
+    def overdue(self, children: list[Child]) -> list[tuple[Child, str]]:
+        """Executors that are too long in one task, or stopped; asks nothing of Redis."""
+        return [
+            (child, why)
+            for child in children
+            if not child.doomed
+            and (holding := child.slot.read())
+            and (why := _overdue(child, holding) or _frozen(child, holding))
+        ]
 
     def renew(self, children: list[Child]) -> list[tuple[Child, str]]:
-        """Renew what these executors hold; returns those that work in vain or too long."""
+        """Renew what these executors hold; returns those that work in vain."""
         held: dict[str, list[tuple[Child, Holding]]] = {}
         doomed: list[tuple[Child, str]] = []
         for child in children:
             holding = child.slot.read()
-            if holding and holding.job and not _stopped(child.pid):
+            if holding and holding.job and not child.doomed and not _stopped(child.pid):
                 held.setdefault(holding.job, []).append((child, holding))
-                if why := _overdue(child, holding):
-                    doomed.append((child, why))
         self._shortest_ms = min(
-            [15_000]
+            [self._listed_ms]
             + [max(h.lease_ms, SHORTEST_MS) for holders in held.values() for _, h in holders]
             + [h.timeout_ms for holders in held.values() for _, h in holders if h.timeout_ms]
         )
@@ -94,10 +161,44 @@ class LeaseKeeper:
             doomed += [(c, LEASE_LOST) for c, h in holders if _in_vain(c, h, state, lost)]
         return doomed
 
+    def find_work(self, idle: int) -> int:
+        """How many of so many idle executors have something to do; reclaims when that is due."""
+        now = time.monotonic()
+        # At the tick nearest to it: the one right before it would leave it to the tick after, and
+        # half a lease would be over by then.
+        if now >= self._next_reclaim - self.tick_seconds / 2:
+            work = self.reclaim()
+            self._next_reclaim = now + min(RECLAIM_SECONDS, self._shortest_ms / 3000)
+            if work:
+                return idle
+        found = 0
+        for job in self._next_few() if idle else ():
+            try:
+                spare = self._store.steal(job, self._worker)
+            except KeysAltered as exc:
+                self._on_altered(job, str(exc))
+                continue
+            found += spare.ready + spare.slow
+            if spare.stolen:
+                log.info("job %s: took %d tasks that were not begun in time", job, spare.stolen)
+        return min(found, idle)
+
+    def _next_few(self) -> list[str]:
+        """Some of the jobs that may be running, in turn: none waits for those before it to end."""
+        jobs = [job for job in self._store.runnable() if job not in self._ended]
+        self._looked = self._looked % len(jobs) if jobs else 0
+        few = (jobs[self._looked :] + jobs[: self._looked])[:LOOKED_AT]
+        self._looked += len(few)
+        return few
+
     def reclaim(self) -> bool:
         """Take back expired leases of every job in the index; True if there is work to claim."""
-        work = False
-        for job in self._store.runnable():
+        work, now, jobs = False, time.monotonic(), self._store.runnable()
+        self._listed_ms = LONGEST_MS
+        self._ended = {job: self._ended[job] for job in jobs if job in self._ended}
+        for job in jobs:
+            if now < self._ended.get(job, 0.0):
+                continue
             try:
                 seen = self._store.reclaim(job)
             except KeysAltered as exc:
@@ -107,12 +208,14 @@ class LeaseKeeper:
                 self._store.forget(job)
             elif seen.state in ENDED_STATES:
                 over = self._store.server_ms() - seen.ended_ms > FORGET_MS
-                if over or job not in self._tidied:
+                if over or job not in self._ended:
                     self._tidy(job, seen.state)
+                self._ended[job] = now + ENDED_SECONDS
                 if over:
-                    self._tidied.discard(job)
                     self._store.forget(job)
             else:
+                self._ended.pop(job, None)  # a rewind took its end back
+                self._listed_ms = min(self._listed_ms, max(seen.lease_ms, SHORTEST_MS))
                 self.hurry(seen.lease_ms)
                 work |= seen.claimable > 0
             if seen.reclaimed:
@@ -124,7 +227,6 @@ class LeaseKeeper:
 
         Again when the job is forgotten: attempts that still ran may have staged something since.
         """
-        self._tidied.add(job)
         if state in ("succeeded", "cancelled"):
             meta = self._store.meta(job, "added", "partitions")
             added, partitions = number(meta.get("added")), number(meta.get("partitions"))
@@ -132,9 +234,9 @@ class LeaseKeeper:
 
     def _assert_listed(self, job: str) -> None:
         """The index is in another slot and may lose an entry: whoever works on a job repeats it."""
-        priority = self._store.meta(job, "priority").get("priority")
-        if priority:
-            self._store.announce(job, number(priority))
+        meta = self._store.meta(job, "priority", "created_at")
+        if meta.get("priority"):
+            self._store.announce(job, number(meta["priority"]), number(meta.get("created_at")))
 
 
 def _in_vain(child: Child, before: Holding, state: str, lost: frozenset[str]) -> bool:
@@ -154,10 +256,22 @@ def _overdue(child: Child, holding: Holding) -> str:
     what, now = (holding.nonce, holding.running), time.monotonic()
     if what != child.running_what:
         child.running_what, child.running_since = what, now
+    if (record := (*what, holding.ordinal)) != child.record_what:
+        child.record_what, child.record_since = record, now
     limit = holding.timeout_ms / 1000
     if limit and holding.running >= 0 and now - child.running_since > limit:
         return f"{OVERDUE} task_timeout={limit:g} s"
     return ""
+
+
+def _frozen(child: Child, holding: Holding) -> str:
+    """Why an executor must be replaced that was stopped, has lost its leases, and stays stopped."""
+    if not _stopped(child.pid):
+        child.frozen_since = 0.0
+        return ""
+    now = time.monotonic()
+    child.frozen_since = child.frozen_since or now
+    return FROZEN if now - child.frozen_since > 2 * holding.lease_ms / 1000 else ""
 
 
 def _stopped(pid: int) -> bool:

@@ -124,11 +124,11 @@ def _serve(line: socket.socket, main: Main, supervisor: int) -> NoReturn:
                     for pid in children:
                         _kill(pid)
                     os._exit(0)
-                pid = os.fork()
+                me, pid = os.getpid(), os.fork()
                 if pid == 0:
                     selector.close()
                     line.close()
-                    _become(int(message), fds[0], main)
+                    _become(int(message), fds[0], main, me)
                 os.close(fds[0])
                 children.add(pid)
                 line.send(json.dumps(["pid", pid]).encode())
@@ -147,14 +147,14 @@ def _reap(children: set[int], line: socket.socket) -> None:
             line.send(json.dumps(["exit", pid, os.waitstatus_to_exitcode(status)]).encode())
 
 
-def _become(index: int, fd: int, main: Main) -> NoReturn:
+def _become(index: int, fd: int, main: Main, parent: int) -> NoReturn:
     """The new executor: its own process group, default signals but for the terminal's."""
     status = 1
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _shield_from_signals()
-        die_with_parent(os.getppid())
+        die_with_parent(parent)
         os.setpgid(0, 0)
         status = main(index, socket.socket(fileno=fd))
         sys.stdout.flush()

@@ -7,15 +7,24 @@ import hashlib
 import os
 import platform
 import socket
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from redismr.core.events import Event, encode
 from redismr.core.kernel import UserCodeError
-from redismr.core.model import Failure, task_index, task_stage
+from redismr.core.model import Crash, Failure, task_index, task_stage
+from redismr.core.skips import TooMany, ordinal_of
 from redismr.core.trace import ABSENT, failure_of
 from redismr.core.vault import Vault
-from redismr.errors import KeysAltered, RecordError, SealError, SourceChanged, SourceError
+from redismr.errors import (
+    KeysAltered,
+    RecordError,
+    SealError,
+    SourceChanged,
+    SourceError,
+    StoreFull,
+)
 from redismr.store import number
 
 if TYPE_CHECKING:
@@ -66,6 +75,10 @@ class Reporter:
 
     def failed(self, attempt: Attempt, exc: BaseException) -> None:
         """The attempt raised: charge it, and end the job if a budget is used up."""
+        raised = exc.__cause__ if isinstance(exc, UserCodeError) else exc
+        if isinstance(raised, TooMany):
+            self._too_many(attempt, raised.failure)
+            return
         cause, function, where = exc, "", ""
         key = value = ABSENT
         if isinstance(exc, UserCodeError):
@@ -73,14 +86,15 @@ class Reporter:
             function, key, value = exc.function, exc.key, exc.value
             where = _where(attempt, exc.ordinal)
         elif isinstance(exc, SourceError):
-            function, where = "source", _where(attempt, attempt.cursor[0] + 1)
+            function, where = "source", _where(attempt, ordinal_of(attempt.cursor) + 1)
         elif attempt.session.program is None:
             function = "code"
         elif not isinstance(exc, Exception):  # the kernel lets through what it does not handle
             function = "mapfn" if attempt.task[0] == "m" else "reducefn"
-            where = _where(attempt, attempt.cursor[0])
+            where = _where(attempt, ordinal_of(attempt.cursor))
         spec = attempt.session.spec
-        fatal = isinstance(cause, RecordError | SourceChanged)
+        # StoreFull was waited for long enough: each further try would wait as long again.
+        fatal = isinstance(cause, RecordError | SourceChanged) or isinstance(exc, StoreFull)
         failure = failure_of(
             cause,
             stage=task_stage(attempt.task),
@@ -110,6 +124,12 @@ class Reporter:
             signature=signature,
         )
 
+    def _too_many(self, attempt: Attempt, failure: Failure) -> None:
+        """More was skipped than is allowed: that is so for every attempt, the job has failed."""
+        failure = replace(failure, host=self._host, pid=self._pid, python=self._python)
+        job, txn = attempt.session.job, attempt.session.spec.txn
+        self.fail(job, txn, attempt.task, attempt.token, failure, kind="fatal", signature="")
+
     def fail(
         self,
         job: str,
@@ -120,13 +140,19 @@ class Reporter:
         *,
         kind: str,
         signature: str,
+        crash: Crash | None = None,
     ) -> str:
         """Hand a failure in; returns what became of the task."""
         blob = Vault(self.keyring, job).seal_failure(failure, task)
         cause = f"task {task}: {failure.error_name}"
+        place, note = "", b""
+        if crash is not None and crash.ordinal >= 0 and task[0] == "m":
+            note = Vault(self.keyring, job).seal_crash(task, token, crash)
+            place = str(crash.ordinal)
         outcome, _ = self.store.fail(
-            job, task, token, self.name, kind=kind, signature=signature, cause=cause, failure=blob
-        )
+            job, task, token, self.name, kind=kind, signature=signature, cause=cause, failure=blob,
+            place=place, note=note,
+        )  # fmt: skip
         if outcome == "DEAD":
             self.event(txn, job, "failed", {"task": task})
             self.store.retire(job, self.store.server_ms())
@@ -168,8 +194,13 @@ class Reporter:
         except KeysAltered:  # so much so that it cannot even be ended: let nobody try again
             self.store.forget(job)
 
-    def crashed(self, job: str, task: str, token: str, what: str, *, kind: str, where: str) -> str:
-        """The process of an attempt is no more: fail it with what ended it."""
+    def crashed(
+        self, job: str, task: str, token: str, what: str, *, kind: str, where: str, ordinal: int
+    ) -> str:
+        """The process of an attempt is no more: fail it with what ended it.
+
+        ``ordinal`` is the record that is to blame for it, -1 if it is not known.
+        """
         meta = self.store.meta(job, "txn", "python", "lost_leases")
         failure = Failure(
             kind=kind,
@@ -187,7 +218,8 @@ class Reporter:
             attempts=number(meta.get("lost_leases")) + 1,
         )
         txn = meta.get("txn") or job
-        return self.fail(job, txn, task, token, failure, kind="lost", signature=kind)
+        crash = Crash(ordinal, failure.error_name, what)
+        return self.fail(job, txn, task, token, failure, kind="lost", signature=kind, crash=crash)
 
     def event(self, txn: str, job: str, kind: str, data: dict[str, object]) -> None:
         """Publish a hint on the transaction's channel."""

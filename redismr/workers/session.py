@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from redismr import context
 from redismr.core.functions import Program, prepare
-from redismr.core.model import JobSpec, MapManifest
+from redismr.core.model import KEPT_PER_JOB, JobSpec, MapManifest, Skipped
 from redismr.core.vault import Vault, digest_of_maps
 from redismr.errors import JobLost, SealError
 from redismr.shipping import digest_of, load, load_params
@@ -66,6 +66,7 @@ class Names:
     digest: str
     counters: dict[str, int]
     records_in: int
+    skipped: Skipped
 
 
 class Session:
@@ -157,28 +158,33 @@ class Session:
             raise Altered(
                 f"job {self.job} has {n_map} map tasks, but {len(records)} map records are in Redis"
             )
-        try:
-            manifests = tuple(
-                self.vault.open_map_manifest(f"m{i}", records[i]) for i in range(n_map)
-            )
-        except SealError as exc:
-            raise Altered(str(exc)) from exc
-        counters: dict[str, int] = {}
-        for manifest in manifests:
+        manifests, counters, skipped = list[MapManifest](), dict[str, int](), Skipped()
+        for i in range(n_map):
+            try:
+                kept = KEPT_PER_JOB - len(skipped)
+                manifest = self.vault.open_map_manifest(f"m{i}", records[i], kept)
+            except SealError as exc:
+                raise Altered(str(exc)) from exc
+            manifests.append(manifest)
+            if manifest.skipped.total:
+                skipped = skipped.plus(manifest.skipped)
             for name, amount in manifest.counters.items():
                 counters[name] = counters.get(name, 0) + amount
         self._names = Names(
             basis,
-            manifests,
+            tuple(manifests),
             digest_of_maps({i: m.token for i, m in enumerate(manifests)}),
             counters,
             sum(m.records_in for m in manifests),
+            skipped,
         )
         return self._names
 
     def _read_spec(self) -> JobSpec:
         blob = self.store.blob(self.job, "spec")
         if blob is None:
+            if self.store.meta(self.job, "state"):
+                raise Altered(f"the spec of job {self.job} is missing in Redis")
             raise JobLost(f"job {self.job} is gone from Redis", job_id=self.job)
         try:
             spec = self.vault.open_spec(blob)

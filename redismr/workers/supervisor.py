@@ -16,16 +16,18 @@ import selectors
 import signal
 import socket
 import time
+from collections import deque
+from collections.abc import Sequence
 from types import FrameType
 
 from redismr.config import Connection, WorkerOptions
 from redismr.core.model import ENDED_STATES, PROTOCOL, token_of
 from redismr.core.seal import Keyring
 from redismr.core.trace import clean
-from redismr.errors import StoreError, UnfitServer
+from redismr.errors import StoreError, StoreUnavailable, UnfitServer
 from redismr.store import Store
 from redismr.workers import executor
-from redismr.workers.leases import LEASE_LOST, OVERDUE, Child, LeaseKeeper
+from redismr.workers.leases import OVERDUE, Child, LeaseKeeper
 from redismr.workers.nursery import Exit, Nursery
 from redismr.workers.report import Reporter
 from redismr.workers.slots import Holding, Slot, Slots
@@ -56,8 +58,10 @@ class Supervisor:
         self._fit = False
         self._respawn_at: dict[int, float] = {}
         self._crashes: dict[int, int] = {}
+        #: Executors that ended, of which Redis has not heard yet, with what they held.
+        self._unsettled: deque[tuple[Child, Holding, Exit]] = deque()
         self._next_tick = 0.0
-        self.leases = LeaseKeeper(self.store, self.report.altered)
+        self.leases = LeaseKeeper(self.store, self.report.altered, self.worker_id)
         self.selector = selectors.DefaultSelector()
         self.waker = Waker(connection, self.keyring.key_id)
 
@@ -157,24 +161,28 @@ class Supervisor:
         if any(child.idle for child in self.children.values()):
             self.waker.want()
 
-    def _wake(self, child: Child) -> None:
+    def _wake(self, child: Child, how: bytes = b"w") -> None:
         child.idle = False
         with contextlib.suppress(OSError):
-            child.line.send(b"w")
+            child.line.send(how)
 
     def _on_exits(self) -> None:
         try:
             exits = self.nursery.exits()
         except OSError:
-            log.critical("the fork server died; this worker ends, and its leases run out")
-            self.children.clear()
-            self._respawn_at.clear()
-            self._grade = 2
+            self._bereave()
             return
         for gone in exits:
             child = self.children.pop(gone.pid, None)
             if child:
                 self._bury(child, gone)
+
+    def _bereave(self) -> None:
+        """Without the fork server there are no executors any more."""
+        log.critical("the fork server died; this worker ends, and its leases run out")
+        self.children.clear()
+        self._respawn_at.clear()
+        self._grade = 2
 
     def _bury(self, child: Child, gone: Exit) -> None:
         """An executor ended: account for what it held, and put another in its place."""
@@ -185,47 +193,68 @@ class Supervisor:
         holding = child.slot.read() or Holding()
         died = gone.status not in (0, executor.RECYCLE) and not child.doomed
         if holding.job:
-            self._guarded(lambda: self._settle(child, holding, gone))
+            self._unsettled.append((child, holding, gone))
+            self._guarded(self._settle_all)
         if self._grade:
             return
-        self._crashes[index] = self._crashes.get(index, 0) + 1 if died else 0
-        crashes = self._crashes[index]
+        # One that did its work before it died is replaced at once, however many died before it.
+        before = self._crashes.get(index, 0) if child.slot.tasks == child.tasks_before else 0
+        crashes = self._crashes[index] = before + 1 if died else 0
         self._respawn_at[index] = time.monotonic() + (
             0.1 * 2 ** min(crashes - 1, 6) if crashes > 1 else 0
         )
 
+    def _settle_all(self) -> None:
+        """Account for who ended. While Redis does not answer they are kept for the next tick."""
+        while self._unsettled:
+            ended = self._unsettled.popleft()
+            try:
+                self._settle(*ended)
+            except StoreUnavailable:
+                self._unsettled.appendleft(ended)  # what was said already may be repeated
+                raise
+
     def _settle(self, child: Child, holding: Holding, gone: Exit) -> None:
-        """Fail the task that was in user code, give back the others, uncharged."""
+        """Fail the task that its executor died of, give back the others, uncharged."""
         how = child.doomed or _cause_of_death(gone.status)
         rest = list(holding.tasks)
-        if 0 <= holding.running < len(rest):
+        if child.died_of(holding):
             task = rest.pop(holding.running)
             kind = "timeout" if child.doomed.startswith(OVERDUE) else "crash"
-            where = f"record {holding.ordinal + 1} of its input" if holding.ordinal >= 0 else ""
-            token = token_of(task, holding.nonce)
-            if child.doomed != LEASE_LOST:
-                self.report.crashed(holding.job, task, token, how, kind=kind, where=where)
-        if rest:
-            self.store.release(holding.job, self._name(child.slot), holding.nonce, rest)
+            what = "record {} of its input" if task[0] == "m" else "key {} of its partition"
+            where = what.format(holding.ordinal + 1) if holding.ordinal >= 0 else ""
+            token, ordinal = token_of(task, holding.nonce), child.record_to_blame(holding)
+            self.report.crashed(
+                holding.job, task, token, how, kind=kind, where=where, ordinal=ordinal
+            )
         if holding.next_nonce:
             self.store.release(holding.job, self._name(child.slot), holding.next_nonce)
+        self._give_back(child, holding, rest)
+
+    def _give_back(self, child: Child, holding: Holding, tasks: Sequence[str]) -> None:
+        """Tasks that an executor claimed and will not run are ready again, and others know it."""
+        if tasks:
+            self.store.release(holding.job, self._name(child.slot), holding.nonce, tasks)
         python = self.store.meta(holding.job, "python").get("python", "")
-        self.store.wake(len(rest) + 1, python, self.keyring.key_id)
+        self.store.wake(len(tasks) + 1, python, self.keyring.key_id)
 
     # -- duties ---------------------------------------------------------------
 
     def _tick(self) -> None:
-        """Renew what our executors hold; take back what others let expire."""
+        """Stop who is too long in a task; renew what is held; take back what others let expire."""
+        for child, why in self.leases.overdue(list(self.children.values())):
+            self._kill(child, why)
         if not self._fit:
             self.store.link.check()
             self._fit = True
         for child, why in self.leases.renew(list(self.children.values())):
             self._kill(child, why)
-        if self._grade == 0 and self.leases.reclaim():
+        self._settle_all()
+        if self._grade == 0:
             # Whatever became of the wake-up tokens, work must not wait for an idle worker.
-            for child in self.children.values():
-                if child.idle:
-                    self._wake(child)
+            idle = [child for child in self.children.values() if child.idle]
+            for child in idle[: self.leases.find_work(len(idle))]:
+                self._wake(child, executor.LOOK_HARD)
 
     def _beat(self) -> None:
         row = {
@@ -263,8 +292,12 @@ class Supervisor:
 
     def _spawn(self, slot: Slot) -> None:
         slot.reset()
-        pid, line = self.nursery.spawn(slot.index)
-        child = Child(slot, pid, line)
+        try:
+            pid, line = self.nursery.spawn(slot.index)
+        except OSError:
+            self._bereave()
+            return
+        child = Child(slot, pid, line, tasks_before=slot.tasks)
         self.children[pid] = child
         self.selector.register(line, selectors.EVENT_READ, lambda _: self._on_message(child))
 
@@ -272,13 +305,13 @@ class Supervisor:
         now = time.monotonic()
         for index, at in list(self._respawn_at.items()):
             if self._grade:
-                del self._respawn_at[index]
+                self._respawn_at.pop(index, None)
             elif at <= now:
                 del self._respawn_at[index]
                 self._spawn(self.slots.all[index])
 
     def _kill(self, child: Child, why: str) -> None:
-        child.doomed = why
+        child.doomed, child.doomed_at = why, time.monotonic()
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 kill(child.pid, signal.SIGKILL)
@@ -304,26 +337,25 @@ class Supervisor:
             return False
 
     def _drain(self) -> None:
-        """First grade: claim nothing more, finish what runs."""
+        """First grade: claim nothing more, finish what runs, give back what waits behind that."""
         self._grade = max(self._grade, 1)
         for child in self.children.values():
             child.slot.stop()
             self._wake(child)
+        self._guarded(self._give_back_what_waits)
 
-    def _stop_now(self) -> None:
-        """Second grade: give everything back, at once."""
-        self._grade = 2
+    def _give_back_what_waits(self) -> None:
         for child in self.children.values():
             holding = child.slot.read()
-            self._kill(child, "stopped by its supervisor")
-            if holding and holding.job:
-                self._guarded(lambda h=holding, c=child: self._give_back(h, c.slot))
-            child.slot.hold(Holding())
+            if holding and 0 <= holding.running < len(holding.tasks) - 1 and not child.doomed:
+                # If it began another one a moment ago, that runs in vain: it is FENCED.
+                self._give_back(child, holding, holding.tasks[holding.running + 1 :])
 
-    def _give_back(self, holding: Holding, slot: Slot) -> None:
-        for nonce, tasks in ((holding.nonce, holding.tasks), (holding.next_nonce, ())):
-            if nonce:
-                self.store.release(holding.job, self._name(slot), nonce, tasks)
+    def _stop_now(self) -> None:
+        """Second grade: end every executor; what it held is given back when it is dead."""
+        self._grade = 2
+        for child in self.children.values():
+            self._kill(child, "stopped by its supervisor")
 
     def _guarded(self, duty: object) -> None:
         """Do a duty that needs Redis; without Redis, say so once and go on."""

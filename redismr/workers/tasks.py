@@ -5,20 +5,24 @@ Bulk first, control last: what is staged here counts only once the returned ``Co
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import random
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redismr import context
 from redismr.core.codec import decode_block, frames_of
 from redismr.core.functions import Grouped, Program
 from redismr.core.kernel import Block, map_task, reduce_task
-from redismr.core.model import MapManifest, Part, ResultManifest, task_index
+from redismr.core.model import Crash, MapManifest, Part, ResultManifest, Skipped, task_index
+from redismr.core.skips import Skipper, ordinal_of, skipping_map, skipping_reduce
 from redismr.errors import SealError
+from redismr.sources.protocol import places
 from redismr.store import Commit
 from redismr.workers.session import Altered, Names, Session
 from redismr.workers.sink import Sink
@@ -87,9 +91,12 @@ def run_map(attempt: Attempt, first_piece: bytes | None) -> Commit:
     )
     attempt.undo = lambda: session.store.drop_segments(session.job, sink.fields())
     attempt.seed()
+    skipper, partitions = _map_skipper(attempt, split), session.spec.partitions
+    if skipper:
+        crashes = _deadly_records(attempt)
+        program = skipping_map(program, partitions, attempt.cursor, skipper, crashes)
     here = context.Here(session.job, "map", attempt.task, split.source)
     with context.running(context.TaskContext(here, session.params)) as running:
-        partitions = session.spec.partitions
         for partition, block in map_task(program, split.read(), partitions, attempt.cursor):
             sink.write(partition, block)
     inline = sink.finish()
@@ -98,9 +105,10 @@ def run_map(attempt: Attempt, first_piece: bytes | None) -> Commit:
         token=attempt.token,
         parts=sink.parts,
         inline=inline,
-        records_in=attempt.cursor[0] + 1,
+        records_in=ordinal_of(attempt.cursor) + 1,
         records_out=attempt.cursor[1],
         counters=running.counters,
+        skipped=skipper.skipped() if skipper else Skipped(),
     )
     record = vault.seal_map_manifest(manifest)
     return Commit(attempt.task, attempt.token, record, shuffled=sink.sealed_bytes + len(record))
@@ -118,7 +126,9 @@ def run_reduce(attempt: Attempt) -> Commit:
     names = session.names(attempt.basis)
     if names is None:
         raise Withdrawn
-    partition = task_index(attempt.task)
+    partition, skipper = task_index(attempt.task), _reduce_skipper(attempt, names)
+    if skipper:
+        program = skipping_reduce(program, skipper)
     sink = Sink(
         lambda p, chunk, data: vault.seal_out(attempt.token, p, chunk, data),
         lambda parts: session.store.put_result(session.job, parts[partition], session.expire_at),
@@ -149,6 +159,8 @@ def run_reduce(attempt: Attempt) -> Commit:
         counters=running.counters,
         map_counters=names.counters,
         records_in=names.records_in,
+        skipped=skipper.skipped() if skipper else Skipped(),
+        map_skipped=names.skipped if partition == 0 else Skipped((), names.skipped.total),
     )
     fields = [f"{m.token}.{c}" for _, m, c in _chunks(names, partition)]
     attempt.after = lambda: session.store.drop_segments(session.job, {partition: fields})
@@ -175,6 +187,39 @@ def _reduced(
                 records += len(block[0])
                 strange |= len(seen) != records  # noqa: PLW2901
             yield block, strange
+
+
+def _map_skipper(attempt: Attempt, split: Split) -> Skipper | None:
+    """What takes note of bad records, if the job may skip some."""
+    on_error = attempt.session.spec.on_error
+    if on_error == "fail":
+        return None
+    return Skipper("map", attempt.task, on_error, partial(places, split))
+
+
+def _reduce_skipper(attempt: Attempt, names: Names) -> Skipper | None:
+    """The same for keys.
+
+    Raises:
+        TooMany: the map tasks together have skipped more than the job may.
+    """
+    on_error = attempt.session.spec.on_error
+    if on_error == "fail":
+        return None
+    before, records = names.skipped, names.records_in
+    return Skipper("reduce", attempt.task, on_error, list, before=before, records_in=records)
+
+
+def _deadly_records(attempt: Attempt) -> dict[int, Crash]:
+    """Records in which two attempts of the task lost their process; a first time may be chance."""
+    session, tokens = attempt.session, dict[int, set[str]]()
+    crashes = dict[int, Crash]()
+    for token, blob in session.store.crashes(session.job, attempt.task):
+        with contextlib.suppress(SealError):  # then it takes one process more
+            crash = session.vault.open_crash(attempt.task, token, blob)
+            crashes[crash.ordinal] = crash
+            tokens.setdefault(crash.ordinal, set()).add(token)
+    return {ordinal: crashes[ordinal] for ordinal in crashes if len(tokens[ordinal]) > 1}
 
 
 def read_split(session: Session, task: str, first_piece: bytes | None) -> Split:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import redismr
 from redismr.cli import cli
-from redismr.core.model import Progress
+from redismr.core.model import Progress, Skipped
 from redismr.errors import JobNotFound
 
 
@@ -49,12 +49,13 @@ class FakeJob:
 
     txn = "t"
 
-    def __init__(self, job_id, *, steps=0, error=None, results=(), failures=()):
+    def __init__(self, job_id, *, steps=0, error=None, results=(), failures=(), skipped=()):
         self.id = job_id
         self.steps = steps
         self.error = error
         self.results = FakeResults(results)
         self.failures = list(failures)
+        self.skips = skipped
         self.deleted = False
 
     @property
@@ -77,6 +78,11 @@ class FakeJob:
 
     def errors(self):
         return self.failures
+
+    def skipped(self):
+        if isinstance(self.skips, Exception):
+            raise self.skips
+        return Skipped(*self.skips)
 
     def cancel(self):
         running, self.steps = bool(self.steps), 0

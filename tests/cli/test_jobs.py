@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from redismr.core.events import Event
 from redismr.core.model import Failure, JobInfo, WorkerInfo
 from redismr.core.trace import error_of
-from redismr.errors import JobTimeout
+from redismr.errors import JobTimeout, SealError
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -114,6 +115,30 @@ def test_errors(world, call, fake_job):
         "m12\t2\terror\tmapfn\tZeroDivisionError: division by zero\trecord 3 of a.gz\n"
     )
     assert json.loads(call("errors", "wc-1", "--json").stdout)["attempts"] == 4
+
+
+def test_errors_and_what_was_skipped(world, call, fake_job):
+    skipped = replace(FAILURE, kind="skipped", where="record 9 of a.gz")
+    world.known["wc-1"] = fake_job("wc-1", failures=[FAILURE], skipped=([skipped], 1001))
+    result = call("errors", "wc-1")
+    assert [line.split("\t")[2] for line in result.stdout.splitlines()] == ["error", "skipped"]
+    assert result.stderr == "redismr: and 1,000 more records were skipped\n"
+
+
+@pytest.mark.parametrize("verb", ["watch", "result"])
+def test_how_many_were_skipped_is_said(world, call, fake_job, verb):
+    world.known["wc-1"] = fake_job("wc-1", skipped=([FAILURE], 1001))
+    last = call(verb, "wc-1").stderr.splitlines()[-1]
+    assert last == "redismr: 1,001 records skipped: redismr errors wc-1"
+
+
+def test_errors_are_told_although_what_was_skipped_cannot_be_read(world, call, fake_job):
+    altered = SealError("the manifest m0 of job wc-1 was altered")
+    world.known["wc-1"] = fake_job("wc-1", failures=[FAILURE], skipped=altered)
+    result = call("errors", "wc-1")
+    assert "division by zero" in result.stdout
+    assert result.stderr == f"redismr: {altered}\n"
+    assert result.exit_code != 0
 
 
 def test_cancel_and_delete(world, call, fake_job):

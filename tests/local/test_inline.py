@@ -22,7 +22,7 @@ def run(
         params=params or {},
         sort=sort,
         seed=seed,
-    )
+    )[:2]
 
 
 def words(text):
@@ -64,7 +64,7 @@ def test_counters_params_and_here():
 def test_sorted_within_partitions():
     program = prepare(words, "sum", partitionfn=lambda key, _n: int(key >= "m"))
     source = as_source(["z a q m b y c"])
-    pairs, _ = run_inline(source, program, partitions=2, params={}, sort=True, seed=0)
+    pairs, _, _ = run_inline(source, program, partitions=2, params={}, sort=True, seed=0)
     assert [key for key, _ in pairs] == list("abcmqyz")
 
 

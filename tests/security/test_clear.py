@@ -6,6 +6,8 @@ import pytest
 from security.conftest import ESCAPE, sequential, tiny
 
 import redismr
+from redismr.core.model import PROTOCOL, RUNNING_STATES
+from redismr.workers.executor import PYTHON
 
 GARBAGE = ["", "x", "-1", "9" * 30, ESCAPE + "x" * 5000]
 FIELDS = {
@@ -18,7 +20,7 @@ FIELDS = {
     "lost_leases": ["100"],
     "lease_ms": ["1", "3600000"],
     "python": ["3.10"],
-    "protocol": ["2"],
+    "protocol": [str(PROTOCOL + 1)],
     "key_id": ["00000000"],
     "digest": ["0" * 64],
     "expire_at": ["1", "99999999999999"],
@@ -30,6 +32,8 @@ FIELDS = {
     "shuffled": ["1"],
     "retried": ["1"],
     "priority": ["1000"],
+    "backup": ["0"],
+    "pace_m": ["9" * 15],
     "txn": ["other"],
     "name": ["other"],
 }
@@ -124,6 +128,26 @@ def test_a_task_dropped_from_the_schedule_is_no_hang(scene, name):
         assert "vanished" in str(outcome)
 
 
+@pytest.mark.parametrize("state", ["mapping", "reducing", "succeeded", "x"])
+def test_a_state_set_ahead_of_the_submitter_ends_the_job(scene, state):
+    def source():
+        yield 1
+        (meta,) = scene.redis.scan_iter("redismr:{*}:meta")
+        scene.redis.hset(meta, "state", state)
+        yield 2
+
+    with pytest.raises(redismr.RedismrError) as info:
+        scene.submit(source=source()).result(10)
+    assert not isinstance(info.value, redismr.JobTimeout)
+    scene.check(info.value)
+    (job,) = scene.client.jobs()
+    if state in RUNNING_STATES:
+        assert job.state == "failed", "else it would stay for its whole ttl, and never be over"
+    with pytest.raises(redismr.RedismrError) as info:
+        scene.client.attach(job.job_id).result(0)
+    assert not isinstance(info.value, redismr.JobTimeout)
+
+
 def test_a_lease_without_end_runs_out(scene):
     scene.submit()
     scene.store.claim(scene.job.id, "somebody", "n", 1)
@@ -143,11 +167,16 @@ def test_a_claim_answered_with_lies(scene):
 def test_hints_are_only_hints(scene):
     """Index, wake list and rows of workers lost, filled with rubbish, or of another type."""
     keys = scene.keys
-    wake = keys.wake(1, "3.11", scene.hand.keyring.key_id)
+    wake = keys.wake(PROTOCOL, PYTHON, scene.hand.keyring.key_id)
     rubbish = {ESCAPE: "1", "x" * 100: "2", "{": 3, "gone-1": -1e300, "j" * 60: 5}
-    for harm in ("delete", "fill"):
+    for harm in ("delete", "fill", "retype"):
         scene.submit()
-        if harm == "fill":
+        if harm == "retype":
+            for key in (keys.jobs, keys.recent, wake, keys.workers):
+                scene.redis.set(key, scene.bomb)
+            assert not scene.store.wait_wake(PYTHON, scene.hand.keyring.key_id, 0.01)
+            scene.store.beat("one", {})
+        elif harm == "fill":
             scene.redis.zadd(keys.jobs, rubbish)
             scene.redis.zadd(keys.recent, rubbish)
             scene.redis.rpush(wake, *[scene.bomb] * 9)
@@ -158,6 +187,37 @@ def test_hints_are_only_hints(scene):
             scene.redis.delete(keys.jobs, keys.recent, wake)
         assert scene.outcome() == sequential()
         assert {row.job_id for row in scene.client.jobs()} <= {scene.job.id, "j" * 60}
+
+
+def test_a_spec_that_is_gone_ends_its_job_at_once(scene):
+    scene.submit()
+    scene.redis.delete(scene.key("spec"))
+    assert scene.hand.step()
+    with pytest.raises(redismr.JobFailed, match=r"spec .* is missing"):
+        scene.job.result(timeout=5)
+
+
+@pytest.mark.parametrize("field", ["ttl_ms", "added", "partitions"])
+def test_numbers_that_no_job_has_do_not_end_a_supervisor(scene, field):
+    for value in ("99999999999999", "9" * 40, "x", "nan", "-1e9", None):
+        scene.submit()
+        meta = scene.key("meta")
+        if value is None:
+            scene.redis.hdel(meta, field)
+        else:
+            scene.redis.hset(meta, field, value)
+        with pytest.raises(redismr.errors.KeysAltered):
+            scene.store.extend(scene.job.id)
+        scene.redis.flushall()
+
+
+def test_a_damaged_job_can_be_deleted(scene):
+    for name in ("meta", "end", "ready"):
+        scene.submit()
+        scene.redis.delete(scene.key(name))
+        scene.redis.sadd(scene.key(name), "x")
+        scene.job.delete()
+        assert not list(scene.redis.scan_iter(match="redismr:{*"))
 
 
 ROWS = [

@@ -343,3 +343,21 @@ def test_another_secret_and_another_namespace(scene, server):
             hand.close()
     assert others == [{0: 3, 1: 1, 2: 2}] * 2
     assert scene.outcome() == sequential()
+
+
+def test_a_claim_that_a_failover_took_back_accuses_nobody(scene, monkeypatch):
+    """What it was for may be gone with it, until the submitter has handed it in again."""
+    scene.submit()
+    executor = scene.hand.executor
+    real, rewound = executor.store.get_inputs, []
+
+    def get_inputs(job, tasks):
+        if not rewound:
+            rewound.extend(tasks)
+            executor.store.release(job, executor.post.name, executor.slot.read().nonce)
+            return [None] * len(tasks)
+        return real(job, tasks)
+
+    monkeypatch.setattr(executor.store, "get_inputs", get_inputs)
+    assert scene.outcome() == sequential()
+    assert rewound

@@ -10,10 +10,8 @@ from dataclasses import replace
 
 import fakeredis
 import pytest
-from hypothesis import settings
-from hypothesis.stateful import run_state_machine_as_test
 from jobs import make_job
-from test_state_machine import Protocol
+from test_state_machine import explore
 
 from redismr.config import Connection
 from redismr.store import Commit, Store, link, scripts
@@ -46,10 +44,5 @@ def test_a_job_from_create_to_success(fake_store):
     assert fake_store.results(job) == {0: b"r0.n2 record", 1: b"r1.n3 record"}
 
 
-def test_invariants_hold_after_every_step(fake_store):
-    class Bound(Protocol):
-        store = fake_store
-
-    run_state_machine_as_test(
-        Bound, settings=settings(max_examples=15, stateful_step_count=40, deadline=None)
-    )
+def test_scripts_and_model_agree_after_every_step(fake_store):
+    explore(fake_store, 12, 40)

@@ -307,7 +307,7 @@ def test_a_job_that_is_gone_is_told_apart(store):
 def test_delete_leaves_no_key(store, server, job):
     reducing(store, job)
     expire_at = int(store.look(job).meta["expire_at"])
-    store.put_inputs(job, {0: {"m0.0": b"x"}, 1500: {"m1500.0": b"x"}}, expire_at)
+    store.add(job, 0, 0, {0: {"m0.0": b"x"}, 1500: {"m1500.0": b"x"}}, expire_at)
     store.put_segments(job, {0: {"a": b"x"}, 1: {"b": b"x"}}, expire_at)
     store.delete(job, 1501, 2)
     assert server.client().keys("*") == []
@@ -317,7 +317,7 @@ def test_every_key_of_a_job_has_the_same_deadline(store, server, job):
     reducing(store, job)
     expire_at = int(store.look(job).meta["expire_at"])
     store.put_segments(job, {0: {"a": b"x"}}, expire_at)
-    store.put_inputs(job, {0: {"m0.0": b"x"}}, expire_at)
+    store.add(job, 0, 0, {0: {"m0.0": b"x"}}, expire_at)
     claim = store.claim(job, "e1", "r", 1)
     fail(store, job, claim)
     client = server.client()
@@ -329,7 +329,7 @@ def test_renewing_extends_every_key_once_a_quarter_of_the_ttl_is_over(store, ser
     store.add(job, 0, 2)
     store.close(job, 2, "close", b"end")
     expire_at = int(store.look(job).meta["expire_at"])
-    store.put_inputs(job, {0: {"m0.0": b"x"}}, expire_at)
+    store.add(job, 0, 0, {0: {"m0.0": b"x"}}, expire_at)
     store.put_segments(job, {1: {"a": b"x"}}, expire_at)
     store.claim(job, "e1", "n1", 1)
     store.renew(job, [("m0", "m0.n1", True)])

@@ -11,7 +11,7 @@ from redismr.store.keys import CONTROL
 from redismr.store.scripts import names, script
 
 VERBS = names()
-REFUSED_WHEN_FULL = {"create", "add"}
+REFUSED_WHEN_FULL = {"create"}
 
 
 def source_of(name):

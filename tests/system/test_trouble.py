@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 
 import pytest
 from support import eventually
-from system.crew import file_lines, redismr_cli, run, script
+from system.crew import SECRET, Crew, file_lines, redismr_cli, run, script
+from watched import Watched
 
 import redismr
 
@@ -55,24 +57,101 @@ def test_a_stopped_executor_loses_its_lease(client, crew, tmp_path):
     assert dict(job.result(20)) == {1: 1}
 
 
-def test_flushall_is_a_lost_job(server, client, crew, tmp_path):
-    begun, gate = tmp_path / "begun", tmp_path / "gate"
+WITHIN = 5.0
+"""Seconds in which everybody must know that their job is gone."""
+
+
+@pytest.fixture
+def begun(crew, client, tmp_path):
+    """A job of which a task runs, until ``flush`` takes it away; its worker lives on."""
+    mark, gate = tmp_path / "begun", tmp_path / "gate"
 
     def mapfn(x):
-        begun.write_text("")
+        mark.write_text("")
         while not gate.exists():
             time.sleep(0.01)
         return one(x)
 
     worker = crew.worker(1)
-    job = client.submit([1], mapfn, "sum", lease=0.5)
-    eventually(begun.exists)
-    server.client().flushall()
-    with pytest.raises(redismr.JobLost, match="vanished"):
-        job.result(20)
+    job = client.submit(range(9), mapfn, "sum", lease=0.5, chunk=1)
+    eventually(mark.exists)
+    yield job
     gate.write_text("")
     assert dict(client.run([2], one, "sum")) == {2: 1}
     assert worker.popen.poll() is None
+
+
+def test_flushall_is_a_lost_job(server, begun):
+    server.client().flushall()
+    with pytest.raises(redismr.JobLost, match="vanished"):
+        begun.result(WITHIN)
+
+
+def test_flushall_is_a_lost_job_for_who_attached(server, client, begun):
+    job = client.attach(begun.id)
+    server.client().flushall()
+    with pytest.raises(redismr.JobLost, match="vanished"):
+        job.wait(WITHIN)
+
+
+def test_flushall_is_a_lost_job_for_who_iterates(server, begun):
+    iterating = Hearing(lambda: list(begun))
+    eventually(lambda: _subscribers(server))
+    server.client().flushall()
+    assert isinstance(iterating.end(), redismr.JobLost)
+
+
+def test_flushall_is_a_lost_job_for_who_listens(server, client, begun):
+    listening = Hearing(lambda: list(client.listen(job=begun.id)))
+    eventually(lambda: _subscribers(server))
+    server.client().flushall()
+    assert isinstance(listening.end(), redismr.JobLost)
+
+
+def test_flushall_is_a_lost_job_for_who_watches(server, crew, begun):
+    watching = crew.start(sys.executable, "-m", "redismr", "watch", begun.id)
+    eventually(lambda: _subscribers(server))
+    server.client().flushall()
+    assert watching.wait(WITHIN) != 0
+    assert "Redis" in watching.log
+
+
+def test_flushall_is_a_lost_job_for_who_reads_results(server, shared):
+    results = shared.submit(range(20), lambda x: [(x, os.urandom(100_000))], "first").result(20)
+    server.client().flushall()
+    with pytest.raises(redismr.JobLost, match="vanished"):
+        dict(results)
+
+
+def test_a_listener_hears_that_the_server_is_gone(server, client):
+    client._store.link.patience = 0.2
+    listening = Hearing(lambda: list(client.listen()))
+    eventually(lambda: _subscribers(server))
+    server.kill()
+    assert isinstance(listening.end(), redismr.StoreUnavailable)
+
+
+class Hearing(threading.Thread):
+    """Somebody who waits in a call that only an error ends."""
+
+    def __init__(self, call):
+        super().__init__(daemon=True)
+        self.call, self.error = call, None
+        self.start()
+
+    def run(self):
+        try:
+            self.call()
+        except redismr.RedismrError as error:
+            self.error = error
+
+    def end(self):
+        self.join(WITHIN)
+        return self.error
+
+
+def _subscribers(server):
+    return server.client().execute_command("PUBSUB", "CHANNELS", "redismr*")
 
 
 PRINTING = """
@@ -135,3 +214,103 @@ def test_a_submitter_that_is_killed_while_it_submits_fails_the_job(
     (row,) = client.jobs()
     with pytest.raises(redismr.SubmitterLost, match="fell silent"):
         client.attach(row.job_id).result(30)
+
+
+@pytest.mark.parametrize("pause", [0.01, 0.5])
+def test_flushall_is_a_lost_job_for_who_submits(server, client, pause):
+    taken = []
+
+    def source():
+        for x in range(1000):
+            if x == 3:
+                server.client().flushall()
+            taken.append(x)
+            yield x
+            if x >= 3:
+                time.sleep(pause)
+
+    with pytest.raises(redismr.JobLost, match="vanished from Redis while it was submitted"):
+        client.submit(source(), one, "sum", chunk=1)
+    assert len(taken) < WITHIN / pause
+
+
+def test_the_server_forgets_scripts_and_clients(server, client, crew):
+    worker = crew.worker(2)
+    admin = server.client()
+    job = client.submit(range(60), lambda x: time.sleep(0.02) or one(x), "sum", chunk=1, lease=0.5)
+    for _ in range(5):
+        admin.script_flush()
+        for kind in ("normal", "pubsub"):
+            admin.client_kill_filter(_type=kind)
+        assert not job.wait(0.05) or job.state == "succeeded"
+    assert dict(job.result(30)) == dict.fromkeys(range(60), 1)
+    assert job.progress().retries == 0
+    assert worker.popen.poll() is None
+
+
+def test_a_rewind_to_before_the_close_is_made_good(server, client, crew):
+    job = client.submit(range(10), one, "sum", chunk=1)
+    admin, meta = server.client(), f"redismr:{{{job.id}}}:meta"
+    # As a failover leaves it that has lost the last script.
+    admin.hset(meta, "state", "submitting")
+    admin.hdel(meta, "n_map")
+    admin.delete(f"redismr:{{{job.id}}}:end")
+    crew.worker(2)
+    assert dict(job.result(30)) == dict.fromkeys(range(10), 1)
+
+
+def test_a_rewind_to_before_some_input_says_so(server, client):
+    job = client.submit(range(10), one, "sum", chunk=1)
+    admin, meta = server.client(), f"redismr:{{{job.id}}}:meta"
+    admin.hset(meta, mapping={"state": "submitting", "added": 5})
+    admin.hdel(meta, "n_map")
+    admin.delete(f"redismr:{{{job.id}}}:end")
+    with pytest.raises(redismr.JobFailed, match="lost a part of the input"):
+        job.result(30)
+    assert job.state == "cancelled"
+
+
+def test_a_rewind_to_before_the_end_is_made_good(server, client, crew, tmp_path, monkeypatch):
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+
+    def reducefn(key, values):
+        begun.write_text("")
+        while not gate.exists():
+            time.sleep(0.01)
+        return len(values)
+
+    crew.worker(2)
+    job = client.submit(range(10), one, reducefn, chunk=1, lease=0.5)
+    eventually(begun.exists)
+    admin = server.client()
+    before = [(key, admin.dump(key)) for key in admin.keys(f"*{job.id}*")]
+    gate.write_text("")
+    real, deadline = job._free, int(time.time() * 1000) + 3_600_000
+
+    def free():
+        # As a failover does it that lost the end, right after we have seen it.
+        if before:
+            pipe = admin.pipeline().unlink(*admin.keys(f"*{job.id}*"))
+            for key, dump in before:
+                pipe.restore(key, deadline, dump, absttl=True)
+            pipe.execute()
+            before.clear()
+        real()
+
+    monkeypatch.setattr(job, "_free", free)
+    assert dict(job.result(30)) == dict.fromkeys(range(10), 1)
+
+
+def test_a_failover_is_followed(engine, tmp_path):
+    servers = Watched(engine, sentinels=1)
+    crew = Crew(servers.url, tmp_path / "crew")
+    try:
+        worker = crew.worker(2)
+        with redismr.Client(servers.url, secret=SECRET) as client:
+            assert dict(client.run(range(9), one, "sum")) == dict.fromkeys(range(9), 1)
+            servers.demote(servers.switch())  # connections stay open: READONLY tells
+            assert dict(client.run(range(9), one, "sum")) == dict.fromkeys(range(9), 1)
+        assert worker.popen.poll() is None
+    finally:
+        crew.close()
+        servers.close()

@@ -1,7 +1,8 @@
 -- Hands up to `want` ready tasks to an executor, under tokens made of the task and its nonce. The
 -- answer is remembered: the same nonce gets the same tasks, as far as it still owns them (a lost reply).
--- At most a quarter of what is ready goes at once, so that the tail of a stage is shared.
-local function grant(executor, nonce, want, state, now, expire_at)
+-- At most a quarter of what is ready goes at once, so that the tail of a stage is shared. With nothing
+-- ready, `second` (if given) names a task that may be held twice, with its holders.
+local function grant(executor, nonce, want, state, now, expire_at, second)
   local ids = {}
   if nonce == '' then return ids end
   local memo = redis.call('HGET', claims, executor)
@@ -26,9 +27,21 @@ local function grant(executor, nonce, want, state, now, expire_at)
     if alone and #ids > 0 then break end
     redis.call('LMOVE', ready, processing, 'LEFT', 'RIGHT')
     redis.call('ZADD', lease, until_ms, id)
-    set_holders(own, id, { { id .. '.' .. nonce, executor, #ids == 0 and '1' or '0' } })
+    set_holders(own, id, { { id .. '.' .. nonce, executor, #ids == 0 and '1' or '0', now } })
     ids[#ids + 1] = id
     if alone then break end
+  end
+  if second and #ids == 0 and want > 0 then
+    local id, list = second()
+    if id then
+      list[#list + 1] = { id .. '.' .. nonce, executor, '1', now }
+      set_holders(own, id, list)
+      redis.call('ZADD', lease, until_ms, id)
+      -- To the end of the line: the oldest claims are looked at for those that are slow.
+      redis.call('LREM', processing, 1, id)
+      redis.call('RPUSH', processing, id)
+      ids[1] = id
+    end
   end
   redis.call('HSET', claims, executor, nonce .. ' ' .. table.concat(ids, ','))
   keep(expire_at, processing, lease, own, claims)

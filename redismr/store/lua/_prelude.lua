@@ -16,13 +16,14 @@ local function keep(expire_at, ...)
   for _, key in ipairs({ ... }) do redis.call('PEXPIREAT', key, expire_at) end
 end
 
--- The attempts that hold a task: a list of {token, executor, started}.
+-- The attempts that hold a task: a list of {token, executor, started, since}. `since` is when it was
+-- given, or seen to have started: it decides who may get a second attempt, and nothing else.
 local function holders(own, id)
   local list = {}
   local raw = redis.call('HGET', own, id)
   if raw then
-    for token, executor, started in string.gmatch(raw, '(%S+) (%S+) ([01])') do
-      list[#list + 1] = { token, executor, started }
+    for token, executor, started, since in string.gmatch(raw, '([^%s,]+) ([^%s,]+) ([01]) ?(%d*)') do
+      list[#list + 1] = { token, executor, started, since }
     end
   end
   return list

@@ -1,5 +1,10 @@
 -- Map tasks first..last-1 exist and are claimable exactly once, whatever is repeated: ids are handed
 -- in as contiguous ranges, and meta.added is the high-water mark. An empty range renews the submitter.
+-- Their input is written in the same transaction, by plain commands before this one: a server that is
+-- taken back (a failover, a cut log) between the two would have tasks without input.
+-- allow-oom: a submitter that waits for room is alive, and must be able to say so; a full server refuses
+-- those plain commands, and with them the transaction.
+-- FLAGS: allow-oom
 -- KEYS: meta ready done
 -- ARGV: now_ms first last
 -- RETURNS: {"OK"|"SHORT"|"ENDED"|"GONE", added, finished, state}; SHORT: a failover took ids back, add from `added`

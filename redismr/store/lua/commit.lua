@@ -3,7 +3,7 @@
 -- next_nonce, whatever the first half said. Repeating the whole call changes nothing.
 -- Invariants at stake: I3 I4 I5 I6 I7 I12 I13 (ARCHITECTURE.md).
 -- FLAGS: allow-oom
--- INCLUDE: _grant _advance
+-- INCLUDE: _grant _advance _pace
 -- KEYS: meta ready processing lease own done result out claims tries
 -- ARGV: now_ms executor next_nonce want *commits
 -- commits: six each: id token basis chunks shuffled record; RETURNS: {"OK"|"GONE", state, basis, now, opened, n, status * n, id...}
@@ -19,9 +19,9 @@ local function settle(id, token, its_basis, chunks, record)
   local before = redis.call('HGET', book, index)
   if before then return token_of(before) == token and 'DUP_OK' or 'FENCED' end
   if not RUNNING[state] then return 'FENCED' end
-  local held = false
-  for _, holder in ipairs(holders(own, id)) do held = held or holder[1] == token end
-  if not held then return 'FENCED' end
+  local mine = nil
+  for _, holder in ipairs(holders(own, id)) do mine = holder[1] == token and holder or mine end
+  if not mine then return 'FENCED' end
   if book == result then
     if its_basis ~= basis then return 'FENCED' end
     for chunk = 0, tonumber(chunks) - 1 do
@@ -33,20 +33,21 @@ local function settle(id, token, its_basis, chunks, record)
   redis.call('HDEL', own, id)
   redis.call('ZREM', lease, id)
   redis.call('LREM', processing, 1, id)
-  return 'OK'
+  return 'OK', now - (tonumber(mine[4]) or now)
 end
 
-local statuses, opener = {}, nil
+local statuses, opener, took = {}, nil, 0
 for i = 1, #commits, 6 do
-  local status = settle(commits[i], commits[i + 1], commits[i + 2], commits[i + 3], commits[i + 5])
+  local status, age = settle(commits[i], commits[i + 1], commits[i + 2], commits[i + 3], commits[i + 5])
   statuses[#statuses + 1] = status
   if status == 'OK' then
-    opener = commits[i + 1]
+    opener, took = commits[i + 1], math.max(took, age)
     redis.pcall('HINCRBY', meta, 'shuffled', commits[i + 4]) -- a figure for the progress rows, no more
   end
 end
 local opened = 0
 if opener then
+  note_pace(string.sub(opener, 1, 1), took / #statuses)
   keep(expire_at, done, result)
   state, opened = advance(opener, now, expire_at)
   basis = redis.call('HGET', meta, 'basis')

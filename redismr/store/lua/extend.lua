@@ -9,7 +9,13 @@
 local m = redis.call('HMGET', meta, 'state', 'ttl_ms', 'added', 'partitions')
 if not m[1] then return { 'GONE', 0, 0, 0 } end
 if not RUNNING[m[1]] then return { 'ENDED', 0, 0, 0 } end
-local expire_at = clock() + tonumber(m[2])
+local ttl, added, partitions = tonumber(m[2]), tonumber(m[3]), tonumber(m[4])
+-- Clear text: what no job has must stop neither the server nor the caller, who acts on these numbers.
+if not (ttl and ttl > 0 and ttl <= 400 * 86400000 and added and added >= 0 and added <= 1e9
+    and partitions and partitions >= 0 and partitions <= 4096) then
+  error('ttl_ms, added or partitions is none that a job can have')
+end
+local expire_at = string.format('%d', clock() + ttl)
 redis.call('HSET', meta, 'expire_at', expire_at)
 keep(expire_at, meta, spec, end_, code, params, ready, processing, lease, own, done, result, out, claims, dead, tries)
-return { 'OK', tostring(expire_at), tonumber(m[3]), tonumber(m[4]) }
+return { 'OK', expire_at, added, partitions }

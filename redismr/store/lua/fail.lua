@@ -3,10 +3,16 @@
 -- already is charged nothing.
 -- kind: error (charged to retries) | lost (its process died: charged to lost_leases) | fatal (would fail again)
 -- signature: what failed on which record; the same from two executors is a fact, not an accident
+-- place, note: of a lost one, where records may be skipped: the record's ordinal, and that sealed for
+-- the next attempt. A record that ends two processes explains both: the charge is given back, since it
+-- is skipped then. So lost_leases (at least 1) bounds the deaths that nothing explains; more than 200
+-- of one task end the job all the same.
+-- Crash points: a supervisor that dies before it calls leaves the lease to run out, which names no
+-- record; a repeated call finds its token gone (FENCED), so no death counts twice.
 -- FLAGS: allow-oom
 -- INCLUDE: _end
 -- KEYS: meta ready processing lease own done result dead tries
--- ARGV: now_ms id token executor kind signature cause blob
+-- ARGV: now_ms id token executor kind signature cause blob place note
 -- RETURNS: {"RETRY"|"DEAD"|"DONE"|"FENCED"|"ENDED"|"GONE", state}
 local m = redis.call('HMGET', meta, 'state', 'retries', 'lost_leases', 'expire_at')
 local state = m[1]
@@ -25,7 +31,16 @@ if kind == 'error' then
     or (before == signature and by ~= executor)
   redis.call('HSET', tries, 'sig:' .. id, signature .. ' ' .. executor)
 elseif kind == 'lost' then
-  is_dead = redis.call('HINCRBY', tries, 'lost:' .. id, 1) > tonumber(m[3])
+  local charge, allowed = 1, tonumber(m[3])
+  if place ~= '' and redis.call('HGET', meta, 'skips') == '1' then
+    local notes = (redis.call('HGET', dead, 'crash:' .. id) or '') .. place .. ' ' .. token .. ' ' .. note .. ','
+    local _, deaths = string.gsub(',' .. notes, ',' .. place .. ' ', '')
+    local _, all = string.gsub(notes, ',', '')
+    if deaths == 2 then charge = -1 end
+    allowed = all > 200 and -1 or math.max(allowed, 1)
+    redis.call('HSET', dead, 'crash:' .. id, notes)
+  end
+  is_dead = redis.call('HINCRBY', tries, 'lost:' .. id, charge) > allowed
 end
 redis.pcall('HINCRBY', meta, 'retried', 1) -- for the progress rows, no more
 keep(m[4], tries)

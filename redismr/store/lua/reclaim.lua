@@ -1,5 +1,6 @@
--- Takes back leases that ran out, at most `limit` at a time: O(log n) each, no lock, any number of
--- callers. Only a task that had started is charged a lost lease. If nobody at all was heard of for
+-- Takes back leases that ran out, at most `limit` at a time: O(log n) each to find, and a walk along
+-- `processing`, a list as long as what executors hold now (6,400 held: 30 us each). No lock, any number
+-- of callers. Only a task that had started is charged a lost lease. If nobody at all was heard of for
 -- half a lease (Redis was down, or every worker was), the leases are re-armed and nobody is charged.
 -- A job whose submitter fell silent before close fails: nobody else can complete its input.
 -- FLAGS: allow-oom

@@ -17,7 +17,7 @@ for i = 1, #pairs_, 3 do
     if holder[1] == token then
       mine = true
       if pairs_[i + 2] == '1' and holder[3] == '0' then
-        holder[3] = '1'
+        holder[3], holder[4] = '1', now
         set_holders(own, id, list)
       end
     end

@@ -1,0 +1,257 @@
+"""Bad records are left out, kept and counted, instead of ending the job: ``on_error``.
+
+A record's output is taken whole before any of it is used, so that a skipped one contributes
+nothing, neither pairs nor counters. All of it wraps the program's functions: without ``on_error``
+nothing here runs. What cannot be laid at the door of one record or key (combinefn, a function of
+items, a value that a named reducer or the codec refuses, the source) fails as ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from types import GeneratorType
+from typing import Any
+
+from redismr.context import provisional
+from redismr.core.functions import Grouped, Program
+from redismr.core.model import Crash, Failure, OnError, Skipped, Stage
+from redismr.core.pairs import check_pair, named, pairs_of
+from redismr.core.scatter import partitions_by
+from redismr.core.trace import clean, failure_of, short_repr
+
+KEPT_PER_TASK = 100
+"""Of a task's skips so many are kept in full, the first ones; all are counted."""
+
+Places = Callable[[Sequence[int]], Iterable[Any]]
+
+_OUTSIDE = -2
+"""``cursor[0]`` is this minus the ordinal while no function of the user's works on the record: a
+process that dies in reading, combining or encoding must not have the record blamed for it."""
+
+
+class TooMany(Exception):
+    """More was skipped than ``on_error`` allows; ``failure`` says so."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def allowed(on_error: OnError, records_in: int | None) -> float | Fraction:
+    """How many may be skipped of so many records; of some number that is not known yet (None)."""
+    if on_error == "skip":
+        return math.inf
+    if isinstance(on_error, float):
+        return math.inf if records_in is None else Fraction(repr(float(on_error))) * records_in
+    return int(on_error)
+
+
+def too_many(on_error: OnError, skipped: Skipped, records_in: int | None) -> Failure:
+    """What ends the job as more was skipped than is allowed: the first skip, saying so."""
+    of_all = f" of {records_in:,}" if isinstance(on_error, float) else ""
+    many = f"{skipped.total:,}{of_all} record{'s'[: bool(of_all) or skipped.total != 1]}"
+    first, *others = skipped
+    notes = [f"skipped as well: {other.where}: {_headline(other)}" for other in others[:2]]
+    return replace(
+        first,
+        kind="error",
+        error_module="redismr.errors",
+        error_name="TooManySkipped",
+        message=f"{many} had to be skipped, more than on_error={on_error!r} allows; "
+        f"the first with {_headline(first)}"[:500],
+        notes=(*notes, "mend what they fail on, or allow more with on_error"),
+        retryable=False,
+    )
+
+
+class Skipper:
+    """Takes note of what one attempt skips.
+
+    Args:
+        places: the words for where records of these ordinals are; may read the input again.
+        before: what had been skipped when the attempt began.
+        records_in: the records of the job, if they are known by now.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        task: str,
+        on_error: OnError,
+        places: Places,
+        *,
+        before: Skipped = Skipped(),  # noqa: B008 - it is as immutable as ()
+        records_in: int | None = None,
+    ) -> None:
+        self._stage, self._task, self._on_error = stage, task, on_error
+        self._places, self._before, self._records_in = places, before, records_in
+        self._kept: list[tuple[int, Failure]] = []
+        self._total = 0
+        self.check()
+
+    def check(self) -> None:
+        """See whether what was skipped so far is allowed.
+
+        Raises:
+            TooMany: it is not.
+        """
+        total = self._before.total + self._total
+        if total > allowed(self._on_error, self._records_in):
+            skipped = self._before.plus(self.skipped())
+            raise TooMany(too_many(self._on_error, skipped, self._records_in))
+
+    def skip(
+        self, function: str, ordinal: int, error: BaseException | Crash, key: Any, value: Any
+    ) -> None:
+        """A record, or a key of reducefn, is left out for this error.
+
+        Raises:
+            TooMany: it was one too many.
+        """
+        self._total += 1
+        if len(self._kept) < KEPT_PER_TASK:
+            cause = error if isinstance(error, BaseException) else Exception(error.what)
+            failure = failure_of(
+                cause,
+                stage=self._stage,
+                task=self._task,
+                function=function,
+                kind="skipped",
+                where=f"key {short_repr(key)}" if self._stage == "reduce" else "",
+                key=key,
+                value=value,
+                retryable=False,
+            )
+            if isinstance(error, Crash):
+                failure = replace(failure, error_module="redismr", error_name=error.name)
+            self._kept.append((ordinal, failure))
+        self.check()
+
+    def skipped(self) -> Skipped:
+        """What was skipped, each with its place."""
+        if self._stage == "reduce":
+            return Skipped((failure for _, failure in self._kept), self._total)
+        ordinals = [ordinal for ordinal, _ in self._kept]
+        places: list[str] = []
+        with contextlib.suppress(Exception):  # the file may have vanished since
+            places = [clean(place, 300) for place in self._places(ordinals)]
+        places += [f"record {ordinal + 1} of its task" for ordinal in ordinals[len(places) :]]
+        kept = (
+            replace(failure, where=place)
+            for (_, failure), place in zip(self._kept, places, strict=True)
+        )
+        return Skipped(kept, self._total)
+
+
+def skipping_map(
+    program: Program,
+    partitions: int,
+    cursor: MutableSequence[int],
+    skipper: Skipper,
+    crashes: Mapping[int, Crash],
+) -> Program:
+    """The program with a mapfn that yields nothing for a bad record.
+
+    A record of ``crashes`` (by ordinal) is skipped without being looked at: it ends processes.
+    With a combinefn it is that one's keys that need a partition, and no record's fault if not.
+    """
+    call = _called(program)
+    dealt = program.combine is None
+
+    def mapfn(key: Any, value: Any) -> list[tuple[Any, Any]]:
+        pairs: list[tuple[Any, Any]] = []  # no list[...](): that is 1 us
+        ordinal = cursor[0]
+        crash, function = crashes.get(ordinal), "mapfn"
+        error: BaseException | Crash | None = crash
+        if crash is None:
+            try:
+                with provisional():
+                    _take(call, (key, value), pairs, "mapfn")
+                    if dealt and pairs:
+                        function = "partitionfn" if program.partitionfn else "mapfn"
+                        partitions_by(program, [k for k, _ in pairs], partitions)
+            except (Exception, SystemExit) as exc:  # noqa: BLE001 - kept with the record
+                error = exc
+        cursor[0] = _OUTSIDE - ordinal
+        if error is not None:
+            skipper.skip(function, ordinal, error, key, value)
+            return []
+        return pairs
+
+    return replace(program, mapfn=mapfn, by_value=False)
+
+
+def skipping_reduce(program: Program, skipper: Skipper) -> Program:
+    """The program with a reducefn that yields nothing for a key on which it raises.
+
+    Only a function of (key, values): what one of all items raises is no single key's fault.
+    """
+    reduce = program.reduce
+    if not isinstance(reduce, Grouped) or reduce.items:
+        return program
+    call = reduce.call
+
+    def emitted(key: Any, values: Any) -> Iterable[Any]:
+        result = call(key, values)
+        return result if isinstance(result, Iterator) else ((key, result),)
+
+    def reducefn(key: Any, values: Any) -> Iterator[tuple[Any, Any]]:
+        pairs: list[tuple[Any, Any]] = []
+
+        try:
+            with provisional():
+                _take(emitted, (key, values), pairs, "reducefn")
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - kept with the key
+            skipper.skip("reducefn", -1, exc, key, values)
+            return iter(())
+        return iter(pairs)
+
+    return replace(program, reduce=Grouped(reducefn))
+
+
+def ordinal_of(cursor: Sequence[int]) -> int:
+    """The record that was read last, -1 if none was, whether or not bad ones are skipped."""
+    return cursor[0] if cursor[0] >= -1 else _OUTSIDE - cursor[0]
+
+
+def _called(program: Program) -> Callable[[Any, Any], Any]:
+    function, by_value = program.mapfn, program.by_value
+    if function is None:
+        return lambda key, value: ((key, value),)
+    return (lambda _key, value: function(value)) if by_value else function
+
+
+def _take(
+    emit: Callable[[Any, Any], Any], record: tuple[Any, Any], pairs: list[Any], role: str
+) -> None:
+    """All pairs that are emitted, checked; a list that is emitted twice may change in between.
+
+    Raises:
+        Exception: whatever the user's function raises. BadPair, BadKey: what it emitted is none.
+    """
+    out = pair = None
+    try:
+        out = emit(*record)
+        for pair in out if type(out) is GeneratorType else pairs_of(out, role):
+            if type(pair) is not tuple:
+                check_pair(pair, role)
+            k, v = pair
+            hash(k)
+            pairs.append((k, v))
+    except (Exception, SystemExit) as error:
+        if isinstance(out, GeneratorType):  # what it counts on its way out is not counted
+            with contextlib.suppress(Exception):
+                out.close()
+        better = named(error, pair, role)
+        if better is error:
+            raise
+        raise better from None
+
+
+def _headline(failure: Failure) -> str:
+    first = failure.message.partition("\n")[0]
+    return f"{failure.error_name}: {first[:160]}" if first else failure.error_name

@@ -1,0 +1,100 @@
+"""Servers that Sentinel watches: the URL that names them, and a client that follows the master.
+
+Written as other projects write it: ``redis+sentinel://HOST[:26379][,HOST...]/SERVICE[/DB]``, with
+the master's ``[USER]:PASSWORD@`` before the hosts, and what the sentinels themselves ask for in the
+query (``sentinel_username``, ``sentinel_password``). ``rediss+sentinel`` means TLS to all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import redis
+from redis.sentinel import Sentinel
+
+from redismr.errors import ConfigError
+
+SENTINEL_PORT = 26379
+
+SENTINEL_SECONDS = 1.0
+"""A sentinel that does not answer for this long is passed over: the next may know the master."""
+
+_URL = re.compile(
+    r"(?P<scheme>rediss?)\+sentinel://"
+    r"(?:(?P<username>[^:@/?#]*)(?::(?P<password>[^@/?#]*))?@)?"
+    r"(?P<hosts>[^/@?#]+)/(?P<service>[^/?#]+)(?:/(?P<db>\d{1,9})?)?(?:\?(?P<query>[^#]*))?"
+)
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\[\]:\s]+)(?::(?P<port>\d{1,5}))?")
+_QUERY = ("sentinel_username", "sentinel_password")
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A service, the sentinels that know its master, and what each of them wants to hear."""
+
+    service: str
+    sentinels: tuple[tuple[str, int], ...]
+    db: int
+    login: dict[str, str]
+    sentinel_login: dict[str, str]
+    tls: bool
+
+    def __str__(self) -> str:
+        """For messages, without passwords."""
+        hosts = ", ".join(f"{host}:{port}" for host, port in self.sentinels)
+        return f"the master of {self.service!r} (sentinels {hosts})"
+
+
+def is_watched(url: str) -> bool:
+    """Whether the URL names sentinels instead of a server."""
+    return url.partition("://")[0] in ("redis+sentinel", "rediss+sentinel")
+
+
+def watched(url: str) -> Watched:
+    """What a sentinel URL says.
+
+    Raises:
+        ConfigError: it is not of the form; the text holds no password.
+    """
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise ConfigError(
+            "the sentinel URL must be redis+sentinel://[[USER]:PASSWORD@]HOST[:26379][,HOST...]"
+            "/SERVICE[/DB], with special characters of the password percent-encoded"
+        )
+    sentinels = []
+    for host in match["hosts"].split(","):
+        found = _HOST.fullmatch(host)
+        port = int(found["port"] or SENTINEL_PORT) if found else 0
+        if found is None or not 0 < port < 65536:
+            raise ConfigError(f"the sentinel URL names {host!r}, which is not HOST or HOST:PORT")
+        sentinels.append((found["name"].strip("[]"), port))
+    query = dict(parse_qsl(match["query"] or "", keep_blank_values=True))
+    if unknown := sorted(query.keys() - set(_QUERY)):
+        raise ConfigError(
+            f"the sentinel URL knows no {', '.join(unknown)}; it knows {', '.join(_QUERY)}"
+        )
+    return Watched(
+        unquote(match["service"]),
+        tuple(sentinels),
+        int(match["db"] or 0),
+        {n: unquote(match[n]) for n in ("username", "password") if match[n]},
+        {name.removeprefix("sentinel_"): query[name] for name in _QUERY if query.get(name)},
+        match["scheme"] == "rediss",
+    )
+
+
+def follow(service: Watched, **settings: Any) -> redis.Redis:
+    """A client of whatever server is the master when a connection is opened."""
+    tls = {"ssl": True} if service.tls else {}
+    brief = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        service.sentinels, sentinel_kwargs={**settings, **brief, **tls, **service.sentinel_login}
+    )
+    client: redis.Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
+        service.service, db=service.db, **service.login, **tls, **settings
+    )
+    return client

@@ -1,0 +1,503 @@
+"""The task protocol once more, as plain Python: what the scripts in ``store/lua`` must do.
+
+One method per verb; it takes what the script takes and returns what the script replies. There is
+no Redis here, no clock and no randomness: a job is a few dicts and lists, and ``now`` is given. The
+state machine (``steps.py``) takes the same random steps with a ``Model`` and with a real server,
+and compares every answer and all that is stored. To add a verb, add a method of its name.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+RUNNING = ("submitting", "mapping", "reducing")
+Reply = list[Any]
+
+
+@dataclass(slots=True)
+class Holder:
+    """One attempt that holds a task."""
+
+    token: str
+    executor: str
+    started: bool
+    since: int
+
+    def __str__(self) -> str:
+        return f"{self.token} {self.executor} {int(self.started)} {self.since}"
+
+
+@dataclass(slots=True)
+class Model:
+    """A job's control state. ``meta`` is empty when there is no such job."""
+
+    meta: dict[str, Any] = field(default_factory=dict)
+    ready: list[str] = field(default_factory=list)
+    processing: list[str] = field(default_factory=list)
+    lease: dict[str, int] = field(default_factory=dict)
+    own: dict[str, list[Holder]] = field(default_factory=dict)
+    done: dict[str, str] = field(default_factory=dict)
+    result: dict[str, str] = field(default_factory=dict)
+    out: dict[str, str] = field(default_factory=dict)
+    claims: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
+    dead: dict[str, str] = field(default_factory=dict)
+    tries: dict[str, Any] = field(default_factory=dict)
+
+    def copy(self) -> Model:
+        """A state to come back to."""
+        return copy.deepcopy(self)
+
+    def view(self) -> dict[str, Any]:
+        """What Redis holds, key by key."""
+        return {
+            "meta": {name: str(value) for name, value in self.meta.items()},
+            "ready": list(self.ready),
+            "processing": list(self.processing),
+            "lease": dict(self.lease),
+            "own": {task: ",".join(map(str, holders)) for task, holders in self.own.items()},
+            "done": dict(self.done),
+            "result": dict(self.result),
+            "out": dict(self.out),
+            "claims": {who: f"{last} {','.join(ids)}" for who, (last, ids) in self.claims.items()},
+            "dead": dict(self.dead),
+            "tries": {name: str(value) for name, value in self.tries.items()},
+        }
+
+    @property
+    def state(self) -> str:
+        """The job's state, empty if it is gone."""
+        return self.meta.get("state", "")
+
+    @property
+    def running(self) -> bool:
+        """Whether anything can still happen to it."""
+        return self.state in RUNNING
+
+    # ------------------------------------------------------------------ the submitter's verbs
+
+    def create(self, now: int, ttl_ms: int, submit_ms: int, **fields: Any) -> Reply:
+        """The job exists as its first create said."""
+        if self.meta:
+            return ["EXISTS", str(self.meta["expire_at"])]
+        expire_at = now + ttl_ms
+        self.meta = {
+            "state": "submitting", "added": 0, "created_at": now, "seen": now,
+            "expire_at": expire_at, "ttl_ms": ttl_ms, "submit_ms": submit_ms,
+            "submit_until": now + submit_ms, **fields,
+        }  # fmt: skip
+        return ["OK", str(expire_at)]
+
+    def add(self, now: int, first: int, last: int) -> Reply:
+        """Each map task becomes ready once."""
+        if not self.meta:
+            return ["GONE", 0, 0, ""]
+        added, finished = self.meta["added"], len(self.done)
+        if self.state != "submitting":
+            return ["ENDED", added, finished, self.state]
+        self.meta["submit_until"] = now + self.meta["submit_ms"]
+        if first > added:
+            return ["SHORT", added, finished, self.state]
+        self.ready += [f"m{index}" for index in range(added, last)]
+        self.meta["added"] = max(added, last)
+        return ["OK", self.meta["added"], finished, self.state]
+
+    def close(self, now: int, n: int, nonce: str, end_blob: str) -> Reply:
+        """The number of maps is known from here on, once."""
+        if not self.meta:
+            return ["GONE", "", 0, 0]
+        added = self.meta["added"]
+        if self.state != "submitting":
+            return ["OK" if self.running else "ENDED", self.state, added, 0]
+        if added < n:
+            return ["SHORT", self.state, added, 0]
+        self.meta |= {"state": "mapping", "n_map": n}
+        opened = self._advance(nonce, now)
+        return ["OK", self.state, added, opened]
+
+    def cancel(self, now: int) -> Reply:
+        """Ended by the user; nothing is kept."""
+        if not self.meta:
+            return ["GONE", ""]
+        if not self.running:
+            return ["ENDED", self.state]
+        self.meta |= {"state": "cancelled", "ended_at": now}
+        self.meta.pop("basis", None)
+        self._clear("ready", "processing", "lease", "own", "done", "result", "out")
+        self._clear("claims", "dead", "tries")
+        return ["OK", "cancelled"]
+
+    def fail_job(self, now: int, cause: str, blob: str) -> Reply:
+        """Ended by a fault that no task is to blame for."""
+        if not self.meta:
+            return ["GONE", ""]
+        if not self.running:
+            return ["ENDED", self.state]
+        self.dead["job"] = blob
+        self._end_failed(cause, now)
+        return ["OK", "failed"]
+
+    def extend(self, now: int) -> Reply:
+        """A running job lives for its ttl from now on."""
+        if not self.meta:
+            return ["GONE", 0, 0, 0]
+        if not self.running:
+            return ["ENDED", 0, 0, 0]
+        self.meta["expire_at"] = now + self.meta["ttl_ms"]
+        return ["OK", str(self.meta["expire_at"]), self.meta["added"], self.meta["partitions"]]
+
+    # ------------------------------------------------------------------ an executor's verbs
+
+    def claim(self, now: int, executor: str, nonce: str, want: int, backup: int) -> Reply:
+        """A few ready tasks become leased, under tokens of this nonce; or one a second time."""
+        if not self.meta:
+            return ["GONE", "", "", 0]
+        before = self.state, self.meta.get("basis", "")
+        return ["OK", *before, now, *self._grant(now, executor, nonce, want, backup=bool(backup))]
+
+    def commit(
+        self, now: int, executor: str, next_nonce: str, want: int, commits: list[Any]
+    ) -> Reply:
+        """Each attempt is counted once or refused; then a claim."""
+        if not self.meta:
+            return ["GONE", "", "", 0, 0, 0]
+        statuses, opener, took = [], None, 0
+        for at in range(0, len(commits), 6):
+            task, token, basis, chunks, shuffled, record = commits[at : at + 6]
+            since = next((h.since for h in self.own.get(task, []) if h.token == token), now)
+            statuses.append(self._settle(task, token, basis, chunks, record))
+            if statuses[-1] == "OK":
+                opener, took = token, max(took, now - since)
+                self.meta["shuffled"] = self.meta.get("shuffled", 0) + shuffled
+        opened = 0
+        if opener:
+            paces = [*self._paces(opener[0]), took // len(statuses)]
+            self.meta[f"pace_{opener[0]}"] = " ".join(map(str, paces[-15:]))
+            opened = self._advance(opener, now)
+        state, basis = self.state, self.meta.get("basis", "")
+        ids = self._grant(now, executor, next_nonce, want)
+        return ["OK", state, basis, now, opened, len(statuses), *statuses, *ids]
+
+    def fail(
+        self, now: int, id: str, token: str, executor: str,  # noqa: A002 - as the script names it
+        kind: str, signature: str, cause: str, blob: str, place: str, note: str,
+    ) -> Reply:  # fmt: skip
+        """One attempt is over; the task goes on without it, or the job ends."""
+        if not self.meta:
+            return ["GONE", ""]
+        if id[1:] in self._book(id):
+            return ["DONE", self.state]
+        if not self.running:
+            return ["ENDED", self.state]
+        if not self._drop_token(id, token):
+            return ["FENCED", self.state]
+        ends = kind == "fatal"
+        if kind == "error":
+            before, by = self.tries.get(f"sig:{id}", " ").split(" ")
+            ends = self._charge(f"error:{id}") > self.meta["retries"]
+            ends |= before == signature and by != executor
+            self.tries[f"sig:{id}"] = f"{signature} {executor}"
+        elif kind == "lost":
+            charge, allowed = 1, self.meta["lost_leases"]
+            if place and self.meta.get("skips") == 1:
+                notes = self.dead.get(f"crash:{id}", "") + f"{place} {token} {note},"
+                deaths = [each.split(" ")[0] for each in notes.split(",")[:-1]]
+                if deaths.count(place) == 2:
+                    charge = -1  # the next attempt skips the record, and both are explained
+                allowed = -1 if len(deaths) > 200 else max(allowed, 1)
+                self.dead[f"crash:{id}"] = notes
+            ends = self._charge(f"lost:{id}", charge) > allowed
+        self.meta["retried"] = self.meta.get("retried", 0) + 1
+        if ends:
+            self.dead[id] = blob
+            self._end_failed(cause, now)
+            return ["DEAD", "failed"]
+        self.dead[f"last:{id}"] = blob
+        if id not in self.own:
+            self._unlease(id)
+            self.ready.append(id)
+        return ["RETRY", self.state]
+
+    def release(self, now: int, executor: str, nonce: str, ids: list[str]) -> Reply:
+        """Claimed tasks go back to the head of the line, uncharged."""
+        if not self.meta:
+            return ["GONE", "", 0]
+        last, given = self.claims.get(executor, ("", []))
+        if not ids and last == nonce:
+            ids = given
+        released = 0
+        for task in reversed(ids):
+            if self._drop_token(task, f"{task}.{nonce}") and task not in self.own:
+                self._unlease(task)
+                self.ready.insert(0, task)
+                released += 1
+        return ["OK", self.state, released]
+
+    def names(self, now: int, known: str) -> Reply:
+        """What a reducer of this moment reads."""
+        if not self.meta:
+            return ["GONE", "", ""]
+        basis = self.meta.get("basis", "")
+        told = self.state == "reducing" and basis != known
+        return ["OK", self.state, basis, dict(self.done) if told else {}]
+
+    def invalidate(
+        self,
+        now: int,
+        id: str,  # noqa: A002 - as above
+        token: str,
+        basis: str,
+        missing: list[Any],
+    ) -> Reply:
+        """The reduce stage closes, and maps run again: all of them once there is a result."""
+        if not self.meta:
+            return ["GONE", "", 0]
+        if self.state != "reducing" or self.meta["basis"] != basis or not self._holds(id, token):
+            return ["FENCED", self.state, 0]
+        pairs = zip(missing[::2], missing[1::2], strict=True)
+        gone = {str(index) for index, its in pairs if self._token_of(self.done, index) == its}
+        if not gone:
+            return ["STALE", self.state, 0]
+        if self.result:
+            gone = set(self.done)
+            self._clear("result", "out")
+        self._clear("ready", "processing", "lease", "own")
+        self.meta["state"] = "mapping"
+        del self.meta["basis"]
+        for index in sorted(gone, key=int):
+            del self.done[index]
+            self.ready.append(f"m{index}")
+            if self._charge(f"gone:m{index}") > 3:
+                self.dead[f"m{index}"] = ""
+                self._end_failed(
+                    f"the segments of task m{index} vanished or were altered in Redis, again and"
+                    " again (eviction, failover, or somebody without the secret)",
+                    now,
+                )
+                return ["DEAD", "failed", 0]
+        return ["OK", "mapping", len(gone)]
+
+    # ------------------------------------------------------------------ a supervisor's verbs
+
+    def renew(self, now: int, pairs_: list[str]) -> Reply:
+        """The named leases last longer, as far as they are still held."""
+        if not self.meta:
+            return ["GONE", "", 0]
+        self._broke_silence(now)
+        extend = self.meta["expire_at"] - now < self.meta["ttl_ms"] * 0.75
+        lost = []
+        for task, token, started in zip(pairs_[::3], pairs_[1::3], pairs_[2::3], strict=True):
+            mine = [holder for holder in self.own.get(task, []) if holder.token == token]
+            for holder in mine:
+                if started == "1" and not holder.started:
+                    holder.started, holder.since = True, now
+            if not mine:
+                lost.append(task)
+            elif task in self.lease:
+                self.lease[task] = now + self.meta["lease_ms"]
+        return ["OK", self.state, int(extend), *lost]
+
+    def reclaim(self, now: int, limit: int) -> Reply:
+        """Leases that ran out go back, charged if they had started."""
+        if not self.meta:
+            return ["GONE", "", 0, 0, 0, 0]
+        lease_ms = self.meta["lease_ms"]
+        if not self.running:
+            return ["OK", self.state, 0, self.meta["ended_at"], 0, lease_ms]
+        silent = self._broke_silence(now)
+        longest = now + lease_ms + 1000
+        for task in self._leased_by(lambda until: until > longest)[:limit]:
+            self.lease[task] = longest
+        if self.state == "submitting" and now > self.meta["submit_until"] and not silent:
+            self._end_failed("SubmitterLost", now)
+            return ["OK", "failed", 0, now, 0, lease_ms]
+        reclaimed = 0
+        for task in self._leased_by(lambda until: until <= now)[:limit]:
+            started = any(holder.started for holder in self.own.pop(task, []))
+            self._unlease(task)
+            reclaimed += 1
+            if not started:
+                self.ready.insert(0, task)
+            elif self._charge(f"lost:{task}") <= self.meta["lost_leases"]:
+                self.ready.append(task)
+                self.meta["retried"] = self.meta.get("retried", 0) + 1
+            else:
+                self.dead[task] = ""
+                times = self.meta["lost_leases"] + 1
+                self._end_failed(f"task {task} lost its lease {times} times", now)
+                return ["OK", "failed", reclaimed, now, 0, lease_ms]
+        if self.state != "submitting" and not self.ready and not self.lease:
+            cause = "its tasks vanished from Redis, or their number was altered there"
+            self._end_failed(cause, now)
+            return ["OK", "failed", reclaimed, now, 0, lease_ms]
+        return ["OK", self.state, reclaimed, 0, len(self.ready), lease_ms]
+
+    def steal(self, now: int, worker: str) -> Reply:
+        """With nothing ready: late claims of others are ready again; else how many are slow."""
+        if not self.meta:
+            return ["GONE", "", 0, 0, 0]
+        if not self.running:
+            return ["OK", self.state, 0, 0, 0]
+        if self.ready or self._broke_silence(now):
+            return ["OK", self.state, 0, len(self.ready), 0]
+        late = [
+            task for task, holder in self._lone_claims()
+            if not holder.started and now - holder.since >= 2000
+        ]  # fmt: skip
+        for task in late:
+            del self.own[task]
+            self._unlease(task)
+        self.ready = late
+        if late:
+            return ["OK", self.state, len(late), len(late), 0]
+        return ["OK", self.state, 0, 0, len(self._slow(now, f"{worker}:"))]
+
+    def look(self, now: int) -> Reply:
+        """Where the job is."""
+        if not self.meta:
+            return ["GONE", now]
+        counts = len(self.done), len(self.result), len(self.lease)
+        return ["OK", now, *counts, self.view()["meta"]]
+
+    # ------------------------------------------------------------------ what they are made of
+
+    def _settle(self, task: str, token: str, basis: str, chunks: int, record: str) -> str:
+        book, index = self._book(task), task[1:]
+        if index in book:
+            return "DUP_OK" if self._token_of(book, index) == token else "FENCED"
+        if not self.running or not self._holds(task, token):
+            return "FENCED"
+        if task[0] == "r":
+            if basis != self.meta.get("basis"):
+                return "FENCED"
+            if any(f"{token}.{chunk}" not in self.out for chunk in range(chunks)):
+                return "RESTAGE"
+        book[index] = f"{token} {record}"
+        del self.own[task]
+        self._unlease(task)
+        return "OK"
+
+    def _advance(self, opener: str, now: int) -> int:
+        n_map, partitions = self.meta.get("n_map"), self.meta["partitions"]
+        opened = 0
+        if self.state == "mapping" and len(self.done) == n_map:
+            self.meta |= {"state": "reducing", "basis": opener}
+            if n_map:
+                new = [f"r{p}" for p in range(partitions) if str(p) not in self.result]
+                self.ready += new
+                opened = len(new)
+        if self.state == "reducing" and (n_map == 0 or len(self.result) == partitions):
+            self.meta |= {"state": "succeeded", "ended_at": now}
+            del self.meta["basis"]
+            self._clear("ready", "processing", "lease", "own", "done")
+        return opened
+
+    def _grant(
+        self, now: int, executor: str, nonce: str, want: int, *, backup: bool = False
+    ) -> list[str]:
+        if not nonce:
+            return []
+        last, given = self.claims.get(executor, ("", []))
+        if last == nonce:
+            return [task for task in given if self._holds(task, f"{task}.{nonce}")]
+        if not self.running:
+            return []
+        ids: list[str] = []
+        want = min(want, max(1, len(self.ready) // 4))
+        while len(ids) < want and self.ready:
+            alone = f"lost:{self.ready[0]}" in self.tries
+            if alone and ids:
+                break
+            task = self.ready.pop(0)
+            self.processing.append(task)
+            self.lease[task] = now + self.meta["lease_ms"]
+            self.own[task] = [Holder(f"{task}.{nonce}", executor, not ids, now)]
+            ids.append(task)
+            if alone:
+                break
+        slow = self._slow(now, executor) if backup and want and not ids else []
+        if slow:
+            task = max(slow, key=lambda pair: pair[1])[0]
+            self.own[task].append(Holder(f"{task}.{nonce}", executor, started=True, since=now))
+            self._unlease(task)
+            self.processing.append(task)
+            self.lease[task] = now + self.meta["lease_ms"]
+            ids.append(task)
+        self.claims[executor] = (nonce, ids)
+        return list(ids)
+
+    def _lone_claims(self) -> list[tuple[str, Holder]]:
+        """Tasks with one attempt, the oldest claim first; none if the job wants no backup runs."""
+        if self.meta.get("backup") != 1:
+            return []
+        return [(task, self.own[task][0]) for task in self.processing if len(self.own[task]) == 1]
+
+    def _slow(self, now: int, executor: str) -> list[tuple[str, int]]:
+        """Tasks that this executor may run beside their holder, and for how long they have run."""
+        claims, worker = self._lone_claims(), executor.rpartition(":")[0]
+        if not claims:
+            return []
+        paces = sorted(self._paces(claims[0][0][0]))
+        limit = max(2000, 2 * (paces[(len(paces) - 1) // 2] if paces else 0))
+        slow = []
+        for task, holder in claims:
+            same = holder.executor.rpartition(":")[0] == worker
+            age = now - holder.since - (1500 if same else 0)
+            if holder.started and holder.executor != executor and age >= limit:
+                slow.append((task, age))
+        return slow
+
+    def _paces(self, stage: str) -> list[int]:
+        return [int(word) for word in str(self.meta.get(f"pace_{stage}", "")).split()]
+
+    def _broke_silence(self, now: int) -> bool:
+        silent = now - self.meta["seen"] > self.meta["lease_ms"] / 2
+        self.meta["seen"] = now
+        if silent:
+            self.lease = dict.fromkeys(self.lease, now + self.meta["lease_ms"])
+            for holder in itertools.chain(*self.own.values()):
+                holder.since = now
+            self.meta["submit_until"] = now + self.meta["submit_ms"]
+        return bool(silent)
+
+    def _end_failed(self, cause: str, now: int) -> None:
+        self.meta |= {"state": "failed", "cause": cause, "ended_at": now}
+        self.meta.pop("basis", None)
+        self._clear("ready", "processing", "lease", "own")
+
+    def _book(self, task: str) -> dict[str, str]:
+        return self.done if task[0] == "m" else self.result
+
+    def _token_of(self, book: dict[str, str], index: object) -> str:
+        return book.get(str(index), "").partition(" ")[0]
+
+    def _holds(self, task: str, token: str) -> bool:
+        return any(holder.token == token for holder in self.own.get(task, []))
+
+    def _drop_token(self, task: str, token: str) -> bool:
+        held = self._holds(task, token)
+        if held:
+            self.own[task] = [holder for holder in self.own[task] if holder.token != token]
+            if not self.own[task]:
+                del self.own[task]
+        return held
+
+    def _unlease(self, task: str) -> None:
+        self.lease.pop(task, None)
+        if task in self.processing:
+            self.processing.remove(task)
+
+    def _leased_by(self, test: Any) -> list[str]:
+        return sorted(
+            (t for t in self.lease if test(self.lease[t])), key=lambda t: (self.lease[t], t)
+        )
+
+    def _charge(self, budget: str, by: int = 1) -> int:
+        self.tries[budget] = self.tries.get(budget, 0) + by
+        return int(self.tries[budget])
+
+    def _clear(self, *names: str) -> None:
+        for name in names:
+            getattr(self, name).clear()

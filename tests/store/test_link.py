@@ -1,0 +1,260 @@
+"""What becomes of the server's refusals: alone, in a pipeline, in a transaction, in a script."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import redis
+
+from redismr.config import Connection
+from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable, UnfitServer
+from redismr.store import Store
+from redismr.store import link as link_module
+
+WAYS = {
+    "alone": lambda store: store.link.one("HSET", "{redismr:j1}:x", "f", "v"),
+    "in a pipeline": lambda store: store.link.together([("HSET", "{redismr:j1}:x", "f", "v")]),
+    "in a transaction": lambda store: store.add("j1", 0, 0, {0: {"m0.0": b"x"}}, 1 << 45),
+    "in a script": lambda store: store.create(
+        "j2", spec=b"", code=b"", params=b"", ttl_ms=1000, submit_ms=1000, fields={}
+    ),
+}
+
+
+def make_readonly(server):
+    server.client().replicaof("127.0.0.1", 1)
+
+
+def make_lonely(server):
+    server.config(min_replicas_to_write=1)
+
+
+def make_down(server):
+    server.config(replica_serve_stale_data="no")
+    server.client().replicaof("127.0.0.1", 1)
+
+
+PASSING = {"READONLY": make_readonly, "NOREPLICAS": make_lonely, "MASTERDOWN": make_down}
+
+
+@pytest.fixture
+def impatient(server):
+    store = Store(Connection(url=server.url, secret=server.secret), patience=0)
+    yield store
+    server.client().replicaof("NO", "ONE")
+    store.link.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("word", PASSING)
+def test_trouble_that_passes_is_waited_for(server, impatient, word, way):
+    PASSING[word](server)
+    with pytest.raises(StoreUnavailable, match="refuses for now"):
+        WAYS[way](impatient)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_full_server_is_told_apart(server, impatient, way):
+    server.config(maxmemory=1)
+    with pytest.raises(StoreFull, match="maxmemory"):
+        WAYS[way](impatient)
+    assert impatient.link.full()
+
+
+@pytest.mark.parametrize("way", ["in a pipeline", "in a transaction"])
+def test_a_key_of_another_type_is_told_apart(server, impatient, way):
+    server.client().set("{redismr:j1}:x", "not ours", ex=60)
+    server.client().set(impatient.keys.input("j1", 0), "not ours", ex=60)
+    with pytest.raises(KeysAltered):
+        WAYS[way](impatient)
+
+
+def test_another_refusal_is_an_error_at_once(store):
+    with pytest.raises(StoreError, match="refused"):
+        store.link.one("NOSUCHCOMMAND")
+
+
+def test_a_refused_write_is_done_when_the_server_is_a_master_again(server):
+    store = Store(Connection(url=server.url, secret=server.secret), patience=20)
+    make_readonly(server)
+    waits = threading.Event()
+    store.link._on_wait = lambda _text, _waited: waits.set()
+
+    def promote():
+        waits.wait(10)
+        server.client().replicaof("NO", "ONE")
+
+    helper = threading.Thread(target=promote)
+    helper.start()
+    store.add("j1", 0, 0, {0: {"m0.0": b"x"}}, int(time.time() * 1000) + 60_000)
+    helper.join()
+    assert store.get_inputs("j1", ["m0"]) == [b"x"]
+
+
+def test_a_demoted_master_s_connections_are_dropped(server, impatient):
+    client = server.client()
+    impatient.link.one("PING")
+    before = {row["id"] for row in client.client_list()}
+    make_readonly(server)
+    with pytest.raises(StoreUnavailable):
+        impatient.link.one("SET", "{redismr}:x", "1", "EX", 60)
+    client.replicaof("NO", "ONE")
+    impatient.link.one("PING")
+    names = {row["id"]: row["name"] for row in client.client_list()}
+    assert [i for i, name in names.items() if name == "redismr" and i not in before]
+
+
+def test_hints_do_not_wait_for_room(server, store, job):
+    server.config(maxmemory=1)
+    store.announce("j1", 0, 0)
+    store.record("j1", 1 << 45, 0)
+    store.wake(3, "3.11", "key")
+    store.beat("w", {"host": "h"})
+    store.retire("j1", 0)
+    assert store.runnable() == []
+
+
+def test_a_stream_of_new_jobs_starves_no_older_one(server, store):
+    now = store.server_ms()
+    for job, served in (("waited", now - 10_000), ("recent", now - 500)):
+        store.announce(job, 0, 0)
+        store.take_turn(job, 0, served)
+    store.announce("new", 0, now)
+    assert store.runnable() == ["waited", "new", "recent"]
+
+
+def test_a_full_server_drains(server, store, job):
+    store.add(job, 0, 0, {0: {"m0.0": b"x"}}, store.now_ms + 60_000)
+    store.add(job, 0, 1)
+    server.config(maxmemory=1)
+    assert store.add(job, 0, 0).status == "OK"  # the submitter is alive
+    assert store.claim(job, "e", "n", 1).tasks == ("m0",)
+    assert store.renew(job, [("m0", "m0.n", True)]) == ("submitting", frozenset())
+    assert store.release(job, "e", "n") == 1
+    assert store.close(job, 1, "c", b"end")[0] == "OK"
+    assert store.cancel(job) == "OK"
+    store.delete(job, 1, 2)
+    assert server.client().keys("*j1*") == []
+
+
+def test_no_task_is_added_without_its_input(server, store, job):
+    splits, expire_at = {0: {"m0.0": b"x"}}, store.now_ms + 60_000
+    store.link.patience = 0
+    server.config(maxmemory=1)
+    with pytest.raises(StoreFull):
+        store.add(job, 0, 1, splits, expire_at)
+    assert store.look(job).meta["added"] == "0"
+    server.config(maxmemory=0)
+    server.client().script_flush()
+    assert store.add(job, 0, 1, splits, expire_at).added == 1
+    assert store.get_inputs(job, ["m0"]) == [b"x"]
+
+
+def test_a_full_server_is_an_error_after_a_while(server, store, monkeypatch):
+    monkeypatch.setattr(link_module, "FULL_SECONDS", 0.2)
+    store.link.patience = None
+    server.config(maxmemory=1)
+    with pytest.raises(StoreFull, match="give it more memory, or delete finished jobs"):
+        store.add("j1", 0, 0, {0: {"m0.0": b"x"}}, store.now_ms + 60_000)
+
+
+def test_an_outage_does_not_use_up_the_patience_for_a_full_server(store, monkeypatch):
+    monkeypatch.setattr(link_module, "FULL_SECONDS", 0.05)
+    store.link.patience = None
+    until = time.monotonic() + 0.1
+    answers = iter([redis.exceptions.OutOfMemoryError("full"), None])
+
+    def send():
+        if time.monotonic() < until:
+            raise redis.ConnectionError("away")
+        if trouble := next(answers):
+            raise trouble
+        return "done"
+
+    assert store.link.safely(send) == "done"
+
+
+def test_a_cut_line_is_not_an_absent_server(store, monkeypatch):
+    real, cuts = store.link.client.info, iter([1, 1])
+
+    def info(section):
+        if next(cuts, 0):
+            raise redis.ConnectionError("Connection closed by server.")
+        return real(section)
+
+    monkeypatch.setattr(store.link.client, "info", info)
+    store.link.check()
+    assert not list(cuts)
+
+
+def test_an_absent_server_is_said_after_three_tries(server, store, monkeypatch):
+    server.kill()
+    store.link.close()
+    real, tries = store.link.client.info, []
+    monkeypatch.setattr(store.link.client, "info", lambda what: tries.append(what) or real(what))
+    with pytest.raises(StoreUnavailable, match="no Redis answers"):
+        store.link.check()
+    assert len(tries) == 3
+
+
+def test_a_wrong_password_is_not_waited_for(server):
+    server.config(requirepass="a password")
+    store = Store(Connection(url=server.url.replace("://", "://:wrong@"), secret=server.secret))
+    with pytest.raises(UnfitServer, match="password"):
+        store.link.check()
+    server.config(requirepass="")
+
+
+def test_a_channel_comes_back_by_itself(server, store):
+    client = server.client()
+    with store.subscribed("t") as channel:
+        assert channel.get(1) is None
+        store.publish("t", b"one")
+        assert channel.get(10) == b"one"
+        client.client_kill_filter(_type="pubsub")
+        assert channel.get(1) is None  # what was said meanwhile is lost: time to read the truth
+        assert channel.get(1) is None  # it subscribes again
+        store.publish("t", b"two")
+        assert channel.get(10) == b"two"
+
+
+def test_a_channel_that_cannot_be_had_is_no_error(server, store):
+    store.link.one("PING")
+    with store.subscribed("t") as channel:
+        server.pause()
+        server.kill()
+        assert channel.get(0.1) is None
+        assert channel.get(0.1) is None
+        server.revive()
+        assert channel.get(0.1) is None
+        store.publish("t", b"back")
+        assert channel.get(10) == b"back"
+
+
+@pytest.mark.parametrize("said", ["MISCONF no disk", "BUSY in a script", "UNBLOCKED demoted"])
+@pytest.mark.parametrize(
+    "around",
+    [
+        "{}",
+        "Command # 1 (HSET k OOM) of pipeline caused error: {}",
+        "{} script: a1, on @user_script:3.",
+    ],
+)
+def test_words_without_a_class_of_their_own_are_known(impatient, said, around):
+    def refuse():
+        raise redis.ResponseError(around.format(said))
+
+    with pytest.raises(StoreUnavailable, match=said):
+        impatient.link.safely(refuse)
+
+
+def test_bulk_is_freed_when_the_job_has_ended_and_not_before(server, store, job):
+    store.add(job, 0, 1, {0: {"m0.0": b"x"}}, store.now_ms + 60_000)
+    store.free(job, 1, 2)  # as who saw an end that a failover took back
+    assert store.get_inputs(job, ["m0"]) == [b"x"]
+    assert store.cancel(job) == "OK"
+    server.config(maxmemory=1)
+    store.free(job, 1, 2)
+    assert store.get_inputs(job, ["m0"]) == [None]

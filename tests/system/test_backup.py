@@ -1,0 +1,150 @@
+"""Slow tasks run a second time beside the first attempt, and late claims change hands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+from support import eventually, runs
+from system.crew import file_lines
+
+import redismr
+
+LEASE = 60
+"""So long that nothing here can be explained by a lease that ran out."""
+
+
+class Straggler:
+    """Functions whose first attempt at one key hangs until the test says so; others are quick."""
+
+    def __init__(self, folder) -> None:
+        folder.mkdir(exist_ok=True)
+        self.first, self.gate, self.log = folder / "first", folder / "gate", folder / "log"
+        self.lines = file_lines(self.log)
+
+    def function(self, key, result):
+        first, gate, log = str(self.first), str(self.gate), str(self.log)
+
+        def hang(x, value):
+            redismr.count("calls")
+            with open(log, "a") as file:
+                file.write(f"{x} {os.getpid()}\n")
+            if x == key:
+                try:
+                    os.close(os.open(first, os.O_CREAT | os.O_EXCL))
+                except FileExistsError:
+                    return result(x, value)
+                while not os.path.exists(gate):
+                    time.sleep(0.005)
+            return result(x, value)
+
+        return hang
+
+    def attempts(self, key):
+        """The processes that began it."""
+        return [int(line.split()[1]) for line in self.lines() if line.split()[0] == str(key)]
+
+
+@pytest.fixture
+def straggler(tmp_path):
+    straggler = Straggler(tmp_path / "straggler")
+    yield straggler
+    straggler.gate.write_text("")
+
+
+def two_workers(crew, executors=1):
+    workers = [crew.worker(executors) for _ in range(2)]
+    for worker in workers:
+        worker.executors(executors)
+    return workers
+
+
+def test_a_hanging_map_is_finished_by_its_backup_and_counted_once(client, crew, straggler):
+    two_workers(crew)
+    mapfn = straggler.function(3, lambda x, _: [(x % 2, x)])
+    job = client.submit(range(8), mapfn, "list", chunk=1, lease=LEASE)
+    results = job.result(30)
+    assert dict(results) == {0: [0, 2, 4, 6], 1: [1, 3, 5, 7]}
+    assert results.counters["calls"] == 8
+    hung, backup = straggler.attempts(3)
+    assert hung != backup
+    assert job.progress().retries == 0
+    # The one that hangs in vain is replaced, and its place works again.
+    eventually(lambda: not runs(hung))
+    assert dict(client.run([7], lambda x: [(x, 1)], "sum")) == {7: 1}
+
+
+def test_a_hanging_reduce_is_finished_by_its_backup_and_counted_once(client, crew, straggler):
+    two_workers(crew)
+    reducefn = straggler.function(3, lambda _key, values: sum(values))
+    job = client.submit(
+        range(40), lambda x: [(x % 8, x)], reducefn, chunk=5, lease=LEASE, partitions=4
+    )
+    results = job.result(30)
+    assert dict(results) == {key: sum(range(key, 40, 8)) for key in range(8)}
+    assert results.counters["calls"] == 8
+    assert len(straggler.attempts(3)) == 2
+    assert job.progress().retries == 0
+
+
+def test_a_job_may_forbid_it(client, crew, tmp_path):
+    """Its straggler is older than that of a job that does not, which the same idle ones finish."""
+    two_workers(crew, 2)
+    alone, helped = Straggler(tmp_path / "alone"), Straggler(tmp_path / "helped")
+    mapfn = alone.function(1, lambda x, _: [(x, 1)])
+    first = client.submit(range(4), mapfn, "sum", chunk=1, lease=LEASE, backup=False)
+    eventually(lambda: alone.attempts(1))
+    mapfn = helped.function(1, lambda x, _: [(x, 1)])
+    second = client.submit(range(4), mapfn, "sum", chunk=1, lease=LEASE)
+    assert dict(second.result(30)) == dict.fromkeys(range(4), 1)
+    assert len(helped.attempts(1)) == 2
+    assert len(alone.attempts(1)) == 1
+    assert first.state == "mapping"
+    alone.gate.write_text("")
+    assert dict(first.result(30)) == dict.fromkeys(range(4), 1)
+    assert len(alone.attempts(1)) == 1
+
+
+def test_the_batch_of_a_stopped_executor_is_taken_over_before_its_lease_ends(
+    client, crew, tmp_path
+):
+    marker = str(tmp_path / "stopped")
+
+    def mapfn(x):
+        redismr.count("calls")
+        if x == 300:
+            try:
+                os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+                os.kill(os.getpid(), signal.SIGSTOP)
+            except FileExistsError:
+                pass
+        return [(x % 3, x)]
+
+    workers = two_workers(crew)
+    results = client.run(range(1000), mapfn, "sum", chunk=1, lease=LEASE)
+    assert dict(results) == {key: sum(range(key, 1000, 3)) for key in range(3)}
+    assert results.counters["calls"] == 1000
+    assert any("not begun in time" in worker.log for worker in workers)
+
+
+def test_a_batch_that_turns_out_slow_is_cut(client, crew, tmp_path):
+    """Sized for quick tasks, it meets eight slow ones: some of them are counted before the last."""
+    log = tmp_path / "log"
+    name = str(log)
+
+    def mapfn(x):
+        if 200 <= x < 208:
+            with open(name, "a") as file:
+                file.write(f"{x}\n")
+            time.sleep(0.15)
+        return [(0, 1)]
+
+    crew.worker(1)
+    job = client.submit(range(600), mapfn, "sum", chunk=1, lease=LEASE)
+    eventually(lambda: len(file_lines(log)()) == 8)
+    assert job._look().maps_done > 200
+    assert dict(job.result(30)) == {0: 600}
+    assert len(file_lines(log)()) == 8
+    assert job.progress().retries == 0

@@ -1,0 +1,293 @@
+"""How an executor may end, and who pays for it: the task that was in user code, nobody else."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import time
+
+import pytest
+from support import eventually, runs
+from system.crew import SECRET, file_lines, parent_of
+
+import redismr
+from redismr.config import Connection
+from redismr.core.seal import Keyring
+from redismr.workers.executor import Executor, Post
+from redismr.workers.session import Brief
+from redismr.workers.slots import Slots
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, or needs PDEATHSIG")
+
+
+def one(x):
+    return [(x, 1)]
+
+
+def tried(server, job):
+    """The budgets that a job has used."""
+    found = server.client().hgetall(f"redismr:{{{job.id}}}:tries")
+    return {key.decode(): int(value) for key, value in found.items() if b"sig:" not in key}
+
+
+def segfault():
+    ctypes.string_at(0)
+
+
+def out_of_memory():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def quit_at_once():
+    os._exit(3)
+
+
+@LINUX
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [(segfault, "SIGSEGV"), (out_of_memory, "SIGKILL"), (quit_at_once, "status 3")],
+)
+def test_a_poison_task_ends_its_job_and_costs_no_other(server, client, crew, end, said):
+    def mapfn(x):
+        if x == 1267:
+            end()
+        return one(x)
+
+    crew.worker(2)
+    job = client.submit(range(2000), mapfn, "sum", chunk=5, lost_leases=1, lease=60)
+    with pytest.raises(redismr.MapError, match=said) as caught:
+        job.result(20)
+    assert "m253" in str(caught.value)
+    assert "record 3" in str(caught.value)
+    assert tried(server, job) == {"lost:m253": 2}
+    assert dict(client.run([1], one, "sum")) == {1: 1}
+
+
+@LINUX
+def test_a_task_that_holds_the_gil_keeps_its_lease(client, crew, tmp_path):
+    begun = tmp_path / "begun"
+
+    def mapfn(x):
+        with begun.open("a") as file:
+            file.write("x\n")
+        ctypes.PyDLL(None).usleep(1_200_000)  # a PyDLL call does not let go of the GIL
+        return one(x)
+
+    crew.worker(1)
+    crew.worker(1)
+    assert dict(client.run([1], mapfn, "sum", lease=0.3)) == {1: 1}
+    assert file_lines(begun)() == ["x"]
+
+
+@LINUX
+def test_a_task_that_holds_the_gil_is_killed_at_its_timeout(server, client, crew):
+    def mapfn(x):
+        ctypes.PyDLL(None).sleep(60)
+        return one(x)
+
+    crew.worker(1)
+    job = client.submit([1], mapfn, "sum", task_timeout=0.2, lost_leases=1)
+    with pytest.raises(redismr.MapError, match=r"longer than task_timeout=0\.2 s"):
+        job.result(20)
+    assert tried(server, job) == {"lost:m0": 2}
+
+
+@LINUX
+def test_a_task_is_killed_at_its_timeout_while_redis_is_away(server, client, crew, tmp_path):
+    begun = tmp_path / "begun"
+
+    def mapfn(x):
+        begun.write_text(str(os.getpid()))
+        time.sleep(60)
+
+    crew.worker(1)
+    client.submit([1], mapfn, "sum", task_timeout=2, lease=0.5)
+    pid = int(eventually(lambda: begun.exists() and begun.read_text()))
+    server.kill()
+    assert runs(pid)
+    eventually(lambda: not runs(pid))
+
+
+@LINUX
+def test_an_executor_that_stays_stopped_is_replaced(server, client, crew):
+    def mapfn(_x):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    worker = crew.worker(1)
+    job = client.submit([1], mapfn, "sum", lease=0.2, lost_leases=1)
+    with pytest.raises(redismr.RedismrError, match=r"lost its lease 2 times|did not go on"):
+        job.result(20)
+    assert tried(server, job) == {"lost:m0": 2}
+    assert dict(client.run([1], one, "sum")) == {1: 1}
+    assert worker.popen.poll() is None
+
+
+@LINUX
+def test_a_worker_that_comes_back_too_late_counts_nothing_and_stops_its_executor(
+    client, crew, tmp_path
+):
+    begun, name = tmp_path / "begun", str(tmp_path / "begun")
+
+    def mapfn(x):
+        redismr.count("calls")
+        with open(name, "a") as file:
+            file.write(f"{os.getpid()}\n")
+        if begun.read_text().count("\n") == 1:
+            time.sleep(60)
+        return one(x)
+
+    late = crew.worker(1)
+    job = client.submit([1], mapfn, "sum", lease=0.5)
+    (pid,) = map(int, eventually(file_lines(begun)))
+    for stopped in (late.pid, pid):
+        os.kill(stopped, signal.SIGSTOP)
+    other = crew.worker(1)
+    results = job.result(20)
+    other.kill()
+    for stopped in (late.pid, pid):
+        os.kill(stopped, signal.SIGCONT)
+    eventually(lambda: not runs(pid))
+    late.says("task m0: stopped")
+    assert dict(results) == {1: 1}
+    assert results.counters["calls"] == 1
+    assert dict(client.run([1], one, "sum")) == {1: 1}
+
+
+@LINUX
+def test_a_worker_without_its_fork_server_ends_and_leaves_nothing(client, crew, tmp_path):
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+
+    def mapfn(x):
+        begun.write_text(str(os.getpid()))
+        while not gate.exists():
+            time.sleep(0.01)
+        return one(x)
+
+    worker = crew.worker(2)
+    job = client.submit([1], mapfn, "sum", lease=0.5)
+    pid = int(eventually(lambda: begun.exists() and begun.read_text()))
+    family = worker.below()
+    os.kill(parent_of(pid), signal.SIGKILL)
+    assert worker.wait() == 1
+    assert "Traceback" not in worker.log
+    eventually(lambda: not any(map(runs, family)))
+    gate.touch()
+    crew.worker(1)
+    assert dict(job.result(20)) == {1: 1}
+
+
+@LINUX
+def test_a_death_while_redis_is_away_is_told_when_it_is_back(server, client, crew, tmp_path):
+    begun, name = tmp_path / "begun", str(tmp_path / "begun")
+
+    def mapfn(x):
+        with open(name, "a") as file:
+            file.write(f"{os.getpid()}\n")
+        if begun.read_text().count("\n") == 1:
+            time.sleep(60)
+        return one(x)
+
+    worker = crew.worker(1)
+    job = client.submit([1], mapfn, "sum", lease=60)
+    (pid,) = map(int, eventually(file_lines(begun)))
+    server.kill()
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: worker.executors() != [pid])
+    server.restart()
+    assert dict(job.result(20)) == {1: 1}
+    assert tried(server, job) == {"lost:m0": 1}
+
+
+def test_a_child_that_user_code_forked_does_not_go_on_as_an_executor(client, crew, tmp_path):
+    begun, name = tmp_path / "begun", str(tmp_path / "begun")
+
+    def mapfn(x):
+        with open(name, "a") as file:
+            file.write(f"{x}\n")
+        child = os.fork()
+        if child == 0 and x % 2:
+            sys.exit(x)
+        return [(x, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else "a child")]
+
+    crew.worker(1)
+    found = dict(client.run(range(6), mapfn, "list", chunk=1, lease=60))
+    assert found == {0: [0], 1: [1], 2: [0], 3: [3], 4: [0], 5: [5]}
+    assert sorted(file_lines(begun)()) == list("012345")
+
+
+@LINUX
+def test_a_second_signal_gives_everything_back_uncharged(server, client, crew, tmp_path):
+    begun = tmp_path / "begun"
+
+    def mapfn(x):
+        with begun.open("a") as file:
+            file.write(f"{x}\n")
+        time.sleep(60)
+
+    worker = crew.worker(2)
+    job = client.submit(range(6), mapfn, "sum", chunk=1, lease=60)
+    eventually(lambda: len(file_lines(begun)()) == 2)
+    worker.send(signal.SIGTERM)
+    worker.says("finishing")
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 1
+    redis = server.client()
+    assert redis.llen(f"redismr:{{{job.id}}}:ready") == 6
+    assert redis.hlen(f"redismr:{{{job.id}}}:own") == 0
+    assert tried(server, job) == {}
+
+
+def test_what_waits_behind_a_long_task_is_given_back_at_sigterm(server, client, crew, tmp_path):
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+    name = str(begun)
+
+    def mapfn(x):
+        if x >= 300:  # after batches of quick ones
+            with open(name, "a") as file:
+                file.write(f"{x}\n")
+            while not gate.exists():
+                time.sleep(0.01)
+        return one(x)
+
+    worker = crew.worker(1)
+    job = client.submit(range(400), mapfn, "sum", chunk=1, lease=60, backup=False)
+    eventually(file_lines(begun))
+    worker.send(signal.SIGTERM)
+    own = f"redismr:{{{job.id}}}:own"
+    eventually(lambda: max(int(task[1:]) for task in server.client().hkeys(own)) == 300)
+    assert worker.popen.poll() is None, "it finishes that task"
+    gate.touch()
+    assert worker.wait() == 0
+    crew.worker(1)
+    assert dict(job.result(20)) == dict.fromkeys(range(400), 1)
+    assert sorted(map(int, file_lines(begun)())) == [*range(300, 400)]
+    assert job.progress().retries == 0
+
+
+def test_a_claim_that_has_not_started_is_given_back_at_sigterm(server, client, monkeypatch):
+    ran = []
+    job = client.submit(range(6), ran.append, "sum", chunk=1)
+    ours, theirs = socket.socketpair()
+    slot = Slots(1).all[0]
+    connection = Connection(url=server.url, secret=SECRET)
+    executor = Executor(Post(slot, theirs, "w:1:0", False), connection, Keyring(SECRET, "redismr"))
+    claim = executor.store.claim
+
+    def claim_then_stop(*args, **kwargs):
+        granted = claim(*args, **kwargs)
+        slot.stop()
+        return granted
+
+    monkeypatch.setattr(executor.store, "claim", claim_then_stop)
+    executor._serve(Brief.read(executor.store, job.id), backup=False)
+    assert ran == []
+    assert server.client().lrange(f"redismr:{{{job.id}}}:ready", 0, -1) == [
+        b"m%d" % i for i in range(6)
+    ]
+    assert server.client().hlen(f"redismr:{{{job.id}}}:own") == 0
+    executor.store.link.close()
+    ours.close()
+    theirs.close()

@@ -1,0 +1,126 @@
+"""A server at its memory limit: what needs no room goes on, what needs some waits, nobody spins."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import pytest
+from support import eventually
+
+import redismr
+import redismr.store.link
+
+HURRIED = (
+    "import redismr.store.link as link; link.FULL_SECONDS = 0.5; "
+    "from redismr.cli import cli; cli(['worker', '-n', '2'])"
+)
+
+
+def large(x):
+    return [(x, os.urandom(1 << 20))]
+
+
+def one(x):
+    return [(x, 1)]
+
+
+def counted(key, values):
+    return len(values)
+
+
+@pytest.fixture
+def full(server):
+    """Fills the server but for some MB; gives a function that makes room again."""
+    admin = server.client()
+    eventually(lambda: admin.info("memory")["lazyfree_pending_objects"] == 0)
+    admin.setrange("ballast", 32 << 20, b"x")  # a short command: no buffers that go again
+    server.config(maxmemory=admin.info("memory")["used_memory"] + (3 << 20))
+    return lambda: admin.delete("ballast")
+
+
+def refused(server):
+    """How often the server has said that it is full."""
+    stats = server.client().info("errorstats")
+    return int(stats.get("errorstat_OOM", {}).get("count", 0))
+
+
+def test_a_job_goes_on_when_there_is_room_again(server, client, crew, full):
+    worker = crew.worker(2)
+    before = refused(server)
+    job = client.submit(range(8), large, counted, chunk=1, lease=0.5)
+    eventually(lambda: refused(server) > before + 20, 20)
+    assert job.state == "mapping"
+    full()
+    assert dict(job.result(30)) == dict.fromkeys(range(8), 1)
+    assert job.progress().retries == 0
+    assert worker.popen.poll() is None
+
+
+def test_the_reason_for_waiting_is_said(server, client, crew, full, monkeypatch, capsys):
+    monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER", 0.2)
+    monkeypatch.setattr(redismr.client.waiting, "_REFRESH", 0.1)
+    crew.worker(2)
+    before = refused(server)
+    job = client.submit(range(8), large, counted, chunk=1)
+    eventually(lambda: refused(server) > before + 5, 20)
+    server.config(maxmemory=1)
+    eventually(lambda: not job.wait(0.3) and "is full (maxmemory)" in capsys.readouterr().err, 20)
+    assert "is full" in job.progress().waiting
+    full()
+
+
+def test_a_job_ends_when_there_is_no_room_for_long(server, client, crew, full):
+    worker = crew.start(sys.executable, "-c", HURRIED)
+    worker.says("waiting for jobs")
+    job = client.submit(range(8), large, counted, chunk=1, lease=0.5)
+    with pytest.raises(redismr.StoreFull, match="at its memory limit") as caught:
+        job.result(30)
+    assert isinstance(caught.value, redismr.JobFailed)
+    job.delete()
+    full()
+    assert dict(client.run([1], one, "sum")) == {1: 1}
+    assert worker.popen.poll() is None
+
+
+def test_jobs_can_be_cancelled_and_deleted(server, client, crew, full):
+    crew.worker(2)
+    before = refused(server)
+    job = client.submit(range(8), large, counted, chunk=1, lease=0.5)
+    eventually(lambda: refused(server) > before + 5, 20)
+    server.config(maxmemory=1)
+    assert job.cancel()
+    job.delete()
+    assert client.jobs() == []
+    full()
+    server.config(maxmemory=0)
+    assert dict(client.run([1], one, "sum")) == {1: 1}
+
+
+def test_a_submitter_gives_up_in_words(server, client, full, monkeypatch):
+    monkeypatch.setattr(redismr.store.link, "FULL_SECONDS", 0.5)
+    source = (os.urandom(1 << 20) for _ in range(20))
+    with pytest.raises(redismr.StoreFull, match="give it more memory"):
+        client.submit(source, one, chunk=1)
+    assert [row.state for row in client.jobs()] == ["cancelled"]
+
+
+def test_a_job_that_a_full_server_did_not_list_is_listed_in_the_end(server, client):
+    admin, before = server.client(), refused(server)
+
+    def make_room():
+        eventually(lambda: refused(server) > before)
+        admin.config_set("maxmemory", 0)
+
+    helper = threading.Thread(target=make_room)
+
+    def source():
+        yield 1
+        admin.delete("redismr:jobs")  # as if it had been full when the job was announced
+        server.config(maxmemory=1)
+        helper.start()
+
+    job = client.submit(source(), one, "sum", chunk=1)
+    helper.join()
+    assert client._store.runnable() == [job.id]

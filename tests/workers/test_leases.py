@@ -1,0 +1,131 @@
+"""What a supervisor remembers of jobs, and how often it looks at them."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+
+import pytest
+
+from redismr.store.store import Reclaimed, Spare
+from redismr.workers import leases
+from redismr.workers.leases import LOOKED_AT, LeaseKeeper
+
+
+class Index:
+    """A store of jobs, each with its state; counts what is asked of it."""
+
+    def __init__(self):
+        self.jobs = {}
+        self.lease_ms = 500
+        self.asked = Counter()
+
+    def runnable(self, _limit=512):
+        return list(self.jobs)
+
+    def reclaim(self, job):
+        self.asked[job] += 1
+        return Reclaimed(self.jobs[job], 0, 1, 0, self.lease_ms)
+
+    def steal(self, job, _worker):
+        self.asked["steal", job] += 1
+        return Spare("mapping", 0, 0, 0)
+
+    def server_ms(self):
+        return 1
+
+    def forget(self, job):
+        del self.jobs[job]
+
+    def meta(self, _job, *fields):
+        return dict.fromkeys(fields, "1")
+
+    def free(self, job, _n_map, _partitions):
+        self.asked["free", job] += 1
+
+
+@pytest.fixture
+def index():
+    return Index()
+
+
+def test_jobs_that_have_ended_are_not_asked_about_at_every_tick(index):
+    index.jobs = {"one": "succeeded", "two": "mapping", "three": "failed"}
+    keeper = LeaseKeeper(index)
+    for _ in range(3):
+        keeper.reclaim()
+    assert index.asked == {"one": 1, ("free", "one"): 1, "two": 3, "three": 1}
+
+
+def test_nothing_is_remembered_of_a_job_that_is_gone(index):
+    keeper = LeaseKeeper(index)
+    for number in range(1000):
+        index.jobs = {f"job{number}": "cancelled"}
+        keeper.reclaim()
+    index.jobs = {}
+    keeper.reclaim()
+    assert not keeper._ended
+
+
+def test_leases_that_others_hold_are_looked_after_as_often_as_our_own(index):
+    """A look after more than half a lease takes the pause for an outage, and re-arms them all."""
+    index.jobs = {"one": "mapping"}  # a lease of 500 ms
+    keeper = LeaseKeeper(index)
+    keeper.reclaim()
+    keeper.renew([])
+    assert keeper.tick_seconds < 0.25
+    index.jobs = {}
+    keeper.reclaim()
+    keeper.renew([])
+    assert keeper.tick_seconds > 0.25
+
+
+class Clock:
+    """A clock that goes on while nobody looks, a bit at each look, as real ones do."""
+
+    def __init__(self):
+        self.now, self.random = 100.0, random.Random(1)
+
+    def monotonic(self):
+        self.now += self.random.uniform(0, 0.001)
+        return self.now
+
+
+@pytest.mark.parametrize("lease_ms", [100, 200, 500, 1000, 2900, 3100, 4600, 8000, 15_000, 60_000])
+def test_no_pause_between_looks_for_expired_leases_is_taken_for_an_outage(
+    index, lease_ms, monkeypatch
+):
+    """What is dead stays leased for ever if each look comes after more than half a lease."""
+    clock, looks = Clock(), []
+    monkeypatch.setattr(leases, "time", clock)
+    index.jobs, index.lease_ms = {"one": "mapping"}, lease_ms
+    keeper = LeaseKeeper(index)
+    while len(looks) < 50:
+        began, before = clock.monotonic(), index.asked["one"]
+        keeper.renew([])
+        keeper.find_work(1)
+        if index.asked["one"] > before:
+            looks.append(began)
+        clock.now = began + keeper.tick_seconds
+    pauses = [after - before for before, after in itertools.pairwise(looks)]
+    assert max(pauses[1:]) < min(lease_ms, leases.LONGEST_MS) / 2000
+
+
+def test_idle_executors_look_at_all_jobs_in_turn(index):
+    index.jobs = {f"job{number}": "mapping" for number in range(3 * LOOKED_AT)}
+    keeper = LeaseKeeper(index)
+    for _ in range(3):
+        keeper.find_work(1)
+    assert {index.asked["steal", job] for job in index.jobs} == {1}
+
+
+def test_a_job_whose_end_was_taken_back_is_looked_at_again(index, monkeypatch):
+    monkeypatch.setattr(leases, "ENDED_SECONDS", 0)
+    index.jobs = {"one": "succeeded"}
+    keeper = LeaseKeeper(index)
+    keeper.reclaim()
+    index.jobs = {"one": "reducing"}
+    keeper.reclaim()
+    keeper.find_work(1)
+    assert index.asked["steal", "one"] == 1
