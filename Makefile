@@ -10,7 +10,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test lint types compose bench clean help
+.PHONY: demo test lint types compose chaos mutants bench clean help
 
 demo: .venv/installed ## count the words of Python's own library, one worker process per core
 	@$(BIN)/python examples/stdlib.py
@@ -27,6 +27,12 @@ types: .venv/tested ## types (mypy --strict)
 
 compose: .venv/tested ## docker-compose.yml is valid; needs no Docker
 	@REDISMR_SECRET=checked REDISMR_PASSWORD=checked $(BIN)/docker-compose config --quiet
+
+chaos: .venv/tested ## the fault campaign, at most 30 minutes; ROWS="kills cuts" SEED=1 SCALE=0.1
+	@cd tests && ../$(BIN)/python -m chaos $(ROWS) $(if $(SEED),--seed $(SEED)) --scale $(or $(SCALE),1)
+
+mutants: .venv/tested ## seeded bugs, each of which the short campaign must catch; NAMES="'no fence'"
+	@cd tests && ../$(BIN)/python -m chaos.mutants $(NAMES)
 
 bench: .venv/installed ## compare with programs written by hand; ROWS="wordcount tiny" ROUNDS=5
 	$(BIN)/python -m benchmarks.bench $(ROWS) --rounds $(or $(ROUNDS),3)

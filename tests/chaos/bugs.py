@@ -1,0 +1,145 @@
+"""The bugs of ``make mutants``: each is one that somebody has shipped, or nearly did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A text of a file below ``redismr/``, and what stands there instead."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A bug, and the rows that are likeliest to see it."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    first: tuple[str, ...] = ("machine",)
+
+
+def _one(name: str, file: str, old: str, new: str, *first: str) -> Mutant:
+    return Mutant(name, (Edit(file, old, new),), first or ("machine",))
+
+
+def _lua(name: str, verb: str, old: str, new: str, *first: str) -> Mutant:
+    return _one(name, f"store/lua/{verb}.lua", old, new, *first)
+
+
+_TOKEN = "id .. '.' .. nonce, executor"
+
+MUTANTS = (
+    _lua("no fence", "commit", "if not mine then return 'FENCED' end", "mine = mine or {}"),
+    _lua("no done check", "commit", "if before then return", "if false then return"),
+    _lua(
+        "one done hash", "commit",
+        "local book = string.sub(id, 1, 1) == 'm' and done or result", "local book = done",
+    ),
+    _lua("basis not checked", "commit", "if its_basis ~= basis then", "if false then"),
+    _lua("chunks not checked", "commit",
+         "== 0 then return 'RESTAGE' end", "== 2 then return '' end"),
+    _lua(
+        "commit clears one token", "commit",
+        "redis.call('HDEL', own, id)", "drop_token(own, id, token)",
+    ),
+    Mutant(
+        "integer token",
+        (
+            Edit("store/lua/_grant.lua",
+                 "{ { " + _TOKEN + ", #ids", "{ { id .. '.' .. #ids, executor, #ids"),
+            Edit("core/model.py", 'return f"{task}.{nonce}"', 'return f"{task}.0"'),
+        ),
+    ),
+    _lua("claim without memory", "_grant", "if last == nonce then", "if false then"),
+    _lua("count down", "_advance", "redis.call('HLEN', done) == n_map",
+         "redis.call('HINCRBY', meta, 'steps', 1) >= n_map"),
+    _lua("results not looked at", "_advance", "if redis.call('HEXISTS', result, p) == 0 then",
+         "if p > 0 then"),
+    _lua("deadline forgotten", "_advance", "keep(expire_at, ready)", ""),
+    _lua("reclaim without limit", "reclaim",
+         "now, 'BYSCORE', 'LIMIT', 0, limit)", "now, 'BYSCORE')"),
+    _lua("reclaim of live leases", "reclaim",
+         "'-inf', now, 'BYSCORE'", "'-inf', '+inf', 'BYSCORE'"),
+    _lua("outage charges", "_silence", "local silent = now", "local silent = false and now"),
+    _lua("renew refused when full", "renew", "-- FLAGS: allow-oom\n", ""),
+    _lua("renew of whatever it says", "renew", "if holder[1] == token then", "if true then"),
+    _lua("fail beside a second attempt", "fail", "if left == 0 then", "if true then"),
+    _lua(
+        "release charges", "release",
+        "if held and left == 0 then",
+        "if held then\n"
+        "    redis.call('HINCRBY', (string.gsub(own, 'own$', 'tries')), 'lost:' .. ids[i], 1)\n"
+        "  end\n"
+        "  if held and left == 0 then",
+    ),
+    _lua("invalidate whatever token", "invalidate", "== missing[i + 1] then", "then"),
+    _lua("invalidate only the missing", "invalidate",
+         "if redis.call('HLEN', result) > 0 then", "if false then"),
+    _lua("steal what has started", "steal", "if holder[3] == '0' and age", "if age"),
+    _lua("steal leaves the token", "steal", "redis.call('HDEL', own, id)", ""),
+    _lua("third attempt", "_slow", "if #held == 1 then", "if #held >= 1 then"),
+    _lua("second attempt of one's own", "_slow", "and holder[2] ~= executor and", "and"),
+    _lua("add without memory", "add", "for index = added,", "for index = tonumber(first),"),
+    _lua("a batch counts as started", "_grant", "#ids == 0 and '1' or '0'", "'1'"),
+    _lua("reclaim charges who waited", "reclaim", "if not started then", "if false then"),
+    _lua("every death forgiven", "fail", "if deaths == 2 then", "if deaths >= 2 then"),
+    _lua("a charge for what is done", "fail", "== 1 then return { 'DONE', state } end",
+         "== 2 then return end"),
+    _lua("invalidate by anybody", "invalidate", "if not held then", "if false then"),
+    _lua("stage left open", "invalidate",
+         "redis.call('DEL', ready, processing, lease, own)", ""),
+    _lua("extend forgets a key", "extend", "claims, dead, tries)\nreturn", "dead, tries)\nreturn"),
+    _one("bulk without deadline", "store/bulk.py",
+         'commands.append(("PEXPIREAT", key, expire_at))', "pass"),
+    _one("segments freed by key", "store/bulk.py",
+         '("HDEL", self.keys.shuffle(job, p), *batch)', '("UNLINK", self.keys.shuffle(job, p))'),
+    _one("client clock", "store/store.py", 'now = "" if self.now_ms is None else self.now_ms',
+         'now = int(__import__("time").time() * 1000) if self.now_ms is None else self.now_ms',
+         "clock"),
+    _one(
+        "commit before stage", "workers/tasks.py",
+        "        lambda parts: session.store.put_segments(session.job, parts, session.expire_at),\n"
+        "        attempt.token,\n    )\n",
+        "        lambda parts: late.append(parts),\n"
+        "        attempt.token,\n    )\n"
+        "    late = []\n"
+        "    attempt.after = lambda: [\n"
+        "        session.store.put_segments(session.job, p, session.expire_at) for p in late]\n",
+        "control", "kills",
+    ),
+    _one("segments freed before the commit", "workers/tasks.py",
+         "    record = vault.seal_result_manifest(manifest)\n",
+         "    attempt.after()\n    record = vault.seal_result_manifest(manifest)\n", "control"),
+    _one("a repeat taken for a refusal", "workers/executor.py",
+         'elif status == "FENCED":', 'elif status in ("FENCED", "DUP_OK"):', "control"),
+    _one("what was skipped counts", "core/skips.py",
+         "value)\n            return []\n        return pairs",
+         "value)\n        return pairs", "clients"),
+    _one("counters of what was skipped", "core/skips.py",
+         "with provisional():\n                    _take(call,",
+         "if True:\n                    _take(call,", "clients"),
+    _one("skips added up over partitions", "client/collect.py",
+         "skipped = skipped.plus(manifest.skipped)\n    records_in",
+         "skipped = skipped.plus(manifest.map_skipped)\n    records_in", "clients"),
+    _one("sealed without a place", "core/seal.py",
+         '"l" + "".join([', '"l" + "".join([] if len(fields) in (2, 3) else [', "data"),
+    _one("waits for the event alone", "client/job.py",
+         "POLL_SECONDS = 1.0", "POLL_SECONDS = 60.0", "fields"),
+    _one("reduce over a hole", "workers/tasks.py",
+         "    if lost:\n        raise Missing(lost)\n", "", "data"),
+    Mutant(
+        "collector believes",
+        (
+            Edit("client/collect.py", "if p not in records:", "if False:"),
+            Edit("client/collect.py",
+                 "for p in range(partitions)]", "for p in range(partitions) if p in records]"),
+        ),
+        ("fields", "data"),
+    ),
+)  # fmt: skip
+"""All of them."""

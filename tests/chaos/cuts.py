@@ -1,0 +1,104 @@
+"""A server that comes back as it was some moments ago: acknowledged writes are gone."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import redis
+from support import Server
+
+from chaos.kit import Outcome, Plan, Row, fleet
+from chaos.traffic import FORGOTTEN, committed, few_lost, traffic
+
+FAR = 100_000
+"""Bytes of the log that may go: some tens of commits, or a job's end and the start of another."""
+
+
+def run(plan: Plan) -> Outcome:
+    """Kill, cut the log at any byte, start again."""
+    outcome, rng = Outcome(), plan.rng("cuts")
+    server = Server("valkey", aof_load_truncated="yes")
+    try:
+        with fleet(server.url, plan, "cuts") as workers:
+            for _ in range(2):
+                workers.join(2)
+            with traffic(server.url, plan, "cuts", outcome, may_fail=FORGOTTEN):
+                for nth in range(plan.amount(110)):
+                    time.sleep(rng.uniform(0.2, 1.2))
+                    if nth % 10 == 9:
+                        rewritten(server)
+                    before = still(server)
+                    server.kill()
+                    outcome.add("kB cut", cut(server.directory, rng.randrange(1, FAR)) / 1000)
+                    server.restart()
+                    outcome.add("cuts")
+                    outcome.add("commits rolled back", rolled_back(before, server))
+            outcome.missed += [
+                f"{worker.log_path.name} ended by itself"
+                for worker in workers.started
+                if worker.popen.poll() is not None
+            ]
+    finally:
+        server.close()
+    outcome.figures["kB cut"] = round(outcome.figures["kB cut"])
+    outcome.floor("cuts", plan.amount(100))
+    outcome.floor("commits rolled back", plan.amount(100))
+    few_lost(outcome, "cuts")
+    return outcome
+
+
+def still(server: Server) -> dict[str, tuple[str, frozenset[bytes]]]:
+    """What is counted at the very end: nothing is written any more until the server is killed."""
+    client = server.client()
+    client.execute_command("CLIENT", "PAUSE", 30_000, "WRITE")
+    before = committed(client)
+    client.close()
+    return before
+
+
+def cut(directory: Path, size: int) -> int:
+    """Take so many bytes off the end of the log, if it has them; returns how many."""
+    logs = (directory / "appendonlydir").glob("*.incr.aof")
+    log = max(logs, key=lambda path: int(path.name.split(".")[-3]))
+    size = min(size, log.stat().st_size)
+    os.truncate(log, log.stat().st_size - size)
+    return size
+
+
+def rolled_back(before: dict[str, tuple[str, frozenset[bytes]]], server: Server) -> int:
+    """How many commits the server does not know any more. It may have counted some again since."""
+    client = server.client()
+    after = committed(client)
+    client.close()
+    lost = 0
+    for job, (_, parts) in before.items():
+        state, left = after.get(job, ("", frozenset()))
+        if state != "succeeded":  # then the maps' records are not needed any more
+            lost += len(parts - left)
+    return lost
+
+
+def rewritten(server: Server) -> None:
+    """Begin a new log, lest loading takes longer and longer."""
+    client = server.client()
+    try:
+        client.bgrewriteaof()
+        while client.info("persistence")["aof_rewrite_in_progress"]:
+            time.sleep(0.01)
+    except redis.ResponseError:
+        pass  # one is under way
+    client.close()
+
+
+ROWS = [
+    Row(
+        "cuts",
+        "kill -9 of Redis, and up to 100 kB cut off the end of its log",
+        ">= 100 cuts, 0 wrong, commits rolled back, nobody stuck",
+        "A server may forget acknowledged writes: what is lost is done again, or the job says that "
+        "it was lost. A lease that comes back when its attempt is over counts as one lost lease.",
+        run,
+    )
+]

@@ -1,0 +1,311 @@
+"""What is sealed, deleted or altered while jobs run and when they are done."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from support import Server, eventually
+
+import redismr
+from chaos.kit import (
+    DEADLINE,
+    LEASE,
+    Case,
+    Outcome,
+    Plan,
+    Row,
+    case,
+    client_of,
+    fleet,
+    problems,
+    submit,
+)
+from redismr.store.keys import CONTROL, Keys
+
+KEYS = Keys("redismr")
+ALTERED = 600
+AT_ONCE = 4
+SLOWEST = 20.0
+"""No job takes longer, whatever was done to it: an idle worker looks again every 10 s."""
+
+WEIGHTS = {
+    "shuffle": 8, "done": 3, "result": 3, "out": 3, "input": 2,
+    "spec": 1, "end": 1, "code": 1, "params": 1,
+}  # fmt: skip
+"""Every kind of sealed thing, and how often it is the victim."""
+
+SEGMENTS = {"shuffle": 1}
+"""What half of the jobs lose: this, and only this, is made again."""
+
+PLACED = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
+"""Not born again where it has just been freed: it would have no deadline."""
+
+
+class Vandal:
+    """Alters sealed values of a job. It remembers what it saw, to put it back later, or elsewhere.
+
+    Now and then some of the control keys, clear ones too, are put back as they were at an earlier
+    blow: as a server would lose writes, but only of these keys.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        rng: random.Random,
+        memory: dict[str, list[bytes]],
+        weights: dict[str, int],
+    ) -> None:
+        self.client, self.rng, self.memory = server.client(), rng, memory
+        self.weights = weights
+        #: Some do this only: other damage would have it run again, and so mend it.
+        self.only = rng.choice(["", "", "swapped", "swapped", "another's"])
+        self.seen: dict[tuple[bytes, bytes], bytes] = {}
+        self.past: list[dict[str, bytes | None]] = []
+        self.done: list[str] = []
+
+    def strike(self, job: str) -> None:
+        """One alteration, of something that is there."""
+        if self.weights is WEIGHTS and not self.only and self._rewound(job):
+            return
+        keys = self._victims(job)
+        if self.weights is SEGMENTS:  # there for some ms only
+            with contextlib.suppress(AssertionError):
+                keys = eventually(lambda: self._victims(job), 0.3)
+        while keys:
+            (kind,) = self.rng.choices(list(keys), [self.weights[kind] for kind in keys])
+            key = self.rng.choice(sorted(keys.pop(kind)))
+            if what := self._alter(kind, key):
+                self.done.append(f"{kind} {what}")
+                return
+
+    def _victims(self, job: str) -> dict[str, list[bytes]]:
+        keys: dict[str, list[bytes]] = {}
+        for key in self.client.scan_iter(match=f"redismr:{{{job}*", count=1000):
+            kind = key.rpartition(b":")[2].decode()
+            if kind in self.weights:
+                keys.setdefault(kind, []).append(key)
+        return keys
+
+    def _rewound(self, job: str) -> bool:
+        names = [KEYS.control(job, name) for name in CONTROL]
+        now = {name: self.client.dump(name) for name in names}
+        changed = [name for name in names if self.past and self.past[-1][name] != now[name]]
+        self.past.append(now)
+        if not changed or self.rng.random() < 0.6:
+            return False
+        chosen = self.rng.sample(changed, self.rng.randint(1, len(changed)))
+        earlier = self.rng.choice(self.past[:-1])
+        with self.client.pipeline() as pipeline:
+            for name in chosen:
+                pipeline.delete(name)
+                if dump := earlier[name]:
+                    pipeline.restore(name, 60_000, dump)
+            pipeline.execute()
+        kinds = (name.rpartition(":")[2] for name in chosen)
+        self.done.append(f"put back: {' '.join(sorted(kinds))}")
+        return True
+
+    def _alter(self, kind: str, key: bytes) -> str:
+        if self.client.type(key) == b"string":
+            value = self.client.get(key)
+            if not value:
+                return ""
+            what, new = self._other(kind, key, b"", value)
+            if not what:
+                return ""
+            if new is None:
+                return what if self.client.delete(key) else ""
+            return what if self.client.set(key, new, keepttl=True, xx=True) else ""
+        fields = self.client.hkeys(key)
+        if not fields:
+            return ""
+        if not self.only and self.rng.random() < 0.05:
+            return "key deleted" if self.client.delete(key) else ""
+        field = self.rng.choice(sorted(fields))
+        value = self.client.hget(key, field)
+        if value is None:
+            return ""
+        what, new = self._other(kind, key, field, value)
+        if not what:
+            return ""
+        if new is None:
+            return what if self.client.hdel(key, field) else ""
+        return what if self.client.eval(PLACED, 1, key, field, new) else ""
+
+    def _other(self, kind: str, key: bytes, field: bytes, value: bytes) -> tuple[str, bytes | None]:
+        """What to do, and what then stands there; None for nothing."""
+        ways: dict[str, Callable[[], bytes | None]] = {
+            "deleted": lambda: None,
+            "grown": lambda: value + b"\0",
+        }
+        if value:
+            ways["bit flipped"] = lambda: self._flipped(value)
+            ways["cut"] = lambda: value[: self.rng.randrange(len(value))]
+            ways["emptied"] = lambda: b""
+        if others := [v for v in self.memory.get(kind, []) if v != value]:
+            ways["another's"] = lambda: self.rng.choice(others)
+        older = self.seen.get((key, field), value)
+        if older != value:
+            ways["older"] = lambda: older
+        if field:
+            beside = self.client.hget(key, self.rng.choice(sorted(self.client.hkeys(key)) or [b""]))
+            if beside not in (None, value):
+                ways["swapped"] = lambda: beside
+        if kind in ("done", "result") and b" " in value:
+            ways["token altered"] = lambda: value.replace(b" ", b"x ", 1)
+        self._remember(kind, key, field, value)
+        if self.only:
+            ways = {way: ways[way] for way in ways if way == self.only}
+        if not ways:
+            return "", None
+        what = "older" if "older" in ways and self.rng.random() < 0.5 else self.rng.choice([*ways])
+        return what, ways[what]()
+
+    def _flipped(self, value: bytes) -> bytes:
+        at = self.rng.randrange(len(value))
+        return value[:at] + bytes([value[at] ^ 1 << self.rng.randrange(8)]) + value[at + 1 :]
+
+    def _remember(self, kind: str, key: bytes, field: bytes, value: bytes) -> None:
+        self.seen.setdefault((key, field), value)
+        self.memory.setdefault(kind, []).append(value)
+        del self.memory[kind][:-20]
+
+
+def _rolled(item: tuple[int, float]) -> Iterator[tuple[str, Any]]:
+    import os
+    import time
+
+    import redismr
+
+    number, seconds = item
+    redismr.count("mapped")
+    time.sleep(seconds)
+    nonce = os.urandom(700).hex()
+    for key in range(6):
+        yield f"k{key}", (number, nonce)
+
+
+def _kept(_key: str, values: list[Any]) -> Any:
+    import redismr
+
+    redismr.count("reduced")
+    return list(values)
+
+
+def dice(rng: random.Random) -> Case:
+    """A job whose maps never give the same twice: a result that mixes two attempts is seen."""
+    items = [(number, rng.uniform(0, 0.008)) for number in range(40)]
+    options = {"lease": LEASE, "partitions": rng.choice([3, 5]), "chunk": 2}
+    functions = {"mapfn": _rolled, "reducefn": _kept}
+    return Case("dice", items, functions, options, {f"k{key}": None for key in range(6)})
+
+
+def mixed(its: Case, found: dict[str, Any], counters: dict[str, int]) -> list[str]:
+    """How a result of ``dice`` could not come from one run of each map; [] if it could."""
+    wrong = []
+    if set(found) != set(its.expected):
+        wrong.append(f"dice: keys {sorted(found)}")
+    if any([number for number, _ in values] != list(range(40)) for values in found.values()):
+        wrong.append("dice: values are missing, doubled or out of order")
+    if any(values != found["k0"] for values in found.values()):
+        wrong.append("dice: partitions are of different attempts")
+    if counters != its.counts:
+        wrong.append(f"dice: {counters} counted")
+    return wrong
+
+
+def run(plan: Plan) -> Outcome:
+    """Jobs at a time, each with a vandal of its own, until enough was altered."""
+    outcome, server = Outcome(), Server("valkey")
+    wanted, memory = plan.amount(ALTERED), dict[str, list[bytes]]()
+    kinds: set[str] = set()
+    outcome.figures = {"altered": 0, "right": 0, "maps run again": 0, "named errors": 0}
+    outcome.figures["s slowest"] = 0
+    try:
+        with fleet(server.url, plan, "data") as workers, client_of(server.url) as client:
+            for _ in range(2):
+                workers.join(2)
+            number = 0
+            with ThreadPoolExecutor(AT_ONCE) as threads:
+                while outcome.figures["altered"] < wanted and not outcome.missed:
+                    vandals = [
+                        Vandal(server, plan.rng("data", number, n), memory, weights)
+                        for n, weights in enumerate((SEGMENTS, WEIGHTS) * (AT_ONCE // 2))
+                    ]
+                    for found in threads.map(lambda v: _one(client, v), vandals):
+                        for name in ("altered", "right", "maps run again", "named errors"):
+                            outcome.add(name, found.figures.get(name, 0))
+                        slowest = max(outcome.figures["s slowest"], found.figures["s slowest"])
+                        outcome.figures["s slowest"] = slowest
+                        outcome.wrong += found.wrong
+                        outcome.missed += found.missed
+                    kinds |= {what.partition(":")[0] for vandal in vandals for what in vandal.done}
+                    number += 1
+    finally:
+        server.close()
+    outcome.figures["ways"] = len(kinds)
+    outcome.floor("altered", wanted)
+    outcome.floor("maps run again", plan.amount(100))
+    outcome.ceiling("s slowest", SLOWEST)
+    return outcome
+
+
+def _one(client: redismr.Client, vandal: Vandal) -> Outcome:
+    """One job: vandalised while it runs, before it is collected, and while it is read."""
+    rng, found = vandal.rng, Outcome(figures={"s slowest": 0})
+    its = dice(rng) if vandal.weights is SEGMENTS or rng.random() < 0.2 else case(rng)
+    job = submit(client, its)
+    began = time.monotonic()
+    try:
+        for _ in range(rng.randrange(2 if vandal.weights is SEGMENTS else 0, 7)):
+            time.sleep(rng.uniform(0, 0.06))
+            vandal.strike(job.id)
+        if not job.wait(DEADLINE):
+            found.missed.append(f"{its.name} job {job.id}: stuck, {job.progress()}, {vandal.done}")
+            return found
+        if rng.random() < 0.3:
+            vandal.strike(job.id)
+        results = job.result(timeout=DEADLINE)
+        if rng.random() < 0.3:
+            vandal.strike(job.id)
+        counters = dict(results.counters)
+        told = (
+            mixed(its, dict(results), counters)
+            if its.name == "dice"
+            else problems(its, results, counters)
+        )
+        found.wrong += [f"job {job.id}: {text} after {vandal.done}" for text in told]
+        found.add("right", not told)
+    except redismr.RedismrError as error:
+        found.add("named errors")
+        if not vandal.done or len(str(error)) < 20:
+            found.missed.append(f"{its.name} job {job.id}: {error!r} after {vandal.done}")
+    except Exception as error:  # a bug of ours is to be shown, whatever it raises
+        found.missed.append(f"{its.name} job {job.id}: {error!r} after {vandal.done}")
+    found.figures["s slowest"] = round(time.monotonic() - began, 1)
+    found.figures["altered"] = len(vandal.done)
+    tries = vandal.client.hgetall(f"redismr:{{{job.id}}}:tries")
+    found.add("maps run again", sum(int(n) for what, n in tries.items() if what[:5] == b"gone:"))
+    job.delete()
+    vandal.client.close()
+    return found
+
+
+ROWS = [
+    Row(
+        "data",
+        "sealed data of each kind, input, code, spec and end deleted, altered, swapped, replayed",
+        ">= 500 altered, 0 wrong, none stuck",
+        "Whatever is sealed is right, or computed again, or the job ends with an error saying so.",
+        run,
+    )
+]

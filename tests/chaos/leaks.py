@@ -1,0 +1,249 @@
+"""What a thousand jobs of every fate leave behind: nothing, once their ttl is over."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support import Server, eventually
+from system.crew import Worker, file_lines, script
+
+import redismr
+from chaos.herd import children
+from chaos.kit import Fleet, Outcome, Plan, Row, client_of, fleet
+
+TTL = 2.0
+AT_ONCE = 16
+SPARE_BYTES = 1 << 20
+SPARE_RSS_KB = 4096
+
+FATES = ["kept"] * 8 + ["deleted"] * 4 + ["failed"] * 3 + ["cancelled"] * 3 + ["crashed"]
+"""In what proportion; ``crashed`` jobs take an executor with them."""
+
+BAD = ("failed", "crashed")
+
+
+def run(plan: Plan) -> Outcome:
+    """Jobs of every fate; then everything is measured again as it was before them."""
+    outcome, server = Outcome(), Server("valkey")
+    try:
+        with fleet(server.url, plan, "leaks") as workers, client_of(server.url) as client:
+            crew = [workers.join(2, ready=False) for _ in range(2)]
+            for worker in crew:
+                worker.says("waiting for jobs")
+            pilot = _pilot(client, workers.folder)
+            scene = _Scene(server, client, crew, pilot)
+            _many(client, plan.rng("warm"), 2 * AT_ONCE, outcome)
+            eventually(lambda: scene.quiet(None), 60, "the first jobs do not go")
+            before = scene.measure()
+            _many(client, plan.rng("leaks"), plan.amount(1000), outcome)
+            _dying_submitters(workers, plan.amount(4), outcome)
+            _one(client, "kept")  # whoever submits tidies the listing
+            try:
+                eventually(lambda: scene.quiet(before), 30)
+            except AssertionError:
+                outcome.missed.append(f"left behind: {scene.left()[:20]}")
+            _compare(before, scene.measure(), outcome)
+            (workers.folder / "gate").touch()
+            pilot.wait(10)
+    finally:
+        server.close()
+    outcome.floor("jobs", plan.amount(1000))
+    return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What may grow. Memory is compared with some room, the rest to the unit."""
+
+    keys: int
+    memory: int
+    threads: int
+    fds: int
+    worker_fds: int
+    worker_rss_kb: int
+
+
+class _Scene:
+    """The server, this process and the workers, as they are measured."""
+
+    def __init__(
+        self, server: Server, client: redismr.Client, crew: list[Worker], pilot: redismr.Job
+    ) -> None:
+        self.redis, self.client, self.crew, self.pilot = server.client(), client, crew, pilot
+
+    def quiet(self, before: Measures | None) -> bool:
+        """Whether only the pilot's keys are left, and the memory that there was."""
+        if self.redis.zcard("redismr:jobs") > 1 or any(self.pilot.id not in k for k in self.left()):
+            return False
+        return before is None or self._memory() <= before.memory + SPARE_BYTES
+
+    def left(self) -> list[str]:
+        """Every key of a job, and wake-ups that nobody took."""
+        keys = sorted(key.decode() for key in self.redis.scan_iter(count=1000))
+        return [k for k in keys if k not in ("redismr:jobs", "redismr:recent", "redismr:workers")]
+
+    def measure(self) -> Measures:
+        """All of it, now."""
+        gc.collect()
+        pids = [pid for worker in self.crew for pid in (worker.pid, *children(worker.pid)[:1])]
+        return Measures(
+            self.redis.dbsize(),
+            self._memory(),
+            threading.active_count(),
+            _fds("self"),
+            sum(map(_fds, pids)),
+            sum(map(_rss_kb, pids)),
+        )
+
+    def _memory(self) -> int:
+        return int(self.redis.info("memory")["used_memory"])
+
+
+def _compare(before: Measures, after: Measures, outcome: Outcome) -> None:
+    for name, spare in (
+        ("keys", 0),
+        ("memory", SPARE_BYTES),
+        ("threads", 0),
+        ("fds", 0),
+        ("worker_fds", 0),
+        ("worker_rss_kb", SPARE_RSS_KB),
+    ):
+        grown = f"{name.replace('_', ' ')} more"
+        outcome.figures[grown] = getattr(after, name) - getattr(before, name)
+        outcome.ceiling(grown, spare)
+
+
+def _pilot(client: redismr.Client, folder: Path) -> redismr.Job:
+    """A job with a short lease that runs all the time: workers look after leases often."""
+    gate, begun = str(folder / "gate"), folder / "begun"
+
+    def mapfn(x: Any) -> Any:
+        begun.touch()
+        while not os.path.exists(gate):
+            time.sleep(0.02)
+        return [(x, x)]
+
+    job = client.submit([1], mapfn, "sum", lease=0.5, ttl=3600, partitions=1, backup=False)
+    eventually(begun.exists)
+    return job
+
+
+def _behave(item: tuple[str, int]) -> Iterator[tuple[int, Any]]:
+    """One function for all fates, so that executors need not change code."""
+    fate, number = item
+    if fate == "failed" and number == 3:
+        raise ValueError("as it should")
+    if fate == "crashed" and number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fate == "cancelled":
+        time.sleep(0.02)
+    yield number % 5, b"x" * 400 * number
+
+
+def _begin(client: redismr.Client, fate: str) -> redismr.Job:
+    return client.submit(
+        [(fate, number) for number in range(12)],
+        _behave,
+        "list",
+        chunk=4,
+        partitions=2,
+        lease=0.5,
+        ttl=TTL,
+        retries=0,
+        lost_leases=0 if fate == "crashed" else 5,
+    )
+
+
+def _end(job: redismr.Job, fate: str) -> str:
+    """See the job to its end; what is wrong about it, or nothing."""
+    if fate == "cancelled":
+        job.cancel()
+        return "" if job.state in ("cancelled", "succeeded") else f"{job.id}: {job.state}"
+    try:
+        found = dict(job.result(30))
+    except redismr.JobError as error:
+        return "" if fate in BAD else f"{job.id} ({fate}): {error}"
+    finally:
+        if fate == "deleted":
+            job.delete()
+    expected = {k: [b"x" * 400 * n for n in range(12) if n % 5 == k] for k in range(5)}
+    return "" if found == expected else f"{job.id} ({fate}): {str(found)[:100]}"
+
+
+def _one(client: redismr.Client, fate: str) -> None:
+    assert not _end(_begin(client, fate), fate)
+
+
+def _many(client: redismr.Client, rng: random.Random, count: int, outcome: Outcome) -> None:
+    """So many jobs, some at a time, each seen to its end."""
+    fates = [rng.choice(FATES) for _ in range(count)]
+    while fates:
+        begun = []
+        for fate in fates[:AT_ONCE]:
+            outcome.add("jobs")
+            outcome.add(fate)
+            try:
+                begun.append((_begin(client, fate), fate))
+            except redismr.MapError as error:  # before it was handed in
+                if fate not in BAD:
+                    outcome.wrong.append(f"{fate}: {error}")
+        del fates[:AT_ONCE]
+        outcome.wrong += [told for job, fate in begun if (told := _end(job, fate))]
+
+
+_SUBMITTER = f"""
+    import redismr, threading, time
+    def source():
+        for number in range(5):
+            yield ("kept", number)
+        print("given", flush=True)
+        time.sleep(60)
+    client = redismr.Client()
+    for _ in range({AT_ONCE}):
+        threading.Thread(
+            target=lambda: client.submit(
+                source(), lambda x: [(x, x)], "list", chunk=1, lease=0.5, ttl={TTL}
+            )
+        ).start()
+"""
+
+
+def _dying_submitters(workers: Fleet, count: int, outcome: Outcome) -> None:
+    """Submitters that are killed in the middle of their sources."""
+    program = script(workers.folder, _SUBMITTER)
+    for _ in range(count):
+        process = workers.start(sys.executable, str(program))
+        lines = file_lines(process.log_path)
+        eventually(lambda lines=lines: len(lines()) >= AT_ONCE, 30, process.log)
+        process.kill()
+        outcome.add("killed while submitted", AT_ONCE)
+
+
+def _fds(pid: int | str) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def _rss_kb(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+
+ROWS = [
+    Row(
+        "leaks",
+        "1,000 jobs: kept, deleted, failed, cancelled, crashed, their submitters killed",
+        "keys, memory, threads, descriptors and workers as before, once the ttl is over",
+        "Nothing is left behind.",
+        run,
+    )
+]

@@ -1,0 +1,125 @@
+"""``make mutants``: seeded bugs, each of which the short campaign of ``make test`` must catch.
+
+A mutant is one or more replaced texts in a private copy of the tree. The rows of ``test_cut.py``
+run there, at the scale and with the seed that ``make test`` uses, the likeliest first, until one
+complains. A row that complains about the tree as it is proves nothing, so each is run on an
+unchanged copy too; and a figure that was not reached proves little, so that must happen twice.
+Exits non-zero if a mutant survives, or if the text that it replaces is no longer there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from support import REPOSITORY
+
+from chaos.__main__ import rows
+from chaos.bugs import MUTANTS, Mutant
+from chaos.test_cut import run
+
+
+def copy_of(folder: Path, mutant: Mutant | None) -> Path:
+    """A tree of its own, with the bug in it.
+
+    Raises:
+        LookupError: the text to replace is not there exactly once.
+    """
+    tree = folder / (mutant.name.replace(" ", "-") if mutant else "sound")
+    ignored = shutil.ignore_patterns("__pycache__", ".*cache")
+    for name in ("redismr", "tests"):
+        shutil.copytree(REPOSITORY / name, tree / name, ignore=ignored)
+    shutil.copy(REPOSITORY / "pyproject.toml", tree)
+    for edit in mutant.edits if mutant else ():
+        path = tree / "redismr" / edit.file
+        text = path.read_text()
+        if text.count(edit.old) != 1:
+            raise LookupError(f"{edit.file} has {text.count(edit.old)} times: {edit.old!r}")
+        path.write_text(text.replace(edit.old, edit.new))
+    return tree
+
+
+def complaint(tree: Path, row: str) -> str:
+    """What the row says about the tree, of a figure only if it says so twice; empty if nothing."""
+    said = _said(tree, row)
+    return _said(tree, row) if ", wanted " in said else said
+
+
+def _said(tree: Path, row: str) -> str:
+    try:
+        done = run(row, tree, TMPDIR=str(tree))
+    except subprocess.TimeoutExpired as late:
+        return f"not done after {late.timeout:g} s"
+    if done.returncode == 0:
+        return ""
+    said = [line.strip() for line in done.stdout.splitlines() if line.startswith("    ")]
+    return (said or done.stderr.strip().splitlines() or ["no words"])[0 if said else -1]
+
+
+class Hunt:
+    """Runs mutants against the rows of the cut."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names = list(rows())
+        self.sound = copy_of(folder, None)
+        self.verdicts: dict[str, str] = {}
+
+    def trusted(self, row: str) -> bool:
+        """Whether the row has no complaint about the tree as it is."""
+        if row not in self.verdicts:
+            self.verdicts[row] = complaint(self.sound, row)
+            if self.verdicts[row]:
+                print(f"row {row} complains without any bug: {self.verdicts[row]}", flush=True)
+        return not self.verdicts[row]
+
+    def caught(self, mutant: Mutant) -> str:
+        """The row that caught it, and what that said; empty if none did."""
+        tree = copy_of(self.folder, mutant)
+        try:
+            for row in (*mutant.first, *(name for name in self.names if name not in mutant.first)):
+                said = complaint(tree, row)
+                if said and self.trusted(row):
+                    return f"{row}: {said}"
+        finally:
+            shutil.rmtree(tree, ignore_errors=True)
+        return ""
+
+
+def main() -> int:
+    """The command."""
+    known = {mutant.name: mutant for mutant in MUTANTS}
+    parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(known)}")
+    args = parser.parse_args()
+    if unknown := set(args.names) - set(known):
+        parser.error(f"no such mutant: {', '.join(sorted(unknown))}")
+    folder, bad = Path(tempfile.mkdtemp(prefix="mut-", dir="/tmp")), 0
+    try:
+        hunt = Hunt(folder)
+        for name in args.names or known:
+            began = time.monotonic()
+            try:
+                said = hunt.caught(known[name])
+            except LookupError as error:
+                verdict, said = "**STALE**", str(error)
+            else:
+                verdict = "caught" if said else "**SURVIVED**"
+            bad += verdict != "caught"
+            seconds = time.monotonic() - began
+            print(f"| {name} | {verdict} | {seconds:.0f} s | {said[:160]} |", flush=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(f"{len(args.names or known) - bad} caught, {bad} not")
+    return int(bool(bad))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Replies that never come, come in part, or come late and in pieces."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+from support import Server
+
+import redismr
+from chaos.kit import Case, Fleet, Outcome, Plan, Row, case, check, client_of, fleet, submit
+from chaos.proxy import Between
+
+EATEN = 5000
+AT_ONCE = 4
+_RAN_OUT = re.compile(r"(\d+) leases ran out")
+
+
+def eaten(plan: Plan) -> Outcome:
+    """Jobs until the proxy has eaten its fill; workers and client both sit behind it."""
+    outcome, server = Outcome(), Server("valkey")
+    between = Between(server.directory / "s", server.directory, "eat", f"{plan.seed}.eat")
+    wanted = plan.amount(EATEN)
+    try:
+        with fleet(between.url, plan, "replies") as workers:
+            for _ in range(2):
+                workers.join(2, ready=False)
+            with client_of(between.url) as client:
+                number = 0
+                while (done := _swallowed(between)) < wanted and not outcome.missed:
+                    _some(plan, client, outcome, "replies", number, chunk=1, seconds=0.0)
+                    number += 1
+            outcome.figures |= {"eaten": done, "leases run out": _ran_out(workers)}
+            counts = between.counts()
+            outcome.figures |= {name: counts[name] for name in ("torn", "refused", "replies")}
+    finally:
+        between.close()
+        server.close()
+    outcome.floor("eaten", wanted)
+    return outcome
+
+
+def slow(plan: Plan) -> Outcome:
+    """Jobs over a line that dribbles."""
+    outcome, server = Outcome(), Server("valkey")
+    between = Between(server.directory / "s", server.directory, "slow", f"{plan.seed}.slow")
+    try:
+        with (
+            fleet(between.url, plan, "slow") as workers,
+            client_of(between.url) as client,
+        ):
+            for _ in range(2):
+                workers.join(2)
+            for number in range(plan.amount(6)):
+                _some(plan, client, outcome, "slow", number, tasks=12)
+            outcome.figures["leases run out"] = _ran_out(workers)
+            outcome.figures["pieces"] = between.counts()["pieces"]
+    finally:
+        between.close()
+        server.close()
+    outcome.ceiling("leases run out", 0)
+    return outcome
+
+
+def _some(
+    plan: Plan, client: redismr.Client, outcome: Outcome, row: str, number: int, **options: object
+) -> None:
+    """A few jobs at a time, so that their scripts mix."""
+    cases = [case(plan.rng(row, number, n), **options) for n in range(AT_ONCE)]
+
+    def one(its: Case) -> Outcome:
+        found = Outcome()
+        check(submit(client, its), its, found)
+        return found
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for found in threads.map(one, cases):
+            outcome.add("jobs", found.figures["jobs"])
+            outcome.wrong += found.wrong
+            outcome.missed += found.missed
+
+
+def _swallowed(between: Between) -> int:
+    counts = between.counts()
+    return counts["swallowed"] + counts["torn"]
+
+
+def _ran_out(workers: Fleet) -> int:
+    return sum(int(n) for w in workers.started for n in _RAN_OUT.findall(w.log))
+
+
+ROWS = [
+    Row(
+        "replies",
+        "3 % of the replies eaten or torn, requests refused",
+        f">= {EATEN} eaten, 0 lost, 0 counted twice",
+        "A lost reply loses nothing and counts nothing twice: what was asked may be asked again.",
+        eaten,
+    ),
+    Row(
+        "slow",
+        "a line that delays each message up to 20 ms each way and delivers it in pieces",
+        "0 wrong, no lease of 0.5 s lost",
+        "A slow line costs time and nothing else, as long as a few round trips fit into a lease.",
+        slow,
+    ),
+]

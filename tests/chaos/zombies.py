@@ -1,0 +1,114 @@
+"""SIGSTOP of supervisors and executors past their leases, then SIGCONT."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from dataclasses import replace
+
+from support import Server
+from system.crew import Worker
+
+from chaos.herd import Flow, Herd, Log, send
+from chaos.kit import LEASE, Case, Outcome, Plan, Row, case, client_of, fleet, until
+
+SECONDS = 165.0
+WORKERS, EXECUTORS = 5, 3
+AWAKE = 2
+"""Workers that are never stopped: with nobody heard of at all there are no zombies."""
+
+
+def run(plan: Plan) -> Outcome:
+    """Jobs flow on some workers while others are stopped, overtaken, and go on."""
+    outcome, server, rng = Outcome(), Server("valkey"), plan.rng("zombies")
+    zombies, fenced = plan.amount(300), plan.amount(60)
+    try:
+        with fleet(server.url, plan, "zombies") as workers, client_of(server.url) as client:
+            log = Log(workers)
+            herd = Herd(workers, WORKERS, EXECUTORS, CHAOS_LOG=str(log.path))
+            at_once = min(8, 2 + plan.amount(30))
+            flow = Flow(client, outcome, lambda n: _case(plan.rng("zombies", n)), at_once)
+            spell = _Spell(herd, rng)
+            go_on = until(SECONDS * plan.scale + 5)
+            while go_on() and (spell.zombies < zombies or log.total("fenced") < fenced):
+                flow.step()
+                spell.step()
+                time.sleep(0.01)
+            spell.lift()
+            flow.finish()
+            herd.close(outcome)
+            outcome.add("zombies", spell.zombies)
+            outcome.add("fenced", log.total("fenced"))
+            outcome.add("stopped by their supervisor", len(log.words("settled")))
+    finally:
+        server.close()
+    outcome.floor("zombies", zombies)
+    outcome.floor("fenced", fenced)
+    return outcome
+
+
+def _case(rng: random.Random) -> Case:
+    """A job of tasks long enough for a stop to hit them; leases are lost, but not by their fault.
+
+    A few outlast their lease: with their supervisor stopped, they finish in vain.
+    """
+    its = case(rng, tasks=24, seconds=0.04, lost_leases=100, backup=rng.random() < 0.5)
+    items = [
+        (number, rng.uniform(1, 2) * LEASE if rng.random() < 0.1 else seconds, pairs)
+        for number, seconds, pairs in its.items
+    ]
+    return replace(its, items=items)
+
+
+class _Spell:
+    """Stops parts of workers for longer than a lease, several at a time."""
+
+    def __init__(self, herd: Herd, rng: random.Random) -> None:
+        self.herd, self.rng, self.zombies = herd, rng, 0
+        self._stopped: dict[Worker, tuple[float, list[int]]] = {}
+        #: Fork servers hold nothing, and are no zombies.
+        self._nurseries = set[int]()
+
+    def step(self) -> None:
+        """Wake those whose time is over, stop others."""
+        for worker, (at, pids) in list(self._stopped.items()):
+            if time.monotonic() > at:
+                del self._stopped[worker]
+                self._wake(pids)
+        for worker in self.herd.workers[AWAKE:]:
+            if worker not in self._stopped:
+                self._stop(worker)
+
+    def lift(self) -> None:
+        """Everybody goes on."""
+        for _, pids in self._stopped.values():
+            self._wake(pids)
+
+    def _stop(self, worker: Worker) -> None:
+        nursery, executors = self.herd.family(worker)
+        if not executors:
+            return
+        # All of it; the executors only; the supervisor only, so that user code finishes in vain.
+        whole = [worker.pid, nursery, *executors]
+        pids = self.rng.choice([whole, executors, [worker.pid], [worker.pid]])
+        for pid in pids:
+            send(pid, signal.SIGSTOP)
+        self._nurseries.add(nursery)
+        self._stopped[worker] = time.monotonic() + self.rng.uniform(1.1, 2.5) * LEASE, pids
+
+    def _wake(self, pids: list[int]) -> None:
+        self.rng.shuffle(pids)
+        for pid in pids:
+            self.zombies += send(pid, signal.SIGCONT) and pid not in self._nurseries
+
+
+ROWS = [
+    Row(
+        "zombies",
+        "SIGSTOP of supervisors and executors past the lease, then SIGCONT",
+        ">= 300 zombies, >= 60 fenced, 0 wrong",
+        "A worker that was given up and comes back commits nothing twice.",
+        run,
+    )
+]
