@@ -21,7 +21,9 @@ import redismr
 from chaos.herd import children
 from chaos.kit import Fleet, Outcome, Plan, Row, client_of, fleet
 
-TTL = 2.0
+TTL = 6.0
+"""Seconds; long enough that no job of the row is over before somebody has seen its end."""
+
 AT_ONCE = 16
 SPARE_BYTES = 1 << 20
 SPARE_RSS_KB = 4096
