@@ -25,6 +25,10 @@ class JobOptions:
     ``on_error`` says what becomes of records that mapfn fails on (and keys, for reducefn): "fail",
     "skip", or how many may be skipped: a count, or a fraction of all records.
 
+    ``each_worker`` gives each worker that is there, or comes before the others are done, just one
+    map task: one item of the source, or ``chunk`` of them. The rest of the source is not read, so
+    it may be endless. What a worker that vanishes would have given is left out.
+
     Raises:
         ConfigError: an option is out of its range; the message names it.
     """
@@ -43,6 +47,7 @@ class JobOptions:
     priority: int = 0
     seed: int = 0
     backup: bool = True
+    each_worker: bool = False
     ttl: float = 86400.0
     wait_for_workers: float | None = None
 
@@ -65,6 +70,7 @@ class JobOptions:
                 ("chunk", "at least 1 item a task", _within(self.chunk, 1, 1 << 40)),
                 ("priority", "between -1000 and 1000", _within(self.priority, -1000, 1000)),
                 ("backup", "True or False", isinstance(self.backup, bool)),
+                ("each_worker", "True or False", isinstance(self.each_worker, bool)),
                 ("ttl", "between 1 second and 366 days", _within(self.ttl, 1, 366 * 86400)),
                 (
                     "wait_for_workers",

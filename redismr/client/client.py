@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Self
 
 from redismr import settings
+from redismr.client.each import EachWorker, one_by_one
 from redismr.client.embedded import Embedded, embedded
 from redismr.client.job import Draw, Job, Mine
-from redismr.client.outcome import ended_as_altered, not_found, vanished
+from redismr.client.listen import deliver, follow
+from redismr.client.outcome import ended_as_altered, not_found
+from redismr.client.specs import clear_fields, new_job_id, sort_out
 from redismr.client.submitter import SUBMIT_LEASE_MS, Ended, Submitter
 from redismr.client.waiting import tell_long_wait
-from redismr.config import Connection, JobOptions, job_options
-from redismr.core.events import Event, decode, encode
+from redismr.config import Connection, JobOptions
+from redismr.core.events import Event, encode
 from redismr.core.functions import check_functions
-from redismr.core.model import NOT_AFTER_MS, PROTOCOL, RUNNING_STATES, JobInfo, JobSpec, WorkerInfo
+from redismr.core.model import (
+    ENDED_STATES,
+    NOT_AFTER_MS,
+    PROTOCOL,
+    RUNNING_STATES,
+    JobInfo,
+    JobSpec,
+    WorkerInfo,
+)
 from redismr.core.seal import Keyring
 from redismr.core.vault import Vault
-from redismr.errors import JobError, KeysAltered, NoWorkers, SealError
+from redismr.errors import JobError, JobLost, JobNotFound, KeysAltered, NoWorkers, SealError
 from redismr.shipping import Parcel, pack
 from redismr.sources import Source, as_source
 from redismr.store import Store, number
@@ -133,9 +142,8 @@ class Client:
         """
         job = self._submit(source, mapfn, reducefn, options, owns=False)
         if resultfn:
-            tell = resultfn
             threading.Thread(
-                target=lambda: tell(job.txn, job.result()), name=f"resultfn-{job.id}"
+                target=deliver, args=(job, resultfn), name=f"resultfn-{job.id}"
             ).start()
         return job
 
@@ -202,27 +210,57 @@ class Client:
         ]
 
     def listen(self, txn: str | None = None, job: str | None = None) -> Iterator[Event]:
-        """Events of one transaction, one job, or all, from now on; ends never.
+        """Events of one transaction, one job, or all, from this call on; ends never.
 
-        Only events that a holder of the secret published. They are hints: one may be lost while
-        the line is cut, so read ``job.state`` for the truth.
+        The end of each job comes once, also where its message was lost or the line was cut. The
+        other events are hints: only what a holder of the secret published, and what was not lost.
 
         Raises:
             JobLost: ``job`` vanished from Redis. StoreUnavailable: Redis did.
         """
-        label = txn
         if job is not None and txn is None:
-            label = self.attach(job).txn
-        with self._store.subscribed(label) as channel:
-            while True:
-                message = channel.get(1.0)
-                event = decode(message, self._keyring) if message else None
-                if event and (job is None or event.job == job):
-                    yield event
-                elif job is None:
-                    self._store.server_ms()  # a channel tells of no trouble: is there a server?
-                elif not self._store.meta(job, "state"):
-                    raise vanished(job)
+            txn = self.attach(job).txn
+        return follow(self._store, self._keyring, txn, job)
+
+    def each(
+        self,
+        fn: Callable[[str, Any], object],
+        txn: str | None = None,
+        *,
+        errorfn: Callable[[str, Exception], object] | None = None,
+    ) -> None:
+        """Call ``fn(txn, results)`` once for each job that succeeds from this call on.
+
+        Of one transaction, or of all, whoever submitted them, and whatever messages were lost.
+        Ends when one of the functions returns False. What is deleted before it can be read, as
+        ``run`` deletes its jobs, is left out.
+
+        Args:
+            fn: called in this thread, one result after another.
+            txn: a label, None for all.
+            errorfn: ``errorfn(txn, error)`` is called once for each job that fails or is
+                cancelled; without it the error is raised.
+
+        Raises:
+            JobError: a job failed. SealError: it was altered. StoreUnavailable: Redis is gone.
+        """
+
+        def failed(label: str, error: Exception) -> object:
+            if isinstance(error, JobNotFound | JobLost):
+                return None
+            if errorfn is None:
+                raise error
+            return errorfn(label, error)
+
+        for event in self.listen(txn):
+            if event.kind not in ENDED_STATES:
+                continue
+            try:
+                job = self.attach(event.job)
+            except JobNotFound:
+                continue
+            if deliver(job, fn, failed) is False:
+                return
 
     # -- submitting -------------------------------------------------------------
 
@@ -236,7 +274,7 @@ class Client:
         owns: bool,
         draw: Draw | None = None,
     ) -> Job:
-        functions, params, chosen = _sort_out(mapfn, reducefn, options)
+        functions, params, chosen = sort_out(mapfn, reducefn, options)
         check_functions(
             mapfn,
             reducefn,
@@ -245,7 +283,8 @@ class Client:
             initfn=functions["initfn"],
         )
         parcel = pack(functions, params)
-        read = as_source(source, chunk=chosen.chunk)
+        each = chosen.each_worker
+        read = (one_by_one if each else as_source)(source, chunk=chosen.chunk)
         spec = self._spec(chosen, read, parcel.digest, functions)
         vault = Vault(self._keyring, spec.job_id)
         job = Job(
@@ -262,8 +301,8 @@ class Client:
                 revive=self._embedded.revive if self._embedded else None,
             ),
         )
-        expire_at = self._create(spec, vault, parcel)
-        submitter = Submitter(
+        expire_at = self._create(spec, vault, parcel, each_worker=each)
+        submitter = (EachWorker if each else Submitter)(
             self._store,
             vault,
             expire_at,
@@ -279,7 +318,7 @@ class Client:
             job.result(0)  # raises what became of it
         return job
 
-    def _create(self, spec: JobSpec, vault: Vault, parcel: Parcel) -> int:
+    def _create(self, spec: JobSpec, vault: Vault, parcel: Parcel, *, each_worker: bool) -> int:
         """The job exists and is listed; returns its deadline."""
         self._store.announce(spec.job_id, spec.priority, spec.submitted_ms)
         expire_at = self._store.create(
@@ -289,7 +328,7 @@ class Client:
             params=vault.seal_params(parcel.params),
             ttl_ms=spec.ttl_ms,
             submit_ms=SUBMIT_LEASE_MS,
-            fields=self._clear(spec),
+            fields=clear_fields(spec, self._keyring.key_id, each_worker=each_worker),
         )
         self._store.record(spec.job_id, expire_at, expire_at - spec.ttl_ms)
         self._store.announce(spec.job_id, spec.priority, spec.submitted_ms)
@@ -301,7 +340,7 @@ class Client:
     def _spec(
         self, chosen: JobOptions, source: Source, digest: str, functions: Mapping[str, Any]
     ) -> JobSpec:
-        job_id = _new_job_id()
+        job_id = new_job_id()
         now_ms = self._store.server_ms()
         return JobSpec(
             job_id=job_id,
@@ -314,7 +353,8 @@ class Client:
             code_digest=digest,
             retries=chosen.retries,
             lost_leases=chosen.lost_leases,
-            lease_ms=int(chosen.lease * 1000),
+            # What renews the leases, thrice in each, is what prolongs the job.
+            lease_ms=int(min(chosen.lease, chosen.ttl / 2) * 1000),
             task_timeout_ms=int(chosen.task_timeout * 1000) if chosen.task_timeout else None,
             memory=chosen.memory,
             priority=chosen.priority,
@@ -324,26 +364,8 @@ class Client:
             on_error=chosen.on_error,
             finish=functions["finishfn"] is not None,
             partitionfn=functions["partitionfn"] is not None,
-            backup=chosen.backup,
+            backup=chosen.backup and not chosen.each_worker,
         )
-
-    def _clear(self, spec: JobSpec) -> dict[str, str | int]:
-        """What scheduling needs in clear; copies of sealed fields, and never more than hints."""
-        return {
-            "python": spec.python,
-            "protocol": spec.protocol,
-            "key_id": self._keyring.key_id,
-            "digest": spec.code_digest,
-            "partitions": spec.partitions,
-            "retries": spec.retries,
-            "lost_leases": spec.lost_leases,
-            "lease_ms": spec.lease_ms,
-            "skips": int(spec.on_error != "fail"),
-            "priority": spec.priority,
-            "backup": int(spec.backup),
-            "txn": spec.txn,
-            "name": spec.name,
-        }
 
     def _partitions(self, size: int | None) -> int:
         """Two per executor at least, so that reducers share the load; more for more data."""
@@ -366,26 +388,3 @@ class Client:
         with contextlib.suppress(Exception):  # keys expire by themselves
             act(job.over(store))
         store.link.close()
-
-
-def _sort_out(
-    mapfn: Function | None, reducefn: Function | str | None, options: dict[str, Any]
-) -> tuple[dict[str, Any], Mapping[str, Any], JobOptions]:
-    """Functions, params and the rest of what a caller gave by name."""
-    rest = dict(options)
-    names = ("combinefn", "partitionfn", "initfn", "finishfn")
-    collectfn = rest.pop("collectfn", None)
-    functions = {"mapfn": mapfn, "reducefn": reducefn, **{n: rest.pop(n, None) for n in names}}
-    if functions["combinefn"] is None:
-        functions["combinefn"] = collectfn
-    params = rest.pop("params", None) or {}
-    return functions, params, job_options(rest)
-
-
-def _new_job_id() -> str:
-    """Its birth in seconds (6 digits of base 36) and 64 random bits."""
-    seconds, digits = int(time.time()), ""
-    while seconds:
-        seconds, digit = divmod(seconds, 36)
-        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
-    return f"{digits}-{secrets.token_hex(8)}"

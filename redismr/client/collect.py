@@ -87,6 +87,17 @@ class Forgotten(JobFailed):
     """A failover took the server back to before the job's end: it runs again."""
 
 
+class ComputedAgain(JobFailed):
+    """What was handed out of a running job is no part of its result any more."""
+
+    def __init__(self, job: str, partition: int) -> None:
+        super().__init__(
+            f"partition {partition} of job {job} was computed again after it had been read, since "
+            "data of the job was lost: read the result once more",
+            job_id=job,
+        )
+
+
 @contextmanager
 def _gone_or_altered(store: Store, job: str) -> Iterator[None]:
     """Nothing was altered where all is gone (FLUSHALL, deleted): then the error is JobLost."""

@@ -11,7 +11,9 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import redismr.workers
 from redismr.config import Connection
@@ -48,9 +50,20 @@ class Embedded:
 
 
 class LocalWorker:
-    """A worker child: never a fork of the user's process, whose scripts have no guard."""
+    """A worker child: never a fork of the user's process, whose scripts have no guard.
 
-    def __init__(self, connection: Connection, executors: int) -> None:
+    What user functions print goes to our standard error, lest it mix with the program's output;
+    ``stdout=1`` lets it. ``environ`` is added to our environment.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        executors: int,
+        *,
+        environ: Mapping[str, str] = MappingProxyType({}),
+        stdout: int = 2,
+    ) -> None:
         watched, self._held = os.pipe()  # ends when we do: the worker stops then
         package_parent = str(Path(redismr.workers.__file__).parents[2])
         path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH", "")]))
@@ -58,6 +71,7 @@ class LocalWorker:
             [sys.executable, "-P", "-m", "redismr.workers"],
             env={
                 **os.environ,
+                **environ,
                 "REDISMR_URL": connection.url,
                 "REDISMR_SECRET": connection.secret,
                 "REDISMR_NAMESPACE": connection.namespace,
@@ -69,7 +83,7 @@ class LocalWorker:
             },
             pass_fds=(watched,),
             stdin=subprocess.DEVNULL,
-            stdout=2,  # what user functions print must not mix with the program's output
+            stdout=stdout,
             start_new_session=True,  # Ctrl-C is the client's to answer
         )
         os.close(watched)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import contextlib
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from redismr.client.collect import Forgotten, collect, read_partition, skipped_so_far
+from redismr.client.collect import (
+    ComputedAgain,
+    Forgotten,
+    collect,
+    read_partition,
+    skipped_so_far,
+)
 from redismr.client.outcome import (
     ended_as_altered,
     error_of_end,
@@ -33,7 +39,6 @@ from redismr.core.model import (
 from redismr.core.trace import imported_class
 from redismr.core.vault import Vault
 from redismr.errors import (
-    JobFailed,
     JobTimeout,
     KeysAltered,
     NoWorkers,
@@ -119,8 +124,10 @@ class Job:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job has ended, however it did; False if ``timeout`` seconds ran out.
 
+        Redis must answer to tell: while it is away that may take 30 s longer, as everything does.
+
         Raises:
-            JobLost: the job vanished from Redis. StoreUnavailable: Redis did.
+            JobLost: the job vanished from Redis. StoreUnavailable: Redis did, for 30 s.
         """
         return self._wait(None if timeout is None else time.monotonic() + timeout) is not None
 
@@ -132,13 +139,15 @@ class Job:
             JobFailed, JobCancelled, JobLost: what else became of the job.
             JobTimeout: ``timeout`` seconds ran out; the job goes on.
             SealError: what is in Redis is not what the workers put there.
+            StoreUnavailable: Redis is away for 30 s, during which no timeout is noticed.
         """
         return self._result(timeout)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """(key, value) pairs, partition by partition as their reduce tasks finish.
 
-        Each partition is delivered once. Raises, after what it has yielded, if the job then fails.
+        Each partition is delivered once. Raises, after what it has yielded, if the job then fails,
+        or if data that was lost has a partition computed again that was given out already.
         """
         return chain.from_iterable(self._columns())
 
@@ -152,23 +161,37 @@ class Job:
                 for partition, record in self._store.results(self.id, missing).items():
                     manifest = self._vault.open_result_manifest(partition, record)
                     given[partition] = manifest
-                    find_class = self._find_class()
-                    for keys, values in read_partition(
-                        self._store, self._vault, manifest, find_class
-                    ):
-                        yield zip(keys, values, strict=True)
+                    yield from self._read_now(partition, manifest)
                 if look.state in ENDED_STATES:
-                    break
+                    self._raise_unless_succeeded(look)
+                    with contextlib.suppress(Forgotten):  # then it runs again
+                        self._confirm(given)
+                        return
                 channel.get(POLL_SECONDS)
-        self._raise_unless_succeeded(look)
+
+    def _confirm(self, given: Mapping[int, ResultManifest]) -> None:
+        """What was handed out while the job ran is its result."""
         shelf, *_ = self._collect_shelf()
         for partition, manifest in given.items():
             if shelf.manifests[partition].token != manifest.token:
-                raise JobFailed(
-                    f"partition {partition} of job {self.id} was computed again after it had been "
-                    "read: read the result once more",
-                    job_id=self.id,
-                )
+                raise ComputedAgain(self.id, partition)
+
+    def _read_now(
+        self, partition: int, manifest: ResultManifest
+    ) -> Iterator[Iterable[tuple[Any, Any]]]:
+        """A partition of a job that may still run: what is gone may have gone rightly."""
+        find_class = self._find_class()
+        try:
+            for keys, values in read_partition(self._store, self._vault, manifest, find_class):
+                yield zip(keys, values, strict=True)
+        except SealError:
+            look = self._look(lost=True)
+            if look.state in ENDED_STATES:
+                self._raise_unless_succeeded(look)
+            record = self._store.results(self.id, [partition]).get(partition, b"")
+            if not record.startswith(f"{manifest.token} ".encode()):
+                raise ComputedAgain(self.id, partition) from None
+            raise
 
     def cancel(self) -> bool:
         """Stop the job and free its data; False if it had ended before."""

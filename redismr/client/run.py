@@ -62,7 +62,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         client: one to use again; None: as ``Client()`` does.
         **options: the fields of ``redismr.config.JobOptions``: name, txn, partitions, sort,
             on_error, retries, task_timeout, lease, lost_leases, memory, chunk, priority, seed,
-            backup, ttl.
+            backup, each_worker, ttl.
 
     Returns:
         A read-only mapping; closing it, or the end of the process, deletes the job.
@@ -122,9 +122,13 @@ def _inline(
     from redismr.local import run_inline
     from redismr.sources import as_source
 
+    if chosen.each_worker:
+        from redismr.client.each import First, one_by_one
+
+        source = First(one_by_one(source, chosen.chunk))
     program = prepare(mapfn, reducefn, sort=chosen.sort, **functions)
     pairs, counters, skipped = run_inline(
-        as_source(source, chunk=chosen.chunk),
+        as_source(source, chunk=None if chosen.each_worker else chosen.chunk),
         program,
         partitions=chosen.partitions or INLINE_PARTITIONS,
         params=params or {},

@@ -11,7 +11,7 @@ import pickle
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cloudpickle
@@ -90,11 +90,12 @@ class Submitter:
                 close_input(self._store, self._vault, self._spec.python, n)
             except Rewound:
                 if not source.rereadable:
-                    break
+                    why = "and its source can be read only once"
+                    raise _input_lost(spec.job_id, why) from None
                 self._handed = Handed()
             else:
                 return n
-        raise _input_lost(self._vault.job)
+        raise _input_lost(spec.job_id, f"{_TRIES_AFTER_REWIND} times, one after another")
 
     def _add_all(self, source: Source) -> int:
         pending: dict[int, dict[str, bytes]] = {}
@@ -141,8 +142,12 @@ class Submitter:
         self._handed.bytes += size
         self._store.wake(last - before, self._spec.python, self._vault.keyring.key_id)
 
-    def _add(self, first: int, last: int, splits: Mapping[int, Mapping[str, bytes]]) -> None:
-        added = self._store.add(self._vault.job, first, last, splits, self._expire_at)
+    def _add(
+        self, first: int, last: int, splits: Mapping[int, Mapping[str, bytes]],
+        workers: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        job, until = self._vault.job, self._expire_at
+        added = self._store.add(job, first, last, splits, until, workers)
         self._handed.finished = added.finished
         if added.status == "GONE":
             raise _lost(self._vault.job)
@@ -210,17 +215,16 @@ def close_again(store: Store, vault: Vault, python: str, n: int) -> None:
     except Ended:
         return  # its handle tells how
     except Rewound:
-        raise _input_lost(vault.job) from None
+        raise _input_lost(vault.job, "after all of it had been handed in") from None
 
 
 def _lost(job: str) -> JobLost:
     return JobLost(f"job {job} vanished from Redis while it was submitted", job_id=job)
 
 
-def _input_lost(job: str) -> InputLost:
+def _input_lost(job: str, why: str) -> InputLost:
     return InputLost(
-        f"Redis lost a part of the input of job {job} (a failover), and the source cannot be "
-        "read again: submit the job anew",
+        f"Redis lost a part of the input of job {job} (a failover), {why}: submit the job anew",
         job_id=job,
     )
 
@@ -230,7 +234,7 @@ class Rewound(RedismrError):
 
 
 class InputLost(JobFailed):
-    """... and the source cannot be read again."""
+    """... and that is not possible any more."""
 
 
 class Ended(RedismrError):

@@ -9,7 +9,7 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,6 +41,12 @@ HEAD_START_MS = 2000
 """A new job goes before those that were served in so many ms before it came."""
 
 
+UNLINK_UNLESS = """#!lua flags=allow-oom
+if redis.call('TYPE', KEYS[1]).ok ~= ARGV[1] then redis.call('UNLINK', KEYS[1]) end
+"""
+"""One step: another client may have mended the key, and written to it, since we saw it altered."""
+
+
 class HintStore:
     """Announce, wake, beat, publish."""
 
@@ -59,16 +65,35 @@ class HintStore:
         soon, and yet not before jobs that have waited long, or a stream of new ones starved them.
         ``surely`` waits for room if the server is full: for who will not say it again.
         """
-        commands = (
-            ("ZADD", self.keys.jobs, "NX", _turn(priority, since_ms - HEAD_START_MS), job),
-            ("PEXPIRE", self.keys.jobs, HINT_TTL_MS),
-        )
+        commands = self._announcing({job: (priority, since_ms)})
         if surely:
             if self._one("ZSCORE", self.keys.jobs, job) is not None:
                 return  # a full server would refuse to hear it again
             self._mended(self.keys.jobs, lambda: self.link.together(commands))
         else:
             self._hint(*commands)
+
+    def relist(self, jobs: Sequence[str]) -> None:
+        """Jobs that are worked on are in the index: it is in another slot, and may lose them."""
+        found = self.link.together(
+            [("HMGET", self.keys.control(job, "meta"), "priority", "created_at") for job in jobs]
+        )
+        known = {
+            job: (number(priority), number(created))
+            for job, (priority, created) in zip(jobs, found, strict=True)
+            if priority
+        }
+        if known:
+            self._hint(*self._announcing(known))
+
+    def _announcing(self, jobs: Mapping[str, tuple[int, int]]) -> list[Sequence[Argument]]:
+        return [
+            *(
+                ("ZADD", self.keys.jobs, "NX", _turn(priority, since_ms - HEAD_START_MS), job)
+                for job, (priority, since_ms) in jobs.items()
+            ),
+            ("PEXPIRE", self.keys.jobs, HINT_TTL_MS),
+        ]
 
     def record(self, job: str, expire_at: int, now_ms: int) -> None:
         """The job exists until its deadline: for listings. Trims what is over."""
@@ -94,9 +119,9 @@ class HintStore:
         """The job has ended: looked at last. Supervisors forget it after a minute."""
         self._hint(("ZADD", self.keys.jobs, "XX", _LAST + now_ms, job))
 
-    def forget(self, job: str) -> None:
-        """The job has no more work."""
-        self._one("ZREM", self.keys.jobs, job)
+    def forget(self, *jobs: str) -> None:
+        """The jobs have no more work."""
+        self._one("ZREM", self.keys.jobs, *jobs)
 
     def unlist(self, job: str) -> None:
         """The job does not exist any more."""
@@ -178,7 +203,7 @@ class HintStore:
         try:
             return ask()
         except KeysAltered:
-            self.link.one("UNLINK", key)
+            self.link.one("EVAL", UNLINK_UNLESS, 1, key, self.keys.hint_type(key))
             return ask()
 
 

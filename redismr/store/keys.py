@@ -11,7 +11,7 @@ No other module builds a key name.
 | ``{J}:end`` | string | sealed n_map | close |
 | ``{J}:code`` ``{J}:params`` | string | sealed functions and modules; sealed params | create |
 | ``{J}:ready`` ``{J}:processing`` | list | ids to claim; ids claimed (as in lease) | scripts |
-| ``{J}:lease`` | zset | task id -> expiry, ms on the server's clock | scripts |
+| ``{J}:lease`` | zset | task id -> expiry, server's ms; its quarters: re-armed so often | scripts |
 | ``{J}:own`` | hash | task id -> its attempts: token, executor, started?, since when | scripts |
 | ``{J}:done`` | hash | map index -> token and sealed manifest; freed at the end | commit |
 | ``{J}:result`` | hash | partition -> token and sealed manifest of its result | commit |
@@ -99,6 +99,10 @@ class Keys:
     def wake(self, protocol: int, python: str, key_id: str) -> str:
         """The wake-up list of workers of one protocol, Python and secret."""
         return f"{self.namespace}:wake:{protocol}:{python}:{key_id}"
+
+    def hint_type(self, key: str) -> str:
+        """What Redis calls the type of a key that is of no job."""
+        return {self.jobs: "zset", self.recent: "zset", self.workers: "hash"}.get(key, "list")
 
     def events(self, db: int, txn: str | None = None) -> str:
         """The result channel of one transaction, or of all; pub/sub ignores db, so it is named."""

@@ -30,6 +30,7 @@ from redismr.config import Connection
 from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable
 from redismr.store.connect import BLOCK_SECONDS, address, check_server, connect, replicas
 from redismr.store.scripts import script
+from redismr.store.sentinel import is_watched
 
 T = TypeVar("T")
 Argument = str | bytes | int
@@ -64,6 +65,10 @@ FULL_SECONDS = 120.0
 usual patience or more. Others (a supervisor must not keep its leases waiting) give up sooner."""
 
 
+REPLICAS_SECONDS = 5.0
+"""How often a server that has no replica is asked whether it has one by now."""
+
+
 class Link:
     """A client, the scripts on it, and patience. Thread-safe: redis-py keeps a pool.
 
@@ -84,6 +89,8 @@ class Link:
         self.client = connect(connection, name=name, timeout=timeout)
         self.patience = patience
         self._on_wait = on_wait
+        self._replicated = is_watched(connection.url)
+        self._asked_at = -REPLICAS_SECONDS
 
     @property
     def where(self) -> str:
@@ -112,9 +119,17 @@ class Link:
             time.sleep(random.uniform(0.05, 0.15))
         check_server(self.client, self.where)
 
-    def replicas(self) -> int:
-        """How many replicas follow the server."""
-        return self.safely(lambda: replicas(self.client))
+    def replicated(self) -> bool:
+        """Whether a failover may put another server here, one that has forgotten some writes.
+
+        So where sentinels watch, and for good where there was a replica: right after a failover
+        the new master has none, and just then what a client knows may be what it has forgotten.
+        """
+        now = time.monotonic()
+        if not self._replicated and now - self._asked_at >= REPLICAS_SECONDS:
+            self._replicated = self.safely(lambda: replicas(self.client)) > 0
+            self._asked_at = now
+        return self._replicated
 
     def full(self) -> bool:
         """Whether the server is at its memory limit: it refuses what would store more."""
@@ -164,17 +179,15 @@ class Link:
                 text = f"Redis at {self.where} refuses for now: {said}"
             if self.patience is not None and waited >= self.patience:
                 raise StoreUnavailable(text) from exc
-        elif word == "WRONGTYPE" or ("user_script" in said and not word):
-            raise KeysAltered(
-                "a key in Redis does not hold what redismr puts there; something else "
-                f"wrote to it ({said})"
-            ) from exc
+        elif _is_altered(word, said):
+            raise _altered(said) from exc
         else:
             raise StoreError(f"Redis at {self.where} refused: {said}") from exc
         if attempt >= 2 and self._on_wait:
             self._on_wait(text, waited)
-        # Full jitter: a thousand workers must not come back in step.
-        time.sleep(random.uniform(0.005, min(1.0, 0.02 * 2 ** min(attempt, 8))))
+        # Full jitter: a thousand workers must not come back in step. And after a short outage soon:
+        # what a claim gave whose reply was lost is renewed by nobody until it is asked for again.
+        time.sleep(random.uniform(0.005, min(1.0, max(0.02, waited / 4))))
 
     def call(
         self,
@@ -202,6 +215,39 @@ class Link:
             return list(reply)
 
         return self.safely(send)
+
+    def calls(
+        self, name: str, many: Sequence[tuple[Mapping[str, str], Sequence[Argument]]],
+        argv: Mapping[str, Argument],
+    ) -> list[list[Any] | KeysAltered]:  # fmt: skip
+        """Run one script for each (keys, rest), in one round trip: each is a step of its own.
+
+        An altered key of one is no trouble of the others, so it is its answer.
+        """
+        its = script(name)
+        arguments = [
+            (len(its.keys), *(keys[key] for key in its.keys), *its.arguments(argv, rest))
+            for keys, rest in many
+        ]
+
+        def ask(*how: str) -> list[Any]:
+            with self.client.pipeline(transaction=False) as pipe:
+                for each in arguments:
+                    pipe.execute_command(*how, *each)  # type: ignore[no-untyped-call]
+                return pipe.execute(raise_on_error=False)
+
+        def send() -> list[Any]:
+            replies = ask("EVALSHA", its.sha)
+            if any(isinstance(reply, NoScriptError) for reply in replies):
+                replies = ask("EVAL", its.source)
+            for i, reply in enumerate(replies):
+                if isinstance(reply, RedisError):
+                    if not _is_altered(*_refusal(reply)):
+                        raise reply
+                    replies[i] = _altered(str(reply))
+            return replies
+
+        return self.safely(send) if many else []
 
     def together(
         self, commands: Sequence[Sequence[Argument]], *, atomic: bool = False
@@ -246,6 +292,16 @@ def _refusal(exc: Exception) -> tuple[str, str]:
     first = said.partition(" ")[0]
     kind = len(first) > 2 and first.isalpha() and first.isupper() and first != "ERR"
     return (first if kind else ""), said
+
+
+def _is_altered(word: str, said: str) -> bool:
+    return word == "WRONGTYPE" or ("user_script" in said and not word)
+
+
+def _altered(said: str) -> KeysAltered:
+    return KeysAltered(
+        f"a key in Redis does not hold what redismr puts there; something else wrote to it ({said})"
+    )
 
 
 def number(value: object, default: int = 0) -> int:

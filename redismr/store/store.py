@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from redismr.config import Connection
 from redismr.core.model import Claim
+from redismr.errors import KeysAltered
 from redismr.store.bulk import BulkStore, Fields, staging
 from redismr.store.connect import BLOCK_SECONDS
 from redismr.store.hints import HintStore
 from redismr.store.keys import CONTROL, Keys
 from redismr.store.link import Argument, Link, text
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +149,19 @@ class Store(BulkStore, HintStore):
         last: int,
         splits: Mapping[int, Fields] = MappingProxyType({}),
         expire_at: int = 0,
+        workers: Sequence[str] = (),
     ) -> Added:
         """Map tasks ``first``..``last - 1`` are claimable; an empty range says we are alive.
 
         Their sealed splits are written in the same transaction: after a failover between the two,
-        there would be tasks without input.
+        there would be tasks without input. ``workers``, one for each, are those who may claim it,
+        of a job with one map task for each worker.
         """
         by_key: dict[str, dict[str, bytes]] = {}
         for index, fields in splits.items():
             by_key.setdefault(self.keys.input(job, index), {}).update(fields)
         status, added, finished, state = self._run(
-            "add", job, before=staging(by_key, expire_at), first=first, last=last
+            "add", job, list(workers), before=staging(by_key, expire_at), first=first, last=last
         )
         return Added(text(status), int(added), int(finished), text(state))
 
@@ -199,14 +204,27 @@ class Store(BulkStore, HintStore):
 
         State "" means that the job is gone, and with it every lease.
         """
-        pairs = list(held)
-        flat = [x for task, token, on in pairs for x in (task, token, "1" if on else "0")]
-        status, state, extend, *lost = self._run("renew", job, flat)
-        if text(status) == "GONE":
-            return "", frozenset(task for task, _, _ in pairs)
-        if extend:
-            self.extend(job)
-        return text(state), frozenset(map(text, lost))
+        return _sound(self.renew_all({job: held})[job])
+
+    def renew_all(
+        self, held: Mapping[str, Iterable[tuple[str, str, bool]]]
+    ) -> dict[str, tuple[str, frozenset[str]] | KeysAltered]:
+        """The same for several jobs, in one round trip."""
+        pairs = {job: list(its) for job, its in held.items()}
+        flat = {
+            job: [x for task, token, on in its for x in (task, token, "1" if on else "0")]
+            for job, its in pairs.items()
+        }
+
+        def answer(job: str, reply: list[Any]) -> tuple[str, frozenset[str]]:
+            status, state, extend, *lost = reply
+            if text(status) == "GONE":
+                return "", frozenset(task for task, _, _ in pairs[job])
+            if extend:
+                self.extend(job)
+            return text(state), frozenset(map(text, lost))
+
+        return self._run_all("renew", flat, answer)
 
     def extend(self, job: str) -> None:
         """A running job's keys live for its ttl from now on, its bulk keys too."""
@@ -258,8 +276,18 @@ class Store(BulkStore, HintStore):
 
     def reclaim(self, job: str, limit: int = 100) -> Reclaimed:
         """Take back expired leases, at most ``limit`` of them."""
-        _, state, reclaimed, ended, claimable, lease = self._run("reclaim", job, limit=limit)
-        return Reclaimed(text(state), int(reclaimed), int(ended), int(claimable), int(lease))
+        return _sound(self.reclaim_all([job], limit)[job])
+
+    def reclaim_all(
+        self, jobs: Sequence[str], limit: int = 100
+    ) -> dict[str, Reclaimed | KeysAltered]:
+        """The same for several jobs, in one round trip; ``limit`` counts for each."""
+
+        def answer(_job: str, reply: list[Any]) -> Reclaimed:
+            _, state, reclaimed, ended, claimable, lease = reply
+            return Reclaimed(text(state), int(reclaimed), int(ended), int(claimable), int(lease))
+
+        return self._run_all("reclaim", dict.fromkeys(jobs, ()), answer, limit=limit)
 
     def steal(self, job: str, worker: str) -> Spare:
         """For a worker that has nothing to do: what it could claim; late claims are ready again."""
@@ -316,8 +344,30 @@ class Store(BulkStore, HintStore):
         before: Sequence[Sequence[Argument]] = (),
         **argv: Argument,
     ) -> list[Any]:
-        now = "" if self.now_ms is None else self.now_ms
-        return self.link.call(verb, self._control(job), {"now_ms": now, **argv}, rest, before)
+        return self.link.call(verb, self._control(job), {"now_ms": self._now, **argv}, rest, before)
+
+    @property
+    def _now(self) -> Argument:
+        """What scripts take for the time: nothing, so their server's clock; tests may set it."""
+        return "" if self.now_ms is None else self.now_ms
+
+    def _run_all(
+        self,
+        verb: str,
+        rests: Mapping[str, Sequence[Argument]],
+        answer: Callable[[str, list[Any]], T],
+        **argv: Argument,
+    ) -> dict[str, T | KeysAltered]:
+        many = [(self._control(job), rest) for job, rest in rests.items()]
+        found: dict[str, T | KeysAltered] = {}
+        for job, reply in zip(
+            rests, self.link.calls(verb, many, {"now_ms": self._now, **argv}), strict=True
+        ):
+            try:
+                found[job] = answer(job, _sound(reply))
+            except KeysAltered as exc:
+                found[job] = exc
+        return found
 
     def _control(self, job: str) -> dict[str, str]:
         if (known := self._names.get(job)) is None:
@@ -327,3 +377,10 @@ class Store(BulkStore, HintStore):
             known["end_"] = known["end"]
             self._names[job] = known
         return known
+
+
+def _sound(answer: T | KeysAltered) -> T:
+    """The answer, if it is none of trouble with a job's keys."""
+    if isinstance(answer, KeysAltered):
+        raise answer
+    return answer

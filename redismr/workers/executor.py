@@ -23,7 +23,7 @@ from redismr.core.seal import Keyring
 from redismr.core.trace import clean
 from redismr.errors import JobLost, KeysAltered, RedismrError, StoreUnavailable
 from redismr.store import Commit, Committed, Store
-from redismr.workers.process import end_of_fork, settle_in
+from redismr.workers.process import end_if_forked, settle_in
 from redismr.workers.report import Reporter
 from redismr.workers.session import Altered, Brief, Session
 from redismr.workers.slots import Holding, Slot
@@ -93,7 +93,6 @@ class Executor:
         self._briefs: dict[str, Brief] = {}
         self._passed: dict[str, float] = {}
         self._look_hard = False
-        self._pid = os.getpid()
 
     def run(self) -> int:
         """Work until told to stop; the exit status says why it ended."""
@@ -277,8 +276,7 @@ class Executor:
                     return run_map(attempt, first_piece)
                 return run_reduce(attempt)
             finally:
-                if os.getpid() != self._pid:
-                    end_of_fork()
+                end_if_forked()
         except KeysAltered:
             raise
         except Altered:
@@ -375,6 +373,7 @@ class Executor:
 def main(post: Post, connection: Connection, keyring: Keyring) -> int:
     """Run one executor in this freshly forked process; returns its exit status."""
     settle_in()
+    os.register_at_fork(after_in_child=post.slot.let_go)
     try:
         return Executor(post, connection, keyring).run()
     except RedismrError as exc:

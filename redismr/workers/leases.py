@@ -9,11 +9,12 @@ import logging
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from redismr.core.model import ENDED_STATES, token_of
 from redismr.errors import KeysAltered
-from redismr.store import Store, number
+from redismr.store import Reclaimed, Store, number
 from redismr.workers.slots import Holding, Slot
 
 log = logging.getLogger("redismr.worker")
@@ -25,6 +26,16 @@ idle worker looks for what others are late or slow with."""
 RECLAIM_SECONDS = 5.0
 LOOKED_AT = 8
 """Jobs that an idle worker looks at each second, in turn; all, when leases are taken back."""
+
+LISTING_SECONDS = 2.0
+"""How often the jobs that executors work on are put into the index again."""
+
+TAKEN_BACK, MOST_LOOKS = 100, 10
+"""Leases that one step on the server takes back, and how many such steps a look at a job takes: a
+host may have died with many."""
+
+TIDIED = 16
+"""Ended jobs that are tidied in one look: each takes some round trips, and leases must not wait."""
 
 FORGET_MS = 60_000
 """An ended job stays in the index this long: longer than a failover can rewind."""
@@ -108,7 +119,7 @@ class LeaseKeeper:
     ) -> None:
         self._store, self._on_altered, self._worker = store, on_altered, worker
         self._shortest_ms = self._listed_ms = LONGEST_MS
-        self._next_reclaim = 0.0
+        self._next_reclaim = self._next_listing = 0.0
         self._looked = 0
         #: Ended jobs that were tidied, each with when it is to be looked at again.
         self._ended: dict[str, float] = {}
@@ -146,19 +157,21 @@ class LeaseKeeper:
             + [max(h.lease_ms, SHORTEST_MS) for holders in held.values() for _, h in holders]
             + [h.timeout_ms for holders in held.values() for _, h in holders if h.timeout_ms]
         )
-        for job, holders in held.items():
-            pairs = [
+        pairs = {
+            job: [
                 (task, token_of(task, holding.nonce), index <= holding.running)
                 for _, holding in holders
                 for index, task in enumerate(holding.tasks)
             ]
-            try:
-                state, lost = self._store.renew(job, pairs)
-                self._assert_listed(job)
-            except KeysAltered as exc:
-                self._on_altered(job, str(exc))
+            for job, holders in held.items()
+        }
+        for job, answer in self._store.renew_all(pairs).items():
+            if isinstance(answer, KeysAltered):
+                self._on_altered(job, str(answer))
                 continue
-            doomed += [(c, LEASE_LOST) for c, h in holders if _in_vain(c, h, state, lost)]
+            state, lost = answer
+            doomed += [(c, LEASE_LOST) for c, h in held[job] if _in_vain(c, h, state, lost)]
+        self._keep_listed(list(held))
         return doomed
 
     def find_work(self, idle: int) -> int:
@@ -196,31 +209,56 @@ class LeaseKeeper:
         work, now, jobs = False, time.monotonic(), self._store.runnable()
         self._listed_ms = LONGEST_MS
         self._ended = {job: self._ended[job] for job in jobs if job in self._ended}
-        for job in jobs:
-            if now < self._ended.get(job, 0.0):
-                continue
-            try:
-                seen = self._store.reclaim(job)
-            except KeysAltered as exc:
-                self._on_altered(job, str(exc))
-                continue
+        found = self._take_back([job for job in jobs if now >= self._ended.get(job, 0.0)])
+        forgotten, ended = list[str](), list[tuple[str, Reclaimed]]()
+        for job, seen in found.items():
             if not seen.state:
-                self._store.forget(job)
+                forgotten.append(job)
             elif seen.state in ENDED_STATES:
-                over = self._store.server_ms() - seen.ended_ms > FORGET_MS
-                if over or job not in self._ended:
-                    self._tidy(job, seen.state)
-                self._ended[job] = now + ENDED_SECONDS
-                if over:
-                    self._store.forget(job)
+                ended.append((job, seen))
             else:
                 self._ended.pop(job, None)  # a rewind took its end back
                 self._listed_ms = min(self._listed_ms, max(seen.lease_ms, SHORTEST_MS))
                 self.hurry(seen.lease_ms)
                 work |= seen.claimable > 0
-            if seen.reclaimed:
-                log.info("job %s: %d leases ran out, taken back", job, seen.reclaimed)
+        forgotten += self._tidied(ended, now)
+        if forgotten:
+            self._store.forget(*forgotten)
         return work
+
+    def _take_back(self, jobs: list[str]) -> dict[str, Reclaimed]:
+        """What a look at each of the jobs has found; a second look where one took all it may."""
+        found: dict[str, Reclaimed] = {}
+        for _ in range(MOST_LOOKS):
+            if not jobs:
+                break
+            answers = self._store.reclaim_all(jobs, TAKEN_BACK)
+            jobs = []
+            for job, seen in answers.items():
+                if isinstance(seen, KeysAltered):
+                    self._on_altered(job, str(seen))
+                    continue
+                found[job] = seen
+                if seen.reclaimed:
+                    log.info("job %s: %d leases ran out, taken back", job, seen.reclaimed)
+                if seen.reclaimed == TAKEN_BACK:
+                    jobs.append(job)
+        return found
+
+    def _tidied(self, ended: list[tuple[str, Reclaimed]], now: float) -> list[str]:
+        """Look after ended jobs; returns those that the index can forget."""
+        oldest = self._store.server_ms() - FORGET_MS if ended else 0
+        over, left = list[str](), TIDIED
+        for job, seen in ended:
+            if seen.ended_ms < oldest or job not in self._ended:
+                if not left:
+                    continue  # it is looked at again at the next tick
+                left -= 1
+                self._tidy(job, seen.state)
+            if seen.ended_ms < oldest:
+                over.append(job)
+            self._ended[job] = now + ENDED_SECONDS
+        return over
 
     def _tidy(self, job: str, state: str) -> None:
         """Free an ended job's bulk, in case who ended it died before it did.
@@ -232,11 +270,13 @@ class LeaseKeeper:
             added, partitions = number(meta.get("added")), number(meta.get("partitions"))
             self._store.free(job, min(added, MAX_FREED), min(partitions, MAX_FREED))
 
-    def _assert_listed(self, job: str) -> None:
-        """The index is in another slot and may lose an entry: whoever works on a job repeats it."""
-        meta = self._store.meta(job, "priority", "created_at")
-        if meta.get("priority"):
-            self._store.announce(job, number(meta["priority"]), number(meta.get("created_at")))
+    def _keep_listed(self, jobs: list[str]) -> None:
+        """The index may lose an entry: whoever works on jobs repeats them now and then."""
+        now = time.monotonic()
+        if jobs and now >= self._next_listing:
+            self._next_listing = now + LISTING_SECONDS
+            with suppress(KeysAltered):  # whoever claims of that job meets it, and ends it
+                self._store.relist(jobs)
 
 
 def _in_vain(child: Child, before: Holding, state: str, lost: frozenset[str]) -> bool:

@@ -32,6 +32,15 @@ class Exit:
     pid: int
     status: int
 
+    @property
+    def cause(self) -> str:
+        """What ended it, in words."""
+        if self.status < 0:
+            with contextlib.suppress(ValueError):
+                return f"its process was killed by {signal.Signals(-self.status).name}"
+            return f"its process was killed by signal {-self.status}"
+        return f"its process exited with status {self.status}"
+
 
 class Nursery:
     """The supervisor's end: asks for executors, hears of their deaths."""
@@ -122,7 +131,7 @@ def _serve(line: socket.socket, main: Main, supervisor: int) -> NoReturn:
                 message, fds, _, _ = socket.recv_fds(line, 256, 1)
                 if not message:
                     for pid in children:
-                        _kill(pid)
+                        kill(pid)
                     os._exit(0)
                 me, pid = os.getpid(), os.fork()
                 if pid == 0:
@@ -181,7 +190,8 @@ def _shield_from_signals() -> None:
     os.register_at_fork(after_in_child=obey)
 
 
-def _kill(pid: int) -> None:
-    for kill in (os.killpg, os.kill):
+def kill(pid: int) -> None:
+    """End an executor and what it started; one that is new may have no group of its own yet."""
+    for send in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            kill(pid, signal.SIGKILL)
+            send(pid, signal.SIGKILL)

@@ -8,7 +8,6 @@ import os
 import platform
 import socket
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from redismr.core.events import Event, encode
@@ -47,18 +46,13 @@ class Reporter:
 
     def counted(self, attempt: Attempt, commit: Commit, *, first: bool) -> None:
         """The attempt is the one that counts: free what it consumed, tell who listens."""
-        if not self._replicated:
+        if not self.store.link.replicated():  # else a failover could forget this commit
             attempt.after()
         if first and attempt.task[0] == "r":
             partition = task_index(attempt.task)
             self.event(
                 attempt.session.spec.txn, attempt.session.job, "partition", {"partition": partition}
             )
-
-    @cached_property
-    def _replicated(self) -> bool:
-        """Whether a failover could forget a commit whose segments were freed already."""
-        return self.store.link.replicas() > 0
 
     def moved(self, session: Session, committed: Committed) -> None:
         """Wake whoever can use what a commit opened; free the bulk of a job that it ended."""
@@ -195,9 +189,10 @@ class Reporter:
             self.store.forget(job)
 
     def crashed(
-        self, job: str, task: str, token: str, what: str, *, kind: str, where: str, ordinal: int
-    ) -> str:
-        """The process of an attempt is no more: fail it with what ended it.
+        self, job: str, task: str, token: str, what: str, *, kind: str, where: str, ordinal: int,
+        pid: int,
+    ) -> str:  # fmt: skip
+        """The process of an attempt, ``pid``, is no more: fail it with what ended it.
 
         ``ordinal`` is the record that is to blame for it, -1 if it is not known.
         """
@@ -212,7 +207,7 @@ class Reporter:
             message=what,
             where=where,
             host=self._host,
-            pid=self._pid,
+            pid=pid,
             python=self._python,
             attempt=self._tried(job, task, "lost") + 1,
             attempts=number(meta.get("lost_leases")) + 1,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from redismr.core.codec import chunks_of, encode_block
 from redismr.core.kernel import Block
 from redismr.core.model import Part
+from redismr.workers.process import end_if_forked
 
 INLINE_BYTES = 4096
 """Outputs up to this many bytes travel inside the sealed manifest: no segment, no round trip.
@@ -80,6 +81,8 @@ class Sink:
                 self._flush()
 
     def _flush(self) -> None:
+        # Under the same names as its parent's, which may be counted already.
+        end_if_forked()
         if self._buffer:
             self._put(self._buffer)
             self._buffer, self._buffered = {}, 0

@@ -63,8 +63,11 @@ class Slot:
         self._words = view[:_TEXT].cast("q")
         half = (SLOT_BYTES - _TEXT) // 2
         self._texts = view[_TEXT : _TEXT + half], view[_TEXT + half :]
+        place = self._words[_ORDINAL : _PAIRS + 1]
         #: The kernel's cursor: ordinal of the record, pairs emitted.
-        self.cursor = cast("MutableSequence[int]", self._words[_ORDINAL : _PAIRS + 1])
+        self.cursor = cast("MutableSequence[int]", place)
+        #: For a child that user code forks: it must not move its parent's cursor.
+        self.let_go = place.release
 
     def reset(self) -> None:
         """Forget the previous executor, except how many tasks the slot has done."""

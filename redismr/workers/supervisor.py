@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
+import random
 import secrets
 import selectors
 import signal
@@ -28,7 +30,7 @@ from redismr.errors import StoreError, StoreUnavailable, UnfitServer
 from redismr.store import Store
 from redismr.workers import executor
 from redismr.workers.leases import OVERDUE, Child, LeaseKeeper
-from redismr.workers.nursery import Exit, Nursery
+from redismr.workers.nursery import Exit, Nursery, kill
 from redismr.workers.report import Reporter
 from redismr.workers.slots import Holding, Slot, Slots
 from redismr.workers.waker import Waker
@@ -58,8 +60,10 @@ class Supervisor:
         self._fit = False
         self._respawn_at: dict[int, float] = {}
         self._crashes: dict[int, int] = {}
-        #: Executors that ended, of which Redis has not heard yet, with what they held.
+        #: Executors that ended, of which Redis has not heard yet, with what they held. No other one
+        #: takes their place before it has: it would claim in their name.
         self._unsettled: deque[tuple[Child, Holding, Exit]] = deque()
+        self._stop_by = math.inf
         self._next_tick = 0.0
         self.leases = LeaseKeeper(self.store, self.report.altered, self.worker_id)
         self.selector = selectors.DefaultSelector()
@@ -72,11 +76,13 @@ class Supervisor:
             self._spawn(slot)
         self.waker.start()
         next_beat = 0.0
-        while self.children or self._respawn_at:
+        while self._has_duties():
             now = time.monotonic()
-            if self._grade < 2 and now >= self._next_tick:
+            if now >= self._next_tick:
                 self._guarded(self._tick)
-                self._next_tick = now + self.leases.tick_seconds
+                # Oftener while Redis is away: a lease bears two misses (two restarts), not three.
+                hurry = random.uniform(0.2, 0.5) if self._away else 1.0
+                self._next_tick = now + hurry * self.leases.tick_seconds
             if now >= next_beat:
                 next_beat = now + BEAT_SECONDS
                 self._guarded(self._beat)
@@ -92,6 +98,14 @@ class Supervisor:
         self._guarded(lambda: self.store.leave(self.worker_id))
         self.nursery.close()
         return 1 if self._grade >= 2 else 0
+
+    def _has_duties(self) -> bool:
+        """Whether there are executors, or Redis may still hear of one that has ended."""
+        if self.children or self._respawn_at:
+            return True
+        if self._grade and self._unsettled and self._stop_by == math.inf:
+            self._stop_by = time.monotonic() + executor.STOP_SECONDS
+        return bool(self._unsettled) and time.monotonic() < self._stop_by
 
     # -- events ---------------------------------------------------------------
 
@@ -185,18 +199,23 @@ class Supervisor:
         self._grade = 2
 
     def _bury(self, child: Child, gone: Exit) -> None:
-        """An executor ended: account for what it held, and put another in its place."""
-        index = child.slot.index
+        """An executor ended: account for what it held, then put another in its place."""
         if child.line.fileno() >= 0:
             self.selector.unregister(child.line)
             child.line.close()
         holding = child.slot.read() or Holding()
-        died = gone.status not in (0, executor.RECYCLE) and not child.doomed
         if holding.job:
             self._unsettled.append((child, holding, gone))
             self._guarded(self._settle_all)
+        else:
+            self._succeed(child, gone)
+
+    def _succeed(self, child: Child, gone: Exit) -> None:
+        """Say when another executor takes the place of one that ended."""
         if self._grade:
             return
+        index = child.slot.index
+        died = gone.status not in (0, executor.RECYCLE) and not child.doomed
         # One that did its work before it died is replaced at once, however many died before it.
         before = self._crashes.get(index, 0) if child.slot.tasks == child.tasks_before else 0
         crashes = self._crashes[index] = before + 1 if died else 0
@@ -207,16 +226,19 @@ class Supervisor:
     def _settle_all(self) -> None:
         """Account for who ended. While Redis does not answer they are kept for the next tick."""
         while self._unsettled:
-            ended = self._unsettled.popleft()
+            child, holding, gone = ended = self._unsettled.popleft()
             try:
-                self._settle(*ended)
+                self._settle(child, holding, gone)
             except StoreUnavailable:
                 self._unsettled.appendleft(ended)  # what was said already may be repeated
                 raise
+            except StoreError as exc:
+                log.warning("job %s: %s", holding.job, exc)
+            self._succeed(child, gone)
 
     def _settle(self, child: Child, holding: Holding, gone: Exit) -> None:
         """Fail the task that its executor died of, give back the others, uncharged."""
-        how = child.doomed or _cause_of_death(gone.status)
+        how = child.doomed or gone.cause
         rest = list(holding.tasks)
         if child.died_of(holding):
             task = rest.pop(holding.running)
@@ -225,7 +247,7 @@ class Supervisor:
             where = what.format(holding.ordinal + 1) if holding.ordinal >= 0 else ""
             token, ordinal = token_of(task, holding.nonce), child.record_to_blame(holding)
             self.report.crashed(
-                holding.job, task, token, how, kind=kind, where=where, ordinal=ordinal
+                holding.job, task, token, how, kind=kind, where=where, ordinal=ordinal, pid=gone.pid
             )
         if holding.next_nonce:
             self.store.release(holding.job, self._name(child.slot), holding.next_nonce)
@@ -312,9 +334,7 @@ class Supervisor:
 
     def _kill(self, child: Child, why: str) -> None:
         child.doomed, child.doomed_at = why, time.monotonic()
-        for kill in (os.killpg, os.kill):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                kill(child.pid, signal.SIGKILL)
+        kill(child.pid)
 
     def _over(self) -> bool:
         """Whether a worker that is to end by itself has reached its end."""
@@ -370,14 +390,6 @@ class Supervisor:
             if not self._away:
                 log.warning("%s; waiting for it", exc)
             self._away = True
-
-
-def _cause_of_death(status: int) -> str:
-    if status < 0:
-        with contextlib.suppress(ValueError):
-            return f"its process was killed by {signal.Signals(-status).name}"
-        return f"its process was killed by signal {-status}"
-    return f"its process exited with status {status}"
 
 
 def _plain(host: str) -> str:

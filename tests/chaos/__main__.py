@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -51,18 +52,25 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     print(f"seed {args.seed}, scale {args.scale:g}", flush=True)
     bad = False
-    try:
-        for name in args.rows or known:
-            began = time.monotonic()
-            outcome = known[name].run(Plan(args.seed, args.scale, folder))
-            report(known[name], outcome, time.monotonic() - began)
-            bad |= bool(outcome.wrong or outcome.missed)
-    finally:
-        if bad:
-            print(f"logs of the workers: {folder}")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+    for name in args.rows or known:
+        began = time.monotonic()
+        outcome = outcome_of(known[name], Plan(args.seed, args.scale, folder))
+        report(known[name], outcome, time.monotonic() - began)
+        bad |= bool(outcome.wrong or outcome.missed)
+    if bad:
+        print(f"logs of the workers: {folder}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
     return int(bad)
+
+
+def outcome_of(row: Row, plan: Plan) -> Outcome:
+    """What the row found. One that raises has missed; the others are run all the same."""
+    try:
+        return row.run(plan)
+    except Exception as error:
+        traceback.print_exc()
+        return Outcome(missed=[f"the row itself failed: {error!r}"])
 
 
 def report(row: Row, outcome: Outcome, seconds: float) -> None:

@@ -85,6 +85,7 @@ def run(plan: Plan) -> Outcome:
     }
     outcome.ceiling("s longest wait past the end", 1)
     outcome.floor("connections killed", plan.amount(500))
+    outcome.floor("script flushes", plan.amount(15))
     return outcome
 
 

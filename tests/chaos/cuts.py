@@ -10,7 +10,7 @@ import redis
 from support import Server
 
 from chaos.kit import Outcome, Plan, Row, fleet
-from chaos.traffic import FORGOTTEN, committed, few_lost, traffic
+from chaos.traffic import Counted, committed, recovered, rolled_back, traffic
 
 FAR = 100_000
 """Bytes of the log that may go: some tens of commits, or a job's end and the start of another."""
@@ -18,15 +18,18 @@ FAR = 100_000
 
 def run(plan: Plan) -> Outcome:
     """Kill, cut the log at any byte, start again."""
-    outcome, rng = Outcome(), plan.rng("cuts")
+    outcome, rng, hurt = Outcome(), plan.rng("cuts"), set[str]()
     server = Server("valkey", aof_load_truncated="yes")
     try:
         with fleet(server.url, plan, "cuts") as workers:
             for _ in range(2):
                 workers.join(2)
-            with traffic(server.url, plan, "cuts", outcome, may_fail=FORGOTTEN):
+            with traffic(server.url, plan, "cuts", outcome, forgets=True) as flow:
                 for nth in range(plan.amount(110)):
                     time.sleep(rng.uniform(0.2, 1.2))
+                    if nth % 3:
+                        flow.bad_moment.clear()
+                        flow.bad_moment.wait(1)
                     if nth % 10 == 9:
                         rewritten(server)
                     before = still(server)
@@ -34,7 +37,9 @@ def run(plan: Plan) -> Outcome:
                     outcome.add("kB cut", cut(server.directory, rng.randrange(1, FAR)) / 1000)
                     server.restart()
                     outcome.add("cuts")
-                    outcome.add("commits rolled back", rolled_back(before, server))
+                    lost = rolled_back(before, server.client())
+                    outcome.add("commits rolled back", sum(lost.values()))
+                    hurt |= lost.keys()
             outcome.missed += [
                 f"{worker.log_path.name} ended by itself"
                 for worker in workers.started
@@ -45,11 +50,11 @@ def run(plan: Plan) -> Outcome:
     outcome.figures["kB cut"] = round(outcome.figures["kB cut"])
     outcome.floor("cuts", plan.amount(100))
     outcome.floor("commits rolled back", plan.amount(100))
-    few_lost(outcome, "cuts")
+    recovered(outcome, hurt, flow, plan.amount(12))
     return outcome
 
 
-def still(server: Server) -> dict[str, tuple[str, frozenset[bytes]]]:
+def still(server: Server) -> Counted:
     """What is counted at the very end: nothing is written any more until the server is killed."""
     client = server.client()
     client.execute_command("CLIENT", "PAUSE", 30_000, "WRITE")
@@ -65,19 +70,6 @@ def cut(directory: Path, size: int) -> int:
     size = min(size, log.stat().st_size)
     os.truncate(log, log.stat().st_size - size)
     return size
-
-
-def rolled_back(before: dict[str, tuple[str, frozenset[bytes]]], server: Server) -> int:
-    """How many commits the server does not know any more. It may have counted some again since."""
-    client = server.client()
-    after = committed(client)
-    client.close()
-    lost = 0
-    for job, (_, parts) in before.items():
-        state, left = after.get(job, ("", frozenset()))
-        if state != "succeeded":  # then the maps' records are not needed any more
-            lost += len(parts - left)
-    return lost
 
 
 def rewritten(server: Server) -> None:
@@ -96,7 +88,7 @@ ROWS = [
     Row(
         "cuts",
         "kill -9 of Redis, and up to 100 kB cut off the end of its log",
-        ">= 100 cuts, 0 wrong, commits rolled back, nobody stuck",
+        ">= 100 cuts, 0 wrong, commits rolled back and made again, nobody stuck or lost for it",
         "A server may forget acknowledged writes: what is lost is done again, or the job says that "
         "it was lost. A lease that comes back when its attempt is over counts as one lost lease.",
         run,

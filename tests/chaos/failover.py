@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
+import random
 import time
 
+import redis
 from support import eventually
 from watched import Watched
 
 from chaos.kit import Outcome, Plan, Row, fleet
-from chaos.traffic import FORGOTTEN, few_lost, traffic
+from chaos.traffic import Counted, committed, recovered, rolled_back, traffic
+
+SECONDS = 0.04
+"""Of each record: so that jobs run longer than it takes until there is another master."""
 
 KINDS = ("by kill -9", "on request", "with two masters for 10 s")
 
 
 def run(plan: Plan) -> Outcome:
     """Failovers on request and after kill -9, while jobs run and are submitted."""
-    outcome, rng = Outcome(), plan.rng("failover")
+    outcome, rng, hurt = Outcome(), plan.rng("failover"), set[str]()
     servers = Watched("valkey")
     try:
         with fleet(servers.url, plan, "failover") as workers:
             for _ in range(2):
                 workers.join(2)
-            with traffic(servers.url, plan, "failover", outcome, may_fail=FORGOTTEN):
+            jobs = traffic(servers.url, plan, "failover", outcome, forgets=True, seconds=SECONDS)
+            with jobs as flow:
                 for nth in range(plan.amount(24)):
                     eventually(servers.settled, 40, "the old master does not follow the new one")
                     time.sleep(rng.uniform(0.1, 1))
                     kind = rng.choices(KINDS, (5, 4, 1))[0] if nth else "by kill -9"
-                    if kind == "by kill -9":
-                        servers.crash()
-                    else:
-                        old = servers.switch()
-                        if kind == "on request":
-                            time.sleep(rng.uniform(0, 1.5))
-                            servers.demote(old)
+                    before = _failover(servers, kind, rng)
+                    lost = rolled_back(before, _client(servers, servers.master))
                     outcome.add("failovers")
                     outcome.add(kind)
+                    outcome.add("commits rolled back", sum(lost.values()))
+                    hurt |= lost.keys()
             outcome.missed += [
                 f"{worker.log_path.name} ended by itself"
                 for worker in workers.started
@@ -43,15 +46,35 @@ def run(plan: Plan) -> Outcome:
     finally:
         servers.close()
     outcome.floor("failovers", plan.amount(20))
-    few_lost(outcome, "failovers")
+    # One failover alone may meet nobody.
+    outcome.floor("commits rolled back", plan.amount(25) - 1)
+    recovered(outcome, hurt, flow, plan.amount(6) - 1)
     return outcome
+
+
+def _failover(servers: Watched, kind: str, rng: random.Random) -> Counted:
+    """One of ``KINDS``; returns what the old master had counted at its end."""
+    if kind == "by kill -9":
+        before = committed(_client(servers, servers.master))
+        servers.crash()
+        return before
+    old = servers.switch()
+    time.sleep(rng.uniform(0, 0.5))  # who is connected to it goes on
+    before = committed(_client(servers, old))
+    if kind == "on request":
+        servers.demote(old)
+    return before
+
+
+def _client(servers: Watched, port: int) -> redis.Redis:
+    return servers.servers[port].client()
 
 
 ROWS = [
     Row(
         "failover",
         "Sentinel failover, on request and after kill -9 of the master",
-        ">= 20 failovers, 0 wrong, nobody stuck",
+        ">= 20 failovers, 0 wrong, commits rolled back and made again, nobody stuck or lost for it",
         "Programs and workers follow a failover by themselves; writes that it lost are done again, "
         "or the job says that it was lost.",
         run,

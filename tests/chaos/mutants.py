@@ -3,13 +3,15 @@
 A mutant is one or more replaced texts in a private copy of the tree. The rows of ``test_cut.py``
 run there, at the scale and with the seed that ``make test`` uses, the likeliest first, until one
 complains. A row that complains about the tree as it is proves nothing, so each is run on an
-unchanged copy too; and a figure that was not reached proves little, so that must happen twice.
+unchanged copy too. A wrong result is proof; anything else may be a busy machine's doing, so that
+must happen twice.
 Exits non-zero if a mutant survives, or if the text that it replaces is no longer there.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -47,20 +49,23 @@ def copy_of(folder: Path, mutant: Mutant | None) -> Path:
 
 
 def complaint(tree: Path, row: str) -> str:
-    """What the row says about the tree, of a figure only if it says so twice; empty if nothing."""
-    said = _said(tree, row)
-    return _said(tree, row) if ", wanted " in said else said
+    """What the row says: a wrong result, or else what it says twice; empty if nothing."""
+    said, wrong = _said(tree, row)
+    return said if wrong or not said else _said(tree, row)[0]
 
 
-def _said(tree: Path, row: str) -> str:
+def _said(tree: Path, row: str) -> tuple[str, bool]:
+    """What the row says first, and whether a result was wrong."""
     try:
         done = run(row, tree, TMPDIR=str(tree))
     except subprocess.TimeoutExpired as late:
-        return f"not done after {late.timeout:g} s"
+        return f"not done after {late.timeout:g} s", False
     if done.returncode == 0:
-        return ""
+        return "", False
+    wrong = re.search(r"\| (\d+) wrong \|", done.stdout)
     said = [line.strip() for line in done.stdout.splitlines() if line.startswith("    ")]
-    return (said or done.stderr.strip().splitlines() or ["no words"])[0 if said else -1]
+    said += done.stderr.strip().splitlines()[-1:] or ["no words"]
+    return said[0], bool(wrong and int(wrong[1]))
 
 
 class Hunt:

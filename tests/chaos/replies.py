@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
-from support import Server
+from support import Server, eventually
 
 import redismr
-from chaos.kit import Case, Fleet, Outcome, Plan, Row, case, check, client_of, fleet, submit
+from chaos.kit import LEASE, Case, Fleet, Outcome, Plan, Row, case, check, client_of, fleet, submit
 from chaos.proxy import Between
 
 EATEN = 5000
 AT_ONCE = 4
+WAITING = 60
+TOOK = "s until they were, at most"
 _RAN_OUT = re.compile(r"(\d+) leases ran out")
 
 
@@ -41,7 +45,7 @@ def eaten(plan: Plan) -> Outcome:
 
 
 def slow(plan: Plan) -> Outcome:
-    """Jobs over a line that dribbles."""
+    """Jobs over a line that dribbles; at the end workers die while many other jobs wait."""
     outcome, server = Outcome(), Server("valkey")
     between = Between(server.directory / "s", server.directory, "slow", f"{plan.seed}.slow")
     try:
@@ -54,12 +58,49 @@ def slow(plan: Plan) -> Outcome:
             for number in range(plan.amount(6)):
                 _some(plan, client, outcome, "slow", number, tasks=12)
             outcome.figures["leases run out"] = _ran_out(workers)
+            with client_of(server.url) as direct:
+                for number in range(plan.amount(5)):
+                    _bereave(plan, server, workers, direct, outcome, number)
             outcome.figures["pieces"] = between.counts()["pieces"]
     finally:
         between.close()
         server.close()
     outcome.ceiling("leases run out", 0)
+    outcome.floor("tasks of dead workers taken back", plan.amount(5))
     return outcome
+
+
+def _bereave(
+    plan: Plan, server: Server, workers: Fleet, client: redismr.Client, outcome: Outcome,
+    number: int,
+) -> None:  # fmt: skip
+    """A worker dies: the other must see it, although each look at leases is over so many jobs."""
+    rng, redis = plan.rng("bereave", number), server.client()
+    waiting = [submit(client, case(rng, tasks=1, priority=0)) for _ in range(WAITING)]
+    its = case(rng, tasks=4, priority=9, on_error="fail", backup=False)
+    its = replace(its, items=[(nth, LEASE, pairs) for nth, _, pairs in its.items])
+    job = submit(client, its)
+    own = f"redismr:{{{job.id}}}:own"
+
+    def held() -> int:
+        return sum(b":%d:" % dead.pid in attempt for attempt in redis.hvals(own))
+
+    dead = workers.started[-1]
+    try:
+        tasks = eventually(held)
+        dead.kill()
+        began = time.monotonic()
+        eventually(lambda: not held())
+        outcome.add("tasks of dead workers taken back", tasks)
+        took = max(outcome.figures.get(TOOK, 0), time.monotonic() - began)
+        outcome.figures[TOOK] = round(took, 1)
+    except AssertionError as error:
+        outcome.missed.append(f"{its.name} job {job.id}: {held()} tasks of a dead worker: {error}")
+    for one in waiting:
+        one.delete()
+    workers.join(2)
+    check(job, its, outcome)
+    redis.close()
 
 
 def _some(
@@ -100,7 +141,7 @@ ROWS = [
     Row(
         "slow",
         "a line that delays each message up to 20 ms each way and delivers it in pieces",
-        "0 wrong, no lease of 0.5 s lost",
+        "0 wrong, no lease of 0.5 s lost but those of workers that die, and these are",
         "A slow line costs time and nothing else, as long as a few round trips fit into a lease.",
         slow,
     ),

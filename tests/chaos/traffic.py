@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import redismr
 from chaos.kit import DEADLINE, Case, Outcome, Plan, case, client_of, problems
-from redismr.client.collect import Forgotten
+from redismr.client import job as handle
+from redismr.client import submitter
+from redismr.client.collect import ComputedAgain, Forgotten
 from redismr.client.submitter import InputLost
+from redismr.store import number
 from redismr.store.keys import Keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import random
+    from collections.abc import Iterable, Iterator
 
     import redis
 
@@ -22,23 +28,33 @@ NAMES = Keys("redismr")
 
 SUBMITTERS = 3
 
-FORGOTTEN = (redismr.JobLost, InputLost, Forgotten)
-"""What a job may say whose server has lost writes; anything else would be a false alarm."""
+DAWDLE = 0.3
+"""Seconds that a client at most waits at a point where the server may forget."""
+
+MAY_SAY: dict[str, tuple[type[redismr.RedismrError], ...]] = {
+    "submit": (redismr.JobLost, InputLost),
+    "iterate": (redismr.JobLost, InputLost, ComputedAgain),
+    "wait": (redismr.JobLost, InputLost),
+    "read": (redismr.JobLost, Forgotten),
+}
+"""What a client may say at each step if the server has lost writes; all else is a false alarm."""
 
 
 class Traffic:
     """Threads that submit and check until told to stop; one is always in the middle of handing in.
 
-    ``own`` is what they found. Errors that ``may_fail`` names are figures under their names.
+    ``own`` is what they found, ``right`` the jobs that ended well. Where the server ``forgets``,
+    errors that ``MAY_SAY`` names are figures.
     """
 
     def __init__(
-        self, url: str, plan: Plan, row: str, *, submitters: int,
-        may_fail: tuple[type[Exception], ...], **options: Any,
-    ) -> None:  # fmt: skip
-        self.own = Outcome()
+        self, url: str, plan: Plan, row: str, *, submitters: int, forgets: bool, **options: Any
+    ) -> None:
+        self.own, self.right = Outcome(), set[str]()
         self._plan, self._row = plan, row
-        self._may_fail, self._options = may_fail, options
+        self._forgets, self._options = forgets, options
+        #: Set when the input of a job was closed right now, or its end was seen, but no result.
+        self.bad_moment = threading.Event()
         self._lock, self._stop = threading.Lock(), threading.Event()
         # Clients look at the server when they are made: before there is any trouble.
         self._threads = [
@@ -61,6 +77,11 @@ class Traffic:
             if thread.is_alive():
                 self.own.missed.append(f"{thread.name} is stuck")
 
+    def note(self, figure: str) -> None:
+        """One more of something that a client did."""
+        with self._lock:
+            self.own.add(figure)
+
     def _submitter(self, number: int, client: redismr.Client) -> None:
         with client:
             for nth in count():
@@ -70,32 +91,38 @@ class Traffic:
                 outcome = Outcome()
                 # Every other job comes in a trickle: then the trouble meets it half submitted.
                 try:
-                    self._one(client, its, outcome, slowly=nth % 2 == 1)
+                    self._one(client, its, outcome, nth)
                 except Exception as error:  # only our own may come to a user
                     outcome.missed.append(f"{its.name}: {error!r}")
                 with self._lock:
                     self._take(outcome)
 
-    def _one(self, client: redismr.Client, its: Case, outcome: Outcome, *, slowly: bool) -> None:
-        items = Trickle(its.items) if slowly else its.items
+    def _one(self, client: redismr.Client, its: Case, outcome: Outcome, nth: int) -> None:
+        items = Trickle(its.items) if nth % 2 else its.items
         outcome.add("jobs")
+        step, job = "submit", None
         try:
             job = client.submit(items, **its.functions, **its.options)
+            step = "iterate"
+            if nth % 3 == 0 and dict(iter(job)) != its.expected:
+                outcome.wrong.append(f"job {job.id}: {its.name} is other pairs when iterated")
+            step = "wait"
             results = job.result(timeout=DEADLINE)
+            step = "read"
             wrong = problems(its, results, results.counters)
             outcome.wrong += [f"job {job.id}: {text}" for text in wrong]
+            if not wrong:
+                self.right.add(job.id)
             charged = client._store.link.one("HGETALL", NAMES.control(job.id, "tries"))
             for name, times in charged.items():
                 if name.partition(b":")[0] in (b"lost", b"error", b"gone"):
                     outcome.add("charged", int(times))
             job.delete()
         except redismr.RedismrError as error:
-            self._failed(error, outcome)
-
-    def _failed(self, error: redismr.RedismrError, outcome: Outcome) -> None:
-        outcome.add(type(error).__name__)
-        if not isinstance(error, self._may_fail):
-            outcome.missed.append(f"{type(error).__name__}: {error}")
+            outcome.add(type(error).__name__)
+            may_say = self._forgets and isinstance(error, MAY_SAY[step])
+            if not may_say or (isinstance(error, InputLost) and not _input_lost(error, job)):
+                outcome.missed.append(f"{step}: {type(error).__name__}: {error}")
 
     def _take(self, other: Outcome) -> None:
         for name, value in other.figures.items():
@@ -120,44 +147,109 @@ class Trickle:
         return self._items[index]
 
 
+def _input_lost(error: InputLost, job: redismr.Job | None) -> bool:
+    """Whether that is so. ``submit`` may say it only in the end: our sources can be read again."""
+    if job is None:
+        return "5 times" in str(error)
+    meta = job._store.meta(job.id, "added")
+    return number(meta.get("added")) < (job._handed_in or 0)
+
+
+@contextmanager
+def _watched(flow: Traffic, rng: random.Random) -> Iterator[None]:
+    """Counts what clients do about lost writes, and has them dawdle where these would hurt most.
+
+    That is before the input is closed, and between a job's end and the look at its result: so much
+    is written meanwhile that a server may forget just the one, and know what came before it.
+    """
+    close, again = submitter.close_input, handle.close_again
+    collect = handle.Job._collect_shelf
+
+    def close_late(*args: Any) -> None:
+        time.sleep(rng.uniform(0, DAWDLE))
+        close(*args)
+        flow.bad_moment.set()
+
+    def counted_again(*args: Any) -> None:
+        flow.note("closed again")
+        again(*args)
+
+    def collect_late(job: redismr.Job) -> Any:
+        flow.bad_moment.set()
+        time.sleep(rng.uniform(0, DAWDLE))
+        try:
+            return collect(job)
+        except Forgotten:
+            flow.note("ends forgotten")
+            raise
+
+    with (
+        patch.object(submitter, "close_input", close_late),
+        patch.object(handle, "close_again", counted_again),
+        patch.object(handle.Job, "_collect_shelf", collect_late),
+    ):
+        yield
+
+
 @contextmanager
 def traffic(
     url: str, plan: Plan, row: str, outcome: Outcome, *, submitters: int = SUBMITTERS,
-    may_fail: tuple[type[Exception], ...] = (), **options: Any,
+    forgets: bool = False, **options: Any,
 ) -> Iterator[Traffic]:  # fmt: skip
     """Traffic, and what it found added to the row's outcome when its last job has ended."""
-    flow = Traffic(url, plan, row, submitters=submitters, may_fail=may_fail, **options)
-    flow.start()
-    try:
-        yield flow
-    finally:
-        flow.stop()
+    flow = Traffic(url, plan, row, submitters=submitters, forgets=forgets, **options)
+    with _watched(flow, plan.rng(row, "pauses")) if forgets else nullcontext():
+        flow.start()
+        try:
+            yield flow
+        finally:
+            flow.stop()
         for name, value in flow.own.figures.items():
             outcome.add(name, value)
         outcome.wrong += flow.own.wrong
         outcome.missed += flow.own.missed
 
 
-def few_lost(outcome: Outcome, faults: str) -> None:
-    """No more jobs may be lost than were under way when the server lost writes."""
-    lost = sum(outcome.figures.get(error.__name__, 0) for error in FORGOTTEN)
-    if lost > SUBMITTERS * outcome.figures.get(faults, 0):
-        outcome.missed.append(f"{lost:g} jobs lost")
+def recovered(outcome: Outcome, hurt: set[str], flow: Traffic, least: float) -> None:
+    """Most jobs survive what the server forgets of them: hardly any may be given up for it."""
+    figures = outcome.figures
+    figures["jobs right after losing commits"] = len(hurt & flow.right)
+    outcome.floor("jobs right after losing commits", least)
+    lost = sum(figures.get(e.__name__, 0) for e in {e for step in MAY_SAY.values() for e in step})
+    if lost > figures["jobs"] / 4 + SUBMITTERS:
+        outcome.missed.append(f"{lost:g} of {figures['jobs']:g} jobs lost")
 
 
-def committed(client: redis.Redis) -> dict[str, tuple[str, frozenset[bytes]]]:
-    """Each listed job's state, and what is counted of it: done maps, finished partitions."""
-    jobs = [job.decode() for job in client.zrange(NAMES.jobs, 0, -1)]
+Counted = dict[str, tuple[str, frozenset[bytes]]]
+
+
+def committed(client: redis.Redis, jobs: Iterable[str] | None = None) -> Counted:
+    """The state of each job, or of each listed one, and the tokens that are counted of it."""
+    if jobs is None:
+        jobs = [job.decode() for job in client.zrange(NAMES.jobs, 0, -1)]
+    jobs = list(jobs)
     pipe = client.pipeline(transaction=False)
     for job in jobs:
         pipe.hget(NAMES.control(job, "meta"), "state")
-        pipe.hkeys(NAMES.control(job, "done"))
-        pipe.hkeys(NAMES.control(job, "result"))
+        pipe.hvals(NAMES.control(job, "done"))
+        pipe.hvals(NAMES.control(job, "result"))
     replies = iter(pipe.execute())
     return {
         job: (
             (next(replies) or b"").decode(),
-            frozenset([b"m" + i for i in next(replies)] + [b"r" + p for p in next(replies)]),
+            frozenset(record.partition(b" ")[0] for _ in "mr" for record in next(replies)),
         )
         for job in jobs
     }
+
+
+def rolled_back(before: Counted, client: redis.Redis) -> dict[str, int]:
+    """How many commits the server does not know any more, of each job that it still has."""
+    lost = {}
+    for job, (state, tokens) in committed(client, before).items():
+        gone = before[job][1] - tokens
+        if state == "succeeded":  # then the maps' records are not needed any more
+            gone = {token for token in gone if token.startswith(b"r")}
+        if state and gone:
+            lost[job] = len(gone)
+    return lost

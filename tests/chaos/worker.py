@@ -44,6 +44,7 @@ staged N            bulk data was written: too late for N attempts, which are co
 freed N             segments were deleted: too early those of N attempts, which a reducer is to read
 kill POINT PID AT   it ends itself here, at this time.monotonic()
 settled PID AT      its supervisor has handed in what it held
+stopped WHY         its supervisor ended it: WHY is "lease lost", or a task's time is over, ...
 """
 
 
@@ -79,8 +80,8 @@ _METHODS = {
     "freed": "drop_segments",
     "failed": "fail",
     "released": "release",
-    "renewed": "renew",
-    "reclaimed": "reclaim",
+    "renewed": "renew_all",
+    "reclaimed": "reclaim_all",
     "reported": "fail",
     "returned": "release",
 }
@@ -144,6 +145,7 @@ def _log_to(path: str) -> None:
     _after(Store, "put_segments", lambda _, args: _note(f"staged {_maps(*args[:3])}"))
     _after(Store, "put_result", lambda _, args: _note(f"staged {_counted(*args[:3], 'result')}"))
     _after(Store, "drop_segments", lambda _, args: _note(f"freed {_maps(*args, unread=True)}"))
+    _after(Supervisor, "_kill", lambda _, args: _note(f"stopped {args[2]}"))
     _after(
         Supervisor, "_settle", lambda _, args: _note(f"settled {args[1].pid} {time.monotonic()}")
     )

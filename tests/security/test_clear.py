@@ -33,6 +33,7 @@ FIELDS = {
     "retried": ["1"],
     "priority": ["1000"],
     "backup": ["0"],
+    "each": ["1"],
     "pace_m": ["9" * 15],
     "txn": ["other"],
     "name": ["other"],

@@ -185,12 +185,12 @@ _HINTS = {"shuffled", "retried", "pace_m", "pace_r"}  # no result and no budget 
 _META = _HINTS | {
     "state", "added", "created_at", "seen", "expire_at", "ttl_ms", "submit_ms", "submit_until",
     "partitions", "lease_ms", "retries", "lost_leases",
-    "backup", "skips", "n_map", "basis", "cause", "ended_at",
+    "backup", "skips", "each", "n_map", "basis", "cause", "ended_at",
 }  # fmt: skip
 
 
 def I15_counters_derived(step: Step) -> None:
-    assert set(step.after["meta"]) <= _META
+    assert {name for name in step.after["meta"] if not name.startswith("for:")} <= _META
 
 
 def ghost(step: Step) -> None:

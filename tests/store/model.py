@@ -9,7 +9,7 @@ and compares every answer and all that is stored. To add a verb, add a method of
 from __future__ import annotations
 
 import copy
-import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,7 @@ class Model:
     meta: dict[str, Any] = field(default_factory=dict)
     ready: list[str] = field(default_factory=list)
     processing: list[str] = field(default_factory=list)
-    lease: dict[str, int] = field(default_factory=dict)
+    lease: dict[str, float] = field(default_factory=dict)
     own: dict[str, list[Holder]] = field(default_factory=dict)
     done: dict[str, str] = field(default_factory=dict)
     result: dict[str, str] = field(default_factory=dict)
@@ -90,8 +90,8 @@ class Model:
         }  # fmt: skip
         return ["OK", str(expire_at)]
 
-    def add(self, now: int, first: int, last: int) -> Reply:
-        """Each map task becomes ready once."""
+    def add(self, now: int, first: int, last: int, workers: Sequence[str] = ()) -> Reply:
+        """Each map task becomes ready once; ``workers`` are those who alone may run each."""
         if not self.meta:
             return ["GONE", 0, 0, ""]
         added, finished = self.meta["added"], len(self.done)
@@ -100,7 +100,10 @@ class Model:
         self.meta["submit_until"] = now + self.meta["submit_ms"]
         if first > added:
             return ["SHORT", added, finished, self.state]
-        self.ready += [f"m{index}" for index in range(added, last)]
+        for index in range(added, last):
+            self.ready.append(f"m{index}")
+            for worker in workers[index - first :][:1]:
+                self.meta[f"for:{worker}"] = f"m{index}"
         self.meta["added"] = max(added, last)
         return ["OK", self.meta["added"], finished, self.state]
 
@@ -306,16 +309,20 @@ class Model:
         lease_ms = self.meta["lease_ms"]
         if not self.running:
             return ["OK", self.state, 0, self.meta["ended_at"], 0, lease_ms]
-        silent = self._broke_silence(now)
+        self._broke_silence(now)
         longest = now + lease_ms + 1000
         for task in self._leased_by(lambda until: until > longest)[:limit]:
             self.lease[task] = longest
-        if self.state == "submitting" and now > self.meta["submit_until"] and not silent:
+        if self.state == "submitting" and now > self.meta["submit_until"]:
             self._end_failed("SubmitterLost", now)
+            return ["OK", "failed", 0, now, 0, lease_ms]
+        if self.state == "mapping" and self.meta.get("each") == 1:
+            what = "what a worker did for it was lost or altered in Redis"
+            self._end_failed(f"{what}, and no other may do it", now)
             return ["OK", "failed", 0, now, 0, lease_ms]
         reclaimed = 0
         for task in self._leased_by(lambda until: until <= now)[:limit]:
-            started = any(holder.started for holder in self.own.pop(task, []))
+            started = [holder for holder in self.own.pop(task, []) if holder.started]
             self._unlease(task)
             reclaimed += 1
             if not started:
@@ -326,7 +333,10 @@ class Model:
             else:
                 self.dead[task] = ""
                 times = self.meta["lost_leases"] + 1
-                self._end_failed(f"task {task} lost its lease {times} times", now)
+                who = f"at last in executor {started[-1].executor}"
+                advice = "see the log of that worker; lost_leases allows more"
+                cause = f"task {task} lost its lease {times} times, {who}: {advice}"
+                self._end_failed(cause, now)
                 return ["OK", "failed", reclaimed, now, 0, lease_ms]
         if self.state != "submitting" and not self.ready and not self.lease:
             cause = "its tasks vanished from Redis, or their number was altered there"
@@ -406,11 +416,11 @@ class Model:
             return []
         ids: list[str] = []
         want = min(want, max(1, len(self.ready) // 4))
-        while len(ids) < want and self.ready:
-            alone = f"lost:{self.ready[0]}" in self.tries
+        while len(ids) < want and (task := self._next_for(executor)):
+            alone = f"lost:{task}" in self.tries
             if alone and ids:
                 break
-            task = self.ready.pop(0)
+            self.ready.remove(task)
             self.processing.append(task)
             self.lease[task] = now + self.meta["lease_ms"]
             self.own[task] = [Holder(f"{task}.{nonce}", executor, not ids, now)]
@@ -427,6 +437,13 @@ class Model:
             ids.append(task)
         self.claims[executor] = (nonce, ids)
         return list(ids)
+
+    def _next_for(self, executor: str) -> str:
+        """What is ready for it: the head of the line, or its worker's own map task."""
+        if self.meta.get("each") != 1 or self.state == "reducing":
+            return self.ready[0] if self.ready else ""
+        own = str(self.meta.get(f"for:{executor.rpartition(':')[0]}", ""))
+        return own if own in self.ready else ""
 
     def _lone_claims(self) -> list[tuple[str, Holder]]:
         """Tasks with one attempt, the oldest claim first; none if the job wants no backup runs."""
@@ -453,14 +470,18 @@ class Model:
         return [int(word) for word in str(self.meta.get(f"pace_{stage}", "")).split()]
 
     def _broke_silence(self, now: int) -> bool:
-        silent = now - self.meta["seen"] > self.meta["lease_ms"] / 2
+        silence, lease_ms = now - self.meta["seen"], self.meta["lease_ms"]
         self.meta["seen"] = now
-        if silent:
-            self.lease = dict.fromkeys(self.lease, now + self.meta["lease_ms"])
-            for holder in itertools.chain(*self.own.values()):
-                holder.since = now
+        if silence > self.meta["submit_ms"] / 2:
             self.meta["submit_until"] = now + self.meta["submit_ms"]
-        return bool(silent)
+        if silence <= lease_ms / 2:
+            return False
+        for task, until in self.lease.items():
+            if (times := until % 1) < 0.75:  # in quarters: thrice since it was given or renewed
+                self.lease[task] = now + lease_ms + times + 0.25
+                for holder in self.own[task]:
+                    holder.since = now
+        return True
 
     def _end_failed(self, cause: str, now: int) -> None:
         self.meta |= {"state": "failed", "cause": cause, "ended_at": now}

@@ -48,7 +48,7 @@ class Subject:
         self.store.now_ms = now
         rest: list[Any] = []
         named = dict(argv)
-        for name in ("commits", "missing", "pairs_", "ids"):
+        for name in ("commits", "missing", "pairs_", "ids", "workers"):
             rest += named.pop(name, [])
         for name, value in named.pop("fields", {}).items():
             rest += (name, value)
@@ -69,7 +69,7 @@ class Subject:
             if name in _LISTS:
                 view[name] = words
             elif name == "lease":
-                view[name] = {task: int(float(until)) for task, until in _pairs(words).items()}
+                view[name] = {task: float(until) for task, until in _pairs(words).items()}
             else:
                 view[name] = _pairs(words)
         return view

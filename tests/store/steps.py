@@ -22,6 +22,7 @@ from store.server import Subject
 
 T = TypeVar("T")
 EXECUTORS = ("a:1", "a:2", "b:1")
+WORKERS = ("a", "b", "c")
 
 
 class Pick(Protocol):
@@ -72,6 +73,11 @@ class Walk:
         self.lease_ms = pick.one((1000, 6000))
         #: Segments do not last; there is a record that ends each process; who is stopped now.
         self.leaky, self.deadly, self.stopped = pick.chance(15), pick.chance(30), ""
+        #: One map task for each worker; that of one that is gone is claimed in its name.
+        self.each = pick.chance(15)
+        self.executors = EXECUTORS
+        if self.each:
+            self.maps, self.executors = min(self.maps, len(WORKERS)), (*EXECUTORS, "c:gone")
         self.model, self.now = Model(), subject.now()
         self.shuffle: list[dict[str, str]] = [{} for _ in range(self.partitions)]
         self.numbers = itertools.count()
@@ -96,10 +102,11 @@ class Walk:
                 "lost_leases": pick.one((0, 1, 3, 3, 3)),
                 "backup": pick.one((0, 1, 1)),
                 "skips": pick.one((0, 1)),
+                "each": int(self.each),
             },
         )
         if pick.chance(50):
-            self.call("add", first=0, last=self.maps)
+            self.add(0, self.maps)
             if pick.chance(40):
                 self.stop(pick)
 
@@ -182,12 +189,19 @@ class Walk:
         if self.model.state == "submitting" and self.model.meta["added"] < self.maps:
             first = pick.one((0, self.model.meta["added"], self.model.meta["added"] + 1))
             last = min(self.maps, first + pick.one((0, 1, 2, 9)))
-            self.call("add", first=min(first, last), last=last)
+            self.add(min(first, last), last)
         elif pick.chance(20):
-            self.call("add", first=0, last=self.maps)
+            self.add(0, self.maps)
+        if self.each and pick.chance(90) and len(self.model.done) < self.maps:
+            return  # closed when all is done
         if pick.chance(40):
             # Closing takes what was added as the whole input: nobody closes with fewer.
             self.call("close", n=self.maps, nonce=self.nonce(), end_blob="end")
+
+    def add(self, first: int, last: int) -> None:
+        """These tasks, and where each worker gets one, who."""
+        workers = WORKERS[first:last] if self.each else ()
+        self.call("add", first=first, last=last, workers=workers)
 
     def create(self, pick: Pick) -> None:
         """The submitter's create was repeated."""
@@ -235,8 +249,8 @@ class Walk:
 
     def stop(self, pick: Pick) -> None:
         """An executor is stopped with its new batch until the next one is; others take the rest."""
-        self.stopped = pick.one(("", *EXECUTORS))
-        if not self.stopped:
+        self.stopped = pick.one(("", *self.executors))
+        if not self.stopped or self.each:
             return
         argv = {"executor": self.stopped, "nonce": self.nonce()}
         self.ask(pick, "claim", **argv, want=3, backup=0)
@@ -248,7 +262,7 @@ class Walk:
     @property
     def awake(self) -> list[str]:
         """The executors that are not stopped."""
-        return [executor for executor in EXECUTORS if executor != self.stopped]
+        return [executor for executor in self.executors if executor != self.stopped]
 
     def ask(self, pick: Pick, verb: str, **argv: Any) -> None:
         """A claim or commit, whose answer may be lost: asked again at once, later, or never."""
@@ -450,7 +464,7 @@ class Walk:
 
     def die(self, pick: Pick) -> None:
         """An executor's process ends: its supervisor fails what ran and gives back the rest."""
-        self.die_in(pick.one(EXECUTORS), pick.one(("", "1", "1", "2")))
+        self.die_in(pick.one(self.executors), pick.one(("", "1", "1", "2")))
 
     def die_in(self, executor: str, place: str) -> None:
         for nth, attempt in enumerate(self.held_by(executor)):

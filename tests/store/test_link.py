@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -114,6 +115,30 @@ def test_hints_do_not_wait_for_room(server, store, job):
     store.beat("w", {"host": "h"})
     store.retire("j1", 0)
     assert store.runnable() == []
+
+
+@pytest.mark.parametrize("key", ["jobs", "recent", "workers", "wake"])
+def test_a_shared_key_that_somebody_altered_is_mended_once(server, store, key):
+    def write():
+        store.announce("j1", 0, 0)
+        store.record("j1", 1 << 45, 0)
+        store.beat("w", {"host": "h"})
+        store.wake(3, "3.11", "key")
+
+    admin = server.client()
+    write()
+    (name,) = admin.keys(f"redismr:{key}*")
+    admin.set(name, "not ours")
+    write()  # one client mends it
+    troubles = iter([KeysAltered("seen by another before that"), None])
+
+    def ask():
+        if trouble := next(troubles):
+            raise trouble
+
+    store._mended(name.decode(), ask)
+    assert admin.exists(name)
+    assert admin.type(name) != b"string"
 
 
 def test_a_stream_of_new_jobs_starves_no_older_one(server, store):
@@ -258,3 +283,39 @@ def test_bulk_is_freed_when_the_job_has_ended_and_not_before(server, store, job)
     server.config(maxmemory=1)
     store.free(job, 1, 2)
     assert store.get_inputs(job, ["m0"]) == [None]
+
+
+def test_a_failover_is_thought_of_where_there_was_a_replica(store, monkeypatch):
+    answers = [0, 0, 2]
+    monkeypatch.setattr(link_module, "replicas", lambda _client: answers.pop(0))
+    assert not store.link.replicated()
+    assert not store.link.replicated()
+    assert len(answers) == 2  # not asked at every commit
+    monkeypatch.setattr(link_module, "REPLICAS_SECONDS", 0)
+    assert [store.link.replicated() for _ in range(4)] == [False, True, True, True]
+
+
+def test_a_failover_is_thought_of_where_sentinels_watch():
+    # Not asked: right after a failover the new master has no replica.
+    store = Store(Connection(url="redis+sentinel://127.0.0.1:1/x", secret="s" * 32), patience=0)
+    assert store.link.replicated()
+
+
+@pytest.mark.parametrize("outage", [0.05, 0.2, 1.0, 3.0])
+def test_after_an_outage_nobody_stays_away_for_much_longer_than_it_was(monkeypatch, outage):
+    """A lease whose claim was answered to nobody must not run out before that is asked again."""
+    now = [100.0]
+
+    def sleep(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr(link_module, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(link_module, "random", SimpleNamespace(uniform=lambda _least, most: most))
+
+    def send():
+        if now[0] < 100 + outage:
+            raise redis.ConnectionError("away")
+
+    connection = Connection(url="redis://localhost:1", secret="0" * 32)
+    link_module.Link(connection, patience=None).safely(send)
+    assert now[0] - 100 <= 1.25 * outage + 0.02

@@ -190,18 +190,43 @@ def test_a_death_while_redis_is_away_is_told_when_it_is_back(server, client, cre
             time.sleep(60)
         return one(x)
 
-    worker = crew.worker(1)
+    crew.worker(1)
     job = client.submit([1], mapfn, "sum", lease=60)
     (pid,) = map(int, eventually(file_lines(begun)))
     server.kill()
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: worker.executors() != [pid])
+    eventually(lambda: not runs(pid))
     server.restart()
+    (failure,) = eventually(job.errors)
+    assert (failure.error_name, failure.pid) == ("WorkerDied", pid)
     assert dict(job.result(20)) == {1: 1}
     assert tried(server, job) == {"lost:m0": 1}
 
 
-def test_a_child_that_user_code_forked_does_not_go_on_as_an_executor(client, crew, tmp_path):
+@LINUX
+def test_a_death_is_told_before_its_worker_ends(server, client, crew, tmp_path):
+    begun = tmp_path / "begun"
+
+    def mapfn(x):
+        begun.write_text(str(os.getpid()))
+        time.sleep(60)
+
+    worker = crew.worker(1)
+    job = client.submit([1], mapfn, "sum", lease=60)
+    pid = int(eventually(lambda: begun.exists() and begun.read_text()))
+    server.kill()
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not runs(pid))
+    worker.send(signal.SIGTERM)
+    worker.says("finishing")
+    server.restart()
+    assert worker.wait() == 0
+    assert [failure.error_name for failure in job.errors()] == ["WorkerDied"]
+    assert tried(server, job) == {"lost:m0": 1}
+
+
+@pytest.mark.parametrize("chunk", [1, 6])
+def test_a_child_that_user_code_forked_does_not_go_on_as_an_executor(client, crew, tmp_path, chunk):
     begun, name = tmp_path / "begun", str(tmp_path / "begun")
 
     def mapfn(x):
@@ -213,9 +238,38 @@ def test_a_child_that_user_code_forked_does_not_go_on_as_an_executor(client, cre
         return [(x, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else "a child")]
 
     crew.worker(1)
-    found = dict(client.run(range(6), mapfn, "list", chunk=1, lease=60))
+    found = dict(client.run(range(6), mapfn, "list", chunk=chunk, lease=60))
     assert found == {0: [0], 1: [1], 2: [0], 3: [3], 4: [0], 5: [5]}
     assert sorted(file_lines(begun)()) == list("012345")
+
+
+@LINUX
+def test_a_child_that_user_code_forked_does_not_overwrite_what_is_counted(
+    server, client, crew, tmp_path
+):
+    name, counted, ended = str(tmp_path / "child"), tmp_path / "counted", tmp_path / "ended"
+
+    def mapfn(x):
+        if x:  # keeps the reduce stage closed
+            while not ended.exists():
+                time.sleep(0.01)
+            return []
+        child = os.fork()
+        if child:
+            with open(name, "w") as file:
+                file.write(f"{child}\n")
+        while not (child or counted.exists()):
+            time.sleep(0.01)
+        return [(key, ("parent" if child else "child!") + "." * 600) for key in range(20)]
+
+    crew.worker(2)
+    job = client.submit([0, 1], mapfn, "list", chunk=1, lease=60, partitions=1, backup=False)
+    eventually(lambda: server.client().hexists(f"redismr:{{{job.id}}}:done", "0"))
+    counted.touch()
+    (child,) = map(int, file_lines(tmp_path / "child")())
+    eventually(lambda: not runs(child))
+    ended.touch()
+    assert {value[:6] for (value,) in dict(job.result(20)).values()} == {"parent"}
 
 
 @LINUX

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from system.crew import redismr_cli, script
 
@@ -83,6 +85,25 @@ def test_a_job_past_its_ttl_is_not_found(client, eventually):
         client.attach(job.id)
     with pytest.raises(redismr.JobLost, match="ttl"):
         job.result()
+
+
+def test_a_job_that_runs_outlives_its_ttl(client, crew, tmp_path, eventually):
+    gate = tmp_path / "gate"
+
+    def mapfn(x):
+        while not gate.exists():
+            time.sleep(0.01)
+        return [(x, x)]
+
+    crew.worker(1)
+    job = client.submit([1], mapfn, "sum", ttl=1)
+
+    def deadline():
+        return int(job._store.look(job.id).meta["expire_at"])
+
+    born = deadline()
+    eventually(lambda: deadline() > born + 2000)
+    gate.touch()
 
 
 def test_an_iterating_reader_hears_of_the_end(job):

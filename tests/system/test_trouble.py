@@ -200,8 +200,8 @@ def test_a_submitter_that_is_killed_while_it_submits_fails_the_job(
     body = """
         import redismr, time
         import redismr.client.submitter, redismr.client.client
-        redismr.client.client.SUBMIT_LEASE_MS = 300
-        redismr.client.submitter.SUBMIT_LEASE_MS = 300
+        redismr.client.client.SUBMIT_LEASE_MS = 1000
+        redismr.client.submitter.SUBMIT_LEASE_MS = 1000
         def source():
             yield 1
             print("given", flush=True)
@@ -299,6 +299,54 @@ def test_a_rewind_to_before_the_end_is_made_good(server, client, crew, tmp_path,
 
     monkeypatch.setattr(job, "_free", free)
     assert dict(job.result(30)) == dict.fromkeys(range(10), 1)
+
+
+@pytest.fixture
+def halfway(client, crew, tmp_path):
+    """A job that has a large result of partition 0, and reduces 1 until the gate is opened."""
+    gate = tmp_path / "gate"
+
+    def mapfn(x):
+        time.sleep(0.1)  # so long that no executor takes both partitions at once
+        yield from ((n, os.urandom(500)) for n in range(12_000))
+        yield -1, b""
+
+    def reducefn(key, values):
+        while key == -1 and not gate.exists():
+            time.sleep(0.01)
+        return values[0]
+
+    crew.worker(2)
+    job = client.submit(
+        [1], mapfn, reducefn, partitions=2, backup=False, partitionfn=lambda key, _n: int(key < 0)
+    )
+    eventually(lambda: job._store.look(job.id).reduces_done == 1, 20)
+    yield job
+    gate.write_text("")
+
+
+def test_who_iterates_hears_that_what_is_read_was_withdrawn(server, halfway, tmp_path):
+    pairs = iter(halfway)
+    next(pairs)
+    store = halfway._store
+    _, basis, maps = store.names(halfway.id)
+    held = eventually(
+        lambda: server.client().hget(f"redismr:{{{halfway.id}}}:own", "r1"), message="not begun"
+    )
+    gone = {0: maps[0].partition(b" ")[0].decode()}
+    assert store.invalidate(halfway.id, "r1", held.split()[0].decode(), basis, gone) == ("OK", 1)
+    with pytest.raises(redismr.JobFailed, match="read the result once more"):
+        list(pairs)
+    (tmp_path / "gate").write_text("")
+    assert len(dict(halfway)) == 12_001
+
+
+def test_who_iterates_hears_in_the_middle_that_the_job_was_cancelled(halfway):
+    pairs = iter(halfway)
+    next(pairs)
+    halfway.cancel()
+    with pytest.raises(redismr.JobCancelled):
+        list(pairs)
 
 
 def test_a_failover_is_followed(engine, tmp_path):

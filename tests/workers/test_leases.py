@@ -10,7 +10,7 @@ import pytest
 
 from redismr.store.store import Reclaimed, Spare
 from redismr.workers import leases
-from redismr.workers.leases import LOOKED_AT, LeaseKeeper
+from redismr.workers.leases import LOOKED_AT, TIDIED, LeaseKeeper
 
 
 class Index:
@@ -24,9 +24,13 @@ class Index:
     def runnable(self, _limit=512):
         return list(self.jobs)
 
-    def reclaim(self, job):
-        self.asked[job] += 1
-        return Reclaimed(self.jobs[job], 0, 1, 0, self.lease_ms)
+    def reclaim_all(self, jobs, _limit):
+        self.asked.update(jobs)
+        return {job: Reclaimed(self.jobs[job], 0, 1, 0, self.lease_ms) for job in jobs}
+
+    def renew_all(self, held):
+        assert not held
+        return {}
 
     def steal(self, job, _worker):
         self.asked["steal", job] += 1
@@ -35,8 +39,9 @@ class Index:
     def server_ms(self):
         return 1
 
-    def forget(self, job):
-        del self.jobs[job]
+    def forget(self, *jobs):
+        for job in jobs:
+            del self.jobs[job]
 
     def meta(self, _job, *fields):
         return dict.fromkeys(fields, "1")
@@ -79,6 +84,17 @@ def test_leases_that_others_hold_are_looked_after_as_often_as_our_own(index):
     keeper.reclaim()
     keeper.renew([])
     assert keeper.tick_seconds > 0.25
+
+
+def test_ended_jobs_are_tidied_a_few_at_a_time(index):
+    index.jobs = {f"job{number}": "succeeded" for number in range(3 * TIDIED)}
+    keeper = LeaseKeeper(index)
+    for looks in (1, 2, 3):
+        keeper.reclaim()
+        freed = [what for what in index.asked if what[0] == "free"]
+        assert len(freed) == looks * TIDIED
+    keeper.reclaim()
+    assert {index.asked["free", job] for job in index.jobs} == {1}
 
 
 class Clock:

@@ -1,7 +1,16 @@
+-- The map task that a worker alone may run, of a job with one for each; moves it if it is ready.
+local function take_own(executor)
+  local id = redis.call('HGET', meta, 'for:' .. (string.match(executor, '^(.*):') or executor))
+  if not id or redis.call('LREM', ready, 1, id) == 0 then return nil end
+  redis.call('RPUSH', processing, id)
+  return id
+end
+
 -- Hands up to `want` ready tasks to an executor, under tokens made of the task and its nonce. The
 -- answer is remembered: the same nonce gets the same tasks, as far as it still owns them (a lost reply).
 -- At most a quarter of what is ready goes at once, so that the tail of a stage is shared. With nothing
--- ready, `second` (if given) names a task that may be held twice, with its holders.
+-- ready, `second` (if given) names a task that may be held twice, with its holders. Of a job with one
+-- map task for each worker (meta.each) an executor gets none but its worker's.
 local function grant(executor, nonce, want, state, now, expire_at, second)
   local ids = {}
   if nonce == '' then return ids end
@@ -17,15 +26,17 @@ local function grant(executor, nonce, want, state, now, expire_at, second)
   end
   if not RUNNING[state] then return ids end
   want = math.min(tonumber(want), math.max(1, math.floor(redis.call('LLEN', ready) / 4)))
-  local until_ms = now + tonumber(redis.call('HGET', meta, 'lease_ms'))
+  local m = redis.call('HMGET', meta, 'lease_ms', 'each')
+  local until_ms, each = now + tonumber(m[1]), m[2] == '1' and state ~= 'reducing'
   local suspects = redis.call('EXISTS', tries) == 1
   while #ids < want do
-    local id = redis.call('LINDEX', ready, 0)
+    local id
+    if each then id = take_own(executor) else id = redis.call('LINDEX', ready, 0) end
     if not id then break end
     -- A task that once cost its process runs alone: it must not take a batch of others with it.
     local alone = suspects and redis.call('HEXISTS', tries, 'lost:' .. id) == 1
     if alone and #ids > 0 then break end
-    redis.call('LMOVE', ready, processing, 'LEFT', 'RIGHT')
+    if not each then redis.call('LMOVE', ready, processing, 'LEFT', 'RIGHT') end
     redis.call('ZADD', lease, until_ms, id)
     set_holders(own, id, { { id .. '.' .. nonce, executor, #ids == 0 and '1' or '0', now } })
     ids[#ids + 1] = id

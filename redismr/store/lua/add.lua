@@ -4,9 +4,11 @@
 -- taken back (a failover, a cut log) between the two would have tasks without input.
 -- allow-oom: a submitter that waits for room is alive, and must be able to say so; a full server refuses
 -- those plain commands, and with them the transaction.
+-- `workers`, one for each index of the range, are those who may run it: of a job with one map task for
+-- each worker (meta.each). Who may is written with the task, so no crash leaves one that anybody takes.
 -- FLAGS: allow-oom
 -- KEYS: meta ready done
--- ARGV: now_ms first last
+-- ARGV: now_ms first last *workers
 -- RETURNS: {"OK"|"SHORT"|"ENDED"|"GONE", added, finished, state}; SHORT: a failover took ids back, add from `added`
 local state = redis.call('HGET', meta, 'state')
 if not state then return { 'GONE', 0, 0, '' } end
@@ -16,7 +18,11 @@ if state ~= 'submitting' then return { 'ENDED', added, finished, state } end
 redis.call('HSET', meta, 'submit_until', clock() + tonumber(redis.call('HGET', meta, 'submit_ms')))
 if tonumber(first) > added then return { 'SHORT', added, finished, state } end
 if tonumber(last) > added then
-  for index = added, tonumber(last) - 1 do redis.call('RPUSH', ready, 'm' .. string.format('%d', index)) end
+  for index = added, tonumber(last) - 1 do
+    local id, worker = 'm' .. string.format('%d', index), workers[index - tonumber(first) + 1]
+    redis.call('RPUSH', ready, id)
+    if worker then redis.call('HSET', meta, 'for:' .. worker, id) end
+  end
   added = tonumber(last)
   redis.call('HSET', meta, 'added', added)
   keep(redis.call('HGET', meta, 'expire_at'), ready)

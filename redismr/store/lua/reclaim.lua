@@ -1,32 +1,39 @@
 -- Takes back leases that ran out, at most `limit` at a time: O(log n) each to find, and a walk along
 -- `processing`, a list as long as what executors hold now (6,400 held: 30 us each). No lock, any number
 -- of callers. Only a task that had started is charged a lost lease. If nobody at all was heard of for
--- half a lease (Redis was down, or every worker was), the leases are re-armed and nobody is charged.
+-- half a lease (Redis was down, or every worker was), leases are re-armed and nobody is charged.
 -- A job whose submitter fell silent before close fails: nobody else can complete its input.
+-- One with a map task for each worker (meta.each) is closed when all of them are done. If it has any to
+-- do afterwards, results were lost (a failover, or altered segments): no other worker may run those, and
+-- theirs may be gone, so it fails.
 -- FLAGS: allow-oom
 -- INCLUDE: _end _silence
 -- KEYS: meta ready processing lease own dead tries
 -- ARGV: now_ms limit
 -- RETURNS: {"OK"|"GONE", state, reclaimed, ended_at, claimable, lease_ms}
-local m = redis.call('HMGET', meta, 'state', 'lease_ms', 'expire_at', 'seen', 'lost_leases', 'submit_until', 'ended_at')
+local m = redis.call('HMGET', meta, 'state', 'lease_ms', 'expire_at', 'seen', 'lost_leases', 'ended_at', 'each')
 local state = m[1]
 if not state then return { 'GONE', '', 0, 0, 0, 0 } end
 local now = clock()
-if not RUNNING[state] then return { 'OK', state, 0, tonumber(m[7]) or 0, 0, tonumber(m[2]) or 0 } end
-local silent = broke_silence(now, tonumber(m[2]), m[4])
+if not RUNNING[state] then return { 'OK', state, 0, tonumber(m[6]) or 0, 0, tonumber(m[2]) or 0 } end
+broke_silence(now, tonumber(m[2]), m[4])
 -- No lease of ours ends later than this: one that does was put there, and would never run out.
 local longest = now + tonumber(m[2]) + 1000
 for _, id in ipairs(redis.call('ZRANGE', lease, string.format('(%d', longest), '+inf', 'BYSCORE', 'LIMIT', 0, limit)) do
   redis.call('ZADD', lease, 'XX', longest, id)
 end
-if state == 'submitting' and now > tonumber(m[6]) and not silent then
+if state == 'submitting' and now > tonumber(redis.call('HGET', meta, 'submit_until')) then
   end_failed('SubmitterLost', now)
+  return { 'OK', 'failed', 0, now, 0, tonumber(m[2]) }
+end
+if state == 'mapping' and m[7] == '1' then
+  end_failed('what a worker did for it was lost or altered in Redis, and no other may do it', now)
   return { 'OK', 'failed', 0, now, 0, tonumber(m[2]) }
 end
 local reclaimed = 0
 for _, id in ipairs(redis.call('ZRANGE', lease, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)) do
-  local started = false
-  for _, holder in ipairs(holders(own, id)) do started = started or holder[3] == '1' end
+  local started = false -- the executor that had, and fell silent
+  for _, holder in ipairs(holders(own, id)) do started = holder[3] == '1' and holder[2] or started end
   redis.call('ZREM', lease, id)
   redis.call('HDEL', own, id)
   redis.call('LREM', processing, 1, id)
@@ -39,7 +46,9 @@ for _, id in ipairs(redis.call('ZRANGE', lease, '-inf', now, 'BYSCORE', 'LIMIT',
   else
     redis.call('HSET', dead, id, '')
     keep(m[3], dead, tries)
-    end_failed('task ' .. id .. ' lost its lease ' .. string.format('%d', m[5] + 1) .. ' times', now)
+    local times = string.format('%d times, at last in executor ', m[5] + 1)
+    local advice = ': see the log of that worker; lost_leases allows more'
+    end_failed('task ' .. id .. ' lost its lease ' .. times .. started .. advice, now)
     return { 'OK', 'failed', reclaimed, now, 0, tonumber(m[2]) }
   end
 end

@@ -1,0 +1,56 @@
+"""What a supervisor does about executors that ended, with no process of its own."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from redismr.config import Connection, WorkerOptions
+from redismr.errors import KeysAltered, StoreUnavailable
+from redismr.workers import supervisor
+from redismr.workers.leases import Child
+from redismr.workers.nursery import Exit
+from redismr.workers.slots import Holding
+
+
+@pytest.fixture
+def its(monkeypatch):
+    monkeypatch.setattr(supervisor, "Nursery", lambda _main: None)
+    connection = Connection(url="redis://localhost:1", secret="0" * 32)
+    return supervisor.Supervisor(connection, WorkerOptions(executors=2))
+
+
+def child_of(its, index, holding):
+    slot = its.slots.all[index]
+    slot.hold(holding)
+    child = Child(slot, 1000 + index, socket.socket())
+    child.line.close()
+    return child
+
+
+def test_nobody_claims_in_the_name_of_one_whose_end_is_not_settled(its, monkeypatch):
+    """Its claim may have been answered to nobody: another claim would hide which one that was."""
+    answers = [StoreUnavailable("away"), StoreUnavailable("away"), None]
+
+    def settle(*_):
+        if trouble := answers.pop(0):
+            raise trouble
+
+    monkeypatch.setattr(its, "_settle", settle)
+    its._bury(child_of(its, 0, Holding("job", next_nonce="n1")), Exit(1000, -9))
+    its._bury(child_of(its, 1, Holding()), Exit(1001, 0))
+    assert list(its._respawn_at) == [1], "one that held nothing is replaced"
+    its._guarded(its._settle_all)
+    assert list(its._respawn_at) == [1]
+    its._guarded(its._settle_all)
+    assert list(its._respawn_at) == [1, 0]
+
+
+def test_one_who_held_tasks_of_an_altered_job_is_replaced(its, monkeypatch):
+    def settle(*_):
+        raise KeysAltered("no list")
+
+    monkeypatch.setattr(its, "_settle", settle)
+    its._bury(child_of(its, 0, Holding("job", "n1", tasks=("m0",))), Exit(1000, -9))
+    assert list(its._respawn_at) == [0]
