@@ -46,14 +46,15 @@ class Corpus:
 
 def corpus() -> Corpus:
     """The corpus, made on first use; it lives in ``$REDISMR_BENCH_CACHE`` or the user's cache."""
-    folder = _cache() / "text"
+    folder = cache() / "text"
     card = folder / "corpus.json"
     if not card.exists():
         _build(folder)
     return Corpus(folder=str(folder), **json.loads(card.read_text(encoding="utf-8")))
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """Where the benchmarks keep what they have made or fetched once."""
     given = os.environ.get("REDISMR_BENCH_CACHE")
     if given:
         return Path(given)

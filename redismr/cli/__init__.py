@@ -29,7 +29,10 @@ VERBS = {
     "up": ("up", "Start a server and local workers that others may join."),
     "worker": ("workers", "Work for a server, on as many cores as there are."),
     "workers": ("workers", "List the workers on the server."),
+    "repl": ("repl", "Count words, or run a job file, on the files that you type in."),
     "secret": ("misc", "Print a new secret."),
+    "mincemeat": ("ancestors", "Work for a script written for mincemeat.py."),
+    "octo": ("ancestors", "Serve a job file, or work for one, as octo.py did."),
 }
 
 

@@ -27,7 +27,10 @@ MODULE = "__jobfile__"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFile:
-    """What a job file defines. ``functions`` are the keyword arguments of ``redismr.run``."""
+    """What a job file defines. ``functions`` are the keyword arguments of ``redismr.run``.
+
+    ``server`` is the host that serves it, where it is one of octo.py's.
+    """
 
     path: str
     source: Any
@@ -35,6 +38,7 @@ class JobFile:
     final: Callable[[Any, Any], object] | None
     params: Mapping[str, Any]
     options: Mapping[str, Any]
+    server: str = ""
 
 
 def load(path: str) -> JobFile:
@@ -60,6 +64,7 @@ def load(path: str) -> JobFile:
         final=names.get("final"),
         params=_mapping(path, names, "params"),
         options=_mapping(path, names, "options"),
+        server=str(names.get("server") or ""),
     )
     if job.functions["mapfn"] is None and job.functions["reducefn"] is None:
         raise ConfigError(f"{path} defines neither mapfn nor reducefn: it is no job file")

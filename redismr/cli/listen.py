@@ -16,7 +16,8 @@ from redismr.ui.tables import show_json
 def listen(label: str | None, url: str | None, namespace: str | None) -> None:
     """Print events as JSON lines while they happen, until Ctrl-C.
 
-    Of one transaction or job, or of all. Events are hints: who joins late has missed some.
+    Of one transaction or job, or of all. The end of each job comes once, also if the line is cut
+    meanwhile; the other events are hints, and may be lost.
     """
     with client_of(connection(url, namespace, "listening")) as client:
         known = label is not None and any(job.job_id == label for job in client.jobs())

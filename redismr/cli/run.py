@@ -63,13 +63,14 @@ def _on_error(_ctx: click.Context, _option: click.Parameter, given: str | None) 
     return given
 
 
+_KIND_OPTIONS = tuple(
+    click.option(f"--{kind}", "kind", flag_value=kind, help=f"Read the input as {what}.")
+    for kind, what in _KINDS.items()
+)
 _SHARED = (
     click.argument("file", metavar="FILE"),
     click.argument("inputs", nargs=-1, metavar="[INPUT]..."),
-    *(
-        click.option(f"--{kind}", "kind", flag_value=kind, help=f"Read the input as {what}.")
-        for kind, what in _KINDS.items()
-    ),
+    *_KIND_OPTIONS,
     click.option(
         "-P", "params", multiple=True, callback=_params, metavar="KEY=VALUE",
         help="A parameter for redismr.param(); JSON if it is JSON.",
@@ -94,6 +95,13 @@ _SHARED = (
     click.option("--ttl", type=float, metavar="SECONDS", help="Life of all its data. [86400]"),
     click.option("--sort", is_flag=True, default=None, help="Have the result in order of keys."),
 )  # fmt: skip
+
+
+def kind_options(command: Command) -> Command:
+    """--lines and its like."""
+    for add in reversed(_KIND_OPTIONS):
+        command = add(command)
+    return command
 
 
 def _job_options(command: Command) -> Command:
@@ -150,14 +158,19 @@ def run(  # noqa: PLR0913 - one for each option
         )
         # Closing the results deletes the job, also when their reader has left.
         with closing(outcome) if isinstance(outcome, redismr.Results) else nullcontext():
-            if job.final is None:
-                print_outcome(outcome, top=top, sort=False, as_json=as_json)
-            else:
-                for key, value in outcome.sorted():
-                    job.final(key, value)
+            show(job, outcome, top=top, as_json=as_json)
     _summarise(draw, outcome)
     if not quiet:
         _tell_skipped(draw, outcome)
+
+
+def show(job: JobFile, outcome: Any, *, top: int | None = None, as_json: bool = False) -> None:
+    """Print the outcome, or let the file's final do so, in order of keys."""
+    if job.final is None:
+        print_outcome(outcome, top=top, sort=False, as_json=as_json)
+    else:
+        for key, value in outcome.sorted():
+            job.final(key, value)
 
 
 @click.command()

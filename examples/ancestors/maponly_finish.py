@@ -1,0 +1,17 @@
+"""No reduce phase: words are added up where they were mapped, and once more by the server.
+
+``python examples/ancestors/maponly_finish.py``, and anywhere ``redismr mincemeat -p changeme HOST``
+"""
+
+from table import print_table
+from texts import Texts, total, words
+
+from redismr.compat import mincemeat
+
+s = mincemeat.Server()
+s.datasource = Texts("*.txt")
+s.mapfn = words
+s.collectfn = total
+s.finishfn = total
+
+print_table(s.run_server(password="changeme"))

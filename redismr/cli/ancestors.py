@@ -1,0 +1,86 @@
+"""``redismr mincemeat`` and ``redismr octo``: the ancestors' commands, under their names."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+
+import click
+
+from redismr.cli import jobfile
+from redismr.cli.run import show
+from redismr.compat import octo as octopus
+from redismr.compat.command import VERSION, work
+from redismr.compat.hosting import DEFAULT_PORT
+
+
+@click.command()
+@click.argument("host", default="localhost")
+@click.option("-p", "--password", default="", help="The script's password.")
+@click.option("-P", "--port", type=int, default=DEFAULT_PORT, show_default=True, metavar="PORT",
+              help="The script's port.")  # fmt: skip
+@click.option("-l", "--loop", is_flag=True, help="Wait for a server, and then for the next one.")
+@click.option("-n", "--executors", type=click.IntRange(min=1), default=1, show_default=True,
+              metavar="N", help="How many tasks to run at a time.")  # fmt: skip
+@click.option("-v", "--verbose", "level", flag_value=logging.INFO, type=int, help="Say more.")
+@click.option("-V", "--loud", "level", flag_value=logging.DEBUG, type=int, help="Say all.")
+@click.version_option(VERSION, prog_name="mincemeat.py", message="%(prog)s %(version)s")
+def mincemeat(
+    *, host: str, password: str, port: int, loop: bool, executors: int, level: int | None
+) -> int:
+    """Work for a script that was written for mincemeat.py, until it ends.
+
+    What user functions print is printed here. Ends with 3 if there is no server, or it has another
+    password.
+    """
+    if level:
+        logging.basicConfig(level=level)
+    return work(host, port, password, executors=executors, loop=loop)
+
+
+@click.group()
+def octo() -> None:
+    """Run a job file written for octo.py, on clients that wait for more."""
+
+
+_password = click.option("-p", "--password", default="", help="Server and clients have the same.")
+_port = click.option("-P", "--port", type=int, default=octopus.DEFAULT_PORT, show_default=True,
+                     metavar="PORT", help="The server's port.")  # fmt: skip
+
+
+@octo.command(short_help="Serve a job file until its job is done.")
+@click.argument("file", metavar="FILE")
+@_password
+@_port
+def server(*, file: str, password: str, port: int) -> None:
+    """Serve a job file until its job is done, and call its final(key, value) in order of keys.
+
+    FILE is what `redismr run` takes. Without a password only clients on this machine can join.
+    """
+    job = jobfile.load(file)
+    octopus.run_server(
+        jobfile.source_of(job, (), None),
+        job.functions,
+        partial(show, job),
+        port=port,
+        password=password,
+        params=job.params,
+        **job.options,
+    )
+
+
+@octo.command(short_help="Work for a server, and wait for the next one.")
+@click.argument("host", metavar="HOST|FILE")
+@_password
+@_port
+@click.option("-n", "--executors", type=click.IntRange(min=1), default=1, show_default=True,
+              metavar="N", help="How many tasks to run at a time.")  # fmt: skip
+def client(*, host: str, password: str, port: int, executors: int) -> int:
+    """Work for a server, wait for the next one when it is done, and so on until Ctrl-C.
+
+    A FILE names its server (`server = "host"`, else localhost); it is not needed otherwise.
+    """
+    if os.path.isfile(host):
+        host = jobfile.load(host).server or "localhost"
+    return work(host, port, password, executors=executors, loop=True)

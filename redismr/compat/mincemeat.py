@@ -1,0 +1,67 @@
+"""mincemeat.py, and its forks, on redismr: ``from redismr.compat import mincemeat``.
+
+Scripts written for them run unchanged: ``Server`` listens on a port of its own, ``Client`` and
+``python -m redismr.compat.mincemeat -p PASSWORD HOST`` work for it. What was wrong with them is
+gone: errors reach the server, nothing is lost or doubled, functions see what they use. A file
+``mincemeat.py`` beside a script may hold just ``from redismr.compat.mincemeat import *``.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from redismr.compat.command import VERSION, run_client
+from redismr.compat.commands import Channel as ServerChannel
+from redismr.compat.commands import Commands as Protocol
+from redismr.compat.daemons import (
+    Client_daemon,
+    Client_HB,
+    Client_HB_daemon,
+    Server_daemon,
+    Server_HB,
+    Server_HB_daemon,
+)
+from redismr.compat.functions import applyover, generator
+from redismr.compat.hosting import DEFAULT_PORT
+from redismr.compat.server import Server
+from redismr.compat.timers import (
+    close_all,
+    minimum_time,
+    next_future_time,
+    process,
+    schedule,
+    timer,
+    trigger,
+)
+from redismr.compat.transactions import TaskManager
+from redismr.compat.worker import Client
+
+__all__ = [
+    "DEFAULT_PORT",
+    "VERSION",
+    "Client",
+    "Client_HB",
+    "Client_HB_daemon",
+    "Client_daemon",
+    "Protocol",
+    "Server",
+    "ServerChannel",
+    "Server_HB",
+    "Server_HB_daemon",
+    "Server_daemon",
+    "TaskManager",
+    "applyover",
+    "close_all",
+    "generator",
+    "logging",
+    "minimum_time",
+    "next_future_time",
+    "process",
+    "run_client",
+    "schedule",
+    "timer",
+    "trigger",
+]
+
+if __name__ == "__main__":
+    run_client()

@@ -1,0 +1,196 @@
+"""shepherd.py: many workers on one machine, which wait for a server, and for the next one.
+
+``python -m redismr.compat.shepherd -n 4 -8 -s 1 -p changeme HOST``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from redismr.compat import mincemeat
+from redismr.errors import RedismrError
+from redismr.ui.errors import say
+
+VERSION = "0.0.1"
+
+DEFAULT_HOSTNAME = "localhost"
+DEFAULT_PASSWORD = ""
+DEFAULT_PORT = mincemeat.DEFAULT_PORT
+
+MINIMUM_CLIENT_SLEEP_SECONDS = 1.0
+
+DONE, REFUSED, STOPPED = 0, 3, 130
+
+
+def map_default(key: Any, value: Any) -> Iterator[tuple[Any, Any]]:
+    """Each item as it is."""
+    yield key, value
+
+
+def reduce_default(_key: Any, values: list[Any]) -> Any:
+    """The value, if there is but one, else all of them."""
+    return values[0] if len(values) == 1 else values
+
+
+def map_word_count(_key: Any, text: str) -> Iterator[tuple[str, int]]:
+    """Each word, once."""
+    for word in text.split():
+        yield word, 1
+
+
+def reduce_word_count(_word: str, counts: list[int]) -> int:
+    """How often the word was there."""
+    return sum(counts)
+
+
+class Server(mincemeat.Server):
+    """A server of any datasource: a mapping, or items that are numbered; its functions may stay."""
+
+    mapfn: Any = staticmethod(map_default)
+    reducefn: Any = staticmethod(reduce_default)
+
+    def __init__(self, datasource: Mapping[Any, Any] | Iterable[Any] | None = None) -> None:
+        super().__init__()
+        if datasource is not None:
+            keyed = isinstance(datasource, Mapping) or hasattr(datasource, "keys")
+            self.datasource = datasource if keyed else dict(enumerate(datasource))
+
+
+class WordCountServer(Server):
+    """Counts the words of its datasource."""
+
+    mapfn: Any = staticmethod(map_word_count)
+    reducefn: Any = staticmethod(reduce_word_count)
+
+
+class Client(mincemeat.Client):
+    """A worker out of whose ``conn`` comes what keeps it from its server."""
+
+    def handle_error(self) -> None:
+        """Leave it to the caller."""
+        assert self.error is not None
+        raise self.error
+
+
+def run(**options: Any) -> dict[Any, Any] | None:
+    """The results of one job, made by a server and workers of this process."""
+    server, chosen = _server(options), _options(options)
+    worker = Client()
+    worker.executors = int(chosen.number_of_clients)
+    interface = "" if chosen.password else "localhost"  # nobody else could join then
+    server.conn(chosen.password, chosen.port, interface, asynchronous=True)
+    try:
+        worker.conn("localhost", chosen.port, chosen.password, asynchronous=True)
+        server.ended(None)
+    finally:
+        server.close()
+        worker.close()
+        server.ended(None)
+        worker.ended(None)
+    if server.error:
+        raise server.error
+    return server.results()
+
+
+def run_server(options: Any) -> dict[Any, Any] | None:
+    """The results of one job, made by whatever workers join.
+
+    ``options``, a mapping or an object, has ``datasource``, and maybe ``mapfn``, ``reducefn``,
+    ``server`` (its class), ``password`` and ``port``.
+    """
+    chosen = _options(options)
+    return _server(options).run_server(password=chosen.password, port=chosen.port)
+
+
+def run_client(options: Any = None) -> int:
+    """Work in one process, as ``run_clients`` does in several."""
+    return run_clients({**vars(_options(options)), "number_of_clients": 1})
+
+
+def run_clients(options: Any = None) -> int:
+    """Work for a server in ``number_of_clients`` processes, until it ends; the exit status.
+
+    Tries to connect once, or every ``client_sleep_seconds``; with ``run_forever`` job after job.
+    """
+    chosen, pause = _options(options), threading.Event()
+    patient = chosen.client_sleep_seconds is not None or chosen.run_forever
+    seconds = float(chosen.client_sleep_seconds or MINIMUM_CLIENT_SLEEP_SECONDS)
+    try:
+        while True:
+            client = Client()
+            client.executors = int(chosen.number_of_clients)
+            try:
+                client.conn(chosen.hostname, chosen.port, chosen.password)
+                served = True
+            except (OSError, RedismrError) as error:
+                served = False
+                if isinstance(error, PermissionError) or not patient:
+                    if not chosen.quiet:
+                        why = getattr(error, "strerror", None) or error
+                        say(f"cannot work for {chosen.hostname}:{chosen.port}: {why}", sys.stderr)
+                    return REFUSED
+            if served and not chosen.run_forever:
+                return DONE
+            pause.wait(seconds)
+    except KeyboardInterrupt:
+        return STOPPED
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    chosen = _parser().parse_args(argv)
+    if chosen.host:
+        chosen.hostname = chosen.host
+    if chosen.level:
+        logging.basicConfig(level=chosen.level)
+    return run_clients(chosen)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="shepherd.py", description="Keep workers for a server.")
+    add = parser.add_argument
+    add("-p", "--password", default=DEFAULT_PASSWORD)
+    add("-H", "--hostname", default=DEFAULT_HOSTNAME)
+    add("-P", "--port", type=int, default=DEFAULT_PORT)
+    add("-v", "--verbose", dest="level", action="store_const", const=logging.INFO)
+    add("-V", "--loud", dest="level", action="store_const", const=logging.DEBUG)
+    add("-q", "--quiet", action="store_true", help="say nothing")
+    add("-n", "--number_of_clients", type=int, default=1, help="how many processes work")
+    add("-s", "--sleep", dest="client_sleep_seconds", type=float, metavar="SECONDS",
+        help="wait for a server, and try to connect this often")  # fmt: skip
+    add("-t", "--client_timeout", dest="client_timeout_seconds", help=argparse.SUPPRESS)
+    add("-8", "--run_forever", action="store_true", help="work for one server after another")
+    add("-i", "--input_filename", default="", help=argparse.SUPPRESS)
+    add("--version", action="version", version=f"%(prog)s {VERSION}")
+    add("host", nargs="?", help="the server [localhost]")
+    return parser
+
+
+def _given(options: Any) -> dict[str, Any]:
+    if options is None:
+        return {}
+    return dict(options) if isinstance(options, Mapping) else dict(vars(options))
+
+
+def _options(options: Any) -> SimpleNamespace:
+    """What was given, and the defaults of the command line for the rest."""
+    return SimpleNamespace(**{**vars(_parser().parse_args([])), **_given(options)})
+
+
+def _server(options: Any) -> Server:
+    given = _given(options)
+    server: Server = given.get("server", Server)(given["datasource"])
+    for name in ("mapfn", "collectfn", "reducefn"):
+        if given.get(name) is not None:
+            setattr(server, name, given[name])
+    return server
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Scripts and workers of the ancestors, on loopback ports of their own."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from system.crew import Process, Run, environ, script
+
+from redismr.compat import hosting, mincemeat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PASSWORD = "changeme"
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Stage:
+    """A folder, a port, and what runs there; all of it is killed at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.started: list[Process] = []
+        folder.mkdir(exist_ok=True)
+
+    def start(self, *command: object, cwd: Path | None = None, **env: str) -> Process:
+        """A Python command, in the background."""
+        log = self.folder / f"process{len(self.started)}.log"
+        words = [sys.executable, *map(str, command)]
+        process = Process(words, environ(None, None, **env), cwd or self.folder, log)
+        self.started.append(process)
+        return process
+
+    def run(self, *command: object, cwd: Path | None = None, **env: str) -> Run:
+        """A Python command to its end, with its output apart."""
+        return subprocess.run(
+            [sys.executable, *map(str, command)], env=environ(None, None, **env),
+            cwd=cwd or self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+
+    def worker(
+        self, *options: str, password: str = PASSWORD, loop: bool = True, cwd: Path | None = None,
+        **env: str,
+    ) -> Process:  # fmt: skip
+        """The worker command; with ``loop`` it may be started before its server."""
+        words = ["-m", "redismr.compat.mincemeat", "-p", password, "-P", str(self.port)]
+        return self.start(*words, *["-l"] * loop, *options, cwd=cwd, **env)
+
+    def script(self, body: str, name: str = "script.py") -> Path:
+        """A user's program that may name PORT."""
+        return script(self.folder, re.sub(r"\bPORT\b", str(self.port), body), name)
+
+    def close(self) -> None:
+        for process in reversed(self.started):
+            process.kill()
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    stage = Stage(tmp_path / "stage")
+    yield stage
+    stage.close()
+
+
+class Mill(Stage):
+    """A port of this process's own, and one worker that stays for all tests of a module."""
+
+    def run_server(self, server: Any = None, /, **attributes: Any) -> Any:
+        """What run_server returns for a Server with these attributes."""
+        server = server or mincemeat.Server()
+        for name, value in attributes.items():
+            setattr(server, name, value)
+        return server.run_server(password=PASSWORD, port=self.port)
+
+
+@pytest.fixture(scope="module")
+def mill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mill]:
+    mill = Mill(tmp_path_factory.mktemp("mill"))
+    mill.worker()
+    yield mill
+    mill.close()
+    for host in {id(host): host for host in hosting._hosts.values()}.values():
+        hosting._forget(host)

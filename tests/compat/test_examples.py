@@ -1,0 +1,198 @@
+"""``examples/ancestors`` print what the originals printed (section 2 of the table), and end with 0.
+
+They name the default port, so that they read as they should; here a ``sitecustomize`` of the test
+gives that name a free port, and the files run as they are.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import socket
+import subprocess
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import REPOSITORY, eventually
+from system.crew import environ
+
+import redismr
+from redismr.cli import VERBS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from compat.conftest import Stage
+    from system.crew import Process
+
+ANCESTORS = REPOSITORY / "examples" / "ancestors"
+
+HUMPTY = {
+    "Humpty": 3, "a": 2, "Dumpty": 2, "King's": 2, "the": 2, "on": 1, "great": 1, "again": 1,
+    "wall": 1, "men": 1, "had": 1, "all": 1, "together": 1, "horses": 1, "All": 1, "Couldn't": 1,
+    "fall": 1, "and": 1, "put": 1, "sat": 1,
+}  # fmt: skip
+
+
+def neighbour(name: str) -> Any:
+    """A module that the examples share."""
+    spec = importlib.util.spec_from_file_location(name, ANCESTORS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def counted(pattern: str, *, endings: str = "") -> Counter[str]:
+    """What a plain loop counts."""
+    texts = neighbour("texts")
+    source = texts.Texts(pattern)
+    found = [w for name in source for w, _ in texts.words(name, source[name])]
+    return Counter(re.sub(f"({endings})$", "", word) for word in found)
+
+
+def table(counts: Counter[str], *, backwards: bool = False) -> str:
+    """All rows: words by name on the left, by count on the right."""
+    left = sorted(counts, reverse=backwards)
+    right = sorted(counts, key=lambda word: (counts[word], word))
+    rows = zip(left, right, strict=True)
+    return "".join(f"{counts[a]:8d} {a:40s} {counts[b]:8d} {b}\n" for a, b in rows)
+
+
+@pytest.fixture
+def example(stage: Stage, tmp_path: Path) -> Any:
+    """Starts an example, or another script, with its default port moved."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        f"from redismr.compat import hosting\nhosting.DEFAULT_PORT = {stage.port}\n"
+    )
+
+    def start(name: str | Path) -> Process:
+        path = (ANCESTORS / name).with_suffix(".py")
+        return stage.start(path, PYTHONPATH=f"{site}:{REPOSITORY}")
+
+    return start
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def printed(process: Process) -> str:
+    """What it printed, without what it and redismr remarked, once it has ended with 0."""
+    assert process.wait() == 0, process.log
+    lines = process.log.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("redismr: "))
+
+
+def test_mf_example_prints_one_dict_of_20_words(stage: Stage, example: Any) -> None:
+    stage.worker()
+    said = printed(example("word_count"))
+    assert ast.literal_eval(said) == HUMPTY
+    assert said.count("\n") == 1
+
+
+def test_pk_maponly_finish_prints_two_columns(stage: Stage, example: Any) -> None:
+    """J13, J16, J17: collectfn on the workers, no reducefn, finishfn on the server."""
+    stage.worker()
+    assert printed(example("maponly_finish")) == table(counted("*.txt"))
+
+
+def test_pk_election_makes_one_of_two_the_server(example: Any) -> None:
+    """W8: the port is the lock; who binds it prints, the others work."""
+    both = [example("election"), example("election")]
+    said = sorted(printed(process) for process in both)
+    assert said == ["", table(counted("*moon*.txt", endings="'s|'ll|'d|'ve"))]
+
+
+def test_pk_election_takes_plain_workers(stage: Stage, example: Any) -> None:
+    """W8: the generic worker command works for it too."""
+    server = example("election")
+    server.says("Connection refused")
+    stage.worker()
+    assert printed(server) == table(counted("*moon*.txt", endings="'s|'ll|'d|'ve"))
+
+
+def test_pk_masterless_completes_alone(example: Any) -> None:
+    """C4: a client in the main thread, a server in another of the same process."""
+    assert printed(example("masterless")) == table(counted("*.txt"))
+
+
+@pytest.mark.parametrize("name", ["masterless", "daemon"])
+def test_pk_client_only_copies_print_nothing_and_end_with_0(
+    name: str, stage: Stage, example: Any
+) -> None:
+    """Section 3, 10: these ended with 1, or crashed, where somebody else was the server."""
+    server = example("maponly_finish")
+    eventually(lambda: listens(stage.port))
+    assert printed(example(name)) == ""
+    assert printed(server) == table(counted("*.txt"))
+
+
+def test_pk_daemon_prints_the_top_of_a_fast_job(example: Any) -> None:
+    """W6, and section 3, 10: on tiny data the original printed nothing."""
+    counts = counted("*.txt")
+    bar = sorted(counts.values())[-100]
+    top = Counter({word: n for word, n in counts.items() if n >= bar})
+    title = f"Transaction None; top 100 of {len(counts)} results:\n"
+    assert printed(example("daemon")) == title + table(top, backwards=True)
+
+
+def test_pk_repl_counts_the_texts_of_the_examples() -> None:
+    """Section 2: several transactions, one of them for each worker; the end of input ends it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "redismr", "repl", "-n", "2"], cwd=ANCESTORS, env=environ(),
+        input="texts/*.txt\n@texts/*moon*.txt\n\n", capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    titles = sorted(line for line in done.stdout.splitlines() if line.startswith("Transaction"))
+    counts = r"Transaction \d; Word Count; top 100 of [1-9]\d* results:"
+    assert [bool(re.fullmatch(counts, title)) for title in titles] == [True, True, False]
+    assert titles[2] == "Transaction 2; Stats; 1 results:"
+
+
+def test_oc_triangular_numbers_run_by_the_command_line(stage: Stage) -> None:
+    """J22: final is called for each key, in order."""
+    done = stage.run("-m", "redismr", "run", "-n", "2", ANCESTORS / "triangular.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "".join(f"{k} {k * (k + 1) // 2}\n" for k in range(100))
+
+
+def test_oc_triangular_numbers_by_octo_server_and_client(stage: Stage) -> None:
+    """C9: the server ends after final, the client waits for more."""
+    port = ["-P", str(stage.port)]
+    server = stage.start("-m", "redismr", "octo", "server", ANCESTORS / "triangular.py", *port)
+    client = stage.start("-m", "redismr", "octo", "client", "localhost", *port)
+    eventually(lambda: server.popen.poll() is not None, 20, server.log)
+    assert printed(server) == "".join(f"{k} {k * (k + 1) // 2}\n" for k in range(100))
+    assert client.popen.poll() is None
+
+
+def test_both_programs_of_the_document_print_the_same(stage: Stage, example: Any) -> None:
+    """J1, J3: what one writes today, and what one has."""
+    document = (REPOSITORY / "docs" / "ancestors.md").read_text(encoding="utf-8")
+    stage.worker()
+    programs = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    said = [printed(example(stage.script(body, f"p{n}.py"))) for n, body in enumerate(programs)]
+    two_lines = "Humpty Dumpty sat on a wall Humpty Dumpty had a great fall"
+    assert [ast.literal_eval(out) for out in said] == [Counter(two_lines.split())] * 2
+
+
+def test_the_document_names_what_exists() -> None:
+    document = (REPOSITORY / "docs" / "ancestors.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`redismr ([a-z]+)", document)) - set(VERBS) == set()
+    names = set(re.findall(r"`redismr\.([A-Za-z]+)[`(]", document))
+    assert {name for name in names if not hasattr(redismr, name)} == set()
+
+
+def test_ancestors_are_short_and_listed() -> None:
+    readme = (ANCESTORS / "README.md").read_text(encoding="utf-8")
+    for path in ANCESTORS.glob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 50, path.name
+        assert path.name in readme

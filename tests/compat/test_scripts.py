@@ -1,0 +1,590 @@
+"""Scripts for mincemeat.py as they are, and its worker command, as real processes."""
+
+from __future__ import annotations
+
+import ast
+import signal
+import socket
+
+import pytest
+from compat.conftest import PASSWORD
+from support import eventually, runs
+from system.crew import SECRET, Crew, offspring
+
+WORDS = {
+    "a": 2, "on": 1, "great": 1, "Humpty": 3, "again": 1, "wall": 1, "Dumpty": 2, "men": 1,
+    "had": 1, "all": 1, "together": 1, "King's": 2, "horses": 1, "All": 1, "Couldn't": 1,
+    "fall": 1, "and": 1, "the": 2, "put": 1, "sat": 1,
+}  # fmt: skip
+
+EXAMPLE = """
+    #!/usr/bin/env python
+    import mincemeat
+
+    data = ["Humpty Dumpty sat on a wall",
+            "Humpty Dumpty had a great fall",
+            "All the King's horses and all the King's men",
+            "Couldn't put Humpty together again",
+            ]
+    # The data source can be any dictionary-like object
+    datasource = dict(enumerate(data))
+
+    def mapfn(k, v):
+        for w in v.split():
+            yield w, 1
+
+    def reducefn(k, vs):
+        result = sum(vs)
+        return result
+
+    s = mincemeat.Server()
+    s.datasource = datasource
+    s.mapfn = mapfn
+    s.reducefn = reducefn
+
+    results = s.run_server(password="changeme", port=PORT)
+    print(results)
+"""
+
+SHIM = """
+    from redismr.compat.mincemeat import *
+
+    if __name__ == "__main__":
+        run_client()
+"""
+
+HEAD = """
+    import os, sys
+    from redismr.compat import mincemeat
+
+    def mapfn(k, v):
+        yield v, k
+
+    def reducefn(k, vs):
+        return sum(vs)
+
+    def server(datasource, **more):
+        s = mincemeat.Server()
+        s.datasource, s.mapfn, s.reducefn = datasource, mapfn, reducefn
+        for name, value in more.items():
+            setattr(s, name, value)
+        return s
+"""
+
+
+def printed(process):
+    assert process.returncode == 0, process.stderr
+    return ast.literal_eval(process.stdout)
+
+
+def test_j3_the_example_runs_unchanged_beside_a_shim(stage):
+    """Its worker is ``python mincemeat.py -p changeme HOST``, from the shim as well (C1)."""
+    stage.script(SHIM, "mincemeat.py")
+    example = stage.script(EXAMPLE, "example.py")
+    words = ["mincemeat.py", "-p", PASSWORD, "-P", stage.port, "-l", "localhost"]
+    stage.start(*words)
+    assert printed(stage.run(example)) == WORDS
+
+
+def test_c1_default_port_and_host(stage):
+    """11235 on localhost, for script and worker: both commands."""
+    for n, command in enumerate(("redismr.compat.mincemeat", "redismr mincemeat")):
+        example = stage.script(
+            EXAMPLE.replace(", port=PORT", "").replace(
+                "import min", "from redismr.compat import min"
+            )
+        )
+        script = stage.start(example)
+        eventually(lambda: listens(11235), 20)
+        worker = stage.start("-m", *command.split(), "-p", PASSWORD)
+        assert script.wait() == 0, script.log
+        assert ast.literal_eval(script.log.splitlines()[-1]) == WORDS
+        assert worker.wait() == 0, (n, worker.log)
+
+
+def test_c1_version(stage):
+    for command in ("redismr.compat.mincemeat", "redismr mincemeat"):
+        said = stage.run("-m", *command.split(), "--version")
+        assert said.stdout == "mincemeat.py 0.1.4\n"
+
+
+def test_c2_refused_is_said(stage):
+    """Theirs exited with 0."""
+    for command in ("redismr.compat.mincemeat", "redismr mincemeat"):
+        said = stage.run("-m", *command.split(), "-P", stage.port)
+        assert said.returncode == 3
+        assert (
+            said.stderr == f"redismr: cannot work for localhost:{stage.port}: Connection refused\n"
+        )
+
+
+def test_w1_a_wrong_password_is_said(stage):
+    """Theirs left silently, with 0; the server goes on."""
+    script = stage.start(stage.script(EXAMPLE.replace("import m", "from redismr.compat import m")))
+    eventually(lambda: listens(stage.port), 20)
+    for options in ([], ["-l"]):
+        wrong = stage.run(
+            "-m", "redismr.compat.mincemeat", "-p", "wrong", "-P", stage.port, *options
+        )
+        assert wrong.returncode == 3
+        assert "another password" in wrong.stderr
+    stage.worker()
+    assert script.wait() == 0
+    assert ast.literal_eval(script.log.splitlines()[-1]) == WORDS
+
+
+def test_w1_nothing_but_our_server_is_talked_to(stage):
+    with socket.create_server(("127.0.0.1", stage.port)) as listener:
+        worker = stage.start("-m", "redismr.compat.mincemeat", "-P", stage.port, "127.0.0.1")
+        line, _ = listener.accept()
+        with line:
+            assert line.recv(4096).startswith(b"AUTH redismr ")
+            line.sendall(b"challenge:0123456789\n")
+            assert worker.wait() == 3
+    assert "no redismr server" in worker.log
+
+
+def test_c1_loop_says_the_same_trouble_once(stage):
+    with socket.create_server(("127.0.0.1", stage.port)) as listener:
+        worker = stage.worker()
+        for _ in range(3):
+            line, _ = listener.accept()
+            with line:
+                line.recv(4096)
+                line.sendall(b"challenge:0123456789\n")
+    eventually(lambda: worker.log.count("no redismr server") == 1)
+    assert worker.log.count("\n") == 1
+    assert worker.popen.poll() is None
+
+
+def test_j3_a_port_in_use_is_an_error_at_once(stage):
+    """And it is free again when the script has ended (#6 of theirs)."""
+    script = stage.script(
+        HEAD
+        + """
+    import errno
+    try:
+        print(server({}).run_server(password="x", port=PORT))
+    except OSError as exc:
+        print(exc.errno == errno.EADDRINUSE, exc.filename, exc.strerror)
+    """
+    )
+    with socket.create_server(("127.0.0.1", stage.port)):
+        said = stage.run(script)
+        assert said.stdout == f"True *:{stage.port} Address already in use\n"
+    for _ in range(2):
+        assert stage.run(script).stdout == "{}\n"
+
+
+def test_j5_one_server_is_run_many_times_by_the_same_worker(stage):
+    worker = stage.worker()
+    script = stage.script(
+        HEAD
+        + """
+    s, ranks = server(None, mapfn=lambda k, v: [(k, v), (k, 1)]), {n: n for n in range(5)}
+    for _ in range(100):
+        s.datasource = ranks
+        ranks = s.run_server(password=b"changeme", port=PORT)
+    print(sorted(ranks.items()))
+    """
+    )
+    found = stage.run(script)
+    assert found.stdout == f"{[(n, n + 100) for n in range(5)]}\n", found.stderr
+    assert worker.log == ""
+
+
+def test_j5_without_a_new_datasource_the_same_is_run_again(stage):
+    stage.worker()
+    found = stage.run(
+        stage.script(
+            HEAD
+            + """
+    s = server({1: "a", 2: "b"})
+    print(s.run_server("changeme", PORT) == s.run_server("changeme", PORT) == {"a": 1, "b": 2})
+    s.datasource = {1: "c"}
+    s.datasource = {1: "d"}
+    print(s.run_server("changeme", PORT), s.datasource)
+    """
+        )
+    )
+    assert found.stdout == "True\n{'d': 1} {1: 'd'}\n", found.stderr
+
+
+def test_j20_names_of_mincemeats_globals(stage):
+    """hashlib is imported by nobody; theirs had it. A name that is the script's own stays so."""
+    stage.worker()
+    found = stage.run(
+        stage.script("""
+    from redismr.compat import mincemeat
+    os = "my own os"
+
+    def digest(v):
+        return hashlib.md5(v.encode()).hexdigest()
+
+    def mapfn(k, v):
+        def inner():
+            return os, DEFAULT_PORT, random.__name__
+        yield digest(v), inner()
+
+    s = mincemeat.Server()
+    s.datasource, s.mapfn, s.reducefn = {1: "x"}, mapfn, lambda k, vs: vs
+    print(s.run_server(password="changeme", port=PORT), "hashlib" in globals())
+    """)
+    )
+    digest = "9dd4e461268c8034f5c8564e155c67a6"
+    assert found.stdout == f"{{'{digest}': [('my own os', 11235, 'random')]}} False\n", found.stderr
+
+
+def test_j20_also_for_functions_of_a_module_beside_the_script(stage):
+    stage.worker()
+    stage.script("def mapfn(k, v): yield hashlib.md5(v.encode()).hexdigest(), k", "jobs.py")
+    found = stage.run(
+        stage.script(
+            HEAD
+            + """
+    import jobs
+    print(server({1: "x"}, mapfn=jobs.mapfn).run_server("changeme", PORT), hasattr(jobs, "hashlib"))
+    """
+        )
+    )
+    assert found.stdout == "{'9dd4e461268c8034f5c8564e155c67a6': 1} False\n", found.stderr
+
+
+def test_s16_prints_stay_on_the_worker(stage):
+    worker = stage.worker()
+    found = stage.run(
+        stage.script(
+            HEAD
+            + """
+    def mapfn(k, v):
+        print("mapping", k)
+        yield k, 1
+    s = server({1: "a"}, mapfn=mapfn)
+    print(s.run_server("changeme", PORT))
+    """
+        )
+    )
+    assert found.stdout == "{1: 1}\n", found.stderr
+    worker.says("mapping 1")
+
+
+def test_helper_modules_and_relative_paths(stage):
+    """Modules beside the script travel; those beside the worker are found there; relative paths
+    are the worker's own."""
+    there = stage.folder / "there"
+    there.mkdir()
+    (there / "input.txt").write_text("from the worker")
+    (there / "workers_helper.py").write_text("NAME = 'the worker'")
+    stage.script("def shout(text): return text.upper()", "helper.py")
+    stage.worker(cwd=there)
+    found = stage.run(
+        stage.script(
+            HEAD
+            + """
+    import helper
+    def mapfn(k, v):
+        import workers_helper
+        yield helper.shout(open(v).read()), workers_helper.NAME
+    s = server({1: "input.txt"}, mapfn=mapfn, reducefn=lambda k, vs: vs)
+    print(s.run_server("changeme", PORT))
+    """
+        )
+    )
+    assert found.stdout == "{'FROM THE WORKER': ['the worker']}\n", found.stderr
+
+
+def test_w1_an_empty_password_is_for_this_machine_only(stage):
+    script = stage.start(stage.script(HEAD + "    print(server({1: 'a'}).run_server(port=PORT))"))
+    said = script.says("no password: only this machine can join")
+    assert said.count("\n") == 1
+    eventually(lambda: listens(stage.port), 20)
+    others = socket.gethostbyname(socket.gethostname())
+    assert others.startswith("127.") or not listens(stage.port, others)
+    worker = stage.run("-m", "redismr.compat.mincemeat", "-P", stage.port)
+    assert worker.returncode == 0, worker.stderr
+    assert script.wait() == 0
+    assert "{'a': 1}" in script.log
+
+
+def test_w1_a_password_lets_other_machines_in(stage):
+    script = stage.start(stage.script(EXAMPLE.replace("import m", "from redismr.compat import m")))
+    eventually(lambda: listens(stage.port), 20)
+    here = socket.gethostbyname(socket.gethostname())
+    worker = stage.run("-m", "redismr.compat.mincemeat", "-p", PASSWORD, "-P", stage.port, here)
+    assert worker.returncode == 0, worker.stderr
+    assert script.wait() == 0, script.log
+
+
+def test_waiting_for_workers_is_explained(stage):
+    script = stage.start(stage.script(EXAMPLE.replace("import m", "from redismr.compat import m")))
+    said = script.says("no workers yet")
+    assert f"redismr mincemeat -p PASSWORD -P {stage.port} HOST" in said
+    assert PASSWORD not in said
+
+
+# ------------------------------------------------------------------- servers and workers go
+
+
+FOREVER = (
+    HEAD
+    + """
+    import pathlib, threading
+    def mapfn(k, v):
+        pathlib.Path("mapping").touch()
+        threading.Event().wait()
+    server({1: 1}, mapfn=mapfn).run_server("changeme", PORT)
+"""
+)
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_c2_a_server_gone_midway(stage, loop):
+    """The worker ends with it, and all its processes; with -l it waits for the next server."""
+    script = stage.start(stage.script(FOREVER))
+    eventually(lambda: listens(stage.port), 20)
+    worker = stage.worker(loop=loop)
+    eventually((stage.folder / "mapping").exists, 20)
+    family = worker.below()
+    script.kill()
+    eventually(lambda: not any(map(runs, family)), 20)
+    if loop:
+        example = EXAMPLE.replace("import m", "from redismr.compat import m")
+        assert printed(stage.run(stage.script(example))) == WORDS
+        assert worker.popen.poll() is None
+    else:
+        assert worker.wait() == 0, worker.log
+
+
+def test_s7_workers_join_and_leave_at_any_time(stage):
+    """A killed worker's task is done by another, though none was idle (S4 of theirs hung)."""
+    script = stage.start(
+        stage.script(
+            HEAD
+            + """
+    import pathlib, threading
+    def mapfn(k, v):
+        if not pathlib.Path("second").exists():
+            pathlib.Path("mapping").touch()
+            threading.Event().wait()
+        yield v, k
+    print(server({1: "a"}, mapfn=mapfn).run_server("changeme", PORT))
+    """
+        )
+    )
+    first = stage.worker()
+    eventually((stage.folder / "mapping").exists, 20)
+    (stage.folder / "second").touch()
+    first.kill()
+    stage.worker()
+    assert script.wait(40) == 0
+    assert "{'a': 1}" in script.log
+
+
+def test_c1_ctrl_c_ends_the_worker_at_once(stage):
+    script = stage.start(stage.script(FOREVER))
+    worker = stage.worker()
+    eventually((stage.folder / "mapping").exists, 20)
+    family = worker.below()
+    worker.send(signal.SIGINT)
+    assert worker.wait() == 130
+    eventually(lambda: not any(map(runs, family)), 20)
+    assert script.popen.poll() is None
+
+
+def test_c1_verbose(stage):
+    """Lines of theirs (W10) on stderr."""
+    stage.start(stage.script(FOREVER))
+    eventually(lambda: listens(stage.port), 20)
+    for flag in ("-v", "-V"):
+        stage.worker(flag).says("INFO:mincemeat:Authenticated other end")
+
+
+def test_c1_executors(stage):
+    """-n tasks at a time."""
+    stage.worker("-n", "2")
+    found = stage.run(
+        stage.script(
+            HEAD
+            + """
+    import pathlib, threading
+    def mapfn(k, v):
+        pathlib.Path(v).touch()
+        while not (pathlib.Path("a").exists() and pathlib.Path("b").exists()):
+            threading.Event().wait(0.01)
+        yield v, k
+    print(sorted(server({1: "a", 2: "b"}, mapfn=mapfn).run_server("changeme", PORT).items()))
+    """
+        )
+    )
+    assert found.stdout == "[('a', 1), ('b', 2)]\n", found.stderr
+
+
+# ------------------------------------------------------------------- library use
+
+
+def test_c3_a_client_of_ones_own(stage):
+    """Passwords as str and bytes; a new Client for the next server."""
+    clients = stage.start(
+        stage.script(
+            """
+    from redismr.compat import mincemeat
+    for password in ("changeme", b"changeme"):
+        refused = True
+        while refused:
+            client = mincemeat.Client()
+            client.handle_error = lambda: None
+            client.password = password
+            client.conn("localhost", PORT)
+            refused = not client.authenticated()
+        print("worked", flush=True)
+    """,
+            "clients.py",
+        )
+    )
+    example = stage.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+    for times in (1, 2):
+        assert printed(stage.run(example)) == WORDS
+        clients.says("worked\n" * times)
+    assert clients.wait() == 0
+
+
+def test_c6_handle_error_may_raise_out_of_conn(stage):
+    found = stage.run(
+        stage.script("""
+    import socket
+    from redismr.compat import mincemeat
+
+    class Strict(mincemeat.Client):
+        def handle_error(self):
+            raise
+
+    client = Strict()
+    for _ in range(2):
+        try:
+            client.conn("localhost", PORT)
+        except socket.error as exc:
+            print(type(exc).__name__)
+            client.__init__()
+    """)
+    )
+    assert found.stdout == "ConnectionRefusedError\n" * 2, found.stderr
+    assert found.stderr == ""
+
+
+def test_c5_functions_that_the_worker_has(stage):
+    """What the server does not send: mapfn=None or False, and reducefn."""
+    stage.start(
+        stage.script(
+            """
+    from redismr.compat import mincemeat
+
+    class Special(mincemeat.Client):
+        factor = 3
+        def mapfn(self, k, v):
+            yield v, k * self.factor
+        def handle_error(self):
+            pass
+
+    while True:
+        client = Special()
+        client.reducefn = lambda k, vs: [os.getcwd()[:0], sum(vs)]
+        client.conn("localhost", PORT, "changeme")
+    """,
+            "special.py",
+        )
+    )
+    found = stage.run(
+        stage.script(
+            HEAD
+            + """
+    for more in ({"mapfn": None, "reducefn": None}, {"mapfn": False}, {"reducefn": False},
+                 {"mapfn": False, "reducefn": None}):
+        print(server({1: "a", 2: "a"}, **more).run_server("changeme", PORT))
+    """
+        )
+    )
+    assert found.stdout == "{'a': ['', 9]}\n{'a': 9}\n{'a': ['', 3]}\n{'a': [3, 6]}\n", found.stderr
+
+
+def test_j11_no_mapfn_anywhere_is_said(stage):
+    """Theirs killed each worker that came."""
+    stage.worker()
+    found = stage.run(
+        stage.script(
+            HEAD
+            + """
+    server({1: "a"}, mapfn=None, reducefn=None).run_server("changeme", PORT)
+    """
+        )
+    )
+    assert found.returncode == 1
+    assert "the server sent no mapfn, and this worker has none" in found.stderr
+    assert found.stderr.count("/redismr/") == 1, found.stderr
+
+
+def test_w9_a_server_inside_a_mapfn(stage):
+    """Issue #3 of theirs: first split files, then chunks."""
+    stage.worker()
+    found = stage.run(
+        stage.script(
+            HEAD
+            + """
+    def outer(k, v):
+        import socket, threading
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        s = mincemeat.Server()
+        s.datasource, s.mapfn, s.reducefn = {1: "a", 2: "a"}, mapfn, reducefn
+        threading.Thread(target=s.conn, args=("nested", port), daemon=True).start()
+        s.authenticated(10)
+        client = mincemeat.Client()
+        client.conn("127.0.0.1", port, "nested")
+        s.finished(None)
+        yield v, s.output[0][1]["a"]
+    print(server({1: "x"}, mapfn=outer).run_server("changeme", PORT))
+    """
+        )
+    )
+    assert found.stdout == "{'x': 3}\n", found.stderr
+
+
+def test_ctrl_c_in_the_script(stage):
+    script = stage.start(stage.script(FOREVER))
+    stage.worker()
+    eventually((stage.folder / "mapping").exists, 20)
+    family = offspring(script.pid)
+    script.send(signal.SIGINT)
+    assert script.wait() != 0
+    assert script.log.rstrip().endswith("KeyboardInterrupt")
+    eventually(lambda: not any(map(runs, family)), 20)
+
+
+def test_j3_redismr_url_names_another_server(stage, server, tmp_path):
+    """The same script, on a Redis: any redismr worker with its secret does the work."""
+    crew = Crew(server.url, tmp_path / "crew")
+    try:
+        crew.worker()
+        example = stage.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+        found = stage.run(example, REDISMR_URL=server.url, REDISMR_SECRET=SECRET)
+        assert printed(found) == WORDS
+        assert not listens(stage.port)
+    finally:
+        crew.close()
+
+
+def test_j3_redismr_url_for_the_worker_too(stage, server):
+    """It works while the script runs, and ends with that."""
+    named = {"REDISMR_URL": server.url, "REDISMR_SECRET": SECRET}
+    alone = stage.run("-m", "redismr.compat.mincemeat", **named)
+    assert alone.returncode == 3
+    example = stage.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+    script = stage.start(example, **named)
+    stage.worker(**named)
+    assert script.wait() == 0, script.log
+    assert ast.literal_eval(script.log.splitlines()[-1]) == WORDS
+
+
+def listens(port, host="127.0.0.1"):
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
