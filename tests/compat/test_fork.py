@@ -191,6 +191,18 @@ def test_w3_an_unknown_command_is_logged(stage, ends, credentials, caplog):
     eventually(lambda: "Unknown command received: nonsense" in caplog.text)
 
 
+def test_w3_a_command_to_a_server_that_is_gone_is_dropped(stage, ends, credentials):
+    """As on a closed socket: a main thread that pings may be a moment behind."""
+    server = ends(mincemeat.Server(map={}))
+    server.conn(**credentials, asynchronous=True)
+    client = ends(mincemeat.Client(map={}))
+    client.conn(**credentials, asynchronous=True)
+    server.close()
+    assert client.ended(20)
+    client.send_command_backchannel("late")
+    client.ping()
+
+
 def test_w1_commands_of_strangers_are_not_unpickled(stage, ends, credentials):
     """Whoever can publish, but does not know the password's secret, is not heard."""
     heard = []
