@@ -97,6 +97,28 @@ def test_readme_links_exist() -> None:
     assert links and [link for link in links if not (ROOT / link).exists()] == []
 
 
+def test_every_promise_of_the_campaign_is_in_the_document(tmp_path):
+    """With the row that stands for it, and a line of its table."""
+    code = (
+        "from chaos.__main__ import rows\nfor row in rows().values(): print(row.name, row.promise)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT / "tests",
+        env=environment() | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    document = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    promises = [line.partition(" ") for line in done.stdout.splitlines()]
+    assert promises
+    for name, _, promise in promises:
+        assert f"- **{name}**: {promise}" in document
+        assert f"| {name} |" in document
+
+
 @pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
 def test_readme_python_runs(code: str, tmp_path: Path) -> None:
     books = tmp_path / "books"
