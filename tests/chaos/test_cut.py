@@ -22,7 +22,7 @@ from chaos.__main__ import rows  # noqa: E402
 SEED = 7
 SCALE = 0.02
 SCALES = {"control": 0.1, "machine": 0.1, "cuts": 0.08, "data": 0.1, "kills": 0.01}
-"""Of the whole campaign, so much; all rows together take 60 to 90 s on two cores."""
+"""Of the whole campaign, so much; all rows together take 50 s on two idle cores."""
 
 SECONDS = 150
 
