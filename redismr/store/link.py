@@ -55,15 +55,17 @@ _DEMOTED = {"READONLY", "MASTERDOWN", "UNBLOCKED"}
 """What a master says that has become a replica: its connections lead to the wrong server."""
 
 PATIENCE = 30.0
+"""How long an answer is waited for, by whoever says nothing else."""
 
 CHECKS = 3
+"""How often a server is looked for before it is said that there is none."""
+
 CHECK_SECONDS = 0.5
 """A server that takes longer than this not to answer is not asked again before that is said."""
 
 FULL_SECONDS = 120.0
 """How long a write refused for lack of memory is tried again before it is an error, with the
 usual patience or more. Others (a supervisor must not keep its leases waiting) give up sooner."""
-
 
 REPLICAS_SECONDS = 5.0
 """How often a server that has no replica is asked whether it has one by now."""
@@ -163,8 +165,9 @@ class Link:
     def _bear(self, exc: Exception, word: str, said: str, waited: float, attempt: int) -> None:
         """Return after a pause if the same may be sent again; else raise what it comes to."""
         if word == "OOM":
-            short = self.patience is not None and self.patience < PATIENCE
-            limit = self.patience if short and self.patience is not None else FULL_SECONDS
+            limit = FULL_SECONDS
+            if self.patience is not None and self.patience < PATIENCE:
+                limit = self.patience
             if waited >= limit:
                 raise StoreFull(
                     f"Redis at {self.where} is at its memory limit (maxmemory) and stayed so for "

@@ -80,9 +80,7 @@ class Supervisor:
             now = time.monotonic()
             if now >= self._next_tick:
                 self._guarded(self._tick)
-                # Oftener while Redis is away: a lease bears two misses (two restarts), not three.
-                hurry = random.uniform(0.2, 0.5) if self._away else 1.0
-                self._next_tick = now + hurry * self.leases.tick_seconds
+                self._next_tick = now + self._pause()
             if now >= next_beat:
                 next_beat = now + BEAT_SECONDS
                 self._guarded(self._beat)
@@ -98,6 +96,10 @@ class Supervisor:
         self._guarded(lambda: self.store.leave(self.worker_id))
         self.nursery.close()
         return 1 if self._grade >= 2 else 0
+
+    def _pause(self) -> float:
+        """Until the next tick. Sooner while Redis is away: a lease bears two missed, not three."""
+        return self.leases.tick_seconds * (random.uniform(0.2, 0.5) if self._away else 1.0)
 
     def _has_duties(self) -> bool:
         """Whether there are executors, or Redis may still hear of one that has ended."""

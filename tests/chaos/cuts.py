@@ -40,11 +40,7 @@ def run(plan: Plan) -> Outcome:
                     lost = rolled_back(before, server.client())
                     outcome.add("commits rolled back", sum(lost.values()))
                     hurt |= lost.keys()
-            outcome.missed += [
-                f"{worker.log_path.name} ended by itself"
-                for worker in workers.started
-                if worker.popen.poll() is not None
-            ]
+            outcome.missed += workers.gone()
     finally:
         server.close()
     outcome.figures["kB cut"] = round(outcome.figures["kB cut"])

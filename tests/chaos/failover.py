@@ -38,11 +38,7 @@ def run(plan: Plan) -> Outcome:
                     outcome.add(kind)
                     outcome.add("commits rolled back", sum(lost.values()))
                     hurt |= lost.keys()
-            outcome.missed += [
-                f"{worker.log_path.name} ended by itself"
-                for worker in workers.started
-                if worker.popen.poll() is not None
-            ]
+            outcome.missed += workers.gone()
     finally:
         servers.close()
     outcome.floor("failovers", plan.amount(20))

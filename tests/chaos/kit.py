@@ -226,6 +226,11 @@ class Fleet(Crew):
             worker.says("waiting for jobs")
         return worker
 
+    def gone(self) -> list[str]:
+        """Workers that ended, where nobody ended them: they are to bear it without a restart."""
+        ended = [worker for worker in self.started if worker.popen.poll() is not None]
+        return [f"{worker.log_path.name} ended by itself" for worker in ended]
+
 
 @contextmanager
 def fleet(url: str, plan: Plan, name: str) -> Iterator[Fleet]:

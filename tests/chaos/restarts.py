@@ -33,11 +33,7 @@ def run(plan: Plan) -> Outcome:
                     outcome.add("restarts")
                     slowest = max(seconds, outcome.figures.get("s until work resumed", 0))
                     outcome.figures["s until work resumed"] = round(slowest, 2)
-            outcome.missed += [
-                f"{worker.log_path.name} ended by itself"
-                for worker in workers.started
-                if worker.popen.poll() is not None
-            ]
+            outcome.missed += workers.gone()
     finally:
         server.close()
     outcome.figures.setdefault("charged", 0)

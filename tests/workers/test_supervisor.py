@@ -54,3 +54,15 @@ def test_one_who_held_tasks_of_an_altered_job_is_replaced(its, monkeypatch):
     monkeypatch.setattr(its, "_settle", settle)
     its._bury(child_of(its, 0, Holding("job", "n1", tasks=("m0",))), Exit(1000, -9))
     assert list(its._respawn_at) == [0]
+
+
+def test_a_tick_that_missed_redis_is_made_up_for_within_the_lease(its):
+    """Two restarts in a row may meet two ticks, and a third miss would end a lease."""
+    its.leases.hurry(3000)
+    assert its._pause() == pytest.approx(1.0)
+
+    def missed():
+        raise StoreUnavailable("away")
+
+    its._guarded(missed)
+    assert 4 * its._pause() <= 2.0
