@@ -22,7 +22,7 @@ VERBS = {
     "jobs": ("jobs", "List the jobs on the server."),
     "watch": ("jobs", "Show a job's progress until it ends."),
     "result": ("jobs", "Print a job's result."),
-    "errors": ("jobs", "Show what failed in a job."),
+    "errors": ("jobs", "Show what failed in a job, or was skipped."),
     "listen": ("listen", "Print events as JSON lines while they happen."),
     "cancel": ("jobs", "Stop jobs."),
     "delete": ("jobs", "Delete jobs and all their data."),
