@@ -13,7 +13,6 @@ import re
 import secrets
 import select
 import socket
-import sys
 import time
 from dataclasses import dataclass, replace
 
@@ -25,7 +24,7 @@ from redismr.errors import JobLost, KeysAltered, RedismrError, StoreUnavailable
 from redismr.store import Commit, Committed, Store
 from redismr.workers.process import end_if_forked, settle_in
 from redismr.workers.report import Reporter
-from redismr.workers.session import Altered, Brief, Session
+from redismr.workers.session import PYTHON, Altered, Brief, Session
 from redismr.workers.slots import Holding, Slot
 from redismr.workers.tasks import Attempt, Missing, Withdrawn, run_map, run_reduce
 
@@ -62,7 +61,6 @@ STOP_SECONDS = 3.0
 RECYCLE = 75
 """Exit status: the next job has other code, which gets a fresh process."""
 
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _REMEMBER_SECONDS = 10.0
 
 
@@ -255,7 +253,7 @@ class Executor:
             if self.slot.stopping or (index and time.monotonic() - began > CUT_SECONDS):
                 left = claim.tasks[index:]
                 self.store.release(session.job, self.post.name, claim.nonce, left)
-                self.store.wake(len(left), session.spec.python, self.keyring.key_id)
+                self.report.wake(len(left))
                 claim = replace(claim, tasks=claim.tasks[:index])
                 break
             token = token_of(task, claim.nonce)

@@ -25,6 +25,7 @@ from redismr.errors import (
     StoreFull,
 )
 from redismr.store import number
+from redismr.workers.session import PYTHON
 
 if TYPE_CHECKING:
     from redismr.core.seal import Keyring
@@ -44,6 +45,10 @@ class Reporter:
             platform.python_version(),
         )
 
+    def wake(self, count: int) -> None:
+        """Wake up to so many workers that can do what we had: ours is the Python of its job."""
+        self.store.wake(count, PYTHON, self.keyring.key_id)
+
     def counted(self, attempt: Attempt, commit: Commit, *, first: bool) -> None:
         """The attempt is the one that counts: free what it consumed, tell who listens."""
         if not self.store.link.replicated():  # else a failover could forget this commit
@@ -59,7 +64,7 @@ class Reporter:
         if not committed.opened and committed.claim.state != "succeeded":
             return
         state, job, spec = committed.claim.state, session.job, session.spec
-        self.store.wake(committed.opened, spec.python, self.keyring.key_id)
+        self.wake(committed.opened)
         self.event(spec.txn, job, state, {})
         if state == "succeeded":
             with contextlib.suppress(SealError):  # who collects the result meets it, and says so
@@ -151,8 +156,7 @@ class Reporter:
             self.event(txn, job, "failed", {"task": task})
             self.store.retire(job, self.store.server_ms())
         elif outcome == "RETRY":
-            brief = self.store.meta(job, "python")
-            self.store.wake(1, brief.get("python", ""), self.keyring.key_id)
+            self.wake(1)
         return outcome
 
     def missing(self, attempt: Attempt, maps: dict[int, str]) -> None:
@@ -162,7 +166,7 @@ class Reporter:
             session.job, attempt.task, attempt.token, attempt.basis, maps
         )
         if status == "OK":
-            self.store.wake(rerun, session.spec.python, self.keyring.key_id)
+            self.wake(rerun)
         elif status == "DEAD":
             self.event(session.spec.txn, session.job, "failed", {})
 

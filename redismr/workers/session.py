@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,9 @@ from redismr.store import number
 if TYPE_CHECKING:
     from redismr.core.seal import Keyring
     from redismr.store import Store
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""Functions travel as byte code: an executor takes only jobs of its own Python."""
 
 
 class Altered(Exception):

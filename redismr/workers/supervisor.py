@@ -32,6 +32,7 @@ from redismr.workers import executor
 from redismr.workers.leases import OVERDUE, Child, LeaseKeeper
 from redismr.workers.nursery import Exit, Nursery, kill
 from redismr.workers.report import Reporter
+from redismr.workers.session import PYTHON
 from redismr.workers.slots import Holding, Slot, Slots
 from redismr.workers.waker import Waker
 
@@ -259,8 +260,7 @@ class Supervisor:
         """Tasks that an executor claimed and will not run are ready again, and others know it."""
         if tasks:
             self.store.release(holding.job, self._name(child.slot), holding.nonce, tasks)
-        python = self.store.meta(holding.job, "python").get("python", "")
-        self.store.wake(len(tasks) + 1, python, self.keyring.key_id)
+        self.report.wake(len(tasks) + 1)  # one for the token that woke the executor
 
     # -- duties ---------------------------------------------------------------
 
@@ -284,7 +284,7 @@ class Supervisor:
         row = {
             "host": self.host,
             "pid": os.getpid(),
-            "python": executor.PYTHON,
+            "python": PYTHON,
             "protocol": PROTOCOL,
             "key_id": self.keyring.key_id,
             "executors": self.options.executors,

@@ -11,7 +11,7 @@ import time
 from redismr.config import Connection
 from redismr.errors import RedismrError
 from redismr.store import Store
-from redismr.workers.executor import PYTHON
+from redismr.workers.session import PYTHON
 
 IDLE_SECONDS = 10.0
 """An idle worker looks for work this often whatever the wake-up list says."""

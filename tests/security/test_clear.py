@@ -7,7 +7,7 @@ from security.conftest import ESCAPE, sequential, tiny
 
 import redismr
 from redismr.core.model import PROTOCOL, RUNNING_STATES
-from redismr.workers.executor import PYTHON
+from redismr.workers.session import PYTHON
 
 GARBAGE = ["", "x", "-1", "9" * 30, ESCAPE + "x" * 5000]
 FIELDS = {

@@ -305,6 +305,20 @@ def test_a_deleted_job_frees_its_executor(client, crew, gate):
     assert dict(client.run([7], one, "sum")) == {7: 1}
 
 
+def test_a_deleted_job_leaves_no_wake_ups_that_nobody_takes(server, client, crew, gate):
+    """What its executor gave back wakes workers of their own Python; the job's is not known."""
+    crew.worker(1)
+    job = client.submit([1], gate.mapfn(), "list", lease=0.5)
+    eventually(gate.lines)
+    job.delete()
+    other = client.submit([7], one, "sum")
+    other.result(30)
+    other.delete()
+    redis = server.client()
+    names = ("redismr:jobs", "redismr:recent", "redismr:workers")
+    eventually(lambda: not [k for k in redis.keys() if k.decode() not in names], 10)
+
+
 def test_user_code_does_not_see_the_secret(client, crew):
     crew.worker(1)
     results = client.run([1], lambda x: [(x, sorted(os.environ))], "first")
