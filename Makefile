@@ -16,7 +16,8 @@ demo: .venv/installed ## count the words of Python's own library, one worker pro
 	@$(BIN)/python examples/stdlib.py
 
 test: lint types compose ## run every check and every test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --ignore tests/chaos/test_cut.py
+	$(BIN)/python -m pytest -q tests/chaos/test_cut.py # counts what happens in time: alone
 
 lint: .venv/tested ## style (ruff) and the import rule (import-linter)
 	$(BIN)/ruff check --quiet .
