@@ -15,7 +15,7 @@ from redismr.client.embedded import Embedded, embedded
 from redismr.client.job import Draw, Job, Mine
 from redismr.client.listen import deliver, follow
 from redismr.client.outcome import ended_as_altered, not_found
-from redismr.client.specs import clear_fields, new_job_id, sort_out
+from redismr.client.specs import clear_fields, new_job_id, partitions_for, sort_out
 from redismr.client.submitter import SUBMIT_LEASE_MS, Ended, Submitter
 from redismr.client.waiting import tell_long_wait
 from redismr.config import Connection, JobOptions
@@ -36,10 +36,6 @@ from redismr.errors import JobError, JobLost, JobNotFound, KeysAltered, NoWorker
 from redismr.shipping import Parcel, pack
 from redismr.sources import Source, as_source
 from redismr.store import Store, number
-
-BYTES_PER_PARTITION = 5 << 20
-MAX_PARTITIONS = 256
-UNKNOWN_PARTITIONS = 16
 
 Function = Callable[..., Any]
 
@@ -76,6 +72,7 @@ class Client:
         self.connection: Connection = found
         self._keyring = Keyring(found.secret, found.namespace)
         self._store = Store(found, name="redismr-client", on_wait=tell_long_wait)
+        self._cleaner = Store(found, patience=1.0, timeout=2, name="redismr-cleanup")
         if self._embedded is None:
             self._store.link.check()
 
@@ -90,6 +87,7 @@ class Client:
     def close(self) -> None:
         """Close the connections. Jobs go on; open results reconnect by themselves."""
         self._store.link.close()
+        self._cleaner.link.close()
 
     def run(
         self,
@@ -285,7 +283,8 @@ class Client:
         parcel = pack(functions, params)
         each = chosen.each_worker
         read = (one_by_one if each else as_source)(source, chunk=chosen.chunk)
-        spec = self._spec(chosen, read, parcel.digest, functions)
+        now_ms, slots = self._here()
+        spec = self._spec(chosen, read, parcel.digest, functions, now_ms, slots)
         vault = Vault(self._keyring, spec.job_id)
         job = Job(
             self._store,
@@ -307,6 +306,7 @@ class Client:
             vault,
             expire_at,
             spec,
+            slots=slots,
             on_step=job._while_submitting,  # noqa: SLF001
             cancel=job.cancel,
         )
@@ -330,25 +330,24 @@ class Client:
             submit_ms=SUBMIT_LEASE_MS,
             fields=clear_fields(spec, self._keyring.key_id, each_worker=each_worker),
         )
-        self._store.record(spec.job_id, expire_at, expire_at - spec.ttl_ms)
-        self._store.announce(spec.job_id, spec.priority, spec.submitted_ms)
+        self._store.introduce(spec.job_id, spec.priority, spec.submitted_ms, expire_at)
         self._store.publish(
             spec.txn, encode(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring)
         )
         return expire_at
 
     def _spec(
-        self, chosen: JobOptions, source: Source, digest: str, functions: Mapping[str, Any]
-    ) -> JobSpec:
+        self, chosen: JobOptions, source: Source, digest: str, functions: Mapping[str, Any],
+        now_ms: int, slots: int,
+    ) -> JobSpec:  # fmt: skip
         job_id = new_job_id()
-        now_ms = self._store.server_ms()
         return JobSpec(
             job_id=job_id,
             txn=chosen.txn or job_id,
             name=chosen.name or "",
             python=".".join(platform.python_version_tuple()[:2]),
             protocol=PROTOCOL,
-            partitions=chosen.partitions or self._partitions(source.size),
+            partitions=chosen.partitions or partitions_for(source.size, slots),
             sort=chosen.sort,
             code_digest=digest,
             retries=chosen.retries,
@@ -367,16 +366,12 @@ class Client:
             backup=chosen.backup and not chosen.each_worker,
         )
 
-    def _partitions(self, size: int | None) -> int:
-        """Two per executor at least, so that reducers share the load; more for more data."""
+    def _here(self) -> tuple[int, int]:
+        """The server's time in ms; how many executors there are, 0 if none, or nobody knows."""
         if self._embedded:
-            slots = self._embedded.executors
-        else:
-            slots = sum(int(r.get("executors", 0)) for r in self._store.worker_rows()[1].values())
-        if not slots:
-            return UNKNOWN_PARTITIONS
-        wanted = max(2 * slots, (size or 0) // BYTES_PER_PARTITION)
-        return min(wanted, MAX_PARTITIONS)
+            return self._store.server_ms(), self._embedded.executors
+        now_ms, rows = self._store.worker_rows()
+        return now_ms, sum(int(row.get("executors", 0)) for row in rows.values())
 
     def _delete(self, spec: JobSpec) -> None:
         """Delete a job that nobody has the results of any more."""
@@ -384,7 +379,5 @@ class Client:
 
     def _quietly(self, job: Job, act: Callable[[Job], object]) -> None:
         """Clean up, within a second or two; an error in it must not hide the one that led here."""
-        store = Store(self.connection, patience=1.0, timeout=2, name="redismr-cleanup")
         with contextlib.suppress(Exception):  # keys expire by themselves
-            act(job.over(store))
-        store.link.close()
+            act(job.over(self._cleaner))

@@ -26,7 +26,7 @@ from redismr.client.outcome import (
 )
 from redismr.client.results import Results
 from redismr.client.submitter import InputLost, close_again
-from redismr.client.waiting import Waiting, altered, progress_of
+from redismr.client.waiting import Waiting, altered, progress_of, until_end
 from redismr.core.events import Event, encode
 from redismr.core.model import (
     ENDED_STATES,
@@ -94,8 +94,8 @@ class Job:
         self._results: Results | None = None
         self._waiting = Waiting(store, keyring, spec)
         self._draw = mine.draw if mine else None
-        self._drawn_at = self._told_at = 0.0
-        self._announced = time.monotonic()
+        self._drawn_at = 0.0
+        self._announced = self._told_at = time.monotonic()
         #: How many map tasks this process handed in, lest Redis forgets that they were all.
         self._handed_in: int | None = None
 
@@ -201,7 +201,8 @@ class Job:
         if outcome != "OK":
             return False
         self._publish("cancelled")
-        self._free()
+        self._store.free(self.id, self._inputs(), self._spec.partitions)
+        self._store.retire(self.id, self._store.server_ms())
         return True
 
     def delete(self) -> None:
@@ -252,7 +253,10 @@ class Job:
                     left = min(left, deadline - time.monotonic())
                 if left <= 0:
                     return None
-                channel.get(min(left, DRAW_SECONDS) if self._draw else left)
+                if self._draw:
+                    channel.get(min(left, DRAW_SECONDS))
+                else:
+                    until_end(channel, self._keyring, self.id, left)
 
     def _while_submitting(self) -> None:
         """Called often while the input is handed in: tell how far the job is, now and then."""
@@ -295,7 +299,6 @@ class Job:
                     job_id=self.id,
                 )
             self._raise_unless_succeeded(look)
-            self._free()
             with contextlib.suppress(Forgotten):  # then it runs again, and its end is waited for
                 self._results = self._collect()[0]
             if self._draw and self._results is not None and self._results.skipped:
@@ -380,13 +383,10 @@ class Job:
         if look.state != "succeeded":
             raise error_of_end(self._vault, look, self._store.dead(self.id))
 
-    def _free(self) -> None:
-        """The bulk of an ended job: whoever sees the end frees it; repeating it is harmless."""
-        self._store.free(self.id, self._inputs(), self._spec.partitions)
-        self._store.retire(self.id, self._store.server_ms())
-
     def _inputs(self) -> int:
         """How many map tasks may have input; where no end was sealed, what Redis says in clear."""
+        if self._handed_in is not None:
+            return self._handed_in
         with contextlib.suppress(SealError, KeysAltered):
             return self._vault.open_end(self._store.blob(self.id, "end"))
         with contextlib.suppress(KeysAltered):

@@ -12,6 +12,10 @@ from redismr.core.model import JobSpec
 
 Function = Callable[..., Any]
 
+BYTES_PER_PARTITION = 5 << 20
+MAX_PARTITIONS = 256
+UNKNOWN_PARTITIONS = 16
+
 
 def sort_out(
     mapfn: Function | None, reducefn: Function | str | None, options: dict[str, Any]
@@ -25,6 +29,17 @@ def sort_out(
         functions["combinefn"] = collectfn
     params = rest.pop("params", None) or {}
     return functions, params, job_options(rest)
+
+
+def partitions_for(size: int | None, slots: int) -> int:
+    """Two per executor at least, so that reducers share the load; more for more data.
+
+    ``slots`` is how many executors there are, 0 if nobody knows; ``size`` the bytes of the source.
+    """
+    if not slots:
+        return UNKNOWN_PARTITIONS
+    wanted = max(2 * slots, (size or 0) // BYTES_PER_PARTITION)
+    return min(wanted, MAX_PARTITIONS)
 
 
 def clear_fields(spec: JobSpec, key_id: str, *, each_worker: bool) -> dict[str, str | int]:

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from redismr.core.events import decode
 from redismr.core.model import ENDED_STATES, PROTOCOL, RUNNING_STATES, Progress
 from redismr.errors import StoreError
 from redismr.store import number
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from redismr.core.model import JobSpec
     from redismr.core.seal import Keyring
     from redismr.store import Look, Store
+    from redismr.store.hints import Subscription
 
 EXPLAIN_AFTER = 5.0
 """Seconds without any work on a job after which the reason is said."""
@@ -164,6 +166,20 @@ class Waiting:
                 self._full = self._store.link.full()
             self._read_at = now
         return self._rows
+
+
+def until_end(channel: Subscription, keyring: Keyring, job: str, seconds: float) -> None:
+    """Wait until it is said that the job has ended, or the channel was cut, or for ``seconds``.
+
+    To look at the job for every message that says less would slow down the workers that send them.
+    """
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if (message := channel.get(left)) is None:
+            return
+        event = decode(message, keyring)
+        if event is not None and event.job == job and event.kind in ENDED_STATES:
+            return
 
 
 def progress_of(look: Look, spec: JobSpec, waiting: Waiting) -> Progress:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from redismr.core.model import RUNNING_STATES
 from redismr.store.keys import Keys
-from redismr.store.link import Argument, Link, text
+from redismr.store.link import Argument, Link, milliseconds, text
 
 Fields = Mapping[str, bytes]
 
@@ -85,6 +85,14 @@ class BulkStore:
         """A sealed string of the job: spec, end, code or params."""
         return self.link.one("GET", self.keys.control(job, name))  # type: ignore[no-any-return]
 
+    def opening(self, job: str) -> tuple[int, bytes | None, bytes | None, bytes | None]:
+        """What begins the work on a job: the server's time in ms, sealed spec, code and params."""
+        names = ("spec", "code", "params")
+        clock, spec, code, params = self.link.together(
+            [("TIME",), *(("GET", self.keys.control(job, name)) for name in names)]
+        )
+        return milliseconds(clock), spec, code, params
+
     def meta(self, job: str, *fields: str) -> dict[str, str]:
         """Clear scheduling fields; empty text where there is none, no fields if the job is gone."""
         values = self.link.one("HMGET", self.keys.control(job, "meta"), *fields)
@@ -115,7 +123,7 @@ class BulkStore:
     def keep_bulk(self, job: str, n_map: int, partitions: int, expire_at: int) -> None:
         """Every input and shuffle hash lives until ``expire_at``."""
         self.link.together(
-            [("PEXPIREAT", key, expire_at) for key in self._bulk(job, n_map, partitions)]
+            [("PEXPIREAT", key, expire_at) for key in self.bulk(job, n_map, partitions)]
         )
 
     def free(self, job: str, n_map: int, partitions: int) -> None:
@@ -125,7 +133,7 @@ class BulkStore:
         again, and needs its input. So it is looked at once more, on the connection that a failover
         would have cut. Not in a transaction: a full server takes none.
         """
-        meta, keys = self.keys.control(job, "meta"), self._bulk(job, n_map, partitions)
+        meta, keys = self.keys.control(job, "meta"), self.bulk(job, n_map, partitions)
 
         def send() -> None:
             with self.link.client.client() as same:  # type: ignore[no-untyped-call]
@@ -135,11 +143,8 @@ class BulkStore:
 
         self.link.safely(send)
 
-    def erase(self, job: str, n_map: int, partitions: int) -> None:
-        """Unlink the bulk of a job, whatever it does. May be repeated."""
-        self.link.together([("UNLINK", key) for key in self._bulk(job, n_map, partitions)])
-
-    def _bulk(self, job: str, n_map: int, partitions: int) -> list[str]:
+    def bulk(self, job: str, n_map: int, partitions: int) -> list[str]:
+        """The keys of a job's input and of its shuffle."""
         return self.keys.inputs(job, n_map) + self.keys.shuffles(job, partitions)
 
     def _gather(self, places: Sequence[tuple[str, str]]) -> list[bytes | None]:

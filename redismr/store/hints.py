@@ -19,7 +19,7 @@ from redismr.core.model import PROTOCOL
 from redismr.core.trace import clean
 from redismr.errors import KeysAltered
 from redismr.store.connect import BLOCK_SECONDS
-from redismr.store.link import Argument, number, text
+from redismr.store.link import Argument, milliseconds, number, text
 
 if TYPE_CHECKING:
     from redismr.store.keys import Keys
@@ -55,8 +55,7 @@ class HintStore:
 
     def server_ms(self) -> int:
         """The server's clock, the only one that counts."""
-        seconds, micros = self.link.one("TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
+        return milliseconds(self.link.one("TIME"))
 
     def announce(self, job: str, priority: int, since_ms: int, *, surely: bool = False) -> None:
         """The job may have work: listed at its priority unless it is listed already.
@@ -97,12 +96,24 @@ class HintStore:
 
     def record(self, job: str, expire_at: int, now_ms: int) -> None:
         """The job exists until its deadline: for listings. Trims what is over."""
-        self._hint(
+        self._hint(*self._recording(job, expire_at, now_ms))
+
+    def _recording(self, job: str, expire_at: int, now_ms: int) -> list[Sequence[Argument]]:
+        return [
             ("ZADD", self.keys.recent, expire_at, job),
             ("ZREMRANGEBYSCORE", self.keys.recent, "-inf", now_ms),
             ("PEXPIREAT", self.keys.recent, expire_at, "GT"),
             ("PEXPIREAT", self.keys.recent, expire_at, "NX"),
-        )
+        ]
+
+    def introduce(self, job: str, priority: int, since_ms: int, expire_at: int) -> None:
+        """Announce and record a job that was just created, in one round trip."""
+        announcing = self._announcing({job: (priority, since_ms)})
+        try:
+            self.link.hint(*announcing, *self._recording(job, expire_at, since_ms))
+        except KeysAltered:  # one at a time, which mends
+            self.announce(job, priority, since_ms)
+            self.record(job, expire_at, since_ms)
 
     def runnable(self, limit: int = 512) -> list[str]:
         """Jobs that may have work, first the one whose turn it is. Drops what is no job id."""
@@ -125,8 +136,12 @@ class HintStore:
 
     def unlist(self, job: str) -> None:
         """The job does not exist any more."""
-        self.forget(job)
-        self._one("ZREM", self.keys.recent, job)
+        commands = [("ZREM", key, job) for key in (self.keys.jobs, self.keys.recent)]
+        try:
+            self.link.together(commands)
+        except KeysAltered:
+            for command in commands:
+                self._one(*command)
 
     def recent(self) -> list[str]:
         """Every job that may still exist, oldest deadline first."""
@@ -164,8 +179,9 @@ class HintStore:
 
     def worker_rows(self) -> tuple[int, dict[str, dict[str, Any]]]:
         """The server's time in ms, and the rows of workers that are alive; drops stale rows."""
-        found = self._one("HGETALL", self.keys.workers)
-        now = self.server_ms()
+        ask = [("HGETALL", self.keys.workers), ("TIME",)]
+        found, clock = self._mended(self.keys.workers, lambda: self.link.together(ask))
+        now = milliseconds(clock)
         rows: dict[str, dict[str, Any]] = {}
         for worker, raw in found.items():
             row = _row(raw)

@@ -321,3 +321,9 @@ def text(value: object) -> str:
     if value is None:
         return ""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def milliseconds(clock: Sequence[int]) -> int:
+    """What TIME answers, in ms."""
+    seconds, micros = clock
+    return int(seconds) * 1000 + int(micros) // 1000

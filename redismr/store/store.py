@@ -321,9 +321,10 @@ class Store(BulkStore, HintStore):
         return text(self._run("cancel", job)[0])
 
     def delete(self, job: str, n_map: int, partitions: int) -> None:
-        """Nothing of the job is left."""
-        self.erase(job, n_map, partitions)
-        self.link.one("UNLINK", *(self.keys.control(job, name) for name in CONTROL))
+        """Nothing of the job is left, whatever it does."""
+        control = [self.keys.control(job, name) for name in CONTROL]
+        bulk = self.bulk(job, n_map, partitions)
+        self.link.together([*(("UNLINK", key) for key in bulk), ("UNLINK", *control)])
         self.unlist(job)
 
     def look(self, job: str) -> Look | None:

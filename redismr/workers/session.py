@@ -83,7 +83,9 @@ class Session:
         self.brief = brief
         self.job = brief.job
         self.vault = Vault(keyring, brief.job)
-        self.spec = self._read_spec()
+        now_ms, spec, *sealed = store.opening(brief.job)
+        self._sealed: list[bytes | None] = sealed
+        self.spec = self._opened(spec, now_ms)
         self._names: Names | None = None
         self._expire_at, self._read_at = brief.expire_at, time.monotonic()
         self.program: Program | None = None
@@ -117,8 +119,9 @@ class Session:
         if self.program is None:
             started = time.monotonic()
             try:
-                code = self.vault.open_code(self.store.blob(self.job, "code"))
-                params = self.vault.open_params(self.store.blob(self.job, "params"))
+                sealed_code, sealed_params = self._sealed
+                code = self.vault.open_code(sealed_code)
+                params = self.vault.open_params(sealed_params)
             except SealError as exc:
                 raise Altered(str(exc)) from exc
             if digest_of(code, params) != self.spec.code_digest:
@@ -138,7 +141,7 @@ class Session:
                 here = context.Here(self.job, "init")
                 with context.running(context.TaskContext(here, self.params, countable=False)):
                     program.initfn()
-            self.program = program
+            self.program, self._sealed = program, []
             self.load_seconds = time.monotonic() - started
         return self.program
 
@@ -184,8 +187,7 @@ class Session:
         )
         return self._names
 
-    def _read_spec(self) -> JobSpec:
-        blob = self.store.blob(self.job, "spec")
+    def _opened(self, blob: bytes | None, now_ms: int) -> JobSpec:
         if blob is None:
             if self.store.meta(self.job, "state"):
                 raise Altered(f"the spec of job {self.job} is missing in Redis")
@@ -209,7 +211,7 @@ class Session:
                     f"{name} of job {self.job} was altered in Redis: it is {sealed!r} in the "
                     f"sealed spec and {str(clear)[:40]!r} beside it"
                 )
-        if self.store.server_ms() > spec.not_after_ms:
+        if now_ms > spec.not_after_ms:
             raise Altered(
                 f"job {self.job} is older than a job may be: an old copy of it was put back"
             )

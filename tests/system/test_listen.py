@@ -87,7 +87,9 @@ def test_results_of_one_transaction_only(farm, server, client):
 
 
 def test_results_come_once_when_every_message_is_lost(farm, server, client, monkeypatch):
-    monkeypatch.setattr(Subscription, "get", lambda self, seconds: threading.Event().wait(0.02))
+    monkeypatch.setattr(
+        Subscription, "get", lambda self, seconds: threading.Event().wait(0.02) or None
+    )
     listener = Listener(server)
     for n in range(4):
         submit(client, n, f"t{n}").result(20)
@@ -191,7 +193,9 @@ def test_what_has_ended_before_is_no_news_but_a_job_asked_for_is(farm, server, c
 
 
 def test_resultfn_is_called_once_when_every_message_is_lost(farm, server, client, monkeypatch):
-    monkeypatch.setattr(Subscription, "get", lambda self, seconds: threading.Event().wait(0.02))
+    monkeypatch.setattr(
+        Subscription, "get", lambda self, seconds: threading.Event().wait(0.02) or None
+    )
     calls = []
     client.submit([3], double, "sum", resultfn=lambda txn, results: calls.append(dict(results)))
     eventually(lambda: calls)

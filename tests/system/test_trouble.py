@@ -285,9 +285,9 @@ def test_a_rewind_to_before_the_end_is_made_good(server, client, crew, tmp_path,
     admin = server.client()
     before = [(key, admin.dump(key)) for key in admin.keys(f"*{job.id}*")]
     gate.write_text("")
-    real, deadline = job._free, int(time.time() * 1000) + 3_600_000
+    real, deadline = job._raise_unless_succeeded, int(time.time() * 1000) + 3_600_000
 
-    def free():
+    def seen(look):
         # As a failover does it that lost the end, right after we have seen it.
         if before:
             pipe = admin.pipeline().unlink(*admin.keys(f"*{job.id}*"))
@@ -295,9 +295,9 @@ def test_a_rewind_to_before_the_end_is_made_good(server, client, crew, tmp_path,
                 pipe.restore(key, deadline, dump, absttl=True)
             pipe.execute()
             before.clear()
-        real()
+        real(look)
 
-    monkeypatch.setattr(job, "_free", free)
+    monkeypatch.setattr(job, "_raise_unless_succeeded", seen)
     assert dict(job.result(30)) == dict.fromkeys(range(10), 1)
 
 

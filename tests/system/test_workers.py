@@ -316,7 +316,7 @@ def test_a_deleted_job_leaves_no_wake_ups_that_nobody_takes(server, client, crew
     other.delete()
     redis = server.client()
     names = ("redismr:jobs", "redismr:recent", "redismr:workers")
-    eventually(lambda: not [k for k in redis.keys() if k.decode() not in names], 10)
+    eventually(lambda: not [k for k in redis.scan_iter() if k.decode() not in names], 10)
 
 
 def test_user_code_does_not_see_the_secret(client, crew):

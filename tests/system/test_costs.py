@@ -1,0 +1,76 @@
+"""What jobs cost, in counts that no machine can blur: round trips and tasks handed in."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from support import eventually
+
+from redismr.client.submitter import (
+    FLUSH_BYTES,
+    FLUSH_SECONDS,
+    FLUSH_TASKS,
+    LINGER_SECONDS,
+    Buffer,
+)
+from redismr.store.link import Link
+
+MOST_ROUND_TRIPS = 20
+"""18 with one result: 9 to hand in, 4 to wait, 1 to collect, 4 to delete."""
+
+
+def tiny(x):
+    yield x % 10, 1
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """How often this process asked the server."""
+    seen = []
+
+    def counting(self, send, real=Link.safely):
+        seen.append(self.client.connection_pool.connection_kwargs.get("client_name"))
+        return real(self, send)
+
+    monkeypatch.setattr(Link, "safely", counting)
+    return seen
+
+
+def test_a_small_job_takes_its_submitter_few_round_trips(shared, asked):
+    for _ in range(3):
+        dict(shared.run([1], tiny, "sum"))
+        asked.clear()
+    assert dict(shared.run([1], tiny, "sum")) == {1: 1}
+    assert len(asked) <= MOST_ROUND_TRIPS, asked
+
+
+def test_a_quick_source_fills_a_buffer(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    buffer = Buffer()
+    assert buffer.put(0, {"m0.0": b"x"})  # workers should not wait for a full buffer
+    buffer.clear()
+    assert not any(buffer.put(n, {f"m{n}.0": b"x"}) for n in range(1, FLUSH_TASKS))
+    assert buffer.put(FLUSH_TASKS, {"m": b"x"})
+    buffer.clear()
+    assert buffer.put(FLUSH_TASKS + 1, {"m": bytes(FLUSH_BYTES)})
+    buffer.clear()
+    assert not buffer.put(FLUSH_TASKS + 2, {"m": b"x"})
+    assert not buffer.lingers()
+    now[0] += max(FLUSH_SECONDS, LINGER_SECONDS)
+    assert buffer.lingers()
+    assert buffer.put(FLUSH_TASKS + 3, {"m": b"x"})
+
+
+def test_what_a_source_gave_is_worked_on_while_it_gives_no_more(shared, tmp_path):
+    def mapfn(x):
+        (tmp_path / str(x)).touch()
+        return [(x, 1)]
+
+    def source():
+        yield from range(20)  # quick: most of these fill a buffer
+        eventually(lambda: len(list(tmp_path.iterdir())) == 20)
+        yield 20
+
+    assert len(shared.run(source(), mapfn, "sum", chunk=1)) == 21
