@@ -91,6 +91,10 @@ _SHARED = (
         "--no-backup", "backup", is_flag=True, flag_value=False, default=None,
         help="Never run a slow task a second time beside the first.",
     ),
+    click.option(
+        "--each-worker", is_flag=True, default=None,
+        help="Give each worker one item of the source, instead of sharing it out.",
+    ),
     click.option("--priority", type=int, metavar="N", help="Higher goes first. [0]"),
     click.option("--ttl", type=float, metavar="SECONDS", help="Life of all its data. [86400]"),
     click.option("--sort", is_flag=True, default=None, help="Have the result in order of keys."),

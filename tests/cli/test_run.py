@@ -115,12 +115,13 @@ def test_options_from_the_file_and_over_them_from_the_command_line(world, call, 
     text = WC + "options = dict(retries=1, partitions=5, seed=7)\n"
     call(
         "run", jobfile(text), "--retries", "0", "--timeout", "2.5", "--sort", "--ttl", "60",
-        "--priority", "-3", "--name", "n", "--txn", "t", "--wait", "9",
+        "--priority", "-3", "--name", "n", "--txn", "t", "--wait", "9", "--each-worker",
     )  # fmt: skip
     options = world.ran[0].options
     expected = {
         "retries": 0, "partitions": 5, "seed": 7, "task_timeout": 2.5, "sort": True, "ttl": 60,
         "priority": -3, "name": "n", "txn": "t", "wait_for_workers": 9,
+        "each_worker": True,
     }  # fmt: skip
     assert {name: options[name] for name in expected} == expected
 
