@@ -20,6 +20,7 @@ from redismr.cli.common import (
     server_options,
     top_option,
 )
+from redismr.client.embedded import foresee
 from redismr.core.model import Skipped
 from redismr.errors import ConfigError
 from redismr.ui.errors import say, skipped_lines
@@ -218,6 +219,7 @@ def _client(
     if inline:
         yield None
     else:
+        foresee(url, namespace, executors)
         with redismr.Client(url, namespace=namespace, executors=executors) as client:
             yield client
 

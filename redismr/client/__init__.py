@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from redismr.client.client import Client
-from redismr.client.job import Job
-from redismr.client.results import Results
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from redismr.client.client import Client
+    from redismr.client.job import Job
+    from redismr.client.results import Results
 
 __all__ = ["Client", "Job", "Results"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a class on first use: a private server can start meanwhile (``foresee``)."""
+    if name not in __all__:
+        raise AttributeError(f"module 'redismr.client' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"redismr.client.{name.lower()}"), name)

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from redismr.client.job import Draw
-from redismr.client.results import MemoryShelf, Results
+from redismr.client.embedded import foresee
 from redismr.config import JobOptions, job_options
 from redismr.errors import RedismrError
 
 if TYPE_CHECKING:
     from redismr.client.client import Client
+    from redismr.client.job import Draw
+    from redismr.client.results import Results
 
 Function = Callable[..., Any]
 
@@ -87,6 +88,8 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         if resultfn:
             resultfn(chosen.txn or "inline", outcome)
         return outcome
+    if client is None:
+        foresee()
     from redismr.client.client import Client
 
     try:
@@ -118,6 +121,7 @@ def _inline(
     params: Mapping[str, Any] | None,
     chosen: JobOptions,
 ) -> Results:
+    from redismr.client.results import MemoryShelf, Results
     from redismr.core.functions import prepare
     from redismr.local import run_inline
     from redismr.sources import as_source

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 MAX_PORT = 65535
 POLL_SECONDS = 0.002
+READY_SECONDS = 10.0
 SOCKET_PATH_LIMIT = 103
 """Bytes of a unix socket's path on macOS; Linux takes four more."""
 
@@ -69,7 +70,6 @@ class PrivateServer:
         namespace: str,
         tcp: tuple[str, int] | None,
         maxmemory: int | None,
-        deadline: float,
     ) -> None:
         self._binary = binary
         self._credentials = credentials
@@ -86,6 +86,13 @@ class PrivateServer:
             shutil.rmtree(self._directory, ignore_errors=True)
             raise
         _running.add(self)
+
+    def ready(self, deadline: float = READY_SECONDS) -> None:
+        """Return when the server answers; what ``start(wait=False)`` left out.
+
+        Raises:
+            OSError, StoreUnavailable: as ``start``; the server is closed then.
+        """
         try:
             self._wait(deadline)
         except BaseException:
@@ -230,7 +237,8 @@ def start(
     password: str | None = None,
     namespace: str | None = None,
     maxmemory: int | None = None,
-    deadline: float = 10.0,
+    deadline: float = READY_SECONDS,
+    wait: bool = True,
 ) -> PrivateServer:
     """A server on a unix socket that only this user can open; on TCP too if a port is given.
 
@@ -241,6 +249,7 @@ def start(
         namespace: the prefix of the keys and channels that the server's user may touch.
         maxmemory: bytes; by default half of the machine's memory.
         deadline: seconds within which the server must answer.
+        wait: False returns at once; ``ready`` has to be called before the server is used.
 
     Raises:
         ConfigError: there is no server binary, or the address is none.
@@ -254,18 +263,21 @@ def start(
     while True:
         tcp = _with_free_port(wanted)
         try:
-            return PrivateServer(
+            server = PrivateServer(
                 binary=binary,
                 credentials=credentials,
                 namespace=prefix,
                 tcp=tcp,
                 maxmemory=maxmemory,
-                deadline=deadline,
             )
+            if wait:
+                server.ready(deadline)
         except OSError as exc:
             # A free port may be taken between our look and the server's; a named one is an answer.
             if exc.errno != errno.EADDRINUSE or tcp == wanted:
                 raise
+        else:
+            return server
 
 
 def serve(
