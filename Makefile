@@ -10,7 +10,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test lint types compose chaos mutants bench clean help
+.PHONY: demo test lint types compose chaos mutants bench bench-peers bench-report clean help
 
 demo: .venv/installed ## count the words of Python's own library, one worker process per core
 	@$(BIN)/python examples/stdlib.py
@@ -35,15 +35,20 @@ chaos: .venv/tested ## the fault campaign, at most 30 minutes; ROWS="kills cuts"
 mutants: .venv/tested ## seeded bugs, each of which the short campaign must catch; NAMES="'no fence'"
 	@cd tests && ../$(BIN)/python -m chaos.mutants $(NAMES)
 
-bench: .venv/installed ## compare with programs written by hand; ROWS="wordcount tiny" ROUNDS=5
-	$(BIN)/python -m benchmarks.bench $(ROWS) --rounds $(or $(ROUNDS),3)
+bench: .venv/installed ## compare with others, hours in all; ROWS="wordcount tiny" ROUNDS=5 SCALE=0.05
+	$(BIN)/python -m benchmarks.bench $(ROWS) --rounds $(or $(ROUNDS),3) --scale $(or $(SCALE),1)
 
-clean: ## remove what make has made
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+bench-peers: .venv-peers/installed ## what redismr is compared with, in an environment of its own
+
+bench-report: .venv/installed ## put what bench has measured into docs/performance.md
+	$(BIN)/python -m benchmarks.report --write
+
+clean: ## remove what make has made, but not what bench has measured
+	rm -rf .venv .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find redismr tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 .venv/made:
 	@test -n "$(PYTHON)" || { echo "redismr needs Python 3.11 or newer: make PYTHON=..." >&2; exit 1; }
@@ -59,4 +64,10 @@ help: ## show this list
 .venv/tested: .venv/installed pyproject.toml
 	@echo "installing what the tests need into .venv"
 	@$(PIP) install --editable '.[test]'
+	@touch $@
+
+.venv-peers/installed: .venv/made benchmarks/peers.txt
+	@echo "installing what benchmarks/peers.txt lists into .venv-peers"
+	@$(BIN)/python -m venv .venv-peers
+	@.venv-peers/bin/python -m pip --quiet --disable-pip-version-check install -r benchmarks/peers.txt
 	@touch $@

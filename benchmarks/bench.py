@@ -1,9 +1,11 @@
-"""Compare redismr with programs written by hand, side by side, in alternating rounds.
+"""Compare redismr with programs written by hand and with its peers, in alternating rounds.
 
 ``python -m benchmarks.bench`` runs every row, ``python -m benchmarks.bench wordcount --rounds 3``
 one. Every side of every round is a fresh process, started in turn, so that a busy machine slows
-all sides alike; medians are compared, never single runs. Prints a table, then one line of JSON.
-Floors are printed beside what was measured and decide the exit code of ``--check`` alone.
+all sides alike; medians are compared, never single runs. Prints a table for each row and keeps its
+figures as JSON in ``--out``, where ``python -m benchmarks.report`` finds them; the last line is
+the JSON of all. Targets are printed beside what was measured and decide the exit code of
+``--check`` alone. A peer that is not there, or fails, is left out and said to be.
 """
 
 from __future__ import annotations
@@ -11,171 +13,172 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.measure import Measured, measure
+from benchmarks import cache, growth, peers
+from benchmarks.machine import card
+from benchmarks.measure import Measured
+from benchmarks.rows import ROWS, Row
+from benchmarks.running import SideFailed, run_side
 
-CHUNK_SIZES = (100, 1_000, 10_000, 50_000)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Sides to run, the first of them redismr's, and one figure to make of their medians."""
-
-    title: str
-    sides: tuple[str, ...]
-    figure: str
-    floor: float
-    make: Callable[[Mapping[str, Measured]], float]
-    more_is_better: bool = False
-
-
-def _against_best(of: str, found: Mapping[str, Measured]) -> float:
-    ours, *others = (getattr(measured, of) for measured in found.values())
-    return float(ours / min(others))
-
-
-ROWS = {
-    "wordcount": Row(
-        "word count of 320 MB in 32 files, start and end included",
-        ("redismr.wordcount", "pool.wordcount"),
-        "times Pool(2)",
-        1.3,
-        partial(_against_best, "whole"),
-    ),
-    "tasks": Row(
-        "20,000 tasks of one item",
-        ("redismr.tasks",),
-        "tasks a second",
-        5_000,
-        lambda found: 20_000 / found["redismr.tasks"].work,
-        more_is_better=True,
-    ),
-    "tiny": Row(
-        "1,000,000 tiny items onto 10 keys",
-        ("redismr.tiny_items", *(f"pool.tiny.{size}" for size in CHUNK_SIZES)),
-        "times Pool.imap at its best chunksize",
-        5.0,
-        partial(_against_best, "work"),
-    ),
-    "submit": Row(
-        "submitter's peak memory while it submits 2 GB from a generator",
-        ("redismr.submit",),
-        "MB",
-        150,
-        lambda found: found["redismr.submit"].peak_mb,
-    ),
-    "results": Row(
-        "submitter's peak memory while it iterates 5,000,000 results",
-        ("redismr.results",),
-        "MB",
-        150,
-        lambda found: found["redismr.results"].peak_mb,
-    ),
-}
+RESULTS = peers.ROOT / ".bench" / "results"
+OPTIONAL = set(peers.NAMES) - peers.OURS
+NAMES = (*ROWS, *growth.ROWS)
 
 
 def main() -> int:
-    """Run the rows asked for; 1 if ``--check`` is given and a floor is missed."""
+    """Run the rows asked for; 1 if ``--check`` is given and a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("rows", nargs="*", help=f"of: {' '.join(ROWS)} (default: all)")
+    parser.add_argument("rows", nargs="*", help=f"of: {' '.join(NAMES)} (default: all)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--check", action="store_true", help="exit 1 if a floor is missed")
-    parser.add_argument("--side", help=argparse.SUPPRESS)
+    parser.add_argument("--scale", type=float, help="share of the full inputs (default: 1)")
+    parser.add_argument("--tools", help=f"only these, by comma, of: {' '.join(peers.NAMES)}")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for a JSON of each row")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
     args = parser.parse_args()
-    if args.side:
-        print(json.dumps(asdict(_run_side(args.side))))
-        return 0
-    if unknown := set(args.rows) - set(ROWS):
+    if unknown := set(args.rows) - set(NAMES):
         parser.error(f"no such row: {' '.join(sorted(unknown))}")
-    if {"wordcount"} & set(args.rows or ROWS):
-        from benchmarks.corpus import corpus
-
-        print("corpus:", corpus())
-    load = os.getloadavg()[0]
-    print(f"python {platform.python_version()}, {os.cpu_count()} cores, load before {load:.1f}")
-    sys.stdout.flush()
-    reports = [_run_row(ROWS[name], args.rounds) for name in args.rows or ROWS]
+    if args.scale is not None:
+        os.environ["REDISMR_BENCH_SCALE"] = str(args.scale)
+    tools = set(args.tools.split(",")) if args.tools else set(peers.NAMES)
+    if unknown := tools - set(peers.NAMES):
+        parser.error(f"no such tool: {' '.join(sorted(unknown))}")
+    machine = card()
+    print(machine["words"], flush=True)
+    reports = []
+    for name in args.rows or NAMES:
+        begun = {"row": name, "machine": machine, "scale": cache.scale(), "rounds": args.rounds}
+        if name in ROWS:
+            report = begun | run_row(ROWS[name], args.rounds, tools)
+        else:
+            report = begun | growth.run_row(name, args.rounds)
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / f"{name}.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        reports.append(report)
     print(json.dumps(reports))
-    return int(args.check and not all(report["met"] for report in reports))
+    return int(args.check and not all(t["met"] for one in reports for t in one["targets"]))
 
 
-def _run_row(row: Row, rounds: int) -> dict[str, Any]:
-    runs: dict[str, list[Measured]] = {side: [] for side in row.sides}
+def run_row(row: Row, rounds: int, tools: set[str]) -> dict[str, Any]:
+    """All rounds of one row: prints its table and returns all that it says."""
+    reads = row.reads()
+    print(f"\n{row.title}{f' ({reads})' if reads else ''}", flush=True)
+    tool_of = {side: side.partition(".")[0] for side in row.sides}
+    wanted = {side: tool for side, tool in tool_of.items() if tool in tools}
+    left_out = {side: why for side, tool in wanted.items() if (why := peers.missing(tool))}
+    runs: dict[str, list[Measured]] = {side: [] for side in wanted if side not in left_out}
     for _ in range(rounds):
-        for side in row.sides:
-            runs[side].append(_in_fresh_process(side))
-    digests = {measured.digest for all_runs in runs.values() for measured in all_runs}
-    if len(digests) != 1:
-        raise SystemExit(f"{row.title}: results differ: {digests}")
+        for side in list(runs):
+            try:
+                runs[side].append(_run(side, tool_of[side] in OPTIONAL))
+            except SideFailed as exc:
+                if tool_of[side] not in OPTIONAL:
+                    raise
+                left_out[side] = str(exc)
+                del runs[side]
+    _compare(row, runs)
     medians = {side: _median(found) for side, found in runs.items()}
-    figure = row.make(medians)
-    met = figure >= row.floor if row.more_is_better else figure <= row.floor
-    print(f"\n{row.title}")
-    print(f"  {'side':<22}{'work s':>9}{'whole s':>9}{'peak MB':>9}")
-    for side, found in medians.items():
-        print(f"  {side:<22}{found.work:>9.2f}{found.whole:>9.2f}{found.peak_mb:>9.0f}")
-    bound = "at least" if row.more_is_better else "at most"
-    verdict = "met" if met else "MISSED"
-    print(f"  {figure:,.2f} {row.figure} (floor: {bound} {row.floor:,}): {verdict}", flush=True)
-    every = {side: [asdict(one) for one in found] for side, found in runs.items()}
-    return {"title": row.title, "figure": figure, "unit": row.figure, "met": met, "runs": every}
-
-
-def _in_fresh_process(side: str) -> Measured:
-    """One run of one side; no server of the user's is touched, whatever the environment says."""
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        if name == "REDISMR_BENCH_CACHE" or not name.startswith(("REDISMR_", "REDIS_URL"))
+    report = {
+        "title": row.title,
+        "reads": reads,
+        "sides": {side: _said(row, tool_of[side], found) for side, found in medians.items()},
+        "left_out": left_out,
+        "targets": list(_targets(row, medians)),
+        "runs": {side: [asdict(one) for one in found] for side, found in runs.items()},
     }
-    command = [sys.executable, "-m", "benchmarks.bench", "--side", side]
-    done = subprocess.run(command, env=clean, stdout=subprocess.PIPE, check=True, text=True)
-    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+    _print(report)
+    return report
 
 
-def _run_side(side: str) -> Measured:
-    tool, _, what = side.partition(".")
-    if tool == "redismr":
-        from benchmarks import by_redismr
-
-        return measure(by_redismr.client, by_redismr.warm, getattr(by_redismr, what))
-    if what == "wordcount":
-        return _pool_wordcount()
-    from benchmarks import pool_tiny
-
-    chunksize = int(what.removeprefix("tiny."))
-    return measure(
-        pool_tiny.open_pool,
-        lambda pool: pool.map(abs, range(64)),
-        lambda pool: pool_tiny.count(pool, chunksize),
-    )
+def _run(side: str, optional: bool) -> Measured:  # noqa: FBT001
+    """A peer that fails may try once more: some do not start when the machine is busy."""
+    try:
+        return run_side(side)
+    except SideFailed as exc:
+        if not optional:
+            raise
+        print(f"  once more: {exc}", file=sys.stderr)
+        return run_side(side)
 
 
-def _pool_wordcount() -> Measured:
-    from contextlib import nullcontext
-
-    from benchmarks import pool_wordcount
-    from benchmarks.corpus import corpus
-
-    pattern = corpus().pattern
-    return measure(nullcontext, lambda _: None, lambda _: pool_wordcount.count(pattern))
+def _compare(row: Row, runs: dict[str, list[Measured]]) -> None:
+    """Sides that had all of the input agree; the others have compared themselves with a loop."""
+    digests = {
+        side: {one.digest for one in found if one.part == 1}
+        for side, found in runs.items()
+        if side not in row.apart
+    }
+    if len(set().union(*digests.values())) > 1:
+        raise SystemExit(f"{row.title}: results differ: {digests}")
 
 
 def _median(found: list[Measured]) -> Measured:
-    return Measured(
+    cpus = [one.cpu for one in found if one.cpu is not None]
+    return replace(
+        found[0],
         work=median(one.work for one in found),
         whole=median(one.whole for one in found),
+        cpu=median(cpus) if cpus else None,
         peak_mb=max(one.peak_mb for one in found),
-        digest=found[0].digest,
+        others_mb=max(one.others_mb for one in found),
     )
+
+
+def _said(row: Row, tool: str, found: Measured) -> dict[str, Any]:
+    """A line of the table: as if every side had been given all of the input."""
+    return {
+        "name": peers.NAMES[tool],
+        "version": peers.version(tool),
+        "work": found.all_work,
+        "whole": found.all_whole,
+        "cpu": None if found.cpu is None else found.cpu / found.part,
+        "peak_mb": found.peak_mb,
+        "others_mb": found.others_mb,
+        "part": found.part,
+        "rate": cache.scaled(row.things) / found.all_work if row.things else None,
+    }
+
+
+def _targets(row: Row, medians: dict[str, Measured]) -> Iterator[dict[str, Any]]:
+    for target in row.targets:
+        try:
+            figure = target.figure(medians)
+        except (KeyError, TypeError):  # a side is left out, or has no such figure here
+            continue
+        yield {
+            "words": target.words,
+            "figure": figure,
+            "bound": target.bound,
+            "at_least": target.at_least,
+            "met": target.met(figure),
+        }
+
+
+def _print(report: dict[str, Any]) -> None:
+    print(f"  {'side':<24}{'work s':>9}{'x ours':>8}{'whole s':>9}{'cpu s':>9}", end="")
+    print(f"{'peak MB':>9}{'others':>8}{'a second':>10}")
+    ours = next(iter(report["sides"].values()))
+    for side, found in report["sides"].items():
+        name = side if found["part"] == 1 else f"{side} ({found['part']:.3g})"
+        cpu = f"{found['cpu']:.4g}" if found["cpu"] is not None else "-"
+        rate = f"{found['rate']:,.0f}" if found["rate"] else ""
+        print(f"  {name:<24}{found['work']:>9.4g}{found['work'] / ours['work']:>8.2f}", end="")
+        print(f"{found['whole']:>9.4g}{cpu:>9}{found['peak_mb']:>9.0f}", end="")
+        print(f"{found['others_mb']:>8.0f}{rate:>10}")
+    if any(found["part"] != 1 for found in report["sides"].values()):
+        print("  (share): given that share of the input; its figures are scaled to all of it")
+    for side, why in report["left_out"].items():
+        print(f"  left out: {side}: {why}")
+    for target in report["targets"]:
+        bound = f"at {'least' if target['at_least'] else 'most'} {target['bound']:,}"
+        verdict = "met" if target["met"] else "MISSED"
+        print(f"  {target['figure']:,.3g} {target['words']} (target: {bound}): {verdict}")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Mapping
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import redismr
-from benchmarks import pool_tiny, pool_wordcount
-from benchmarks.corpus import corpus
+from benchmarks import cold, hello, jobs, latency, sorting, tables, workloads
+from benchmarks.cache import scaled
+from benchmarks.measure import Side
+from benchmarks.workloads import PROCESSES, WORKLOADS
 
-TASKS = 20_000
 SUBMITTED_BYTES = 2_000_000_000
 ITEM_BYTES = 100_000
 RESULTS = 5_000_000
 RESULTS_PER_ITEM = 10_000
 
+REDUCERS = {"wordcount": "sum", "prose": "sum", "grep": None}
+"""What a user of redismr would write in place of the reducer that says the same in Python."""
 
-def client() -> redismr.Client:
+
+def side(what: str) -> Side[Any]:
+    """The job of that name."""
+    if what == "latency":
+        return Side(tool=client, warm=warm, work=small_job, repeat=latency.REPEAT)
+    if what == "cold":
+        return cold.side(*_command(), "run", hello.__file__)
+    if what == "sort":
+        return sorting.side(client, warm, sort_files)
+    work = WORK.get(what) or partial(run_workload, what)
+    return Side(tool=client, warm=warm, work=work)
+
+
+def client() -> AbstractContextManager[redismr.Client]:
     """A private server and two local executors."""
-    return redismr.Client(executors=2)
+    return redismr.Client(executors=PROCESSES)
 
 
 def warm(opened: redismr.Client) -> None:
@@ -28,22 +49,73 @@ def warm(opened: redismr.Client) -> None:
     dict(opened.run(range(64), tiny, "sum", chunk=1))
 
 
-def wordcount(opened: redismr.Client) -> Mapping[Any, Any]:
-    """The corpus, every count in a dict, as the hand-written program has it.
+def run_workload(what: str, opened: redismr.Client) -> Mapping[Any, Any]:
+    """All of it in a dict, as programs written by hand have it.
 
     Iterating over a job takes partitions as they finish, while others are still reduced.
     """
-    return dict(opened.submit(corpus().pattern, pool_wordcount.mapfn, "sum"))
+    job = WORKLOADS[what]
+    reducer = REDUCERS.get(what, job.reducefn)
+    return dict(opened.submit(redismr.files(list(job.paths())), job.mapfn, reducer))
+
+
+def combiner(opened: redismr.Client) -> Mapping[Any, Any]:
+    """The word count with reducer and combiner of the user's own."""
+    job = WORKLOADS["wordcount"]
+    paths = redismr.files(list(job.paths()))
+    return dict(opened.submit(paths, job.mapfn, jobs.total, combinefn=jobs.total))
 
 
 def tasks(opened: redismr.Client) -> Mapping[Any, Any]:
     """Tasks of one item each: the price of a task."""
-    return dict(opened.run(range(TASKS), tiny, "sum", chunk=1))
+    return dict(opened.run(workloads.tasks(), tiny, "sum", chunk=1))
 
 
 def tiny_items(opened: redismr.Client) -> Mapping[Any, Any]:
     """A million items of one integer each, packed as redismr likes."""
-    return dict(opened.run(range(pool_tiny.ITEMS), tiny, "sum"))
+    return dict(opened.run(workloads.items(), tiny, "sum"))
+
+
+def distinct_keys(opened: redismr.Client) -> Mapping[Any, Any]:
+    """The same onto as many keys."""
+    return dict(opened.submit(workloads.items(), distinct, "sum"))
+
+
+def small_job(opened: redismr.Client) -> Mapping[Any, Any]:
+    """A job as small as they come, from submit to result."""
+    return dict(opened.run(latency.ITEMS, tiny, "sum"))
+
+
+def sort_files(folder: Path, opened: redismr.Client) -> list[Path]:
+    """Records sorted into part files: partitions are ranges, and each reducer writes its own."""
+    parts = opened.run(
+        redismr.files(tables.records()),
+        jobs.records,
+        write_part,
+        partitionfn=jobs.range_of,
+        sort=True,
+        partitions=sorting.RANGES,
+        params={"folder": str(folder)},
+    )
+    return [folder / name for name in sorted(parts)]
+
+
+def write_part(items: Iterator[tuple[str, Iterator[str]]]) -> Iterator[tuple[str, int]]:
+    """Write one partition, which comes in order, and say under which name and how long it is.
+
+    It gets its name when it is whole: a second attempt may write it too.
+    """
+    first, folder, number = "", Path(redismr.param("folder")), 0
+    with tempfile.NamedTemporaryFile("w", dir=folder, encoding="ascii", delete=False) as out:
+        for key, rests in items:
+            first = first or key
+            for rest in rests:
+                out.write(f"{key}{rest}\n")
+                number += 1
+    if number:
+        name = f"part-{jobs.range_of(first, sorting.RANGES):03}"
+        Path(out.name).rename(folder / name)
+        yield name, number
 
 
 def submit(opened: redismr.Client) -> Mapping[Any, Any]:
@@ -53,13 +125,28 @@ def submit(opened: redismr.Client) -> Mapping[Any, Any]:
 
 def results(opened: redismr.Client) -> Mapping[Any, Any]:
     """Five million results, iterated and dropped one by one."""
-    found = opened.run(range(RESULTS // RESULTS_PER_ITEM), many, "sum")
+    found = opened.run(range(scaled(RESULTS // RESULTS_PER_ITEM)), many, "sum")
     return {"results": sum(value for _key, value in found.items())}
 
 
+WORK: dict[str, Callable[[redismr.Client], Mapping[Any, Any]]] = {
+    "combiner": combiner,
+    "tasks": tasks,
+    "tiny": tiny_items,
+    "distinct": distinct_keys,
+    "submit": submit,
+    "results": results,
+}
+
+
 def tiny(_key: int, item: int) -> Iterator[tuple[int, int]]:
-    """``pool_tiny.pair`` as a mapfn."""
-    yield item % pool_tiny.KEYS, 1
+    """``jobs.tiny`` as a mapfn."""
+    yield jobs.tiny(item)
+
+
+def distinct(_key: int, item: int) -> Iterator[tuple[int, int]]:
+    """``jobs.distinct`` as a mapfn."""
+    yield jobs.distinct(item)
 
 
 def size(_key: int, item: str) -> Iterator[tuple[str, int]]:
@@ -76,6 +163,12 @@ def many(_key: int, item: int) -> Iterator[tuple[int, int]]:
 def big_items() -> Iterator[str]:
     """Strings of 100 kB, all different; half of each can be compressed away."""
     noise = random.Random(0).randbytes(ITEM_BYTES).hex()
-    for number in range(SUBMITTED_BYTES // ITEM_BYTES):
+    for number in range(scaled(SUBMITTED_BYTES // ITEM_BYTES)):
         start = number * 7919 % ITEM_BYTES
         yield f"{number:>10}{noise[start : start + ITEM_BYTES - 10]}"
+
+
+def _command() -> list[str]:
+    """``redismr`` as it is installed; from a checkout that is not, by module."""
+    script = Path(sys.executable).with_name("redismr")
+    return [str(script)] if script.exists() else [sys.executable, "-m", "redismr"]

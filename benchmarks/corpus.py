@@ -1,25 +1,38 @@
-"""The text that the benchmarks read: at least 300 MB of real text in 32 files, made once.
+"""The texts that the benchmarks read, each in 32 files, at least 300 MB at full scale.
 
-The text is the source of Linux 6.1 where Debian's package manager can fetch it, else the sources
+*Text* is the source of Linux 6.1 where Debian's package manager can fetch it, else the sources
 of this Python's standard library and installed packages, repeated until there is enough. Which
 of the two it was is kept in ``corpus.json`` beside the files and printed with every figure:
 repeated text has fewer distinct words for its size, so figures of the two do not compare.
+A smaller scale takes the beginning of each file where full files are there, and fetches nothing.
+
+*Prose* is what a natural language looks like to a word count: few distinct words. It is those
+lines of the text (comments, documentation) that are nothing but words and punctuation, in an
+order that is shuffled anew, with a known seed, each time that all of them have been written.
+
+*Growing text* is longer than any we have: the text again and again, each time with other
+identifiers (``_`` becomes ``_2_``), so that distinct words go on coming.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import random
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, repeat
+from functools import partial
+from itertools import chain, count, repeat
 from pathlib import Path
+
+from benchmarks.cache import cache, made, scale, scaled
+
+__all__ = ["Corpus", "cache", "grown", "prose", "text"]
 
 FILES = 32
 FILE_BYTES = 10_000_000
@@ -27,6 +40,10 @@ PACKAGE = "linux-source-6.1"
 SUFFIXES = (".c", ".h", ".rst", ".txt", ".S", ".py")
 GENERATED = "/drivers/gpu/drm/amd/include/"
 """Register tables written by a program: 200 MB of them would not be text."""
+PROSE = re.compile(
+    r"^[\s*/#.-]*((?:[A-Za-z][a-z']*[,.;:]? ){5,}[A-Za-z][a-z']*[,.;:]?)\s*(?:\*/)?$", re.MULTILINE
+)
+"""A line of at least six words, without what a comment begins and ends with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,57 +55,101 @@ class Corpus:
     files: int
     bytes: int
 
+    def __str__(self) -> str:
+        return f"{self.bytes / 1e6:,.0f} MB in {self.files} files: {self.origin}"
+
     @property
-    def pattern(self) -> str:
-        """A glob that matches exactly the files of the corpus."""
-        return f"{self.folder}/*.txt"
+    def paths(self) -> list[str]:
+        """The files, in order."""
+        return sorted(map(str, Path(self.folder).glob("*.txt")))
 
 
-def corpus() -> Corpus:
-    """The corpus, made on first use; it lives in ``$REDISMR_BENCH_CACHE`` or the user's cache."""
-    folder = cache() / "text"
-    card = folder / "corpus.json"
-    if not card.exists():
-        _build(folder)
-    return Corpus(folder=str(folder), **json.loads(card.read_text(encoding="utf-8")))
+def text() -> Corpus:
+    """Real text of many distinct words."""
+    return _opened(made("text", _make_text))
 
 
-def cache() -> Path:
-    """Where the benchmarks keep what they have made or fetched once."""
-    given = os.environ.get("REDISMR_BENCH_CACHE")
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "redismr-benchmarks"
+def prose() -> Corpus:
+    """Real text of few distinct words."""
+    return _opened(made("prose", _make_prose))
 
 
-def _build(folder: Path) -> None:
-    """Write into a folder beside the final one and rename: never half a corpus."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        made = Path(scratch) / "text"
-        made.mkdir()
-        origin, texts = _texts(Path(scratch))
-        total = _write(made, texts)
-        card = {"origin": origin, "files": FILES, "bytes": total}
-        (made / "corpus.json").write_text(json.dumps(card), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        made.rename(folder)
+def grown(megabytes: int) -> Corpus:
+    """So much text, or that much times the scale; files are as large as those of the text."""
+    return _opened(made(f"grown{megabytes}", partial(_make_grown, megabytes)))
 
 
-def _write(folder: Path, texts: Iterator[bytes]) -> int:
-    total = 0
+def _opened(folder: Path) -> Corpus:
+    card = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+    return Corpus(folder=str(folder), **card)
+
+
+def _close(folder: Path, origin: str, sizes: list[int]) -> None:
+    card = {"origin": origin, "files": len(sizes), "bytes": sum(sizes)}
+    (folder / "corpus.json").write_text(json.dumps(card), encoding="utf-8")
+
+
+def _make_text(folder: Path) -> None:
+    full = cache() / "text"
+    if scale() < 1 and full.exists():
+        origin = f"{_opened(full).origin}, the beginning of each file"
+        sizes = [_beginning(path, folder) for path in sorted(full.glob("*.txt"))]
+    else:
+        origin, texts = _texts(folder.parent)
+        sizes = _write(folder, texts)
+    _close(folder, origin, sizes)
+
+
+def _beginning(path: Path, folder: Path) -> int:
+    with path.open("rb") as file:
+        some = file.read(scaled(FILE_BYTES)) + file.readline()
+    return (folder / path.name).write_bytes(some)
+
+
+def _write(folder: Path, texts: Iterator[bytes]) -> list[int]:
+    sizes = []
     for number in range(FILES):
         size = 0
         with (folder / f"{number:02}.txt").open("wb") as out:
-            while size < FILE_BYTES:
+            while size < scaled(FILE_BYTES):
                 size += out.write(next(texts))
-        total += size
-    return total
+        sizes.append(size)
+    return sizes
+
+
+def _make_prose(folder: Path) -> None:
+    base = text()
+    found = (PROSE.findall(Path(path).read_text(encoding="utf-8")) for path in base.paths)
+    lines = [f"{line}\n".encode() for line in dict.fromkeys(chain.from_iterable(found))]
+    _close(folder, f"prose of {base.origin}", _write(folder, _shuffled(lines)))
+
+
+def _shuffled(lines: list[bytes]) -> Iterator[bytes]:
+    order = random.Random(0)
+    while True:
+        order.shuffle(lines)
+        yield from lines
+
+
+def _make_grown(megabytes: int, folder: Path) -> None:
+    base = text()
+    wanted, sizes, written = scaled(megabytes * 1_000_000), [], 0
+    for number in count():
+        again, place = divmod(number, FILES)
+        some = Path(base.paths[place]).read_bytes()
+        if again:
+            some = some.replace(b"_", b"_%d_" % (again + 1))
+        if written + len(some) > wanted:
+            some = some[: some.rindex(b"\n", 0, wanted - written + 1) + 1]
+        sizes.append((folder / f"{number:03}.txt").write_bytes(some))
+        written += len(some)
+        if wanted - written < 1000:
+            break
+    _close(folder, f"{base.origin}, again with other identifiers", sizes)
 
 
 def _texts(scratch: Path) -> tuple[str, Iterator[bytes]]:
-    tarball = _linux_tarball(scratch)
+    tarball = _linux_tarball(scratch) if scale() == 1 else None
     if tarball is not None:
         return f"{PACKAGE} (Debian)", _utf8(_members(tarball))
     origin = f"Python {sys.version_info.major}.{sys.version_info.minor} sources, repeated"
@@ -119,20 +180,27 @@ def _members(tarball: Path) -> Iterator[bytes]:
 
 
 def _python_sources() -> Iterator[bytes]:
-    roots = sorted({sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")})
-    for path in sorted({path for root in roots for path in Path(root).rglob("*.py")}):
-        yield path.read_bytes()
+    """Enough of them: the standard library comes first, and a small scale reads no more."""
+    enough = FILES * scaled(FILE_BYTES)
+    for root in sorted({sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")}):
+        for path in sorted(Path(root).rglob("*.py")):
+            if enough < 0:
+                return
+            source = path.read_bytes()
+            enough -= len(source)
+            yield source
 
 
 def _utf8(texts: Iterator[bytes]) -> Iterator[bytes]:
     """Only texts that are UTF-8, each ended by a newline."""
-    for text in texts:
+    for some in texts:
         try:
-            text.decode()
+            some.decode()
         except UnicodeDecodeError:
             continue
-        yield text + b"\n"
+        yield some + b"\n"
 
 
 if __name__ == "__main__":
-    print(corpus())
+    print(text())
+    print(prose())

@@ -1,17 +1,16 @@
-"""Measure one side of a row: seconds, peak memory, and a fingerprint of what came out."""
+"""Measure one side of a row: seconds, processor time, peak memory, a fingerprint of the result."""
 
 from __future__ import annotations
 
 import hashlib
-import re
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from statistics import median
+from typing import Any, Generic, TypeVar
+
+from benchmarks import proc
 
 T = TypeVar("T")
 
@@ -20,46 +19,101 @@ T = TypeVar("T")
 class Measured:
     """Seconds of the work alone and with making the tool ready and putting it away.
 
-    ``whole`` is there so that no tool hides its start; ``peak_mb`` is the peak resident memory
-    of the process that submits and collects, its children not counted.
+    ``whole`` is there so that no tool hides its start. ``cpu`` is user and system time, during the
+    work, of all processes of the side, servers included. ``peak_mb`` is the peak resident memory
+    of the process that submits and collects, ``others_mb`` that of the largest process beside it.
+    ``part`` is the share of the row's input that this side was given.
     """
 
     work: float
     whole: float
+    cpu: float | None
     peak_mb: float
+    others_mb: float
     digest: str
+    part: float = 1.0
+
+    @property
+    def all_work(self) -> float:
+        """``work``, had this side been given all of the input and stayed as fast."""
+        return self.work / self.part
+
+    @property
+    def all_whole(self) -> float:
+        """``whole``, likewise."""
+        return self.whole - self.work + self.all_work
 
 
-def measure(
-    tool: Callable[[], AbstractContextManager[T]],
-    warm: Callable[[T], object],
-    work: Callable[[T], Mapping[Any, Any]],
-) -> Measured:
-    """Time ``work`` on a warm tool; its result is fingerprinted after the clock has stopped."""
-    began = time.perf_counter()
-    with tool() as opened:
-        warm(opened)
-        started = time.perf_counter()
-        found = work(opened)
-        ended = time.perf_counter()
-    closed = time.perf_counter()
-    return Measured(ended - started, closed - began, _peak_mb(), _digest(found))
-
-
-def _digest(found: Mapping[Any, Any]) -> str:
-    """How many keys, the sum of their values, and a hash of all pairs whatever their order."""
+def digest(found: Mapping[Any, Any]) -> str:
+    """How many keys, and a hash of all pairs whatever their order."""
     total = 0
     for pair in found.items():
         total += int.from_bytes(hashlib.blake2b(repr(pair).encode(), digest_size=8).digest())
-    return f"{len(found)}:{sum(found.values())}:{total % (1 << 64):016x}"
+    return f"{len(found)}:{total % (1 << 64):016x}"
 
 
-def _peak_mb() -> float:
-    """Of this program alone: ``ru_maxrss`` is inherited from the process that started it."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        peak = re.search(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="ascii"))
-        if peak is not None:
-            return int(peak[1]) / 1024
-    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak_bytes / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+def _nothing(_opened: object) -> None:
+    """A tool that is ready when it is open."""
+
+
+def _same(found: Any) -> Any:
+    """A result that is there already."""
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """What a program gave that has kept the time itself."""
+
+    found: Any
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side(Generic[T]):
+    """How one tool does one job: it is opened, warmed, put to work (``repeat`` times), closed.
+
+    ``read`` makes the result of what the work gave, when no clock runs any more. ``plain``, where
+    a side is given a ``part`` of the input only, is what it must come to: the loop that anybody
+    would write.
+    """
+
+    work: Callable[[T], Any]
+    tool: Callable[[], AbstractContextManager[T]] = nullcontext  # type: ignore[assignment]
+    warm: Callable[[T], object] = _nothing
+    read: Callable[[Any], Any] = _same
+    digest: Callable[[Any], str] = digest
+    repeat: int = 1
+    part: float = 1.0
+    plain: Callable[[], Any] | None = None
+
+
+def measure(side: Side[Any]) -> Measured:
+    """Time the work on a warm tool; its result is fingerprinted after the clock has stopped.
+
+    Raises:
+        ValueError: the result of a part of the input is not what a plain loop gives.
+    """
+    proc.adopt()
+    began = time.perf_counter()
+    times, found = [], None
+    with side.tool() as opened:
+        side.warm(opened)
+        used = proc.cpu_seconds()
+        for _ in range(side.repeat):
+            found = None  # what the last one gave is not in memory beside what this one gives
+            started = time.perf_counter()
+            found = side.work(opened)
+            times.append(time.perf_counter() - started)
+            if isinstance(found, Timed):
+                times[-1], found = found.seconds, found.found
+        used_then = proc.cpu_seconds()
+        peak, others = proc.peak_mb(), proc.others_peak_mb()
+        stopped = time.perf_counter()
+        fingerprint = side.digest(side.read(found))
+        went_on = time.perf_counter()
+    whole = time.perf_counter() - went_on + stopped - began
+    if side.plain is not None and fingerprint != side.digest(side.plain()):
+        raise ValueError("the result is not what a plain loop gives")
+    cpu = None if used is None or used_then is None else (used_then - used) / side.repeat
+    return Measured(median(times), whole, cpu, peak, others, fingerprint, side.part)

@@ -1,0 +1,73 @@
+"""Celery: single tasks, and a chord as the smallest map-reduce job. Also its workers' module."""
+# mypy: disable-error-code="import-not-found,import-untyped,untyped-decorator,misc"
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, chord, group
+
+from benchmarks import jobs, latency, queues
+from benchmarks.measure import Side
+from benchmarks.workloads import PROCESSES
+
+WORKERS = [
+    ["celery", "-A", "benchmarks.by_celery", "worker", "-c", str(PROCESSES), "-P", "prefork"]
+]
+
+app = Celery()
+app.conf.update(
+    broker_url=f"redis+socket://{queues.socket()}",
+    result_backend=f"redis+socket://{queues.socket()}",
+    broker_connection_retry_on_startup=True,
+)
+
+
+@app.task
+def tiny(item: int) -> tuple[int, int]:
+    """One task."""
+    return jobs.tiny(item)
+
+
+@app.task
+def map_pack(pack: list[int]) -> dict[int, int]:
+    """A map task."""
+    return latency.map_pack(pack)
+
+
+@app.task
+def reduce_packs(packs: list[dict[int, int]]) -> dict[int, int]:
+    """The chord's body."""
+    return latency.reduce_packs(packs)
+
+
+def side(what: str) -> Side[Any]:
+    """The job of that name."""
+    if what == "latency":
+        return Side(
+            tool=lambda: queues.working(WORKERS),
+            warm=small_job,
+            work=small_job,
+            repeat=latency.REPEAT,
+        )
+    return queues.many_tasks(WORKERS, run)
+
+
+def _connect() -> None:
+    """The socket is known only now."""
+    for name in ("broker_url", "result_backend"):
+        setattr(app.conf, name, f"redis+socket://{queues.socket()}")
+
+
+def run(items: range) -> list[Any]:
+    """A group, and its results at once."""
+    _connect()
+    return list(group(tiny.s(item) for item in items)().join_native(timeout=60))
+
+
+def small_job(_opened: object) -> dict[int, int]:
+    """Two packs, and the task that follows on them."""
+    _connect()
+    packs = [map_pack.s(list(pack)) for pack in latency.PACKS]
+    found = chord(packs)(reduce_packs.s()).get(timeout=60, interval=0.001)
+    return {int(key): one for key, one in found.items()}

@@ -1,0 +1,121 @@
+"""The Dask side of each row: bags on Dask's own processes, single tasks on ``distributed``."""
+# mypy: disable-error-code="import-not-found,import-untyped"
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from operator import add, itemgetter
+from typing import Any
+
+import dask
+from dask import bag
+
+from benchmarks import cold, jobs, latency
+from benchmarks.measure import Side
+from benchmarks.workloads import PROCESSES, WORKLOADS, counted, items, tasks
+
+PARTITIONS = 10 * PROCESSES
+PARTS = {"nocombiner": 1 / 8, "index": 1 / 4}
+"""The share of the files that it is given where its shuffle, by way of the disk, takes minutes."""
+
+
+def side(what: str) -> Side[Any]:
+    """The job of that name."""
+    if what == "cold":
+        return cold.hello_by("dask")
+    if what == "tasks":
+        return Side(tool=cluster, warm=small_job, work=many_tasks)
+    if what == "latency":
+        return Side(tool=cluster, warm=small_job, work=small_job, repeat=latency.REPEAT)
+    work: dict[str, Callable[[], Any]] = {
+        "tiny": partial(tiny_items, jobs.tiny),
+        "distinct": partial(tiny_items, jobs.distinct),
+    }
+    if what in PARTS:
+        return some_of(what, PARTS[what])
+    return Side(tool=processes, work=lambda _: (work.get(what) or partial(mapreduce, what))())
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """The scheduler that bags have by default, with as many processes as the others."""
+    with dask.config.set(scheduler="processes", num_workers=PROCESSES):
+        yield
+
+
+@contextmanager
+def cluster() -> Iterator[Any]:
+    """``distributed`` on this machine."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=PROCESSES, threads_per_worker=1, dashboard_address=None) as started,
+        Client(started) as client,
+    ):
+        yield client
+
+
+def some_of(what: str, part: float) -> Side[Any]:
+    """The job over that share of its files."""
+    job = WORKLOADS[what]
+    return Side(
+        tool=processes,
+        work=lambda _: mapreduce(what, part),
+        read=_with_tuples if what == "index" else dict,
+        part=part,
+        plain=lambda: job.in_a_loop(_some(job.paths(), part)),
+    )
+
+
+def _some(paths: Sequence[str], part: float) -> Sequence[str]:
+    return paths[: round(len(paths) * part)]
+
+
+def mapreduce(what: str, part: float = 1.0) -> dict[Any, Any]:
+    """A partition for each file; folded on the way, or grouped, as the row's reducer allows."""
+    job = WORKLOADS[what]
+    paths = _some(job.paths(), part)
+    pairs = bag.from_sequence(paths, npartitions=len(paths)).map(job.pairs).flatten()
+    if job.fold is not None:
+        return folded(pairs, job.fold)
+    reduced = pairs.groupby(itemgetter(0)).map(partial(_reduced, what)).flatten()
+    return dict(reduced.compute())
+
+
+def folded(pairs: Any, fold: Callable[[Any, Any], Any]) -> dict[Any, Any]:
+    """``foldby``: a dict for each partition, then these are merged."""
+    total = pairs.foldby(itemgetter(0), partial(_fold_in, fold), 0, combine=fold, combine_initial=0)
+    return dict(total.compute())
+
+
+def _fold_in(fold: Callable[[Any, Any], Any], so_far: Any, pair: tuple[Any, Any]) -> Any:
+    return fold(so_far, pair[1])
+
+
+def _reduced(what: str, group: tuple[Any, list[tuple[Any, Any]]]) -> list[tuple[Any, Any]]:
+    key, pairs = group
+    return list(WORKLOADS[what].reduced(key, [value for _, value in pairs]))
+
+
+def _with_tuples(found: dict[Any, list[Any]]) -> dict[Any, list[Any]]:
+    """The same result: on its way through Dask's shuffle, a tuple in a value becomes a list."""
+    return {key: [tuple(place) for place in places] for key, places in found.items()}
+
+
+def tiny_items(pair: Callable[[int], tuple[int, int]]) -> dict[Any, Any]:
+    """Items packed into partitions."""
+    numbers = bag.range(len(items()), npartitions=PARTITIONS)
+    return folded(numbers.map(pair), add)
+
+
+def many_tasks(client: Any) -> dict[int, int]:
+    """A task for each item."""
+    return counted(client.gather(client.map(jobs.tiny, tasks(), pure=False)))
+
+
+def small_job(client: Any) -> dict[int, int]:
+    """Two packs, and a task that adds up."""
+    packs = client.map(latency.map_pack, latency.PACKS, pure=False)
+    return dict(client.submit(latency.reduce_packs, packs, pure=False).result())

@@ -1,0 +1,26 @@
+"""The smallest jobs by ``concurrent.futures``."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from benchmarks import cold, latency
+from benchmarks.measure import Side
+from benchmarks.workloads import PROCESSES
+
+
+def side(what: str) -> Side[Any]:
+    """From a cold start, or on processes that are there."""
+    if what == "cold":
+        return cold.hello_by("futures")
+    return Side(tool=_open, warm=small_job, work=small_job, repeat=latency.REPEAT)
+
+
+def _open() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(PROCESSES)
+
+
+def small_job(pool: ProcessPoolExecutor) -> dict[int, int]:
+    """Two packs; the parent adds up."""
+    return latency.reduce_packs(pool.map(latency.map_pack, latency.PACKS))

@@ -1,0 +1,43 @@
+"""Huey: single tasks, with its Redis storage. Also its consumers' module."""
+# mypy: disable-error-code="import-not-found,import-untyped,untyped-decorator"
+
+from __future__ import annotations
+
+from typing import Any
+
+from huey import RedisHuey
+
+from benchmarks import jobs, queues
+from benchmarks.measure import Side
+from benchmarks.workloads import PROCESSES
+
+WORKERS = [
+    ["huey.bin.huey_consumer", "benchmarks.by_huey.huey", "-k", "process", "-w", str(PROCESSES)]
+]
+
+
+def _huey() -> Any:
+    return RedisHuey("bench", url=f"unix://{queues.socket()}")
+
+
+huey = _huey()
+
+
+def tiny(item: int) -> tuple[int, int]:
+    """One task."""
+    return jobs.tiny(item)
+
+
+huey.task(name="tiny")(tiny)
+
+
+def side(_what: str) -> Side[Any]:
+    """Single tasks, which is all that it can do."""
+    return queues.many_tasks(WORKERS, run)
+
+
+def run(items: range) -> list[Any]:
+    """One by one, then each result."""
+    task = _huey().task(name="tiny")(tiny)  # the socket is known only now
+    handles = [task(item) for item in items]
+    return [handle.get(blocking=True, timeout=120, max_delay=0.01) for handle in handles]

@@ -1,0 +1,88 @@
+"""mincemeat.py 0.1.4 itself, under a Python 2.7: the word count, of a part of the text.
+
+It is too slow for all of it; the part is taken for the whole as if its pace stayed the same. Its
+words are bytes, so that they end at ASCII's spaces only; they are compared with a loop's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import mincemeat_text
+from benchmarks.ancestors import Side as Ancestor
+from benchmarks.ancestors import _fetched, _free_port, _python2, _workers
+from benchmarks.cache import cache
+from benchmarks.measure import Side, Timed
+from benchmarks.workloads import WORKLOADS
+
+PART = 1 / 16
+ROOT = Path(__file__).parents[1]
+
+
+def available() -> str | None:
+    """The Python 2.7 that runs it, where there is one, and mincemeat.py is or can be fetched."""
+    python = _python2()
+    original = _folder()
+    there = (original / "mincemeat.py").exists()
+    return python if python and (there or _fetched(original)) else None
+
+
+def side(what: str) -> Side[Any]:
+    """The word count, with its collectfn as combiner or without."""
+    job = WORKLOADS[what]
+    return Side(
+        tool=opened,
+        work=lambda run: run(combines=job.fold is not None, paths=_some(job.paths())),
+        read=_counts,
+        part=PART,
+        plain=lambda: _in_a_loop(_some(job.paths())),
+    )
+
+
+@contextmanager
+def opened() -> Iterator[Callable[..., Timed]]:
+    """Two workers that wait for a server."""
+    python = available()
+    assert python is not None
+    ancestor, port = Ancestor("mincemeat", python, _folder()), _free_port()
+    with ExitStack() as stack:
+        stack.enter_context(_workers(ancestor, port))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        yield partial(_run, ancestor, port, folder / "out")
+
+
+def _run(ancestor: Ancestor, port: int, out: Path, *, combines: bool, paths: list[str]) -> Timed:
+    """The program keeps the time itself: from the moment when its workers are there."""
+    words = [mincemeat_text.__file__, str(int(combines)), str(port), str(out), *paths]
+    path = os.pathsep.join([str(ancestor.folder), str(ROOT)])
+    environ = ancestor.environ | {"PYTHONPATH": path}
+    command = [ancestor.python, *words]
+    done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, check=True)
+    seconds = json.loads(done.stdout.splitlines()[-1])["work"]
+    return Timed(out, seconds)
+
+
+def _counts(out: Path) -> dict[bytes, int]:
+    pairs = (line.rsplit(b"\t", 1) for line in out.read_bytes().split(b"\n") if line)
+    return {word: int(count) for word, count in pairs}
+
+
+def _in_a_loop(paths: list[str]) -> Counter[bytes]:
+    return Counter(word for path in paths for word in Path(path).read_bytes().split())
+
+
+def _some(paths: Any) -> list[str]:
+    return list(paths[: max(1, round(len(paths) * PART))])
+
+
+def _folder() -> Path:
+    return cache() / "mincemeat-0.1.4"

@@ -1,0 +1,118 @@
+"""The Pool side of each row, as one writes it by hand with ``multiprocessing.Pool``."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import chain
+from multiprocessing.pool import Pool
+from pathlib import Path
+from typing import Any
+
+from benchmarks import cold, jobs, pool_wordcount, sorting, tables
+from benchmarks.measure import Side
+from benchmarks.workloads import PROCESSES, WORKLOADS, counted, items, tasks
+
+
+def side(what: str) -> Side[Any]:
+    """The job of that name, with a number in it for those that depend on a chunksize."""
+    what, _, number = what.partition(".")
+    if what in {"wordcount", "prose"}:
+        return Side(work=lambda _: pool_wordcount.count(list(WORKLOADS[what].paths()), PROCESSES))
+    if what == "sort":
+        return sorting.side(open_pool, warm, sort_files)
+    if what == "cold":
+        return cold.hello_by("pool")
+    work: dict[str, Callable[[Pool], Any]] = {
+        "tasks": lambda pool: counted(pool.imap(jobs.tiny, tasks(), chunksize=1)),
+        "tiny": lambda pool: counted(pool.imap(jobs.tiny, items(), chunksize=int(number))),
+        "distinct": lambda pool: distinct_keys(pool, int(number)),
+    }
+    return Side(tool=open_pool, warm=warm, work=work.get(what) or partial(group_files, what))
+
+
+def open_pool() -> Pool:
+    """As many processes as redismr gets executors."""
+    return multiprocessing.Pool(PROCESSES)
+
+
+def warm(pool: Pool) -> None:
+    """Something small, so that every process has started."""
+    pool.map(abs, range(64))
+
+
+def group_files(what: str, pool: Pool) -> dict[Any, Any]:
+    """Grouped per file in the pool's processes; merged and reduced in the parent."""
+    job = WORKLOADS[what]
+    groups: dict[Any, list[Any]] = {}
+    for found in pool.imap(partial(group_file, what), job.paths()):
+        for key, values in found.items():
+            if key in groups:
+                groups[key] += values
+            else:
+                groups[key] = values
+    return dict(chain.from_iterable(job.reduced(*pair) for pair in groups.items()))
+
+
+def group_file(what: str, path: str) -> dict[Any, list[Any]]:
+    """The values of each key, of one file."""
+    return grouped(WORKLOADS[what].pairs(path))
+
+
+def grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
+    """The values of each key, in order."""
+    groups: dict[Any, list[Any]] = {}
+    for key, value in pairs:
+        if key in groups:
+            groups[key].append(value)
+        else:
+            groups[key] = [value]
+    return groups
+
+
+def distinct_keys(pool: Pool, chunksize: int) -> dict[int, int]:
+    """Tiny items onto distinct keys: grouped in the processes, merged into a dict, added up."""
+    everything = items()
+    chunks = (everything[at : at + chunksize] for at in range(0, len(everything), chunksize))
+    groups: dict[int, list[int]] = {}
+    for found in pool.imap(group_chunk, chunks):
+        for key, ones in found.items():
+            if key in groups:
+                groups[key] += ones
+            else:
+                groups[key] = ones
+    return {key: sum(ones) for key, ones in groups.items()}
+
+
+def group_chunk(chunk: range) -> dict[int, list[int]]:
+    """The values of each key, of some items."""
+    return grouped(map(jobs.distinct, chunk))
+
+
+def sort_files(folder: Path, pool: Pool) -> list[Path]:
+    """Dealt out by ranges, file by file; then each range is sorted."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        pool.map(partial(deal_out, scratch), tables.records(), chunksize=1)
+        return pool.map(partial(sort_range, scratch, folder), range(sorting.RANGES), chunksize=1)
+
+
+def deal_out(scratch: str, path: str) -> None:
+    """The records of one file, one file for each range."""
+    ranges: list[list[tuple[str, str]]] = [[] for _ in range(sorting.RANGES)]
+    for key, rest in jobs.records(path, Path(path).read_text(encoding="ascii")):
+        ranges[jobs.range_of(key, sorting.RANGES)].append((key, rest))
+    for number, some in enumerate(ranges):
+        name = Path(scratch, f"{number:03}-{Path(path).name}")
+        name.write_text("".join(f"{key}{rest}\n" for key, rest in some), encoding="ascii")
+
+
+def sort_range(scratch: str, folder: Path, number: int) -> Path:
+    """One range, from all files."""
+    pieces = sorted(Path(scratch).glob(f"{number:03}-*"))
+    texts = (jobs.records("", piece.read_text(encoding="ascii")) for piece in pieces)
+    found = sorted(chain.from_iterable(texts), key=lambda pair: pair[0])
+    part = folder / f"part-{number:03}"
+    part.write_text("".join(f"{key}{rest}\n" for key, rest in found), encoding="ascii")
+    return part

@@ -1,0 +1,86 @@
+"""The PySpark side of each row: RDDs, on as many cores as the others have processes."""
+# mypy: disable-error-code="import-not-found,import-untyped"
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pyspark import SparkConf, SparkContext
+
+from benchmarks import cold, sorting, tables
+from benchmarks.measure import Side
+from benchmarks.workloads import PROCESSES, WORKLOADS
+
+PARTITIONS = 4 * PROCESSES
+SETTINGS = {
+    "spark.driver.memory": "6g",
+    "spark.driver.maxResultSize": "0",
+    "spark.python.worker.memory": "2g",  # it must not spill where the others need not
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+}
+
+
+def side(what: str) -> Side[Any]:
+    """The job of that name."""
+    if what == "cold":
+        return cold.hello_by("pyspark")
+    if what == "sort":
+        return sorting.side(opened, warm, sort_files)
+    return Side(tool=opened, warm=warm, work=partial(mapreduce, what))
+
+
+@contextmanager
+def opened() -> Iterator[Any]:
+    """Spark in this machine's memory, with a JVM of its own."""
+    conf = SparkConf().setMaster(f"local[{PROCESSES}]").setAll(list(SETTINGS.items()))
+    context = SparkContext(conf=conf)
+    context.setLogLevel("ERROR")
+    try:
+        yield context
+    finally:
+        context.stop()
+
+
+def warm(context: Any) -> None:
+    """Something small, so that its Python workers have started."""
+    context.parallelize(range(64), PROCESSES).map(abs).count()
+
+
+def mapreduce(what: str, context: Any) -> dict[Any, Any]:
+    """A partition for each file; folded on the way, or grouped, as the row's reducer allows."""
+    job = WORKLOADS[what]
+    paths = list(job.paths())
+    pairs = context.parallelize(paths, len(paths)).flatMap(partial(_pairs, what))
+    if job.fold is not None:
+        return dict(pairs.reduceByKey(job.fold, PARTITIONS).collect())
+    groups = pairs.groupByKey(PARTITIONS)
+    return dict(groups.flatMap(partial(_reduced, what)).collect())
+
+
+def sort_files(folder: Path, context: Any) -> list[Path]:
+    """Sorted by ranges, which Spark samples, and saved. By key and the number that follows it."""
+    paths = tables.records()
+    lines = context.parallelize(paths, len(paths)).flatMap(_lines)
+    lines.sortBy(_itself, numPartitions=sorting.RANGES).saveAsTextFile(str(folder / "parts"))
+    return sorted((folder / "parts").glob("part-*"))
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text(encoding="ascii").splitlines()
+
+
+def _itself(line: str) -> str:
+    return line
+
+
+def _pairs(what: str, path: str) -> Any:
+    return WORKLOADS[what].pairs(path)
+
+
+def _reduced(what: str, group: tuple[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    return WORKLOADS[what].reduced(*group)

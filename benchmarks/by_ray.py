@@ -1,0 +1,132 @@
+"""The Ray side of each row: tasks, with a shuffle written by hand."""
+# mypy: disable-error-code="import-not-found,import-untyped"
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import ray
+
+from benchmarks import cold, jobs, latency
+from benchmarks.measure import Side
+from benchmarks.workloads import PROCESSES, WORKLOADS, counted, items, tasks
+
+PACK = 10_000
+"""Tiny items in a task."""
+
+Shares = list[dict[Any, Any]]
+
+
+def side(what: str) -> Side[Any]:
+    """The job of that name."""
+    if what == "cold":
+        return cold.hello_by("ray")
+    work: dict[str, Callable[[], Any]] = {
+        "tasks": many_tasks,
+        "tiny": partial(tiny_items, jobs.tiny),
+        "distinct": partial(tiny_items, jobs.distinct),
+        "latency": small_job,
+    }
+    return Side(
+        tool=opened,
+        warm=lambda _: [small_job() for _ in range(PROCESSES)],
+        work=lambda _: (work.get(what) or partial(mapreduce, what))(),
+        repeat=latency.REPEAT if what == "latency" else 1,
+    )
+
+
+@contextmanager
+def opened() -> Iterator[None]:
+    """Ray on this machine, with as many workers as the others."""
+    ray.init(num_cpus=PROCESSES, include_dashboard=False, log_to_driver=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def mapreduce(what: str) -> dict[Any, Any]:
+    """A task for each file, which deals its keys out; a task for each share of the keys."""
+    map_file = ray.remote(num_returns=PROCESSES)(_map_file)
+    return _shuffled(what, [map_file.remote(what, path) for path in WORKLOADS[what].paths()])
+
+
+def tiny_items(pair: Callable[[int], tuple[int, int]]) -> dict[Any, Any]:
+    """Items packed into tasks by hand."""
+    everything = items()
+    map_pack = ray.remote(num_returns=PROCESSES)(_map_pack)
+    packs = (everything[at : at + PACK] for at in range(0, len(everything), PACK))
+    return _shuffled("wordcount", [map_pack.remote(pair, pack) for pack in packs])
+
+
+def _shuffled(what: str, maps: list[list[Any]]) -> dict[Any, Any]:
+    reduce_share = ray.remote(_reduce_share)
+    shares = [reduce_share.remote(what, *share) for share in zip(*maps, strict=True)]
+    del maps
+    found: dict[Any, Any] = {}
+    for share in shares:
+        found.update(ray.get(share))
+    return found
+
+
+def _map_file(what: str, path: str) -> Shares:
+    job = WORKLOADS[what]
+    return _dealt_out(job.pairs(path), job.fold)
+
+
+def _map_pack(pair: Callable[[int], tuple[int, int]], pack: range) -> Shares:
+    return _dealt_out(map(pair, pack), WORKLOADS["wordcount"].fold)
+
+
+def _dealt_out(pairs: Iterable[tuple[Any, Any]], fold: Callable[[Any, Any], Any] | None) -> Shares:
+    """Grouped, folded if that is allowed, and split by hash, which all processes agree on."""
+    found: dict[Any, Any] = {}
+    for key, value in pairs:
+        if fold is None:
+            found.setdefault(key, []).append(value)
+        else:
+            found[key] = fold(found[key], value) if key in found else value
+    shares: Shares = [{} for _ in range(PROCESSES)]
+    for key, value in found.items():
+        shares[hash(key) % PROCESSES][key] = value
+    return shares
+
+
+def _reduce_share(what: str, *maps: dict[Any, Any]) -> dict[Any, Any]:
+    job, merged = WORKLOADS[what], {}
+    for found in maps:
+        for key, value in found.items():
+            if key not in merged:
+                merged[key] = value if job.fold else list(value)
+            elif job.fold:
+                merged[key] = job.fold(merged[key], value)
+            else:
+                merged[key] += value
+    if job.fold:
+        return merged
+    return {k: v for key, values in merged.items() for k, v in job.reduced(key, values)}
+
+
+def many_tasks() -> dict[int, int]:
+    """A task for each item."""
+    run = ray.remote(jobs.tiny)
+    return counted(ray.get([run.remote(item) for item in tasks()]))
+
+
+_map_small = ray.remote(latency.map_pack)
+
+
+def _reduce_small(*packs: dict[int, int]) -> dict[int, int]:
+    return latency.reduce_packs(packs)
+
+
+_add_up = ray.remote(_reduce_small)
+
+
+def small_job() -> dict[int, int]:
+    """Two packs, and a task that adds up."""
+    packs = [_map_small.remote(pack) for pack in latency.PACKS]
+    return dict(ray.get(_add_up.remote(*packs)))

@@ -1,0 +1,90 @@
+"""One point of a growth row, in this process: ``python -m benchmarks.growing growth-size 160``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import redis
+
+import redismr
+from benchmarks import corpus, idle, jobs, proc
+from benchmarks.by_redismr import tiny, warm
+from benchmarks.cache import scaled
+from benchmarks.workloads import PROCESSES
+
+EXECUTORS_MB = 160
+MEMORY_MB = 40
+TASKS_OF_A_JOB = 100
+
+Work = Callable[[redismr.Client], object]
+
+
+def main(row: str, value: int) -> dict[str, float]:
+    """What one value costs."""
+    if row == "growth-idle":
+        return {"rate": idle.commands_a_second(value)}
+    works: dict[str, Work] = {
+        "growth-size": lambda client: count_words(client, value),
+        "growth-executors": lambda client: count_words(client, EXECUTORS_MB),
+        "growth-memory": lambda client: count_in(client, value),
+        "growth-tasks": lambda client: dict(client.run(range(scaled(value)), tiny, "sum", chunk=1)),
+        "growth-jobs": lambda client: many_jobs(client, value),
+    }
+    return measured(works[row], value if row == "growth-executors" else PROCESSES)
+
+
+def measured(work: Work, executors: int) -> dict[str, float]:
+    """Seconds, memory and commands of some work on a server of its own."""
+    with redismr.Client(executors=executors) as client:
+        server = redis.Redis.from_url(client.connection.url)
+        warm(client)
+        before = commands(server)
+        started = time.perf_counter()
+        found = work(client)
+        seconds = time.perf_counter() - started
+        used = commands(server) - before
+        peak = server.info("memory")["used_memory_peak"]
+        server.close()
+        submitter = proc.peak_mb()
+        del found
+        return {
+            "seconds": seconds,
+            "redis_mb": peak / 1e6,
+            "worker_mb": proc.others_peak_mb(),
+            "submitter_mb": submitter,
+            "commands": used,
+        }
+
+
+def count_words(client: redismr.Client, megabytes: int) -> dict[Any, Any]:
+    """All words in a dict."""
+    text = redismr.files(corpus.grown(megabytes).paths)
+    return dict(client.submit(text, jobs.words, "sum"))
+
+
+def count_in(client: redismr.Client, megabytes: int) -> dict[Any, Any]:
+    """All words, uncombined, by reducers that must make do with so much memory."""
+    text = redismr.files(corpus.grown(MEMORY_MB).paths)
+    memory = megabytes << 20
+    return dict(client.submit(text, jobs.words, jobs.total, partitions=PROCESSES, memory=memory))
+
+
+def many_jobs(client: redismr.Client, number: int) -> list[dict[Any, Any]]:
+    """Handed in together, and their results in that order."""
+    items = range(TASKS_OF_A_JOB)
+    handles = [client.submit(items, tiny, "sum", chunk=1) for _ in range(number)]
+    return [dict(handle.result()) for handle in handles]
+
+
+def commands(server: Any) -> int:
+    """How many commands Redis has run, but for looks at them."""
+    stats = server.info("commandstats")
+    return int(sum(row["calls"] for name, row in stats.items() if "info" not in name))
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], int(sys.argv[2]))))

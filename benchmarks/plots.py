@@ -1,0 +1,94 @@
+"""Plots of what was measured: ``python -m benchmarks.plots RESULTS FOLDER``, by the peers' Python.
+
+Prints the names of the rows that have got one.
+"""
+# mypy: disable-error-code="import-not-found,import-untyped"
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot as plt
+
+OURS, OTHERS = "#c0392b", "#8fa3b0"
+ACROSS = 3
+WIDE = 20
+"""From this ratio on an axis is logarithmic."""
+
+
+def main(results: Path, folder: Path) -> None:
+    """One PNG for each row that compares or grows."""
+    plt.switch_backend("agg")  # there is no screen
+    folder.mkdir(parents=True, exist_ok=True)
+    plt.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False})
+    for file in sorted(results.glob("*.json")):
+        report = json.loads(file.read_text(encoding="utf-8"))
+        if "points" in report:
+            figure = lines(report)
+        elif len(report["sides"]) > 1:
+            figure = bars(report)
+        else:
+            continue
+        figure.savefig(folder / f"{file.stem}.png", dpi=110, bbox_inches="tight")
+        plt.close(figure)
+        print(file.stem)
+
+
+def bars(report: dict[str, Any]) -> Any:
+    """Seconds of work, a bar for each side, whiskers from the fastest round to the slowest."""
+    sides = report["sides"]
+    names = [f"{side['name']} {_told(key)}".strip() for key, side in sides.items()]
+    work = [side["work"] for side in sides.values()]
+    rounds = [[one["work"] / one["part"] for one in report["runs"][key]] for key in sides]
+    spread = [
+        [middle - min(found) for middle, found in zip(work, rounds, strict=True)],
+        [max(found) - middle for middle, found in zip(work, rounds, strict=True)],
+    ]
+    figure, axes = plt.subplots(figsize=(6.5, 0.6 + 0.28 * len(names)))
+    colours = [OURS if key.startswith("redismr.") else OTHERS for key in sides]
+    axes.barh(range(len(names)), work, xerr=spread, color=colours, ecolor="#444444", capsize=2)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    if max(work) > WIDE * min(work):
+        axes.set_xscale("log")
+    axes.set_xlabel("seconds of work")
+    for place, seconds in enumerate(work):
+        axes.annotate(f" {seconds:.3g}", (max(rounds[place]), place), va="center")
+    axes.set_title(report["title"], loc="left")
+    return figure
+
+
+def _told(key: str) -> str:
+    job = key.partition(".")[2]
+    return f"({int(job.rpartition('.')[2]):,})" if "." in job else ""
+
+
+def lines(report: dict[str, Any]) -> Any:
+    """Each measure over what grows, a small plot each."""
+    values = [int(value) for value in report["points"]]
+    columns = report["columns"]
+    down = -(-len(columns) // ACROSS)
+    figure, places = plt.subplots(down, ACROSS, figsize=(6.5, 0.4 + 1.7 * down), squeeze=False)
+    for axes in places.flat[len(columns) :]:
+        axes.set_visible(False)
+    for axes, (what, words) in zip(places.flat, columns.items(), strict=False):
+        found = [point[what] for point in report["points"].values()]
+        axes.plot(values, found, "o-", color=OURS, markersize=3)
+        if max(values) > WIDE * min(values):
+            axes.set_xscale("log")
+        if max(found) > WIDE * max(min(found), 1e-9):
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
+        axes.set_title(words)
+        axes.set_xlabel(report["grows"])
+    figure.suptitle(report["title"], x=0.01, ha="left")
+    figure.tight_layout()
+    return figure
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,77 @@
+"""What the task queues share: a server as redismr starts its own, and their workers beside it.
+
+The server is the binary that ``$REDISMR_BENCH_SERVER`` names: the one that redismr's side uses, on
+a unix socket, keeping nothing on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.jobs import tiny
+from benchmarks.measure import Side
+from benchmarks.workloads import counted, tasks
+
+PART = 0.1
+"""Share of the 20,000 tasks that a queue is given: it says as much about its pace."""
+
+SOCKET = "REDISMR_BENCH_SOCKET"
+
+
+def socket() -> str:
+    """The server's, in the workers too."""
+    return os.environ.get(SOCKET, "/nowhere")
+
+
+def many_tasks(
+    workers: Sequence[Sequence[str]], run: Callable[[range], Sequence[Sequence[int]]]
+) -> Side[Any]:
+    """Tasks of one item each: ``run`` hands them in and gives their results.
+
+    A queue hands (key, one) back, as a tuple or in JSON, and leaves adding up to its user.
+    """
+    return Side(
+        tool=lambda: working(workers),
+        warm=lambda _: run(range(8)),
+        work=lambda _: counted((key, one) for key, one in run(tasks(PART))),
+        part=PART,
+        plain=lambda: counted(map(tiny, tasks(PART))),
+    )
+
+
+@contextmanager
+def working(workers: Sequence[Sequence[str]]) -> Iterator[None]:
+    """A server, and Python modules that are run as workers."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        os.environ[SOCKET] = f"{folder}/s"
+        options = ["--port", "0", "--unixsocket", socket(), "--save", "", "--appendonly", "no"]
+        started = [_start(folder, os.environ["REDISMR_BENCH_SERVER"], *options)]
+        try:
+            while not Path(socket()).exists():
+                time.sleep(0.01)
+            started += [_start(folder, sys.executable, "-m", *words) for words in workers]
+            yield
+        finally:
+            for process in reversed(started):
+                process.terminate()
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+
+def _start(folder: str, *command: str) -> subprocess.Popen[bytes]:
+    root = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(
+        command, cwd=folder, env=os.environ | root, stdin=quiet, stdout=quiet, stderr=quiet
+    )

@@ -1,0 +1,96 @@
+"""Runs one side of a row in a fresh process, the same way whatever the tool is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from benchmarks import peers, proc
+from benchmarks.measure import Measured
+from redismr.server.binary import find_binary
+
+LIMIT_SECONDS = 3600
+GRACE_SECONDS = 20
+LAST_LINES = 20
+
+
+class SideFailed(Exception):
+    """A side ended with an error; its last words."""
+
+
+def environment() -> dict[str, str]:
+    """Ours, without a server of the user's, and without what slows some tools and not others.
+
+    Modules are compiled once, as for everybody who has installed them; hashes of strings are the
+    same in every process, which those who shuffle by hand rely on.
+    """
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("REDISMR_BENCH_") or not name.startswith(("REDISMR_", "REDIS_URL"))
+    }
+    clean.pop("PYTHONDONTWRITEBYTECODE", None)
+    return clean | {
+        "PYTHONPATH": str(peers.ROOT),
+        "PYTHONHASHSEED": "0",
+        "REDISMR_BENCH_SERVER": str(find_binary()),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+
+
+def run_side(side: str) -> Measured:
+    """One run of one side, and of nothing else: what it started has ended when this returns.
+
+    Raises:
+        SideFailed: it did not come to a result.
+    """
+    tool = side.partition(".")[0]
+    return Measured(**run_module(peers.python_for(tool), "benchmarks.side", side))
+
+
+def run_module(python: str, module: str, *words: str) -> dict[str, Any]:
+    """The JSON that a module prints last.
+
+    Raises:
+        SideFailed: it prints none, or takes too long.
+    """
+    proc.adopt()
+    command = [python, "-m", module, *words]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        try:
+            done = subprocess.run(
+                command, env=environment(), cwd=peers.ROOT, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=said, timeout=LIMIT_SECONDS, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise SideFailed(f"not done after {LIMIT_SECONDS} s") from None
+        finally:
+            _bury()
+        said.seek(0)
+        last = [line for line in said.read().splitlines() if line.strip()][-LAST_LINES:]
+    if done.returncode:
+        print(*last, sep="\n", file=sys.stderr)
+        why = "".join(last[-1:])[:200]
+        raise SideFailed(f"{' '.join(words)}: exit code {done.returncode}: {why}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _bury() -> None:
+    """Wait for what the run has left behind, which is ours now; then end it."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            if os.waitpid(-1, os.WNOHANG)[0]:
+                continue
+            if time.monotonic() > deadline:
+                for pid in proc.descendants():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)

@@ -1,0 +1,21 @@
+"""One side of one row, once, in this process: ``python -m benchmarks.side pool.wordcount``."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from dataclasses import asdict
+
+from benchmarks.measure import measure
+
+
+def main(name: str) -> None:
+    """Print what was measured, as JSON, after whatever the tool prints."""
+    tool, _, what = name.partition(".")
+    side = importlib.import_module(f"benchmarks.by_{tool}").side(what)
+    print(f"\n{json.dumps(asdict(measure(side)))}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

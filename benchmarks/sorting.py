@@ -1,0 +1,46 @@
+"""What the sides of the sort share: ranges, and the check of the files that they wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from benchmarks.cache import cache
+from benchmarks.measure import Side
+
+T = TypeVar("T")
+
+RANGES = 16
+"""Part files of those who sort range by range; GNU sort writes one."""
+
+
+def side(
+    tool: Callable[[], AbstractContextManager[T]],
+    warm: Callable[[T], object],
+    sort: Callable[[Path, T], Sequence[Path]],
+) -> Side[Any]:
+    """Sort into an empty folder; what is compared are the parts as if they were one file."""
+
+    @contextmanager
+    def opened() -> Iterator[tuple[Path, T]]:
+        cache().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache()) as folder, tool() as ready:
+            yield Path(folder), ready
+
+    return Side(
+        tool=opened,
+        warm=lambda pair: warm(pair[1]),
+        work=lambda pair: sort(*pair),
+        digest=_fingerprint,
+    )
+
+
+def _fingerprint(parts: Sequence[Path]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part.read_bytes())
+    return digest.hexdigest()

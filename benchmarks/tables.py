@@ -1,0 +1,58 @@
+"""Records to sort and tables to join, made from a known seed."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from pathlib import Path
+
+from benchmarks.cache import made, scaled
+
+FILES = 16
+RECORDS = 3_000_000
+RECORD_BYTES = 100
+ORDERS = 2_000_000
+CUSTOMERS = 100_000
+HOT = 0.3
+
+
+def records() -> list[str]:
+    """Files of lines of 100 bytes: ten random hex digits, a number, and half noise half not."""
+    return _files(made("records", _make_records))
+
+
+def orders(*, skewed: bool) -> list[str]:
+    """A file of customers, and files of orders; skewed: 30 % of these are one customer's."""
+    return _files(made("skewed" if skewed else "even", partial(_make_orders, skewed)))
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(map(str, folder.iterdir()))
+
+
+def _make_records(folder: Path) -> None:
+    chance = random.Random(0)
+    noise = chance.randbytes(RECORD_BYTES * 50).hex()
+    each = scaled(RECORDS // FILES)
+    for number in range(FILES):
+        keys = chance.randbytes(5 * each).hex()
+        with (folder / f"{number:02}").open("w", encoding="ascii") as out:
+            for record in range(each):
+                start = (number * each + record) * 7919 % (len(noise) - 100)
+                out.write(
+                    f"{keys[10 * record : 10 * record + 10]} {number:02}{record:08}"
+                    f"{noise[start : start + 39]}{'.' * 39}\n"
+                )
+
+
+def _make_orders(skewed: bool, folder: Path) -> None:  # noqa: FBT001  for partial
+    chance = random.Random(1)
+    customers, each = scaled(CUSTOMERS), scaled(ORDERS // FILES)
+    with (folder / "00-customers").open("w", encoding="ascii") as out:
+        out.writelines(f"c{number},customer number {number}\n" for number in range(customers))
+    for number in range(FILES):
+        with (folder / f"{number + 1:02}-orders").open("w", encoding="ascii") as out:
+            for order in range(number * each, (number + 1) * each):
+                hot = skewed and chance.random() < HOT
+                customer = 0 if hot else chance.randrange(customers)
+                out.write(f"c{customer},{order},{chance.randrange(100_000) / 100:.2f}\n")
