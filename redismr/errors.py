@@ -5,6 +5,7 @@ RedismrError
   ConfigError (ValueError)            a wrong option, URL or secret; nothing was started
   SourceError                         input that cannot be read: which file, which byte
     SourceChanged                     a file is not the one that was split
+    SourceRaised                      its own code raised; also an instance of the original class
   CodeError                           functions or modules that cannot be shipped or loaded
   RecordError (TypeError)             what user code emitted cannot be used, by name
     BadPair                           mapfn yielded something that is not a pair
@@ -55,6 +56,10 @@ class SourceError(RedismrError):
 
 class SourceChanged(SourceError):
     """A file is not as it was when it was split: reading on could double or cut lines."""
+
+
+class SourceRaised(SourceError):
+    """The source's own code raised. Also an instance of the original exception's class."""
 
 
 class CodeError(RedismrError):

@@ -34,6 +34,8 @@ while True:
         server = mincemeat.Server()
         server.conn(**credentials)
     except OSError:
+        if server.authenticated():
+            raise  # it was elected, and what it serves has failed
         continue  # somebody else was elected meanwhile
     print_table(server.results())
     break

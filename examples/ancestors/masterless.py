@@ -26,11 +26,12 @@ for _attempt in range(10):
     client.conn(**credentials)  # returns when the server has ended, or if there is none
     if client.authenticated():
         break
-    try:
-        server = mincemeat.Server(map={})
-        server.conn(asynchronous=True, **credentials)
-    except OSError:
-        server = None  # somebody else is the server by now
+    if server is None:
+        try:
+            server = mincemeat.Server(map={})
+            server.conn(asynchronous=True, **credentials)
+        except OSError:
+            server = None  # somebody else is the server by now
 
 if server:
     print_table(server.results())

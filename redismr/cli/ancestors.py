@@ -44,7 +44,18 @@ def octo() -> None:
     """Run a job file written for octo.py, on clients that wait for more."""
 
 
-_password = click.option("-p", "--password", default="", help="Server and clients have the same.")
+def _no_port(_ctx: click.Context, _option: click.Parameter, given: str) -> str:
+    """Refuse what octo.py took for its port: it would open another one, with a weak password."""
+    if given.isdecimal() and int(given) < 1 << 16:
+        raise click.BadParameter(
+            f"-p is the password; write -P {given} if that is the port. As a password a number is "
+            "too easy to guess"
+        )
+    return given
+
+
+_password = click.option("-p", "--password", default="", callback=_no_port,
+                         help="Server and clients have the same.")  # fmt: skip
 _port = click.option("-P", "--port", type=int, default=octopus.DEFAULT_PORT, show_default=True,
                      metavar="PORT", help="The server's port.")  # fmt: skip
 

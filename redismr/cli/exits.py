@@ -22,8 +22,9 @@ NO_SERVER = 3
 CANCELLED = 130
 
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
-    # The first that fits. A TaskError is also of the class that the user's code raised.
+    # The first that fits. The first two are also of the class that the user's code raised.
     (errors.TaskError, FAILED),
+    (errors.SourceRaised, FAILED),
     (errors.JobCancelled, CANCELLED),
     (errors.NoWorkers, NO_SERVER),
     (errors.JobTimeout, NO_SERVER),

@@ -1,14 +1,20 @@
-"""``redismr repl``: a prompt whose lines are jobs."""
+"""``redismr repl``: a prompt whose lines are jobs, many of them at once."""
 
 from __future__ import annotations
 
 import contextlib
+import glob
+import itertools
 import os
+import socket
 import sys
 import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,17 +22,22 @@ import redismr
 from redismr import settings
 from redismr.cli import exits, jobfile
 from redismr.cli.common import server_options
+from redismr.cli.prompt import Console
 from redismr.cli.run import kind_options, show
-from redismr.compat.repl import Repl, Work, word_counter
+from redismr.compat.words import statistics, table, word_count
+from redismr.errors import RedismrError, StoreError
 from redismr.ui.errors import say
 from redismr.ui.errors import show as show_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import ModuleType
+    from redismr.client import Client
+    from redismr.core.model import Progress
 
-PROMPT = "GLOB> "
-HISTORY = "~/.redismr_history"
+AT_ONCE = 16
+"""Transactions that may be in flight; further lines wait for one to end."""
+
+STOP_SECONDS = 5.0
+"""How long Ctrl-C waits until what was in flight is gone from the server."""
 
 
 @click.command()
@@ -44,9 +55,9 @@ def repl(
     """Count the words of the files that you name, line by line, on the running workers.
 
     A line is a glob; with @ before it the workers read the files themselves. An empty line asks
-    every worker for its statistics. The prompt is back at once: outcomes are printed when they are
-    there, by the number of their transaction. The end of the input waits for all of them; Ctrl-C
-    stops them.
+    every worker for its statistics. The prompt is back at once, for up to 16 lines: outcomes are
+    printed when they are there, by the number of their transaction. The end of the input waits for
+    all of them; Ctrl-C stops them.
 
     With FILE, its functions are run instead, as by `redismr run FILE`, on what the lines name.
     """
@@ -55,7 +66,7 @@ def repl(
         say(note, sys.stderr)
     console = Console()
     with redismr.Client(url, namespace=namespace, executors=executors) as client:
-        session = Repl(client, work, console.page, partial(show_error, stream=sys.stderr))
+        session = Repl(client, work, console)
         try:
             for line in console.lines():
                 session.line(line)
@@ -64,6 +75,41 @@ def repl(
             session.cancel()
             raise
     return exits.DONE
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done with the files that a line names.
+
+    ``kind`` is how they are read: files, text, lines, jsonl or csv. ``show`` prints an outcome
+    under its heading; ``count`` says in that how much there is.
+    """
+
+    name: str
+    functions: Mapping[str, Any]
+    show: Callable[[Any], object]
+    count: str = "{} results"
+    kind: str = "files"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def source(self, line: str) -> Any:
+        """The files, if there are any; whole ones are read here, unless the line begins with @."""
+        pattern = os.path.expanduser(line.removeprefix("@"))
+        if not glob.glob(pattern, recursive=True) and not os.path.exists(pattern):
+            return None
+        if self.kind != "files":
+            return getattr(redismr, self.kind)(pattern)
+        return redismr.files(pattern, ship=not line.startswith("@"))
+
+
+def word_counter(top: int = 100) -> Work:
+    """Counts words, and shows a table of at least ``top`` of them, if there are so many."""
+    return Work(
+        "Word Count",
+        {"mapfn": word_count, "reducefn": "sum"},
+        lambda counts: sys.stdout.writelines(table(counts, top)),
+        f"top {top} of {{}} results",
+    )
 
 
 def _work(file: str, kind: str | None, top: int | None) -> Work:
@@ -77,63 +123,113 @@ def _work(file: str, kind: str | None, top: int | None) -> Work:
     )
 
 
-class Console:
-    """Lines from a terminal, with a prompt and history, or from a file or pipe without."""
+_STATS = Work(
+    "Stats",
+    {"mapfn": statistics, "reducefn": "first"},
+    lambda told: sys.stdout.writelines(f"{n} : {what}\n" for n, what in sorted(told.items())),
+    options={"each_worker": True},
+)
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._readline: ModuleType | None = None
-        self._asking = False
 
-    def lines(self) -> Iterator[str]:
-        """Each line of the input, until its end."""
-        if not sys.stdin.isatty():
-            for line in sys.stdin:
-                yield line.rstrip("\n")
-            return
-        with self._history():
-            click.echo("Which files?  eg. '*.txt<enter>'")
-            while True:
-                self._asking = True
-                try:
-                    line = input(PROMPT)
-                except EOFError:
-                    click.echo()
-                    return
-                finally:
-                    self._asking = False
-                yield line
+class Stopped(Exception):
+    """The session is over, and the job is to be cancelled."""
 
-    @contextlib.contextmanager
-    def page(self) -> Iterator[None]:
-        """Print something whole; on a terminal above the prompt, which is shown once more."""
-        with self._lock:
-            asking = self._asking
-            if asking:
-                sys.stdout.write("\r\x1b[K")
-            try:
-                yield
-            finally:
-                if asking:
-                    typed = self._readline.get_line_buffer() if self._readline else ""
-                    sys.stdout.write(PROMPT + typed)
-                sys.stdout.flush()
 
-    @contextlib.contextmanager
-    def _history(self) -> Iterator[None]:
-        """Lines of this session and of those before it, if there is a readline."""
-        path = os.path.expanduser(HISTORY)
+class Repl:
+    """Runs lines as transactions; the console shows their outcomes, and what they wait for."""
+
+    def __init__(self, client: Client, work: Work, console: Console) -> None:
+        self._client, self._work, self._console = client, work, console
+        self._label = f"repl-{socket.gethostname()}-{os.getpid()}"
+        self._numbers = itertools.count()
+        self._room = threading.BoundedSemaphore(AT_ONCE)
+        self._flying: list[threading.Thread] = []
+        self._stopped = threading.Event()
+        self._telling, self._told = threading.Lock(), ""
+
+    def line(self, text: str) -> None:
+        """Begin a transaction; its outcome is printed when it is there, under its number.
+
+        An empty line asks every worker for its statistics.
+        """
+        if not self._room.acquire(blocking=False):
+            if self._console.typed:
+                self._console.remark(f"{AT_ONCE} in flight: waiting for one to end")
+            self._room.acquire()
+        number, text = next(self._numbers), text.strip()
+        thread = threading.Thread(
+            target=self._transact, args=(number, text), name=f"txn-{number}", daemon=True
+        )
+        flying = [each for each in self._flying if each.is_alive()]
+        if not flying:
+            self._told = ""  # what is waited for from now on is news
+        self._flying = [*flying, thread]
+        thread.start()
+
+    def drain(self, seconds: float | None = None) -> None:
+        """Wait for all that is in flight, or so long."""
+        until = None if seconds is None else time.monotonic() + seconds
+        for thread in self._flying:
+            thread.join(None if until is None else max(0.0, until - time.monotonic()))
+
+    def cancel(self) -> None:
+        """Stop what is in flight; nothing of it stays on the server."""
+        self._stopped.set()
+        self.drain(STOP_SECONDS)
+
+    def _transact(self, number: int, line: str) -> None:
+        work = self._work if line else _STATS
+        title = f"Transaction {number}; {work.name};"
         try:
-            import readline
-        except ImportError:
-            yield
-            return
-        self._readline = readline
-        with contextlib.suppress(OSError):
-            readline.read_history_file(path)
-        try:
-            yield
+            with self._outcome(number, work, line) as outcome:
+                found = len(outcome) if isinstance(outcome, Mapping) else 1
+                with self._console.page():
+                    sys.stdout.write(f"{title} {work.count.format(found)}:\n")
+                    work.show(outcome)
+        except Exception as error:  # noqa: BLE001  whatever the user's code raises: others go on
+            if not self._stopped.is_set():
+                with self._console.page():
+                    sys.stdout.write(f"{title} failed:\n")
+                    show_error(error, sys.stderr)
         finally:
-            readline.set_history_length(1000)
-            with contextlib.suppress(OSError):
-                readline.write_history_file(path)
+            self._room.release()
+
+    @contextlib.contextmanager
+    def _outcome(self, number: int, work: Work, line: str) -> Iterator[Any]:
+        """What comes of the line; nothing if it names no file. Its job is deleted afterwards."""
+        source = work.source(line) if line else itertools.count()
+        if source is None:
+            yield {}
+            return
+        label = {"name": work.name, **work.options, "txn": f"{self._label}-{number}"}
+        outcome = self._run(source, {**work.functions, **label})
+        ours = isinstance(outcome, redismr.Results)  # and not what a finishfn has made of them
+        with contextlib.closing(outcome) if ours else contextlib.nullcontext():
+            yield outcome
+
+    def _run(self, source: Any, options: Mapping[str, Any]) -> Any:
+        """As ``Client.run``; also a job that fails or is stopped is gone afterwards."""
+        job = ""
+
+        def look(progress: Progress) -> None:
+            nonlocal job
+            job = progress.job_id
+            if self._stopped.is_set():
+                raise Stopped
+            self._explain(progress.waiting)
+
+        try:
+            return self._client.run(source, progress=look, **options)
+        except Exception as error:
+            if job and not isinstance(error, StoreError):
+                with contextlib.suppress(RedismrError):
+                    self._client.attach(job).delete()
+            raise
+
+    def _explain(self, why: str) -> None:
+        """Say what is waited for: each reason once, however many wait for it."""
+        with self._telling:
+            if not why or why == self._told:
+                return
+            self._told = why
+        self._console.remark(f"waiting: {why}")

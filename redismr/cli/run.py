@@ -22,7 +22,7 @@ from redismr.cli.common import (
 )
 from redismr.client.embedded import foresee
 from redismr.core.model import Skipped
-from redismr.errors import ConfigError
+from redismr.errors import BadKey, ConfigError
 from redismr.ui.errors import say, skipped_lines
 from redismr.ui.progress import reporter, summary_line
 
@@ -170,12 +170,23 @@ def run(  # noqa: PLR0913 - one for each option
 
 
 def show(job: JobFile, outcome: Any, *, top: int | None = None, as_json: bool = False) -> None:
-    """Print the outcome, or let the file's final do so, in order of keys."""
+    """Print the outcome, or let the file's final do so, in order of keys.
+
+    Raises:
+        BadKey: final, and the keys have no order.
+    """
     if job.final is None:
         print_outcome(outcome, top=top, sort=False, as_json=as_json)
-    else:
-        for key, value in outcome.sorted():
-            job.final(key, value)
+        return
+    try:
+        pairs = outcome.sorted()
+    except BadKey as error:
+        why = error.__cause__
+        raise BadKey(
+            f"final needs keys that can be ordered: {why}. finishfn(results) needs no order"
+        ) from why
+    for key, value in pairs:
+        job.final(key, value)
 
 
 @click.command()

@@ -73,6 +73,9 @@ class Client:
         self._keyring = Keyring(found.secret, found.namespace)
         self._store = Store(found, name="redismr-client", on_wait=tell_long_wait)
         self._cleaner = Store(found, patience=1.0, timeout=2, name="redismr-cleanup")
+        self._listener = Store(
+            found, patience=None, name="redismr-listener", on_wait=tell_long_wait
+        )
         if self._embedded is None:
             self._store.link.check()
 
@@ -86,8 +89,8 @@ class Client:
 
     def close(self) -> None:
         """Close the connections. Jobs go on; open results reconnect by themselves."""
-        self._store.link.close()
-        self._cleaner.link.close()
+        for store in (self._store, self._cleaner, self._listener):
+            store.link.close()
 
     def run(
         self,
@@ -131,7 +134,8 @@ class Client:
 
         From then on no process of ours is needed any more: whoever knows the id collects the
         result. ``resultfn(txn, results)`` is called once, in a thread of this process, which does
-        not end before.
+        not end before. With ``each_worker`` the input is complete, and this returns, only when
+        every worker has run its map task, or is gone.
 
         Raises:
             ConfigError: an option, or a function that cannot be what it is given as.
@@ -152,11 +156,13 @@ class Client:
             JobNotFound: Redis knows no such job: never submitted, deleted, or its ttl is over.
             WrongSecret: it was submitted with another secret.
         """
-        blob = self._store.blob(job_id, "spec")
+        return self._attach(self._store, job_id)
+
+    def _attach(self, store: Store, job_id: str) -> Job:
+        blob = store.blob(job_id, "spec")
         if blob is None:
             raise not_found(job_id)
-        spec = Vault(self._keyring, job_id).open_spec(blob)
-        return Job(self._store, self._keyring, spec)
+        return Job(store, self._keyring, Vault(self._keyring, job_id).open_spec(blob))
 
     def jobs(self) -> list[JobInfo]:
         """Every job that still exists in this namespace, newest first. Clear text: for people."""
@@ -212,13 +218,14 @@ class Client:
 
         The end of each job comes once, also where its message was lost or the line was cut. The
         other events are hints: only what a holder of the secret published, and what was not lost.
+        Redis is waited for as long as it is away.
 
         Raises:
-            JobLost: ``job`` vanished from Redis. StoreUnavailable: Redis did.
+            JobLost: ``job`` vanished from Redis.
         """
         if job is not None and txn is None:
             txn = self.attach(job).txn
-        return follow(self._store, self._keyring, txn, job)
+        return follow(self._listener, self._keyring, txn, job)
 
     def each(
         self,
@@ -230,8 +237,9 @@ class Client:
         """Call ``fn(txn, results)`` once for each job that succeeds from this call on.
 
         Of one transaction, or of all, whoever submitted them, and whatever messages were lost.
-        Ends when one of the functions returns False. What is deleted before it can be read, as
-        ``run`` deletes its jobs, is left out.
+        Ends when one of the functions returns False. What is deleted before it was read, as ``run``
+        deletes its jobs, is left out: also when ``fn``, which has begun to read it, raises JobLost.
+        Redis is waited for as long as it is away.
 
         Args:
             fn: called in this thread, one result after another.
@@ -240,13 +248,11 @@ class Client:
                 cancelled; without it the error is raised.
 
         Raises:
-            JobError: a job failed. SealError: it was altered. StoreUnavailable: Redis is gone.
+            JobError: a job failed. SealError: it was altered.
         """
 
         def failed(label: str, error: Exception) -> object:
-            if isinstance(error, JobNotFound | JobLost):
-                return None
-            if errorfn is None:
+            if errorfn is None or isinstance(error, JobLost):
                 raise error
             return errorfn(label, error)
 
@@ -254,11 +260,11 @@ class Client:
             if event.kind not in ENDED_STATES:
                 continue
             try:
-                job = self.attach(event.job)
-            except JobNotFound:
-                continue
-            if deliver(job, fn, failed) is False:
-                return
+                if deliver(self._attach(self._listener, event.job), fn, failed) is False:
+                    return
+            except (JobNotFound, JobLost) as gone:
+                if gone.job_id != event.job:
+                    raise
 
     # -- submitting -------------------------------------------------------------
 

@@ -69,7 +69,7 @@ class LocalWorker:
     """A worker child: never a fork of the user's process, whose scripts have no guard.
 
     What user functions print goes to our standard error, lest it mix with the program's output;
-    ``stdout=1`` lets it. ``environ`` is added to our environment.
+    ``stdout=1`` lets it. ``environ`` is added to our environment, and ``pass_fds`` stay open.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class LocalWorker:
         *,
         environ: Mapping[str, str] = MappingProxyType({}),
         stdout: int = 2,
+        pass_fds: tuple[int, ...] = (),
     ) -> None:
         watched, self._held = os.pipe()  # ends when we do: the worker stops then
         package_parent = str(Path(redismr.workers.__file__).parents[2])
@@ -97,7 +98,7 @@ class LocalWorker:
                 "PYTHONHASHSEED": "0",
                 "PYTHONPATH": path,
             },
-            pass_fds=(watched,),
+            pass_fds=(watched, *pass_fds),
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             start_new_session=True,  # Ctrl-C is the client's to answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from redismr.client.outcome import vanished
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from redismr.client.job import Job
     from redismr.core.seal import Keyring
     from redismr.store import Store
+    from redismr.store.hints import Subscription
 
 LOOK_SECONDS = 1.0
 """How often the keys are read, whatever the channel says."""
@@ -31,22 +33,19 @@ class Ends:
     """The jobs of one transaction, or of all, or one job, that end from now on: each once.
 
     One that has ended already is no news, unless it is the one that is asked for.
+
+    Attributes:
+        due: when the keys are to be read again, on our clock.
     """
 
     def __init__(self, store: Store, keyring: Keyring, txn: str | None, job: str | None) -> None:
         self._store, self._keyring, self._txn, self._job = store, keyring, txn, job
-        self._txns: dict[str, str | None] = {}
-        self._over: set[str] = set()
-        self._due = 0.0
-        if job is None:
-            for _ in self.missed():
-                pass
-            self._due = 0.0
+        self._over = set[str]() if job else set(self._ended(store.recent()))
+        self.due = 0.0
 
-    @property
-    def due(self) -> bool:
-        """Whether the keys were not read for long."""
-        return time.monotonic() >= self._due
+    def wants(self, event: Event) -> bool:
+        """Whether it is of what is asked for."""
+        return self._job in (None, event.job) and self._txn in (None, event.txn)
 
     def heard(self, event: Event) -> Event | None:
         """The end that a message tells of, if it is news. It is believed where the keys are gone.
@@ -55,48 +54,43 @@ class Ends:
         """
         if event.job in self._over:
             return None
+        state = event.kind
         with contextlib.suppress(KeysAltered):
-            if self._store.look(event.job) is not None:
-                return self._end(event.job)
-        self._over.add(event.job)
-        return event
-
-    def missed(self) -> Iterator[Event]:
-        """The ends that no message told of."""
-        began = time.monotonic()
-        recent = self._store.recent() if self._job is None else [self._job]
-        for job in recent:
-            if job not in self._over and (end := self._end(job)):
-                yield end
-        if len(self._over) + len(self._txns) > 2 * len(recent) + REMEMBERED:
-            self._over.intersection_update(recent)
-            self._txns = {job: self._txns[job] for job in recent if job in self._txns}
-        now = time.monotonic()
-        self._due = now + max(LOOK_SECONDS, COST * (now - began))
-
-    def _end(self, job: str) -> Event | None:
-        txn = self._txn_of(job)
-        if txn is None or (self._txn is not None and txn != self._txn):
+            state = self._store.meta(event.job, "state").get("state") or state
+        if state not in ENDED_STATES:
             return None
-        with contextlib.suppress(KeysAltered):
-            look = self._store.look(job)
-            if look is not None and look.state in ENDED_STATES:
-                self._over.add(job)
-                self._txns.pop(job, None)
-                return Event(job, txn, 0, look.state)
-        return None
+        self._over.add(event.job)
+        return replace(event, kind=state)
 
-    def _txn_of(self, job: str) -> str | None:
-        """Its sealed label; None if it has none yet, or another secret."""
-        if job not in self._txns:
-            blob = self._store.blob(job, "spec")
-            if blob is None:
-                return None
-            try:
-                self._txns[job] = Vault(self._keyring, job).open_spec(blob).txn
-            except SealError:
-                self._txns[job] = None
-        return self._txns[job]
+    def missed(self) -> list[Event]:
+        """The ends that no message told of: a look, of which the others are ``COST`` apart."""
+        began = time.monotonic()
+        recent = [self._job] if self._job else self._store.recent()
+        ended = self._ended([job for job in recent if job not in self._over])
+        found = [end for job, state in ended.items() if (end := self._end(job, state))]
+        if len(self._over) > 2 * len(recent) + REMEMBERED:
+            self._over.intersection_update(recent)
+        now = time.monotonic()
+        self.due = now + max(LOOK_SECONDS, COST * (now - began))
+        return found
+
+    def check(self) -> None:
+        """Raise if the job that is asked for is gone: it has no more events."""
+        if self._job is not None and not self._store.meta(self._job, "state"):
+            raise vanished(self._job)
+
+    def _ended(self, jobs: list[str]) -> dict[str, str]:
+        states = self._store.states(jobs)
+        return {job: state for job, state in states.items() if state in ENDED_STATES}
+
+    def _end(self, job: str, state: str) -> Event | None:
+        """News of a job that has ended, if its sealed label is one that is asked for."""
+        self._over.add(job)
+        with contextlib.suppress(KeysAltered, SealError):  # another secret's, or nobody's
+            if blob := self._store.blob(job, "spec"):
+                txn = Vault(self._keyring, job).open_spec(blob).txn
+                return Event(job, txn, 0, state) if self._txn in (None, txn) else None
+        return None
 
 
 def deliver(
@@ -122,22 +116,21 @@ def follow(
     store: Store, keyring: Keyring, txn: str | None = None, job: str | None = None
 ) -> Iterator[Event]:
     """Events from the time of the call on; each job's end once, also where its message was lost."""
-    return _follow(Ends(store, keyring, txn, job), store, keyring, txn, job)
+    ends, channel = Ends(store, keyring, txn, job), store.subscribed(txn)
+    channel.get(LOOK_SECONDS)  # subscribes: now, and not when the first event is asked for
+    return _follow(ends, channel, keyring)
 
 
-def _follow(
-    ends: Ends, store: Store, keyring: Keyring, txn: str | None, job: str | None
-) -> Iterator[Event]:
-    with store.subscribed(txn) as channel:
+def _follow(ends: Ends, channel: Subscription, keyring: Keyring) -> Iterator[Event]:
+    with channel:
         while True:
-            message = channel.get(LOOK_SECONDS)
+            message = channel.get(max(0.0, ends.due - time.monotonic()))
             event = decode(message, keyring) if message else None
-            if event and job in (None, event.job) and txn in (None, event.txn):
+            if event and ends.wants(event):
                 if event.kind not in ENDED_STATES:
                     yield event
                 elif end := ends.heard(event):
                     yield end
-            if message is None or ends.due:
+            if channel.renewed or time.monotonic() >= ends.due:
                 yield from ends.missed()
-                if job is not None and not store.meta(job, "state"):
-                    raise vanished(job)
+                ends.check()

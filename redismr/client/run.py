@@ -69,7 +69,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         A read-only mapping; closing it, or the end of the process, deletes the job.
 
     Raises:
-        MapError, ReduceError: a user function raised; also an instance of the original class.
+        MapError, ReduceError, SourceRaised: user code raised; also of the original class.
         ConfigError, SourceError, CodeError: what was given cannot be used; nothing was started.
         RedismrError: see ``redismr.errors`` for the others.
     """

@@ -131,12 +131,12 @@ class Submitter:
             except Rewound:
                 if not source.rereadable:
                     why = "and its source can be read only once"
-                    raise _input_lost(spec.job_id, why) from None
+                    raise input_lost(spec.job_id, why) from None
                 with self._buffering:
                     self._handed, self._buffer = Handed(), Buffer()
             else:
                 return n
-        raise _input_lost(spec.job_id, f"{_TRIES_AFTER_REWIND} times, one after another")
+        raise input_lost(spec.job_id, f"{_TRIES_AFTER_REWIND} times, one after another")
 
     def _add_all(self, source: Source) -> int:
         index = 0
@@ -267,14 +267,15 @@ def close_again(store: Store, vault: Vault, python: str, n: int) -> None:
     except Ended:
         return  # its handle tells how
     except Rewound:
-        raise _input_lost(vault.job, "after all of it had been handed in") from None
+        raise input_lost(vault.job, "after all of it had been handed in") from None
 
 
 def _lost(job: str) -> JobLost:
     return JobLost(f"job {job} vanished from Redis while it was submitted", job_id=job)
 
 
-def _input_lost(job: str, why: str) -> InputLost:
+def input_lost(job: str, why: str) -> InputLost:
+    """The error for input that a failover took back, and why it cannot be handed in again."""
     return InputLost(
         f"Redis lost a part of the input of job {job} (a failover), {why}: submit the job anew",
         job_id=job,

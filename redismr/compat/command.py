@@ -7,8 +7,10 @@ import logging
 import sys
 import threading
 
-from redismr.compat.hosting import DEFAULT_PORT
+from redismr.compat.hosting import DEFAULT_PORT, named_server
 from redismr.compat.worker import Client
+from redismr.settings import redacted
+from redismr.ui.errors import say
 
 VERSION = "0.1.4"
 RETRY_SECONDS = 0.5
@@ -16,38 +18,70 @@ RETRY_SECONDS = 0.5
 DONE, REFUSED, STOPPED = 0, 3, 130
 
 
-class _Patient(Client):
-    """Waits for a server without a word; any other trouble is said, once."""
+class _Worker(Client):
+    """Says what keeps it from its server, each thing once; with ``patient``, that there is none."""
 
+    patient = quiet = False
     told = ""
 
     def handle_error(self) -> None:
-        """Quiet where there is no server yet."""
-        if not isinstance(self.error, ConnectionRefusedError) and str(self.error) != self.told:
-            self.told = str(self.error)
-            super().handle_error()
+        """Once, and not at all with ``quiet``."""
+        absent = self.patient and isinstance(self.error, ConnectionRefusedError)
+        text = f"waiting for {self._server()}" if absent else self._trouble()
+        if text != self.told and not self.quiet:
+            self.told = text
+            say(text, sys.stderr)
+
+    def _server(self) -> str:
+        """What it waits for, in words."""
+        named = named_server()
+        if named is None:
+            return f"a server at {self._where}"
+        port = self._where.rpartition(":")[2]
+        return (
+            f"a server of port {port} at {redacted(named.url)}, which the environment names: HOST "
+            "and password are not used"
+        )
 
 
 def work(
     host: str, port: int = DEFAULT_PORT, password: str = "", *, executors: int = 1,
-    loop: bool = False,
+    wait: bool = False, loop: bool = False, pause: float = RETRY_SECONDS, quiet: bool = False,
 ) -> int:  # fmt: skip
-    """Work for a server until it ends, with ``loop`` for the next ones too; the exit status.
+    """Work for a server until it ends; the exit status.
 
     0 when the server has ended; 3 where there was none, or it refused us; 130 after Ctrl-C.
+
+    Args:
+        host: where it is; with port and password.
+        port: of the server.
+        password: of the server.
+        executors: how many tasks to run at a time.
+        wait: for a server, trying every ``pause`` seconds; that is said, once.
+        loop: the same, and for the next one when it has ended.
+        pause: seconds between two tries.
+        quiet: say nothing.
     """
-    client = _Patient() if loop else Client()
+    client, patient = _Worker(), wait or loop
     client.password, client.executors = password, executors
-    pause = threading.Event()
+    client.patient, client.quiet, client.stays = patient, quiet, loop
+    clock = threading.Event()
     try:
         while True:
             client.conn(host, port)
-            refused = client.error is not None and not isinstance(client.error, OSError)
-            if not loop or refused or isinstance(client.error, PermissionError):
-                return REFUSED if client.error else DONE
-            pause.wait(RETRY_SECONDS)
+            error = client.error
+            if error is None and not loop:
+                return DONE
+            if error is not None and not (patient and _may_pass(error)):
+                return REFUSED
+            clock.wait(pause)
     except KeyboardInterrupt:
         return STOPPED
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether another try may go better."""
+    return isinstance(error, OSError) and not isinstance(error, PermissionError)
 
 
 def run_client(argv: list[str] | None = None) -> None:

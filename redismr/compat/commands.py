@@ -1,6 +1,7 @@
-"""User commands between a server and its clients: sealed messages over two pub/sub channels.
+"""User commands between a server and its clients: sealed messages over pub/sub, a channel for each.
 
-What was published while somebody was not connected is lost for them, as it was on a closed socket.
+Who listens to a channel of ours is there: no list is kept of that, so none can be wrong. What was
+published while somebody was not connected is lost for them, as it was on a closed socket.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hmac
 import logging
 import pickle
+import re
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -26,14 +28,16 @@ log = logging.getLogger("mincemeat")
 SERVER = "server"
 EVERYBODY = "*"
 _TAG = 32
-_POLL_SECONDS = 1.0
+_MOST_BYTES = 16 << 20
+"""In one command. A server drops who has not read 32 MB of them, and what was on the way to it."""
+_POLL_SECONDS = 0.25
 
 Receive = Callable[[str, str, Any, Any], None]
 
 
 def label(port: int, name: str) -> str:
-    """The channel that somebody listens to: the server's own, or that of all clients."""
-    return f"mincemeat:{port}:{SERVER if name == SERVER else 'clients'}"
+    """The channel that the server listens to, or one client."""
+    return f"mincemeat:{port}:{SERVER if name == SERVER else f'client:{name}'}"
 
 
 class Commands:
@@ -58,19 +62,43 @@ class Commands:
 
         Once the server is gone nobody hears it, and nothing is raised: a daemon that pings may
         be a moment behind.
+
+        Raises:
+            ValueError: it is too large.
         """
-        body = cloudpickle.dumps((to, self.name, command, data, txn))
-        channel = self._store.keys.events(self._store.link.db, label(self.port, to))
+        for name in self.clients() if to == EVERYBODY else [to]:
+            body = cloudpickle.dumps((name, self.name, command, data, txn))
+            if len(body) > _MOST_BYTES:
+                raise ValueError(
+                    f"the command {command!r} takes {len(body) / 1e6:.0f} MB, and at most "
+                    f"{_MOST_BYTES / 1e6:.0f} can be sent: put what is large into a file or a job"
+                )
+            if self._ended.is_set():
+                return
+            try:
+                self._store.link.one("PUBLISH", self._channel(name), self._sign(name, body) + body)
+            except StoreError as exc:
+                log.info("a command was not sent: %s", exc)
+
+    def clients(self) -> list[str]:
+        """Who listens as a client now; nobody once this end is closed, or the server gone."""
         if self._ended.is_set():
-            return
+            return []
+        start = self._channel("")
+        pattern = re.sub(r"([][*?\\])", r"\\\1", start) + "*"
         try:
-            self._store.link.one("PUBLISH", channel, self._sign(to, body) + body)
+            found = self._store.link.one("PUBSUB", "CHANNELS", pattern)
         except StoreError as exc:
-            log.info("a command was not sent: %s", exc)
+            log.info("cannot see who is there: %s", exc)
+            return []
+        return sorted(name[len(start.encode()) :].decode(errors="replace") for name in found)
 
     def close(self) -> None:
         """Hear nothing more."""
         self._ended.set()
+
+    def _channel(self, name: str) -> str:
+        return self._store.keys.events(self._store.link.db, label(self.port, name))
 
     def _sign(self, to: str, body: bytes) -> bytes:
         place = ("mincemeat", label(self.port, to))
@@ -91,25 +119,7 @@ class Commands:
             return
         try:
             to, sender, command, data, txn = pickle.loads(body)  # noqa: S301  just authenticated
-            if to in {self.name, EVERYBODY}:
+            if to == self.name:
                 self._receive(sender, command, data, txn)
         except Exception:
             log.exception("a command failed")
-
-
-class Channel:
-    """The other end as somebody's hook sees it, to answer."""
-
-    def __init__(self, commands: Commands, to: str) -> None:
-        self.name, self._commands = to, commands
-
-    def send_command(self, command: str, data: Any = None, txn: Any = None) -> None:
-        """Send it a command. From any thread."""
-        self._commands.send(self.name, command, data, txn)
-
-    def send_command_backchannel(
-        self, command: str, data: Any = None, txn: Any = None, timeout: float | None = None
-    ) -> None:
-        """The same: here every thread may send."""
-        del timeout
-        self.send_command(command, data, txn)

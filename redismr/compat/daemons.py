@@ -1,16 +1,18 @@
 """The fork's daemons: a server or client in a thread of its own, with a state to ask for.
 
 Heartbeats are here for their names: leases tell of lost workers, and a client notices within
-seconds that its server is gone, so ``interval`` and ``allowed`` mean nothing.
+seconds that its server is gone, so ``allowed`` means nothing, and ``interval`` only that pings
+are sent.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import MutableSequence
 from typing import Any
 
 from redismr.compat import timers
-from redismr.compat.server import Server
+from redismr.compat.threaded import Server
 from redismr.compat.worker import Client
 
 
@@ -22,48 +24,58 @@ class Client_HB(Client):  # noqa: N801
     """A client with heartbeats: any client is."""
 
 
-class _Daemon(threading.Thread):
-    """Runs an endpoint until it ends; ``timeout`` is called at least that often meanwhile."""
+class Mincemeat_daemon(threading.Thread):  # noqa: N801
+    """Runs an endpoint, and whatever shares its map, until all of them have ended.
 
-    cls: type[Any]
+    ``map``, ``schedule`` and ``shuttout`` go to the endpoint's class; ``options`` to ``process``.
+    """
 
     def __init__(
         self,
         credentials: dict[str, Any],
-        cls: type[Any] | None = None,
-        timeout: float = 999.0,
+        cls: type[Any],
+        map: dict[int, Any] | None = None,  # noqa: A002  the fork's word
+        schedule: MutableSequence[timers.Timer] | None = None,
+        shuttout: float | None = 0.5,
         **options: Any,
     ) -> None:
         super().__init__(daemon=True)
-        self._every, self._options = timeout, options
-        self._stopped, self._failed = False, ""
-        self.endpoint = (cls or self.cls)(map={})
+        self._options, self._stopped, self._failed = options, False, ""
+        ours = {} if map is None else map
+        self.endpoint = cls(map=ours, schedule=schedule, shuttout=shuttout)
         self.endpoint.conn(**{**credentials, "asynchronous": True})
 
     def run(self) -> None:
-        """Serve until the end; the endpoint's own hooks are called if it has them."""
+        """``process``, and what came of it."""
         try:
-            self._hook("starting", **self._options)
-            due = timers.timer() + self._every
-            while not self.endpoint.ended():
-                self.endpoint.process(max(0.0, due - timers.timer()))
-                if timers.timer() >= due:
-                    due = timers.timer() + self._every
-                    self._hook("health")
-                    self._hook("timeout")
-                    self.timeout()
+            self.process(**self._options)
         except Exception as exc:  # noqa: BLE001  it is the daemon's state from now on
             self._failed = f"{type(exc).__name__}: {exc}"
             self.endpoint.close()
-        finally:
-            self._hook("stopping")
 
-    def name(self) -> str:  # type: ignore[override]  # a method, as the fork has it
+    def process(self, **options: Any) -> None:
+        """All that the thread does; a subclass takes options of its own out of them.
+
+        With ``timeout=``, ``self.timeout`` is called at once, then at least that often.
+        """
+        self.endpoint.starting(**options)
+        every = options.get("timeout")
+        until_next = None if every is None else 0.0
+        while self.endpoint.process(timeout=until_next):
+            until_next = timers.minimum_time(every, self.timeout())
+        self.endpoint.stopping()
+
+    def name(self, *names: Any) -> str:  # type: ignore[override]  # a method, as the fork has it
         """What runs in it."""
-        return f"{type(self.endpoint).__name__}-{id(self):x}"
+        return str(self.endpoint.name(*names))
 
-    def timeout(self) -> None:
-        """Called regularly. For subclasses."""
+    def timeout(self) -> float | None:
+        """Called regularly; after how many seconds to call it again, if that is sooner.
+
+        For subclasses; this one asks the endpoint's.
+        """
+        asked: float | None = self.endpoint.timeout()
+        return asked
 
     def state(self) -> str:
         """idle, processing, authenticated, success, or "failed: " and why."""
@@ -80,40 +92,51 @@ class _Daemon(threading.Thread):
     def stop(self, timeout: float | None = 5.0) -> None:
         """End it, and wait for that up to ``timeout`` seconds."""
         self._stopped = not self.endpoint.ended()
-        self.endpoint.close()
+        self.endpoint.handle_close()
         self.endpoint.ended(timeout)
         if self.is_alive():
             self.join(timeout)
 
-    def _hook(self, name: str, **options: Any) -> None:
-        hook = getattr(self.endpoint, name, None)
-        if hook:
-            hook(**options)
 
-
-class Server_daemon(_Daemon):  # noqa: N801
+class Server_daemon(Mincemeat_daemon):  # noqa: N801
     """A server in a thread.
 
     Raises:
         OSError: its port is taken: somebody else is the server.
     """
 
-    cls = Server
+    def __init__(
+        self, credentials: dict[str, Any], cls: type[Any] = Server, **options: Any
+    ) -> None:
+        super().__init__(credentials, cls, **options)
 
 
-class Client_daemon(_Daemon):  # noqa: N801
+class Client_daemon(Mincemeat_daemon):  # noqa: N801
     """A client in a thread. A server that is not there is its state, ``failed: ...``."""
 
-    cls = Client
+    def __init__(
+        self, credentials: dict[str, Any], cls: type[Any] = Client, **options: Any
+    ) -> None:
+        super().__init__(credentials, cls, **options)
 
 
 class Server_HB_daemon(Server_daemon):  # noqa: N801
-    """The same: see the module."""
+    """The same, and pings: see the module."""
 
-    cls = Server_HB
+    def __init__(
+        self, credentials: dict[str, Any], cls: type[Any] = Server_HB, *, interval: float = 7.0,
+        allowed: float = 15.0, timeout: float = 999.0, **options: Any,
+    ) -> None:  # fmt: skip
+        options |= {"interval": interval, "allowed": allowed, "timeout": timeout}
+        super().__init__(credentials, cls, **options)
 
 
 class Client_HB_daemon(Client_daemon):  # noqa: N801
-    """The same: see the module."""
+    """The same, and pings: see the module."""
 
-    cls = Client_HB
+    def __init__(
+        self, credentials: dict[str, Any], cls: type[Any] = Client_HB, *, interval: float = 27.0,
+        allowed: float = 60.0, timeout: float = 999.0, **options: Any,
+    ) -> None:  # fmt: skip
+        options |= {"interval": interval, "allowed": allowed, "timeout": timeout}
+        super().__init__(credentials, cls, **options)

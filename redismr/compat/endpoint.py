@@ -1,15 +1,18 @@
-"""What ``Server`` and ``Client`` share: a place in a loop's map, timers, commands, an end."""
+"""What ``Server`` and ``Client`` share: a name, hooks, timers, a place in a loop's map, an end."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import socket
 import threading
 from collections import deque
 from collections.abc import MutableSequence
+from multiprocessing.context import get_spawning_popen
 from typing import Any
 
-from redismr.compat import timers
+from redismr.compat import relay, timers
+from redismr.compat.channels import Speaker
 
 log = logging.getLogger("mincemeat")
 
@@ -18,8 +21,20 @@ _STAY = _FUNCTIONS | {"password", "error", "schedule", "output", "taskmanager"}
 """Attributes that do not go to a worker with a method of an endpoint's: the first least of all."""
 
 
-class Endpoint:
-    """One end of the line."""
+class Endpoint(Speaker):
+    """One end of the line.
+
+    A daemon calls ``starting`` with its options, then ``process`` and ``timeout`` in turn, and
+    ``stopping`` at the end; they are for subclasses, which call them here as well.
+    """
+
+    addr: tuple[Any, Any] | None = None
+    """Where the server is."""
+
+    locl: tuple[Any, Any] | None = None
+    """Where this end is, if that is not the server's."""
+
+    what: str | None = None
 
     def __init__(
         self,
@@ -32,36 +47,77 @@ class Endpoint:
         self.error: BaseException | None = None
         self._map = timers.endpoints if map is None else map
         self._ended, self._closing = threading.Event(), threading.Event()
+        self._relay: relay.Relay | None = None
 
     def __reduce__(self) -> Any:
-        """A method of it used as mapfn: only what its subclass and user gave it travels."""
-        names = [name for name in vars(self) if name[0] != "_" and name not in _STAY]
-        return _rebuilt, (type(self), {name: vars(self)[name] for name in names})
+        """A method of it used as mapfn: only what its subclass and user gave it travels.
+
+        To a process that multiprocessing starts it goes whole, to be a client there.
+        """
+        spawned = get_spawning_popen() is not None
+        stay = _STAY - _FUNCTIONS - {"password"} if spawned else _STAY
+        names = [name for name in vars(self) if name[0] != "_" and name not in stay]
+        state = {name: vars(self)[name] for name in names}
+        if spawned:
+            return _copied, (type(self), state)
+        return _rebuilt, (type(self), state, self._relay and self._relay.address)
+
+    def name(self, what: str | None = None, peer: Any = None) -> str:
+        """Who it is, for people; ``what`` is what to call it from now on."""
+        del peer
+        self.what = what or self.what or type(self).__name__
+        host, port = self.locl or self.addr or (None, None)
+        return f"{self.what}@{host}:{port}"
+
+    def authenticated(self, timeout: float | None = 0.0) -> bool:
+        """Whether it is, or was, connected, within ``timeout`` seconds; None waits."""
+        raise NotImplementedError
+
+    @property
+    def auth(self) -> str | None:
+        """``authenticated`` in the words of early versions: "Done", or None."""
+        return "Done" if self.authenticated() else None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._ended.is_set()
+
+    @property
+    def shutdown(self) -> bool:
+        """Whether it is to end, or has."""
+        return self._closing.is_set() or self._ended.is_set()
 
     def ended(self, timeout: float | None = 0.0) -> bool:
         """Whether it does nothing any more, within ``timeout`` seconds, however that came."""
         return self._ended.wait(timeout)
 
-    def process(self, timeout: float | None = None) -> None:
-        """Fire timers, and wait for something to happen: the fork's loop."""
-        timers.process(timeout, self._map, self.schedule)
+    # -- what a daemon calls ------------------------------------------------------
 
-    def ping(
-        self, message: Any = None, payload: Any = None, now: float | None = None, **_: Any
-    ) -> None:
-        """Have the other end answer; ``pong`` hears it."""
-        self.send_command("ping", (message, payload), f"{now or timers.timer():.6f}")
+    def starting(self, *_: Any, interval: float | None = None, **_options: Any) -> None:
+        """The daemon begins: ping every ``interval`` seconds."""
+        if interval:
+            self.schedule.append((timers.timer() + interval, self.ping, interval))
 
-    def send_command(self, command: str, data: Any = None, txn: Any = None) -> None:
-        """Send a command to the server, or to every client. From any thread."""
-        raise NotImplementedError
+    def process(self, timeout: float | None = None) -> bool:
+        """Fire timers until ``timeout`` seconds are over, or all in our map have ended.
 
-    def send_command_backchannel(
-        self, command: str, data: Any = None, txn: Any = None, timeout: float | None = None
-    ) -> None:
-        """The same: here every thread may send."""
-        del timeout
-        self.send_command(command, data, txn)
+        Whether any of them is still open. None waits for their end.
+        """
+        return timers.process(timeout, self._map, self.schedule)
+
+    def timeout(self) -> float | None:
+        """Called regularly; after how many seconds to call it again, if that is sooner."""
+        return self.health()
+
+    def health(self) -> float | None:
+        """Called by ``timeout``. For subclasses."""
+        return None
+
+    def stopping(self) -> None:
+        """The daemon ends. For subclasses."""
+
+    # -- the map ------------------------------------------------------------------
 
     def _begin(self) -> None:
         self.error = None
@@ -72,18 +128,31 @@ class Endpoint:
         self._map[id(self)] = self
 
     def _leave_loop(self) -> None:
-        self._map.pop(id(self), None)
-        self._ended.set()
-        timers.trigger()
+        with timers.happened:  # a loop that finds its map empty finds us ended, too
+            self._map.pop(id(self), None)
+            self._ended.set()
+            timers.happened.notify_all()
 
 
 def answer(data: Any) -> tuple[str, Any]:
-    """What a pong carries: who says so, and the payload of the ping."""
-    return socket.getfqdn(), data[1]
+    """What a pong carries: who says so, and the payload of the ping, which may have none."""
+    payload = data[1] if isinstance(data, tuple | list) and len(data) > 1 else None
+    return socket.getfqdn(), payload
 
 
-def _rebuilt(kind: type[Endpoint], state: dict[str, Any]) -> Endpoint:
-    """On a worker: what the endpoint's own methods need of it."""
+def _copied(kind: type[Endpoint], state: dict[str, Any]) -> Endpoint:
+    """In another process: one of that class that is not connected, with these attributes."""
     endpoint = kind.__new__(kind)
+    ours = next(base for base in kind.__mro__ if base.__module__.startswith("redismr.compat."))
+    ours.__init__(endpoint)  # type: ignore[misc]  # a subclass's own may need what we do not know
     vars(endpoint).update(state)
+    return endpoint
+
+
+def _rebuilt(
+    kind: type[Endpoint], state: dict[str, Any], address: relay.Address | None
+) -> Endpoint:
+    """On a worker: what the endpoint's own methods need of it."""
+    endpoint = _copied(kind, state)
+    vars(endpoint)["send_command"] = functools.partial(relay.post, address)
     return endpoint

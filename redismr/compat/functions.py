@@ -3,26 +3,28 @@
 mincemeat.py hands ``mapfn(key, value)`` one item of the datasource, groups what it yields, and
 applies ``collectfn`` once to each group; its fork allows ``collectfn``, ``reducefn`` and
 ``finishfn`` also as functions of an iterator of (key, value). Which form a function has is told by
-its required parameters, never by calling it and catching a TypeError.
+its parameters, never by calling it and catching a TypeError. What returned a list in Python 2 may
+return an iterator today, zip and filter do: as a value that is its list.
 """
 
 from __future__ import annotations
 
-import base64
 import builtins
 import contextlib
 import functools
 import importlib
 import inspect
+import logging
 import os
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+from redismr.core.functions import check_functions
 from redismr.core.keyhash import partition_of
 from redismr.core.pairs import check_pair, pairs_of
 from redismr.errors import BadKey, ConfigError
@@ -31,8 +33,13 @@ from redismr.shipping.blame import globals_of
 Function = Callable[..., Any]
 Pair = tuple[Any, Any]
 
+_ANY = 1 << 10  # as many arguments as one likes
+
 OWN = "REDISMR_MINCEMEAT_FUNCTIONS"
-"""The variable that holds a worker's own functions, in the environment of its executors."""
+"""The variable that holds the descriptor of a file with a worker's own functions."""
+
+LEVEL = "REDISMR_MINCEMEAT_LEVEL"
+"""The variable that holds the log level for them, if the worker's program has set one."""
 
 _MODULES = frozenset(
     "argparse asynchat asyncore binascii collections hashlib hmac logging marshal optparse os "  # noqa: SIM905
@@ -60,14 +67,20 @@ def applyover(func: Function, items: Iterable[Pair]) -> Iterable[Any]:
 
 def takes_items(func: Function) -> bool:
     """Whether it is a function of an iterator of pairs: just one parameter is required."""
+    required, most = _parameters(func)
+    return required == 1 and most < _ANY
+
+
+def _parameters(func: Function) -> tuple[int, int]:
+    """How many positional arguments it requires, and the most that it takes."""
     try:
         parameters = inspect.signature(func).parameters.values()
     except (TypeError, ValueError):  # some functions written in C
-        return False
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return False
+        return 0, _ANY
     positional = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
-    return sum(p.default is p.empty for p in positional) == 1
+    starred = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    required = sum(p.default is p.empty for p in positional)
+    return required, _ANY if starred else len(positional)
 
 
 def any_key(key: Any, partitions: int) -> int:
@@ -98,20 +111,24 @@ def program(
     pairs are reduced; False means the worker's own function of that name.
 
     Raises:
-        ConfigError: one of them is no function.
+        ConfigError: one of them is no function, or none that we could call.
     """
     for role, func in (("mapfn", mapfn), ("collectfn", collectfn), ("reducefn", reducefn)):
         if func and not callable(func):
             raise ConfigError(f"{role} must be a function, not {func!r}")
+    check_functions(mapfn or None, reducefn or None)  # type: ignore[arg-type]  # True is none
     own = mapfn is None and reducefn is None
     maps: Any = Own("mapfn") if own or mapfn is False else mapfn
     reduces: Any = Own("reducefn", optional=own) if own or reducefn is False else reducefn
+    if isinstance(maps, Own) and collectfn is None:
+        maps = OwnMapper()
     names = Names([maps, collectfn, reduces])
     whole, lists = maps is None, collectfn is not None and takes_items(collectfn)
     theirs = isinstance(reduces, Own) or (reduces is not None and takes_items(reduces))
-    if whole or lists or theirs:
+    if whole or lists or theirs or not (reduces is None or _known_to_core(reduces)):
         reduces = Reducer(reduces, lists=lists, whole=whole)
-    if maps and collectfn:
+    required, most = _parameters(maps) if maps else (2, 2)
+    if maps and (collectfn or required < 2 <= most):  # ours would call the latter with the value
         maps = Mapper(maps, collectfn)
     return Program(maps, reduces, names)
 
@@ -119,35 +136,42 @@ def program(
 class Mapper:
     """mapfn, and collectfn applied once to what it yielded for one item of the datasource.
 
-    ``collectfn(key, values)`` returns one value, whatever its type. Of the pairs that
-    ``collectfn(items)`` gives, a list is a key's values, and anything else its one value; those
-    go on as lists, for ``Reducer`` to join, so that an empty one keeps its key.
+    ``mapfn`` gets key and value if it can take both, else the value. ``collectfn(key, values)``
+    returns one value, whatever its type. Of the pairs that ``collectfn(items)`` gives, a list is a
+    key's values, and anything else its one value; those go on as lists, for ``Reducer`` to join,
+    so that an empty one keeps its key.
     """
 
-    def __init__(self, mapfn: Function, collectfn: Function) -> None:
+    def __init__(self, mapfn: Function, collectfn: Function | None) -> None:
         self.mapfn, self.collectfn = mapfn, collectfn
-        self.items = takes_items(collectfn)
+        self.by_value = _parameters(mapfn)[1] == 1
+        self.items = collectfn is not None and takes_items(collectfn)
 
     def __call__(self, key: Any, value: Any) -> Iterable[Pair]:
         """What one item contributes."""
+        found = self.mapfn(value) if self.by_value else self.mapfn(key, value)
+        if self.collectfn is None:
+            return found  # type: ignore[no-any-return]
         groups: dict[Any, list[Any]] = {}
-        for pair in pairs_of(self.mapfn(key, value)):
+        for pair in pairs_of(found):
             check_pair(pair)
             groups.setdefault(pair[0], []).append(pair[1])
         if not self.items:
-            return [(k, self.collectfn(k, values)) for k, values in groups.items()]
+            return [(k, _value(self.collectfn(k, values))) for k, values in groups.items()]
         lists: dict[Any, list[Any]] = {}
         for pair in pairs_of(self.collectfn(iter(groups.items())), "collectfn"):
             check_pair(pair, "collectfn")
-            lists[pair[0]] = pair[1] if isinstance(pair[1], list) else [pair[1]]
+            values = _value(pair[1])
+            lists[pair[0]] = values if isinstance(values, list) else [values]
         return lists.items()
 
 
 class Reducer:
     """reducefn of either form, or None; one result for each key, under the same key.
 
-    ``lists``: what arrives are lists to be joined. ``whole``: the datasource's own values, as
-    they are; of equal keys the first counts.
+    Only a generator function of key and values gives pairs instead, as ours may. ``lists``: what
+    arrives are lists to be joined. ``whole``: the datasource's own values, as they are; of equal
+    keys the first counts.
     """
 
     def __init__(self, reducefn: Function | None, *, lists: bool, whole: bool) -> None:
@@ -163,14 +187,15 @@ class Reducer:
         if reducefn is None:
             return values
         if not self._items:
-            return reducefn(key, values)
+            result = reducefn(key, values)
+            return result if self._emits else _value(result)
         pairs = list(pairs_of(reducefn(iter([(key, values)])), "reducefn"))
         if len(pairs) != 1 or pairs[0][0] != key:
             raise ValueError(
                 f"reducefn must give exactly one pair, with the key it was given ({key!r}); "
                 f"it gave {pairs!r:.200}"
             )
-        return pairs[0][1]
+        return _value(pairs[0][1])
 
     @functools.cached_property
     def _reducefn(self) -> Function | None:
@@ -181,6 +206,28 @@ class Reducer:
     def _items(self) -> bool:
         return self._reducefn is not None and takes_items(self._reducefn)
 
+    @functools.cached_property
+    def _emits(self) -> bool:
+        return self._reducefn is not None and _emits_pairs(self._reducefn)
+
+
+def _value(result: Any) -> Any:
+    """What a function returned, as a value: of an iterator, its list."""
+    # Asked for the method first: isinstance with an ABC costs more than most reducers.
+    iterates = hasattr(type(result), "__next__") and isinstance(result, Iterator)
+    return list(result) if iterates else result
+
+
+def _emits_pairs(reducefn: Function) -> bool:
+    return inspect.isgeneratorfunction(reducefn) or inspect.isgeneratorfunction(
+        getattr(type(reducefn), "__call__", None)  # noqa: B004  an object's
+    )
+
+
+def _known_to_core(reducefn: Function) -> bool:
+    """Whether our own rules for it are the ancestors': ``max`` and its like give no iterators."""
+    return isinstance(reducefn, BuiltinFunctionType) or _emits_pairs(reducefn)
+
 
 class Own:
     """A function that the worker has: set on its ``Client``, and not sent by the server."""
@@ -190,7 +237,11 @@ class Own:
 
     def __call__(self, key: Any, value: Any) -> Any:
         """What the worker's function makes of it."""
-        return self.function()(key, value)  # type: ignore[misc]  # None only if optional
+        return self._mapper(key, value)
+
+    @functools.cached_property
+    def _mapper(self) -> Mapper:
+        return Mapper(self.function(), None)  # type: ignore[arg-type]  # None only if optional
 
     def function(self) -> Function | None:
         """The worker's function, found once a process.
@@ -207,10 +258,31 @@ class Own:
         return found
 
 
+class OwnMapper(Own):
+    """The worker's own mapfn, and its own collectfn if it has one: the server sent neither."""
+
+    def __init__(self) -> None:
+        super().__init__("mapfn")
+
+    def __call__(self, key: Any, value: Any) -> Any:
+        """What the two contribute; lists that collectfn gives are values of their keys."""
+        collectfn = Own("collectfn", optional=True).function()
+        if collectfn is None:
+            return super().__call__(key, value)
+        mapper = Mapper(super().__call__, collectfn)
+        pairs = mapper(key, value)
+        if not mapper.items:
+            return pairs
+        return [(k, v) for k, values in pairs for v in values]
+
+
 @functools.cache
 def _own_functions() -> Mapping[str, Function]:
-    packed = os.environ.get(OWN)  # by our parent: whoever sets our environment has us anyway
-    return pickle.loads(base64.b85decode(packed)) if packed else {}  # noqa: S301
+    if not (given := os.environ.get(OWN)):
+        return {}
+    file = int(given)
+    # Read in place: executors share one position. By our parent, who has us anyway.
+    return pickle.loads(os.pread(file, os.fstat(file).st_size, 0))  # type: ignore[no-any-return]  # noqa: S301
 
 
 class Names:
@@ -225,6 +297,8 @@ class Names:
 
     def __call__(self) -> None:
         """Set them. Modules beside the worker can be imported too, after all others."""
+        if level := os.environ.get(LEVEL):  # as if they ran in the worker's own process
+            logging.basicConfig(level=int(level))
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
         seen: set[int] = set()

@@ -1,20 +1,25 @@
 """The server that a script's workers join.
 
 One per process and port, kept until the script ends, so that a hundred runs have one cold start.
-With REDISMR_URL set it is that Redis, and neither port nor password mean anything.
+With REDISMR_URL set it is that Redis; the password means nothing then, and the port is but a name.
 """
 
 from __future__ import annotations
 
+import atexit
 import errno
+import multiprocessing.util  # noqa: F401  its exit handler joins children: ours must come first
 import os
+import socket
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from redismr import settings
 from redismr.client import Client
-from redismr.compat.commands import SERVER, Channel, Commands
+from redismr.compat.channels import Channel
+from redismr.compat.commands import EVERYBODY, SERVER, Commands
+from redismr.compat.kin import here
 from redismr.server import PrivateServer, start
 from redismr.ui.errors import say
 
@@ -27,6 +32,10 @@ NAMESPACE = settings.DEFAULT_NAMESPACE
 """Of a server of our own: nobody else is there, and its workers need not be told."""
 
 
+HELLO, SERVING, RELEASED = ":hello", ":serving", ":released"
+"""What a new client says, and what it hears: a run is on, or the host is kept for the next one."""
+
+
 class Owner(Protocol):
     """Whose host it is at the moment."""
 
@@ -37,13 +46,15 @@ class Owner(Protocol):
 class Host:
     """A server at a port, or the Redis of REDISMR_URL, and a client of it."""
 
-    def __init__(self, interface: str, port: int, password: str) -> None:
-        self.made_as = (interface, password)
+    def __init__(
+        self, owner: Owner, interface: str, port: int, password: str, opening: str
+    ) -> None:
+        self.asked, self.made_as = port, (interface, password)
         self.server: PrivateServer | None = None
-        self.owner: Owner | None = None
+        self.owner: Owner | None = owner
         named = named_server()
         if named is None:
-            self.server = _started(interface, port, password)
+            self.server = _started(interface, port, password, opening)
             named = self.server.connection
         self.port = (self.server and self.server.port) or port
         try:
@@ -60,22 +71,25 @@ class Host:
         """Whether it still can be used."""
         return self.server is None or self.server.alive
 
-    def how_to_join(self) -> str:
-        """The command that adds a worker."""
+    def how_to_join(self, command: str, default_port: int) -> str:
+        """How to type the command that adds a worker."""
         if self.server is None:
             return "redismr worker"
-        port = "" if self.port == DEFAULT_PORT else f" -P {self.port}"
+        port = "" if self.port == default_port else f" -P {self.port}"
         password = " -p PASSWORD" if self.made_as[1] else ""
-        return f"redismr mincemeat{password}{port} HOST"
+        return f"{command}{password}{port} HOST"
 
     def release(self, *, close: bool) -> None:
-        """The owner is done with it; clients of this process end with that, as they did."""
-        with _lock:
+        """The owner is done with it; clients that the script may wait for end with that.
+
+        Those of this process and of those that it started: their end is what lets it end.
+        """
+        with _lock(self.asked):
             self.owner = None
-            if close:
+            if self.alive:
+                self.commands.send(EVERYBODY, RELEASED, here())
+            if close or self not in _hosts.values():
                 _forget(self)
-        for client in list(guests.get(self.port, ())):
-            client.close()
 
     def end(self) -> None:
         """Close the connections, and the port."""
@@ -85,62 +99,75 @@ class Host:
             self.server.close()
 
     def _heard(self, sender: str, command: str, data: Any, txn: Any) -> None:
-        if owner := self.owner:
+        owner = self.owner
+        if command == HELLO:
+            answer = (SERVING, None) if owner else (RELEASED, here())
+            self.commands.send(sender, *answer)
+        elif owner:
             owner.heard(Channel(self.commands, sender), command, data, txn)
 
 
-guests: dict[int, set[Any]] = {}
-"""Clients of this process, by the port that they are connected to."""
-
 _hosts: dict[int, Host] = {}
-_lock = threading.RLock()
+_locks: dict[int, threading.Lock] = {}
+"""For each port: a server takes a while to start, and other ports need not wait for that."""
 
 
-def take(owner: Owner, interface: str, port: int, password: str) -> Host:
+def take(owner: Owner, interface: str, port: int, password: str, *, opening: str) -> Host:
     """A host for this owner alone: the port's own one if it is free, else a new one.
 
+    ``opening`` says what the user has to do to let others in, where there is no password.
+
     Raises:
-        OSError: EADDRINUSE, the port is taken, by this process or another.
+        OSError: EADDRINUSE, the port is taken, by this process or another; or no such interface.
         ConfigError: there is no server binary. StoreUnavailable: the server did not start.
     """
-    with _lock:
+    with _lock(port):
         host = _hosts.get(port)
-        busy = host is not None and host.owner is not None
-        if busy and host is not None and host.server is not None:
+        if host is not None and host.owner is not None:
+            if host.server is None:  # on a Redis there is room for several
+                return Host(owner, interface, port, password, opening)
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), _place(interface, port))
-        if busy:  # on a Redis there is room for several
-            host = Host(interface, port, password)
-        elif host is None or not host.alive or host.made_as != (interface, password):
-            if host is not None:
-                _forget(host)
-            host = _hosts[port] = Host(interface, port, password)
-        host.owner = owner
+        if host is not None and host.alive and host.made_as == (interface, password):
+            host.owner = owner
+            return host
+        if host is not None:
+            _forget(host)
+        host = _hosts[port] = Host(owner, interface, port, password, opening)
         return host
 
 
 def named_server() -> Connection | None:
-    """The server that the environment names; a server that a task starts is the task's own."""
-    # Executors have dropped the secret; the URL in their environment is their worker's.
-    in_task = "redismr.workers.executor" in sys.modules and settings.find_secret() is None
-    return None if in_task else settings.resolve()
+    """The server that the environment names. Executors name none: a task's server is its own."""
+    return settings.resolve()
 
 
 def as_text(password: str | bytes | None) -> str:
-    """A password of either kind."""
-    if isinstance(password, bytes):
-        return password.decode(errors="backslashreplace")
-    return password or ""
+    """A password of either kind. One from the command line may hold bytes that are no text.
+
+    Raises:
+        ValueError: it holds what is no character.
+    """
+    try:
+        given = password.encode(errors="surrogateescape") if isinstance(password, str) else password
+    except UnicodeEncodeError:  # which shows the password
+        raise ValueError("the password holds half of a surrogate pair: no character") from None
+    return (given or b"").decode(errors="backslashreplace")
 
 
-def _started(interface: str, port: int, password: str) -> PrivateServer:
+def _lock(port: int) -> threading.Lock:
+    return _locks.setdefault(port, threading.Lock())
+
+
+def _started(interface: str, port: int, password: str, opening: str) -> PrivateServer:
     bind = interface
     if not password and interface not in {"localhost", "127.0.0.1", "::1"}:
         say(
-            f"no password: only this machine can join port {port}. Give run_server a password to "
-            "let others in",
+            f"no password: only this machine can join port {port}. {opening} to let others in",
             sys.stderr,
         )
         bind = "127.0.0.1"
+    if bind:
+        socket.getaddrinfo(bind, None)  # raises OSError for a name that is none
     return start(bind=bind, port=port, password=password, namespace=NAMESPACE)
 
 
@@ -155,12 +182,17 @@ def _place(interface: str, port: int) -> str:
     return f"{interface or '*'}:{port}"
 
 
+@atexit.register
+def _close_all() -> None:
+    """Children that work for us are joined at exit: they end with their server."""
+    while _hosts:
+        _hosts.popitem()[1].end()
+
+
 def _leave_to_parent() -> None:
-    """A forked child has none of its parent's servers."""
-    global _lock  # noqa: PLW0603  another thread of the parent may have held it
-    _lock = threading.RLock()
+    """A forked child has none of its parent's servers, and none of the locks of its threads."""
+    _locks.clear()
     _hosts.clear()
-    guests.clear()
 
 
 if hasattr(os, "register_at_fork"):

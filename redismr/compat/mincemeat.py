@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import logging
 
+from redismr.compat.channels import Channel as ServerChannel
 from redismr.compat.command import VERSION, run_client
-from redismr.compat.commands import Channel as ServerChannel
 from redismr.compat.commands import Commands as Protocol
 from redismr.compat.daemons import (
     Client_daemon,
     Client_HB,
     Client_HB_daemon,
+    Mincemeat_daemon,
     Server_daemon,
     Server_HB,
     Server_HB_daemon,
 )
 from redismr.compat.functions import applyover, generator
 from redismr.compat.hosting import DEFAULT_PORT
-from redismr.compat.server import Server
+from redismr.compat.threaded import Server
 from redismr.compat.timers import (
     close_all,
     minimum_time,
@@ -43,6 +44,7 @@ __all__ = [
     "Client_HB",
     "Client_HB_daemon",
     "Client_daemon",
+    "Mincemeat_daemon",
     "Protocol",
     "Server",
     "ServerChannel",

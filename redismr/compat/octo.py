@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import redismr
 from redismr.compat.functions import any_key
 from redismr.compat.hosting import take
-from redismr.errors import ConfigError
-from redismr.ui.errors import say
-
-if TYPE_CHECKING:
-    from redismr.compat.hosting import Host
-    from redismr.core.model import Progress
+from redismr.compat.progress import Explain
+from redismr.errors import ConfigError, StoreError
 
 DEFAULT_PORT = 18273
 
@@ -35,12 +30,13 @@ def run_server(
     machine can join.
 
     Raises:
-        MapError, ReduceError: a user function raised; also of the original class.
-        ConfigError: the port is taken, or cannot be used.
+        MapError, ReduceError, SourceRaised: user code raised; also of the original class.
+        ConfigError: the port is taken, or cannot be used. StoreError: REDISMR_URL's server.
     """
-    watch = _Watch()
     try:
-        host = watch.host = take(watch, "", port, password)
+        host = take(_Owner(), "", port, password, opening="Give -p PASSWORD")
+    except StoreError:  # some are OSErrors
+        raise
     except OSError as error:
         raise ConfigError(f"cannot serve on port {port}: {error.strerror}") from error
     try:
@@ -48,7 +44,7 @@ def run_server(
             source,
             **{**functions, "partitionfn": functions.get("partitionfn") or any_key},
             client=host.client,
-            progress=watch,
+            progress=Explain(host, "redismr octo client", DEFAULT_PORT),
             **options,
         )
         with contextlib.closing(results) if hasattr(results, "close") else contextlib.nullcontext():
@@ -57,23 +53,8 @@ def run_server(
         host.release(close=True)
 
 
-class _Watch:
-    """Owns a host while the job runs; says on stderr what that waits for, each reason once."""
-
-    host: Host
-
-    def __init__(self) -> None:
-        self._told = ""
+class _Owner:
+    """Owns a host while the job runs."""
 
     def heard(self, *_: object) -> None:
         """Nobody has a command for octo.py."""
-
-    def __call__(self, progress: Progress) -> None:
-        """Take note of one look at the job."""
-        if not progress.waiting or progress.waiting == self._told:
-            return
-        self._told = why = progress.waiting
-        if not self.host.client.workers():
-            how = self.host.how_to_join().replace("redismr mincemeat", "redismr octo client")
-            why = f"no workers yet; to start one: {how}"
-        say(f"waiting: {why}", sys.stderr)

@@ -8,6 +8,7 @@ from collections.abc import MutableSequence
 from typing import TYPE_CHECKING
 
 from redismr.compat import timers
+from redismr.compat.hosting import DEFAULT_PORT
 from redismr.compat.transactions import TaskManager
 from redismr.ui.errors import say
 
@@ -18,6 +19,28 @@ if TYPE_CHECKING:
 
 class Closed(Exception):
     """The server was closed: its job is to be cancelled."""
+
+
+class Explain:
+    """Called with a job's progress, says on stderr what it waits for, each reason once.
+
+    Where there are no workers it is how to start one: by ``command``, whose port, if it is given
+    none, is ``default_port``.
+    """
+
+    def __init__(self, host: Host, command: str, default_port: int) -> None:
+        self._host, self._command, self._default_port = host, command, default_port
+        self._told = ""
+
+    def __call__(self, progress: Progress) -> None:
+        """Take note of one look at the job."""
+        if not progress.waiting or progress.waiting == self._told:
+            return
+        self._told = why = progress.waiting
+        if not self._host.client.workers():
+            how = self._host.how_to_join(self._command, self._default_port)
+            why = f"no workers yet; to start one: {how}"
+        say(f"waiting: {why}", sys.stderr)
 
 
 class Watch:
@@ -34,8 +57,8 @@ class Watch:
         schedule: MutableSequence[timers.Timer],
         closing: threading.Event,
     ) -> None:
-        self._host, self._manager, self._schedule = host, manager, schedule
-        self._closing, self._told = closing, ""
+        self._manager, self._schedule, self._closing = manager, schedule, closing
+        self._explain = Explain(host, "redismr mincemeat", DEFAULT_PORT)
 
     def __call__(self, progress: Progress) -> None:
         """Take note of one look at the job."""
@@ -44,8 +67,4 @@ class Watch:
             raise Closed
         reducing = progress.state in {"reducing", "succeeded"}
         self._manager.state = TaskManager.REDUCING if reducing else TaskManager.MAPPING
-        if progress.waiting and progress.waiting != self._told:
-            self._told, why = progress.waiting, progress.waiting
-            if not self._host.client.workers():
-                why = f"no workers yet; to start one: {self._host.how_to_join()}"
-            say(f"waiting: {why}", sys.stderr)
+        self._explain(progress)

@@ -7,11 +7,13 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterator, MutableSequence
+from concurrent.futures import Future
 from typing import Any
 
 import redismr
 from redismr.compat import timers
-from redismr.compat.commands import EVERYBODY, Channel
+from redismr.compat.channels import Channel, channels
+from redismr.compat.commands import EVERYBODY
 from redismr.compat.endpoint import Endpoint, answer
 from redismr.compat.functions import any_key, applyover, program
 from redismr.compat.hosting import DEFAULT_PORT, Host, as_text, take
@@ -45,19 +47,15 @@ class Server(Endpoint):
         map: dict[int, Any] | None = None,  # noqa: A002  the fork's word
         schedule: MutableSequence[timers.Timer] | None = None,
         shuttout: float | None = None,
-        **settings: Any,
     ) -> None:
-        """``settings``: password and port, as mikyt's fork takes them."""
         super().__init__(map, schedule, shuttout)
         self.output: deque[tuple[Any, dict[Any, Any]]] = deque()
-        self.taskmanager = TaskManager()
+        self.taskmanager = TaskManager(self._channels)
         self._queue: deque[Transaction] = deque()
         self._now: Transaction | None = None
         self._host: Host | None = None
         self._changed = threading.Condition()
         self._opened, self._done = threading.Event(), False
-        for name, value in settings.items():
-            setattr(self, name, value)
 
     # -- what to run ------------------------------------------------------------
 
@@ -73,13 +71,22 @@ class Server(Endpoint):
     def datasource(self, datasource: Any) -> None:
         self.set_datasource(datasource)
 
-    def set_datasource(self, datasource: Any = None, txn: Any = None, **options: Any) -> None:
+    def set_datasource(
+        self,
+        datasource: Any = None,
+        txn: Any = None,
+        outcome: Future[dict[Any, Any]] | None = None,
+        **options: Any,
+    ) -> None:
         """Queue one more transaction. From any thread. None queues nothing.
+
+        Whoever has an ``outcome`` gets the results there, or why there are none, and ``resultfn``
+        does not.
 
         A PERMANENT server runs them in turn; any other one the latest.
         """
         given = {"datasource": datasource, "txn": txn, **options}
-        transaction = self.taskmanager.transaction(given)
+        transaction = self.taskmanager.transaction(given, outcome)
         with self._changed:
             if transaction.datasource is None:
                 self._now = None
@@ -110,11 +117,11 @@ class Server(Endpoint):
 
         Raises:
             MapError, ReduceError: a user function raised; also of the original class.
-            SourceError: the datasource raised. OSError: EADDRINUSE and its like.
+            SourceRaised: the datasource did; the same. OSError: EADDRINUSE and its like.
         """
         try:
             self.conn(password, port, interface, asynchronous)
-        except RedismrError as exc:
+        except (RedismrError, KeyboardInterrupt) as exc:
             if debugging():
                 raise
             # What a person has to know is in the text; our frames would push it off the screen.
@@ -143,23 +150,15 @@ class Server(Endpoint):
                 setattr(self, name, value)
             else:
                 log.debug("not a setting of a server: %s", name)
-        if not asynchronous and not self._permanent() and self.datasource is None:
+        if type(self).datasource is not Server.datasource and not self._queue:
+            self.set_datasource(self.datasource)  # a subclass's own, in place of our property
+        if not (asynchronous or self._permanent() or self._queue or self._now):
             raise ConfigError("this server has no datasource: set one before it runs")
         self._open(as_text(password or self.password), port, interface)
         if asynchronous:
             threading.Thread(target=self._run_apart, name="mincemeat-server", daemon=True).start()
         else:
-            # In a thread of a program that is a client too, the port must go with the run: its
-            # clients would wait for the end of the program, and that for them.
-            self._run(keep=threading.current_thread() is threading.main_thread())
-
-    def process_datasource(self, datasource: Any) -> dict[Any, Any] | None:
-        """The results for one datasource, as often as one likes: mikyt's fork has no other way."""
-        self.datasource = datasource
-        return self.run_server(self.password, self.port)
-
-    def start(self) -> None:
-        """Nothing: the first ``process_datasource`` binds the port."""
+            self._run(keep=True)
 
     def authenticated(self, timeout: float | None = 0.0) -> bool:
         """Whether it serves, or did."""
@@ -201,11 +200,16 @@ class Server(Endpoint):
         elif not self.unrecognized_command(command, data, txn, chan):
             log.critical("Unknown command received: %s", command)
 
+    def _channels(self) -> dict[Channel, None]:
+        return channels(self._host.commands) if self._host else {}
+
     # -- the loop -----------------------------------------------------------------
 
     def _open(self, password: str, port: int, interface: str) -> None:
         self.password = password
-        self._host = take(self, interface, port, password)
+        opening = "Give run_server a password"
+        self._host = take(self, interface, port, password, opening=opening)
+        self.addr = interface, port
         self._begin()
         self._join_loop()
         self._done = False
@@ -265,21 +269,26 @@ class Server(Endpoint):
 
     def _transact(self, transaction: Transaction) -> None:
         manager = self.taskmanager
-        manager.txn, manager.state = transaction.txn, TaskManager.START
-        manager.tasks = manager.kind(self.mapfn, self.reducefn)
+        manager.start(transaction, self.mapfn, self.reducefn)
         try:
             results = self._reduced(transaction)
             if self.finishfn:
                 manager.state = TaskManager.FINISHING
                 results = dict(applyover(self.finishfn, results.items()))
             manager.state = TaskManager.FINISHED
-            self.resultfn(transaction.txn, results)
+            if transaction.outcome:
+                transaction.outcome.set_result(results)
+            else:
+                self.resultfn(transaction.txn, results)
         except Closed:
             raise
         except Exception as exc:
             if not self._permanent(transaction):
                 raise
             # Others wait for theirs: this one's submitter hears of it.
+            if transaction.outcome:
+                transaction.outcome.set_exception(exc)
+                return
             log.error("transaction %s failed: %s", transaction.txn, exc)  # noqa: TRY400
             self.failed(transaction.txn, exc)
 

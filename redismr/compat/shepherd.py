@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 from redismr.compat import mincemeat
+from redismr.compat.command import work
 from redismr.errors import RedismrError
-from redismr.ui.errors import say
 
 VERSION = "0.0.1"
 
@@ -24,8 +24,7 @@ DEFAULT_PASSWORD = ""
 DEFAULT_PORT = mincemeat.DEFAULT_PORT
 
 MINIMUM_CLIENT_SLEEP_SECONDS = 1.0
-
-DONE, REFUSED, STOPPED = 0, 3, 130
+LOOK_SECONDS = 0.2
 
 
 def map_default(key: Any, value: Any) -> Iterator[tuple[Any, Any]]:
@@ -79,15 +78,22 @@ class Client(mincemeat.Client):
 
 
 def run(**options: Any) -> dict[Any, Any] | None:
-    """The results of one job, made by a server and workers of this process."""
+    """The results of one job, made by a server and workers of this process.
+
+    Raises:
+        MapError, ReduceError, SourceRaised: as ``run_server`` of mincemeat.
+        RuntimeError: the worker process was killed. OSError: the port is taken.
+    """
     server, chosen = _server(options), _options(options)
     worker = Client()
     worker.executors = int(chosen.number_of_clients)
     interface = "" if chosen.password else "localhost"  # nobody else could join then
     server.conn(chosen.password, chosen.port, interface, asynchronous=True)
     try:
-        worker.conn("localhost", chosen.port, chosen.password, asynchronous=True)
-        server.ended(None)
+        with contextlib.suppress(OSError, RedismrError):  # a quick job may be over by now
+            worker.conn("localhost", chosen.port, chosen.password, asynchronous=True)
+        while not (server.ended(LOOK_SECONDS) or worker.error):
+            pass
     finally:
         server.close()
         worker.close()
@@ -95,6 +101,8 @@ def run(**options: Any) -> dict[Any, Any] | None:
         worker.ended(None)
     if server.error:
         raise server.error
+    if worker.error and not server.finished():
+        raise worker.error
     return server.results()
 
 
@@ -118,28 +126,17 @@ def run_clients(options: Any = None) -> int:
 
     Tries to connect once, or every ``client_sleep_seconds``; with ``run_forever`` job after job.
     """
-    chosen, pause = _options(options), threading.Event()
-    patient = chosen.client_sleep_seconds is not None or chosen.run_forever
-    seconds = float(chosen.client_sleep_seconds or MINIMUM_CLIENT_SLEEP_SECONDS)
-    try:
-        while True:
-            client = Client()
-            client.executors = int(chosen.number_of_clients)
-            try:
-                client.conn(chosen.hostname, chosen.port, chosen.password)
-                served = True
-            except (OSError, RedismrError) as error:
-                served = False
-                if isinstance(error, PermissionError) or not patient:
-                    if not chosen.quiet:
-                        why = getattr(error, "strerror", None) or error
-                        say(f"cannot work for {chosen.hostname}:{chosen.port}: {why}", sys.stderr)
-                    return REFUSED
-            if served and not chosen.run_forever:
-                return DONE
-            pause.wait(seconds)
-    except KeyboardInterrupt:
-        return STOPPED
+    chosen = _options(options)
+    return work(
+        chosen.hostname,
+        chosen.port,
+        chosen.password,
+        executors=int(chosen.number_of_clients),
+        wait=chosen.client_sleep_seconds is not None,
+        loop=chosen.run_forever,
+        pause=float(chosen.client_sleep_seconds or MINIMUM_CLIENT_SLEEP_SECONDS),
+        quiet=chosen.quiet,
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

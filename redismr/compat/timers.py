@@ -20,18 +20,13 @@ schedule: MutableSequence[Timer] = []
 
 _firing = threading.Lock()
 
-
 endpoints: dict[int, Any] = {}
 """The map of whoever names none of its own."""
 
 happened = threading.Condition()
-"""Notified when an endpoint opens or ends, or when ``trigger`` is called."""
+"""Notified when an endpoint has ended."""
 
-
-def trigger() -> None:
-    """Have waiting loops look at their maps and timers now."""
-    with happened:
-        happened.notify_all()
+_LOOK_SECONDS = 1.0
 
 
 def minimum_time(*times: float | None) -> float | None:
@@ -39,52 +34,83 @@ def minimum_time(*times: float | None) -> float | None:
     return min((t for t in times if t is not None), default=None)
 
 
-def next_future_time(expiry: float, repeat: float, now: float | None = None) -> float:
-    """When a repeated timer is due next; what was missed is skipped."""
+def next_future_time(
+    expiry: float, repeat: float, now: float | None = None
+) -> tuple[float, float, float]:
+    """When a repeated timer is due next, how many times were missed, and the time since the last.
+
+    One that is not due yet stays as it is: none missed, and the time since is negative.
+    """
     late = (timer() if now is None else now) - expiry
-    return expiry + repeat * (max(0, late // repeat) + 1)
+    if late < 0:
+        return expiry, 0.0, late
+    missed, passed = divmod(late, repeat)
+    return expiry + (missed + 1) * repeat, missed, passed
 
 
-def fire(schedule: MutableSequence[Timer], now: float | None = None) -> float | None:
-    """Call what is due, once each; seconds until the next one, None if there is none.
+def trigger(schedule: MutableSequence[Timer], now: float | None = None) -> float | None:
+    """Call what is due, once each, in order of expiry; when the next one is due, None if never.
 
     A timer that raises is logged and no reason to stop; one that repeats is set again.
     """
-    now = timer() if now is None else now
-    with _firing:  # loops of several threads may share a schedule
-        due = [entry for entry in list(schedule) if entry[0] <= now]
-        for entry in due:
-            schedule.remove(entry)
-            if entry[2]:
-                at = next_future_time(entry[0], entry[2], now)
-                if missed := round((at - entry[0]) / entry[2]) - 1:
-                    log.info("%d calls of %r came too late", missed, entry[1])
-                schedule.append((at, entry[1], entry[2]))
-    for _, call, _ in due:
+    for _, call, _ in _take_due(schedule, timer() if now is None else now):
         try:
             call()
         except Exception:
             log.exception("a scheduled %r failed", call)
-    upcoming = [expiry for expiry, *_ in list(schedule)]
-    return max(0.0, min(upcoming) - timer()) if upcoming else None
+    return minimum_time(*(expiry for expiry, *_ in list(schedule)))
+
+
+def fire(schedule: MutableSequence[Timer], now: float | None = None) -> float | None:
+    """``trigger``, but what it returns are the seconds until then."""
+    upcoming = trigger(schedule, now)
+    return None if upcoming is None else max(0.0, upcoming - timer())
+
+
+def _take_due(schedule: MutableSequence[Timer], now: float) -> list[Timer]:
+    """What is due, taken out, and set again where it repeats."""
+    due = []
+    with _firing:  # loops of several threads may share a schedule
+        for entry in sorted((one for one in list(schedule) if one[0] <= now), key=_expiry):
+            try:
+                schedule.remove(entry)
+            except ValueError:  # its owner took it back meanwhile
+                continue
+            due.append(entry)
+            if entry[2]:
+                at, missed, _ = next_future_time(entry[0], entry[2], now)
+                if missed:
+                    log.info("%d calls of %r came too late", missed, entry[1])
+                schedule.append((at, entry[1], entry[2]))
+    return due
+
+
+def _expiry(entry: Timer) -> float:
+    return entry[0]
 
 
 def process(
     timeout: float | None = None,
     map: dict[int, Any] | None = None,  # noqa: A002  the ancestors' word
     schedule: MutableSequence[Timer] | None = None,
-) -> None:
-    """Fire what is due, then wait until the next timer, an endpoint's end, or ``timeout``.
+) -> bool:
+    """Fire timers until ``timeout`` seconds are over or no endpoint is open; whether one still is.
 
-    The work itself is done by threads of the endpoints: this may return sooner, and does at once
-    if no endpoint is open and no timer is set.
+    The work itself is done by threads of the endpoints.
     """
     entries = globals()["schedule"] if schedule is None else schedule
-    until_next = fire(entries)
-    if (endpoints if map is None else map) or until_next is not None:
+    ours = endpoints if map is None else map
+    end = None if timeout is None else timer() + timeout
+    while ours:
+        until_next = fire(entries)
+        left = None if end is None else end - timer()
+        if left is not None and left <= 0:
+            break
         with happened:
-            happened.wait(minimum_time(timeout, until_next, 1.0))
-        fire(entries)
+            if ours:  # others set timers without a word, so we look again
+                happened.wait(minimum_time(left, until_next, _LOOK_SECONDS))
+    with happened:
+        return bool(ours)
 
 
 def close_all(map: dict[int, Any] | None = None, ignore_all: bool = False) -> None:  # noqa: A002, FBT001, FBT002

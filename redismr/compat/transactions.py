@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from redismr.compat.channels import Channel
 
 log = logging.getLogger("mincemeat")
 
@@ -19,6 +23,7 @@ class Transaction:
     allocation: int
     cycle: int
     retransmit: float
+    outcome: Future[dict[Any, Any]] | None = None
 
 
 class TaskManager:
@@ -33,9 +38,10 @@ class TaskManager:
         enumerate(("IDLE", "START", "MAPPING", "REDUCING", "FINISHING", "FINISHED"))
     )
 
-    def __init__(self) -> None:
+    def __init__(self, look: Callable[[], dict[Channel, None]] = dict) -> None:
+        self._look = look
         self.state = self.IDLE
-        self.tasks = self.MAPREDUCE
+        self.tasks, self.allocation, self.cycle = self.MAPREDUCE, self.CONTINUOUS, self.SINGLEUSE
         self.txn: Any = None
         self.defaults: dict[str, Any] = {
             "datasource": None,
@@ -45,7 +51,20 @@ class TaskManager:
             "retransmit": 5,
         }
 
-    def transaction(self, given: Mapping[str, Any]) -> Transaction:
+    @property
+    def channels(self) -> dict[Channel, None]:
+        """The lines to the clients that are there now."""
+        return self._look()
+
+    def start(self, transaction: Transaction, mapfn: object, reducefn: object) -> None:
+        """Stand at the start of a transaction with these functions."""
+        self.txn, self.state = transaction.txn, self.START
+        self.allocation, self.cycle = transaction.allocation, transaction.cycle
+        self.tasks = self.kind(mapfn, reducefn)
+
+    def transaction(
+        self, given: Mapping[str, Any], outcome: Future[dict[Any, Any]] | None = None
+    ) -> Transaction:
         """A transaction with these settings, and the defaults for what is not given or None."""
         chosen = dict(self.defaults)
         for name, value in given.items():
@@ -53,7 +72,7 @@ class TaskManager:
                 log.warning("unrecognized TaskManager configuration: %s", name)
             elif value is not None:
                 chosen[name] = value
-        return Transaction(**chosen)
+        return Transaction(**chosen, outcome=outcome)
 
     def kind(self, mapfn: object, reducefn: object) -> int:
         """Which phases these functions ask for."""

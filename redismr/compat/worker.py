@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import functools
+import errno
 import logging
 import os
 import secrets
 import socket
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import MutableSequence
+from types import SimpleNamespace
 from typing import Any
 
 import cloudpickle
@@ -19,28 +21,47 @@ from redismr.client.embedded import LocalWorker
 from redismr.compat import timers
 from redismr.compat.commands import SERVER, Commands, label
 from redismr.compat.endpoint import Endpoint, answer
-from redismr.compat.functions import OWN
-from redismr.compat.hosting import DEFAULT_PORT, NAMESPACE, as_text, guests, named_server
+from redismr.compat.functions import LEVEL, OWN
+from redismr.compat.hosting import (
+    DEFAULT_PORT,
+    HELLO,
+    NAMESPACE,
+    RELEASED,
+    SERVING,
+    as_text,
+    named_server,
+)
+from redismr.compat.kin import descends_from
 from redismr.compat.line import Line, Presence
+from redismr.compat.relay import Relay
 from redismr.config import Connection
-from redismr.errors import RedismrError
+from redismr.errors import CodeError, RedismrError
 from redismr.server import join
+from redismr.shipping.blame import reason
 from redismr.ui.errors import say
 
 log = logging.getLogger("mincemeat")
+
+_GREETINGS, _GREETING_SECONDS = 50, 0.1
 
 
 class Client(Endpoint):
     """Works for one server until that ends.
 
-    ``mapfn`` and ``reducefn``, set here or in a subclass, are used where the server sends none.
+    ``mapfn``, ``collectfn`` and ``reducefn``, set here or in a subclass, are used where the server
+    sends none.
     """
 
     mapfn: Any = None
+    collectfn: Any = None
     reducefn: Any = None
     password: Any = None
     executors = 1
     """How many tasks it runs at a time, each in a process of its own."""
+
+    stays = False
+    """Whether it works on for a script that started it when one of that's runs is over: set where
+    nobody waits for its end."""
 
     def __init__(
         self,
@@ -51,7 +72,7 @@ class Client(Endpoint):
         super().__init__(map, schedule, shuttout)
         self._line: Line | Presence | None = None
         self._commands: Commands | None = None
-        self._settled = threading.Event()
+        self._settled, self._greeted = threading.Event(), threading.Event()
         self._authenticated, self._where = False, ""
 
     def conn(
@@ -81,14 +102,14 @@ class Client(Endpoint):
             return
         self._authenticated = True
         self._join_loop()
-        guests.setdefault(port, set()).add(self)
         self._settled.set()
         log.info("Authenticated other end")
-        work = functools.partial(self._work, connection, port)
         if asynchronous:
-            threading.Thread(target=work, name="mincemeat-client", daemon=True).start()
+            threading.Thread(
+                target=self._work_apart, args=(connection,), name="mincemeat-client", daemon=True
+            ).start()
         else:
-            work()
+            self._work(connection)
 
     def authenticated(self, timeout: float | None = 0.0) -> bool:
         """Whether the server let us in, within ``timeout`` seconds; None waits."""
@@ -109,8 +130,7 @@ class Client(Endpoint):
 
     def handle_error(self) -> None:
         """Say why there is no server for us. Subclasses may re-raise: out of ``conn`` it comes."""
-        reason = getattr(self.error, "strerror", None) or self.error
-        say(f"cannot work for {self._where}: {reason}", sys.stderr)
+        say(self._trouble(), sys.stderr)
 
     # -- commands -----------------------------------------------------------------
 
@@ -127,10 +147,14 @@ class Client(Endpoint):
         self._commands.send(SERVER, command, data, txn)
 
     def _heard(self, _sender: str, command: str, data: Any, txn: Any) -> None:
-        if command == "ping":
+        if command in {SERVING, RELEASED}:
+            self._told(over=command == RELEASED and not self.stays and descends_from(data))
+        elif command == "ping":
             self.send_command("pong", answer(data), txn)
         elif command == "pong":
             self.pong(command, data, txn)
+        elif command == "disconnect":
+            self.handle_close()
         elif not self.unrecognized_command(command, data, txn):
             log.critical("Unknown command received: %s", command)
 
@@ -144,29 +168,71 @@ class Client(Endpoint):
         else:
             self._line = Line(host, port, password)
             connection = join(host, port, password, namespace=NAMESPACE)
-        name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._commands = Commands(connection, port, name, self._heard)
+        self.addr = host, port
+        self.locl = socket.gethostname(), f"{os.getpid()}:{secrets.token_hex(4)}"
+        self._commands = Commands(connection, port, ":".join(self.locl), self._heard)
         self._commands.ready()
+        self._greet()
         return connection
 
-    def _work(self, connection: Connection, port: int) -> None:
-        assert self._line is not None
+    def _greet(self) -> None:
+        """Hear whether a run is on.
+
+        Raises:
+            ConnectionRefusedError: none is, and the script may wait for our end before the next.
+        """
+        self._greeted.clear()
+        until = time.monotonic() + _GREETINGS * _GREETING_SECONDS
+        for _ in range(_GREETINGS):  # a server that has just started may not hear yet
+            self.send_command(HELLO)
+            if self._greeted.wait(_GREETING_SECONDS) or time.monotonic() > until:
+                break  # one that has just ended never will, and each word to it takes seconds
+        if self._closing.is_set():
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+
+    def _told(self, *, over: bool) -> None:
+        if over:
+            self.close()
+        self._greeted.set()
+
+    def _work_apart(self, connection: Connection) -> None:
         try:
-            # Prints are seen at once: a worker whose server has ended is killed, not asked to end.
-            environ = {"PYTHONUNBUFFERED": "1", OWN: self._own_functions()}
-            worker = LocalWorker(connection, self.executors, environ=environ, stdout=1)
-            try:
-                self._line.wait(lambda: worker.alive and not self._closing.is_set())
-                if not worker.alive:
-                    self.error = RuntimeError("the worker process ended by itself")
-                    say(f"cannot work on: {self.error}", sys.stderr)
-            finally:
-                worker.close()
+            self._work(connection)
+        except Exception as exc:
+            if exc is not self.error:  # what handle_error re-raises: others ask for it
+                raise
+
+    def _work(self, connection: Connection) -> None:
+        try:
+            self._run_worker(connection)
+        except Exception as exc:  # noqa: BLE001  it is for handle_error
+            self.error = exc
+            self._leave()
+            self.handle_error()
         finally:
-            guests.get(port, set()).discard(self)
             self._leave()
 
+    def _run_worker(self, connection: Connection) -> None:
+        assert self._line is not None
+        with tempfile.TemporaryFile() as own:  # a variable may hold 128 KB
+            own.write(self._own_functions())
+            own.flush()
+            # Prints are seen at once: a worker whose server has ended is killed, not asked to end.
+            environ = {"PYTHONUNBUFFERED": "1", OWN: str(own.fileno()), LEVEL: _log_level()}
+            worker = LocalWorker(
+                connection, self.executors, environ=environ, stdout=1, pass_fds=(own.fileno(),)
+            )
+        try:
+            self._line.wait(lambda: worker.alive and not self._closing.is_set())
+            if not worker.alive:
+                raise RuntimeError("the worker process ended by itself")
+        finally:
+            worker.close()
+
     def _leave(self) -> None:
+        if self._relay:
+            self._relay.close()
+            self._relay = None
         if self._commands:
             self._commands.close()
         if self._line:
@@ -174,7 +240,42 @@ class Client(Endpoint):
         self._settled.set()
         self._leave_loop()
 
-    def _own_functions(self) -> str:
-        """What executors find in their environment, as text; empty if it has none."""
-        own = {n: f for n in ("mapfn", "reducefn") if (f := getattr(self, n)) is not None}
-        return base64.b85encode(cloudpickle.dumps(own)).decode() if own else ""
+    def _trouble(self) -> str:
+        """What keeps it from its server, in words."""
+        reason = getattr(self.error, "strerror", None) or self.error
+        return f"cannot work for {self._where}: {reason}"
+
+    def _own_functions(self) -> bytes:
+        """What executors find.
+
+        Raises:
+            CodeError: one of them does not pickle.
+        """
+        names = ("mapfn", "collectfn", "reducefn")
+        if script := sys.modules.get("__mp_main__"):  # what it is called in a spawned child
+            cloudpickle.register_pickle_by_value(script)
+        own = {n: f for n in names if (f := getattr(self, n)) is not None}
+        if own:
+            self._relay = Relay(self.send_command)
+        for name, func in own.items():
+            if error := _fault(func):
+                ours = getattr(func, "__self__", None) is self
+                thing = SimpleNamespace(**self.__reduce__()[1][1]) if ours else func
+                raise CodeError(
+                    f"its {name} cannot be sent to its executors: {reason(thing, error, _fault)}"
+                ) from error
+        packed: bytes = cloudpickle.dumps(own)
+        return packed
+
+
+def _fault(thing: object) -> Exception | None:
+    try:
+        cloudpickle.dumps(thing)
+    except Exception as error:  # noqa: BLE001  whatever a __reduce__ raises
+        return error
+    return None
+
+
+def _log_level() -> str:
+    """The level that this program has set; empty if it has set none."""
+    return str(logging.root.level) if logging.root.handlers else ""

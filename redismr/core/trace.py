@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any
 
 import redismr.errors
+from redismr.core.dual import dual
 from redismr.core.model import Failure, Frame, Stage
 from redismr.errors import MapError, ReduceError, TaskError
 
@@ -42,8 +43,6 @@ _OWN = os.path.dirname(os.path.abspath(redismr.errors.__file__)) + os.sep
 _STDLIB = os.path.dirname(os.__file__) + os.sep
 _INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
 _MACHINERY = re.compile(r"<frozen |.*[/\\]cloudpickle[/\\]")
-
-_MADE_BY_CLASS_STATEMENT = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 
 _DOING = {"source": "while reading the input", "code": "while loading the code", "": ""}
 
@@ -109,14 +108,12 @@ def error_of(
     base: type[TaskError] = MapError if failure.stage == "map" else ReduceError
     text = _text_of(failure, job_id)
     original = (resolve or imported_class)(failure.error_module, failure.error_name)
-    if _can_be_a_base(original, base):
-        try:
-            error = _dual(base, original, failure, job_id, text)
-            if str(error) == text and isinstance(error.args, tuple):
-                return error
-        except Exception:  # noqa: BLE001, S110 - layouts, metaclasses, __init_subclass__ of a stranger
-            pass
-    return base(text, job_id=job_id, failure=failure)
+
+    def reduce(_self: TaskError, _protocol: object) -> tuple[Any, ...]:
+        return error_of, (failure, job_id)
+
+    error = dual(base, original, text, reduce, job_id=job_id, failure=failure)
+    return error or base(text, job_id=job_id, failure=failure)
 
 
 def imported_class(module: str, name: str) -> Any:
@@ -298,50 +295,3 @@ def _attempt(failure: Failure, job_id: str) -> str:
         f"python {failure.python}" if failure.python else "",
     )
     return ", ".join(filter(None, words))
-
-
-def _can_be_a_base(original: Any, base: type[TaskError]) -> bool:
-    return (
-        isinstance(original, type)
-        and issubclass(original, Exception)
-        and not issubclass(original, (StopIteration, StopAsyncIteration))
-        and not issubclass(base, original)
-    )
-
-
-def _dual(
-    base: type[TaskError], original: Any, failure: Failure, job_id: str, text: str
-) -> TaskError:
-    """An instance of both classes whose ``__init__`` of the original never ran.
-
-    All that is ours stands in the class, made for this one error: nothing the original defines
-    (properties, slots, ``__setattr__``) can come before it. ``msg`` is what traceback prints for a
-    SyntaxError in place of ``str``.
-    """
-
-    def reduce(_self: TaskError, _protocol: object) -> tuple[Any, ...]:
-        return error_of, (failure, job_id)
-
-    namespace = {
-        "__module__": "redismr",
-        "__qualname__": base.__name__,
-        "__doc__": base.__doc__,
-        "__str__": lambda _self: text,
-        "__repr__": lambda _self: f"{base.__name__}({text!r})",
-        "__reduce_ex__": reduce,
-        "job_id": job_id,
-        "failure": failure,
-        **({"msg": text} if issubclass(original, SyntaxError) else {}),
-    }
-    dual: Any = type(base.__name__, (base, original), namespace)
-    # The nearest class written in C is the one whose __new__ lays out the object; a __new__ of the
-    # user's in between may want arguments that we do not have.
-    layout = dual
-    while layout.__flags__ & _MADE_BY_CLASS_STATEMENT:
-        layout = layout.__base__
-    if issubclass(layout, BaseExceptionGroup):
-        error = layout.__new__(dual, text, [Exception(failure.message)])
-    else:
-        error = layout.__new__(dual)
-    error.args = (text,)
-    return error  # type: ignore[no-any-return]

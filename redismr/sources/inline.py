@@ -13,7 +13,8 @@ from itertools import count
 from reprlib import repr as short
 from typing import Any
 
-from redismr.errors import SourceError
+from redismr.core.dual import source_raised
+from redismr.errors import SourceError, SourceRaised
 from redismr.sources.packing import Weigher, packs
 
 PACK_BYTES = 256_000
@@ -128,17 +129,18 @@ def entries(mapping: Any) -> Iterator[Pair]:
     """(key, mapping[key]) for each key, fetched one at a time; ``len`` is never asked for.
 
     Raises:
-        SourceError: ``mapping[key]`` raised; the message names the key. No item is ever skipped.
+        SourceRaised: ``mapping[key]`` raised; the message names the key. No item is ever skipped.
     """
     for number, key in enumerate(mapping):
         try:
             value = mapping[key]
         except Exception as error:
             name = type(mapping).__name__
-            raise SourceError(
+            raise source_raised(
                 f"the source raised {type(error).__name__} for key {short(key)} (item {number}): "
                 f"{error}. A source with __getitem__ is read as source[key] for each key that "
-                f"iterating over it gives; if {name} is a sequence of items, pass iter(source)."
+                f"iterating over it gives; if {name} is a sequence of items, pass iter(source).",
+                error,
             ) from error
         yield key, value
 
@@ -177,8 +179,9 @@ def _span(start: int, length: int) -> str:
     return f"item {start}" if length == 1 else f"items {start}-{start + length - 1}"
 
 
-def _gave_up(error: Exception, source: Any, start: int) -> SourceError:
-    return SourceError(
+def _gave_up(error: Exception, source: Any, start: int) -> SourceRaised:
+    return source_raised(
         f"iterating over the source ({type(source).__name__}) raised {type(error).__name__} "
-        f"at item {start} or soon after: {error}. The job has not had all of its input."
+        f"at item {start} or soon after: {error}. The job has not had all of its input.",
+        error,
     )

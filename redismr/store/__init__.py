@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from redismr.store.hints import BEAT_SECONDS
 from redismr.store.link import number
 from redismr.store.store import Added, Commit, Committed, Look, Reclaimed, Store
 
-__all__ = ["Added", "Commit", "Committed", "Look", "Reclaimed", "Store", "number"]
+__all__ = ["BEAT_SECONDS", "Added", "Commit", "Committed", "Look", "Reclaimed", "Store", "number"]

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from redismr.core.model import RUNNING_STATES
+from redismr.errors import KeysAltered
 from redismr.store.keys import Keys
 from redismr.store.link import Argument, Link, milliseconds, text
 
@@ -99,6 +100,23 @@ class BulkStore:
         if all(value is None for value in values):
             return {}
         return {field: text(value) for field, value in zip(fields, values, strict=True)}
+
+    def states(self, jobs: Sequence[str]) -> dict[str, str]:
+        """Job -> its state in clear; what is gone, or altered, is left out. 1000 a round trip."""
+        found: dict[str, str] = {}
+        for batch in _batches(list(jobs), 1000):
+            found |= self._states(batch)
+        return found
+
+    def _states(self, jobs: Sequence[str]) -> dict[str, str]:
+        try:
+            values = self.link.together(
+                [("HGET", self.keys.control(job, "meta"), "state") for job in jobs]
+            )
+        except KeysAltered:  # those of one of them: the others are found all the same
+            half = len(jobs) // 2
+            return self._states(jobs[:half]) | self._states(jobs[half:]) if half else {}
+        return {job: text(state) for job, state in zip(jobs, values, strict=True) if state}
 
     def dead(self, job: str) -> dict[str, bytes]:
         """Task id (or ``job``, or ``last:<id>`` of one still tried) -> sealed failure."""

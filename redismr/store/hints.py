@@ -9,9 +9,9 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import redis
 
@@ -31,8 +31,14 @@ WAKE_CAP = 64
 """Most wake-up tokens kept: more would only make idle workers look in vain."""
 
 HINT_TTL_MS = 86_400_000
+PROLONGED = 1 / 16
+"""How many of the beats prolong the life of the list: of hundreds of workers, each need not."""
+
 _JOB_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
-_NUMBERS = ("beat", "pid", "protocol", "executors", "busy", "tasks")
+_NUMBERS = ("beat", "pid", "protocol", "executors", "busy", "tasks", "every_ms")
+
+BEAT_SECONDS = 5.0
+"""How often a worker says that it is alive; in a crowd more seldom, and its row says how often."""
 
 STALE_MS = 60_000
 """A worker row without a beat for this long is dropped by whoever lists workers."""
@@ -165,13 +171,13 @@ class HintStore:
         return self._one("BLPOP", key, min(seconds, BLOCK_SECONDS)) is not None  # type: ignore[arg-type]
 
     def beat(self, worker: str, row: dict[str, Any]) -> int:
-        """Say that a worker is alive, in clear; returns the server's time in ms."""
-        now = self.server_ms()
-        self._hint(
-            ("HSET", self.keys.workers, worker, json.dumps({**row, "beat": now})),
-            ("PEXPIRE", self.keys.workers, HINT_TTL_MS),
-        )
-        return now
+        """Say that a worker is alive, in clear; returns how many are listed, 0 if nobody knows."""
+        key = self.keys.workers
+        said = json.dumps({**row, "beat": self.server_ms()})
+        new, listed = self._hint(("HSET", key, worker, said), ("HLEN", key)) or (0, 0)
+        if new or random.random() < PROLONGED:
+            self._hint(("PEXPIRE", key, HINT_TTL_MS))
+        return int(listed)
 
     def leave(self, worker: str) -> None:
         """The worker is gone."""
@@ -196,17 +202,12 @@ class HintStore:
         channels = (self.keys.events(self.link.db, txn), self.keys.events(self.link.db))
         self.link.hint(*(("PUBLISH", channel, message) for channel in channels))
 
-    @contextmanager
-    def subscribed(self, txn: str | None) -> Iterator[Subscription]:
-        """Messages of one transaction, or of all, from now on."""
-        subscription = Subscription(self.link.client, self.keys.events(self.link.db, txn))
-        try:
-            yield subscription
-        finally:
-            subscription.close()
+    def subscribed(self, txn: str | None) -> Subscription:
+        """Messages of one transaction, or of all, from its first ``get`` on; for ``with``."""
+        return Subscription(self.link.client, self.keys.events(self.link.db, txn))
 
-    def _hint(self, *commands: Sequence[Argument]) -> None:
-        self._mended(str(commands[0][1]), lambda: self.link.hint(*commands))
+    def _hint(self, *commands: Sequence[Argument]) -> list[Any]:
+        return self._mended(str(commands[0][1]), lambda: self.link.hint(*commands))
 
     def _one(self, *command: Argument) -> Any:
         return self._mended(str(command[1]), lambda: self.link.one(*command))
@@ -224,11 +225,24 @@ class HintStore:
 
 
 class Subscription:
-    """A pub/sub channel that reconnects by itself; what was said meanwhile is lost."""
+    """A pub/sub channel that reconnects by itself; what was said meanwhile is lost.
+
+    Attributes:
+        renewed: the last ``get`` subscribed, or subscribed again.
+    """
 
     def __init__(self, client: redis.Redis, channel: str) -> None:
         self._client, self._channel = client, channel
         self._pubsub: redis.client.PubSub | None = None
+        self.renewed = False
+
+    def __enter__(self) -> Self:
+        """For ``with``."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
 
     def get(self, seconds: float) -> bytes | None:
         """The next message, or None when ``seconds`` are over or the line was cut.
@@ -236,11 +250,13 @@ class Subscription:
         The call that subscribes, or subscribes again, returns None at once: read the truth then.
         Trouble of the channel is nobody's error, for it is a hint: then None comes a bit later.
         """
+        self.renewed = False
         try:
             if self._pubsub is None:
                 self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
                 self._pubsub.subscribe(self._channel)
                 self._pubsub.get_message(timeout=min(5.0, max(0.1, seconds)))
+                self.renewed = True
                 return None
             message = self._pubsub.get_message(timeout=seconds)
         except (redis.RedisError, OSError):

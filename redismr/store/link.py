@@ -258,20 +258,22 @@ class Link:
         """Several plain commands in one round trip; ``atomic`` puts them in MULTI/EXEC."""
         return self.safely(lambda: self._together(commands, atomic=atomic)) if commands else []
 
-    def hint(self, *commands: Sequence[Argument]) -> None:
+    def hint(self, *commands: Sequence[Argument]) -> list[Any]:
         """Plain commands that may be lost: a full server drops them instead of keeping us waiting.
 
-        Somebody who waits for room here could be the one who makes room.
+        Somebody who waits for room here could be the one who makes room. Returns the answers, or
+        nothing if they were dropped.
         """
 
-        def send() -> None:
+        def send() -> list[Any]:
             try:
-                self._together(commands, atomic=False)
+                return self._together(commands, atomic=False)
             except RedisError as exc:
                 if _refusal(exc)[0] != "OOM":
                     raise
+                return []
 
-        self.safely(send)
+        return self.safely(send)
 
     def one(self, *command: Argument) -> Any:
         """One plain command that is safe to repeat."""

@@ -19,13 +19,9 @@ def main(connection: Connection, options: WorkerOptions) -> int:
     """
     from redismr.workers.supervisor import Supervisor
 
-    level = logging.ERROR if options.quiet else logging.INFO
-    logging.basicConfig(
-        level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
-    )
+    log = _own_log(logging.ERROR if options.quiet else logging.INFO)
     supervisor = Supervisor(connection, options)
-    logging.getLogger("redismr.worker").addFilter(_printable)
-    logging.getLogger("redismr.worker").info(
+    log.info(
         "worker %s: %d executors, secret %s, Python %s, waiting for jobs in %s (namespace %s)",
         supervisor.worker_id,
         options.executors,
@@ -35,6 +31,18 @@ def main(connection: Connection, options: WorkerOptions) -> int:
         connection.namespace,
     )
     return supervisor.run()
+
+
+def _own_log(level: int) -> logging.Logger:
+    """Where we log, on standard error. The root logger is the user functions' to set up."""
+    log = logging.getLogger("redismr.worker")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log.addHandler(handler)
+    log.addFilter(_printable)
+    log.setLevel(level)
+    log.propagate = False
+    return log
 
 
 def _printable(record: logging.LogRecord) -> bool:

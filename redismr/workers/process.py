@@ -16,10 +16,14 @@ _its_pid = os.getpid()
 
 
 def settle_in() -> None:
-    """Forget the secret's variables, and set collector and allocator for tasks in a row."""
+    """Forget the server's variables, and set collector and allocator for tasks in a row.
+
+    A program that a user function starts has a private server: without the secret this one's URL
+    would only be refused.
+    """
     global _its_pid  # noqa: PLW0603  a fact about the process
     _its_pid = os.getpid()
-    for name in ("REDISMR_SECRET", "REDISMR_SECRET_FILE"):
+    for name in ("REDISMR_URL", "REDISMR_SECRET", "REDISMR_SECRET_FILE"):
         _forget(name)
     # Rare collections cost nothing measurable and still free cycles; the defaults cost 25 % here.
     gc.set_threshold(200_000, 20, 100)

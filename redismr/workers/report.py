@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import secrets
 import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
     from redismr.store import Commit, Committed, Store
     from redismr.workers.session import Session
     from redismr.workers.tasks import Attempt
+
+
+def worker_name(host: str) -> str:
+    """A name for a worker of this process, of characters without a meaning in the scripts."""
+    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in host) or "host"
+    return f"{plain}:{os.getpid()}:{secrets.token_hex(3)}"
 
 
 class Reporter:

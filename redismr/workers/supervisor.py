@@ -13,7 +13,6 @@ import logging
 import math
 import os
 import random
-import secrets
 import selectors
 import signal
 import socket
@@ -27,18 +26,16 @@ from redismr.core.model import ENDED_STATES, PROTOCOL, token_of
 from redismr.core.seal import Keyring
 from redismr.core.trace import clean
 from redismr.errors import StoreError, StoreUnavailable, UnfitServer
-from redismr.store import Store
+from redismr.store import BEAT_SECONDS, Store
 from redismr.workers import executor
 from redismr.workers.leases import OVERDUE, Child, LeaseKeeper
 from redismr.workers.nursery import Exit, Nursery, kill
-from redismr.workers.report import Reporter
+from redismr.workers.report import Reporter, worker_name
 from redismr.workers.session import PYTHON
 from redismr.workers.slots import Holding, Slot, Slots
 from redismr.workers.waker import Waker
 
 log = logging.getLogger("redismr.worker")
-
-BEAT_SECONDS = 5.0
 
 
 class Supervisor:
@@ -48,7 +45,7 @@ class Supervisor:
         self.connection, self.options = connection, options
         self.keyring = Keyring(connection.secret, connection.namespace)
         self.host = socket.gethostname()
-        self.worker_id = f"{_plain(self.host)}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.worker_id = worker_name(self.host)
         self.slots = Slots(options.executors, options.max_tasks)
         self.nursery = Nursery(self._executor_main)
         self.store = Store(connection, patience=0, name="redismr-supervisor", timeout=5)
@@ -66,6 +63,7 @@ class Supervisor:
         self._unsettled: deque[tuple[Child, Holding, Exit]] = deque()
         self._stop_by = math.inf
         self._next_tick = 0.0
+        self._beat_seconds = BEAT_SECONDS
         self.leases = LeaseKeeper(self.store, self.report.altered, self.worker_id)
         self.selector = selectors.DefaultSelector()
         self.waker = Waker(connection, self.keyring.key_id)
@@ -83,8 +81,8 @@ class Supervisor:
                 self._guarded(self._tick)
                 self._next_tick = now + self._pause()
             if now >= next_beat:
-                next_beat = now + BEAT_SECONDS
                 self._guarded(self._beat)
+                next_beat = now + self._beat_seconds
             due = min(self._next_tick, next_beat, *self._respawn_at.values())
             for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
                 key.data(key.fileobj)
@@ -142,6 +140,7 @@ class Supervisor:
         """Our client is gone: nobody is left to work for."""
         assert self.options.parent_pipe is not None
         self.selector.unregister(self.options.parent_pipe)
+        self._stop_by = time.monotonic()  # its server mostly went with it: Redis is told once
         self._stop_now()
 
     def _on_message(self, child: Child) -> None:
@@ -291,8 +290,10 @@ class Supervisor:
             "busy": sum(child.slot.busy for child in self.children.values()),
             "tasks": sum(slot.tasks for slot in self.slots.all),
             "problem": self.problem,
+            "every_ms": int(self._beat_seconds * 1000),
         }
-        self.store.beat(self.worker_id, row)
+        listed = self.store.beat(self.worker_id, row)
+        self._beat_seconds = BEAT_SECONDS * self.leases.crowded(listed)
 
     def _note(self, problem: str) -> None:
         """Say once what keeps us from a job, here and in our row, where its submitter sees it."""
@@ -392,8 +393,3 @@ class Supervisor:
             if not self._away:
                 log.warning("%s; waiting for it", exc)
             self._away = True
-
-
-def _plain(host: str) -> str:
-    """A host name without the characters that have a meaning in the scripts."""
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in host) or "host"

@@ -13,8 +13,8 @@ from redismr.errors import RedismrError
 from redismr.store import Store
 from redismr.workers.session import PYTHON
 
-IDLE_SECONDS = 10.0
-"""An idle worker looks for work this often whatever the wake-up list says."""
+WAIT_SECONDS = 10.0
+"""For how long a token is waited for at a time. Who finds work without one is the supervisor."""
 
 
 class Waker:
@@ -35,9 +35,12 @@ class Waker:
         self._wanted.set()
 
     def take(self) -> list[bool]:
-        """What came since the last call: False for one token, True for "look again, all"."""
+        """What came since the last call: False for one token, True for "look again, all".
+
+        Nothing, if a wait was over: then ``want`` asks for the next one, if somebody is idle still.
+        """
         try:
-            return [byte == ord("a") for byte in os.read(self.line, 4096)]
+            return [byte == ord("a") for byte in os.read(self.line, 4096) if byte != ord("t")]
         except BlockingIOError:
             return []
 
@@ -48,11 +51,11 @@ class Waker:
             # Before the pop: a wish that comes during it asks for another one.
             self._wanted.clear()
             try:
-                woken = store.wait_wake(
-                    PYTHON, self._key_id, IDLE_SECONDS * random.uniform(0.8, 1.0)
-                )
+                seconds = WAIT_SECONDS * random.uniform(0.8, 1.0)
+                woken = store.wait_wake(PYTHON, self._key_id, seconds)
+                news = b"w" if woken else b"t"
             except RedismrError:
                 time.sleep(random.uniform(0.2, 1.0))
-                woken = False
+                news = b"a"
             with contextlib.suppress(OSError):
-                os.write(self._writer, b"w" if woken else b"a")
+                os.write(self._writer, news)

@@ -10,6 +10,7 @@ import pytest
 
 from redismr import errors
 from redismr.cli import VERBS, cli, exits
+from redismr.core.dual import source_raised
 from redismr.core.model import Failure
 from redismr.core.trace import error_of
 
@@ -83,6 +84,8 @@ FAILURE = Failure(
     [
         (errors.ConfigError("x"), 2),
         (errors.SourceError("x"), 2),
+        (errors.SourceRaised("x"), 1),
+        (source_raised("x", ConnectionError("x")), 1),
         (errors.JobNotFound("x"), 2),
         (errors.WrongSecret("x"), 2),
         (errors.StoreUnavailable("x"), 3),

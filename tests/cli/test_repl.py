@@ -15,7 +15,8 @@ from support import Server, eventually
 from system.crew import SECRET, Crew, environ, script
 
 import redismr
-from redismr.compat.repl import table, word_count, word_counter
+from redismr.cli.repl import word_counter
+from redismr.compat.words import table, word_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,12 +72,12 @@ def transactions(output):
 class Terminal:
     """A REPL at a terminal of its own."""
 
-    def __init__(self, folder, *options):
+    def __init__(self, folder, *options, url=None):
         self._ours, theirs = pty.openpty()
+        env = environ(url, SECRET if url else None, HOME=str(folder), TERM="dumb")
         self.process = subprocess.Popen(
             [*REPL, "-n", "2", *options], stdin=theirs, stdout=theirs, stderr=subprocess.STDOUT,
-            cwd=folder, env=environ(None, None, HOME=str(folder), TERM="dumb"),
-            start_new_session=True,
+            cwd=folder, env=env, start_new_session=True,
         )  # fmt: skip
         os.close(theirs)
         os.set_blocking(self._ours, False)
@@ -108,8 +109,8 @@ def terminal(texts):
     """Starts REPLs at terminals."""
     started = []
 
-    def start(*options):
-        started.append(Terminal(texts, *options))
+    def start(*options, url=None):
+        started.append(Terminal(texts, *options, url=url))
         return started[-1]
 
     yield start
@@ -188,21 +189,74 @@ def test_repl_remembers_its_lines(texts, terminal):
     second.shows("Transaction 0; Word Count; top 100 of 1 results:")
 
 
-def test_repl_ctrl_c_stops_what_is_in_flight(server, crew, texts):
-    file = script(texts, SLOW)
+@pytest.fixture
+def typed_at(server, texts):
+    """Starts a REPL on the server, with one line typed, and more to come."""
+    started = []
+
+    def start(line, *options):
+        process = subprocess.Popen(
+            [*REPL, *options], stdin=subprocess.PIPE, cwd=texts, env=environ(server.url)
+        )
+        started.append(process)
+        process.stdin.write(line.encode() + b"\n")
+        process.stdin.flush()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+
+
+def test_repl_ctrl_c_stops_what_is_in_flight(server, crew, texts, typed_at):
     crew.worker(2)
-    process = subprocess.Popen(
-        [*REPL, str(file)], stdin=subprocess.PIPE, cwd=texts, env=environ(server.url)
-    )
-    process.stdin.write(b"a.txt\n")
-    process.stdin.flush()
+    process = typed_at("a.txt", str(script(texts, SLOW)))
     with redismr.Client(server.url, secret=SECRET) as client:
         eventually(client.jobs)
         eventually(lambda: client.jobs()[0].state == "mapping")
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
         assert not client.jobs()
-    process.stdin.close()
+
+
+def test_repl_ctrl_c_stops_what_is_still_submitted(server, typed_at):
+    """A job for each worker is submitted until the last one is done; here none ever comes."""
+    process = typed_at("")
+    with redismr.Client(server.url, secret=SECRET) as client:
+        [job] = eventually(client.jobs)
+        assert job.state == "submitting"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert not client.jobs()
+        assert job.txn == f"repl-{os.uname().nodename}-{process.pid}-0"
+
+
+def test_repl_says_once_what_all_wait_for_and_shows_the_prompt_again(server, crew, terminal):
+    screen = terminal(url=server.url)
+    screen.shows("GLOB> ")
+    for _ in range(16):
+        screen.type("b.txt\n")
+    eventually(lambda: screen.shows("GLOB> ").count("GLOB> ") == 17)
+    screen.shows("waiting: no workers are connected")
+    eventually(lambda: screen.shows("redismr worker").endswith("GLOB> "))
+    screen.type("a.txt\n")
+    screen.shows("16 in flight: waiting for one to end")
+    crew.worker(2)
+    screen.shows("Transaction 16; ")
+    for number in range(16):
+        screen.shows(f"Transaction {number}; ")
+    assert screen.screen.count("no workers are connected") == 1
+    screen.type("\x04")
+    assert screen.process.wait(30) == 0
+
+
+def test_repl_knows_the_home_of_its_user(texts):
+    ran = repl(texts, "~/b.txt\n@~/b*.txt\n")
+    assert ran.returncode == 0, ran.stderr
+    headings = [heading for heading, _ in transactions(ran.stdout).values()]
+    assert headings == ["Word Count; top 100 of 1 results:"] * 2
 
 
 def test_repl_waits_for_what_is_in_flight_at_the_end_of_its_input(texts):

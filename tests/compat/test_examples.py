@@ -118,9 +118,54 @@ def test_pk_election_takes_plain_workers(stage: Stage, example: Any) -> None:
     assert printed(server) == table(counted("*moon*.txt", endings="'s|'ll|'d|'ve"))
 
 
+def test_pk_election_ends_with_an_error_of_its_datasource(stage: Stage) -> None:
+    """Which may be an OSError, and so look like a port that is taken."""
+    elected = stage.start(
+        stage.script(f"""
+        import runpy, sys
+        from redismr.compat import hosting
+        hosting.DEFAULT_PORT = {stage.port}
+        sys.path.insert(0, {str(ANCESTORS)!r})
+        import texts
+
+        def unreadable(source, name):
+            raise PermissionError("no way")
+
+        texts.Texts.__getitem__ = unreadable
+        runpy.run_path({str(ANCESTORS / "election.py")!r}, run_name="__main__")
+        """)
+    )
+    assert elected.wait() == 1
+    assert "PermissionError" in elected.log
+
+
 def test_pk_masterless_completes_alone(example: Any) -> None:
     """C4: a client in the main thread, a server in another of the same process."""
     assert printed(example("masterless")) == table(counted("*.txt"))
+
+
+def test_pk_masterless_has_one_server_however_often_it_tries(stage: Stage) -> None:
+    """A client that does not reach its own server at once must not make another one."""
+    ran = stage.start(
+        stage.script(f"""
+        import runpy, sys
+        from redismr.compat import hosting
+        hosting.DEFAULT_PORT = {stage.port}
+        from redismr.compat import mincemeat
+
+        tries, conn = [], mincemeat.Client.conn
+
+        def late(client, **credentials):
+            tries.append(client)
+            if len(tries) != 2:
+                conn(client, **credentials)
+
+        mincemeat.Client.conn = late
+        sys.path.insert(0, {str(ANCESTORS)!r})
+        runpy.run_path({str(ANCESTORS / "masterless.py")!r}, run_name="__main__")
+        """)
+    )
+    assert printed(ran) == table(counted("*.txt"))
 
 
 @pytest.mark.parametrize("name", ["masterless", "daemon"])

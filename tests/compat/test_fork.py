@@ -94,9 +94,9 @@ def test_s12_states_and_tasks(mill):
     assert seen == [TaskManager.FINISHING, (TaskManager.FINISHED, TaskManager.MAPONLY, {1: "a"})]
 
 
-def test_j26_a_started_server_takes_one_datasource_after_another(mill):
+def test_j26_a_started_server_takes_one_datasource_after_another(mill, ends):
     """mikyt's fork: two dicts, one running server."""
-    server = mincemeat.Server(password=PASSWORD, port=mill.port)
+    server = ends(mincemeat.Server(password=PASSWORD, port=mill.port))
     server.mapfn, server.reducefn = mapfn, total
     server.relaunch_map = False
     server.start()
@@ -244,6 +244,9 @@ def test_w4_ping(stage, ends, credentials):
     eventually(lambda: len(pongs) == 2)
     name = socket.getfqdn()
     assert pongs == [("pong", (name, [1, 2]), "1.500000"), ("pong", (name, "back"), "2.500000")]
+    client.send_command_backchannel("ping")
+    eventually(lambda: len(pongs) == 3)
+    assert pongs[2] == ("pong", (name, None), None)
 
 
 # ------------------------------------------------------------------- one process, many threads
@@ -337,7 +340,7 @@ def test_w6_daemons(stage, credentials):
     assert server.state() == "success"
     assert list(server.endpoint.output) == [(None, {"a": 1})]
     eventually(lambda: client.state() == "success")
-    assert called[0] == {"interval": 7.0}
+    assert called[0] == {"interval": 7.0, "timeout": 0.01}
     assert called[-1] == "stopping"
 
 
@@ -453,8 +456,53 @@ def test_w7_timers():
     assert [entry[0] for entry in entries] == [25.0]
     assert mincemeat.minimum_time(None, 3, 2, None) == 2
     assert mincemeat.minimum_time(None) is None
-    assert mincemeat.next_future_time(10, 5, now=9) == 15
-    assert mincemeat.next_future_time(10, 5, now=21) == 25
+    assert mincemeat.next_future_time(10, 5, now=9) == (10, 0, -1)
+    assert mincemeat.next_future_time(10, 5, now=10) == (15, 0, 0)
+    assert mincemeat.next_future_time(10, 5, now=21) == (25, 2, 1)
+
+
+def test_w7_trigger_fires_in_order_of_expiry_and_tells_the_next():
+    fired = []
+    entries = [(float(n), functools.partial(fired.append, n), None) for n in (3, 1, 9, 2)]
+    assert mincemeat.trigger(entries, now=5.0) == 9.0
+    assert fired == [1, 2, 3]
+    assert mincemeat.trigger(entries, now=9.0) is None
+    now = mincemeat.timer()
+    entries.append((now, lambda: fired.append("again"), 0.001))
+    assert mincemeat.trigger(entries, now=now) > now
+    assert fired[-1] == "again"
+
+
+def test_w7_a_timer_that_an_earlier_one_takes_back_is_not_fired_twice():
+    fired = []
+    entries = [(1.0, lambda: fired.append("kept"), None)]
+
+    class Racing(list):
+        """Its owner takes the entry back between the look and the removal."""
+
+        def remove(self, entry):
+            super().remove(entry)
+            super().remove(entry)
+
+    assert mincemeat.trigger(Racing(entries), now=5.0) is None
+    assert fired == []
+
+
+def test_w7_process_says_whether_something_is_open(stage, ends, credentials):
+    """``while mincemeat.process(1., map):`` is the fork's loop."""
+    ours, fired = {}, []
+    assert mincemeat.process(1.0, ours) is False
+    server = ends(mincemeat.Server(map=ours))
+    server.conn(**credentials, asynchronous=True)
+    due = mincemeat.timer() + 0.05
+    assert mincemeat.process(0.2, ours, [(due, lambda: fired.append(1), None)]) is True
+    assert fired == [1]
+    assert server.process(0.0) is True
+    closing = [(due, server.close, None)]
+    while mincemeat.process(60.0, ours, closing):
+        pass
+    assert server.ended()
+    assert server.process() is False
 
 
 def test_w7_a_servers_timers_are_fired_while_it_runs(mill):

@@ -269,6 +269,43 @@ def test_j19_a_generator_as_simple_reducefn_emits_pairs(mill):
     assert found == {"a": 2, ("a", "twice"): 4}
 
 
+@pytest.mark.parametrize(
+    ("reducefn", "value"),
+    [
+        (lambda k, vs: zip([k] * 2, [5, 6], strict=True), [("a", 5), ("a", 6)]),
+        (lambda k, vs: enumerate(vs), [(0, 1), (1, 1)]),
+        (lambda k, vs: reversed([(1, 2)]), [(1, 2)]),
+        (lambda k, vs: filter(None, []), []),
+        (lambda k, vs: (v for v in vs), [1, 1]),
+        (lambda items: [(k, map(str, vs)) for k, vs in items], ["1", "1"]),
+    ],
+)
+def test_j15_an_iterator_that_reducefn_returns_is_a_value(mill, reducefn, value):
+    """zip and filter returned lists in Python 2, so scripts return what is an iterator today."""
+    assert mill.run_server(datasource={1: "a a"}, mapfn=words, reducefn=reducefn) == {"a": value}
+
+
+def test_j13_an_iterator_that_collectfn_returns_is_a_value(mill):
+    run = functools.partial(mill.run_server, datasource={1: "a a"}, mapfn=words)
+    found = run(collectfn=lambda k, vs: zip(vs, vs, strict=True), reducefn=lambda k, vs: vs)
+    assert found == {"a": [[(1, 1), (1, 1)]]}
+    found = run(
+        collectfn=lambda items: [(k, filter(None, vs)) for k, vs in items],
+        reducefn=lambda k, vs: vs,
+    )
+    assert found == {"a": [1, 1]}
+
+
+@pytest.mark.parametrize("collectfn", [None, total])
+def test_j10_mapfn_gets_key_and_value_if_it_can_take_both(mill, collectfn):
+    """Whether a parameter has a default or not, as theirs called it; else the value."""
+    run = functools.partial(mill.run_server, datasource={1: 7}, collectfn=collectfn)
+    assert run(mapfn=lambda k, v=None: [(k, v)], reducefn=total) == {1: 7}
+    assert run(mapfn=lambda k=0, v=None: [(k, v)], reducefn=total) == {1: 7}
+    assert run(mapfn=lambda *given: [given], reducefn=total) == {1: 7}
+    assert run(mapfn=lambda v: [(v, 1)], reducefn=total) == {7: 1}
+
+
 # ------------------------------------------------------------------- finishfn, resultfn
 
 
@@ -431,6 +468,14 @@ def test_s3_retransmit_0_switches_duplicates_off(mill, monkeypatch):
     assert chosen == [False, True]
 
 
+async def later(k, vs):
+    return vs
+
+
 def test_what_is_no_function_is_refused(mill):
     with pytest.raises(redismr.ConfigError, match="reducefn must be a function"):
         mill.run_server(datasource={1: 1}, mapfn=words, reducefn="total")
+    with pytest.raises(redismr.ConfigError, match="reducefn must take"):
+        mill.run_server(datasource={1: 1}, mapfn=words, reducefn=lambda a, b, c: 1)
+    with pytest.raises(redismr.ConfigError, match="reducefn must be a plain function"):
+        mill.run_server(datasource={1: 1}, mapfn=words, reducefn=later)

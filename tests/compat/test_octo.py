@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import signal
 import socket
+from types import SimpleNamespace
 
 import pytest
 from support import eventually
+from system.crew import SECRET
+
+from redismr.compat import hosting
+from redismr.compat import octo as octopus
 
 TRIANGULAR = """
 source = dict(zip(range(100), range(100)))
@@ -102,9 +107,66 @@ def test_octo_client_with_another_password_says_so_and_ends_with_3(stage, octo):
     assert "password" in client.log
 
 
+def test_octo_client_says_once_what_it_waits_for(stage, octo):
+    client = octo("client", "localhost")
+    client.says(f"waiting for a server at localhost:{stage.port}")
+    server = octo("server", stage.script(TRIANGULAR, "triangular.py"))
+    assert server.wait(40) == 0, server.log
+    client.send(signal.SIGINT)
+    assert client.wait() == 130
+    assert client.log.count("waiting") == 1
+
+
+def test_octo_client_says_that_it_uses_the_named_server(stage, octo, server):
+    env = {"REDISMR_URL": server.url, "REDISMR_SECRET": SECRET}
+    client = octo("client", "-p", "foo", "somewhere.invalid", **env)
+    said = client.says("HOST and password are not used")
+    assert f"waiting for a server of port {stage.port} at {server.url}" in said
+
+
+@pytest.mark.parametrize("words", [("server", "triangular.py"), ("client", "localhost")])
+def test_octo_does_not_take_a_port_for_a_password(stage, words):
+    """octo.py's -p was the port."""
+    refused = stage.run("-m", "redismr", "octo", words[0], "-p", "9000", words[1])
+    assert refused.returncode == 2
+    assert "write -P 9000" in refused.stderr
+
+
+def test_octo_server_says_how_to_start_a_client_at_the_usual_port():
+    host = SimpleNamespace(server=object(), port=18273, made_as=("", "changeme"))
+    how = hosting.Host.how_to_join(host, "redismr octo client", octopus.DEFAULT_PORT)
+    assert how == "redismr octo client -p PASSWORD HOST"
+
+
+def test_octo_server_with_a_named_server_that_is_away_ends_with_3(stage, octo):
+    env = {"REDISMR_URL": f"redis://127.0.0.1:{stage.port}/0", "REDISMR_SECRET": SECRET}
+    server = octo("server", stage.script(TRIANGULAR, "triangular.py"), **env)
+    assert server.wait(60) == 3, server.log
+
+
+def test_final_says_that_its_keys_have_no_order(stage, octo):
+    body = """
+        source = {1: "a", 2: "b"}
+
+        def mapfn(key, value):
+            yield (None if key == 1 else key), value
+
+        def final(key, value):
+            print(key, value)
+        """
+    file = stage.script(body, "mixed.py")
+    octo("client", "localhost")
+    server = octo("server", file)
+    here = stage.run("-m", "redismr", "run", file)
+    assert server.wait(40) == here.returncode
+    for said in (server.log, here.stderr):
+        assert "final needs keys that can be ordered" in said
+        assert "sorted()" not in said
+
+
 def test_octo_server_without_a_password_is_for_this_machine_only(stage, octo):
     server = octo("server", stage.script(TRIANGULAR, "triangular.py"))
-    server.says("no password")
+    server.says("Give -p PASSWORD to let others in")
     eventually(lambda: _connects("127.0.0.1", stage.port))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))
@@ -126,6 +188,16 @@ def test_octo_server_ends_with_1_when_its_functions_fail(stage, octo):
     server = octo("server", file)
     assert server.wait(40) == 1
     assert "ZeroDivisionError" in server.log
+
+
+def test_octo_server_and_run_end_with_1_when_the_source_raises(stage, octo):
+    body = TRIANGULAR.replace("dict(zip(range(100), range(100)))", "(1 // n for n in (1, 0))")
+    file = stage.script(body, "bad.py")
+    server = octo("server", file)
+    ran = stage.run("-m", "redismr", "run", "-n", "1", file)
+    assert (server.wait(40), ran.returncode) == (1, 1)
+    assert "ZeroDivisionError" in server.log
+    assert "ZeroDivisionError" in ran.stderr
 
 
 def test_octo_server_says_that_its_port_is_taken(stage, octo):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 
 import pytest
 from compat.conftest import PASSWORD, free_port
+from support import eventually
+from system.crew import parent_of
 
 from redismr.compat import shepherd
 
@@ -24,9 +28,9 @@ WORDS = "[('a', 3), ('b', 2)]"
 def herd(stage):
     """Starts ``python -m redismr.compat.shepherd`` for the port of the stage."""
 
-    def start(*options, password=PASSWORD):
+    def start(*options, password=PASSWORD, **env):
         words = ("-m", "redismr.compat.shepherd", "-p", password, "-P", stage.port)
-        return stage.start(*words, *options)
+        return stage.start(*words, *options, **env)
 
     return start
 
@@ -62,6 +66,64 @@ def test_c7_another_password_is_said_however_patient_they_are(stage, herd):
     wrong = herd("-s", "0.2", "-8", password="guessed")
     assert wrong.wait(40) == 3
     assert "password" in wrong.log
+
+
+def test_c7_what_they_wait_for_is_said_once(stage, herd):
+    quiet = herd("-8", "-q")
+    patient = herd("-s", "0.01")
+    patient.says(f"waiting for a server at localhost:{stage.port}")
+    astray = herd("-s", "0.01", "nosuch.invalid")
+    astray.says(f"cannot work for nosuch.invalid:{stage.port}")
+    for clients in (quiet, patient, astray):
+        clients.send(signal.SIGINT)
+        assert clients.wait(40) == 130
+    assert [clients.log.count("\n") for clients in (quiet, patient, astray)] == [0, 1, 1]
+
+
+def test_c7_what_can_never_work_ends_them(herd):
+    clients = herd("-s", "0.01", "-8", REDISMR_URL="redis://db.example:6379/0")
+    assert clients.wait(40) == 3
+    assert "needs a shared secret" in clients.log
+
+
+def test_c8_run_ends_when_its_own_worker_does(stage):
+    ran = stage.start(stage.script("""
+        import time
+        from redismr.compat import shepherd
+
+        def mapfn(key, value):
+            print("mapping")
+            while True:
+                time.sleep(0.01)
+
+        shepherd.run(datasource=[1], port=PORT, mapfn=mapfn)
+    """))  # fmt: skip
+    ran.says("mapping")
+    kill_worker(ran)
+    assert ran.wait(40) == 1
+    assert "RuntimeError: the worker process ended by itself" in ran.log
+
+
+def test_c7_a_worker_that_was_killed_is_said(stage, herd):
+    stage.start(stage.script(SERVE)).says("waiting", 30)
+    clients = herd("-8", "-n", "2")
+    kill_worker(clients)
+    assert clients.wait(40) == 3
+    assert f"cannot work for localhost:{stage.port}: the worker process ended" in clients.log
+
+
+def kill_worker(process):
+    """Kill its worker process, as soon as it has one."""
+
+    def its_worker():
+        return [pid for pid in process.below() if parent_of(pid) == process.pid and is_worker(pid)]
+
+    os.kill(eventually(its_worker)[0], signal.SIGKILL)
+
+
+def is_worker(pid):
+    said = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True)
+    return "-m redismr.workers" in said.stdout
 
 
 def test_c8_run_is_a_server_and_its_workers_at_once(stage):
@@ -100,6 +162,22 @@ def test_c8_the_functions_that_it_brings():
 def test_c6_conn_raises_what_keeps_a_client_from_its_server():
     with pytest.raises(ConnectionRefusedError):
         shepherd.Client().conn("localhost", free_port())
+
+
+def test_c8_run_raises_what_its_datasource_does(stage):
+    ran = stage.run(stage.script("""
+        from redismr.compat import shepherd
+
+        class Bad(dict):
+            def __getitem__(self, key):
+                raise PermissionError("no way")
+
+        try:
+            shepherd.run(datasource=Bad(a=1), port=PORT)
+        except PermissionError as error:
+            print(type(error).__name__, error)
+    """))  # fmt: skip
+    assert ran.stdout.startswith("SourceRaised the source raised PermissionError"), ran.stderr
 
 
 def test_c8_run_raises_what_a_function_does(stage):

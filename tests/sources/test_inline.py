@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import pytest
 
-from redismr.errors import ConfigError, SourceError
+from redismr.errors import ConfigError, JobCancelled, SourceError, SourceRaised
 from redismr.sources import Source, as_source, pairs
 
 
@@ -131,6 +131,7 @@ def test_a_datasource_that_raises_is_an_error_that_names_the_key():
     ) as info:
         records(Broken({"a": 1, "b": 2}))
     assert isinstance(info.value.__cause__, PermissionError)
+    assert isinstance(info.value, SourceRaised) and isinstance(info.value, PermissionError)
 
 
 def test_a_generator_that_raises_is_an_error_that_names_the_place():
@@ -141,6 +142,19 @@ def test_a_generator_that_raises_is_an_error_that_names_the_place():
     with pytest.raises(SourceError, match=r"generator.* ZeroDivisionError at item 3") as info:
         records(broken())
     assert isinstance(info.value.__cause__, ZeroDivisionError)
+    assert isinstance(info.value, SourceRaised) and isinstance(info.value, ZeroDivisionError)
+    again = pickle.loads(pickle.dumps(info.value))
+    assert (type(again), str(again)) == (SourceRaised, str(info.value))
+
+
+def test_a_source_that_raises_one_of_our_errors_is_not_taken_for_that():
+    def results_of_another_job():
+        yield 1
+        raise JobCancelled("job x was cancelled")
+
+    with pytest.raises(SourceRaised, match="JobCancelled") as info:
+        records(results_of_another_job())
+    assert not isinstance(info.value, JobCancelled)
 
 
 def test_rereadable_sources_give_the_same_again_and_a_spent_generator_is_refused():

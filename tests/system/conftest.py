@@ -39,6 +39,7 @@ def farm(engine_server: support.Server, tmp_path_factory: pytest.TempPathFactory
     crew.worker(2)
     yield crew
     crew.close()
+    engine_server.reset()  # its worker may have said meanwhile that it is there
 
 
 @pytest.fixture

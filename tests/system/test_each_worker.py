@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import signal
 import threading
+import time
 
 import pytest
 from support import eventually
@@ -12,6 +15,7 @@ from system.crew import file_lines
 
 import redismr
 from redismr.client import each
+from redismr.store import Store
 
 
 def who(number, item):
@@ -112,6 +116,102 @@ def test_s13_no_task_is_given_to_another_worker_when_one_dies(crew, client, tmp_
     assert len(lines()) == 2
 
 
+def given(client, admin):
+    """Who was given a task of the newest job."""
+    job = client.jobs()[0].job_id
+    fields = admin.hkeys(f"redismr:{{{job}}}:meta")
+    return {field.decode()[4:] for field in fields if field.startswith(b"for:")}
+
+
+def test_s13_who_has_been_silent_for_long_is_given_nothing(crew, server, client):
+    crew.worker()
+    admin = server.client()
+    ((worker, row),) = eventually(lambda: admin.hgetall("redismr:workers").items())
+    row = json.loads(row) | {"beat": int(time.time() * 1000) - 20_000}
+    admin.hset("redismr:workers", "killed:1:abc", json.dumps(row))
+    assert len(client.submit(itertools.count(), who, each_worker=True).result(20)) == 1
+    assert given(client, admin) == {worker.decode()}
+
+
+class Busy:
+    """A worker that is in another job until it is let go, and one more that is idle."""
+
+    def __init__(self, crew, server, client, folder):
+        self.admin, self.client, self.gate = server.client(), client, folder / "busy"
+        self.worker, lines = crew.worker(), file_lines(folder / "other")
+        mapfn = logging_to(folder / "other", self.gate)
+        self.job = InThread(client, ["other"], mapfn, backup=False)
+        eventually(lambda: len(lines()) == 1)
+        (self.id,) = map(bytes.decode, self.admin.hkeys("redismr:workers"))
+        crew.worker()
+        eventually(lambda: len(client.workers()) == 2)
+
+    def asked_with_others(self, lines):
+        """Once both were given a task, and the idle one has done it."""
+        eventually(lambda: len(given(self.client, self.admin)) == 2 and len(lines()) == 1)
+        assert self.id in given(self.client, self.admin)
+
+    def go(self):
+        self.gate.touch()
+        self.job.result()
+
+
+def test_s13_who_leaves_before_its_turn_is_not_waited_for(
+    crew, server, client, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(each, "SILENT_SECONDS", 1e9)
+    monkeypatch.setattr(each, "LEFT_SECONDS", 0.5)
+    busy, lines = Busy(crew, server, client, tmp_path), file_lines(tmp_path / "log")
+    job = InThread(client, itertools.count(), logging_to(tmp_path / "log"), each_worker=True)
+    busy.asked_with_others(lines)
+    busy.worker.send(signal.SIGTERM)
+    busy.worker.says("finishing the tasks that run")
+    busy.go()
+    assert len(job.result()) == 1
+    assert len(lines()) == 1
+
+
+@pytest.mark.slow
+def test_s13_whose_row_was_lost_is_asked_all_the_same(crew, server, client, tmp_path, monkeypatch):
+    monkeypatch.setattr(each, "LEFT_SECONDS", 60.0)  # a beat comes every 5
+    busy, lines = Busy(crew, server, client, tmp_path), file_lines(tmp_path / "log")
+    job = InThread(client, itertools.count(), logging_to(tmp_path / "log"), each_worker=True)
+    busy.asked_with_others(lines)
+    busy.admin.delete("redismr:workers")
+    eventually(lambda: len(client.workers()) == 2)
+    busy.go()
+    assert len(job.result()) == 2
+    assert len(lines()) == 2
+
+
+def test_s13_a_failover_in_the_middle_is_said(crew, server, client, tmp_path):
+    for _ in range(2):
+        crew.worker()
+    eventually(lambda: len(client.workers()) == 2)
+    gate, lines = tmp_path / "gate", file_lines(tmp_path / "log")
+    mapfn = logging_to(tmp_path / "log", gate)
+    job = InThread(client, itertools.count(), mapfn, each_worker=True)
+    eventually(lambda: len(lines()) == 2)
+    server.client().hset(f"redismr:{{{client.jobs()[0].job_id}}}:meta", "added", 1)
+    with pytest.raises(redismr.JobFailed, match="its workers cannot be asked again"):
+        job.result()
+    assert client.jobs()[0].state == "cancelled"
+    gate.touch()
+
+
+def test_s13_a_failover_before_the_input_is_closed_is_said(crew, server, client, monkeypatch):
+    close, admin = Store.close, server.client()
+
+    def rewound(self, job, *args):
+        admin.hset(f"redismr:{{{job}}}:meta", "added", 0)
+        return close(self, job, *args)
+
+    monkeypatch.setattr(Store, "close", rewound)
+    crew.worker()
+    with pytest.raises(redismr.JobFailed, match="its workers cannot be asked again"):
+        client.run(itertools.count(), who, each_worker=True)
+
+
 def test_s13_nobody_there_is_said_and_ends_where_it_is_to_end(crew, client):
     with pytest.raises(redismr.NoWorkers, match="no workers are connected"):
         client.run(itertools.count(), who, each_worker=True, wait_for_workers=0.5)
@@ -135,3 +235,17 @@ def test_s13_inline_is_one_worker():
 def test_each_worker_is_true_or_false():
     with pytest.raises(redismr.ConfigError, match="each_worker"):
         redismr.run([], who, each_worker=1, inline=True)
+
+
+def test_in_a_crowd_whose_beats_are_rare_nobody_is_given_up_early(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(each.time, "monotonic", lambda: now[0])
+    crowd = each.Crowd()
+    for _ in range(20):  # one second each, and no news
+        now[0] += 1
+        crowd.heard(0, {"seldom": 0}, leisure=5.0)
+    assert crowd.gone(["seldom"]) == []
+    rows = {"a": {"every_ms": 5000}, "b": {"every_ms": 25_000}, "c": {}}
+    assert each._leisure(rows) == 5.0
+    assert each._leisure({"evil": {"every_ms": 10**12}}) == 5.0
+    assert each._leisure({}) == 1.0

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import threading
 from collections import Counter
+from itertools import count, pairwise
 
 import pytest
 from support import REPOSITORY, eventually
 from system.crew import SECRET
 
 import redismr
+from redismr.client import listen
 from redismr.core.events import Event, encode
 from redismr.core.seal import Keyring
+from redismr.store import Store
 from redismr.store.hints import Subscription
 
 
 class Listener(threading.Thread):
-    """Somebody in ``Client.each``; stops at the label "stop"."""
+    """Somebody in ``Client.each``; stops at the label "stop", or when it has heard ``enough``."""
 
-    def __init__(self, server, txn=None, errors=None, **options):
+    def __init__(self, server, txn=None, errors=None, enough=0, **options):
         super().__init__(daemon=True)
+        self.enough = enough
         self.client = redismr.Client(server.url, secret=SECRET)
         self.heard, self.error = [], None
         self.txn, self.options = txn, options
@@ -47,7 +52,7 @@ class Listener(threading.Thread):
 
     def hear(self, txn, results):
         self.heard.append((txn, dict(results)))
-        return txn != "stop"
+        return txn != "stop" and len(self.heard) != self.enough
 
     def end(self):
         self.join(30)
@@ -78,12 +83,11 @@ def test_results_of_all_transactions_come_once(farm, server, client):
 
 
 def test_results_of_one_transaction_only(farm, server, client):
-    listener = Listener(server, "mine")
+    listener = Listener(server, "mine", enough=3)
     for n in range(3):
         submit(client, n, "theirs").result(20)
         submit(client, n, "mine").result(20)
-    eventually(lambda: len(listener.heard) == 3)
-    assert [txn for txn, _ in listener.heard] == ["mine"] * 3
+    assert [txn for txn, _ in listener.end()] == ["mine"] * 3
 
 
 def test_results_come_once_when_every_message_is_lost(farm, server, client, monkeypatch):
@@ -128,6 +132,141 @@ def test_a_message_that_comes_again_changes_nothing(farm, server, client):
         assert admin.publish("redismr:events:0", message)
     submit(client, 9, "stop")
     assert [txn for txn, _ in listener.end()] == ["one", "stop"]
+
+
+def test_who_listens_hears_what_happens_before_the_first_event_is_asked_for(farm, server, client):
+    """Of a ``run`` there is nothing but messages: its job is deleted when it is closed."""
+    events, ends = client.listen(), []
+    client.run([1], double, "sum", txn="one").close()
+    first = lambda: ends.append(next(event for event in events if event.kind == "succeeded"))
+    thread = threading.Thread(target=first, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert [event.txn for event in ends] == ["one"]
+
+
+class Late(Listener):
+    """Reads the results of "run" when they are closed, and not before."""
+
+    def __init__(self, server):
+        self.reading, self.closed = threading.Event(), threading.Event()
+        super().__init__(server)
+
+    def hear(self, txn, results):
+        if txn == "run":
+            self.reading.set()
+            assert self.closed.wait(10)
+        return super().hear(txn, results)
+
+
+def test_results_that_are_closed_while_they_are_read_are_left_out(farm, server, client):
+    listener = Late(server)
+    large = lambda number, item: [(item, os.urandom(100_000))]
+    results = client.run(range(20), large, "first", txn="run")
+    assert listener.reading.wait(10)
+    results.close()
+    listener.closed.set()
+    submit(client, 9, "stop")
+    assert [txn for txn, _ in listener.end()] == ["stop"]
+
+
+def test_the_loss_of_another_job_is_an_error_of_who_asked_for_it(farm, server, client):
+    class Asking(Listener):
+        def hear(self, txn, results):
+            raise redismr.JobLost("of another", job_id="another")
+
+    listener = Asking(server)
+    submit(client, 1, "one")
+    with pytest.raises(redismr.JobLost, match="of another"):
+        listener.end()
+
+
+def test_a_listener_waits_for_redis_however_long_it_is_away(farm, server, client):
+    listener, told = Listener(server), []
+    listener.client._store.link.patience = 0
+    listener.client._listener.link._on_wait = lambda *said: told.append(said)
+    server.kill()
+    eventually(lambda: told)
+    server.restart()
+    submit(client, 9, "stop")
+    assert [txn for txn, _ in listener.end()] == ["stop"]
+
+
+def test_jobs_that_were_altered_keep_no_other_from_being_heard(farm, server, client):
+    jobs, admin = [submit(client, n, f"t{n}") for n in range(3)], server.client()
+    for job in jobs:
+        job.result(20)
+    for job, name in zip(jobs, ("meta", "spec"), strict=False):
+        admin.delete(f"redismr:{{{job.id}}}:{name}")
+        admin.lpush(f"redismr:{{{job.id}}}:{name}", "altered")
+        admin.expire(f"redismr:{{{job.id}}}:{name}", 60)
+    store = client._listener
+    assert list(store.states([job.id for job in jobs])) == [jobs[1].id, jobs[2].id]
+    ends = listen.Ends(store, client._keyring, None, None)
+    ends._over.clear()
+    assert [end.txn for end in ends.missed()] == ["t2"]
+
+
+class Clock:
+    """In place of the module ``time``: it goes where the test says."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+def test_the_time_of_who_listens_is_not_that_of_a_look(farm, server, client, monkeypatch):
+    monkeypatch.setattr(listen, "time", clock := Clock())
+    ends = listen.Ends(client._listener, client._keyring, None, None)
+    for n in range(3):
+        submit(client, n, f"t{n}").result(20)
+    heard = []
+    for end in ends.missed():
+        heard.append(end.txn)
+        clock.now += 100
+    assert len(heard) == 3
+    assert ends.due == listen.LOOK_SECONDS
+
+
+class Enough(Exception):
+    """Ends a test."""
+
+
+def test_costly_looks_are_rare_on_a_quiet_channel_too(server, client, monkeypatch):
+    monkeypatch.setattr(listen, "time", clock := Clock())
+    looks, calls, states = [], count(), Store.states
+
+    def costly(self, jobs):
+        looks.append(clock.now)
+        clock.now += 1
+        return states(self, jobs)
+
+    def quiet(self, seconds):
+        if next(calls) > 1000:
+            raise Enough
+        clock.now += seconds
+
+    monkeypatch.setattr(Store, "states", costly)
+    monkeypatch.setattr(Subscription, "get", quiet)
+    with pytest.raises(Enough):
+        next(client.listen())
+    _, *looks = looks  # the first was to know what had ended before
+    assert {after - before for before, after in pairwise(looks)} == {21}
+
+
+def test_the_keys_are_read_when_the_channel_was_cut(farm, server, client, monkeypatch):
+    looks, states, get = [], Store.states, Subscription.get
+    monkeypatch.setattr(listen, "LOOK_SECONDS", 3600)
+    monkeypatch.setattr(Store, "states", lambda *args: looks.append(0) or states(*args))
+    monkeypatch.setattr(Subscription, "get", lambda self, _: get(self, 0.1) and None)
+    listener = Listener(server)
+    eventually(lambda: len(looks) == 2)
+    submit(client, 9, "stop").result(20)
+    assert len(looks) == 2
+    server.client().client_kill_filter(_type="pubsub")
+    assert [txn for txn, _ in listener.end()] == ["stop"]
 
 
 def test_an_end_that_is_told_too_early_waits_for_the_truth(farm, server, client, tmp_path):

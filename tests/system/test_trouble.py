@@ -123,14 +123,6 @@ def test_flushall_is_a_lost_job_for_who_reads_results(server, shared):
         dict(results)
 
 
-def test_a_listener_hears_that_the_server_is_gone(server, client):
-    client._store.link.patience = 0.2
-    listening = Hearing(lambda: list(client.listen()))
-    eventually(lambda: _subscribers(server))
-    server.kill()
-    assert isinstance(listening.end(), redismr.StoreUnavailable)
-
-
 class Hearing(threading.Thread):
     """Somebody who waits in a call that only an error ends."""
 

@@ -20,8 +20,10 @@ class Index:
         self.jobs = {}
         self.lease_ms = 500
         self.asked = Counter()
+        self.looks = 0
 
     def runnable(self, _limit=512):
+        self.looks += 1
         return list(self.jobs)
 
     def reclaim_all(self, jobs, _limit):
@@ -145,3 +147,40 @@ def test_a_job_whose_end_was_taken_back_is_looked_at_again(index, monkeypatch):
     keeper.reclaim()
     keeper.find_work(1)
     assert index.asked["steal", "one"] == 1
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Minutes of ticks in no time."""
+    now = [1000.0]
+    monkeypatch.setattr(leases.time, "monotonic", lambda: now[0])
+    return now
+
+
+def looks_in_a_minute(index, keeper, clock):
+    index.looks = 0
+    for _ in range(60):
+        clock[0] += 1
+        keeper.find_work(2)
+    return index.looks
+
+
+def test_an_idle_worker_without_jobs_asks_no_more_than_it_must(index, clock):
+    keeper = LeaseKeeper(index)
+    keeper.find_work(2)
+    assert 10 <= looks_in_a_minute(index, keeper, clock) <= 14  # every 5 s
+
+
+def test_of_a_crowd_each_asks_more_seldom(index, clock):
+    keeper = LeaseKeeper(index)
+    assert [keeper.crowded(n) for n in (0, 1, 100, 200, 500, 10_000)] == [1, 1, 1, 2, 5, 5]
+    keeper.find_work(2)
+    assert looks_in_a_minute(index, keeper, clock) <= 3
+
+
+def test_of_a_crowd_too_each_looks_after_jobs_that_run(index, clock):
+    index.jobs, index.lease_ms = {"one": "mapping"}, 15_000
+    keeper = LeaseKeeper(index)
+    keeper.crowded(500)
+    keeper.find_work(2)
+    assert looks_in_a_minute(index, keeper, clock) >= 60

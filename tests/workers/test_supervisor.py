@@ -66,3 +66,18 @@ def test_a_tick_that_missed_redis_is_made_up_for_within_the_lease(its):
 
     its._guarded(missed)
     assert 4 * its._pause() <= 2.0
+
+
+def test_one_whose_client_is_gone_does_not_wait_for_a_server_that_is(its, monkeypatch):
+    """The two mostly go together: a worker busy with a task left 3 s after its server."""
+    monkeypatch.setattr(its, "_settle", lambda *_: its.store.release("job", "e", "n"))
+    ours, theirs = socket.socketpair()
+    its.options = WorkerOptions(executors=1, parent_pipe=ours.fileno())
+    its.selector.register(ours, supervisor.selectors.EVENT_READ)
+    child = child_of(its, 0, Holding("job", "n1", tasks=("m0",)))
+    its._on_orphaned()
+    its._bury(child, Exit(1000, -9))
+    assert its._unsettled
+    assert not its._has_duties()
+    ours.close()
+    theirs.close()

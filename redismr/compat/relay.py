@@ -1,0 +1,67 @@
+"""How a client's own functions, which run in processes beside it, send commands: through it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from multiprocessing import AuthenticationError, connection
+from typing import Any
+
+import cloudpickle
+
+from redismr.errors import ConfigError
+
+Address = tuple[str, bytes]
+"""A socket in a folder of this user's, and what to say there to be heard."""
+
+
+class Relay:
+    """Calls ``send`` with what ``post`` was called with in another process of this machine."""
+
+    def __init__(self, send: Callable[[str, Any, Any], None]) -> None:
+        self._send, self._ended = send, False
+        key = os.urandom(32)
+        self._listener = connection.Listener(family="AF_UNIX", authkey=key)
+        self.address: Address = str(self._listener.address), key
+        threading.Thread(target=self._listen, name="mincemeat-relay", daemon=True).start()
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        self._ended = True
+        with contextlib.suppress(OSError):  # who waits in accept sees nothing of a close
+            connection.Client(self.address[0]).close()
+        self._listener.close()
+
+    def _listen(self) -> None:
+        while not self._ended:
+            gone = EOFError, OSError, AuthenticationError  # also: closed before we came to accept
+            with contextlib.suppress(*gone), self._listener.accept() as line:
+                line.send(self._sent(*line.recv()))
+
+    def _sent(self, command: str, data: Any, txn: Any) -> Exception | None:
+        try:
+            self._send(command, data, txn)
+        except Exception as exc:  # noqa: BLE001  its sender hears of it
+            return exc
+        return None
+
+
+def post(address: Address | None, command: str, data: Any = None, txn: Any = None) -> None:
+    """Send a command through the relay at that address.
+
+    Raises:
+        ConfigError: there is none.
+        Whatever ``send`` raised.
+    """
+    if address is None:
+        raise ConfigError(
+            f"no way to send {command!r} from here: of the functions that run on a worker, only "
+            "methods of its own Client can send commands"
+        )
+    with connection.Client(address[0], authkey=address[1]) as line:
+        line.send_bytes(cloudpickle.dumps((command, data, txn)))
+        trouble = line.recv()
+    if trouble is not None:
+        raise trouble

@@ -1,0 +1,84 @@
+"""``Server`` with what mikyt's fork gave it: a thread, for one datasource after another.
+
+Its workers stay connected in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableSequence
+from concurrent.futures import Future, wait
+from typing import Any
+
+from redismr.compat import server
+from redismr.compat.timers import Timer
+from redismr.compat.transactions import TaskManager
+
+_LOOK_SECONDS = 0.5
+
+
+class Server(server.Server):
+    """A server of any of the forks."""
+
+    daemon = True
+
+    def __init__(
+        self,
+        map: dict[int, Any] | str | bytes | None = None,  # noqa: A002  the forks' words
+        schedule: MutableSequence[Timer] | int | None = None,
+        shuttout: float | None = None,
+        *,
+        password: str | bytes | None = None,
+        port: int | None = None,
+    ) -> None:
+        """``Server(map, schedule, shuttout)``, or ``Server(password, port)`` as mikyt's fork."""
+        if isinstance(map, str | bytes):
+            map, password = None, map  # noqa: A001
+        if isinstance(schedule, int):
+            schedule, port = None, schedule
+        super().__init__(map, schedule, shuttout)
+        if password is not None:
+            self.password = password
+        if port is not None:
+            self.port = port
+
+    def start(self) -> None:
+        """Bind the port and serve, until ``close`` or the end of the script.
+
+        Raises:
+            OSError: EADDRINUSE and its like.
+        """
+        self.conn(self.password, self.port, cycle=TaskManager.PERMANENT, asynchronous=True)
+
+    def process_datasource(self, datasource: Any) -> dict[Any, Any] | None:
+        """The results for one datasource, as often as one likes.
+
+        Raises:
+            As ``run_server``. ConnectionAbortedError: the server was closed meanwhile.
+        """
+        if not self.is_alive():
+            self.datasource = datasource
+            return self.run_server(self.password, self.port)
+        outcome: Future[dict[Any, Any]] = Future()
+        self.set_datasource(datasource, outcome=outcome)
+        while not self.ended() and not outcome.done():
+            wait([outcome], _LOOK_SECONDS)
+        if outcome.done():
+            return outcome.result()
+        raise self.error or ConnectionAbortedError("the server was closed")
+
+    def is_alive(self) -> bool:
+        """Whether it serves."""
+        return self.authenticated() and not self.ended()
+
+    @property
+    def initialized(self) -> bool:
+        """Whether workers can join."""
+        return self.is_alive()
+
+    def initializing(self) -> bool:
+        """False: ``start`` has bound the port when it returns."""
+        return False
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for its end."""
+        self.ended(timeout)

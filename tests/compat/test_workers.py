@@ -1,0 +1,431 @@
+"""Workers of a script's own, and what they have of their own (rows C3 to C6, W9 and W10)."""
+
+from __future__ import annotations
+
+import pytest
+from compat.test_scripts import EXAMPLE, HEAD, WORDS, listens, printed
+from support import eventually
+
+OWN_WORKERS = (
+    HEAD
+    + """
+    import multiprocessing, subprocess, threading
+
+    s = server({1: "a", 2: "a"})
+
+    def client():
+        c = mincemeat.Client()
+        c.handle_error = lambda: None
+        c.password = "changeme"
+        while not c.authenticated():
+            if over.is_set():
+                break
+            c.conn("", PORT)
+        print("client over", flush=True)
+"""
+)
+
+
+@pytest.mark.parametrize("join", [False, True])
+def test_c3_children_of_the_script_end_with_its_run(stage, join):
+    """Theirs did: a script that waits for them, as multiprocessing does at exit, would wait for
+    ever, as the port is kept until it ends."""
+    script = stage.start(
+        stage.script(
+            OWN_WORKERS
+            + f"""
+    over = multiprocessing.Event()
+    children = [multiprocessing.get_context("fork").Process(target=client) for _ in range(2)]
+    for child in children:
+        child.start()
+    print(s.run_server("changeme", PORT), flush=True)
+    over.set()
+    if {join}:
+        for child in children:
+            child.join()
+    print("the end", flush=True)
+    """
+        )
+    )
+    assert script.wait() == 0, script.log
+    assert "{'a': 3}" in script.log
+    assert script.log.count("client over") == 2
+
+
+def test_c1_a_worker_command_that_the_script_starts_ends_with_its_run(stage):
+    """Also under a shell; one that comes later is refused."""
+    script = stage.start(
+        stage.script(
+            OWN_WORKERS
+            + """
+    command = f"{sys.executable} -m redismr.compat.mincemeat -p changeme -P PORT"
+    def start():
+        s.authenticated(None)
+        started.append(subprocess.Popen(command + "; exit $?", shell=True))
+    started, starter = [], threading.Thread(target=start)
+    starter.start()
+    print(s.run_server("changeme", PORT), flush=True)
+    starter.join()
+    print("status", started[0].wait(), flush=True)
+    print("status", subprocess.run(command.split()).returncode, flush=True)
+    print("status", subprocess.run([*command.split(), "127.0.0.1"]).returncode, flush=True)
+    """
+        )
+    )
+    assert script.wait() == 0, script.log
+    assert "{'a': 3}\nstatus 0\n" in script.log
+    assert script.log.count("Connection refused\nstatus 3\n") == 2
+
+
+def test_c1_with_loop_it_stays_for_the_next_run(stage):
+    script = stage.start(
+        stage.script(
+            OWN_WORKERS
+            + """
+    words = [sys.executable, "-m", "redismr.compat.mincemeat", "-lp", "changeme", "-P", "PORT"]
+    child = subprocess.Popen(words)
+    pids = set()
+    for _ in range(3):
+        print(s.run_server("changeme", PORT), flush=True)
+        pids |= {worker.pid for worker in s._host.client.workers()}
+    print("workers:", len(pids), flush=True)
+    child.terminate()
+    """
+        )
+    )
+    assert script.wait() == 0, script.log
+    assert script.log.endswith("{'a': 3}\n" * 3 + "workers: 1\n")
+
+
+def test_c3_threads_end_with_the_run_that_they_are_late_for(stage):
+    """Threads are joined before anything else at exit."""
+    script = stage.start(
+        stage.script(
+            OWN_WORKERS
+            + """
+    over = threading.Event()
+    threading.Thread(target=client).start()
+    print(s.run_server("changeme", PORT), flush=True)
+    over.set()
+    c = mincemeat.Client()
+    thread = threading.Thread(target=c.conn, args=("", PORT, "changeme"))
+    thread.start()
+    thread.join()
+    print(repr(c.error), flush=True)
+    """
+        )
+    )
+    assert script.wait() == 0, script.log
+    assert "{'a': 3}" in script.log
+    assert "ConnectionRefusedError" in script.log
+
+
+def test_c3_children_of_a_server_that_is_never_closed(stage):
+    """Its port is gone before they are joined."""
+    script = stage.start(
+        stage.script(
+            OWN_WORKERS
+            + """
+    over = multiprocessing.Event()
+    s.cycle = mincemeat.TaskManager.PERMANENT
+    s.run_server("changeme", PORT, asynchronous=True)
+    multiprocessing.get_context("fork").Process(target=client).start()
+    while not (found := s.results()):
+        threading.Event().wait(0.01)
+    print(found, flush=True)
+    """
+        )
+    )
+    assert script.wait() == 0, script.log
+    assert "{'a': 3}\n" in script.log
+    assert "client over" in script.log
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_c3_conn_as_the_target_of_a_process(stage, method):
+    """By every start method: password and functions go along."""
+    script = stage.start(
+        stage.script(
+            f"""
+    import multiprocessing, sys, threading
+    from redismr.compat import mincemeat
+
+    def mapfn(k, v):
+        yield v, k
+
+    def reducefn(k, vs):
+        return sum(vs)
+
+    if __name__ == "__main__":
+        c = mincemeat.Client()
+        c.password, c.mapfn = "changeme", mapfn
+        start = multiprocessing.get_context("{method}").Process
+        child = start(target=c.conn, args=("", PORT), daemon=True)
+        s = mincemeat.Server()
+        s.datasource, s.mapfn, s.reducefn = {{1: "a", 2: "a"}}, False, reducefn
+        def begin():
+            s.authenticated(None)
+            child.start()
+        threading.Thread(target=begin).start()
+        print(s.run_server("changeme", PORT), flush=True)
+        child.join()
+    """
+        )
+    )
+    assert script.wait() == 0, script.log
+    assert "{'a': 3}" in script.log
+
+
+# ------------------------------------------------------------------- functions of its own
+
+
+def test_c5_own_functions_that_do_not_pickle_are_an_error(stage):
+    """By name, and not a success; theirs never sent them anywhere."""
+    script = stage.start(
+        stage.script(
+            HEAD
+            + """
+    import threading
+    class Locked(mincemeat.Client):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.lock = threading.Lock()
+        def mapfn(self, k, v):
+            yield v, k
+    s = mincemeat.Server(map={})
+    s.run_server("changeme", PORT, asynchronous=True)
+    c = Locked(map={})
+    c.conn("", PORT, "changeme")
+    d = mincemeat.Client_daemon({"port": PORT, "password": "changeme"}, cls=Locked)
+    d.start()
+    d.endpoint.ended(None)
+    print(c.finished(), d.state(), flush=True)
+    """
+        )
+    )
+    assert script.wait() == 0, script.log
+    trouble = (
+        "its mapfn cannot be sent to its executors: it uses the attribute 'lock', a _thread.lo"
+    )
+    assert script.log.count(trouble) == 3
+    assert f"False failed: {trouble}" in script.log
+    assert "Traceback" not in script.log
+
+
+def test_c5_own_functions_of_any_size(stage):
+    """An environment variable may hold 128 KB; several executors read the same."""
+    stage.start(
+        stage.script(
+            """
+    from redismr.compat import mincemeat
+    many = {n: str(n) * 5 for n in range(30_000)}
+    class Large(mincemeat.Client):
+        executors = 2
+        def mapfn(self, k, v):
+            yield v, len(many)
+        def handle_error(self):
+            pass
+    while True:
+        Large().conn("", PORT, "changeme")
+    """,
+            "large.py",
+        )
+    )
+    found = stage.run(
+        stage.script(
+            HEAD
+            + """
+    source = dict.fromkeys(range(40), "a")
+    print(server(source, mapfn=False).run_server("changeme", PORT))
+    """
+        )
+    )
+    assert found.stdout == "{'a': 1200000}\n", found.stderr
+
+
+# ------------------------------------------------------------------- what tasks may do
+
+
+def test_w9_a_script_that_a_mapfn_runs(stage):
+    """As another process, with a server and a port of its own."""
+    inner = stage.folder / "inner.py"
+    inner.write_text(
+        """
+import sys, threading
+from redismr.compat import mincemeat
+s = mincemeat.Server()
+s.datasource, s.mapfn = {1: "inner"}, lambda k, v: [(v, k)]
+port = int(sys.argv[1])
+c = mincemeat.Client()
+def work():
+    s.authenticated(None)
+    c.conn("", port, "other")
+threading.Thread(target=work).start()
+print(s.run_server("other", port))
+"""
+    )
+    stage.worker()
+    found = stage.run(
+        stage.script(
+            HEAD
+            + f"""
+    def mapfn(k, v):
+        import socket, subprocess
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        words = [sys.executable, {str(inner)!r}, str(port)]
+        yield k, subprocess.run(words, capture_output=True, text=True).stdout
+    print(server({{1: "a"}}, mapfn=mapfn, reducefn=None).run_server("changeme", PORT))
+    """
+        )
+    )
+    assert found.stdout == """{1: ["{'inner': [1]}\\n"]}\n""", found.stderr
+
+
+@pytest.mark.parametrize(("flag", "shown"), [("", "WE"), ("-v", "IWE"), ("-V", "DIWE")])
+def test_w10_what_functions_log_is_seen_on_the_worker(stage, flag, shown):
+    worker = stage.worker(*[flag] * bool(flag))
+    body = """
+    def mapfn(k, v):
+        import logging
+        for level in (10, 20, 30, 40):
+            logging.log(level, "said of %s at %s", v, level)
+        yield v, k
+    print(server({1: "a"}, mapfn=mapfn).run_server("changeme", PORT))
+    """
+    assert stage.run(stage.script(HEAD + body)).stdout == "{'a': 1}\n"
+    worker.says("ERROR:root:said of a at 40")
+    lines = [line for line in worker.log.splitlines() if "root:said of a at" in line]
+    assert [line[0] for line in lines] == list(shown)
+
+
+def test_w10_basicconfig_in_a_function_holds(stage):
+    worker = stage.worker()
+    body = """
+    def mapfn(k, v):
+        import logging
+        logging.basicConfig(level=10, format="mine: %(message)s")
+        logging.debug("heard")
+        yield v, k
+    print(server({1: "a"}, mapfn=mapfn).run_server("changeme", PORT))
+    """
+    assert stage.run(stage.script(HEAD + body)).stdout == "{'a': 1}\n"
+    worker.says("mine: heard")
+
+
+# ------------------------------------------------------------------- servers
+
+
+def test_j5_in_a_thread_the_port_is_kept_too(stage):
+    """One cold start for all runs: the worker that came for the first one does them all."""
+    script = stage.start(
+        stage.script(
+            HEAD
+            + """
+    import threading
+    def runs():
+        s = server(None)
+        for n in range(5):
+            s.datasource = {n: "a"}
+            print(s.run_server("changeme", PORT), flush=True)
+    thread = threading.Thread(target=runs)
+    thread.start()
+    thread.join()
+    """
+        )
+    )
+    eventually(lambda: listens(stage.port), 20)
+    worker = stage.worker(loop=False)
+    assert script.wait() == 0, script.log
+    assert [line for line in script.log.splitlines() if line[0] == "{"] == [
+        f"{{'a': {n}}}" for n in range(5)
+    ]
+    assert worker.wait() == 0, worker.log
+
+
+def test_j2_a_datasource_of_the_class(stage):
+    stage.worker()
+    found = stage.run(
+        stage.script(
+            HEAD
+            + """
+    class Mine(mincemeat.Server):
+        datasource = {1: "a"}
+        mapfn, reducefn = staticmethod(mapfn), staticmethod(reducefn)
+    class Made(Mine):
+        @property
+        def datasource(self):
+            return {2: "b"}
+    for kind in (Mine, Made):
+        s = kind()
+        print(s.run_server("changeme", PORT), s.run_server("changeme", PORT))
+    s = Mine()
+    s.datasource = {3: "c"}
+    print(s.run_server("changeme", PORT))
+    s = Mine()
+    s.set_datasource({4: "d"})
+    print(s.run_server("changeme", PORT))
+    """
+        )
+    )
+    expected = "{'a': 1} {'a': 1}\n{'b': 2} {'b': 2}\n{'c': 3}\n{'d': 4}\n"
+    assert found.stdout == expected, found.stderr
+
+
+def test_j3_trouble_with_names_and_passwords(stage):
+    found = stage.run(
+        stage.script(
+            HEAD
+            + """
+    for password, interface in (("x", "no.such.host.example"), ("half \\ud800", "")):
+        try:
+            server({1: "a"}).run_server(password, PORT, interface)
+        except (OSError, ValueError) as exc:
+            print(type(exc).__name__, "password" in str(exc), "half of" in str(exc))
+    """
+        )
+    )
+    assert found.stdout == "gaierror False False\nValueError True True\n", found.stderr
+
+
+def test_c1_a_password_of_bytes_that_are_no_text(stage):
+    """On the command line too."""
+    stage.worker(password="\udcff x")
+    example = EXAMPLE.replace("import m", "from redismr.compat import m")
+    example = example.replace('"changeme"', 'b"\\xff x"')
+    assert printed(stage.run(stage.script(example))) == WORDS
+
+
+def test_w3_a_command_that_is_too_large_is_an_error(stage):
+    """A server drops who is too slow to read it, and nobody would hear of it."""
+    found = stage.run(
+        stage.script(
+            HEAD
+            + """
+    import threading
+    there = threading.Event()
+    class Hearing(mincemeat.Client):
+        def unrecognized_command(self, command, data=None, txn=None):
+            if command == "all":
+                there.set()
+            print(command, len(data), flush=True)
+            return True
+    s = mincemeat.Server(map={})
+    s.run_server("changeme", PORT, asynchronous=True)
+    c = Hearing(map={})
+    c.conn("", PORT, "changeme", asynchronous=True)
+    s.send_command("large", b"x" * 15_000_000)
+    try:
+        s.send_command("larger", b"x" * 17_000_000)
+    except ValueError as exc:
+        print(exc, flush=True)
+    s.send_command("all", "")
+    there.wait(30)
+    """
+        )
+    )
+    said = found.stdout.splitlines()
+    assert "large 15000000" in said, found.stderr
+    assert said[-1] == "all 0"
+    assert any("'larger' takes 17 MB, and at most 17 can" in line for line in said)

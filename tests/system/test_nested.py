@@ -1,0 +1,76 @@
+"""What user functions may do in their process: jobs of their own, programs, logs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import pytest
+from support import eventually, runs
+from system.crew import parent_of
+
+INNER = """
+import redismr
+
+def mapfn(n):
+    yield n % 2, n
+
+print(dict(redismr.run(range(4), mapfn, "sum", client=redismr.Client(executors=1))))
+"""
+
+
+def evens_and_odds(n):
+    import redismr
+
+    def mapfn(i):
+        yield i % 2, i
+
+    yield n, dict(redismr.run(range(n), mapfn, "sum", client=redismr.Client(executors=1)))
+
+
+def test_a_job_inside_a_mapfn_has_a_private_server(client, crew):
+    """The worker's Redis has a secret, which functions do not have. All goes with the worker."""
+    worker = crew.worker()
+    assert dict(client.run([4, 5], evens_and_odds, "first")) == {4: {0: 2, 1: 4}, 5: {0: 6, 1: 4}}
+    family = worker.below()
+    executor = worker.executors()[0]
+    assert [pid for pid in family if parent_of(pid) == executor], "its server and worker"
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
+    eventually(lambda: not any(map(runs, family)))
+
+
+def test_a_job_inside_a_mapfn_of_a_local_worker(embedded):
+    assert dict(embedded.run([4], evens_and_odds, "first")) == {4: {0: 2, 1: 4}}
+
+
+def test_a_program_that_a_mapfn_starts_has_a_private_server(client, crew, tmp_path):
+    program = tmp_path / "inner.py"
+    program.write_text(INNER)
+    words = [sys.executable, str(program)]
+
+    def mapfn(n):
+        import subprocess
+
+        ran = subprocess.run(words, capture_output=True, text=True, check=False)
+        yield n, ran.stdout or ran.stderr
+
+    crew.worker()
+    assert dict(client.run([1], mapfn, "first")) == {1: "{0: 2, 1: 4}\n"}
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_what_functions_log_is_theirs_to_set_up(client, crew, quiet):
+    """Whatever the worker itself says or keeps quiet."""
+
+    def mapfn(n):
+        import logging
+
+        logging.basicConfig(level=logging.INFO, format="mine: %(message)s")
+        logging.getLogger("any").info("the record %s", n)
+        yield n, n
+
+    worker = crew.worker(1, *quiet, ready=not quiet)
+    assert dict(client.run([7], mapfn, "first")) == {7: 7}
+    worker.says("mine: the record 7\n")
+    assert ("waiting for jobs" in worker.log) == (not quiet)
