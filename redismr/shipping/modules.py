@@ -95,8 +95,13 @@ def imported_names(source: str, package: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def names_in_code(code: CodeType, package: str) -> Iterator[str]:
+@lru_cache(maxsize=1024)
+def names_in_code(code: CodeType, package: str) -> frozenset[str]:
     """The same for a compiled function, which may never have had a file (REPL, notebook)."""
+    return frozenset(_names_in_code(code, package))
+
+
+def _names_in_code(code: CodeType, package: str) -> Iterator[str]:
     before: list[object] = [0, None]
     for step in dis.get_instructions(code):
         if step.opname == "IMPORT_NAME":
@@ -111,9 +116,10 @@ def names_in_code(code: CodeType, package: str) -> Iterator[str]:
             before = [before[1], step.argval]
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from names_in_code(constant, package)
+            yield from _names_in_code(constant, package)
 
 
+@lru_cache(maxsize=1024)
 def is_local(path: str) -> bool:
     """Whether a file lies outside the standard library, ``site-packages`` and redismr."""
     real = os.path.realpath(path)

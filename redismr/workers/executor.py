@@ -316,7 +316,8 @@ class Executor:
             for attempt, _ in attempts:
                 attempt.undo()
             return None
-        for (attempt, commit), status in zip(attempts, committed.statuses, strict=True):
+        counted: list[tuple[Attempt, bool]] = []
+        for (attempt, _), status in zip(attempts, committed.statuses, strict=True):
             if status == "RESTAGE":
                 # A failover took staged chunks back. Not under the same token: a second run may
                 # differ, and nothing could tell its chunks from those of the first.
@@ -326,8 +327,8 @@ class Executor:
                 attempt.undo()
             else:
                 self.slot.count_task()
-                self.report.counted(attempt, commit, first=status == "OK")
-        self.report.moved(session, committed)
+                counted.append((attempt, status == "OK"))
+        self.report.committed(session, committed, counted)
         return committed
 
     def _open(self, brief: Brief) -> Session:

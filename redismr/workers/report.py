@@ -29,8 +29,10 @@ from redismr.store import number
 from redismr.workers.session import PYTHON
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redismr.core.seal import Keyring
-    from redismr.store import Commit, Committed, Store
+    from redismr.store import Committed, Store
     from redismr.workers.session import Session
     from redismr.workers.tasks import Attempt
 
@@ -56,27 +58,28 @@ class Reporter:
         """Wake up to so many workers that can do what we had: ours is the Python of its job."""
         self.store.wake(count, PYTHON, self.keyring.key_id)
 
-    def counted(self, attempt: Attempt, commit: Commit, *, first: bool) -> None:
-        """The attempt is the one that counts: free what it consumed, tell who listens."""
-        if not self.store.link.replicated():  # else a failover could forget this commit
-            attempt.after()
-        if first and attempt.task[0] == "r":
-            partition = task_index(attempt.task)
-            self.event(
-                attempt.session.spec.txn, attempt.session.job, "partition", {"partition": partition}
-            )
+    def committed(
+        self, session: Session, committed: Committed, counted: Sequence[tuple[Attempt, bool]]
+    ) -> None:
+        """Tell what a commit has moved, wake who can go on, and free what is not needed any more.
 
-    def moved(self, session: Session, committed: Committed) -> None:
-        """Wake whoever can use what a commit opened; free the bulk of a job that it ended."""
-        if not committed.opened and committed.claim.state != "succeeded":
-            return
-        state, job, spec = committed.claim.state, session.job, session.spec
-        self.wake(committed.opened)
-        self.event(spec.txn, job, state, {})
+        In this order: somebody waits for the news. ``counted`` are the attempts that count, each
+        with whether this is heard for the first time.
+        """
+        job, txn, state = session.job, session.spec.txn, committed.claim.state
+        for attempt, first in counted:
+            if first and attempt.task[0] == "r":
+                self.event(txn, job, "partition", {"partition": task_index(attempt.task)})
+        if committed.opened or state == "succeeded":
+            self.wake(committed.opened - len(committed.claim.tasks))  # the others have us
+            self.event(txn, job, state, {})
+        if not self.store.link.replicated():  # else a failover could forget this commit
+            for attempt, _ in counted:
+                attempt.after()
         if state == "succeeded":
             with contextlib.suppress(SealError):  # who collects the result meets it, and says so
                 n_map = session.vault.open_end(self.store.blob(job, "end"))
-                self.store.free(job, n_map, spec.partitions)
+                self.store.free(job, n_map, session.spec.partitions)
             self.store.retire(job, committed.claim.now_ms)
 
     def failed(self, attempt: Attempt, exc: BaseException) -> None:
