@@ -1,0 +1,113 @@
+"""A mapfn that yields nothing but ``(key, 1)``, as counting programs do, told by its byte code.
+
+Then no pair needs a look of ours, and ``Counter`` adds them up without a loop in Python.
+"""
+
+from __future__ import annotations
+
+import dis
+import inspect
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, MutableSequence
+from functools import lru_cache
+from itertools import chain, islice
+from operator import itemgetter
+from traceback import walk_tb
+from types import CodeType
+from typing import Any
+
+from redismr.core.pairs import UserCodeError
+from redismr.errors import BadKey
+
+_PASSED_OVER = ("CACHE", "EXTENDED_ARG")
+_UNHASHABLE = re.compile(r"unhashable type: '(.*)'")
+_first = itemgetter(0)
+
+
+def yields_ones(mapfn: Callable[..., Any]) -> bool:
+    """Whether it is a generator function whose every ``yield`` is literally ``yield key, 1``."""
+    code = getattr(mapfn, "__code__", None)
+    return isinstance(code, CodeType) and _yields_ones(code)
+
+
+@lru_cache(maxsize=256)
+def _yields_ones(code: CodeType) -> bool:
+    if not code.co_flags & inspect.CO_GENERATOR:
+        return False
+    steps = [step for step in dis.get_instructions(code) if step.opname not in _PASSED_OVER]
+    yields = [at for at, step in enumerate(steps) if step.opname == "YIELD_VALUE"]
+    return bool(yields) and all(at >= 2 and _makes_one(*steps[at - 2 : at + 1]) for at in yields)
+
+
+def _makes_one(one: dis.Instruction, pair: dis.Instruction, yielding: dis.Instruction) -> bool:
+    """Whether these make a pair of something and the int 1, however the first was come to."""
+    return (
+        one.opname in ("LOAD_CONST", "LOAD_SMALL_INT")
+        and type(one.argval) is int
+        and one.argval == 1
+        and (pair.opname, pair.arg) == ("BUILD_TUPLE", 2)
+        # Else another branch may have put something else there: ``yield key, 1 if key else 2``.
+        and not (pair.is_jump_target or yielding.is_jump_target)
+    )
+
+
+class Outputs:
+    """What mapfn makes of each record, one after another; and which one it is working on."""
+
+    def __init__(
+        self, mapfn: Callable[..., Any], records: Iterable[tuple[Any, Any]], *, by_value: bool
+    ) -> None:
+        self._mapfn, self._records, self._by_value = mapfn, records, by_value
+        self.ordinal, self.key, self.value = -1, None, None
+        self.mapping = self.ended = False
+
+    def each(self, cursor: MutableSequence[int]) -> Iterator[Iterable[tuple[Any, int]]]:
+        """The generators that mapfn returns; ``cursor[0]`` is the ordinal of their record."""
+        mapfn, by_value = self._mapfn, self._by_value
+        for record in self._records:
+            self.key, self.value = record
+            self.ordinal += 1
+            cursor[0] = self.ordinal
+            self.mapping = True
+            yield mapfn(self.value) if by_value else mapfn(self.key, self.value)
+            self.mapping = False
+        self.ended = True
+
+
+def counted(outputs: Outputs, cursor: MutableSequence[int], most: int) -> Iterator[Counter[Any]]:
+    """How often each key was yielded; whenever there are about ``most``, and at the end.
+
+    The counter has to be cleared by who gets it.
+
+    Raises:
+        UserCodeError: mapfn raised, or a key is not hashable.
+        Exception: whatever the records raise.
+    """
+    totals: Counter[Any] = Counter()
+    pairs = chain.from_iterable(outputs.each(cursor))
+    try:
+        while True:
+            totals.update(map(_first, islice(pairs, most // 8)))
+            if outputs.ended:
+                break
+            if len(totals) >= most:
+                yield totals
+    except (Exception, SystemExit) as error:
+        if not outputs.mapping:
+            raise
+        cause = _named(error)
+        raise UserCodeError("mapfn", outputs.ordinal, outputs.key, outputs.value) from cause
+    yield totals
+
+
+def _named(error: BaseException) -> BaseException:
+    """The error by name if it was the counter that could not hash what was emitted."""
+    *_, (frame, _line) = walk_tb(error.__traceback__)
+    said = _UNHASHABLE.fullmatch(str(error))
+    if said is None or frame.f_code is not Counter.update.__code__:
+        return error
+    return BadKey(
+        f"mapfn emitted a key of type {said[1]}, or with one in it, which is not hashable."
+        " Emit a tuple or a str instead"
+    )

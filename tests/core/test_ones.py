@@ -1,0 +1,174 @@
+"""Mapfns that count: told by their byte code, and added up like all others."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redismr.core import kernel
+from redismr.core.functions import prepare
+from redismr.core.kernel import UserCodeError, map_task
+from redismr.core.ones import yields_ones
+from redismr.errors import BadKey
+
+
+def words(_name, text):
+    for word in text.split():
+        yield word, 1
+
+
+def by_value(text):
+    for word in text.split():
+        if len(word) > 3:
+            yield word.lower(), 1
+        else:
+            yield (word, 1)
+
+
+def with_finally(_name, text):
+    try:
+        yield text, 1
+    finally:
+        yield text[:1], 1
+
+
+COUNTING = [words, by_value, with_finally]
+
+
+def two(_name, text):
+    yield text, 2
+
+
+def true(_name, text):
+    yield text, True
+
+
+def one_or_two(_name, text):
+    yield text, 1 if text else 2
+
+
+def two_or_one(_name, text):
+    yield text, (text and 2) or 1
+
+
+def some_ones(_name, text):
+    yield text, 1
+    yield text, len(text)
+
+
+def a_constant_pair(_name, _text):
+    yield "a", 1
+
+
+def bare(_name, text):
+    pair = text, 1
+    yield pair
+
+
+def either(_name, text):
+    yield (text, 1) if text else [text, 1]
+
+
+def triple(_name, text):
+    yield text, text, 1
+
+
+def delegating(name, text):
+    yield from words(name, text)
+
+
+def nested(_name, text):
+    def inner():
+        yield text, 1
+
+    return list(inner())
+
+
+def returning(_name, text):
+    return ((word, 1) for word in text.split())
+
+
+def sending(_name, text):
+    yield (yield text, 1), 1
+
+
+OTHERS = [
+    two, true, one_or_two, two_or_one, some_ones, a_constant_pair, bare, either, triple, delegating,
+    nested, returning, len, str.split, Counter, None,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mapfn", COUNTING, ids=lambda f: f.__name__)
+def test_what_yields_ones_is_known(mapfn):
+    assert yields_ones(mapfn)
+
+
+@pytest.mark.parametrize("mapfn", OTHERS, ids=lambda f: getattr(f, "__name__", "None"))
+def test_whatever_may_yield_something_else_is_not_taken_for_it(mapfn):
+    assert not yields_ones(mapfn)
+
+
+def counts(mapfn, reducer, texts):
+    program = prepare(mapfn, reducer, combinefn=None, partitionfn=None, initfn=None)
+    cursor, found = [0, 0], Counter()
+    for _, (keys, values) in map_task(program, enumerate(texts), 3, cursor):
+        for key, value in zip(keys, values, strict=True):
+            found[key] += value
+    return dict(found), cursor[0]
+
+
+@pytest.mark.parametrize("reducer", ["sum", "count"])
+@pytest.mark.parametrize("mapfn", [*COUNTING, sending], ids=lambda f: f.__name__)
+@given(texts=st.lists(st.text("ab ", max_size=20), max_size=10))
+def test_it_counts_as_the_loop_does(mapfn, reducer, texts):
+    arity = mapfn.__code__.co_argcount
+    other = (lambda v: list(mapfn(v))) if arity == 1 else (lambda k, v: list(mapfn(k, v)))
+    assert counts(mapfn, reducer, texts) == counts(other, reducer, texts)
+
+
+def test_it_is_flushed_in_the_middle_of_a_record(monkeypatch):
+    monkeypatch.setattr(kernel, "FLUSH_KEYS", 64)
+    text = " ".join(str(n % 1000) for n in range(5000))
+    program = prepare(words, "sum", combinefn=None, partitionfn=None, initfn=None)
+    flushes = list(kernel._map_ones(program, program.reduce, [(0, text), (1, text)], 1, [0, 0]))
+    sizes = [sum(len(keys) for keys, _ in columns) for columns in flushes]
+    assert max(sizes) <= 64 + 64 // 8
+    assert sum(sum(values) for columns in flushes for _, values in columns) == 10_000
+
+
+@pytest.mark.parametrize("bad", [["x"], ({},)], ids=repr)
+def test_a_key_that_is_not_hashable_is_named(bad):
+    def mapfn(_key, value):
+        yield value, 1
+
+    with pytest.raises(UserCodeError) as info:
+        counts(mapfn, "sum", ["fine", bad])
+    assert (info.value.function, info.value.ordinal, info.value.key) == ("mapfn", 1, 1)
+    assert isinstance(info.value.__cause__, BadKey)
+    assert "mapfn emitted a key of type" in str(info.value.__cause__)
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, StopIteration, SystemExit, KeyError])
+def test_errors_of_mapfn_keep_their_cause_and_record(error):
+    def mapfn(_key, value):
+        yield value, 1
+        if value == "bad":
+            raise error("unhashable type: 'not this'")
+
+    with pytest.raises(UserCodeError) as info:
+        counts(mapfn, "sum", ["fine", "bad", "never"])
+    assert (info.value.ordinal, info.value.value) == (1, "bad")
+    expected = RuntimeError if error is StopIteration else error
+    assert type(info.value.__cause__) is expected
+
+
+def test_an_error_of_the_source_is_no_error_of_mapfn():
+    def records():
+        yield "fine"
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        counts(words, "sum", records())
