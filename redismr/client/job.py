@@ -253,10 +253,8 @@ class Job:
                     left = min(left, deadline - time.monotonic())
                 if left <= 0:
                     return None
-                if self._draw:
-                    channel.get(min(left, DRAW_SECONDS))
-                else:
-                    until_end(channel, self._keyring, self.id, left)
+                left = min(left, DRAW_SECONDS) if self._draw else left
+                until_end(channel, self._keyring, self.id, left)
 
     def _while_submitting(self) -> None:
         """Called often while the input is handed in: tell how far the job is, now and then."""

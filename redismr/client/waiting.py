@@ -201,7 +201,7 @@ def progress_of(look: Look, spec: JobSpec, waiting: Waiting) -> Progress:
         shuffle_bytes=number(meta.get("shuffled")),
         elapsed=(end_ms - number(meta.get("created_at"), end_ms)) / 1000,
         retries=number(meta.get("retried")),
-        workers=waiting.workers,
-        slots=waiting.slots,
+        workers=0 if ended else waiting.workers,  # a small job is over before they are known
+        slots=0 if ended else waiting.slots,
         waiting="" if look.state in ENDED_STATES else waiting.reason_if_idle(look),
     )
