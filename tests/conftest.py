@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,10 @@ CHOSEN = tuple(os.environ.get("REDISMR_ENGINES", "").replace(",", " ").split()) 
 for _name in list(os.environ):
     if _name == "REDIS_URL" or (_name.startswith("REDISMR_") and _name != "REDISMR_ENGINES"):
         del os.environ[_name]
+
+# Nor that it started us in the background: then Ctrl-C is ignored, and children inherit that.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure() -> None:
