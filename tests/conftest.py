@@ -8,6 +8,7 @@ that REDISMR_ENGINES names and that is missing is a failure: continuous integrat
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -28,6 +29,9 @@ CHOSEN = tuple(os.environ.get("REDISMR_ENGINES", "").replace(",", " ").split()) 
     engine for engine in support.ENGINES if engine != "redis" or shutil.which("redis-server")
 )
 
+UNSTEADY = re.compile(r"set\(\{| at 0x[0-9a-f]+|<object ")
+"""What a name made of a value may hold: members of a set, addresses."""
+
 # What a developer's shell says about servers and secrets must not reach a test.
 for _name in list(os.environ):
     if _name == "REDIS_URL" or (_name.startswith("REDISMR_") and _name != "REDISMR_ENGINES"):
@@ -41,6 +45,12 @@ if threading.current_thread() is threading.main_thread():
 def pytest_configure() -> None:
     if unknown := set(CHOSEN) - set(support.ENGINES):
         raise pytest.UsageError(f"REDISMR_ENGINES: no such engine: {', '.join(sorted(unknown))}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Processes that share the tests must name them alike: a set is shown in any order."""
+    if moving := [item.nodeid for item in items if UNSTEADY.search(item.nodeid)]:
+        raise pytest.UsageError(f"names of tests differ from process to process: {moving}")
 
 
 @pytest.fixture(scope="session", params=CHOSEN)
