@@ -132,9 +132,9 @@ def _run_row(row: str, sides: list[Side], rounds: int) -> dict[str, Any]:
 
 def _run_side(side: Side, row: str) -> dict[str, Any]:
     """One run in a fresh process, with fresh workers."""
-    port = _free_port()
+    port = free_port()
     words = ("loop", row) if side.folder is None else ("run", row, port)
-    with _workers(side, port):
+    with workers(side, port):
         done = subprocess.run(
             side.command(*words), env=side.environ, stdout=subprocess.PIPE, check=True, text=True,
             timeout=LIMIT_SECONDS,
@@ -143,7 +143,7 @@ def _run_side(side: Side, row: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _workers(side: Side, port: int) -> Iterator[None]:
+def workers(side: Side, port: int) -> Iterator[None]:
     """Two workers that wait for the server, and end with the run."""
     command = side.command("work", port)
     quiet = subprocess.DEVNULL  # a line of traceback for each time that no server is there yet
@@ -172,7 +172,7 @@ def _ours() -> Side:
 def _ancestors() -> Iterator[Side]:
     """The original and its port, each if a Python is here that runs it."""
     original = cache() / "mincemeat-0.1.4"
-    if not (original / "mincemeat.py").exists() and not _fetched(original):
+    if not (original / "mincemeat.py").exists() and not fetched(original):
         print("mincemeat 0.1.4 is not to be had: no ancestor to compare with", file=sys.stderr)
         return
     if importlib.util.find_spec("asyncore"):
@@ -185,13 +185,13 @@ def _ancestors() -> Iterator[Side]:
         yield Side("mincemeat.py, Python 3", sys.executable, ported)
     else:
         print("no asyncore in this Python: no port of the original", file=sys.stderr)
-    if python := _python2():
+    if python := python2():
         yield Side("mincemeat.py, Python 2.7", python, original)
     else:
         print("no Python 2.7: not the original itself", file=sys.stderr)
 
 
-def _fetched(folder: Path) -> bool:
+def fetched(folder: Path) -> bool:
     """Put the one file of the original there; its text is known."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = ["mincemeat==0.1.4", "--no-binary", ":all:", "--no-deps", "-qqd", str(folder)]
@@ -208,7 +208,8 @@ def _fetched(folder: Path) -> bool:
     return True
 
 
-def _python2() -> str | None:
+def python2() -> str | None:
+    """A Python 2.7 of this machine."""
     candidates = [shutil.which("python2.7"), shutil.which("python2")]
     candidates += map(str, Path.home().glob(".pyenv/versions/2.7*/bin/python"))
     for python in filter(None, candidates):
@@ -218,7 +219,8 @@ def _python2() -> str | None:
     return None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

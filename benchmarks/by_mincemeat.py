@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import mincemeat_text
 from benchmarks.ancestors import Side as Ancestor
-from benchmarks.ancestors import _fetched, _free_port, _python2, _workers
+from benchmarks.ancestors import fetched, free_port, python2, workers
 from benchmarks.cache import cache
 from benchmarks.measure import Side, Timed
 from benchmarks.workloads import WORKLOADS
@@ -30,10 +30,10 @@ ROOT = Path(__file__).parents[1]
 
 def available() -> str | None:
     """The Python 2.7 that runs it, where there is one, and mincemeat.py is or can be fetched."""
-    python = _python2()
+    python = python2()
     original = _folder()
     there = (original / "mincemeat.py").exists()
-    return python if python and (there or _fetched(original)) else None
+    return python if python and (there or fetched(original)) else None
 
 
 def side(what: str) -> Side[Any]:
@@ -53,9 +53,9 @@ def opened() -> Iterator[Callable[..., Timed]]:
     """Two workers that wait for a server."""
     python = available()
     assert python is not None
-    ancestor, port = Ancestor("mincemeat", python, _folder()), _free_port()
+    ancestor, port = Ancestor("mincemeat", python, _folder()), free_port()
     with ExitStack() as stack:
-        stack.enter_context(_workers(ancestor, port))
+        stack.enter_context(workers(ancestor, port))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         yield partial(_run, ancestor, port, folder / "out")
 

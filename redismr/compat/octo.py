@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import redismr
+from redismr.client.results import closed_after
 from redismr.compat.functions import any_key
 from redismr.compat.hosting import take
 from redismr.compat.progress import Explain
@@ -47,7 +47,7 @@ def run_server(
             progress=Explain(host, "redismr octo client", DEFAULT_PORT),
             **options,
         )
-        with contextlib.closing(results) if hasattr(results, "close") else contextlib.nullcontext():
+        with closed_after(results):
             show(results)
     finally:
         host.release(close=True)

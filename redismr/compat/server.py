@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -42,13 +42,9 @@ class Server(Endpoint):
     relaunch_map = relaunch_reduce = True
     """Whether slow tasks may run a second time."""
 
-    def __init__(
-        self,
-        map: dict[int, Any] | None = None,  # noqa: A002  the fork's word
-        schedule: MutableSequence[timers.Timer] | None = None,
-        shuttout: float | None = None,
-    ) -> None:
-        super().__init__(map, schedule, shuttout)
+    def __init__(self, *given: Any, **named: Any) -> None:
+        """Arguments are those of every endpoint."""
+        super().__init__(*given, **named)
         self.output: deque[tuple[Any, dict[Any, Any]]] = deque()
         self.taskmanager = TaskManager(self._channels)
         self._queue: deque[Transaction] = deque()

@@ -11,14 +11,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import MutableSequence
 from types import SimpleNamespace
 from typing import Any
 
 import cloudpickle
 
 from redismr.client.embedded import LocalWorker
-from redismr.compat import timers
 from redismr.compat.commands import SERVER, Commands, label
 from redismr.compat.endpoint import Endpoint, answer
 from redismr.compat.functions import LEVEL, OWN
@@ -63,13 +61,9 @@ class Client(Endpoint):
     """Whether it works on for a script that started it when one of that's runs is over: set where
     nobody waits for its end."""
 
-    def __init__(
-        self,
-        map: dict[int, Any] | None = None,  # noqa: A002  the fork's word
-        schedule: MutableSequence[timers.Timer] | None = None,
-        shuttout: float | None = None,
-    ) -> None:
-        super().__init__(map, schedule, shuttout)
+    def __init__(self, *given: Any, **named: Any) -> None:
+        """Arguments are those of every endpoint."""
+        super().__init__(*given, **named)
         self._line: Line | Presence | None = None
         self._commands: Commands | None = None
         self._settled, self._greeted = threading.Event(), threading.Event()

@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import chain, islice
 from operator import itemgetter
 from traceback import walk_tb
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 from redismr.core.pairs import UserCodeError
@@ -27,8 +27,9 @@ _first = itemgetter(0)
 
 def yields_ones(mapfn: Callable[..., Any]) -> bool:
     """Whether it is a generator function whose every ``yield`` is literally ``yield key, 1``."""
-    code = getattr(mapfn, "__code__", None)
-    return isinstance(code, CodeType) and _yields_ones(code)
+    function = getattr(mapfn, "__func__", mapfn)  # of a method
+    # Exactly one of Python's own: others carry a code object that is not what a call runs.
+    return type(function) is FunctionType and _yields_ones(function.__code__)
 
 
 @lru_cache(maxsize=256)

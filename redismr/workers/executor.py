@@ -328,7 +328,7 @@ class Executor:
             else:
                 self.slot.count_task()
                 counted.append((attempt, status == "OK"))
-        self.report.committed(session, committed, counted)
+        self.report.moved(session, committed, counted)
         return committed
 
     def _open(self, brief: Brief) -> Session:

@@ -58,7 +58,7 @@ class Reporter:
         """Wake up to so many workers that can do what we had: ours is the Python of its job."""
         self.store.wake(count, PYTHON, self.keyring.key_id)
 
-    def committed(
+    def moved(
         self, session: Session, committed: Committed, counted: Sequence[tuple[Attempt, bool]]
     ) -> None:
         """Tell what a commit has moved, wake who can go on, and free what is not needed any more.

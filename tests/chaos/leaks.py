@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,13 @@ def run(plan: Plan) -> Outcome:
                 with contextlib.suppress(redismr.JobNotFound):
                     if row.job_id != pilot.id:
                         client.attach(row.job_id).delete()
-            _until(lambda: scene.quiet(None), 60, scene.told)
+            eventually(lambda: scene.quiet(None), 60, scene.told)
             before = scene.measure()
             _many(client, plan.rng("leaks"), plan.amount(1000), outcome)
             _dying_submitters(workers, plan.amount(4), outcome)
             _one(client, "kept")  # whoever submits tidies the listing
             try:
-                _until(lambda: scene.quiet(before), 30, scene.told)
+                eventually(lambda: scene.quiet(before), 30, scene.told)
             except AssertionError as late:
                 outcome.missed.append(str(late))
             _compare(before, scene, outcome)
@@ -121,14 +121,6 @@ class _Scene:
 
     def _memory(self) -> int:
         return int(self.redis.info("memory")["used_memory"])
-
-
-def _until(predicate: Callable[[], bool], seconds: float, told: Callable[[], str]) -> None:
-    """As eventually, and says what there is if it does not come true."""
-    try:
-        eventually(predicate, seconds)
-    except AssertionError:
-        raise AssertionError(told()) from None
 
 
 SPARE = {

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 import redismr
 from redismr.cli import cli
+from redismr.client import results
 from redismr.core.model import Progress, Skipped
 from redismr.errors import JobNotFound
 
@@ -178,6 +179,7 @@ def world(monkeypatch):
     for name in ("Client", "run"):
         monkeypatch.setitem(vars(redismr), name, getattr(world, name))
     monkeypatch.setitem(vars(redismr), "Results", FakeResults)
+    monkeypatch.setattr(results, "Results", FakeResults)
     for kind in ("files", "lines", "text", "jsonl", "csv"):
         monkeypatch.setitem(vars(redismr), kind, lambda paths, kind=kind: (kind, paths))
     return world

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import socket
 from types import SimpleNamespace
@@ -206,3 +207,13 @@ def test_octo_server_says_that_its_port_is_taken(stage, octo):
     second = octo("server", file)
     assert second.wait(40) == 2
     assert f"cannot serve on port {stage.port}" in second.log
+
+
+def test_what_a_finishfn_has_made_is_not_closed(monkeypatch):
+    """It may have a ``close`` of its own, which is the user's to call."""
+    made = io.StringIO("kept")
+    host = SimpleNamespace(client=None, release=lambda close: None)
+    monkeypatch.setattr(octopus, "take", lambda *_, **__: host)
+    monkeypatch.setattr(octopus.redismr, "run", lambda *_, **__: made, raising=False)
+    octopus.run_server([1], {}, lambda outcome: None)
+    assert not made.closed

@@ -380,6 +380,30 @@ def test_s7_workers_join_and_leave_at_any_time(stage):
     assert "{'a': 1}" in script.log
 
 
+def test_s10_s11_a_run_ends_with_its_results_though_a_worker_is_busy_with_a_duplicate(stage):
+    """Idle workers stay connected meanwhile, and wait (S14)."""
+    script = stage.start(
+        stage.script(
+            HEAD
+            + """
+    import pathlib, threading
+    def mapfn(k, v):
+        if k == 1 and not pathlib.Path("slow").exists():
+            pathlib.Path("slow").touch()
+            while not pathlib.Path("gate").exists():
+                threading.Event().wait(0.01)
+        yield v, k
+    print(server(dict.fromkeys(range(8), "a"), mapfn=mapfn).run_server("changeme", PORT))
+    """
+        )
+    )
+    for _ in range(2):
+        stage.worker()
+    assert script.wait(60) == 0
+    assert "{'a': 28}" in script.log
+    assert (stage.folder / "slow").exists()
+
+
 def test_c1_ctrl_c_ends_the_worker_at_once(stage):
     script = stage.start(stage.script(FOREVER))
     worker = stage.worker()

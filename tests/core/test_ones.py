@@ -106,6 +106,25 @@ def test_what_yields_ones_is_known(mapfn):
     assert yields_ones(mapfn)
 
 
+class Compiled:
+    """What a compiler makes of a function: it shows the code, and runs something else."""
+
+    __code__ = words.__code__
+
+    def __call__(self, name, text):
+        return [(text, 2)]
+
+
+class Counting:
+    def method(self, text):
+        yield text, 1
+
+
+def test_a_method_is_known_and_what_only_shows_such_code_is_not():
+    assert yields_ones(Counting().method)
+    assert not yields_ones(Compiled())
+
+
 @pytest.mark.parametrize("mapfn", OTHERS, ids=lambda f: getattr(f, "__name__", "None"))
 def test_whatever_may_yield_something_else_is_not_taken_for_it(mapfn):
     assert not yields_ones(mapfn)

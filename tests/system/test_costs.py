@@ -13,11 +13,13 @@ from redismr.client.submitter import (
     FLUSH_TASKS,
     LINGER_SECONDS,
     Buffer,
+    Rewound,
+    Submitter,
 )
 from redismr.store.link import Link
 
 MOST_ROUND_TRIPS = 20
-"""18 with one result: 9 to hand in, 4 to wait, 1 to collect, 4 to delete."""
+"""It takes 18: 9 to hand in, 3 to wait, 2 to collect, 4 to delete."""
 
 
 def tiny(x):
@@ -61,6 +63,22 @@ def test_a_quick_source_fills_a_buffer(monkeypatch):
     now[0] += max(FLUSH_SECONDS, LINGER_SECONDS)
     assert buffer.lingers()
     assert buffer.put(FLUSH_TASKS + 3, {"m": b"x"})
+
+
+def test_trouble_with_what_lingers_is_not_asked_for_again_at_once(monkeypatch):
+    waits, tries = iter([False] * 20 + [True]), []
+
+    def flush():
+        tries.append(1)
+        raise Rewound
+
+    submitter = Submitter(None, None, 0, None, slots=1, on_step=lambda: None, cancel=lambda: None)
+    submitter._buffer.put(0, {"m0.0": b"x"})
+    submitter._buffer.since -= LINGER_SECONDS
+    monkeypatch.setattr(submitter, "_flush", flush)
+    monkeypatch.setattr(submitter._stop, "wait", lambda _seconds: next(waits))
+    submitter._keep()
+    assert len(tries) == 1  # the next one comes with the lease
 
 
 def test_what_a_source_gave_is_worked_on_while_it_gives_no_more(shared, tmp_path):
