@@ -26,6 +26,9 @@ RESULTS_PER_ITEM = 10_000
 REDUCERS = {"wordcount": "sum", "prose": "sum", "grep": None}
 """What a user of redismr would write in place of the reducer that says the same in Python."""
 
+BY_FILE = {"index", "grep"}
+"""What needs whole files, for they tell places in them. For all else any run of lines will do."""
+
 
 def side(what: str) -> Side[Any]:
     """The job of that name."""
@@ -56,14 +59,15 @@ def run_workload(what: str, opened: redismr.Client) -> Mapping[Any, Any]:
     """
     job = WORKLOADS[what]
     reducer = REDUCERS.get(what, job.reducefn)
-    return dict(opened.submit(redismr.files(list(job.paths())), job.mapfn, reducer))
+    source = redismr.files if what in BY_FILE else redismr.text
+    return dict(opened.submit(source(job.paths()), job.mapfn, reducer))
 
 
 def combiner(opened: redismr.Client) -> Mapping[Any, Any]:
     """The word count with reducer and combiner of the user's own."""
     job = WORKLOADS["wordcount"]
-    paths = redismr.files(list(job.paths()))
-    return dict(opened.submit(paths, job.mapfn, jobs.total, combinefn=jobs.total))
+    source = redismr.text(job.paths())
+    return dict(opened.submit(source, job.mapfn, jobs.total, combinefn=jobs.total))
 
 
 def tasks(opened: redismr.Client) -> Mapping[Any, Any]:
@@ -89,7 +93,7 @@ def small_job(opened: redismr.Client) -> Mapping[Any, Any]:
 def sort_files(folder: Path, opened: redismr.Client) -> list[Path]:
     """Records sorted into part files: partitions are ranges, and each reducer writes its own."""
     parts = opened.run(
-        redismr.files(tables.records()),
+        redismr.text(tables.records()),
         jobs.records,
         write_part,
         partitionfn=jobs.range_of,

@@ -62,15 +62,15 @@ def measured(work: Work, executors: int) -> dict[str, float]:
 
 def count_words(client: redismr.Client, megabytes: int) -> dict[Any, Any]:
     """All words in a dict."""
-    text = redismr.files(corpus.grown(megabytes).paths)
+    text = redismr.text(corpus.grown(megabytes).paths)
     return dict(client.submit(text, jobs.words, "sum"))
 
 
 def count_in(client: redismr.Client, megabytes: int) -> dict[Any, Any]:
     """All words, uncombined, by reducers that must make do with so much memory."""
-    text = redismr.files(corpus.grown(MEMORY_MB).paths)
+    text = redismr.text(corpus.grown(MEMORY_MB).paths)
     memory = megabytes << 20
-    return dict(client.submit(text, jobs.words, jobs.total, partitions=PROCESSES, memory=memory))
+    return dict(client.submit(text, jobs.words, jobs.added, partitions=PROCESSES, memory=memory))
 
 
 def many_jobs(client: redismr.Client, number: int) -> list[dict[Any, Any]]:

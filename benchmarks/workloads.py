@@ -66,7 +66,7 @@ def _quarter() -> list[str]:
 
 WORKLOADS = {
     "wordcount": Workload(_text, jobs.words, jobs.total, operator.add),
-    "nocombiner": Workload(_text, jobs.words, jobs.total),
+    "nocombiner": Workload(_text, jobs.words, jobs.added),
     "prose": Workload(lambda: corpus.prose().paths, jobs.words, jobs.total, operator.add),
     "index": Workload(_quarter, jobs.standing, jobs.places),
     "grep": Workload(_text, jobs.locking, jobs.listed),

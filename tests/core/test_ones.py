@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from traceback import walk_tb
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from redismr.core import kernel
 from redismr.core.functions import prepare
 from redismr.core.kernel import UserCodeError, map_task
-from redismr.core.ones import yields_ones
+from redismr.core.ones import Outputs, keys_alone
 from redismr.errors import BadKey
 
 
@@ -103,7 +104,7 @@ OTHERS = [
 
 @pytest.mark.parametrize("mapfn", COUNTING, ids=lambda f: f.__name__)
 def test_what_yields_ones_is_known(mapfn):
-    assert yields_ones(mapfn)
+    assert keys_alone(mapfn)
 
 
 class Compiled:
@@ -121,40 +122,93 @@ class Counting:
 
 
 def test_a_method_is_known_and_what_only_shows_such_code_is_not():
-    assert yields_ones(Counting().method)
-    assert not yields_ones(Compiled())
+    assert keys_alone(Counting().method)
+    assert not keys_alone(Compiled())
 
 
 @pytest.mark.parametrize("mapfn", OTHERS, ids=lambda f: getattr(f, "__name__", "None"))
 def test_whatever_may_yield_something_else_is_not_taken_for_it(mapfn):
-    assert not yields_ones(mapfn)
+    assert not keys_alone(mapfn)
 
 
-def counts(mapfn, reducer, texts):
-    program = prepare(mapfn, reducer, combinefn=None, partitionfn=None, initfn=None)
-    cursor, found = [0, 0], Counter()
-    for _, (keys, values) in map_task(program, enumerate(texts), 3, cursor):
+def total(_key, values):
+    return sum(values)
+
+
+def listed(_key, values):
+    return list(values)
+
+
+def counts(mapfn, reducer, texts, combinefn=None):
+    program = prepare(mapfn, reducer, combinefn=combinefn, partitionfn=None, initfn=None)
+    cursor, found = [0, 0], {}
+    for partition, (keys, values) in map_task(program, enumerate(texts), 3, cursor):
         for key, value in zip(keys, values, strict=True):
-            found[key] += value
-    return dict(found), cursor[0]
+            found.setdefault((partition, key), []).append(value)
+    return list(found.items()), cursor
 
 
-@pytest.mark.parametrize("reducer", ["sum", "count"])
+@pytest.mark.parametrize("combinefn", [None, total, listed], ids=["alone", "total", "listed"])
+@pytest.mark.parametrize("reducer", ["sum", "count", "mean", "list", "first", total, None])
 @pytest.mark.parametrize("mapfn", [*COUNTING, sending], ids=lambda f: f.__name__)
 @given(texts=st.lists(st.text("ab ", max_size=20), max_size=10))
-def test_it_counts_as_the_loop_does(mapfn, reducer, texts):
+def test_it_gives_what_the_loop_does(mapfn, reducer, combinefn, texts):
     arity = mapfn.__code__.co_argcount
     other = (lambda v: list(mapfn(v))) if arity == 1 else (lambda k, v: list(mapfn(k, v)))
-    assert counts(mapfn, reducer, texts) == counts(other, reducer, texts)
+    expected = counts(other, reducer, texts, combinefn)
+    assert counts(mapfn, reducer, texts, combinefn) == expected
 
 
-def test_it_is_flushed_in_the_middle_of_a_record(monkeypatch):
+def configured(_name, text, least=2, *, most=5):
+    for word in text.split():
+        if least <= len(word) <= most and word not in STOP:
+            yield word, 1
+
+
+def enclosed(text):
+    def mapfn(name, _value):
+        for word in text.split():
+            yield (name, word), 1
+
+    return mapfn
+
+
+STOP = ("the",)
+
+
+@pytest.mark.parametrize("mapfn", [configured, enclosed("a b a"), Counting().method])
+def test_what_a_function_carries_goes_with_it(mapfn):
+    alone = keys_alone(mapfn)
+    given = (
+        ["a the bb ccc toolong"] if mapfn.__code__.co_varnames[0] == "self" else ["", "a the bb"]
+    )
+    assert [(key, 1) for key in alone(*given)] == list(mapfn(*given)) != []
+
+
+def test_a_traceback_shows_the_lines_of_the_function():
+    def mapfn(_key, value):
+        yield value, 1
+        yield 1 / value, 1
+
+    code = mapfn.__code__
+    with pytest.raises(UserCodeError) as info:
+        counts(mapfn, "sum", [0])
+    *_, (frame, line) = walk_tb(info.value.__cause__.__traceback__)
+    assert (frame.f_code.co_filename, line) == (__file__, code.co_firstlineno + 2)
+    assert frame.f_code.co_qualname == code.co_qualname
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "combinefn"), [("FLUSH_KEYS", 72, None), ("FLUSH_VALUES", 640, total)]
+)
+def test_it_is_flushed_in_the_middle_of_a_record(monkeypatch, name, most, combinefn):
     monkeypatch.setattr(kernel, "FLUSH_KEYS", 64)
+    monkeypatch.setattr(kernel, name, 64 if name == "FLUSH_KEYS" else 600)
     text = " ".join(str(n % 1000) for n in range(5000))
-    program = prepare(words, "sum", combinefn=None, partitionfn=None, initfn=None)
-    flushes = list(kernel._map_ones(program, program.reduce, [(0, text), (1, text)], 1, [0, 0]))
-    sizes = [sum(len(keys) for keys, _ in columns) for columns in flushes]
-    assert max(sizes) <= 64 + 64 // 8
+    program = prepare(words, "sum", combinefn=combinefn, partitionfn=None, initfn=None)
+    outputs = Outputs(keys_alone(words), [(0, text), (1, text)], by_value=False)
+    flushes = list(kernel._map_ones(program, outputs, 1, [0, 0]))
+    assert max(sum(map(sum, (values for _, values in columns))) for columns in flushes) <= most
     assert sum(sum(values) for columns in flushes for _, values in columns) == 10_000
 
 
