@@ -211,11 +211,11 @@ class Executor:
         turn_began = time.monotonic()
         while claim.tasks:
             claim = replace(claim, tasks=_known(session, claim.tasks))
-            started = time.monotonic()
+            started, loaded = time.monotonic(), session.load_seconds
             claim, attempts = self._run_batch(session, claim)
             now = time.monotonic()
-            ran = max(1, len(claim.tasks))
-            session.task_seconds = _smooth(session.task_seconds, (now - started) / ran)
+            took = now - started - (session.load_seconds - loaded)
+            session.task_seconds = _smooth(session.task_seconds, took / max(1, len(claim.tasks)))
             if len(attempts) < len(claim.tasks):
                 self._commit(session, claim, attempts, "", 0)
                 # Whoever is idle has been woken and takes the failed task: another executor's

@@ -415,7 +415,8 @@ class Model:
         if not self.running:
             return []
         ids: list[str] = []
-        want = min(want, max(1, len(self.ready) // 4))
+        pinch = 0 if self.state == "reducing" else want // 16
+        want = min(want, max(1, pinch, len(self.ready) // 4))
         while len(ids) < want and (task := self._next_for(executor)):
             alone = f"lost:{task}" in self.tries
             if alone and ids:

@@ -67,7 +67,8 @@ class Walk:
 
     def __init__(self, subject: Subject, job: str, pick: Pick, seen: Counter[str]) -> None:
         self.subject, self.job, self.seen = subject, job, seen
-        # A batch is a quarter of what is ready: eight tasks make batches of two.
+        # A batch is a quarter of what is ready: eight tasks make batches of two; of three if 48 are
+        # wanted.
         self.maps = pick.one((0, 1, 2, 2, 2, 3, 3, 8, 8, 12, 12))
         self.partitions = pick.one((1, 2, 2, 3, 8))
         self.lease_ms = pick.one((1000, 6000))
@@ -224,7 +225,7 @@ class Walk:
 
     def claim(self, pick: Pick) -> None:
         executor = pick.one(self.awake)
-        want, backup = pick.one((0, 1, 2, 3)), pick.one((0, 1))
+        want, backup = pick.one((0, 1, 2, 3, 48)), pick.one((0, 1))
         self.ask(pick, "claim", executor=executor, nonce=self.nonce(), want=want, backup=backup)
 
     def serve(self, pick: Pick) -> None:
@@ -395,7 +396,7 @@ class Walk:
         if flat and pick.chance(5):
             flat[2] = "n0"  # as if it had read the names of another opening
         following = self.nonce() if pick.chance(70) else ""
-        want = pick.one((0, 1, 2))
+        want = pick.one((0, 1, 2, 48))
         argv = {"executor": first.executor, "next_nonce": following, "want": want}
         self.ask(pick, "commit", **argv, commits=flat)
 

@@ -62,7 +62,13 @@ def test_a_repeated_claim_gives_the_same_tasks(store, job):
 
 def test_a_claim_takes_a_quarter_of_what_is_ready_at_most(store, job):
     store.add(job, 0, 16)
+    assert len(store.claim(job, "e1", "n1", 63).tasks) == 4
+
+
+def test_tasks_so_quick_that_a_share_is_not_worth_a_round_trip_go_together(store, job):
+    store.add(job, 0, 8)
     assert len(store.claim(job, "e1", "n1", 64).tasks) == 4
+    assert len(store.claim(job, "e2", "n2", 64).tasks) == 4
 
 
 def test_a_commit_counts_once_and_claims_the_next(store, job):
