@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Self
@@ -326,9 +327,9 @@ class Client:
 
     def _create(self, spec: JobSpec, vault: Vault, parcel: Parcel, *, each_worker: bool) -> int:
         """The job exists and is listed; returns its deadline."""
-        self._store.announce(spec.job_id, spec.priority, spec.submitted_ms)
         expire_at = self._store.create(
             spec.job_id,
+            since_ms=spec.submitted_ms,
             spec=vault.seal_spec(spec),
             code=vault.seal_code(parcel.code),
             params=vault.seal_params(parcel.params),
@@ -337,9 +338,13 @@ class Client:
             fields=clear_fields(spec, self._keyring.key_id, each_worker=each_worker),
         )
         # Again: whoever found it listed and not there has taken it off the list.
-        self._store.introduce(spec.job_id, spec.priority, spec.submitted_ms, expire_at)
-        self._store.publish(
-            spec.txn, encode(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring)
+        self._store.introduce(
+            spec.job_id,
+            spec.priority,
+            spec.submitted_ms,
+            expire_at,
+            spec.txn,
+            encode(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring),
         )
         return expire_at
 
@@ -375,14 +380,14 @@ class Client:
 
     def _here(self) -> tuple[int, int]:
         """The server's time in ms; how many executors there are, 0 if none, or nobody knows."""
-        if self._embedded:
-            return self._store.server_ms(), self._embedded.executors
+        if self._embedded:  # our own server has our clock
+            return time.time_ns() // 1_000_000, self._embedded.executors
         now_ms, rows = self._store.worker_rows()
         return now_ms, sum(int(row.get("executors", 0)) for row in rows.values())
 
-    def _delete(self, spec: JobSpec) -> None:
+    def _delete(self, spec: JobSpec, inputs: int) -> None:
         """Delete a job that nobody has the results of any more."""
-        self._quietly(Job(self._store, self._keyring, spec), Job.delete)
+        self._quietly(Job(self._store, self._keyring, spec, handed_in=inputs), Job.delete)
 
     def _quietly(self, job: Job, act: Callable[[Job], object]) -> None:
         """Clean up, within a second or two; an error in it must not hide the one that led here."""

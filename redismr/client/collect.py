@@ -8,7 +8,7 @@ made from the same attempts of exactly the maps that the end names.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,8 +54,9 @@ def collect(
         JobFailed: the pieces are genuine but do not belong to one result.
     """
     with _gone_or_altered(store, vault.job), _running_or_altered(store, vault.job):
-        n_map = vault.open_end(store.blob(vault.job, "end"))
-        manifests = _manifests(store, vault, spec.partitions if n_map else 0)
+        end, records = store.outcome(vault.job)
+        n_map = vault.open_end(end)
+        manifests = _manifests(vault, records, spec.partitions if n_map else 0)
     if len({(m.basis, m.maps_digest, m.maps) for m in manifests}) > 1 or any(
         m.maps != n_map for m in manifests
     ):
@@ -72,8 +73,7 @@ def collect(
     return shelf, dict(counters), _skipped(vault, spec, manifests)
 
 
-def _manifests(store: Store, vault: Vault, partitions: int) -> list[ResultManifest]:
-    records = store.results(vault.job) if partitions else {}
+def _manifests(vault: Vault, records: Mapping[int, bytes], partitions: int) -> list[ResultManifest]:
     for p in range(partitions):
         if p not in records:
             raise SealError(

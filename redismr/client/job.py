@@ -67,7 +67,7 @@ class Mine:
 
     finishfn: Callable[[Results], Any] | None = None
     partitionfn: Callable[[Any, int], int] | None = None
-    delete: Callable[[], object] | None = None
+    delete: Callable[[int], object] | None = None
     delete_at_exit: bool = True
     draw: Draw | None = None
     workers_within: float | None = None
@@ -83,21 +83,23 @@ class Job:
     """
 
     def __init__(
-        self, store: Store, keyring: Keyring, spec: JobSpec, mine: Mine | None = None
+        self,
+        store: Store,
+        keyring: Keyring,
+        spec: JobSpec,
+        mine: Mine | None = None,
+        handed_in: int | None = None,
     ) -> None:
-        self.id = spec.job_id
-        self.txn = spec.txn
+        self.id, self.txn = spec.job_id, spec.txn
         self._store, self._keyring, self._spec = store, keyring, spec
-        self._vault = Vault(keyring, spec.job_id)
-        self._mine = mine
+        self._vault, self._mine = Vault(keyring, spec.job_id), mine
         self._loaded: Loaded | None = None
         self._results: Results | None = None
         self._waiting = Waiting(store, keyring, spec)
         self._draw = mine.draw if mine else None
         self._drawn_at = 0.0
         self._announced = self._told_at = time.monotonic()
-        #: How many map tasks this process handed in, lest Redis forgets that they were all.
-        self._handed_in: int | None = None
+        self._handed_in = handed_in  # map tasks, lest Redis forgets that they were all
 
     def __repr__(self) -> str:
         """The id."""
@@ -154,6 +156,7 @@ class Job:
     def _columns(self) -> Iterator[Iterable[tuple[Any, Any]]]:
         given: dict[int, ResultManifest] = {}
         with self._store.subscribed(self.txn) as channel:
+            channel.get(POLL_SECONDS)
             while True:
                 look = self._look(lost=True)
                 self._tell(look)
@@ -236,13 +239,14 @@ class Job:
 
     def over(self, store: Store) -> Job:
         """The same job, asked after over another connection."""
-        return Job(store, self._keyring, self._spec, self._mine)
+        return Job(store, self._keyring, self._spec, self._mine, self._handed_in)
 
     # -- for the client -------------------------------------------------------
 
     def _wait(self, deadline: float | None) -> Look | None:
         """The look that saw the job ended; None if it had not by then (of time.monotonic())."""
         with self._store.subscribed(self.txn) as channel:
+            channel.get(POLL_SECONDS)  # subscribes, and returns: a look before would be in vain
             while True:
                 look = self._look(lost=True)
                 self._tell(look)
@@ -310,7 +314,7 @@ class Job:
         results = Results(shelf, sort=self._spec.sort, counters=counters, skipped=skipped)
         if self._mine and self._mine.delete is not None:
             # Results of ``run`` own the job: it goes when they are closed, or nobody has them.
-            shelf.on_close = weakref.finalize(results, self._mine.delete)
+            shelf.on_close = weakref.finalize(results, self._mine.delete, self._inputs())
             shelf.on_close.atexit = self._mine.delete_at_exit
         return results, counters
 

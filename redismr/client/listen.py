@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from redismr.client.job import Job
     from redismr.core.seal import Keyring
     from redismr.store import Store
-    from redismr.store.hints import Subscription
+    from redismr.store.channel import Subscription
 
 LOOK_SECONDS = 1.0
 """How often the keys are read, whatever the channel says."""

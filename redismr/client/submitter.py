@@ -60,7 +60,10 @@ class Buffer:
     due: float = 0.0
 
     def put(self, index: int, fields: dict[str, bytes]) -> bool:
-        """One split more; whether it is time to hand in. The first split of all goes at once."""
+        """One split more; whether it is time to hand in.
+
+        The first of all goes at once, unless ``due`` says when.
+        """
         now = time.monotonic()
         if not self.splits:
             self.since = now
@@ -140,6 +143,8 @@ class Submitter:
 
     def _add_all(self, source: Source) -> int:
         index = 0
+        if source.rereadable:  # all of it is at hand: no worker waits for long if none goes alone
+            self._buffer.due = time.monotonic() + FLUSH_SECONDS
         for split in source.splits():
             if self._gone:
                 raise _lost(self._vault.job)

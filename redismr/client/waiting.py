@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from redismr.core.model import JobSpec
     from redismr.core.seal import Keyring
     from redismr.store import Look, Store
-    from redismr.store.hints import Subscription
+    from redismr.store.channel import Subscription
 
 EXPLAIN_AFTER = 5.0
 """Seconds without any work on a job after which the reason is said."""

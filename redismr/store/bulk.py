@@ -75,12 +75,18 @@ class BulkStore:
         """Partition -> committed record, of all partitions or of those asked for."""
         key = self.keys.control(job, "result")
         if partitions is None:
-            found = self.link.one("HGETALL", key)
-            return {int(p): record for p, record in found.items() if p.isdigit()}
+            return _by_partition(self.link.one("HGETALL", key))
         if not (wanted := list(partitions)):
             return {}
         records = self.link.one("HMGET", key, *wanted)
         return {p: record for p, record in zip(wanted, records, strict=True) if record is not None}
+
+    def outcome(self, job: str) -> tuple[bytes | None, dict[int, bytes]]:
+        """The sealed end, and ``results``: what is read of a job that has succeeded."""
+        end, found = self.link.together(
+            [("GET", self.keys.control(job, "end")), ("HGETALL", self.keys.control(job, "result"))]
+        )
+        return end, _by_partition(found)
 
     def blob(self, job: str, name: str) -> bytes | None:
         """A sealed string of the job: spec, end, code or params."""
@@ -188,6 +194,10 @@ def staging(by_key: Mapping[str, Fields], expire_at: int) -> list[Sequence[Argum
             commands.append(("HSET", key, *(x for pair in fields.items() for x in pair)))
             commands.append(("PEXPIREAT", key, expire_at))
     return commands
+
+
+def _by_partition(found: Mapping[bytes, bytes]) -> dict[int, bytes]:
+    return {int(p): record for p, record in found.items() if p.isdigit()}
 
 
 def _batches(items: list[str], size: int) -> Iterable[list[str]]:

@@ -8,16 +8,13 @@ from __future__ import annotations
 import json
 import random
 import re
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-
-import redis
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redismr.core.model import PROTOCOL
 from redismr.core.trace import clean
 from redismr.errors import KeysAltered
+from redismr.store.channel import Lines, Subscription
 from redismr.store.connect import BLOCK_SECONDS
 from redismr.store.link import Argument, milliseconds, number, text
 
@@ -58,6 +55,7 @@ class HintStore:
 
     link: Link
     keys: Keys
+    _lines: Lines
 
     def server_ms(self) -> int:
         """The server's clock, the only one that counts."""
@@ -112,11 +110,14 @@ class HintStore:
             ("PEXPIREAT", self.keys.recent, expire_at, "NX"),
         ]
 
-    def introduce(self, job: str, priority: int, since_ms: int, expire_at: int) -> None:
-        """Announce and record a job that was just created, in one round trip."""
+    def introduce(
+        self, job: str, priority: int, since_ms: int, expire_at: int, txn: str, message: bytes
+    ) -> None:
+        """Announce, record and publish a job that was just created, in one round trip."""
         announcing = self._announcing({job: (priority, since_ms)})
+        recording = self._recording(job, expire_at, since_ms)
         try:
-            self.link.hint(*announcing, *self._recording(job, expire_at, since_ms))
+            self.link.hint(*announcing, *recording, *self._publishing(txn, message))
         except KeysAltered:  # one at a time, which mends
             self.announce(job, priority, since_ms)
             self.record(job, expire_at, since_ms)
@@ -140,12 +141,12 @@ class HintStore:
         """The jobs have no more work."""
         self._one("ZREM", self.keys.jobs, *jobs)
 
-    def unlist(self, job: str) -> None:
-        """The job does not exist any more."""
+    def unlist(self, job: str, before: Sequence[Sequence[Argument]] = ()) -> None:
+        """The job does not exist any more; what makes that so goes ``before``."""
         commands = [("ZREM", key, job) for key in (self.keys.jobs, self.keys.recent)]
         try:
-            self.link.together(commands)
-        except KeysAltered:
+            self.link.together([*before, *commands])
+        except KeysAltered:  # each key by itself, which mends; the others were done
             for command in commands:
                 self._one(*command)
 
@@ -156,14 +157,24 @@ class HintStore:
 
     def wake(self, count: int, python: str, key_id: str) -> None:
         """Wake up to ``count`` idle workers that can use it."""
-        if count <= 0:
-            return
-        key = self.keys.wake(PROTOCOL, python, key_id)
-        self._hint(
-            ("RPUSH", key, *["1"] * min(count, WAKE_CAP)),
-            ("LTRIM", key, 0, WAKE_CAP - 1),
-            ("PEXPIRE", key, HINT_TTL_MS),
-        )
+        self.tell("", (), count, python, key_id)
+
+    def tell(
+        self, txn: str, messages: Iterable[bytes], count: int, python: str, key_id: str
+    ) -> None:
+        """``wake``, and ``publish`` each message, in one round trip; none if there is nothing."""
+        commands: list[Sequence[Argument]] = []
+        if count > 0:
+            key = self.keys.wake(PROTOCOL, python, key_id)
+            commands = [
+                ("RPUSH", key, *["1"] * min(count, WAKE_CAP)),
+                ("LTRIM", key, 0, WAKE_CAP - 1),
+                ("PEXPIRE", key, HINT_TTL_MS),
+            ]
+        for message in messages:
+            commands += self._publishing(txn, message)
+        if commands:
+            self._hint(*commands)
 
     def wait_wake(self, python: str, key_id: str, seconds: float = BLOCK_SECONDS) -> bool:
         """Block until woken or ``seconds`` are over. A lost token costs one such wait."""
@@ -199,12 +210,15 @@ class HintStore:
 
     def publish(self, txn: str, message: bytes) -> None:
         """Tell listeners of this transaction and of all. At most once: truth is in the keys."""
+        self.link.hint(*self._publishing(txn, message))
+
+    def _publishing(self, txn: str, message: bytes) -> list[Sequence[Argument]]:
         channels = (self.keys.events(self.link.db, txn), self.keys.events(self.link.db))
-        self.link.hint(*(("PUBLISH", channel, message) for channel in channels))
+        return [("PUBLISH", channel, message) for channel in channels]
 
     def subscribed(self, txn: str | None) -> Subscription:
         """Messages of one transaction, or of all, from its first ``get`` on; for ``with``."""
-        return Subscription(self.link.client, self.keys.events(self.link.db, txn))
+        return Subscription(self._lines, self.keys.events(self.link.db, txn))
 
     def _hint(self, *commands: Sequence[Argument]) -> list[Any]:
         return self._mended(str(commands[0][1]), lambda: self.link.hint(*commands))
@@ -222,58 +236,6 @@ class HintStore:
         except KeysAltered:
             self.link.one("EVAL", UNLINK_UNLESS, 1, key, self.keys.hint_type(key))
             return ask()
-
-
-class Subscription:
-    """A pub/sub channel that reconnects by itself; what was said meanwhile is lost.
-
-    Attributes:
-        renewed: the last ``get`` subscribed, or subscribed again.
-    """
-
-    def __init__(self, client: redis.Redis, channel: str) -> None:
-        self._client, self._channel = client, channel
-        self._pubsub: redis.client.PubSub | None = None
-        self.renewed = False
-
-    def __enter__(self) -> Self:
-        """For ``with``."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
-
-    def get(self, seconds: float) -> bytes | None:
-        """The next message, or None when ``seconds`` are over or the line was cut.
-
-        The call that subscribes, or subscribes again, returns None at once: read the truth then.
-        Trouble of the channel is nobody's error, for it is a hint: then None comes a bit later.
-        """
-        self.renewed = False
-        try:
-            if self._pubsub is None:
-                self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
-                self._pubsub.subscribe(self._channel)
-                self._pubsub.get_message(timeout=min(5.0, max(0.1, seconds)))
-                self.renewed = True
-                return None
-            message = self._pubsub.get_message(timeout=seconds)
-        except (redis.RedisError, OSError):
-            # A new one next time, on a new connection: to the new master after a failover.
-            self.close()
-            time.sleep(max(0.0, min(seconds, random.uniform(0.02, 0.1))))
-            return None
-        if message and message["type"] == "message":
-            return bytes(message["data"])
-        return None
-
-    def close(self) -> None:
-        """Leave the channel."""
-        if self._pubsub is not None:
-            with suppress(redis.RedisError, OSError):
-                self._pubsub.close()
-            self._pubsub = None
 
 
 _LAST = 2 * 10**16  # behind every priority

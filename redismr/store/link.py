@@ -199,10 +199,12 @@ class Link:
         argv: Mapping[str, Argument],
         rest: Sequence[Argument] = (),
         before: Sequence[Sequence[Argument]] = (),
+        hints: Sequence[Sequence[Argument]] = (),
     ) -> list[Any]:
         """Run a script by name: one atomic step, safe to repeat.
 
-        Plain commands that go ``before`` it are done in the same transaction, or not at all.
+        Plain commands that go ``before`` it are done in the same transaction, or not at all;
+        ``hints`` go ahead of it in the same round trip, and it does not matter if they are refused.
         """
         its = script(name)
         arguments = [keys[key] for key in its.keys] + its.arguments(argv, rest)
@@ -212,7 +214,7 @@ class Link:
                 command = ("EVAL", its.source, len(its.keys), *arguments)
                 return list(self._together((*before, command), atomic=True)[-1])
             try:
-                reply = self.client.evalsha(its.sha, len(its.keys), *arguments)
+                reply = self._after(hints, ("EVALSHA", its.sha, len(its.keys), *arguments))
             except NoScriptError:
                 reply = self.client.eval(its.source, len(its.keys), *arguments)
             return list(reply)
@@ -278,6 +280,18 @@ class Link:
     def one(self, *command: Argument) -> Any:
         """One plain command that is safe to repeat."""
         return self.safely(lambda: self.client.execute_command(*command))  # type: ignore[no-untyped-call]
+
+    def _after(self, hints: Sequence[Sequence[Argument]], command: Sequence[Argument]) -> Any:
+        """The answer to the last command, whatever the server says to those before it."""
+        if not hints:
+            return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
+        with self.client.pipeline(transaction=False) as pipe:
+            for each in (*hints, command):
+                pipe.execute_command(*each)  # type: ignore[no-untyped-call]
+            answer = pipe.execute(raise_on_error=False)[-1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def _together(self, commands: Sequence[Sequence[Argument]], *, atomic: bool) -> list[Any]:
         with self.client.pipeline(transaction=atomic) as pipe:

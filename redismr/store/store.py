@@ -15,6 +15,7 @@ from redismr.config import Connection
 from redismr.core.model import Claim
 from redismr.errors import KeysAltered
 from redismr.store.bulk import BulkStore, Fields, staging
+from redismr.store.channel import Lines
 from redismr.store.connect import BLOCK_SECONDS
 from redismr.store.hints import HintStore
 from redismr.store.keys import CONTROL, Keys
@@ -115,6 +116,7 @@ class Store(BulkStore, HintStore):
     ) -> None:
         link = Link(connection, patience=patience, name=name, timeout=timeout, on_wait=on_wait)
         super().__init__(link, Keys(connection.namespace))
+        self._lines = Lines(link.client)
         self.now_ms = now_ms
 
     def create(
@@ -127,13 +129,19 @@ class Store(BulkStore, HintStore):
         ttl_ms: int,
         submit_ms: int,
         fields: Mapping[str, str | int],
+        since_ms: int = 0,
     ) -> int:
-        """The job exists, accepting input; returns its deadline in ms of the server's clock."""
+        """The job exists, accepting input; returns its deadline in ms of the server's clock.
+
+        With ``since_ms`` it is announced first: what exists unlisted would never be tidied.
+        """
+        turn = int(fields.get("priority", 0)), since_ms
         flat: list[Argument] = [part for pair in fields.items() for part in pair]
         reply = self._run(
             "create",
             job,
             flat,
+            hints=self._announcing({job: turn}) if since_ms else (),
             spec_blob=spec,
             code_blob=code,
             params_blob=params,
@@ -324,8 +332,8 @@ class Store(BulkStore, HintStore):
         """Nothing of the job is left, whatever it does."""
         control = [self.keys.control(job, name) for name in CONTROL]
         bulk = self.bulk(job, n_map, partitions)
-        self.link.together([*(("UNLINK", key) for key in bulk), ("UNLINK", *control)])
-        self.unlist(job)
+        gone = [*(("UNLINK", key) for key in bulk), ("UNLINK", *control)]
+        self.unlist(job, gone)
 
     def look(self, job: str) -> Look | None:
         """Where the job is; None if it is gone."""
@@ -343,9 +351,11 @@ class Store(BulkStore, HintStore):
         rest: Sequence[Argument] = (),
         /,
         before: Sequence[Sequence[Argument]] = (),
+        hints: Sequence[Sequence[Argument]] = (),
         **argv: Argument,
     ) -> list[Any]:
-        return self.link.call(verb, self._control(job), {"now_ms": self._now, **argv}, rest, before)
+        named = {"now_ms": self._now, **argv}
+        return self.link.call(verb, self._control(job), named, rest, before, hints)
 
     @property
     def _now(self) -> Argument:

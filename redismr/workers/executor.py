@@ -22,6 +22,7 @@ from redismr.core.seal import Keyring
 from redismr.core.trace import clean
 from redismr.errors import JobLost, KeysAltered, RedismrError, StoreUnavailable
 from redismr.store import Commit, Committed, Store
+from redismr.workers.pace import Pace
 from redismr.workers.process import end_if_forked, settle_in
 from redismr.workers.report import Reporter
 from redismr.workers.session import PYTHON, Altered, Brief, Session
@@ -30,11 +31,6 @@ from redismr.workers.tasks import Attempt, Missing, Withdrawn, run_map, run_redu
 
 log = logging.getLogger("redismr.worker")
 
-BATCH_SECONDS = 0.05
-"""A batch is sized to about this much work: 20,000 tasks of 0.1 ms take 64 a round trip, and a
-task of a second is claimed alone, so that no other executor waits for it."""
-
-BATCH_TASKS = 64
 CUT_SECONDS = 0.5
 """No task of a batch is begun later than this: the batch was sized for quicker ones."""
 
@@ -85,7 +81,7 @@ class Executor:
         self._stop_seen = 0.0
         self.keyring = keyring
         self.report = Reporter(self.store, keyring, post.name)
-        self._digest = ""
+        self._digest, self._pace = "", Pace()
         self._session: Session | None = None
         self._sessions: dict[str, Session] = {}
         self._briefs: dict[str, Brief] = {}
@@ -188,7 +184,8 @@ class Executor:
     def _serve(self, brief: Brief, *, backup: bool) -> bool:
         """Claim and run tasks of one job for a turn; False if it had none for us."""
         nonce = self._begin(brief)
-        claim = self.store.claim(brief.job, self.post.name, nonce, 1, backup=backup)
+        want = 1 if backup else max(1, self.slot.wanted(self._pace.want()))
+        claim = self.store.claim(brief.job, self.post.name, nonce, want, backup=backup)
         if claim is None or not claim.tasks:
             self.slot.hold(Holding())
             if claim is None or claim.state not in ("submitting", "mapping", "reducing"):
@@ -215,7 +212,7 @@ class Executor:
             claim, attempts = self._run_batch(session, claim)
             now = time.monotonic()
             took = now - started - (session.load_seconds - loaded)
-            session.task_seconds = _smooth(session.task_seconds, took / max(1, len(claim.tasks)))
+            self._pace.note(took, len(claim.tasks))
             if len(attempts) < len(claim.tasks):
                 self._commit(session, claim, attempts, "", 0)
                 # Whoever is idle has been woken and takes the failed task: another executor's
@@ -228,9 +225,8 @@ class Executor:
                 if self._others_wait(brief, claim):
                     self._commit(session, claim, attempts, "", 0)
                     return
-            want = max(1, min(BATCH_TASKS, int(BATCH_SECONDS / (session.task_seconds + 1e-6))))
             # Those of this batch are not counted yet.
-            want = self.slot.wanted(want + len(attempts)) - len(attempts)
+            want = self.slot.wanted(self._pace.want() + len(attempts)) - len(attempts)
             nonce = "" if self.slot.stopping or want <= 0 else secrets.token_urlsafe(8)
             committed = self._commit(session, claim, attempts, nonce, want)
             if committed is None or not nonce:
@@ -392,7 +388,3 @@ def _known(session: Session, tasks: tuple[str, ...]) -> tuple[str, ...]:
         ):
             raise Altered(f"the queue of job {session.job} in Redis names {task[:40]!r}: no task")
     return tuple(dict.fromkeys(tasks))
-
-
-def _smooth(before: float, now: float) -> float:
-    return now if before == 0.0 else 0.7 * before + 0.3 * now

@@ -67,12 +67,14 @@ class Reporter:
         with whether this is heard for the first time.
         """
         job, txn, state = session.job, session.spec.txn, committed.claim.state
-        for attempt, first in counted:
-            if first and attempt.task[0] == "r":
-                self.event(txn, job, "partition", {"partition": task_index(attempt.task)})
+        done = [task_index(a.task) for a, first in counted if first and a.task[0] == "r"]
+        events = [Event(job, txn, 0, "partition", {"partition": index}) for index in done]
+        opened = 0
         if committed.opened or state == "succeeded":
-            self.wake(committed.opened - len(committed.claim.tasks))  # the others have us
-            self.event(txn, job, state, {})
+            opened = committed.opened - len(committed.claim.tasks)  # the others have us
+            events.append(Event(job, txn, 0, state, {}))
+        messages = [encode(event, self.keyring) for event in events]
+        self.store.tell(txn, messages, opened, PYTHON, self.keyring.key_id)
         if not self.store.link.replicated():  # else a failover could forget this commit
             for attempt, _ in counted:
                 attempt.after()

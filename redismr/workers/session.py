@@ -95,8 +95,6 @@ class Session:
         same = before is not None and before.spec.code_digest == self.spec.code_digest
         self._warm = before.program if before is not None and same else None
         self.params: Mapping[str, Any] = {}
-        #: Seconds a task takes, smoothed: sizes the next batch.
-        self.task_seconds = 0.0
 
     @property
     def expire_at(self) -> int:
