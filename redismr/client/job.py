@@ -156,7 +156,6 @@ class Job:
     def _columns(self) -> Iterator[Iterable[tuple[Any, Any]]]:
         given: dict[int, ResultManifest] = {}
         with self._store.subscribed(self.txn) as channel:
-            channel.get(POLL_SECONDS)
             while True:
                 look = self._look(lost=True)
                 self._tell(look)
@@ -246,7 +245,8 @@ class Job:
     def _wait(self, deadline: float | None) -> Look | None:
         """The look that saw the job ended; None if it had not by then (of time.monotonic())."""
         with self._store.subscribed(self.txn) as channel:
-            channel.get(POLL_SECONDS)  # subscribes, and returns: a look before would be in vain
+            if self._handed_in is not None and deadline is None:  # a look before would be in vain
+                channel.get(POLL_SECONDS)
             while True:
                 look = self._look(lost=True)
                 self._tell(look)

@@ -143,7 +143,8 @@ class Submitter:
 
     def _add_all(self, source: Source) -> int:
         index = 0
-        if source.rereadable:  # all of it is at hand: no worker waits for long if none goes alone
+        # What can be read again is at hand, as a rule; if it is slow, its first split lingers.
+        if source.rereadable:
             self._buffer.due = time.monotonic() + FLUSH_SECONDS
         for split in source.splits():
             if self._gone:

@@ -7,9 +7,10 @@ of a word count with a combiner, calling it and the reducer is a third of all pr
 
 from __future__ import annotations
 
-import builtins
+import dis
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -40,17 +41,23 @@ def _adds_up(function: Callable[..., Any]) -> bool:
         return False
     return (
         "sum" not in function.__globals__
-        and getattr(function, "__builtins__", {}).get("sum") is builtins.sum
+        and getattr(function, "__builtins__", {}).get("sum") is _PYTHONS
     )
 
 
+@lru_cache(maxsize=256)
 def _shape(code: CodeType) -> tuple[Any, ...]:
     """What a call does, whatever its variables are called."""
-    used = [constant for constant in code.co_consts if type(constant) is int]
+    loaded = [
+        (type(step.argval), step.argval)
+        for step in dis.get_instructions(code)
+        if step.opcode in dis.hasconst
+    ]
     arguments = code.co_argcount, code.co_kwonlyargcount, code.co_flags & _STARRED
-    return code.co_code, code.co_names, used, arguments, code.co_freevars, code.co_cellvars
+    return code.co_code, code.co_names, loaded, arguments, code.co_freevars, code.co_cellvars
 
 
+_PYTHONS = sum
 _STARRED = 0x04 | 0x08  # *args and **kwargs
 
 

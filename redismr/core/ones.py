@@ -10,6 +10,7 @@ from __future__ import annotations
 import dis
 import inspect
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from functools import lru_cache
@@ -32,34 +33,38 @@ def keys_alone(mapfn: Callable[..., Any] | None) -> Callable[..., Iterator[Any]]
     It does all else that ``mapfn`` does, and shows the same lines in a traceback. None for every
     other function.
     """
-    function = getattr(mapfn, "__func__", mapfn)  # of a method
-    # Exactly one of Python's own: others carry a code object that is not what a call runs.
-    if type(function) is not FunctionType or (code := _keys_alone(function.__code__)) is None:
+    function = mapfn.__func__ if type(mapfn) is MethodType else mapfn
+    # Exactly one of Python's own: others show a code object that is not what a call runs.
+    if type(function) is not FunctionType or not (steps := _keys_alone(function.__code__)):
         return None
     alone = FunctionType(
-        code,
+        function.__code__.replace(co_code=steps),
         function.__globals__,
         function.__name__,
         function.__defaults__,
         function.__closure__,
     )
     alone.__kwdefaults__ = function.__kwdefaults__
-    return MethodType(alone, mapfn.__self__) if isinstance(mapfn, MethodType) else alone
+    return MethodType(alone, mapfn.__self__) if type(mapfn) is MethodType else alone
 
 
 @lru_cache(maxsize=256)
-def _keys_alone(code: CodeType) -> CodeType | None:
-    if not code.co_flags & inspect.CO_GENERATOR:
-        return None
+def _keys_alone(code: CodeType) -> bytes:
+    """Its byte code without the ones; empty if there is more to it, or we do not know this Python.
+
+    Remembered by what equal code has in common, which its file is not.
+    """
+    if not code.co_flags & inspect.CO_GENERATOR or sys.version_info >= (3, 14):
+        return b""
     steps = [step for step in dis.get_instructions(code) if step.opname not in _PASSED_OVER]
     yields = [at for at, step in enumerate(steps) if step.opname == "YIELD_VALUE"]
     if not yields or not all(at >= 2 and _makes_one(*steps[at - 2 : at + 1]) for at in yields):
-        return None
+        return b""
     words = bytearray(code.co_code)
     for at in yields:  # the key is what stays to be yielded
         for step in steps[at - 2 : at]:
             words[step.offset : step.offset + 2] = _NOP, 0
-    return code.replace(co_code=bytes(words))
+    return bytes(words)
 
 
 def _makes_one(one: dis.Instruction, pair: dis.Instruction, yielding: dis.Instruction) -> bool:

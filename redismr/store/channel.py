@@ -6,20 +6,43 @@ import os
 import random
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Self
 
 import redis
 import redis.client
 
-KEPT_SECONDS = 5.0
-"""How long a line that nobody uses may wait for its next user: not past a failover, after which it
-leads to a server that hears nothing new."""
+LINE_SECONDS = 5.0
+"""How old a line may be when it is used again: after a failover, or a cut that nobody has told us
+of, it leads to where nothing new is said."""
 
 ACK_SECONDS = 5.0
 
 
+@dataclass(slots=True)
+class Line:
+    """A connection for channels: whose process it is, since when, whether it has ever answered."""
+
+    pubsub: redis.client.PubSub
+    pid: int
+    born: float
+    heard: bool = False
+
+    @property
+    def good(self) -> bool:
+        """Whether it may serve another channel."""
+        young = time.monotonic() < self.born + LINE_SECONDS
+        connected = getattr(self.pubsub.connection, "is_connected", False)
+        return self.heard and young and connected and self.pid == os.getpid()
+
+    def hang_up(self) -> None:
+        """Close the connection; of a parent process, only our end."""
+        with suppress(redis.RedisError, OSError):
+            self.pubsub.close()
+
+
 class Lines:
-    """A connection for channels, kept from one to the next.
+    """A line, kept from one channel to the next.
 
     A new one for each small job that is waited for costs 0.7 ms of 9. Thread-safe; a forked child
     takes nothing of its parent's.
@@ -27,30 +50,38 @@ class Lines:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
-        self._kept: list[tuple[float, int, redis.client.PubSub]] = []
+        self._kept: list[Line] = []
+        self._closed = False
 
-    def take(self) -> redis.client.PubSub:
+    def take(self) -> Line:
         """The one that is kept, or a new one; it may still hear of channels it had."""
         while self._kept:
             with suppress(IndexError):  # another thread was quicker
-                until, pid, line = self._kept.pop()
-                if pid == os.getpid() and time.monotonic() < until:
+                line = self._kept.pop()
+                if line.good:
                     return line
-                hang_up(line)
-        return self._client.pubsub()  # type: ignore[no-untyped-call, no-any-return]
+                line.hang_up()
+        pubsub = self._client.pubsub()  # type: ignore[no-untyped-call]
+        return Line(pubsub, os.getpid(), time.monotonic())
 
-    def give(self, line: redis.client.PubSub) -> None:
-        """Keep it for the next one, unless one is kept already."""
-        if self._kept:
-            hang_up(line)
+    def give(self, line: Line) -> None:
+        """Keep it for the next channel, unless one is kept already, or it is not good for one."""
+        if self._closed or self._kept or not line.good:
+            line.hang_up()
+            return
+        try:
+            line.pubsub.unsubscribe()  # type: ignore[no-untyped-call]
+        except (redis.RedisError, OSError):
+            line.hang_up()
         else:
-            self._kept.append((time.monotonic() + KEPT_SECONDS, os.getpid(), line))
+            self._kept.append(line)
 
-
-def hang_up(line: redis.client.PubSub) -> None:
-    """Close the connection."""
-    with suppress(redis.RedisError, OSError):
-        line.close()
+    def close(self) -> None:
+        """Hang up, and keep none from now on."""
+        self._closed = True
+        while self._kept:
+            with suppress(IndexError):
+                self._kept.pop().hang_up()
 
 
 class Subscription:
@@ -62,7 +93,7 @@ class Subscription:
 
     def __init__(self, lines: Lines, channel: str) -> None:
         self._lines, self._channel = lines, channel
-        self._line: redis.client.PubSub | None = None
+        self._line: Line | None = None
         self.renewed = False
 
     def __enter__(self) -> Self:
@@ -82,40 +113,42 @@ class Subscription:
         self.renewed = False
         try:
             if self._line is None:
-                self._line = self._lines.take()
-                self._line.subscribe(self._channel)
-                self._heard("subscribe", min(ACK_SECONDS, max(0.1, seconds)))
-                self.renewed = True
+                self._subscribe(min(ACK_SECONDS, max(0.1, seconds)))
                 return None
-            message = self._heard("message", seconds)
+            message = self._heard(self._line, "message", seconds)
         except (redis.RedisError, OSError):
             # A new one next time, on a new connection: to the new master after a failover.
-            if self._line is not None:
-                hang_up(self._line)
-                self._line = None
+            self._drop()
             time.sleep(max(0.0, min(seconds, random.uniform(0.02, 0.1))))
             return None
         return bytes(message["data"]) if message else None
 
-    def _heard(self, kind: str, seconds: float) -> dict[str, Any] | None:
+    def _subscribe(self, seconds: float) -> None:
+        line = self._line = self._lines.take()
+        line.pubsub.subscribe(self._channel)
+        acknowledged = self._heard(line, "subscribe", seconds) is not None
+        if line.heard and not acknowledged:
+            self._drop()  # it does not answer any more: the next one is new
+            return
+        line.heard, self.renewed = acknowledged, True
+
+    def _heard(self, line: Line, kind: str, seconds: float) -> dict[str, Any] | None:
         """The next of this kind on our channel: the line may tell the end of what it was before."""
         until = time.monotonic() + seconds
-        while self._line is not None:
-            message = self._line.get_message(timeout=max(0.0, until - time.monotonic()))
+        while True:
+            message = line.pubsub.get_message(timeout=max(0.0, until - time.monotonic()))
             if message is None:
                 return None
             if message["type"] == kind and message["channel"] == self._channel.encode():
                 return message  # type: ignore[no-any-return]
-        return None
+
+    def _drop(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            line.hang_up()
 
     def close(self) -> None:
         """Leave the channel."""
         line, self._line = self._line, None
-        if line is None:
-            return
-        try:
-            line.unsubscribe()  # type: ignore[no-untyped-call]
-        except (redis.RedisError, OSError):
-            hang_up(line)
-        else:
+        if line is not None:
             self._lines.give(line)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redismr.core.model import PROTOCOL
 from redismr.core.trace import clean
 from redismr.errors import KeysAltered
-from redismr.store.channel import Lines, Subscription
+from redismr.store.channel import Subscription
 from redismr.store.connect import BLOCK_SECONDS
 from redismr.store.link import Argument, milliseconds, number, text
 
@@ -55,7 +55,6 @@ class HintStore:
 
     link: Link
     keys: Keys
-    _lines: Lines
 
     def server_ms(self) -> int:
         """The server's clock, the only one that counts."""
@@ -163,18 +162,21 @@ class HintStore:
         self, txn: str, messages: Iterable[bytes], count: int, python: str, key_id: str
     ) -> None:
         """``wake``, and ``publish`` each message, in one round trip; none if there is nothing."""
-        commands: list[Sequence[Argument]] = []
+        waking: list[Sequence[Argument]] = []
         if count > 0:
             key = self.keys.wake(PROTOCOL, python, key_id)
-            commands = [
+            waking = [
                 ("RPUSH", key, *["1"] * min(count, WAKE_CAP)),
                 ("LTRIM", key, 0, WAKE_CAP - 1),
                 ("PEXPIRE", key, HINT_TTL_MS),
             ]
-        for message in messages:
-            commands += self._publishing(txn, message)
-        if commands:
-            self._hint(*commands)
+        publishing = [command for each in messages for command in self._publishing(txn, each)]
+        if not waking and not publishing:
+            return
+        try:
+            self.link.hint(*waking, *publishing)
+        except KeysAltered:  # the wake-ups: what was published must not be said again
+            self._hint(*waking)
 
     def wait_wake(self, python: str, key_id: str, seconds: float = BLOCK_SECONDS) -> bool:
         """Block until woken or ``seconds`` are over. A lost token costs one such wait."""
@@ -218,7 +220,7 @@ class HintStore:
 
     def subscribed(self, txn: str | None) -> Subscription:
         """Messages of one transaction, or of all, from its first ``get`` on; for ``with``."""
-        return Subscription(self._lines, self.keys.events(self.link.db, txn))
+        return Subscription(self.link.lines, self.keys.events(self.link.db, txn))
 
     def _hint(self, *commands: Sequence[Argument]) -> list[Any]:
         return self._mended(str(commands[0][1]), lambda: self.link.hint(*commands))

@@ -15,7 +15,6 @@ from redismr.config import Connection
 from redismr.core.model import Claim
 from redismr.errors import KeysAltered
 from redismr.store.bulk import BulkStore, Fields, staging
-from redismr.store.channel import Lines
 from redismr.store.connect import BLOCK_SECONDS
 from redismr.store.hints import HintStore
 from redismr.store.keys import CONTROL, Keys
@@ -116,7 +115,6 @@ class Store(BulkStore, HintStore):
     ) -> None:
         link = Link(connection, patience=patience, name=name, timeout=timeout, on_wait=on_wait)
         super().__init__(link, Keys(connection.namespace))
-        self._lines = Lines(link.client)
         self.now_ms = now_ms
 
     def create(
@@ -133,7 +131,7 @@ class Store(BulkStore, HintStore):
     ) -> int:
         """The job exists, accepting input; returns its deadline in ms of the server's clock.
 
-        With ``since_ms`` it is announced first: what exists unlisted would never be tidied.
+        With ``since_ms`` it is announced first: what exists unlisted is tidied by its ttl alone.
         """
         turn = int(fields.get("priority", 0)), since_ms
         flat: list[Argument] = [part for pair in fields.items() for part in pair]

@@ -81,7 +81,7 @@ class Executor:
         self._stop_seen = 0.0
         self.keyring = keyring
         self.report = Reporter(self.store, keyring, post.name)
-        self._digest, self._pace = "", Pace()
+        self._digest, self._paces = "", {"m": Pace(), "r": Pace()}
         self._session: Session | None = None
         self._sessions: dict[str, Session] = {}
         self._briefs: dict[str, Brief] = {}
@@ -184,7 +184,7 @@ class Executor:
     def _serve(self, brief: Brief, *, backup: bool) -> bool:
         """Claim and run tasks of one job for a turn; False if it had none for us."""
         nonce = self._begin(brief)
-        want = 1 if backup else max(1, self.slot.wanted(self._pace.want()))
+        want = 1 if backup else max(1, self.slot.wanted(self._paces["m"].guess()))
         claim = self.store.claim(brief.job, self.post.name, nonce, want, backup=backup)
         if claim is None or not claim.tasks:
             self.slot.hold(Holding())
@@ -212,7 +212,8 @@ class Executor:
             claim, attempts = self._run_batch(session, claim)
             now = time.monotonic()
             took = now - started - (session.load_seconds - loaded)
-            self._pace.note(took, len(claim.tasks))
+            pace = self._paces[claim.tasks[0][0] if claim.tasks else "m"]
+            pace.note(took, len(claim.tasks))
             if len(attempts) < len(claim.tasks):
                 self._commit(session, claim, attempts, "", 0)
                 # Whoever is idle has been woken and takes the failed task: another executor's
@@ -226,7 +227,7 @@ class Executor:
                     self._commit(session, claim, attempts, "", 0)
                     return
             # Those of this batch are not counted yet.
-            want = self.slot.wanted(self._pace.want() + len(attempts)) - len(attempts)
+            want = self.slot.wanted(pace.want() + len(attempts)) - len(attempts)
             nonce = "" if self.slot.stopping or want <= 0 else secrets.token_urlsafe(8)
             committed = self._commit(session, claim, attempts, nonce, want)
             if committed is None or not nonce:

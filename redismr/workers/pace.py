@@ -9,8 +9,12 @@ task of a second is claimed alone, so that no other executor waits for it."""
 BATCH_TASKS = 64
 
 
+FIRST_TASKS = 4
+"""Most that are claimed of a job of which none has been run: it may be slower than the last one."""
+
+
 class Pace:
-    """Of one code and its params: a job like the last one is likely to be as quick."""
+    """Of one stage of one code and its params: a job is likely to be as quick as the last one."""
 
     def __init__(self) -> None:
         self._task_seconds = 0.0
@@ -19,6 +23,10 @@ class Pace:
         """So long took a batch of so many."""
         each, before = seconds / max(1, tasks), self._task_seconds
         self._task_seconds = each if before == 0.0 else 0.7 * before + 0.3 * each
+
+    def guess(self) -> int:
+        """How many tasks to claim of a job of which none has been run."""
+        return min(FIRST_TASKS, self.want())
 
     def want(self) -> int:
         """How many tasks to claim; one if nothing is known."""

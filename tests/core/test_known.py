@@ -79,6 +79,10 @@ def folded(_key, values):
     return reduce(add, values)
 
 
+def with_another_builtin_sum():
+    return FunctionType(total.__code__, {"__builtins__": {"sum": max}})
+
+
 def with_own_sum():
     return FunctionType(total.__code__, {"sum": max})
 
@@ -95,7 +99,7 @@ def enclosed():
 SUMS = [total, named, looped, lambda _k, v: sum(v)]
 OTHERS = [
     from_one, from_nothing, of_the_key, longest, starred, in_pairs, folded, with_own_sum(),
-    enclosed(), "max", "count", None,
+    with_another_builtin_sum(), enclosed(), "max", "count", None,
 ]  # fmt: skip
 
 

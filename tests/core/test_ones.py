@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from traceback import walk_tb
+from types import FunctionType
 
 import pytest
 from hypothesis import given
@@ -116,6 +117,16 @@ class Compiled:
         return [(text, 2)]
 
 
+class Wrapped:
+    """What carries a function as methods do, and does more than call it."""
+
+    def __init__(self, function):
+        self.__func__ = function
+
+    def __call__(self, name, text):
+        yield from self.__func__(name, text.lower())
+
+
 class Counting:
     def method(self, text):
         yield text, 1
@@ -124,6 +135,7 @@ class Counting:
 def test_a_method_is_known_and_what_only_shows_such_code_is_not():
     assert keys_alone(Counting().method)
     assert not keys_alone(Compiled())
+    assert not keys_alone(Wrapped(words))
 
 
 @pytest.mark.parametrize("mapfn", OTHERS, ids=lambda f: getattr(f, "__name__", "None"))
@@ -196,6 +208,14 @@ def test_a_traceback_shows_the_lines_of_the_function():
     *_, (frame, line) = walk_tb(info.value.__cause__.__traceback__)
     assert (frame.f_code.co_filename, line) == (__file__, code.co_firstlineno + 2)
     assert frame.f_code.co_qualname == code.co_qualname
+
+
+def test_alike_functions_of_two_files_keep_their_own():
+    one = keys_alone(words).__code__
+    other = words.__code__.replace(co_filename="elsewhere.py", co_qualname="other")
+    found = keys_alone(FunctionType(other, {})).__code__
+    assert (found.co_filename, found.co_qualname) == ("elsewhere.py", "other")
+    assert (one.co_filename, one.co_qualname) == (__file__, "words")
 
 
 @pytest.mark.parametrize(

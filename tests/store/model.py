@@ -158,6 +158,7 @@ class Model:
         if not self.meta:
             return ["GONE", "", "", 0]
         before = self.state, self.meta.get("basis", "")
+        want = min(1, want) if self.state == "reducing" else want
         return ["OK", *before, now, *self._grant(now, executor, nonce, want, backup=bool(backup))]
 
     def commit(
@@ -180,6 +181,8 @@ class Model:
             self.meta[f"pace_{opener[0]}"] = " ".join(map(str, paces[-15:]))
             opened = self._advance(opener, now)
         state, basis = self.state, self.meta.get("basis", "")
+        maps = bool(commits) and commits[0][0] == "m"
+        want = min(1, want) if maps and state == "reducing" else want
         ids = self._grant(now, executor, next_nonce, want)
         return ["OK", state, basis, now, opened, len(statuses), *statuses, *ids]
 

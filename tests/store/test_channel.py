@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
+import pytest
 from support import eventually
 
+from redismr.config import Connection
+from redismr.core.model import PROTOCOL
+from redismr.store import Store
 from redismr.store import channel as channels
 from redismr.store.link import Link
 
@@ -57,18 +62,66 @@ def test_a_line_that_was_kept_for_long_is_not_trusted(store, monkeypatch):
         channel.get(1)
         first = channel._line
     now = time.monotonic()
-    monkeypatch.setattr(channels.time, "monotonic", lambda: now + channels.KEPT_SECONDS + 1)
+    monkeypatch.setattr(channels.time, "monotonic", lambda: now + channels.LINE_SECONDS + 1)
     with store.subscribed("a") as channel:
         channel.get(1)
         assert channel._line is not first
 
 
-def test_a_forked_child_takes_no_line_of_its_parents(store, monkeypatch):
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "in use"])
+def test_a_forked_child_leaves_its_parents_line_alone(store, kept):
+    channel = store.subscribed("a")
+    channel.get(1)
+    if kept:
+        channel.close()
+    child = os.fork()
+    if not child:
+        with suppress(BaseException):
+            channel.close()
+            with store.subscribed("b") as other:
+                other.get(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    if kept:
+        channel = store.subscribed("a")
+        channel.get(1)
+    store.publish("a", b"for the parent")
+    assert channel.get(10) == b"for the parent"
+    channel.close()
+
+
+def test_a_line_that_does_not_answer_any_more_is_not_kept(store, monkeypatch):
     with store.subscribed("a") as channel:
         channel.get(1)
-        first = channel._line
-    monkeypatch.setattr(channels.os, "getpid", lambda: -os.getppid())
-    assert store._lines.take() is not first
+        line = channel._line
+    monkeypatch.setattr(line.pubsub, "get_message", lambda timeout: None)
+    with store.subscribed("b") as channel:
+        assert channel.get(0.1) is None
+        assert not channel.renewed
+        assert channel.get(1) is None
+        assert channel.renewed
+        store.publish("b", b"heard")
+        assert channel.get(10) == b"heard"
+
+
+def test_lines_do_not_outlive_the_client(server, store):
+    other = Store(Connection(url=server.url, secret=server.secret))
+    channel = other.subscribed("a")
+    channel.get(1)
+    other.link.close()
+    channel.close()
+    eventually(lambda: lines_of(server) == 0)
+
+
+def test_news_are_not_told_twice_where_wake_ups_were_altered(server, store):
+    key = store.keys.wake(PROTOCOL, "3.11", "key")
+    server.client().set(key, "no list", ex=60)
+    with store.subscribed("t") as channel:
+        channel.get(1)
+        store.tell("t", [b"once"], 1, "3.11", "key")
+        assert channel.get(10) == b"once"
+        assert channel.get(0.1) is None
+    assert store.wait_wake("3.11", "key", 1)
 
 
 def test_a_line_that_was_cut_while_it_was_kept_is_replaced(server, store):

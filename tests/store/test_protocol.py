@@ -71,6 +71,19 @@ def test_tasks_so_quick_that_a_share_is_not_worth_a_round_trip_go_together(store
     assert len(store.claim(job, "e2", "n2", 64).tasks) == 4
 
 
+def test_nobody_gets_more_than_one_reducer_before_it_has_run_one(store):
+    job = make_job(store, "wide", partitions=64)
+    store.add(job, 0, 1)
+    claim = store.claim(job, "e1", "n1", 1)
+    store.close(job, 1, "c", b"end")
+    opened = commit_all(store, job, claim, "n2", 64)
+    assert opened.claim.state == "reducing"
+    assert len(opened.claim.tasks) == 1
+    assert len(store.claim(job, "e2", "n3", 64).tasks) == 1
+    after = commit_all(store, job, opened.claim, "n4", 64)
+    assert len(after.claim.tasks) == 62 // 4
+
+
 def test_a_commit_counts_once_and_claims_the_next(store, job):
     store.add(job, 0, 8)
     claim = store.claim(job, "e1", "n1", 2)
