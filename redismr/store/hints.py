@@ -55,6 +55,7 @@ class HintStore:
 
     link: Link
     keys: Keys
+    _beaten = False
 
     def server_ms(self) -> int:
         """The server's clock, the only one that counts."""
@@ -187,9 +188,16 @@ class HintStore:
         """Say that a worker is alive, in clear; returns how many are listed, 0 if nobody knows."""
         key = self.keys.workers
         said = json.dumps({**row, "beat": self.server_ms()})
-        new, listed = self._hint(("HSET", key, worker, said), ("HLEN", key)) or (0, 0)
-        if new or random.random() < PROLONGED:
-            self._hint(("PEXPIRE", key, HINT_TTL_MS))
+        # With the first beat: who dies after it must leave no key without a deadline.
+        prolong = not self._beaten or random.random() < PROLONGED
+        prolonging = [("PEXPIRE", key, HINT_TTL_MS)]
+        commands = [("HSET", key, worker, said), *(prolonging if prolong else ()), ("HLEN", key)]
+        if not (replies := self._hint(*commands)):
+            return 0
+        new, *_, listed = replies
+        if new and not prolong:  # the list was lost meanwhile
+            self._hint(*prolonging)
+        self._beaten = True
         return int(listed)
 
     def leave(self, worker: str) -> None:

@@ -117,6 +117,20 @@ def test_hints_do_not_wait_for_room(server, store, job):
     assert store.runnable() == []
 
 
+def test_a_worker_that_dies_right_after_its_first_beat_leaves_nothing_for_ever(
+    server, store, monkeypatch
+):
+    said = []
+    real = store.link.hint
+    monkeypatch.setattr(store.link, "hint", lambda *commands: said.append(1) or real(*commands))
+    assert store.beat("w", {"host": "h"}) == 1
+    assert len(said) == 1  # it may be dead after any of them
+    assert server.client().ttl(store.keys.workers) > 0
+    server.client().flushall()
+    assert store.beat("w", {"host": "h"}) == 1
+    assert server.client().ttl(store.keys.workers) > 0
+
+
 @pytest.mark.parametrize("key", ["jobs", "recent", "workers", "wake"])
 def test_a_shared_key_that_somebody_altered_is_mended_once(server, store, key):
     def write():
