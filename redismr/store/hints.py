@@ -228,7 +228,7 @@ class HintStore:
 
     def subscribed(self, txn: str | None) -> Subscription:
         """Messages of one transaction, or of all, from its first ``get`` on; for ``with``."""
-        return Subscription(self.link.lines, self.keys.events(self.link.db, txn))
+        return Subscription(self.link.client, self.keys.events(self.link.db, txn))
 
     def _hint(self, *commands: Sequence[Argument]) -> list[Any]:
         return self._mended(str(commands[0][1]), lambda: self.link.hint(*commands))

@@ -28,7 +28,6 @@ from redis.exceptions import (
 
 from redismr.config import Connection
 from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable
-from redismr.store.channel import Lines
 from redismr.store.connect import BLOCK_SECONDS, address, check_server, connect, replicas
 from redismr.store.scripts import script
 from redismr.store.sentinel import is_watched
@@ -90,7 +89,6 @@ class Link:
     ) -> None:
         self.connection = connection
         self.client = connect(connection, name=name, timeout=timeout)
-        self.lines = Lines(self.client)
         self.patience = patience
         self._on_wait = on_wait
         self._replicated = is_watched(connection.url)
@@ -142,7 +140,6 @@ class Link:
 
     def close(self) -> None:
         """Close every connection of the pool."""
-        self.lines.close()
         self.client.connection_pool.disconnect()
 
     def safely(self, send: Callable[[], T]) -> T:

@@ -208,11 +208,11 @@ class Executor:
         turn_began = time.monotonic()
         while claim.tasks:
             claim = replace(claim, tasks=_known(session, claim.tasks))
+            pace = self._paces[claim.tasks[0][0]]
             started, loaded = time.monotonic(), session.load_seconds
             claim, attempts = self._run_batch(session, claim)
             now = time.monotonic()
             took = now - started - (session.load_seconds - loaded)
-            pace = self._paces[claim.tasks[0][0] if claim.tasks else "m"]
             pace.note(took, len(claim.tasks))
             if len(attempts) < len(claim.tasks):
                 self._commit(session, claim, attempts, "", 0)

@@ -8,7 +8,6 @@ task of a second is claimed alone, so that no other executor waits for it."""
 
 BATCH_TASKS = 64
 
-
 FIRST_TASKS = 4
 """Most that are claimed of a job of which none has been run: it may be slower than the last one."""
 
