@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 PROMPT = "GLOB> "
 HISTORY = "~/.redismr_history"
+
+HEED_SECONDS = 0.5
+"""No wait is longer at a time: a Ctrl-C that arrives just before one begins is heeded after it."""
 
 
 class Console:
@@ -35,8 +39,7 @@ class Console:
     def lines(self) -> Iterator[str]:
         """Each line of the input, until its end."""
         if not self.typed:
-            for line in sys.stdin:
-                yield line.rstrip("\n")
+            yield from _piped()
             return
         with self._history():
             click.echo("Which files?  eg. '*.txt<enter>'")
@@ -90,3 +93,17 @@ class Console:
             readline.set_history_length(1000)
             with contextlib.suppress(OSError):
                 readline.write_history_file(path)
+
+
+def _piped() -> Iterator[str]:
+    """Each line of a standard input that is no terminal."""
+    stdin, read, rest = sys.stdin, b"\n", b""
+    while read:
+        while not select.select([stdin], [], [], HEED_SECONDS)[0]:
+            pass
+        read = os.read(stdin.fileno(), 1 << 16)
+        *lines, rest = (rest + read).split(b"\n")
+        if rest and not read:
+            lines = [rest]  # the last line may have no end
+        for line in lines:
+            yield line.decode(stdin.encoding, stdin.errors or "strict")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import itertools
+import math
 import os
 import socket
 import sys
@@ -22,7 +23,7 @@ import redismr
 from redismr import settings
 from redismr.cli import exits, jobfile
 from redismr.cli.common import server_options
-from redismr.cli.prompt import Console
+from redismr.cli.prompt import HEED_SECONDS, Console
 from redismr.cli.run import kind_options, show
 from redismr.client.results import closed_after
 from redismr.compat.words import statistics, table, word_count
@@ -156,7 +157,8 @@ class Repl:
         if not self._room.acquire(blocking=False):
             if self._console.typed:
                 self._console.remark(f"{AT_ONCE} in flight: waiting for one to end")
-            self._room.acquire()
+            while not self._room.acquire(timeout=HEED_SECONDS):
+                pass
         number, text = next(self._numbers), text.strip()
         thread = threading.Thread(
             target=self._transact, args=(number, text), name=f"txn-{number}", daemon=True
@@ -169,9 +171,10 @@ class Repl:
 
     def drain(self, seconds: float | None = None) -> None:
         """Wait for all that is in flight, or so long."""
-        until = None if seconds is None else time.monotonic() + seconds
+        until = math.inf if seconds is None else time.monotonic() + seconds
         for thread in self._flying:
-            thread.join(None if until is None else max(0.0, until - time.monotonic()))
+            while thread.is_alive() and (left := until - time.monotonic()) > 0:
+                thread.join(min(left, HEED_SECONDS))
 
     def cancel(self) -> None:
         """Stop what is in flight; nothing of it stays on the server."""

@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
@@ -231,6 +232,35 @@ def test_repl_ctrl_c_stops_what_is_still_submitted(server, typed_at):
         assert process.wait(30) == 130
         assert not client.jobs()
         assert job.txn == f"repl-{os.uname().nodename}-{process.pid}-0"
+
+
+def test_repl_ctrl_c_just_before_a_line_is_waited_for_is_not_lost(texts):
+    """Then the signal interrupts no read; nor does one that another thread takes, as here."""
+    code = """
+        import signal, threading, time
+        from redismr.cli.prompt import Console
+
+        def interrupt():
+            time.sleep(0.1)  # either way main finds it out; mostly it waits for a line by then
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+        lines = Console().lines()
+        print(next(lines), flush=True)
+        threading.Thread(target=interrupt).start()
+        next(lines)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE, cwd=texts, env=environ(),
+    )  # fmt: skip
+    try:
+        process.stdin.write(b"a.txt\n")
+        process.stdin.flush()
+        assert process.wait(30) == -signal.SIGINT
+        assert b"KeyboardInterrupt" in process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_repl_says_once_what_all_wait_for_and_shows_the_prompt_again(server, crew, terminal):
