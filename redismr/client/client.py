@@ -327,7 +327,7 @@ class Client:
 
     def _create(self, spec: JobSpec, vault: Vault, parcel: Parcel, *, each_worker: bool) -> int:
         """The job exists and is listed; returns its deadline."""
-        expire_at = self._store.create(
+        return self._store.create(
             spec.job_id,
             since_ms=spec.submitted_ms,
             spec=vault.seal_spec(spec),
@@ -336,17 +336,8 @@ class Client:
             ttl_ms=spec.ttl_ms,
             submit_ms=SUBMIT_LEASE_MS,
             fields=clear_fields(spec, self._keyring.key_id, each_worker=each_worker),
+            news=encode(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring),
         )
-        # Again: whoever found it listed and not there has taken it off the list.
-        self._store.introduce(
-            spec.job_id,
-            spec.priority,
-            spec.submitted_ms,
-            expire_at,
-            spec.txn,
-            encode(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring),
-        )
-        return expire_at
 
     def _spec(
         self, chosen: JobOptions, source: Source, digest: str, functions: Mapping[str, Any],

@@ -28,7 +28,7 @@ from redismr.core.skips import allowed, too_many
 from redismr.core.trace import error_of
 from redismr.core.vault import Vault
 from redismr.errors import JobFailed, SealError
-from redismr.store import Store
+from redismr.store import Outcome, Store
 
 FETCH_CHUNKS = 4
 """Result chunks (of up to 1 MB) asked for at once: bounds the memory of who iterates."""
@@ -40,12 +40,15 @@ def collect(
     store: Store,
     vault: Vault,
     spec: JobSpec,
+    outcome: Outcome | None = None,
     *,
     partitionfn: Callable[[Any, int], int] | None,
     has_partitionfn: bool,
     find_class: FindClass | None,
 ) -> tuple[RemoteShelf, dict[str, int], Skipped]:
     """The verified result of a job that says it has succeeded, its counters, and what it skipped.
+
+    ``outcome`` is what was read of it, if it was.
 
     Raises:
         JobLost: the whole job is gone. Forgotten: its end is.
@@ -54,7 +57,7 @@ def collect(
         JobFailed: the pieces are genuine but do not belong to one result.
     """
     with _gone_or_altered(store, vault.job), _running_or_altered(store, vault.job):
-        end, records = store.outcome(vault.job)
+        end, records = outcome or store.outcome(vault.job)
         n_map = vault.open_end(end)
         manifests = _manifests(vault, records, spec.partitions if n_map else 0)
     if len({(m.basis, m.maps_digest, m.maps) for m in manifests}) > 1 or any(

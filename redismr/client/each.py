@@ -110,9 +110,9 @@ class EachWorker(Submitter):
         split = next(splits, None)
         if split is None:
             return False
-        self._add(index, index + 1, {index: self._sealed(f"m{index}", split)}, [worker])
         # Any worker may take a wake-up: one for each, so that it comes to the right one as well.
-        self._store.wake(workers, self._spec.python, self._vault.keyring.key_id)
+        waking = workers, self._spec.python, self._vault.keyring.key_id
+        self._add(index, index + 1, {index: self._sealed(f"m{index}", split)}, [worker], waking)
         return True
 
     def _abandon(self, worker: str) -> int:

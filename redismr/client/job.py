@@ -46,7 +46,7 @@ from redismr.errors import (
     SealError,
 )
 from redismr.shipping import Loaded, load
-from redismr.store import Look, Store, number
+from redismr.store import Look, Outcome, Store, number
 
 if TYPE_CHECKING:
     from redismr.core.seal import Keyring
@@ -209,8 +209,9 @@ class Job:
 
     def delete(self) -> None:
         """Nothing of the job is left in Redis, its results included; stops it if it runs."""
-        with contextlib.suppress(KeysAltered):  # however damaged it is, it can be deleted
-            self._store.cancel(self.id)
+        if self._handed_in is None:  # who submits it must not add what nobody deletes
+            with contextlib.suppress(KeysAltered):
+                self._store.cancel(self.id)
         self._store.delete(self.id, self._inputs(), self._spec.partitions)
 
     def errors(self) -> list[Failure]:
@@ -242,13 +243,13 @@ class Job:
 
     # -- for the client -------------------------------------------------------
 
-    def _wait(self, deadline: float | None) -> Look | None:
+    def _wait(self, deadline: float | None, *, outcome: bool = False) -> Look | None:
         """The look that saw the job ended; None if it had not by then (of time.monotonic())."""
         with self._store.subscribed(self.txn) as channel:
             if self._handed_in is not None and deadline is None:  # a look before would be in vain
                 channel.get(POLL_SECONDS)
             while True:
-                look = self._look(lost=True)
+                look = self._look(lost=True, outcome=outcome)
                 self._tell(look)
                 if look.state in ENDED_STATES:
                     return look
@@ -293,7 +294,7 @@ class Job:
     def _result(self, timeout: float | None) -> Any:
         deadline = None if timeout is None else time.monotonic() + timeout
         while self._results is None:
-            look = self._wait(deadline)
+            look = self._wait(deadline, outcome=True)
             if look is None:
                 after = f" after {timeout:g} s" if timeout else ""
                 raise JobTimeout(
@@ -302,15 +303,15 @@ class Job:
                 )
             self._raise_unless_succeeded(look)
             with contextlib.suppress(Forgotten):  # then it runs again, and its end is waited for
-                self._results = self._collect()[0]
+                self._results = self._collect(look.outcome)[0]
             if self._draw and self._results is not None and self._results.skipped:
                 drawn = progress_of(look, self._spec, self._waiting)
                 self._draw(replace(drawn, skipped=self._results.skipped))
         finishfn = self._mine.finishfn if self._mine else self._functions().get("finishfn")
         return finishfn(self._results) if finishfn else self._results
 
-    def _collect(self) -> tuple[Results, dict[str, int]]:
-        shelf, counters, skipped = self._collect_shelf()
+    def _collect(self, outcome: Outcome | None = None) -> tuple[Results, dict[str, int]]:
+        shelf, counters, skipped = self._collect_shelf(outcome)
         results = Results(shelf, sort=self._spec.sort, counters=counters, skipped=skipped)
         if self._mine and self._mine.delete is not None:
             # Results of ``run`` own the job: it goes when they are closed, or nobody has them.
@@ -318,11 +319,12 @@ class Job:
             shelf.on_close.atexit = self._mine.delete_at_exit
         return results, counters
 
-    def _collect_shelf(self) -> tuple[Any, dict[str, int], Skipped]:
+    def _collect_shelf(self, outcome: Outcome | None = None) -> tuple[Any, dict[str, int], Skipped]:
         return collect(
             self._store,
             self._vault,
             self._spec,
+            outcome,
             partitionfn=self._mine.partitionfn if self._mine else None,
             has_partitionfn=self._spec.partitionfn,
             find_class=self._find_class(),
@@ -333,9 +335,7 @@ class Job:
 
     def _find_class(self) -> Callable[[str, str], Any] | None:
         """How to resolve classes in results: by this process if it submitted, else by the job."""
-        if self._mine is not None:
-            return None
-        return self._resolve
+        return None if self._mine is not None else self._resolve
 
     def _resolve(self, module: str, name: str) -> Any:
         """A class by name: most are imported here; the job's code is loaded for the others."""
@@ -347,8 +347,8 @@ class Job:
             self._loaded = load(code, worker=False)
         return self._loaded
 
-    def _look(self, *, lost: bool = False) -> Look:
-        look = self._store.look(self.id)
+    def _look(self, *, lost: bool = False, outcome: bool = False) -> Look:
+        look = self._store.look(self.id, outcome=outcome)
         if look is None:
             raise vanished(self.id) if lost else not_found(self.id)
         if lost:

@@ -22,7 +22,7 @@ from redismr.core.model import JobSpec
 from redismr.core.vault import Vault
 from redismr.errors import BadValue, JobError, JobFailed, JobLost, NoWorkers, RedismrError
 from redismr.sources import Source, Split
-from redismr.store import Store, number
+from redismr.store import Store, Waking, number
 
 MAX_UNFINISHED = 10_000
 """Tasks handed in but not done at which the submitter waits for the workers."""
@@ -183,20 +183,20 @@ class Submitter:
         buffer, handed = self._buffer, self._handed
         if not buffer.splits:
             return
-        first, last, before = min(buffer.splits), max(buffer.splits) + 1, handed.tasks
-        self._add(first, last, buffer.splits)
+        first, last = min(buffer.splits), max(buffer.splits) + 1
+        new = min(last - handed.tasks, self._slots)
+        waking = new, self._spec.python, self._vault.keyring.key_id
+        self._add(first, last, buffer.splits, waking=waking)
         handed.tasks = last
         handed.bytes += buffer.size
         buffer.clear()
-        new = min(last - before, self._slots)
-        self._store.wake(new, self._spec.python, self._vault.keyring.key_id)
 
     def _add(
         self, first: int, last: int, splits: Mapping[int, Mapping[str, bytes]],
-        workers: Sequence[str] = (),
+        workers: Sequence[str] = (), waking: Waking | None = None,
     ) -> None:  # fmt: skip
         job, until = self._vault.job, self._expire_at
-        added = self._store.add(job, first, last, splits, until, workers)
+        added = self._store.add(job, first, last, splits, until, workers=workers, waking=waking)
         self._handed.finished = added.finished
         if added.status == "GONE":
             raise _lost(self._vault.job)

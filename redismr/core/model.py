@@ -117,7 +117,8 @@ class Claim:
     """The tasks one executor holds under one nonce; empty ``tasks`` when there was nothing.
 
     ``state`` is the job's state after the claim, ``basis`` what reduce commits must name,
-    ``now_ms`` the server's clock.
+    ``now_ms`` the server's clock; ``opening``, if it was asked for, the sealed spec, and, if they
+    are small, code and params.
     """
 
     job_id: str
@@ -126,6 +127,7 @@ class Claim:
     tasks: tuple[str, ...] = ()
     basis: str = ""
     now_ms: int = 0
+    opening: tuple[bytes | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

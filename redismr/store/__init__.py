@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-from redismr.store.hints import BEAT_SECONDS
+from redismr.store.answers import Added, Commit, Committed, Look, Moves, Outcome, Reclaimed
+from redismr.store.hints import BEAT_SECONDS, Waking
 from redismr.store.link import number
-from redismr.store.store import Added, Commit, Committed, Look, Reclaimed, Store
+from redismr.store.store import Store
 
-__all__ = ["BEAT_SECONDS", "Added", "Commit", "Committed", "Look", "Reclaimed", "Store", "number"]
+__all__ = [
+    "BEAT_SECONDS",
+    "Added",
+    "Commit",
+    "Committed",
+    "Look",
+    "Moves",
+    "Outcome",
+    "Reclaimed",
+    "Store",
+    "Waking",
+    "number",
+]

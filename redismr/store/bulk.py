@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from redismr.core.model import RUNNING_STATES
 from redismr.errors import KeysAltered
+from redismr.store.answers import Outcome
 from redismr.store.keys import Keys
-from redismr.store.link import Argument, Link, milliseconds, text
+from redismr.store.link import Argument, Link, text
 
 Fields = Mapping[str, bytes]
 
@@ -75,30 +76,27 @@ class BulkStore:
         """Partition -> committed record, of all partitions or of those asked for."""
         key = self.keys.control(job, "result")
         if partitions is None:
-            return _by_partition(self.link.one("HGETALL", key))
+            return records(self.link.one("HGETALL", key).items())
         if not (wanted := list(partitions)):
             return {}
-        records = self.link.one("HMGET", key, *wanted)
-        return {p: record for p, record in zip(wanted, records, strict=True) if record is not None}
+        found = self.link.one("HMGET", key, *wanted)
+        return {p: record for p, record in zip(wanted, found, strict=True) if record is not None}
 
-    def outcome(self, job: str) -> tuple[bytes | None, dict[int, bytes]]:
-        """The sealed end, and ``results``: what is read of a job that has succeeded."""
+    def outcome(self, job: str) -> Outcome:
+        """What is read of a job that has succeeded."""
         end, found = self.link.together(
             [("GET", self.keys.control(job, "end")), ("HGETALL", self.keys.control(job, "result"))]
         )
-        return end, _by_partition(found)
+        return end, records(found.items())
 
     def blob(self, job: str, name: str) -> bytes | None:
         """A sealed string of the job: spec, end, code or params."""
         return self.link.one("GET", self.keys.control(job, name))  # type: ignore[no-any-return]
 
-    def opening(self, job: str) -> tuple[int, bytes | None, bytes | None, bytes | None]:
-        """What begins the work on a job: the server's time in ms, sealed spec, code and params."""
-        names = ("spec", "code", "params")
-        clock, spec, code, params = self.link.together(
-            [("TIME",), *(("GET", self.keys.control(job, name)) for name in names)]
-        )
-        return milliseconds(clock), spec, code, params
+    def parcel(self, job: str) -> list[bytes | None]:
+        """Sealed code and params."""
+        names = ("code", "params")
+        return self.link.together([("GET", self.keys.control(job, name)) for name in names])
 
     def meta(self, job: str, *fields: str) -> dict[str, str]:
         """Clear scheduling fields; empty text where there is none, no fields if the job is gone."""
@@ -141,8 +139,7 @@ class BulkStore:
 
     def maps(self, job: str) -> dict[int, bytes]:
         """Map index -> committed record, as long as the job has not succeeded."""
-        found = self.link.one("HGETALL", self.keys.control(job, "done"))
-        return {int(index): record for index, record in found.items() if index.isdigit()}
+        return records(self.link.one("HGETALL", self.keys.control(job, "done")).items())
 
     def keep_bulk(self, job: str, n_map: int, partitions: int, expire_at: int) -> None:
         """Every input and shuffle hash lives until ``expire_at``."""
@@ -196,8 +193,9 @@ def staging(by_key: Mapping[str, Fields], expire_at: int) -> list[Sequence[Argum
     return commands
 
 
-def _by_partition(found: Mapping[bytes, bytes]) -> dict[int, bytes]:
-    return {int(p): record for p, record in found.items() if p.isdigit()}
+def records(pairs: Iterable[tuple[bytes, bytes]]) -> dict[int, bytes]:
+    """Index -> record; what is no index is not ours."""
+    return {int(index): record for index, record in pairs if index.isdigit()}
 
 
 def _batches(items: list[str], size: int) -> Iterable[list[str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redismr.core.model import PROTOCOL
@@ -16,13 +16,15 @@ from redismr.core.trace import clean
 from redismr.errors import KeysAltered
 from redismr.store.channel import Subscription
 from redismr.store.connect import BLOCK_SECONDS
-from redismr.store.link import Argument, milliseconds, number, text
+from redismr.store.link import Along, Argument, milliseconds, number, text
 
 if TYPE_CHECKING:
     from redismr.store.keys import Keys
     from redismr.store.link import Link
 
 T = TypeVar("T")
+Waking = tuple[int, str, str]
+"""How many to wake, of which Python and secret."""
 
 WAKE_CAP = 64
 """Most wake-up tokens kept: more would only make idle workers look in vain."""
@@ -110,17 +112,20 @@ class HintStore:
             ("PEXPIREAT", self.keys.recent, expire_at, "NX"),
         ]
 
-    def introduce(
-        self, job: str, priority: int, since_ms: int, expire_at: int, txn: str, message: bytes
-    ) -> None:
-        """Announce, record and publish a job that was just created, in one round trip."""
-        announcing = self._announcing({job: (priority, since_ms)})
-        recording = self._recording(job, expire_at, since_ms)
-        try:
-            self.link.hint(*announcing, *recording, *self._publishing(txn, message))
-        except KeysAltered:  # one at a time, which mends
+    def _introducing(self, job: str, priority: int, since_ms: int, expire_at: int) -> Along:
+        """A job that is made is announced and recorded in the same round trip.
+
+        Announced also ahead: a job that exists unlisted, as its server died in between, would be
+        tidied by its ttl alone. Whoever finds it listed and not there takes it off the list.
+        """
+
+        def again() -> None:  # one at a time, which mends
             self.announce(job, priority, since_ms)
             self.record(job, expire_at, since_ms)
+
+        announcing = self._announcing({job: (priority, since_ms)})
+        recording = self._recording(job, expire_at, since_ms)
+        return Along(announcing, [*announcing, *recording], again)
 
     def runnable(self, limit: int = 512) -> list[str]:
         """Jobs that may have work, first the one whose turn it is. Drops what is no job id."""
@@ -141,14 +146,13 @@ class HintStore:
         """The jobs have no more work."""
         self._one("ZREM", self.keys.jobs, *jobs)
 
-    def unlist(self, job: str, before: Sequence[Sequence[Argument]] = ()) -> None:
-        """The job does not exist any more; what makes that so goes ``before``."""
-        commands = [("ZREM", key, job) for key in (self.keys.jobs, self.keys.recent)]
-        try:
-            self.link.together([*before, *commands])
-        except KeysAltered:  # each key by itself, which mends; the others were done
-            for command in commands:
-                self._one(*command)
+    def unlist(self, job: str) -> None:
+        """The job does not exist any more."""
+        for command in self._unlisting(job):  # one at a time, which mends
+            self._one(*command)
+
+    def _unlisting(self, job: str) -> list[Sequence[Argument]]:
+        return [("ZREM", key, job) for key in (self.keys.jobs, self.keys.recent)]
 
     def recent(self) -> list[str]:
         """Every job that may still exist, oldest deadline first."""
@@ -157,27 +161,18 @@ class HintStore:
 
     def wake(self, count: int, python: str, key_id: str) -> None:
         """Wake up to ``count`` idle workers that can use it."""
-        self.tell("", (), count, python, key_id)
-
-    def tell(
-        self, txn: str, messages: Iterable[bytes], count: int, python: str, key_id: str
-    ) -> None:
-        """``wake``, and ``publish`` each message, in one round trip; none if there is nothing."""
-        waking: list[Sequence[Argument]] = []
-        if count > 0:
-            key = self.keys.wake(PROTOCOL, python, key_id)
-            waking = [
-                ("RPUSH", key, *["1"] * min(count, WAKE_CAP)),
-                ("LTRIM", key, 0, WAKE_CAP - 1),
-                ("PEXPIRE", key, HINT_TTL_MS),
-            ]
-        publishing = [command for each in messages for command in self._publishing(txn, each)]
-        if not waking and not publishing:
-            return
-        try:
-            self.link.hint(*waking, *publishing)
-        except KeysAltered:  # the wake-ups: what was published must not be said again
+        if waking := self._waking(count, python, key_id):
             self._hint(*waking)
+
+    def _waking(self, count: int, python: str, key_id: str) -> list[Sequence[Argument]]:
+        if count <= 0:
+            return []
+        key = self.keys.wake(PROTOCOL, python, key_id)
+        return [
+            ("RPUSH", key, *["1"] * min(count, WAKE_CAP)),
+            ("LTRIM", key, 0, WAKE_CAP - 1),
+            ("PEXPIRE", key, HINT_TTL_MS),
+        ]
 
     def wait_wake(self, python: str, key_id: str, seconds: float = BLOCK_SECONDS) -> bool:
         """Block until woken or ``seconds`` are over. A lost token costs one such wait."""
@@ -223,8 +218,11 @@ class HintStore:
         self.link.hint(*self._publishing(txn, message))
 
     def _publishing(self, txn: str, message: bytes) -> list[Sequence[Argument]]:
-        channels = (self.keys.events(self.link.db, txn), self.keys.events(self.link.db))
-        return [("PUBLISH", channel, message) for channel in channels]
+        return [("PUBLISH", channel, message) for channel in self._channels(txn)]
+
+    def _channels(self, txn: str) -> tuple[str, str]:
+        """That of the transaction, and that of all."""
+        return self.keys.events(self.link.db, txn), self.keys.events(self.link.db)
 
     def subscribed(self, txn: str | None) -> Subscription:
         """Messages of one transaction, or of all, from its first ``get`` on; for ``with``."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import redis
@@ -69,6 +70,22 @@ usual patience or more. Others (a supervisor must not keep its leases waiting) g
 
 REPLICAS_SECONDS = 5.0
 """How often a server that has no replica is asked whether it has one by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """Plain commands in the round trip of a script: ``ahead`` of it and ``behind`` it.
+
+    Whether they are refused, or it is, does not matter to the others, and they may be sent twice.
+    ``again`` is called if one that goes behind a script that was done is refused.
+    """
+
+    ahead: Sequence[Sequence[Argument]] = ()
+    behind: Sequence[Sequence[Argument]] = ()
+    again: Callable[[], object] = lambda: None
+
+
+ALONE = Along()
 
 
 class Link:
@@ -199,27 +216,30 @@ class Link:
         argv: Mapping[str, Argument],
         rest: Sequence[Argument] = (),
         before: Sequence[Sequence[Argument]] = (),
-        hints: Sequence[Sequence[Argument]] = (),
+        along: Along = ALONE,
     ) -> list[Any]:
         """Run a script by name: one atomic step, safe to repeat.
 
-        Plain commands that go ``before`` it are done in the same transaction, or not at all;
-        ``hints`` go ahead of it in the same round trip, and it does not matter if they are refused.
+        Plain commands that go ``before`` it are done in the same transaction, or not at all; what
+        goes ``along`` is not.
         """
         its = script(name)
-        arguments = [keys[key] for key in its.keys] + its.arguments(argv, rest)
+        arguments = [len(its.keys), *(keys[key] for key in its.keys), *its.arguments(argv, rest)]
 
-        def send() -> list[Any]:
+        def send() -> tuple[Any, bool]:
             if before:  # in full: a transaction is not the place to hear that it is not known
-                command = ("EVAL", its.source, len(its.keys), *arguments)
-                return list(self._together((*before, command), atomic=True)[-1])
+                step = (("MULTI",), *before, ("EVAL", its.source, *arguments), ("EXEC",))
+                replies, refused = self._step(step, along)
+                return replies[-1], refused
             try:
-                reply = self._after(hints, ("EVALSHA", its.sha, len(its.keys), *arguments))
+                return self._step((("EVALSHA", its.sha, *arguments),), along)
             except NoScriptError:
-                reply = self.client.eval(its.source, len(its.keys), *arguments)
-            return list(reply)
+                return self._step((("EVAL", its.source, *arguments),), along)
 
-        return self.safely(send)
+        reply, refused = self.safely(send)
+        if refused:
+            along.again()
+        return list(reply)
 
     def calls(
         self, name: str, many: Sequence[tuple[Mapping[str, str], Sequence[Argument]]],
@@ -281,17 +301,21 @@ class Link:
         """One plain command that is safe to repeat."""
         return self.safely(lambda: self.client.execute_command(*command))  # type: ignore[no-untyped-call]
 
-    def _after(self, hints: Sequence[Sequence[Argument]], command: Sequence[Argument]) -> Any:
-        """The answer to the last command, whatever the server says to those before it."""
-        if not hints:
-            return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
+    def _step(self, commands: Sequence[Sequence[Argument]], along: Along) -> tuple[Any, bool]:
+        """The answer to the last of the commands; whether something behind them was refused."""
+        if len(commands) == 1 and along is ALONE:
+            return self.client.execute_command(*commands[0]), False  # type: ignore[no-untyped-call]
         with self.client.pipeline(transaction=False) as pipe:
-            for each in (*hints, command):
+            for each in (*along.ahead, *commands, *along.behind):
                 pipe.execute_command(*each)  # type: ignore[no-untyped-call]
-            answer = pipe.execute(raise_on_error=False)[-1]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+            replies = pipe.execute(raise_on_error=False)
+        end = len(along.ahead) + len(commands)
+        answers = replies[len(along.ahead) : end]
+        last = answers[-1]
+        for answer in (*answers, *(last if isinstance(last, list) else ())):
+            if isinstance(answer, Exception):
+                raise answer
+        return last, any(isinstance(reply, Exception) for reply in replies[end:])
 
     def _together(self, commands: Sequence[Sequence[Argument]], *, atomic: bool) -> list[Any]:
         with self.client.pipeline(transaction=atomic) as pipe:

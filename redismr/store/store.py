@@ -7,94 +7,24 @@ section 4, ARCHITECTURE.md: invariants). All methods may be repeated with the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from redismr.config import Connection
 from redismr.core.model import Claim
 from redismr.errors import KeysAltered
-from redismr.store.bulk import BulkStore, Fields, staging
+from redismr.store.answers import Added, Commit, Committed, Look, Moves, Reclaimed, Spare
+from redismr.store.bulk import BulkStore, Fields, records, staging
 from redismr.store.connect import BLOCK_SECONDS
-from redismr.store.hints import HintStore
+from redismr.store.hints import HintStore, Waking
 from redismr.store.keys import CONTROL, Keys
-from redismr.store.link import Argument, Link, text
+from redismr.store.link import ALONE, Along, Argument, Link, text
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """What one attempt asks to be counted; ``chunks`` are its staged result chunks."""
-
-    task: str
-    token: str
-    record: bytes
-    basis: str = ""
-    chunks: int = 0
-    shuffled: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """One status per commit, in order (OK, DUP_OK, FENCED, RESTAGE), and the next claim.
-
-    ``opened`` is how many tasks this call made claimable: wake that many workers.
-    """
-
-    statuses: tuple[str, ...]
-    opened: int
-    claim: Claim
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """Where the submitter stands: ids the server has, tasks that are done, the job's state."""
-
-    status: str
-    added: int
-    finished: int
-    state: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reclaimed:
-    """What a look for expired leases found; ``state`` is empty if the job is gone."""
-
-    state: str
-    reclaimed: int
-    ended_ms: int
-    claimable: int
-    lease_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Spare:
-    """What a worker with idle executors could do for a job: claim ready tasks, back up slow ones.
-
-    ``stolen`` of those that are ready were others' a moment ago.
-    """
-
-    state: str
-    stolen: int
-    ready: int
-    slow: int
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Where a job is, of one moment; ``meta`` is clear text and only a hint."""
-
-    now_ms: int
-    maps_done: int
-    reduces_done: int
-    leased: int
-    meta: Mapping[str, str]
-
-    @property
-    def state(self) -> str:
-        """The job's state as the server has it."""
-        return self.meta.get("state", "")
+LATE_MS = 1000
+"""A job is listed so much longer than its ttl from its submission on; one that the server made
+later than that is listed anew."""
 
 
 class Store(BulkStore, HintStore):
@@ -117,7 +47,7 @@ class Store(BulkStore, HintStore):
         super().__init__(link, Keys(connection.namespace))
         self.now_ms = now_ms
 
-    def create(
+    def create(  # noqa: PLR0913  one for each argument of the script
         self,
         job: str,
         *,
@@ -128,25 +58,36 @@ class Store(BulkStore, HintStore):
         submit_ms: int,
         fields: Mapping[str, str | int],
         since_ms: int = 0,
+        news: bytes = b"",
     ) -> int:
         """The job exists, accepting input; returns its deadline in ms of the server's clock.
 
-        With ``since_ms`` it is announced first: what exists unlisted is tidied by its ttl alone.
+        With ``since_ms`` it is announced and listed as well, and its ``news`` are published.
         """
-        turn = int(fields.get("priority", 0)), since_ms
+        along, until_ms, channels = ALONE, since_ms + ttl_ms + LATE_MS, ("", "")
+        if since_ms:
+            priority = int(fields.get("priority", 0))
+            along = self._introducing(job, priority, since_ms, until_ms)
+            channels = self._channels(str(fields.get("txn", job)))
         flat: list[Argument] = [part for pair in fields.items() for part in pair]
         reply = self._run(
             "create",
             job,
             flat,
-            hints=self._announcing({job: turn}) if since_ms else (),
+            along=along,
             spec_blob=spec,
             code_blob=code,
             params_blob=params,
             ttl_ms=ttl_ms,
             submit_ms=submit_ms,
+            channel=channels[0],
+            everybody=channels[1],
+            news=news,
         )
-        return int(reply[1])
+        expire_at = int(reply[1])
+        if since_ms and expire_at > until_ms:
+            self.record(job, expire_at, since_ms)
+        return expire_at
 
     def add(
         self,
@@ -155,20 +96,27 @@ class Store(BulkStore, HintStore):
         last: int,
         splits: Mapping[int, Fields] = MappingProxyType({}),
         expire_at: int = 0,
+        *,
         workers: Sequence[str] = (),
+        waking: Waking | None = None,
     ) -> Added:
         """Map tasks ``first``..``last - 1`` are claimable; an empty range says we are alive.
 
         Their sealed splits are written in the same transaction: after a failover between the two,
         there would be tasks without input. ``workers``, one for each, are those who may claim it,
-        of a job with one map task for each worker.
+        of a job with one map task for each worker. ``waking`` is what ``wake`` takes: then that
+        takes no round trip of its own.
         """
+        along = ALONE
+        if waking:
+            along = Along(behind=self._waking(*waking), again=lambda: self.wake(*waking))
         by_key: dict[str, dict[str, bytes]] = {}
         for index, fields in splits.items():
             by_key.setdefault(self.keys.input(job, index), {}).update(fields)
         status, added, finished, state = self._run(
-            "add", job, list(workers), before=staging(by_key, expire_at), first=first, last=last
-        )
+            "add", job, list(workers), before=staging(by_key, expire_at), along=along,
+            first=first, last=last,
+        )  # fmt: skip
         return Added(text(status), int(added), int(finished), text(state))
 
     def close(self, job: str, n: int, nonce: str, end: bytes) -> tuple[str, str, int, int]:
@@ -177,27 +125,52 @@ class Store(BulkStore, HintStore):
         return text(reply[0]), text(reply[1]), int(reply[2]), int(reply[3])
 
     def claim(
-        self, job: str, executor: str, nonce: str, want: int, *, backup: bool = False
+        self,
+        job: str,
+        executor: str,
+        nonce: str,
+        want: int,
+        *,
+        backup: bool = False,
+        opening: bool = False,
     ) -> Claim | None:
         """Up to ``want`` tasks under a lease; None if the job is gone.
 
-        With ``backup``, if none is ready, it may be one that another executor is slow at.
+        Not more than a few ms of work: all of it is given, however little is left for others. With
+        ``backup``, if none is ready, it may be one that another executor is slow at. With
+        ``opening``, whoever gets tasks gets the sealed spec as well, and ``parcel`` if it is small.
         """
-        status, state, basis, now, *ids = self._run(
-            "claim", job, executor=executor, nonce=nonce, want=want, backup=int(backup)
-        )
+        status, state, basis, now, sealed, *ids = self._run(
+            "claim", job, executor=executor, nonce=nonce, want=want, backup=int(backup),
+            opening=int(opening),
+        )  # fmt: skip
         if text(status) == "GONE":
             return None
-        return Claim(job, nonce, text(state), tuple(map(text, ids)), text(basis), int(now))
+        tasks = tuple(map(text, ids))
+        return Claim(job, nonce, text(state), tasks, text(basis), int(now), tuple(sealed))
 
     def commit(
-        self, job: str, executor: str, commits: Sequence[Commit], next_nonce: str, want: int
+        self,
+        job: str,
+        executor: str,
+        commits: Sequence[Commit],
+        next_nonce: str,
+        want: int,
+        moves: Moves | None = None,
     ) -> Committed | None:
-        """Count each attempt once or not at all, then claim; None if the job is gone."""
+        """Count each attempt once or not at all, then claim; None if the job is gone.
+
+        Without ``moves`` nothing is published.
+        """
         flat: list[Argument] = []
         for c in commits:
-            flat += (c.task, c.token, c.basis, c.chunks, c.shuffled, c.record)
-        reply = self._run("commit", job, flat, executor=executor, next_nonce=next_nonce, want=want)
+            flat += (c.task, c.token, c.basis, c.chunks, c.shuffled, c.record, c.news)
+        channel, everybody = self._channels(moves.txn) if moves else ("", "")
+        reply = self._run(
+            "commit", job, flat, executor=executor, next_nonce=next_nonce, want=want,
+            channel=channel, everybody=everybody,
+            reducing=moves.reducing if moves else "", succeeded=moves.succeeded if moves else "",
+        )  # fmt: skip
         if text(reply[0]) == "GONE":
             return None
         _, state, basis, now, opened, n, *tail = reply
@@ -300,17 +273,13 @@ class Store(BulkStore, HintStore):
         _, state, stolen, ready, slow = self._run("steal", job, worker=worker)
         return Spare(text(state), int(stolen), int(ready), int(slow))
 
-    def names(self, job: str, known: str = "") -> tuple[str, str, dict[int, bytes]]:
-        """(state, basis, map index -> record): what a reducer reads, of one moment.
+    def names(self, job: str) -> tuple[str, str, bytes | None, dict[int, bytes]]:
+        """(state, basis, sealed end, map index -> record): what a reducer reads, of one moment.
 
-        The records are empty if the basis is ``known``, or the job is not reducing.
+        There are neither end nor records if the job is not reducing.
         """
-        status, state, basis, *rest = self._run("names", job, known=known)
-        if text(status) == "GONE":
-            return "", "", {}
-        flat = rest[0]
-        pairs = zip(flat[::2], flat[1::2], strict=True)
-        return text(state), text(basis), {int(i): record for i, record in pairs if i.isdigit()}
+        _, state, basis, end, flat = self._run("names", job)
+        return text(state), text(basis), end, records(_pairs(flat))
 
     def invalidate(
         self, job: str, task: str, token: str, basis: str, missing: Mapping[int, str]
@@ -327,20 +296,30 @@ class Store(BulkStore, HintStore):
         return text(self._run("cancel", job)[0])
 
     def delete(self, job: str, n_map: int, partitions: int) -> None:
-        """Nothing of the job is left, whatever it does."""
+        """Nothing of the job is left, whatever it does; however damaged it is."""
         control = [self.keys.control(job, name) for name in CONTROL]
         bulk = self.bulk(job, n_map, partitions)
-        gone = [*(("UNLINK", key) for key in bulk), ("UNLINK", *control)]
-        self.unlist(job, gone)
+        gone = [("UNLINK", *control), *(("UNLINK", key) for key in bulk)]
 
-    def look(self, job: str) -> Look | None:
-        """Where the job is; None if it is gone."""
-        reply = self._run("look", job)
+        def again() -> None:  # where one was refused, to hear why
+            self.link.together(gone)
+            self.unlist(job)
+
+        try:  # one that runs is cancelled first: no attempt that is on its way counts any more
+            along = Along(behind=[*gone, *self._unlisting(job)], again=again)
+            self._run("cancel", job, along=along)
+        except KeysAltered:
+            again()
+
+    def look(self, job: str, *, outcome: bool = False) -> Look | None:
+        """Where the job is; None if it is gone. With ``outcome``, that too if it has succeeded."""
+        reply = self._run("look", job, outcome=int(outcome))
         if text(reply[0]) == "GONE":
             return None
-        _, now, maps, reduces, leased, flat = reply
-        meta = {text(flat[i]): text(flat[i + 1]) for i in range(0, len(flat), 2)}
-        return Look(int(now), int(maps), int(reduces), int(leased), meta)
+        _, now, maps, reduces, leased, found, flat = reply
+        meta = {text(field): text(value) for field, value in _pairs(flat)}
+        its = (found[0], records(_pairs(found[1]))) if found else None
+        return Look(int(now), int(maps), int(reduces), int(leased), meta, its)
 
     def _run(
         self,
@@ -349,11 +328,11 @@ class Store(BulkStore, HintStore):
         rest: Sequence[Argument] = (),
         /,
         before: Sequence[Sequence[Argument]] = (),
-        hints: Sequence[Sequence[Argument]] = (),
+        along: Along = ALONE,
         **argv: Argument,
     ) -> list[Any]:
         named = {"now_ms": self._now, **argv}
-        return self.link.call(verb, self._control(job), named, rest, before, hints)
+        return self.link.call(verb, self._control(job), named, rest, before, along)
 
     @property
     def _now(self) -> Argument:
@@ -386,6 +365,11 @@ class Store(BulkStore, HintStore):
             known["end_"] = known["end"]
             self._names[job] = known
         return known
+
+
+def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    """What a script read with HGETALL."""
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 def _sound(answer: T | KeysAltered) -> T:

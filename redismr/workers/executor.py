@@ -185,7 +185,8 @@ class Executor:
         """Claim and run tasks of one job for a turn; False if it had none for us."""
         nonce = self._begin(brief)
         want = 1 if backup else max(1, self.slot.wanted(self._paces["m"].guess()))
-        claim = self.store.claim(brief.job, self.post.name, nonce, want, backup=backup)
+        new = brief.job not in self._sessions
+        claim = self.store.claim(brief.job, self.post.name, nonce, want, backup=backup, opening=new)
         if claim is None or not claim.tasks:
             self.slot.hold(Holding())
             if claim is None or claim.state not in ("submitting", "mapping", "reducing"):
@@ -194,7 +195,8 @@ class Executor:
             return False
         self._digest = brief.digest
         try:
-            self._work(brief, claim)
+            session, claim = self._open(brief, claim), replace(claim, opening=())
+            self._work(session, claim)
         except Altered as exc:
             self.report.altered(brief.job, str(exc))
         except JobLost:
@@ -203,8 +205,7 @@ class Executor:
             self.slot.hold(Holding())
         return True
 
-    def _work(self, brief: Brief, claim: Claim) -> None:
-        session = self._open(brief)
+    def _work(self, session: Session, claim: Claim) -> None:
         turn_began = time.monotonic()
         while claim.tasks:
             claim = replace(claim, tasks=_known(session, claim.tasks))
@@ -223,7 +224,7 @@ class Executor:
             turn = max(TURN_SECONDS, LOADS_PER_TURN * (session.load_seconds + FORK_SECONDS))
             if now - turn_began >= turn:
                 turn_began = now
-                if self._others_wait(brief, claim):
+                if self._others_wait(session.brief, claim):
                     self._commit(session, claim, attempts, "", 0)
                     return
             # Those of this batch are not counted yet.
@@ -308,12 +309,14 @@ class Executor:
     ) -> Committed | None:
         self._hold(session.brief, claim.nonce, claim.tasks, nonce)
         commits = [commit for _, commit in attempts]
-        committed = self.store.commit(session.job, self.post.name, commits, nonce, want)
+        committed = self.store.commit(
+            session.job, self.post.name, commits, nonce, want, session.moves
+        )
         if committed is None:
             for attempt, _ in attempts:
                 attempt.undo()
             return None
-        counted: list[tuple[Attempt, bool]] = []
+        counted: list[Attempt] = []
         for (attempt, _), status in zip(attempts, committed.statuses, strict=True):
             if status == "RESTAGE":
                 # A failover took staged chunks back. Not under the same token: a second run may
@@ -324,14 +327,14 @@ class Executor:
                 attempt.undo()
             else:
                 self.slot.count_task()
-                counted.append((attempt, status == "OK"))
+                counted.append(attempt)
         self.report.moved(session, committed, counted)
         return committed
 
-    def _open(self, brief: Brief) -> Session:
+    def _open(self, brief: Brief, claim: Claim) -> Session:
         session = self._sessions.pop(brief.job, None)
         if session is None:
-            session = Session(self.store, self.keyring, brief, self._session)
+            session = Session(self.store, self.keyring, brief, claim, self._session)
             shortest = min(brief.lease_ms, session.spec.task_timeout_ms or brief.lease_ms)
             with contextlib.suppress(OSError):
                 self.post.control.sendall(b"lease %d\n" % shortest)

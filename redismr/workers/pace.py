@@ -8,8 +8,9 @@ task of a second is claimed alone, so that no other executor waits for it."""
 
 BATCH_TASKS = 64
 
-FIRST_TASKS = 4
-"""Most that are claimed of a job of which none has been run: it may be slower than the last one."""
+FIRST = 16
+"""Of a job of which none has been run so small a part of a batch is claimed, 3 ms of work: it may
+be slower than the last one."""
 
 
 class Pace:
@@ -25,7 +26,7 @@ class Pace:
 
     def guess(self) -> int:
         """How many tasks to claim of a job of which none has been run."""
-        return min(FIRST_TASKS, self.want())
+        return max(1, self.want() // FIRST)
 
     def want(self) -> int:
         """How many tasks to claim; one if nothing is known."""

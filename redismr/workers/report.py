@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from redismr.core.events import Event, encode
 from redismr.core.kernel import UserCodeError
-from redismr.core.model import Crash, Failure, task_index, task_stage
+from redismr.core.model import Crash, Failure, task_stage
 from redismr.core.skips import TooMany, ordinal_of
 from redismr.core.trace import ABSENT, failure_of
 from redismr.core.vault import Vault
@@ -58,25 +58,16 @@ class Reporter:
         """Wake up to so many workers that can do what we had: ours is the Python of its job."""
         self.store.wake(count, PYTHON, self.keyring.key_id)
 
-    def moved(
-        self, session: Session, committed: Committed, counted: Sequence[tuple[Attempt, bool]]
-    ) -> None:
-        """Tell what a commit has moved, wake who can go on, and free what is not needed any more.
+    def moved(self, session: Session, committed: Committed, counted: Sequence[Attempt]) -> None:
+        """Wake who can go on after a commit, and free what is not needed any more.
 
-        In this order: somebody waits for the news. ``counted`` are the attempts that count, each
-        with whether this is heard for the first time.
+        ``counted`` are the attempts that count.
         """
-        job, txn, state = session.job, session.spec.txn, committed.claim.state
-        done = [task_index(a.task) for a, first in counted if first and a.task[0] == "r"]
-        events = [Event(job, txn, 0, "partition", {"partition": index}) for index in done]
-        opened = 0
-        if committed.opened or state == "succeeded":
-            opened = committed.opened - len(committed.claim.tasks)  # the others have us
-            events.append(Event(job, txn, 0, state, {}))
-        messages = [encode(event, self.keyring) for event in events]
-        self.store.tell(txn, messages, opened, PYTHON, self.keyring.key_id)
+        job, state = session.job, committed.claim.state
+        if committed.opened:
+            self.wake(committed.opened - len(committed.claim.tasks))  # the others have us
         if not self.store.link.replicated():  # else a failover could forget this commit
-            for attempt, _ in counted:
+            for attempt in counted:
                 attempt.after()
         if state == "succeeded":
             with contextlib.suppress(SealError):  # who collects the result meets it, and says so

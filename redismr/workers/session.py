@@ -6,15 +6,17 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from redismr import context
+from redismr.core.events import Event, encode
 from redismr.core.functions import Program, prepare
-from redismr.core.model import KEPT_PER_JOB, JobSpec, MapManifest, Skipped
+from redismr.core.model import KEPT_PER_JOB, Claim, JobSpec, MapManifest, Skipped
 from redismr.core.vault import Vault, digest_of_maps
 from redismr.errors import JobLost, SealError
 from redismr.shipping import digest_of, load, load_params
-from redismr.store import number
+from redismr.store import Moves, number
 
 if TYPE_CHECKING:
     from redismr.core.seal import Keyring
@@ -77,15 +79,19 @@ class Session:
     """One job as one executor sees it. Everything in it was opened with the secret."""
 
     def __init__(
-        self, store: Store, keyring: Keyring, brief: Brief, before: Session | None = None
+        self,
+        store: Store,
+        keyring: Keyring,
+        brief: Brief,
+        claim: Claim,
+        before: Session | None = None,
     ) -> None:
         self.store = store
         self.brief = brief
         self.job = brief.job
         self.vault = Vault(keyring, brief.job)
-        now_ms, spec, *sealed = store.opening(brief.job)
-        self._sealed: list[bytes | None] = sealed
-        self.spec = self._opened(spec, now_ms)
+        spec, *self._sealed = claim.opening
+        self.spec = self._opened(spec, claim.now_ms)
         self._names: Names | None = None
         self._expire_at, self._read_at = brief.expire_at, time.monotonic()
         self.program: Program | None = None
@@ -107,6 +113,15 @@ class Session:
             self._expire_at = found or self._expire_at
         return self._expire_at
 
+    @cached_property
+    def moves(self) -> Moves:
+        """What is published when the job moves on."""
+        return Moves(self.spec.txn, self.news("reducing"), self.news("succeeded"))
+
+    def news(self, kind: str, **data: object) -> bytes:
+        """An event of the job, signed."""
+        return encode(Event(self.job, self.spec.txn, 0, kind, data), self.vault.keyring)
+
     def load(self) -> Program:
         """The job's functions, loaded once; initfn has run.
 
@@ -117,7 +132,7 @@ class Session:
         if self.program is None:
             started = time.monotonic()
             try:
-                sealed_code, sealed_params = self._sealed
+                sealed_code, sealed_params = self._sealed or self.store.parcel(self.job)
                 code = self.vault.open_code(sealed_code)
                 params = self.vault.open_params(sealed_params)
             except SealError as exc:
@@ -151,11 +166,11 @@ class Session:
         """
         if self._names and self._names.basis == basis:
             return self._names
-        state, now_basis, records = self.store.names(self.job)
+        state, now_basis, end, records = self.store.names(self.job)
         if state != "reducing" or now_basis != basis:
             return None
         try:
-            n_map = self.vault.open_end(self.store.blob(self.job, "end"))
+            n_map = self.vault.open_end(end)
         except SealError as exc:
             raise Altered(str(exc)) from exc
         missing = [i for i in range(n_map) if i not in records]

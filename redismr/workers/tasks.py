@@ -167,7 +167,8 @@ def run_reduce(attempt: Attempt) -> Commit:
     fields = [f"{m.token}.{c}" for _, m, c in _chunks(names, partition)]
     attempt.after = lambda: session.store.drop_segments(session.job, {partition: fields})
     record = vault.seal_result_manifest(manifest)
-    return Commit(attempt.task, attempt.token, record, attempt.basis, part.chunks)
+    news = session.news("partition", partition=partition)
+    return Commit(attempt.task, attempt.token, record, attempt.basis, part.chunks, news=news)
 
 
 def _reduced(

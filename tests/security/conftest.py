@@ -147,7 +147,7 @@ class Scene:
     def one_task(self) -> None:
         """Claim and commit exactly one task."""
         commit = self.hand.executor.store.commit
-        self.hand.executor.store.commit = lambda j, e, c, n, w: commit(j, e, c, "", 0)
+        self.hand.executor.store.commit = lambda j, e, c, n, w, m: commit(j, e, c, "", 0, m)
         try:
             self.hand.step()
         finally:

@@ -153,13 +153,17 @@ class Model:
 
     # ------------------------------------------------------------------ an executor's verbs
 
-    def claim(self, now: int, executor: str, nonce: str, want: int, backup: int) -> Reply:
+    def claim(
+        self, now: int, executor: str, nonce: str, want: int, backup: int, opening: int
+    ) -> Reply:
         """A few ready tasks become leased, under tokens of this nonce; or one a second time."""
         if not self.meta:
-            return ["GONE", "", "", 0]
+            return ["GONE", "", "", 0, []]
         before = self.state, self.meta.get("basis", "")
         want = min(1, want) if self.state == "reducing" else want
-        return ["OK", *before, now, *self._grant(now, executor, nonce, want, backup=bool(backup))]
+        ids = self._grant(now, executor, nonce, want, want, backup=bool(backup))
+        sealed = ["spec", "code", "params"] if opening and ids else []
+        return ["OK", *before, now, sealed, *ids]
 
     def commit(
         self, now: int, executor: str, next_nonce: str, want: int, commits: list[Any]
@@ -168,8 +172,8 @@ class Model:
         if not self.meta:
             return ["GONE", "", "", 0, 0, 0]
         statuses, opener, took = [], None, 0
-        for at in range(0, len(commits), 6):
-            task, token, basis, chunks, shuffled, record = commits[at : at + 6]
+        for at in range(0, len(commits), 7):
+            task, token, basis, chunks, shuffled, record, _ = commits[at : at + 7]
             since = next((h.since for h in self.own.get(task, []) if h.token == token), now)
             statuses.append(self._settle(task, token, basis, chunks, record))
             if statuses[-1] == "OK":
@@ -183,7 +187,8 @@ class Model:
         state, basis = self.state, self.meta.get("basis", "")
         maps = bool(commits) and commits[0][0] == "m"
         want = min(1, want) if maps and state == "reducing" else want
-        ids = self._grant(now, executor, next_nonce, want)
+        least = 0 if self.state == "reducing" else want // 16
+        ids = self._grant(now, executor, next_nonce, want, least)
         return ["OK", state, basis, now, opened, len(statuses), *statuses, *ids]
 
     def fail(
@@ -241,13 +246,13 @@ class Model:
                 released += 1
         return ["OK", self.state, released]
 
-    def names(self, now: int, known: str) -> Reply:
+    def names(self, now: int) -> Reply:
         """What a reducer of this moment reads."""
         if not self.meta:
-            return ["GONE", "", ""]
+            return ["GONE", "", "", None, []]
         basis = self.meta.get("basis", "")
-        told = self.state == "reducing" and basis != known
-        return ["OK", self.state, basis, dict(self.done) if told else {}]
+        told = ("end", dict(self.done)) if self.state == "reducing" else (None, {})
+        return ["OK", self.state, basis, *told]
 
     def invalidate(
         self,
@@ -367,12 +372,13 @@ class Model:
             return ["OK", self.state, len(late), len(late), 0]
         return ["OK", self.state, 0, 0, len(self._slow(now, f"{worker}:"))]
 
-    def look(self, now: int) -> Reply:
+    def look(self, now: int, outcome: int) -> Reply:
         """Where the job is."""
         if not self.meta:
             return ["GONE", now]
         counts = len(self.done), len(self.result), len(self.lease)
-        return ["OK", now, *counts, self.view()["meta"]]
+        found = ["end", dict(self.result)] if outcome and self.state == "succeeded" else []
+        return ["OK", now, *counts, found, self.view()["meta"]]
 
     # ------------------------------------------------------------------ what they are made of
 
@@ -408,7 +414,7 @@ class Model:
         return opened
 
     def _grant(
-        self, now: int, executor: str, nonce: str, want: int, *, backup: bool = False
+        self, now: int, executor: str, nonce: str, want: int, least: int, *, backup: bool = False
     ) -> list[str]:
         if not nonce:
             return []
@@ -418,8 +424,7 @@ class Model:
         if not self.running:
             return []
         ids: list[str] = []
-        pinch = 0 if self.state == "reducing" else want // 16
-        want = min(want, max(1, pinch, len(self.ready) // 4))
+        want = min(want, max(1, least, len(self.ready) // 4))
         while len(ids) < want and (task := self._next_for(executor)):
             alone = f"lost:{task}" in self.tries
             if alone and ids:

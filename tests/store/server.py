@@ -52,11 +52,19 @@ class Subject:
             rest += named.pop(name, [])
         for name, value in named.pop("fields", {}).items():
             rest += (name, value)
+        if verb == "commit":
+            named |= {"channel": "c", "everybody": "a", "reducing": "r", "succeeded": "s"}
         if verb == "create":
-            named |= {"spec_blob": "spec", "code_blob": "code", "params_blob": "params"}
+            named |= {"channel": "c", "everybody": "a", "news": "n"} | {
+                "spec_blob": "spec",
+                "code_blob": "code",
+                "params_blob": "params",
+            }
         reply = [_text(part) for part in self.store._run(verb, self.job, rest, **named)]
         if reply[0] == "OK" and verb in ("look", "names"):
             reply[-1] = _pairs(reply[-1])
+        if reply[0] == "OK" and verb == "look" and reply[5]:
+            reply[5][1] = _pairs(reply[5][1])
         return reply
 
     def view(self) -> dict[str, Any]:

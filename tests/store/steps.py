@@ -154,7 +154,7 @@ class Walk:
         self.issued.update(tokens_in(self.view))
 
     def _openers(self, argv: dict[str, Any]) -> tuple[str, ...]:
-        return (argv.get("nonce", ""), *argv.get("commits", ())[1::6])
+        return (argv.get("nonce", ""), *argv.get("commits", ())[1::7])
 
     def nonce(self) -> str:
         return f"n{next(self.numbers)}"
@@ -219,19 +219,21 @@ class Walk:
         """Nothing of the job is left, and everybody else is still at it."""
         self.subject.delete()
         self.model, self.shuffle = Model(), [{} for _ in range(self.partitions)]
+        self.last = ("cancel", {})  # a create that is repeated from here on makes another job
         self.compare("delete", [])
 
     # ------------------------------------------------------------------ executors
 
     def claim(self, pick: Pick) -> None:
         executor = pick.one(self.awake)
-        want, backup = pick.one((0, 1, 2, 3, 48)), pick.one((0, 1))
-        self.ask(pick, "claim", executor=executor, nonce=self.nonce(), want=want, backup=backup)
+        argv = {"executor": executor, "nonce": self.nonce(), "want": pick.one((0, 1, 2, 3, 48))}
+        self.ask(pick, "claim", **argv, backup=pick.one((0, 1)), opening=pick.one((0, 1)))
 
     def serve(self, pick: Pick) -> None:
         """An executor does what it is there for: claims, runs it all, commits or reports a hole."""
         executor, want = pick.one(self.awake), pick.one((1, 2, 3))
-        self.ask(pick, "claim", executor=executor, nonce=self.nonce(), want=want, backup=1)
+        argv = {"executor": executor, "nonce": self.nonce(), "want": want}
+        self.ask(pick, "claim", **argv, backup=1, opening=1)
         mine = self.held_by(executor)
         if executor in self.unanswered or not mine:
             return
@@ -254,11 +256,11 @@ class Walk:
         if not self.stopped or self.each:
             return
         argv = {"executor": self.stopped, "nonce": self.nonce()}
-        self.ask(pick, "claim", **argv, want=3, backup=0)
+        self.ask(pick, "claim", **argv, want=3, backup=0, opening=0)
         thirsty = self.awake[0]
         while self.model.running and self.model.ready and thirsty not in self.unanswered:
             argv = {"executor": thirsty, "nonce": self.nonce()}
-            self.ask(pick, "claim", **argv, want=3, backup=0)
+            self.ask(pick, "claim", **argv, want=3, backup=0, opening=0)
 
     @property
     def awake(self) -> list[str]:
@@ -303,7 +305,7 @@ class Walk:
         """Basis and tasks that an answer gives."""
         if reply[0] == "GONE":
             return "", []
-        return reply[2], reply[4:] if verb == "claim" else reply[6 + reply[5] :]
+        return reply[2], reply[5:] if verb == "claim" else reply[6 + reply[5] :]
 
     def hear(self, pick: Pick, verb: str, argv: dict[str, Any], reply: list[Any]) -> None:
         """The executor acts on an answer: keeps its new tasks, frees or undoes what it staged."""
@@ -312,7 +314,7 @@ class Walk:
             self.learn(argv["executor"], argv["nonce"], basis, tasks)
             return
         self.learn(argv["executor"], argv["next_nonce"], basis, tasks)
-        tokens = argv["commits"][1::6]
+        tokens = argv["commits"][1::7]
         statuses = reply[6 : 6 + reply[5]] if reply[0] == "OK" else ["GONE"] * len(tokens)
         for token, status in zip(tokens, statuses, strict=True):
             attempt = next((a for a in self.attempts if a.token == token), None)
@@ -349,10 +351,10 @@ class Walk:
 
     def reduce(self, pick: Pick, attempt: Attempt) -> None:
         """Reads names and segments, and finds them whole, or some missing."""
-        reply = self.call("names", known="")
+        reply = self.call("names")
         if reply[0] == "GONE" or reply[1] != "reducing" or reply[2] != attempt.basis:
             return
-        done = {index: record.split(" ") for index, record in reply[3].items()}
+        done = {index: record.split(" ") for index, record in reply[4].items()}
         p = int(attempt.task[1:])
         named = [
             (index, token)
@@ -391,7 +393,9 @@ class Walk:
         commits = [first] if first.record else []
         commits += [a for a in ready if a is not first and pick.chance(60)]
         flat = [
-            x for a in commits for x in (a.task, a.token, a.basis, self.claimed(a), 7, a.record)
+            x
+            for a in commits
+            for x in (a.task, a.token, a.basis, self.claimed(a), 7, a.record, "news")
         ]
         if flat and pick.chance(5):
             flat[2] = "n0"  # as if it had read the names of another opening
@@ -553,8 +557,8 @@ class Walk:
     def ask_around(self, pick: Pick) -> None:
         """What only reads: a reader changes nothing."""
         before = self.view
-        self.call("look")
-        self.call("names", known=pick.one(("", "n1", self.model.meta.get("basis", ""))))
+        self.call("look", outcome=pick.one((0, 1)))
+        self.call("names")
         assert self.view == before
 
     def lose(self, pick: Pick) -> None:

@@ -174,7 +174,7 @@ def test_either_reduce_attempt_may_invalidate_and_both_end_by_it(store, job, who
     (task,) = store.claim(job, f"{HERE}:0", "first", 1).tasks
     passes(store, job, SLOW_MS, (other, "n0", True), (task, "first", True))
     assert claim(store, job, f"{THERE}:0", "n1", backup=True).tasks == (task,)
-    token = store.names(job)[2][0].split(b" ")[0].decode()
+    token = store.names(job)[3][0].split(b" ")[0].decode()
     assert store.invalidate(job, task, f"{task}.{who}", basis, {0: token}) == ("OK", 1)
     other = "n1" if who == "first" else "first"
     assert store.invalidate(job, task, f"{task}.{other}", basis, {0: token})[0] == "FENCED"

@@ -60,15 +60,18 @@ def test_a_repeated_claim_gives_the_same_tasks(store, job):
     assert set(store.claim(job, "e2", "n2", 5).tasks).isdisjoint(first.tasks)
 
 
-def test_a_claim_takes_a_quarter_of_what_is_ready_at_most(store, job):
-    store.add(job, 0, 16)
-    assert len(store.claim(job, "e1", "n1", 63).tasks) == 4
+def test_a_commit_takes_a_quarter_of_what_is_ready_at_most(store, job):
+    store.add(job, 0, 17)
+    claim = store.claim(job, "e1", "n1", 1)
+    assert len(commit_all(store, job, claim, "n2", 63).claim.tasks) == 4
 
 
 def test_tasks_so_quick_that_a_share_is_not_worth_a_round_trip_go_together(store, job):
-    store.add(job, 0, 8)
-    assert len(store.claim(job, "e1", "n1", 64).tasks) == 4
-    assert len(store.claim(job, "e2", "n2", 64).tasks) == 4
+    store.add(job, 0, 11)
+    claim = store.claim(job, "e1", "n1", 3)
+    assert len(claim.tasks) == 3
+    assert len(commit_all(store, job, claim, "n2", 64).claim.tasks) == 4
+    assert len(store.claim(job, "e2", "n3", 4).tasks) == 4
 
 
 def test_nobody_gets_more_than_one_reducer_before_it_has_run_one(store):
@@ -312,7 +315,7 @@ def test_a_suspect_runs_alone(store, job):
 def test_invalidate_closes_the_stage_and_reruns_the_map(store, job):
     basis = reducing(store, job)
     claim = store.claim(job, "e1", "r", 1)
-    done = store.names(job)[2]
+    done = store.names(job)[3]
     token = done[0].split(b" ")[0].decode()
     task = claim.tasks[0]
     assert store.invalidate(job, task, f"{task}.r", basis, {0: token}) == ("OK", 1)
@@ -325,7 +328,7 @@ def test_invalidate_after_a_result_reruns_every_map(store, job):
     basis = reducing(store, job)
     commit_all(store, job, store.claim(job, "e1", "ra", 1))
     claim = store.claim(job, "e1", "rb", 1)
-    token = store.names(job)[2][1].split(b" ")[0].decode()
+    token = store.names(job)[3][1].split(b" ")[0].decode()
     task = claim.tasks[0]
     assert store.invalidate(job, task, f"{task}.rb", basis, {1: token}) == ("OK", 2)
     assert store.results(job) == {}
@@ -335,7 +338,7 @@ def test_invalidate_after_a_result_reruns_every_map(store, job):
 def test_invalidate_by_an_attempt_that_is_not_live_is_fenced(store, job, token):
     basis = reducing(store, job)
     store.claim(job, "e1", "r", 1)
-    done = store.names(job)[2][0].split(b" ")[0].decode()
+    done = store.names(job)[3][0].split(b" ")[0].decode()
     assert store.invalidate(job, "r0", token, basis, {0: done})[0] == "FENCED"
     assert store.look(job).state == "reducing"
 

@@ -2,54 +2,226 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+from store.jobs import make_job
+
 from redismr.core.model import PROTOCOL
+from redismr.errors import KeysAltered, StoreError, StoreFull
+from redismr.store import Commit, Moves, Store
 from redismr.store.link import Link
 
+MOVES = Moves("t", b"reducing", b"succeeded")
+WAKING = 1, "3.11", "key"
 
-def test_news_are_not_told_twice_where_wake_ups_were_altered(server, store):
-    key = store.keys.wake(PROTOCOL, "3.11", "key")
-    server.client().set(key, "no list", ex=60)
+
+@pytest.fixture
+def asked(monkeypatch):
+    """One entry for each round trip from here on."""
+    seen = []
+    real = Link.safely
+    monkeypatch.setattr(Link, "safely", lambda self, send: seen.append(1) or real(self, send))
+    return seen
+
+
+@pytest.fixture
+def channel(store):
+    """What is published of transaction ``t``."""
     with store.subscribed("t") as channel:
         channel.get(1)
-        store.tell("t", [b"once"], 1, "3.11", "key")
-        assert channel.get(10) == b"once"
-        assert channel.get(0.1) is None
-    assert store.wait_wake("3.11", "key", 1)
+        yield channel
 
 
-def test_news_and_wake_ups_take_one_round_trip(store, monkeypatch):
-    asked = []
-    real = Link.safely
-    monkeypatch.setattr(Link, "safely", lambda self, send: asked.append(1) or real(self, send))
-    with store.subscribed("t") as channel:
-        channel.get(1)
-        store.tell("t", [b"one", b"two", b"three"], 2, "3.11", "key")
-        assert [channel.get(10) for _ in range(3)] == [b"one", b"two", b"three"]
-    assert len(asked) == 1
-    store.tell("t", [], 0, "3.11", "key")
-    assert len(asked) == 1
-    assert store.wait_wake("3.11", "key", 1)
+@pytest.fixture
+def user(server, store):
+    """Stores of a user with such rules."""
+    admin, opened = server.client(), []
+
+    def open_as(*rules):
+        admin.execute_command("ACL", "SETUSER", "some", "on", ">word", "~redismr:*", *rules)
+        url = f"{server.url}&username=some&password=word"
+        opened.append(Store(replace(store.link.connection, url=url), patience=0))
+        opened[-1].now_ms = store.now_ms
+        return opened[-1]
+
+    yield open_as
+    for each in opened:
+        each.link.close()
+    admin.execute_command("ACL", "DELUSER", "some")
 
 
-def test_a_hint_that_is_refused_does_not_keep_a_job_from_being_made(server, store):
-    """What is ahead of the script in its round trip may meet a key that somebody has altered."""
-    server.client().set(store.keys.jobs, "not a sorted set", ex=60)
-    fields = {"priority": 0, "partitions": 1}
-    deadline = store.create(
-        "j9", spec=b"s", code=b"c", params=b"p", ttl_ms=60_000, submit_ms=5000, fields=fields,
-        since_ms=store.now_ms,
-    )  # fmt: skip
-    assert deadline == store.now_ms + 60_000
-    assert store.look("j9").state == "submitting"
-
-
-def test_a_job_is_announced_in_the_round_trip_that_makes_it(store, monkeypatch):
-    asked = []
-    real = Link.safely
-    monkeypatch.setattr(Link, "safely", lambda self, send: asked.append(1) or real(self, send))
-    store.create(
+def create(store, **more):
+    return store.create(
         "j9", spec=b"s", code=b"c", params=b"p", ttl_ms=60_000, submit_ms=5000,
-        fields={"priority": 3, "partitions": 1}, since_ms=store.now_ms,
+        fields={"priority": 3, "partitions": 1, "lease_ms": 1000, "txn": "t"},
+        since_ms=store.now_ms, **more,
     )  # fmt: skip
+
+
+def test_a_job_is_announced_listed_and_told_of_in_the_round_trip_that_makes_it(
+    store, asked, channel
+):
+    assert create(store, news=b"news") == store.now_ms + 60_000
     assert len(asked) == 1
+    assert (store.runnable(), store.recent()) == (["j9"], ["j9"])
+    assert channel.get(10) == b"news"
+
+
+@pytest.mark.parametrize("name", ["jobs", "recent"])
+def test_what_is_refused_of_it_is_mended_and_said_again(server, store, name):
+    """What is along in the round trip may meet a key that somebody has altered."""
+    server.client().set(getattr(store.keys, name), "not a sorted set", ex=60)
+    assert create(store) == store.now_ms + 60_000
+    assert store.look("j9").state == "submitting"
+    assert (store.runnable(), store.recent()) == (["j9"], ["j9"])
+
+
+def test_a_script_that_the_server_does_not_know_takes_along_the_same(server, store, channel):
+    server.client().script_flush()
+    create(store, news=b"news")
+    create(store, news=b"news")
     assert store.runnable() == ["j9"]
+    assert channel.get(10) == b"news"
+    assert channel.get(0.1) is None
+
+
+def test_nobody_hears_of_a_job_that_a_full_server_refuses(server, store, channel):
+    admin, store.link.patience = server.client(), 0
+    admin.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(StoreFull):
+            create(store, news=b"news")
+    finally:
+        admin.config_set("maxmemory", "0")
+    assert channel.get(0.1) is None
+
+
+def test_a_job_that_had_to_wait_is_listed_until_its_end(store):
+    asked_ms, store.now_ms = store.now_ms, store.now_ms + 30_000
+    deadline = store.create(
+        "j9", spec=b"s", code=b"c", params=b"p", ttl_ms=60_000, submit_ms=5000, fields={},
+        since_ms=asked_ms,
+    )  # fmt: skip
+    assert store.link.one("ZSCORE", store.keys.recent, "j9") == deadline == asked_ms + 90_000
+
+
+@pytest.mark.parametrize("harm", ["full", "altered"])
+def test_tasks_whose_input_is_refused_may_be_added_again(server, store, job, harm):
+    """An error of one command in the transaction is heard, and the same may be said again."""
+    admin, store.link.patience = server.client(), 0
+    key = store.keys.input(job, 0)
+    if harm == "full":
+        admin.config_set("maxmemory", "1")
+    else:
+        admin.set(key, "no hash", ex=60)
+    try:
+        with pytest.raises(StoreFull if harm == "full" else KeysAltered):
+            store.add(job, 0, 1, {0: {"m0.0": b"x"}}, 1 << 42, waking=WAKING)
+    finally:
+        admin.config_set("maxmemory", "0")
+    if harm == "full":
+        assert store.look(job).meta["added"] == "0"
+    admin.unlink(key)
+    assert store.add(job, 0, 1, {0: {"m0.0": b"x"}}, 1 << 42, waking=WAKING).added == 1
+    assert store.claim(job, "e1", "n1", 9).tasks == ("m0",)
+    assert store.get_inputs(job, ["m0"]) == [b"x"]
+
+
+def test_tasks_and_wake_ups_go_together(store, job, asked):
+    added = store.add(job, 0, 1, {0: {"m0.0": b"x"}}, 1 << 42, waking=WAKING)
+    assert (len(asked), added.added) == (1, 1)
+    assert store.wait_wake("3.11", "key", 1)
+    assert store.get_inputs(job, ["m0"]) == [b"x"]
+
+
+def test_wake_ups_are_not_lost_to_whoever_altered_them(server, store, job):
+    server.client().set(store.keys.wake(PROTOCOL, "3.11", "key"), "no list", ex=60)
+    store.add(job, 0, 1, {0: {"m0.0": b"x"}}, 1 << 42, waking=WAKING)
+    assert store.wait_wake("3.11", "key", 1)
+
+
+def test_whoever_gets_tasks_gets_what_begins_the_work_with_them(store, job, asked):
+    store.add(job, 0, 1)
+    claim = store.claim(job, "e1", "n1", 1, opening=True)
+    assert (claim.tasks, claim.opening) == (("m0",), (b"spec", b"code", b"params"))
+    assert len(asked) == 2
+    assert store.claim(job, "e1", "n1", 1, opening=True) == claim
+    assert store.claim(job, "e2", "n2", 1, opening=True).opening == ()
+    assert store.claim(job, "e1", "n1", 1).opening == ()
+
+
+def test_code_that_is_long_is_not_copied_by_a_script(store):
+    store.create(
+        "j9", spec=b"s", code=b"c", params=bytes(100_000), ttl_ms=60_000, submit_ms=5000,
+        fields={"lease_ms": 1000},
+    )  # fmt: skip
+    store.add("j9", 0, 1)
+    assert store.claim("j9", "e1", "n1", 1, opening=True).opening == (b"s",)
+    assert store.parcel("j9") == [b"c", bytes(100_000)]
+
+
+def test_who_may_not_publish_may_work(store, user):
+    """Redis gives a new user no channels; what is published is a hint."""
+    mute = user("+@all", "resetchannels")
+    create(mute, news=b"news")
+    mute.add("j9", 0, 1)
+    mute.claim("j9", "e1", "n1", 1)
+    mute.close("j9", 1, "c", b"end")
+    claim = mute.commit("j9", "e1", [Commit("m0", "m0.n1", b"m")], "n2", 1, MOVES).claim
+    last = [Commit("r0", "r0.n2", b"r", claim.basis, news=b"partition")]
+    assert mute.commit("j9", "e1", last, "", 0, MOVES).claim.state == "succeeded"
+
+
+def test_a_commit_tells_what_it_has_moved_and_tells_it_once(store, channel):
+    job = make_job(store, "small", partitions=1)
+    store.add(job, 0, 1)
+    maps = store.claim(job, "e1", "n1", 1)
+    store.close(job, 1, "c", b"end")
+    done = [Commit("m0", "m0.n1", b"m")]
+    foreign = [Commit("m0", "m0.no", b"m", news=b"wrong")]
+    assert store.commit(job, "e2", foreign, "", 0, MOVES).statuses == ("FENCED",)
+    claim = store.commit(job, "e1", done, "n2", 1, MOVES).claim
+    assert (maps.tasks, claim.tasks) == (("m0",), ("r0",))
+    last = [Commit("r0", "r0.n2", b"r", claim.basis, news=b"partition")]
+    for status in ("OK", "DUP_OK"):
+        assert store.commit(job, "e1", last, "", 0, MOVES).statuses == (status,)
+    heard = [channel.get(10) for _ in range(3)]
+    assert heard == [b"reducing", b"partition", b"succeeded"]
+    assert channel.get(0.1) is None
+
+
+def test_who_waits_gets_the_outcome_with_the_look_that_saw_it(store, asked):
+    job = make_job(store, "small", partitions=1)
+    store.add(job, 0, 1)
+    store.claim(job, "e1", "n1", 1)
+    store.close(job, 1, "c", b"end")
+    claim = store.commit(job, "e1", [Commit("m0", "m0.n1", b"m")], "n2", 1).claim
+    assert store.look(job, outcome=True).outcome is None
+    store.commit(job, "e1", [Commit("r0", "r0.n2", b"r", claim.basis)], "", 0)
+    assert store.look(job).outcome is None
+    asked.clear()
+    assert store.look(job, outcome=True).outcome == (b"end", {0: b"r0.n2 r"})
+    assert len(asked) == 1
+    assert store.outcome(job) == (b"end", {0: b"r0.n2 r"})
+
+
+def test_who_may_not_delete_hears_so(store, user):
+    create(store)
+    with pytest.raises(StoreError, match="unlink"):
+        user("+@all", "-unlink", "&*").delete("j9", 0, 1)
+    assert store.delete("j9", 0, 1) is None
+
+
+@pytest.mark.parametrize("name", ["jobs", "recent", "{j9}:meta"])
+def test_a_job_is_deleted_in_one_round_trip_whatever_was_altered(server, store, asked, name):
+    client = server.client()
+    create(store)
+    asked.clear()
+    store.delete("j9", 0, 1)
+    assert len(asked) == 1
+    create(store)
+    client.set(f"redismr:{name}", "x", ex=60)
+    store.delete("j9", 0, 1)
+    assert store.recent() == store.runnable() == []
+    assert not client.keys("*j9*")

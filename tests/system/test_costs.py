@@ -18,8 +18,8 @@ from redismr.client.submitter import (
 )
 from redismr.store.link import Link
 
-MOST_ROUND_TRIPS = 14
-"""On a shared server: 7 to hand in, 2 or 3 to wait, 1 to collect, 2 to delete; channels apart."""
+ROUND_TRIPS = 8
+"""On a shared server: 5 to hand in, 2 to wait and collect, 1 to delete; channels apart."""
 
 
 def tiny(x):
@@ -40,11 +40,12 @@ def asked(monkeypatch):
 
 
 def test_a_small_job_takes_its_submitter_few_round_trips(shared, asked):
-    for _ in range(3):
-        dict(shared.run([1], tiny, "sum"))
+    took = []
+    for _ in range(5):
         asked.clear()
-    assert dict(shared.run([1], tiny, "sum")) == {1: 1}
-    assert len(asked) <= MOST_ROUND_TRIPS, asked
+        assert dict(shared.run([1], tiny, "sum")) == {1: 1}
+        took.append(len(asked))
+    assert min(took) <= ROUND_TRIPS  # a slow machine looks once more while it waits
 
 
 def test_a_quick_source_fills_a_buffer(monkeypatch):

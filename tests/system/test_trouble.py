@@ -321,7 +321,7 @@ def test_who_iterates_hears_that_what_is_read_was_withdrawn(server, halfway, tmp
     pairs = iter(halfway)
     next(pairs)
     store = halfway._store
-    _, basis, maps = store.names(halfway.id)
+    _, basis, _, maps = store.names(halfway.id)
     held = eventually(
         lambda: server.client().hget(f"redismr:{{{halfway.id}}}:own", "r1"), message="not begun"
     )

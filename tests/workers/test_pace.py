@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redismr.workers.pace import BATCH_TASKS, FIRST_TASKS, Pace
+from redismr.workers.pace import BATCH_TASKS, FIRST, Pace
 
 
 def test_one_as_long_as_nothing_is_known():
@@ -18,7 +18,7 @@ def test_as_many_as_take_50_ms(task_seconds, want):
     pace = Pace()
     pace.note(3 * task_seconds, 3)
     assert pace.want() == want
-    assert pace.guess() == min(want, FIRST_TASKS)
+    assert pace.guess() == max(1, want // FIRST)
 
 
 def test_a_slow_batch_is_believed_by_and_by():

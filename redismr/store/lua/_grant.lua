@@ -8,12 +8,11 @@ end
 
 -- Hands up to `want` ready tasks to an executor, under tokens made of the task and its nonce. The
 -- answer is remembered: the same nonce gets the same tasks, as far as it still owns them (a lost reply).
--- At most a quarter of what is ready goes at once, so that the tail of a stage is shared; or a 16th of
--- what is wanted (50 ms of work by the last ones), as a share of 3 ms is not worth a round trip: eight
--- one-item tasks come back in 0.91 of the time. Not of reducers, of which maps tell nothing. With nothing
--- ready, `second` (if given) names a task that may be held twice, with its holders. Of a job with one
--- map task for each worker (meta.each) an executor gets none but its worker's.
-local function grant(executor, nonce, want, state, now, expire_at, second)
+-- At most a quarter of what is ready goes at once, so that the tail of a stage is shared; or `least`,
+-- of which the work is not worth a round trip. With nothing ready, `second` (if given) names a task that
+-- may be held twice, with its holders. Of a job with one map task for each worker (meta.each) an executor
+-- gets none but its worker's.
+local function grant(executor, nonce, want, least, state, now, expire_at, second)
   local ids = {}
   if nonce == '' then return ids end
   local memo = redis.call('HGET', claims, executor)
@@ -28,8 +27,7 @@ local function grant(executor, nonce, want, state, now, expire_at, second)
   end
   if not RUNNING[state] then return ids end
   want = tonumber(want)
-  local pinch = state == 'reducing' and 0 or math.floor(want / 16)
-  want = math.min(want, math.max(1, pinch, math.floor(redis.call('LLEN', ready) / 4)))
+  want = math.min(want, math.max(1, least, math.floor(redis.call('LLEN', ready) / 4)))
   local m = redis.call('HMGET', meta, 'lease_ms', 'each')
   local until_ms, each = now + tonumber(m[1]), m[2] == '1' and state ~= 'reducing'
   local suspects = redis.call('EXISTS', tries) == 1

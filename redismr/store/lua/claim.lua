@@ -5,18 +5,31 @@
 -- clears both tokens. Crash points: an attempt that dies is failed by its supervisor, and the task goes
 -- on in the other. If its supervisor died too, its token stays as long as the other is renewed: it
 -- keeps a third attempt away, and can do nothing else. If both are silent the lease runs out: one charge.
+-- With `opening` 1, who gets tasks gets the sealed spec in the same answer, and code and params if they
+-- are small: one round trip less before the first task. A script that copies 10 MB holds the server for
+-- 40 ms, where a GET takes 6.
 -- Invariants at stake: I2 I6 I12 (ARCHITECTURE.md).
 -- FLAGS: allow-oom
 -- INCLUDE: _grant _pace _slow
--- KEYS: meta ready processing lease own claims tries
--- ARGV: now_ms executor nonce want backup
--- RETURNS: {"OK"|"GONE", state, basis, now, id...}
+-- KEYS: meta spec code params ready processing lease own claims tries
+-- ARGV: now_ms executor nonce want backup opening
+-- RETURNS: {"OK"|"GONE", state, basis, now, {spec, code, params}|{spec}|{}, id...}
+local SMALL = 65536
 local m = redis.call('HMGET', meta, 'state', 'basis', 'expire_at')
-if not m[1] then return { 'GONE', '', '', 0 } end
+if not m[1] then return { 'GONE', '', '', 0, {} } end
 local now = clock()
-local reply = { 'OK', m[1], m[2] or '', now }
+local sealed = {}
+if opening == '1' then -- before anything is written: a key that was altered ends the script here
+  sealed = { redis.call('GET', spec) }
+  if redis.call('STRLEN', code) + redis.call('STRLEN', params) <= SMALL then
+    sealed = { sealed[1], redis.call('GET', code), redis.call('GET', params) }
+  end
+end
 local second = backup == '1' and function() return slowest(executor, now) end or nil
--- How long its reducers take, nobody knows before one is done.
-local most = m[1] == 'reducing' and math.min(1, tonumber(want)) or want
-for _, id in ipairs(grant(executor, nonce, most, m[1], now, m[3], second)) do reply[#reply + 1] = id end
+-- All of it, since who claims asks for too little to share (Store.claim). How long reducers take, nobody
+-- knows before one is done.
+local most = m[1] == 'reducing' and math.min(1, tonumber(want)) or tonumber(want)
+local ids = grant(executor, nonce, most, most, m[1], now, m[3], second)
+local reply = { 'OK', m[1], m[2] or '', now, #ids > 0 and sealed or {} }
+for _, id in ipairs(ids) do reply[#reply + 1] = id end
 return reply

@@ -1,6 +1,8 @@
--- A job of this id exists afterwards exactly as its first create said; a repeat changes nothing.
+-- A job of this id exists afterwards exactly as its first create said; a repeat changes nothing. The one
+-- call that makes it publishes `news`, where `channel` is given.
 -- KEYS: meta spec code params
--- ARGV: now_ms spec_blob code_blob params_blob ttl_ms submit_ms *fields
+-- INCLUDE: _tell
+-- ARGV: now_ms spec_blob code_blob params_blob ttl_ms submit_ms channel everybody news *fields
 -- RETURNS: {"OK"|"EXISTS", expire_at}
 if redis.call('EXISTS', meta) == 1 then
   return { 'EXISTS', redis.call('HGET', meta, 'expire_at') }
@@ -15,4 +17,5 @@ redis.call('SET', spec, spec_blob)
 redis.call('SET', code, code_blob)
 redis.call('SET', params, params_blob)
 keep(expire_at, meta, spec, code, params)
+tell(channel, everybody, news)
 return { 'OK', tostring(expire_at) }

@@ -1,0 +1,102 @@
+"""What the verbs of the protocol take and answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redismr.core.model import Claim
+
+Outcome = tuple[bytes | None, dict[int, bytes]]
+"""The sealed end, and partition -> committed record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one attempt asks to be counted; ``chunks`` are its staged result chunks.
+
+    ``news`` is published if it counts.
+    """
+
+    task: str
+    token: str
+    record: bytes
+    basis: str = ""
+    chunks: int = 0
+    shuffled: int = 0
+    news: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What is published on a transaction's channel by the commit that moves its job on."""
+
+    txn: str
+    reducing: bytes
+    succeeded: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """One status per commit, in order (OK, DUP_OK, FENCED, RESTAGE), and the next claim.
+
+    ``opened`` is how many tasks this call made claimable: wake that many workers.
+    """
+
+    statuses: tuple[str, ...]
+    opened: int
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Where the submitter stands: ids the server has, tasks that are done, the job's state."""
+
+    status: str
+    added: int
+    finished: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """What a look for expired leases found; ``state`` is empty if the job is gone."""
+
+    state: str
+    reclaimed: int
+    ended_ms: int
+    claimable: int
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """What a worker with idle executors could do for a job: claim ready tasks, back up slow ones.
+
+    ``stolen`` of those that are ready were others' a moment ago.
+    """
+
+    state: str
+    stolen: int
+    ready: int
+    slow: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Where a job is, of one moment; ``meta`` is clear text and only a hint.
+
+    ``outcome`` is what ``Store.outcome`` reads, if it was asked for and the job has succeeded.
+    """
+
+    now_ms: int
+    maps_done: int
+    reduces_done: int
+    leased: int
+    meta: Mapping[str, str]
+    outcome: Outcome | None = None
+
+    @property
+    def state(self) -> str:
+        """The job's state as the server has it."""
+        return self.meta.get("state", "")
