@@ -80,10 +80,11 @@ def scatter_groups(
 
 def cut(keys: Collection[Any], values: list[Any]) -> Iterator[Block]:
     """The columns in blocks of about ``BLOCK_BYTES``, in order."""
-    count, size = len(keys), estimate((keys, values))
-    if count <= 1 or size <= BLOCK_BYTES * 1.25:
-        if count:
-            yield keys, values
+    if not (count := len(keys)):
+        return
+    size = estimate((keys, values)) if count > 1 else 0
+    if size <= BLOCK_BYTES * 1.25:
+        yield keys, values
         return
     if not isinstance(keys, list):
         keys = list(keys)
