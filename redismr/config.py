@@ -19,8 +19,9 @@ MIN_SECRET_LENGTH = 16
 class JobOptions:
     """What a caller may choose about one job. Times in seconds, sizes in bytes.
 
-    ``memory`` is what a reduce task of an unsorted job keeps to: a larger partition is reduced in
-    several passes. Map tasks flush by counts and sizes of the data, whatever it says.
+    ``memory`` is what an executor of an unsorted job keeps to, Python's own 44 MB included: map
+    tasks hand on what they hold sooner, and a larger partition is reduced in several passes. It
+    is kept from 64 MB on, and as long as no record or group is large itself.
 
     ``on_error`` says what becomes of records that mapfn fails on (and keys, for reducefn): "fail",
     "skip", or how many may be skipped: a count, or a fraction of all records.

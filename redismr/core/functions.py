@@ -33,7 +33,8 @@ class Program:
 
     ``mapfn`` takes the value if ``by_value``, else key and value; None hands each record of the
     source on. ``reduce`` is a named reducer (its combiner known, "list" if no reducefn was given)
-    or the user's own. ``combine`` is None where the user gave none.
+    or the user's own. ``combine`` is None where the user gave none. ``memory`` is what a process
+    may take in bytes, if that was said.
     """
 
     mapfn: Callable[..., Any] | None
@@ -43,6 +44,7 @@ class Program:
     partitionfn: Callable[[Any, int], Any] | None = None
     initfn: Callable[[], Any] | None = None
     sort: bool = False
+    memory: int | None = None
 
 
 def prepare(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
+from itertools import chain
+from operator import is_
 from typing import Any
 
 from redismr.core.codec import estimate
@@ -35,6 +37,31 @@ class Scale:
             return 0
         # The first few are weighed soon after each other: they may be giants.
         return min(2 * kept, kept + 4096, kept + room, self._most)
+
+
+class Repeats:
+    """Whether a key may have been emitted before, by what is emitted one after another.
+
+    A key that is its group's own can only repeat the record before it. So keys are remembered only
+    if others are emitted from the first on: of a partition in passes they would be all it holds.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[Any] | None = None
+        self._last: Any = self  # nobody's key
+
+    def saw(self, keys: list[Any], *, renamed: bool) -> bool:
+        """Take these too; ``renamed`` as in ``Columns``. True also where it cannot be told."""
+        if not keys:
+            return False
+        last, self._last = self._last, keys[-1]
+        if renamed and last is self:
+            self._seen = set()
+        if self._seen is not None:
+            before = len(self._seen)
+            self._seen.update(keys)
+            return len(self._seen) - before != len(keys)
+        return renamed or any(map(is_, chain((last,), keys), keys))
 
 
 def run(  # noqa: C901 - one flat loop

@@ -22,7 +22,7 @@ from redismr.context import uncountable
 from redismr.core.aggregate import Reducer
 from redismr.core.codec import Block
 from redismr.core.functions import Program
-from redismr.core.grouped import Scale, run
+from redismr.core.grouped import Repeats, Scale, run
 from redismr.core.merge import add_ints, results, share_of
 from redismr.core.ones import Outputs, counted, keys_alone
 from redismr.core.pairs import UserCodeError, check_pair, named, pairs_of
@@ -38,6 +38,9 @@ FLUSH_VALUES = 2_000_000
 
 FLUSH_BYTES = 128 << 20
 """About how many bytes of values are held at most, going by samples."""
+
+FULL_MEMORY = 1 << 30
+"""With so much memory, or none given, a map task holds all of that; with less, its share of it."""
 
 _PLAIN = frozenset((GeneratorType, list, tuple))
 
@@ -81,8 +84,12 @@ def reduce_task(
     partition: int,
     partitions: int,
     sub_pass: tuple[int, int] = (0, 1),
+    *,
+    repeats: Repeats | None = None,
 ) -> Iterator[tuple[Block, bool]]:
     """Yield result blocks, each with whether it may hold a key of another partition.
+
+    With ``repeats``, one for all passes, also whether it may hold a key that was yielded before.
 
     ``blocks`` are those of this partition from all map tasks, in task order. ``cursor[0]`` is the
     ordinal of the key that reducefn is working on, ``cursor[1]`` counts the records yielded.
@@ -99,6 +106,8 @@ def reduce_task(
         blocks = share_of(blocks, share, shares)
     for keys, values, renamed in results(program, blocks, cursor):
         foreign = renamed and _has_foreign(program, keys, partition, partitions)
+        if repeats is not None:
+            foreign |= repeats.saw(keys, renamed=renamed)
         for block in cut(keys, values):
             cursor[1] += len(block[0])
             yield block, foreign
@@ -108,12 +117,12 @@ def _map_ones(
     program: Program, outputs: Outputs, partitions: int, cursor: MutableSequence[int]
 ) -> Iterator[list[Block]]:
     """Count keys whose values are all 1; these are written out where a function is to see them."""
-    reducer = program.reduce
+    reducer, (most_keys, most_values, _) = program.reduce, _most(program)
     if isinstance(reducer, Reducer) and reducer.fold and program.combine is None:
-        for totals in counted(outputs, cursor, most_keys=FLUSH_KEYS, most=None):
+        for totals in counted(outputs, cursor, most_keys=most_keys, most=None):
             yield _flush_totals(program, reducer, totals, {}, partitions)
     else:
-        for totals in counted(outputs, cursor, most_keys=FLUSH_KEYS, most=FLUSH_VALUES):
+        for totals in counted(outputs, cursor, most_keys=most_keys, most=most_values):
             groups = {key: [1] * number for key, number in totals.items()}
             totals.clear()
             yield _flush_groups(program, groups, partitions)
@@ -131,6 +140,7 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
     totals: dict[Any, int] = {}
     others: dict[Any, list[Any]] = {}
     get, get_others = totals.get, others.get
+    most_keys, most_values, _ = _most(program)
     # Locals of what the loop names: 0.05 less.
     type_, tuple_, int_, generator = type, tuple, int, GeneratorType
     ordinal, kept, mapping, pair, key, value = -1, 0, False, None, None, None
@@ -142,7 +152,7 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
             out = mapfn(value) if by_value else mapfn(key, value)
             if type_(out) is not generator and type_(out) not in _PLAIN:
                 out = _add_mapping(totals, out)
-                if len(totals) >= FLUSH_KEYS:
+                if len(totals) >= most_keys:
                     yield _flush_totals(program, reducer, totals, others, partitions)
             for pair in out:
                 # Both types checked in full, for every pair: 1.14 / 1.15 in all. A batch of pairs
@@ -160,12 +170,12 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
                     values = get_others(k)
                     if values is not None:
                         values.append(v)
-                        if kept < FLUSH_VALUES:
+                        if kept < most_values:
                             continue
                     else:
                         others[k] = [v]
                         totals.setdefault(k, 0)
-                if len(totals) >= FLUSH_KEYS or kept >= FLUSH_VALUES:
+                if len(totals) >= most_keys or kept >= most_values:
                     yield _flush_totals(program, reducer, totals, others, partitions)
                     kept = 0
             mapping = False
@@ -188,7 +198,7 @@ def _map_counting(
     """Count pairs. A loop of its own: as a test in the one that adds it would cost that 0.09."""
     mapfn, by_value = _mapper(program)
     totals: dict[Any, int] = {}
-    get = totals.get
+    get, (most_keys, _, _) = totals.get, _most(program)
     type_, tuple_, generator = type, tuple, GeneratorType
     ordinal, mapping, pair, key, value = -1, False, None, None, None
     try:
@@ -208,7 +218,7 @@ def _map_counting(
                     totals[k] = total + 1
                     continue
                 totals[k] = 1
-                if len(totals) >= FLUSH_KEYS:
+                if len(totals) >= most_keys:
                     yield _flush_totals(program, reducer, totals, {}, partitions)
             mapping = False
     except UserCodeError:
@@ -230,7 +240,8 @@ def _map_grouping(  # noqa: C901 - as above
     mapfn, by_value = _mapper(program)
     groups: dict[Any, list[Any]] = {}
     get = groups.get
-    scale = Scale(FLUSH_VALUES, FLUSH_BYTES)
+    most_keys, most_values, most_bytes = _most(program)
+    scale = Scale(most_values, most_bytes)
     type_, tuple_, generator = type, tuple, GeneratorType
     ordinal, kept, mapping, pair, key, value = -1, 0, False, None, None, None
     weigh_at = 1
@@ -254,7 +265,7 @@ def _map_grouping(  # noqa: C901 - as above
                 kept += 1
                 if kept >= weigh_at:
                     weigh_at = scale.weigh(kept, v)
-                    if not weigh_at or len(groups) >= FLUSH_KEYS:
+                    if not weigh_at or len(groups) >= most_keys:
                         yield _flush_groups(program, groups, partitions)
                         kept, weigh_at = 0, 1
             mapping = False
@@ -265,6 +276,13 @@ def _map_grouping(  # noqa: C901 - as above
             raise
         raise UserCodeError("mapfn", ordinal, key, value) from named(error, pair)
     yield _flush_groups(program, groups, partitions)
+
+
+def _most(program: Program) -> tuple[int, int, int]:
+    """How many keys, values, and bytes of values a map task holds."""
+    share = min(1.0, (program.memory or FULL_MEMORY) / FULL_MEMORY)
+    keys, values, size = (int(most * share) for most in (FLUSH_KEYS, FLUSH_VALUES, FLUSH_BYTES))
+    return max(1, keys), max(1, values), size
 
 
 def _flush_totals(

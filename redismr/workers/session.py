@@ -148,7 +148,7 @@ class Session:
                     partitionfn=f.get("partitionfn"),
                     initfn=f.get("initfn"),
                 )
-            program = replace(program, sort=self.spec.sort)
+            program = replace(program, sort=self.spec.sort, memory=self.spec.memory)
             self.params = load_params(params)
             if program.initfn:
                 here = context.Here(self.job, "init")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -12,6 +13,7 @@ from redismr.context import TaskContext, count, running
 from redismr.core import grouped, kernel
 from redismr.core.codec import decode_block, encode_block
 from redismr.core.functions import prepare
+from redismr.core.grouped import RESULT_RECORDS, Repeats
 from redismr.core.kernel import UserCodeError, map_task, reduce_task
 from redismr.core.keyhash import partition_of
 from redismr.errors import BadKey, BadPair, BadValue
@@ -633,3 +635,53 @@ def test_passes_share_the_keys_of_a_partition_evenly():
     ]
     assert sum(shares) == len(some)
     assert min(shares) > len(some) / 5
+
+
+OWN, OTHER = "own", "other"
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ([(["a", "b"], OWN), (["c"], OWN)], [False, False]),
+        ([(["a", "a"], OWN)], [True]),
+        ([(["a"], OWN), (["a", "b"], OWN)], [False, True]),
+        ([([], OWN), (["a"], OWN)], [False, False]),
+        ([(["x", "y"], OTHER), (["z"], OTHER), (["x"], OTHER)], [False, False, True]),
+        ([(["x", "y", "x"], OTHER)], [True]),
+        ([(["x"], OTHER), (["a"], OWN), (["x"], OWN)], [False, False, True]),
+        ([(["a"], OWN), (["x"], OTHER)], [False, True]),  # it may be: nobody remembers
+    ],
+)
+def test_a_key_that_is_emitted_again_is_told(columns, told):
+    repeats = Repeats()
+    assert [repeats.saw(keys, renamed=whose is OTHER) for keys, whose in columns] == told
+
+
+def test_a_record_of_its_own_group_that_follows_in_another_block_is_told():
+    def reducefn(key, values):
+        return ((key, value) for value in values)
+
+    program, repeats = prepare(None, reducefn), Repeats()
+    block = ["a"] * (RESULT_RECORDS + 1), list(range(RESULT_RECORDS + 1))
+    once = [(["b"], [0]), (["c"], [0])]
+    told = [
+        [strange for _, strange in reduce_task(program, some, [0, 0], 0, 1, repeats=repeats)]
+        for some in (once, [block])
+    ]
+    assert not any(told[0])
+    assert any(told[1])
+
+
+def test_with_little_memory_a_map_task_hands_on_what_it_holds_sooner():
+    pairs = [(n, 1) for n in range(50_000)]
+
+    def blocks(reducer, memory):
+        program = replace(prepare(None, reducer), memory=memory)
+        return list(map_task(program, pairs, 1, [0, 0]))
+
+    for reducer in ("sum", "count", "list", lambda _k, values: len(values)):
+        whole, small = blocks(reducer, None), blocks(reducer, 16 << 20)
+        assert len(small) > len(whole)
+        keys = [[key for _, block in some for key in block[0]] for some in (whole, small)]
+        assert sorted(keys[0]) == sorted(keys[1]) == list(range(50_000))

@@ -459,3 +459,21 @@ def test_a_large_file_is_cut_and_no_line_is_lost(shared, tmp_path):
     source = redismr.lines(path, split=8192)
     results = shared.run(source, lambda line: [(int(line[5:]) % 10, 1)], "sum")
     assert dict(results) == dict.fromkeys(range(10), 2000)
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_a_partition_larger_than_its_memory_is_reduced_in_passes(shared, repeat):
+    """The keys of all passes are told apart, and one that is emitted again counts once."""
+
+    def mapfn(n):
+        for i in range(25_000):
+            yield f"{n // 2}-{i}", n
+
+    def reducefn(key, values):
+        yield key, sum(values)
+        if repeat and key == "3-7":
+            yield key, 0
+
+    found = shared.run(range(10), mapfn, reducefn, partitions=1, memory=16 << 20)
+    assert len(found) == 5 * 25_000
+    assert all(value == 4 * int(key[0]) + 1 for key, value in found.items() if key != "3-7")
