@@ -19,9 +19,11 @@ MIN_SECRET_LENGTH = 16
 class JobOptions:
     """What a caller may choose about one job. Times in seconds, sizes in bytes.
 
-    ``memory`` is what an executor of an unsorted job keeps to, Python's own 44 MB included: map
-    tasks hand on what they hold sooner, and a larger partition is reduced in several passes. It
-    is kept from 64 MB on, and as long as no record or group is large itself.
+    ``memory`` is what an executor should take at most, Python's own 44 MB included: map tasks hand
+    on what they hold sooner, and of an unsorted job a larger partition is reduced in several
+    passes, each of which reads it all. It is an estimate, from 64 MB on: words that come eight
+    times keep to it, a partition of small keys that all differ takes up to twice of it, and long
+    keys or groups what they are.
 
     ``on_error`` says what becomes of records that mapfn fails on (and keys, for reducefn): "fail",
     "skip", or how many may be skipped: a count, or a fraction of all records.

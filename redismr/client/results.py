@@ -37,7 +37,7 @@ class Shelf(Protocol):
 
     @property
     def plain(self) -> bool:
-        """Whether each key is in its own partition, once."""
+        """Whether each key is known to be in its own partition, once."""
         ...
 
     def blocks(self, partition: int) -> Iterator[Block]:

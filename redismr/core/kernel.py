@@ -1,8 +1,8 @@
 """What a map task and a reduce task do: group, combine, partition, merge, reduce.
 
 Generators in, generators out; where records come from and blocks go to is the callers' affair.
-Results depend on the records and the functions only: flushes are triggered by counts and sizes of
-the data, never by time or free memory.
+Results depend on the records, the functions and the options only: flushes are triggered by counts
+and sizes of the data, never by time or free memory.
 
 The loops over pairs are written for speed, and are the reason why this module looks as it does:
 one ``try`` a task, no call a pair, and of the checks only those that an exception cannot do later.

@@ -219,7 +219,7 @@ class ResultManifest:
     """The result of one partition, and from what it was made.
 
     ``basis`` and ``maps_digest`` name the map attempts it was made from; they are equal in all
-    partitions of one result. ``foreign`` says that a key not of this partition was emitted.
+    partitions of one result. ``foreign`` says that a key may be of another, or come twice.
     ``map_counters`` and ``records_in`` are the sums over those maps, so that the map records
     can be freed with the intermediate data. ``inline`` holds the frames of a small result itself.
     ``skipped`` are keys left out here, ``map_skipped`` the records left out by those maps: all of

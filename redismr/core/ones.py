@@ -116,7 +116,7 @@ def counted(
         Exception: whatever the records raise.
     """
     totals: Counter[Any] = Counter()
-    keys, step, taken = chain.from_iterable(outputs.each(cursor)), most_keys // 8, 0
+    keys, step, taken = chain.from_iterable(outputs.each(cursor)), max(1, most_keys // 8), 0
     try:
         while True:
             totals.update(islice(keys, step))

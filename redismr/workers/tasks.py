@@ -41,10 +41,10 @@ objects they take up to about six times as much."""
 
 PYTHON_BYTES = 44 << 20
 """What an executor takes before there is any data. The rest of ``memory`` is for eight times the
-raw bytes of a pass: 64 MB of it gave peaks of 60 MB, and of 69 with six times."""
+raw bytes of a pass: 64 MB of it gave peaks of 60 MB, and of 69 with six times (40 MB of words)."""
 
 LEAST_BYTES = 2 << 20
-"""Each pass reads the whole partition: of less, one would read more than it reduces."""
+"""No pass is of less, however little memory there is: each reads the whole partition."""
 
 
 class Missing(Exception):
@@ -332,6 +332,7 @@ def _chunks(names: Names, partition: int) -> Iterator[tuple[int, MapManifest, in
 
 def _passes(session: Session, names: Names, partition: int) -> int:
     raw = sum(m.parts[partition].raw_bytes for m in names.manifests if partition in m.parts)
+    raw += sum(sum(map(len, m.inline.get(partition, ()))) for m in names.manifests)
     memory = session.spec.memory
     if session.spec.sort:
         return 1  # passes split the keys by hash, and an order needs them all
