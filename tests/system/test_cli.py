@@ -124,7 +124,8 @@ def test_user_errors_exit_with_1(farm, server, tmp_path):
 
 def test_errors_of_a_failed_job(farm, server, tmp_path, client):
     path = script(tmp_path, "source = [0]\ndef mapfn(x):\n    return [(1 / x, x)]\n")
-    job_id = redismr_cli("submit", path, "--retries", "0", url=server.url).stdout.strip()
+    redismr_cli("submit", path, "--retries", "0", url=server.url)
+    job_id = client.jobs()[0].job_id  # a job that fails before its input is closed is not printed
     assert client.attach(job_id).wait(20)
     done = redismr_cli("errors", job_id, url=server.url)
     assert done.returncode == 0
