@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import cloudpickle
 
 from redismr.core.codec import chunks_of
-from redismr.core.model import JobSpec
+from redismr.core.model import ENDED_STATES, JobSpec
 from redismr.core.vault import Vault
 from redismr.errors import BadValue, JobError, JobFailed, JobLost, NoWorkers, RedismrError
 from redismr.sources import Source, Split
@@ -130,7 +130,7 @@ class Submitter:
                 n = self._add_all(source)
                 # Nobody may say it again: a full server may have dropped what said so before.
                 self._store.announce(spec.job_id, spec.priority, spec.submitted_ms, surely=True)
-                close_input(self._store, self._vault, self._spec.python, n)
+                self._close(n)
             except Rewound:
                 if not source.rereadable:
                     why = "and its source can be read only once"
@@ -140,6 +140,13 @@ class Submitter:
             else:
                 return n
         raise input_lost(spec.job_id, f"{_TRIES_AFTER_REWIND} times, one after another")
+
+    def _close(self, n: int) -> None:
+        try:
+            close_input(self._store, self._vault, self._spec.python, n)
+        except Ended as ended:  # it took all its input, and was quick to fail: its handle tells how
+            if ended.state not in ENDED_STATES:
+                raise
 
     def _add_all(self, source: Source) -> int:
         index = 0

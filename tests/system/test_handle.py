@@ -8,6 +8,7 @@ import pytest
 from system.crew import redismr_cli, script
 
 import redismr
+from redismr.client import submitter
 
 
 def keys_of(server, job_id):
@@ -148,3 +149,17 @@ def test_cancel_by_cli(server, client, tmp_path):
     assert (done.returncode, done.stdout) == (0, f"{job.id}\tcancelled\n")
     done = redismr_cli("result", job.id, url=server.url)
     assert done.returncode == 130
+
+
+def test_a_job_that_ends_before_its_input_is_closed_has_a_handle(client, monkeypatch):
+    """A quick worker may fail it so soon; whoever submits wants its id all the same."""
+    real = submitter.close_input
+
+    def late(store, vault, python, n):
+        store.cancel(vault.job)
+        real(store, vault, python, n)
+
+    monkeypatch.setattr(submitter, "close_input", late)
+    job = client.submit([1], lambda x: [(x, x)], "sum")
+    with pytest.raises(redismr.JobCancelled):
+        job.result(10)
