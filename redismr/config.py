@@ -21,9 +21,8 @@ class JobOptions:
 
     ``memory`` is what an executor should take at most, Python's own 44 MB included: map tasks hand
     on what they hold sooner, and of an unsorted job a larger partition is reduced in several
-    passes, each of which reads it all. It is an estimate, from 64 MB on: words that come eight
-    times keep to it, a partition of small keys that all differ takes up to twice of it, and long
-    keys or groups what they are.
+    passes, each of which reads it all. It is an estimate, from 64 MB on: of small keys that all
+    differ, reducers take up to twice as much, and long keys or groups take what they take.
 
     ``on_error`` says what becomes of records that mapfn fails on (and keys, for reducefn): "fail",
     "skip", or how many may be skipped: a count, or a fraction of all records.

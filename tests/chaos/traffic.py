@@ -174,11 +174,11 @@ def _watched(flow: Traffic, rng: random.Random) -> Iterator[None]:
         flow.note("closed again")
         again(*args)
 
-    def collect_late(job: redismr.Job) -> Any:
+    def collect_late(*args: Any) -> Any:
         flow.bad_moment.set()
         time.sleep(rng.uniform(0, DAWDLE))
         try:
-            return collect(job)
+            return collect(*args)
         except Forgotten:
             flow.note("ends forgotten")
             raise
