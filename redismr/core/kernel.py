@@ -26,7 +26,7 @@ from redismr.core.grouped import Repeats, Scale, run
 from redismr.core.merge import add_ints, results, share_of
 from redismr.core.ones import Outputs, counted, keys_alone
 from redismr.core.pairs import UserCodeError, check_pair, named, pairs_of
-from redismr.core.scatter import cut, partitions_by, scatter, scatter_groups
+from redismr.core.scatter import Scattered, cut, partitions_by, scatter, scatter_groups
 
 __all__ = ["Block", "UserCodeError", "map_task", "reduce_task"]
 
@@ -71,7 +71,7 @@ def map_task(
     else:
         flushes = _map_grouping(program, records, partitions, cursor)
     for columns in flushes:
-        for partition, (keys, values) in enumerate(columns):
+        for partition, (keys, values) in columns:
             for block in cut(keys, values):
                 cursor[1] += len(block[0])
                 yield partition, block
@@ -115,9 +115,9 @@ def reduce_task(
 
 def _map_ones(
     program: Program, outputs: Outputs, partitions: int, cursor: MutableSequence[int]
-) -> Iterator[list[Block]]:
+) -> Iterator[Scattered]:
     """Count keys whose values are all 1; these are written out where a function is to see them."""
-    reducer, (most_keys, most_values, _) = program.reduce, _most(program)
+    reducer, (most_keys, most_values, _) = program.reduce, _most(program.memory)
     if isinstance(reducer, Reducer) and reducer.fold and program.combine is None:
         for totals in counted(outputs, cursor, most_keys=most_keys, most=None):
             yield _flush_totals(program, reducer, totals, {}, partitions)
@@ -134,13 +134,13 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
     records: Iterable[tuple[Any, Any]],
     partitions: int,
     cursor: MutableSequence[int],
-) -> Iterator[list[Block]]:
+) -> Iterator[Scattered]:
     """Add ints up as they come; keep lists only of what is no int."""
     mapfn, by_value = _mapper(program)
     totals: dict[Any, int] = {}
     others: dict[Any, list[Any]] = {}
     get, get_others = totals.get, others.get
-    most_keys, most_values, _ = _most(program)
+    most_keys, most_values, _ = _most(program.memory)
     # Locals of what the loop names: 0.05 less.
     type_, tuple_, int_, generator = type, tuple, int, GeneratorType
     ordinal, kept, mapping, pair, key, value = -1, 0, False, None, None, None
@@ -194,11 +194,11 @@ def _map_counting(
     records: Iterable[tuple[Any, Any]],
     partitions: int,
     cursor: MutableSequence[int],
-) -> Iterator[list[Block]]:
+) -> Iterator[Scattered]:
     """Count pairs. A loop of its own: as a test in the one that adds it would cost that 0.09."""
     mapfn, by_value = _mapper(program)
     totals: dict[Any, int] = {}
-    get, (most_keys, _, _) = totals.get, _most(program)
+    get, (most_keys, _, _) = totals.get, _most(program.memory)
     type_, tuple_, generator = type, tuple, GeneratorType
     ordinal, mapping, pair, key, value = -1, False, None, None, None
     try:
@@ -235,12 +235,12 @@ def _map_grouping(  # noqa: C901 - as above
     records: Iterable[tuple[Any, Any]],
     partitions: int,
     cursor: MutableSequence[int],
-) -> Iterator[list[Block]]:
+) -> Iterator[Scattered]:
     """Keep each key's values in a list until enough are there to combine."""
     mapfn, by_value = _mapper(program)
     groups: dict[Any, list[Any]] = {}
     get = groups.get
-    most_keys, most_values, most_bytes = _most(program)
+    most_keys, most_values, most_bytes = _most(program.memory)
     scale = Scale(most_values, most_bytes)
     type_, tuple_, generator = type, tuple, GeneratorType
     ordinal, kept, mapping, pair, key, value = -1, 0, False, None, None, None
@@ -278,9 +278,11 @@ def _map_grouping(  # noqa: C901 - as above
     yield _flush_groups(program, groups, partitions)
 
 
-def _most(program: Program) -> tuple[int, int, int]:
+def _most(memory: int | None) -> tuple[int, int, int]:
     """How many keys, values, and bytes of values a map task holds."""
-    share = min(1.0, (program.memory or FULL_MEMORY) / FULL_MEMORY)
+    if not memory or memory >= FULL_MEMORY:
+        return FLUSH_KEYS, FLUSH_VALUES, FLUSH_BYTES
+    share = memory / FULL_MEMORY
     keys, values, size = (int(most * share) for most in (FLUSH_KEYS, FLUSH_VALUES, FLUSH_BYTES))
     return max(1, keys), max(1, values), size
 
@@ -291,14 +293,14 @@ def _flush_totals(
     totals: dict[Any, int],
     others: dict[Any, list[Any]],
     partitions: int,
-) -> list[Block]:
+) -> Scattered:
     if others:
         keys = list(totals)
         # The total comes first, as an int has no place in the order of a sum.
         groups = [[total, *others.get(key, ())] for key, total in totals.items()]
         condensed = _condensed(reducer, keys, groups)
         parts = _parts(program, keys, partitions, "mapfn")
-        columns = scatter_groups(keys, condensed, parts, partitions)
+        columns = scatter_groups(keys, condensed, parts)
     else:
         parts_of = partial(_parts, program, partitions=partitions, emitter="mapfn")
         columns = scatter(totals, totals.values(), parts_of, partitions)
@@ -307,7 +309,7 @@ def _flush_totals(
     return columns
 
 
-def _flush_groups(program: Program, groups: dict[Any, list[Any]], partitions: int) -> list[Block]:
+def _flush_groups(program: Program, groups: dict[Any, list[Any]], partitions: int) -> Scattered:
     if program.combine is not None:
         # A combinefn sees each value once, never its own results: one that turns values into
         # something else (their number, a list) stays right however often a large task flushes.
@@ -323,7 +325,7 @@ def _flush_groups(program: Program, groups: dict[Any, list[Any]], partitions: in
     groups.clear()
     if isinstance(program.reduce, Reducer):
         lists = _condensed(program.reduce, keys, lists)
-    return scatter_groups(keys, lists, _parts(program, keys, partitions, "mapfn"), partitions)
+    return scatter_groups(keys, lists, _parts(program, keys, partitions, "mapfn"))
 
 
 def _condensed(reducer: Reducer, keys: list[Any], groups: list[list[Any]]) -> list[list[Any]]:

@@ -32,6 +32,8 @@ CHUNK_LIMIT = (1 << 20) + 64
 
 CODE_LIMIT = 64 << 20
 
+_NONE = Skipped()
+
 
 def digest_of_maps(tokens: Mapping[int, str]) -> str:
     """One name for a set of map attempts; equal exactly if every map has the same token."""
@@ -217,4 +219,6 @@ def _packed(skipped: Skipped) -> tuple[int, tuple[bytes, ...]]:
 
 def _unpacked(packed: tuple[int, tuple[bytes, ...]], kept: int = KEPT_PER_JOB) -> Skipped:
     total, encoded = packed
+    if not total:
+        return _NONE
     return Skipped(map(decode_failure, encoded[:kept]), total)

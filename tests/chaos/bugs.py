@@ -31,27 +31,29 @@ def _lua(name: str, verb: str, old: str, new: str, *first: str) -> Mutant:
     return _one(name, f"store/lua/{verb}.lua", old, new, *first)
 
 
-_TOKEN = "id .. '.' .. nonce, executor"
-
 MUTANTS = (
-    _lua("no fence", "commit", "if not mine then return 'FENCED' end", "mine = mine or {}"),
-    _lua("no done check", "commit", "if before then return", "if false then return"),
+    _lua("no fence", "_settle", "if not mine then return 'FENCED' end", "mine = mine or {}"),
+    _lua("no done check", "_settle", "if before then return", "if false then return"),
     _lua(
-        "one done hash", "commit",
-        "local book = string.sub(id, 1, 1) == 'm' and done or result", "local book = done",
+        "one done hash", "_settle",
+        "return string.sub(id, 1, 1) == 'm' and done or result,", "return done,",
     ),
-    _lua("basis not checked", "commit", "if its_basis ~= basis then", "if false then"),
-    _lua("chunks not checked", "commit",
+    _lua("basis not checked", "_settle", "if its_basis ~= basis then", "if false then"),
+    _lua("chunks not checked", "_settle",
          "== 0 then return 'RESTAGE' end", "== 2 then return '' end"),
     _lua(
-        "commit clears one token", "commit",
-        "redis.call('HDEL', own, id)", "drop_token(own, id, token)",
+        "commit clears one token", "_settle",
+        "redis.call('HDEL', own, unpack(over))",
+        "for _, id in ipairs(over) do\n"
+        "    local book, index = place_of(id)\n"
+        "    drop_token(own, id, token_of(known[book][index]))\n"
+        "  end",
     ),
     Mutant(
         "integer token",
         (
             Edit("store/lua/_grant.lua",
-                 "{ { " + _TOKEN + ", #ids", "{ { id .. '.' .. #ids, executor, #ids"),
+                 "id .. '.' .. nonce .. ' '", "id .. '.' .. (i - 1) .. ' '"),
             Edit("core/model.py", 'return f"{task}.{nonce}"', 'return f"{task}.0"'),
         ),
     ),
@@ -87,7 +89,7 @@ MUTANTS = (
     _lua("third attempt", "_slow", "if #held == 1 then", "if #held >= 1 then"),
     _lua("second attempt of one's own", "_slow", "and holder[2] ~= executor and", "and"),
     _lua("add without memory", "add", "for index = added,", "for index = tonumber(first),"),
-    _lua("a batch counts as started", "_grant", "#ids == 0 and '1' or '0'", "'1'"),
+    _lua("a batch counts as started", "_grant", "(i == 1 and ' 1 ' or ' 0 ')", "' 1 '"),
     _lua("reclaim charges who waited", "reclaim", "if not started then", "if false then"),
     _lua("every death forgiven", "fail", "if deaths == 2 then", "if deaths >= 2 then"),
     _lua("a charge for what is done", "fail", "== 1 then return { 'DONE', state } end",

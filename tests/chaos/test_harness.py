@@ -10,8 +10,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from support import REPOSITORY
+
 from chaos import __main__ as campaign
 from chaos import mutants
+from chaos.bugs import MUTANTS
 from chaos.kit import Outcome, Row
 
 
@@ -58,3 +61,9 @@ def test_only_a_wrong_result_is_believed_at_once(monkeypatch, tmp_path, runs, sa
     monkeypatch.setattr(mutants, "run", run)
     assert mutants.complaint(tmp_path, "data") == said
     assert not left
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_what_a_mutant_replaces_is_there(mutant):
+    for edit in mutant.edits:
+        assert (REPOSITORY / "redismr" / edit.file).read_text().count(edit.old) == 1, edit

@@ -98,6 +98,17 @@ def test_a_commit_counts_once_and_claims_the_next(store, job):
     assert store.look(job).maps_done == 2
 
 
+def test_a_task_that_one_commit_names_twice_is_counted_once(store, server, job):
+    store.add(job, 0, 1)
+    token = f"m0.{store.claim(job, 'e1', 'n1', 1).nonce}"
+    commits = [Commit("m0", token, b"first"), Commit("m0", token, b"again")]
+    commits.append(Commit("m0", "m0.other", b"other"))
+    assert store.commit(job, "e1", commits, "", 0).statuses == ("OK", "DUP_OK", "FENCED")
+    assert server.client().hgetall(store.keys.control(job, "done")) == {
+        b"0": token.encode() + b" first"
+    }
+
+
 def test_a_foreign_token_is_fenced_and_changes_nothing(store, server, job):
     store.add(job, 0, 2)
     store.claim(job, "e1", "n1", 1)

@@ -31,18 +31,33 @@ local function grant(executor, nonce, want, least, state, now, expire_at, second
   local m = redis.call('HMGET', meta, 'lease_ms', 'each')
   local until_ms, each = now + tonumber(m[1]), m[2] == '1' and state ~= 'reducing'
   local suspects = redis.call('EXISTS', tries) == 1
-  while #ids < want do
-    local id
-    if each then id = take_own(executor) else id = redis.call('LINDEX', ready, 0) end
-    if not id then break end
-    -- A task that once cost its process runs alone: it must not take a batch of others with it.
-    local alone = suspects and redis.call('HEXISTS', tries, 'lost:' .. id) == 1
-    if alone and #ids > 0 then break end
-    if not each then redis.call('LMOVE', ready, processing, 'LEFT', 'RIGHT') end
-    redis.call('ZADD', lease, until_ms, id)
-    set_holders(own, id, { { id .. '.' .. nonce, executor, #ids == 0 and '1' or '0', now } })
-    ids[#ids + 1] = id
-    if alone then break end
+  if each or suspects then
+    while #ids < want do
+      local id
+      if each then id = take_own(executor) else id = redis.call('LINDEX', ready, 0) end
+      if not id then break end
+      -- A task that once cost its process runs alone: it must not take a batch of others with it.
+      local alone = suspects and redis.call('HEXISTS', tries, 'lost:' .. id) == 1
+      if alone and #ids > 0 then break end
+      if not each then redis.call('LMOVE', ready, processing, 'LEFT', 'RIGHT') end
+      ids[#ids + 1] = id
+      if alone then break end
+    end
+  elseif want > 0 then
+    ids = redis.call('LRANGE', ready, 0, want - 1)
+    if #ids > 0 then
+      redis.call('LTRIM', ready, #ids, -1)
+      redis.call('RPUSH', processing, unpack(ids))
+    end
+  end
+  if #ids > 0 then
+    local leases, owners = {}, {}
+    for i, id in ipairs(ids) do
+      leases[2 * i - 1], leases[2 * i] = until_ms, id
+      owners[2 * i - 1], owners[2 * i] = id, id .. '.' .. nonce .. ' ' .. executor .. (i == 1 and ' 1 ' or ' 0 ') .. now
+    end
+    redis.call('ZADD', lease, unpack(leases))
+    redis.call('HSET', own, unpack(owners))
   end
   if second and #ids == 0 and want > 0 then
     local id, list = second()

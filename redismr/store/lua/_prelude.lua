@@ -18,15 +18,18 @@ end
 
 -- The attempts that hold a task: a list of {token, executor, started, since}. `since` is when it was
 -- given, or seen to have started: it decides who may get a second attempt, and nothing else.
-local function holders(own, id)
+local function holders_in(raw)
   local list = {}
-  local raw = redis.call('HGET', own, id)
   if raw then
     for token, executor, started, since in string.gmatch(raw, '([^%s,]+) ([^%s,]+) ([01]) ?(%d*)') do
       list[#list + 1] = { token, executor, started, since }
     end
   end
   return list
+end
+
+local function holders(own, id)
+  return holders_in(redis.call('HGET', own, id))
 end
 
 local function set_holders(own, id, list)
