@@ -130,19 +130,20 @@ class Store(BulkStore, HintStore):
         executor: str,
         nonce: str,
         want: int,
+        reducers: int = 1,
         *,
         backup: bool = False,
         opening: bool = False,
     ) -> Claim | None:
-        """Up to ``want`` tasks under a lease; None if the job is gone.
+        """Up to ``want`` maps, or ``reducers``, under a lease; None if the job is gone.
 
         Not more than a few ms of work: all of it is given, however little is left for others. With
         ``backup``, if none is ready, it may be one that another executor is slow at. With
         ``opening``, whoever gets tasks gets the sealed spec as well, and ``parcel`` if it is small.
         """
         status, state, basis, now, sealed, *ids = self._run(
-            "claim", job, executor=executor, nonce=nonce, want=want, backup=int(backup),
-            opening=int(opening),
+            "claim", job, executor=executor, nonce=nonce, want=want, reducers=reducers,
+            backup=int(backup), opening=int(opening),
         )  # fmt: skip
         if text(status) == "GONE":
             return None
@@ -157,18 +158,22 @@ class Store(BulkStore, HintStore):
         next_nonce: str,
         want: int,
         moves: Moves | None = None,
+        *,
+        few: int = 1,
+        reducers: int = 1,
     ) -> Committed | None:
         """Count each attempt once or not at all, then claim; None if the job is gone.
 
-        Without ``moves`` nothing is published.
+        A ``few`` maps are given even if no quarter is left for others. If these maps were the last,
+        the claim is for ``reducers``, as in ``claim``. Without ``moves`` nothing is published.
         """
         flat: list[Argument] = []
         for c in commits:
             flat += (c.task, c.token, c.basis, c.chunks, c.shuffled, c.record, c.news)
         channel, everybody = self._channels(moves.txn) if moves else ("", "")
         reply = self._run(
-            "commit", job, flat, executor=executor, next_nonce=next_nonce, want=want,
-            channel=channel, everybody=everybody,
+            "commit", job, flat, executor=executor, next_nonce=next_nonce, want=want, few=few,
+            reducers=reducers, channel=channel, everybody=everybody,
             reducing=moves.reducing if moves else "", succeeded=moves.succeeded if moves else "",
         )  # fmt: skip
         if text(reply[0]) == "GONE":

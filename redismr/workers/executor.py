@@ -31,8 +31,9 @@ from redismr.workers.tasks import Attempt, Missing, Withdrawn, run_map, run_redu
 
 log = logging.getLogger("redismr.worker")
 
-CUT_SECONDS = 0.5
-"""No task of a batch is begun later than this: the batch was sized for quicker ones."""
+CUT_SECONDS, CUT_FEW_SECONDS = 0.5, 0.05
+"""No task of a batch is begun later than this: the batch was sized for quicker ones. Nor of one
+that was sized by another job's, or before its stage had begun."""
 
 LOOK_HARD = b"b"
 """What the supervisor says when all that is left may be what others are slow at."""
@@ -184,9 +185,9 @@ class Executor:
     def _serve(self, brief: Brief, *, backup: bool) -> bool:
         """Claim and run tasks of one job for a turn; False if it had none for us."""
         nonce = self._begin(brief)
-        want = 1 if backup else max(1, self.slot.wanted(self._paces["m"].guess()))
+        few = [1 if backup else max(1, self.slot.wanted(self._paces[s].few())) for s in "mr"]
         new = brief.job not in self._sessions
-        claim = self.store.claim(brief.job, self.post.name, nonce, want, backup=backup, opening=new)
+        claim = self.store.claim(brief.job, self.post.name, nonce, *few, backup=backup, opening=new)
         if claim is None or not claim.tasks:
             self.slot.hold(Holding())
             if claim is None or claim.state not in ("submitting", "mapping", "reducing"):
@@ -206,17 +207,18 @@ class Executor:
         return True
 
     def _work(self, session: Session, claim: Claim) -> None:
-        turn_began = time.monotonic()
+        turn_began, stage = time.monotonic(), ""
         while claim.tasks:
             claim = replace(claim, tasks=_known(session, claim.tasks))
-            pace = self._paces[claim.tasks[0][0]]
+            before, stage = stage, claim.tasks[0][0]
+            pace, cut = self._paces[stage], CUT_SECONDS if stage == before else CUT_FEW_SECONDS
             started, loaded = time.monotonic(), session.load_seconds
-            claim, attempts = self._run_batch(session, claim)
+            claim, attempts = self._run_batch(session, claim, cut)
             now = time.monotonic()
             took = now - started - (session.load_seconds - loaded)
             pace.note(took, len(claim.tasks))
             if len(attempts) < len(claim.tasks):
-                self._commit(session, claim, attempts, "", 0)
+                self._commit(session, claim, attempts)
                 # Whoever is idle has been woken and takes the failed task: another executor's
                 # word tells whether it is the record's fault.
                 time.sleep(FAILED_PAUSE)
@@ -225,7 +227,7 @@ class Executor:
             if now - turn_began >= turn:
                 turn_began = now
                 if self._others_wait(session.brief, claim):
-                    self._commit(session, claim, attempts, "", 0)
+                    self._commit(session, claim, attempts)
                     return
             # Those of this batch are not counted yet.
             want = self.slot.wanted(pace.want() + len(attempts)) - len(attempts)
@@ -236,7 +238,7 @@ class Executor:
             claim = committed.claim
 
     def _run_batch(
-        self, session: Session, claim: Claim
+        self, session: Session, claim: Claim, cut: float
     ) -> tuple[Claim, list[tuple[Attempt, Commit]]]:
         """Run the claimed tasks one after another; those that failed are reported at once.
 
@@ -246,9 +248,10 @@ class Executor:
         maps = [task for task in claim.tasks if task[0] == "m"]
         inputs = dict(zip(maps, self.store.get_inputs(session.job, maps), strict=True))
         finished: list[tuple[Attempt, Commit]] = []
-        began = time.monotonic()
+        until, loaded = time.monotonic() + cut, session.load_seconds
         for index, task in enumerate(claim.tasks):
-            if self.slot.stopping or (index and time.monotonic() - began > CUT_SECONDS):
+            late = time.monotonic() - until > session.load_seconds - loaded
+            if self.slot.stopping or (index and late):
                 left = claim.tasks[index:]
                 self.store.release(session.job, self.post.name, claim.nonce, left)
                 self.report.wake(len(left))
@@ -304,14 +307,16 @@ class Executor:
         session: Session,
         claim: Claim,
         attempts: list[tuple[Attempt, Commit]],
-        nonce: str,
-        want: int,
+        nonce: str = "",
+        want: int = 0,
     ) -> Committed | None:
         self._hold(session.brief, claim.nonce, claim.tasks, nonce)
         commits = [commit for _, commit in attempts]
+        few, reducers = self._paces["m"].few(), min(want, self._paces["r"].few())
         committed = self.store.commit(
-            session.job, self.post.name, commits, nonce, want, session.moves
-        )
+            session.job, self.post.name, commits, nonce, want, session.moves,
+            few=few, reducers=reducers,
+        )  # fmt: skip
         if committed is None:
             for attempt, _ in attempts:
                 attempt.undo()

@@ -154,20 +154,22 @@ class Model:
     # ------------------------------------------------------------------ an executor's verbs
 
     def claim(
-        self, now: int, executor: str, nonce: str, want: int, backup: int, opening: int
-    ) -> Reply:
+        self, now: int, executor: str, nonce: str, want: int, reducers: int, backup: int,
+        opening: int,
+    ) -> Reply:  # fmt: skip
         """A few ready tasks become leased, under tokens of this nonce; or one a second time."""
         if not self.meta:
             return ["GONE", "", "", 0, []]
         before = self.state, self.meta.get("basis", "")
-        want = min(1, want) if self.state == "reducing" else want
+        want = reducers if self.state == "reducing" else want
         ids = self._grant(now, executor, nonce, want, want, backup=bool(backup))
         sealed = ["spec", "code", "params"] if opening and ids else []
         return ["OK", *before, now, sealed, *ids]
 
     def commit(
-        self, now: int, executor: str, next_nonce: str, want: int, commits: list[Any]
-    ) -> Reply:
+        self, now: int, executor: str, next_nonce: str, want: int, few: int,
+        reducers: int, commits: list[Any],
+    ) -> Reply:  # fmt: skip
         """Each attempt is counted once or refused; then a claim."""
         if not self.meta:
             return ["GONE", "", "", 0, 0, 0]
@@ -185,9 +187,12 @@ class Model:
             self.meta[f"pace_{opener[0]}"] = " ".join(map(str, paces[-15:]))
             opened = self._advance(opener, now)
         state, basis = self.state, self.meta.get("basis", "")
-        maps = bool(commits) and commits[0][0] == "m"
-        want = min(1, want) if maps and state == "reducing" else want
-        least = 0 if self.state == "reducing" else want // 16
+        if state != "reducing":
+            least = few
+        elif commits and commits[0][0] == "m":
+            least = want = reducers
+        else:
+            least = 0
         ids = self._grant(now, executor, next_nonce, want, least)
         return ["OK", state, basis, now, opened, len(statuses), *statuses, *ids]
 

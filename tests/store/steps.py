@@ -227,12 +227,14 @@ class Walk:
     def claim(self, pick: Pick) -> None:
         executor = pick.one(self.awake)
         argv = {"executor": executor, "nonce": self.nonce(), "want": pick.one((0, 1, 2, 3, 48))}
+        argv["reducers"] = pick.one((0, 1, 2, 48))
         self.ask(pick, "claim", **argv, backup=pick.one((0, 1)), opening=pick.one((0, 1)))
 
     def serve(self, pick: Pick) -> None:
         """An executor does what it is there for: claims, runs it all, commits or reports a hole."""
         executor, want = pick.one(self.awake), pick.one((1, 2, 3))
         argv = {"executor": executor, "nonce": self.nonce(), "want": want}
+        argv["reducers"] = want
         self.ask(pick, "claim", **argv, backup=1, opening=1)
         mine = self.held_by(executor)
         if executor in self.unanswered or not mine:
@@ -256,11 +258,11 @@ class Walk:
         if not self.stopped or self.each:
             return
         argv = {"executor": self.stopped, "nonce": self.nonce()}
-        self.ask(pick, "claim", **argv, want=3, backup=0, opening=0)
+        self.ask(pick, "claim", **argv, want=3, reducers=1, backup=0, opening=0)
         thirsty = self.awake[0]
         while self.model.running and self.model.ready and thirsty not in self.unanswered:
             argv = {"executor": thirsty, "nonce": self.nonce()}
-            self.ask(pick, "claim", **argv, want=3, backup=0, opening=0)
+            self.ask(pick, "claim", **argv, want=3, reducers=1, backup=0, opening=0)
 
     @property
     def awake(self) -> list[str]:
@@ -402,6 +404,7 @@ class Walk:
         following = self.nonce() if pick.chance(70) else ""
         want = pick.one((0, 1, 2, 48))
         argv = {"executor": first.executor, "next_nonce": following, "want": want}
+        argv |= {"few": pick.one((0, 1, 3)), "reducers": pick.one((0, 1, 2, 48))}
         self.ask(pick, "commit", **argv, commits=flat)
 
     def claimed(self, attempt: Attempt) -> int:

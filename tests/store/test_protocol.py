@@ -8,12 +8,12 @@ from jobs import LEASE_MS, make_job
 from redismr.store import Commit
 
 
-def commit_all(store, job, claim, nonce="", want=0, **extra):
+def commit_all(store, job, claim, nonce="", want=0, few=1, **extra):
     commits = [
         Commit(t, f"{t}.{claim.nonce}", b"record of " + t.encode(), basis=claim.basis, **extra)
         for t in claim.tasks
     ]
-    return store.commit(job, "e1", commits, nonce, want)
+    return store.commit(job, "e1", commits, nonce, want, few=few)
 
 
 def run_maps(store, job, n):
@@ -70,8 +70,18 @@ def test_tasks_so_quick_that_a_share_is_not_worth_a_round_trip_go_together(store
     store.add(job, 0, 11)
     claim = store.claim(job, "e1", "n1", 3)
     assert len(claim.tasks) == 3
-    assert len(commit_all(store, job, claim, "n2", 64).claim.tasks) == 4
+    assert len(commit_all(store, job, claim, "n2", 64, few=4).claim.tasks) == 4
     assert len(store.claim(job, "e2", "n3", 4).tasks) == 4
+
+
+def test_reducers_so_quick_go_together_from_the_first_on(store):
+    job = make_job(store, "quick", partitions=8)
+    store.add(job, 0, 1)
+    claim = store.claim(job, "e1", "n1", 1)
+    store.close(job, 1, "c", b"end")
+    commits = [Commit("m0", f"m0.{claim.nonce}", b"record")]
+    assert len(store.commit(job, "e1", commits, "n2", 64, reducers=3).claim.tasks) == 3
+    assert len(store.claim(job, "e2", "n3", 1, reducers=4).tasks) == 4
 
 
 def test_nobody_gets_more_than_one_reducer_before_it_has_run_one(store):

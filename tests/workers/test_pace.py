@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from redismr.workers.pace import BATCH_TASKS, FIRST, Pace
+from redismr.workers.pace import BATCH_TASKS, FEW_TASKS, Pace
 
 
 def test_one_as_long_as_nothing_is_known():
-    assert Pace().want() == 1
+    assert (Pace().want(), Pace().few()) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,15 @@ def test_as_many_as_take_50_ms(task_seconds, want):
     pace = Pace()
     pace.note(3 * task_seconds, 3)
     assert pace.want() == want
-    assert pace.guess() == max(1, want // FIRST)
+
+
+@pytest.mark.parametrize(
+    ("task_seconds", "few"), [(1.0, 1), (0.0029, 1), (0.0014, 2), (1e-6, FEW_TASKS)]
+)
+def test_a_few_are_3_ms(task_seconds, few):
+    pace = Pace()
+    pace.note(3 * task_seconds, 3)
+    assert pace.few() == few
 
 
 def test_a_slow_batch_is_believed_by_and_by():

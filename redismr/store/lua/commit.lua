@@ -6,7 +6,7 @@
 -- FLAGS: allow-oom
 -- INCLUDE: _grant _advance _pace _tell _settle
 -- KEYS: meta ready processing lease own done result out claims tries
--- ARGV: now_ms executor next_nonce want channel everybody reducing succeeded *commits
+-- ARGV: now_ms executor next_nonce want few reducers channel everybody reducing succeeded *commits
 -- commits: seven each: id token basis chunks shuffled record news; RETURNS: {"OK"|"GONE", state, basis, now, opened, n, status * n, id...}
 -- status: OK | DUP_OK (it was counted before) | FENCED (discard it) | RESTAGE (stage its chunks again)
 local m = redis.call('HMGET', meta, 'state', 'basis', 'expire_at')
@@ -24,12 +24,11 @@ if opener then
   if opened > 0 then tell(channel, everybody, reducing) end
   if state == 'succeeded' then tell(channel, everybody, succeeded) end
 end
--- `want` goes by how long these took: of maps, it tells nothing of reducers.
-if state == 'reducing' and string.sub(commits[1] or '', 1, 1) == 'm' then want = math.min(1, tonumber(want)) end
--- It is 50 ms of work by the last ones, and 3 ms of maps are too little to share: eight one-item tasks come
--- back in 0.91 of the time.
-local least = state == 'reducing' and 0 or math.floor(want / 16)
-local ids = grant(executor, next_nonce, want, least, state, now, expire_at)
+-- `want` goes by how long these took. Of maps, that tells nothing of reducers.
+local turned = state == 'reducing' and string.sub(commits[1] or '', 1, 1) == 'm'
+local most = tonumber(turned and reducers or want)
+local least = turned and most or state == 'reducing' and 0 or tonumber(few)
+local ids = grant(executor, next_nonce, most, least, state, now, expire_at)
 local reply = { 'OK', state, basis or '', now, opened, #statuses }
 for _, status in ipairs(statuses) do reply[#reply + 1] = status end
 for _, id in ipairs(ids) do reply[#reply + 1] = id end
