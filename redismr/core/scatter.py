@@ -69,9 +69,7 @@ def scatter(
     return [(part, column) for part, column in enumerate(columns) if column[1]]
 
 
-def scatter_groups(
-    keys: Iterable[Any], groups: Iterable[list[Any]], parts: list[int]
-) -> Scattered:
+def scatter_groups(keys: Iterable[Any], groups: Iterable[list[Any]], parts: list[int]) -> Scattered:
     """``scatter``, each key with a list of values: it is repeated for each of them."""
     columns: dict[int, tuple[list[Any], list[Any]]] = {}
     for key, values, part in zip(keys, groups, parts, strict=True):

@@ -31,9 +31,9 @@ from redismr.workers.tasks import Attempt, Missing, Withdrawn, run_map, run_redu
 
 log = logging.getLogger("redismr.worker")
 
-CUT_SECONDS, CUT_FEW_SECONDS = 0.5, 0.05
-"""No task of a batch is begun later than this: the batch was sized for quicker ones. Nor of one
-that was sized by another job's, or before its stage had begun."""
+CUT_SECONDS, CUT_FIRST_SECONDS = 0.5, 0.05
+"""No task of a batch is begun later than this, as the batch was sized for quicker ones; the second
+is for the first batch of a turn or a stage, which was sized by what came before it."""
 
 LOOK_HARD = b"b"
 """What the supervisor says when all that is left may be what others are slow at."""
@@ -211,7 +211,7 @@ class Executor:
         while claim.tasks:
             claim = replace(claim, tasks=_known(session, claim.tasks))
             before, stage = stage, claim.tasks[0][0]
-            pace, cut = self._paces[stage], CUT_SECONDS if stage == before else CUT_FEW_SECONDS
+            pace, cut = self._paces[stage], CUT_SECONDS if stage == before else CUT_FIRST_SECONDS
             started, loaded = time.monotonic(), session.load_seconds
             claim, attempts = self._run_batch(session, claim, cut)
             now = time.monotonic()
@@ -312,10 +312,10 @@ class Executor:
     ) -> Committed | None:
         self._hold(session.brief, claim.nonce, claim.tasks, nonce)
         commits = [commit for _, commit in attempts]
-        few, reducers = self._paces["m"].few(), min(want, self._paces["r"].few())
+        reducers = self.slot.wanted(self._paces["r"].few() + len(commits)) - len(commits)
         committed = self.store.commit(
             session.job, self.post.name, commits, nonce, want, session.moves,
-            few=few, reducers=reducers,
+            few=self._paces["m"].few(), reducers=max(0, reducers),
         )  # fmt: skip
         if committed is None:
             for attempt, _ in attempts:

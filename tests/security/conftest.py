@@ -147,7 +147,9 @@ class Scene:
     def one_task(self) -> None:
         """Claim and commit exactly one task."""
         commit = self.hand.executor.store.commit
-        self.hand.executor.store.commit = lambda j, e, c, n, w, m: commit(j, e, c, "", 0, m)
+        self.hand.executor.store.commit = lambda job, name, commits, _nonce, _want, *a, **o: commit(
+            job, name, commits, "", 0, *a, **o
+        )
         try:
             self.hand.step()
         finally:

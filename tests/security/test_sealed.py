@@ -261,11 +261,11 @@ def test_result_chunks_that_vanish_before_their_commit(scene):
     store, tokens = scene.hand.executor.store, []
     commit = store.commit
 
-    def cruel(job, executor, commits, nonce, want, moves):
+    def cruel(job, executor, commits, nonce, want, *more, **options):
         if commits and len(tokens) < 2:
             scene.redis.delete(scene.key("out"))
         tokens.extend(c.token for c in commits)
-        return commit(job, executor, commits, nonce, want, moves)
+        return commit(job, executor, commits, nonce, want, *more, **options)
 
     store.commit = cruel
     assert scene.outcome() == sequential()

@@ -17,6 +17,9 @@ RUNNING = ("submitting", "mapping", "reducing")
 Reply = list[Any]
 
 
+SMALL_SHUFFLE, FEW_MAPS = 262_144, 64
+
+
 @dataclass(slots=True)
 class Holder:
     """One attempt that holds a task."""
@@ -161,7 +164,7 @@ class Model:
         if not self.meta:
             return ["GONE", "", "", 0, []]
         before = self.state, self.meta.get("basis", "")
-        want = reducers if self.state == "reducing" else want
+        want = self._together(reducers) if self.state == "reducing" else want
         ids = self._grant(now, executor, nonce, want, want, backup=bool(backup))
         sealed = ["spec", "code", "params"] if opening and ids else []
         return ["OK", *before, now, sealed, *ids]
@@ -187,13 +190,9 @@ class Model:
             self.meta[f"pace_{opener[0]}"] = " ".join(map(str, paces[-15:]))
             opened = self._advance(opener, now)
         state, basis = self.state, self.meta.get("basis", "")
-        if state != "reducing":
-            least = few
-        elif commits and commits[0][0] == "m":
-            least = want = reducers
-        else:
-            least = 0
-        ids = self._grant(now, executor, next_nonce, want, least)
+        few = self._together(reducers) if state == "reducing" else few
+        turned = state == "reducing" and commits and commits[0][0] == "m"
+        ids = self._grant(now, executor, next_nonce, few if turned else want, few)
         return ["OK", state, basis, now, opened, len(statuses), *statuses, *ids]
 
     def fail(
@@ -417,6 +416,10 @@ class Model:
             del self.meta["basis"]
             self._clear("ready", "processing", "lease", "own", "done")
         return opened
+
+    def _together(self, reducers: int) -> int:
+        small = self.meta.get("shuffled", 0) <= SMALL_SHUFFLE and self.meta["n_map"] <= FEW_MAPS
+        return reducers if small else min(1, reducers)
 
     def _grant(
         self, now: int, executor: str, nonce: str, want: int, least: int, *, backup: bool = False

@@ -84,7 +84,20 @@ def test_reducers_so_quick_go_together_from_the_first_on(store):
     assert len(store.claim(job, "e2", "n3", 1, reducers=4).tasks) == 4
 
 
-def test_nobody_gets_more_than_one_reducer_before_it_has_run_one(store):
+@pytest.mark.parametrize(("maps", "shuffled"), [(65, 1), (1, 262_145)])
+def test_reducers_of_a_job_that_is_not_small_go_one_by_one(store, maps, shuffled):
+    job = make_job(store, "large", partitions=8)
+    store.add(job, 0, maps)
+    store.close(job, maps, "c", b"end")
+    for i in range(maps):
+        token = f"m{i}.{store.claim(job, 'e1', f'n{i}', 1).nonce}"
+        commits = [Commit(f"m{i}", token, b"record", shuffled=shuffled)]
+        last = store.commit(job, "e1", commits, f"then{i}", int(i == maps - 1), reducers=3)
+    assert last.claim.tasks == ("r0",)
+    assert store.claim(job, "e2", "other", 1, reducers=4).tasks == ("r1",)
+
+
+def test_nobody_gets_more_than_one_reducer_if_nothing_is_known_of_them(store):
     job = make_job(store, "wide", partitions=64)
     store.add(job, 0, 1)
     claim = store.claim(job, "e1", "n1", 1)

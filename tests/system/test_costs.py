@@ -60,6 +60,22 @@ def test_a_slow_job_is_shared_though_the_last_one_of_its_code_was_quick(shared):
     assert len(shared.run([0.2] * 8, busy_for, "sum", chunk=1)) == 2
 
 
+def numbered(n):
+    yield n, n
+
+
+def held_up(key, values):
+    time.sleep(values[0] % 1)
+    return os.getpid()
+
+
+def test_slow_reducers_are_shared_though_those_of_the_last_job_were_quick(shared):
+    for _ in range(3):
+        shared.run(range(8), numbered, held_up)
+    slow = shared.run([n + 0.3 for n in range(8)], numbered, held_up)
+    assert len(set(slow.values())) == 2
+
+
 def test_a_quick_source_fills_a_buffer(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])

@@ -12,6 +12,7 @@ end
 -- of which the work is not worth a round trip. With nothing ready, `second` (if given) names a task that
 -- may be held twice, with its holders. Of a job with one map task for each worker (meta.each) an executor
 -- gets none but its worker's.
+local MOST = 1000 -- Lua hands over some thousand arguments; executors ask for 64
 local function grant(executor, nonce, want, least, state, now, expire_at, second)
   local ids = {}
   if nonce == '' then return ids end
@@ -44,17 +45,18 @@ local function grant(executor, nonce, want, least, state, now, expire_at, second
       if alone then break end
     end
   elseif want > 0 then
-    ids = redis.call('LRANGE', ready, 0, want - 1)
-    if #ids > 0 then
-      redis.call('LTRIM', ready, #ids, -1)
+    ids = redis.call('LRANGE', ready, 0, math.min(want, MOST) - 1)
+    if #ids > 0 then -- first what may be refused, for a key that was altered
       redis.call('RPUSH', processing, unpack(ids))
+      redis.call('LTRIM', ready, #ids, -1)
     end
   end
   if #ids > 0 then
     local leases, owners = {}, {}
     for i, id in ipairs(ids) do
       leases[2 * i - 1], leases[2 * i] = until_ms, id
-      owners[2 * i - 1], owners[2 * i] = id, id .. '.' .. nonce .. ' ' .. executor .. (i == 1 and ' 1 ' or ' 0 ') .. now
+      owners[2 * i - 1] = id
+      owners[2 * i] = id .. '.' .. nonce .. ' ' .. executor .. (i == 1 and ' 1 ' or ' 0 ') .. now
     end
     redis.call('ZADD', lease, unpack(leases))
     redis.call('HSET', own, unpack(owners))

@@ -1,5 +1,5 @@
--- Gives an executor up to `want` maps or `reducers` reduce tasks, each leased to it alone until lease_ms from now on the
--- server's clock. A repeat with the same nonce gives the same tasks: a lost reply loses none.
+-- Gives an executor up to `want` maps or `reducers`, each leased to it alone until lease_ms from now on
+-- the server's clock. A repeat with the same nonce gives the same tasks: a lost reply loses none.
 -- With `backup` 1, and nothing ready, it may be one task that another executor has been running for
 -- too long: a second attempt beside the first. Both renew the one lease of the task; the first commit
 -- clears both tokens. Crash points: an attempt that dies is failed by its supervisor, and the task goes
@@ -10,7 +10,7 @@
 -- 40 ms, where a GET takes 6.
 -- Invariants at stake: I2 I6 I12 (ARCHITECTURE.md).
 -- FLAGS: allow-oom
--- INCLUDE: _grant _pace _slow
+-- INCLUDE: _grant _small _pace _slow
 -- KEYS: meta spec code params ready processing lease own claims tries
 -- ARGV: now_ms executor nonce want reducers backup opening
 -- RETURNS: {"OK"|"GONE", state, basis, now, {spec, code, params}|{spec}|{}, id...}
@@ -27,7 +27,7 @@ if opening == '1' then -- before anything is written: a key that was altered end
 end
 local second = backup == '1' and function() return slowest(executor, now) end or nil
 -- All of it, since who claims asks for few (Store.claim).
-local most = tonumber(m[1] == 'reducing' and reducers or want)
+local most = m[1] == 'reducing' and together(reducers) or tonumber(want)
 local ids = grant(executor, nonce, most, most, m[1], now, m[3], second)
 local reply = { 'OK', m[1], m[2] or '', now, #ids > 0 and sealed or {} }
 for _, id in ipairs(ids) do reply[#reply + 1] = id end

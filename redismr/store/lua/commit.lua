@@ -4,7 +4,7 @@
 -- is published, where `channel` is given: by the one call that did, and in no round trip of its own.
 -- Invariants at stake: I3 I4 I5 I6 I7 I12 I13 (ARCHITECTURE.md).
 -- FLAGS: allow-oom
--- INCLUDE: _grant _advance _pace _tell _settle
+-- INCLUDE: _grant _small _advance _pace _tell _settle
 -- KEYS: meta ready processing lease own done result out claims tries
 -- ARGV: now_ms executor next_nonce want few reducers channel everybody reducing succeeded *commits
 -- commits: seven each: id token basis chunks shuffled record news; RETURNS: {"OK"|"GONE", state, basis, now, opened, n, status * n, id...}
@@ -26,9 +26,8 @@ if opener then
 end
 -- `want` goes by how long these took. Of maps, that tells nothing of reducers.
 local turned = state == 'reducing' and string.sub(commits[1] or '', 1, 1) == 'm'
-local most = tonumber(turned and reducers or want)
-local least = turned and most or state == 'reducing' and 0 or tonumber(few)
-local ids = grant(executor, next_nonce, most, least, state, now, expire_at)
+if state == 'reducing' then few = together(reducers) end
+local ids = grant(executor, next_nonce, turned and few or want, tonumber(few), state, now, expire_at)
 local reply = { 'OK', state, basis or '', now, opened, #statuses }
 for _, status in ipairs(statuses) do reply[#reply + 1] = status end
 for _, id in ipairs(ids) do reply[#reply + 1] = id end
