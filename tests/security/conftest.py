@@ -146,14 +146,16 @@ class Scene:
 
     def one_task(self) -> None:
         """Claim and commit exactly one task."""
-        commit = self.hand.executor.store.commit
-        self.hand.executor.store.commit = lambda job, name, commits, _nonce, _want, *a, **o: commit(
+        store = self.hand.executor.store
+        claim, commit = store.claim, store.commit
+        store.claim = lambda job, name, nonce, *_few, **o: claim(job, name, nonce, 1, 1, **o)
+        store.commit = lambda job, name, commits, _nonce, _want, *a, **o: commit(
             job, name, commits, "", 0, *a, **o
         )
         try:
             self.hand.step()
         finally:
-            self.hand.executor.store.commit = commit
+            store.claim, store.commit = claim, commit
             self.hand.executor._session = None
 
     def outcome(self, handle: Any = None, timeout: float = 12) -> Any:
