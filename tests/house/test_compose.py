@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import engine_binary
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = shutil.which("docker-compose", path=Path(sys.executable).parent) or "docker-compose"
@@ -52,10 +53,8 @@ def test_the_worker_can_be_scaled(services: dict[str, Any]) -> None:
 
 
 def test_the_server_takes_its_configuration(services: dict[str, Any], tmp_path: Path) -> None:
-    """The very text that the container feeds to its server, fed to one that is at hand."""
-    binary = shutil.which("redis-server") or shutil.which("valkey-server")
-    if binary is None:
-        pytest.skip("no redis-server in PATH")
+    """The very text that the container feeds to its server, fed to the one that we install."""
+    binary = engine_binary("valkey")
     script = services["redis"]["command"][-1].replace("$$", "$")
     password = tmp_path / "password"
     password.write_text("p" * 64)

@@ -1,8 +1,9 @@
-"""Slow tasks run a second time beside the first attempt, and late claims change hands."""
+"""Slow tasks run a second time beside the first attempt; what waits behind them changes hands."""
 
 from __future__ import annotations
 
 import os
+import pathlib
 import signal
 import time
 
@@ -148,3 +149,61 @@ def test_a_batch_that_turns_out_slow_is_cut(client, crew, tmp_path):
     assert dict(job.result(30)) == {0: 600}
     assert len(file_lines(log)()) == 8
     assert job.progress().retries == 0
+
+
+class Meeting:
+    """Calls with a folder: the first waits until it is let go, the others for a second process."""
+
+    def __init__(self, folder):
+        self.folder, self.gate, self.first = str(folder), folder / "gate", folder / "first"
+
+    @staticmethod
+    def attend(folder):
+        if folder:
+            place = pathlib.Path(folder)
+            (place / f"pid{os.getpid()}").touch()
+            try:
+                os.close(os.open(place / "first", os.O_CREAT | os.O_EXCL))
+                eventually((place / "gate").exists)
+            except FileExistsError:
+                eventually(lambda: len(list(place.glob("pid*"))) == 2)
+        return os.getpid()
+
+    def held(self, client, crew, source, *functions, **options):
+        """A job of which one process got all tasks together; another one came during the first."""
+        options |= {"backup": False, "retries": 0}
+        worker = crew.worker(1)
+        for _ in range(5):
+            client.run(source(""), *functions, **options)
+        (executor,) = worker.executors()
+        os.kill(executor, signal.SIGSTOP)
+        job = client.submit(source(self.folder), *functions, **options)
+        os.kill(executor, signal.SIGCONT)
+        eventually(self.first.exists)
+        crew.worker(1).executors()
+        self.gate.touch()
+        return job
+
+
+@pytest.fixture
+def meeting(tmp_path):
+    (folder := tmp_path / "meeting").mkdir()
+    return Meeting(folder)
+
+
+def test_a_slow_job_is_shared_though_the_last_one_of_its_code_was_quick(client, crew, meeting):
+    attend = meeting.attend
+    job = meeting.held(
+        client, crew, lambda folder: [folder] * 8, lambda x: [(attend(x), 1)], "sum", chunk=1
+    )
+    assert len(job.result(30)) == 2
+
+
+def test_slow_reducers_are_shared_though_those_of_the_last_job_were_quick(client, crew, meeting):
+    attend = meeting.attend
+    job = meeting.held(
+        client, crew, lambda folder: dict.fromkeys(range(4), folder),
+        lambda number, folder: [(number, folder)], lambda _key, folders: attend(folders[0]),
+        partitions=4, partitionfn=lambda key, n: key % n,
+    )  # fmt: skip
+    assert len(set(job.result(30).values())) == 2

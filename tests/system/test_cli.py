@@ -124,8 +124,7 @@ def test_user_errors_exit_with_1(farm, server, tmp_path):
 
 def test_errors_of_a_failed_job(farm, server, tmp_path, client):
     path = script(tmp_path, "source = [0]\ndef mapfn(x):\n    return [(1 / x, x)]\n")
-    redismr_cli("submit", path, "--retries", "0", url=server.url)
-    job_id = client.jobs()[0].job_id  # a job that fails before its input is closed is not printed
+    job_id = redismr_cli("submit", path, "--retries", "0", url=server.url).stdout.strip()
     assert client.attach(job_id).wait(20)
     done = redismr_cli("errors", job_id, url=server.url)
     assert done.returncode == 0

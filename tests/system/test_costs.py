@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import pytest
@@ -47,33 +46,6 @@ def test_a_small_job_takes_its_submitter_few_round_trips(shared, asked):
         assert dict(shared.run([1], tiny, "sum")) == {1: 1}
         took.append(len(asked))
     assert min(took) <= ROUND_TRIPS  # a slow machine looks once more while it waits
-
-
-def busy_for(seconds):
-    time.sleep(seconds)
-    yield os.getpid(), 1
-
-
-def test_a_slow_job_is_shared_though_the_last_one_of_its_code_was_quick(shared):
-    for _ in range(3):
-        shared.run([0.0] * 16, busy_for, "sum", chunk=1)
-    assert len(shared.run([0.2] * 8, busy_for, "sum", chunk=1)) == 2
-
-
-def numbered(n):
-    yield n, n
-
-
-def held_up(key, values):
-    time.sleep(values[0] % 1)
-    return os.getpid()
-
-
-def test_slow_reducers_are_shared_though_those_of_the_last_job_were_quick(shared):
-    for _ in range(3):
-        shared.run(range(8), numbered, held_up)
-    slow = shared.run([n + 0.3 for n in range(8)], numbered, held_up)
-    assert len(set(slow.values())) == 2
 
 
 def test_a_quick_source_fills_a_buffer(monkeypatch):

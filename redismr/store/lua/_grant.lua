@@ -6,13 +6,14 @@ local function take_own(executor)
   return id
 end
 
+local MOST = 1000 -- Lua hands over some thousand arguments; executors ask for 64
+
 -- Hands up to `want` ready tasks to an executor, under tokens made of the task and its nonce. The
 -- answer is remembered: the same nonce gets the same tasks, as far as it still owns them (a lost reply).
 -- At most a quarter of what is ready goes at once, so that the tail of a stage is shared; or `least`,
 -- of which the work is not worth a round trip. With nothing ready, `second` (if given) names a task that
 -- may be held twice, with its holders. Of a job with one map task for each worker (meta.each) an executor
 -- gets none but its worker's.
-local MOST = 1000 -- Lua hands over some thousand arguments; executors ask for 64
 local function grant(executor, nonce, want, least, state, now, expire_at, second)
   local ids = {}
   if nonce == '' then return ids end
