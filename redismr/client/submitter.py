@@ -22,7 +22,7 @@ from redismr.core.model import ENDED_STATES, JobSpec
 from redismr.core.vault import Vault
 from redismr.errors import BadValue, JobError, JobFailed, JobLost, NoWorkers, RedismrError
 from redismr.sources import Source, Split
-from redismr.store import Store, Waking, number
+from redismr.store import FEW_TASKS, Store, Waking, number
 
 MAX_UNFINISHED = 10_000
 """Tasks handed in but not done at which the submitter waits for the workers."""
@@ -191,7 +191,7 @@ class Submitter:
         if not buffer.splits:
             return
         first, last = min(buffer.splits), max(buffer.splits) + 1
-        new = min(last - handed.tasks, self._slots)
+        new = 1 if last <= FEW_TASKS else min(last - handed.tasks, self._slots)
         waking = new, self._spec.python, self._vault.keyring.key_id
         self._add(first, last, buffer.splits, waking=waking)
         handed.tasks = last

@@ -118,7 +118,7 @@ class Claim:
 
     ``state`` is the job's state after the claim, ``basis`` what reduce commits must name,
     ``now_ms`` the server's clock; ``opening``, if it was asked for, the sealed spec, and, if they
-    are small, code and params.
+    are small, code and params; ``wakes``, how many others to wake for what it leaves.
     """
 
     job_id: str
@@ -128,6 +128,7 @@ class Claim:
     basis: str = ""
     now_ms: int = 0
     opening: tuple[bytes | None, ...] = ()
+    wakes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

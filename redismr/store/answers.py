@@ -40,12 +40,14 @@ class Moves:
 class Committed:
     """One status per commit, in order (OK, DUP_OK, FENCED, RESTAGE), and the next claim.
 
-    ``opened`` is how many tasks this call made claimable: wake that many workers.
+    ``opened`` is how many tasks this call made claimable: wake that many workers. ``named`` is what
+    the reducers of the claim read, as of ``Store.names``, if they are the first and it is little.
     """
 
     statuses: tuple[str, ...]
     opened: int
     claim: Claim
+    named: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from redismr.errors import KeysAltered
 from redismr.store.answers import Added, Commit, Committed, Look, Moves, Reclaimed, Spare
 from redismr.store.bulk import BulkStore, Fields, records, staging
 from redismr.store.connect import BLOCK_SECONDS
-from redismr.store.hints import HintStore, Waking
+from redismr.store.hints import FEW_TASKS, HintStore, Waking
 from redismr.store.keys import CONTROL, Keys
 from redismr.store.link import ALONE, Along, Argument, Link, text
 
@@ -141,14 +141,15 @@ class Store(BulkStore, HintStore):
         ``backup``, if none is ready, it may be one that another executor is slow at. With
         ``opening``, whoever gets tasks gets the sealed spec as well, and ``parcel`` if it is small.
         """
-        status, state, basis, now, sealed, *ids = self._run(
+        status, state, basis, now, sealed, *ids, left = self._run(
             "claim", job, executor=executor, nonce=nonce, want=want, reducers=reducers,
             backup=int(backup), opening=int(opening),
         )  # fmt: skip
         if text(status) == "GONE":
             return None
         tasks = tuple(map(text, ids))
-        return Claim(job, nonce, text(state), tasks, text(basis), int(now), tuple(sealed))
+        wakes = int(bool(tasks) and 0 < left <= FEW_TASKS - len(tasks))
+        return Claim(job, nonce, text(state), tasks, text(basis), int(now), tuple(sealed), wakes)
 
     def commit(
         self,
@@ -178,10 +179,11 @@ class Store(BulkStore, HintStore):
         )  # fmt: skip
         if text(reply[0]) == "GONE":
             return None
-        _, state, basis, now, opened, n, *tail = reply
+        _, state, basis, now, opened, n, *tail, named = reply
         statuses, ids = tail[: int(n)], tail[int(n) :]
         claim = Claim(job, next_nonce, text(state), tuple(map(text, ids)), text(basis), int(now))
-        return Committed(tuple(map(text, statuses)), int(opened), claim)
+        its = (named[0], records(_pairs(named[1]))) if named else None
+        return Committed(tuple(map(text, statuses)), int(opened), claim, its)
 
     def renew(self, job: str, held: Iterable[tuple[str, str, bool]]) -> tuple[str, frozenset[str]]:
         """Extend the named (task, token, started); returns the job's state and the lost tasks.

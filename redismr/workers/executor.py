@@ -195,9 +195,9 @@ class Executor:
                 self._passed[brief.job] = time.monotonic() + _REMEMBER_SECONDS
             return False
         self._digest = brief.digest
+        self.report.wake(claim.wakes)
         try:
-            session, claim = self._open(brief, claim), replace(claim, opening=())
-            self._work(session, claim)
+            self._work(self._open(brief, claim), replace(claim, opening=()))
         except Altered as exc:
             self.report.altered(brief.job, str(exc))
         except JobLost:
@@ -333,6 +333,7 @@ class Executor:
             else:
                 self.slot.count_task()
                 counted.append(attempt)
+        session.named = committed.claim.basis, committed.named
         self.report.moved(session, committed, counted)
         return committed
 

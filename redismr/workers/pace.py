@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from redismr.store import FEW_TASKS
+
 BATCH_SECONDS = 0.05
 """A batch is sized to about this much work: 20,000 tasks of 0.1 ms take 64 a round trip, and a
 task of a second is claimed alone, so that no other executor waits for it."""
 
 BATCH_TASKS = 64
 
-FEW_SECONDS, FEW_TASKS = 0.003, 8
+FEW_SECONDS = 0.003
 """So much work is not worth sharing, and not more is claimed of a job of which none has been run,
 as it may be slower than the last one. A job of one item, and its four reducers, came back in 0.66
 of the time when one executor took them all, one of eight items in 0.87."""

@@ -20,7 +20,7 @@ from redismr.store import Moves, number
 
 if TYPE_CHECKING:
     from redismr.core.seal import Keyring
-    from redismr.store import Store
+    from redismr.store import Outcome, Store
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 """Functions travel as byte code: an executor takes only jobs of its own Python."""
@@ -93,6 +93,8 @@ class Session:
         spec, *self._sealed = claim.opening
         self.spec = self._opened(spec, claim.now_ms)
         self._names: Names | None = None
+        #: For one basis, what ``Store.names`` would answer: a commit may say it.
+        self.named: tuple[str, Outcome | None] = "", None
         self._expire_at, self._read_at = brief.expire_at, time.monotonic()
         self.program: Program | None = None
         #: What loading the code and initfn cost: a turn must be worth it.
@@ -166,9 +168,13 @@ class Session:
         """
         if self._names and self._names.basis == basis:
             return self._names
-        state, now_basis, end, records = self.store.names(self.job)
-        if state != "reducing" or now_basis != basis:
-            return None
+        said_basis, said = self.named
+        if said and said_basis == basis:
+            end, records = said
+        else:
+            state, now_basis, end, records = self.store.names(self.job)
+            if state != "reducing" or now_basis != basis:
+                return None
         try:
             n_map = self.vault.open_end(end)
         except SealError as exc:

@@ -169,6 +169,8 @@ class Supervisor:
 
     def _on_wake(self) -> None:
         for everyone in self.waker.take():
+            if self._grade:  # asked for before we were to stop: it is for somebody else
+                self._guarded(lambda: self.report.wake(1))
             for child in self.children.values():
                 if child.idle:
                     self._wake(child)

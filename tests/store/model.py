@@ -162,12 +162,12 @@ class Model:
     ) -> Reply:  # fmt: skip
         """A few ready tasks become leased, under tokens of this nonce; or one a second time."""
         if not self.meta:
-            return ["GONE", "", "", 0, []]
+            return ["GONE", "", "", 0, [], 0]
         before = self.state, self.meta.get("basis", "")
         want = self._together(reducers) if self.state == "reducing" else want
         ids = self._grant(now, executor, nonce, want, want, backup=bool(backup))
         sealed = ["spec", "code", "params"] if opening and ids else []
-        return ["OK", *before, now, sealed, *ids]
+        return ["OK", *before, now, sealed, *ids, len(self.ready)]
 
     def commit(
         self, now: int, executor: str, next_nonce: str, want: int, few: int,
@@ -175,7 +175,7 @@ class Model:
     ) -> Reply:  # fmt: skip
         """Each attempt is counted once or refused; then a claim."""
         if not self.meta:
-            return ["GONE", "", "", 0, 0, 0]
+            return ["GONE", "", "", 0, 0, 0, []]
         statuses, opener, took = [], None, 0
         for at in range(0, len(commits), 7):
             task, token, basis, chunks, shuffled, record, _ = commits[at : at + 7]
@@ -193,7 +193,8 @@ class Model:
         few = self._together(reducers) if state == "reducing" else few
         turned = state == "reducing" and commits and commits[0][0] == "m"
         ids = self._grant(now, executor, next_nonce, few if turned else want, few)
-        return ["OK", state, basis, now, opened, len(statuses), *statuses, *ids]
+        named = ["end", dict(self.done)] if turned and ids and self._small() else []
+        return ["OK", state, basis, now, opened, len(statuses), *statuses, *ids, named]
 
     def fail(
         self, now: int, id: str, token: str, executor: str,  # noqa: A002 - as the script names it
@@ -418,8 +419,10 @@ class Model:
         return opened
 
     def _together(self, reducers: int) -> int:
-        small = self.meta.get("shuffled", 0) <= SMALL_SHUFFLE and self.meta["n_map"] <= FEW_MAPS
-        return reducers if small else min(1, reducers)
+        return reducers if self._small() else min(1, reducers)
+
+    def _small(self) -> bool:
+        return self.meta.get("shuffled", 0) <= SMALL_SHUFFLE and self.meta["n_map"] <= FEW_MAPS
 
     def _grant(
         self, now: int, executor: str, nonce: str, want: int, least: int, *, backup: bool = False

@@ -65,6 +65,8 @@ class Subject:
             reply[-1] = _pairs(reply[-1])
         if reply[0] == "OK" and verb == "look" and reply[5]:
             reply[5][1] = _pairs(reply[5][1])
+        if reply[0] == "OK" and verb == "commit" and reply[-1]:
+            reply[-1][1] = _pairs(reply[-1][1])
         return reply
 
     def view(self) -> dict[str, Any]:

@@ -307,7 +307,7 @@ class Walk:
         """Basis and tasks that an answer gives."""
         if reply[0] == "GONE":
             return "", []
-        return reply[2], reply[5:] if verb == "claim" else reply[6 + reply[5] :]
+        return reply[2], reply[5 if verb == "claim" else 6 + reply[5] : -1]
 
     def hear(self, pick: Pick, verb: str, argv: dict[str, Any], reply: list[Any]) -> None:
         """The executor acts on an answer: keeps its new tasks, frees or undoes what it staged."""

@@ -9,7 +9,7 @@ from store.jobs import make_job
 
 from redismr.core.model import PROTOCOL
 from redismr.errors import KeysAltered, StoreError, StoreFull
-from redismr.store import Commit, Moves, Store
+from redismr.store import FEW_TASKS, Commit, Moves, Store
 from redismr.store.link import Link
 
 MOVES = Moves("t", b"reducing", b"succeeded")
@@ -149,6 +149,53 @@ def test_whoever_gets_tasks_gets_what_begins_the_work_with_them(store, job, aske
     assert store.claim(job, "e1", "n1", 1, opening=True) == claim
     assert store.claim(job, "e2", "n2", 1, opening=True).opening == ()
     assert store.claim(job, "e1", "n1", 1).opening == ()
+
+
+def test_who_claims_of_a_few_tasks_wakes_another_for_what_it_leaves(store, job):
+    store.add(job, 0, 3)
+    assert store.claim(job, "e1", "n1", 1).wakes == 1
+    assert store.claim(job, "e2", "n2", 2).wakes == 0
+    assert store.claim(job, "e3", "n3", 1).wakes == 0
+    other = make_job(store, "larger")
+    store.add(other, 0, FEW_TASKS + 1)  # its submitter wakes as many as it can use
+    assert store.claim(other, "e1", "n1", 1).wakes == 0
+
+
+def commit_maps(store, job, maps):
+    """Commits all maps; the last one comes with a claim."""
+    store.add(job, 0, maps)
+    tokens = [f"m{i}.{store.claim(job, 'e1', f'n{i}', 1).nonce}" for i in range(maps)]
+    store.close(job, maps, "c", b"end")
+    commits = [Commit(f"m{i}", token, b"record") for i, token in enumerate(tokens)]
+    return lambda: store.commit(job, "e1", commits, "next", 1)
+
+
+def test_whoever_gets_the_first_reducers_hears_what_they_read(store, job, asked):
+    commit = commit_maps(store, job, 2)
+    asked.clear()
+    committed = commit()
+    assert len(asked) == 1
+    assert committed.claim.tasks == ("r0",)
+    _, basis, *named = store.names(job)
+    assert (committed.claim.basis, committed.named) == (basis, tuple(named))
+    assert commit().named == committed.named
+
+
+def test_a_commit_does_not_copy_what_reducers_of_many_maps_read(store):
+    committed = commit_maps(store, make_job(store, "wide"), 65)()
+    assert committed.claim.tasks == ("r0",)
+    assert committed.named is None
+
+
+def test_a_commit_counts_where_the_end_of_the_input_was_altered(server, store, job):
+    commit = commit_maps(store, job, 1)
+    end = store.keys.control(job, "end")
+    server.client().delete(end)
+    server.client().hset(end, "no", "string")
+    server.client().expire(end, 60)
+    committed = commit()
+    assert (committed.statuses, committed.claim.tasks) == (("OK",), ("r0",))
+    assert committed.named is None
 
 
 def test_code_that_is_long_is_not_copied_by_a_script(store):

@@ -321,18 +321,29 @@ def test_what_waits_behind_a_long_task_is_given_back_at_sigterm(server, client, 
     assert job.progress().retries == 0
 
 
-def test_a_claim_that_has_not_started_is_given_back_at_sigterm(server, client, monkeypatch):
+@pytest.fixture
+def executor(server):
+    """One that runs in this process, by hand."""
+    ours, theirs = socket.socketpair()
+    post = Post(Slots(1).all[0], theirs, "w:1:0", False)
+    connection = Connection(url=server.url, secret=SECRET)
+    executor = Executor(post, connection, Keyring(SECRET, "redismr"))
+    yield executor
+    executor.store.link.close()
+    ours.close()
+    theirs.close()
+
+
+def test_a_claim_that_has_not_started_is_given_back_at_sigterm(
+    server, client, executor, monkeypatch
+):
     ran = []
     job = client.submit(range(6), ran.append, "sum", chunk=1)
-    ours, theirs = socket.socketpair()
-    slot = Slots(1).all[0]
-    connection = Connection(url=server.url, secret=SECRET)
-    executor = Executor(Post(slot, theirs, "w:1:0", False), connection, Keyring(SECRET, "redismr"))
     claim = executor.store.claim
 
     def claim_then_stop(*args, **kwargs):
         granted = claim(*args, **kwargs)
-        slot.stop()
+        executor.slot.stop()
         return granted
 
     monkeypatch.setattr(executor.store, "claim", claim_then_stop)
@@ -342,6 +353,17 @@ def test_a_claim_that_has_not_started_is_given_back_at_sigterm(server, client, m
         b"m%d" % i for i in range(6)
     ]
     assert server.client().hlen(f"redismr:{{{job.id}}}:own") == 0
-    executor.store.link.close()
-    ours.close()
-    theirs.close()
+
+
+def test_a_job_of_few_tasks_wakes_one_worker_and_that_one_another(server, client, executor):
+    """Who claims does not know yet how quick its tasks are, and takes one."""
+    redis = server.client()
+    job = client.submit(range(3), one, "sum", chunk=1)
+    (wake,) = redis.scan_iter("redismr:wake:*")
+    assert redis.llen(wake) == 1
+    redis.delete(wake)
+    executor._work = lambda _session, claim: claims.append(claim)
+    claims = []
+    executor._serve(Brief.read(executor.store, job.id), backup=False)
+    assert [claim.tasks for claim in claims] == [("m0",)]
+    assert redis.llen(wake) == 1

@@ -305,6 +305,18 @@ def test_a_deleted_job_frees_its_executor(client, crew, gate):
     assert dict(client.run([7], one, "sum")) == {7: 1}
 
 
+def test_a_worker_that_stops_leaves_the_wake_up_to_others(server, client, crew, gate):
+    """One executor is busy; for the other one, which has ended, a wake-up is still waited for."""
+    worker = crew.worker(2)
+    client.submit([1], gate.mapfn(), "list")
+    eventually(gate.lines)
+    worker.send(signal.SIGTERM)
+    worker.says("finishing the tasks that run")
+    eventually(lambda: len(worker.executors(1)) == 1)
+    client.submit([7], one, "sum")
+    eventually(lambda: [key for key in server.client().scan_iter("redismr:wake:*")])
+
+
 def test_a_deleted_job_leaves_no_wake_ups_that_nobody_takes(server, client, crew, gate):
     """What its executor gave back wakes workers of their own Python; the job's is not known."""
     crew.worker(1)

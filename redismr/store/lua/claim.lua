@@ -13,10 +13,10 @@
 -- INCLUDE: _grant _small _pace _slow
 -- KEYS: meta spec code params ready processing lease own claims tries
 -- ARGV: now_ms executor nonce want reducers backup opening
--- RETURNS: {"OK"|"GONE", state, basis, now, {spec, code, params}|{spec}|{}, id...}
+-- RETURNS: {"OK"|"GONE", state, basis, now, {spec, code, params}|{spec}|{}, id..., still ready}
 local SMALL = 65536
 local m = redis.call('HMGET', meta, 'state', 'basis', 'expire_at')
-if not m[1] then return { 'GONE', '', '', 0, {} } end
+if not m[1] then return { 'GONE', '', '', 0, {}, 0 } end
 local now = clock()
 local sealed = {}
 if opening == '1' then -- before anything is written: a key that was altered ends the script here
@@ -31,4 +31,5 @@ local most = m[1] == 'reducing' and together(reducers) or tonumber(want)
 local ids = grant(executor, nonce, most, most, m[1], now, m[3], second)
 local reply = { 'OK', m[1], m[2] or '', now, #ids > 0 and sealed or {} }
 for _, id in ipairs(ids) do reply[#reply + 1] = id end
+reply[#reply + 1] = redis.call('LLEN', ready)
 return reply

@@ -5,12 +5,12 @@
 -- Invariants at stake: I3 I4 I5 I6 I7 I12 I13 (ARCHITECTURE.md).
 -- FLAGS: allow-oom
 -- INCLUDE: _grant _small _advance _pace _tell _settle
--- KEYS: meta ready processing lease own done result out claims tries
+-- KEYS: meta end_ ready processing lease own done result out claims tries
 -- ARGV: now_ms executor next_nonce want few reducers channel everybody reducing succeeded *commits
--- commits: seven each: id token basis chunks shuffled record news; RETURNS: {"OK"|"GONE", state, basis, now, opened, n, status * n, id...}
+-- commits: seven each: id token basis chunks shuffled record news; RETURNS: {"OK"|"GONE", state, basis, now, opened, n, status * n, id..., {end, {(index, record)...}}|{}}
 -- status: OK | DUP_OK (it was counted before) | FENCED (discard it) | RESTAGE (stage its chunks again)
 local m = redis.call('HMGET', meta, 'state', 'basis', 'expire_at')
-if not m[1] then return { 'GONE', '', '', 0, 0, 0 } end
+if not m[1] then return { 'GONE', '', '', 0, 0, 0, {} } end
 local state, basis, expire_at = m[1], m[2], m[3]
 local now = clock()
 
@@ -31,4 +31,10 @@ local ids = grant(executor, next_nonce, turned and few or want, tonumber(few), s
 local reply = { 'OK', state, basis or '', now, opened, #statuses }
 for _, status in ipairs(statuses) do reply[#reply + 1] = status end
 for _, id in ipairs(ids) do reply[#reply + 1] = id end
+local named = {} -- what its reducers read (names), where that is little: one round trip less
+if turned and #ids > 0 and is_small() then
+  local sealed = redis.pcall('GET', end_) -- if it was altered, who asks by itself hears of it
+  if type(sealed) == 'string' then named = { sealed, redis.call('HGETALL', done) } end
+end
+reply[#reply + 1] = named
 return reply
