@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 import redismr
-from benchmarks import corpus, idle, jobs, proc
+from benchmarks import cache, corpus, idle, jobs, proc
 from benchmarks.by_redismr import tiny, warm
 from benchmarks.cache import scaled
 from benchmarks.workloads import PROCESSES
@@ -34,6 +34,9 @@ def main(row: str, value: int) -> dict[str, float]:
         "growth-tasks": lambda client: dict(client.run(range(scaled(value)), tiny, "sum", chunk=1)),
         "growth-jobs": lambda client: many_jobs(client, value),
     }
+    megabytes = {"growth-size": value, "growth-executors": EXECUTORS_MB, "growth-memory": MEMORY_MB}
+    if row in megabytes:
+        cache.read_once(corpus.grown(megabytes[row]).paths)
     return measured(works[row], value if row == "growth-executors" else PROCESSES)
 
 

@@ -75,6 +75,14 @@ WORKLOADS = {
 }
 
 
+def inputs(what: str) -> Sequence[str]:
+    """The files that a side of this row reads."""
+    if what == "sort":
+        return tables.records()
+    job = WORKLOADS.get("wordcount" if what == "combiner" else what)
+    return job.paths() if job else ()
+
+
 def items(share: float = 1.0) -> range:
     """The numbers that tiny tasks are about."""
     return range(scaled(int(ITEMS * share)))
