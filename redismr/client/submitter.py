@@ -191,7 +191,9 @@ class Submitter:
         if not buffer.splits:
             return
         first, last = min(buffer.splits), max(buffer.splits) + 1
-        new = 1 if last <= FEW_TASKS else min(last - handed.tasks, self._slots)
+        new = min(last - handed.tasks, self._slots)
+        if last <= FEW_TASKS and not handed.tasks:
+            new = 1  # who claims first wakes the others
         waking = new, self._spec.python, self._vault.keyring.key_id
         self._add(first, last, buffer.splits, waking=waking)
         handed.tasks = last

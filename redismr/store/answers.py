@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from redismr.core.model import Claim
 
 Outcome = tuple[bytes | None, dict[int, bytes]]
-"""The sealed end, and partition -> committed record."""
+"""The sealed end, and map index or partition -> committed record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Committed:
     """One status per commit, in order (OK, DUP_OK, FENCED, RESTAGE), and the next claim.
 
     ``opened`` is how many tasks this call made claimable: wake that many workers. ``named`` is what
-    the reducers of the claim read, as of ``Store.names``, if they are the first and it is little.
+    the reducers of the claim read, as of ``Store.names``, if it was of maps and that is little.
     """
 
     statuses: tuple[str, ...]

@@ -24,7 +24,7 @@ No other module builds a key name.
 | ``jobs`` | zset | jobs that may have work, by priority and turn: a hint | anyone |
 | ``recent`` | zset | every job that still exists -> its deadline: for listings | submitter |
 | ``workers`` | hash | worker id -> a row about it (clear JSON) | supervisors |
-| ``wake:<protocol>:<python>:<key id>`` | list | tokens that wake one worker | whoever adds work |
+| ``wake:<protocol>:<python>:<key id>`` | list | tokens that wake one worker | who has work |
 
 Every key of a job expires at the job's one absolute deadline; the others a day after their use.
 """

@@ -148,7 +148,7 @@ class Store(BulkStore, HintStore):
         if text(status) == "GONE":
             return None
         tasks = tuple(map(text, ids))
-        wakes = int(bool(tasks) and 0 < left <= FEW_TASKS - len(tasks))
+        wakes = left if len(tasks) + left <= FEW_TASKS else 0
         return Claim(job, nonce, text(state), tasks, text(basis), int(now), tuple(sealed), wakes)
 
     def commit(

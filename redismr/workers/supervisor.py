@@ -169,13 +169,11 @@ class Supervisor:
 
     def _on_wake(self) -> None:
         for everyone in self.waker.take():
-            if self._grade:  # asked for before we were to stop: it is for somebody else
+            idle = [child for child in self.children.values() if child.idle]
+            for child in idle if everyone else idle[:1]:
+                self._wake(child)
+            if not idle and not everyone:  # it was asked for when there was one
                 self._guarded(lambda: self.report.wake(1))
-            for child in self.children.values():
-                if child.idle:
-                    self._wake(child)
-                    if not everyone:
-                        break
         if any(child.idle for child in self.children.values()):
             self.waker.want()
 

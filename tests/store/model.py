@@ -167,7 +167,8 @@ class Model:
         want = self._together(reducers) if self.state == "reducing" else want
         ids = self._grant(now, executor, nonce, want, want, backup=bool(backup))
         sealed = ["spec", "code", "params"] if opening and ids else []
-        return ["OK", *before, now, sealed, *ids, len(self.ready)]
+        first = ids and len(self.processing) == len(ids) and not self.done
+        return ["OK", *before, now, sealed, *ids, len(self.ready) if first else 0]
 
     def commit(
         self, now: int, executor: str, next_nonce: str, want: int, few: int,

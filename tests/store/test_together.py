@@ -151,14 +151,24 @@ def test_whoever_gets_tasks_gets_what_begins_the_work_with_them(store, job, aske
     assert store.claim(job, "e1", "n1", 1).opening == ()
 
 
-def test_who_claims_of_a_few_tasks_wakes_another_for_what_it_leaves(store, job):
-    store.add(job, 0, 3)
-    assert store.claim(job, "e1", "n1", 1).wakes == 1
-    assert store.claim(job, "e2", "n2", 2).wakes == 0
-    assert store.claim(job, "e3", "n3", 1).wakes == 0
-    other = make_job(store, "larger")
-    store.add(other, 0, FEW_TASKS + 1)  # its submitter wakes as many as it can use
-    assert store.claim(other, "e1", "n1", 1).wakes == 0
+@pytest.mark.parametrize(
+    ("tasks", "want", "wakes"), [(1, 1, 0), (3, 1, 2), (3, 3, 0), (FEW_TASKS, 1, FEW_TASKS - 1)]
+)
+def test_who_claims_first_of_a_few_tasks_wakes_others_for_what_it_leaves(
+    store, job, tasks, want, wakes
+):
+    store.add(job, 0, tasks)
+    assert store.claim(job, "e1", "n1", want).wakes == wakes
+    assert store.claim(job, "e1", "n1", want).wakes == wakes, "the answer may be lost"
+    assert store.claim(job, "e2", "n2", 1).wakes == 0
+    store.release(job, "e1", "n1")
+    store.release(job, "e2", "n2")
+    assert store.claim(job, "e3", "n3", want).wakes == wakes, "the first may have died before"
+
+
+def test_who_claims_of_many_tasks_need_wake_nobody(store, job):
+    store.add(job, 0, FEW_TASKS + 1)  # its submitter wakes as many as it can use
+    assert store.claim(job, "e1", "n1", 1).wakes == 0
 
 
 def commit_maps(store, job, maps):

@@ -164,7 +164,7 @@ class Meeting:
             (place / f"pid{os.getpid()}").touch()
             try:
                 os.close(os.open(place / "first", os.O_CREAT | os.O_EXCL))
-                eventually((place / "gate").exists)
+                eventually((place / "gate").exists, 30)
             except FileExistsError:
                 eventually(lambda: len(list(place.glob("pid*"))) == 2)
         return os.getpid()
@@ -194,7 +194,7 @@ def meeting(tmp_path):
 def test_a_slow_job_is_shared_though_the_last_one_of_its_code_was_quick(client, crew, meeting):
     attend = meeting.attend
     job = meeting.held(
-        client, crew, lambda folder: [folder] * 8, lambda x: [(attend(x), 1)], "sum", chunk=1
+        client, crew, lambda folder: [folder] * 3, lambda x: [(attend(x), 1)], "sum", chunk=1
     )
     assert len(job.result(30)) == 2
 
@@ -202,8 +202,8 @@ def test_a_slow_job_is_shared_though_the_last_one_of_its_code_was_quick(client, 
 def test_slow_reducers_are_shared_though_those_of_the_last_job_were_quick(client, crew, meeting):
     attend = meeting.attend
     job = meeting.held(
-        client, crew, lambda folder: dict.fromkeys(range(4), folder),
+        client, crew, lambda folder: dict.fromkeys(range(3), folder),
         lambda number, folder: [(number, folder)], lambda _key, folders: attend(folders[0]),
-        partitions=4, partitionfn=lambda key, n: key % n,
+        partitions=3, partitionfn=lambda key, n: key % n,
     )  # fmt: skip
     assert len(set(job.result(30).values())) == 2

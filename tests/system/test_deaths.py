@@ -14,6 +14,7 @@ from support import eventually, runs
 from system.crew import SECRET, file_lines, parent_of
 
 import redismr
+from redismr.client import submitter
 from redismr.config import Connection
 from redismr.core.seal import Keyring
 from redismr.workers.executor import Executor, Post
@@ -355,8 +356,12 @@ def test_a_claim_that_has_not_started_is_given_back_at_sigterm(
     assert server.client().hlen(f"redismr:{{{job.id}}}:own") == 0
 
 
-def test_a_job_of_few_tasks_wakes_one_worker_and_that_one_another(server, client, executor):
+def test_a_job_of_few_tasks_wakes_one_worker_and_that_one_others(
+    server, client, executor, monkeypatch
+):
     """Who claims does not know yet how quick its tasks are, and takes one."""
+    monkeypatch.setattr(submitter, "FLUSH_SECONDS", 60)
+    monkeypatch.setattr(submitter, "LINGER_SECONDS", 60)
     redis = server.client()
     job = client.submit(range(3), one, "sum", chunk=1)
     (wake,) = redis.scan_iter("redismr:wake:*")
@@ -366,4 +371,11 @@ def test_a_job_of_few_tasks_wakes_one_worker_and_that_one_another(server, client
     claims = []
     executor._serve(Brief.read(executor.store, job.id), backup=False)
     assert [claim.tasks for claim in claims] == [("m0",)]
-    assert redis.llen(wake) == 1
+    assert redis.llen(wake) == 2
+
+
+def test_the_first_reducers_of_a_small_job_need_not_ask_what_they_read(client, executor):
+    job = client.submit(range(3), one, "sum", chunk=1)
+    executor.store.names = None
+    executor._serve(Brief.read(executor.store, job.id), backup=False)
+    assert dict(job.result(10)) == dict.fromkeys(range(3), 1)

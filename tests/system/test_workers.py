@@ -314,7 +314,7 @@ def test_a_worker_that_stops_leaves_the_wake_up_to_others(server, client, crew, 
     worker.says("finishing the tasks that run")
     eventually(lambda: len(worker.executors(1)) == 1)
     client.submit([7], one, "sum")
-    eventually(lambda: [key for key in server.client().scan_iter("redismr:wake:*")])
+    eventually(lambda: list(server.client().scan_iter("redismr:wake:*")))
 
 
 def test_a_deleted_job_leaves_no_wake_ups_that_nobody_takes(server, client, crew, gate):

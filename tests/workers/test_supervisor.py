@@ -68,6 +68,26 @@ def test_a_tick_that_missed_redis_is_made_up_for_within_the_lease(its):
     assert 4 * its._pause() <= 2.0
 
 
+def test_a_wake_up_is_for_one_who_is_idle_here_or_for_others(its, monkeypatch):
+    """A wait for it may have begun while somebody was idle, and end when nobody is."""
+    passed_on, woken = [], []
+    monkeypatch.setattr(its.report, "wake", passed_on.append)
+
+    def wake(child):
+        child.idle = False
+        woken.append(child)
+
+    monkeypatch.setattr(its, "_wake", wake)
+    its.children = {index: child_of(its, index, Holding()) for index in range(2)}
+    its.children[0].idle = True
+    monkeypatch.setattr(its.waker, "take", lambda: [False, False, False])
+    its._on_wake()
+    assert (woken, passed_on) == ([its.children[0]], [1, 1])
+    monkeypatch.setattr(its.waker, "take", lambda: [True])  # "look again, all": no token
+    its._on_wake()
+    assert passed_on == [1, 1]
+
+
 def test_one_whose_client_is_gone_does_not_wait_for_a_server_that_is(its, monkeypatch):
     """The two mostly go together: a worker busy with a task left 3 s after its server."""
     monkeypatch.setattr(its, "_settle", lambda *_: its.store.release("job", "e", "n"))

@@ -11,9 +11,9 @@
 -- Invariants at stake: I2 I6 I12 (ARCHITECTURE.md).
 -- FLAGS: allow-oom
 -- INCLUDE: _grant _small _pace _slow
--- KEYS: meta spec code params ready processing lease own claims tries
+-- KEYS: meta spec code params ready processing lease own done claims tries
 -- ARGV: now_ms executor nonce want reducers backup opening
--- RETURNS: {"OK"|"GONE", state, basis, now, {spec, code, params}|{spec}|{}, id..., still ready}
+-- RETURNS: {"OK"|"GONE", state, basis, now, {spec, code, params}|{spec}|{}, id..., untouched}; so many are ready of which no other was ever claimed
 local SMALL = 65536
 local m = redis.call('HMGET', meta, 'state', 'basis', 'expire_at')
 if not m[1] then return { 'GONE', '', '', 0, {}, 0 } end
@@ -31,5 +31,6 @@ local most = m[1] == 'reducing' and together(reducers) or tonumber(want)
 local ids = grant(executor, nonce, most, most, m[1], now, m[3], second)
 local reply = { 'OK', m[1], m[2] or '', now, #ids > 0 and sealed or {} }
 for _, id in ipairs(ids) do reply[#reply + 1] = id end
-reply[#reply + 1] = redis.call('LLEN', ready)
+local first = #ids > 0 and redis.call('LLEN', processing) == #ids and redis.call('HLEN', done) == 0
+reply[#reply + 1] = first and redis.call('LLEN', ready) or 0
 return reply
