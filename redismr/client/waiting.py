@@ -169,6 +169,7 @@ class Waiting:
 
 
 _ENDS = [state.encode() for state in ENDED_STATES]
+"""As they stand in a message: none of the others need be authenticated."""
 
 
 def until_end(channel: Subscription, keyring: Keyring, job: str, seconds: float) -> None:

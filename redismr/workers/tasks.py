@@ -90,11 +90,13 @@ def run_map(attempt: Attempt, first_piece: bytes | None) -> Commit:
         Altered: its input is not what the submitter sealed.
         UserCodeError, SourceError: for the executor to report.
     """
-    session, vault = attempt.session, attempt.session.vault
+    # The attempt holds its split, and in `undo` the sink: a sink that held the attempt would keep
+    # the split until the collector comes, after 2 GB of large items in 1.1 GB.
+    session, vault, token = attempt.session, attempt.session.vault, attempt.token
     program = session.load()
     attempt.split = split = read_split(session, attempt.task, first_piece)
     sink = Sink(
-        lambda p, chunk, data: vault.seal_segment(attempt.token, p, chunk, data),
+        lambda p, chunk, data: vault.seal_segment(token, p, chunk, data),
         lambda parts: session.store.put_segments(session.job, parts, session.expire_at),
         attempt.token,
     )
@@ -132,7 +134,7 @@ def run_reduce(attempt: Attempt) -> Commit:
         Withdrawn: the stage closed. Missing: segments are gone. Altered: see ``Session``.
         UserCodeError: for the executor to report.
     """
-    session, vault = attempt.session, attempt.session.vault
+    session, vault, token = attempt.session, attempt.session.vault, attempt.token
     program = session.load()
     names = session.names(attempt.basis)
     if names is None:
@@ -140,7 +142,7 @@ def run_reduce(attempt: Attempt) -> Commit:
     partition, skipper = task_index(attempt.task), _reduce_skipper(attempt, names)
     program = skipping_reduce(program, skipper) if skipper else known(program)
     sink = Sink(
-        lambda p, chunk, data: vault.seal_out(attempt.token, p, chunk, data),
+        lambda p, chunk, data: vault.seal_out(token, p, chunk, data),
         lambda parts: session.store.put_result(session.job, parts[partition], session.expire_at),
         attempt.token,
     )

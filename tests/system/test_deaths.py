@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from redismr.core.seal import Keyring
 from redismr.workers.executor import Executor, Post
 from redismr.workers.session import Brief
 from redismr.workers.slots import Slots
+from redismr.workers.tasks import Attempt
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, or needs PDEATHSIG")
 
@@ -381,3 +383,16 @@ def test_the_first_reducers_of_a_small_job_need_not_ask_what_they_read(client, e
     executor.store.names = None
     executor._serve(Brief.read(executor.store, job.id), backup=False)
     assert dict(job.result(10)) == dict.fromkeys(range(3), 1)
+
+
+def test_what_an_attempt_has_read_goes_with_it(client, executor):
+    """At once: the collector may not come for long, and 2 GB of input were 1.1 GB in executors."""
+    job = client.submit([[(n, "x" * 1000)] for n in range(20)], copy.copy, "count", chunk=1)
+    gc.collect()
+    gc.disable()
+    try:
+        executor._serve(Brief.read(executor.store, job.id), backup=False)
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, Attempt)]
+    finally:
+        gc.enable()
+    assert len(job.result(10)) == 20

@@ -27,7 +27,7 @@ if opening == '1' then -- before anything is written: a key that was altered end
 end
 local second = backup == '1' and function() return slowest(executor, now) end or nil
 -- All of it, since who claims asks for few (Store.claim).
-local most = m[1] == 'reducing' and together(reducers) or tonumber(want)
+local most = m[1] == 'reducing' and together(reducers, is_small()) or tonumber(want)
 local ids = grant(executor, nonce, most, most, m[1], now, m[3], second)
 local reply = { 'OK', m[1], m[2] or '', now, #ids > 0 and sealed or {} }
 for _, id in ipairs(ids) do reply[#reply + 1] = id end

@@ -26,13 +26,14 @@ if opener then
 end
 -- `want` goes by how long these took. Of maps, that tells nothing of reducers.
 local turned = state == 'reducing' and string.sub(commits[1] or '', 1, 1) == 'm'
-if state == 'reducing' then few = together(reducers) end
+local small = state == 'reducing' and is_small()
+if state == 'reducing' then few = together(reducers, small) end
 local ids = grant(executor, next_nonce, turned and few or want, tonumber(few), state, now, expire_at)
 local reply = { 'OK', state, basis or '', now, opened, #statuses }
 for _, status in ipairs(statuses) do reply[#reply + 1] = status end
 for _, id in ipairs(ids) do reply[#reply + 1] = id end
 local named = {} -- what its reducers read (names), where that is little: one round trip less
-if turned and #ids > 0 and is_small() then
+if turned and #ids > 0 and small then
   local sealed = redis.pcall('GET', end_) -- if it was altered, who asks by itself hears of it
   if type(sealed) == 'string' then named = { sealed, redis.call('HGETALL', done) } end
 end
