@@ -23,7 +23,7 @@ from redismr.core.aggregate import Reducer
 from redismr.core.codec import Block
 from redismr.core.functions import Program
 from redismr.core.grouped import Repeats, Scale, run
-from redismr.core.merge import add_ints, results, share_of
+from redismr.core.merge import add_ints, failed, results, share_of
 from redismr.core.ones import Outputs, counted, keys_alone
 from redismr.core.pairs import UserCodeError, check_pair, named, pairs_of
 from redismr.core.scatter import Scattered, cut, partitions_by, scatter, scatter_groups
@@ -135,15 +135,16 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
     partitions: int,
     cursor: MutableSequence[int],
 ) -> Iterator[Scattered]:
-    """Add ints up as they come; keep lists only of what is no int."""
+    """Add ints up as they come; of a key with anything else keep a list, its total so far first."""
     mapfn, by_value = _mapper(program)
-    totals: dict[Any, int] = {}
+    totals: dict[Any, int | None] = {}  # None for a key that has a list in others
     others: dict[Any, list[Any]] = {}
     get, get_others = totals.get, others.get
-    most_keys, most_values, _ = _most(program.memory)
+    most_keys, most_values, most_bytes = _most(program.memory)
+    scale = Scale(most_values, most_bytes)
     # Locals of what the loop names: 0.05 less.
     type_, tuple_, int_, generator = type, tuple, int, GeneratorType
-    ordinal, kept, mapping, pair, key, value = -1, 0, False, None, None, None
+    ordinal, kept, weigh_at, mapping, pair, key, value = -1, 0, 1, False, None, None, None
     try:
         for key, value in records:
             ordinal += 1
@@ -151,7 +152,7 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
             mapping = True
             out = mapfn(value) if by_value else mapfn(key, value)
             if type_(out) is not generator and type_(out) not in _PLAIN:
-                out = _add_mapping(totals, out)
+                out = pairs_of(out) if others else _add_mapping(totals, out)
                 if len(totals) >= most_keys:
                     yield _flush_totals(program, reducer, totals, others, partitions)
             for pair in out:
@@ -160,24 +161,21 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
                 if type_(pair) is not tuple_:
                     check_pair(pair)
                 k, v = pair
-                if type_(v) is int_:
-                    if (total := get(k)) is not None:
-                        totals[k] = total + v
-                        continue
+                if type_(v) is int_ and (total := get(k)) is not None:
+                    totals[k] = total + v
+                    continue
+                if type_(v) is int_ and k not in others:
                     totals[k] = v
                 else:
+                    if (values := get_others(k)) is None:
+                        values = others[k] = [] if (total := get(k)) is None else [total]
+                        totals[k] = None
+                    values.append(v)
                     kept += 1
-                    values = get_others(k)
-                    if values is not None:
-                        values.append(v)
-                        if kept < most_values:
-                            continue
-                    else:
-                        others[k] = [v]
-                        totals.setdefault(k, 0)
-                if len(totals) >= most_keys or kept >= most_values:
+                enough = kept >= weigh_at and not (weigh_at := scale.weigh(kept, v))
+                if enough or len(totals) >= most_keys:
                     yield _flush_totals(program, reducer, totals, others, partitions)
-                    kept = 0
+                    kept, weigh_at = 0, 1
             mapping = False
     except UserCodeError:
         raise
@@ -290,14 +288,13 @@ def _most(memory: int | None) -> tuple[int, int, int]:
 def _flush_totals(
     program: Program,
     reducer: Reducer,
-    totals: dict[Any, int],
+    totals: dict[Any, Any],
     others: dict[Any, list[Any]],
     partitions: int,
 ) -> Scattered:
     if others:
         keys = list(totals)
-        # The total comes first, as an int has no place in the order of a sum.
-        groups = [[total, *others.get(key, ())] for key, total in totals.items()]
+        groups = [others[key] if total is None else [total] for key, total in totals.items()]
         condensed = _condensed(reducer, keys, groups)
         parts = _parts(program, keys, partitions, "mapfn")
         columns = scatter_groups(keys, condensed, parts)
@@ -335,7 +332,7 @@ def _condensed(reducer: Reducer, keys: list[Any], groups: list[list[Any]]) -> li
             condensed.append(condense(group))
     except Exception as error:
         at = len(condensed)
-        raise UserCodeError("reducefn", -1, keys[at], groups[at]) from error
+        raise failed(reducer, -1, keys[at], groups[at]) from error
     return condensed
 
 
@@ -361,7 +358,7 @@ def _identity(key: Any, value: Any) -> tuple[tuple[Any, Any]]:
     return ((key, value),)
 
 
-def _add_mapping(totals: dict[Any, int], out: Any) -> Iterable[Any]:
+def _add_mapping(totals: dict[Any, Any], out: Any) -> Iterable[Any]:
     """Add a mapping of ints at once; returns the pairs that are still to be added."""
     if isinstance(out, Mapping) and set(map(type, out.values())) == {int}:
         add_ints(totals, out, out.values())

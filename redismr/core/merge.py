@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, MutableSequence
+from collections.abc import Collection, Iterable, Iterator, MutableSequence
+from dataclasses import replace
+from functools import partial
 from itertools import compress
 from typing import Any
 
@@ -11,6 +13,7 @@ from redismr.core.codec import Block
 from redismr.core.functions import Grouped, Program
 from redismr.core.grouped import RESULT_BYTES, RESULT_RECORDS, Columns, Scale, run
 from redismr.core.pairs import UserCodeError
+from redismr.core.trace import ABSENT
 from redismr.errors import BadKey
 
 
@@ -24,10 +27,10 @@ def results(
         columns = run(reducer, "reducefn", items, cursor)
         return _in_key_order(columns) if program.sort else columns
     if program.combine is not None:  # what combinefn returned are values, not states
-        return _finished(lambda values: reducer(None, values), _merged(blocks), program, cursor)
-    if reducer.fold:
+        reducer = replace(reducer, finish=partial(reducer, None), own=lambda _value: True)
+    elif reducer.fold:
         return _sliced(_merged_totals(reducer, blocks), sort=program.sort)
-    return _finished(reducer.finish, _merged(blocks), program, cursor)
+    return _finished(reducer, _merged(blocks), program, cursor)
 
 
 def _merged(blocks: Iterable[Block]) -> dict[Any, list[Any]]:
@@ -47,38 +50,46 @@ def _merged_totals(reducer: Reducer, blocks: Iterable[Block]) -> dict[Any, Any]:
     totals: dict[Any, Any] = {}
     others: dict[Any, list[Any]] = {}
     for keys, values in blocks:
-        if set(map(type, values)) == {int}:
+        if not others and set(map(type, values)) == {int}:
             add_ints(totals, keys, values)
             continue
         for key, value in zip(keys, values, strict=True):
-            if type(value) is int:
+            if key in others:
+                others[key].append(value)
+            elif type(value) is int:
                 totals[key] = totals.get(key, 0) + value
             else:
-                totals.setdefault(key, 0)
-                others.setdefault(key, []).append(value)
+                others[key] = [totals[key], value] if key in totals else [value]
+                totals.setdefault(key)  # its place in the order
     for key, states in others.items():
         try:
-            totals[key] = reducer.finish([totals[key], *states])
+            totals[key] = reducer.finish(states)
         except Exception as error:
-            raise UserCodeError("reducefn", -1, key, states) from error
+            raise failed(reducer, -1, key, states) from error
     return totals
 
 
+def failed(reducer: Reducer, ordinal: int, key: Any, states: list[Any]) -> UserCodeError:
+    """The error of a named reducer that raised, with those of the states that the user emitted."""
+    own = list(filter(reducer.own, states))
+    return UserCodeError(f'"{reducer.name}"', ordinal, key, own or ABSENT)
+
+
 def _finished(
-    finish: Callable[[list[Any]], Any],
+    reducer: Reducer,
     merged: dict[Any, Any],
     program: Program,
     cursor: MutableSequence[int],
 ) -> Iterator[Columns]:
     """The results of a named reducer, some thousand at a time."""
-    keys, values = list[Any](), list[Any]()
+    keys, values, finish = list[Any](), list[Any](), reducer.finish
     scale, weigh_at = Scale(RESULT_RECORDS, RESULT_BYTES), 1
-    for ordinal, (key, value) in enumerate(_ordered(merged, sort=program.sort)):
+    for ordinal, (key, states) in enumerate(_ordered(merged, sort=program.sort)):
         cursor[0] = ordinal
         try:
-            value = finish(value)  # noqa: PLW2901
+            value = finish(states)
         except Exception as error:
-            raise UserCodeError("reducefn", ordinal, key, value) from error
+            raise failed(reducer, ordinal, key, states) from error
         keys.append(key)
         values.append(value)
         if len(keys) >= weigh_at:
