@@ -1,28 +1,34 @@
-"""Results as lines: ``key<TAB>value`` for people and pipes, or JSON, one pair a line."""
+"""Results as lines: ``key<TAB>value`` for people and pipes, or JSON, one pair a line.
+
+NumPy's values are shown as Python's: its numbers as numbers, its arrays as lists.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from operator import is_
 from typing import Any, TextIO
 
 _BREAKS = re.compile(r"[\t\n\r]")
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=True)
 
 
 def field(value: object) -> str:
-    """A str as is (as JSON if it holds a tab or the end of a line), else JSON, else ``repr``.
+    """A str as is, else JSON, else ``repr``; as JSON if that holds a tab or the end of a line.
 
     >>> field("whale"), field(("a", 1)), field({1, 2})
     ('whale', '["a", 1]', '{1, 2}')
     """
-    if type(value) is str and not _BREAKS.search(value):
-        return value
-    try:
-        return _encoder.encode(value)
-    except (TypeError, ValueError, RecursionError):
-        return repr(value)
+    value = _plain(value)
+    text = value if type(value) is str else _json(value)
+    if text is None:
+        text = repr(value)
+    return _encoder.encode(text) if _BREAKS.search(text) else text
 
 
 def json_line(*values: object) -> str:
@@ -36,10 +42,55 @@ def json_line(*values: object) -> str:
 
 def json_value(value: object) -> str:
     """One JSON value, as ``json_line`` writes it."""
+    value = _plain(value)
+    text = _json(value)
+    return _encoder.encode(repr(value)) if text is None else text
+
+
+def _json(value: object) -> str | None:
     try:
         return _encoder.encode(value)
     except (TypeError, ValueError, RecursionError):
-        return _encoder.encode(repr(value))
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """The value with Python's own in place of NumPy's, also in containers."""
+    if type(value) in _PLAIN or "numpy" not in sys.modules:
+        return value
+    try:
+        return _without_numpy(value)
+    except RecursionError:
+        return value
+
+
+def _without_numpy(value: Any) -> Any:
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if isinstance(value, dict):
+        items = list(chain.from_iterable(value.items()))
+        plain = list(map(_without_numpy, items))
+        return value if _alike(plain, items) else dict(zip(plain[::2], plain[1::2], strict=True))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        plain = list(map(_without_numpy, value))
+        return value if _alike(plain, value) else getattr(kind, "_make", kind)(plain)
+    return _pythons(value)
+
+
+def _alike(one: Iterable[Any], other: Iterable[Any]) -> bool:
+    return all(map(is_, one, other))
+
+
+def _pythons(value: Any) -> Any:
+    numpy = sys.modules["numpy"]
+    if not isinstance(value, (numpy.ndarray, numpy.generic)):
+        return value
+    if value.dtype.kind in "mM":  # their own Python types are coarser, or ints
+        value = value.astype(str)
+    elif value.dtype.kind == "f":  # one of more digits than a float has stays itself otherwise
+        value = value.astype(float)
+    return _without_numpy(value.tolist())
 
 
 def write_pairs(pairs: Iterable[tuple[Any, Any]], stream: TextIO, *, as_json: bool = False) -> None:

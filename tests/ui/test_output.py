@@ -7,7 +7,10 @@ import json
 from collections import Counter
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from redismr.ui.output import field, json_line, write_outcome, write_pairs
@@ -31,6 +34,50 @@ from redismr.ui.output import field, json_line, write_outcome, write_pairs
 )
 def test_a_str_as_is_else_json_else_repr(value, text):
     assert field(value) == text
+
+
+class Tall:
+    def __repr__(self):
+        return "one\ntwo"
+
+
+class Point(NamedTuple):
+    x: object
+    y: object
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "in_json"),
+    [
+        (np.int64(1), "1", 1),
+        (np.uint8(200), "200", 200),
+        (np.float32(0.5), "0.5", 0.5),
+        (np.float64(0.1), "0.1", 0.1),
+        (np.float64("nan"), "nan", "nan"),
+        (np.longdouble(0.25), "0.25", 0.25),
+        (np.True_, "true", True),
+        (np.complex128(1 + 2j), "(1+2j)", "(1+2j)"),
+        (np.str_("as is"), "as is", "as is"),
+        (np.datetime64("2026-11-29T01:02:03.5", "ns"), *["2026-11-29T01:02:03.500000000"] * 2),
+        (np.array([[1, 2], [3, 4]]), "[[1, 2], [3, 4]]", [[1, 2], [3, 4]]),
+        (np.array(["2026-11-29"], "M8[D]"), '["2026-11-29"]', ["2026-11-29"]),
+        (np.array([1, np.array([2])], object), "[1, [2]]", [1, [2]]),
+        ({np.int64(1): np.int64(2)}, '{"1": 2}', {"1": 2}),
+        (Counter({np.str_("a"): np.int64(2)}), '{"a": 2}', {"a": 2}),
+        ((np.int64(1), [np.int8(2), "b"]), '[1, [2, "b"]]', [1, [2, "b"]]),
+        (Point(np.int64(1), "b"), '[1, "b"]', [1, "b"]),
+        (Point(np.int64(1), {2}), "Point(x=1, y={2})", "Point(x=1, y={2})"),
+        ({np.int64(1)}, "{1}", "{1}"),
+        (Counter({(1, "a"): 2}), "Counter({(1, 'a'): 2})", "Counter({(1, 'a'): 2})"),
+        (pd.Series([1, 2]).sum(), "3", 3),
+        (pd.NA, "<NA>", "<NA>"),
+        (Tall(), '"one\\ntwo"', "one\ntwo"),
+    ],
+    ids=repr,
+)
+def test_values_of_numpy_are_shown_as_pythons(value, text, in_json):
+    assert field(value) == text
+    assert json.loads(json_line(value, value)) == [in_json, in_json]
 
 
 def test_endless_values_end():
