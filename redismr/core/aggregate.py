@@ -51,6 +51,9 @@ _SURELY_ORDERED = frozenset((int, str, bytes, bool, date, timedelta))
 _NUMBERS = frozenset((int, bool, float, Decimal, Fraction))
 """Types that have one order among all of them, but for NaN."""
 
+_NO_SUMMANDS = frozenset((str, bytes, bytearray, type(None), list, tuple, dict, set, frozenset))
+"""Types that no number of Python's can be added to."""
+
 _NO_NAN = frozenset((int, str, bytes, bool, type(None)))
 
 
@@ -83,6 +86,8 @@ def _condense_sum(values: list[Any]) -> list[Any]:
     kinds = set(map(type, values))
     if kinds <= _INTS:
         return [sum(values)]
+    if kinds & _NO_SUMMANDS and kinds <= _NO_SUMMANDS | _NUMBERS:
+        return [sum(values)]  # refused at once, before all of them travel
     if len(values) <= _FEW:
         return values
     kind = numerics.float_among(kinds)

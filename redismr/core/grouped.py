@@ -7,6 +7,7 @@ from itertools import chain
 from operator import is_
 from typing import Any
 
+from redismr.core.aggregate import Reducer
 from redismr.core.codec import estimate
 from redismr.core.functions import Grouped
 from redismr.core.pairs import UserCodeError, check_pair, named, pairs_of
@@ -105,7 +106,8 @@ def run(  # noqa: C901 - one flat loop
             ordinal, key, group = at
         if role == "combinefn":
             ordinal = -1  # its groups are no records of the split
-        raise UserCodeError(role, ordinal, key, group) from named(error, pair, role)
+        name = f'{role} "{call.name}"' if isinstance(call, Reducer) else role
+        raise UserCodeError(name, ordinal, key, group) from named(error, pair, role)
     yield keys, values, renamed
 
 

@@ -218,6 +218,19 @@ def test_what_a_combinefn_returned_is_shown_as_the_values():
     assert (info.value.function, info.value.value) == ('"sum"', [None])
 
 
+class Large:
+    def __init__(self):
+        self.data = bytes(100_000)
+
+
+def test_a_named_combiner_is_named():
+    program = prepare(None, lambda _key, values: values, combinefn="sum")
+    with pytest.raises(UserCodeError) as info:
+        execute(program, [[("a", 1), ("a", "x")]])
+    error = info.value
+    assert (error.function, error.key, error.value) == ('combinefn "sum"', "a", [1, "x"])
+
+
 def test_big_values_that_do_not_add_up_are_flushed_before_they_fill_the_memory(monkeypatch):
     monkeypatch.setattr(kernel, "FLUSH_BYTES", 1 << 20)
     held, most = 0, 0
@@ -227,7 +240,7 @@ def test_big_values_that_do_not_add_up_are_flushed_before_they_fill_the_memory(m
         for n in range(100):
             held += 1
             most = max(most, held)
-            yield n % 3, bytes(100_000)
+            yield n % 3, Large()
 
     for _ in map_task(prepare(None, "sum"), records(), 1, [0, 0]):
         held = 0

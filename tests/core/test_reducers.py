@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from redismr.core.aggregate import REDUCERS
 from redismr.core.functions import prepare
-from redismr.core.kernel import UserCodeError
+from redismr.core.kernel import UserCodeError, map_task
 from tests.core.test_kernel import execute, tiny_limits
 
 
@@ -199,13 +199,18 @@ def reduced(name, values, cuts, passes=1):
     return result
 
 
+NO_SUMMANDS = {str, bytes, type(None), list, tuple, frozenset}
+
 cuts = st.lists(st.integers(0, 60), max_size=5)
 
 
 def check(name, values, cut, *, tiny, passes=1):
     with pytest.MonkeyPatch.context() as monkeypatch:
         tiny_limits(monkeypatch, tiny)
-        assert outcome(reduced, name, values, cut, passes) == outcome(ORACLES[name], values)
+        got, wanted = outcome(reduced, name, values, cut, passes), outcome(ORACLES[name], values)
+    if got is TypeError and name in {"sum", "mean"} and NO_SUMMANDS & set(map(type, values)):
+        return  # refused in its task, though an object in another one might have taken it
+    assert got == wanted
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -261,8 +266,23 @@ def test_what_would_not_fit_their_type_is_not_added_up_before_all_are_there():
 
 @pytest.mark.parametrize(
     "values",
-    [list("abc") * 5, [Decimal("0.1")] * 15, [1j] * 15, [np.float32(1)] * 15, [1, Fraction(1)] * 8],
+    [
+        [Text("a")] * 15,
+        [Decimal("0.1")] * 15,
+        [1j] * 15,
+        [np.float32(1)] * 15,
+        [1, Fraction(1)] * 8,
+    ],
     ids=lambda values: type(values[-1]).__name__,
 )
 def test_where_the_order_of_adding_can_be_seen_nothing_is_added_up(values):
     assert REDUCERS["sum"].condense(values) == values
+
+
+@pytest.mark.parametrize("value", ["a", b"a", None, [1], (1,), {}, frozenset()])
+@pytest.mark.parametrize("name", ["sum", "mean"])
+def test_what_has_no_sum_is_refused_in_its_task(name, value):
+    with pytest.raises(UserCodeError) as info:
+        list(map_task(prepare(None, name), [("k", 1), ("k", 0.5), ("k", value)], 2, [0, 0]))
+    assert isinstance(info.value.__cause__, TypeError)
+    assert (info.value.function, info.value.value) == (f'"{name}"', [value])
