@@ -83,6 +83,8 @@ class More(int):
 
 
 def _condense_sum(values: list[Any]) -> list[Any]:
+    if len(values) == 1 and type(values[0]) in _EXACT:
+        return values
     kinds = set(map(type, values))
     if kinds <= _INTS:
         return [sum(values)]
@@ -101,6 +103,8 @@ def _condense_sum(values: list[Any]) -> list[Any]:
 
 
 def _sum(values: list[Any]) -> Any:
+    if len(values) == 1:
+        return sum(values)
     kinds = set(map(type, values))
     kind = None if kinds <= _INTS else numerics.float_among(kinds)
     if kind is None:

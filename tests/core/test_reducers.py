@@ -237,7 +237,7 @@ def test_any_mixture(name, values, cut, tiny, passes):
 
 
 NANS = [nan, 1.0, -nan, (nan, 1), (-nan, 1), frozenset({nan}), frozenset({-nan}), Decimal("NaN"),
-        -nan, np.float32("nan"), np.float32("nan"), np.datetime64("NaT"), np.datetime64("NaT"),
+        -nan, np.float32("nan"), np.float32("nan"), *map(np.datetime64, ["NaT", "NaT"], "ss"),
         complex(nan, 1), complex(nan, 2), complex(-nan, 1)]  # fmt: skip
 
 

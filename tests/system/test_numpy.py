@@ -121,7 +121,6 @@ VALUES = {
     "float32": list(np.linspace(0, 1e8, 9, dtype=np.float32)),
     "float16": list(np.linspace(0, 3, 9, dtype=np.float16)),
     "histograms": [np.bincount([n % 3], minlength=3) for n in range(9)],
-    "durations": [np.timedelta64(n, "s") for n in range(9)],
 }
 
 
