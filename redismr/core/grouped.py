@@ -91,7 +91,7 @@ def run(  # noqa: C901 - one flat loop
                 if type(pair) is not tuple:
                     check_pair(pair, role)
                 k, v = pair
-                if k is not key:
+                if k is not key and k is not at[1]:
                     hash(k)
                     renamed = True
                 keys.append(k)

@@ -36,15 +36,15 @@ _ATTOSECONDS = {
     "D": _DAY_ATTOSECONDS,
     "W": 7 * _DAY_ATTOSECONDS,
 }
-_NAN = "NaN is not equal to itself, so it cannot be a key"
+_MISSING = "Use None in its place, or leave such records out"
 
 
 class Unhashable(Exception):
-    """A value that no two processes can agree on a hash for: the value, and why."""
+    """A value that no two processes can agree on a hash for: the value, why, and what to do."""
 
-    def __init__(self, value: Any, why: str) -> None:
+    def __init__(self, value: Any, why: str, advice: str = "") -> None:
         super().__init__(why)
-        self.value, self.why = value, why
+        self.value, self.why, self.advice = value, why, advice
 
 
 def hasher_of(kind: type) -> Hasher | None:
@@ -83,7 +83,7 @@ def of_bytes(key: bytes) -> int:
 def of_number(key: Any) -> int:
     """By ``hash``, which Python defines by value, so that 1, 1.0, True and Decimal(1) agree."""
     if not (key == key):  # noqa: PLR0124 - NaN, of whatever type; a subclass may say !=
-        raise Unhashable(key, _NAN)
+        raise _unequal(key, "NaN")
     # hash(n) is n for small n: without the CRC, keys that are multiples of the number of
     # partitions would all fall into one.
     return crc32(hash(key).to_bytes(8, "little", signed=True), 2)
@@ -159,8 +159,8 @@ def _network(key: Any) -> int:
 
 def _zone(key: Any) -> int:
     if type(key)(key.key) is not key:
-        why = "a ZoneInfo is equal to itself only, and this one has no stable hash: a worker"
-        raise Unhashable(key, f"{why} gets another")
+        why = "a ZoneInfo made by no_cache or from_file has no stable hash, as it equals no other"
+        raise Unhashable(key, why, "Use ZoneInfo(name), or its name")
     return mixed(13, of_str(key.key))
 
 
@@ -180,7 +180,7 @@ def _pandas_timedelta(key: Any) -> int:
 def _datetime64(key: Any) -> int:
     """Equal ones may be of different units, or datetimes."""
     if not (key == key):  # noqa: PLR0124
-        raise Unhashable(key, "NaT is not equal to itself, so it cannot be a key")
+        raise _unequal(key, "NaT")
     unit, step = sys.modules["numpy"].datetime_data(key.dtype)
     if unit in {"Y", "M"}:
         key, unit, step = key.astype("datetime64[D]"), "D", 1
@@ -193,7 +193,11 @@ def _datetime64(key: Any) -> int:
 
 
 def _nat(key: Any) -> int:
-    raise Unhashable(key, "NaT is not equal to itself, so it cannot be a key")
+    raise _unequal(key, "NaT")
+
+
+def _unequal(key: Any, name: str) -> Unhashable:
+    return Unhashable(key, f"{name} is not equal to itself, so it cannot be a key", _MISSING)
 
 
 def _imported_elsewhere() -> Iterator[tuple[type, Hasher]]:

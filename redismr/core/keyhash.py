@@ -26,6 +26,10 @@ from redismr.core.trace import short_repr
 from redismr.errors import BadKey
 
 _MASK = 0xFFFFFFFF
+_ADVICE = (
+    "Use a str, bytes, number, date, UUID, Enum, None, frozen dataclass that compares by its"
+    " fields, or a tuple or frozenset of these; or give a partitionfn(key, partitions)"
+)
 
 
 def partition_of(key: Any, partitions: int) -> int:
@@ -118,11 +122,7 @@ def _refuse(key: Any) -> int:
 
 def _refusal(key: Any, error: Unhashable) -> BadKey:
     whole = "" if error.value is key else f", which stands in {short_repr(key)}"
-    return BadKey(
-        f"{error.why}: {short_repr(error.value)}{whole}. Use a str, bytes, number, date, UUID,"
-        " Enum, None, frozen dataclass that compares by its fields, or a tuple or frozenset of"
-        " these; or give a partitionfn(key, partitions)"
-    )
+    return BadKey(f"{error.why}: {short_repr(error.value)}{whole}. {error.advice or _ADVICE}")
 
 
 def _tuple(key: tuple[Any, ...]) -> int:
