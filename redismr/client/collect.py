@@ -7,9 +7,11 @@ made from the same attempts of exactly the maps that the end names.
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from redismr.client.outcome import vanished
@@ -43,12 +45,11 @@ def collect(
     outcome: Outcome | None = None,
     *,
     partitionfn: Callable[[Any, int], int] | None,
-    has_partitionfn: bool,
     find_class: FindClass | None,
 ) -> tuple[RemoteShelf, dict[str, int], Skipped]:
     """The verified result of a job that says it has succeeded, its counters, and what it skipped.
 
-    ``outcome`` is what was read of it, if it was.
+    ``outcome`` is what was read of it, if it was; ``partitionfn`` the job's, where it is at hand.
 
     Raises:
         JobLost: the whole job is gone. Forgotten: its end is.
@@ -71,8 +72,7 @@ def collect(
     counters: Counter[str] = Counter(manifests[0].map_counters if manifests else ())
     for manifest in manifests:
         counters.update(manifest.counters)
-    home = _homes(spec.partitions, partitionfn, custom=has_partitionfn)
-    shelf = RemoteShelf(store, vault, manifests, home, find_class)
+    shelf = RemoteShelf(store, vault, manifests, _candidates(spec, partitionfn), find_class)
     return shelf, dict(counters), _skipped(vault, spec, manifests)
 
 
@@ -185,13 +185,13 @@ class RemoteShelf:
         store: Store,
         vault: Vault,
         manifests: Sequence[ResultManifest],
-        home: Callable[[Any], int | None],
+        candidates: Callable[[Any], Iterable[int]],
         find_class: FindClass | None,
     ) -> None:
         self._store, self._vault, self.manifests = store, vault, manifests
         self._find_class = find_class
         self.on_close: Callable[[], object] = lambda: None
-        self.home = home
+        self.candidates = candidates
         self.records: Sequence[int] = [m.part.records for m in manifests]
         self.plain = not any(m.foreign for m in manifests)
 
@@ -206,11 +206,26 @@ class RemoteShelf:
         self.on_close()
 
 
-def _homes(
-    partitions: int, partitionfn: Callable[[Any, int], int] | None, *, custom: bool
-) -> Callable[[Any], int | None]:
-    if partitionfn is not None:
-        return lambda key: partitionfn(key, partitions)
-    if custom:
-        return lambda _key: None
-    return lambda key: partition_of(key, partitions)
+def _candidates(
+    spec: JobSpec, partitionfn: Callable[[Any, int], int] | None
+) -> Callable[[Any], Iterable[int]]:
+    """See ``Shelf.candidates``.
+
+    A partitionfn is only asked where to look first: here it may see other string hashes, or another
+    state, than in the workers.
+    """
+
+    def candidates(key: Any) -> Iterable[int]:
+        everywhere = range(spec.partitions)
+        try:
+            if partitionfn is not None:
+                first = operator.index(partitionfn(key, spec.partitions))
+            elif spec.partitionfn:
+                return everywhere
+            else:
+                return (partition_of(key, spec.partitions),)
+        except Exception:  # noqa: BLE001 - BadKey, or what the user's function raises
+            return everywhere  # a key of a class without a stable hash may be equal to one with
+        return chain((first,), (p for p in everywhere if p != first))
+
+    return candidates

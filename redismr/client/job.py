@@ -326,7 +326,6 @@ class Job:
             self._spec,
             outcome,
             partitionfn=self._mine.partitionfn if self._mine else None,
-            has_partitionfn=self._spec.partitionfn,
             find_class=self._find_class(),
         )
 

@@ -44,8 +44,8 @@ class Shelf(Protocol):
         """The blocks of a partition, in order, fetched as they are asked for."""
         ...
 
-    def home(self, key: Any) -> int | None:
-        """The partition a key belongs to; None if only a look into all of them tells."""
+    def candidates(self, key: Any) -> Iterable[int]:
+        """The partitions that may hold a key, the likeliest first; numbers may be out of range."""
         ...
 
     def close(self) -> None:
@@ -88,8 +88,11 @@ class Results(Mapping[Any, Any]):
     def __getitem__(self, key: Any) -> Any:
         """The value of a key; loads the partition that holds it.
 
+        With a partitionfn a key may lie elsewhere than it says here: a key that is not there is
+        looked for in all partitions, which are loaded one after another.
+
         Raises:
-            KeyError: no such key.
+            KeyError: no such key. TypeError: the key is not hashable.
         """
         # dict(results) lists keys() and then asks for each value, in the same order.
         for expected, value in self._replay:
@@ -200,22 +203,14 @@ class Results(Mapping[Any, Any]):
 
     def _find(self, key: Any) -> Any:
         self._check_open()
-        try:
-            home = self._shelf.home(key) if self._shelf.plain else None
-        except BadKey:
-            raise KeyError(key) from None
-        if home is None:
-            if not self._shelf.plain:
-                return self._everything()[key]
-            for partition in range(len(self._shelf.records)):
-                found = self._partition(partition).get(key, _MISSING)
-                if found is not _MISSING:
-                    return found
-            raise KeyError(key)
-        if not 0 <= home < len(self._shelf.records):  # no input at all, or a partitionfn's way
-            raise KeyError(key)
-        self._current = self._partition(home)
-        return self._current[key]
+        if not self._shelf.plain:
+            return self._everything()[key]
+        for partition in self._shelf.candidates(key):
+            if 0 <= partition < len(self._shelf.records):  # without input there is none
+                self._current = self._partition(partition)
+                if (value := self._current.get(key, _MISSING)) is not _MISSING:
+                    return value
+        raise KeyError(key)
 
     def _partition(self, partition: int) -> dict[Any, Any]:
         self._check_open()
@@ -301,10 +296,10 @@ class MemoryShelf:
         del partition
         yield list(self._merged), list(self._merged.values())
 
-    def home(self, key: Any) -> int | None:
+    def candidates(self, key: Any) -> Iterable[int]:
         """The only partition."""
         del key
-        return 0
+        return (0,)
 
     def close(self) -> None:
         """Let go."""

@@ -25,9 +25,8 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from redismr.core.functions import check_functions
-from redismr.core.keyhash import partition_of
 from redismr.core.pairs import check_pair, pairs_of
-from redismr.errors import BadKey, ConfigError
+from redismr.errors import ConfigError
 from redismr.shipping.blame import globals_of
 
 Function = Callable[..., Any]
@@ -81,14 +80,6 @@ def _parameters(func: Function) -> tuple[int, int]:
     starred = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     required = sum(p.default is p.empty for p in positional)
     return required, _ANY if starred else len(positional)
-
-
-def any_key(key: Any, partitions: int) -> int:
-    """Where a key goes: also one whose hash differs in each process, as theirs may."""
-    try:
-        return partition_of(key, partitions)
-    except BadKey:
-        return 0
 
 
 @dataclass(frozen=True)

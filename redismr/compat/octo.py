@@ -7,9 +7,9 @@ from typing import Any
 
 import redismr
 from redismr.client.results import closed_after
-from redismr.compat.functions import any_key
 from redismr.compat.hosting import take
 from redismr.compat.progress import Explain
+from redismr.core.keyhash import partition_of_any
 from redismr.errors import ConfigError, StoreError
 
 DEFAULT_PORT = 18273
@@ -42,7 +42,7 @@ def run_server(
     try:
         results = redismr.run(
             source,
-            **{**functions, "partitionfn": functions.get("partitionfn") or any_key},
+            **{**functions, "partitionfn": functions.get("partitionfn") or partition_of_any},
             client=host.client,
             progress=Explain(host, "redismr octo client", DEFAULT_PORT),
             **options,

@@ -15,10 +15,11 @@ from redismr.compat import timers
 from redismr.compat.channels import Channel, channels
 from redismr.compat.commands import EVERYBODY
 from redismr.compat.endpoint import Endpoint, answer
-from redismr.compat.functions import any_key, applyover, program
+from redismr.compat.functions import applyover, program
 from redismr.compat.hosting import DEFAULT_PORT, Host, as_text, take
 from redismr.compat.progress import Closed, Watch
 from redismr.compat.transactions import TaskManager, Transaction
+from redismr.core.keyhash import partition_of_any
 from redismr.errors import ConfigError, RedismrError
 from redismr.ui.errors import debugging
 
@@ -304,7 +305,7 @@ class Server(Endpoint):
             transaction.datasource,
             job.mapfn,
             job.reducefn,
-            partitionfn=any_key,
+            partitionfn=partition_of_any,
             initfn=job.initfn,
             client=self._host.client,
             progress=Watch(self._host, self.taskmanager, self.schedule, self._closing),

@@ -26,6 +26,7 @@ from redismr.core.grouped import Repeats, Scale, run
 from redismr.core.merge import add_ints, failed, results, share_of
 from redismr.core.ones import Outputs, counted, keys_alone
 from redismr.core.pairs import UserCodeError, check_pair, named, pairs_of
+from redismr.core.placing import checked, is_trusted, placements
 from redismr.core.scatter import Scattered, cut, partitions_by, scatter, scatter_groups
 
 __all__ = ["Block", "UserCodeError", "map_task", "reduce_task"]
@@ -53,6 +54,8 @@ def map_task(
 ) -> Iterator[tuple[int, Block]]:
     """Yield (partition, block); a key's values keep their input order within its partition.
 
+    With a user's partitionfn there are more blocks than those of values: see ``placing``.
+
     ``cursor[0]`` is the ordinal of the record that mapfn is working on (-1 before the first),
     ``cursor[1]`` counts the records in the blocks yielded.
 
@@ -70,11 +73,14 @@ def map_task(
         flushes = fold(program, reducer, records, partitions, cursor)
     else:
         flushes = _map_grouping(program, records, partitions, cursor)
+    tells = partitions > 1 and not is_trusted(program)
     for columns in flushes:
         for partition, (keys, values) in columns:
             for block in cut(keys, values):
                 cursor[1] += len(block[0])
                 yield partition, block
+        if tells:
+            yield from placements(columns, partitions)
 
 
 def reduce_task(
@@ -97,14 +103,14 @@ def reduce_task(
     all passes of a partition must run in one process.
 
     Raises:
-        UserCodeError: reducefn or a named reducer failed, or keys cannot be sorted.
+        UserCodeError: reducefn or a named reducer failed, keys cannot be sorted, or partitionfn
+            sent equal keys to two partitions.
         Exception: whatever ``blocks`` raises.
     """
     cursor[0], cursor[1] = -1, 0
-    share, shares = sub_pass
-    if shares > 1:
-        blocks = share_of(blocks, share, shares)
-    for keys, values, renamed in results(program, blocks, cursor):
+    if not is_trusted(program):
+        blocks = checked(blocks, *sub_pass)
+    for keys, values, renamed in results(program, share_of(blocks, *sub_pass), cursor):
         foreign = renamed and _has_foreign(program, keys, partition, partitions)
         if repeats is not None:
             foreign |= repeats.saw(keys, renamed=renamed)
@@ -344,6 +350,8 @@ def _parts(program: Program, keys: list[Any], partitions: int, emitter: str) -> 
 
 
 def _has_foreign(program: Program, keys: list[Any], partition: int, partitions: int) -> bool:
+    if not is_trusted(program):  # it might call the key its own in two partitions
+        return True
     try:
         return any(part != partition for part in partitions_by(program, keys, partitions))
     except Exception:  # noqa: BLE001 - a key that has no partition is found by looking everywhere

@@ -142,6 +142,9 @@ def _order(keys: list[Any]) -> list[int]:
 
 def share_of(blocks: Iterable[Block], share: int, shares: int) -> Iterator[Block]:
     """The records of the keys of one share; each key is in exactly one."""
+    if shares == 1:
+        yield from blocks
+        return
     # Not the hash that chose the partition: of its keys, a second look at that one would put too
     # many into one share. A tuple's hash mixes also ints, which hash to themselves.
     for keys, values in blocks:

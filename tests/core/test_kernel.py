@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from collections import Counter, deque
 from dataclasses import replace
 from datetime import timedelta
@@ -17,6 +19,7 @@ from redismr.core.functions import prepare
 from redismr.core.grouped import RESULT_RECORDS, Repeats
 from redismr.core.kernel import UserCodeError, map_task, reduce_task
 from redismr.core.keyhash import partition_of
+from redismr.core.placing import Placed
 from redismr.errors import BadKey, BadPair, BadValue
 
 
@@ -564,6 +567,95 @@ def test_errors_of_partitionfn_keep_their_cause():
         execute(prepare(None, "sum", partitionfn=lambda _key, n: n // 0), [[("a", 1)]])
     assert info.value.function == "partitionfn"
     assert isinstance(info.value.__cause__, ZeroDivisionError)
+
+
+class Wavering:
+    """A partitionfn that is no function of the key: it goes by the numbers it is given."""
+
+    def __init__(self, numbers):
+        self.numbers = itertools.cycle(numbers)
+
+    def __call__(self, _key, partitions):
+        return next(self.numbers) % partitions
+
+
+def drops(_key, _values):
+    return iter(())
+
+
+def renames(_key, values):
+    yield "all", sum(values)
+
+
+def of_items(items):
+    return ((key, sum(values)) for key, values in items)
+
+
+MAKERS = ["sum", "list", "count", lambda _key, values: sum(values), drops, renames, of_items]
+
+
+@pytest.mark.usefixtures("flushes")
+@pytest.mark.parametrize("passes", [1, 3])
+@pytest.mark.parametrize("reducer", MAKERS)
+@pytest.mark.parametrize("combinefn", [None, "sum"])
+def test_a_key_in_two_partitions_is_found_whatever_becomes_of_it(reducer, passes, combinefn):
+    for key in ("a", 1, (None, 2), Plain("a"), frozenset("b")):
+        program = prepare(None, reducer, combinefn=combinefn, partitionfn=Wavering([0, 2]))
+        with pytest.raises(UserCodeError) as info:
+            execute(program, [[(key, 1)], [(key, 1)]], 3, passes)
+        assert (info.value.function, info.value.key) == ("partitionfn", key)
+        assert isinstance(info.value.__cause__, BadKey)
+        assert re.match(
+            "partitionfn sent the key .* to partition 0 and to partition 2",
+            str(info.value.__cause__),
+        )
+
+
+@pytest.mark.usefixtures("flushes")
+@given(splits_of(st.integers()), st.lists(st.integers(0, 99), min_size=1), st.integers(1, 4))
+def test_a_wavering_partitionfn_gives_the_right_result_or_none(splits, numbers, partitions):
+    program = prepare(None, "sum", partitionfn=Wavering(numbers))
+    try:
+        pairs = execute(program, splits, partitions)
+    except UserCodeError as error:
+        assert isinstance(error.__cause__, BadKey)
+    else:
+        assert len(pairs) == len(dict(pairs))
+        assert typed(pairs) == typed(sequential(splits, sum))
+
+
+@pytest.mark.usefixtures("flushes")
+@given(splits_of(st.integers()), st.integers(1, 4), st.integers(1, 3))
+def test_a_partitionfn_of_the_key_is_believed(splits, partitions, passes):
+    program = prepare(None, "sum", partitionfn=lambda key, n: hash(key) % n)
+    assert typed(execute(program, splits, partitions, passes)) == typed(sequential(splits, sum))
+
+
+def test_where_keys_went_is_no_output():
+    cursor = [0, 0]
+    program = prepare(None, "list", partitionfn=lambda key, n: len(key) % n)
+    blocks = list(map_task(program, [("a", 1), ("bb", 2), ("a", 3)], 2, cursor))
+    assert cursor[1] == 3
+    told = [block for _, block in blocks if type(block[1]) is Placed]
+    assert sorted(pair for block in told for pair in zip(*block, strict=True)) == [
+        ("a", 1),
+        ("bb", 0),
+    ]
+
+
+@pytest.mark.parametrize("reducer", [renames, lambda items: [("all", len(list(items)))]])
+def test_a_wavering_partitionfn_does_not_own_what_a_reducer_emits(reducer):
+    foreign = []
+    program = prepare(None, reducer, partitionfn=lambda key, n: 0 if key == "a" else 1)
+    execute(program, [[("a", 1), ("b", 1)]], 2, foreign=foreign)
+    assert foreign == [True, True]
+
+
+def test_a_function_of_items_that_keeps_its_keys_renames_none():
+    foreign = []
+    program = prepare(None, of_items, partitionfn=lambda key, n: key % n)
+    assert execute(program, [[(1, 1), (2, 1), (1, 5)]], 2, foreign=foreign) == [(2, 1), (1, 6)]
+    assert foreign == [False, False]
 
 
 # -- reducefn ------------------------------------------------------------------------------------

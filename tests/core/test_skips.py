@@ -11,6 +11,7 @@ from redismr.context import TaskContext, count, running
 from redismr.core.functions import prepare
 from redismr.core.kernel import UserCodeError, map_task, reduce_task
 from redismr.core.model import Crash, Failure, MapManifest, Part, ResultManifest, Skipped
+from redismr.core.placing import Placed
 from redismr.core.seal import Keyring
 from redismr.core.skips import (
     KEPT_PER_TASK,
@@ -60,6 +61,7 @@ def mapped(program, records, skips, crashes=None, partitions=3):
     guarded = skipping_map(program, partitions, cursor, skips, crashes or {})
     with running(TaskContext()) as context:
         blocks = list(map_task(guarded, records, partitions, cursor))
+    blocks = [(part, block) for part, block in blocks if type(block[1]) is not Placed]
     pairs = [pair for _, (keys, values) in blocks for pair in zip(keys, values, strict=True)]
     return sorted(pairs), context.counters, ordinal_of(cursor) + 1
 

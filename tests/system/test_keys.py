@@ -1,0 +1,160 @@
+"""Where keys go, and where they are looked for."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import pytest
+
+import redismr
+
+WORDS = [f"w{i}" for i in range(40)]
+
+
+def one(_n, word):
+    yield word, 1
+
+
+def by_hash(key, partitions):
+    """As many write it: strings hash otherwise in the submitter than in workers."""
+    return hash(key) % partitions
+
+
+def here(answer):
+    """A partitionfn that answers so in this process, and properly elsewhere."""
+    submitter = os.getpid()
+
+    def partitionfn(key, partitions):
+        return answer(partitions) if os.getpid() == submitter else int(key[1:]) % partitions
+
+    return partitionfn
+
+
+PARTITIONFNS = {
+    "hash": by_hash,
+    "raises": here(lambda _n: 1 / 0),
+    "too large": here(lambda n: n + 7),
+    "no number": here(lambda _n: "somewhere"),
+}
+
+
+@pytest.mark.parametrize("partitionfn", PARTITIONFNS.values(), ids=list(PARTITIONFNS))
+def test_a_partitionfn_is_not_believed_where_a_key_is_missed(shared, partitionfn):
+    with shared.run(WORDS, one, "sum", partitions=8, partitionfn=partitionfn) as counts:
+        assert [counts.get(word, 0) for word in WORDS] == [1] * 40
+        assert all(word in counts for word in WORDS)
+        assert len(counts) == 40
+        assert "w40" not in counts
+        with pytest.raises(KeyError):
+            counts["w40"]
+        with pytest.raises(TypeError, match="unhashable"):
+            assert [] not in counts
+
+
+class Caseless(str):
+    __slots__ = ()
+
+    def __eq__(self, other):
+        return self.lower() == other.lower()
+
+    def __hash__(self):
+        return hash(self.lower())
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_look_up_finds_what_a_dict_finds(shared, inline):
+    keys = ["a", 1, (2, None), ip_address("::1"), range(3)]
+    counts = redismr.run(keys, one, "sum", partitions=7, client=shared, inline=inline)
+    for key in ("a", Caseless("A"), True, 1.0, (2.0, None), ip_address("0::1"), range(0, 3, 1)):
+        assert counts[key] == 1
+    for key in ("b", Caseless("b"), object(), float("nan"), (1, object()), None):
+        assert key not in counts
+    for key in ([], ("a", []), {}):
+        with pytest.raises(TypeError, match="unhashable"):
+            counts[key]
+
+
+def test_without_input_no_key_is_found(shared):
+    for options in ({}, {"partitionfn": by_hash}):
+        counts = shared.run([], one, "sum", partitions=3, **options)
+        assert "a" not in counts
+        with pytest.raises(TypeError, match="unhashable"):
+            assert [] not in counts
+
+
+turn = itertools.count()
+
+
+def by_turns(_key, partitions):
+    return next(turn) % partitions
+
+
+def frequent(_key, values):
+    if sum(values) > 30:
+        yield "often", 1
+
+
+@pytest.mark.parametrize("reducefn", ["sum", frequent])
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_key_that_comes_out_of_two_partitions_ends_the_job(shared, inline, reducefn):
+    options = {"partitions": 4, "chunk": 1, "inline": inline, "client": shared}
+    with pytest.raises(redismr.BadKey, match=r"partitionfn sent the key '[abc]'") as caught:
+        redismr.run(list("abcabc" * 20), one, reducefn, partitionfn=by_turns, **options)
+    assert isinstance(caught.value, redismr.ReduceError)
+    assert "zlib.crc32" in str(caught.value)
+
+
+def total(_key, values):
+    yield "all", sum(values)
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_key_that_reducers_emit_in_every_partition_is_one(shared, inline):
+    options = {"partitions": 4, "inline": inline, "client": shared}
+    counts = redismr.run(WORDS, one, total, partitionfn=by_hash, **options)
+    assert (len(counts), list(counts), dict(counts)) == (1, ["all"], {"all": 1})
+
+
+@dataclass(frozen=True)
+class Name:
+    text: str
+
+    def __eq__(self, other):
+        return isinstance(other, Name) and self.text.lower() == other.text.lower()
+
+    def __hash__(self):
+        return hash((self.text.lower(),))
+
+
+@dataclass(frozen=True)
+class Place:
+    city: str
+    address: object
+
+
+@pytest.mark.parametrize("words", [["abc", "ABC"], ["ABC", "abc"]])
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_dataclass_that_compares_in_its_own_way_is_refused(shared, inline, words):
+    def mapfn(_n, word):
+        yield ("key", Name(word)), 1
+
+    with pytest.raises(redismr.BadKey, match=r"Name have no stable hash: .*, which stands in"):
+        redismr.run(words, mapfn, "sum", partitions=8, client=shared, inline=inline)
+    counts = redismr.run(
+        words, mapfn, "sum", partitionfn=lambda *_: 1, client=shared, inline=inline
+    )
+    assert dict(counts) == {("key", Name("abc")): 2}
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_dataclass_that_compares_by_its_fields_is_taken(shared, inline):
+    def mapfn(n, word):
+        yield Place(word, ip_address(n % 3)), 1
+
+    counts = redismr.run(["x", "y"] * 9, mapfn, "sum", partitions=5, client=shared, inline=inline)
+    assert sum(counts.values()) == 18
+    assert len(counts) == len(dict(counts)) == 6
+    assert counts[Place("x", ip_address(0))] == 3
