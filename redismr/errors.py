@@ -163,7 +163,7 @@ class MapError(TaskError):
 
 
 class ReduceError(TaskError):
-    """reducefn raised."""
+    """reducefn raised, or partitionfn sent one key to two partitions."""
 
 
 class ResultsClosed(RedismrError):

@@ -52,7 +52,8 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
             all". None: the values of each key, as a list in input order.
         combinefn: the same forms, run on the workers over parts of a key's values, any number of
             times (``collectfn`` is an alias).
-        partitionfn: ``f(key, partitions)`` -> 0..partitions-1.
+        partitionfn: ``f(key, partitions)`` -> 0..partitions-1, the same for equal keys, always and
+            in every process: a key that comes out of two partitions ends the job.
         finishfn: ``f(results)``, run here; what it returns is what ``run`` returns.
         resultfn: ``f(txn, results)``, called once, here.
         initfn: run in each worker process before its first task of the job.
