@@ -205,7 +205,8 @@ class Results(Mapping[Any, Any]):
         self._check_open()
         if not self._shelf.plain:
             return self._everything()[key]
-        for partition in self._shelf.candidates(key):
+        # Those that are here already come first: the likeliest one may be a wrong guess.
+        for partition in sorted(self._shelf.candidates(key), key=lambda p: p not in self._dicts):
             if 0 <= partition < len(self._shelf.records):  # without input there is none
                 self._current = self._partition(partition)
                 if (value := self._current.get(key, _MISSING)) is not _MISSING:
