@@ -57,6 +57,15 @@ def hasher_of(kind: type) -> Hasher | None:
     return None
 
 
+def name_of(kind: type) -> str:
+    """What a class is called in every process.
+
+    The submitter's ``__main__`` has another name on a worker, and cloudpickle forgets in which
+    function a class was made.
+    """
+    return kind.__name__
+
+
 def mixed(*numbers: int) -> int:
     """One hash of several."""
     return crc32(b"".join((number & _MASK).to_bytes(4, "little") for number in numbers))
@@ -90,13 +99,12 @@ def of_number(key: Any) -> int:
 
 
 def _enum(key: Enum) -> int:
-    # By name: enum members are equal only to themselves. The module is left out, because the
-    # submitter's __main__ has another name on a worker.
-    return of_str(f"{type(key).__qualname__}.{key._name_}")
+    # By name: enum members are equal only to themselves.
+    return of_str(f"{name_of(type(key))}.{key._name_}")
 
 
 def _flag(key: Flag) -> int:
-    return of_str(type(key).__qualname__) ^ of_number(key._value_)
+    return of_str(name_of(type(key))) ^ of_number(key._value_)
 
 
 def _date(key: date) -> int:

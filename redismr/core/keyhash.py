@@ -18,6 +18,7 @@ from redismr.core.hashers import (
     Unhashable,
     hasher_of,
     mixed_two,
+    name_of,
     of_bytes,
     of_number,
     of_str,
@@ -109,7 +110,7 @@ def _composed(kind: type) -> Hasher | None:
     parts = parts_compared(kind)
     if parts is None:
         return None
-    seed = crc32(kind.__qualname__.encode())
+    seed = of_str(name_of(kind))
     return lambda key: _tuple(parts(key)) ^ seed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import ip_address
 
 import pytest
@@ -158,3 +159,23 @@ def test_a_dataclass_that_compares_by_its_fields_is_taken(shared, inline):
     assert sum(counts.values()) == 18
     assert len(counts) == len(dict(counts)) == 6
     assert counts[Place("x", ip_address(0))] == 3
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_keys_of_classes_made_in_a_function_are_found(shared, inline):
+    @dataclass(frozen=True)
+    class Spot:
+        n: int
+
+    class Side(Enum):
+        LEFT = 1
+        RIGHT = 2
+
+    def mapfn(n):
+        yield Spot(n % 2), 1
+        yield Side(1 + n % 2), 1
+
+    counts = redismr.run(range(8), mapfn, "sum", partitions=5, client=shared, inline=inline)
+    keys = [Spot(0), Spot(1), Side.LEFT, Side.RIGHT]
+    assert [counts.get(key) for key in keys] == [4] * 4
+    assert len(counts) == 4
