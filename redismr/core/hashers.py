@@ -200,6 +200,13 @@ def _datetime64(key: Any) -> int:
     return mixed(whole, of_number(rest)) if rest else whole
 
 
+def _whole(key: Any, nul: str | bytes) -> Any:
+    if key.endswith(nul):
+        why = "this key has no stable hash, as numpy's pickles drop the NUL at its end"
+        raise Unhashable(key, why, "Use a plain str or bytes")
+    return key
+
+
 def _nat(key: Any) -> int:
     raise _unequal(key, "NaT")
 
@@ -259,8 +266,8 @@ _ELSEWHERE: dict[str, dict[str, Hasher]] = {
     "pandas": {"Timestamp": _timestamp, "Timedelta": _pandas_timedelta},
     "numpy": {
         **dict.fromkeys(_NUMBERS.split(), of_number),
-        "str_": of_str,
-        "bytes_": of_bytes,
+        "str_": lambda key: of_str(_whole(key, "\0")),
+        "bytes_": lambda key: of_bytes(_whole(key, b"\0")),
         "datetime64": _datetime64,
     },
 }

@@ -73,7 +73,7 @@ def map_task(
         flushes = fold(program, reducer, records, partitions, cursor)
     else:
         flushes = _map_grouping(program, records, partitions, cursor)
-    tells = partitions > 1 and not is_trusted(program)
+    tells = not is_trusted(program)
     for columns in flushes:
         for partition, (keys, values) in columns:
             for block in cut(keys, values):

@@ -50,6 +50,15 @@ def partition_of_any(key: Any, partitions: int) -> int:
         return 0
 
 
+def has_stable_hash(key: Any) -> bool:
+    """Whether ``stable_hash`` knows the key."""
+    try:
+        stable_hash(key)
+    except BadKey:
+        return False
+    return True
+
+
 def partitions_of(keys: list[Any], partitions: int) -> list[int]:
     """``partition_of`` of each key, in bulk.
 

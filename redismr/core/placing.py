@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from redismr.core.codec import Block
+from redismr.core.codec import Block, decode_block, encode_block
 from redismr.core.functions import Program
-from redismr.core.keyhash import partition_of_any, partitions_of
+from redismr.core.keyhash import has_stable_hash, partition_of_any, partitions_of
 from redismr.core.merge import share_of
 from redismr.core.pairs import UserCodeError
 from redismr.core.scatter import Scattered, cut
@@ -34,7 +34,11 @@ def is_trusted(program: Program) -> bool:
 
 
 def placements(columns: Scattered, partitions: int) -> Iterator[tuple[int, Block]]:
-    """(partition, block) that tell where the keys of these columns went."""
+    """(partition, block) that tell where the keys of these columns went.
+
+    Raises:
+        UserCodeError: a key is not equal to its copy, so that no other task can have an equal one.
+    """
     told: dict[int, tuple[list[Any], list[int]]] = {}
     for partition, (repeated, _) in columns:
         keys = list(dict.fromkeys(repeated))
@@ -71,7 +75,21 @@ def _witnesses(keys: list[Any], partitions: int) -> list[int]:
     try:
         return partitions_of(keys, partitions)
     except BadKey:
+        _check_copies([key for key in keys if not has_stable_hash(key)])
         return [partition_of_any(key, partitions) for key in keys]
+
+
+def _check_copies(keys: list[Any]) -> None:
+    """See that keys are equal to what arrives of them: others would be one key for each task."""
+    copies, _ = decode_block(encode_block(keys, [None] * len(keys)))
+    for key, copy in zip(keys, copies, strict=True):
+        if copy is not key and not copy == key:  # noqa: SIM201 - as a dict compares
+            bad = BadKey(
+                f"a copy of the key {short_repr(key)}, of type {type(key).__qualname__}, is not"
+                " equal to it, and keys travel as copies: equal ones would not meet. Give its class"
+                " an __eq__ and a __hash__ that go by value, or emit a tuple or a str instead"
+            )
+            raise UserCodeError("mapfn", -1, key) from bad
 
 
 def _two_places(key: Any, one: int, other: int) -> BadKey:

@@ -631,6 +631,28 @@ def test_a_partitionfn_of_the_key_is_believed(splits, partitions, passes):
     assert typed(execute(program, splits, partitions, passes)) == typed(sequential(splits, sum))
 
 
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_a_key_that_is_not_equal_to_its_copy_is_refused(partitions):
+    for key in (
+        object(),
+        float("nan"),
+        ("a", object()),
+        frozenset((object(),)),
+        (Plain("a"), math.nan),
+    ):
+        program = prepare(None, "sum", partitionfn=lambda _key, n: n - 1)
+        with pytest.raises(UserCodeError) as info:
+            execute(program, [[("a", 1), (key, 1)]], partitions)
+        assert isinstance(info.value.__cause__, BadKey)
+        assert "is not equal to it, and keys travel as copies" in str(info.value.__cause__)
+
+
+def test_a_key_that_is_its_own_copy_is_taken():
+    program = prepare(None, "sum", partitionfn=lambda _key, n: n - 1)
+    splits = [[(len, 1), (Plain, 1)], [(len, 1), (("a", Plain), 1)]]
+    assert execute(program, splits, 2) == [(len, 2), (Plain, 1), (("a", Plain), 1)]
+
+
 def test_where_keys_went_is_no_output():
     cursor = [0, 0]
     program = prepare(None, "list", partitionfn=lambda key, n: len(key) % n)

@@ -560,6 +560,13 @@ def test_a_time_zone_that_equals_no_other_is_refused():
         stable_hash(("a", ZoneInfo.no_cache("Europe/Berlin")))
 
 
+@pytest.mark.parametrize("key", [np.str_("a\0"), np.bytes_(b"a\0")])
+def test_what_numpy_would_pickle_as_another_key_is_refused(key):
+    assert pickle.loads(pickle.dumps(key)) != key
+    with pytest.raises(BadKey, match="no stable hash, as numpy's pickles drop the NUL"):
+        stable_hash(("a", key))
+
+
 def test_a_class_that_passes_for_another_is_refused():
     assert stable_hash(PLAIN("a")) == stable_hash("a")
     with pytest.raises(BadKey, match="no stable hash"):

@@ -179,3 +179,16 @@ def test_keys_of_classes_made_in_a_function_are_found(shared, inline):
     keys = [Spot(0), Spot(1), Side.LEFT, Side.RIGHT]
     assert [counts.get(key) for key in keys] == [4] * 4
     assert len(counts) == 4
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_keys_that_are_equal_to_themselves_only_are_refused_with_a_partitionfn_too(shared, inline):
+    class Node:
+        pass
+
+    node = Node()
+    with pytest.raises(redismr.BadKey, match=r"Node.*keys travel as copies"):
+        redismr.run(
+            range(6), lambda _n: [(node, 1)], "sum",
+            partitionfn=lambda *_: 0, chunk=1, client=shared, inline=inline,
+        )  # fmt: skip
