@@ -9,7 +9,7 @@ from datetime import timedelta
 from fractions import Fraction
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from redismr.context import TaskContext, count, running
@@ -612,6 +612,7 @@ def test_a_key_in_two_partitions_is_found_whatever_becomes_of_it(reducer, passes
 
 
 @pytest.mark.usefixtures("flushes")
+@settings(deadline=None)
 @given(splits_of(st.integers()), st.lists(st.integers(0, 99), min_size=1), st.integers(1, 4))
 def test_a_wavering_partitionfn_gives_the_right_result_or_none(splits, numbers, partitions):
     program = prepare(None, "sum", partitionfn=Wavering(numbers))
@@ -625,6 +626,7 @@ def test_a_wavering_partitionfn_gives_the_right_result_or_none(splits, numbers, 
 
 
 @pytest.mark.usefixtures("flushes")
+@settings(deadline=None)
 @given(splits_of(st.integers()), st.integers(1, 4), st.integers(1, 3))
 def test_a_partitionfn_of_the_key_is_believed(splits, partitions, passes):
     program = prepare(None, "sum", partitionfn=lambda key, n: hash(key) % n)

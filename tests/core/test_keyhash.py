@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from redismr.core.keyhash import partition_of, partitions_of, stable_hash
@@ -299,6 +299,7 @@ twins = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(twins)
 def test_keys_that_a_dict_takes_for_one_hash_equal_wherever_they_stand(pair):
     a, b = pair

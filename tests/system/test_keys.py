@@ -136,9 +136,10 @@ class Place:
     address: object
 
 
-@pytest.mark.parametrize("words", [["abc", "ABC"], ["ABC", "abc"]])
 @pytest.mark.parametrize("inline", [False, True])
-def test_a_dataclass_that_compares_in_its_own_way_is_refused(shared, inline, words):
+def test_a_dataclass_that_compares_in_its_own_way_is_refused(shared, inline):
+    words = ["abc", "ABC"]
+
     def mapfn(_n, word):
         yield ("key", Name(word)), 1
 
