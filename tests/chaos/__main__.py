@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from chaos.kit import Outcome, Plan, Row
 
 MODULES = (
+    "programs",
     "control",
     "restarts",
     "cuts",

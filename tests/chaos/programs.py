@@ -1,0 +1,111 @@
+"""Programs as users write them, drawn at random, against a plain Python loop: nothing is broken."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from fuzz.oracle import differences
+from fuzz.programs import Functions, Program, draw, program, smaller
+from support import Server
+
+import redismr
+from chaos.kit import DEADLINE, SECRET, Fleet, Outcome, Plan, Row, fleet
+
+FUNCTIONS = 1000
+"""Each with so many sets of records as follow, run on two workers and inline."""
+RECORDS = 6
+
+SECONDS_TO_SHRINK = 3.0
+
+Run = Callable[[], redismr.Results]
+
+
+def programs(plan: Plan) -> Outcome:
+    """Draw, run and compare."""
+    outcome = Outcome()
+    server = Server("valkey")
+    try:
+        with fleet(server.url, plan, "programs") as workers, _client(server, workers) as client:
+            for number in range(plan.amount(FUNCTIONS)):
+                _run(client, draw(plan.rng("functions", number)), plan, number, outcome)
+                if len(outcome.wrong) > 20:
+                    break
+    finally:
+        server.close()
+    outcome.floor("programs", plan.amount(FUNCTIONS) * RECORDS)
+    return outcome
+
+
+def _client(server: Server, workers: Fleet) -> redismr.Client:
+    for _ in range(2):  # two processes, so that each sees only some of the keys
+        workers.join(1)
+    return redismr.Client(server.url, secret=SECRET)
+
+
+def _run(
+    client: redismr.Client, functions: Functions, plan: Plan, number: int, outcome: Outcome
+) -> None:
+    """Run functions with several sets of records: their jobs share an executor's process."""
+    drawn = [
+        program(functions, plan.rng("records", number, n), f"program {number}.{n}")
+        for n in range(RECORDS)
+    ]
+    jobs = [_submitted(client, one) for one in drawn]
+    for one, collected in zip(drawn, jobs, strict=True):
+        outcome.add("programs")
+        if differences(one, collected):
+            outcome.wrong.append(_shown("on workers", one, lambda p: _submitted(client, p)))
+        if differences(one, partial(_inline, one)):
+            outcome.wrong.append(_shown("inline", one, lambda p: partial(_inline, p)))
+
+
+def _shown(where: str, one: Program, start: Callable[[Program], Run]) -> str:
+    """The smallest part of the program found in a few seconds that is still wrong, in words."""
+    until, said = time.monotonic() + SECONDS_TO_SHRINK, ["right when it is run again"]
+    smallest = one
+    for _ in range(100):
+        for part in (smallest, *smaller(smallest)):
+            if time.monotonic() > until:
+                break
+            if again := differences(part, start(part)):
+                said = again
+                if part is not smallest:
+                    smallest = part
+                    break
+        else:
+            break
+    return f"{where}: {said[0]} | {smallest}"
+
+
+def _submitted(client: redismr.Client, one: Program) -> Run:
+    """A function that gives the results of a job that is under way, or raises what it raises."""
+    try:
+        job = client.submit(one.open_source(), **one.functions.arguments())
+    except redismr.RedismrError as error:
+        return partial(_raised, error)
+    return partial(_collected, job)
+
+
+def _raised(error: redismr.RedismrError) -> redismr.Results:
+    raise error
+
+
+def _collected(job: redismr.Job) -> redismr.Results:
+    return job.result(timeout=DEADLINE)
+
+
+def _inline(one: Program) -> redismr.Results:
+    return redismr.run(one.open_source(), inline=True, **one.functions.arguments())
+
+
+ROWS = (
+    Row(
+        "programs",
+        "none: ordinary programs",
+        "as a plain loop",
+        "Same as sequential.",
+        programs,
+    ),
+)

@@ -1,0 +1,1 @@
+"""Random programs, each against a plain Python loop over the same records."""

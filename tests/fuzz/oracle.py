@@ -1,0 +1,191 @@
+"""The plain loop that a program must agree with, and how the two are compared."""
+
+from __future__ import annotations
+
+import copy
+import math
+import operator
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import redismr
+from fuzz.functions import MAPFNS, BadRecord
+from fuzz.palette import KEYS
+from fuzz.programs import Program, named
+
+_ABSENT = object()
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the loop gives: pairs in order of first appearance, counters, skips, refusals."""
+
+    pairs: list[tuple[Any, Any]] = field(default_factory=list)
+    counters: Counter[str] = field(default_factory=Counter)
+    skipped: int = 0
+    refusals: set[type[Exception]] = field(default_factory=set)
+
+
+def plain_loop(program: Program) -> Answer:
+    """One process, one dict."""
+    answer, groups = Answer(), dict[Any, list[Any]]()
+    for key, record in _items(program):
+        try:
+            pairs = [copy.deepcopy(tuple(pair)) for pair in _emitted(program, key, record)]
+        except BadRecord:
+            answer.skipped += 1
+            continue
+        answer.counters["records"] += 1
+        for k, v in pairs:
+            groups.setdefault(k, []).append(v)
+    reduce = _reducer(program.functions.reducer)
+    for key, values in groups.items():
+        try:
+            answer.pairs += reduce(key, values, answer.counters)
+        except Exception as error:
+            answer.refusals.add(type(error))
+    answer.pairs = list(dict(answer.pairs).items())
+    if program.functions.options.get("sort"):
+        answer.pairs.sort(key=lambda pair: pair[0])
+    return answer
+
+
+def _items(program: Program) -> Any:
+    source = program.open_source()
+    if hasattr(source, "splits"):
+        return list(enumerate(program.records))
+    if hasattr(source, "__getitem__") and not isinstance(source, list):
+        return ((key, source[key]) for key in source)
+    return enumerate(source)
+
+
+def _emitted(program: Program, key: Any, record: Any) -> Any:
+    """Each pair is copied by the caller before the next is asked for."""
+    mapfn = MAPFNS[program.functions.mapfn]
+    return mapfn(record) if program.functions.mapfn == "by_value" else mapfn(key, record)
+
+
+Reduce = Callable[[Any, list[Any], Counter[str]], list[tuple[Any, Any]]]
+
+
+def _reducer(name: str) -> Reduce:
+    name = name.removeprefix("builtin ")
+    if name in _GIVES:
+        return lambda key, values, _counters: [(key, _GIVES[name](values))]
+
+    def own(key: Any, values: list[Any], counters: Counter[str]) -> list[tuple[Any, Any]]:
+        if name in {"own_list", "own_items", "own_generator"}:
+            counters["keys"] += 1
+        if name == "own_items":
+            return list(named(name)([(key, values)]))
+        if name == "own_generator":
+            return list(named(name)(key, values))
+        return [(key, named(name)(key, values))]
+
+    return own
+
+
+def exact_sum(values: list[Any]) -> Any:
+    """The builtin's; where there are only ints and floats, floats among them, without rounding."""
+    if set(map(type, values)) <= {int, bool, float} and float in map(type, values):
+        try:
+            return math.fsum(values)
+        except (OverflowError, ValueError):
+            pass
+    return sum(values)
+
+
+_GIVES: Mapping[str, Callable[[list[Any]], Any]] = {
+    "sum": exact_sum,
+    "mean": lambda values: exact_sum(values) / len(values),
+    "count": len,
+    "len": len,
+    "min": min,
+    "max": max,
+    "list": list,
+    "set": set,
+    "first": lambda values: values[0],
+    "any": any,
+    "all": all,
+}
+
+
+def differences(program: Program, run: Callable[[], redismr.Results]) -> list[str]:
+    """How what ``run`` gives differs from the plain loop; [] if it does not.
+
+    An error is right where the loop raises one of the same class; where a key may be refused, if
+    it refuses a key; and where the partitionfn parts equal keys, if it names the partitionfn.
+    """
+    answer, functions = plain_loop(program), program.functions
+    try:
+        results = run()
+        found = list(results.items())
+    except redismr.RedismrError as error:
+        if any(isinstance(error, kind) for kind in answer.refusals):
+            return []
+        if functions.may_be_refused and isinstance(error, redismr.BadKey):
+            return []
+        if functions.may_split_keys and "partitionfn" in str(error):
+            return []
+        return [f"{type(error).__name__}: {str(error)[:300]}"]
+    if answer.refusals:
+        return [f"gives {found[:5]!r}, where a plain loop raises {answer.refusals}"]
+    said = _compare(program, answer, results, found)
+    results.close()
+    return said
+
+
+def _compare(
+    program: Program, answer: Answer, results: redismr.Results, found: list[tuple[Any, Any]]
+) -> list[str]:
+    wanted = dict(answer.pairs)
+    if program.functions.options.get("sort") and not same(found, answer.pairs):
+        return [f"in order: {found!r} instead of {answer.pairs!r}"]
+    said = [f"{name}: {a!r} instead of {b!r}" for name, a, b in (
+        ("keys", sorted(map(repr, (k for k, _ in found))), sorted(map(repr, wanted))),
+        ("len", len(results), len(wanted)),
+        ("dict", len(dict(results)), len(wanted)),
+        ("counters", dict(results.counters), dict(answer.counters)),
+        ("skipped", results.skipped.total, answer.skipped),
+    ) if a != b]  # fmt: skip
+    said += [
+        f"{key!r}: {value!r} instead of {wanted.get(key, 'no such key')!r}"
+        for key, value in found
+        if not same(value, wanted.get(key, _ABSENT))
+    ]
+    again = dict(results)
+    said += [
+        f"dict()[{key!r}]: {again.get(key)!r}" for key, value in found
+        if not same(again.get(key, _ABSENT), value)
+    ]  # fmt: skip
+    for family in program.functions.key_families:
+        for key in KEYS[family]:
+            there, value = key in results, results.get(key, _ABSENT)
+            if there != (key in wanted) or not same(value, wanted.get(key, _ABSENT)):
+                said.append(f"look-up of {key!r}: {there}, {value!r}")
+    return said
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are alike in type and value, all the way down; NaN is like NaN."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (set, frozenset)):
+        return sorted(map(repr, one)) == sorted(map(repr, other))
+    if isinstance(one, np.generic):
+        return one.dtype == other.dtype and (bool(one == other) or _is_nan(one) and _is_nan(other))
+    if isinstance(one, (float, complex)):
+        return repr(one) == repr(other)  # told apart: 0.0 and -0.0
+    return bool(one == other) or (_is_nan(one) and _is_nan(other))
+
+
+def _is_nan(value: Any) -> bool:
+    return not bool(operator.eq(value, value))

@@ -1,0 +1,197 @@
+"""The keys and values of random programs: families of spellings that are equal, or look it.
+
+Modules of this room travel to the workers with each job, so they import nothing of the tests.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import ipaddress
+import pathlib
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Level(enum.IntEnum):
+    """Members are equal to their numbers."""
+
+    NONE = 0
+    ONE = 1
+    TWO = 2
+
+
+class Tone(enum.StrEnum):
+    """Members are equal to their text."""
+
+    LOW = "a"
+    HIGH = "b"
+
+
+class Colour(enum.Enum):
+    """Members are equal to nothing else."""
+
+    RED = 1
+    BLUE = 2
+
+
+class Place(NamedTuple):
+    """Equal to a plain tuple."""
+
+    x: Any
+    y: Any
+
+
+@dataclass(frozen=True)
+class Point:
+    """Equal by its parts."""
+
+    x: Any
+    y: Any = 0
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Equal whatever the note says."""
+
+    x: Any
+    note: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Name:
+    """Equal whatever the case: no hash of its fields can know that."""
+
+    text: str
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Name) and self.text.lower() == other.text.lower()
+
+    def __hash__(self) -> int:
+        return hash(self.text.lower())
+
+
+class Folded(str):
+    """A str with an equality of its own."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self.lower() == other.lower()
+
+    def __hash__(self) -> int:
+        return hash(self.lower())
+
+
+@dataclass
+class Weight:
+    """A value with an order that ties: equal in ``grams``, told apart by ``label``."""
+
+    grams: int
+    label: str
+
+    def __lt__(self, other: Weight) -> bool:
+        return self.grams < other.grams
+
+    def __gt__(self, other: Weight) -> bool:
+        return self.grams > other.grams
+
+
+NAIVE = dt.datetime.fromisoformat("2026-01-01")
+
+Family = Sequence[Any]
+"""Spellings of keys; those that are equal must meet, whatever their types."""
+
+KEYS: Mapping[str, Family] = {
+    "one": (1, 1.0, True, Decimal(1), Decimal("1.0"), Fraction(1), complex(1), Level.ONE,
+            np.float64(1), np.float32(1), np.bool_(True)),
+    # Without Decimal, which raises when it is compared with a numpy integer.
+    "numpy one": (1, 1.0, True, Fraction(1), np.int64(1), np.uint8(1), np.float64(1),
+                  np.bool_(True)),
+    "zero": (0, 0.0, -0.0, False, Decimal(0), Level.NONE, np.float16(0)),
+    "numpy zero": (0, -0.0, False, Level.NONE, np.int8(0), np.float16(0)),
+    "half": (0.5, Fraction(1, 2), Decimal("0.5"), np.float32(0.5), complex(0.5)),
+    "tenth": (0.1, Decimal("0.1"), Fraction(1, 10), np.float32(0.1), np.float64(0.1)),
+    "huge": (2**80, float(2**80), Decimal(2**80), Fraction(2**80)),
+    "limits": (float("inf"), float("-inf"), Decimal("Infinity"), np.float64("inf")),
+    "text": ("a", "b", "B", "", Tone.LOW, Tone.HIGH, np.str_("a"), "é", "\ud800"),
+    "words": ("abc", "ABC", "x", "X", "y", "Y", "w1", "w2", "w3", "w4", "w5", "w6"),
+    "bytes": (b"a", b"b", b"", np.bytes_(b"a")),
+    "mixed": ("a", b"a", 1, "1", None, (), (1,), ("a", None), frozenset(), frozenset({1, "a"})),
+    "tuples": ((1, 2), (1.0, True + 1), Place(1, 2), (1, Place(2, 3)), (1, (2, 3)), (Level.ONE, 2)),
+    "sets": (frozenset({1, 2}), frozenset({1.0, 2.0}), frozenset({2, True}), frozenset({(1, 2)})),
+    "points": (Point(1), Point(1.0), Point(True, 0.0), Point("a"), Point((1, 2)), Noted(1),
+               Noted(1, "x"), Noted(1.0, "y")),
+    "enums": (Colour.RED, Colour.BLUE, 1, 2, Level.TWO, (Colour.RED, 1), (Colour.RED, True)),
+    "days": (dt.date(2026, 1, 1), NAIVE, dt.time(1, 2), dt.timedelta(1),
+             dt.timedelta(hours=24)),
+    "moments": (dt.datetime(2026, 1, 1, tzinfo=dt.UTC), NAIVE,
+                dt.datetime(2026, 1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1)))),
+    "things": (uuid.UUID(int=1), uuid.UUID(int=2), pathlib.PurePosixPath("a"),
+               pathlib.PurePosixPath("a/."), pathlib.PureWindowsPath("A"),
+               pathlib.PureWindowsPath("a")),
+    "addresses": (ipaddress.ip_address("10.0.0.1"), ipaddress.ip_address("::1"),
+                  ipaddress.ip_address(int(ipaddress.ip_address("10.0.0.1"))),
+                  ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_interface("10.0.0.1/8")),
+    "ranges": (range(3), range(3), range(0, 3, 1), range(0), range(5, 5), range(0, 3, 2),
+               range(0, 4, 2)),
+    "numpy days": (np.datetime64("2026-01-01"), np.datetime64("2026-01-01T00"),
+                   np.timedelta64(1, "D"), np.timedelta64(24, "h")),
+    "names": tuple(Name(text) for text in ("abc", "x", "y", "ABC", "X", "Y", "aBc")),
+    "folded": tuple(Folded(text) for text in ("abc", "ABC", "x", "X")),
+    "names in tuples": tuple((1, Name(text)) for text in ("abc", "ABC", "x", "X", "y", "Y")),
+    "names in sets": tuple(frozenset({Name(text)}) for text in ("abc", "ABC", "x", "X")),
+    "names in points": tuple(Point(Name(text)) for text in ("abc", "ABC", "x", "X")),
+}  # fmt: skip
+
+ORDERED = ("words", "zero", "huge", "numpy zero")
+"""Families whose keys can be sorted."""
+
+MAY_BE_REFUSED = frozenset({
+    "addresses", "ranges", "numpy days", "names", "folded", "names in tuples", "names in sets",
+    "names in points",
+})  # fmt: skip
+"""Families that have no stable hash, or need not have one: these are right, or refused by name."""
+
+NAN = float("nan")
+
+VALUES: Mapping[str, Family] = {
+    "ints": (0, 1, 2, -3, 10**6),
+    "huge": (2**70, -(2**70), 1, 3),
+    "bools": (True, False),
+    "floats": (0.1, 0.2, 1e16, -1e16, 1.0, -0.0, 3.5),
+    "large floats": (1e308, 1.7e308, -1e308, 1.0),
+    "limits": (float("inf"), float("-inf"), 1.0, 2, NAN),
+    "nan": (NAN, 0.5, 1, 2.5),
+    "ints and floats": (1, 0.1, True, 2**60, 0.7, -3),
+    "decimals": (Decimal("0.1"), Decimal("1.0"), Decimal("1.00"), Decimal(10) ** 27,
+                 Decimal("1E-9")),
+    "decimals and ints": (Decimal("0.1"), 1, True, Decimal("2.50")),
+    "decimals and floats": (Decimal("0.1"), 1.5),
+    "fractions": (Fraction(1, 3), Fraction(1, 2), 1, Fraction(3)),
+    "fractions and floats": (Fraction(1, 3), 0.1, 1, 2.5),
+    "complex": (complex(0.1, 1 / 3), complex(1, 0), complex(1e16, 1), complex(-1e16, 0.1)),
+    "complex and others": (complex(0.1, 1), 0.2, 1, True),
+    "durations": (dt.timedelta(1), dt.timedelta(seconds=3)),
+    "strings": ("a", "b", "", "é"),
+    "lists": ([1], [2, 3], []),
+    "tuples": ((1, 2), (1, 2.0), (0, "a")),
+    "sets": (frozenset({1}), frozenset({2}), frozenset({1, 2}), frozenset()),
+    "nothing": (None,),
+    "anything": (1, "a", None, 2.5, (1,), [1]),
+    "weights": (Weight(1, "a"), Weight(1, "b"), Weight(2, "c")),
+    "numpy bools": (np.bool_(True), np.bool_(False)),
+    "numpy bools and ints": (np.bool_(True), 1, True, np.bool_(False)),
+    "numpy ints": (np.int64(1), np.int64(5), np.int64(-2)),
+    "small numpy ints": (np.int8(1), np.uint8(3), np.int16(5), 1),
+    "float32": (np.float32(0.1), np.float32(1e8), np.float32(1), np.float32(-1e8)),
+    "float16": (np.float16(0.1), np.float16(2000), np.float16(1)),
+    "float64": (np.float64(0.1), np.float64(0.2), np.float64(1e16), np.float64(-1e16)),
+    "numpy and plain": (np.float32(0.1), 1, 0.1, np.int64(2), np.float64(0.3), True),
+}  # fmt: skip

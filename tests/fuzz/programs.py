@@ -1,0 +1,179 @@
+"""Random programs: records, a source, functions and options, drawn from a seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import redismr
+from fuzz.functions import MAPFNS, OWN, PARTITIONFNS
+from fuzz.palette import KEYS, MAY_BE_REFUSED, ORDERED, VALUES
+
+NAMED = ("sum", "count", "min", "max", "mean", "list", "set", "first", "any", "all")
+BUILTINS = {f.__name__: f for f in (sum, min, max, len, list, set, any, all)}
+SOURCES = ("list", "generator", "refilled", "mapping", "shared mapping", "pairs", "refilled pairs")
+
+Record = tuple[bool, tuple[tuple[Any, Any], ...]]
+
+
+@dataclass(frozen=True)
+class Functions:
+    """The functions and options of a program: its code, which several sets of records share."""
+
+    mapfn: str
+    reducer: str
+    combiner: str | None
+    partitionfn: str | None
+    options: Mapping[str, Any]
+    key_families: tuple[str, ...]
+    value_family: str
+
+    def arguments(self) -> dict[str, Any]:
+        """What ``redismr.run`` takes besides the source."""
+        given: dict[str, Any] = {"mapfn": MAPFNS[self.mapfn], "reducefn": named(self.reducer)}
+        if self.combiner:
+            given["combinefn"] = named(self.combiner)
+        if self.partitionfn:
+            given["partitionfn"] = PARTITIONFNS[self.partitionfn]
+        return given | dict(self.options)
+
+    @property
+    def may_be_refused(self) -> bool:
+        """Whether a key may be refused as one without a stable hash."""
+        return self.partitionfn is None and not MAY_BE_REFUSED.isdisjoint(self.key_families)
+
+    @property
+    def may_split_keys(self) -> bool:
+        """Whether the partitionfn may answer otherwise for a key, or for keys that are equal."""
+        return self.partitionfn in {"by_repr", "by_turns"} or (
+            # Before 3.12 Python hashes None by its address.
+            self.partitionfn == "by_python_hash" and "mixed" in self.key_families
+        )
+
+
+@dataclass(frozen=True)
+class Program:
+    """Functions, and records from a source of some kind."""
+
+    functions: Functions
+    source: str
+    records: tuple[Record, ...]
+    label: str = field(default="", compare=False)
+
+    def open_source(self) -> Any:
+        """The source as a user would pass it; a fresh one for each run."""
+        if self.source == "list":
+            return list(self.records)
+        if self.source == "generator":
+            return iter(self.records)
+        if self.source == "refilled":
+            return refilled(self.records)
+        if self.source == "mapping":
+            return dict(enumerate(self.records))
+        if self.source == "shared mapping":
+            return SharedBuffer(self.records)
+        if self.source == "pairs":
+            return redismr.pairs(list(enumerate(self.records)))
+        return redismr.pairs(refilled_pairs(self.records))
+
+    def __str__(self) -> str:
+        shown = ", ".join(map(repr, self.records[:6])) + ", ..." * (len(self.records) > 6)
+        return f"{self.label}: {self.functions}, {self.source} of [{shown}]"
+
+
+def refilled(records: Iterable[Record]) -> Iterator[list[Any]]:
+    """One list object, filled anew for each record."""
+    row: list[Any] = [None, None]
+    for row[0], pairs in records:
+        row[1] = list(pairs)
+        yield row
+    row[1] = ()
+
+
+def refilled_pairs(records: Iterable[Record]) -> Iterator[list[Any]]:
+    """One pair, and one record in it."""
+    row: list[Any] = [None, None]
+    pair = [None, row]
+    for pair[0], (row[0], row[1]) in enumerate(records):  # type: ignore[call-overload]
+        yield pair
+    row[1] = ()
+
+
+class SharedBuffer:
+    """An ancestor's datasource whose ``[]`` answers with one buffer."""
+
+    def __init__(self, records: tuple[Record, ...]) -> None:
+        self.records, self.buffer = records, [False, ()]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self.records)))
+
+    def __getitem__(self, number: int) -> list[Any]:
+        self.buffer[:] = self.records[number]
+        return self.buffer
+
+
+def named(name: str) -> Any:
+    """A reducer by the name that stands in a program."""
+    return OWN.get(name) or BUILTINS.get(name.removeprefix("builtin "), name)
+
+
+def draw(rng: random.Random) -> Functions:
+    """Functions and options that could be a user's."""
+    mapfn, reducer = rng.choice(list(MAPFNS)), _reducer(rng)
+    combiner = None
+    if reducer == "last" and rng.random() < 0.5:
+        combiner = "last"
+    keys = tuple(rng.sample(list(KEYS), rng.choice((1, 1, 2))))
+    if any("numpy" in family for family in keys):
+        keys = keys[:1]  # what it is compared with is chosen there
+    options: dict[str, Any] = {"partitions": rng.choice((1, 2, 3, 5, 8))}
+    if (chunk := rng.choice((None, 1, 2, 5))) is not None:
+        options["chunk"] = chunk
+    if rng.random() < 0.25:
+        keys, options["sort"] = (rng.choice(ORDERED),), True
+        mapfn = "yielding" if mapfn == "shouting" else mapfn
+        reducer = "own_list" if reducer == "own_generator" else reducer
+    if rng.random() < 0.3:
+        options["on_error"] = "skip"
+    if rng.random() < 0.1:
+        options["memory"] = 64 << 20
+    partitionfn = rng.choice(list(PARTITIONFNS)) if rng.random() < 0.25 else None
+    if partitionfn == "by_python_hash" and rng.random() < 0.5:
+        keys = ("words",)
+    values = rng.choice(list(VALUES))
+    return Functions(mapfn, reducer, combiner, partitionfn, options, keys, values)
+
+
+def _reducer(rng: random.Random) -> str:
+    kind = rng.random()
+    if kind < 0.6:
+        return rng.choice(NAMED)
+    return rng.choice([f"builtin {name}" for name in BUILTINS] if kind < 0.75 else list(OWN))
+
+
+def program(functions: Functions, rng: random.Random, label: str = "") -> Program:
+    """Records for the functions, and a source."""
+    keys = [key for family in functions.key_families for key in KEYS[family]]
+    rng.shuffle(keys)
+    keys = keys[: rng.choice((1, 3, len(keys)))]
+    values = VALUES[functions.value_family]
+    skips = functions.options.get("on_error") == "skip"
+
+    def record() -> Record:
+        pairs = [(rng.choice(keys), rng.choice(values)) for _ in range(rng.randrange(5))]
+        return (skips and rng.random() < 0.2, tuple(pairs))
+
+    records = tuple(record() for _ in range(rng.choice((0, 1, 3, 10, 40))))
+    return Program(functions, rng.choice(SOURCES), records, label)
+
+
+def smaller(whole: Program) -> Iterator[Program]:
+    """Parts of a program, the halves of its records first: for showing what went wrong."""
+    size = len(whole.records) // 2
+    while size:
+        for at in range(0, len(whole.records), size):
+            yield replace(whole, records=whole.records[:at] + whole.records[at + size :])
+        size //= 2

@@ -1,0 +1,36 @@
+"""Programs drawn at random agree with a plain loop, on workers and inline."""
+
+from __future__ import annotations
+
+import pytest
+from chaos.test_cut import run
+
+from fuzz.oracle import same
+from fuzz.palette import NAN
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_programs_give_what_a_plain_loop_gives() -> None:
+    done = run("programs")
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        (1, 1, True),
+        (1, 1.0, False),
+        (1, True, False),
+        (0.0, -0.0, False),
+        (NAN, float("nan"), True),
+        ([1, (2.0,)], [1, (2.0,)], True),
+        ([1, (2.0,)], [1, (2,)], False),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, False),
+        ({1, 2}, {2, 1}, True),
+        ({1}, {1.0}, False),
+    ],
+)
+def test_the_comparison_tells_types_and_orders_apart(one, other, alike) -> None:
+    assert same(one, other) is alike
