@@ -10,9 +10,8 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
+from redismr.confidential import Confined, confide, passwords_in
 from redismr.errors import ConfigError
-
-MIN_SECRET_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,17 +101,26 @@ def job_options(given: Mapping[str, Any]) -> JobOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
+class Connection(Confined):
     """Where the server is, and what proves that we belong to it.
 
     ``secret`` is the shared secret as the user gave it; ``embedded`` says that we started the
-    server ourselves (its secret is 32 random bytes, and it ends with us).
+    server ourselves (its secret is 32 random bytes, and it ends with us). This process keeps the
+    secret, and the URL's password, out of all that it sends.
     """
 
     url: str = field(repr=False)  # it may hold a password
     secret: str = field(repr=False)
     namespace: str = "redismr"
     embedded: bool = False
+
+    def __post_init__(self) -> None:
+        """Remember what must not leave this process."""
+        self.confide()
+
+    def confide(self) -> None:
+        """Remember it once more: a process that has many servers forgets the oldest words."""
+        confide(self.secret, *passwords_in(self.url))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

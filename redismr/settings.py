@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from redismr.config import MIN_SECRET_LENGTH, Connection
+from redismr.config import Connection
 from redismr.errors import ConfigError
+from redismr.guessing import why_guessable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,11 @@ SCHEMES = {
 """What a URL may start with -> what redis-py (for Sentinel: our store) calls it."""
 
 DEFAULT_NAMESPACE = "redismr"
+
+_ADVICE = (
+    "Make one with `redismr secret`, and set REDISMR_SECRET (or REDISMR_SECRET_FILE) to it "
+    "here and on every worker"
+)
 
 
 def resolve(
@@ -57,7 +63,7 @@ def resolve(
     if key is None and what == "REDIS_URL":
         return None
     address = _translate(value, what)
-    return Connection(url=address, secret=_long_enough(key, value), namespace=name)
+    return Connection(url=address, secret=_sound(key, value), namespace=name)
 
 
 def note(
@@ -95,6 +101,17 @@ def find_secret(secret: str | None = None, environ: Mapping[str, str] = os.envir
         # The decoding error would carry the secret's bytes.
         raise ConfigError(f"REDISMR_SECRET_FILE={path} is not UTF-8 text") from None
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def checked(secret: str) -> str:
+    """The secret.
+
+    Raises:
+        ConfigError: others can guess it; says how, and does not show it.
+    """
+    if why := why_guessable(secret):
+        raise ConfigError(f"the secret {why}, so it can be guessed. {_ADVICE}")
+    return secret
 
 
 def namespace_of(namespace: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
@@ -154,20 +171,11 @@ def _translate(url: str, what: str) -> str:
     return translated
 
 
-def _long_enough(secret: str | None, url: str) -> str:
+def _sound(secret: str | None, url: str) -> str:
     """The secret, or an error that says how to make one."""
-    advice = (
-        "Make one with `redismr secret`, and set REDISMR_SECRET (or REDISMR_SECRET_FILE) to it "
-        "here and on every worker"
-    )
     if secret is None:
         raise ConfigError(
             f"{redacted(url)} needs a shared secret: workers run only code that is signed with "
-            f"it. {advice}"
+            f"it. {_ADVICE}"
         )
-    if len(secret) < MIN_SECRET_LENGTH:
-        raise ConfigError(
-            f"the secret is shorter than {MIN_SECRET_LENGTH} characters, so it can be guessed. "
-            f"{advice}"
-        )
-    return secret
+    return checked(secret)

@@ -47,7 +47,7 @@ def up(*, bind: str, port: int, executors: int | None, namespace: str | None) ->
     """
     signal.signal(signal.SIGTERM, _stop)
     count = cores() if executors is None else executors
-    secret = settings.find_secret() or new_secret()
+    secret = settings.checked(settings.find_secret() or new_secret())
     with contextlib.ExitStack() as running:
         try:
             server = running.enter_context(serve(bind, port, secret, namespace=namespace))

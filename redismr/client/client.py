@@ -19,6 +19,7 @@ from redismr.client.outcome import ended_as_altered, not_found
 from redismr.client.specs import clear_fields, new_job_id, partitions_for, sort_out
 from redismr.client.submitter import SUBMIT_LEASE_MS, Ended, Submitter
 from redismr.client.waiting import tell_long_wait
+from redismr.confidential import Confined
 from redismr.config import Connection, JobOptions
 from redismr.core.events import Event, encode
 from redismr.core.functions import check_functions
@@ -41,7 +42,7 @@ from redismr.store import Store, number
 Function = Callable[..., Any]
 
 
-class Client:
+class Client(Confined):
     """A connection to a server that holds jobs. A context manager; thread-safe.
 
     Args:
@@ -279,6 +280,7 @@ class Client:
         owns: bool,
         draw: Draw | None = None,
     ) -> Job:
+        self.connection.confide()
         functions, params, chosen = sort_out(mapfn, reducefn, options)
         check_functions(
             mapfn,

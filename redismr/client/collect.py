@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any
 
 from redismr.client.outcome import vanished
+from redismr.confidential import Confined
 from redismr.core.codec import decode_block, frames_of
 from redismr.core.kernel import Block
 from redismr.core.keyhash import partition_of
@@ -177,7 +178,7 @@ def read_partition(
             yield decode_block(frame, find_class)
 
 
-class RemoteShelf:
+class RemoteShelf(Confined):
     """The partitions of a result in Redis."""
 
     def __init__(

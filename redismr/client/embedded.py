@@ -18,6 +18,7 @@ from types import MappingProxyType
 
 import redismr.workers
 from redismr import settings
+from redismr.confidential import Confined
 from redismr.config import Connection
 from redismr.errors import RedismrError
 from redismr.server import PrivateServer, start
@@ -26,7 +27,7 @@ _lock = threading.Lock()
 _started: dict[tuple[str, int], Embedded] = {}
 
 
-class Embedded:
+class Embedded(Confined):
     """A server of our own and a worker child with N executors."""
 
     def __init__(self, namespace: str, executors: int) -> None:
@@ -65,7 +66,7 @@ class Embedded:
         self.server.close()
 
 
-class LocalWorker:
+class LocalWorker(Confined):
     """A worker child: never a fork of the user's process, whose scripts have no guard.
 
     What user functions print goes to our standard error, lest it mix with the program's output;

@@ -27,6 +27,7 @@ from redismr.client.outcome import (
 from redismr.client.results import Results
 from redismr.client.submitter import InputLost, close_again
 from redismr.client.waiting import Waiting, altered, progress_of, until_end
+from redismr.confidential import Confined
 from redismr.core.events import Event, encode
 from redismr.core.model import (
     ENDED_STATES,
@@ -38,13 +39,7 @@ from redismr.core.model import (
 )
 from redismr.core.trace import imported_class
 from redismr.core.vault import Vault
-from redismr.errors import (
-    JobTimeout,
-    KeysAltered,
-    NoWorkers,
-    RedismrError,
-    SealError,
-)
+from redismr.errors import JobTimeout, KeysAltered, NoWorkers, RedismrError, SealError
 from redismr.shipping import Loaded, load
 from redismr.store import Look, Outcome, Store, number
 
@@ -74,7 +69,7 @@ class Mine:
     revive: Callable[[], None] | None = None
 
 
-class Job:
+class Job(Confined):
     """A submitted job. Thread-safe. Costs nothing until something is asked of it.
 
     Attributes:

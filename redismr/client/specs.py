@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from redismr.confidential import WAY_OUT, reveals
 from redismr.config import JobOptions, job_options
 from redismr.core.model import JobSpec
+from redismr.errors import ConfigError
 
 Function = Callable[..., Any]
 
@@ -20,7 +22,11 @@ UNKNOWN_PARTITIONS = 16
 def sort_out(
     mapfn: Function | None, reducefn: Function | str | None, options: dict[str, Any]
 ) -> tuple[dict[str, Any], Mapping[str, Any], JobOptions]:
-    """Functions, params and the rest of what a caller gave by name."""
+    """Functions, params and the rest of what a caller gave by name.
+
+    Raises:
+        ConfigError: an option is wrong, or would show a secret.
+    """
     rest = dict(options)
     names = ("combinefn", "partitionfn", "initfn", "finishfn")
     collectfn = rest.pop("collectfn", None)
@@ -28,7 +34,11 @@ def sort_out(
     if functions["combinefn"] is None:
         functions["combinefn"] = collectfn
     params = rest.pop("params", None) or {}
-    return functions, params, job_options(rest)
+    chosen = job_options(rest)
+    for option in ("name", "txn"):  # in clear, and in every listing
+        if reveals(str(getattr(chosen, option) or "").encode("utf-8", "surrogatepass")):
+            raise ConfigError(f"{option} holds a secret, or the password of a server. {WAY_OUT}.")
+    return functions, params, chosen
 
 
 def partitions_for(size: int | None, slots: int) -> int:

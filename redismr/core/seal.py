@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from redismr.errors import SealError, WrongSecret
+from redismr.confidential import WAY_OUT, Confined, reveals
+from redismr.errors import BadValue, SealError, WrongSecret
 
 zstd: Any  # one API, two homes
 if sys.version_info >= (3, 14):
@@ -44,6 +45,17 @@ KINDS = (
     "event",
 )
 
+_BULK = frozenset({"input", "segment", "out"})
+_WORDS = "the secret that signs jobs, or the password of a server"
+_SENT = {
+    "code": "the code of the job",
+    "input": "an item of the input",
+    "segment": "a key or value that mapfn emits",
+    "manifest": "a key or value that mapfn emits",
+    "out": "a key or value of the result",
+    "result": "a key or value of the result",
+}
+
 DEFAULT_LIMIT = 512 << 20  # what one Redis string can hold
 
 _VERSION = 1
@@ -63,7 +75,7 @@ def new_secret() -> str:
     return secrets.token_hex(32)
 
 
-class Keyring:
+class Keyring(Confined):
     """Seals and opens the blobs of one namespace with the keys that one secret gives.
 
     Two keyrings open each other's blobs exactly if secret and namespace are equal. Thread-safe.
@@ -105,7 +117,13 @@ class Keyring:
         """``payload`` such that it opens at this place and nowhere else.
 
         With ``compress`` it is kept compressed where that makes it smaller.
+
+        Raises:
+            BadValue: the payload holds a secret, or a server's password, of this process. Failures
+                have theirs blanked before.
         """
+        if reveals(payload, bulk=kind in _BULK):
+            raise BadValue(f"{_SENT.get(kind, 'what is sent')} holds {_WORDS}. {WAY_OUT}.")
         method, body = _PLAIN, payload
         if compress and len(payload) >= _COMPRESS_FROM:
             packed = zstd.compress(payload, 1)

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any
 
 import redismr.errors
+from redismr.confidential import blanked, reveals
 from redismr.core.dual import dual
 from redismr.core.model import Failure, Frame, Stage
 from redismr.errors import MapError, ReduceError, TaskError
@@ -34,6 +35,7 @@ _MAX_LINE = 160
 _MAX_FRAMES = 6
 _MAX_NOTES = 3
 _MAX_TEXT_LINES = 15
+_MAX_LOOK = 1 << 16
 
 # C0 and C1 controls but the line feed, and what reorders text on a screen: a record must not be
 # able to move the cursor, rename the window or hide part of a message.
@@ -154,10 +156,12 @@ def decode_failure(data: bytes) -> Failure:
 def clean(text: str, limit: int = _MAX_MESSAGE) -> str:
     r"""``text`` fit for a terminal: no control characters but line feeds, at most ``limit`` long.
 
+    Secrets of this process are blanked: such text travels, and is kept in logs.
+
     >>> clean("a\x1b[2Jb\tc")
     'a[2Jb c'
     """
-    text = text[: 2 * limit].replace("\t", " ")
+    text = blanked(text[: 2 * limit]).replace("\t", " ")
     text = _UNPRINTABLE.sub("", text).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
@@ -183,8 +187,16 @@ class _Repr(reprlib.Repr):
         self.maxstring = self.maxother = self.maxlong = _MAX_REPR
         self.maxlevel = 4
 
+    def repr_str(self, value: str, level: int) -> str:
+        """Without secrets: half of one, where the text is cut, would not be known as such."""
+        if len(value) > _MAX_LOOK:  # no more of it is shown than its ends
+            value = value[: _MAX_LOOK // 2] + value[-_MAX_LOOK // 2 :]
+        return super().repr_str(blanked(value), level)
+
     def repr_bytes(self, value: bytes, level: int) -> str:
         """The beginning only: reprlib would build the repr of all of it."""
+        if reveals(value[:_MAX_LOOK]):
+            return f"<{len(value)} bytes with a secret in them>"
         return repr(value) if len(value) <= _MAX_REPR else repr(value[: _MAX_REPR - 20]) + "..."
 
     repr_bytearray = repr_bytes

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from redismr.confidential import Confined
 from redismr.core.model import (
     KEPT_PER_JOB,
     Crash,
@@ -42,7 +43,7 @@ def digest_of_maps(tokens: Mapping[int, str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Vault:
+class Vault(Confined):
     """Seals and opens for one job. Every ``open_`` raises SealError if a byte is not as sealed."""
 
     keyring: Keyring

@@ -10,6 +10,7 @@ import re
 import secrets
 from dataclasses import dataclass, field
 
+from redismr.confidential import Confined, confide
 from redismr.config import Connection
 from redismr.settings import namespace_of
 
@@ -17,11 +18,15 @@ USER = "redismr"
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(Confined):
     """``auth`` is shown to the server, in clear on the wire; ``secret`` signs and never leaves."""
 
     auth: str = field(repr=False)
     secret: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Remember what must not leave this process."""
+        confide(self.auth, self.secret)
 
 
 def random_credentials() -> Credentials:
@@ -36,6 +41,7 @@ def derived_credentials(password: str) -> Credentials:
     Whoever overhears AUTH can only guess the password, at 0.2 s of scrypt a guess. 64 hex digits
     are taken as 32 random bytes and not stretched.
     """
+    confide(password)  # it gives both
     if re.fullmatch(r"[0-9a-f]{64}", password):
         root = bytes.fromhex(password)
     else:

@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Self
 from urllib.parse import quote
 
-from redismr.config import MIN_SECRET_LENGTH, Connection
+from redismr.confidential import Confined
+from redismr.config import Connection
 from redismr.errors import ConfigError, StoreUnavailable
+from redismr.guessing import LEAST, why_guessable
 from redismr.server import keeper as keeper_module
 from redismr.server.access import (
     USER,
@@ -54,7 +56,7 @@ _running: set[PrivateServer] = set()
 """The servers of this process that are not closed."""
 
 
-class PrivateServer:
+class PrivateServer(Confined):
     """A running server that answered PING; use ``start`` or ``serve`` to get one.
 
     It lives until ``close``, the end of the ``with`` block or the end of this process, however that
@@ -295,15 +297,16 @@ def serve(
     the data, but runs nothing.
 
     Raises:
-        ConfigError: the password is too short for an address that others can reach.
+        ConfigError: the password can be guessed, at an address that others can reach.
         OSError: as ``start``, errno EADDRINUSE when the port is taken.
         StoreUnavailable: as ``start``.
     """
-    if password is not None and len(password) < MIN_SECRET_LENGTH and not is_loopback(bind):
+    why = "" if password is None or is_loopback(bind) else why_guessable(password)
+    if why:
         raise ConfigError(
-            f"a password for {bind or 'all addresses'} must have at least {MIN_SECRET_LENGTH} "
-            "characters: who guesses it runs code on every worker. `redismr secret` makes one; "
-            "shorter ones are for 127.0.0.1"
+            f"the password for {bind or 'all addresses'} {why}. It must have at least {LEAST} "
+            "characters that nobody guesses: who does runs code on every worker. "
+            "`redismr secret` makes one; other ones are for 127.0.0.1"
         )
     return start(bind=bind, port=port, password=password, namespace=namespace, maxmemory=maxmemory)
 

@@ -9,6 +9,8 @@ from itertools import islice
 from types import CodeType, FunctionType, GetSetDescriptorType, MethodType
 from typing import Any
 
+from redismr.confidential import Confined, Kept
+
 _MAX_DEPTH = 12
 _MAX_ITEMS = 10_000
 
@@ -22,6 +24,8 @@ def reason(thing: Any, error: BaseException, fault: Callable[[Any], BaseExceptio
     """
     path: list[str] = []
     for _ in range(_MAX_DEPTH):
+        if isinstance(thing, Confined):
+            break
         found = next(
             ((words, part, e) for words, part in _parts(thing) if (e := fault(part)) is not None),
             None,
@@ -31,7 +35,8 @@ def reason(thing: Any, error: BaseException, fault: Callable[[Any], BaseExceptio
         words, thing, error = found
         path.append(words)
     uses = "it uses " + ", in it ".join(path) + ", " if path else "it is "
-    return f"{uses}a {_type_name(thing)}, which does not pickle ({error})"
+    why = error.why if isinstance(error, Kept) else f"does not pickle ({error})"
+    return f"{uses}a {_type_name(thing)}, which {why}"
 
 
 def largest(parts: Mapping[str, Any], size: Callable[[Any], int]) -> tuple[str, int]:

@@ -19,13 +19,15 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle
 
+from redismr.confidential import Kept
 from redismr.errors import CodeError
 from redismr.shipping.blame import largest, reason
+from redismr.shipping.discreet import lines_to_show, refuse_secrets, without_secrets
 from redismr.shipping.modules import (
     BY_VALUE,
     ModuleSource,
@@ -38,10 +40,13 @@ from redismr.shipping.modules import (
 FORMAT = 1
 WARN_BYTES = 10_000_000
 
-_MAX_SOURCE = 1 << 20
 _PROTOCOL = 5
-_FUNCTION_WAY_OUT = "Open or make it in initfn, or inside the function"
-_PARAM_WAY_OUT = "Pass what it is made from, and make it in initfn"
+_FUNCTION_WAY_OUT = (
+    "Open or make it in initfn, or inside the function, so that every worker has its own"
+)
+_PARAM_WAY_OUT = (
+    "Pass what it is made from, and make it in initfn, so that every worker has its own"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +82,12 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
         if len(packed_params) > WARN_BYTES:
             _warn_of_size("params", len(packed_params), params)
     names = needs.names | needs_of_params.names | _names_in_scripts()
-    modules = closure(sorted(names), _script_folders())
+    modules = without_secrets(closure(sorted(names), _script_folders()))
     code = pickle.dumps(
         {
             "format": FORMAT,
             "modules": {name: astuple(module) for name, module in modules.items()},
-            "sources": _sources(needs.files | needs_of_params.files, modules),
+            "sources": _sources((*needs.codes, *needs_of_params.codes), modules),
             "pickle": pickled,
         },
         _PROTOCOL,
@@ -96,11 +101,11 @@ def digest_of(code: bytes, params: bytes) -> str:
 
 
 class _Needs:
-    """What a pickle refers to: names that may be modules, files whose lines it may show."""
+    """What a pickle refers to: names that may be modules, code whose lines may be shown."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
-        self.files: set[str] = set()
+        self.codes: list[CodeType] = []
 
     def note(self, thing: object) -> None:
         """Remember where a function, class or module that is being pickled comes from."""
@@ -108,7 +113,7 @@ class _Needs:
         if isinstance(thing, FunctionType):
             package = thing.__globals__.get("__package__") or ""
             self.names.update(names_in_code(thing.__code__, package))
-            self.files.add(thing.__code__.co_filename)
+            self.codes.append(thing.__code__)
 
 
 _CACHED = type(functools.lru_cache(len))
@@ -139,7 +144,7 @@ def _dump(thing: object) -> tuple[bytes, _Needs]:
     file = io.BytesIO()
     pickler = _Pickler(file)
     pickler.dump(thing)
-    return file.getvalue(), pickler.needs
+    return refuse_secrets(file.getvalue()), pickler.needs
 
 
 def _dump_functions(functions: dict[str, Any]) -> tuple[bytes, _Needs]:
@@ -168,9 +173,10 @@ def _refuse_bad(named: Iterable[tuple[str, Any]], way_out: str) -> None:
     for name, thing in named:
         error = _fault(thing)
         if error is not None:
+            if isinstance(error, Kept):
+                way_out = error.way_out
             raise CodeError(
-                f"{name} cannot be sent to workers: {reason(thing, error, _fault)}. {way_out}, "
-                "so that every worker has its own."
+                f"{name} cannot be sent to workers: {reason(thing, error, _fault)}. {way_out}."
             ) from error
 
 
@@ -252,13 +258,7 @@ def _namespace(module: str) -> dict[str, Any]:
     return dict(vars(sys.modules[module])) if module in sys.modules else {}
 
 
-def _sources(files: set[str], modules: Mapping[str, ModuleSource]) -> dict[str, str]:
-    """The texts behind by-value functions, so that their tracebacks show lines anywhere."""
+def _sources(codes: Iterable[CodeType], modules: Mapping[str, ModuleSource]) -> dict[str, str]:
+    """The lines of by-value functions, so that their tracebacks show them anywhere."""
     shipped = {module.path for module in modules.values()}
-    texts = {}
-    for file in sorted(filter(is_local, files - shipped)):
-        linecache.checkcache(file)
-        text = "".join(linecache.getlines(file))
-        if 0 < len(text) <= _MAX_SOURCE:
-            texts[file] = text
-    return texts
+    return lines_to_show(codes, lambda file: file not in shipped and is_local(file))

@@ -27,6 +27,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from redismr.confidential import Confined
 from redismr.config import Connection
 from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable
 from redismr.store.connect import BLOCK_SECONDS, address, check_server, connect, replicas
@@ -88,7 +89,7 @@ class Along:
 ALONE = Along()
 
 
-class Link:
+class Link(Confined):
     """A client, the scripts on it, and patience. Thread-safe: redis-py keeps a pool.
 
     ``patience`` is in seconds; None waits for ever (workers do), 0 never repeats. ``on_wait`` hears

@@ -189,7 +189,7 @@ def world(monkeypatch):
 def server(monkeypatch):
     """A shell that names a server."""
     monkeypatch.setenv("REDISMR_URL", "redis://db1:6379/0")
-    monkeypatch.setenv("REDISMR_SECRET", "0123456789abcdef")
+    monkeypatch.setenv("REDISMR_SECRET", "e3b1a9f07d5c2864")
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def test_the_client_gets_what_settings_found(world, call):
     call("jobs", "--namespace", "n")
     (opened,) = world.opened
     assert opened.url == "redis://db1:6379/0"
-    assert (opened.secret, opened.namespace) == ("0123456789abcdef", "n")
+    assert (opened.secret, opened.namespace) == ("e3b1a9f07d5c2864", "n")
 
 
 def test_jobs_newest_first(world, call):

@@ -16,7 +16,7 @@ from redismr.cli import up as up_module
 from redismr.cli import workers as worker_module
 from redismr.config import WorkerOptions
 
-SECRET = "0123456789abcdef"
+SECRET = "e3b1a9f07d5c2864"
 
 
 @pytest.fixture

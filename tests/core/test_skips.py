@@ -311,7 +311,7 @@ def test_places_that_cannot_be_found_are_counted():
 
 
 def test_skips_travel_in_manifests():
-    vault = Vault(Keyring("0123456789abcdef" * 2, "redismr"), "job")
+    vault = Vault(Keyring("e3b1a9f07d5c2864" * 2, "redismr"), "job")
     skipped = Skipped([FAILURE], 3)
     sealed = vault.seal_map_manifest(MapManifest(task="m0", token="m0.x", skipped=skipped))
     opened = vault.open_map_manifest("m0", b"m0.x " + sealed).skipped

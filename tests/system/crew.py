@@ -16,8 +16,8 @@ from support import REPOSITORY, eventually, runs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SECRET = "0123456789abcdef0123456789abcdef"
-OTHER_SECRET = "fedcba9876543210fedcba9876543210"
+SECRET = "d29ab04e7713c85f06e1a98b43f7c25d"
+OTHER_SECRET = "5b80f1c3e964a72d8f15d03c7ea2946b"
 
 
 def environ(url: str | None = None, secret: str | None = SECRET, **more: str) -> dict[str, str]:
