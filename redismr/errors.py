@@ -24,6 +24,7 @@ RedismrError
     JobCancelled
     NoWorkers (TimeoutError)          nobody took the job in time, and why
     JobTimeout (TimeoutError)         result(timeout) ran out; the job goes on
+    LibraryMismatch (ImportError)     a library that data needs is missing, or another version
     JobFailed                         it ended without a result: .failure when a task did it
       SubmitterLost                   its submitter died before the input was complete
       TooManySkipped                  more records failed than on_error lets be skipped
@@ -136,6 +137,18 @@ class NoWorkers(JobError, TimeoutError):
 
 class JobTimeout(JobError, TimeoutError):
     """``result(timeout)`` ran out of time. The job itself goes on."""
+
+
+class LibraryMismatch(JobError, ImportError):
+    """A library that a job's code or data needs is missing on a machine, or of another version.
+
+    Names the library, both versions, and the worker. A worker leaves such tasks to others a while;
+    the job fails with it where ``.failure`` is set. A result that this process cannot read stays.
+    """
+
+    def __init__(self, message: str, *, job_id: str = "", failure: Failure | None = None) -> None:
+        super().__init__(message, job_id=job_id)
+        self.failure = failure
 
 
 class JobFailed(JobError):

@@ -13,6 +13,7 @@ from typing import Any, Self
 from redismr import settings
 from redismr.client.each import EachWorker, one_by_one
 from redismr.client.embedded import Embedded, embedded
+from redismr.client.fit import Lacks
 from redismr.client.job import Draw, Job, Mine
 from redismr.client.listen import deliver, follow
 from redismr.client.outcome import ended_as_altered, not_found
@@ -36,6 +37,7 @@ from redismr.core.seal import Keyring
 from redismr.core.vault import Vault
 from redismr.errors import JobError, JobLost, JobNotFound, KeysAltered, NoWorkers, SealError
 from redismr.shipping import Parcel, pack
+from redismr.shipping.libraries import loaded
 from redismr.sources import Source, as_source
 from redismr.store import Store, number
 
@@ -292,8 +294,11 @@ class Client(Confined):
         parcel = pack(functions, params)
         each = chosen.each_worker
         read = (one_by_one if each else as_source)(source, chunk=chosen.chunk)
-        now_ms, slots = self._here()
+        now_ms, rows = self._here()
+        slots = sum(int(row.get("executors", 0)) for row in rows.values())
         spec = self._spec(chosen, read, parcel.digest, functions, now_ms, slots)
+        lacks = Lacks.among(rows, spec, self._keyring.key_id)
+        lacks.warn(parcel.names)
         vault = Vault(self._keyring, spec.job_id)
         job = Job(
             self._store,
@@ -318,6 +323,7 @@ class Client(Confined):
             slots=slots,
             on_step=job._while_submitting,  # noqa: SLF001
             cancel=job.cancel,
+            look=lacks.look,
         )
         try:
             job._handed_in = submitter.submit(read)  # noqa: SLF001
@@ -369,14 +375,14 @@ class Client(Confined):
             finish=functions["finishfn"] is not None,
             partitionfn=functions["partitionfn"] is not None,
             backup=chosen.backup and not chosen.each_worker,
+            libraries=loaded(),
         )
 
-    def _here(self) -> tuple[int, int]:
-        """The server's time in ms; how many executors there are, 0 if none, or nobody knows."""
+    def _here(self) -> tuple[int, Mapping[str, Mapping[str, Any]]]:
+        """The server's time in ms; rows about the workers that are there."""
         if self._embedded:  # our own server has our clock
-            return time.time_ns() // 1_000_000, self._embedded.executors
-        now_ms, rows = self._store.worker_rows()
-        return now_ms, sum(int(row.get("executors", 0)) for row in rows.values())
+            return time.time_ns() // 1_000_000, {"": {"executors": self._embedded.executors}}
+        return self._store.worker_rows()
 
     def _delete(self, spec: JobSpec, inputs: int) -> None:
         """Delete a job that nobody has the results of any more."""

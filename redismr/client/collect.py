@@ -31,6 +31,7 @@ from redismr.core.skips import allowed, too_many
 from redismr.core.trace import error_of
 from redismr.core.vault import Vault
 from redismr.errors import JobFailed, SealError
+from redismr.shipping.libraries import told_apart
 from redismr.store import Outcome, Store
 
 FETCH_CHUNKS = 4
@@ -161,10 +162,15 @@ def read_partition(
     Raises:
         SealError: a chunk that the manifest names is missing or not as sealed.
         JobLost: the whole job is gone.
+        LibraryMismatch: a library that it needs is missing in this process, or another version.
     """
-    for frame in manifest.inline:
-        yield decode_block(frame, find_class)
     partition = task_index(manifest.task)
+
+    def decoded(frame: bytes) -> Block:
+        with told_apart(f"the result of job {vault.job}", manifest.made, frame):
+            return decode_block(frame, find_class)
+
+    yield from map(decoded, manifest.inline)
 
     def chunks() -> Iterator[bytes]:
         for first in range(0, manifest.part.chunks, FETCH_CHUNKS):
@@ -175,7 +181,7 @@ def read_partition(
 
     with _gone_or_altered(store, vault.job):
         for frame in frames_of(chunks()):
-            yield decode_block(frame, find_class)
+            yield decoded(frame)
 
 
 class RemoteShelf(Confined):

@@ -33,6 +33,7 @@ from redismr.core.model import (
     ENDED_STATES,
     Failure,
     JobSpec,
+    Made,
     Progress,
     ResultManifest,
     Skipped,
@@ -41,6 +42,7 @@ from redismr.core.trace import imported_class
 from redismr.core.vault import Vault
 from redismr.errors import JobTimeout, KeysAltered, NoWorkers, RedismrError, SealError
 from redismr.shipping import Loaded, load
+from redismr.shipping.libraries import SUBMITTER, told_apart
 from redismr.store import Look, Outcome, Store, number
 
 if TYPE_CHECKING:
@@ -338,7 +340,8 @@ class Job(Confined):
     def _load(self) -> Loaded:
         if self._loaded is None:
             code = self._vault.open_code(self._store.blob(self.id, "code"))
-            self._loaded = load(code, worker=False)
+            with told_apart("the job's code", Made(SUBMITTER, self._spec.libraries)):
+                self._loaded = load(code, worker=False)
         return self._loaded
 
     def _look(self, *, lost: bool = False, outcome: bool = False) -> Look:

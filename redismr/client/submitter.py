@@ -94,12 +94,13 @@ class Submitter:
         slots: int,
         on_step: Callable[[], None],
         cancel: Callable[[], object],
+        look: Callable[[bytes], object],
     ) -> None:
         self._store, self._vault, self._expire_at = store, vault, expire_at
         self._spec = spec
         #: More wake-ups than executors would only make them look in vain; 0: nobody knows.
         self._slots = slots or FLUSH_TASKS
-        self._on_step, self._cancel = on_step, cancel
+        self._on_step, self._cancel, self._look = on_step, cancel, look
         self._handed, self._buffer = Handed(), Buffer()
         self._buffering = threading.Lock()
         self._stop = threading.Event()
@@ -179,6 +180,8 @@ class Submitter:
                     f"an item of {split.source} cannot be sent to a worker: {exc}. Send what it is "
                     "made from (a path, a row) and build it in mapfn or initfn"
                 ) from exc
+        if task == "m0":  # the others are mostly like it
+            self._look(frame)
         seal = self._vault.seal_input
         return {
             f"{task}.{piece}": seal(task, piece, data)

@@ -81,7 +81,8 @@ class JobSpec:
     Times in ms on the server's clock. ``python`` is ``major.minor`` of the submitter; workers of
     another one report and pass. ``not_after_ms`` bounds the replay of a whole job. ``finish`` and
     ``partitionfn`` say that the code holds such a function for whoever reads the result.
-    ``backup`` lets a slow task run a second time beside the first.
+    ``backup`` lets a slow task run a second time beside the first. ``libraries`` are those that the
+    submitter had loaded, with their versions.
     """
 
     job_id: str
@@ -105,6 +106,7 @@ class JobSpec:
     partitionfn: bool = False
     backup: bool = True
     on_error: OnError = "fail"
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def submitted_ms(self) -> int:
@@ -157,7 +159,8 @@ class Failure:
     ``function`` names the user function (mapfn, combinefn, partitionfn, reducefn, source, code or
     "" for the engine itself). ``where`` is the record in words ("record 2001 of logs/a.gz (line
     2001, byte 104417)"), ``key`` and ``value`` are short reprs. ``kind`` is "error", "crash" (the
-    process died), "timeout", "lost" (the lease ran out) or "skipped" (the record was left out).
+    process died), "timeout", "lost" (the lease ran out), "skipped" (the record was left out) or
+    "library" (one is missing on that worker, or of another version).
     """
 
     kind: str
@@ -196,13 +199,21 @@ class Skipped(tuple[Failure, ...]):  # noqa: SLOT001 - a tuple with slots cannot
         return Skipped((*self, *other)[:KEPT_PER_JOB], self.total + other.total)
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """By whom data was made, for people, and with which libraries: name -> version."""
+
+    by: str = ""
+    libraries: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapManifest:
     """All that one map attempt wrote. What no committed manifest names does not exist.
 
     ``inline`` holds the encoded blocks of a small output itself, by partition, so that a small
     map task needs no segment at all; ``parts`` names the staged chunks of a larger one.
-    ``skipped`` are the records that were left out.
+    ``skipped`` are the records that were left out, ``made`` says by whom and with what.
     """
 
     task: str
@@ -213,6 +224,7 @@ class MapManifest:
     records_out: int = 0
     counters: Mapping[str, int] = field(default_factory=dict)
     skipped: Skipped = field(default_factory=Skipped)
+    made: Made = field(default_factory=Made)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +236,7 @@ class ResultManifest:
     ``map_counters`` and ``records_in`` are the sums over those maps, so that the map records
     can be freed with the intermediate data. ``inline`` holds the frames of a small result itself.
     ``skipped`` are keys left out here, ``map_skipped`` the records left out by those maps: all of
-    them too, but only in the result of partition 0 in full.
+    them too, but only in the result of partition 0 in full. ``made`` is as for a map.
     """
 
     task: str
@@ -240,6 +252,7 @@ class ResultManifest:
     records_in: int = 0
     skipped: Skipped = field(default_factory=Skipped)
     map_skipped: Skipped = field(default_factory=Skipped)
+    made: Made = field(default_factory=Made)
 
 
 @dataclass(frozen=True, slots=True)

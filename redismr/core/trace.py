@@ -23,7 +23,7 @@ import redismr.errors
 from redismr.confidential import blanked, reveals
 from redismr.core.dual import dual
 from redismr.core.model import Failure, Frame, Stage
-from redismr.errors import MapError, ReduceError, TaskError
+from redismr.errors import LibraryMismatch, MapError, ReduceError, TaskError
 
 ABSENT: Any = object()
 """Stands for "no key" or "no value" in ``failure_of``: None is a good key."""
@@ -95,8 +95,10 @@ def failure_of(  # noqa: PLR0913 - a failure has that many sides, all by keyword
 
 def error_of(
     failure: Failure, job_id: str = "", resolve: Callable[[str, str], Any] | None = None
-) -> TaskError:
+) -> TaskError | LibraryMismatch:
     """The MapError or ReduceError to raise: ``str`` of it tells all, in about 15 lines.
+
+    Of kind "library" it is a LibraryMismatch: nobody's code is to blame.
 
     It is also an instance of the original exception's class where this process has that class (in
     builtins or an imported module) and a second base is possible. What would end loops in silence
@@ -109,6 +111,8 @@ def error_of(
     """
     base: type[TaskError] = MapError if failure.stage == "map" else ReduceError
     text = _text_of(failure, job_id)
+    if failure.kind == "library":
+        return LibraryMismatch(text, job_id=job_id, failure=failure)
     original = (resolve or imported_class)(failure.error_module, failure.error_name)
 
     def reduce(_self: TaskError, _protocol: object) -> tuple[Any, ...]:

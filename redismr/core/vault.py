@@ -19,6 +19,7 @@ from redismr.core.model import (
     Crash,
     Failure,
     JobSpec,
+    Made,
     MapManifest,
     Part,
     ResultManifest,
@@ -113,7 +114,7 @@ class Vault(Confined):
         """What a map attempt wrote."""
         parts = {p: (x.chunks, x.records, x.raw_bytes) for p, x in m.parts.items()}
         counts = m.records_in, m.records_out, dict(m.counters)
-        body = (parts, dict(m.inline), *counts, _packed(m.skipped))
+        body = (parts, dict(m.inline), *counts, _packed(m.skipped), _signed(m.made))
         return self._seal_manifest("manifest", m.task, m.token, body)
 
     def open_map_manifest(self, task: str, record: bytes, kept: int = KEPT_PER_JOB) -> MapManifest:
@@ -122,7 +123,7 @@ class Vault(Confined):
         Of its skips at most ``kept`` in full: each is 25 us, and some KB.
         """
         token, body = self._open_manifest("manifest", task, record)
-        parts, inline, records_in, records_out, counters, skipped = body
+        parts, inline, records_in, records_out, counters, skipped, made = body
         return MapManifest(
             task=task,
             token=token,
@@ -132,6 +133,7 @@ class Vault(Confined):
             records_out=records_out,
             counters=counters,
             skipped=_unpacked(skipped, kept),
+            made=Made(*made),
         )
 
     def seal_result_manifest(self, m: ResultManifest) -> bytes:
@@ -149,6 +151,7 @@ class Vault(Confined):
             m.records_in,
             _packed(m.skipped),
             _packed(m.map_skipped),
+            _signed(m.made),
         )
         return self._seal_manifest("result", m.task, m.token, body)
 
@@ -157,7 +160,7 @@ class Vault(Confined):
         task = f"r{partition}"
         token, body = self._open_manifest("result", task, record)
         basis, maps, digest, part, inline, foreign, *counts = body
-        counters, map_counters, records_in, skipped, map_skipped = counts
+        counters, map_counters, records_in, skipped, map_skipped, made = counts
         return ResultManifest(
             task=task,
             token=token,
@@ -172,6 +175,7 @@ class Vault(Confined):
             records_in=records_in,
             skipped=_unpacked(skipped),
             map_skipped=_unpacked(map_skipped),
+            made=Made(*made),
         )
 
     def seal_failure(self, failure: Failure, place: str) -> bytes:
@@ -212,6 +216,11 @@ class Vault(Confined):
         token = token_bytes.decode("utf-8", "replace")
         data = self._open(kind, (task, token), blob, CODE_LIMIT)
         return token, pickle.loads(data)  # authenticated a line above
+
+
+def _signed(made: Made) -> tuple[Any, ...]:
+    """Nothing, where no library of the user's was loaded: the rule."""
+    return (made.by, dict(made.libraries)) if made.libraries else ()
 
 
 def _packed(skipped: Skipped) -> tuple[int, tuple[bytes, ...]]:

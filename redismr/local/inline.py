@@ -24,7 +24,7 @@ from redismr.core.kernel import UserCodeError, map_task, reduce_task
 from redismr.core.model import OnError, Skipped, Stage, task_stage
 from redismr.core.skips import Places, Skipper, TooMany, ordinal_of, skipping_map, skipping_reduce
 from redismr.core.trace import error_of, failure_of
-from redismr.errors import RecordError, TaskError
+from redismr.errors import LibraryMismatch, RecordError, TaskError
 from redismr.sources.protocol import Source, Split, places
 
 MIN_PARTITIONS = 2
@@ -171,7 +171,7 @@ class _InlineJob:
 
 def _task_error(
     error: UserCodeError, cause: BaseException, task: str, split: Split | None
-) -> TaskError:
+) -> TaskError | LibraryMismatch:
     where = "" if split is None or error.ordinal < 0 else split.where(error.ordinal)
     failure = failure_of(
         cause,

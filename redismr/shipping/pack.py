@@ -55,12 +55,14 @@ class Parcel:
 
     ``digest`` names both: equal for equal functions and params packed twice by one process, so that
     an executor that has loaded them can go on with the next job. With other params it cannot: the
-    functions may have kept what they made of the first ones, in a cache or a global.
+    functions may have kept what they made of the first ones, in a cache or a global. ``names`` are
+    those of the modules that both refer to.
     """
 
     code: bytes
     params: bytes
     digest: str
+    names: frozenset[str] = frozenset()
 
 
 def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> Parcel:
@@ -92,7 +94,8 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
         },
         _PROTOCOL,
     )
-    return Parcel(code, packed_params, digest_of(code, packed_params))
+    used = frozenset(needs.names | needs_of_params.names)
+    return Parcel(code, packed_params, digest_of(code, packed_params), used)
 
 
 def digest_of(code: bytes, params: bytes) -> str:

@@ -6,11 +6,16 @@ import contextlib
 import ctypes
 import gc
 import os
+import socket
 import sys
 
 from redismr.core.kernel import UserCodeError
+from redismr.core.model import Made
+from redismr.shipping.libraries import loaded, settle
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+_NOTHING = Made()
 
 _its_pid = os.getpid()
 
@@ -23,11 +28,23 @@ def settle_in() -> None:
     """
     global _its_pid  # noqa: PLW0603  a fact about the process
     _its_pid = os.getpid()
+    settle()
     for name in ("REDISMR_URL", "REDISMR_SECRET", "REDISMR_SECRET_FILE"):
         _forget(name)
     # Rare collections cost nothing measurable and still free cycles; the defaults cost 25 % here.
     gc.set_threshold(200_000, 20, 100)
     _keep_freed_memory()
+
+
+def made_here() -> Made:
+    """This process, and the libraries that user code has loaded in it."""
+    libraries = loaded()
+    return Made(f"worker {process_name()}", libraries) if libraries else _NOTHING
+
+
+def process_name() -> str:
+    """This executor, for people."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def end_if_forked() -> None:

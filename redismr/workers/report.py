@@ -19,13 +19,16 @@ from redismr.core.trace import ABSENT, failure_of
 from redismr.core.vault import Vault
 from redismr.errors import (
     KeysAltered,
+    LibraryMismatch,
     RecordError,
     SealError,
     SourceChanged,
     SourceError,
     StoreFull,
 )
+from redismr.shipping.libraries import explain
 from redismr.store import number
+from redismr.workers.process import process_name
 from redismr.workers.session import PYTHON
 
 if TYPE_CHECKING:
@@ -95,10 +98,12 @@ class Reporter:
             function = "mapfn" if attempt.task[0] == "m" else "reducefn"
             where = _where(attempt, ordinal_of(attempt.cursor))
         spec = attempt.session.spec
+        mismatch = self._mismatch(attempt, cause)
         # StoreFull was waited for long enough: each further try would wait as long again.
         fatal = isinstance(cause, RecordError | SourceChanged) or isinstance(exc, StoreFull)
         failure = failure_of(
-            cause,
+            mismatch or cause,
+            kind="library" if mismatch else "error",
             stage=task_stage(attempt.task),
             task=attempt.task,
             function=function,
@@ -112,9 +117,13 @@ class Reporter:
             attempts=spec.retries + 1,
             retryable=not fatal,
         )
+        if mismatch:  # what was loaded, by frames of ours, says nothing more
+            failure = replace(failure, frames=(), notes=())
         text = (
             f"{failure.error_module}.{failure.error_name}|{failure.message}|{where}|{failure.key}"
         )
+        if mismatch:  # all of this worker's would say the same, and others may have what it lacks
+            text += attempt.token
         signature = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
         self.fail(
             attempt.session.job,
@@ -125,6 +134,16 @@ class Reporter:
             kind="fatal" if fatal else "error",
             signature=signature,
         )
+
+    def _mismatch(self, attempt: Attempt, cause: BaseException) -> LibraryMismatch | None:
+        """The error for a library that this machine lacks, also where user code imports it."""
+        if isinstance(cause, LibraryMismatch):
+            return cause
+        if not isinstance(cause, ModuleNotFoundError):
+            return None
+        made = attempt.session.made
+        text = explain(cause, f"task {attempt.task}", made, here=process_name())
+        return LibraryMismatch(text) if text else None
 
     def _too_many(self, attempt: Attempt, failure: Failure) -> None:
         """More was skipped than is allowed: that is so for every attempt, the job has failed."""

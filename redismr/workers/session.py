@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from redismr import context
 from redismr.core.events import Event, encode
 from redismr.core.functions import Program, prepare
-from redismr.core.model import KEPT_PER_JOB, Claim, JobSpec, MapManifest, Skipped
+from redismr.core.model import KEPT_PER_JOB, Claim, JobSpec, Made, MapManifest, Skipped
 from redismr.core.vault import Vault, digest_of_maps
 from redismr.errors import JobLost, SealError
 from redismr.shipping import digest_of, load, load_params
+from redismr.shipping.libraries import SUBMITTER, told_apart
 from redismr.store import Moves, number
+from redismr.workers.process import process_name
 
 if TYPE_CHECKING:
     from redismr.core.seal import Keyring
@@ -92,6 +95,7 @@ class Session:
         self.vault = Vault(keyring, brief.job)
         spec, *self._sealed = claim.opening
         self.spec = self._opened(spec, claim.now_ms)
+        self.made = Made(SUBMITTER, self.spec.libraries)
         self._names: Names | None = None
         #: For one basis, what ``Store.names`` would answer: a commit may say it.
         self.named: tuple[str, Outcome | None] = "", None
@@ -142,7 +146,8 @@ class Session:
             if digest_of(code, params) != self.spec.code_digest:
                 raise Altered(f"the code of job {self.job} is not the code of its spec")
             if (program := self._warm) is None:
-                f = load(code).functions
+                with self.told_apart("the job's code", b""):
+                    f = load(code).functions
                 program = prepare(
                     f.get("mapfn"),
                     f.get("reducefn"),
@@ -151,7 +156,8 @@ class Session:
                     initfn=f.get("initfn"),
                 )
             program = replace(program, sort=self.spec.sort, memory=self.spec.memory)
-            self.params = load_params(params)
+            with self.told_apart("the job's params", params):
+                self.params = load_params(params)
             if program.initfn:
                 here = context.Here(self.job, "init")
                 with context.running(context.TaskContext(here, self.params, countable=False)):
@@ -159,6 +165,12 @@ class Session:
             self.program, self._sealed = program, []
             self.load_seconds = time.monotonic() - started
         return self.program
+
+    def told_apart(
+        self, what: str, data: bytes, made: Made | None = None
+    ) -> AbstractContextManager[None]:
+        """Say so where a library is the cause that something of the job cannot be loaded here."""
+        return told_apart(what, made or self.made, data, here=process_name())
 
     def names(self, basis: str) -> Names | None:
         """What a reducer of this basis reads; None if the stage has closed or moved on.

@@ -26,6 +26,7 @@ from redismr.core.model import ENDED_STATES, PROTOCOL, token_of
 from redismr.core.seal import Keyring
 from redismr.core.trace import clean
 from redismr.errors import StoreError, StoreUnavailable, UnfitServer
+from redismr.shipping.libraries import told
 from redismr.store import BEAT_SECONDS, Store
 from redismr.workers import executor
 from redismr.workers.leases import OVERDUE, Child, LeaseKeeper
@@ -52,6 +53,8 @@ class Supervisor:
         self.report = Reporter(self.store, self.keyring, self.worker_id)
         self.children: dict[int, Child] = {}
         self.problem = ""
+        #: An embedded worker has those of its submitter.
+        self._libraries = "" if connection.embedded else told()
         self._told: set[str] = set()
         self._grade = self._asked = 0
         self._away = False
@@ -290,6 +293,7 @@ class Supervisor:
             "busy": sum(child.slot.busy for child in self.children.values()),
             "tasks": sum(slot.tasks for slot in self.slots.all),
             "problem": self.problem,
+            "libraries": self._libraries,
             "every_ms": int(self._beat_seconds * 1000),
         }
         listed = self.store.beat(self.worker_id, row)

@@ -26,6 +26,7 @@ from redismr.core.skips import Skipper, ordinal_of, skipping_map, skipping_reduc
 from redismr.errors import SealError
 from redismr.sources.protocol import places
 from redismr.store import Commit
+from redismr.workers.process import made_here
 from redismr.workers.session import Altered, Names, Session
 from redismr.workers.sink import Sink
 
@@ -122,6 +123,7 @@ def run_map(attempt: Attempt, first_piece: bytes | None) -> Commit:
         records_out=attempt.cursor[1],
         counters=running.counters,
         skipped=skipper.skipped() if skipper else Skipped(),
+        made=made_here(),
     )
     record = vault.seal_map_manifest(manifest)
     return Commit(attempt.task, attempt.token, record, shuffled=sink.sealed_bytes + len(record))
@@ -173,6 +175,7 @@ def run_reduce(attempt: Attempt) -> Commit:
         records_in=names.records_in,
         skipped=skipper.skipped() if skipper else Skipped(),
         map_skipped=names.skipped if partition == 0 else Skipped((), names.skipped.total),
+        made=made_here(),
     )
     fields = [f"{m.token}.{c}" for _, m, c in _chunks(names, partition)]
     attempt.after = lambda: session.store.drop_segments(session.job, {partition: fields})
@@ -250,7 +253,8 @@ def read_split(session: Session, task: str, first_piece: bytes | None) -> Split:
         frame = next(frames_of(pieces()))
     except SealError as exc:
         raise Altered(str(exc)) from exc
-    return pickle.loads(frame)  # type: ignore[no-any-return]  # authenticated above
+    with session.told_apart(f"the input of task {task}", frame):
+        return pickle.loads(frame)  # type: ignore[no-any-return]  # authenticated above
 
 
 def read_blocks(session: Session, names: Names, partition: int) -> Iterator[Block]:
@@ -264,16 +268,24 @@ def read_blocks(session: Session, names: Names, partition: int) -> Iterator[Bloc
         (i, m.inline[partition]) for i, m in enumerate(names.manifests) if partition in m.inline
     )
     ready = next(inline, None)
+
+    def decoded(index: int, frames: Iterable[bytes]) -> Iterator[Block]:
+        manifest = names.manifests[index]
+        for frame in frames:
+            with session.told_apart(f"the output of task {manifest.task}", frame, manifest.made):
+                block = decode_block(frame)
+            yield block
+
     for index, frames in _frames(session, names, partition, lost):
         while ready is not None and ready[0] < index:
-            yield from (decode_block(frame) for frame in ready[1])
+            yield from decoded(*ready)
             ready = next(inline, None)
         if not lost:
-            yield from (decode_block(frame) for frame in frames)
+            yield from decoded(index, frames)
     if lost:
         raise Missing(lost)
     while ready is not None:
-        yield from (decode_block(frame) for frame in ready[1])
+        yield from decoded(*ready)
         ready = next(inline, None)
 
 
