@@ -27,7 +27,10 @@ _KEPT = 64
 _SHORT = 8
 _PASSWORD = re.compile(r"\w[\w+.-]*://[^:@/?#]*:(.*)@", re.DOTALL)
 
-_words: dict[str, None] = {}
+#: Each word with its forms, none if anybody would guess it; the latest word is the last.
+_words: dict[str, tuple[bytes, ...]] = {}
+#: Those that only a private server knows.
+_private: set[str] = set()
 _plain: tuple[bytes, ...] = ()
 _forms: tuple[bytes, ...] = ()
 
@@ -88,17 +91,26 @@ class Absent:
     __mod__ = __rmod__ = __call__ = __fspath__ = __reduce_ex__ = _refuse
 
 
-def confide(*words: str) -> None:
-    """Remember secrets and passwords."""
+def confide(*words: str, private: bool = False) -> None:
+    """Remember secrets and passwords.
+
+    ``private`` are random ones of a server that only this user can reach: no data can hold them by
+    mistake, and nobody else reads there, so they are not looked for in bulk.
+    """
     global _plain, _forms  # noqa: PLW0603  what is looked for follows what is known
     for word in filter(None, words):
-        _words.pop(word, None)
-        _words[word] = None
+        forms = _words.pop(word, None)
+        if not private:
+            _private.discard(word)
+        elif forms is None:
+            _private.add(word)
+        _words[word] = _forms_of(word) if forms is None else forms
     for word in list(_words)[:-_KEPT]:
         _words.pop(word, None)
-    strong = [word for word in list(_words) if _is_strong(word)]
-    _plain = tuple(dict.fromkeys(map(_bytes_of, strong)))
-    _forms = tuple(dict.fromkeys(form for word in strong for form in _forms_of(word)))
+        _private.discard(word)
+    strong = {word: forms for word, forms in list(_words.items()) if forms}
+    _plain = tuple(forms[0] for word, forms in strong.items() if word not in _private)
+    _forms = tuple(dict.fromkeys(form for forms in strong.values() for form in forms))
 
 
 def passwords_in(url: str) -> tuple[str, ...]:
@@ -163,15 +175,21 @@ def _is_strong(word: str) -> bool:
     return bool(long) and why_guessable(word) in ("", f"is shorter than {LEAST} characters")
 
 
-def _forms_of(word: str) -> list[bytes]:
+def _forms_of(word: str) -> tuple[bytes, ...]:
+    """How the word may be written, as it is first; nothing for one that may stand there by chance.
+
+    64 hex digits also as the bytes that they stand for, which is what they are used as.
+    """
+    if not _is_strong(word):
+        return ()
     data = _bytes_of(word)
     forms = [data, quote(data, safe="").encode(), data.hex().encode()]
     forms.append(base64.b64encode(data).rstrip(b"="))
-    if re.fullmatch(r"[0-9a-fA-F]{64}", word):  # such are used as the bytes that they stand for
+    if re.fullmatch(r"[0-9a-fA-F]{64}", word):
         raw = bytes.fromhex(word)
         forms += [raw, word.lower().encode(), word.upper().encode()]
         forms.append(base64.b64encode(raw).rstrip(b"="))
-    return forms
+    return tuple(forms)
 
 
 def _bytes_of(word: str) -> bytes:

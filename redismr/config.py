@@ -120,7 +120,7 @@ class Connection(Confined):
 
     def confide(self) -> None:
         """Remember it once more: a process that has many servers forgets the oldest words."""
-        confide(self.secret, *passwords_in(self.url))
+        confide(self.secret, *passwords_in(self.url), private=self.embedded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

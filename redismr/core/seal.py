@@ -45,7 +45,7 @@ KINDS = (
     "event",
 )
 
-_BULK = frozenset({"input", "segment", "out"})
+_BULK = frozenset({"input", "segment", "out", "manifest", "result"})
 _WORDS = "the secret that signs jobs, or the password of a server"
 _SENT = {
     "code": "the code of the job",

@@ -79,7 +79,7 @@ def failure_of(  # noqa: PLR0913 - a failure has that many sides, all by keyword
         error_module=str(type(exc).__module__),
         error_name=type(exc).__qualname__,
         message=_message(exc),
-        frames=_user_frames(exc.__traceback__),
+        frames=() if kind == "library" else _user_frames(exc.__traceback__),
         where=clean(where, 300),
         key="" if key is ABSENT else short_repr(key),
         value="" if value is ABSENT else short_repr(value),
@@ -88,7 +88,7 @@ def failure_of(  # noqa: PLR0913 - a failure has that many sides, all by keyword
         attempt=attempt,
         attempts=attempts,
         python=python,
-        notes=_notes(exc),
+        notes=() if kind == "library" else _notes(exc),
         retryable=retryable,
     )
 

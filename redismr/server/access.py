@@ -26,7 +26,7 @@ class Credentials(Confined):
 
     def __post_init__(self) -> None:
         """Remember what must not leave this process."""
-        confide(self.auth, self.secret)
+        confide(self.auth, self.secret, private=True)
 
 
 def random_credentials() -> Credentials:

@@ -117,14 +117,6 @@ class Reporter:
             attempts=spec.retries + 1,
             retryable=not fatal,
         )
-        if mismatch:  # what was loaded, by frames of ours, says nothing more
-            failure = replace(failure, frames=(), notes=())
-        text = (
-            f"{failure.error_module}.{failure.error_name}|{failure.message}|{where}|{failure.key}"
-        )
-        if mismatch:  # all of this worker's would say the same, and others may have what it lacks
-            text += attempt.token
-        signature = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
         self.fail(
             attempt.session.job,
             spec.txn,
@@ -132,7 +124,7 @@ class Reporter:
             attempt.token,
             failure,
             kind="fatal" if fatal else "error",
-            signature=signature,
+            signature=_signature(failure, attempt),
         )
 
     def _mismatch(self, attempt: Attempt, cause: BaseException) -> LibraryMismatch | None:
@@ -249,6 +241,14 @@ class Reporter:
     def _tried(self, job: str, task: str, kind: str) -> int:
         key = self.store.keys.control(job, "tries")
         return number(self.store.link.one("HGET", key, f"{kind}:{task}"))
+
+
+def _signature(failure: Failure, attempt: Attempt) -> str:
+    """What failed on which record: the same from two executors is no accident, and ends the job."""
+    parts = [f"{failure.error_module}.{failure.error_name}", failure.message, failure.where]
+    # What this worker lacks, all its executors lack, and others may have it.
+    parts.append(attempt.token if failure.kind == "library" else failure.key)
+    return hashlib.sha256("|".join(parts).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def _where(attempt: Attempt, ordinal: int) -> str:
