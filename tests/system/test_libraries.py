@@ -1,0 +1,241 @@
+"""A library that data needs is missing on one machine, or of another version."""
+
+from __future__ import annotations
+
+import decimal
+import json
+import pickle
+import subprocess
+import sys
+import warnings
+
+import pytest
+from support import REPOSITORY, eventually
+from system.crew import SECRET, Crew, run, script
+
+import redismr
+from redismr.client.fit import Lacks, globals_in
+from redismr.core.model import Made
+from redismr.errors import CodeError
+from redismr.shipping import libraries
+
+NEW = "class Shape:\n    def __init__(self, n): self.n = n\nShape.__module__ = 'shapes._core'\n"
+OLD = "class Shape:\n    def __init__(self, n): self.n = n\n"
+
+PROGRAM = """
+    import json, sys, warnings
+    import redismr
+    warnings.simplefilter("always")
+    def make(k, v):
+        from shapes import Shape
+        yield k, Shape(v)
+    def take(k, v):
+        yield k, v.n
+    def plain(k, v):
+        yield k, v
+    def needs(k, v):
+        import shapes
+        yield k, v
+    try:
+        from shapes import Shape
+    except ImportError:
+        Shape = int
+    what = sys.argv[1]
+    source, mapfn, params = {
+        "input": ({"a": Shape(1)}, take, None),
+        "params": ({"a": 1}, plain, {"p": Shape(1)}),
+        "output": ({"a": 1}, make, None),
+        "import": ({"a": 1}, needs, None),
+        "fault": ({"a": 1}, take, None),
+    }[what]
+    with redismr.Client() as client:
+        try:
+            said = dict(client.run(source, mapfn, params=params, retries=1))
+        except redismr.RedismrError as error:
+            kinds = [kind.__name__ for kind in type(error).__mro__]
+            said = kinds, str(error), bool(getattr(error, "failure", None))
+    print(json.dumps(said))
+"""
+
+
+@pytest.fixture
+def crew(tmp_path):
+    """On one server: what is told does not come from there."""
+    with redismr.serve() as server:
+        crew = Crew(server.url, tmp_path / "crew")
+        yield crew
+        crew.close()
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """The path of an environment with version 1 or 2 of a library, or with none."""
+
+    def folder(version):
+        site = tmp_path / f"v{version}" / "site-packages"
+        if version and not site.exists():
+            (site / "shapes").mkdir(parents=True)
+            code = NEW if version == 2 else OLD
+            (site / "shapes" / "_core.py").write_text(code if version == 2 else "")
+            body = "from shapes._core import Shape\n" if version == 2 else code
+            (site / "shapes" / "__init__.py").write_text(f"__version__ = '{version}.0.1'\n{body}")
+            if version == 1:
+                (site / "shapes" / "_core.py").unlink()
+        return str(site)
+
+    return folder
+
+
+@pytest.fixture
+def told(crew, installed, tmp_path):
+    """What a program says whose submitter and worker have these versions of the library."""
+
+    def said(what, submitter, worker):
+        paths = [f"{REPOSITORY}:{installed(version)}" for version in (submitter, worker)]
+        crew.worker(1, PYTHONPATH=paths[1])
+        program = script(tmp_path, PROGRAM)
+        done = run(sys.executable, program, what, url=crew.url, cwd=tmp_path, PYTHONPATH=paths[0])
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return said
+
+
+@pytest.mark.parametrize(("what", "worker"), [("input", 1), ("params", 1), ("import", 0)])
+def test_a_worker_that_cannot_load_names_both_versions(told, what, worker):
+    kinds, text, failed = told(what, 2, worker)
+    assert kinds[0] == "LibraryMismatch"
+    assert failed
+    assert "MapError" not in kinds
+    assert {"JobError", "ImportError"} < set(kinds)
+    assert ("has shapes 1.0.1" if worker else "has no shapes") in text
+    assert "the submitter has shapes 2.0.1" in text
+    assert "Install the same there (pip install shapes==2.0.1)" in text
+    assert "loaded by worker " in text
+    assert "attempt 2 of 2 (worker " in text
+    assert "Worker traceback" not in text
+    assert len(text.splitlines()) < 8
+
+
+@pytest.mark.parametrize("reader", [0, 1])
+def test_a_reader_that_cannot_load_names_both_versions(told, reader):
+    kinds, text, failed = told("output", reader, 2)
+    assert kinds[0] == "LibraryMismatch"
+    assert not failed
+    assert "the result of job " in text
+    assert f"this process, which has {'shapes 1.0.1' if reader else 'no shapes'}; worker " in text
+    assert "has shapes 2.0.1. Install the same here (pip install shapes==2.0.1)" in text
+
+
+def test_a_fault_of_the_users_stays_one(told):
+    kinds, text, _ = told("fault", 2, 1)
+    assert kinds[:2] == ["MapError", "MapError"]
+    assert "AttributeError" in text
+
+
+def test_a_job_goes_on_where_another_worker_has_it(crew, installed, tmp_path):
+    program = PROGRAM.replace("retries=1", "retries=50")
+    for version in (0, 2):
+        crew.worker(1, PYTHONPATH=f"{REPOSITORY}:{installed(version)}")
+    done = run(
+        sys.executable, script(tmp_path, program), "input", url=crew.url, cwd=tmp_path,
+        PYTHONPATH=f"{REPOSITORY}:{installed(2)}",
+    )  # fmt: skip
+    assert json.loads(done.stdout) == {"a": [1]}, done.stderr
+
+
+# ------------------------------------------------------------------------- at submit
+
+
+def test_workers_tell_the_versions_of_the_usual_libraries(crew):
+    crew.worker(1)
+    with redismr.Client(crew.url, secret=SECRET) as client:
+        rows = eventually(lambda: client._store.worker_rows()[1])
+    (row,) = rows.values()
+    told = dict(pair.split("=") for pair in row["libraries"].split())
+    assert told.keys() == libraries.TOLD.keys()
+    for name, version in told.items():
+        asked = subprocess.run(
+            [sys.executable, "-c", f"import {name}; print({name}.__version__)"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert asked.stdout.strip() == version
+
+
+def lacks(row, **versions):
+    class Spec:
+        python = "3.11"
+        libraries = versions
+
+    return Lacks.among({"w": {"python": "3.11", "key_id": "k", **row}}, Spec, "k")
+
+
+def test_a_submitter_is_warned_once_of_what_workers_lack():
+    row = {"host": "h\x1b[2J", "pid": 7, "libraries": "json=1.9.1 decimal= numpy=2.0"}
+    lacking = lacks(row, json="2.0.0", decimal="1.70", numpy="2.4.6", other="1")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        lacking.warn(["json.decoder", "numpy", "other", "__main__"])
+        lacking.look(pickle.dumps([decimal.Decimal(1)] * 3))
+        lacking.look(pickle.dumps([decimal.Decimal(1)]))
+    first, second = (str(warning.message) for warning in caught)
+    assert "needs json 2.0.0, as here; worker h[2J:7 has json 1.9.1 and may not load it" in first
+    assert "worker h[2J:7 has no decimal" in second
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lacking.look(pickle.dumps(["decimal", {"json": "numpy"}]))
+        lacks({**row, "key_id": "x"}, json="2").warn(["json"])
+        lacks({**row, "python": "3.9"}, json="2").warn(["json"])
+        lacks({}, json="2").warn(["json"])
+
+
+def test_globals_of_a_pickle_are_told_from_its_texts():
+    value = [decimal.Decimal(1), "numpy", decimal.Decimal(2), {"json": redismr.BadKey, 1: "numpy"}]
+    assert set(globals_in(pickle.dumps(value, 5))) == {"decimal", "redismr.errors"}
+    assert set(globals_in(pickle.dumps(["json", 1, b"numpy"], 4))) == set()
+
+
+# ------------------------------------------------------------------------- whose fault it is
+
+
+def error_of(body):
+    scope = {"__name__": "users_own"}
+    try:
+        exec(body, scope)  # noqa: S102
+    except Exception as error:
+        return error
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("body", "blamed"),
+    [
+        ("import pytest._nothing", True),
+        ("import pytest; pytest.nothing", True),
+        ("from pytest import nothing", True),
+        ("1 / 0", False),
+        ("{}['pytest']", False),
+        ("import no_such_library", False),
+    ],
+)
+def test_only_what_failed_in_a_library_of_another_version_is_its_fault(body, blamed):
+    error = error_of(body)
+    text = libraries.explain(error, "it", Made("the submitter", {"pytest": "0.0.1"}), b"pytest")
+    assert bool(text) == blamed, text
+    same = Made("the submitter", {"pytest": pytest.__version__})
+    assert libraries.explain(error, "it", same, b"pytest") is None
+    if blamed:
+        wrapped = CodeError("it does not load")
+        wrapped.__cause__ = error
+        made = Made("w", {"pytest": "0.0.1"})
+        assert f"has pytest {pytest.__version__}; w has pytest 0.0.1" in str(
+            libraries.explain(wrapped, "it", made)
+        )
+
+
+def test_libraries_that_are_loaded_tell_their_versions():
+    found = libraries.loaded()
+    assert found["pytest"] == pytest.__version__
+    assert not found.keys() & {"json", "sys", "redismr.errors"}
+    assert libraries.version_here("no_such_library") == ""
+    assert libraries.version_here("pytest") == pytest.__version__
