@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from redismr.confidential import blanked
 from redismr.config import Connection
 from redismr.errors import ConfigError, StoreUnavailable, UnfitServer
 from redismr.store.sentinel import follow, is_watched, watched
@@ -46,7 +47,7 @@ def connect(connection: Connection, *, name: str, timeout: float) -> redis.Redis
     try:
         return redis.Redis.from_url(connection.url, **settings)
     except ValueError as exc:
-        raise ConfigError(f"cannot use the Redis URL: {exc}") from exc
+        raise ConfigError(f"cannot use the Redis URL: {blanked(str(exc))}") from None
 
 
 def address(url: str, client: redis.Redis) -> str:
