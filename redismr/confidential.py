@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 from urllib.parse import parse_qsl, quote, unquote
 
 from redismr.errors import CodeError
@@ -24,7 +24,7 @@ WAY_OUT = (
 _KEPT = 64
 """Words of so many are remembered, the latest: a process may start and end servers all day."""
 
-_SHORT = 8
+_SHORT, _VERY_SHORT = 8, 5
 _PASSWORD = re.compile(r"\w[\w+.-]*://[^:@/?#]*:(.*)@", re.DOTALL)
 
 #: Each word with its forms, none if anybody would guess it; the latest word is the last.
@@ -47,6 +47,7 @@ class Confined:
     """A base of what holds a secret, or a line to a server: it refuses to be pickled, by name."""
 
     __slots__ = ()
+    _known_as: ClassVar[str] = ""
 
     def __reduce_ex__(self, _protocol: Any) -> NoReturn:
         """Refuse.
@@ -55,7 +56,7 @@ class Confined:
             Kept: always.
         """
         raise Kept(
-            f"a {type(self).__name__}",
+            self._known_as or f"a {type(self).__name__}",
             "holds a secret or a line to a server, and stays in the process that made it",
             "Send what it gave you, or make another one there, with a URL and a secret that are "
             "read there (from a file, or variables of your own)",
@@ -164,15 +165,15 @@ def blanked_wholly(text: str) -> str:
     text = blanked(text)
     for word in list(_words):
         if word in text:
-            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", BLANK, text)
+            around = r"\w" if len(word) > _VERY_SHORT else r"[^'\"]"  # x is a name as well
+            text = re.sub(rf"(?<!{around}){re.escape(word)}(?!{around})", BLANK, text)
     return text
 
 
 def _is_strong(word: str) -> bool:
     """Whether the word cannot stand anywhere by chance."""
     mixed = re.search(r"\d", word) and re.search(r"[^\W\d]", word)
-    long = len(word) >= LEAST or (len(word) >= _SHORT and mixed)
-    return bool(long) and why_guessable(word) in ("", f"is shorter than {LEAST} characters")
+    return not why_guessable(word, _SHORT if mixed else LEAST)
 
 
 def _forms_of(word: str) -> tuple[bytes, ...]:

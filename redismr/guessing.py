@@ -23,7 +23,7 @@ _USUAL = re.compile(
 _RUN = re.compile(r"(.)\1{2,}|0?12(?:3(?:4(?:5(?:6(?:7(?:8(?:90?)?)?)?)?)?)?)?|\b(?:19|20)\d\d\b")
 
 
-def why_guessable(word: str) -> str:
+def why_guessable(word: str, least: int = LEAST) -> str:
     """How others would come to this word, for a message that does not show it; empty if not so.
 
     Made to find what people type in a hurry, and never what ``redismr secret`` or another source
@@ -32,11 +32,11 @@ def why_guessable(word: str) -> str:
     >>> why_guessable("changemechangeme")
     'is a few characters over and over'
     """
-    if len(word) < LEAST:
-        return f"is shorter than {LEAST} characters"
+    if len(word) < least:
+        return f"is shorter than {least} characters"
     if len(set(word)) < _LEAST_DIFFERENT:
         return "has next to no characters that differ"
-    if _period(word) <= LEAST // 2:
+    if _period(word) <= least // 2:
         return "is a few characters over and over"
     low = word.lower()
     steps = [pair in _NEXT for pair in pairwise(low)]

@@ -187,6 +187,8 @@ def read_partition(
 class RemoteShelf(Confined):
     """The partitions of a result in Redis."""
 
+    _known_as = "the result of a job"
+
     def __init__(
         self,
         store: Store,

@@ -103,10 +103,10 @@ def lines_to_show(codes: Iterable[CodeType], shows: Callable[[str], bool]) -> di
             continue
         bare = revealing_lines("".join(lines))
         last = min(max(wanted[file]), len(lines))
-        text = "".join(
-            _shown(lines[n - 1], bare=n in bare) if n in wanted[file] else "\n"
-            for n in range(1, last + 1)
-        )
+        shown = ["\n"] * last
+        for n in filter(last.__ge__, wanted[file]):
+            shown[n - 1] = _shown(lines[n - 1], bare=n in bare)
+        text = "".join(shown)
         if len(text) <= _MAX_SHOWN:
             texts[file] = text
     return texts

@@ -113,7 +113,12 @@ def test_words_that_anybody_would_guess_are_not_looked_for():
     Connection(url="redis://:password@h/0", secret=WORD)
     fn = from_main("def mapfn(k, v): yield 'password', 'changeme'")
     assert list(load(pack({"mapfn": fn}).code, worker=False).functions["mapfn"](1, 2))
-    assert confidential.blanked_wholly("run(password='changeme')") == "run(***='***')"
+    shown = confidential.blanked_wholly("run(password='changeme')")
+    assert shown == "run(***='***')"
+    for word in ("x", "redis123", "password1", "elephant"):
+        confidential.confide(word)
+        assert not confidential.reveals(f"a text with {word} in it".encode())
+    assert confidential.blanked_wholly("yield x, 'x', exit") == "yield x, '***', exit"
 
 
 # ------------------------------------------------------------------------- sources
@@ -300,7 +305,7 @@ def test_what_holds_it_refuses_to_be_pickled_by_name(scene):
     results = dict(scene.outcome())
     assert results
     scene.until("succeeded")
-    with pytest.raises(TypeError, match="RemoteShelf holds a secret"):
+    with pytest.raises(TypeError, match="the result of a job holds a secret"):
         pickle.dumps(job.result())
     assert issubclass(LocalWorker, confidential.Confined)
 
