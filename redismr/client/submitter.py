@@ -183,10 +183,13 @@ class Submitter:
         if task == "m0":  # the others are mostly like it
             self._look(frame)
         seal = self._vault.seal_input
-        return {
-            f"{task}.{piece}": seal(task, piece, data)
-            for piece, data in enumerate(chunks_of(frame))
-        }
+        try:
+            return {
+                f"{task}.{piece}": seal(task, piece, data)
+                for piece, data in enumerate(chunks_of(frame))
+            }
+        except BadValue as exc:
+            raise BadValue(f"{split.source}: {exc}") from None
 
     def _flush(self) -> None:
         """Hand in what is in the buffer; it stays there if that fails."""
