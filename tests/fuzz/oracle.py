@@ -91,12 +91,20 @@ def _reducer(name: str) -> Reduce:
 
 def exact_sum(values: list[Any]) -> Any:
     """The builtin's; where there are only ints and floats, floats among them, without rounding."""
-    if set(map(type, values)) <= {int, bool, float} and float in map(type, values):
+    kinds = set(map(type, values))
+    floats = kinds & {float, np.float64}
+    if floats and kinds <= {int, bool, float, np.float64}:
         try:
-            return math.fsum(values)
+            return (np.float64 if np.float64 in floats else float)(math.fsum(values))
         except (OverflowError, ValueError):
             pass
     return sum(values)
+
+
+def with_one_nan(values: list[Any]) -> set[Any]:
+    """A set in which NaN stands once: which of them are one object is not seen elsewhere."""
+    nans = list(filter(_is_nan, values))
+    return {value for value in values if not _is_nan(value)}.union(nans[:1])
 
 
 _GIVES: Mapping[str, Callable[[list[Any]], Any]] = {
@@ -107,7 +115,7 @@ _GIVES: Mapping[str, Callable[[list[Any]], Any]] = {
     "min": min,
     "max": max,
     "list": list,
-    "set": set,
+    "set": with_one_nan,
     "first": lambda values: values[0],
     "any": any,
     "all": all,
@@ -181,7 +189,9 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, (set, frozenset)):
         return sorted(map(repr, one)) == sorted(map(repr, other))
     if isinstance(one, np.generic):
-        return one.dtype == other.dtype and (bool(one == other) or _is_nan(one) and _is_nan(other))
+        return one.dtype == other.dtype and (
+            bool(one == other) or (_is_nan(one) and _is_nan(other))
+        )
     if isinstance(one, (float, complex)):
         return repr(one) == repr(other)  # told apart: 0.0 and -0.0
     return bool(one == other) or (_is_nan(one) and _is_nan(other))
