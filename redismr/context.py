@@ -2,17 +2,32 @@
 
 Outside a task (in a unit test of a mapfn, say) ``count`` does nothing, ``param`` answers its
 default and ``here`` answers an empty place. The engine installs the running task's state with
-``running``; one thread runs one task, so the state is thread-local.
+``running``, in the thread that runs the task.
+
+Threads that a user function starts work for the task that started them, and what is handed to a
+``ThreadPoolExecutor`` for the task that handed it in, whichever thread runs it. Python copies no
+context into a new thread, so ``threading.Thread.start`` and ``ThreadPoolExecutor.submit`` are
+wrapped, from the first task of a process on. Another thread is asked in this order: the task that
+its own code began, its ``contextvars`` (``asyncio.to_thread``, anyio and trio fill them), the task
+that started it, the only task of this process.
 """
 
 from __future__ import annotations
 
+import os
 import threading
-from collections import Counter
-from collections.abc import Iterator, Mapping
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
+
+DEPTH = "REDISMR_DEPTH"
+"""In the environment of an executor, and of whatever a user function starts there: how many
+executors stand above, this one included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +40,24 @@ class Here:
     source: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class TaskContext:
-    """The running task's counters and parameters; counters are folded into its manifest."""
+    """The running task's counters and parameters; counters are folded into its manifest.
+
+    ``counters`` are added to by the task's own thread alone, so that none of its counts waits for
+    a lock. Other threads add to ``aside``, under ``_lock``, until the task ends.
+    """
 
     here: Here = field(default_factory=Here)
     params: Mapping[str, Any] = field(default_factory=dict)
-    counters: Counter[str] = field(default_factory=Counter)
+    counters: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     countable: bool = True
+    aside: dict[str, int] | None = None
+    #: Of a part of a task, such as one record that may be skipped: the task.
+    whole: TaskContext | None = None
+    ended: bool = False
+    dropped: bool = False
+    process: int = field(default_factory=os.getpid)
 
 
 class _Local(threading.local):
@@ -40,72 +65,259 @@ class _Local(threading.local):
 
 
 _local = _Local()
+_carried: ContextVar[TaskContext | None] = ContextVar("redismr task", default=None)
+_running: dict[int, TaskContext] = {}
+"""What runs now, by thread: several if ``inline`` jobs run in threads of the user's."""
+
+_POOLS = "concurrent.futures.thread"
+_following = False
+_lock = threading.Lock()
+_told = set[str]()
 
 
 @contextmanager
 def running(task: TaskContext) -> Iterator[TaskContext]:
-    """Make ``task`` what ``count``, ``param`` and ``here`` speak of in this thread."""
-    before, _local.task = _local.task, task
+    """Make ``task`` what ``count``, ``param`` and ``here`` speak of in this thread.
+
+    At the end ``task.counters`` holds what its other threads counted as well, and takes no more.
+    """
+    follow_threads()
+    before = _bind(task)
     try:
         yield task
     finally:
-        _local.task = before
+        _bind(before)
+        _end(task)
 
 
 @contextmanager
 def uncountable() -> Iterator[None]:
     """Have ``count`` refuse while functions run that may run any number of times."""
     task = _local.task
-    if task is None:
+    if task is None or not task.countable:
         yield
         return
-    before, task.countable = task.countable, False
+    # Threads that mapfn has started meanwhile may go on counting.
+    before = _bind(_part(task, countable=False))
     try:
         yield
     finally:
-        task.countable = before
+        _bind(before)
 
 
 class provisional:  # noqa: N801  reads as a verb where it is used
     """Have what ``count`` adds in the body forgotten if the body raises."""
 
-    __slots__ = ("_before", "_task")
+    __slots__ = ("_record", "_task")
 
     def __enter__(self) -> None:
-        self._task = _local.task
-        if self._task is not None:
-            self._before = dict(self._task.counters)
+        task = self._task = _local.task
+        if task is not None:
+            self._record = _part(task, countable=task.countable)
+            _bind(self._record)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and self._task is not None:
-            self._task.counters.clear()
-            self._task.counters.update(self._before)
+        task = self._task
+        if task is None:
+            return
+        _bind(task)
+        _end(self._record, drop=kind is not None)
+        if kind is None:
+            for name, amount in self._record.counters.items():
+                task.counters[name] += amount
 
 
 def count(name: str, amount: int = 1) -> None:
     """Add to a counter of the job. Counted once per task, whatever is retried.
 
+    In threads, too, until their task ends. A process that a user function starts cannot count:
+    have it return what it counted.
+
     Raises:
-        RuntimeError: called in a combinefn or partitionfn, which may run any number of times.
+        RuntimeError: called in a combinefn or partitionfn, which may run any number of times; or
+            in a thread whose task has ended.
     """
     task = _local.task
+    if task is None or not task.countable:
+        _count_elsewhere(name, amount)
+        return
+    task.counters[name] += amount
+
+
+def param(name: str, default: Any = None) -> Any:
+    """The value of ``params[name]`` given to ``run`` or ``submit``, else ``default``."""
+    task = _local.task or _found()
+    return default if task is None else task.params.get(name, default)
+
+
+def here() -> Here:
+    """The job, stage, task and source that the calling code works for."""
+    task = _local.task or _found()
+    return Here() if task is None else task.here
+
+
+def depth() -> int:
+    """How many executors stand above this process: 0 in a program that somebody started."""
+    given = os.environ.get(DEPTH, "")
+    return int(given) if given.isdecimal() else 0
+
+
+def follow_threads() -> None:
+    """Have threads, and what pools of threads are given, know which task began them."""
+    global _following  # noqa: PLW0603  a fact about the process
+    if _following:
+        return
+    _following = True
+    from concurrent.futures.thread import ThreadPoolExecutor
+
+    start = threading.Thread.start
+    threading.Thread.start = _starting(start)  # type: ignore[method-assign, assignment]
+    ThreadPoolExecutor.submit = _submitting(ThreadPoolExecutor.submit)  # type: ignore[method-assign]
+
+
+def _starting(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    @wraps(start)
+    def started(self: threading.Thread) -> None:
+        # A pool's threads outlive tasks: what they do is told by what they are given.
+        pooled = getattr(vars(self).get("_target"), "__module__", "") == _POOLS
+        if not pooled and (task := _local.task or _found_quietly()):
+            vars(self)["_redismr_task"] = task
+        start(self)
+
+    return started
+
+
+def _submitting(submit: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(submit)
+    def submitted(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        if task := _local.task or _found_quietly():
+            return submit(self, _carry, task, fn, *args, **kwargs)
+        return submit(self, fn, *args, **kwargs)
+
+    return submitted
+
+
+def _carry(task: TaskContext, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call a function, in another thread, as a part of the task."""
+    token = _carried.set(task)
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        _carried.reset(token)
+
+
+def _part(task: TaskContext, *, countable: bool) -> TaskContext:
+    """A part of the task that counts apart, or not at all."""
+    return TaskContext(
+        task.here, task.params, countable=countable, whole=task, process=task.process
+    )
+
+
+def _bind(task: TaskContext | None) -> TaskContext | None:
+    """Make a task this thread's own; returns what was."""
+    before, _local.task = _local.task, task
+    _carried.set(task)
     if task is None:
+        _running.pop(threading.get_ident(), None)
+    else:
+        _running[threading.get_ident()] = task
+    return before
+
+
+def _end(task: TaskContext, *, drop: bool = False) -> None:
+    with _lock:
+        task.ended, task.dropped = True, drop
+        if not drop:
+            for name, amount in (task.aside or {}).items():
+                task.counters[name] += amount
+
+
+def _found() -> TaskContext | None:
+    """The task that a thread without one of its own works for; None outside all tasks.
+
+    Raises:
+        RuntimeError: it may be any of several.
+    """
+    task = _carried.get() or vars(threading.current_thread()).get("_redismr_task")
+    if task is not None:
+        return task
+    tasks = list(_running.values())
+    if len(tasks) > 1:
+        raise RuntimeError(
+            f"{len(tasks)} tasks run in this process, and redismr cannot tell for which of them "
+            f"thread {threading.current_thread().name!r} works: start it in mapfn, or give its "
+            "work to a concurrent.futures.ThreadPoolExecutor"
+        )
+    return tasks[0] if tasks else None
+
+
+def _found_quietly() -> TaskContext | None:
+    """The same for a thread that is being started: that it may be any is not its fault."""
+    try:
+        return _found()
+    except RuntimeError:
+        return None
+
+
+def _count_elsewhere(name: str, amount: int) -> None:
+    """Count in another thread than the task's own; or say why that is impossible."""
+    task = _local.task or _found()
+    if task is None:
+        if DEPTH in os.environ:
+            _tell(f"redismr.count({name!r}) was called outside a task: it is not counted")
+        return
+    if task.process != os.getpid():
+        _tell(
+            f"redismr.count({name!r}) was called in a process that a task has started: it is not "
+            "counted. Return what is to be counted to the task's own process, and count it there"
+        )
         return
     if not task.countable:
         raise RuntimeError(
             "redismr.count() cannot be used in combinefn, partitionfn or initfn: "
             "they run 0..n times"
         )
-    task.counters[name] += amount
+    if not _added(task, name, amount):
+        text = (
+            f"redismr.count({name!r}) was called in thread {threading.current_thread().name!r}, "
+            f"whose task ({task.here.task or task.here.stage}) has ended: it is not counted. Wait "
+            "for threads before mapfn returns, and keep none but those of a "
+            "concurrent.futures.ThreadPoolExecutor for the next task"
+        )
+        _tell(text)  # as an error in a thread may be seen by nobody
+        raise RuntimeError(text)
 
 
-def param(name: str, default: Any = None) -> Any:
-    """The value of ``params[name]`` given to ``run`` or ``submit``, else ``default``."""
+def _added(task: TaskContext | None, name: str, amount: int) -> bool:
+    """Whether it was in time. A record's late count is its task's, if it was not skipped."""
+    with _lock:
+        while task is not None:
+            if task.dropped:
+                return True
+            if not task.ended:
+                task.aside = task.aside or {}
+                task.aside[name] = task.aside.get(name, 0) + amount
+                return True
+            task = task.whole
+    return False
+
+
+def _tell(text: str) -> None:
+    """Say something once, on standard error: who waits for the job may not see it elsewhere."""
+    kind = text.partition(":")[0]
+    if kind not in _told and len(_told) < 100:
+        _told.add(kind)
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
+
+
+def _forked() -> None:
+    """A child cannot count for its parent's task, and says so."""
+    global _lock  # noqa: PLW0603  another thread of the parent may have held it
+    _lock = threading.Lock()
     task = _local.task
-    return default if task is None else task.params.get(name, default)
+    if task is not None:
+        _local.task = _part(task, countable=False)
 
 
-def here() -> Here:
-    """The job, stage, task and source that the calling code works for."""
-    task = _local.task
-    return Here() if task is None else task.here
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

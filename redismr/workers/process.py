@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401  executors need it, and are forked from who has it
 import contextlib
 import ctypes
 import gc
@@ -9,6 +10,7 @@ import os
 import socket
 import sys
 
+from redismr import context
 from redismr.core.kernel import UserCodeError
 from redismr.core.model import Made
 from redismr.shipping.libraries import loaded, settle
@@ -29,6 +31,7 @@ def settle_in() -> None:
     global _its_pid  # noqa: PLW0603  a fact about the process
     _its_pid = os.getpid()
     settle()
+    os.environ[context.DEPTH] = str(context.depth() + 1)
     for name in ("REDISMR_URL", "REDISMR_SECRET", "REDISMR_SECRET_FILE"):
         _forget(name)
     # Rare collections cost nothing measurable and still free cycles; the defaults cost 25 % here.

@@ -74,3 +74,25 @@ def test_what_functions_log_is_theirs_to_set_up(client, crew, quiet):
     assert dict(client.run([7], mapfn, "first")) == {7: 7}
     worker.says("mine: the record 7\n")
     assert ("waiting for jobs" in worker.log) == (not quiet)
+
+
+def test_processes_of_a_mapfn_say_that_they_cannot_count(client, crew):
+    def mapfn(x):
+        import multiprocessing
+        import subprocess
+        import sys
+
+        import redismr
+
+        child = multiprocessing.get_context("fork").Process(target=redismr.count, args=("forked",))
+        child.start()
+        child.join()
+        subprocess.run([sys.executable, "-c", "import redismr; redismr.count('new')"], check=True)
+        redismr.count("here")
+        yield x, child.exitcode
+
+    worker = crew.worker()
+    results = client.run([1], mapfn, "sum")
+    assert (dict(results), results.counters) == ({1: 0}, {"here": 1})
+    assert "count('forked') was called in a process that a task has started" in worker.log
+    assert "count('new') was called outside a task: it is not counted" in worker.log

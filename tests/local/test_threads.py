@@ -1,0 +1,306 @@
+"""``count``, ``param`` and ``here`` in threads that user functions start."""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import contextvars
+import multiprocessing
+import multiprocessing.dummy
+import os
+import sys
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import redismr
+from redismr import context
+from redismr.context import TaskContext, count, here, param, provisional, running
+
+EXECUTOR = ThreadPoolExecutor(2)
+DUMMY = multiprocessing.dummy.Pool(2)
+
+
+def thread(work):
+    started = threading.Thread(target=work)
+    started.start()
+    started.join()
+
+
+def raw_thread(work):
+    done = threading.Event()
+
+    def run():
+        work()
+        done.set()
+
+    _thread.start_new_thread(run, ())
+    assert done.wait(10)
+
+
+def timer(work):
+    started = threading.Timer(0, work)
+    started.start()
+    started.join()
+
+
+def copied_context(work):
+    """As anyio and trio run what they are given, in threads of any age."""
+    copy = contextvars.copy_context()
+    thread(lambda: copy.run(work))
+
+
+def new_pool(work):
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(work).result()
+
+
+def new_dummy_pool(work):
+    with multiprocessing.dummy.Pool(2) as pool:
+        pool.apply(work)
+
+
+def thread_of_a_thread(work):
+    thread(lambda: thread(work))
+
+
+def from_asyncio(work):
+    async def main():
+        await asyncio.gather(asyncio.to_thread(work), asyncio.to_thread(lambda: None))
+
+    asyncio.run(main())
+
+
+WAYS = {
+    way.__name__: way
+    for way in (
+        thread, raw_thread, timer, copied_context, new_pool, new_dummy_pool, thread_of_a_thread,
+        from_asyncio,
+    )
+} | {
+    "pool of the module": lambda work: EXECUTOR.submit(work).result(),
+    "pool of threads that are older than the task": DUMMY.apply,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_threads_count_is_counted(way):
+    def mapfn(x):
+        count("here")
+        WAYS[way](lambda: count("there", 2))
+        yield x, 1
+
+    found = redismr.run([1, 2, 3], mapfn, "sum", inline=True, chunk=1)
+    assert found.counters == {"here": 3, "there": 6}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_param_and_here_are_those_of_the_task(way):
+    def mapfn(x):
+        seen = []
+        WAYS[way](lambda: seen.append((param("p"), here())))
+        yield seen[0] == ("q", here()), x
+
+    found = dict(redismr.run([1, 2], mapfn, "sum", inline=True, chunk=1, params={"p": "q"}))
+    assert found == {True: 3}
+
+
+def test_many_threads_lose_no_count():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with running(TaskContext()) as task:
+            threads = [
+                threading.Thread(target=lambda: [count("n") for _ in range(2000)]) for _ in range(4)
+            ]
+            for each in threads:
+                each.start()
+            for _ in range(2000):
+                count("n")
+            for each in threads:
+                each.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert task.counters == {"n": 10_000}
+
+
+def test_jobs_of_two_threads_do_not_mix():
+    both = threading.Barrier(2, timeout=10)
+
+    def job(name):
+        def mapfn(x):
+            both.wait()
+            new_pool(lambda: count(param("name")))
+            thread(lambda: count(here().source and param("name")))
+            both.wait()
+            yield x, 1
+
+        return redismr.run([1], mapfn, "sum", inline=True, params={"name": name}).counters
+
+    outcome = {}
+    threads = [
+        threading.Thread(target=lambda name=name: outcome.update({name: job(name)}))
+        for name in ("a", "b")
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert outcome == {"a": {"a": 2}, "b": {"b": 2}}
+
+
+def test_a_thread_that_may_be_of_either_job_is_refused():
+    both = threading.Barrier(2, timeout=10)
+    errors = []
+
+    def job():
+        with running(TaskContext()):
+            both.wait()
+            try:
+                raw_thread_raises()
+            except RuntimeError as error:
+                errors.append(str(error))
+            both.wait()
+
+    def raw_thread_raises():
+        caught = []
+        raw_thread(lambda: caught.append(error_of(lambda: count("x"))))
+        raise caught[0]
+
+    threads = [threading.Thread(target=job) for _ in range(2)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert len(errors) == 2
+    assert all("2 tasks run in this process" in error for error in errors)
+
+
+def error_of(work):
+    try:
+        work()
+    except RuntimeError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("way", ["thread", "new_pool"])
+def test_a_thread_that_outlives_its_task_counts_for_no_other(way, monkeypatch):
+    """Neither for the next task of its process, nor unnoticed."""
+    monkeypatch.setattr(context, "_told", set())
+    go, errors = threading.Event(), []
+
+    def late():
+        assert go.wait(10)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            errors.append((error_of(lambda: count("late")), [str(w.message) for w in told]))
+
+    with running(TaskContext(here=context.Here(task="m1"))) as first:
+        if way == "thread":
+            outlives = threading.Thread(target=late)
+            outlives.start()
+            wait = outlives.join
+        else:
+            wait = EXECUTOR.submit(late).result
+    with running(TaskContext()) as second:
+        go.set()
+        wait()
+    ((error, told),) = errors
+    assert "whose task (m1) has ended: it is not counted" in str(error)
+    assert told == [str(error)]
+    assert (first.counters, second.counters) == ({}, {})
+
+
+def test_a_pool_that_a_task_made_works_for_the_next():
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(2):
+            with running(TaskContext()) as task:
+                pool.submit(count, "n").result()
+            assert task.counters == {"n": 1}
+        pool.submit(count, "n").result()  # outside all tasks: nothing
+
+
+def test_a_thread_of_a_record_that_is_skipped_counts_nothing():
+    threads, go = [], threading.Event()
+
+    def counting(name):
+        def late():
+            assert go.wait(10)
+            count(name)
+
+        count(name)
+        threads.append(threading.Thread(target=late))
+        threads[-1].start()
+
+    with running(TaskContext()) as task:
+        with provisional():
+            counting("kept")
+        with pytest.raises(ZeroDivisionError), provisional():
+            counting("skipped")
+            raise ZeroDivisionError
+        go.set()
+        for each in threads:
+            each.join()
+    assert task.counters == {"kept": 2}
+
+
+def test_threads_of_a_combinefn_may_not_count():
+    def mapfn(x):
+        yield x, 1
+
+    def combinefn(key, values):
+        WAYS["new_pool"](lambda: count("x"))
+        return sum(values)
+
+    with pytest.raises(redismr.MapError, match="cannot be used in combinefn"):
+        redismr.run([1], mapfn, "sum", combinefn=combinefn, inline=True)
+
+
+def test_threads_of_mapfn_may_count_while_a_combinefn_runs():
+    with running(TaskContext()) as task:
+        ready, go = threading.Event(), threading.Event()
+
+        def work():
+            ready.set()
+            assert go.wait(10)
+            count("n")
+
+        started = threading.Thread(target=work)
+        started.start()
+        assert ready.wait(10)
+        with context.uncountable():
+            go.set()
+            started.join()
+    assert task.counters == {"n": 1}
+
+
+def test_outside_a_task_nothing_is_counted_in_a_thread_either():
+    for way in WAYS.values():
+        way(lambda: count("x"))
+        seen = []
+        way(lambda seen=seen: seen.append((param("p", 1), here())))
+        assert seen == [(1, context.Here())]
+
+
+def test_a_forked_child_says_that_it_cannot_count():
+    reader, writer = os.pipe()
+    with running(TaskContext(params={"p": 1})) as task:
+        pid = os.fork()
+        if pid == 0:
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                count("x")
+                thread(lambda: count("y"))
+                os.write(writer, "\n".join(str(each.message) for each in told).encode())
+            os._exit(param("p"))
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    assert task.counters == {}
+    os.close(writer)
+    with open(reader) as pipe:
+        said = pipe.read().split("\n")
+    assert [text.partition(":")[0] for text in said] == [
+        f"redismr.count('{name}') was called in a process that a task has started" for name in "xy"
+    ]
