@@ -36,6 +36,7 @@ from redismr.core.model import (
 from redismr.core.seal import Keyring
 from redismr.core.vault import Vault
 from redismr.errors import JobError, JobLost, JobNotFound, KeysAltered, NoWorkers, SealError
+from redismr.processes import here_only
 from redismr.shipping import Parcel, pack
 from redismr.shipping.libraries import loaded
 from redismr.sources import Source, as_source
@@ -111,13 +112,14 @@ class Client(Confined):
         Takes what ``redismr.run`` takes. Ctrl-C and every other exception cancel the job.
         """
         job: Job | None = None
+        cancel = here_only(Job.cancel)
         try:
             job = self._submit(source, mapfn, reducefn, options, owns=True, draw=progress)
             outcome = job.result()
         except BaseException as exc:
             ended = isinstance(exc, JobError | SealError) and not isinstance(exc, NoWorkers)
             if job is not None and not ended:
-                self._quietly(job, Job.cancel)
+                self._quietly(job, cancel)
             if isinstance(exc, KeyboardInterrupt):
                 raise KeyboardInterrupt from None  # not a screen of frames about sockets
             raise
@@ -307,7 +309,7 @@ class Client(Confined):
             Mine(
                 functions["finishfn"],
                 functions["partitionfn"],
-                delete=partial(self._delete, spec) if owns else None,
+                delete=here_only(partial(self._delete, spec)) if owns else None,
                 delete_at_exit=self._embedded is None,  # else the server ends as well
                 draw=draw,
                 workers_within=chosen.wait_for_workers,
@@ -322,7 +324,7 @@ class Client(Confined):
             spec,
             slots=slots,
             on_step=job._while_submitting,  # noqa: SLF001
-            cancel=job.cancel,
+            cancel=here_only(job.cancel),
             look=lacks.look,
         )
         try:

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +26,7 @@ from redismr.server import PrivateServer, start
 
 _lock = threading.Lock()
 _started: dict[tuple[str, int], Embedded] = {}
+_workers = weakref.WeakSet["LocalWorker"]()
 
 
 class Embedded(Confined):
@@ -105,6 +107,7 @@ class LocalWorker(Confined):
             start_new_session=True,  # Ctrl-C is the client's to answer
         )
         os.close(watched)
+        _workers.add(self)
 
     @property
     def alive(self) -> bool:
@@ -172,8 +175,9 @@ def _disown() -> None:
     """
     global _lock  # noqa: PLW0603  another thread of the parent may have held it
     _lock = threading.Lock()
-    for ours in _started.values():
-        ours.worker.disown()
+    for worker in _workers:
+        worker.disown()
+    _workers.clear()
     _started.clear()
 
 

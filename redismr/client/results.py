@@ -146,7 +146,10 @@ class Results(Mapping[Any, Any]):
             raise BadValue(f"top() needs values that can be ordered, or a key=: {exc}") from exc
 
     def close(self) -> None:
-        """Free what the result holds: here, and in Redis if it was made by ``run``."""
+        """Free what the result holds: here, and in Redis if it was made by ``run``.
+
+        In a forked child only what that holds: the results in Redis are its parent's.
+        """
         if not self._closed:
             self._closed = True
             self._dicts.clear()

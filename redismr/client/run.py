@@ -67,7 +67,8 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
             backup, each_worker, ttl.
 
     Returns:
-        A read-only mapping; closing it, or the end of the process, deletes the job.
+        A read-only mapping; closing it, or the end of the process, deletes the job. Children that
+        the process forks may read it too, for as long.
 
     Raises:
         MapError, ReduceError, SourceRaised: user code raised; also of the original class.

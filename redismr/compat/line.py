@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import threading
@@ -31,6 +32,7 @@ class Line:
     """
 
     def __init__(self, host: str, port: int, password: str) -> None:
+        self._process = os.getpid()
         self._socket = socket.create_connection((host, port), _ANSWER_SECONDS)
         try:
             self._authenticate(derived_credentials(password).auth)
@@ -55,8 +57,9 @@ class Line:
 
     def close(self) -> None:
         """Let go; who waits returns at once."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        if os.getpid() == self._process:  # a forked child would end its parent's connection
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def release(self) -> None:
         """Give the socket back: nobody waits any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from contextlib import suppress
@@ -23,6 +24,7 @@ class Subscription:
     def __init__(self, client: redis.Redis, channel: str) -> None:
         self._client, self._channel = client, channel
         self._pubsub: redis.client.PubSub | None = None
+        self._process = os.getpid()
         self.renewed = False
 
     def __enter__(self) -> Self:
@@ -40,6 +42,8 @@ class Subscription:
         Trouble of the channel is nobody's error, for it is a hint: then None comes a bit later.
         """
         self.renewed = False
+        if self._process != os.getpid():  # a forked child, which must not read its parent's line
+            self._process, self._pubsub = os.getpid(), None
         try:
             if self._pubsub is None:
                 self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]

@@ -14,6 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Self, TextIO
 
 from redismr.core.model import ENDED_STATES
+from redismr.processes import here_only
 from redismr.ui.clean import clean
 from redismr.ui.errors import say, skipped_lines
 from redismr.ui.pace import Pace
@@ -126,7 +127,7 @@ class LiveReporter(Reporter):
         """Clear the rows and give the cursor back."""
         super().close()
         if self._live is not None:
-            self._live.stop()
+            self._stop()
             self._live = None
 
     def _draw(self, progress: Progress, now: float) -> None:
@@ -136,8 +137,9 @@ class LiveReporter(Reporter):
 
         if self._live is None:
             self._live = _start_live(rows.console(self._stream))
+            self._stop = here_only(self._live.stop)
             # Whoever forgets to close us must not lose the cursor of their terminal.
-            weakref.finalize(self, self._live.stop)
+            weakref.finalize(self, self._stop)
         self._live.update(rows.rows(progress, self.maps, self.reduces, self.shuffle), refresh=True)
 
 
