@@ -25,9 +25,7 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
 
-DEPTH = "REDISMR_DEPTH"
-"""In the environment of an executor, and of whatever a user function starts there: how many
-executors stand above, this one included."""
+from redismr.processes import depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,22 +154,18 @@ def here() -> Here:
     return Here() if task is None else task.here
 
 
-def depth() -> int:
-    """How many executors stand above this process: 0 in a program that somebody started."""
-    given = os.environ.get(DEPTH, "")
-    return int(given) if given.isdecimal() else 0
-
-
 def follow_threads() -> None:
     """Have threads, and what pools of threads are given, know which task began them."""
     global _following  # noqa: PLW0603  a fact about the process
     if _following:
         return
     _following = True
-    from concurrent.futures.thread import ThreadPoolExecutor
-
     start = threading.Thread.start
     threading.Thread.start = _starting(start)  # type: ignore[method-assign, assignment]
+    try:
+        from concurrent.futures.thread import ThreadPoolExecutor
+    except RuntimeError:  # the main thread has ended, and nobody can make a pool any more
+        return
     ThreadPoolExecutor.submit = _submitting(ThreadPoolExecutor.submit)  # type: ignore[method-assign]
 
 
@@ -263,7 +257,7 @@ def _count_elsewhere(name: str, amount: int) -> None:
     """Count in another thread than the task's own; or say why that is impossible."""
     task = _local.task or _found()
     if task is None:
-        if DEPTH in os.environ:
+        if depth():
             _tell(f"redismr.count({name!r}) was called outside a task: it is not counted")
         return
     if task.process != os.getpid():

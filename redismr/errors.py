@@ -7,6 +7,7 @@ RedismrError
     SourceChanged                     a file is not the one that was split
     SourceRaised                      its own code raised; also an instance of the original class
   CodeError                           functions or modules that cannot be shipped or loaded
+    RunawayJob                        a module that starts its job whenever it is loaded
   RecordError (TypeError)             what user code emitted cannot be used, by name
     BadPair                           mapfn yielded something that is not a pair
     BadKey                            a key that is unhashable or has no stable hash
@@ -65,6 +66,10 @@ class SourceRaised(SourceError):
 
 class CodeError(RedismrError):
     """A function or module that cannot be shipped to workers, or not loaded there."""
+
+
+class RunawayJob(CodeError):
+    """A job that would start itself again, without end: its module does so as it is imported."""
 
 
 class RecordError(RedismrError, TypeError):

@@ -36,7 +36,7 @@ from redismr.core.model import (
 from redismr.core.seal import Keyring
 from redismr.core.vault import Vault
 from redismr.errors import JobError, JobLost, JobNotFound, KeysAltered, NoWorkers, SealError
-from redismr.processes import here_only
+from redismr.processes import here_only, refuse_while_loading
 from redismr.shipping import Parcel, pack
 from redismr.shipping.libraries import loaded
 from redismr.sources import Source, as_source
@@ -59,6 +59,7 @@ class Client(Confined):
     Raises:
         ConfigError: URL, secret or namespace cannot be used; says what to set.
         StoreUnavailable: no server answers. UnfitServer: it is too old, or would evict job data.
+        RunawayJob: a worker is loading the module that makes it.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Client(Confined):
         namespace: str | None = None,
         executors: int | None = None,
     ) -> None:
+        refuse_while_loading()
         found = settings.resolve(url, secret, namespace)
         self._embedded: Embedded | None = None
         if found is None:
@@ -284,6 +286,7 @@ class Client(Confined):
         owns: bool,
         draw: Draw | None = None,
     ) -> Job:
+        refuse_while_loading()
         self.connection.confide()
         functions, params, chosen = sort_out(mapfn, reducefn, options)
         check_functions(

@@ -22,6 +22,7 @@ from redismr import settings
 from redismr.confidential import Confined
 from redismr.config import Connection
 from redismr.errors import RedismrError
+from redismr.processes import refuse_so_deep, refuse_while_loading
 from redismr.server import PrivateServer, start
 
 _lock = threading.Lock()
@@ -84,6 +85,8 @@ class LocalWorker(Confined):
         stdout: int = 2,
         pass_fds: tuple[int, ...] = (),
     ) -> None:
+        refuse_while_loading()
+        refuse_so_deep()
         watched, self._held = os.pipe()  # ends when we do: the worker stops then
         package_parent = str(Path(redismr.workers.__file__).parents[2])
         path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH", "")]))

@@ -311,8 +311,7 @@ class Job(Confined):
         shelf, counters, skipped = self._collect_shelf(outcome)
         results = Results(shelf, sort=self._spec.sort, counters=counters, skipped=skipped)
         if self._mine and self._mine.delete is not None:
-            # Results of ``run`` own the job: it goes when they are closed, or nobody has them, in
-            # the process that submitted it.
+            # Results of ``run`` own the job: it goes when they are closed, or nobody has them.
             shelf.on_close = weakref.finalize(results, self._mine.delete, self._inputs())
             shelf.on_close.atexit = self._mine.delete_at_exit
         return results, counters

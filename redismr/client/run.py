@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from redismr.client.embedded import foresee
 from redismr.config import JobOptions, job_options
 from redismr.errors import RedismrError
+from redismr.processes import refuse_while_loading
 
 if TYPE_CHECKING:
     from redismr.client.client import Client
@@ -90,6 +91,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         if resultfn:
             resultfn(chosen.txn or "inline", outcome)
         return outcome
+    refuse_while_loading()
     if client is None:
         foresee()
     from redismr.client.client import Client

@@ -34,6 +34,7 @@ from redismr.compat.line import Line, Presence
 from redismr.compat.relay import Relay
 from redismr.config import Connection
 from redismr.errors import CodeError, RedismrError
+from redismr.processes import refuse_while_loading
 from redismr.server import join
 from redismr.shipping.blame import reason
 from redismr.ui.errors import say
@@ -82,6 +83,7 @@ class Client(Endpoint):
         A server that refuses us, or is not there, is ``handle_error``'s to judge; ``authenticated``
         tells afterwards.
         """
+        refuse_while_loading()
         self._begin()
         self._settled.clear()
         self._authenticated = False

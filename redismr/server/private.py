@@ -29,6 +29,7 @@ from redismr.confidential import Confined
 from redismr.config import Connection
 from redismr.errors import ConfigError, StoreUnavailable
 from redismr.guessing import LEAST, why_guessable
+from redismr.processes import refuse_so_deep, refuse_while_loading
 from redismr.server import keeper as keeper_module
 from redismr.server.access import (
     USER,
@@ -255,9 +256,12 @@ def start(
 
     Raises:
         ConfigError: there is no server binary, or the address is none.
+        RunawayJob: a worker is loading the module that asks for it, or it is too far below others.
         OSError: the address is taken (EADDRINUSE) or not to be had.
         StoreUnavailable: the server did not start; the text holds what it said.
     """
+    refuse_while_loading()
+    refuse_so_deep()
     binary = find_binary()
     credentials = random_credentials() if password is None else derived_credentials(password)
     prefix = namespace_of(namespace)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from redismr.processes import loading
 from redismr.shipping.modules import ModuleSource
 
 
@@ -47,6 +48,11 @@ class JobImporter(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     def is_package(self, fullname: str) -> bool:
         """Whether it may have submodules."""
         return self._module(fullname).search is not None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run its text, which must not start a job: here it is nobody's script."""
+        with loading():
+            super().exec_module(module)
 
     def _module(self, fullname: str) -> ModuleSource:
         try:

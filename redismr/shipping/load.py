@@ -15,7 +15,8 @@ from typing import Any
 
 import cloudpickle
 
-from redismr.errors import CodeError
+from redismr.errors import CodeError, RunawayJob
+from redismr.processes import loading
 from redismr.shipping.importer import install, show_lines
 from redismr.shipping.modules import ModuleSource
 from redismr.shipping.pack import FORMAT, digest_of
@@ -37,7 +38,9 @@ class Loaded:
             AttributeError, ImportError: neither has it.
         """
         try:
-            return _walk(importlib.import_module(module), name)
+            with loading():
+                home = importlib.import_module(module)
+            return _walk(home, name)
         except (ImportError, AttributeError):
             first, _, rest = name.partition(".")
             if first not in self.classes.get(module, ()):
@@ -55,6 +58,7 @@ def load(code: bytes, params: bytes = b"", *, worker: bool = True) -> Loaded:
 
     Raises:
         CodeError: a module is missing here, or the code does not load; names it.
+        RunawayJob: a module starts a job as it is imported.
     """
     parcel = pickle.loads(code)
     if parcel["format"] != FORMAT:
@@ -66,24 +70,30 @@ def load(code: bytes, params: bytes = b"", *, worker: bool = True) -> Loaded:
     if worker:
         show_lines({m.path: m.source for m in modules.values() if m.path} | parcel["sources"])
     install(modules, first=worker)
-    functions, classes = _unpickle(parcel["pickle"])
+    functions, classes = _unpickle(parcel["pickle"], worker=worker)
     if worker:
         _adopt(classes)
-    return Loaded(functions, load_params(params), classes, digest_of(code, params))
+    return Loaded(functions, load_params(params, worker=worker), classes, digest_of(code, params))
 
 
-def load_params(params: bytes) -> dict[str, Any]:
+def load_params(params: bytes, *, worker: bool = True) -> dict[str, Any]:
     """The params of one more job whose code ``load`` has loaded already.
 
     Raises:
         CodeError: as ``load``.
     """
-    return dict(_unpickle(params)) if params else {}
+    return dict(_unpickle(params, worker=worker)) if params else {}
 
 
-def _unpickle(data: bytes) -> Any:
+def _unpickle(data: bytes, *, worker: bool) -> Any:
     try:
-        return cloudpickle.loads(data)
+        with loading(everywhere=worker):
+            return cloudpickle.loads(data)
+    except RunawayJob as error:
+        # Of whichever job below this one: its class ends ours as well, at once.
+        inner = getattr(error, "failure", None)
+        again = RunawayJob(inner.message if inner else str(error))
+        raise again.with_traceback(error.__traceback__) from None
     except ModuleNotFoundError as error:
         raise CodeError(
             f"the job needs the module {error.name!r}, which this machine does not have. Install "

@@ -8,6 +8,7 @@ import sys
 
 from redismr.config import Connection, WorkerOptions
 from redismr.core.trace import clean
+from redismr.processes import CORES
 
 
 def main(connection: Connection, options: WorkerOptions) -> int:
@@ -52,5 +53,10 @@ def _printable(record: logging.LogRecord) -> bool:
 
 
 def cores() -> int:
-    """How many cores this process may use: the default number of executors."""
+    """How many cores this process may use: the default number of executors.
+
+    Inside a task they are its executor's share.
+    """
+    if (share := os.environ.get(CORES, "")).isdecimal():
+        return max(1, int(share))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

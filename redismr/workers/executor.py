@@ -63,12 +63,12 @@ _REMEMBER_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Where an executor stands: its slot, its line to the supervisor, its names."""
+    """Where an executor stands: its slot, its line to the supervisor, its names, its cores."""
 
     slot: Slot
     control: socket.socket
     name: str
-    burst: bool
+    cores: int = 1
 
 
 class Executor:
@@ -377,7 +377,7 @@ class Executor:
 
 def main(post: Post, connection: Connection, keyring: Keyring) -> int:
     """Run one executor in this freshly forked process; returns its exit status."""
-    settle_in()
+    settle_in(post.cores)
     os.register_at_fork(after_in_child=post.slot.let_go)
     try:
         return Executor(post, connection, keyring).run()

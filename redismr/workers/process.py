@@ -10,10 +10,10 @@ import os
 import socket
 import sys
 
-from redismr import context
 from redismr.core.kernel import UserCodeError
 from redismr.core.model import Made
 from redismr.shipping.libraries import loaded, settle
+from redismr.processes import CORES, DEPTH, depth
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -22,16 +22,16 @@ _NOTHING = Made()
 _its_pid = os.getpid()
 
 
-def settle_in() -> None:
+def settle_in(cores: int) -> None:
     """Forget the server's variables, and set collector and allocator for tasks in a row.
 
     A program that a user function starts has a private server: without the secret this one's URL
-    would only be refused.
+    would only be refused. It has so many cores, this executor's share.
     """
     global _its_pid  # noqa: PLW0603  a fact about the process
     _its_pid = os.getpid()
     settle()
-    os.environ[context.DEPTH] = str(context.depth() + 1)
+    os.environ |= {DEPTH: str(depth() + 1), CORES: str(cores)}
     for name in ("REDISMR_URL", "REDISMR_SECRET", "REDISMR_SECRET_FILE"):
         _forget(name)
     # Rare collections cost nothing measurable and still free cycles; the defaults cost 25 % here.

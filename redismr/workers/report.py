@@ -21,6 +21,7 @@ from redismr.errors import (
     KeysAltered,
     LibraryMismatch,
     RecordError,
+    RunawayJob,
     SealError,
     SourceChanged,
     SourceError,
@@ -100,7 +101,9 @@ class Reporter:
         spec = attempt.session.spec
         mismatch = self._mismatch(attempt, cause)
         # StoreFull was waited for long enough: each further try would wait as long again.
-        fatal = isinstance(cause, RecordError | SourceChanged) or isinstance(exc, StoreFull)
+        fatal = isinstance(cause, RecordError | SourceChanged | RunawayJob) or isinstance(
+            exc, StoreFull
+        )
         failure = failure_of(
             mismatch or cause,
             kind="library" if mismatch else "error",

@@ -28,7 +28,7 @@ from redismr.core.trace import clean
 from redismr.errors import StoreError, StoreUnavailable, UnfitServer
 from redismr.shipping.libraries import told
 from redismr.store import BEAT_SECONDS, Store
-from redismr.workers import executor
+from redismr.workers import cores, executor
 from redismr.workers.leases import OVERDUE, Child, LeaseKeeper
 from redismr.workers.nursery import Exit, Nursery, kill
 from redismr.workers.report import Reporter, worker_name
@@ -316,7 +316,8 @@ class Supervisor:
 
     def _executor_main(self, index: int, line: socket.socket) -> int:
         slot = self.slots.all[index]
-        post = executor.Post(slot, line, self._name(slot), self.options.burst)
+        share = max(1, cores() // self.options.executors)
+        post = executor.Post(slot, line, self._name(slot), share)
         return executor.main(post, self.connection, self.keyring)
 
     def _spawn(self, slot: Slot) -> None:

@@ -94,7 +94,7 @@ class Hand:
         ours.setblocking(False)
         self._lines += [ours, theirs]
         self.said = ours
-        post = Post(Slots(1).all[0], theirs, f"hand:{self._count}", burst=False)
+        post = Post(Slots(1).all[0], theirs, f"hand:{self._count}")
         self.executor = Executor(post, self.connection, self.keyring)
         self.executor.store.link.patience = 5
         self.leases = LeaseKeeper(self.executor.store, self.executor.report.altered)

@@ -329,7 +329,7 @@ def test_what_waits_behind_a_long_task_is_given_back_at_sigterm(server, client, 
 def executor(server):
     """One that runs in this process, by hand."""
     ours, theirs = socket.socketpair()
-    post = Post(Slots(1).all[0], theirs, "w:1:0", False)
+    post = Post(Slots(1).all[0], theirs, "w:1:0")
     connection = Connection(url=server.url, secret=SECRET)
     executor = Executor(post, connection, Keyring(SECRET, "redismr"))
     yield executor
