@@ -13,6 +13,7 @@ from typing import Any, cast
 import click
 
 import redismr
+from redismr import streams
 from redismr.cli import exits
 
 VERBS = {
@@ -63,7 +64,7 @@ class Verbs(click.Group):
         """
         with exits.reported(ctx):
             code = super().invoke(ctx)
-            sys.stdout.flush()  # so that a closed pipe is met here and not at exit
+            sys.stdout.flush()  # so that output that is lost is met here and not at exit
             ctx.exit(code or exits.DONE)
 
 
@@ -93,4 +94,8 @@ def cli() -> None:
 
 def main() -> None:
     """The ``redismr`` command."""
-    cli(prog_name="redismr")
+    streams.of_command()
+    try:
+        cli(prog_name="redismr")
+    except streams.OutputLost as lost:  # of --help and --version
+        sys.exit(exits.without_output(lost))

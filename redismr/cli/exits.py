@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import errno
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from redismr import errors
+from redismr.streams import OutputLost
 from redismr.ui.errors import say, show
 
 if TYPE_CHECKING:
@@ -58,24 +59,18 @@ def reported(ctx: click.Context) -> Iterator[None]:
             sys.stderr.write("\n")
             say("interrupted", sys.stderr)
         ctx.exit(CANCELLED)
+    except OutputLost as lost:
+        ctx.exit(without_output(lost))
     except Exception as error:  # noqa: BLE001 - whatever it is, a person has to read it
-        if isinstance(error, BrokenPipeError) and not isinstance(error, errors.RedismrError):
-            _let_go_of_stdout()
-            ctx.exit(DONE)
-        _flush_stdout()
+        with contextlib.suppress(OutputLost):  # what was printed before an error comes before it
+            sys.stdout.flush()
         show(error, sys.stderr)
         ctx.exit(code_of(error))
 
 
-def _flush_stdout() -> None:
-    """What was printed before an error comes before it."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _let_go_of_stdout()
-
-
-def _let_go_of_stdout() -> None:
-    """Nobody reads any more: keep Python from complaining about it at exit."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def without_output(lost: OutputLost) -> int:
+    """Say that output was lost, unless its reader has left, who knows; the exit code."""
+    if lost.errno == errno.EPIPE:
+        return DONE
+    say(f"cannot write to standard output: {lost.strerror}", sys.stderr)
+    return FAILED

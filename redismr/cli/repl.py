@@ -28,6 +28,7 @@ from redismr.cli.run import kind_options, show
 from redismr.client.results import closed_after
 from redismr.compat.words import statistics, table, word_count
 from redismr.errors import RedismrError, StoreError
+from redismr.streams import OutputLost
 from redismr.ui.errors import say
 from redismr.ui.errors import show as show_error
 
@@ -73,6 +74,7 @@ def repl(
             for line in console.lines():
                 session.line(line)
             session.drain()
+            session.check()
         except KeyboardInterrupt:
             session.cancel()
             raise
@@ -148,6 +150,7 @@ class Repl:
         self._flying: list[threading.Thread] = []
         self._stopped = threading.Event()
         self._telling, self._told = threading.Lock(), ""
+        self._lost: OutputLost | None = None
 
     def line(self, text: str) -> None:
         """Begin a transaction; its outcome is printed when it is there, under its number.
@@ -176,6 +179,11 @@ class Repl:
             while thread.is_alive() and (left := until - time.monotonic()) > 0:
                 thread.join(min(left, HEED_SECONDS))
 
+    def check(self) -> None:
+        """Raise if an outcome could not be printed."""
+        if self._lost:
+            raise self._lost
+
     def cancel(self) -> None:
         """Stop what is in flight; nothing of it stays on the server."""
         self._stopped.set()
@@ -190,6 +198,8 @@ class Repl:
                 with self._console.page():
                     sys.stdout.write(f"{title} {work.count.format(found)}:\n")
                     work.show(outcome)
+        except OutputLost as lost:
+            self._lost = lost
         except Exception as error:  # noqa: BLE001  whatever the user's code raises: others go on
             if not self._stopped.is_set():
                 with self._console.page():

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from redismr import streams
 from redismr import workers as engine
 from redismr.cli.common import client_of, connection, json_option, server_options
 from redismr.config import WorkerOptions
@@ -31,6 +32,7 @@ def worker(
     """
     server = connection(url, namespace, "a worker")
     fix_hash_seed()
+    streams.of_worker()
     options = WorkerOptions(
         executors=executors or engine.cores(),
         burst=burst,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Self
 
-from redismr import settings
+from redismr import settings, streams
 from redismr.client.each import EachWorker, one_by_one
 from redismr.client.embedded import Embedded, embedded
 from redismr.client.fit import Lacks
@@ -71,6 +71,7 @@ class Client(Confined):
         executors: int | None = None,
     ) -> None:
         refuse_while_loading()
+        streams.fill()
         found = settings.resolve(url, secret, namespace)
         self._embedded: Embedded | None = None
         if found is None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import redismr.workers
-from redismr import settings
+from redismr import settings, streams
 from redismr.confidential import Confined
 from redismr.config import Connection
 from redismr.errors import RedismrError
@@ -87,6 +87,7 @@ class LocalWorker(Confined):
     ) -> None:
         refuse_while_loading()
         refuse_so_deep()
+        streams.fill()  # else the pipe may be what its end of takes for its output
         watched, self._held = os.pipe()  # ends when we do: the worker stops then
         package_parent = str(Path(redismr.workers.__file__).parents[2])
         path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH", "")]))
@@ -106,7 +107,8 @@ class LocalWorker(Confined):
             },
             pass_fds=(watched, *pass_fds),
             stdin=subprocess.DEVNULL,
-            stdout=stdout,
+            stdout=streams.to_inherit(stdout),
+            stderr=streams.to_inherit(2),
             start_new_session=True,  # Ctrl-C is the client's to answer
         )
         os.close(watched)

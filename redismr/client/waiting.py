@@ -11,6 +11,7 @@ from redismr.core.events import decode
 from redismr.core.model import ENDED_STATES, PROTOCOL, RUNNING_STATES, Progress
 from redismr.errors import StoreError
 from redismr.store import number
+from redismr.ui.errors import say
 
 if TYPE_CHECKING:
     from redismr.core.model import JobSpec
@@ -61,7 +62,7 @@ def tell_long_wait(text: str, waited: float) -> None:
     now = time.monotonic()
     if waited > EXPLAIN_AFTER and now > _TOLD.get(text, 0.0):
         _TOLD[text] = now + TELL_AGAIN
-        sys.stderr.write(f"redismr: {text}\n")
+        say(text, sys.stderr)
 
 
 _TOLD: dict[str, float] = {}
@@ -103,7 +104,7 @@ class Waiting:
             self._since, self._done = now, done
         if not silent and (why := self._explanation()) and why != self._told:
             self._told = why
-            sys.stderr.write(f"redismr: waiting: {why}\n")
+            say(f"waiting: {why}", sys.stderr)
 
     def reason_if_idle(self, look: Look) -> str:
         """The reason, if the job is idle for long; for progress rows."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 
+from redismr import streams
 from redismr.compat.channels import Channel as ServerChannel
 from redismr.compat.command import VERSION, run_client
 from redismr.compat.commands import Commands as Protocol
@@ -66,4 +67,5 @@ __all__ = [
 ]
 
 if __name__ == "__main__":
+    streams.of_command()
     run_client()

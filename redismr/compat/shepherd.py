@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
+from redismr import streams
 from redismr.compat import mincemeat
 from redismr.compat.command import work
 from redismr.errors import RedismrError
@@ -190,4 +191,5 @@ def _server(options: Any) -> Server:
 
 
 if __name__ == "__main__":
+    streams.of_command()
     sys.exit(main())

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Self
 from urllib.parse import quote
 
+from redismr import streams
 from redismr.confidential import Confined
 from redismr.config import Connection
 from redismr.errors import ConfigError, StoreUnavailable
@@ -160,6 +161,7 @@ class PrivateServer(Confined):
 
     def _spawn(self, configuration: str) -> subprocess.Popen[bytes]:
         """Start the keeper, and hand it the configuration."""
+        streams.fill()
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", keeper_module.__file__, self._binary, self._directory],
             stdin=subprocess.PIPE,  # Not inheritable: no other child of ours holds it open.

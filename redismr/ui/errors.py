@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sysconfig
 import traceback
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 from redismr.core.trace import error_of, failure_of
 from redismr.errors import RedismrError
+from redismr.streams import Forgiving
 from redismr.ui.clean import clean_lines
 from redismr.ui.words import plural
 
@@ -26,7 +27,7 @@ def debugging() -> bool:
     return os.environ.get("REDISMR_DEBUG", "") not in {"", "0"}
 
 
-def show(error: BaseException, stream: TextIO) -> None:
+def show(error: BaseException, stream: TextIO | None) -> None:
     """Print ``error`` for a person: its text, or the user's own frames; all of it in debugging.
 
     An exception that passed through no code but ours is a bug of ours, and shown whole.
@@ -35,15 +36,19 @@ def show(error: BaseException, stream: TextIO) -> None:
     if text:
         say(text, stream)
     else:
-        traceback.print_exception(error, file=stream)
+        traceback.print_exception(error, file=cast("TextIO", Forgiving(stream)))
 
 
-def say(text: str, stream: TextIO) -> None:
-    """Print ``redismr: text``, the name in red where there are colours."""
-    colour = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def say(text: str, stream: TextIO | None) -> None:
+    """Print ``redismr: text``, the name in red where there are colours.
+
+    Nothing where the stream takes nothing: what is said beside a result decides nothing.
+    """
+    told = Forgiving(stream)
+    colour = told.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     name = f"{_RED}redismr:{_PLAIN}" if colour else "redismr:"
-    stream.write(f"{name} {clean_lines(text)}\n")
-    stream.flush()
+    told.write(f"{name} {clean_lines(text)}\n")
+    told.flush()
 
 
 def screen(error: BaseException) -> str:

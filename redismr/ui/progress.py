@@ -11,10 +11,11 @@ import os
 import sys
 import time
 import weakref
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, Self, TextIO, cast
 
 from redismr.core.model import ENDED_STATES
 from redismr.processes import here_only
+from redismr.streams import Forgiving
 from redismr.ui.clean import clean
 from redismr.ui.errors import say, skipped_lines
 from redismr.ui.pace import Pace
@@ -44,7 +45,8 @@ def reporter(
     clock: Callable[[], float] = time.monotonic,
 ) -> Reporter:
     """The drawer that suits ``stream`` (stderr). ``always`` draws lines even in a pipe."""
-    stream = sys.stderr if stream is None else stream
+    # Whatever becomes of a terminal, the job goes on.
+    stream = cast("TextIO", Forgiving(sys.stderr if stream is None else stream))
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         return LiveReporter(stream, summary=summary, clock=clock)
     # A notebook's stream is no terminal, but somebody is looking at it.
@@ -221,8 +223,8 @@ def _start_live(console: Console) -> Live:
         transient=True,
         # Only what would land on this very terminal may be led around the rows: a result that
         # goes into a pipe must stay there.
-        redirect_stdout=sys.stdout.isatty(),
-        redirect_stderr=sys.stderr.isatty(),
+        redirect_stdout=Forgiving(sys.stdout).isatty(),
+        redirect_stderr=Forgiving(sys.stderr).isatty(),
     )
     live.start()
     return live

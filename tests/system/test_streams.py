@@ -1,0 +1,200 @@
+"""Standard streams that are closed, full or not read, of every command: a table."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+from support import eventually
+from system.crew import environ, run, script
+
+import redismr
+from redismr.cli import VERBS
+
+JOB = """
+    source = range(40)
+    def mapfn(x):
+        print("a print on the worker", flush=True)
+        yield x, "x" * 500
+"""
+CLOSED = "<&- >&- 2>&-"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A server, a worker none of whose streams is open, a job that is done, and one that failed."""
+    folder = tmp_path_factory.mktemp("streams")
+    script(folder, JOB, "job.py")
+    (folder / "typed").write_text(f"{folder}/job.py\n")
+    with redismr.serve() as server:
+        url, secret = server.connection.url, server.connection.secret
+        env = environ(url, secret)
+        worker = subprocess.Popen(
+            ["bash", "-c", f"exec {sys.executable} -m redismr worker -n 1 {CLOSED}"], env=env
+        )
+        with redismr.Client(url, secret=secret) as client:
+            eventually(client.workers, 20)
+            done = client.submit(range(40), lambda x: [(x, "x" * 500)])
+            failed = client.submit([1], lambda x: 1 // 0, retries=0)
+            assert done.wait(20) and failed.wait(20)
+            assert done.state == "succeeded"
+            ids = SimpleNamespace(done=done.id, failed=failed.id)
+            yield SimpleNamespace(folder=folder, env=env, client=client, worker=worker, ids=ids)
+            assert worker.poll() is None, "its jobs are done, whatever becomes of its prints"
+            worker.terminate()
+            assert worker.wait(20) == 0
+
+
+COMMANDS = {
+    # name: (what is typed, lines that it prints or None for any number above 0, exit code)
+    "run": ("run job.py", 40, 0),
+    "run embedded": ("run -n 1 job.py", 40, 0),
+    "run inline": ("run --inline job.py | sed '/a print/d'", None, 0),
+    "submit": ("submit job.py", 1, 0),
+    "jobs": ("jobs", None, 0),
+    "watch": ("watch {done}", 0, 0),
+    "result": ("result {done}", 40, 0),
+    "result of a failed job": ("result {failed}", 0, 1),
+    "errors": ("errors {failed}", 1, 0),
+    "cancel": ("cancel {done}", 1, 0),
+    "workers": ("workers --json", None, 0),
+    "worker": ("worker -n 1 --burst", 0, 0),
+    "repl": ("repl < typed", None, 0),
+    "secret": ("secret", 1, 0),
+    "mincemeat": ("mincemeat -P 1", 0, 3),
+    "octo": ("octo client", 0, 2),
+    "delete": ("delete nosuch", 0, 2),
+    "help": ("--help", None, 0),
+    "usage": ("nonsense", 0, 2),
+}
+
+
+def shell(world, typed, streams=""):
+    words = typed.format(**vars(world.ids))
+    env = world.env
+    if words.startswith("run -n"):
+        env = {name: text for name, text in env.items() if not name.startswith("REDISMR_")}
+    command = f"set -o pipefail; {sys.executable} -m redismr {words}"
+    if " | " in command:
+        command = command.replace(" | ", f" {streams} | ")
+    else:
+        command += f" {streams}"
+    return subprocess.run(
+        ["bash", "-c", command], env=env, cwd=world.folder, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def all_of(world, streams, commands=COMMANDS):
+    """Each of the commands with these streams, some at a time."""
+    with ThreadPoolExecutor(3) as pool:
+        outcomes = pool.map(lambda name: shell(world, COMMANDS[name][0], streams), commands)
+        return list(zip(commands, outcomes, strict=True))
+
+
+def test_every_verb_is_in_the_table():
+    words = {typed.split()[0] for typed, _, _ in COMMANDS.values()} | {"up", "listen"}
+    assert words >= set(VERBS)
+
+
+@pytest.mark.parametrize("streams", ["<&- 2>&-", "2>/dev/full"])
+def test_output_is_right_whatever_else_is_closed_or_full(world, streams):
+    commands = COMMANDS if "<" in streams else ["run", "run embedded", "result", "worker"]
+    commands = [name for name in commands if name != "repl" or "<" not in streams]
+    for name, done in all_of(world, streams, commands):
+        _, lines, code = COMMANDS[name]
+        assert done.returncode == code, (name, done)
+        found = len(done.stdout.splitlines())
+        assert found == lines or (lines is None and found), (name, done.stdout)
+        assert done.stderr == "", name
+
+
+@pytest.mark.parametrize(
+    ("streams", "why"),
+    [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")],
+)
+def test_output_that_is_lost_is_one_line_of_error_and_an_exit_code(world, streams, why):
+    commands = [name for name, (typed, *_) in COMMANDS.items() if " | " not in typed]
+    if why.startswith("Bad"):
+        commands = ["run", "jobs", "help"]
+    for name, done in all_of(world, streams, commands):
+        _, lines, code = COMMANDS[name]
+        assert "Traceback" not in done.stderr, (name, done.stderr)
+        assert done.returncode == (code if lines == 0 else 1), (name, done)
+        if lines != 0:
+            said = done.stderr.replace("a print on the worker\n", "")
+            assert said == f"redismr: cannot write to standard output: {why}\n", name
+
+
+def test_with_no_stream_at_all_the_exit_code_tells(world):
+    for streams in (CLOSED, ">/dev/full 2>/dev/full"):
+        for name, done in all_of(world, streams, ["run", "run embedded", "submit", "secret"]):
+            assert (done.returncode, done.stdout, done.stderr) == (1, "", ""), name
+
+
+def test_a_reader_that_leaves_hears_nothing(world):
+    for name in ("run", "result", "help"):
+        done = shell(world, COMMANDS[name][0], "| head -1")
+        assert (done.returncode, done.stderr) == (0, ""), name
+        assert len(done.stdout.splitlines()) == 1
+
+
+def test_commands_that_would_go_on_end_when_their_output_is_lost(world):
+    with ThreadPoolExecutor(2) as pool:
+        up = pool.submit(shell, world, "up -n 1", ">/dev/full")
+        listen = pool.submit(shell, world, "listen", ">/dev/full")
+        while not listen.done():  # it may not listen yet
+            dict(world.client.run([1], lambda x: [(x, 1)], "sum"))
+        for done in (up.result(), listen.result()):
+            assert (done.returncode, done.stderr) == (
+                1, "redismr: cannot write to standard output: No space left on device\n",
+            )  # fmt: skip
+
+
+PROGRAM = """
+    import os, sys, redismr
+
+    def mapfn(x):
+        print("a print on the worker", flush=True)
+        print("another", file=sys.stderr)
+        os.system("echo and one of a child")
+        yield x, x
+
+    if __name__ == "__main__":
+        found = dict(redismr.run(range(4), mapfn, "sum", progress=True))
+        with open("found", "w") as file:
+            file.write(str(sum(found.values())))
+"""
+
+
+@pytest.mark.parametrize(
+    "streams", ["<&-", ">&-", "2>&-", CLOSED, "2>/dev/full", ">/dev/full 2>/dev/full"]
+)
+def test_a_program_has_its_result_and_ends_well(tmp_path, streams):
+    script(tmp_path, PROGRAM)
+    done = run(
+        "bash", "-c", f"{sys.executable} script.py {streams}",
+        cwd=tmp_path, secret=None,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+    assert (tmp_path / "found").read_text() == "6"
+
+
+def test_a_pipe_that_takes_nothing_for_a_while_is_waited_for():
+    """Who shares it with us, a parent in some event loop, has made it non-blocking."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    code = (
+        "from redismr import streams; streams.of_command()\n"
+        "print('x' * 1_000_000); import sys; sys.stdout.flush()"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=writer)
+    os.close(writer)
+    with open(reader) as pipe:
+        assert len(pipe.read()) == 1_000_001
+    assert child.wait(10) == 0
