@@ -15,6 +15,7 @@ that started it, the only task of this process.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 from collections import defaultdict
@@ -184,11 +185,24 @@ def _starting(start: Callable[[threading.Thread], None]) -> Callable[[threading.
 def _submitting(submit: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(submit)
     def submitted(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        if task := _local.task or _found_quietly():
+        task = None if _of_interpreters(self) else _local.task or _found_quietly()
+        if task:
             return submit(self, _carry, task, fn, *args, **kwargs)
         return submit(self, fn, *args, **kwargs)
 
     return submitted
+
+
+def _of_interpreters(pool: object) -> bool:
+    """Whether a pool's threads run other interpreters (Python 3.14), which share no objects."""
+    module = sys.modules.get("concurrent.futures.interpreter")
+    return module is not None and isinstance(pool, module.InterpreterPoolExecutor)
+
+
+def _of_multiprocessing() -> bool:
+    """Whether this process was started by another Python, maybe by a task in there."""
+    module = sys.modules.get("multiprocessing.process")
+    return module is not None and module.parent_process() is not None
 
 
 def _carry(task: TaskContext, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -257,7 +271,7 @@ def _count_elsewhere(name: str, amount: int) -> None:
     """Count in another thread than the task's own; or say why that is impossible."""
     task = _local.task or _found()
     if task is None:
-        if depth():
+        if depth() or _of_multiprocessing():
             _tell(f"redismr.count({name!r}) was called outside a task: it is not counted")
         return
     if task.process != os.getpid():

@@ -11,7 +11,8 @@ import os
 import sys
 import threading
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -221,6 +222,29 @@ def test_a_pool_that_a_task_made_works_for_the_next():
                 pool.submit(count, "n").result()
             assert task.counters == {"n": 1}
         pool.submit(count, "n").result()  # outside all tasks: nothing
+
+
+def test_a_child_that_was_spawned_says_that_it_cannot_count(capfd):
+    def mapfn(x):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            pool.submit(count, "x").result()
+        yield x, 1
+
+    assert redismr.run([1], mapfn, "sum", inline=True).counters == {}
+    assert "count('x') was called outside a task: it is not counted" in capfd.readouterr().err
+
+
+def test_what_other_interpreters_are_given_is_left_as_it_is(monkeypatch):
+    """Their pool (Python 3.14) is one of threads, and pickles what it is given."""
+
+    class Interpreters(ThreadPoolExecutor):
+        pass
+
+    module = SimpleNamespace(InterpreterPoolExecutor=Interpreters)
+    monkeypatch.setitem(sys.modules, "concurrent.futures.interpreter", module)
+    monkeypatch.setattr(context, "_carry", None)
+    with running(TaskContext()), Interpreters(1) as pool:
+        assert pool.submit(abs, -1).result() == 1
 
 
 def test_a_thread_of_a_record_that_is_skipped_counts_nothing():
