@@ -16,6 +16,7 @@ from typing import Any
 
 import cloudpickle
 
+from redismr import streams
 from redismr.client.embedded import LocalWorker
 from redismr.compat.commands import SERVER, Commands, label
 from redismr.compat.endpoint import Endpoint, answer
@@ -84,6 +85,7 @@ class Client(Endpoint):
         tells afterwards.
         """
         refuse_while_loading()
+        streams.fill()
         self._begin()
         self._settled.clear()
         self._authenticated = False
