@@ -5,25 +5,26 @@ default and ``here`` answers an empty place. The engine installs the running tas
 ``running``, in the thread that runs the task.
 
 Threads that a user function starts work for the task that started them, and what is handed to a
-``ThreadPoolExecutor`` for the task that handed it in, whichever thread runs it. Python copies no
-context into a new thread, so ``threading.Thread.start`` and ``ThreadPoolExecutor.submit`` are
-wrapped, from the first task of a process on. Another thread is asked in this order: the task that
-its own code began, its ``contextvars`` (``asyncio.to_thread``, anyio and trio fill them), the task
-that started it, the only task of this process.
+pool of threads for the task that handed it in, whichever thread runs it. Python copies no context
+into a new thread, so ``threading.Thread.start`` and the methods of pools (``_POOLS``) are wrapped,
+from the first task of a process on. The task of another thread is looked for in this order: its
+``contextvars`` (``asyncio.to_thread``, anyio and trio fill them), the task that started it, the
+only task of this process.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from redismr.processes import depth
@@ -68,7 +69,15 @@ _carried: ContextVar[TaskContext | None] = ContextVar("redismr task", default=No
 _running: dict[int, TaskContext] = {}
 """What runs now, by thread: several if ``inline`` jobs run in threads of the user's."""
 
-_POOLS = "concurrent.futures.thread"
+_POOLS = {
+    "concurrent.futures.thread": ("ThreadPoolExecutor", ("submit",)),
+    "multiprocessing.pool": (
+        "ThreadPool", ("apply_async", "_map_async", "imap", "imap_unordered"),
+    ),
+}  # fmt: skip
+"""By module, pools of threads and their methods that take a function."""
+
+_followed = list[type]()
 _following = False
 _lock = threading.Lock()
 _told = set[str]()
@@ -129,12 +138,12 @@ class provisional:  # noqa: N801  reads as a verb where it is used
 def count(name: str, amount: int = 1) -> None:
     """Add to a counter of the job. Counted once per task, whatever is retried.
 
-    In threads, too, until their task ends. A process that a user function starts cannot count:
-    have it return what it counted.
+    In threads, too, until their task ends: what comes later is dropped, and said. A process that
+    a user function starts cannot count: have it return what it counted.
 
     Raises:
         RuntimeError: called in a combinefn or partitionfn, which may run any number of times; or
-            in a thread whose task has ended.
+            in a thread that may be of several jobs that run inline.
     """
     task = _local.task
     if task is None or not task.countable:
@@ -158,39 +167,54 @@ def here() -> Here:
 def follow_threads() -> None:
     """Have threads, and what pools of threads are given, know which task began them."""
     global _following  # noqa: PLW0603  a fact about the process
-    if _following:
-        return
-    _following = True
-    start = threading.Thread.start
-    threading.Thread.start = _starting(start)  # type: ignore[method-assign, assignment]
-    try:
-        from concurrent.futures.thread import ThreadPoolExecutor
-    except RuntimeError:  # the main thread has ended, and nobody can make a pool any more
-        return
-    ThreadPoolExecutor.submit = _submitting(ThreadPoolExecutor.submit)  # type: ignore[method-assign]
+    if not _following:
+        _following = True
+        start = threading.Thread.start
+        threading.Thread.start = _starting(start)  # type: ignore[method-assign, assignment]
+        # Its threads begin with the first item, which is too late for that one. The main thread may
+        # have ended: then nobody can make such a pool any more.
+        with suppress(RuntimeError):
+            importlib.import_module("concurrent.futures.thread")
+        _follow_pools()
+
+
+def _follow_pools() -> None:
+    """The same for the pools that this process has imported by now."""
+    for module, (name, methods) in _POOLS.items():
+        pool = getattr(sys.modules.get(module), name, None)
+        if pool is not None and pool not in _followed:
+            _followed.append(pool)
+            for method in methods:
+                setattr(pool, method, _giving(getattr(pool, method)))
 
 
 def _starting(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
     @wraps(start)
     def started(self: threading.Thread) -> None:
         # A pool's threads outlive tasks: what they do is told by what they are given.
-        pooled = getattr(vars(self).get("_target"), "__module__", "") == _POOLS
-        if not pooled and (task := _local.task or _found_quietly()):
+        pooled = getattr(vars(self).get("_target"), "__module__", "") in _POOLS
+        if pooled:
+            _follow_pools()
+        elif task := _local.task or _found_quietly():
             vars(self)["_redismr_task"] = task
         start(self)
 
     return started
 
 
-def _submitting(submit: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(submit)
-    def submitted(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        task = None if _of_interpreters(self) else _local.task or _found_quietly()
-        if task:
-            return submit(self, _carry, task, fn, *args, **kwargs)
-        return submit(self, fn, *args, **kwargs)
+def _giving(give: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of a pool, which is given a function first."""
 
-    return submitted
+    @wraps(give)
+    def given(self: Any, *args: Any, **kwargs: Any) -> Any:
+        task = None if _of_interpreters(self) else _local.task or _found_quietly()
+        if task is not None and args:
+            args = partial(_carry, task, args[0]), *args[1:]
+        elif task is not None and "func" in kwargs:
+            kwargs["func"] = partial(_carry, task, kwargs["func"])
+        return give(self, *args, **kwargs)
+
+    return given
 
 
 def _of_interpreters(pool: object) -> bool:
@@ -286,14 +310,13 @@ def _count_elsewhere(name: str, amount: int) -> None:
             "they run 0..n times"
         )
     if not _added(task, name, amount):
-        text = (
+        # No error: it would end a thread that others may wait for.
+        _tell(
             f"redismr.count({name!r}) was called in thread {threading.current_thread().name!r}, "
             f"whose task ({task.here.task or task.here.stage}) has ended: it is not counted. Wait "
-            "for threads before mapfn returns, and keep none but those of a "
-            "concurrent.futures.ThreadPoolExecutor for the next task"
+            "for threads before mapfn returns, and keep none for the next task but those of a "
+            "ThreadPoolExecutor or ThreadPool"
         )
-        _tell(text)  # as an error in a thread may be seen by nobody
-        raise RuntimeError(text)
 
 
 def _added(task: TaskContext | None, name: str, amount: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures.thread  # noqa: F401  executors need it, and are forked from who has it
 import contextlib
 import ctypes
 import gc
