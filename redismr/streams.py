@@ -106,6 +106,7 @@ class _Descriptor(io.RawIOBase):
 
     def __init__(self, fd: int, *, strict: bool) -> None:
         self._fd, self._strict, self._lost = fd, strict, False
+        self.name, self.mode = ("<stdin>", "<stdout>", "<stderr>")[fd], "wb"
 
     def fileno(self) -> int:
         return self._fd

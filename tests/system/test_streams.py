@@ -32,7 +32,7 @@ def world(tmp_path_factory):
     (folder / "typed").write_text(f"{folder}/job.py\n")
     with redismr.serve() as server:
         url, secret = server.connection.url, server.connection.secret
-        env = environ(url, secret)
+        env = environ(url, secret, PYTHONUNBUFFERED="")
         worker = subprocess.Popen(
             ["bash", "-c", f"exec {sys.executable} -m redismr worker -n 1 {CLOSED}"], env=env
         )
@@ -185,7 +185,8 @@ def test_a_program_has_its_result_and_ends_well(tmp_path, streams):
     assert (tmp_path / "found").read_text() == "6"
 
 
-def test_a_pipe_that_takes_nothing_for_a_while_is_waited_for():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_pipe_that_takes_nothing_for_a_while_is_waited_for(unbuffered):
     """Who shares it with us, a parent in some event loop, has made it non-blocking."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -193,7 +194,8 @@ def test_a_pipe_that_takes_nothing_for_a_while_is_waited_for():
         "from redismr import streams; streams.of_command()\n"
         "print('x' * 1_000_000); import sys; sys.stdout.flush()"
     )
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=writer)
+    env = environ(PYTHONUNBUFFERED=unbuffered)
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=writer, env=env)
     os.close(writer)
     with open(reader) as pipe:
         assert len(pipe.read()) == 1_000_001
