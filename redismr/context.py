@@ -106,11 +106,13 @@ def uncountable() -> Iterator[None]:
         yield
         return
     # Threads that mapfn has started meanwhile may go on counting.
-    before = _bind(_part(task, countable=False))
+    part = _part(task, countable=False)
+    before = _bind(part)
     try:
         yield
     finally:
         _bind(before)
+        _end(part)
 
 
 class provisional:  # noqa: N801  reads as a verb where it is used
@@ -294,28 +296,27 @@ def _found_quietly() -> TaskContext | None:
 def _count_elsewhere(name: str, amount: int) -> None:
     """Count in another thread than the task's own; or say why that is impossible."""
     task = _local.task or _found()
+    said = f"redismr.count({name!r}) was called"
     if task is None:
         if depth() or _of_multiprocessing():
-            _tell(f"redismr.count({name!r}) was called outside a task: it is not counted")
-        return
-    if task.process != os.getpid():
+            _tell(f"{said} outside a task", "")
+    elif task.process != os.getpid():
         _tell(
-            f"redismr.count({name!r}) was called in a process that a task has started: it is not "
-            "counted. Return what is to be counted to the task's own process, and count it there"
+            f"{said} in a process that a task has started",
+            ". Return what is to be counted to the task's own process, and count it there",
         )
-        return
-    if not task.countable:
+    elif not (task.countable or task.ended):
         raise RuntimeError(
             "redismr.count() cannot be used in combinefn, partitionfn or initfn: "
             "they run 0..n times"
         )
-    if not _added(task, name, amount):
+    elif not (task.countable and _added(task, name, amount)):
         # No error: it would end a thread that others may wait for.
         _tell(
-            f"redismr.count({name!r}) was called in thread {threading.current_thread().name!r}, "
-            f"whose task ({task.here.task or task.here.stage}) has ended: it is not counted. Wait "
-            "for threads before mapfn returns, and keep none for the next task but those of a "
-            "ThreadPoolExecutor or ThreadPool"
+            f"{said} in a thread whose task has ended",
+            f" ({threading.current_thread().name}, {task.here.task or task.here.stage}). Wait for "
+            "threads before mapfn returns, and keep none for the next task but those of a "
+            "ThreadPoolExecutor or ThreadPool",
         )
 
 
@@ -333,12 +334,11 @@ def _added(task: TaskContext | None, name: str, amount: int) -> bool:
     return False
 
 
-def _tell(text: str) -> None:
-    """Say something once, on standard error: who waits for the job may not see it elsewhere."""
-    kind = text.partition(":")[0]
-    if kind not in _told and len(_told) < 100:
-        _told.add(kind)
-        warnings.warn(text, RuntimeWarning, stacklevel=4)
+def _tell(said: str, more: str) -> None:
+    """Say once that something is not counted, where whoever runs this process sees it."""
+    if said not in _told and len(_told) < 100:
+        _told.add(said)
+        warnings.warn(f"{said}: it is not counted{more}", RuntimeWarning, stacklevel=4)
 
 
 def _forked() -> None:

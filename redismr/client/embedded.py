@@ -87,7 +87,7 @@ class LocalWorker(Confined):
     ) -> None:
         refuse_while_loading()
         refuse_so_deep()
-        streams.fill()  # else the pipe may be what its end of takes for its output
+        streams.fill()  # else the pipe may get the number of a standard stream
         watched, self._held = os.pipe()  # ends when we do: the worker stops then
         package_parent = str(Path(redismr.workers.__file__).parents[2])
         path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH", "")]))

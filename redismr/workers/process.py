@@ -11,8 +11,8 @@ import sys
 
 from redismr.core.kernel import UserCodeError
 from redismr.core.model import Made
-from redismr.shipping.libraries import loaded, settle
 from redismr.processes import CORES, DEPTH, depth
+from redismr.shipping.libraries import loaded, settle
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
