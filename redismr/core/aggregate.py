@@ -49,7 +49,10 @@ _MODERATE = 2.0**900
 _SURELY_ORDERED = frozenset((int, str, bytes, bool, date, timedelta))
 
 _NUMBERS = frozenset((int, bool, float, Decimal, Fraction))
-"""Types that have one order among all of them, but for NaN."""
+
+_COMPARABLE = frozenset((int, bool, float, Fraction))
+"""Types that have one order among all of them, but for NaN; a Decimal refuses a NaN of floats, and
+must not be left out where one may come."""
 
 _NO_SUMMANDS = frozenset((str, bytes, bytearray, type(None), list, tuple, dict, set, frozenset))
 """Types that no number of Python's can be added to."""
@@ -193,7 +196,8 @@ def _totally_ordered(values: list[Any]) -> bool:
         )
     if kinds in ({datetime}, {time}):  # which of two local times is less depends on their zones
         return all(v.tzinfo is None or type(v.tzinfo) is timezone for v in values)
-    known = kinds <= _NUMBERS or (len(kinds) == 1 and numerics.is_number(values[0]))
+    alone = len(kinds) == 1 and (kinds <= _NUMBERS or numerics.is_number(values[0]))
+    known = alone or kinds <= _COMPARABLE
     return known and all(map(eq, values, values))
 
 

@@ -232,6 +232,7 @@ def test_values_of_one_kind(name, values, cut, tiny, passes):
     cut=cuts, tiny=st.booleans(), passes=st.integers(1, 2),
 )  # fmt: skip
 @example(values=[1, 2, "a"], cut=[1], tiny=False, passes=1)
+@example(values=[nan, 1, Decimal("0.5")], cut=[1], tiny=False, passes=1)
 def test_any_mixture(name, values, cut, tiny, passes):
     check(name, values, cut, tiny=tiny, passes=passes)
 
