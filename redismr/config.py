@@ -12,6 +12,8 @@ from typing import Any
 
 from redismr.errors import ConfigError
 
+DEFAULT_NAMESPACE = "redismr"
+
 MIN_SECRET_LENGTH = 16
 
 

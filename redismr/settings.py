@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from redismr.config import MIN_SECRET_LENGTH, Connection
+from redismr.config import DEFAULT_NAMESPACE, MIN_SECRET_LENGTH, Connection
 from redismr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ SCHEMES = {
     "valkeys+sentinel": "rediss+sentinel",
 }
 """What a URL may start with -> what redis-py (for Sentinel: our store) calls it."""
-
-DEFAULT_NAMESPACE = "redismr"
 
 
 def resolve(
