@@ -19,7 +19,7 @@ from redismr.errors import StoreError, StoreUnavailable, UnfitServer
 from redismr.store.access import Role, commands, probes
 from redismr.store.connect import address, connect
 from redismr.store.keys import Keys
-from redismr.store.reach import explained
+from redismr.store.reach import explained, unknowing
 from redismr.store.refusals import DEMOTED, PASSING, refusal
 from redismr.store.sentinel import is_watched
 
@@ -125,10 +125,7 @@ def _refuse_info(exc: Exception, line: Line, where: str) -> None:
             "Redis for tests and cannot run redismr's scripts: use a real server (`redismr up` "
             "starts one)"
         ) from exc
-    raise UnfitServer(
-        f"the server at {where} knows no INFO: it is no whole Redis, or the command was renamed. "
-        "redismr needs Redis 7.0 or Valkey 7.2 with all their commands"
-    ) from exc
+    raise UnfitServer(unknowing(where, "INFO")) from exc
 
 
 def _word(part: object) -> str:
@@ -144,8 +141,8 @@ def _judge(info: Mapping[str, str], where: str, *, watched: bool) -> None:
     """
     mode = info.get("redis_mode") or info.get("server_mode") or ""
     if mode == "sentinel":
-        names = re.findall(r"name=([^,\s]+)", " ".join(info.values()))
-        service = names[0] if names else "SERVICE"
+        found = re.match(r"name=([^,]+)", info.get("master0", ""))
+        service = found[1] if found else "SERVICE"
         raise UnfitServer(
             f"the server at {where} is a Sentinel, which holds no data: write the URL as "
             f"redis+sentinel://{where}/{service}"
@@ -203,13 +200,10 @@ def _judge_refusals(
     said = {command: refusal(exc) for command, exc in refused.items()}
     unknown = [command for command, (_, text) in said.items() if "unknown command" in text.lower()]
     if unknown:
-        raise UnfitServer(
-            f"the server at {where} knows no {_listed(unknown)} (rename-command in its settings?), "
-            "which redismr needs: give it a server with all commands"
-        )
+        raise UnfitServer(unknowing(where, _listed(unknown)))
     denied = [command for command, (word, _) in said.items() if word == "NOPERM"]
     if denied:
-        keys = all("key" in said[command][1] for command in denied)
+        keys = all("' command" not in said[command][1] for command in denied)
         on = f" on keys {namespace}:*" if keys else ""
         raise UnfitServer(
             f"the server at {where} does not let this user use {_listed(denied)}{on} (NOPERM): "

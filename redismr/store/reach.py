@@ -10,7 +10,7 @@ import contextlib
 import re
 import socket
 import ssl
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.exceptions import BusyLoadingError, InvalidResponse
@@ -40,10 +40,7 @@ def explained(
             f"the server at {where} does not let this user use {command} (NOPERM): {way_out}"
         )
     if word == "DENIED":
-        return UnfitServer(
-            f"the server at {where} is in protected mode: it serves only its own machine until it "
-            "has a password (requirepass), which then goes into the URL"
-        )
+        return UnfitServer(_protected(where))
     if word in PASSING or isinstance(exc, BusyLoadingError):
         return StoreUnavailable(f"the server at {where} is not ready ({word}): {said}")
     if isinstance(exc, (*AWAY, InvalidResponse)):
@@ -53,11 +50,24 @@ def explained(
             f"the server at {where} has no database of that number ({said}): the URL's last part "
             "must be below its setting `databases`, which is 16 by default"
         )
-    if "unknown command" in said.lower():
-        return UnfitServer(
-            f"the server at {where} is no whole Redis, or its commands were renamed: {said}"
-        )
+    if unknown := re.search(r"(?i)unknown command\W*(\w+)", said):
+        return UnfitServer(unknowing(where, unknown[1]))
     return UnfitServer(f"the server at {where} refused to be looked at: {said}")
+
+
+def unknowing(where: str, names: str) -> str:
+    """What is said of a server that does not know these commands."""
+    return (
+        f"the server at {where} knows no {names} (rename-command in its settings?), which redismr "
+        "needs: give it a server with all commands"
+    )
+
+
+def _protected(where: str) -> str:
+    return (
+        f"the server at {where} is in protected mode: it serves only its own machine until it has "
+        "a password (requirepass), which then goes into the URL"
+    )
 
 
 def _locked(said: str, where: str) -> str:
@@ -75,7 +85,10 @@ def _locked(said: str, where: str) -> str:
 def _unreached(exc: Exception, connection: Connection, where: str, seconds: float) -> StoreError:
     """Nobody answered as Redis does."""
     said = " ".join(str(exc).split())
-    if "max number of clients" in said:
+    greeting = "" if isinstance(exc, redis.TimeoutError | TimeoutError) else _greeting(connection)
+    if "-DENIED" in greeting:
+        return UnfitServer(_protected(where))
+    if "max number of clients" in said + greeting:
         return StoreUnavailable(
             f"the server at {where} has as many clients as it takes: end some, or raise its "
             "maxclients"
@@ -121,18 +134,38 @@ def _tls_trouble(exc: Exception, connection: Connection, where: str) -> str:
     return ""
 
 
+def _greeting(connection: Connection) -> str:
+    """What a server says unasked: why it hangs up, which who writes first may not get to read."""
+    url = urlsplit(connection.url)
+    with contextlib.suppress(OSError, ValueError):
+        if url.scheme == "unix":
+            line = socket.socket(socket.AF_UNIX)
+            line.settimeout(KNOCK_SECONDS)
+            line.connect(unquote(url.path))
+        elif url.scheme == "redis" and url.hostname:
+            line = socket.create_connection((url.hostname, url.port or 6379), KNOCK_SECONDS)
+        else:
+            return ""
+        with line:
+            return line.recv(256).decode("utf-8", "replace")
+    return ""
+
+
 def _speaks_tls(place: tuple[str, int]) -> bool:
-    """Whether a handshake comes to its end; nothing is said, so nobody needs to be trusted."""
+    """Whether a handshake is answered; nothing is said, so nobody needs to be trusted."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with (
-        contextlib.suppress(OSError),
-        socket.create_connection(place, KNOCK_SECONDS) as plain,
-        context.wrap_socket(plain),
-    ):
-        return True
-    return False
+    try:
+        with (
+            socket.create_connection(place, KNOCK_SECONDS) as plain,
+            context.wrap_socket(plain),
+        ):
+            return True
+    except ssl.SSLError as exc:
+        return "ALERT" in (exc.reason or "")  # only who speaks TLS refuses so
+    except OSError:
+        return False
 
 
 def _speaks_redis(place: tuple[str, int]) -> bool:
