@@ -146,9 +146,12 @@ def _translate(url: str, what: str) -> str:
     if scheme.endswith("+sentinel"):
         return translated  # several hosts: the store takes it apart
     try:
-        urlsplit(translated).port  # noqa: B018 - reading it is the check
+        parts = urlsplit(translated)
+        parts.port  # noqa: B018 - reading it is the check
     except ValueError:
         raise ConfigError(f"{what} ({redacted(url)}) has a host or port that is none") from None
+    if parts.scheme != "unix" and not re.fullmatch(r"/*\d*/*", parts.path):
+        raise ConfigError(f"{what} ({redacted(url)}) must end in a database's number, such as /0")
     return translated
 
 

@@ -6,6 +6,7 @@ So clients are built without retries here, and ``store`` repeats what is safe to
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import redis
@@ -40,9 +41,16 @@ def connect(connection: Connection, *, name: str, timeout: float) -> redis.Redis
     if is_watched(connection.url):
         return follow(watched(connection.url), **settings)
     try:
-        return redis.Redis.from_url(connection.url, **settings)
+        client = redis.Redis.from_url(connection.url, **settings)
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # not opened: are all its options known?
     except ValueError as exc:
         raise ConfigError(f"cannot use the Redis URL: {exc}") from exc
+    except TypeError as exc:
+        found = re.search(r"argument '(\w+)'", str(exc))
+        what = f"has an option {found[1]}" if found else f"has options ({exc})"
+        raise ConfigError(f"the Redis URL {what} that redis-py does not know") from exc
+    return client
 
 
 def address(url: str, client: redis.Redis) -> str:

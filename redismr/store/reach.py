@@ -18,6 +18,7 @@ from redis.exceptions import BusyLoadingError, InvalidResponse
 from redismr.config import Connection
 from redismr.errors import StoreError, StoreUnavailable, UnfitServer
 from redismr.store.refusals import AWAY, PASSING, refusal
+from redismr.store.sentinel import is_watched
 
 KNOCK_SECONDS = 0.5
 """How long a port is asked whether it speaks TLS."""
@@ -50,7 +51,12 @@ def explained(
             f"the server at {where} has no database of that number ({said}): the URL's last part "
             "must be below its setting `databases`, which is 16 by default"
         )
-    if unknown := re.search(r"(?i)unknown command\W*(\w+)", said):
+    unknown = re.search(r"(?i)unknown command\W*(\w+)", said)
+    if unknown and is_watched(connection.url):
+        return UnfitServer(
+            f"what answers for {where} is no Sentinel: name a server by redis://HOST:PORT"
+        )
+    if unknown:
         return UnfitServer(unknowing(where, unknown[1]))
     return UnfitServer(f"the server at {where} refused to be looked at: {said}")
 
@@ -84,7 +90,12 @@ def _locked(said: str, where: str) -> str:
 
 def _unreached(exc: Exception, connection: Connection, where: str, seconds: float) -> StoreError:
     """Nobody answered as Redis does."""
-    said = " ".join(str(exc).split())
+    said = " ".join(str(exc).split()).removesuffix(".")
+    if is_watched(connection.url):  # what follows are representations of redis-py's clients
+        said, _, more = said.partition(" : ")
+        said += ", and not all sentinels answer" if more else ""
+    if "path too long" in said:
+        return UnfitServer(f"{where} cannot be: a socket's path has some 100 bytes at most")
     greeting = "" if isinstance(exc, redis.TimeoutError | TimeoutError) else _greeting(connection)
     if "-DENIED" in greeting:
         return UnfitServer(_protected(where))
@@ -116,6 +127,8 @@ def _tls_trouble(exc: Exception, connection: Connection, where: str) -> str:
         if "refused" in said or not _speaks_tls(place):
             return ""
         return f"the server at {where} speaks TLS: write rediss:// instead of redis://"
+    if "No such file" in said:
+        return "a file that the URL names for TLS (ssl_ca_certs, ssl_certfile...) is not there"
     if "CERTIFICATE_VERIFY_FAILED" in said:
         why = said.partition("CERTIFICATE_VERIFY_FAILED]")[2].partition("(_ssl")[0].strip()
         return (
@@ -139,16 +152,18 @@ def _greeting(connection: Connection) -> str:
     url = urlsplit(connection.url)
     with contextlib.suppress(OSError, ValueError):
         if url.scheme == "unix":
-            line = socket.socket(socket.AF_UNIX)
-            line.settimeout(KNOCK_SECONDS)
-            line.connect(unquote(url.path))
-        elif url.scheme == "redis" and url.hostname:
-            line = socket.create_connection((url.hostname, url.port or 6379), KNOCK_SECONDS)
-        else:
-            return ""
-        with line:
-            return line.recv(256).decode("utf-8", "replace")
+            with socket.socket(socket.AF_UNIX) as line:
+                line.settimeout(KNOCK_SECONDS)
+                line.connect(unquote(url.path))
+                return _heard(line)
+        if url.scheme == "redis" and url.hostname:
+            with socket.create_connection((url.hostname, url.port or 6379), KNOCK_SECONDS) as line:
+                return _heard(line)
     return ""
+
+
+def _heard(line: socket.socket) -> str:
+    return line.recv(256).decode("utf-8", "replace")
 
 
 def _speaks_tls(place: tuple[str, int]) -> bool:

@@ -53,6 +53,10 @@ DEMOTED = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED"})
 """What a master says that has become a replica: its connections lead to the wrong server."""
 
 
+_DENIED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
+"""What Redis 7.0, and later servers, say in a script instead of NOPERM."""
+
+
 def refusal(exc: Exception) -> tuple[str, str]:
     """The first word of the server's error if it is one of a kind ("" if not), and its text."""
     said = str(exc)
@@ -61,6 +65,8 @@ def refusal(exc: Exception) -> tuple[str, str]:
     for class_, word in _WORDS.items():
         if isinstance(exc, class_):
             return word, said
+    if any(words in said for words in _DENIED_IN_SCRIPT):
+        return "NOPERM", said
     first = said.partition(" ")[0]
     kind = len(first) > 2 and first.isalpha() and first.isupper() and first != "ERR"
     return (first if kind else ""), said

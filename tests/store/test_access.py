@@ -81,6 +81,19 @@ def test_who_only_reads_cannot_write_by_a_script_either(server, connection, stor
     its.link.close()
 
 
+@pytest.mark.parametrize("right", ["-lrange", "resetkeys"])
+def test_what_is_refused_within_a_script_is_no_altered_key(server, connection, store, right):
+    """Or the job would be ended as altered for what one worker may not do."""
+    job = make_job(store, "j1")
+    store.add(job, 0, 1)
+    its = Store(replace(connection, url=user_url(server, "worker")), patience=0)
+    server.client().execute_command("ACL", "SETUSER", "worker", right)
+    with pytest.raises(StoreError, match="NOPERM") as caught:
+        its.claim(job, "e", "n", 1)
+    assert type(caught.value) is StoreError
+    its.link.close()
+
+
 def test_rows_of_workers_that_are_gone_trouble_nobody_who_only_reads(server, connection):
     server.client().hset("redismr:workers", "w", '{"beat": 1}')
     its = Store(replace(connection, url=user_url(server, "monitor")), patience=0)

@@ -276,6 +276,8 @@ def test_a_port_that_says_nothing(scheme, monkeypatch):
     with listening(lambda line: held.append(line.dup())) as port:
         said = refused(f"{scheme}://127.0.0.1:{port}", StoreUnavailable, "no Redis answers")
         assert scheme == "rediss" or "nothing was said for 0.2 s" in said
+    for line in held:
+        line.close()
 
 
 def test_a_port_that_hangs_up():
@@ -286,6 +288,16 @@ def test_a_port_that_hangs_up():
 
 def test_a_socket_that_is_missing(tmp_path):
     refused(f"unix://{tmp_path}/no", StoreUnavailable, "No such file")
+
+
+def test_sentinels_that_are_none(engine):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with started(engine, port=port):
+        url = f"redis+sentinel://:hunter2@127.0.0.1:{port}/books"
+        refused(url, UnfitServer, "'books'.* is no Sentinel: name a server by redis://HOST")
+    said = refused(url, StoreUnavailable, "No master found for 'books', and not all sentinels")
+    assert "Connection" not in said
 
 
 def test_what_is_said_fits_the_longest_wait():
