@@ -12,21 +12,19 @@ import os
 import re
 import secrets
 import select
-import socket
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from redismr.config import Connection
 from redismr.core.model import PROTOCOL, Claim, token_of
 from redismr.core.seal import Keyring
-from redismr.core.trace import clean
 from redismr.errors import JobLost, KeysAltered, RedismrError, StoreError, StoreUnavailable
 from redismr.store import Commit, Committed, Store
 from redismr.workers.pace import Pace
 from redismr.workers.process import end_if_forked, settle_in
 from redismr.workers.report import Reporter
 from redismr.workers.session import PYTHON, Altered, Brief, Session
-from redismr.workers.slots import Holding, Slot
+from redismr.workers.slots import Holding, Post
 from redismr.workers.tasks import Attempt, Missing, Withdrawn, run_map, run_reduce
 
 log = logging.getLogger("redismr.worker")
@@ -62,22 +60,6 @@ REFUSED = 76
 """Exit status: the server refuses what an executor needs; its supervisor was told what."""
 
 _REMEMBER_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """Where an executor stands: its slot, its line to the supervisor, its names."""
-
-    slot: Slot
-    control: socket.socket
-    name: str
-    burst: bool
-
-    def tell(self, problem: str) -> None:
-        """Let the supervisor say what keeps us from working: once, for all its executors."""
-        with contextlib.suppress(OSError):
-            line = clean(problem, 300).replace("\n", " ")
-            self.control.sendall(f"problem {line}\n".encode())
 
 
 class Executor:

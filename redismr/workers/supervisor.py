@@ -25,21 +25,18 @@ from redismr.config import Connection, WorkerOptions
 from redismr.core.model import ENDED_STATES, PROTOCOL, token_of
 from redismr.core.seal import Keyring
 from redismr.core.trace import clean
-from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable, UnfitServer
+from redismr.errors import StoreError, StoreUnavailable
 from redismr.store import BEAT_SECONDS, Store
 from redismr.workers import executor
 from redismr.workers.leases import OVERDUE, Child, LeaseKeeper
 from redismr.workers.nursery import Exit, Nursery, kill
-from redismr.workers.outage import Duty, Outage
 from redismr.workers.report import Reporter, worker_name
 from redismr.workers.session import PYTHON
-from redismr.workers.slots import Holding, Slot, Slots
+from redismr.workers.slots import Holding, Post, Slot, Slots
+from redismr.workers.standing import Duty, Standing
 from redismr.workers.waker import Waker
 
 log = logging.getLogger("redismr.worker")
-
-MOST_REFUSED_SECONDS = 30.0
-"""How long an executor is not replaced, at most, after the server has refused what it needs."""
 
 
 class Supervisor:
@@ -58,8 +55,7 @@ class Supervisor:
         self.problem = ""
         self._told: set[str] = set()
         self._grade = self._asked = 0
-        self._outage = Outage()
-        self._fit = connection.embedded  # asked of another's, and anew when that refuses
+        self.standing = Standing(fit=connection.embedded)  # another's is looked at first
         self._respawn_at: dict[int, float] = {}
         self._crashes: dict[int, int] = {}
         #: Executors that ended, of which Redis has not heard yet, with what they held. No other one
@@ -84,7 +80,7 @@ class Supervisor:
         self._respawn_at = dict.fromkeys(range(len(self.slots.all)), 0.0)
         try:
             self._supervise()
-            if self._fit:
+            if self.standing.fit:
                 self._guarded(lambda: self.store.leave(self.worker_id))
         finally:
             self.nursery.close()
@@ -99,11 +95,11 @@ class Supervisor:
             if now >= self._next_tick:
                 self._guarded(self._tick)
                 self._next_tick = now + self._pause()
-            if self._fit and now >= next_beat:  # who may not work is no worker
+            if self.standing.fit and now >= next_beat:  # who may not work is no worker
                 self._guarded(self._beat)
                 next_beat = now + self._beat_seconds
-            respawns = self._respawn_at.values() if self._fit else ()
-            due = min(self._next_tick, next_beat if self._fit else math.inf, *respawns)
+            respawns = self._respawn_at.values() if self.standing.fit else ()
+            due = min(self._next_tick, next_beat if self.standing.fit else math.inf, *respawns)
             for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
                 key.data(key.fileobj)
             self._obey()
@@ -115,7 +111,7 @@ class Supervisor:
 
     def _pause(self) -> float:
         """Until the next tick. Sooner while Redis is away: a lease bears two missed, not three."""
-        return self.leases.tick_seconds * (random.uniform(0.2, 0.5) if self._outage else 1.0)
+        return self.leases.tick_seconds * (random.uniform(0.2, 0.5) if self.standing.away else 1.0)
 
     def _has_duties(self) -> bool:
         """Whether there are executors, or Redis may still hear of one that has ended."""
@@ -239,9 +235,8 @@ class Supervisor:
         before = self._crashes.get(index, 0) if child.slot.tasks == child.tasks_before else 0
         crashes = self._crashes[index] = before + 1 if died else 0
         pause = 0.1 * 2 ** min(crashes - 1, 6) if crashes > 1 else 0.0
-        if gone.status == executor.REFUSED:
-            self._fit = False  # the next tick finds out whether that is for good
-            pause = min(MOST_REFUSED_SECONDS, max(0.5, 5 * pause))
+        if gone.status == executor.REFUSED:  # the next tick finds out whether that is for good
+            pause = self.standing.refused(crashes)
         self._respawn_at[index] = time.monotonic() + pause
 
     def _settle_all(self) -> None:
@@ -286,9 +281,9 @@ class Supervisor:
         """Stop who is too long in a task; renew what is held; take back what others let expire."""
         for child, why in self.leases.overdue(list(self.children.values())):
             self._kill(child, why)
-        if not self._fit:
+        if not self.standing.fit:
             self.store.link.check("worker")
-            self._fit = True
+            self.standing.fit = True
         for child, why in self.leases.renew(list(self.children.values())):
             self._kill(child, why)
         self._settle_all()
@@ -331,7 +326,7 @@ class Supervisor:
 
     def _executor_main(self, index: int, line: socket.socket) -> int:
         slot = self.slots.all[index]
-        post = executor.Post(slot, line, self._name(slot), self.options.burst)
+        post = Post(slot, line, self._name(slot), self.options.burst)
         return executor.main(post, self.connection, self.keyring)
 
     def _spawn(self, slot: Slot) -> None:
@@ -350,7 +345,7 @@ class Supervisor:
         for index, at in list(self._respawn_at.items()):
             if self._grade:
                 self._respawn_at.pop(index, None)
-            elif self._fit and at <= now:
+            elif self.standing.fit and at <= now:
                 del self._respawn_at[index]
                 self._spawn(self.slots.all[index])
 
@@ -401,14 +396,5 @@ class Supervisor:
 
     def _guarded(self, duty: Duty) -> None:
         """Do a duty that needs Redis; without Redis, say so once and go on."""
-        try:
-            duty()
-        except UnfitServer:
-            raise
-        except StoreError as exc:
-            # What is done once, and fails, is made good by a tick.
-            self._outage.met(duty if duty == self._beat else self._tick, exc)
-            if not isinstance(exc, StoreUnavailable | StoreFull | KeysAltered):
-                self._fit = False  # the next tick finds out whether it may ever go on
-        else:
-            self._outage.done(duty)
+        # What is done once, and fails, is made good by a tick.
+        self.standing.guarded(duty, duty if duty == self._beat else self._tick)

@@ -9,7 +9,7 @@ import pytest
 
 from redismr.config import Connection, WorkerOptions
 from redismr.errors import KeysAltered, StoreError, StoreUnavailable, UnfitServer
-from redismr.workers import executor, supervisor
+from redismr.workers import executor, standing, supervisor
 from redismr.workers.leases import Child
 from redismr.workers.nursery import Exit
 from redismr.workers.slots import Holding
@@ -111,9 +111,9 @@ def test_an_executor_that_the_server_refuses_is_not_started_again_and_again(its,
     started = []
     monkeypatch.setattr(its, "_spawn", started.append)
     for _ in range(12):
-        its._fit = True
+        its.standing.fit = True
         its._bury(child_of(its, 0, Holding()), Exit(1000, executor.REFUSED))
-        assert not its._fit
+        assert not its.standing.fit
         its._respawn()
         now = its._respawn_at[0]
         its._respawn()
@@ -122,8 +122,8 @@ def test_an_executor_that_the_server_refuses_is_not_started_again_and_again(its,
     waits = [b - a for a, b in itertools.pairwise([0.0, *pauses])]
     assert waits[0] >= 0.5
     assert waits == sorted(waits)
-    assert waits[-1] == supervisor.MOST_REFUSED_SECONDS
-    its._fit = True
+    assert waits[-1] == standing.MOST_REFUSED_SECONDS
+    its.standing.fit = True
     its._respawn()
     assert len(started) == 1
 
@@ -133,9 +133,9 @@ def test_a_refusal_is_looked_into_and_an_absence_is_waited_for(its, error):
     def duty():
         raise error
 
-    its._fit = True
+    its.standing.fit = True
     its._guarded(duty)
-    assert its._fit == isinstance(error, StoreUnavailable)
+    assert its.standing.fit == isinstance(error, StoreUnavailable)
 
 
 def test_a_server_that_has_become_unfit_ends_the_worker(its, monkeypatch):
