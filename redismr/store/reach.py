@@ -17,7 +17,7 @@ from redis.exceptions import BusyLoadingError, InvalidResponse
 
 from redismr.config import Connection
 from redismr.errors import StoreError, StoreUnavailable, UnfitServer
-from redismr.store.refusals import AWAY, PASSING, refusal
+from redismr.store.refusals import AWAY, PASSING, refusal, worded
 from redismr.store.sentinel import is_watched
 
 KNOCK_SECONDS = 0.5
@@ -43,7 +43,7 @@ def explained(
     if word == "DENIED":
         return UnfitServer(_protected(where))
     if word in PASSING or isinstance(exc, BusyLoadingError):
-        return StoreUnavailable(f"the server at {where} is not ready ({word}): {said}")
+        return StoreUnavailable(f"the server at {where} is not ready: {worded(word, said)}")
     if isinstance(exc, (*AWAY, InvalidResponse)):
         return _unreached(exc, connection, where, seconds)
     if "index is out of range" in said or "invalid DB index" in said:
@@ -124,7 +124,8 @@ def _tls_trouble(exc: Exception, connection: Connection, where: str) -> str:
     place = (url.hostname, url.port or 6379)
     said = str(exc)
     if url.scheme == "redis":
-        if "refused" in said or not _speaks_tls(place):
+        silent = isinstance(exc, redis.TimeoutError)  # who speaks TLS hangs up on what is none
+        if silent or "refused" in said or not _speaks_tls(place):
             return ""
         return f"the server at {where} speaks TLS: write rediss:// instead of redis://"
     if "No such file" in said:

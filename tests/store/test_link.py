@@ -56,6 +56,13 @@ def test_trouble_that_passes_is_waited_for(server, impatient, word, way):
         WAYS[way](impatient)
 
 
+@pytest.mark.parametrize("word", ["READONLY", "NOREPLICAS"])
+def test_a_job_can_be_looked_at_where_nothing_can_be_written(server, store, job, impatient, word):
+    PASSING[word](server)
+    assert impatient.look(job).state == "submitting"
+    assert impatient.names(job)[0] == "submitting"
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_full_server_is_told_apart(server, impatient, way):
     server.config(maxmemory=1)
