@@ -139,8 +139,7 @@ def _judge(info: Mapping[str, str], where: str, *, watched: bool) -> None:
         UnfitServer: not a server for jobs; says which setting, its value, and what to do.
         StoreUnavailable: it is not ready yet.
     """
-    mode = info.get("redis_mode") or info.get("server_mode") or ""
-    if mode == "sentinel":
+    if "sentinel_masters" in info:
         found = re.match(r"name=([^,]+)", info.get("master0", ""))
         service = found[1] if found else "SERVICE"
         raise UnfitServer(
@@ -153,7 +152,7 @@ def _judge(info: Mapping[str, str], where: str, *, watched: bool) -> None:
         raise UnfitServer(
             f"the server at {where} is Redis {version}; redismr needs Redis 7.0 or Valkey 7.2"
         )
-    if info.get("cluster_enabled") == "1" or mode == "cluster":
+    if info.get("cluster_enabled") == "1":
         raise UnfitServer(
             f"the server at {where} is a node of a Redis Cluster (cluster-enabled yes), which "
             "redismr does not use: give it a server without cluster mode"
