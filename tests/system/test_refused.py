@@ -143,6 +143,7 @@ def test_a_worker_whose_rights_are_taken_away_ends_with_one_line(server, client,
 def test_each_role_has_the_rights_to_do_its_work(server, crew, tmp_path):
     """A job with a killed worker, one for each worker, and all who only read."""
     urls = {role: user_url(server, role) for role in ("worker", "submitter", "monitor")}
+    server.client().acl_log_reset()
     gate = tmp_path / "gate"
 
     def mapfn(x):
