@@ -13,6 +13,8 @@ from typing import Any
 from redismr.confidential import Confined, confide, passwords_in
 from redismr.errors import ConfigError
 
+DEFAULT_NAMESPACE = "redismr"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOptions:

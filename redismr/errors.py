@@ -17,7 +17,7 @@ RedismrError
   StoreError                          Redis answered with a fault
     StoreUnavailable (ConnectionError)  no answer: try again later
     StoreFull                         the server is at maxmemory
-    UnfitServer                       too old, or a policy that evicts job data
+    UnfitServer                       none for jobs as it is, or none for this user: what to do
     KeysAltered                       a key holds what redismr never puts there
   JobError                            what became of one job: .job_id
     JobNotFound                       no such job, or its ttl is over
@@ -109,7 +109,11 @@ class StoreFull(StoreError):
 
 
 class UnfitServer(StoreError):
-    """The server is older than the floor, or its settings would lose job data."""
+    """The server holds no jobs as it is, or lets this user not do what is needed.
+
+    Too old, a replica, a Cluster node, no Redis at all, settings that would lose job data, a wrong
+    password, a command that is not allowed: the message says what it is, and what to do.
+    """
 
 
 class KeysAltered(StoreError):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from redismr.config import Connection
+from redismr.config import DEFAULT_NAMESPACE, Connection
 from redismr.errors import ConfigError
 from redismr.guessing import why_guessable
 
@@ -31,8 +31,6 @@ SCHEMES = {
     "valkeys+sentinel": "rediss+sentinel",
 }
 """What a URL may start with -> what redis-py (for Sentinel: our store) calls it."""
-
-DEFAULT_NAMESPACE = "redismr"
 
 _ADVICE = (
     "Make one with `redismr secret`, and set REDISMR_SECRET (or REDISMR_SECRET_FILE) to it "
@@ -165,9 +163,12 @@ def _translate(url: str, what: str) -> str:
     if scheme.endswith("+sentinel"):
         return translated  # several hosts: the store takes it apart
     try:
-        urlsplit(translated).port  # noqa: B018 - reading it is the check
+        parts = urlsplit(translated)
+        parts.port  # noqa: B018 - reading it is the check
     except ValueError:
         raise ConfigError(f"{what} ({redacted(url)}) has a host or port that is none") from None
+    if parts.scheme != "unix" and not re.fullmatch(r"/*\d*/*", parts.path):
+        raise ConfigError(f"{what} ({redacted(url)}) must end in a database's number, such as /0")
     return translated
 
 

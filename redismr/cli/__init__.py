@@ -32,6 +32,7 @@ VERBS = {
     "workers": ("workers", "List the workers on the server."),
     "repl": ("repl", "Count words, or run a job file, on the files that you type in."),
     "secret": ("misc", "Print a new secret."),
+    "acl": ("acl", "Print the rights that a user of the server needs."),
     "mincemeat": ("ancestors", "Work for a script written for mincemeat.py."),
     "octo": ("ancestors", "Serve a job file, or work for one, as octo.py did."),
 }

@@ -58,7 +58,8 @@ class Client(Confined):
 
     Raises:
         ConfigError: URL, secret or namespace cannot be used; says what to set.
-        StoreUnavailable: no server answers. UnfitServer: it is too old, or would evict job data.
+        StoreUnavailable: no server answers. UnfitServer: none for jobs (too old, a replica, a
+            Cluster node, evicting), or none that lets this user read what is there.
         RunawayJob: a worker is loading the module that makes it.
     """
 
@@ -85,7 +86,7 @@ class Client(Confined):
             found, patience=None, name="redismr-listener", on_wait=tell_long_wait
         )
         if self._embedded is None:
-            self._store.link.check()
+            self._store.link.check("monitor")
 
     def __enter__(self) -> Self:
         """For ``with``."""
@@ -150,6 +151,8 @@ class Client(Confined):
             ConfigError: an option, or a function that cannot be what it is given as.
             CodeError: functions or params that cannot be sent to a worker.
             SourceError: input that cannot be read. JobError: the job ended meanwhile.
+            UnfitServer: the server does not let this user hand jobs in.
+            StoreUnavailable: it does not answer, or takes no writes for now.
         """
         job = self._submit(source, mapfn, reducefn, options, owns=False)
         if resultfn:

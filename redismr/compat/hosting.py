@@ -20,6 +20,7 @@ from redismr.client import Client
 from redismr.compat.channels import Channel
 from redismr.compat.commands import EVERYBODY, SERVER, Commands
 from redismr.compat.kin import here
+from redismr.config import DEFAULT_NAMESPACE
 from redismr.server import PrivateServer, start
 from redismr.ui.errors import say
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 11235
 
-NAMESPACE = settings.DEFAULT_NAMESPACE
+NAMESPACE = DEFAULT_NAMESPACE
 """Of a server of our own: nobody else is there, and its workers need not be told."""
 
 

@@ -202,7 +202,7 @@ class HintStore:
 
     def leave(self, worker: str) -> None:
         """The worker is gone."""
-        self._one("HDEL", self.keys.workers, worker)
+        self._hint(("HDEL", self.keys.workers, worker))
 
     def worker_rows(self) -> tuple[int, dict[str, dict[str, Any]]]:
         """The server's time in ms, and the rows of workers that are alive; drops stale rows."""

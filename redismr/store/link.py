@@ -2,9 +2,7 @@
 
 Everything sent through ``Link.safely`` may be repeated without harm (scripts by token or nonce,
 HSETs of the same bytes, reads), so a lost reply is answered by sending it again, with jitter, until
-patience runs out. redis-py's errors end here: above this room there are only ours. They are told
-apart by the server's own first word, because that is the same for a command alone, in a pipeline,
-in a transaction and inside a script, while the classes are not.
+patience runs out. redis-py's errors end here: above this room there are only ours.
 """
 
 from __future__ import annotations
@@ -16,45 +14,20 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import redis
-from redis.exceptions import (
-    BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    TryAgainError,
-)
+from redis.exceptions import NoScriptError, RedisError
 
 from redismr.confidential import Confined
 from redismr.config import Connection
 from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable
-from redismr.store.connect import BLOCK_SECONDS, address, check_server, connect, replicas
+from redismr.store.access import Role
+from redismr.store.connect import BLOCK_SECONDS, address, connect, replicas
+from redismr.store.fitness import examine
+from redismr.store.refusals import AWAY, DEMOTED, PASSING, is_altered, refusal, worded
 from redismr.store.scripts import script
 from redismr.store.sentinel import is_watched
 
 T = TypeVar("T")
 Argument = str | bytes | int
-
-AWAY = (redis.ConnectionError, redis.TimeoutError, OSError)
-"""No answer at all: the server is down, or the line was cut."""
-
-_WORDS: dict[type[RedisError], str] = {
-    BusyLoadingError: "LOADING",
-    ClusterDownError: "CLUSTERDOWN",
-    MasterDownError: "MASTERDOWN",
-    OutOfMemoryError: "OOM",
-    ReadOnlyError: "READONLY",
-    TryAgainError: "TRYAGAIN",
-}
-"""redis-py takes the first word from the text of those that have a class."""
-
-_PASSING = {*_WORDS.values(), "BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED"} - {"OOM"}
-"""Answers of a server that is starting, failing over, out of disk, or in somebody's script."""
-
-_DEMOTED = {"READONLY", "MASTERDOWN", "UNBLOCKED"}
-"""What a master says that has become a replica: its connections lead to the wrong server."""
 
 PATIENCE = 30.0
 """How long an answer is waited for, by whoever says nothing else."""
@@ -111,6 +84,8 @@ class Link(Confined):
         self._on_wait = on_wait
         self._replicated = is_watched(connection.url)
         self._asked_at = -REPLICAS_SECONDS
+        self._checked = False
+        self._roles: set[Role] = set()
 
     @property
     def where(self) -> str:
@@ -122,22 +97,30 @@ class Link(Confined):
         """The database index."""
         return int(self.client.connection_pool.connection_kwargs.get("db") or 0)
 
-    def check(self) -> None:
-        """Raise if there is no server, or none that may hold jobs.
+    def check(self, role: Role) -> None:
+        """Raise if there is no server, none that may hold jobs, or one that keeps us from our role.
 
         A cut line is not yet an absent server: asked again, but for no longer than one notices.
         """
+        self._checked = True
         for _ in range(CHECKS - 1):
             began = time.monotonic()
             try:
-                check_server(self.client, self.where)
+                examine(self.connection, role)
             except StoreUnavailable:
                 if time.monotonic() - began > CHECK_SECONDS:
                     raise
             else:
-                return
+                break
             time.sleep(random.uniform(0.05, 0.15))
-        check_server(self.client, self.where)
+        else:
+            examine(self.connection, role)
+        self._roles.add(role)
+
+    def require(self, role: Role) -> None:
+        """The same once for each role, where the server was looked at before: not our own one."""
+        if self._checked and role not in self._roles:
+            self.check(role)
 
     def replicated(self) -> bool:
         """Whether a failover may put another server here, one that has forgotten some writes.
@@ -174,7 +157,7 @@ class Link(Confined):
             try:
                 return send()
             except (*AWAY, RedisError) as exc:
-                word, said = _refusal(exc)
+                word, said = refusal(exc)
                 if (word == "OOM") != full:  # another trouble, another patience
                     full, started = not full, time.monotonic()
                 self._bear(exc, word, said, time.monotonic() - started, attempt)
@@ -192,18 +175,18 @@ class Link(Confined):
                     f"{waited:.0f} s: give it more memory, or delete finished jobs"
                 ) from exc
             text = f"Redis at {self.where} is full; waiting for room"
-        elif isinstance(exc, AWAY) or word in _PASSING:
-            if word in _DEMOTED:  # connect anew: Sentinel, or DNS, knows the master by now
+        elif _passes(exc, word):
+            if word in DEMOTED:  # connect anew: Sentinel, or DNS, knows the master by now
                 self.client.connection_pool.disconnect(inuse_connections=False)
             text = f"Redis at {self.where} does not answer: {said}"
             if word:
-                text = f"Redis at {self.where} refuses for now: {said}"
+                text = f"Redis at {self.where} refuses for now: {worded(word, said)}"
             if self.patience is not None and waited >= self.patience:
                 raise StoreUnavailable(text) from exc
-        elif _is_altered(word, said):
+        elif is_altered(word, said):
             raise _altered(said) from exc
         else:
-            raise StoreError(f"Redis at {self.where} refused: {said}") from exc
+            raise StoreError(f"Redis at {self.where} refused: {worded(word, said)}") from exc
         if attempt >= 2 and self._on_wait:
             self._on_wait(text, waited)
         # Full jitter: a thousand workers must not come back in step. And after a short outage soon:
@@ -268,7 +251,7 @@ class Link(Confined):
                 replies = ask("EVAL", its.source)
             for i, reply in enumerate(replies):
                 if isinstance(reply, RedisError):
-                    if not _is_altered(*_refusal(reply)):
+                    if not is_altered(*refusal(reply)):
                         raise reply
                     replies[i] = _altered(str(reply))
             return replies
@@ -284,15 +267,16 @@ class Link(Confined):
     def hint(self, *commands: Sequence[Argument]) -> list[Any]:
         """Plain commands that may be lost: a full server drops them instead of keeping us waiting.
 
-        Somebody who waits for room here could be the one who makes room. Returns the answers, or
-        nothing if they were dropped.
+        Somebody who waits for room here could be the one who makes room. What this user may not do
+        is dropped as well: who only reads gives no hints. Returns the answers, or nothing if they
+        were dropped.
         """
 
         def send() -> list[Any]:
             try:
                 return self._together(commands, atomic=False)
             except RedisError as exc:
-                if _refusal(exc)[0] != "OOM":
+                if refusal(exc)[0] not in ("OOM", "NOPERM"):
                     raise
                 return []
 
@@ -325,21 +309,10 @@ class Link(Confined):
             return pipe.execute()
 
 
-def _refusal(exc: Exception) -> tuple[str, str]:
-    """The first word of the server's error if it is one of a kind ("" if not), and its text."""
-    said = str(exc)
-    for wrapped in ("of pipeline caused error: ", "Transaction discarded because of: "):
-        said = said.rpartition(wrapped)[2]
-    for class_, word in _WORDS.items():
-        if isinstance(exc, class_):
-            return word, said
-    first = said.partition(" ")[0]
-    kind = len(first) > 2 and first.isalpha() and first.isupper() and first != "ERR"
-    return (first if kind else ""), said
-
-
-def _is_altered(word: str, said: str) -> bool:
-    return word == "WRONGTYPE" or ("user_script" in said and not word)
+def _passes(exc: Exception, word: str) -> bool:
+    """Whether the same may be answered later; a wrong password, a ConnectionError, never is."""
+    away = isinstance(exc, AWAY) and not isinstance(exc, redis.AuthenticationError)
+    return away or word in PASSING
 
 
 def _altered(said: str) -> KeysAltered:

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+_CALL = re.compile(r"redis\.p?call\(\s*'([A-Z]+)'")
 _HEADER = re.compile(r"^-- (KEYS|ARGV|FLAGS|INCLUDE|RETURNS): *(.*?)(?:;.*)?$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One verb: its source as the server gets it, and the names of what it takes."""
+    """One verb: its source as the server gets it, what it takes, and the commands that it calls."""
 
     name: str
     keys: tuple[str, ...]
@@ -27,6 +28,7 @@ class Script:
     rest: str | None
     source: str
     sha: str
+    commands: frozenset[str]
 
     def arguments(
         self, argv: Mapping[str, str | bytes | int], rest: Sequence[str | bytes | int]
@@ -51,7 +53,8 @@ def script(name: str) -> Script:
     keys = tuple(header["KEYS"])
     named = [argument for argument in header["ARGV"] if not argument.startswith("*")]
     rest = next((a[1:] for a in header["ARGV"] if a.startswith("*")), None)
-    shebang = "#!lua" + (f" flags={','.join(header['FLAGS'])}" if "FLAGS" in header else "")
+    flags = header.get("FLAGS", [])
+    shebang = "#!lua" + (f" flags={','.join(flags)}" if flags else "")
     locals_ = [_locals("KEYS", keys), _locals("ARGV", named)]
     if rest:
         locals_.append(
@@ -61,7 +64,9 @@ def script(name: str) -> Script:
     parts = [shebang, *locals_, _read("_prelude"), *map(_read, header.get("INCLUDE", ())), text]
     source = "\n".join(parts)
     sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-    return Script(name, keys, tuple(named), rest, source, sha)
+    # One that may not write uses nothing of the prelude but its clock.
+    called = frozenset(_CALL.findall(text if "no-writes" in flags else source)) | {"TIME"}
+    return Script(name, keys, tuple(named), rest, source, sha, called)
 
 
 def names() -> list[str]:

@@ -63,7 +63,11 @@ class Store(BulkStore, HintStore):
         """The job exists, accepting input; returns its deadline in ms of the server's clock.
 
         With ``since_ms`` it is announced and listed as well, and its ``news`` are published.
+
+        Raises:
+            UnfitServer, StoreUnavailable: as ``Link.require``, before anything is written.
         """
+        self.link.require("submitter")
         along, until_ms, channels = ALONE, since_ms + ttl_ms + LATE_MS, ("", "")
         if since_ms:
             priority = int(fields.get("priority", 0))
@@ -300,10 +304,12 @@ class Store(BulkStore, HintStore):
 
     def cancel(self, job: str) -> str:
         """OK, ENDED (it had ended before) or GONE."""
+        self.link.require("submitter")
         return text(self._run("cancel", job)[0])
 
     def delete(self, job: str, n_map: int, partitions: int) -> None:
         """Nothing of the job is left, whatever it does; however damaged it is."""
+        self.link.require("submitter")
         control = [self.keys.control(job, name) for name in CONTROL]
         bulk = self.bulk(job, n_map, partitions)
         gone = [("UNLINK", *control), *(("UNLINK", key) for key in bulk)]

@@ -12,6 +12,7 @@ import sys
 
 from redismr import streams
 from redismr.config import Connection, WorkerOptions
+from redismr.errors import RedismrError
 from redismr.workers import cores, main
 
 NICE = 3
@@ -34,4 +35,8 @@ if __name__ == "__main__":
         parent_pipe=int(pipe) if pipe else None,
         quiet=True,
     )
-    sys.exit(main(connection, options))
+    try:
+        sys.exit(main(connection, options))
+    except RedismrError as exc:  # no screen of frames: its server is none to work for
+        sys.stderr.write(f"redismr worker: {exc}\n")
+        sys.exit(3)

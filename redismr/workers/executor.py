@@ -12,21 +12,19 @@ import os
 import re
 import secrets
 import select
-import socket
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from redismr.config import Connection
 from redismr.core.model import PROTOCOL, Claim, token_of
 from redismr.core.seal import Keyring
-from redismr.core.trace import clean
-from redismr.errors import JobLost, KeysAltered, RedismrError, StoreUnavailable
+from redismr.errors import JobLost, KeysAltered, RedismrError, StoreError, StoreUnavailable
 from redismr.store import Commit, Committed, Store
 from redismr.workers.pace import Pace
 from redismr.workers.process import end_if_forked, settle_in
 from redismr.workers.report import Reporter
 from redismr.workers.session import PYTHON, Altered, Brief, Session
-from redismr.workers.slots import Holding, Slot
+from redismr.workers.slots import Holding, Post
 from redismr.workers.tasks import Attempt, Missing, Withdrawn, run_map, run_reduce
 
 log = logging.getLogger("redismr.worker")
@@ -58,17 +56,10 @@ STOP_SECONDS = 3.0
 RECYCLE = 75
 """Exit status: the next job has other code, which gets a fresh process."""
 
+REFUSED = 76
+"""Exit status: the server refuses what an executor needs; its supervisor was told what."""
+
 _REMEMBER_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """Where an executor stands: its slot, its line to the supervisor, its names, its cores."""
-
-    slot: Slot
-    control: socket.socket
-    name: str
-    cores: int = 1
 
 
 class Executor:
@@ -163,24 +154,20 @@ class Executor:
         return 0 if self._serve(brief, backup=backup) else None
 
     def _can_take(self, brief: Brief) -> bool:
+        tell = self.post.tell
         if brief.key_id != self.keyring.key_id:
-            self._tell(
+            tell(
                 f"job {brief.job} is signed with secret {brief.key_id}; "
                 f"this worker's secret is {self.keyring.key_id}"
             )
         elif brief.python != PYTHON:
-            self._tell(f"job {brief.job} needs Python {brief.python}; this worker runs {PYTHON}")
+            tell(f"job {brief.job} needs Python {brief.python}; this worker runs {PYTHON}")
         elif brief.protocol != PROTOCOL:
             newer = "upgrade this worker" if brief.protocol > PROTOCOL else "upgrade its submitter"
-            self._tell(f"job {brief.job} speaks protocol {brief.protocol}, not {PROTOCOL}: {newer}")
+            tell(f"job {brief.job} speaks protocol {brief.protocol}, not {PROTOCOL}: {newer}")
         else:
             return True
         return False
-
-    def _tell(self, problem: str) -> None:
-        with contextlib.suppress(OSError):
-            line = clean(problem, 300).replace("\n", " ")
-            self.post.control.sendall(f"problem {line}\n".encode())
 
     def _serve(self, brief: Brief, *, backup: bool) -> bool:
         """Claim and run tasks of one job for a turn; False if it had none for us."""
@@ -382,6 +369,9 @@ def main(post: Post, connection: Connection, keyring: Keyring) -> int:
     try:
         return Executor(post, connection, keyring).run()
     except RedismrError as exc:
+        if isinstance(exc, StoreError) and not isinstance(exc, StoreUnavailable):
+            post.tell(str(exc))
+            return REFUSED
         log.critical("executor %s ends: %s", post.name, exc)
         return 1
 

@@ -11,11 +11,15 @@ finds what was held before or what is held now, also when the writer died in the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
+import socket
 from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass
 from typing import cast
+
+from redismr.core.trace import clean
 
 SLOT_BYTES = 8192
 _SEQ, _ORDINAL, _PAIRS, _RUNNING, _TASKS, _STOP, _BUSY, _LENGTH, _LENGTH2 = range(9)
@@ -147,3 +151,19 @@ class Slot:
                     job, nonce, next_nonce, tuple(tasks), lease_ms, timeout_ms, running, ordinal
                 )
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Where an executor stands: its slot, its line to the supervisor, its names, its cores."""
+
+    slot: Slot
+    control: socket.socket
+    name: str
+    cores: int = 1
+
+    def tell(self, problem: str) -> None:
+        """Let the supervisor say what keeps us from working: once, for all its executors."""
+        with contextlib.suppress(OSError):
+            line = clean(problem, 300).replace("\n", " ")
+            self.control.sendall(f"problem {line}\n".encode())

@@ -25,7 +25,7 @@ from redismr.config import Connection, WorkerOptions
 from redismr.core.model import ENDED_STATES, PROTOCOL, token_of
 from redismr.core.seal import Keyring
 from redismr.core.trace import clean
-from redismr.errors import StoreError, StoreUnavailable, UnfitServer
+from redismr.errors import StoreError, StoreUnavailable
 from redismr.shipping.libraries import told
 from redismr.store import BEAT_SECONDS, Store
 from redismr.workers import cores, executor
@@ -33,7 +33,8 @@ from redismr.workers.leases import OVERDUE, Child, LeaseKeeper
 from redismr.workers.nursery import Exit, Nursery, kill
 from redismr.workers.report import Reporter, worker_name
 from redismr.workers.session import PYTHON
-from redismr.workers.slots import Holding, Slot, Slots
+from redismr.workers.slots import Holding, Post, Slot, Slots
+from redismr.workers.standing import Duty, Standing
 from redismr.workers.waker import Waker
 
 log = logging.getLogger("redismr.worker")
@@ -57,8 +58,7 @@ class Supervisor:
         self._libraries = "" if connection.embedded else told()
         self._told: set[str] = set()
         self._grade = self._asked = 0
-        self._away = False
-        self._fit = False
+        self.standing = Standing(fit=connection.embedded)  # another's is looked at first
         self._respawn_at: dict[int, float] = {}
         self._crashes: dict[int, int] = {}
         #: Executors that ended, of which Redis has not heard yet, with what they held. No other one
@@ -72,10 +72,25 @@ class Supervisor:
         self.waker = Waker(connection, self.keyring.key_id)
 
     def run(self) -> int:
-        """Supervise until told to stop; 0 after a clean end, 1 after a forced one."""
+        """Supervise until told to stop; 0 after a clean end, 1 after a forced one.
+
+        Executors are started as soon as the server is known to be fit.
+
+        Raises:
+            UnfitServer: it is none to work for, or has become so.
+        """
         self._listen()
-        for slot in self.slots.all:
-            self._spawn(slot)
+        self._respawn_at = dict.fromkeys(range(len(self.slots.all)), 0.0)
+        try:
+            self._supervise()
+            if self.standing.fit:
+                self._guarded(lambda: self.store.leave(self.worker_id))
+        finally:
+            self.nursery.close()
+        return 1 if self._grade >= 2 else 0
+
+    def _supervise(self) -> None:
+        self._respawn()
         self.waker.start()
         next_beat = 0.0
         while self._has_duties():
@@ -83,10 +98,11 @@ class Supervisor:
             if now >= self._next_tick:
                 self._guarded(self._tick)
                 self._next_tick = now + self._pause()
-            if now >= next_beat:
+            if self.standing.fit and now >= next_beat:  # who may not work is no worker
                 self._guarded(self._beat)
                 next_beat = now + self._beat_seconds
-            due = min(self._next_tick, next_beat, *self._respawn_at.values())
+            respawns = self._respawn_at.values() if self.standing.fit else ()
+            due = min(self._next_tick, next_beat if self.standing.fit else math.inf, *respawns)
             for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
                 key.data(key.fileobj)
             self._obey()
@@ -95,13 +111,10 @@ class Supervisor:
                 self._on_exits()
             if self._over():
                 self._drain()
-        self._guarded(lambda: self.store.leave(self.worker_id))
-        self.nursery.close()
-        return 1 if self._grade >= 2 else 0
 
     def _pause(self) -> float:
         """Until the next tick. Sooner while Redis is away: a lease bears two missed, not three."""
-        return self.leases.tick_seconds * (random.uniform(0.2, 0.5) if self._away else 1.0)
+        return self.leases.tick_seconds * (random.uniform(0.2, 0.5) if self.standing.away else 1.0)
 
     def _has_duties(self) -> bool:
         """Whether there are executors, or Redis may still hear of one that has ended."""
@@ -224,9 +237,10 @@ class Supervisor:
         # One that did its work before it died is replaced at once, however many died before it.
         before = self._crashes.get(index, 0) if child.slot.tasks == child.tasks_before else 0
         crashes = self._crashes[index] = before + 1 if died else 0
-        self._respawn_at[index] = time.monotonic() + (
-            0.1 * 2 ** min(crashes - 1, 6) if crashes > 1 else 0
-        )
+        pause = 0.1 * 2 ** min(crashes - 1, 6) if crashes > 1 else 0.0
+        if gone.status == executor.REFUSED:  # the next tick finds out whether that is for good
+            pause = self.standing.refused(crashes)
+        self._respawn_at[index] = time.monotonic() + pause
 
     def _settle_all(self) -> None:
         """Account for who ended. While Redis does not answer they are kept for the next tick."""
@@ -270,9 +284,9 @@ class Supervisor:
         """Stop who is too long in a task; renew what is held; take back what others let expire."""
         for child, why in self.leases.overdue(list(self.children.values())):
             self._kill(child, why)
-        if not self._fit:
-            self.store.link.check()
-            self._fit = True
+        if not self.standing.fit:
+            self.store.link.check("worker")
+            self.standing.fit = True
         for child, why in self.leases.renew(list(self.children.values())):
             self._kill(child, why)
         self._settle_all()
@@ -317,7 +331,7 @@ class Supervisor:
     def _executor_main(self, index: int, line: socket.socket) -> int:
         slot = self.slots.all[index]
         share = max(1, cores() // self.options.executors)
-        post = executor.Post(slot, line, self._name(slot), share)
+        post = Post(slot, line, self._name(slot), share)
         return executor.main(post, self.connection, self.keyring)
 
     def _spawn(self, slot: Slot) -> None:
@@ -336,7 +350,7 @@ class Supervisor:
         for index, at in list(self._respawn_at.items()):
             if self._grade:
                 self._respawn_at.pop(index, None)
-            elif at <= now:
+            elif self.standing.fit and at <= now:
                 del self._respawn_at[index]
                 self._spawn(self.slots.all[index])
 
@@ -385,16 +399,7 @@ class Supervisor:
         for child in self.children.values():
             self._kill(child, "stopped by its supervisor")
 
-    def _guarded(self, duty: object) -> None:
+    def _guarded(self, duty: Duty) -> None:
         """Do a duty that needs Redis; without Redis, say so once and go on."""
-        try:
-            duty()  # type: ignore[operator]
-            if self._away:
-                log.info("Redis is back")
-            self._away = False
-        except UnfitServer:
-            raise
-        except StoreError as exc:
-            if not self._away:
-                log.warning("%s; waiting for it", exc)
-            self._away = True
+        # What is done once, and fails, is made good by a tick.
+        self.standing.guarded(duty, duty if duty == self._beat else self._tick)

@@ -10,17 +10,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from jobs import make_job
-
-from redismr.config import Connection
-from redismr.store import Store
+from roles import RoleStore
 
 
 @pytest.fixture
 def store(server):
-    store = Store(Connection(url=server.url, secret=server.secret), patience=5)
+    store = RoleStore(server, patience=5)
     store.now_ms = store.server_ms()  # TTLs are absolute times on the server's clock
     yield store
-    store.link.close()
+    store.end()
 
 
 @pytest.fixture

@@ -20,13 +20,13 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from roles import RoleStore
 from store.invariants import ALL, Step
 from store.model import Model
 from store.server import Subject
 from store.steps import RARE, STEPS, Walk
 
-from redismr.config import Connection
-from redismr.store import Store, scripts
+from redismr.store import scripts
 
 _serial = itertools.count()
 
@@ -81,9 +81,9 @@ def explore(store, examples, steps):
 
 @pytest.mark.timeout(300)
 def test_scripts_and_model_agree_after_every_step(server):
-    store = Store(Connection(url=server.url, secret=server.secret), patience=5)
+    store = RoleStore(server, patience=5)
     explore(store, 160, 60)
-    store.link.close()
+    store.end()
 
 
 def test_the_model_has_every_verb():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 
 import pytest
 
 from redismr.config import Connection, WorkerOptions
-from redismr.errors import KeysAltered, StoreUnavailable
-from redismr.workers import supervisor
+from redismr.errors import KeysAltered, StoreError, StoreUnavailable, UnfitServer
+from redismr.workers import executor, standing, supervisor
 from redismr.workers.leases import Child
 from redismr.workers.nursery import Exit
 from redismr.workers.slots import Holding
@@ -101,3 +102,75 @@ def test_one_whose_client_is_gone_does_not_wait_for_a_server_that_is(its, monkey
     assert not its._has_duties()
     ours.close()
     theirs.close()
+
+
+def test_an_executor_that_the_server_refuses_is_not_started_again_and_again(its, monkeypatch):
+    """And whether the server is still one to work for is found out first."""
+    now, pauses = 100.0, []
+    monkeypatch.setattr(supervisor.time, "monotonic", lambda: now)
+    started = []
+    monkeypatch.setattr(its, "_spawn", started.append)
+    for _ in range(12):
+        its.standing.fit = True
+        its._bury(child_of(its, 0, Holding()), Exit(1000, executor.REFUSED))
+        assert not its.standing.fit
+        its._respawn()
+        now = its._respawn_at[0]
+        its._respawn()
+        assert not started
+        pauses.append(its._respawn_at[0] - 100.0)
+    waits = [b - a for a, b in itertools.pairwise([0.0, *pauses])]
+    assert waits[0] >= 0.5
+    assert waits == sorted(waits)
+    assert waits[-1] == standing.MOST_REFUSED_SECONDS
+    its.standing.fit = True
+    its._respawn()
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize("error", [StoreError("NOPERM"), StoreUnavailable("away")])
+def test_a_refusal_is_looked_into_and_an_absence_is_waited_for(its, error):
+    def duty():
+        raise error
+
+    its.standing.fit = True
+    its._guarded(duty)
+    assert its.standing.fit == isinstance(error, StoreUnavailable)
+
+
+def test_a_server_that_has_become_unfit_ends_the_worker(its, monkeypatch):
+    def unfit(role):
+        assert role == "worker"
+        raise UnfitServer("a replica")
+
+    monkeypatch.setattr(its.store.link, "check", unfit)
+    with pytest.raises(UnfitServer, match="a replica"):
+        its._guarded(its._tick)
+
+
+def test_redis_is_back_when_all_is_done_that_had_failed(its, monkeypatch, caplog):
+    """One that takes no writes answers reads all the while."""
+    caplog.set_level("INFO", "redismr.worker")
+    troubles = {"beat": True, "tick": True}
+
+    def duty(name):
+        def do():
+            if troubles[name]:
+                raise StoreUnavailable(f"{name} failed")
+
+        return do
+
+    for name in troubles:
+        monkeypatch.setattr(its, f"_{name}", duty(name))
+    for _ in range(3):
+        its._guarded(its._tick)
+        its._guarded(its._beat)
+        troubles["tick"] = False  # reads go on
+        its._guarded(lambda: None)
+    assert its._pause() < its.leases.tick_seconds
+    troubles["beat"] = False
+    its._guarded(its._beat)
+    assert [row.getMessage() for row in caplog.records] == [
+        "tick failed; waiting for it",
+        "Redis is back",
+    ]

@@ -1,6 +1,6 @@
 -- Where a job is, of one moment: for waiters, progress rows and listings. With `outcome` 1, of a job that
 -- has succeeded, also what is read of it next.
--- FLAGS: allow-oom
+-- FLAGS: allow-oom no-writes
 -- KEYS: meta end_ lease done result
 -- ARGV: now_ms outcome
 -- RETURNS: {"OK"|"GONE", now, maps done, reduces done, leased, {end, {(partition, record)...}}|{}, {(field, value)...}}

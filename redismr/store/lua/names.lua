@@ -1,5 +1,5 @@
 -- What a reducer is to read: state, basis, the sealed end and every map record, all of one moment.
--- FLAGS: allow-oom
+-- FLAGS: allow-oom no-writes
 -- KEYS: meta end_ done
 -- ARGV: now_ms
 -- RETURNS: {"OK"|"GONE", state, basis, end, {(index, record)...}}

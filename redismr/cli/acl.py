@@ -1,0 +1,44 @@
+"""``redismr acl``: what a user of the server needs to be allowed."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import click
+
+from redismr import settings
+from redismr.store.access import ROLES, Role, rule
+from redismr.ui.errors import say
+
+
+def _name(ctx: click.Context, option: click.Parameter, given: str | None) -> str | None:
+    """A user's name as Redis takes it: one word."""
+    if given is not None and not re.fullmatch(r"[^\s\0]+", given):
+        raise click.BadParameter("a user's name has no spaces", ctx, option)
+    return given
+
+
+@click.command()
+@click.argument("role", type=click.Choice(ROLES))
+@click.option("--user", metavar="NAME", callback=_name, help="[redismr-worker, and so on]")
+@click.option("--namespace", metavar="NAME", help="Prefix of all keys. [REDISMR_NAMESPACE]")
+def acl(*, role: Role, user: str | None, namespace: str | None) -> None:
+    """Print the ACL command that makes a user with the least rights.
+
+    A worker is for `redismr worker`; a submitter hands jobs in and reads, cancels and deletes them;
+    a monitor only reads: jobs, workers, progress, results, events. Put a password in the place of
+    PASSWORD, and type the line into redis-cli as an administrator.
+
+    \b
+      redismr acl worker
+      redismr acl monitor --user grafana --namespace team1
+    """  # noqa: D301  click wants the control character
+    name = settings.namespace_of(namespace)
+    click.echo(rule(role, user or f"redismr-{role}", name))
+    if sys.stdout.isatty():
+        say(
+            "put a password in the place of PASSWORD; then REDISMR_URL is "
+            f"redis://{user or f'redismr-{role}'}:PASSWORD@HOST:6379/0",
+            sys.stderr,
+        )

@@ -1,0 +1,82 @@
+"""What kind of trouble an error of redis-py is.
+
+Errors are told apart by the server's own first word, because that is the same for a command alone,
+in a pipeline, in a transaction and inside a script, while redis-py's classes are not.
+"""
+
+from __future__ import annotations
+
+import redis
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TryAgainError,
+)
+
+AWAY = (redis.ConnectionError, redis.TimeoutError, OSError)
+"""No answer at all: the server is down, or the line was cut."""
+
+_WORDS: dict[type[RedisError], str] = {
+    BusyLoadingError: "LOADING",
+    MasterDownError: "MASTERDOWN",  # before its parent
+    ClusterDownError: "CLUSTERDOWN",
+    MovedError: "MOVED",
+    NoPermissionError: "NOPERM",
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+    TryAgainError: "TRYAGAIN",
+}
+"""redis-py takes the first word from the text of those that have a class."""
+
+PASSING = frozenset(
+    {
+        "BUSY",
+        "CLUSTERDOWN",
+        "LOADING",
+        "MASTERDOWN",
+        "MISCONF",
+        "NOREPLICAS",
+        "READONLY",
+        "TRYAGAIN",
+        "UNBLOCKED",
+    }
+)
+"""Answers of a server that is starting, failing over, out of disk, or in somebody's script."""
+
+DEMOTED = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED"})
+"""What a master says that has become a replica: its connections lead to the wrong server."""
+
+
+_DENIED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
+"""What Redis 7.0, and later servers, say in a script instead of NOPERM."""
+
+
+def refusal(exc: Exception) -> tuple[str, str]:
+    """The first word of the server's error if it is one of a kind ("" if not), and its text."""
+    said = str(exc)
+    for wrapped in ("of pipeline caused error: ", "Transaction discarded because of: "):
+        said = said.rpartition(wrapped)[2]
+    for class_, word in _WORDS.items():
+        if isinstance(exc, class_):
+            return word, said
+    if any(words in said for words in _DENIED_IN_SCRIPT):
+        return "NOPERM", said
+    first = said.partition(" ")[0]
+    kind = len(first) > 2 and first.isalpha() and first.isupper() and first != "ERR"
+    return (first if kind else ""), said
+
+
+def worded(word: str, said: str) -> str:
+    """The server's text with its first word, which redis-py may have taken from it."""
+    return said if said.startswith(word) else f"{word} {said}"
+
+
+def is_altered(word: str, said: str) -> bool:
+    """Whether a command or a script met a key that does not hold what we put there."""
+    return word == "WRONGTYPE" or ("user_script" in said and not word)

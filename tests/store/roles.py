@@ -1,0 +1,88 @@
+"""A store that is, for each verb, the user who sends it: with the rights that `redismr acl` prints.
+
+Who sends a verb is read from the rooms that call it. What a test itself asks, over ``link``, is
+asked as the default user.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+from support import REPOSITORY, Server
+
+from redismr.config import Connection
+from redismr.store import Store
+from redismr.store.access import ROLES, Role, rule
+from redismr.store.connect import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ROOMS: dict[Role, str] = {"worker": "workers", "submitter": "client"}
+
+
+def _senders() -> dict[str, tuple[Role, ...]]:
+    """Verb -> who sends it."""
+    found: dict[str, tuple[Role, ...]] = {}
+    for role, room in _ROOMS.items():
+        for path in (REPOSITORY / "redismr" / room).glob("*.py"):
+            for name in re.findall(r"\b_?(?:store|listener|cleaner)\.(\w+)\(", path.read_text()):
+                if callable(getattr(Store, name, None)):
+                    found[name] = tuple(dict.fromkeys((*found.get(name, ()), role)))
+    return found
+
+
+SENDERS = _senders()
+
+
+def user_url(server: Server, role: Role, namespace: str = "redismr") -> str:
+    """The server's URL for a user of this role, who is made as ``redismr acl`` says."""
+    words = rule(role, role, namespace).replace("PASSWORD", "word").split()
+    admin = server.client()
+    admin.execute_command(*words)
+    admin.close()
+    return f"{server.url}&username={role}&password=word"
+
+
+class RoleStore(Store):
+    """See above. Verbs that several users send are sent by each of them in turn."""
+
+    def __init__(self, server: Server, **options: Any) -> None:
+        connection = Connection(url=server.url, secret=server.secret)
+        super().__init__(connection, **options)
+        self._clients = {
+            role: connect(replace(connection, url=user_url(server, role)), name=role, timeout=20)
+            for role in ROLES
+        }
+        self._turns = {verb: cycle(roles) for verb, roles in SENDERS.items()}
+        self._acting = False
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        return self._as_sender(name, found) if name in SENDERS else found
+
+    def _run(self, verb: str, *args: Any, **kwargs: Any) -> Any:
+        return self._as_sender(verb, super()._run)(verb, *args, **kwargs)
+
+    def _as_sender(self, verb: str, act: Callable[..., Any]) -> Callable[..., Any]:
+        if self._acting or verb not in SENDERS:  # what a verb calls, it calls as the same user
+            return act
+
+        def acting(*args: Any, **kwargs: Any) -> Any:
+            link = self.link
+            before, link.client = link.client, self._clients[next(self._turns[verb])]
+            self._acting = True
+            try:
+                return act(*args, **kwargs)
+            finally:
+                link.client, self._acting = before, False
+
+        return acting
+
+    def end(self) -> None:
+        """Close every connection."""
+        for client in (self.link.client, *self._clients.values()):
+            client.connection_pool.disconnect()

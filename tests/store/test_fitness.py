@@ -1,0 +1,303 @@
+"""Servers that are none for jobs: each is named, with what to do, before anything is written."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import subprocess
+import threading
+
+import fakeredis
+import pytest
+import support
+from support import eventually
+
+from redismr.config import Connection
+from redismr.errors import StoreUnavailable, UnfitServer
+from redismr.store import fitness, reach
+from redismr.store.fitness import examine
+
+
+def look(url, role="worker"):
+    examine(Connection(url=url, secret="5" * 32), role)
+
+
+def refused(url, kind, text, role="worker"):
+    """The server is refused by this kind of error, in one line with this text."""
+    with pytest.raises(kind, match=text) as caught:
+        look(url, role)
+    assert type(caught.value) is kind
+    said = str(caught.value)
+    assert "\n" not in said
+    assert len(said) < 400
+    assert "hunter2" not in said
+    return said
+
+
+@contextlib.contextmanager
+def listening(converse):
+    """A port whose connections are handled by ``converse``; its number."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    line, _ = listener.accept()
+                    with line, contextlib.suppress(OSError):
+                        converse(line)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+def saying(reply):
+    """Answers everything so, and goes."""
+
+    def converse(line):
+        line.recv(4096)
+        line.sendall(reply)
+
+    return listening(converse)
+
+
+@contextlib.contextmanager
+def started(engine, **settings):
+    """A server of its own settings, and none of our keys in it at the end."""
+    server = support.Server(engine, **settings)
+    try:
+        yield server
+        with contextlib.suppress(Exception):  # a node without slots refuses it
+            assert server.client().dbsize() == 0
+    finally:
+        server.close()
+
+
+# ------------------------------------------------------------------------- not for jobs
+
+
+@pytest.mark.parametrize("slots", ["", "0 16383"])
+def test_a_node_of_a_cluster(engine, slots):
+    with started(engine, cluster_enabled="yes") as server:
+        if slots:
+            server.client().execute_command("CLUSTER", "ADDSLOTSRANGE", *slots.split())
+        for role in ("worker", "monitor"):
+            refused(server.url, UnfitServer, "node of a Redis Cluster.*without cluster mode", role)
+
+
+def test_a_replica_names_its_master(engine):
+    with started(engine, replicaof="127.0.0.1 7") as server:
+        for role in ("worker", "monitor"):
+            text = r"replica of 127\.0\.0\.1:7 .*use that server"
+            refused(server.url, UnfitServer, text, role)
+
+
+def test_a_replica_that_sentinels_still_call_the_master_is_waited_for():
+    info = {"redis_version": "7.0.15", "role": "slave", "master_host": "h", "master_port": "1"}
+    with pytest.raises(StoreUnavailable, match="has just become a replica of h:1"):
+        fitness._judge(info, "the master of 'x'", watched=True)
+
+
+def test_a_server_that_loads_its_data_is_waited_for():
+    info = {"redis_version": "7.0.15", "loading": "1", "loading_loaded_perc": "12.50"}
+    with pytest.raises(StoreUnavailable, match=r"loading its data \(12 %\)"):
+        fitness._judge(info, "h:1", watched=False)
+
+
+def test_a_sentinel_named_as_a_server_names_its_service(engine, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = tmp_path / "sentinel.conf"
+    config.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor books 127.0.0.1 7 1\n")
+    sentinel = subprocess.Popen(
+        [support.engine_binary(engine), config, "--sentinel"], stdout=subprocess.DEVNULL
+    )
+    try:
+        client = support.open_client(f"redis://127.0.0.1:{port}")
+        eventually(lambda: answers(client))
+        refused(
+            f"redis://127.0.0.1:{port}",
+            UnfitServer,
+            rf"is a Sentinel.*redis\+sentinel://127\.0\.0\.1:{port}/books",
+        )
+    finally:
+        sentinel.kill()
+        sentinel.wait()
+
+
+def answers(client):
+    with contextlib.suppress(Exception):
+        return client.ping()
+    return False
+
+
+def test_an_imitation_is_named():
+    server = fakeredis.TcpFakeServer(("127.0.0.1", 0), server_type="redis")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        url = f"redis://127.0.0.1:{server.server_address[1]}"
+        for role in ("worker", "monitor"):
+            refused(url, UnfitServer, r"is fakeredis 2\..*imitates.*use a real server", role)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+@pytest.mark.parametrize("command", ["EVALSHA", "MULTI", "INFO", "CLIENT", "LMOVE"])
+def test_a_command_that_was_renamed_is_named(engine, command):
+    with started(engine, rename_command=f'{command} ""') as server:
+        refused(server.url, UnfitServer, rf"(?i)knows no {command} \(rename-command")
+
+
+# ------------------------------------------------------------------------- for now
+
+
+def test_missing_replicas_keep_only_those_away_who_write(server):
+    server.config(min_replicas_to_write=1)
+    for role in ("worker", "submitter"):
+        text = r"no writes for now \(NOREPLICAS\).*min-replicas-to-write"
+        refused(server.url, StoreUnavailable, text, role)
+    look(server.url, "monitor")
+
+
+def test_a_server_that_cannot_save_is_told_apart(engine):
+    with started(engine, save="3600 1", dbfilename="no.rdb") as server:
+        (server.directory / "no.rdb").mkdir()
+        admin = server.client()
+        admin.bgsave()
+        eventually(lambda: admin.info("persistence")["rdb_last_bgsave_status"] == "err")
+        refused(server.url, StoreUnavailable, r"no writes for now \(MISCONF\).*to disk")
+        look(server.url, "monitor")
+
+
+def test_a_full_server_lets_everybody_in(server):
+    """Workers make room."""
+    server.config(maxmemory=1)
+    for role in ("worker", "submitter", "monitor"):
+        look(server.url, role)
+
+
+def test_a_server_in_a_long_script_is_waited_for(server):
+    server.config(lua_time_limit=5)
+    busy, admin = server.client(), server.client()
+    admin.ping()
+
+    def run():
+        with contextlib.suppress(Exception):  # it is killed
+            busy.eval("while true do end", 0)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        eventually(lambda: not answers(admin))
+        refused(server.url, StoreUnavailable, "is not ready: BUSY (Redis|Valkey|Redict) is busy")
+    finally:
+        admin.script_kill()
+        thread.join(10)
+
+
+def test_a_server_with_all_the_clients_that_it_takes(server):
+    server.config(maxclients=len(server.client().client_list()))
+    refused(server.url, StoreUnavailable, "as many clients as it takes.*maxclients")
+
+
+# ------------------------------------------------------------------------- who is let in
+
+
+@pytest.mark.parametrize("login", ["default:hunter2@", "joe:hunter2@"])
+def test_a_wrong_password(server, login):
+    server.config(requirepass="right")
+    refused(server.url.replace("://", f"://{login}"), UnfitServer, "refused the URL's password")
+    server.config(requirepass="")
+
+
+def test_a_password_that_is_missing(server):
+    server.config(requirepass="right")
+    refused(server.url, UnfitServer, r"asks for a password.*USER:PASSWORD@")
+    server.config(requirepass="")
+
+
+def test_a_password_where_none_is(server):
+    url = server.url.replace("://", "://:hunter2@")
+    refused(url, UnfitServer, "has no password.*leave that out")
+
+
+def test_a_database_that_is_not_there(server):
+    refused(server.url.replace("db=0", "db=99"), UnfitServer, "no database of that number")
+
+
+def test_protected_mode():
+    with saying(b"-DENIED Redis is running in protected mode because ...\r\n") as port:
+        refused(f"redis://127.0.0.1:{port}", UnfitServer, "protected mode.*requirepass")
+
+
+# ------------------------------------------------------------------------- no Redis there
+
+
+def test_a_url_with_tls_for_a_server_without(engine, monkeypatch):
+    monkeypatch.setattr(fitness, "ANSWER_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with started(engine, port=port) as server:
+        server.client().config_set("requirepass", "right")
+        url = f"rediss://:hunter2@127.0.0.1:{port}"
+        refused(url, UnfitServer, "speaks no TLS: write redis:// instead")
+
+
+def test_a_url_without_tls_for_a_port_with_it():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # has no certificate: refuses by TLS
+
+    def converse(line):
+        context.wrap_socket(line, server_side=True)
+
+    with listening(converse) as port:
+        refused(f"redis://127.0.0.1:{port}", UnfitServer, "speaks TLS: write rediss:// instead")
+
+
+@pytest.mark.parametrize("reply", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9\r\n"])
+def test_another_protocol(reply):
+    with saying(reply) as port:
+        refused(f"redis://127.0.0.1:{port}", UnfitServer, "is no Redis")
+        refused(f"rediss://127.0.0.1:{port}", UnfitServer, "neither TLS nor Redis")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_a_port_that_says_nothing(scheme, monkeypatch):
+    monkeypatch.setattr(fitness, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(reach, "KNOCK_SECONDS", 0.1)
+    held = []
+    with listening(lambda line: held.append(line.dup())) as port:
+        said = refused(f"{scheme}://127.0.0.1:{port}", StoreUnavailable, "no Redis answers")
+        assert scheme == "rediss" or "nothing was said for 0.2 s" in said
+    for line in held:
+        line.close()
+
+
+def test_a_port_that_hangs_up():
+    """Such as that of a proxy whose server is not there yet."""
+    with listening(lambda _: None) as port:
+        refused(f"redis://127.0.0.1:{port}", StoreUnavailable, "no Redis answers")
+
+
+def test_a_socket_that_is_missing(tmp_path):
+    refused(f"unix://{tmp_path}/no", StoreUnavailable, "No such file")
+
+
+def test_sentinels_that_are_none(engine):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with started(engine, port=port):
+        url = f"redis+sentinel://:hunter2@127.0.0.1:{port}/books"
+        refused(url, UnfitServer, "'books'.* is no Sentinel: name a server by redis://HOST")
+    said = refused(url, StoreUnavailable, "No master found for 'books', and not all sentinels")
+    assert "Connection" not in said
+
+
+def test_what_is_said_fits_the_longest_wait():
+    """Start of a command, an answer that does not come, and a knock: within five seconds."""
+    assert fitness.ANSWER_SECONDS + 2 * reach.KNOCK_SECONDS <= 3.5
