@@ -8,17 +8,18 @@ from __future__ import annotations
 import importlib
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
-import cloudpickle
-
 from redismr.errors import CodeError
-from redismr.shipping.importer import install, show_lines
+from redismr.shipping.importer import JobImporter, install, show_lines
 from redismr.shipping.modules import ModuleSource
 from redismr.shipping.pack import FORMAT, digest_of
+from redismr.shipping.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Loaded:
 
     functions: Mapping[str, Any]
     params: Mapping[str, Any]
-    classes: Mapping[str, Mapping[str, type]]
+    world: World
     digest: str
 
     def find_class(self, module: str, name: str) -> Any:
@@ -35,14 +36,19 @@ class Loaded:
 
         Raises:
             AttributeError, ImportError: neither has it.
+            CodeError: the job's cannot be made again here.
         """
         try:
             return _walk(importlib.import_module(module), name)
         except (ImportError, AttributeError):
             first, _, rest = name.partition(".")
-            if first not in self.classes.get(module, ()):
+            try:
+                cls = self.world.class_of(module, first)
+            except AttributeError:
+                cls = None
+            if cls is None:
                 raise
-            return _walk(self.classes[module][first], rest)
+            return _walk(cls, rest)
 
 
 def load(code: bytes, params: bytes = b"", *, worker: bool = True) -> Loaded:
@@ -65,11 +71,16 @@ def load(code: bytes, params: bytes = b"", *, worker: bool = True) -> Loaded:
     modules = {name: ModuleSource(*parts) for name, parts in parcel["modules"].items()}
     if worker:
         show_lines({m.path: m.source for m in modules.values() if m.path} | parcel["sources"])
-    install(modules, first=worker)
-    functions, classes = _unpickle(parcel["pickle"])
+    world = World(parcel["classes"])
+    importer = JobImporter(modules, parcel["state"], world)
+    install(importer, first=worker)
+    with _said():
+        functions, late, classes = world.loads(parcel["pickle"], 3)
+        importer.change(late)
+    world.classes |= classes
     if worker:
-        _adopt(classes)
-    return Loaded(functions, load_params(params), classes, digest_of(code, params))
+        _adopt(world)
+    return Loaded(functions, load_params(params), world, digest_of(code, params))
 
 
 def load_params(params: bytes) -> dict[str, Any]:
@@ -78,12 +89,17 @@ def load_params(params: bytes) -> dict[str, Any]:
     Raises:
         CodeError: as ``load``.
     """
-    return dict(_unpickle(params)) if params else {}
+    if not params:
+        return {}
+    with _said():
+        return dict(World({}).loads(params)[0])
 
 
-def _unpickle(data: bytes) -> Any:
+@contextmanager
+def _said() -> Iterator[None]:
+    """Say what is the matter where a pickle does not load."""
     try:
-        return cloudpickle.loads(data)
+        yield
     except ModuleNotFoundError as error:
         raise CodeError(
             f"the job needs the module {error.name!r}, which this machine does not have. Install "
@@ -95,11 +111,12 @@ def _unpickle(data: bytes) -> Any:
         ) from error
 
 
-def _adopt(classes: Mapping[str, Mapping[str, type]]) -> None:
-    for module, found in classes.items():
-        home = sys.modules.setdefault(module, ModuleType(module))
-        for name, cls in found.items():
-            setattr(home, name, cls)
+def _adopt(world: World) -> None:
+    """Let plain pickle find the scripts' classes, those too that are not loaded yet."""
+    for module, found in world.classes.items():
+        home = vars(sys.modules.setdefault(module, ModuleType(module)))
+        home.update(found)
+        home["__getattr__"] = partial(world.class_of, module)
 
 
 def _walk(place: Any, name: str) -> Any:

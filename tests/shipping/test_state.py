@@ -1,0 +1,130 @@
+"""What a program changed in its own modules since it loaded them, on a worker that loads afresh."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from tests.shipping.conftest import Journey
+
+CONF = """
+import collections, enum, os, re, types
+THRESHOLD = 1
+NAMES = ["a"]
+CACHE = {}
+REGISTRY = {}
+BY_KIND = collections.defaultdict(list)
+SEEN = collections.Counter()
+PATTERN = re.compile("a+")
+RATE = float("1.5")
+PID = os.getpid()
+OPTIONS = types.SimpleNamespace(deep=types.SimpleNamespace(x=1))
+class Mode(enum.Enum):
+    SLOW = 1
+    FAST = 2
+MODE = Mode.SLOW
+class Settings:
+    LIMIT = 10
+    tags = []
+    class Inner:
+        depth = 1
+    def __init__(self, rate=1):
+        self.rate = rate
+    def scaled(self, x):
+        return x * self.rate
+settings = Settings()
+alias = settings
+def register(f):
+    REGISTRY[f.__name__] = f
+    return f
+@register
+def own(x):
+    return x + 1
+def clean(x, by=1):
+    return x - by
+def look():
+    return clean(5), settings.scaled(2), THRESHOLD
+def init(rate):
+    global RATE
+    RATE = rate
+lookup = REGISTRY.get
+"""
+
+LATE = """
+from conf import THRESHOLD
+TWICE = THRESHOLD * 2
+import conf
+def now():
+    return conf.THRESHOLD
+"""
+
+CHANGES = {
+    "conf.THRESHOLD = 2": "conf.THRESHOLD, conf.look()",
+    "conf.ADDED = [1, {2: 'x'}]": "conf.ADDED",
+    "del conf.NAMES": "hasattr(conf, 'NAMES')",
+    "conf.NAMES.append('b')": "conf.NAMES",
+    "conf.CACHE[1, 'x'] = {'y'}": "conf.CACHE",
+    "conf.BY_KIND['k'].append(1)": "conf.BY_KIND, conf.BY_KIND['new']",
+    "conf.SEEN.update('aab')": "conf.SEEN",
+    "conf.PATTERN = re.compile('b+')": "conf.PATTERN.pattern",
+    "conf.init(3)": "conf.RATE",
+    "conf.OPTIONS.deep.x = 2": "conf.OPTIONS.deep.x",
+    "conf.MODE = conf.Mode.FAST": "conf.MODE is conf.Mode.FAST, conf.Mode.SLOW.value",
+    "conf.settings.rate = 7": "conf.look(), conf.alias is conf.settings",
+    "conf.settings = conf.Settings(4)": "conf.look(), conf.alias.rate",
+    "conf.Settings.LIMIT = 11": "conf.Settings.LIMIT, conf.settings.LIMIT",
+    "conf.Settings.tags.append(1)": "conf.Settings.tags",
+    "conf.Settings.Inner.depth = 2": "conf.Settings.Inner.depth",
+    "conf.Settings.scaled = lambda self, x: -x": "conf.look()",
+    "conf.clean = lambda x: x + 100": "conf.look()",
+    "old = conf.clean; conf.clean = lambda x: old(x) * 10": "conf.look()",
+    "conf.clean = conf.own": "conf.look(), conf.clean is conf.own",
+    "conf.clean.__defaults__ = (4,)": "conf.look()",
+    "conf.clean.mode = 'x'": "conf.clean.mode",
+    "conf.register(mine)": "conf.REGISTRY['mine'](1), conf.lookup('mine')(2), len(conf.REGISTRY)",
+    "conf.REGISTRY['C'] = Mine": "conf.lookup('C').tag",
+    "conf.THRESHOLD = Mine()": "conf.THRESHOLD.tag",
+    "vars(conf)['THRESHOLD'] = 5": "conf.THRESHOLD",
+    "setattr(conf, 'THRESHOLD', decimal.Decimal('1.5'))": "conf.THRESHOLD",
+    "edit('conf', 'THRESHOLD = 1', 'THRESHOLD = 9')": "conf.look()",
+    "edit('conf', 'THRESHOLD = 1', 'THRESHOLD = 9'); importlib.reload(conf)": "conf.look()",
+    "importlib.reload(conf); conf.THRESHOLD = 3": "conf.look()",
+    "import pkg.sub; pkg.LEVEL = 2; pkg.sub.DEPTH = 3": "pkg.LEVEL, pkg.sub.DEPTH, pkg.sub.LEVEL",
+    "import late; conf.THRESHOLD = 4": "late.THRESHOLD, late.TWICE, late.now()",
+    "conf.THRESHOLD = 4; import late": "late.THRESHOLD, late.TWICE, late.now()",
+}
+
+
+SUBMIT = """
+import redismr
+import decimal, importlib, pathlib, re
+def edit(name, old, new):
+    path = pathlib.Path(__file__).with_name(name + ".py")
+    path.write_text(path.read_text().replace(old, new))
+SCALE = 3
+def mine(x):
+    return x * SCALE
+class Mine:
+    tag = "mine"
+"""
+
+
+def test_what_was_changed_is_seen_by_workers(journey: Journey) -> None:
+    """As a plain loop in the program sees it; each change in modules of its own."""
+    script = SUBMIT
+    for i, (change, look) in enumerate(CHANGES.items()):
+        texts = (CONF, LATE, f"import conf\n{change}\ndef look{i}():\n    return {look}\n")
+        conf, late, main = (re.sub(r"\b(conf|late|pkg)\b", rf"\g<1>{i}", text) for text in texts)
+        files = {f"conf{i}": conf, f"late{i}": late, f"pkg{i}__of____init__": "LEVEL = 1\n"}
+        files[f"pkg{i}__of__sub"] = f"from pkg{i} import LEVEL\nDEPTH = 1\n"
+        journey.write(**files)
+        script += main
+    names = ", ".join(f"look{i}" for i in range(len(CHANGES)))
+    journey.submit(
+        f"{script}\nlooks = [{names}]\n"
+        "ship({f.__name__: f for f in looks}, data=[repr(f()) for f in looks])"
+    )
+    out = journey.work("print([data, [repr(look()) for look in f.values()]])")
+    wanted, seen = ast.literal_eval(out)
+    differ = [it for it in zip(CHANGES, wanted, seen, strict=True) if it[1] != it[2]]
+    assert differ == [] and len(seen) == len(CHANGES)
