@@ -23,9 +23,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 import redismr.errors
-
-BY_VALUE = ("__main__", "__jobfile__")
-"""Modules that no worker can import: what they define travels by value."""
+from redismr.core.byvalue import BY_VALUE
 
 _FOREIGN_ROOTS = tuple(
     os.path.join(os.path.realpath(os.path.dirname(file)), "")

@@ -7,7 +7,6 @@ modules go as sources and their functions by name. Installed packages must be on
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import linecache
@@ -24,10 +23,11 @@ from typing import Any
 
 import cloudpickle
 
+from redismr.core import byvalue
+from redismr.core.byvalue import BY_VALUE
 from redismr.errors import CodeError
 from redismr.shipping.blame import largest, reason
 from redismr.shipping.modules import (
-    BY_VALUE,
     ModuleSource,
     closure,
     imported_names,
@@ -111,27 +111,16 @@ class _Needs:
             self.files.add(thing.__code__.co_filename)
 
 
-_CACHED = type(functools.lru_cache(len))
-
-
-def _cached_again(function: Any, parameters: dict[str, Any]) -> Any:
-    """A function under ``functools.cache`` or ``lru_cache``, with an empty cache."""
-    return functools.lru_cache(**parameters)(function)
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle that tells what it met on the way."""
+class _Pickler(byvalue.Pickler):
+    """Tells what it met on the way."""
 
     def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file, protocol=_PROTOCOL)
+        super().__init__(file)
         self.needs = _Needs()
 
     def reducer_override(self, obj: Any) -> Any:
         """Called by pickle for everything but plain data."""
         self.needs.note(obj)
-        if isinstance(obj, _CACHED) and obj.__module__ in BY_VALUE:
-            # cloudpickle sends these by name; what a script defines has no name on a worker
-            return _cached_again, (obj.__wrapped__, obj.cache_parameters())
         return super().reducer_override(obj)
 
 
