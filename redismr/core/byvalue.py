@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Callable
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 import cloudpickle
+
+from redismr.core.annotations import keep_annotations, name_of_reference, with_annotations_in_words
 
 BY_VALUE = ("__main__", "__jobfile__")
 """Modules that no worker can import: what they define travels by value."""
@@ -35,7 +37,21 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(obj, _CACHED) and obj.__module__ in BY_VALUE:
             # cloudpickle sends these by name; what a script defines has no name on a worker
             return _cached_again, (obj.__wrapped__, obj.cache_parameters())
-        return super().reducer_override(obj)
+        if name := name_of_reference(obj):
+            return type(obj), (name,)
+        reduced = self._reduced(obj)
+        if isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) == 6:
+            keep_annotations(obj, reduced[2][0])  # it is made by value, with these attributes
+        return reduced
+
+    def _reduced(self, obj: Any) -> Any:
+        """What cloudpickle makes of it, which asks a function for its annotations."""
+        try:
+            return super().reducer_override(obj)
+        except Exception:
+            if not isinstance(obj, FunctionType):
+                raise
+            return super().reducer_override(with_annotations_in_words(obj))
 
 
 def dumps(thing: object) -> bytes:
