@@ -24,6 +24,7 @@ from itertools import chain
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+from redismr.core.annotations import signature
 from redismr.core.functions import check_functions
 from redismr.core.keyhash import partition_of
 from redismr.core.pairs import check_pair, pairs_of
@@ -74,7 +75,7 @@ def takes_items(func: Function) -> bool:
 def _parameters(func: Function) -> tuple[int, int]:
     """How many positional arguments it requires, and the most that it takes."""
     try:
-        parameters = inspect.signature(func).parameters.values()
+        parameters = signature(func).parameters.values()
     except (TypeError, ValueError):  # some functions written in C
         return 0, _ANY
     positional = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
+from redismr.core.annotations import keep_annotations, name_of_reference, with_annotations_in_words
 from redismr.fresh import is_users
 
 BY_VALUE = ("__main__", "__jobfile__")
@@ -45,12 +46,23 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _new_method, (), (obj.func, obj.dispatcher), None, None, _set_method
         if isinstance(obj, functools.cached_property):  # until Python 3.12 with a lock
             return functools.cached_property, (obj.func,), {"attrname": obj.attrname}
-        reduced = super().reducer_override(obj)
+        if name := name_of_reference(obj):
+            return type(obj), (name,)
+        reduced = self._reduced(obj)
         if not isinstance(reduced, tuple) or len(reduced) < 6:
             return reduced
         if isinstance(obj, type):
             return self.reduce_class(obj, reduced)
         return self.reduce_function(obj, reduced) if isinstance(obj, FunctionType) else reduced
+
+    def _reduced(self, obj: Any) -> Reduced:
+        """What cloudpickle makes of it, which asks a function for its annotations."""
+        try:
+            return super().reducer_override(obj)
+        except Exception:
+            if not isinstance(obj, FunctionType):
+                raise
+            return super().reducer_override(with_annotations_in_words(obj))
 
     def reduce_class(self, cls: type, reduced: Reduced) -> Reduced:
         """How to make a class that goes by value; ``reduced`` is cloudpickle's way."""
@@ -146,6 +158,7 @@ def _class_reduced(cls: type, reduced: Reduced) -> Reduced:
         for name, value in attributes.items()
         if not (isinstance(value, MemberDescriptorType) and value.__objclass__ is cls)
     }
+    keep_annotations(cls, attributes)
     members = {}
     if issubclass(cls, Enum):
         members = {name: vars(member) for name, member in cls.__members__.items()}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redismr.core.aggregate import BUILTINS, REDUCERS, Reducer
+from redismr.core.annotations import signature
 from redismr.core.trace import short_repr
 from redismr.errors import ConfigError
 
@@ -128,7 +129,7 @@ def _parameters(role: str, function: Callable[..., Any]) -> tuple[int, int]:
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"{role} must be a plain function, not an async one")
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = signature(function).parameters.values()
     except (TypeError, ValueError):  # some functions written in C
         return 0, _ANY
     if lacking := [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]:
