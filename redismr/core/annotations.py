@@ -44,8 +44,8 @@ if sys.version_info >= (3, 14):
 
         cloudpickle leaves out what would evaluate them, so that a class has none elsewhere.
         """
+        attributes.pop("__annotations_cache__", None)  # left by the first who asked
         if annotations := annotations_of(cls):
-            attributes.pop("__annotations_cache__", None)
             attributes["__annotations__"] = annotations
 
     def name_of_reference(thing: object) -> str | None:

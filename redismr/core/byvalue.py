@@ -46,6 +46,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _new_method, (), (obj.func, obj.dispatcher), None, None, _set_method
         if isinstance(obj, functools.cached_property):  # until Python 3.12 with a lock
             return functools.cached_property, (obj.func,), {"attrname": obj.attrname}
+        if isinstance(obj, functools.partialmethod):
+            return _partial_method, (obj.func, obj.args, obj.keywords)
         if name := name_of_reference(obj):
             return type(obj), (name,)
         reduced = self._reduced(obj)
@@ -94,6 +96,10 @@ def _code_of(file: str, make: Callable[..., CodeType], parts: tuple[Any, ...]) -
 def _cached_again(function: Any, parameters: dict[str, Any]) -> Any:
     """A function under ``functools.cache`` or ``lru_cache``, with an empty cache."""
     return functools.lru_cache(**parameters)(function)
+
+
+def _partial_method(function: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    return functools.partialmethod(function, *args, **keywords)
 
 
 # ---- functions that dispatch on a type: what cloudpickle would send holds weak references
