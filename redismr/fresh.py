@@ -109,6 +109,11 @@ class Fresh:
         self.source = _bytes_of(self.space.get("__file__")) if source is None else source
         self.state = state_of(module)
 
+    def was_empty(self, path: str) -> bool:
+        """Whether there was None, or an empty container."""
+        mark = self.state.get(path, (None, None))[1]
+        return isinstance(mark, tuple) and (mark[1] is None or mark[1] == [])
+
     def changes(self, module: ModuleType) -> Changes:
         """What was set or deleted since then."""
         before = self.state

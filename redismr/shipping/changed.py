@@ -17,11 +17,9 @@ from typing import Any
 from redismr.errors import CodeError
 from redismr.fresh import ABSENT, Changes, at, fresh
 from redismr.shipping.blame import reason
-from redismr.shipping.derived import derived
+from redismr.shipping.derived import constants, derived
 from redismr.shipping.modules import ModuleSource, closure
 from redismr.shipping.pickler import Needs, dump, fault
-
-_NOTHING: tuple[Any, ...] = (None, [], {}, set())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +62,7 @@ class _Gathered:
         self._modules: dict[str, ModuleSource] = {}
         self._changes: dict[str, Changes] = {}
         self._needs: dict[tuple[str, str], Needs] = {}
+        self._derived: set[tuple[str, str]] = set()
 
     def add(self, names: Iterable[str]) -> set[str]:
         """Look at these modules; the names that what was changed in them refers to."""
@@ -71,9 +70,8 @@ class _Gathered:
         new = found.keys() - self._modules.keys()
         self._modules |= found
         for name in sorted(new):
-            loaded = fresh(module) if (module := sys.modules.get(name)) is not None else None
-            changes = loaded.changes(module) if loaded and module is not None else None
-            if changes and (changes.values or changes.gone):
+            changes = _changes_of(name, found[name].source)
+            if changes.values or changes.gone:
                 self._changes[name] = changes
         while self._changes and self._derive():
             pass
@@ -108,11 +106,12 @@ class _Gathered:
             }
             if values:
                 more = True
+                self._derived.update((name, path) for path in values)
                 self._changes[name] = before._replace(values=before.values | values)
         return more
 
     def _needed(self, name: str, path: str, value: Any) -> Iterable[str]:
-        """The names that a value refers to. One that does not pickle is dropped, or refused."""
+        """The names that a value refers to. What does not pickle is refused, or left out."""
         if (name, path) not in self._needs:
             try:
                 self._needs[name, path] = dump(value)[1]
@@ -124,10 +123,13 @@ class _Gathered:
         return self._needs[name, path].names
 
     def _must_travel(self, name: str, path: str) -> bool:
+        if (name, path) in self._derived:
+            return False  # nobody set it: a worker makes it of what is set there
         loaded = fresh(sys.modules[name])
-        before = loaded.state.get(path, (None,))[0] if loaded else None
-        if _makes_itself(self._modules[name].source, path, before):
-            return False
+        if loaded is not None and loaded.was_empty(path):
+            container = loaded.state[path][0] is not None
+            if _makes_itself(self._modules[name].source, path, container=container):
+                return False
         return name in closure(sorted(self._seen()), self._folders)
 
     def state(self) -> State:
@@ -145,6 +147,30 @@ class _Gathered:
         return state
 
 
+def _changes_of(name: str, source: str) -> Changes:
+    module = sys.modules.get(name)
+    loaded = fresh(module) if isinstance(module, ModuleType) else None
+    if loaded is None or module is None:
+        return Changes({}, frozenset(), ())
+    changes = loaded.changes(module)
+    if loaded.whole:
+        return changes
+    # nobody saw the end of its load: constants tell what was set until redismr was imported
+    space = vars(module)
+    known = constants(source)
+    early = {n: space[n] for n in known if n in space and _differ(space[n], known[n])}
+    return changes._replace(values=early | changes.values)
+
+
+def _differ(value: Any, constant: Any) -> bool:
+    if type(value) is not type(constant):
+        return True
+    try:
+        return bool(value != constant)
+    except Exception:  # noqa: BLE001 - what a container holds by now may refuse to be compared
+        return True
+
+
 def _refusal(name: str, path: str, value: Any, error: Exception) -> CodeError:
     return CodeError(
         f"{name}.{path} was set after {name} was loaded, and cannot be sent to workers, which "
@@ -153,23 +179,22 @@ def _refusal(name: str, path: str, value: Any, error: Exception) -> CodeError:
     )
 
 
-def _makes_itself(source: str, path: str, before: object) -> bool:
-    r"""Whether a function of the module makes it when it is first needed: ``global conn`` of None.
+def _makes_itself(source: str, path: str, *, container: bool) -> bool:
+    r"""Whether a function of the module makes it, or what it contains, when that is needed.
 
-    >>> _makes_itself("conn = None\ndef f():\n    global conn\n    conn = 1", "conn", None)
-    True
+    >>> text = "conn = None\ndef get():\n    global conn\n    conn = 1"
+    >>> _makes_itself(text, "conn", container=False), _makes_itself(text, "x", container=False)
+    (True, False)
     """
-    if not any(type(before) is type(nothing) and before == nothing for nothing in _NOTHING):
-        return False
     name = path.rpartition(".")[2]
-    for function in ast.walk(ast.parse(source)):
-        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            continue
-        for node in ast.walk(function):
-            if isinstance(node, ast.Global) and name in node.names:
-                return True
-            if isinstance(node, ast.Attribute) and node.attr == name and "." in path:
-                return True
-            if isinstance(node, ast.Name) and node.id == name and before is not None:
-                return True
-    return False
+    inside = [
+        node
+        for function in ast.walk(ast.parse(source))
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for node in ast.walk(function)
+    ]
+    if "." in path:
+        return any(isinstance(node, ast.Attribute) and node.attr == name for node in inside)
+    if container:
+        return any(isinstance(node, ast.Name) and node.id == name for node in inside)
+    return any(isinstance(node, ast.Global) and name in node.names for node in inside)

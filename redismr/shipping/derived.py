@@ -1,12 +1,15 @@
-"""Which names of a module come from what another module held when the module was loaded."""
+"""What a module's text says of the names that its load binds, without running it."""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from functools import lru_cache
+from typing import Any
 
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -42,6 +45,24 @@ def derived(source: str, package: str, changed: Mapping[str, AbstractSet[str]]) 
             found.update(_bound(statement, uses))
             uses.update(path.partition(".")[0] for path in _bound(statement, None))
     return frozenset(found)
+
+
+def constants(source: str) -> dict[str, Any]:
+    r"""The names that a module's load binds to constants, once and in no other way.
+
+    >>> constants("A = 1; B = {'x': [-1]}; C = A; D = 1\nif A:\n    D = 2")
+    {'A': 1, 'B': {'x': [-1]}}
+    """
+    bound = Counter(name for statement in _statements(source) for name in _bound(statement, None))
+    found = {}
+    for statement in _statements(source):
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+        if isinstance(statement, ast.AnnAssign):
+            target = statement.target
+        if isinstance(target, ast.Name) and bound[target.id] == 1:
+            with suppress(ValueError, TypeError, AttributeError):
+                found[target.id] = ast.literal_eval(statement.value)  # type: ignore[attr-defined]
+    return found
 
 
 @lru_cache(maxsize=256)

@@ -83,7 +83,7 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
         main.dump(state.scripts)
         used = {module: _classes_of(module, main.needs.classes) for module in BY_VALUE}
         main.dump(used)
-        pickled = main.file.getvalue()
+        pickled = main.packed()
         if len(pickled) > WARN_BYTES:
             _warn_of_size("functions", len(pickled), functions)
         if len(packed_params) > WARN_BYTES:
@@ -139,7 +139,7 @@ def _dump_unused(sent: Needs, needs: Needs) -> dict[str, dict[str, bytes]]:
             pickler = Pickler(cls, sent)
             with suppress(Exception):  # whatever a __reduce__ raises
                 pickler.dump(cls)
-                found[name] = pickler.file.getvalue()
+                found[name] = pickler.packed()
                 needs.names |= pickler.needs.names
                 needs.files |= pickler.needs.files
     return packed

@@ -44,8 +44,8 @@ class Pickler(byvalue.Pickler):
     """
 
     def __init__(self, root: type | None = None, sent: Needs | None = None) -> None:
-        self.file = io.BytesIO()
-        super().__init__(self.file)
+        self._file = io.BytesIO()
+        super().__init__(self._file)
         self.needs = Needs()
         self._root, self._sent = root, sent
         self._scopes = {id(vars(sys.modules[m])): m for m in BY_VALUE if m in sys.modules}
@@ -54,6 +54,10 @@ class Pickler(byvalue.Pickler):
         """Called by pickle for everything but plain data."""
         self.needs.note(obj)
         return super().reducer_override(obj)
+
+    def packed(self) -> bytes:
+        """All that was dumped."""
+        return self._file.getvalue()
 
     def reduce_class(self, cls: type, reduced: Reduced) -> Reduced:
         """A class by value, or, beside a root, one of the script's by name."""
@@ -87,7 +91,7 @@ def dump(thing: object) -> tuple[bytes, Needs]:
     """The pickle of something by itself, and what it needs."""
     pickler = Pickler()
     pickler.dump(thing)
-    return pickler.file.getvalue(), pickler.needs
+    return pickler.packed(), pickler.needs
 
 
 def fault(thing: object) -> Exception | None:

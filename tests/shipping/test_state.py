@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 
+import pytest
+
 from tests.shipping.conftest import Journey
 
 CONF = """
@@ -128,3 +130,127 @@ def test_what_was_changed_is_seen_by_workers(journey: Journey) -> None:
     wanted, seen = ast.literal_eval(out)
     differ = [it for it in zip(CHANGES, wanted, seen, strict=True) if it[1] != it[2]]
     assert differ == [] and len(seen) == len(CHANGES)
+
+
+def test_what_was_set_before_redismr_was_imported(journey: Journey) -> None:
+    """Nobody saw the module fresh then: what its text says of constants does."""
+    journey.write(conf="RATE: int = 1\nNAMES = ['a']\nTABLE = {}\nHERE = open\n").submit("""
+import conf
+conf.RATE = 3
+conf.NAMES.append("b")
+conf.TABLE = None
+import redismr
+ship({"mapfn": lambda: (conf.RATE, conf.NAMES, conf.TABLE)})
+""")
+    assert journey.work('print(f["mapfn"]())') == "(3, ['a', 'b'], None)"
+
+
+def test_what_was_not_changed_is_each_workers_own(journey: Journey) -> None:
+    """What a load finds out about its host, process or environment."""
+    journey.write(
+        conf="import os, random\nPID = os.getpid()\nWHERE = os.environ.get('WHERE', 'here')\n"
+        "OPTIONS = {'where': WHERE}\nRATE = 1\n"
+    ).submit("""
+import redismr, conf
+conf.RATE = 2
+ship({"mapfn": lambda: (conf.PID, conf.OPTIONS["where"], conf.RATE)})
+""")
+    journey.env["WHERE"] = "there"
+    assert journey.work('print(f["mapfn"]()[0] == os.getpid(), f["mapfn"]()[1:])') == (
+        "True ('there', 2)"
+    )
+
+
+def test_a_module_that_a_function_imports_later(journey: Journey) -> None:
+    journey.write(conf="RATE = 1\nKINDS = {}\n").submit("""
+import redismr, conf
+conf.RATE = 2
+def kind(x):
+    return x * FACTOR
+FACTOR = 5
+conf.KINDS["kind"] = kind
+def mapfn():
+    import conf
+    return conf.RATE, conf.KINDS["kind"](1)
+del conf
+ship({"mapfn": mapfn})
+""")
+    out = journey.work('import sys; print("conf" in sys.modules, f["mapfn"]())')
+    assert out == "False (2, 5)"
+
+
+REFUSED = """
+import redismr, conf, threading
+{}
+def mapfn():
+    return conf.use()
+ship({{"mapfn": mapfn}})
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ("conf.lock = threading.Lock()", "conf.lock"),
+        ("conf.Tool.lock = threading.Lock()", "conf.Tool.lock"),
+        ("conf.TABLE['x'] = [threading.Lock()]", "conf.TABLE"),
+        ("conf.use = lambda lock=threading.Lock(): lock", "conf.use"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_by_name(journey: Journey, change: str, name: str) -> None:
+    journey.write(
+        conf="lock = None\nTABLE = {'a': 1}\nclass Tool:\n    pass\ndef use():\n    return lock\n"
+    )
+    error = journey.submit(REFUSED.format(change), check=False)
+    assert f"CodeError: {name} was set after conf was loaded, and cannot be sent" in error
+    assert "a _thread.lock, which does not pickle" in error and f"Set {name} in initfn" in error
+
+
+def test_what_a_module_makes_when_needed_is_made_anew(journey: Journey) -> None:
+    """A connection under ``global``, a pool: each worker has its own, as before it was used."""
+    journey.write(
+        conf="""
+import threading
+conn, pool = None, {}
+class Tool:
+    shared = None
+    @classmethod
+    def get(cls):
+        cls.shared = cls.shared or threading.Lock()
+        return cls.shared
+def get():
+    global conn
+    conn = conn or threading.Lock()
+    pool.setdefault(1, conn)
+    return conn
+""",
+        unseen="conn = None\n",
+    ).submit("""
+import redismr, conf, threading, unseen
+conf.get(), conf.Tool.get()
+unseen.conn = threading.Lock()  # in a module that no function of the job can see
+ship({"mapfn": lambda: (conf.conn, len(conf.pool), conf.Tool.shared, conf.get() is conf.conn)})
+""")
+    assert journey.work('print(f["mapfn"]())') == "(None, 0, None, True)"
+
+
+def test_other_state_is_another_parcel(journey: Journey) -> None:
+    journey.write(conf="RATE = 1\n").submit("""
+import redismr, conf
+from redismr.shipping import pack
+def mapfn():
+    return conf.RATE
+digests = []
+for conf.RATE in (1, 2, 2, 1):
+    digests.append(pack({"mapfn": mapfn}).digest)
+assert digests[0] == digests[3] != digests[1] == digests[2]
+ship({"mapfn": mapfn})
+""")
+
+
+def test_an_import_that_fails_shows_the_users_frames_only(journey: Journey) -> None:
+    """Seeing to each load adds nothing to a traceback."""
+    journey.write(broken="x = 1 / 0\n")
+    error = journey.submit("import redismr\nimport broken\n", check=False)
+    assert "importlib" not in error and "fresh" not in error
+    assert "x = 1 / 0" in error
