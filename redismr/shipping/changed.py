@@ -27,13 +27,14 @@ class State:
     """The modules that a job needs, and what was changed in them.
 
     ``packed`` is set as soon as a module is loaded; ``scripts``, which refers to functions or
-    classes of the scripts, when those are there.
+    classes of the scripts, when those are there. ``values`` are all of them, by name.
     """
 
     modules: dict[str, ModuleSource]
     packed: dict[str, bytes]
     scripts: dict[str, Changes]
     files: set[str]
+    values: dict[str, Any]
 
 
 def changed(names: Iterable[str], folders: list[str], seen: Callable[[], Iterable[str]]) -> State:
@@ -134,9 +135,10 @@ class _Gathered:
 
     def state(self) -> State:
         """All of it, packed."""
-        state = State(self._modules, {}, {}, set())
+        state = State(self._modules, {}, {}, set(), {})
         for name, changes in self._changes.items():
             needs = {path: self._needs[name, path] for path in changes.values}
+            state.values.update((f"{name}.{path}", v) for path, v in changes.values.items())
             early = {p: v for p, v in changes.values.items() if not needs[p].scripts}
             late = {p: v for p, v in changes.values.items() if needs[p].scripts}
             state.files.update(*(found.files for found in needs.values()))

@@ -88,6 +88,8 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
             _warn_of_size("functions", len(pickled), functions)
         if len(packed_params) > WARN_BYTES:
             _warn_of_size("params", len(packed_params), params)
+        if (size := sum(map(len, state.packed.values()))) > WARN_BYTES:
+            _warn_of_size("changed modules", size, state.values)
     files = main.needs.files | needs.files | state.files
     code = pickle.dumps(
         {

@@ -234,6 +234,19 @@ ship({"mapfn": lambda: (conf.conn, len(conf.pool), conf.Tool.shared, conf.get() 
     assert journey.work('print(f["mapfn"]())') == "(None, 0, None, True)"
 
 
+def test_much_state_is_warned_of(journey: Journey) -> None:
+    journey.write(conf="ROWS = []\n").submit("""
+import redismr, conf, warnings
+conf.ROWS.append("x" * 11_000_000)
+with warnings.catch_warnings(record=True) as said:
+    ship({"mapfn": lambda: len(conf.ROWS[0])})
+print(said[0].message)
+assert "changed modules of this job take 11 MB" in str(said[0].message)
+assert "largest part is conf.ROWS, 11 MB" in str(said[0].message)
+""")
+    assert journey.work('print(f["mapfn"]())') == "11000000"
+
+
 def test_other_state_is_another_parcel(journey: Journey) -> None:
     journey.write(conf="RATE = 1\n").submit("""
 import redismr, conf
