@@ -10,13 +10,14 @@ packages and outside redismr.
 
 from __future__ import annotations
 
+import abc
 import os
 import sys
 from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from types import CodeType, FunctionType, ModuleType, SimpleNamespace
+from types import CodeType, FunctionType, MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 _FOREIGN_ROOTS = tuple(
@@ -72,6 +73,11 @@ _OF_FUNCTIONS = ("__code__", "__defaults__", "__kwdefaults__")
 
 State = dict[str, tuple[Any, object]]
 """What a module holds: by dotted name, the value and its mark."""
+
+REGISTER = ".register "
+"""In a name, before that of a class: what ``register`` was given for that class."""
+
+_dump_of: Any = vars(abc)["_get_dump"]  # what an abstract class keeps of its register
 
 ABSENT: Any = object()
 """Stands for nothing: None may be what a name holds."""
@@ -196,11 +202,30 @@ def _add_attributes(found: State, path: str, owner: Any, marker: _Marker) -> Non
             found[f"{path}.{name}"] = marker.entry(f"{path}.{name}", getattr(owner, name))
     elif not isinstance(owner, type) or owner.__qualname__ != path:
         return
+    _add_registered(found, path, owner)
     for name, value in list(vars(owner).items()):
+        inner = f"{path}.{name}"
         if name not in _NOT_STATE:
-            found[f"{path}.{name}"] = marker.entry(f"{path}.{name}", value)
+            found[inner] = marker.entry(inner, value)
             if isinstance(value, type):
-                _add_attributes(found, f"{path}.{name}", value, marker)
+                _add_attributes(found, inner, value, marker)
+            elif isinstance(getattr(value, "dispatcher", None), FunctionType):
+                _add_registered(found, inner, value.dispatcher)
+
+
+def _add_registered(found: State, path: str, owner: Any) -> None:
+    """What its ``register`` was given: by an abstract class, or a function that dispatches."""
+    if isinstance(owner, abc.ABCMeta):
+        registered: list[tuple[Any, ...]] = [
+            (cls,) for ref in _dump_of(owner)[0] if (cls := ref()) is not None
+        ]
+    elif isinstance(registry := vars(owner).get("registry"), MappingProxyType):
+        registered = list(registry.items())
+    else:
+        return
+    for given in registered:
+        name = f"{path}{REGISTER}{given[0].__module__}.{given[0].__qualname__}"
+        found[name] = given, [_Is(part) for part in given]
 
 
 class _Is:

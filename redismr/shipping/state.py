@@ -6,7 +6,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from types import ModuleType
 from typing import Any
 
-from redismr.fresh import Changes
+from redismr.fresh import REGISTER, Changes
 
 _CONTAINERS = (dict, defaultdict, OrderedDict, Counter, list, set, deque, bytearray)
 
@@ -18,6 +18,11 @@ def restore(module: ModuleType, changes: Changes) -> None:
         AttributeError: the module here lacks the class or function that a name begins with.
     """
     for path, value in changes.values.items():
+        where, registers, _ = path.partition(REGISTER)
+        if registers:
+            owner, name = _owner(module, where)
+            getattr(owner, name).register(*value)
+            continue
         owner, name = _owner(module, path)
         if path in changes.filled and _fill(vars(owner).get(name), value):
             continue

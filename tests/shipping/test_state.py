@@ -10,7 +10,7 @@ import pytest
 from tests.shipping.conftest import Journey
 
 CONF = """
-import collections, enum, os, re, types
+import abc, collections, enum, functools, os, re, types
 THRESHOLD = 1
 NAMES = ["a"]
 CACHE = {}
@@ -50,6 +50,18 @@ def init(rate):
     global RATE
     RATE = rate
 lookup = REGISTRY.get
+class Shape(abc.ABC):
+    pass
+@functools.singledispatch
+def kind(x):
+    return "other"
+@kind.register
+def _(x: str):
+    return "text"
+class Kinds:
+    @functools.singledispatchmethod
+    def of(self, x):
+        return "other"
 """
 
 LATE = """
@@ -85,6 +97,9 @@ CHANGES = {
     "conf.clean.mode = 'x'": "conf.clean.mode",
     "conf.register(mine)": "conf.REGISTRY['mine'](1), conf.lookup('mine')(2), len(conf.REGISTRY)",
     "conf.REGISTRY['C'] = Mine": "conf.lookup('C').tag",
+    "conf.Shape.register(Mine)": "isinstance(Mine(), conf.Shape), isinstance(1, conf.Shape)",
+    "conf.kind.register(int, mine)": "conf.kind(2), conf.kind('x'), conf.kind(2.0)",
+    "conf.Kinds.of.register(int, lambda self, x: x)": "conf.Kinds().of(1), conf.Kinds().of('x')",
     "conf.THRESHOLD = Mine()": "conf.THRESHOLD.tag",
     "vars(conf)['THRESHOLD'] = 5": "conf.THRESHOLD",
     "setattr(conf, 'THRESHOLD', decimal.Decimal('1.5'))": "conf.THRESHOLD",
