@@ -15,7 +15,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache, partial, singledispatchmethod
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import CodeType, FunctionType, MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -179,10 +179,11 @@ def state_of(module: ModuleType, before: State | None = None) -> State:
     for key, value in list(vars(module).items()):
         if key in _NOT_STATE:
             continue
-        if isinstance(value, ModuleType) and value.__name__ == f"{name}.{key}":
+        kind = type(value)  # isinstance would ask a proxy for its class, which may raise
+        if issubclass(kind, ModuleType) and value.__name__ == f"{name}.{key}":
             continue  # the import of a submodule binds it
         found[key] = marker.entry(key, value)
-        if getattr(value, "__module__", None) == name:
+        if issubclass(kind, (FunctionType, type)) and value.__module__ == name:
             _add_attributes(found, key, value, marker)
     return found
 
@@ -207,9 +208,9 @@ def _add_attributes(found: State, path: str, owner: Any, marker: _Marker) -> Non
         inner = f"{path}.{name}"
         if name not in _NOT_STATE:
             found[inner] = marker.entry(inner, value)
-            if isinstance(value, type):
+            if issubclass(type(value), type):
                 _add_attributes(found, inner, value, marker)
-            elif isinstance(getattr(value, "dispatcher", None), FunctionType):
+            elif type(value) is singledispatchmethod:
                 _add_registered(found, inner, value.dispatcher)
 
 
@@ -267,6 +268,8 @@ class _Marker:
         self.within.add(id(value))
         try:
             return self._contents(kind, value)
+        except Exception:  # noqa: BLE001 - what a proxy or a property of the user's raises
+            return _Is(value)
         finally:
             self.within.remove(id(value))
 

@@ -114,10 +114,11 @@ def namespace(module: str) -> dict[str, Any]:
     return vars(sys.modules[module]) if module in sys.modules else {}
 
 
-def home_of(thing: object) -> str:
+def home_of(thing: Any) -> str:
     """The module that a module, function, class or instance comes from."""
-    if isinstance(thing, ModuleType):
-        return thing.__name__
-    owner = thing if isinstance(thing, (FunctionType, type)) else type(thing)
+    kind = type(thing)  # isinstance would ask a proxy for its class, which may raise
+    if issubclass(kind, ModuleType):
+        return str(thing.__name__)
+    owner = thing if issubclass(kind, (FunctionType, type)) else kind
     home: Any = owner.__module__  # a class may define it as anything
     return home if isinstance(home, str) else ""

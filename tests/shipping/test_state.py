@@ -276,6 +276,29 @@ ship({"mapfn": mapfn})
 """)
 
 
+def test_things_that_answer_no_question_are_left_alone(journey: Journey) -> None:
+    """A proxy that is bound later raises whatever it is asked, as those of web frameworks do."""
+    journey.write(
+        conf="""
+class Proxy:
+    __slots__ = ()
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+    def __eq__(self, other):
+        raise RuntimeError("eq")
+request, RATE = Proxy(), 1
+CACHE = {"request": request}
+class Holder:
+    inner = request
+"""
+    ).submit("""
+import redismr, conf
+conf.RATE = 2
+ship({"mapfn": lambda: (conf.RATE, type(conf.request).__name__)})
+""")
+    assert journey.work('print(f["mapfn"]())') == "(2, 'Proxy')"
+
+
 def test_an_import_that_fails_shows_the_users_frames_only(journey: Journey) -> None:
     """Seeing to each load adds nothing to a traceback."""
     journey.write(broken="x = 1 / 0\n")
