@@ -226,6 +226,17 @@ class Locked:
 class Refusing:
     def __init_subclass__(cls, **keywords):
         raise ValueError("no")
+UPS = 0
+class Counting:
+    @staticmethod
+    def up():
+        global UPS
+        UPS += 1
+        return UPS
+class Reading:
+    @staticmethod
+    def read():
+        return UPS
 class Strange(collections.UserDict):
     pass
 def initfn():
@@ -240,9 +251,10 @@ import __main__
 f["initfn"]()
 strange, point, other = data
 print(point.other().x, other.back().x, type(point.other()) is type(other), f["mapfn"](1, 2))
+print(__main__.Counting.up(), __main__.Counting.up(), __main__.Reading.read())
 print(strange["a"], hasattr(__main__, "Locked"), hasattr(__main__, "Nothing"))
 """)
-    assert out.splitlines() == ["12 2 True 11", "1 False False"]
+    assert out.splitlines() == ["12 2 True 11", "1 2 2", "1 False False"]
 
 
 def test_a_class_that_cannot_be_made_again_fails_only_who_uses_it(journey: Journey) -> None:
