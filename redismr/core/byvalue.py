@@ -196,7 +196,12 @@ def _member_again(cls: Any, made_of: tuple[Any, ...], value: Any) -> Any:
 
 def _make_class(hooks: Any, make: Callable[..., type], parts: tuple[Any, ...]) -> type:
     with _off(hooks):
-        return make(*parts)
+        try:
+            return make(*parts)
+        except Exception as error:
+            name = next(part for part in parts if isinstance(part, str))
+            why = f"the class {name} cannot be made again: {type(error).__name__}: {error}"
+            raise TypeError(why) from error
 
 
 def _fill_class(cls: type, given: Any) -> None:

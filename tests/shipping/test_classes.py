@@ -284,3 +284,22 @@ except Exception as error:
             "ValueError: not here"
         ),
     ]
+
+
+def test_a_used_class_that_cannot_be_made_again_is_named(journey: Journey) -> None:
+    """Hooks of installed packages run again, and may want the keywords that are not kept."""
+    packages = journey.elsewhere / "site-packages"
+    packages.mkdir()
+    (packages / "installed.py").write_text(
+        "class Base:\n    def __init_subclass__(cls, *, tag):\n        cls.tag = tag\n"
+    )
+    journey.env["PYTHONPATH"] += f":{packages}"
+    journey.submit("""
+import installed
+class Used(installed.Base, tag="x"):
+    pass
+ship({"mapfn": lambda k, v: Used.tag})
+""")
+    error = journey.work("", check=False)
+    assert "CodeError: the job's code does not load here: TypeError: the class Used cannot" in error
+    assert "missing 1 required keyword-only argument: 'tag'" in error
