@@ -19,6 +19,7 @@ from functools import lru_cache, partial, singledispatchmethod
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import CodeType, FunctionType, MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
+from weakref import ref
 
 _FOREIGN_ROOTS = tuple(
     os.path.join(os.path.realpath(os.path.dirname(file)), "") for file in (os.__file__, __file__)
@@ -27,6 +28,7 @@ _INSTALL_FOLDERS = {"site-packages", "dist-packages"}
 
 _MOST = 20_000  # values looked at in one module: about 5 ms
 _MOST_BYTES = 1 << 20
+_LARGE = 1000  # a longer text is not kept alive
 _PLAIN = frozenset((str, bytes, int, float, complex, bool, type(None)))
 _CONSTANT = _PLAIN | {FunctionType, CodeType, ModuleType, type, staticmethod, classmethod, property}
 _SEVERAL = (list, tuple, set, frozenset, deque)
@@ -72,7 +74,9 @@ _OF_FUNCTIONS = ("__code__", "__defaults__", "__kwdefaults__")
 
 
 State = dict[str, tuple[Any, object]]
-"""What a module holds: by dotted name, the value and its mark."""
+"""What a module holds: by dotted name, the value and its mark.
+
+Of what was, only constants are kept, and the ids of others: the program may want to free them."""
 
 REGISTER = ".register "
 """In a name, before that of a class: what ``register`` was given for that class."""
@@ -113,12 +117,20 @@ class Fresh:
         self.space = vars(module)
         self.whole = whole
         self.source = _bytes_of(self.space.get("__file__")) if source is None else source
-        self.state = state_of(module)
+        self.state: State = {
+            path: (value if _is_constant(value) else id(value), mark)
+            for path, (value, mark) in state_of(module).items()
+        }
 
     def was_empty(self, path: str) -> bool:
         """Whether there was None, or an empty container."""
         mark = self.state.get(path, (None, None))[1]
         return isinstance(mark, tuple) and (mark[1] is None or mark[1] == [])
+
+    def was_container(self, path: str) -> bool:
+        """Whether that, if it was empty, was a container."""
+        mark: Any = self.state[path][1]
+        return mark[1] is not None
 
     def changes(self, module: ModuleType) -> Changes:
         """What was set or deleted since then."""
@@ -135,7 +147,7 @@ class Fresh:
         inner = {path for path in (*values, *gone) if path.partition(".")[0] in tops - {path}}
         return Changes(
             {path: value for path, value in values.items() if path not in inner},
-            frozenset(p for p, v in values.items() if p in before and before[p][0] is v),
+            frozenset(p for p, v in values.items() if p in before and before[p][0] == id(v)),
             tuple(path for path in gone if path not in inner),
         )
 
@@ -148,9 +160,14 @@ def watch() -> None:
     if any(isinstance(finder, _Watcher) for finder in sys.meta_path):
         return
     modules: list[Any] = list(sys.modules.values())  # some put other things there
+    standard = os.path.join(os.path.dirname(os.__file__), "")
     for module in modules:
         file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
-        if isinstance(file, str) and file.endswith(".py") and is_local(file):
+        if not isinstance(file, str) or not file.endswith(".py"):
+            continue
+        if file.startswith(standard) and _INSTALL_FOLDERS.isdisjoint(file.split(os.sep)):
+            continue  # most are, and asking the disk takes 20 us each
+        if is_local(file):
             take_down(module, whole=False)
     sys.meta_path.insert(0, _Watcher())
 
@@ -218,7 +235,7 @@ def _add_registered(found: State, path: str, owner: Any) -> None:
     """What its ``register`` was given: by an abstract class, or a function that dispatches."""
     if isinstance(owner, abc.ABCMeta):
         registered: list[tuple[Any, ...]] = [
-            (cls,) for ref in _dump_of(owner)[0] if (cls := ref()) is not None
+            (cls,) for found_ref in _dump_of(owner)[0] if (cls := found_ref()) is not None
         ]
     elif isinstance(registry := vars(owner).get("registry"), MappingProxyType):
         registered = list(registry.items())
@@ -230,16 +247,30 @@ def _add_registered(found: State, path: str, owner: Any) -> None:
 
 
 class _Is:
-    """Equal to the mark of the same object only; holds it, so that no other gets its id."""
+    """Equal to the mark of the same object only. Keeps it alive if there is no other way."""
 
     __slots__ = ("thing",)
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, thing: object) -> None:
-        self.thing = thing
+        try:
+            self.thing: Any = ref(thing)
+        except TypeError:
+            self.thing = partial(_itself, thing)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Is) and self.thing is other.thing
+        mine = self.thing()
+        return isinstance(other, _Is) and mine is not None and mine is other.thing()
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether it may be kept, and cannot change in itself."""
+    kind = type(value)
+    return kind in _CONSTANT and not (kind in (str, bytes) and len(value) > _LARGE)
+
+
+def _itself(thing: object) -> object:
+    return thing
 
 
 class _Marker:
@@ -261,7 +292,7 @@ class _Marker:
         """What tells this value from what it may become."""
         kind = type(value)
         if kind in _PLAIN:
-            return kind, value
+            return kind, value if _is_constant(value) else hash(value)
         self.room -= 1
         if self.room < 0 or id(value) in self.within:
             return _Is(value)

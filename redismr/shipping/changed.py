@@ -128,7 +128,7 @@ class _Gathered:
             return False  # nobody set it: a worker makes it of what is set there
         loaded = fresh(sys.modules[name])
         if loaded is not None and loaded.was_empty(path):
-            container = loaded.state[path][0] is not None
+            container = loaded.was_container(path)
             if _makes_itself(self._modules[name].source, path, container=container):
                 return False
         return name in closure(sorted(self._seen()), self._folders)

@@ -299,6 +299,20 @@ ship({"mapfn": lambda: (conf.RATE, type(conf.request).__name__)})
     assert journey.work('print(f["mapfn"]())') == "(2, 'Proxy')"
 
 
+def test_what_a_module_held_is_not_kept_alive(journey: Journey) -> None:
+    journey.write(
+        conf="class Big(dict):\n    pass\nbig = Big(x=1)\nrows = [Big()]\nTEXT = 'x' * 5000\n"
+    ).submit("""
+import redismr, conf, gc, weakref
+gone = [weakref.ref(conf.big), weakref.ref(conf.rows[0])]
+conf.big = conf.rows = None
+gc.collect()
+assert [ref() for ref in gone] == [None, None]
+ship({"mapfn": lambda: (conf.big, conf.rows, len(conf.TEXT))})
+""")
+    assert journey.work('print(f["mapfn"]())') == "(None, None, 5000)"
+
+
 def test_an_import_that_fails_shows_the_users_frames_only(journey: Journey) -> None:
     """Seeing to each load adds nothing to a traceback."""
     journey.write(broken="x = 1 / 0\n")
