@@ -6,67 +6,99 @@ unexport REDIS_URL REDISMR_URL REDISMR_SECRET REDISMR_SECRET_FILE REDISMR_NAMESP
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c '$(NEW_ENOUGH)' 2>/dev/null && echo "$$p"; done))
-BIN := .venv/bin
+OLDEST ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Versions that were tested together; without it (LOCK=) pip takes the newest that pyproject allows.
+LOCK := requirements.lock
+INSTALL := $(PIP) install $(LOCK:%=--constraint %)
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test lint types compose chaos mutants bench bench-peers bench-report clean help
+.PHONY: demo test test-newest lock lint types compose chaos mutants bench bench-peers bench-report \
+	clean help FORCE
 
-demo: .venv/installed ## count the words of Python's own library, one worker process per core
+demo: $(VENV)/installed ## count the words of Python's own library, one worker process per core
 	@$(BIN)/python examples/stdlib.py
 
-test: lint types compose ## run every check and every test
+test: lint types compose ## run every check and every test, on the versions in requirements.lock
 	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --ignore tests/chaos/test_cut.py
 	$(BIN)/python -m pytest -q tests/chaos/test_cut.py # counts what happens in time: alone
 
-lint: .venv/tested ## style (ruff) and the import rule (import-linter)
-	$(BIN)/ruff check --quiet .
-	$(BIN)/lint-imports --no-cache > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+test-newest: ## the same on the newest versions that the index has
+	@rm -rf .venv-newest
+	@$(MAKE) --no-print-directory test VENV=.venv-newest LOCK=
 
-types: .venv/tested ## types (mypy --strict)
+# On the oldest Python, as what runs there has wheels for newer ones too, and seldom the reverse.
+# redis-py needs async-timeout before Python 3.11.3 only.
+lock: ## renew requirements.lock: the newest of everything that runs on Python 3.11
+	@rm -rf .venv-lock
+	@$(OLDEST) -m venv .venv-lock
+	@.venv-lock/bin/python -m pip --quiet --disable-pip-version-check install \
+		--editable '.[test]' async-timeout
+	@sed -n '/^#/p' requirements.lock > .venv-lock/renewed
+	@.venv-lock/bin/python -m pip freeze --all --exclude-editable --exclude pip >> .venv-lock/renewed
+	@mv .venv-lock/renewed requirements.lock
+	@rm -rf .venv-lock
+
+lint: $(VENV)/tested ## style (ruff) and the import rule (import-linter)
+	$(BIN)/ruff check --quiet .
+	$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+
+types: $(VENV)/tested ## types (mypy --strict)
 	$(BIN)/mypy
 
-compose: .venv/tested ## docker-compose.yml is valid; needs no Docker
+compose: $(VENV)/tested ## docker-compose.yml is valid; needs no Docker
 	@REDISMR_SECRET=checked REDISMR_PASSWORD=checked $(BIN)/docker-compose config --quiet
 
-chaos: .venv/tested ## the fault campaign, at most 30 minutes; ROWS="kills cuts" SEED=1 SCALE=0.1
+chaos: $(VENV)/tested ## the fault campaign, at most 30 minutes; ROWS="kills cuts" SEED=1 SCALE=0.1
 	@cd tests && ../$(BIN)/python -m chaos $(ROWS) $(if $(SEED),--seed $(SEED)) --scale $(or $(SCALE),1)
 
-mutants: .venv/tested ## seeded bugs, each of which the short campaign must catch; NAMES="'no fence'"
+mutants: $(VENV)/tested ## seeded bugs, each of which the short campaign must catch; NAMES="'no fence'"
 	@cd tests && ../$(BIN)/python -m chaos.mutants $(NAMES)
 
-bench: .venv/installed ## compare with others, hours in all; ROWS="wordcount tiny" ROUNDS=5 SCALE=0.05
+bench: $(VENV)/installed ## compare with others, hours in all; ROWS="wordcount tiny" ROUNDS=5 SCALE=0.05
 	$(BIN)/python -m benchmarks.bench $(ROWS) --rounds $(or $(ROUNDS),3) --scale $(or $(SCALE),1)
 
 bench-peers: .venv-peers/installed ## what redismr is compared with, in an environment of its own
 
-bench-report: .venv/installed ## put what bench has measured into docs/performance.md
+bench-report: $(VENV)/installed ## put what bench has measured into docs/performance.md
 	$(BIN)/python -m benchmarks.report --write
 
 clean: ## remove what make has made, but not what bench has measured
-	rm -rf .venv .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-newest .venv-peers .venv-lock build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find redismr tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
-.venv/made:
-	@test -n "$(PYTHON)" || { echo "redismr needs Python 3.11 or newer: make PYTHON=..." >&2; exit 1; }
-	@echo "making .venv with $(PYTHON)"
-	@$(PYTHON) -m venv .venv
+# What make installs is of the Python that make was told, or found: an environment of another one
+# is made anew.
+VERSION := import platform; print(platform.python_version())
+OUTDATED := $(filter-out $(shell $(BIN)/python -c '$(VERSION)' 2>/dev/null), \
+	$(shell $(PYTHON) -c '$(VERSION)' 2>/dev/null))
+
+$(VENV)/made: $(OUTDATED:%=FORCE)
+	@$(or $(PYTHON),false) -c '$(NEW_ENOUGH)' 2>/dev/null || \
+		{ echo "redismr needs Python 3.11 or newer: make PYTHON=..." >&2; exit 1; }
+	@echo "making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-.venv/installed: .venv/made pyproject.toml
-	@echo "installing redismr into .venv"
-	@$(PIP) install --editable .
+# setuptools first, as pip would build with the newest in an environment of its own
+$(VENV)/installed: $(VENV)/made pyproject.toml $(LOCK)
+	@echo "installing redismr into $(VENV)"
+	@$(INSTALL) setuptools
+	@$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
-.venv/tested: .venv/installed pyproject.toml
-	@echo "installing what the tests need into .venv"
-	@$(PIP) install --editable '.[test]'
+$(VENV)/tested: $(VENV)/installed pyproject.toml $(LOCK)
+	@echo "installing what the tests need into $(VENV)"
+	@$(INSTALL) --no-build-isolation --editable '.[test]'
 	@touch $@
 
-.venv-peers/installed: .venv/made benchmarks/peers.txt
+.venv-peers/installed: $(VENV)/made benchmarks/peers.txt
 	@echo "installing what benchmarks/peers.txt lists into .venv-peers"
 	@$(BIN)/python -m venv .venv-peers
 	@.venv-peers/bin/python -m pip --quiet --disable-pip-version-check install -r benchmarks/peers.txt

@@ -2,13 +2,15 @@
 
 ``run`` does all of it in one call; ``Client`` does it in steps; ``files``, ``text``, ``lines``,
 ``jsonl``, ``csv`` and ``pairs`` make sources; ``count``, ``param`` and ``here`` are for user
-functions. Everything is imported on first use, so that ``import redismr`` costs nothing.
+functions. Everything is imported on first use, so that ``import redismr`` costs next to nothing.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from redismr.fresh import watch
 
 if TYPE_CHECKING:
     from redismr.client import Client, Job, Results
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from redismr.sources import csv, files, jsonl, lines, pairs, text
 
 __version__ = "0.1.0"
+
+watch()  # what a local module holds is known only at the end of its load
 
 _HOMES = {
     "redismr.client": ("Client", "Job", "Results"),

@@ -15,8 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import cloudpickle
-
+from redismr.core import byvalue
 from redismr.core.codec import chunks_of
 from redismr.core.model import ENDED_STATES, JobSpec
 from redismr.core.vault import Vault
@@ -174,7 +173,7 @@ class Submitter:
             frame = pickle.dumps(split, 5)
         except Exception:  # noqa: BLE001  whatever the user's classes raise
             try:
-                frame = cloudpickle.dumps(split, 5)
+                frame = byvalue.dumps(split)
             except Exception as exc:
                 raise BadValue(
                     f"an item of {split.source} cannot be sent to a worker: {exc}. Send what it is "

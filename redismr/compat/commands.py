@@ -14,8 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
-
+from redismr.core import byvalue
 from redismr.core.seal import Keyring
 from redismr.errors import StoreError
 from redismr.store import Store
@@ -67,7 +66,7 @@ class Commands:
             ValueError: it is too large.
         """
         for name in self.clients() if to == EVERYBODY else [to]:
-            body = cloudpickle.dumps((name, self.name, command, data, txn))
+            body = byvalue.dumps((name, self.name, command, data, txn))
             if len(body) > _MOST_BYTES:
                 raise ValueError(
                     f"the command {command!r} takes {len(body) / 1e6:.0f} MB, and at most "

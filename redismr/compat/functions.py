@@ -24,6 +24,7 @@ from itertools import chain
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+from redismr.core.arguments import ANY, arguments_of
 from redismr.core.functions import check_functions
 from redismr.core.pairs import check_pair, pairs_of
 from redismr.errors import ConfigError
@@ -31,8 +32,6 @@ from redismr.shipping.blame import globals_of
 
 Function = Callable[..., Any]
 Pair = tuple[Any, Any]
-
-_ANY = 1 << 10  # as many arguments as one likes
 
 OWN = "REDISMR_MINCEMEAT_FUNCTIONS"
 """The variable that holds the descriptor of a file with a worker's own functions."""
@@ -66,20 +65,8 @@ def applyover(func: Function, items: Iterable[Pair]) -> Iterable[Any]:
 
 def takes_items(func: Function) -> bool:
     """Whether it is a function of an iterator of pairs: just one parameter is required."""
-    required, most = _parameters(func)
-    return required == 1 and most < _ANY
-
-
-def _parameters(func: Function) -> tuple[int, int]:
-    """How many positional arguments it requires, and the most that it takes."""
-    try:
-        parameters = inspect.signature(func).parameters.values()
-    except (TypeError, ValueError):  # some functions written in C
-        return 0, _ANY
-    positional = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
-    starred = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    required = sum(p.default is p.empty for p in positional)
-    return required, _ANY if starred else len(positional)
+    required, most, _ = arguments_of(func)
+    return required == 1 and most < ANY
 
 
 @dataclass(frozen=True)
@@ -118,7 +105,7 @@ def program(
     theirs = isinstance(reduces, Own) or (reduces is not None and takes_items(reduces))
     if whole or lists or theirs or not (reduces is None or _known_to_core(reduces)):
         reduces = Reducer(reduces, lists=lists, whole=whole)
-    required, most = _parameters(maps) if maps else (2, 2)
+    required, most, _ = arguments_of(maps) if maps else (2, 2, "")
     if maps and (collectfn or required < 2 <= most):  # ours would call the latter with the value
         maps = Mapper(maps, collectfn)
     return Program(maps, reduces, names)
@@ -135,7 +122,7 @@ class Mapper:
 
     def __init__(self, mapfn: Function, collectfn: Function | None) -> None:
         self.mapfn, self.collectfn = mapfn, collectfn
-        self.by_value = _parameters(mapfn)[1] == 1
+        self.by_value = arguments_of(mapfn).most == 1
         self.items = collectfn is not None and takes_items(collectfn)
 
     def __call__(self, key: Any, value: Any) -> Iterable[Pair]:

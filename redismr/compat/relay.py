@@ -10,8 +10,7 @@ from collections.abc import Callable
 from multiprocessing import AuthenticationError, connection
 from typing import Any
 
-import cloudpickle
-
+from redismr.core import byvalue
 from redismr.errors import ConfigError
 
 Address = tuple[str, bytes]
@@ -63,7 +62,7 @@ def post(address: Address | None, command: str, data: Any = None, txn: Any = Non
             "methods of its own Client can send commands"
         )
     with connection.Client(address[0], authkey=address[1]) as line:
-        line.send_bytes(cloudpickle.dumps((command, data, txn)))
+        line.send_bytes(byvalue.dumps((command, data, txn)))
         trouble = line.recv()
     if trouble is not None:
         raise trouble

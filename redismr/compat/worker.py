@@ -34,6 +34,7 @@ from redismr.compat.kin import descends_from
 from redismr.compat.line import Line, Presence
 from redismr.compat.relay import Relay
 from redismr.config import Connection
+from redismr.core import byvalue
 from redismr.errors import CodeError, RedismrError
 from redismr.processes import refuse_while_loading
 from redismr.server import join
@@ -262,13 +263,12 @@ class Client(Endpoint):
                 raise CodeError(
                     f"its {name} cannot be sent to its executors: {reason(thing, error, _fault)}"
                 ) from error
-        packed: bytes = cloudpickle.dumps(own)
-        return packed
+        return byvalue.dumps(own)
 
 
 def _fault(thing: object) -> Exception | None:
     try:
-        cloudpickle.dumps(thing)
+        byvalue.dumps(thing)
     except Exception as error:  # noqa: BLE001  whatever a __reduce__ raises
         return error
     return None

@@ -19,8 +19,7 @@ from operator import is_, is_not, sub
 from struct import Struct
 from typing import Any
 
-import cloudpickle
-
+from redismr.core import byvalue
 from redismr.core.column import SEPARATOR, Keys, joined
 from redismr.core.trace import short_repr
 from redismr.errors import BadKey, BadValue, RecordError
@@ -44,7 +43,7 @@ _FEW = 4  # columns so short are not worth a look: one of one int takes 0.5 us i
 
 
 def encode_block(keys: Collection[Any], values: list[Any]) -> bytes:
-    """The bytes of a block. What plain pickle cannot take goes through cloudpickle.
+    """The bytes of a block. What plain pickle cannot take goes by value.
 
     Raises:
         BadKey, BadValue: a key or value cannot be pickled; the message names it.
@@ -149,8 +148,7 @@ def _pickle(column: list[Any]) -> bytes:
     try:
         return pickle.dumps(column, 5)
     except Exception:  # noqa: BLE001 - lambdas, local classes and what else refuses plain pickle
-        data: bytes = cloudpickle.dumps(column, 5)
-        return data
+        return byvalue.dumps(column)
 
 
 def _needs_no_memo(column: list[Any]) -> bool:
@@ -191,7 +189,7 @@ def _culprit(keys: Collection[Any], values: list[Any]) -> RecordError | None:
             (BadValue, value, f"the value of key {short_repr(key)}"),
         ):
             try:
-                cloudpickle.dumps(item, 5)
+                byvalue.dumps(item)
             except Exception as error:  # noqa: BLE001 - see encode_block
                 why = f"{type(error).__name__}: {error}"
                 return kind(f"{words}, of type {type(item).__qualname__}, cannot be pickled: {why}")

@@ -1,8 +1,9 @@
 """The user's functions, checked and adapted once, so that the kernel never asks again.
 
-How a function is called is told by its required positional parameters, never by calling it and
-catching a TypeError: ``mapfn(value)`` or ``mapfn(key, value)``; a reducer or combiner ``f(items)``
-or ``f(key, values)``. ``*args`` counts as two, and so does a callable without a signature.
+How a function is called is told by its required positional parameters, of a decorated one those of
+what the decorator returned (``core/arguments.py``), never by calling it and catching a TypeError:
+``mapfn(value)`` or ``mapfn(key, value)``; a reducer or combiner ``f(items)`` or ``f(key, values)``.
+``*args`` counts as two, and so does a callable without a signature.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from redismr.core.aggregate import BUILTINS, REDUCERS, Reducer
+from redismr.core.arguments import ANY, arguments_of
 from redismr.core.trace import short_repr
 from redismr.errors import ConfigError
-
-_ANY = 1 << 10  # as many arguments as one likes
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def _grouped(role: str, function: Callable[..., Any] | str) -> Reducer | Grouped
 def _arity(role: str, function: Callable[..., Any]) -> int:
     """1 or 2: how many arguments the function is to be called with."""
     required, most = _parameters(role, function)
-    arity = max(required, 2) if most == _ANY else required or min(most, 1)
+    arity = max(required, 2) if most == ANY else required or min(most, 1)
     if arity not in {1, 2}:
         wanted = "(value) or (key, value)" if role == "mapfn" else "(key, values) or (items)"
         raise ConfigError(f"{role} must take {wanted}; {_takes(function, required)}")
@@ -111,7 +111,7 @@ def _arity(role: str, function: Callable[..., Any]) -> int:
 def _check_arity(role: str, function: Callable[..., Any] | None, wanted: int) -> None:
     if function is None:
         return
-    required, most = _parameters(role, function)
+    required, most = _parameters(role, function, alone=True)
     if not required <= wanted <= most:
         arguments = "(key, partitions)" if wanted else "no arguments"
         raise ConfigError(f"{role} must take {arguments}; {_takes(function, required)}")
@@ -121,19 +121,13 @@ def _takes(function: Callable[..., Any], required: int) -> str:
     return f"{short_repr(function)} takes {required or 'no'} argument{'s'[: required != 1]}"
 
 
-def _parameters(role: str, function: Callable[..., Any]) -> tuple[int, int]:
+def _parameters(role: str, function: Callable[..., Any], *, alone: bool = False) -> tuple[int, int]:
     """How many positional arguments it requires, and the most that it takes."""
     if not callable(function):
         raise ConfigError(f"{role} must be a function, not {short_repr(function)}")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"{role} must be a plain function, not an async one")
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # some functions written in C
-        return 0, _ANY
-    if lacking := [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]:
-        raise ConfigError(f"{role} requires the keyword argument {lacking[0]!r}, never given here")
-    positional = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
-    required = sum(p.default is p.empty for p in positional)
-    starred = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    return required, _ANY if starred else len(positional)
+    required, most, keyword = arguments_of(function, alone=alone)
+    if keyword:
+        raise ConfigError(f"{role} requires the keyword argument {keyword!r}, never given here")
+    return required, most

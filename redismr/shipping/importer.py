@@ -10,19 +10,48 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from redismr.fresh import Changes, take_down
 from redismr.processes import loading
 from redismr.shipping.modules import ModuleSource
+from redismr.shipping.state import restore
+from redismr.shipping.world import World
 
 
 class JobImporter(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     """Finds and loads the shipped modules, and nothing else.
 
     ``__file__`` and ``__path__`` are those of the submitter: text to show, and files that are
-    there only on a shared disk.
+    there only on a shared disk. A module that is loaded is changed at once as its twin was on the
+    submitter, before any other can import from it.
     """
 
-    def __init__(self, modules: Mapping[str, ModuleSource]) -> None:
+    def __init__(
+        self, modules: Mapping[str, ModuleSource], state: Mapping[str, bytes], world: World
+    ) -> None:
         self.modules = modules
+        self._state, self._world = state, world
+        self._late: Mapping[str, Changes] = {}
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module's text, and set what the submitter's program had changed in it.
+
+        Neither may start a job: here the module is nobody's script.
+        """
+        with loading():
+            super().exec_module(module)
+            name = module.__name__
+            take_down(module, self.modules[name].source)
+            if name in self._state:
+                restore(module, self._world.loads(self._state[name])[0])
+            if name in self._late:
+                restore(module, self._late[name])
+
+    def change(self, late: Mapping[str, Changes]) -> None:
+        """Set in modules, loaded by now or not, what had to wait for the scripts' functions."""
+        for name, changes in late.items():
+            if _loader_of(name) is self:
+                restore(sys.modules[name], changes)
+        self._late = late
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -49,11 +78,6 @@ class JobImporter(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         """Whether it may have submodules."""
         return self._module(fullname).search is not None
 
-    def exec_module(self, module: ModuleType) -> None:
-        """Run its text, which must not start a job: here it is nobody's script."""
-        with loading():
-            super().exec_module(module)
-
     def _module(self, fullname: str) -> ModuleSource:
         try:
             return self.modules[fullname]
@@ -61,8 +85,8 @@ class JobImporter(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
             raise ImportError(f"{fullname} did not come with this job", name=fullname) from None
 
 
-def install(modules: Mapping[str, ModuleSource], *, first: bool) -> None:
-    """Serve these modules, and no longer those of a job loaded before.
+def install(importer: JobImporter, *, first: bool) -> None:
+    """Serve its modules, and no longer those of a job loaded before.
 
     With ``first`` they also come before modules of the same name that are installed or already
     imported here: a job runs its own ``utils``, not the worker's.
@@ -70,11 +94,10 @@ def install(modules: Mapping[str, ModuleSource], *, first: bool) -> None:
     for old in [finder for finder in sys.meta_path if isinstance(finder, JobImporter)]:
         sys.meta_path.remove(old)
         _forget(name for name in old.modules if _loader_of(name) is old)
-    if not modules:
+    if not importer.modules:
         return
-    importer = JobImporter(modules)
     if first:
-        _forget(modules)
+        _forget(importer.modules)
         sys.meta_path.insert(0, importer)
     else:
         sys.meta_path.append(importer)

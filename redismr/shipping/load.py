@@ -8,18 +8,19 @@ from __future__ import annotations
 import importlib
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
-import cloudpickle
-
 from redismr.errors import CodeError, RunawayJob
 from redismr.processes import loading
-from redismr.shipping.importer import install, show_lines
+from redismr.shipping.importer import JobImporter, install, show_lines
 from redismr.shipping.modules import ModuleSource
 from redismr.shipping.pack import FORMAT, digest_of
+from redismr.shipping.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Loaded:
 
     functions: Mapping[str, Any]
     params: Mapping[str, Any]
-    classes: Mapping[str, Mapping[str, type]]
+    world: World
     digest: str
 
     def find_class(self, module: str, name: str) -> Any:
@@ -36,6 +37,7 @@ class Loaded:
 
         Raises:
             AttributeError, ImportError: neither has it.
+            CodeError: the job's cannot be made again here.
         """
         try:
             with loading():
@@ -43,9 +45,14 @@ class Loaded:
             return _walk(home, name)
         except (ImportError, AttributeError):
             first, _, rest = name.partition(".")
-            if first not in self.classes.get(module, ()):
+            try:
+                with loading():
+                    cls = self.world.class_of(module, first)
+            except AttributeError:
+                cls = None
+            if cls is None:
                 raise
-            return _walk(self.classes[module][first], rest)
+            return _walk(cls, rest)
 
 
 def load(code: bytes, params: bytes = b"", *, worker: bool = True) -> Loaded:
@@ -69,11 +76,16 @@ def load(code: bytes, params: bytes = b"", *, worker: bool = True) -> Loaded:
     modules = {name: ModuleSource(*parts) for name, parts in parcel["modules"].items()}
     if worker:
         show_lines({m.path: m.source for m in modules.values() if m.path} | parcel["sources"])
-    install(modules, first=worker)
-    functions, classes = _unpickle(parcel["pickle"], worker=worker)
+    world = World(parcel["classes"])
+    importer = JobImporter(modules, parcel["state"], world)
+    install(importer, first=worker)
+    with _said(), loading(everywhere=worker):
+        functions, late, classes = world.loads(parcel["pickle"], 3)
+        importer.change(late)
+    world.classes |= classes
     if worker:
-        _adopt(classes)
-    return Loaded(functions, load_params(params, worker=worker), classes, digest_of(code, params))
+        _adopt(world)
+    return Loaded(functions, load_params(params, worker=worker), world, digest_of(code, params))
 
 
 def load_params(params: bytes, *, worker: bool = True) -> dict[str, Any]:
@@ -82,13 +94,17 @@ def load_params(params: bytes, *, worker: bool = True) -> dict[str, Any]:
     Raises:
         CodeError: as ``load``.
     """
-    return dict(_unpickle(params, worker=worker)) if params else {}
+    if not params:
+        return {}
+    with _said(), loading(everywhere=worker):
+        return dict(World({}).loads(params)[0])
 
 
-def _unpickle(data: bytes, *, worker: bool) -> Any:
+@contextmanager
+def _said() -> Iterator[None]:
+    """Say what is the matter where a pickle does not load."""
     try:
-        with loading(everywhere=worker):
-            return cloudpickle.loads(data)
+        yield
     except RunawayJob as error:
         # Of whichever job below this one: its class ends ours as well, at once.
         inner = getattr(error, "failure", None)
@@ -105,11 +121,12 @@ def _unpickle(data: bytes, *, worker: bool) -> Any:
         ) from error
 
 
-def _adopt(classes: Mapping[str, Mapping[str, type]]) -> None:
-    for module, found in classes.items():
-        home = sys.modules.setdefault(module, ModuleType(module))
-        for name, cls in found.items():
-            setattr(home, name, cls)
+def _adopt(world: World) -> None:
+    """Let plain pickle find the scripts' classes, those too that are not loaded yet."""
+    for module, found in world.classes.items():
+        home = vars(sys.modules.setdefault(module, ModuleType(module)))
+        home.update(found)
+        home["__getattr__"] = partial(world.class_of, module)
 
 
 def _walk(place: Any, name: str) -> Any:

@@ -1,9 +1,8 @@
 """Which modules of the user's own a job needs, and their sources.
 
-"Local" is what the user wrote: Python source outside the standard library, outside installed
-packages and outside redismr. Nothing is imported to find out: names come from import statements
-(the syntax tree of sources, the bytecode of functions without a source) and are looked up in
-``sys.modules`` first, then on the path.
+"Local" is what the user wrote, as ``redismr.fresh`` says. Nothing is imported to find out: names
+come from import statements (the syntax tree of sources, the bytecode of functions without a source)
+and are looked up in ``sys.modules`` first, then on the path.
 """
 
 from __future__ import annotations
@@ -22,16 +21,9 @@ from importlib.metadata import distributions
 from types import CodeType, ModuleType
 from typing import Any
 
-import redismr.errors
+from redismr.core.byvalue import BY_VALUE
+from redismr.fresh import fresh, is_local
 
-BY_VALUE = ("__main__", "__jobfile__")
-"""Modules that no worker can import: what they define travels by value."""
-
-_FOREIGN_ROOTS = tuple(
-    os.path.join(os.path.realpath(os.path.dirname(file)), "")
-    for file in (os.__file__, redismr.errors.__file__)
-)
-_INSTALL_FOLDERS = {"site-packages", "dist-packages"}
 _parsing = threading.Lock()
 
 
@@ -119,15 +111,6 @@ def _names_in_code(code: CodeType, package: str) -> Iterator[str]:
             yield from _names_in_code(constant, package)
 
 
-@lru_cache(maxsize=1024)
-def is_local(path: str) -> bool:
-    """Whether a file lies outside the standard library, ``site-packages`` and redismr."""
-    real = os.path.realpath(path)
-    return not (
-        real.startswith(_FOREIGN_ROOTS) or _INSTALL_FOLDERS.intersection(real.split(os.sep))
-    )
-
-
 def _is_installed(name: str, path: str) -> bool:
     """Whether pip put it there, though the folder has another name (``pip install --target``)."""
     top, *inner = name.split(".")
@@ -195,7 +178,12 @@ def _whereabouts(
 
 
 def _text_of(name: str, path: str, loader: Any) -> str | None:
+    module = sys.modules.get(name)
+    loaded = fresh(module) if isinstance(module, ModuleType) else None
     try:
+        if loaded is not None and loaded.source is not None:
+            text = loaded.source  # the file may have changed since
+            return text if isinstance(text, str) else importlib.util.decode_source(text)
         with open(path, "rb") as file:
             return importlib.util.decode_source(file.read())
     except (OSError, UnicodeError, SyntaxError):

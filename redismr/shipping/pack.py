@@ -7,9 +7,7 @@ modules go as sources and their functions by name. Installed packages must be on
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import io
 import linecache
 import os
 import pickle
@@ -17,27 +15,32 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType
 from typing import Any
 
 import cloudpickle
 
 from redismr.confidential import Kept
+from redismr.core.byvalue import BY_VALUE
 from redismr.errors import CodeError
+from redismr.fresh import is_local
 from redismr.shipping.blame import largest, reason
-from redismr.shipping.discreet import lines_to_show, refuse_secrets, without_secrets
-from redismr.shipping.modules import (
-    BY_VALUE,
-    ModuleSource,
-    closure,
-    imported_names,
-    is_local,
-    names_in_code,
+from redismr.shipping.changed import changed
+from redismr.shipping.discreet import lines_to_show, without_secrets
+from redismr.shipping.modules import ModuleSource, imported_names
+from redismr.shipping.pickler import (
+    Needs,
+    Pickler,
+    dump,
+    fault,
+    home_of,
+    in_script,
+    namespace,
 )
 
-FORMAT = 1
+FORMAT = 2
 WARN_BYTES = 10_000_000
 
 _PROTOCOL = 5
@@ -68,6 +71,8 @@ class Parcel:
 def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> Parcel:
     """All that ``load`` needs to make the same functions elsewhere. Imports nothing.
 
+    What the program has changed in local modules since they were loaded comes with them.
+
     Args:
         functions: what it is (mapfn, reducefn ...) -> callable, name of a reducer, or None.
         params: what ``redismr.param`` will answer.
@@ -77,25 +82,36 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
     """
     functions, params = dict(functions), dict(params or {})
     with _job_file_by_value():
-        pickled, needs = _dump_functions(functions)
-        packed_params, needs_of_params = _dump_params(params)
+        packed_params, needs = _dump_params(params)
+        main = _dump_functions(functions)
+        seen = needs.names | main.needs.names
+        unused = _dump_unused(main.needs, needs)
+        names = seen | needs.names | _names_in_scripts()
+        state = changed(names, _script_folders(), lambda: seen)
+        main.dump(state.scripts)
+        used = {module: _classes_of(module, main.needs.classes) for module in BY_VALUE}
+        main.dump(used)
+        pickled = main.packed()
         if len(pickled) > WARN_BYTES:
             _warn_of_size("functions", len(pickled), functions)
         if len(packed_params) > WARN_BYTES:
             _warn_of_size("params", len(packed_params), params)
-    names = needs.names | needs_of_params.names | _names_in_scripts()
-    modules = without_secrets(closure(sorted(names), _script_folders()))
+        if (size := sum(map(len, state.packed.values()))) > WARN_BYTES:
+            _warn_of_size("changed modules", size, state.values)
+    modules = without_secrets(state.modules)
+    codes = main.needs.codes | needs.codes | state.codes
     code = pickle.dumps(
         {
             "format": FORMAT,
             "modules": {name: astuple(module) for name, module in modules.items()},
-            "sources": _sources((*needs.codes, *needs_of_params.codes), modules),
+            "sources": _sources(codes, modules),
             "pickle": pickled,
+            "classes": unused,
+            "state": state.packed,
         },
         _PROTOCOL,
     )
-    used = frozenset(needs.names | needs_of_params.names)
-    return Parcel(code, packed_params, digest_of(code, packed_params), used)
+    return Parcel(code, packed_params, digest_of(code, packed_params), frozenset(seen))
 
 
 def digest_of(code: bytes, params: bytes) -> str:
@@ -103,97 +119,57 @@ def digest_of(code: bytes, params: bytes) -> str:
     return hashlib.sha256(len(code).to_bytes(8, "big") + code + params).hexdigest()
 
 
-class _Needs:
-    """What a pickle refers to: names that may be modules, code whose lines may be shown."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-        self.codes: list[CodeType] = []
-
-    def note(self, thing: object) -> None:
-        """Remember where a function, class or module that is being pickled comes from."""
-        self.names.add(_home_of(thing))
-        if isinstance(thing, FunctionType):
-            package = thing.__globals__.get("__package__") or ""
-            self.names.update(names_in_code(thing.__code__, package))
-            self.codes.append(thing.__code__)
-
-
-_CACHED = type(functools.lru_cache(len))
-
-
-def _cached_again(function: Any, parameters: dict[str, Any]) -> Any:
-    """A function under ``functools.cache`` or ``lru_cache``, with an empty cache."""
-    return functools.lru_cache(**parameters)(function)
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle that tells what it met on the way."""
-
-    def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file, protocol=_PROTOCOL)
-        self.needs = _Needs()
-
-    def reducer_override(self, obj: Any) -> Any:
-        """Called by pickle for everything but plain data."""
-        self.needs.note(obj)
-        if isinstance(obj, _CACHED) and obj.__module__ in BY_VALUE:
-            # cloudpickle sends these by name; what a script defines has no name on a worker
-            return _cached_again, (obj.__wrapped__, obj.cache_parameters())
-        return super().reducer_override(obj)
-
-
-def _dump(thing: object) -> tuple[bytes, _Needs]:
-    file = io.BytesIO()
-    pickler = _Pickler(file)
-    pickler.dump(thing)
-    return refuse_secrets(file.getvalue()), pickler.needs
-
-
-def _dump_functions(functions: dict[str, Any]) -> tuple[bytes, _Needs]:
-    """Functions and the scripts' classes in one pickle; classes that do not pickle stay behind."""
-    classes = {module: _classes_of(module) for module in BY_VALUE}
+def _dump_functions(functions: dict[str, Any]) -> Pickler:
+    main = Pickler()
     try:
-        return _dump((functions, classes))
-    except Exception:  # noqa: BLE001 - whatever a __reduce__ raises
+        main.dump(functions)
+        main.packed()  # refuses a secret, while its name can be told
+    except Exception:
         _refuse_bad(functions.items(), _FUNCTION_WAY_OUT)
-    sound = {
-        module: {name: cls for name, cls in found.items() if _fault(cls) is None}
-        for module, found in classes.items()
-    }
-    return _dump((functions, sound))
+        raise
+    return main
 
 
-def _dump_params(params: dict[str, Any]) -> tuple[bytes, _Needs]:
+def _dump_params(params: dict[str, Any]) -> tuple[bytes, Needs]:
     try:
-        return _dump(params)
+        return dump(params)
     except Exception:
         _refuse_bad(((f"params[{k!r}]", value) for k, value in params.items()), _PARAM_WAY_OUT)
         raise
 
 
+def _dump_unused(sent: Needs, needs: Needs) -> dict[str, dict[str, bytes]]:
+    """The scripts' classes that no function uses, each by itself: records may be of them.
+
+    Those that do not pickle stay behind. Adds to ``needs`` what they need.
+    """
+    packed: dict[str, dict[str, bytes]] = {module: {} for module in BY_VALUE}
+    for module, found in packed.items():
+        for name, cls in _classes_of(module).items():
+            if id(cls) in sent.classes:
+                continue
+            pickler = Pickler(cls, sent)
+            with suppress(Exception):  # whatever a __reduce__ raises
+                pickler.dump(cls)
+                found[name] = pickler.packed()
+                needs.names |= pickler.needs.names
+                needs.codes |= pickler.needs.codes
+    return packed
+
+
 def _refuse_bad(named: Iterable[tuple[str, Any]], way_out: str) -> None:
     for name, thing in named:
-        error = _fault(thing)
+        error = fault(thing)
         if error is not None:
             if isinstance(error, Kept):
                 way_out = error.way_out
             raise CodeError(
-                f"{name} cannot be sent to workers: {reason(thing, error, _fault)}. {way_out}."
+                f"{name} cannot be sent to workers: {reason(thing, error, fault)}. {way_out}."
             ) from error
 
 
-def _fault(thing: object) -> Exception | None:
-    """What pickling it by value raises, None if nothing."""
-    try:
-        _dump(thing)
-    except Exception as error:  # noqa: BLE001 - whatever a __reduce__ raises
-        return error
-    return None
-
-
 def _warn_of_size(what: str, size: int, parts: Mapping[str, Any]) -> None:
-    name, share = largest(parts, lambda thing: len(_dump(thing)[0]))
+    name, share = largest(parts, lambda thing: len(dump(thing)[0]))
     warnings.warn(
         f"the {what} of this job take {size / 1e6:.0f} MB, which every executor must read; the "
         f"largest part is {name}, {share / 1e6:.0f} MB. Better load it in initfn, or make it part "
@@ -221,12 +197,13 @@ def _job_file_by_value() -> Iterator[None]:
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def _classes_of(module: str) -> dict[str, type]:
-    """The classes that plain pickle would look up in that module by their names."""
+def _classes_of(module: str, among: set[int] | None = None) -> dict[str, type]:
+    """The classes that plain pickle would look up in that script by their names."""
     return {
         name: value
-        for name, value in sorted(_namespace(module).items())
-        if isinstance(value, type) and value.__module__ == module and value.__qualname__ == name
+        for name, value in sorted(namespace(module).items())
+        if isinstance(value, type) and name == value.__qualname__ and in_script(value)
+        if value.__module__ == module and (among is None or id(value) in among)
     }
 
 
@@ -234,31 +211,18 @@ def _names_in_scripts() -> set[str]:
     """Modules that scripts import, by their source if there is one and by what they hold."""
     names: set[str] = set()
     for script in BY_VALUE:
-        namespace = _namespace(script)
-        names.update(map(_home_of, namespace.values()))
-        file = namespace.get("__file__")
+        space = namespace(script)
+        names.update(map(home_of, list(space.values())))
+        file = space.get("__file__")
         if file is not None:
             source = "".join(linecache.getlines(file))
-            names.update(imported_names(source, namespace.get("__package__") or ""))
+            names.update(imported_names(source, space.get("__package__") or ""))
     return names
 
 
-def _home_of(thing: object) -> str:
-    """The module that a module, function, class or instance comes from."""
-    if isinstance(thing, ModuleType):
-        return thing.__name__
-    owner = thing if isinstance(thing, (FunctionType, type)) else type(thing)
-    home: Any = owner.__module__  # a class may define it as anything
-    return home if isinstance(home, str) else ""
-
-
 def _script_folders() -> list[str]:
-    files = [_namespace(script).get("__file__") for script in BY_VALUE]
+    files = [namespace(script).get("__file__") for script in BY_VALUE]
     return [os.path.dirname(os.path.abspath(file)) for file in files if file]
-
-
-def _namespace(module: str) -> dict[str, Any]:
-    return dict(vars(sys.modules[module])) if module in sys.modules else {}
 
 
 def _sources(codes: Iterable[CodeType], modules: Mapping[str, ModuleSource]) -> dict[str, str]:

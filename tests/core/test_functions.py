@@ -57,6 +57,117 @@ def test_required_positional_parameters_decide_how_mapfn_is_called(mapfn, expect
     assert (program.mapfn("v") if program.by_value else program.mapfn("k", "v")) == expected
 
 
+def wrapped(decorator):
+    """A decorator that keeps names and signature as ``functools.wraps`` does."""
+    return lambda f: functools.wraps(f)(decorator(f))
+
+
+timed = wrapped(lambda f: lambda *args, **kwargs: f(*args, **kwargs))
+value_only = wrapped(lambda f: lambda key, value: f(value))
+pair_of = wrapped(lambda f: lambda value: f("made", value))
+injecting = wrapped(lambda f: lambda *args: f("db", *args))
+keyed = wrapped(lambda f: lambda *args: f(*args, db="db"))
+method_timed = wrapped(lambda f: lambda self, *args: f(self, *args))
+method_value_only = wrapped(lambda f: lambda self, key, value: f(self, value))
+
+
+class Decorated:
+    """A decorator that is a class, and methods under decorators."""
+
+    def __init__(self, f):
+        functools.update_wrapper(self, f)
+        self.f = f
+
+    def __call__(self, key, value):
+        return self.f(value)
+
+    @method_timed
+    def of_value(self, value):
+        return [("value", value)]
+
+    @timed
+    def of_pair(self, key, value):
+        return [(key, value)]
+
+    @method_value_only
+    def narrowed(self, value):
+        return [("value", value)]
+
+
+class Passing(Decorated):
+    def __call__(self, *args):
+        return self.f(*args)
+
+
+class TimedCall:
+    @timed
+    def __call__(self, value):
+        return [("value", value)]
+
+
+@functools.singledispatch
+def dispatched(value):
+    return [("value", value)]
+
+
+@functools.singledispatch
+def dispatched_pair(key, value):
+    return [(key, value)]
+
+
+def of_three(db, key, value):
+    return [(db + key, value)]
+
+
+def of_keyword(key, value, *, db):
+    return [(key, value + db)]
+
+
+@pytest.mark.parametrize(
+    ("mapfn", "expected"),
+    [
+        (timed(of_value), [("value", "v")]),
+        (timed(of_pair), [("k", "v")]),
+        (timed(timed(with_default)), [("value", "v")]),
+        (timed(starred), [("k", "v")]),
+        (value_only(of_value), [("value", "v")]),
+        (timed(value_only(of_value)), [("value", "v")]),
+        (value_only(timed(of_value)), [("value", "v")]),
+        (pair_of(of_pair), [("made", "v")]),
+        (injecting(of_three), [("dbk", "v")]),
+        (keyed(of_keyword), [("k", "vdb")]),
+        (functools.partial(timed(of_pair), "p"), [("p", "v")]),
+        (functools.lru_cache(of_value), [("value", "v")]),
+        (functools.lru_cache(of_pair), [("k", "v")]),
+        (functools.cache(value_only(of_value)), [("value", "v")]),
+        (dispatched, [("value", "v")]),
+        (dispatched_pair, [("k", "v")]),
+        (Decorated(of_value), [("value", "v")]),
+        (Passing(of_value), [("value", "v")]),
+        (Passing(of_pair), [("k", "v")]),
+        (TimedCall(), [("value", "v")]),
+        (Decorated(None).of_value, [("value", "v")]),
+        (Decorated(None).of_pair, [("k", "v")]),
+        (Decorated(None).narrowed, [("value", "v")]),
+    ],
+)
+def test_a_decorated_function_is_called_as_it_is_written(mapfn, expected):
+    program = prepare(mapfn)
+    assert (program.mapfn("v") if program.by_value else program.mapfn("k", "v")) == expected
+
+
+def test_other_functions_are_called_as_they_are_written():
+    """A reducer of items under a decorator; an initfn or a partitionfn that is given something."""
+    of_items = wrapped(lambda f: lambda key, values: f(values))(sum)
+    assert not prepare(of_pair, of_items).reduce.items
+    assert prepare(of_pair, timed(lambda items: items)).reduce.items
+    assert prepare(of_pair, initfn=wrapped(lambda f: lambda: f("db"))(lambda db: db)).initfn
+    assert prepare(of_pair, initfn=wrapped(lambda f: lambda *a: f("db"))(lambda db: db)).initfn
+    assert prepare(of_pair, partitionfn=wrapped(lambda f: lambda k, n: f(k))(hash)).partitionfn
+    with pytest.raises(ConfigError, match="takes 3 arguments"):
+        prepare(wrapped(lambda f: lambda a, b, c: f(a))(of_value))
+
+
 def test_a_class_that_takes_the_value():
     assert prepare(Counter).by_value
 

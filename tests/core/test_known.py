@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import reduce
 from operator import add
 from types import FunctionType
@@ -16,6 +17,7 @@ from redismr.core.kernel import map_task, reduce_task
 from redismr.core.known import known
 
 SUM = REDUCERS["sum"]
+READ_HERE = sys.version_info < (3, 14)  # where the byte code of a mapfn is known to us
 
 
 def words(_name, text):
@@ -110,8 +112,9 @@ def program_of(mapfn, reducefn, combinefn=None):
 @pytest.mark.parametrize("combinefn", [None, *SUMS], ids=lambda f: getattr(f, "__name__", "none"))
 @pytest.mark.parametrize("reducefn", ["sum", *SUMS], ids=lambda f: getattr(f, "__name__", f))
 def test_ways_to_write_a_sum_of_ones_are_the_named_one(reducefn, combinefn):
-    found = known(program_of(words, reducefn, combinefn))
-    assert (found.reduce, found.combine) == (SUM, None)
+    program = program_of(words, reducefn, combinefn)
+    found = known(program)
+    assert found is program if not READ_HERE else (found.reduce, found.combine) == (SUM, None)
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=lambda f: getattr(f, "__name__", str(f)))
@@ -119,7 +122,8 @@ def test_what_may_say_something_else_stays(other):
     program = program_of(words, other)
     assert known(program) is program
     combined = program_of(words, total, other)
-    assert known(combined).reduce is (SUM if other is None else combined.reduce)
+    named = other is None and READ_HERE
+    assert known(combined).reduce is (SUM if named else combined.reduce)
 
 
 def test_values_that_may_be_anything_are_the_functions_to_add():

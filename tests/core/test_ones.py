@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from traceback import walk_tb
 from types import FunctionType
@@ -15,6 +16,8 @@ from redismr.core.functions import prepare
 from redismr.core.kernel import UserCodeError, map_task
 from redismr.core.ones import Outputs, keys_alone
 from redismr.errors import BadKey
+
+READ_HERE = sys.version_info < (3, 14)  # where its byte code is known to us
 
 
 def words(_name, text):
@@ -105,7 +108,7 @@ OTHERS = [
 
 @pytest.mark.parametrize("mapfn", COUNTING, ids=lambda f: f.__name__)
 def test_what_yields_ones_is_known(mapfn):
-    assert keys_alone(mapfn)
+    assert bool(keys_alone(mapfn)) is READ_HERE
 
 
 class Compiled:
@@ -133,7 +136,7 @@ class Counting:
 
 
 def test_a_method_is_known_and_what_only_shows_such_code_is_not():
-    assert keys_alone(Counting().method)
+    assert bool(keys_alone(Counting().method)) is READ_HERE
     assert not keys_alone(Compiled())
     assert not keys_alone(Wrapped(words))
 
@@ -190,11 +193,14 @@ STOP = ("the",)
 
 @pytest.mark.parametrize("mapfn", [configured, enclosed("a b a"), Counting().method])
 def test_what_a_function_carries_goes_with_it(mapfn):
-    alone = keys_alone(mapfn)
     given = (
         ["a the bb ccc toolong"] if mapfn.__code__.co_varnames[0] == "self" else ["", "a the bb"]
     )
-    assert [(key, 1) for key in alone(*given)] == list(mapfn(*given)) != []
+    expected = list(mapfn(*given))
+    assert expected
+    if alone := keys_alone(mapfn):
+        assert [(key, 1) for key in alone(*given)] == expected
+    assert bool(alone) is READ_HERE
 
 
 def test_a_traceback_shows_the_lines_of_the_function():
@@ -211,11 +217,10 @@ def test_a_traceback_shows_the_lines_of_the_function():
 
 
 def test_alike_functions_of_two_files_keep_their_own():
-    one = keys_alone(words).__code__
-    other = words.__code__.replace(co_filename="elsewhere.py", co_qualname="other")
-    found = keys_alone(FunctionType(other, {})).__code__
-    assert (found.co_filename, found.co_qualname) == ("elsewhere.py", "other")
-    assert (one.co_filename, one.co_qualname) == (__file__, "words")
+    code = words.__code__.replace(co_filename="elsewhere.py", co_qualname="other")
+    found = [keys_alone(words), keys_alone(FunctionType(code, {}))]
+    names = [(f.__code__.co_filename, f.__code__.co_qualname) for f in found if f]
+    assert names == [(__file__, "words"), ("elsewhere.py", "other")][: 2 * READ_HERE]
 
 
 @pytest.mark.parametrize(
@@ -226,7 +231,7 @@ def test_it_is_flushed_in_the_middle_of_a_record(monkeypatch, name, most, combin
     monkeypatch.setattr(kernel, name, 64 if name == "FLUSH_KEYS" else 600)
     text = " ".join(str(n % 1000) for n in range(5000))
     program = prepare(words, "sum", combinefn=combinefn, partitionfn=None, initfn=None)
-    outputs = Outputs(keys_alone(words), [(0, text), (1, text)], by_value=False)
+    outputs = Outputs(str.split, [(0, text), (1, text)], by_value=True)
     flushes = list(kernel._map_ones(program, outputs, 1, [0, 0]))
     assert max(sum(sum(values) for _, (_, values) in columns) for columns in flushes) <= most
     assert sum(sum(values) for columns in flushes for _, (_, values) in columns) == 10_000

@@ -4,89 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import redismr.shipping
-
-REPOSITORY = Path(redismr.shipping.__file__).parents[2]
-
-SHIP = """
-def ship(functions, params=None, data=None):
-    import os, pickle
-    from redismr.shipping import pack
-    parcel = pack(functions, params)
-    with open(os.environ["PARCEL"], "wb") as file:
-        pickle.dump((parcel.code, parcel.params, pickle.dumps(data)), file)
-"""
-
-WORKER = """
-import os, pickle, sys, traceback
-from redismr.shipping import load
-with open(os.environ["PARCEL"], "rb") as file:
-    code, packed_params, packed_data = pickle.load(file)
-try:
-    loaded = load(code, packed_params)
-except Exception:
-    sys.exit(traceback.format_exc())
-f, params = loaded.functions, loaded.params
-data = pickle.loads(packed_data)
-exec(sys.argv[1])
-"""
-
-
-class Journey:
-    """A project folder to submit from, which is gone by the time the worker runs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.project = folder / "project"
-        self.elsewhere = folder / "elsewhere"
-        self.elsewhere.mkdir(parents=True)
-        self.env = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
-            "PYTHONPATH": str(REPOSITORY),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PARCEL": str(folder / "parcel"),
-        }
-
-    def write(self, **files: str) -> Journey:
-        """Files by name; ``__`` in a name is a folder."""
-        for name, text in files.items():
-            path = self.project / (name.replace("__of__", "/") + ".py")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        return self
-
-    def submit(self, script: str, *argv: str, check: bool = True) -> str:
-        """Run a script of the project; ``ship`` is defined in it."""
-        self.write(wc=SHIP + script)
-        argv = argv or (str(self.project / "wc.py"),)
-        return self.run([sys.executable, *argv], cwd=self.project, check=check)
-
-    def work(self, statements: str, *, check: bool = True) -> str:
-        """What the statements print on a worker."""
-        shutil.rmtree(self.project, ignore_errors=True)
-        command = [sys.executable, "-c", WORKER, statements]
-        return self.run(command, cwd=self.elsewhere, check=check)
-
-    def run(self, command: list[str], *, cwd: Path, check: bool) -> str:
-        done = subprocess.run(
-            command, cwd=cwd, env=self.env, capture_output=True, text=True, timeout=60, check=False
-        )
-        if check:
-            assert done.returncode == 0, done.stderr
-            return done.stdout.strip()
-        assert done.returncode != 0, done.stdout
-        return done.stderr.strip()
-
-
-@pytest.fixture
-def journey(tmp_path: Path) -> Journey:
-    return Journey(tmp_path)
+from tests.shipping.conftest import SHIP, Journey
 
 
 def test_closures_lambdas_globals_and_imports(journey: Journey) -> None:
@@ -361,6 +285,87 @@ except ZeroDivisionError as error:
     assert out.splitlines()[-1] == (
         "['return helper.boom(v)  # in the script', 'return 1 / x  # in helper']"
     )
+
+
+NAMED = """
+import dataclasses, functools
+def boom(x):
+    return 1 / x  # a function
+def nested(x):
+    def inner():
+        return 1 / x  # nested
+    return inner()
+class Tool:
+    def __init__(self, x=0):
+        self.x = x
+    def method(self, x):
+        return 1 / x  # a method
+    @staticmethod
+    def static(x):
+        return 1 / x  # static
+    @property
+    def prop(self):
+        return 1 / self.x  # a property
+@dataclasses.dataclass
+class Data:
+    x: int
+    def __post_init__(self):
+        1 / self.x  # after generated code
+@functools.lru_cache
+def cached(x):
+    return 1 / x  # cached
+ways = {
+    "boom": boom,
+    "nested": nested,
+    "lambda": lambda x: 1 / x,  # a lambda
+    "listed": lambda x: [1 / y for y in [x]],  # a comprehension
+    "generated": lambda x: list(1 / y for y in [x]),  # a generator
+    "method": lambda x: Tool().method(x),
+    "static": Tool.static,
+    "prop": lambda x: Tool(x).prop,
+    "data": Data,
+    "cached": cached,
+}
+"""
+
+TRACED = """
+from redismr.core.trace import failure_of
+for name, way in f.items():
+    try:
+        way(0)
+    except ZeroDivisionError as error:
+        frame = failure_of(error, stage="map", task="m0").frames[-1]
+        print(name, os.path.basename(frame.file), frame.line, "|", frame.text)
+"""
+
+CELL = """
+import linecache
+text = {text!r}
+linecache.cache["/tmp/ipykernel_1/2.py"] = len(text), None, text.splitlines(True), "2.py"
+exec(compile(text, "/tmp/ipykernel_1/2.py", "exec"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "file"), [("script", "wc.py"), ("cell", "2.py"), ("-c", "<string>"), ("-", "<stdin>")]
+)
+def test_code_keeps_its_file_and_lines(journey: Journey, way: str, file: str) -> None:
+    """Also code that has no file: its name and line numbers then, and the text if there is one."""
+    text = SHIP + NAMED + "ship(ways)"
+    if way == "script":
+        journey.submit(NAMED + "ship(ways)")
+    elif way == "cell":
+        journey.submit(CELL.format(text=text))
+    else:
+        command = [sys.executable, way, *([text] if way == "-c" else [])]
+        journey.run(command, cwd=journey.elsewhere, check=True, stdin=text)
+    seen = [line.partition(" | ") for line in journey.work(TRACED).splitlines()]
+    lines = text.splitlines()
+    numbers = [n for n, line in enumerate(lines, 1) if "1 / " in line]
+    assert sorted(int(head.split()[2]) for head, _, _ in seen) == numbers
+    for head, _, shown in seen:
+        assert head.split()[1] == file
+        assert shown == lines[int(head.split()[2]) - 1].strip() or (way[0] == "-" and not shown)
 
 
 def test_a_job_file(journey: Journey) -> None:

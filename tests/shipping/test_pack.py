@@ -119,7 +119,9 @@ def test_a_class_of_main_that_does_not_pickle_is_left_out(monkeypatch: pytest.Mo
     vars(main).update(Bad=bad, Good=good, Alias=good)
     monkeypatch.setitem(sys.modules, "__main__", main)
     loaded = load(pack({"mapfn": len}).code, worker=False)
-    assert list(loaded.classes["__main__"]) == ["Good"]
+    assert loaded.world.class_of("__main__", "Good").__name__ == "Good"
+    with pytest.raises(AttributeError, match="Bad"):
+        loaded.world.class_of("__main__", "Bad")
     mapfn = main_function("def mapfn(k, v):\n return Bad", "mapfn", Bad=bad)
     with pytest.raises(CodeError, match=r"the global 'Bad', in it the attribute 'lock'"):
         pack({"mapfn": mapfn})

@@ -154,3 +154,64 @@ def test_another_process_collects_what_a_script_submitted(program, tmp_path, ser
     """)
     said = redismr_cli("result", job_id, "--wait", url=server.url, cwd="/")
     assert said.stdout == "1\tPair(1)\n2\tPair(2)\n", said.stderr
+
+
+def test_state_of_modules_as_inline_sees_it(program, tmp_path):
+    """Each job with what the modules hold when it is submitted, though the workers are the same."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    script(folder, "RATE = 1\nKINDS = {}\ndef price(x):\n    return x * RATE\n", "prices.py")
+    said = program("""
+        import json, redismr, prices
+        def mapfn(n):
+            yield n, [prices.price(n), prices.KINDS.get("double", str)(n)]
+        def double(n):
+            return n * TWO
+        TWO = 2
+        seen = []
+        for prices.RATE in (1, 3, 1):
+            for inline in (False, True):
+                seen.append(sorted(redismr.run([1, 2], mapfn, "first", inline=inline).items()))
+            prices.KINDS["double"] = double
+        print(json.dumps(seen))
+    """)
+    assert said[0::2] == said[1::2]
+    assert said[0::2] == [
+        [[1, [1, "1"]], [2, [2, "2"]]],
+        [[1, [3, 2]], [2, [6, 4]]],
+        [[1, [1, 2]], [2, [2, 4]]],
+    ]
+
+
+def test_values_with_slots_are_fetched(program):
+    """Whether a mapfn of the script or the source made them; unused classes fail no job."""
+    said = program("""
+        import json, redismr
+        from dataclasses import dataclass
+        @dataclass(slots=True)
+        class Point:
+            x: int
+        @dataclass(frozen=True, slots=True)
+        class Key:
+            x: int
+        class Plain:
+            __slots__ = ("x", "__secret")
+            def __init__(self, x):
+                self.x, self.__secret = x, x + 1
+            def secret(self):
+                return self.__secret
+        class More(Plain):
+            pass
+        class Base:
+            def __init_subclass__(cls, *, tag):
+                cls.tag = tag
+        class Unused(Base, tag="x"):
+            pass
+        def mapfn(n, item):
+            yield Key(n), [Point(n), Plain(n), More(item.secret())]
+        found = redismr.run({1: Plain(5), 2: More(6)}, mapfn, "first")
+        seen = {k.x: [v[0].x, v[1].secret(), v[2].secret()] for k, v in found.items()}
+        assert all(not hasattr(v[0], "__dict__") for v in found.values())
+        print(json.dumps(sorted(seen.items())))
+    """)
+    assert said == [[1, [1, 2, 7]], [2, [2, 3, 8]]]

@@ -1,0 +1,67 @@
+"""What changed in a local module since its load, set again where the module loads afresh."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, defaultdict, deque
+from types import ModuleType
+from typing import Any
+
+from redismr.fresh import REGISTER, Changes
+
+_CONTAINERS = (dict, defaultdict, OrderedDict, Counter, list, set, deque, bytearray)
+
+
+def restore(module: ModuleType, changes: Changes) -> None:
+    """Set what was set, delete what was deleted, and fill anew what was filled.
+
+    Raises:
+        AttributeError: the module here lacks the class or function that a name begins with.
+    """
+    for path, value in changes.values.items():
+        where, registers, _ = path.partition(REGISTER)
+        if registers:
+            owner, name = _owner(module, where)
+            getattr(owner, name).register(*value)
+            continue
+        owner, name = _owner(module, path)
+        if path in changes.filled and _fill(vars(owner).get(name), value):
+            continue
+        if isinstance(owner, type):
+            type.__setattr__(owner, name, value)  # a metaclass may refuse it
+        else:
+            setattr(owner, name, value)
+    for path in changes.gone:
+        owner, name = _owner(module, path)
+        if name in vars(owner):
+            delattr(owner, name)
+
+
+def _owner(module: ModuleType, path: str) -> tuple[Any, str]:
+    *outer, name = path.split(".")
+    owner: Any = module
+    for part in outer:
+        owner = getattr(owner, part)
+    return owner, name
+
+
+def _fill(old: Any, new: Any) -> bool:
+    """Give the old object, which others may hold, the contents of the new one, if it can."""
+    kind = type(old)
+    if kind is not type(new):
+        return False
+    if kind in _CONTAINERS:
+        old.clear()
+        if isinstance(old, dict):
+            for key, value in new.items():  # update of a Counter would add
+                old[key] = value
+        elif isinstance(old, set):
+            old.update(new)
+        else:
+            old.extend(new)
+        return True
+    slots = any(vars(base).get("__slots__") for base in kind.__mro__)
+    if slots or not isinstance(getattr(old, "__dict__", None), dict):
+        return False
+    vars(old).clear()
+    vars(old).update(vars(new))
+    return True

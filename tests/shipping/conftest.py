@@ -1,0 +1,95 @@
+"""A program that packs in one process, and a worker that loads in another."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import redismr.shipping
+
+REPOSITORY = Path(redismr.shipping.__file__).parents[2]
+
+SHIP = """
+def ship(functions, params=None, data=None):
+    import os, pickle
+    from redismr.shipping import pack
+    parcel = pack(functions, params)
+    with open(os.environ["PARCEL"], "wb") as file:
+        pickle.dump((parcel.code, parcel.params, pickle.dumps(data)), file)
+"""
+
+WORKER = """
+import os, pickle, sys, traceback
+from redismr.shipping import load
+with open(os.environ["PARCEL"], "rb") as file:
+    code, packed_params, packed_data = pickle.load(file)
+try:
+    loaded = load(code, packed_params)
+except Exception:
+    sys.exit(traceback.format_exc())
+f, params = loaded.functions, loaded.params
+data = pickle.loads(packed_data)
+exec(sys.argv[1])
+"""
+
+
+class Journey:
+    """A project folder to submit from, which is gone by the time the worker runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.project = folder / "project"
+        self.elsewhere = folder / "elsewhere"
+        self.elsewhere.mkdir(parents=True)
+        self.env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PARCEL": str(folder / "parcel"),
+        }
+
+    def write(self, **files: str) -> Journey:
+        """Files by name; ``__`` in a name is a folder."""
+        for name, text in files.items():
+            path = self.project / (name.replace("__of__", "/") + ".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return self
+
+    def submit(self, script: str, *argv: str, check: bool = True) -> str:
+        """Run a script of the project; ``ship`` is defined in it."""
+        self.write(wc=SHIP + script)
+        argv = argv or (str(self.project / "wc.py"),)
+        return self.run([sys.executable, *argv], cwd=self.project, check=check)
+
+    def work(self, statements: str, *, check: bool = True) -> str:
+        """What the statements print on a worker."""
+        shutil.rmtree(self.project, ignore_errors=True)
+        command = [sys.executable, "-c", WORKER, statements]
+        return self.run(command, cwd=self.elsewhere, check=check)
+
+    def run(self, command: list[str], *, cwd: Path, check: bool, stdin: str = "") -> str:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=self.env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, done.stderr
+            return done.stdout.strip()
+        assert done.returncode != 0, done.stdout
+        return done.stderr.strip()
+
+
+@pytest.fixture
+def journey(tmp_path: Path) -> Journey:
+    return Journey(tmp_path)

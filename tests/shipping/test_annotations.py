@@ -1,0 +1,185 @@
+"""Annotations that only type checkers can resolve: legal anywhere from Python 3.14 on."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from redismr.compat.functions import takes_items
+from redismr.core.functions import prepare
+from redismr.errors import ConfigError
+
+# Before 3.14 the same text needs the __future__ to run at all.
+DEFERRED = "" if sys.version_info >= (3, 14) else "from __future__ import annotations\n"
+PROGRAM = (
+    DEFERRED
+    + """
+import functools, typing
+from dataclasses import dataclass, field
+if typing.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from a_library_of_stubs import Frame
+
+
+@dataclass(frozen=True)
+class Point:
+    x: int
+    near: Frame | None = None
+
+
+@dataclass
+class Box:
+    frame: Frame
+    more: list[Frame] = field(default_factory=list)
+
+
+class Row(typing.NamedTuple):
+    number: int
+    frame: Frame
+
+
+class Typed(typing.TypedDict):
+    number: int
+    frame: Frame
+
+
+class Plain:
+    frame: Frame
+
+    def of(self, frame: Frame) -> Frame:
+        return frame
+
+
+class Known:
+    number: int
+
+
+def counted(function: Frame) -> Frame:
+    @functools.wraps(function)
+    def call(key: Frame, value: Frame) -> Frame:
+        return function(key, value)
+
+    return call
+
+
+def helper(value: Frame, *, by: typing.Optional["Frame"] = None) -> Frame:
+    return value + 1
+
+
+@counted
+def mapfn(key: Frame, value: int | None) -> Iterator[tuple[Point, Box]]:
+    later: Frame = Plain().of(helper(value))
+    yield Point(later % 2), Box(Row(later, [Typed(number=later)]))
+
+
+def by_value(value: Frame) -> Frame:
+    yield from mapfn(0, value)
+
+
+def reducefn(key: Point, values: Iterator[Box]) -> int:
+    return sum(box.frame.number for box in values)
+
+
+def partitionfn(key: Frame, partitions: Frame) -> Frame:
+    return key.x % partitions
+
+
+def initfn() -> Frame:
+    pass
+
+
+def three(key: Frame, value: Frame, more: Frame) -> Frame:
+    pass
+"""
+)
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    module = ModuleType("annotated")
+    monkeypatch.setitem(sys.modules, "annotated", module)
+    exec(compile(PROGRAM, "annotated.py", "exec", dont_inherit=True), vars(module))  # noqa: S102
+    return vars(module)
+
+
+def test_functions_are_told_by_their_parameters_alone(program):
+    made = prepare(
+        program["by_value"],
+        program["reducefn"],
+        partitionfn=program["partitionfn"],
+        initfn=program["initfn"],
+    )
+    assert (made.by_value, made.reduce.items) == (True, False)
+    assert not prepare(program["mapfn"]).by_value
+    assert takes_items(program["by_value"])
+    with pytest.raises(ConfigError, match="takes 3 arguments"):
+        prepare(program["three"])
+
+
+THERE = """
+import pickle, sys
+mapfn, known, *others = pickle.load(sys.stdin.buffer)
+((point, made),) = mapfn(0, 6)
+print(point, made)
+print(known.__annotations__["number"] in (int, "int"), [sorted(o.__annotations__) for o in others])
+"""
+
+
+def test_what_is_sent_by_value_works_there_and_keeps_its_annotations(tmp_path: Path):
+    """cloudpickle asks functions for theirs, and leaves those of classes behind."""
+    (tmp_path / "script.py").write_text(
+        PROGRAM
+        + """
+import sys
+from redismr.core import byvalue
+sys.stdout.buffer.write(byvalue.dumps((mapfn, Known, Plain, Box, Row, Typed, helper)))
+""",
+        encoding="utf-8",
+    )
+    here = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, timeout=60
+    )
+    assert here.returncode == 0, here.stderr.decode()
+    there = subprocess.run(
+        [sys.executable, "-c", THERE], input=here.stdout, capture_output=True, timeout=60
+    )
+    assert there.returncode == 0, there.stderr.decode()
+    assert there.stdout.decode().splitlines() == [
+        "Point(x=1, near=None) Box(frame=Row(number=7, frame=[{'number': 7}]), more=[])",
+        "True "
+        + str(
+            [["frame"], ["frame", "more"], *[["frame", "number"]] * 2, ["by", "return", "value"]]
+        ),
+    ]
+
+
+JOB = """
+if __name__ == "__main__":
+    import redismr
+    functions = dict(mapfn=mapfn, reducefn=reducefn, partitionfn=partitionfn, initfn=initfn)
+    with redismr.Client(executors=1) as client:
+        for run, here in (redismr.run, {"inline": True}), (client.run, {}):
+            result = run(range(9), **functions, **here)
+            print(sorted((point.x, total) for point, total in result.items()))
+"""
+
+
+def test_a_whole_job_runs(tmp_path: Path):
+    (tmp_path / "script.py").write_text(PROGRAM + JOB, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[(0, 20), (1, 25)]"] * 2
+
+
+def test_functions_of_modules_that_are_installed_still_go_by_name(program):
+    from redismr.core import byvalue
+
+    assert pickle.loads(byvalue.dumps(prepare)) is prepare
