@@ -45,7 +45,7 @@ from redismr.errors import (
     RedismrError,
     SealError,
 )
-from redismr.shipping import Loaded, load
+from redismr.shipping import Foreign, Loaded, loaded_from
 from redismr.store import Look, Outcome, Store, number
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Job:
         self.id, self.txn = spec.job_id, spec.txn
         self._store, self._keyring, self._spec = store, keyring, spec
         self._vault, self._mine = Vault(keyring, spec.job_id), mine
-        self._loaded: Loaded | None = None
+        self._loaded: Loaded | Foreign | None = None
         self._results: Results | None = None
         self._waiting = Waiting(store, keyring, spec)
         self._draw = mine.draw if mine else None
@@ -341,10 +341,10 @@ class Job:
         """A class by name: most are imported here; the job's code is loaded for the others."""
         return imported_class(module, name) or self._load().find_class(module, name)
 
-    def _load(self) -> Loaded:
+    def _load(self) -> Loaded | Foreign:
         if self._loaded is None:
             code = self._vault.open_code(self._store.blob(self.id, "code"))
-            self._loaded = load(code, worker=False)
+            self._loaded = loaded_from(code, self.id, self._spec.python)
         return self._loaded
 
     def _look(self, *, lost: bool = False, outcome: bool = False) -> Look:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,9 +20,6 @@ from redismr.store import Moves, number
 if TYPE_CHECKING:
     from redismr.core.seal import Keyring
     from redismr.store import Outcome, Store
-
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-"""Functions travel as byte code: an executor takes only jobs of its own Python."""
 
 
 class Altered(Exception):
