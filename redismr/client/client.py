@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +27,7 @@ from redismr.core.model import (
     ENDED_STATES,
     NOT_AFTER_MS,
     PROTOCOL,
+    PYTHON,
     RUNNING_STATES,
     JobInfo,
     JobSpec,
@@ -365,7 +365,7 @@ class Client(Confined):
             job_id=job_id,
             txn=chosen.txn or job_id,
             name=chosen.name or "",
-            python=".".join(platform.python_version_tuple()[:2]),
+            python=PYTHON,
             protocol=PROTOCOL,
             partitions=chosen.partitions or partitions_for(source.size, slots),
             sort=chosen.sort,

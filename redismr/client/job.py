@@ -41,7 +41,7 @@ from redismr.core.model import (
 from redismr.core.trace import imported_class
 from redismr.core.vault import Vault
 from redismr.errors import JobTimeout, KeysAltered, NoWorkers, RedismrError, SealError
-from redismr.shipping import Loaded, load
+from redismr.shipping import Foreign, Loaded, loaded_from
 from redismr.shipping.libraries import SUBMITTER, told_apart
 from redismr.store import Look, Outcome, Store, number
 
@@ -90,7 +90,7 @@ class Job(Confined):
         self.id, self.txn = spec.job_id, spec.txn
         self._store, self._keyring, self._spec = store, keyring, spec
         self._vault, self._mine = Vault(keyring, spec.job_id), mine
-        self._loaded: Loaded | None = None
+        self._loaded: Loaded | Foreign | None = None
         self._results: Results | None = None
         self._waiting = Waiting(store, keyring, spec)
         self._draw = mine.draw if mine else None
@@ -337,11 +337,11 @@ class Job(Confined):
         """A class by name: most are imported here; the job's code is loaded for the others."""
         return imported_class(module, name) or self._load().find_class(module, name)
 
-    def _load(self) -> Loaded:
+    def _load(self) -> Loaded | Foreign:
         if self._loaded is None:
             code = self._vault.open_code(self._store.blob(self.id, "code"))
             with told_apart("the job's code", Made(SUBMITTER, self._spec.libraries)):
-                self._loaded = load(code, worker=False)
+                self._loaded = loaded_from(code, self.id, self._spec.python)
         return self._loaded
 
     def _look(self, *, lost: bool = False, outcome: bool = False) -> Look:

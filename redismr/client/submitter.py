@@ -112,7 +112,7 @@ class Submitter:
             JobCancelled, JobFailed, JobLost: what became of the job meanwhile.
             Exception: what the source raised; the job has failed with that cause.
         """
-        keeper = threading.Thread(target=self._keep, name="submitter", daemon=True)
+        keeper = _beside(self._keep)
         keeper.start()
         try:
             return self._submit(source)
@@ -257,6 +257,14 @@ class Submitter:
             return
         with contextlib.suppress(RedismrError):
             self._cancel()
+
+
+def _beside(target: Callable[[], None]) -> threading.Thread:
+    """A thread that keeps no process alive; in a sub-interpreter, which has none, one it joins."""
+    try:
+        return threading.Thread(target=target, name="submitter", daemon=True)
+    except RuntimeError:
+        return threading.Thread(target=target, name="submitter")
 
 
 def close_input(store: Store, vault: Vault, python: str, n: int) -> None:

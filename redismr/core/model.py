@@ -7,12 +7,16 @@ Nothing here does anything; everything here is frozen. ``JOB_TRANSITIONS`` and
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
 PROTOCOL = 3
 """Version of the keys, scripts and sealed formats. Workers of another one do not take a job."""
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""Functions travel as byte code: a job's workers run the Python of its submitter."""
 
 Stage = Literal["map", "reduce"]
 JobState = Literal["submitting", "mapping", "reducing", "succeeded", "failed", "cancelled"]

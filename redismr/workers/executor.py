@@ -16,14 +16,14 @@ import time
 from dataclasses import replace
 
 from redismr.config import Connection
-from redismr.core.model import PROTOCOL, Claim, token_of
+from redismr.core.model import PROTOCOL, PYTHON, Claim, token_of
 from redismr.core.seal import Keyring
 from redismr.errors import JobLost, KeysAltered, RedismrError, StoreError, StoreUnavailable
 from redismr.store import Commit, Committed, Store
 from redismr.workers.pace import Pace
 from redismr.workers.process import end_if_forked, settle_in
 from redismr.workers.report import Reporter
-from redismr.workers.session import PYTHON, Altered, Brief, Session
+from redismr.workers.session import Altered, Brief, Session
 from redismr.workers.slots import Holding, Post
 from redismr.workers.tasks import Attempt, Missing, Withdrawn, run_map, run_reduce
 

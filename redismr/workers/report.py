@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from redismr.core.events import Event, encode
 from redismr.core.kernel import UserCodeError
-from redismr.core.model import Crash, Failure, task_stage
+from redismr.core.model import PYTHON, Crash, Failure, task_stage
 from redismr.core.skips import TooMany, ordinal_of
 from redismr.core.trace import ABSENT, failure_of
 from redismr.core.vault import Vault
@@ -30,7 +30,6 @@ from redismr.errors import (
 from redismr.shipping.libraries import explain
 from redismr.store import number
 from redismr.workers.process import process_name
-from redismr.workers.session import PYTHON
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -24,9 +23,6 @@ from redismr.workers.process import process_name
 if TYPE_CHECKING:
     from redismr.core.seal import Keyring
     from redismr.store import Outcome, Store
-
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-"""Functions travel as byte code: an executor takes only jobs of its own Python."""
 
 
 class Altered(Exception):

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from redismr.config import Connection, WorkerOptions
-from redismr.core.model import ENDED_STATES, PROTOCOL, token_of
+from redismr.core.model import ENDED_STATES, PROTOCOL, PYTHON, token_of
 from redismr.core.seal import Keyring
 from redismr.core.trace import clean
 from redismr.errors import StoreError, StoreUnavailable
@@ -32,7 +32,6 @@ from redismr.workers import cores, executor
 from redismr.workers.leases import OVERDUE, Child, LeaseKeeper
 from redismr.workers.nursery import Exit, Nursery, kill
 from redismr.workers.report import Reporter, worker_name
-from redismr.workers.session import PYTHON
 from redismr.workers.slots import Holding, Post, Slot, Slots
 from redismr.workers.standing import Duty, Standing
 from redismr.workers.waker import Waker

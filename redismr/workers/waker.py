@@ -9,9 +9,9 @@ import threading
 import time
 
 from redismr.config import Connection
+from redismr.core.model import PYTHON
 from redismr.errors import RedismrError
 from redismr.store import Store
-from redismr.workers.session import PYTHON
 
 WAIT_SECONDS = 10.0
 """For how long a token is waited for at a time. Who finds work without one is the supervisor."""

@@ -6,8 +6,7 @@ import pytest
 from security.conftest import ESCAPE, sequential, tiny
 
 import redismr
-from redismr.core.model import PROTOCOL, RUNNING_STATES
-from redismr.workers.session import PYTHON
+from redismr.core.model import PROTOCOL, PYTHON, RUNNING_STATES
 
 GARBAGE = ["", "x", "-1", "9" * 30, ESCAPE + "x" * 5000]
 FIELDS = {

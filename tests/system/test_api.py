@@ -228,8 +228,8 @@ def test_a_key_emitted_twice_counts_once(shared):
 
 
 def test_two_results_are_read_at_the_same_time(shared):
-    one = shared.run(TEXTS, words, "sum")
-    two = shared.run(TEXTS, words, "count")
+    one = shared.run(TEXTS, words, "sum", partitions=2)
+    two = shared.run(TEXTS, words, "count", partitions=2)
     assert all(a == b for a, b in zip(one.items(), two.items(), strict=True))
 
 

@@ -1,0 +1,146 @@
+"""What a Python brings that older ones do not have, and what it does by default."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from system.crew import run, script
+
+T_STRINGS = sys.version_info >= (3, 14)
+INTERPRETERS = sys.version_info >= (3, 13)
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Runs a script's text, without a server of its own, and gives what it printed, as JSON."""
+
+    def started(body, **modules):
+        for name, text in modules.items():
+            script(tmp_path, text, f"{name}.py")
+        done = run(sys.executable, script(tmp_path, body), secret=None, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        return json.loads(done.stdout)
+
+    return started
+
+
+def test_a_child_that_a_fork_server_started_submits(program):
+    """Python's default from 3.14 on; the child knows the script by another name than usual."""
+    said = program("""
+        import json, multiprocessing, redismr
+        from dataclasses import dataclass
+
+        @dataclass(frozen=True)
+        class Parity:
+            rest: int
+
+        def parity(n):
+            return Parity(n % 2)
+
+        def mapfn(n):
+            yield parity(n), n
+
+        def job(answers):
+            client = redismr.Client(executors=1)
+            result = client.run(range(5), mapfn, "sum")
+            answers.put(sorted((key.rest, total) for key, total in result.items()))
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("forkserver")
+            answers = context.Queue()
+            child = context.Process(target=job, args=(answers,))
+            child.start()
+            print(json.dumps(answers.get()))
+            child.join()
+    """)
+    assert said == [[0, 6], [1, 4]]
+
+
+def test_a_mapfn_starts_processes_that_know_the_jobs_modules(program):
+    """Also where a fork server is Python's default; what the user chooses is not refused."""
+    said = program(
+        """
+        import json, multiprocessing, redismr, helper
+        from concurrent.futures import ProcessPoolExecutor
+
+        def by_default(n):
+            with ProcessPoolExecutor(1) as pool:
+                yield n, list(pool.map(helper.double, [n]))
+
+        def chosen(n):
+            multiprocessing.set_start_method("spawn")
+            yield n, multiprocessing.get_start_method()
+
+        if __name__ == "__main__":
+            client = redismr.Client(executors=1)
+            print(json.dumps([dict(client.run([4], f, "first")) for f in (by_default, chosen)]))
+        """,
+        helper="""
+        def double(n):
+            return 2 * n
+        """,
+    )
+    assert said == [{"4": [8]}, {"4": "spawn"}]
+
+
+SUBMITTED = """
+import json, redismr
+
+def mapfn(n):
+    yield str(n % 2), n
+
+for run, where in (redismr.Client(executors=1).run, {}), (redismr.run, {"inline": True}):
+    print(json.dumps(dict(run(range(5), mapfn, "sum", **where))))
+"""
+
+
+def test_a_sub_interpreter_submits(program):
+    """Where a Python has them; elsewhere the same text in this one."""
+    said = program(f"""
+        import io, json, os
+        from contextlib import redirect_stdout
+        text = {SUBMITTED!r}
+        if {INTERPRETERS}:
+            import _interpreters
+            there, here = os.pipe()
+            made = _interpreters.create()
+            head = f"import os, sys; sys.stdout = os.fdopen({{here}}, 'w')\\n"
+            failed = _interpreters.run_string(made, head + text + "sys.stdout.flush()")
+            assert failed is None, failed
+            _interpreters.destroy(made)
+            lines = os.read(there, 1000).decode()
+        else:
+            with redirect_stdout(io.StringIO()) as printed:
+                exec(text, {{"__name__": "__main__"}})
+            lines = printed.getvalue()
+        print(json.dumps([json.loads(line) for line in lines.splitlines()]))
+    """)
+    assert said == [{"0": 6, "1": 4}] * 2
+
+
+def test_a_template_string_is_a_value_like_others(program):
+    """On older Pythons: what has the same attributes."""
+    template = (
+        't"{n} of {who}"' if T_STRINGS else 'Template(strings=("", " of ", ""), values=(n, who))'
+    )
+    said = program(f"""
+        import json, redismr
+        from types import SimpleNamespace as Template
+        who = "you"
+
+        def mapfn(n):
+            yield n, {template}
+
+        def reducefn(key, values):
+            return [template for template in values]
+
+        said = []
+        ours = redismr.Client(executors=1)
+        for run, where in (ours.run, {{}}), (redismr.run, {{"inline": True}}):
+            ((template,),) = run([1], mapfn, reducefn, **where).values()
+            said.append([template.strings, template.values])
+        print(json.dumps(said))
+    """)
+    assert said == [[["", " of ", ""], [1, "you"]]] * 2
