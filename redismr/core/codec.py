@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from io import BytesIO
 from itertools import chain, compress, islice, repeat
 from operator import is_, is_not, sub
@@ -22,6 +23,7 @@ from typing import Any
 import cloudpickle
 
 from redismr.core.column import SEPARATOR, Keys, joined
+from redismr.core.frozen import ByValue, thawed
 from redismr.core.trace import short_repr
 from redismr.errors import BadKey, BadValue, RecordError
 
@@ -149,8 +151,9 @@ def _pickle(column: list[Any]) -> bytes:
     try:
         return pickle.dumps(column, 5)
     except Exception:  # noqa: BLE001 - lambdas, local classes and what else refuses plain pickle
-        data: bytes = cloudpickle.dumps(column, 5)
-        return data
+        buffer = BytesIO()
+        ByValue(buffer, 5).dump(column)
+        return buffer.getvalue()
 
 
 def _needs_no_memo(column: list[Any]) -> bool:
@@ -180,6 +183,8 @@ class _Unpickler(pickle.Unpickler):
         self._find = find
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == (thawed.__module__, thawed.__name__):
+            return partial(thawed, find=self._find)
         return self._find(module, name)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of the keys, scripts and sealed formats. Workers of another one do not take a job."""
 
 Stage = Literal["map", "reduce"]
