@@ -80,7 +80,7 @@ _MOST_PARTS = 8
 """Containers in one value that are copied one by one; pickle is quicker with more."""
 
 _READERS = frozenset(
-    ("builtins", "itertools", "array", "collections", "_collections", "_csv", "_io")
+    ("builtins", "itertools", "array", "collections", "_collections", "_csv")
 )
 """Modules whose iterators are refused."""
 
