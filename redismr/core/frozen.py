@@ -79,9 +79,7 @@ FIXED: set[type] = {
 _MOST_PARTS = 8
 """Containers in one value that are copied one by one; pickle is quicker with more."""
 
-_READERS = frozenset(
-    ("builtins", "itertools", "array", "collections", "_collections", "_csv")
-)
+_READERS = frozenset(("builtins", "itertools", "array", "collections", "_collections", "_csv"))
 """Modules whose iterators are refused."""
 
 _SUSPECTS = (b"builtins", b"itertools", b"_collections")
