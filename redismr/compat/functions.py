@@ -24,7 +24,7 @@ from itertools import chain
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-from redismr.core.frozen import CannotKeep, Freezer
+from redismr.core.frozen import CannotKeep, snapshot
 from redismr.core.functions import check_functions
 from redismr.core.keyhash import partition_of
 from redismr.core.pairs import check_pair, key_kept, named, pairs_of
@@ -170,11 +170,10 @@ def _kept(found: Any, role: str) -> Iterator[Pair]:
     Raises:
         BadPair, BadValue: what it emitted is none, or cannot be kept.
     """
-    freezer = Freezer()
     for pair in pairs_of(found, role):
         check_pair(pair, role)
         try:
-            yield key_kept(pair[0]), freezer.snapshot(_value(pair[1]))
+            yield key_kept(pair[0]), snapshot(_value(pair[1]))
         except CannotKeep as error:
             raise named(error, pair, role) from error
 

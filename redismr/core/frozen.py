@@ -130,25 +130,27 @@ class Freezer:
         self._kept = kept = value.copy() if flat else frozen(value)
         return kept
 
-    def snapshot(self, value: Any) -> Any:
-        """The value as it is now, to be worked with: never ``Frozen``.
-
-        Raises:
-            CannotKeep: as ``freeze``.
-        """
-        return _live(self.freeze(value))
-
 
 def frozen(value: Any) -> Any:
-    """``freeze`` of one value by itself."""
+    """``Freezer.freeze`` of one value by itself."""
     try:
         return _copied(value, {})
     except _Opaque:
         return _pickled(value)
 
 
+def snapshot(value: Any) -> Any:
+    """The value as it is now, to be worked with: nobody else has it, and it is never ``Frozen``.
+
+    Raises:
+        CannotKeep: as ``freeze``.
+    """
+    kept = frozen(value)
+    return thawed(kept.data, kept.classes) if type(kept) is Frozen else kept
+
+
 def frozen_pair(key: Any, value: Any) -> tuple[Any, Any]:
-    """``freeze`` of a key and its value, which may share parts."""
+    """``Freezer.freeze`` of a key and its value, which may share parts."""
     if type(key) in FIXED:
         return key, frozen(value)
     if type(value) in FIXED:
@@ -162,14 +164,6 @@ def thawed(data: bytes, classes: tuple[type, ...] = (), find: FindClass | None =
     if not classes and find is None:
         return pickle.loads(data)  # noqa: S301 - a part of what was authenticated
     return _Unpickler(BytesIO(data), classes, find).load()
-
-
-def _live(kept: Any) -> Any:
-    if type(kept) is Frozen:
-        return thawed(kept.data, kept.classes)
-    if type(kept) is tuple and Frozen in map(type, kept):
-        return tuple(map(_live, kept))
-    return kept
 
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from redismr.core.frozen import FIXED, CannotKeep, Freezer
+from redismr.core.frozen import FIXED, CannotKeep, Freezer, snapshot
 from redismr.core.functions import Grouped, Program
 from redismr.core.trace import ABSENT, short_repr
 from redismr.errors import BadKey, BadPair, BadValue
@@ -62,8 +62,7 @@ def keeper(program: Program) -> Callable[[Any], Any]:
         return _itself
     reducer = program.reduce
     travels = isinstance(reducer, Grouped) or reducer.name in ("list", "first")
-    freezer = Freezer()
-    return freezer.freeze if travels and program.combine is None else freezer.snapshot
+    return Freezer().freeze if travels and program.combine is None else snapshot
 
 
 def _itself(value: Any) -> Any:
@@ -75,7 +74,7 @@ def key_kept(key: Any) -> Any:
     if type(key) in FIXED:
         return key
     try:
-        kept = Freezer().snapshot(key)
+        kept = snapshot(key)
         return kept if kept == key and hash(kept) == hash(key) else key
     except Exception:  # noqa: BLE001 - who hashes or encodes it says what is wrong with it
         return key

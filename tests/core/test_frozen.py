@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redismr.core.codec import decode_block, encode_block
-from redismr.core.frozen import FIXED, CannotKeep, Freezer, Frozen, frozen, frozen_pair
+from redismr.core.frozen import FIXED, CannotKeep, Freezer, Frozen, frozen, frozen_pair, snapshot
 
 
 class Plain:
@@ -121,7 +121,7 @@ def sent(kept):
 @given(values)
 def test_what_is_kept_is_what_was_there(value):
     before, freezer = copy.deepcopy(value), Freezer()
-    kept, live, alone = freezer.freeze(value), freezer.snapshot(value), frozen(value)
+    kept, live, alone = freezer.freeze(value), snapshot(value), frozen(value)
     spoil(value)
     for now in (sent(kept), live, sent(alone)):
         assert repr(now) == repr(before) or now == before
@@ -179,7 +179,7 @@ def test_a_str_that_carries_what_can_change_is_no_str():
     for kind in (Tagged, Slots):
         value = kind("a")
         value.tags = ["one"]
-        kept = Freezer().snapshot(value)
+        kept = snapshot(value)
         value.tags.append("two")
         assert (kept, kept.tags, type(kept)) == ("a", ["one"], kind)
 

@@ -186,3 +186,23 @@ def test_a_value_that_is_emitted_with_many_keys_travels_once():
     program, row = prepare(mapfn, "list"), {"text": ["x" * 1000], "n": 1}
     ((_, block),) = map_task(program, [(0, row)], 1, [0, 0])
     assert len(encode_block(*block)) < 20_000
+
+
+def test_a_combinefn_may_change_what_it_gets(monkeypatch):
+    monkeypatch.setattr(kernel, "FLUSH_VALUES", 3)
+    row = [1]
+
+    def mapfn(_key, value):
+        for _ in range(value):
+            yield "k", row
+
+    def combinefn(_key, rows):
+        total, *others = rows
+        for other in others:
+            total[0] += other[0]
+        return total
+
+    records = [[(0, 10), (1, 10)]]
+    program = prepare(mapfn, lambda _key, rows: sum(row[0] for row in rows), combinefn=combinefn)
+    assert execute(program, records) == [("k", 20)]
+    assert row == [1]
