@@ -294,8 +294,16 @@ def _never_changes(kind: type) -> bool:
     ):
         return True
     names = {(one.__module__, one.__qualname__) for one in kind.__mro__}
-    return ("numpy", "generic") in names and not names & _VIEWS
+    return bool(names & _SCALARS) and not names & _VIEWS
 
+
+_SCALARS = {
+    ("numpy", "generic"),
+    ("pandas._libs.tslibs.timestamps", "_Timestamp"),
+    ("pandas._libs.tslibs.timedeltas", "_Timedelta"),
+    ("ipaddress", "_IPAddressBase"),
+}
+"""Bases of values of libraries, known without importing these."""
 
 _VIEWS = {("numpy", "void"), ("numpy", "object_")}
 """Numpy's scalars that are no values of their own: a row of a table is a view of that."""
