@@ -82,9 +82,6 @@ _MOST_PARTS = 8
 _READERS = frozenset(("builtins", "itertools", "array", "collections", "_collections", "_csv"))
 """Modules whose iterators are refused."""
 
-_SUSPECTS = (b"builtins", b"itertools", b"_collections")
-"""One of these is in every pickle that has such an iterator in it."""
-
 
 class Freezer:
     """Keeps one value after another; one that comes again unchanged is kept once.
@@ -105,19 +102,14 @@ class Freezer:
         Raises:
             CannotKeep: it cannot be pickled, or there is an iterator in it; says why.
         """
-        kind, fixed = type(value), FIXED
-        if kind in fixed:
+        kind = type(value)
+        if kind in FIXED:
             return value
-        flat = kind is tuple or kind is list
-        if flat:
-            for part in value:
-                if type(part) not in fixed:
-                    flat = False
-                    break
-        if flat and kind is tuple:
+        kept = _flat(value) if kind in _NESTS else None
+        if kept is value:
             return value
         if kind is tuple:
-            changing = [at for at, part in enumerate(value) if type(part) not in fixed]
+            changing = [at for at, part in enumerate(value) if type(part) not in FIXED]
             if len(changing) == 1:  # with more they may share parts
                 at = changing[0]
                 return *value[:at], self.freeze(value[at]), *value[at + 1 :]
@@ -127,14 +119,24 @@ class Freezer:
             before, self._data = self._data, _plainly(value)
             if before is not None and before == self._data:
                 return self._kept
-        self._kept = kept = value.copy() if flat else frozen(value)
+        self._kept = kept = frozen(value, _MOST_PARTS) if kept is None else kept
         return kept
 
 
-def frozen(value: Any) -> Any:
-    """``Freezer.freeze`` of one value by itself."""
+def frozen(value: Any, parts: int = 1) -> Any:
+    """The value as it is now: itself, a copy of so many ``parts`` at most, or ``Frozen``.
+
+    Raises:
+        CannotKeep: it cannot be pickled, or there is an iterator in it; says why.
+    """
+    if type(value) in _NESTS:
+        kept = _flat(value)
+        if kept is not None:
+            return kept
+        if parts == 1:
+            return _pickled(value)
     try:
-        return _copied(value, {})
+        return _copied(value, {}, parts)
     except _Opaque:
         return _pickled(value)
 
@@ -145,7 +147,7 @@ def snapshot(value: Any) -> Any:
     Raises:
         CannotKeep: as ``freeze``.
     """
-    kept = frozen(value)
+    kept = frozen(value, _MOST_PARTS)
     return thawed(kept.data, kept.classes) if type(kept) is Frozen else kept
 
 
@@ -166,7 +168,20 @@ def thawed(data: bytes, classes: tuple[type, ...] = (), find: FindClass | None =
     return _Unpickler(BytesIO(data), classes, find).load()
 
 
-def _copied(value: Any, memo: dict[int, Any]) -> Any:
+def _flat(value: Any) -> Any:
+    """A tuple itself, a list's or dict's copy, if nothing that it holds can change; else None."""
+    for part in value:
+        if type(part) not in FIXED:
+            return None
+    if type(value) is dict and not FIXED.issuperset(map(type, value.values())):
+        return None
+    return value if type(value) is tuple else value.copy()
+
+
+_NESTS = frozenset((tuple, list, dict))
+
+
+def _copied(value: Any, memo: dict[int, Any], most: int) -> Any:
     """A copy of plain parts that shares what the value does; ``memo`` has those made so far.
 
     Raises:
@@ -177,18 +192,19 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     kind = type(value)
     if kind in FIXED:
         return value
-    if len(memo) == _MOST_PARTS:
+    if len(memo) == most:
         raise _Opaque
     copier = _COPIERS.get(kind) or _copier(kind)
     memo[id(value)] = copy = copier(value)
     if kind is list:
         for at, part in enumerate(copy):
             if type(part) not in FIXED:
-                copy[at] = _copied(part, memo)
+                copy[at] = _copied(part, memo, most)
     elif kind is dict or copier is _instance:
         parts: dict[Any, Any] = copy if kind is dict else copy.__dict__
-        if not FIXED.issuperset(map(type, parts.values())):
-            parts.update({key: _copied(part, memo) for key, part in parts.items()})
+        changing = [key for key, part in parts.items() if type(part) not in FIXED]
+        for key in changing:
+            parts[key] = _copied(parts[key], memo, most)
     return copy
 
 
@@ -198,7 +214,10 @@ class _Opaque(Exception):
 
 def _pickled(value: Any) -> Frozen:
     data = _plainly(value)
-    if data is not None and not any(map(data.__contains__, _SUSPECTS)):
+    # One of these names is in every pickle that has such an iterator in it.
+    if data is not None and not (
+        b"builtins" in data or b"itertools" in data or b"_collections" in data
+    ):
         return Frozen(data)
     buffer = BytesIO()
     pickler = _Alone(buffer, 5)

@@ -46,9 +46,12 @@ class Kept:
                 for number, item in enumerate(kept, self._taken):
                     _item(number, item)
         else:
-            keep, fixed = kept.append, FIXED
-            for item in some:
-                keep(item if type(item) in fixed else _item(self._taken + len(kept), item))
+            keep, fixed, item = kept.append, FIXED, None
+            try:
+                for item in some:
+                    keep(item if type(item) in fixed else frozen(item))
+            except CannotKeep as error:
+                raise _unsendable(f"item {self._taken + len(kept)}", item, error) from error
         self._taken += len(kept)
         return kept
 
