@@ -215,9 +215,7 @@ class _Opaque(Exception):
 def _pickled(value: Any) -> Frozen:
     data = _plainly(value)
     # One of these names is in every pickle that has such an iterator in it.
-    if data is not None and not (
-        b"builtins" in data or b"itertools" in data or b"_collections" in data
-    ):
+    if data is not None and not (b"builtins" in data or b"itertools" in data or b"_deque_" in data):
         return Frozen(data)
     buffer = BytesIO()
     pickler = _Alone(buffer, 5)

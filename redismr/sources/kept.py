@@ -51,7 +51,9 @@ class Kept:
                 for item in some:
                     keep(item if type(item) in fixed else frozen(item))
             except CannotKeep as error:
-                raise _unsendable(f"item {self._taken + len(kept)}", item, error) from error
+                raise _unsendable(
+                    f"item {self._taken + len(kept)}", item, error
+                ) from error.__cause__
         self._taken += len(kept)
         return kept
 
@@ -109,14 +111,14 @@ def _item(number: int, item: Any) -> Any:
     try:
         return frozen(item)
     except CannotKeep as error:
-        raise _unsendable(f"item {number}", item, error) from error
+        raise _unsendable(f"item {number}", item, error) from error.__cause__
 
 
 def _pair(number: int, key: Any, value: Any) -> Pair:
     try:
         return frozen_pair(key, value)
     except CannotKeep as error:
-        raise _unsendable(f"item {number} (key {short(key)})", value, error) from error
+        raise _unsendable(f"item {number} (key {short(key)})", value, error) from error.__cause__
 
 
 def _culprit(split: Split) -> BadValue | None:
