@@ -7,7 +7,7 @@ generator of any length never has more than one pack in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from reprlib import repr as short
@@ -90,8 +90,12 @@ class ItemSource:
         start = 0
         try:
             items = iter(self.items)
-            kept = Kept(items)
-            for values in packs(items, Weigher().items, PACK_BYTES, self.chunk, kept.items):
+            kept, weigher = Kept(items), Weigher()
+
+            def weigh(batch: Sequence[Any]) -> Sequence[float]:
+                return weigher.items(batch, kept.kinds)
+
+            for values in packs(items, weigh, PACK_BYTES, self.chunk, kept.items):
                 yield ItemSplit(start, values)
                 start += len(values)
         except BadValue:

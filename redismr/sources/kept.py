@@ -33,6 +33,8 @@ class Kept:
     def __init__(self, iterator: Iterator[Any]) -> None:
         self._still = type(iterator) in _STILL
         self._taken = 0
+        #: The types of the items taken last.
+        self.kinds: set[type] = set()
 
     def items(self, some: Iterable[Any]) -> list[Any]:
         """The items, kept.
@@ -40,21 +42,29 @@ class Kept:
         Raises:
             BadValue: one of them cannot be sent to a worker; the message names it.
         """
-        kept = list(some) if self._still else list[Any]()
         if self._still:
-            if _has_reader(kept):
+            kept = list(some)
+            self.kinds = set(map(type, kept))
+            if _has_reader(kept, self.kinds):
                 for number, item in enumerate(kept, self._taken):
                     _item(number, item)
         else:
-            keep, fixed, item = kept.append, FIXED, None
-            try:
-                for item in some:
-                    keep(item if type(item) in fixed else frozen(item))
-            except CannotKeep as error:
-                raise _unsendable(
-                    f"item {self._taken + len(kept)}", item, error
-                ) from error.__cause__
+            kept = self._moving(some)
         self._taken += len(kept)
+        return kept
+
+    def _moving(self, some: Iterable[Any]) -> list[Any]:
+        kept, kinds, kind = list[Any](), set[type](), None
+        keep, type_ = kept.append, type
+        for item in some:
+            if type_(item) is not kind:
+                if type_(item) in FIXED:
+                    kind = type_(item)
+                else:
+                    item = _item(self._taken + len(kept), item)  # noqa: PLW2901
+                kinds.add(type_(item))
+            keep(item)
+        self.kinds = kinds
         return kept
 
     def pairs(self, some: Iterable[Pair]) -> list[Pair]:
@@ -65,7 +75,8 @@ class Kept:
         """
         kept = list(some) if self._still else list[Pair]()
         if self._still:
-            if _has_reader([value for _, value in kept]):
+            values = [value for _, value in kept]
+            if _has_reader(values, set(map(type, values))):
                 for number, (key, value) in enumerate(kept, self._taken):
                     _pair(number, key, value)
         else:
@@ -96,14 +107,13 @@ def frame_of(split: Split) -> bytes:
         return buffer.getvalue()
 
 
-def _has_reader(records: list[Any]) -> bool:
+def _has_reader(records: list[Any], kinds: set[type]) -> bool:
     """Whether an iterator is among the records, or in a tuple of theirs."""
-    kinds = set(map(type, records))
     if kinds <= FIXED:
         return False
     if tuple in kinds:
         rows = (record for record in records if type(record) is tuple)
-        kinds.update(map(type, chain.from_iterable(rows)))
+        kinds = kinds | set(map(type, chain.from_iterable(rows)))
     return any(map(is_reader, kinds))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import accumulate, islice
 from operator import add
 from typing import Any, TypeVar
@@ -83,9 +84,11 @@ class Weigher:
         self._seen = 0
         self._average = 64.0
 
-    def items(self, batch: Sequence[Any]) -> Sequence[float]:
-        """About how many bytes each item adds to a task."""
-        kinds = set(map(type, batch))
+    def items(
+        self, batch: Sequence[Any], kinds: AbstractSet[type] = frozenset()
+    ) -> Sequence[float]:
+        """About how many bytes each item adds to a task; ``kinds`` are their types, if known."""
+        kinds = kinds or set(map(type, batch))
         if kinds <= _SIZED:
             return list(map(len, batch))
         if kinds <= _TINY:
