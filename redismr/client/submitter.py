@@ -8,19 +8,18 @@ job fails.
 from __future__ import annotations
 
 import contextlib
-import pickle
 import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from redismr.core import byvalue
 from redismr.core.codec import chunks_of
 from redismr.core.model import ENDED_STATES, JobSpec
 from redismr.core.vault import Vault
 from redismr.errors import BadValue, JobError, JobFailed, JobLost, NoWorkers, RedismrError
 from redismr.sources import Source, Split
+from redismr.sources.kept import frame_of
 from redismr.store import FEW_TASKS, Store, Waking, number
 
 MAX_UNFINISHED = 10_000
@@ -169,19 +168,9 @@ class Submitter:
         return index
 
     def _sealed(self, task: str, split: Split) -> dict[str, bytes]:
-        try:
-            frame = pickle.dumps(split, 5)
-        except Exception:  # noqa: BLE001  whatever the user's classes raise
-            try:
-                frame = byvalue.dumps(split)
-            except Exception as exc:
-                raise BadValue(
-                    f"an item of {split.source} cannot be sent to a worker: {exc}. Send what it is "
-                    "made from (a path, a row) and build it in mapfn or initfn"
-                ) from exc
+        frame, seal = frame_of(split), self._vault.seal_input
         if task == "m0":  # the others are mostly like it
             self._look(frame)
-        seal = self._vault.seal_input
         try:
             return {
                 f"{task}.{piece}": seal(task, piece, data)

@@ -25,8 +25,9 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from redismr.core.arguments import ANY, arguments_of
+from redismr.core.frozen import CannotKeep, snapshot
 from redismr.core.functions import check_functions
-from redismr.core.pairs import check_pair, pairs_of
+from redismr.core.pairs import check_pair, key_kept, named, pairs_of
 from redismr.errors import ConfigError
 from redismr.shipping.blame import globals_of
 
@@ -131,17 +132,28 @@ class Mapper:
         if self.collectfn is None:
             return found  # type: ignore[no-any-return]
         groups: dict[Any, list[Any]] = {}
-        for pair in pairs_of(found):
-            check_pair(pair)
-            groups.setdefault(pair[0], []).append(pair[1])
+        for key, value in _kept(found, "mapfn"):  # noqa: PLR1704 - found is all that is left of them
+            groups.setdefault(key, []).append(value)
         if not self.items:
             return [(k, _value(self.collectfn(k, values))) for k, values in groups.items()]
         lists: dict[Any, list[Any]] = {}
-        for pair in pairs_of(self.collectfn(iter(groups.items())), "collectfn"):
-            check_pair(pair, "collectfn")
-            values = _value(pair[1])
-            lists[pair[0]] = values if isinstance(values, list) else [values]
+        for key, value in _kept(self.collectfn(iter(groups.items())), "collectfn"):
+            lists[key] = value if isinstance(value, list) else [value]
         return lists.items()
+
+
+def _kept(found: Any, role: str) -> Iterator[Pair]:
+    """The pairs that a function emits, each as it is then, and of an iterator its list.
+
+    Raises:
+        BadPair, BadValue: what it emitted is none, or cannot be kept.
+    """
+    for pair in pairs_of(found, role):
+        check_pair(pair, role)
+        try:
+            yield key_kept(pair[0]), snapshot(_value(pair[1]))
+        except CannotKeep as error:
+            raise named(error, pair, role) from error
 
 
 class Reducer:

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from io import BytesIO
 from itertools import chain, compress, islice, repeat
 from operator import is_, is_not, sub
 from struct import Struct
 from typing import Any
 
-from redismr.core import byvalue
 from redismr.core.column import SEPARATOR, Keys, joined
+from redismr.core.frozen import ByValue, thawed
 from redismr.core.trace import short_repr
 from redismr.errors import BadKey, BadValue, RecordError
 
@@ -148,7 +149,13 @@ def _pickle(column: list[Any]) -> bytes:
     try:
         return pickle.dumps(column, 5)
     except Exception:  # noqa: BLE001 - lambdas, local classes and what else refuses plain pickle
-        return byvalue.dumps(column)
+        return _by_value(column)
+
+
+def _by_value(thing: Any) -> bytes:
+    buffer = BytesIO()
+    ByValue(buffer).dump(thing)
+    return buffer.getvalue()
 
 
 def _needs_no_memo(column: list[Any]) -> bool:
@@ -178,6 +185,8 @@ class _Unpickler(pickle.Unpickler):
         self._find = find
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == (thawed.__module__, thawed.__name__):
+            return partial(thawed, find=self._find)
         return self._find(module, name)
 
 
@@ -189,7 +198,7 @@ def _culprit(keys: Collection[Any], values: list[Any]) -> RecordError | None:
             (BadValue, value, f"the value of key {short_repr(key)}"),
         ):
             try:
-                byvalue.dumps(item)
+                _by_value(item)
             except Exception as error:  # noqa: BLE001 - see encode_block
                 why = f"{type(error).__name__}: {error}"
                 return kind(f"{words}, of type {type(item).__qualname__}, cannot be pickled: {why}")

@@ -9,8 +9,9 @@ from typing import Any
 
 from redismr.core.aggregate import Reducer
 from redismr.core.codec import estimate
+from redismr.core.frozen import FIXED, Freezer
 from redismr.core.functions import Grouped
-from redismr.core.pairs import UserCodeError, check_pair, named, pairs_of
+from redismr.core.pairs import UserCodeError, check_pair, key_kept, named, pairs_of
 from redismr.core.trace import ABSENT
 
 RESULT_RECORDS = 50_000
@@ -65,7 +66,7 @@ class Repeats:
         return renamed or any(map(is_, chain((last,), keys), keys))
 
 
-def run(  # noqa: C901 - one flat loop
+def run(  # noqa: C901, PLR0912 - one flat loop
     function: Grouped,
     role: str,
     items: Iterable[tuple[Any, Any]],
@@ -79,6 +80,7 @@ def run(  # noqa: C901 - one flat loop
     keys, values, renamed = list[Any](), list[Any](), False
     scale, weigh_at = Scale(RESULT_RECORDS, RESULT_BYTES), 1
     emits: dict[type, bool] = {}
+    keep, fixed = Freezer().freeze, FIXED
     ordinal, key, group, pair = -1, ABSENT, ABSENT, None
     try:
         for ordinal, (key, group) in enumerate(items):
@@ -91,9 +93,13 @@ def run(  # noqa: C901 - one flat loop
                 if type(pair) is not tuple:
                     check_pair(pair, role)
                 k, v = pair
+                if type(v) not in fixed:
+                    v = keep(v)
                 if k is not key and k is not at[1]:
                     hash(k)
                     renamed = True
+                    if type(k) not in fixed:
+                        k = key_kept(k)
                 keys.append(k)
                 values.append(v)
                 if len(keys) >= weigh_at:

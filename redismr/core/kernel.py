@@ -21,11 +21,12 @@ from typing import Any
 from redismr.context import uncountable
 from redismr.core.aggregate import Reducer
 from redismr.core.codec import Block
+from redismr.core.frozen import FIXED
 from redismr.core.functions import Program
 from redismr.core.grouped import Repeats, Scale, run
 from redismr.core.merge import add_ints, failed, results, share_of
 from redismr.core.ones import Outputs, counted, keys_alone
-from redismr.core.pairs import UserCodeError, check_pair, named, pairs_of
+from redismr.core.pairs import UserCodeError, check_pair, keeper, key_kept, named, pairs_of
 from redismr.core.placing import checked, is_trusted, placements
 from redismr.core.scatter import Scattered, cut, partitions_by, scatter, scatter_groups
 
@@ -124,11 +125,12 @@ def _map_ones(
 ) -> Iterator[Scattered]:
     """Count keys whose values are all 1; these are written out where a function is to see them."""
     reducer, (most_keys, most_values, _) = program.reduce, _most(program.memory)
+    count = partial(counted, outputs, cursor, may_change=program.partitionfn is not None)
     if isinstance(reducer, Reducer) and reducer.fold and program.combine is None:
-        for totals in counted(outputs, cursor, most_keys=most_keys, most=None):
+        for totals in count(most_keys=most_keys, most=None):
             yield _flush_totals(program, reducer, totals, {}, partitions)
     else:
-        for totals in counted(outputs, cursor, most_keys=most_keys, most=most_values):
+        for totals in count(most_keys=most_keys, most=most_values):
             groups = {key: [1] * number for key, number in totals.items()}
             totals.clear()
             yield _flush_groups(program, groups, partitions)
@@ -145,16 +147,15 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
     mapfn, by_value = _mapper(program)
     totals: dict[Any, int | None] = {}  # None for a key that has a list in others
     others: dict[Any, list[Any]] = {}
-    get, get_others = totals.get, others.get
+    get, get_others, keep = totals.get, others.get, keeper(program)
     most_keys, most_values, most_bytes = _most(program.memory)
     scale = Scale(most_values, most_bytes)
     # Locals of what the loop names: 0.05 less.
-    type_, tuple_, int_, generator = type, tuple, int, GeneratorType
+    type_, tuple_, int_, generator, fixed = type, tuple, int, GeneratorType, FIXED
     ordinal, kept, weigh_at, mapping, pair, key, value = -1, 0, 1, False, None, None, None
     try:
         for key, value in records:
-            ordinal += 1
-            cursor[0] = ordinal
+            cursor[0] = ordinal = ordinal + 1
             mapping = True
             out = mapfn(value) if by_value else mapfn(key, value)
             if type_(out) is not generator and type_(out) not in _PLAIN:
@@ -171,9 +172,11 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
                     totals[k] = total + v
                     continue
                 if type_(v) is int_ and k not in others:
-                    totals[k] = v
+                    totals[k if type_(k) in fixed else key_kept(k)] = v
                 else:
+                    v = v if type_(v) in fixed else keep(v)
                     if (values := get_others(k)) is None:
+                        k = k if type_(k) in fixed else key_kept(k)
                         values = others[k] = [] if (total := get(k)) is None else [total]
                         totals[k] = None
                     values.append(v)
@@ -203,7 +206,7 @@ def _map_counting(
     mapfn, by_value = _mapper(program)
     totals: dict[Any, int] = {}
     get, (most_keys, _, _) = totals.get, _most(program.memory)
-    type_, tuple_, generator = type, tuple, GeneratorType
+    type_, tuple_, generator, fixed = type, tuple, GeneratorType, FIXED
     ordinal, mapping, pair, key, value = -1, False, None, None, None
     try:
         for key, value in records:
@@ -221,7 +224,7 @@ def _map_counting(
                 if total is not None:
                     totals[k] = total + 1
                     continue
-                totals[k] = 1
+                totals[k if type_(k) in fixed else key_kept(k)] = 1
                 if len(totals) >= most_keys:
                     yield _flush_totals(program, reducer, totals, {}, partitions)
             mapping = False
@@ -243,10 +246,10 @@ def _map_grouping(  # noqa: C901 - as above
     """Keep each key's values in a list until enough are there to combine."""
     mapfn, by_value = _mapper(program)
     groups: dict[Any, list[Any]] = {}
-    get = groups.get
+    get, keep = groups.get, keeper(program)
     most_keys, most_values, most_bytes = _most(program.memory)
     scale = Scale(most_values, most_bytes)
-    type_, tuple_, generator = type, tuple, GeneratorType
+    type_, tuple_, generator, fixed = type, tuple, GeneratorType, FIXED
     ordinal, kept, mapping, pair, key, value = -1, 0, False, None, None, None
     weigh_at = 1
     try:
@@ -261,11 +264,13 @@ def _map_grouping(  # noqa: C901 - as above
                 if type_(pair) is not tuple_:
                     check_pair(pair)
                 k, v = pair
+                if type_(v) not in fixed:
+                    v = keep(v)
                 values = get(k)
                 if values is not None:
                     values.append(v)
                 else:
-                    groups[k] = [v]
+                    groups[k if type_(k) in fixed else key_kept(k)] = [v]
                 kept += 1
                 if kept >= weigh_at:
                     weigh_at = scale.weigh(kept, v)
@@ -369,6 +374,8 @@ def _identity(key: Any, value: Any) -> tuple[tuple[Any, Any]]:
 def _add_mapping(totals: dict[Any, Any], out: Any) -> Iterable[Any]:
     """Add a mapping of ints at once; returns the pairs that are still to be added."""
     if isinstance(out, Mapping) and set(map(type, out.values())) == {int}:
+        if not FIXED.issuperset(map(type, out)):
+            out = {key_kept(key): number for key, number in out.items()}
         add_ints(totals, out, out.values())
         return ()
     return pairs_of(out)

@@ -20,7 +20,7 @@ from traceback import walk_tb
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-from redismr.core.pairs import UserCodeError
+from redismr.core.pairs import UserCodeError, key_kept
 from redismr.errors import BadKey
 
 _PASSED_OVER = ("CACHE", "EXTENDED_ARG")
@@ -106,19 +106,28 @@ class Outputs:
 
 
 def counted(
-    outputs: Outputs, cursor: MutableSequence[int], *, most_keys: int, most: int | None
+    outputs: Outputs,
+    cursor: MutableSequence[int],
+    *,
+    most_keys: int,
+    most: int | None,
+    may_change: bool = False,
 ) -> Iterator[Counter[Any]]:
     """How often each key was yielded: at the end, and whenever there are about ``most_keys``.
 
     Also whenever ``most`` were yielded, if that is given. The counter has to be cleared by who
-    gets it.
+    gets it. ``may_change`` says that keys need be kept as they are: those with a stable hash do
+    not.
 
     Raises:
         UserCodeError: mapfn raised, or a key is not hashable.
         Exception: whatever the records raise.
     """
     totals: Counter[Any] = Counter()
-    keys, step, taken = chain.from_iterable(outputs.each(cursor)), max(1, most_keys // 8), 0
+    keys: Iterator[Any] = chain.from_iterable(outputs.each(cursor))
+    if may_change:
+        keys = map(key_kept, keys)
+    step, taken = max(1, most_keys // 8), 0
     try:
         while True:
             totals.update(islice(keys, step))

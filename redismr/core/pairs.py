@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from redismr.core.frozen import FIXED, CannotKeep, Freezer, snapshot
+from redismr.core.functions import Grouped, Program
 from redismr.core.trace import ABSENT, short_repr
-from redismr.errors import BadKey, BadPair
+from redismr.errors import BadKey, BadPair, BadValue
 
 
 class UserCodeError(Exception):
@@ -54,12 +56,42 @@ def check_pair(pair: Any, role: str = "mapfn") -> None:
         )
 
 
+def keeper(program: Program) -> Callable[[Any], Any]:
+    """What keeps the values that the program's mapfn emits, each as it was then."""
+    if program.mapfn is None:  # the source's own, which no function sees before they are written
+        return _itself
+    reducer = program.reduce
+    travels = isinstance(reducer, Grouped) or reducer.name in ("list", "first")
+    return Freezer().freeze if travels and program.combine is None else snapshot
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def key_kept(key: Any) -> Any:
+    """A key as it is now; itself if it equals nothing but itself."""
+    if type(key) in FIXED:
+        return key
+    try:
+        kept = snapshot(key)
+        return kept if kept == key and hash(kept) == hash(key) else key
+    except Exception:  # noqa: BLE001 - who hashes or encodes it says what is wrong with it
+        return key
+
+
 def named(error: BaseException, pair: Any, role: str = "mapfn") -> BaseException:
     """The error by name if a statement of the kernel's raised it over what was emitted.
 
     The loops leave checks to the exceptions that unpacking and hashing raise anyway. Those come
     from the kernel's own frame, and ``pair`` is then the culprit.
     """
+    if isinstance(error, CannotKeep):
+        key, value = pair
+        return BadValue(
+            f"the value of key {short_repr(key)}, of type {type(value).__qualname__}, cannot be"
+            f" pickled: {error}"
+        )
     traceback = error.__traceback__
     if pair is None or traceback is None or traceback.tb_next is not None:
         return error

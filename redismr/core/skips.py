@@ -17,9 +17,10 @@ from types import GeneratorType
 from typing import Any
 
 from redismr.context import provisional
+from redismr.core.frozen import FIXED, CannotKeep, Freezer
 from redismr.core.functions import Grouped, Program
 from redismr.core.model import Crash, Failure, OnError, Skipped, Stage
-from redismr.core.pairs import check_pair, named, pairs_of
+from redismr.core.pairs import check_pair, keeper, key_kept, named, pairs_of
 from redismr.core.scatter import partitions_by
 from redismr.core.trace import clean, failure_of, short_repr
 
@@ -159,7 +160,7 @@ def skipping_map(
     A record of ``crashes`` (by ordinal) is skipped without being looked at: it ends processes.
     With a combinefn it is that one's keys that need a partition, and no record's fault if not.
     """
-    call = _called(program)
+    call, keep = _called(program), keeper(program)
     dealt = program.combine is None
 
     def mapfn(key: Any, value: Any) -> list[tuple[Any, Any]]:
@@ -170,7 +171,7 @@ def skipping_map(
         if crash is None:
             try:
                 with provisional():
-                    _take(call, (key, value), pairs, "mapfn")
+                    _take(call, (key, value), pairs, "mapfn", keep)
                     if dealt and pairs:
                         function = "partitionfn" if program.partitionfn else "mapfn"
                         partitions_by(program, [k for k, _ in pairs], partitions)
@@ -193,7 +194,7 @@ def skipping_reduce(program: Program, skipper: Skipper) -> Program:
     reduce = program.reduce
     if not isinstance(reduce, Grouped) or reduce.items:
         return program
-    call = reduce.call
+    call, keep = reduce.call, Freezer().freeze
 
     def emitted(key: Any, values: Any) -> Iterable[Any]:
         result = call(key, values)
@@ -204,7 +205,7 @@ def skipping_reduce(program: Program, skipper: Skipper) -> Program:
 
         try:
             with provisional():
-                _take(emitted, (key, values), pairs, "reducefn")
+                _take(emitted, (key, values), pairs, "reducefn", keep)
         except (Exception, SystemExit) as exc:  # noqa: BLE001 - kept with the key
             skipper.skip("reducefn", -1, exc, key, values)
             return iter(())
@@ -226,9 +227,13 @@ def _called(program: Program) -> Callable[[Any, Any], Any]:
 
 
 def _take(
-    emit: Callable[[Any, Any], Any], record: tuple[Any, Any], pairs: list[Any], role: str
+    emit: Callable[[Any, Any], Any],
+    record: tuple[Any, Any],
+    pairs: list[Any],
+    role: str,
+    keep: Callable[[Any], Any],
 ) -> None:
-    """All pairs that are emitted, checked; a list that is emitted twice may change in between.
+    """All pairs that are emitted, checked, each as it was then.
 
     Raises:
         Exception: whatever the user's function raises. BadPair, BadKey: what it emitted is none.
@@ -241,7 +246,10 @@ def _take(
                 check_pair(pair, role)
             k, v = pair
             hash(k)
-            pairs.append((k, v))
+            if type(v) not in FIXED:
+                with contextlib.suppress(CannotKeep):  # no record's fault: the kernel will say so
+                    v = keep(v)
+            pairs.append((key_kept(k), v))
     except (Exception, SystemExit) as error:
         if isinstance(out, GeneratorType):  # what it counts on its way out is not counted
             with contextlib.suppress(Exception):

@@ -6,6 +6,7 @@ seeded ``random`` in each task. What works here because it is local would only f
 
 from __future__ import annotations
 
+import pickle
 import platform
 import random
 import sys
@@ -25,6 +26,7 @@ from redismr.core.model import OnError, Skipped, Stage, task_stage
 from redismr.core.skips import Places, Skipper, TooMany, ordinal_of, skipping_map, skipping_reduce
 from redismr.core.trace import error_of, failure_of
 from redismr.errors import LibraryMismatch, RecordError, TaskError
+from redismr.sources.kept import frame_of
 from redismr.sources.protocol import Source, Split, places
 
 MIN_PARTITIONS = 2
@@ -58,7 +60,8 @@ def run_inline(
     with _random_restored():
         job.init()
         for number, split in enumerate(source.splits()):
-            job.map(f"m{number}", split)
+            # A worker has copies: what a function does to them does not reach the caller's own.
+            job.map(f"m{number}", pickle.loads(frame_of(split)))  # noqa: S301 - made here
         pairs = [pair for number in range(job.partitions) for pair in job.reduce(number)]
     return pairs, dict(job.counters), job.skipped
 

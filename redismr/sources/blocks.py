@@ -16,6 +16,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any, BinaryIO
 
+from redismr.core.frozen import FIXED
 from redismr.errors import ConfigError, SourceError
 from redismr.sources.files import File
 
@@ -146,6 +147,9 @@ class Where(str):
         """Without the data around it, but able to count lines wherever the file can be read."""
         line = self.chunk.line + self.nth
         return _restored, (str(self), self.chunk.origin, line, self.offset)
+
+
+FIXED.add(Where)
 
 
 def place(name: str, chunk: Chunk) -> Where:

@@ -6,38 +6,21 @@ changed: byte ranges of a changed file would double some lines and cut others.
 
 from __future__ import annotations
 
-import bz2
-import glob
-import gzip
-import io
-import lzma
 import os
 import platform
 import stat
-import sys
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO
 
 from redismr.errors import SourceChanged, SourceError
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from redismr.sources.globs import matches
+from redismr.sources.unpack import DAMAGED, is_compressed, suffix, unpacked
 
 Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 _BUFFER = 1 << 16
-_OPENERS: dict[str, Callable[[BinaryIO], Any]] = {
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
-    ".zst": zstd.open,
-}
-_DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +36,7 @@ class File:
     @property
     def compressed(self) -> bool:
         """Whether its suffix is .gz, .bz2, .xz or .zst: read whole, and unpacked while reading."""
-        return _suffix(self.path) in _OPENERS
+        return is_compressed(self.path)
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
@@ -64,35 +47,35 @@ class File:
             SourceChanged: its size (on the submitter's host also its mtime) is another one.
         """
         try:
-            raw = open(self.path, "rb", buffering=_BUFFER)  # noqa: SIM115 - see "with raw" below
+            raw = open(self.path, "rb", buffering=_BUFFER, opener=_at_once)  # noqa: SIM115
         except OSError as error:
             raise SourceError(self._unreadable(error)) from error
         with raw:
-            self._check(raw)
+            found = self._check(raw)
             try:
-                yield self._unpacked(raw)
-            except _DAMAGED as error:
+                yield unpacked(raw, self.path) if self.compressed else raw
+            except DAMAGED as error:
+                self._check(raw, found)
                 raise SourceError(
                     f"reading {self.path} failed on {platform.node()}: {error}"
-                    + (f"; it is not a whole {_suffix(self.path)} file" if self.compressed else "")
+                    + (f"; it is not a whole {suffix(self.path)} file" if self.compressed else "")
                     + ". Repair or remove the file, then run the job again."
                 ) from error
-            self._check(raw)
+            self._check(raw, found)
 
-    def _unpacked(self, raw: BinaryIO) -> BinaryIO:
-        opener = _OPENERS.get(_suffix(self.path))
-        if opener is None:
-            return raw
-        return cast("BinaryIO", io.BufferedReader(opener(raw), _BUFFER))
-
-    def _check(self, raw: BinaryIO) -> None:
+    def _check(self, raw: BinaryIO, found: os.stat_result | None = None) -> os.stat_result:
+        """The file is as it was split and, where nobody knows its time, as it was ``found``."""
         now = os.fstat(raw.fileno())
-        if now.st_size != self.size:
+        if not stat.S_ISREG(now.st_mode):
+            what = "is not a regular file any more"
+        elif now.st_size != self.size:
             what = f"had {self.size} bytes when the job was submitted and has {now.st_size} now"
         elif now.st_mtime_ns != self.mtime_ns and platform.node() == self.host:
             what = "was written to after the job was submitted"
+        elif found is not None and now.st_mtime_ns != found.st_mtime_ns:
+            what = "was written to while it was read"
         else:
-            return
+            return now
         raise SourceChanged(
             f"{self.path} {what} (seen on {platform.node()}). Nothing was guessed: run the job "
             "again, on a copy if the file is still growing."
@@ -106,37 +89,64 @@ class File:
         )
 
 
+def _at_once(path: str, flags: int) -> int:
+    """Opens without waiting: a pipe that took the file's place has no end."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def find(patterns: Patterns) -> tuple[File, ...]:
     """Every file that the paths and globs name: globs sorted, ``**`` recursive, each file once.
 
     A path that exists is taken as it is, whatever ``*`` or ``[`` it holds. Directories that a glob
-    matches are skipped.
+    matches are skipped. Links are followed, and a file that is matched also through a link is read
+    once, under the name that goes through the fewest links, the first of them. Hard links are
+    files of their own.
 
     Raises:
         SourceError: a pattern that matches no file, or a file that cannot be looked at.
     """
     if isinstance(patterns, (str, os.PathLike)):
         patterns = [patterns]
-    found: dict[str, File] = {}
-    host = platform.node()
+    found: dict[str, tuple[File, tuple[int, int]]] = {}
     for pattern in [os.fspath(item) for item in patterns]:
-        names = _matches(pattern)
-        files = [file for name in names if (file := _look(name, host)) is not None]
+        names = matches(pattern)
+        files = [seen for name in names if (seen := _look(name)) is not None]
         if not files:
             raise SourceError(_no_match(pattern, only_directories=bool(names)))
+        for file, inode in files:
+            found.setdefault(file.path, (file, inode))
+    return _once(found.values())
+
+
+def _once(found: Iterable[tuple[File, tuple[int, int]]]) -> tuple[File, ...]:
+    """The files, of several names that lead to one the one with the fewest links in it."""
+    # Links are looked into only where inodes meet: a look at each part of each path costs more
+    # than all the rest.
+    alike: dict[tuple[int, int], list[File]] = {}
+    for file, inode in found:
+        alike.setdefault(inode, []).append(file)
+    shown = set[str]()
+    for files in alike.values():
+        chosen: dict[str, File] = {}
+        if len(files) > 1:
+            files.sort(key=lambda file: _links(file.path))
         for file in files:
-            found.setdefault(file.path, file)
-    return tuple(found.values())
+            real = os.path.realpath(file.path) if len(files) > 1 else file.path
+            chosen.setdefault(real, file)
+        shown.update(file.path for file in chosen.values())
+    return tuple(file for file, _ in found if file.path in shown)
 
 
-def _matches(pattern: str) -> list[str]:
-    if os.path.lexists(pattern):
-        return [pattern]
-    # Not Path.glob: names stay as they were written, "./a.txt" and all.
-    return sorted(glob.glob(os.path.expanduser(pattern), recursive=True))
+def _links(path: str) -> int:
+    """How many parts of the path are links."""
+    count = 0
+    while (parent := os.path.dirname(path)) != path:
+        count += os.path.islink(path)
+        path = parent
+    return count
 
 
-def _look(name: str, host: str) -> File | None:
+def _look(name: str) -> tuple[File, tuple[int, int]] | None:
     try:
         status = os.stat(name)
     except OSError as error:
@@ -152,7 +162,8 @@ def _look(name: str, host: str) -> File | None:
             "Save it to a file, or pass the opened file: its lines become the items."
         )
     path = os.path.abspath(name)
-    return File(name, path, status.st_size, status.st_mtime_ns, host)
+    file = File(name, path, status.st_size, status.st_mtime_ns, platform.node())
+    return file, (status.st_dev, status.st_ino)
 
 
 def _no_match(pattern: str, *, only_directories: bool) -> str:
@@ -171,7 +182,3 @@ def _no_match(pattern: str, *, only_directories: bool) -> str:
 
 def _shortened(pattern: str, limit: int = 200) -> str:
     return pattern if len(pattern) <= limit else pattern[: limit - 3] + "..."
-
-
-def _suffix(path: str) -> str:
-    return os.path.splitext(path)[1].lower()

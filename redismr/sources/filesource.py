@@ -186,9 +186,11 @@ def files(
     """Each file is one record, once: (path as the glob gave it, whole contents).
 
     ``glob`` is a path, a glob (``**`` recursive) or several of them; matches are sorted, and a
-    file matched twice is read once. Contents are str, newlines as they are, or bytes with
-    ``binary``; .gz, .bz2, .xz and .zst are unpacked. Workers open the files themselves, at the
-    same path; with ``ship`` the submitter reads them and sends the contents along.
+    file matched twice, also through links, is read once, under the name with the fewest links in
+    it (of those, the first). Hard links are files of their own. Contents are str, newlines as they
+    are, or bytes with ``binary``; .gz, .bz2, .xz and .zst are unpacked, and refused unless whole.
+    Workers open the files themselves, at the same path; with ``ship`` the submitter reads them and
+    sends the contents along.
 
     Raises:
         ConfigError: no such encoding or error handler.

@@ -7,19 +7,18 @@ generator of any length never has more than one pack in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from reprlib import repr as short
 from typing import Any
 
 from redismr.core.dual import source_raised
-from redismr.errors import SourceError, SourceRaised
+from redismr.errors import BadValue, SourceError, SourceRaised
+from redismr.sources.kept import Kept, Pair
 from redismr.sources.packing import Weigher, packs
 
 PACK_BYTES = 256_000
-
-Pair = tuple[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +89,17 @@ class ItemSource:
         """Packs of items, taken from the iterable as they are asked for."""
         start = 0
         try:
-            for values in packs(self.items, Weigher().items, PACK_BYTES, self.chunk):
+            items = iter(self.items)
+            kept, weigher = Kept(items), Weigher()
+
+            def weigh(batch: Sequence[Any]) -> Sequence[float]:
+                return weigher.items(batch, kept.kinds)
+
+            for values in packs(items, weigh, PACK_BYTES, self.chunk, kept.items):
                 yield ItemSplit(start, values)
                 start += len(values)
+        except BadValue:
+            raise
         except Exception as error:
             raise _gave_up(error, self.items, start) from error
 
@@ -115,11 +122,13 @@ class PairSource:
         """Packs of pairs, taken from the origin as they are asked for."""
         start = 0
         try:
-            for pack in packs(self.pairs_of(self.origin), Weigher().pairs, PACK_BYTES, self.chunk):
+            pairs = iter(self.pairs_of(self.origin))
+            kept = Kept(pairs)
+            for pack in packs(pairs, Weigher().pairs, PACK_BYTES, self.chunk, kept.pairs):
                 # Not zip(*pack): an iterator for each pair wakes the garbage collector (7x slower)
                 yield PairSplit(start, [key for key, _ in pack], [value for _, value in pack])
                 start += len(pack)
-        except SourceError:
+        except (SourceError, BadValue):
             raise
         except Exception as error:
             raise _gave_up(error, self.origin, start) from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import accumulate, islice
 from operator import add
 from typing import Any, TypeVar
@@ -31,16 +32,18 @@ def packs(
     weigh: Callable[[Sequence[T]], Sequence[float]],
     limit: int,
     chunk: int | None = None,
+    take: Callable[[Iterable[T]], list[T]] = list,
 ) -> Iterator[list[T]]:
     """Every item, in order, in lists of one task each; looks ahead a fraction of a pack at most.
 
     With ``chunk`` a pack has exactly that many items (the last may have fewer). Without, the
     guided rule bounds their number and ``limit`` their weight; an item heavier than ``limit``
-    travels alone. ``weigh`` answers the bytes of each item of a batch.
+    travels alone. ``weigh`` answers the bytes of each item of a batch. ``take`` makes a list of
+    the next few items, and may keep them in another form.
     """
     iterator = iter(items)
     if chunk is not None:
-        yield from iter(lambda: list(islice(iterator, chunk)), [])
+        yield from iter(lambda: take(islice(iterator, chunk)), [])
         return
     held: list[T] = []
     done, step = 0, 1
@@ -48,7 +51,7 @@ def packs(
         pack: list[T] = []
         size, room = 0.0, min(MAX_ITEMS, 1 + done // _GROWTH)
         while len(pack) < room and size < limit and not (pack and held):
-            batch = held or list(islice(iterator, min(step, room - len(pack))))
+            batch = held or take(islice(iterator, min(step, room - len(pack))))
             if not batch:
                 break
             weights = weigh(batch)
@@ -81,9 +84,11 @@ class Weigher:
         self._seen = 0
         self._average = 64.0
 
-    def items(self, batch: Sequence[Any]) -> Sequence[float]:
-        """About how many bytes each item adds to a task."""
-        kinds = set(map(type, batch))
+    def items(
+        self, batch: Sequence[Any], kinds: AbstractSet[type] = frozenset()
+    ) -> Sequence[float]:
+        """About how many bytes each item adds to a task; ``kinds`` are their types, if known."""
+        kinds = kinds or set(map(type, batch))
         if kinds <= _SIZED:
             return list(map(len, batch))
         if kinds <= _TINY:

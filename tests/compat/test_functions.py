@@ -202,6 +202,30 @@ def test_j13_collectfn_is_applied_once_for_each_item(mill):
     assert found == {"a": [2] * 50, "b": [1] * 50}
 
 
+def test_j13_collectfn_gets_values_as_they_were_yielded(mill):
+    def refilling(k, v):
+        row = [0]
+        for row[0] in v:
+            yield "k", row
+
+    def collected(items):
+        out = [0]
+        for key, rows in items:
+            for out[0] in (row[0] for row in rows):
+                yield f"{key}{out[0]}", out
+
+    source = {0: [1, 2], 1: [3]}
+    found = mill.run_server(
+        datasource=source, mapfn=refilling, collectfn=lambda k, rows: sorted(rows),
+        reducefn=lambda k, vs: vs,
+    )  # fmt: skip
+    assert found == {"k": [[[1], [2]], [[3]]]}
+    found = mill.run_server(
+        datasource=source, mapfn=refilling, collectfn=collected, reducefn=lambda k, vs: vs
+    )
+    assert found == {"k1": [1], "k2": [2], "k3": [3]}
+
+
 def extra(items):
     for k, vs in items:
         if k != "fell":

@@ -5,6 +5,7 @@ import traceback
 
 import pytest
 
+import redismr
 from redismr.context import count, here, param
 from redismr.core.functions import prepare
 from redismr.errors import BadValue, MapError, ReduceError
@@ -157,3 +158,37 @@ def test_the_callers_objects_are_not_those_of_the_results():
 
 def test_no_input_is_no_result():
     assert run([], words, "sum") == ([], {})
+
+
+@pytest.mark.parametrize("make", [list, iter, lambda rows: (row for row in rows)])
+def test_functions_get_copies_of_the_records_as_on_a_worker(make):
+    rows = [{"n": n, "tags": ["a"]} for n in range(40)]
+
+    def mapfn(_key, row):
+        row["n"] += 1
+        row["tags"].append("b")
+        yield "n", row["n"]
+
+    for _ in range(2):
+        assert redismr.run(make(rows), mapfn, "sum", inline=True)["n"] == sum(range(1, 41))
+    assert rows == [{"n": n, "tags": ["a"]} for n in range(40)]
+
+
+def test_what_is_refilled_counts_as_it_was_given():
+    def source():
+        row = [0]
+        for row[0] in range(100):
+            yield row
+
+    def mapfn(_key, row):
+        out = [0, 0]
+        for out[0] in range(3):
+            out[1] = row[0]
+            yield out[0], out
+
+    got = redismr.run(source(), mapfn, inline=True)
+    assert dict(got) == {k: [[k, n] for n in range(100)] for k in range(3)}
+    first = redismr.run(
+        source(), lambda row: [("n", row[0])], "list", inline=True, each_worker=True
+    )
+    assert dict(first) == {"n": [0]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import glob
 import gzip
 import lzma
 import os
@@ -11,9 +12,13 @@ import sys
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from redismr.errors import ConfigError, SourceChanged, SourceError
 from redismr.sources import as_source, csv, files, jsonl, lines, text
+from redismr.sources.files import find
+from redismr.sources.globs import matches
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -70,6 +75,67 @@ def test_lists_keep_their_order_and_duplicates_are_read_once(folder):
 def test_a_path_that_exists_is_no_glob(folder):
     (folder / "x[1].txt").write_text("brackets")
     assert records("x[1].txt") == [("x[1].txt", "brackets")]
+
+
+def test_links_into_their_own_folders_are_walked_once(folder):
+    for name in ("loop", "deep/up", "deep/er/upper"):
+        (folder / name).symlink_to(folder)
+    (folder / "self").symlink_to("self")
+    assert names("**/*.txt") == ["a.txt", "b.txt", "deep/c.txt", "deep/er/d.txt"]
+    assert names("loop/**/*.txt") == [f"loop/{name}" for name in names("**/*.txt")]
+    assert names(files(["loop/*.txt", "deep/up/deep/*.txt", "**/*.txt"])) == names("**/*.txt")
+
+
+def test_links_to_folders_elsewhere_are_followed(folder):
+    (folder / "in").mkdir()
+    (folder / "in/there").symlink_to("../deep")
+    assert names("in/**/*.txt") == ["in/there/c.txt", "in/there/er/d.txt"]
+    assert names("**/there/*.txt") == ["in/there/c.txt"]
+
+
+def test_a_link_to_a_file_that_matches_too_is_that_file(folder):
+    (folder / "0.txt").symlink_to("b.txt")
+    (folder / "z.txt").symlink_to("0.txt")
+    (folder / "elsewhere.txt").symlink_to("deep/c.txt")
+    assert names("*.txt") == ["a.txt", "b.txt", "elsewhere.txt"]
+    assert names("[0z].txt") == ["0.txt"]
+    assert names(files(["z.txt", "0.txt"])) == ["z.txt"]
+    assert names(files(["elsewhere.txt", "deep/*.txt"])) == ["deep/c.txt"]
+
+
+def test_hard_links_are_files_of_their_own(folder):
+    os.link("a.txt", "hard.txt")
+    (folder / "soft.txt").symlink_to("hard.txt")
+    assert names("*.txt") == ["a.txt", "b.txt", "hard.txt"]
+
+
+@given(data=st.data())
+@settings(max_examples=40)
+def test_without_links_globs_match_what_pythons_do(tmp_path_factory, data):
+    root = tmp_path_factory.mktemp("tree")
+    part = st.sampled_from(["a", "b", ".h", "a[b"])
+    for path in data.draw(st.lists(st.lists(part, min_size=1, max_size=4), max_size=8)):
+        (root.joinpath(*path)).mkdir(parents=True, exist_ok=True)
+        (root.joinpath(*path) / "f.txt").write_text("")
+    pattern = data.draw(
+        st.lists(st.sampled_from(["**", "a", "*", "[ab]", "f.txt", ".h"]), min_size=1, max_size=4)
+    )
+    pattern = os.path.join(root, *pattern)
+    expected = {path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)}
+    assert [path for path in matches(pattern) if os.path.isfile(path)] == sorted(expected)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_refused(folder, monkeypatch):
+    real = os.scandir
+
+    def scandir(path):
+        if path == "deep/er/":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(SourceError, match="folder 'deep/er/': Permission denied"):
+        names("**/*.txt")
 
 
 @pytest.mark.parametrize("make", [files, text, lines, jsonl, csv])
@@ -142,6 +208,60 @@ def test_a_damaged_compressed_file_is_an_error(folder, suffix):
         records(files(path, binary=True))
 
 
+@pytest.mark.parametrize("suffix", PACKERS)
+@pytest.mark.parametrize("read", [files, text, lines])
+def test_a_compressed_file_cut_anywhere_is_refused_by_name(folder, suffix, read):
+    path = folder / f"f.{suffix}"
+    whole = PACKERS[suffix](b"a line\n" * 30)
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        with pytest.raises(SourceError, match=rf"{path}.*not a whole \.{suffix} file"):
+            records(read(path))
+        with pytest.raises(SourceError, match=rf"{path}.*not a whole \.{suffix} file"):
+            list(as_source(files(path, ship=True)).splits())
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_compressed_files_that_were_put_together_are_whole(folder, suffix):
+    path = folder / f"f.{suffix}"
+    parts = [PACKERS[suffix](part) for part in (b"one\n", b"", b"two\n")]
+    path.write_bytes(b"".join(parts))
+    assert records(path) == [(str(path), "one\ntwo\n")]
+    for size in range(1, len(parts[2])):
+        path.write_bytes(b"".join(parts)[:-size])
+        with pytest.raises(SourceError, match=f"{path}.*not a whole"):
+            records(path)
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+@pytest.mark.parametrize("after", [b"\n", b"garbage", b"\0\0\0", b"\0\0\0\0", b"\0\0\0\0x"])
+def test_what_follows_compressed_data_is_padding_or_refused(folder, suffix, after):
+    path = folder / f"f.{suffix}"
+    path.write_bytes(PACKERS[suffix](b"data") + after)
+    allowed = {"gz": {b"\0\0\0", b"\0\0\0\0"}, "xz": {b"\0\0\0\0"}}
+    if after in allowed.get(suffix, ()):
+        assert records(path) == [(str(path), "data")]
+        path.write_bytes(path.read_bytes() + PACKERS[suffix](b" and more"))
+        assert records(path) == [(str(path), "data and more")]
+    else:
+        with pytest.raises(SourceError, match=f"{path}.*not a whole"):
+            records(path)
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+@given(
+    sizes=st.lists(st.integers(0, 200_000), min_size=1, max_size=3), asked=st.integers(1, 99_999)
+)
+@settings(max_examples=15)
+def test_a_compressed_file_gives_its_bytes_in_any_steps(tmp_path_factory, suffix, sizes, asked):
+    path = tmp_path_factory.mktemp("packed") / f"f.{suffix}"
+    parts = [bytes(size // 2) + os.urandom(size - size // 2) for size in sizes]
+    path.write_bytes(b"".join(map(PACKERS[suffix], parts)))
+    (file,) = find(path)
+    with file.opened() as stream:
+        assert b"".join(iter(lambda: stream.read(asked), b"")) == b"".join(parts)
+
+
 def test_bytes_that_are_not_text_are_an_error_with_their_place(folder):
     (folder / "l.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(SourceError, match=r"l\.txt is not utf-8 at byte 3 \(e9 hex: .*encoding="):
@@ -185,6 +305,69 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(folder):
         file.write("more\n")
     with pytest.raises(SourceChanged):
         list(reading)
+
+
+@pytest.mark.parametrize("suffix", ["txt", *PACKERS])
+@pytest.mark.parametrize("size", [3, 99])
+@pytest.mark.parametrize("read", [files, text, lines])
+def test_a_file_that_shrinks_or_grows_or_is_replaced_is_an_error(folder, suffix, size, read):
+    path, pack = folder / f"f.{suffix}", PACKERS.get(suffix, bytes)
+    path.write_bytes(pack(b"a line\n" * 4))
+    (split,), source = splits_of(read(path)), as_source(files(path, ship=True))
+    path.write_bytes(pack(b"a line\n" * size))
+    with pytest.raises(SourceChanged, match=str(path)):
+        list(split.read())
+    with pytest.raises(SourceChanged, match=str(path)):
+        list(source.splits())
+    (folder / "other").write_bytes(pack(b"b line\n" * 4))
+    (folder / "other").replace(path)
+    with pytest.raises(SourceChanged, match=str(path)):
+        list(split.read())
+
+
+@pytest.mark.parametrize("suffix", ["txt", *PACKERS])
+def test_a_file_that_shrinks_while_it_is_read_is_an_error(folder, suffix):
+    path = folder / f"n.{suffix}"
+    path.write_bytes(PACKERS.get(suffix, bytes)(os.urandom(1 << 20)))
+    (split,) = splits_of(lines(path, encoding="latin-1"))
+    reading = split.read()
+    next(reading)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(SourceChanged, match=str(path)):
+        list(reading)
+
+
+def test_a_file_rewritten_while_it_is_read_is_an_error_on_any_host(folder):
+    path = folder / "n.txt"
+    path.write_text("line\n" * 100_000)
+    ((span,),) = [split.spans for split in splits_of(lines(path))]
+    split = replace(
+        splits_of(lines(path))[0], spans=(replace(span, file=replace(span.file, host="b")),)
+    )
+    reading = split.read()
+    next(reading)
+    path.write_text("LINE\n" * 100_000)
+    with pytest.raises(SourceChanged, match="written to while it was read"):
+        list(reading)
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda path: path.mkdir(), "Is a directory"),
+        (os.mkfifo, "not a regular file any more"),
+        (lambda path: path.symlink_to("/dev/zero"), "not a regular file any more"),
+        (lambda path: path.symlink_to(path), "Too many levels"),
+    ],
+)
+def test_what_takes_the_place_of_a_file_is_an_error(folder, make, error):
+    (split,), source = splits_of("a.txt"), as_source(files("a.txt", ship=True))
+    (folder / "a.txt").unlink()
+    make(folder / "a.txt")
+    with pytest.raises(SourceError, match=error):
+        list(split.read())
+    with pytest.raises(SourceError, match=error):
+        list(source.splits())
 
 
 def test_a_missing_file_is_an_error_that_names_it(folder):

@@ -63,6 +63,27 @@ def drawn(number, _word):
     return [(number % 3, random.random())]
 
 
+def refilled_rows():
+    row = [0, {"n": [0]}]
+    for row[0] in range(50):
+        row[1]["n"][0] = row[0]
+        yield row
+
+
+def refilling(_number, row):
+    out = [0, row]
+    for out[0] in range(2):
+        yield out[0], out
+        yield out[0], (out, row)
+
+
+def refilling_results(items):
+    out = [0]
+    for key, values in items:
+        for out[0] in values:
+            yield key, out
+
+
 def summary(results):
     return {key: list(value) for key, value in results.items()}
 
@@ -100,6 +121,10 @@ JOBS = {
     "params": lambda run: run(
         WORDS, lambda w: [(w, redismr.param("n"))], "sum", params={"n": 3}
     ),
+    "refilled records": lambda run: run(refilled_rows(), refilling),
+    "refilled, combined": lambda run: run(refilled_rows(), refilling, len, combinefn="list"),
+    "refilled results": lambda run: run(refilled_rows(), refilling, refilling_results),
+    "refilled, skipping": lambda run: run(refilled_rows(), refilling, on_error="skip"),
     "nothing emitted": lambda run: run(WORDS, lambda _word: None, "sum"),
     "empty source": lambda run: run([], per_word, "sum"),
     "None as a value": lambda run: run([1, 2], lambda x: [(x, None)]),

@@ -1,0 +1,148 @@
+"""Records taken from the caller's own objects, each as it was when it was given.
+
+A source may give the same object again and again, with other contents: what may change is frozen
+before the next record is asked for. Nothing of that is needed for containers of Python's own, in
+whose iterators no code of the user's runs: their records are pickled before any does.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from itertools import chain
+from reprlib import repr as short
+from typing import Any
+
+from redismr.core.frozen import FIXED, ByValue, CannotKeep, frozen, frozen_pair, is_reader
+from redismr.errors import BadValue
+from redismr.sources.protocol import Split
+
+Pair = tuple[Any, Any]
+
+_CONTAINERS: tuple[Iterable[Any], ...] = (
+    *((), [], {}, {}.values(), {}.items(), set()),
+    *("", b"", range(0), range(1 << 70)),
+)
+_STILL = frozenset(type(iter(container)) for container in _CONTAINERS)
+
+
+class Kept:
+    """Takes records from one iterator, some at a time, and keeps them."""
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._still = type(iterator) in _STILL
+        self._taken = 0
+        #: The types of the items taken last.
+        self.kinds: set[type] = set()
+
+    def items(self, some: Iterable[Any]) -> list[Any]:
+        """The items, kept.
+
+        Raises:
+            BadValue: one of them cannot be sent to a worker; the message names it.
+        """
+        if self._still:
+            kept = list(some)
+            self.kinds = set(map(type, kept))
+            if _has_reader(kept, self.kinds):
+                for number, item in enumerate(kept, self._taken):
+                    _item(number, item)
+        else:
+            kept = self._moving(some)
+        self._taken += len(kept)
+        return kept
+
+    def _moving(self, some: Iterable[Any]) -> list[Any]:
+        kept, kinds, kind = list[Any](), set[type](), None
+        keep, type_ = kept.append, type
+        for item in some:
+            if type_(item) is not kind:
+                if type_(item) in FIXED:
+                    kind = type_(item)
+                else:
+                    item = _item(self._taken + len(kept), item)  # noqa: PLW2901
+                kinds.add(type_(item))
+            keep(item)
+        self.kinds = kinds
+        return kept
+
+    def pairs(self, some: Iterable[Pair]) -> list[Pair]:
+        """The pairs, each key and value kept.
+
+        Raises:
+            BadValue: as ``items``.
+        """
+        kept = list(some) if self._still else list[Pair]()
+        if self._still:
+            values = [value for _, value in kept]
+            if _has_reader(values, set(map(type, values))):
+                for number, (key, value) in enumerate(kept, self._taken):
+                    _pair(number, key, value)
+        else:
+            keep, fixed = kept.append, FIXED
+            for pair in some:
+                key, value = pair
+                if type(key) not in fixed or type(value) not in fixed:
+                    pair = _pair(self._taken + len(kept), key, value)  # noqa: PLW2901
+                keep(pair)
+        self._taken += len(kept)
+        return kept
+
+
+def frame_of(split: Split) -> bytes:
+    """The split pickled; by value where plain pickle cannot.
+
+    Raises:
+        BadValue: a record cannot be pickled; the message names it.
+    """
+    try:
+        return pickle.dumps(split, 5)
+    except Exception:  # noqa: BLE001 - whatever the user's classes raise
+        buffer = BytesIO()
+        try:
+            ByValue(buffer).dump(split)
+        except Exception as error:
+            raise _culprit(split) or _unsendable(split.source, split, error) from error
+        return buffer.getvalue()
+
+
+def _has_reader(records: list[Any], kinds: set[type]) -> bool:
+    """Whether an iterator is among the records, or in a tuple of theirs."""
+    if kinds <= FIXED:
+        return False
+    if tuple in kinds:
+        rows = (record for record in records if type(record) is tuple)
+        kinds = kinds | set(map(type, chain.from_iterable(rows)))
+    return any(map(is_reader, kinds))
+
+
+def _item(number: int, item: Any) -> Any:
+    try:
+        return frozen(item)
+    except CannotKeep as error:
+        raise _unsendable(f"item {number}", item, error) from error.__cause__
+
+
+def _pair(number: int, key: Any, value: Any) -> Pair:
+    try:
+        return frozen_pair(key, value)
+    except CannotKeep as error:
+        raise _unsendable(f"item {number} (key {short(key)})", value, error) from error.__cause__
+
+
+def _culprit(split: Split) -> BadValue | None:
+    for ordinal, (_, value) in enumerate(split.read()):
+        try:
+            ByValue(BytesIO()).dump(value)
+        except Exception as error:  # noqa: BLE001 - as above
+            return _unsendable(split.where(ordinal), value, error)
+    return None
+
+
+def _unsendable(where: str, item: Any, error: Exception) -> BadValue:
+    return BadValue(
+        f"{where} of the source, of type {type(item).__qualname__}, cannot be sent to a worker: "
+        f"{error}. Give what is in it, or what it is made from (list(group), dict(row), a path), "
+        "and build it in mapfn or initfn"
+    )

@@ -1,0 +1,208 @@
+"""What functions of the user's emit and then change: each value counts as it was emitted."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from redismr.core import grouped, kernel
+from redismr.core.codec import decode_block, encode_block
+from redismr.core.functions import prepare
+from redismr.core.kernel import map_task, reduce_task
+from redismr.core.skips import Skipper, skipping_map, skipping_reduce
+
+
+@pytest.fixture(params=["usual", "tiny"])
+def flushes(request, monkeypatch):
+    """The kernel with its own limits, and flushing every few records."""
+    if request.param == "tiny":
+        monkeypatch.setattr(kernel, "FLUSH_KEYS", 2)
+        monkeypatch.setattr(kernel, "FLUSH_VALUES", 3)
+        monkeypatch.setattr(grouped, "RESULT_RECORDS", 2)
+
+
+def execute(program, splits, partitions=3):
+    """All tasks of a job, one after the other, through the codec."""
+    shuffle = [[] for _ in range(partitions)]
+    for split in splits:
+        for partition, block in map_task(program, split, partitions, [0, 0]):
+            shuffle[partition].append(encode_block(*block))
+    pairs = []
+    for partition, frames in enumerate(shuffle):
+        blocks = map(decode_block, frames)
+        for block, _ in reduce_task(program, blocks, [0, 0], partition, partitions):
+            pairs += zip(*decode_block(encode_block(*block)), strict=True)
+    return pairs
+
+
+class Row(list):
+    """A subclass of the user's."""
+
+
+def refilling(make):
+    """A mapfn that emits one object again and again, refilled; what a loop takes from it."""
+
+    def mapfn(_key, value):
+        row = make()
+        for row[0] in value:
+            yield "k", row
+            yield row[0] % 3, row
+        row[0] = "too late"
+
+    return mapfn
+
+
+class Keyed:
+    """A key of the user's, for a partitionfn of the user's."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __eq__(self, other):
+        return self.name == other.name
+
+    def __hash__(self):
+        return hash(self.name)
+
+
+@pytest.mark.parametrize("make", [lambda: [0], lambda: {0: 0}, lambda: Row([0, [1]])])
+@pytest.mark.parametrize(
+    ("reducefn", "combinefn", "oracle"),
+    [
+        ("list", None, lambda rows: [row[0] for row in rows]),
+        ("first", None, lambda rows: rows[0][0]),
+        ("count", None, len),
+        (lambda _key, rows: [row[0] for row in rows], None, lambda rows: [r[0] for r in rows]),
+        (
+            lambda _key, sums: sum(sums),
+            lambda _key, rows: sum(row[0] for row in rows),
+            lambda rows: sum(row[0] for row in rows),
+        ),
+        (lambda items: ((k, [r[0] for r in rows]) for k, rows in items), None,
+         lambda rows: [row[0] for row in rows]),
+    ],
+    ids=["list", "first", "count", "own", "combined", "items"],
+)  # fmt: skip
+@pytest.mark.parametrize("skipping", [False, True])
+def test_values_count_as_they_were_emitted(make, reducefn, combinefn, oracle, skipping, flushes):
+    splits = [[(0, range(5)), (1, range(7, 3, -1))], [(2, range(4))]]
+    mapfn, groups = refilling(make), {}
+    for split in splits:
+        for record in split:
+            for key, row in mapfn(*record):
+                groups.setdefault(key, []).append([row[0]])
+    program = prepare(mapfn, reducefn, combinefn=combinefn)
+    if skipping:
+        skipper = Skipper("map", "m0", "skip", list)
+        cursor = [0, 0]
+        wrapped = skipping_map(program, 3, cursor, skipper, {})
+        pairs = execute(wrapped, splits)
+        assert not skipper.skipped()
+    else:
+        pairs = execute(program, splits)
+    by_name = {"list": lambda rows: [row[0] for row in rows], "first": lambda row: row[0]}
+    take = by_name.get(reducefn, lambda value: value)
+    shown = {key: take(value) for key, value in pairs}
+    assert shown == {key: oracle(rows) for key, rows in groups.items()}
+
+
+def test_a_list_that_is_returned_is_seen_when_it_is_whole():
+    row = [0]
+
+    def mapfn(_key, value):
+        out = []
+        for row[0] in value:
+            out.append(("k", row))
+        return out
+
+    records = [(0, [1, 2, 3]), (1, [4, 5])]
+    assert execute(prepare(mapfn, "list"), [records]) == [("k", [[3], [3], [3], [5], [5]])]
+
+
+@pytest.mark.parametrize("mapfn", ["yields", "returns", "values"])
+def test_keys_count_as_they_were_emitted(mapfn):
+    def yields(_key, value):
+        key = Keyed("")
+        for key.name in value:
+            yield key, 1
+
+    def values(_key, value):
+        key = Keyed("")
+        for key.name in value:
+            yield key, 1.5
+
+    def returns(_key, value):
+        key = Keyed(value[0])
+        return Counter([key])
+
+    def reducefn(items):
+        key = Keyed("")
+        for one, numbers in items:
+            key.name = one.name
+            yield key, len(numbers)
+        key.name = "too late"
+
+    program = prepare(
+        {"yields": yields, "returns": returns, "values": values}[mapfn],
+        reducefn,
+        partitionfn=lambda key, n: len(key.name) % n,
+    )
+    records = [(0, ["a", "bb", "a"]), (1, ["bb", "ccc"])]
+    got = {key.name: number for key, number in execute(program, [records])}
+    assert got == ({"a": 1, "bb": 1} if mapfn == "returns" else {"a": 2, "bb": 2, "ccc": 1})
+
+
+@pytest.mark.parametrize("sort", [False, True])
+@pytest.mark.parametrize("skipping", [False, True])
+def test_results_count_as_they_were_given(sort, skipping):
+    row = [0]
+
+    def returns(_key, values):
+        row[0] = len(values)
+        return row
+
+    def yields(key, values):
+        for row[0] in values:
+            yield key, row
+            yield key * 10, row
+
+    records = [[(key, n) for key in (1, 2, 3) for n in range(key)]]
+    for reducefn, expected in (
+        (returns, [(1, [1]), (2, [2]), (3, [3])]),
+        (yields, [(k * f, [n]) for k in (1, 2, 3) for n in range(k) for f in (1, 10)]),
+    ):
+        program = prepare(None, reducefn, sort=sort)
+        if skipping:
+            program = skipping_reduce(program, Skipper("reduce", "r0", "skip", list))
+        assert sorted(execute(program, records)) == sorted(expected)
+
+
+def test_a_value_that_is_emitted_with_many_keys_travels_once():
+    def mapfn(_key, row):
+        for word in range(200):
+            yield word, (row, word)
+
+    program, row = prepare(mapfn, "list"), {"text": ["x" * 1000], "n": 1}
+    ((_, block),) = map_task(program, [(0, row)], 1, [0, 0])
+    assert len(encode_block(*block)) < 20_000
+
+
+def test_a_combinefn_may_change_what_it_gets(monkeypatch):
+    monkeypatch.setattr(kernel, "FLUSH_VALUES", 3)
+    row = [1]
+
+    def mapfn(_key, value):
+        for _ in range(value):
+            yield "k", row
+
+    def combinefn(_key, rows):
+        total, *others = rows
+        for other in others:
+            total[0] += other[0]
+        return total
+
+    records = [[(0, 10), (1, 10)]]
+    program = prepare(mapfn, lambda _key, rows: sum(row[0] for row in rows), combinefn=combinefn)
+    assert execute(program, records) == [("k", 20)]
+    assert row == [1]
