@@ -20,6 +20,7 @@ from traceback import walk_tb
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
+from redismr.core.frozen import FIXED
 from redismr.core.pairs import UserCodeError, key_kept
 from redismr.errors import BadKey
 
@@ -116,27 +117,36 @@ def counted(
     """How often each key was yielded: at the end, and whenever there are about ``most_keys``.
 
     Also whenever ``most`` were yielded, if that is given. The counter has to be cleared by who
-    gets it. ``may_change`` says that keys need be kept as they are: those with a stable hash do
-    not.
+    gets it. The first key tells whether keys are of a kind that can change and so need be kept;
+    ``may_change`` says that they are.
 
     Raises:
-        UserCodeError: mapfn raised, or a key is not hashable.
+        UserCodeError: mapfn raised, a key is not hashable, or one that was not kept has changed.
         Exception: whatever the records raise.
     """
     totals: Counter[Any] = Counter()
     keys: Iterator[Any] = chain.from_iterable(outputs.each(cursor))
-    if may_change:
-        keys = map(key_kept, keys)
     step, taken = max(1, most_keys // 8), 0
     try:
+        first = list(islice(keys, 1))
+        if may_change or not all(map(_is_fixed, first)):
+            keys, may_change = _kept(chain(first, keys), totals), True
+        else:
+            totals.update(first)
         while True:
             totals.update(islice(keys, step))
             taken += step
             if outputs.ended:
                 break
             if len(totals) >= most_keys or (most is not None and taken >= most):
+                if not may_change:
+                    _check_unchanged(totals)
                 yield totals
                 taken = 0
+        if not may_change:
+            _check_unchanged(totals)
+    except UserCodeError:
+        raise
     except (Exception, SystemExit) as error:
         if not outputs.mapping:
             raise
@@ -145,11 +155,33 @@ def counted(
     yield totals
 
 
+def _is_fixed(key: Any) -> bool:
+    return type(key) in FIXED or (type(key) is tuple and all(map(_is_fixed, key)))
+
+
+def _kept(keys: Iterable[Any], totals: Counter[Any]) -> Iterator[Any]:
+    """The keys; of each that is not in the counter yet a copy."""
+    for key in keys:
+        yield key if key in totals else key_kept(key)
+
+
+def _check_unchanged(totals: Counter[Any]) -> None:
+    """See that keys which were not kept, as the first one could not change, are what they were."""
+    kinds = set(map(type, totals)) - FIXED - {tuple}
+    # Not set(totals), which takes the hashes over that the keys had when they came.
+    if kinds and len(set(iter(totals))) != len(totals):
+        names = " or ".join(sorted(kind.__qualname__ for kind in kinds))
+        raise UserCodeError("mapfn") from BadKey(
+            f"mapfn has changed a key of type {names} after it had yielded it. Yield a new one each"
+            " time, or a tuple of what is in it"
+        )
+
+
 def _named(error: BaseException) -> BaseException:
-    """The error by name if it was the counter that could not hash what was emitted."""
+    """The error by name if it was we who could not hash what was emitted."""
     *_, (frame, _line) = walk_tb(error.__traceback__)
     said = _UNHASHABLE.fullmatch(str(error))
-    if said is None or frame.f_code is not Counter.update.__code__:
+    if said is None or frame.f_code not in (Counter.update.__code__, _kept.__code__):
         return error
     return BadKey(
         f"mapfn emitted a key of type {said[1]}, or with one in it, which is not hashable."

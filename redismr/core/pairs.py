@@ -75,7 +75,7 @@ def key_kept(key: Any) -> Any:
         return key
     try:
         kept = snapshot(key)
-        return kept if kept == key and hash(kept) == hash(key) else key
+        return kept if kept is key or (kept == key and hash(kept) == hash(key)) else key
     except Exception:  # noqa: BLE001 - who hashes or encodes it says what is wrong with it
         return key
 

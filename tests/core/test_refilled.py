@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
 
 from redismr.core import grouped, kernel
 from redismr.core.codec import decode_block, encode_block
 from redismr.core.functions import prepare
-from redismr.core.kernel import map_task, reduce_task
+from redismr.core.kernel import UserCodeError, map_task, reduce_task
 from redismr.core.skips import Skipper, skipping_map, skipping_reduce
 
 
@@ -151,6 +153,53 @@ def test_keys_count_as_they_were_emitted(mapfn):
     records = [(0, ["a", "bb", "a"]), (1, ["bb", "ccc"])]
     got = {key.name: number for key, number in execute(program, [records])}
     assert got == ({"a": 1, "bb": 1} if mapfn == "returns" else {"a": 2, "bb": 2, "ccc": 1})
+
+
+@dataclass(unsafe_hash=True)
+class Changing:
+    """A key with a stable hash that can be changed all the same."""
+
+    name: str
+
+
+def ones_of(wrap):
+    """A mapfn that counts with one key, changed again and again."""
+
+    def mapfn(_key, value):
+        key = Changing("")
+        for key.name in value:
+            yield wrap(key), 1
+
+    return mapfn
+
+
+@pytest.mark.parametrize("wrap", [lambda key: key, lambda key: (key, 1)], ids=["bare", "in tuple"])
+@pytest.mark.parametrize("reducefn", ["sum", "count", lambda _key, ones: sum(ones)])
+def test_keys_that_are_counted_count_as_they_were_yielded(wrap, reducefn, flushes):
+    records = [(0, ["a", "b", "a"]), (1, ["b", "c", "a"])]
+    pairs = execute(prepare(ones_of(wrap), reducefn), [records])
+    counts = Counter()
+    for key, number in pairs:
+        counts[key] += number
+    assert counts == {wrap(Changing(name)): n for name, n in (("a", 3), ("b", 2), ("c", 1))}
+
+
+def test_a_key_that_was_not_kept_and_has_changed_is_refused():
+    def mapfn(_key, value):
+        yield value[0], 1  # says that keys cannot change
+        key = Changing("")
+        for key.name in value:
+            yield key, 1
+
+    records = [(0, ["a", "b", "a"])]
+    if sys.version_info >= (3, 14):  # where its byte code is not known
+        assert len(execute(prepare(mapfn, "sum"), [records])) == 3
+        return
+    with pytest.raises(UserCodeError) as caught:
+        execute(prepare(mapfn, "sum"), [records])
+    assert "has changed a key of type Changing after it had yielded it" in str(
+        caught.value.__cause__
+    )
 
 
 @pytest.mark.parametrize("sort", [False, True])
