@@ -54,8 +54,8 @@ _COMPARABLE = frozenset((int, bool, float, Fraction))
 """Types that have one order among all of them, but for NaN; a Decimal refuses a NaN of floats, and
 must not be left out where one may come."""
 
-_NO_SUMMANDS = frozenset((str, bytes, bytearray, type(None), list, tuple, dict, set, frozenset))
-"""Types that no number of Python's can be added to."""
+_NO_SUMMANDS = frozenset((str, bytes, type(None), dict, set, frozenset))
+"""Types that no number can be added to, not even one of NumPy's, which take lists and tuples."""
 
 _NO_NAN = frozenset((int, str, bytes, bool, type(None)))
 

@@ -199,7 +199,7 @@ def reduced(name, values, cuts, passes=1):
     return result
 
 
-NO_SUMMANDS = {str, bytes, type(None), list, tuple, frozenset}
+NO_SUMMANDS = {str, bytes, type(None), frozenset}
 
 cuts = st.lists(st.integers(0, 60), max_size=5)
 
@@ -280,7 +280,15 @@ def test_where_the_order_of_adding_can_be_seen_nothing_is_added_up(values):
     assert REDUCERS["sum"].condense(values) == values
 
 
-@pytest.mark.parametrize("value", ["a", b"a", None, [1], (1,), {}, frozenset()])
+@pytest.mark.parametrize("cut", [[], [1], [1, 2]])
+def test_lists_are_added_to_arrays_wherever_they_are_cut_off(cut):
+    values = [np.array([1, 2]), [3, 4], (5, 6.5)]
+    assert list(reduced("sum", values, cut)) == [9, 12.5]
+    assert list(reduced("mean", values, cut)) == [3, 12.5 / 3]
+    assert outcome(reduced, "sum", values[1:], cut) is TypeError
+
+
+@pytest.mark.parametrize("value", ["a", b"a", None, {}, frozenset()])
 @pytest.mark.parametrize("name", ["sum", "mean"])
 def test_what_has_no_sum_is_refused_in_its_task(name, value):
     with pytest.raises(UserCodeError) as info:
