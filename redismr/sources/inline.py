@@ -148,7 +148,7 @@ def entries(mapping: Any) -> Iterator[Pair]:
             raise source_raised(
                 f"the source raised {type(error).__name__} for key {short(key)} (item {number}): "
                 f"{error}. A source with __getitem__ is read as source[key] for each key that "
-                f"iterating over it gives; if {name} is a sequence of items, pass iter(source).",
+                f"iterating over it gives; if {name} gives items, pass (item for item in source).",
                 error,
             ) from error
         yield key, value

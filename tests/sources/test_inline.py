@@ -134,6 +134,30 @@ def test_a_datasource_that_raises_is_an_error_that_names_the_key():
     assert isinstance(info.value, SourceRaised) and isinstance(info.value, PermissionError)
 
 
+def test_an_iterator_that_has_getitem_is_told_what_helps():
+    """numpy.nditer is one, and so is its own iterator: ``iter(source)`` would be no way out."""
+
+    class Stepper:
+        def __init__(self):
+            self.left = [3, 2, 1]
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if not self.left:
+                raise StopIteration
+            return self.left.pop()
+
+        def __getitem__(self, axis):
+            return (5, 6)[axis]
+
+    with pytest.raises(SourceRaised, match=r"pass \(item for item in source\)"):
+        records(Stepper())
+    source = Stepper()
+    assert records(item for item in source) == [(0, 1), (1, 2), (2, 3)]
+
+
 def test_a_generator_that_raises_is_an_error_that_names_the_place():
     def broken():
         yield from range(3)
