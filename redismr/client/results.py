@@ -175,7 +175,7 @@ class Results(Mapping[Any, Any]):
         self._check_open()
         if not self._shelf.plain:
             pairs = self._everything().items()
-            return iter(sorted(pairs, key=itemgetter(0)) if self._sort else pairs)
+            return iter(in_key_order(pairs) if self._sort else pairs)
         streams = map(self._stream, range(len(self._shelf.records)))
         if self._sort:
             return _in_order(streams)
@@ -249,12 +249,28 @@ def closed_after(outcome: Any) -> AbstractContextManager[Any]:
     return closing(outcome) if isinstance(outcome, Results) else nullcontext(outcome)
 
 
+def in_key_order(pairs: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """The pairs as ``sort=True`` gives them.
+
+    Raises:
+        BadKey: their keys cannot be ordered.
+    """
+    try:
+        return sorted(pairs, key=itemgetter(0))
+    except TypeError as exc:
+        raise _unordered(exc) from exc
+
+
 def _in_order(streams: Iterable[Iterator[tuple[Any, Any]]]) -> Iterator[tuple[Any, Any]]:
     """Streams that are each in key order as one that is."""
     try:
         yield from heapq.merge(*streams, key=itemgetter(0))
     except TypeError as exc:
-        raise BadKey(f"sort=True needs keys that can be ordered: {exc}") from exc
+        raise _unordered(exc) from exc
+
+
+def _unordered(error: TypeError) -> BadKey:
+    return BadKey(f"sort=True needs keys that can be ordered: {error}")
 
 
 class _Keys(KeysView[Any]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from redismr.client.embedded import foresee
@@ -125,7 +124,7 @@ def _inline(
     params: Mapping[str, Any] | None,
     chosen: JobOptions,
 ) -> Results:
-    from redismr.client.results import MemoryShelf, Results
+    from redismr.client.results import MemoryShelf, Results, in_key_order
     from redismr.core.functions import prepare
     from redismr.local import run_inline
     from redismr.sources import as_source
@@ -145,7 +144,7 @@ def _inline(
         on_error=chosen.on_error,
     )
     if chosen.sort:
-        pairs.sort(key=itemgetter(0))
+        pairs = in_key_order(pairs)
     return Results(MemoryShelf([pairs]), sort=chosen.sort, counters=counters, skipped=skipped)
 
 

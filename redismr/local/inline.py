@@ -25,7 +25,7 @@ from redismr.core.kernel import UserCodeError, map_task, reduce_task
 from redismr.core.model import OnError, Skipped, Stage, task_stage
 from redismr.core.skips import Places, Skipper, TooMany, ordinal_of, skipping_map, skipping_reduce
 from redismr.core.trace import error_of, failure_of
-from redismr.errors import LibraryMismatch, RecordError, TaskError
+from redismr.errors import BadValue, LibraryMismatch, RecordError, TaskError
 from redismr.sources.kept import frame_of
 from redismr.sources.protocol import Source, Split, places
 
@@ -53,15 +53,14 @@ def run_inline(
         MapError, ReduceError: a function of the user's raised; also an instance of the original
             exception's class, and with the original, traceback and all, as ``__cause__``. Where
             records may be skipped: more did than may, it is a TooManySkipped as well.
-        SourceError: the input cannot be read.
+        SourceError: the input cannot be read. BadValue: a worker could not get it.
     """
     program, partitions = replace(program, sort=sort), max(partitions, MIN_PARTITIONS)
     job = _InlineJob(program, partitions, params, seed, on_error)
     with _random_restored():
         job.init()
         for number, split in enumerate(source.splits()):
-            # A worker has copies: what a function does to them does not reach the caller's own.
-            job.map(f"m{number}", pickle.loads(frame_of(split)))  # noqa: S301 - made here
+            job.map(f"m{number}", _copy_of(split))
         pairs = [pair for number in range(job.partitions) for pair in job.reduce(number)]
     return pairs, dict(job.counters), job.skipped
 
@@ -170,6 +169,18 @@ class _InlineJob:
         with running(TaskContext(here, self._params)) as context:
             yield
         self.counters.update(context.counters)
+
+
+def _copy_of(split: Split) -> Split:
+    """What a worker would get: what functions do to it does not reach the caller's own objects."""
+    frame = frame_of(split)
+    try:
+        return pickle.loads(frame)  # type: ignore[no-any-return]  # noqa: S301 - made here
+    except Exception as error:
+        raise BadValue(
+            f"{split.source} of the source cannot be made again from a pickle, as a worker has to:"
+            f" {type(error).__name__}: {error}. Give what is in it, and build it in mapfn or initfn"
+        ) from error
 
 
 def _task_error(

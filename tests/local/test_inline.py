@@ -192,3 +192,22 @@ def test_what_is_refilled_counts_as_it_was_given():
         source(), lambda row: [("n", row[0])], "list", inline=True, each_worker=True
     )
     assert dict(first) == {"n": [0]}
+
+
+class Unmakeable:
+    """Pickles, and cannot be made again."""
+
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+def test_what_a_worker_could_not_make_again_is_refused_by_name():
+    with pytest.raises(BadValue, match=r"item 0 of the source .* ValueError: .*'no number'"):
+        run([Unmakeable()], lambda _: [])
+
+
+@pytest.mark.parametrize("reducefn", ["sum", lambda key, values: iter([(key, len(values))])])
+def test_keys_that_cannot_be_sorted_are_named(reducefn):
+    for options in ({}, {"partitionfn": lambda key, _: int(type(key) is str)}):
+        with pytest.raises(redismr.RedismrError, match="sort=True needs keys that can be ordered"):
+            redismr.run([1, "a"], lambda k: [(k, 1)], reducefn, sort=True, inline=True, **options)
