@@ -168,7 +168,11 @@ def watch() -> None:
         if file.startswith(standard) and _INSTALL_FOLDERS.isdisjoint(file.split(os.sep)):
             continue  # most are, and asking the disk takes 20 us each
         if is_local(file):
-            take_down(module, whole=False)
+            spec = module.__spec__
+            if spec is not None and getattr(spec, "_initializing", False):
+                spec.__class__ = _UnderWay  # it imports redismr itself, and will hold more
+            else:
+                take_down(module, whole=False)
     sys.meta_path.insert(0, _Watcher())
 
 
@@ -367,6 +371,18 @@ class _Watcher:
                     spec.loader.exec_module = partial(_execute, spec.loader)  # type: ignore[method-assign]
                 return spec
         return None
+
+
+class _UnderWay(ModuleSpec):
+    """The spec of a module whose load had begun before anybody watched: it tells of the end."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name == "_initializing" and not value:  # what the import system sets last
+            self.__class__ = ModuleSpec  # type: ignore[assignment]
+            module = sys.modules.get(self.name)
+            if isinstance(module, ModuleType):
+                take_down(module)
 
 
 def _execute(loader: SourceFileLoader, module: ModuleType) -> None:
