@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache, partial, singledispatchmethod
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from types import CodeType, FunctionType, MappingProxyType, ModuleType, SimpleNamespace
+from types import CodeType, FrameType, FunctionType, MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -110,16 +110,19 @@ def is_local(path: str) -> bool:
 class Fresh:
     """One module as it was loaded: its ``source``, decoded or not, and the ``state`` at that time.
 
-    ``whole``: the time was the very end of its load, not some time after.
+    ``whole``: the time was the very end of its load, not some time after. ``half``: that end was
+    still to come, and is not told of; what the module held then says nothing, and is not kept.
     """
 
-    def __init__(self, module: ModuleType, source: str | bytes | None, *, whole: bool) -> None:
+    def __init__(
+        self, module: ModuleType, source: str | bytes | None, *, whole: bool, half: bool = False
+    ) -> None:
         self.space = vars(module)
-        self.whole = whole
+        self.whole, self.half = whole, half
         self.source = _bytes_of(self.space.get("__file__")) if source is None else source
         self.state: State = {
             path: (value if _is_constant(value) else id(value), mark)
-            for path, (value, mark) in state_of(module).items()
+            for path, (value, mark) in ({} if half else state_of(module)).items()
         }
 
     def was_empty(self, path: str) -> bool:
@@ -133,7 +136,9 @@ class Fresh:
         return mark[1] is not None
 
     def changes(self, module: ModuleType) -> Changes:
-        """What was set or deleted since then."""
+        """What was set or deleted since then, as far as that is known."""
+        if self.half:
+            return Changes({}, frozenset(), ())
         before = self.state
         now = state_of(module, before)
         gone = [path for path in before if path not in now]
@@ -161,6 +166,7 @@ def watch() -> None:
         return
     modules: list[Any] = list(sys.modules.values())  # some put other things there
     standard = os.path.join(os.path.dirname(os.__file__), "")
+    running = _running_texts()
     for module in modules:
         file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
         if not isinstance(file, str) or not file.endswith(".py"):
@@ -168,14 +174,32 @@ def watch() -> None:
         if file.startswith(standard) and _INSTALL_FOLDERS.isdisjoint(file.split(os.sep)):
             continue  # most are, and asking the disk takes 20 us each
         if is_local(file):
-            take_down(module, whole=False)
+            spec = module.__spec__
+            if spec is not None and getattr(spec, "_initializing", False):
+                spec.__class__ = _UnderWay  # it imports redismr itself, and will hold more
+            else:
+                half = id(vars(module)) in running  # pytest runs its modules itself
+                take_down(module, whole=False, half=half)
     sys.meta_path.insert(0, _Watcher())
 
 
-def take_down(module: ModuleType, source: str | None = None, *, whole: bool = True) -> None:
+def take_down(
+    module: ModuleType, source: str | None = None, *, whole: bool = True, half: bool = False
+) -> None:
     """Take that module as it is now for a fresh one; its source is its file unless given."""
     if module.__name__ != "__main__":
-        _known[module.__name__] = Fresh(module, source, whole=whole)
+        _known[module.__name__] = Fresh(module, source, whole=whole, half=half)
+
+
+def _running_texts() -> set[int]:
+    """The ids of the namespaces of modules whose text this thread is running."""
+    found = set[int]()
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            found.add(id(frame.f_globals))
+        frame = frame.f_back
+    return found
 
 
 def fresh(module: ModuleType) -> Fresh | None:
@@ -367,6 +391,18 @@ class _Watcher:
                     spec.loader.exec_module = partial(_execute, spec.loader)  # type: ignore[method-assign]
                 return spec
         return None
+
+
+class _UnderWay(ModuleSpec):
+    """The spec of a module whose load had begun before anybody watched: it tells of the end."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name == "_initializing" and not value:  # what the import system sets last
+            self.__class__ = ModuleSpec  # type: ignore[assignment]
+            module = sys.modules.get(self.name)
+            if isinstance(module, ModuleType):
+                take_down(module)
 
 
 def _execute(loader: SourceFileLoader, module: ModuleType) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import redismr
-from fuzz.functions import MAPFNS, BadRecord
+from fuzz.functions import MAPFNS, OWN, BadRecord
 from fuzz.palette import KEYS
 from fuzz.programs import Program, named
 
@@ -47,7 +47,10 @@ def plain_loop(program: Program) -> Answer:
         try:
             answer.pairs += reduce(key, values, answer.counters)
         except Exception as error:
-            answer.refusals.add(type(error))
+            if program.functions.reducer in OWN and program.functions.options.get("on_error"):
+                answer.skipped += 1  # a key counts as a record
+            else:
+                answer.refusals.add(type(error))
     answer.pairs = list(dict(answer.pairs).items())
     if program.functions.options.get("sort"):
         answer.pairs.sort(key=lambda pair: pair[0])

@@ -14,8 +14,9 @@ from redismr.compat.mincemeat import Client, Server
 from redismr.config import Connection
 from redismr.processes import loading
 from redismr.server import start
-from redismr.shipping.importer import install
+from redismr.shipping.importer import JobImporter, install
 from redismr.shipping.modules import ModuleSource
+from redismr.shipping.world import World
 
 SERVER = Server()
 SERVER.datasource = {1: 1}
@@ -75,10 +76,11 @@ def test_threads_of_an_executor_are_refused_as_well_and_those_of_a_reader_are_no
 @pytest.mark.parametrize("first", [True, False])
 def test_a_shipped_module_is_never_a_script_whenever_it_is_imported(first):
     text = "import redismr\nredismr.run([1], print)\n"
-    install({"unguarded_one": ModuleSource("/theirs/unguarded_one.py", text, None)}, first=first)
+    shipped = {"unguarded_one": ModuleSource("/theirs/unguarded_one.py", text, None)}
+    install(JobImporter(shipped, {}, World({})), first=first)
     try:
         with pytest.raises(redismr.RunawayJob, match=r"unguarded_one.py, line 2, calls run"):
             import unguarded_one  # noqa: F401
     finally:
-        install({}, first=first)
+        install(JobImporter({}, {}, World({})), first=first)
         sys.modules.pop("unguarded_one", None)

@@ -160,6 +160,19 @@ ship({"mapfn": lambda: (conf.RATE, conf.NAMES, conf.TABLE)})
     assert journey.work('print(f["mapfn"]())') == "(3, ['a', 'b'], None)"
 
 
+def test_a_module_that_imports_redismr_is_known_from_its_end_on(journey: Journey) -> None:
+    """What it sets after that import is its load, not a change: a lock is nobody's to send."""
+    journey.write(
+        conf="import redismr\nimport os, threading\nLOCK = threading.Lock()\nPID = os.getpid()\n"
+        "RATE = 1\ndef look():\n    with LOCK:\n        return PID == os.getpid(), RATE\n"
+    ).submit("""
+import conf
+conf.RATE = 2
+ship({"mapfn": conf.look})
+""")
+    assert journey.work('print(f["mapfn"]())') == "(True, 2)"
+
+
 def test_what_was_not_changed_is_each_workers_own(journey: Journey) -> None:
     """What a load finds out about its host, process or environment."""
     journey.write(
