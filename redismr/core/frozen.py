@@ -83,6 +83,12 @@ _READERS = frozenset(("builtins", "itertools", "array", "collections", "_collect
 """Modules whose iterators are refused."""
 
 
+_MADE_BY = re.compile(rb"\x8c(?:\x04iter|\x08reversed|\x09enumerate|\x03zip|\x03map|\x06filter)")
+"""What pickles of iterators of ``builtins`` call, as strings of a pickle. Other names of that
+module (``list`` in a defaultdict) are common, and to look at each object takes five times as long.
+"""
+
+
 class Freezer:
     """Keeps one value after another; one that comes again unchanged is kept once.
 
@@ -214,8 +220,7 @@ class _Opaque(Exception):
 
 def _pickled(value: Any) -> Frozen:
     data = _plainly(value)
-    # One of these names is in every pickle that has such an iterator in it.
-    if data is not None and not (b"builtins" in data or b"itertools" in data or b"_deque_" in data):
+    if data is not None and not may_hold_reader(data):
         return Frozen(data)
     buffer = BytesIO()
     pickler = _Alone(buffer)
@@ -239,7 +244,7 @@ class ByValue(byvalue.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         """Called by pickle for everything but plain data."""
         kind = type(obj)
-        if is_reader(kind):
+        if _is_reader(kind):
             raise TypeError(
                 f"an iterator is in it ({kind.__module__}.{kind.__qualname__}), and what that "
                 "gives depends on who reads it first: give list(...) of it instead"
@@ -262,9 +267,16 @@ class _Alone(ByValue):
         return None
 
 
-def is_reader(kind: type) -> bool:
+def _is_reader(kind: type) -> bool:
     """Whether it is one of Python's own iterators over something that others may read as well."""
     return hasattr(kind, "__next__") and kind.__module__ in _READERS
+
+
+def may_hold_reader(data: bytes) -> bool:
+    """Whether a pickle of protocol 5 has the names in it that each such iterator's has."""
+    if b"itertools" in data or b"_deque_" in data:
+        return True
+    return b"builtins" in data and _MADE_BY.search(data) is not None
 
 
 class _Unpickler(pickle.Unpickler):

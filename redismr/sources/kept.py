@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from io import BytesIO
-from itertools import chain
 from reprlib import repr as short
 from typing import Any
 
-from redismr.core.frozen import FIXED, ByValue, CannotKeep, frozen, frozen_pair, is_reader
+from redismr.core.frozen import FIXED, ByValue, CannotKeep, frozen, frozen_pair, may_hold_reader
 from redismr.errors import BadValue
 from redismr.sources.protocol import Split
 
@@ -45,9 +45,6 @@ class Kept:
         if self._still:
             kept = list(some)
             self.kinds = set(map(type, kept))
-            if _has_reader(kept, self.kinds):
-                for number, item in enumerate(kept, self._taken):
-                    _item(number, item)
         else:
             kept = self._moving(some)
         self._taken += len(kept)
@@ -74,12 +71,7 @@ class Kept:
             BadValue: as ``items``.
         """
         kept = list(some) if self._still else list[Pair]()
-        if self._still:
-            values = [value for _, value in kept]
-            if _has_reader(values, set(map(type, values))):
-                for number, (key, value) in enumerate(kept, self._taken):
-                    _pair(number, key, value)
-        else:
+        if not self._still:
             keep, fixed = kept.append, FIXED
             for pair in some:
                 key, value = pair
@@ -94,27 +86,19 @@ def frame_of(split: Split) -> bytes:
     """The split pickled; by value where plain pickle cannot.
 
     Raises:
-        BadValue: a record cannot be pickled; the message names it.
+        BadValue: a record cannot be pickled, or an iterator is in it; the message names it.
     """
+    data = None
+    with suppress(Exception):  # whatever the user's classes raise
+        data = pickle.dumps(split, 5)
+        if not may_hold_reader(data):
+            return data
+    buffer = BytesIO()
     try:
-        return pickle.dumps(split, 5)
-    except Exception:  # noqa: BLE001 - whatever the user's classes raise
-        buffer = BytesIO()
-        try:
-            ByValue(buffer).dump(split)
-        except Exception as error:
-            raise _culprit(split) or _unsendable(split.source, split, error) from error
-        return buffer.getvalue()
-
-
-def _has_reader(records: list[Any], kinds: set[type]) -> bool:
-    """Whether an iterator is among the records, or in a tuple of theirs."""
-    if kinds <= FIXED:
-        return False
-    if tuple in kinds:
-        rows = (record for record in records if type(record) is tuple)
-        kinds = kinds | set(map(type, chain.from_iterable(rows)))
-    return any(map(is_reader, kinds))
+        ByValue(buffer).dump(split)
+    except Exception as error:
+        raise _culprit(split) or _unsendable(split.source, split, error) from error
+    return buffer.getvalue() if data is None else data
 
 
 def _item(number: int, item: Any) -> Any:

@@ -184,6 +184,22 @@ def test_an_iterator_is_refused_by_name(source):
     ]
 
 
+@pytest.mark.parametrize("inner", [iter, reversed, enumerate, deque, itertools.chain])
+@pytest.mark.parametrize(
+    "make",
+    [list, iter, tuple, lambda rows: dict(enumerate(rows)), lambda rows: pairs(enumerate(rows))],
+    ids=["list", "iter", "tuple", "dict", "pairs"],
+)
+def test_an_iterator_that_rows_of_a_container_share_is_refused_by_name(make, inner):
+    """Each task would read its own copy from the start."""
+    shared = inner([1, 2, 3])
+    shared = iter(shared) if inner is deque else shared
+    with pytest.raises(BadValue, match=r"item 0 .*of type dict, .*an iterator is in it"):
+        records(make([{"rows": [shared]}, {"rows": [shared]}]))
+    text = [{"text": "import builtins, itertools, _deque_"}, {"text": [complex(1, 2), slice(3)]}]
+    assert [value for _, value in records(make(text))] == text
+
+
 @pytest.mark.parametrize("make", [list, iter, lambda items: (item for item in items)])
 def test_what_cannot_be_sent_is_named(make):
     items = [[n] for n in range(57)] + [{"lock": Lock()}]
