@@ -24,7 +24,7 @@ from redismr.client.embedded import LocalWorker
 from redismr.compat.mincemeat import Server
 from redismr.config import Connection
 from redismr.core.seal import Keyring, new_secret, zstd
-from redismr.core.trace import clean, short_repr
+from redismr.core.trace import clean, failure_of, short_repr
 from redismr.core.vault import Vault
 from redismr.errors import BadValue, CodeError, ConfigError
 from redismr.guessing import why_guessable
@@ -346,7 +346,18 @@ def test_a_word_is_found_in_all_its_forms(word, around):
     confidential.confide(word)
     for form in (data, data.hex().encode(), quote(word, safe="").encode(), pickle.dumps([word])):
         assert confidential.reveals(around + form + around)
+    assert confidential.reveals(base64.b64encode(around + data + around))
+    assert confidential.reveals(base64.urlsafe_b64encode(around + data + around))
     assert word not in confidential.blanked(f"a{word}b")
+
+
+def test_a_failure_whose_class_or_function_is_named_so_can_be_handed_in():
+    """What cannot be sealed would be tried again for ever."""
+    error = type(WORD, (Exception,), {"__module__": WORD})("text")
+    failure = failure_of(error, stage="map", task="m0")
+    assert WORD not in repr(failure)
+    assert (failure.error_module, failure.error_name) == ("***", "***")
+    Vault(Keyring(SECRET, "redismr"), "j").seal_failure(failure, "m0")
 
 
 # ------------------------------------------------------------------------- no secrets
