@@ -66,16 +66,28 @@ class Confined:
 
 
 class Absent:
-    """Stands on a worker for a literal that stayed with the submitter. Any use of it says so."""
+    """Stands on a worker for a literal that stayed with the submitter. Any use of it says so.
 
-    __slots__ = ("_home", "_line")
+    Its truth and its type are no use: modules ask for them while they load, and both are known.
+    """
 
-    def __init__(self, home: str, line: int) -> None:
-        self._home, self._line = home, line
+    __slots__ = ("_home", "_line", "_type")
+
+    def __init__(self, home: str, line: int, of: type = str) -> None:
+        self._home, self._line, self._type = home, line, of
 
     def __repr__(self) -> str:
         """Where it was."""
         return f"<a secret of line {self._line} of {self._home}, which stayed with the submitter>"
+
+    def __bool__(self) -> bool:
+        """As of the literal."""
+        return True
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """That of the literal, so that ``isinstance`` is no use of it."""
+        return self._type
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse.
@@ -89,7 +101,7 @@ class Absent:
         )
 
     __getattr__ = __str__ = __format__ = __bytes__ = __hash__ = __eq__ = __ne__ = _refuse
-    __bool__ = __len__ = __iter__ = __contains__ = __getitem__ = __index__ = __int__ = _refuse
+    __len__ = __iter__ = __contains__ = __getitem__ = __index__ = __int__ = _refuse
     __lt__ = __le__ = __gt__ = __ge__ = __add__ = __radd__ = __mul__ = __rmul__ = _refuse
     __mod__ = __rmod__ = __call__ = __fspath__ = __reduce_ex__ = _refuse
 
