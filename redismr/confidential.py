@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterator
 from typing import Any, ClassVar, NoReturn
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -25,6 +26,7 @@ _KEPT = 64
 """Words of so many are remembered, the latest: a process may start and end servers all day."""
 
 _SHORT, _VERY_SHORT = 8, 5
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _PASSWORD = re.compile(r"\w[\w+.-]*://[^:@/?#]*:(.*)@", re.DOTALL)
 
 #: Each word with its forms, none if anybody would guess it; the latest word is the last.
@@ -64,16 +66,28 @@ class Confined:
 
 
 class Absent:
-    """Stands on a worker for a literal that stayed with the submitter. Any use of it says so."""
+    """Stands on a worker for a literal that stayed with the submitter. Any use of it says so.
 
-    __slots__ = ("_home", "_line")
+    Its truth and its type are no use: modules ask for them while they load, and both are known.
+    """
 
-    def __init__(self, home: str, line: int) -> None:
-        self._home, self._line = home, line
+    __slots__ = ("_home", "_line", "_type")
+
+    def __init__(self, home: str, line: int, of: type = str) -> None:
+        self._home, self._line, self._type = home, line, of
 
     def __repr__(self) -> str:
         """Where it was."""
         return f"<a secret of line {self._line} of {self._home}, which stayed with the submitter>"
+
+    def __bool__(self) -> bool:
+        """As of the literal."""
+        return True
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """That of the literal, so that ``isinstance`` is no use of it."""
+        return self._type
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse.
@@ -87,7 +101,7 @@ class Absent:
         )
 
     __getattr__ = __str__ = __format__ = __bytes__ = __hash__ = __eq__ = __ne__ = _refuse
-    __bool__ = __len__ = __iter__ = __contains__ = __getitem__ = __index__ = __int__ = _refuse
+    __len__ = __iter__ = __contains__ = __getitem__ = __index__ = __int__ = _refuse
     __lt__ = __le__ = __gt__ = __ge__ = __add__ = __radd__ = __mul__ = __rmul__ = _refuse
     __mod__ = __rmod__ = __call__ = __fspath__ = __reduce_ex__ = _refuse
 
@@ -134,7 +148,7 @@ def known() -> tuple[bytes, ...]:
 
 
 def reveals(data: bytes | memoryview, *, bulk: bool = False) -> bool:
-    """Whether bytes hold one of the words: as it is, percent-encoded, in hex or base64.
+    """Whether bytes hold one of the words: as it is, percent-encoded, in hex, within base64.
 
     ``bulk`` looks for the words as they are only: 0.1 ms a word for each MB. What anybody would
     guess is not looked for: it protects nothing, and a job may say "password" where it likes.
@@ -184,13 +198,23 @@ def _forms_of(word: str) -> tuple[bytes, ...]:
     if not _is_strong(word):
         return ()
     data = _bytes_of(word)
-    forms = [data, quote(data, safe="").encode(), data.hex().encode()]
-    forms.append(base64.b64encode(data).rstrip(b"="))
+    forms = [data, quote(data, safe="").encode(), data.hex().encode(), *_in_base64(data)]
     if re.fullmatch(r"[0-9a-fA-F]{64}", word):
         raw = bytes.fromhex(word)
-        forms += [raw, word.lower().encode(), word.upper().encode()]
-        forms.append(base64.b64encode(raw).rstrip(b"="))
-    return tuple(forms)
+        forms += [raw, word.lower().encode(), word.upper().encode(), *_in_base64(raw)]
+    return tuple(dict.fromkeys(forms))
+
+
+def _in_base64(data: bytes) -> Iterator[bytes]:
+    """What base64 shows of data wherever it stands in what is encoded, such as ``user:password``.
+
+    The first and last characters may hold bits of its neighbours, and are left out.
+    """
+    for before in range(3):
+        first, last = -(-8 * before // 6), 8 * (before + len(data)) // 6
+        text = base64.b64encode(bytes(before) + data)[first:last]
+        yield text
+        yield text.translate(_URL_SAFE)
 
 
 def _bytes_of(word: str) -> bytes:

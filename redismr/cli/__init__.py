@@ -58,6 +58,13 @@ class Verbs(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(verb, help_line) for verb, (_, help_line) in VERBS.items()])
 
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """As click, which would end with 1 where the reader of --help or --version has left."""
+        try:
+            return super().make_context(*args, **more)
+        except streams.OutputLost as lost:
+            raise click.exceptions.Exit(exits.without_output(lost)) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; whatever it raises becomes a line on stderr and an exit code.
 
@@ -96,7 +103,4 @@ def cli() -> None:
 def main() -> None:
     """The ``redismr`` command."""
     streams.of_command()
-    try:
-        cli(prog_name="redismr")
-    except streams.OutputLost as lost:  # of --help and --version
-        sys.exit(exits.without_output(lost))
+    cli(prog_name="redismr")

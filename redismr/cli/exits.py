@@ -70,6 +70,8 @@ def reported(ctx: click.Context) -> Iterator[None]:
 
 def without_output(lost: OutputLost) -> int:
     """Say that output was lost, unless its reader has left, who knows; the exit code."""
+    if isinstance(lost.__cause__, OutputLost):  # met by a function of an inline job
+        lost = lost.__cause__
     if lost.errno == errno.EPIPE:
         return DONE
     say(f"cannot write to standard output: {lost.strerror}", sys.stderr)

@@ -29,6 +29,7 @@ from redismr.shipping.modules import ModuleSource
 
 _MAX_SHOWN = 1 << 20
 _HOLDS = "holds the secret that signs jobs, or the password of a server"
+_MAKES_TEXT = frozenset({"format", "strip"})
 _parsing = threading.Lock()
 
 
@@ -81,7 +82,8 @@ def _rewritten(name: str, source: str) -> str:
         first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
         head, tail = lines[first][: node.col_offset], lines[last][node.end_col_offset :]
         home = f"__import__({Absent.__module__!r}, fromlist=['_'])"
-        absent = f"({home}.Absent({name!r}, {node.lineno})" + "\n" * (last - first) + ")"
+        kind = "bytes" if any(map(_is_bytes, ast.walk(node))) else "str"
+        absent = f"({home}.Absent({name!r}, {node.lineno}, {kind})" + "\n" * (last - first) + ")"
         # In one piece: later lines keep their places in the list, and are empty.
         lines[first : last + 1] = [head + absent.encode() + tail, *[b""] * (last - first)]
     return b"".join(lines).decode("utf-8", "surrogatepass")
@@ -150,39 +152,71 @@ def _revealing(source: str) -> list[ast.expr]:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     found: list[ast.expr] = []
-    todo: list[ast.AST] = [tree]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            continue
-        text = _constant(node) if isinstance(node, ast.expr) else None
-        if text is not None and reveals(text):
-            found.append(node)  # type: ignore[arg-type]  # an expression, see above
-        else:
-            todo.extend(ast.iter_child_nodes(node))
+    names: dict[str, bytes] = {}
+    for statement in tree.body:
+        inside = list(_revealing_in(statement, names))
+        found += (node for node, _ in inside)
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and inside:
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            text = b"".join(text for _, text in inside)
+            names.update((target.id, text) for target in targets if isinstance(target, ast.Name))
     return sorted(found, key=lambda node: (node.lineno, node.col_offset))
 
 
-def _constant(node: ast.AST) -> bytes | None:
-    """The text of a literal, or of literals put together with ``+`` or in an f-string."""
-    parts = b"".join(_parts(node))
-    return parts if len(parts) > 1 else None
+def _revealing_in(
+    statement: ast.AST, names: Mapping[str, bytes]
+) -> Iterator[tuple[ast.expr, bytes]]:
+    """Those within a statement, with their texts. ``names`` are the module's that hold a secret.
+
+    In functions a name may mean something else.
+    """
+    todo = [(statement, names)]
+    while todo:
+        node, names = todo.pop()
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            names = {}
+        text = _text(node, names) if isinstance(node, ast.expr) else b""
+        if len(text) > 1 and not isinstance(node, ast.Name) and reveals(text):
+            yield node, text  # type: ignore[misc]  # an expression, see above
+        else:
+            todo.extend((child, names) for child in ast.iter_child_nodes(node))
 
 
-def _parts(node: ast.AST) -> Iterator[bytes]:
+def _text(node: ast.AST, names: Mapping[str, bytes]) -> bytes:
+    """That of a literal, or of literals and names put together: ``+``, ``%``, f-string, format."""
+    return b"".join(_parts(node, names))
+
+
+def _parts(node: ast.AST, names: Mapping[str, bytes]) -> Iterator[bytes]:
+    inner: list[ast.expr] = []
     if isinstance(node, ast.Constant):
         if isinstance(node.value, str):
             yield _bytes_of(node.value)
         elif isinstance(node.value, bytes):
             yield node.value
-    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        yield from _parts(node.left)
-        yield from _parts(node.right)
+    elif isinstance(node, ast.Name):
+        yield names.get(node.id, b"")
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
+        right = node.right
+        inner = [node.left, *(right.elts if isinstance(right, ast.Tuple) else [right])]
     elif isinstance(node, ast.JoinedStr):
-        for value in node.values:
-            yield from _parts(value)
+        inner = node.values
     elif isinstance(node, ast.FormattedValue):
-        yield from _parts(node.value)
+        inner = [node.value]
+    elif (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in _MAKES_TEXT
+    ):
+        inner = [node.func.value, *node.args, *(word.value for word in node.keywords)]
+    for part in inner:
+        yield from _parts(part, names)
+
+
+def _is_bytes(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, bytes)
 
 
 def _bytes_of(text: str) -> bytes:

@@ -105,7 +105,7 @@ def explain(
     wrong = {
         name: (made.libraries[name], mine)
         for name in suspects
-        if name in made.libraries and (mine := version_here(name)) != made.libraries[name]
+        if name in made.libraries and (mine := _version_met(name, cause)) != made.libraries[name]
     }
     if not wrong:
         return None
@@ -118,6 +118,12 @@ def explain(
         f"same {there_or_here} (pip install {install}), or send plain Python values\n"
         f"({type(cause).__name__}: {cause})"
     )
+
+
+def _version_met(name: str, cause: BaseException) -> str:
+    """None where the import has found none, whatever is installed: something may hide it."""
+    absent = isinstance(cause, ModuleNotFoundError) and cause.name == name
+    return "" if absent else version_here(name)
 
 
 def version_here(name: str) -> str:

@@ -21,6 +21,9 @@ from redismr.store.sentinel import follow, is_watched, watched
 BLOCK_SECONDS = 10.0
 """The longest a blocking pop may wait; socket timeouts stand above it."""
 
+_OURS = ("protocol", "decode_responses", "retry")
+"""What a URL that other programs use as well may say otherwise: it is not for us."""
+
 
 def connect(connection: Connection, *, name: str, timeout: float) -> redis.Redis:
     """A client on its own pool, whose replies may take ``timeout`` seconds. Nothing is sent yet.
@@ -42,16 +45,18 @@ def connect(connection: Connection, *, name: str, timeout: float) -> redis.Redis
     if is_watched(connection.url):
         return follow(watched(connection.url), **settings)
     try:
-        client = redis.Redis.from_url(connection.url, **settings)
-        pool = client.connection_pool
+        pool = redis.ConnectionPool.from_url(connection.url, **settings)
+        pool.connection_kwargs.update({name: settings[name] for name in _OURS})
         pool.connection_class(**pool.connection_kwargs)  # not opened: are all its options known?
     except ValueError as exc:
         raise ConfigError(f"cannot use the Redis URL: {blanked(str(exc))}") from None
     except TypeError as exc:
         found = re.search(r"argument '(\w+)'", str(exc))
         what = f"has an option {found[1]}" if found else f"has options ({blanked(str(exc))})"
-        raise ConfigError(f"the Redis URL {what} that redis-py does not know") from None
-    return client
+        tls = found is not None and found[1].startswith("ssl_")
+        why = "only a rediss:// URL takes" if tls else "redis-py does not know"
+        raise ConfigError(f"the Redis URL {what} that {why}") from None
+    return redis.Redis.from_pool(pool)
 
 
 def address(url: str, client: redis.Redis) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import os
 import pickle
 import re
 import sys
@@ -24,7 +25,7 @@ from redismr.client.embedded import LocalWorker
 from redismr.compat.mincemeat import Server
 from redismr.config import Connection
 from redismr.core.seal import Keyring, new_secret, zstd
-from redismr.core.trace import clean, short_repr
+from redismr.core.trace import clean, failure_of, short_repr
 from redismr.core.vault import Vault
 from redismr.errors import BadValue, CodeError, ConfigError
 from redismr.guessing import why_guessable
@@ -141,6 +142,10 @@ WRITTEN = {
     "escaped": 'X = "' + "".join(f"\\x{ord(c):02x}" for c in WORD) + '"',
     "f-string": f'Y = 1; X = f"a:{WORD}@{{Y}}"',
     "url": f'X = "{URL}"',
+    "of a name": f'A = "{WORD}"; X = f"redis://:{{A}}@h/0"',
+    "of a fallback": f'import os; A = os.environ.get("NOPE", "{WORD}"); X = "a:%s@%d" % (A, 1)',
+    "format": f'A: str = "{WORD}"; X = "a:{{}}@b".format(A.strip())',
+    "checked": f'X = "{WORD}"\nif not X or not isinstance(X, str): raise ValueError',
     "comment": f"X = 1  # {WORD}",
     "docstring": f'X = 1\ndef f():\n    """{WORD}"""',
     "default": f'X = 1\ndef f(s="{WORD}"): pass',
@@ -164,13 +169,25 @@ def test_a_module_travels_without_it_and_says_so_where_it_is_used(way):
     if way in ("comment", "docstring", "default"):
         assert scope["X"] == 1
         return
+    assert scope["X"]
+    assert isinstance(scope["X"], bytes if way == "bytes" else str)
     for use in (
-        str, bool, len, hash, iter, bytes, lambda x: x + "a", lambda x: "a" + x,
+        str, len, hash, iter, bytes, lambda x: x + "a", lambda x: "a" + x,
         lambda x: x == "a", lambda x: x.encode(), lambda x: f"{x}", pickle.dumps,
     ):  # fmt: skip
         with pytest.raises(CodeError, match=r"of the module conf holds a secret.*Read it"):
             use(scope["X"])
+    if way != "bytes":
+        with pytest.raises(CodeError, match="of the module conf holds a secret"):
+            os.environ["REDISMR_SECRET"] = scope["X"]
     assert "stayed with the submitter" in repr(scope["X"])
+
+
+def test_a_name_in_a_function_may_mean_another_thing():
+    source = f'A = "{WORD}"\ndef f(A): return f"<{{A}}>"\n'
+    sent = without_secrets({"conf": ModuleSource("conf.py", source, None)})["conf"].source
+    exec(sent, scope := {})  # noqa: S102
+    assert scope["f"](1) == "<1>"
 
 
 def test_a_module_that_cannot_do_without_is_refused_by_name():
@@ -346,7 +363,18 @@ def test_a_word_is_found_in_all_its_forms(word, around):
     confidential.confide(word)
     for form in (data, data.hex().encode(), quote(word, safe="").encode(), pickle.dumps([word])):
         assert confidential.reveals(around + form + around)
+    assert confidential.reveals(base64.b64encode(around + data + around))
+    assert confidential.reveals(base64.urlsafe_b64encode(around + data + around))
     assert word not in confidential.blanked(f"a{word}b")
+
+
+def test_a_failure_whose_class_or_function_is_named_so_can_be_handed_in():
+    """What cannot be sealed would be tried again for ever."""
+    error = type(WORD, (Exception,), {"__module__": WORD})("text")
+    failure = failure_of(error, stage="map", task="m0")
+    assert WORD not in repr(failure)
+    assert (failure.error_module, failure.error_name) == ("***", "***")
+    Vault(Keyring(SECRET, "redismr"), "j").seal_failure(failure, "m0")
 
 
 # ------------------------------------------------------------------------- no secrets

@@ -14,9 +14,10 @@ import support
 from support import eventually
 
 from redismr.config import Connection
-from redismr.errors import StoreUnavailable, UnfitServer
+from redismr.errors import ConfigError, StoreUnavailable, UnfitServer
 from redismr.store import fitness, reach
 from redismr.store.fitness import examine
+from redismr.store.link import Link
 
 
 def look(url, role="worker"):
@@ -86,6 +87,24 @@ def test_a_node_of_a_cluster(engine, slots):
             server.client().execute_command("CLUSTER", "ADDSLOTSRANGE", *slots.split())
         for role in ("worker", "monitor"):
             refused(server.url, UnfitServer, "node of a Redis Cluster.*without cluster mode", role)
+
+
+def test_options_of_other_programs_in_a_url_change_nothing(server):
+    url = f"{server.url}&protocol=3&decode_responses=True&retry=3"
+    with contextlib.closing(Link(Connection(url=url, secret="5" * 32))) as link:
+        link.check("submitter")
+        assert link.one("HSET", "redismr:x", "f", b"\xff") == 1
+        assert link.one("HGETALL", "redismr:x") == {b"f": b"\xff"}
+        link.one("UNLINK", "redismr:x")
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [("nosuch", "redis-py does not know"), ("ssl_cert_reqs", "only a rediss:// URL takes")],
+)
+def test_an_option_in_a_url_that_it_cannot_have(server, option, text):
+    with pytest.raises(ConfigError, match=f"has an option {option} that {text}"):
+        look(f"{server.url}&{option}=none")
 
 
 def test_a_replica_names_its_master(engine):

@@ -239,3 +239,11 @@ def test_libraries_that_are_loaded_tell_their_versions():
     assert not found.keys() & {"json", "sys", "redismr.errors"}
     assert libraries.version_here("no_such_library") == ""
     assert libraries.version_here("pytest") == pytest.__version__
+
+
+def test_what_an_import_has_not_found_is_missing_even_if_it_is_installed():
+    """Something may hide it: a module of that name before it in the path, or a hook."""
+    made = Made("the submitter", {"numpy": libraries.version_here("numpy")})
+    raised = ModuleNotFoundError("No module named 'numpy'", name="numpy")
+    text = libraries.explain(raised, "the input", made, here="w1")
+    assert text.startswith("the input cannot be loaded by worker w1, which has no numpy; the")

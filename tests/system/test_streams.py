@@ -144,6 +144,24 @@ def test_a_reader_that_leaves_hears_nothing(world):
         assert len(done.stdout.splitlines()) == 1
 
 
+@pytest.mark.parametrize("typed", ["--help", "--version", "run --help", "run --inline job.py"])
+def test_a_reader_that_left_before_hears_nothing_either(world, typed):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "redismr", *typed.split()], env=world.env, cwd=world.folder,
+        stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_function_of_an_inline_job_that_prints_to_a_full_disk(world):
+    done = shell(world, "run --inline job.py", ">/dev/full")
+    assert done.returncode == 1
+    assert done.stderr == "redismr: cannot write to standard output: No space left on device\n"
+
+
 def test_commands_that_would_go_on_end_when_their_output_is_lost(world):
     with ThreadPoolExecutor(2) as pool:
         up = pool.submit(shell, world, "up -n 1", ">/dev/full")
