@@ -145,6 +145,8 @@ def _set_method(method: Any, state: tuple[Any, Any]) -> None:
 
 def _class_reduced(cls: type, reduced: Reduced) -> Reduced:
     """With slots as slots, and no hook of the user's: its attributes hold what came of them."""
+    if cls.__module__ == "unittest.mock":  # each mock has a class of its own
+        raise TypeError("a mock stays where it is made; a function in its place can be sent")
     make, parts, (attributes, others), _, _, fill = reduced
     metaclasses: Any = type(cls).__mro__
     hooked: list[tuple[tuple[Any, ...], tuple[str, ...]]] = [
