@@ -19,8 +19,9 @@ import cloudpickle
 from redismr.core.annotations import keep_annotations, name_of_reference, with_annotations_in_words
 from redismr.fresh import is_users
 
-BY_VALUE = ("__main__", "__jobfile__")
-"""Modules that no worker can import: what they define travels by value."""
+BY_VALUE = ("__main__", "__mp_main__", "__jobfile__")
+"""Scripts, which no worker can import: what they define travels by value. ``__mp_main__`` is the
+script once more, where ``multiprocessing`` has started a process without a fork."""
 
 _PROTOCOL = 5
 _CACHED = type(functools.lru_cache(len))
