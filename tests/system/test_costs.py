@@ -73,7 +73,9 @@ def test_trouble_with_what_lingers_is_not_asked_for_again_at_once(monkeypatch):
         tries.append(1)
         raise Rewound
 
-    submitter = Submitter(None, None, 0, None, slots=1, on_step=lambda: None, cancel=lambda: None)
+    submitter = Submitter(
+        None, None, 0, None, slots=1, on_step=lambda: None, cancel=lambda: None, look=lambda _: None
+    )
     submitter._buffer.put(0, {"m0.0": b"x"})
     submitter._buffer.since -= LINGER_SECONDS
     monkeypatch.setattr(submitter, "_flush", flush)

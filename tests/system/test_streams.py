@@ -65,6 +65,7 @@ COMMANDS = {
     "worker": ("worker -n 1 --burst", 0, 0),
     "repl": ("repl < typed", None, 0),
     "secret": ("secret", 1, 0),
+    "acl": ("acl worker", 1, 0),
     "mincemeat": ("mincemeat -P 1", 0, 3),
     "octo": ("octo client", 0, 2),
     "delete": ("delete nosuch", 0, 2),
