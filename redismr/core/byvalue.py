@@ -25,6 +25,7 @@ script once more, where ``multiprocessing`` has started a process without a fork
 
 _PROTOCOL = 5
 _CACHED = type(functools.lru_cache(len))
+_CONTEXT: Any = type(contextmanager(iter)(()))
 Reduced = Any
 """What a reducer gives pickle: how to make an object, from what, and its state."""
 
@@ -47,6 +48,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _new_method, (), (obj.func, obj.dispatcher), None, None, _set_method
         if isinstance(obj, functools.cached_property):  # until Python 3.12 with a lock
             return functools.cached_property, (obj.func,), {"attrname": obj.attrname}
+        if isinstance(obj, _CONTEXT) and hasattr(obj, "args"):  # as a decorator holds it, unused
+            return type(obj), (obj.func, obj.args, obj.kwds)
         if isinstance(obj, functools.partialmethod):
             return _partial_method, (obj.func, obj.args, obj.keywords)
         if name := name_of_reference(obj):

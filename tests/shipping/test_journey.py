@@ -288,7 +288,7 @@ except ZeroDivisionError as error:
 
 
 NAMED = """
-import dataclasses, functools
+import contextlib, dataclasses, functools
 def boom(x):
     return 1 / x  # a function
 def nested(x):
@@ -314,6 +314,12 @@ class Data:
 @functools.lru_cache
 def cached(x):
     return 1 / x  # cached
+@contextlib.contextmanager
+def timed(name):
+    yield
+@timed("x")
+def within(x):
+    return 1 / x  # in a context
 ways = {
     "boom": boom,
     "nested": nested,
@@ -325,6 +331,7 @@ ways = {
     "prop": lambda x: Tool(x).prop,
     "data": Data,
     "cached": cached,
+    "within": within,
 }
 """
 

@@ -14,6 +14,8 @@ import abc, collections, enum, functools, os, re, types
 THRESHOLD = 1
 NAMES = ["a"]
 CACHE = {}
+BUFFER = bytearray(3)
+VIEW = memoryview(BUFFER)
 REGISTRY = {}
 BY_KIND = collections.defaultdict(list)
 SEEN = collections.Counter()
@@ -77,6 +79,7 @@ CHANGES = {
     "conf.ADDED = [1, {2: 'x'}]": "conf.ADDED",
     "del conf.NAMES": "hasattr(conf, 'NAMES')",
     "conf.NAMES.append('b')": "conf.NAMES",
+    "conf.BUFFER[1] = 7": "list(conf.BUFFER), list(conf.VIEW)",
     "conf.CACHE[1, 'x'] = {'y'}": "conf.CACHE",
     "conf.BY_KIND['k'].append(1)": "conf.BY_KIND, conf.BY_KIND['new']",
     "conf.SEEN.update('aab')": "conf.SEEN",
