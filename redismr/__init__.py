@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from redismr.fresh import watch
+from redismr.imports import watch
 
 if TYPE_CHECKING:
     from redismr.client import Client, Job, Results

@@ -1,8 +1,8 @@
 """Local modules as they were right after they were loaded: their text, and what their names held.
 
 A job's modules travel as text, and load afresh on a worker. What the program has changed in them
-since then must travel too. So ``import redismr`` takes down what the modules loaded by then hold,
-and from then on each local module is taken down at the end of its load or reload.
+since then must travel too. So each local module is taken down at the end of its load or reload
+(``redismr.imports``), and those that were loaded before ``import redismr`` there.
 
 "Local" is what the user wrote: Python source outside the standard library, outside installed
 packages and outside redismr.
@@ -14,16 +14,15 @@ import abc
 import os
 import sys
 from collections import deque
-from collections.abc import Sequence
 from functools import lru_cache, partial, singledispatchmethod
-from importlib.machinery import ModuleSpec, SourceFileLoader
-from types import CodeType, FrameType, FunctionType, MappingProxyType, ModuleType, SimpleNamespace
+from types import CodeType, FunctionType, MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 from weakref import ref
 
 _FOREIGN_ROOTS = tuple(
     os.path.join(os.path.realpath(os.path.dirname(file)), "") for file in (os.__file__, __file__)
 )
+_STANDARD = os.path.join(os.path.dirname(os.__file__), "")
 _INSTALL_FOLDERS = {"site-packages", "dist-packages"}
 
 _MOST = 20_000  # values looked at in one module: about 5 ms
@@ -107,6 +106,15 @@ def is_local(path: str) -> bool:
     )
 
 
+def is_local_source(file: object) -> bool:
+    """Whether that names Python source which is local: quick where it lies in the library."""
+    if not isinstance(file, str) or not file.endswith(".py"):
+        return False
+    if file.startswith(_STANDARD) and _INSTALL_FOLDERS.isdisjoint(file.split(os.sep)):
+        return False  # most are, and asking the disk takes 20 us each
+    return is_local(file)
+
+
 class Fresh:
     """One module as it was loaded: its ``source``, decoded or not, and the ``state`` at that time.
 
@@ -160,46 +168,12 @@ class Fresh:
 _known: dict[str, Fresh] = {}
 
 
-def watch() -> None:
-    """Take down all local modules that are loaded, and from now on each one that will be."""
-    if any(isinstance(finder, _Watcher) for finder in sys.meta_path):
-        return
-    modules: list[Any] = list(sys.modules.values())  # some put other things there
-    standard = os.path.join(os.path.dirname(os.__file__), "")
-    running = _running_texts()
-    for module in modules:
-        file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
-        if not isinstance(file, str) or not file.endswith(".py"):
-            continue
-        if file.startswith(standard) and _INSTALL_FOLDERS.isdisjoint(file.split(os.sep)):
-            continue  # most are, and asking the disk takes 20 us each
-        if is_local(file):
-            spec = module.__spec__
-            if spec is not None and getattr(spec, "_initializing", False):
-                spec.__class__ = _UnderWay  # it imports redismr itself, and will hold more
-            else:
-                half = id(vars(module)) in running  # pytest runs its modules itself
-                take_down(module, whole=False, half=half)
-    sys.meta_path.insert(0, _Watcher())
-
-
 def take_down(
     module: ModuleType, source: str | None = None, *, whole: bool = True, half: bool = False
 ) -> None:
     """Take that module as it is now for a fresh one; its source is its file unless given."""
     if module.__name__ != "__main__":
         _known[module.__name__] = Fresh(module, source, whole=whole, half=half)
-
-
-def _running_texts() -> set[int]:
-    """The ids of the namespaces of modules whose text this thread is running."""
-    found = set[int]()
-    frame: FrameType | None = sys._getframe()  # noqa: SLF001
-    while frame is not None:
-        if frame.f_code.co_name == "<module>":
-            found.add(id(frame.f_globals))
-        frame = frame.f_back
-    return found
 
 
 def fresh(module: ModuleType) -> Fresh | None:
@@ -373,45 +347,3 @@ def _bytes_of(file: str | None) -> bytes | None:
             return opened.read()
     except OSError:
         return None
-
-
-class _Watcher:
-    """A finder that lets the others find, and sees to it that the module is taken down."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """What the finders after this one find."""
-        places: list[Any] = list(sys.meta_path)
-        for finder in places[places.index(self) + 1 :] if self in places else ():
-            find = getattr(finder, "find_spec", None)
-            spec: ModuleSpec | None = find(name, path, target) if find else None
-            if spec is not None:
-                if type(spec.loader) is SourceFileLoader and is_local(spec.loader.path):
-                    spec.loader.exec_module = partial(_execute, spec.loader)  # type: ignore[method-assign]
-                return spec
-        return None
-
-
-class _UnderWay(ModuleSpec):
-    """The spec of a module whose load had begun before anybody watched: it tells of the end."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        super().__setattr__(name, value)
-        if name == "_initializing" and not value:  # what the import system sets last
-            self.__class__ = ModuleSpec  # type: ignore[assignment]
-            module = sys.modules.get(self.name)
-            if isinstance(module, ModuleType):
-                take_down(module)
-
-
-def _execute(loader: SourceFileLoader, module: ModuleType) -> None:
-    del loader.exec_module
-    loader.exec_module(module)
-    take_down(module)
-
-
-# Python leaves the frames of its import system out of a user's traceback: this one as well.
-_execute.__code__ = _execute.__code__.replace(
-    co_filename="<frozen importlib._bootstrap>", co_name="_call_with_frames_removed"
-)

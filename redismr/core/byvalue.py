@@ -19,11 +19,13 @@ import cloudpickle
 from redismr.core.annotations import keep_annotations, name_of_reference, with_annotations_in_words
 from redismr.fresh import is_users
 
-BY_VALUE = ("__main__", "__jobfile__")
-"""Modules that no worker can import: what they define travels by value."""
+BY_VALUE = ("__main__", "__mp_main__", "__jobfile__")
+"""Scripts, which no worker can import: what they define travels by value. ``__mp_main__`` is the
+script once more, where ``multiprocessing`` has started a process without a fork."""
 
 _PROTOCOL = 5
 _CACHED = type(functools.lru_cache(len))
+_CONTEXT: Any = type(contextmanager(iter)(()))
 Reduced = Any
 """What a reducer gives pickle: how to make an object, from what, and its state."""
 
@@ -46,6 +48,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _new_method, (), (obj.func, obj.dispatcher), None, None, _set_method
         if isinstance(obj, functools.cached_property):  # until Python 3.12 with a lock
             return functools.cached_property, (obj.func,), {"attrname": obj.attrname}
+        if isinstance(obj, _CONTEXT) and hasattr(obj, "args"):  # as a decorator holds it, unused
+            return type(obj), (obj.func, obj.args, obj.kwds)
         if isinstance(obj, functools.partialmethod):
             return _partial_method, (obj.func, obj.args, obj.keywords)
         if name := name_of_reference(obj):
@@ -145,6 +149,8 @@ def _set_method(method: Any, state: tuple[Any, Any]) -> None:
 
 def _class_reduced(cls: type, reduced: Reduced) -> Reduced:
     """With slots as slots, and no hook of the user's: its attributes hold what came of them."""
+    if cls.__module__ == "unittest.mock":  # each mock has a class of its own
+        raise TypeError("a mock stays where it is made; a function in its place can be sent")
     make, parts, (attributes, others), _, _, fill = reduced
     metaclasses: Any = type(cls).__mro__
     hooked: list[tuple[tuple[Any, ...], tuple[str, ...]]] = [

@@ -124,6 +124,8 @@ def _said() -> Iterator[None]:
 def _adopt(world: World) -> None:
     """Let plain pickle find the scripts' classes, those too that are not loaded yet."""
     for module, found in world.classes.items():
+        if not world.has_classes(module):
+            continue  # it may be one with another script here, as multiprocessing makes it
         home = vars(sys.modules.setdefault(module, ModuleType(module)))
         home.update(found)
         home["__getattr__"] = partial(world.class_of, module)

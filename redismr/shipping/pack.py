@@ -81,7 +81,7 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
         CodeError: something does not pickle; names the function, the variable in it, its type.
     """
     functions, params = dict(functions), dict(params or {})
-    with _job_file_by_value():
+    with _scripts_by_value():
         packed_params, needs = _dump_params(params)
         main = _dump_functions(functions)
         seen = needs.names | main.needs.names
@@ -178,23 +178,22 @@ def _warn_of_size(what: str, size: int, parts: Mapping[str, Any]) -> None:
     )
 
 
-# register_pickle_by_value, which job files need, is global to the process: one packs at a time.
+# register_pickle_by_value, which scripts need, is global to the process: one packs at a time.
 _packing = threading.RLock()
 
 
 @contextmanager
-def _job_file_by_value() -> Iterator[None]:
-    """A job file by value: cloudpickle treats ``__main__`` so of itself."""
-    module = sys.modules.get("__jobfile__")
+def _scripts_by_value() -> Iterator[None]:
+    """All scripts by value: cloudpickle treats ``__main__`` so of itself."""
     with _packing:
-        if module is None:
-            yield
-            return
-        cloudpickle.register_pickle_by_value(module)
+        scripts = [module for name in BY_VALUE[1:] if (module := sys.modules.get(name))]
+        for module in scripts:
+            cloudpickle.register_pickle_by_value(module)
         try:
             yield
         finally:
-            cloudpickle.unregister_pickle_by_value(module)
+            for module in scripts:
+                cloudpickle.unregister_pickle_by_value(module)
 
 
 def _classes_of(module: str, among: set[int] | None = None) -> dict[str, type]:

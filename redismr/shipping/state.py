@@ -8,7 +8,7 @@ from typing import Any
 
 from redismr.fresh import REGISTER, Changes
 
-_CONTAINERS = (dict, defaultdict, OrderedDict, Counter, list, set, deque, bytearray)
+_CONTAINERS = (dict, defaultdict, OrderedDict, Counter, list, set, deque)
 
 
 def restore(module: ModuleType, changes: Changes) -> None:
@@ -49,6 +49,9 @@ def _fill(old: Any, new: Any) -> bool:
     kind = type(old)
     if kind is not type(new):
         return False
+    if kind is bytearray:
+        old[:] = new  # cleared first it would change its size, which a view of it forbids
+        return True
     if kind in _CONTAINERS:
         old.clear()
         if isinstance(old, dict):

@@ -65,6 +65,10 @@ class World:
             space.setdefault(name, value)
         return make(code, space, *others)
 
+    def has_classes(self, module: str) -> bool:
+        """Whether that script has any."""
+        return bool(self.classes.get(module) or self._packed.get(module))
+
     def class_of(self, module: str, name: str) -> Any:
         """A class of a script.
 

@@ -99,9 +99,12 @@ class Reporter:
             where = _where(attempt, ordinal_of(attempt.cursor))
         spec = attempt.session.spec
         mismatch = self._mismatch(attempt, cause)
-        # StoreFull was waited for long enough: each further try would wait as long again.
-        fatal = isinstance(cause, RecordError | SourceChanged | RunawayJob) or isinstance(
-            exc, StoreFull
+        # StoreFull was waited for long enough: each further try would wait as long again. And text
+        # that does not decode, or is no JSON, is none on another machine.
+        fatal = (
+            isinstance(cause, RecordError | SourceChanged | RunawayJob)
+            or isinstance(exc, StoreFull)
+            or (isinstance(exc, SourceError) and isinstance(exc.__cause__, ValueError))
         )
         failure = failure_of(
             mismatch or cause,

@@ -288,7 +288,7 @@ except ZeroDivisionError as error:
 
 
 NAMED = """
-import dataclasses, functools
+import contextlib, dataclasses, functools
 def boom(x):
     return 1 / x  # a function
 def nested(x):
@@ -314,6 +314,12 @@ class Data:
 @functools.lru_cache
 def cached(x):
     return 1 / x  # cached
+@contextlib.contextmanager
+def timed(name):
+    yield
+@timed("x")
+def within(x):
+    return 1 / x  # in a context
 ways = {
     "boom": boom,
     "nested": nested,
@@ -325,6 +331,7 @@ ways = {
     "prop": lambda x: Tool(x).prop,
     "data": Data,
     "cached": cached,
+    "within": within,
 }
 """
 
@@ -429,3 +436,33 @@ for missing in (("__main__", "Nothing"), ("nowhere", "X")):
         "AttributeError",
         "ModuleNotFoundError",
     ]
+
+
+@pytest.mark.parametrize("spawned", [True, False])
+def test_a_script_that_spawns_processes(journey: Journey, *, spawned: bool) -> None:
+    """There it goes by another name, and is loaded again; workers run its text no more for that."""
+    journey.submit(
+        f"SPAWNED = {spawned}"
+        """
+import multiprocessing, os
+RAN = os.getpid()
+class Used:
+    x = 1
+class Unused:
+    y = 2
+def mapfn():
+    return Used.x, RAN == os.getpid(), multiprocessing.__name__
+def go():
+    assert mapfn.__module__ == ("__mp_main__" if SPAWNED else "__main__")
+    ship({"mapfn": mapfn}, data=[Used(), Unused()])
+if __name__ == "__main__" and not SPAWNED:
+    go()
+elif __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=go)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+"""
+    )
+    out = journey.work('print(f["mapfn"](), data[0].x, data[1].y, "__mp_main__" in sys.modules)')
+    assert out == "(1, False, 'multiprocessing') 1 2 True"

@@ -9,6 +9,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -105,6 +106,13 @@ def test_what_does_not_pickle_is_named_with_the_way_out(source: str, words: str)
     assert "which does not pickle (cannot pickle" in message
     assert "initfn, or inside the function" in message
     assert caught.value.__cause__ is not None
+
+
+def test_a_mock_is_refused_on_the_submitter() -> None:
+    """It pickles, and what comes of it answers each question with another one, without end."""
+    mapfn = main_function("def mapfn(k, v):\n  return get(v)", "mapfn", get=mock.Mock())
+    with pytest.raises(CodeError, match=r"global 'get', a unittest.mock.Mock, .* a function in"):
+        pack({"mapfn": mapfn})
 
 
 def test_params_that_do_not_pickle() -> None:

@@ -14,6 +14,8 @@ import abc, collections, enum, functools, os, re, types
 THRESHOLD = 1
 NAMES = ["a"]
 CACHE = {}
+BUFFER = bytearray(3)
+VIEW = memoryview(BUFFER)
 REGISTRY = {}
 BY_KIND = collections.defaultdict(list)
 SEEN = collections.Counter()
@@ -77,6 +79,7 @@ CHANGES = {
     "conf.ADDED = [1, {2: 'x'}]": "conf.ADDED",
     "del conf.NAMES": "hasattr(conf, 'NAMES')",
     "conf.NAMES.append('b')": "conf.NAMES",
+    "conf.BUFFER[1] = 7": "list(conf.BUFFER), list(conf.VIEW)",
     "conf.CACHE[1, 'x'] = {'y'}": "conf.CACHE",
     "conf.BY_KIND['k'].append(1)": "conf.BY_KIND, conf.BY_KIND['new']",
     "conf.SEEN.update('aab')": "conf.SEEN",
@@ -171,6 +174,63 @@ conf.RATE = 2
 ship({"mapfn": conf.look})
 """)
     assert journey.work('print(f["mapfn"]())') == "(True, 2)"
+
+
+LOADS = {
+    "that imports redismr first": "import late",
+    "imported by one that does": "import first",
+    "by hand": """
+import redismr
+spec = importlib.util.spec_from_file_location("late", "late.py")
+late = sys.modules["late"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(late)""",
+    "when needed": """
+spec = importlib.util.find_spec("late")
+spec.loader = importlib.util.LazyLoader(spec.loader)
+late = sys.modules["late"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(late)
+import redismr
+assert type(late) is not types.ModuleType""",
+    "from a zip file": """
+import redismr
+with zipfile.ZipFile("late.zip", "w") as file:
+    file.write("late.py")
+os.remove("late.py")
+sys.path.insert(0, os.path.abspath("late.zip"))
+import late""",
+    "by a loader of somebody's": """
+class Loader(importlib.abc.InspectLoader):
+    def exec_module(self, module):
+        exec(self.get_code("late"), vars(module))
+    def get_source(self, name):
+        return open("late.py").read()
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "late":
+            return importlib.util.spec_from_file_location(name, "late.py", loader=Loader())
+sys.meta_path.insert(0, Finder())
+import redismr, late""",
+}
+
+
+@pytest.mark.parametrize("load", LOADS.values(), ids=LOADS)
+def test_however_a_module_was_loaded(journey: Journey, load: str) -> None:
+    """What its load made is left alone, and what was changed since then is seen."""
+    journey.write(
+        first="from late import Cfg\n",
+        late="import redismr, threading, sys\nclass Cfg:\n    rate = 1\n    def own(self):\n"
+        "        return 1\nLOCK = threading.Lock()\nOUT = sys.stderr\nHERE = [LOCK]\n",
+    ).submit(f"""
+import importlib.abc, importlib.util, os, sys, types, zipfile
+{load}
+late = sys.modules["late"]
+late.Cfg.rate, late.ADDED = 5, 6
+def mapfn():
+    with late.LOCK:
+        return late.Cfg.rate, late.ADDED, late.Cfg().own(), late.HERE[0] is late.LOCK
+ship({{"mapfn": mapfn}})
+""")
+    assert journey.work('print(f["mapfn"]())') == "(5, 6, 1, True)"
 
 
 def test_what_was_not_changed_is_each_workers_own(journey: Journey) -> None:
