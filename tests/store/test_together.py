@@ -266,7 +266,7 @@ def test_who_waits_gets_the_outcome_with_the_look_that_saw_it(store, asked):
 def test_who_may_not_delete_hears_so(store, user):
     create(store)
     # Redis 7.0 does not say which; whoever looks at the server first is told (test_access)
-    with pytest.raises(StoreError, match="unlink|can't run this command"):
+    with pytest.raises(StoreError, match=r"unlink|can't run this command"):
         user("+@all", "-unlink", "&*").delete("j9", 0, 1)
     assert store.delete("j9", 0, 1) is None
 
