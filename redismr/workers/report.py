@@ -99,13 +99,7 @@ class Reporter:
             where = _where(attempt, ordinal_of(attempt.cursor))
         spec = attempt.session.spec
         mismatch = self._mismatch(attempt, cause)
-        # StoreFull was waited for long enough: each further try would wait as long again. And text
-        # that does not decode, or is no JSON, is none on another machine.
-        fatal = (
-            isinstance(cause, RecordError | SourceChanged | RunawayJob)
-            or isinstance(exc, StoreFull)
-            or (isinstance(exc, SourceError) and isinstance(exc.__cause__, ValueError))
-        )
+        fatal = _is_fatal(exc, cause)
         failure = failure_of(
             mismatch or cause,
             kind="library" if mismatch else "error",
@@ -246,6 +240,19 @@ class Reporter:
     def _tried(self, job: str, task: str, kind: str) -> int:
         key = self.store.keys.control(job, "tries")
         return number(self.store.link.one("HGET", key, f"{kind}:{task}"))
+
+
+def _is_fatal(exc: BaseException, cause: BaseException) -> bool:
+    """Whether each further try would fail in the same way.
+
+    A full store was waited for long enough: they would wait as long again. And text that does not
+    decode, or is no JSON, is none on another machine.
+    """
+    return (
+        isinstance(cause, RecordError | SourceChanged | RunawayJob)
+        or isinstance(exc, StoreFull)
+        or (isinstance(exc, SourceError) and isinstance(exc.__cause__, ValueError))
+    )
 
 
 def _signature(failure: Failure, attempt: Attempt) -> str:

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import math
 import os
-import random
 import selectors
 import signal
 import socket
@@ -96,7 +95,7 @@ class Supervisor:
             now = time.monotonic()
             if now >= self._next_tick:
                 self._guarded(self._tick)
-                self._next_tick = now + self._pause()
+                self._next_tick = now + self.standing.pause(self.leases.tick_seconds)
             if self.standing.fit and now >= next_beat:  # who may not work is no worker
                 self._guarded(self._beat)
                 next_beat = now + self._beat_seconds
@@ -110,10 +109,6 @@ class Supervisor:
                 self._on_exits()
             if self._over():
                 self._drain()
-
-    def _pause(self) -> float:
-        """Until the next tick. Sooner while Redis is away: a lease bears two missed, not three."""
-        return self.leases.tick_seconds * (random.uniform(0.2, 0.5) if self.standing.away else 1.0)
 
     def _has_duties(self) -> bool:
         """Whether there are executors, or Redis may still hear of one that has ended."""

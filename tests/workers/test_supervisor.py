@@ -60,13 +60,13 @@ def test_one_who_held_tasks_of_an_altered_job_is_replaced(its, monkeypatch):
 def test_a_tick_that_missed_redis_is_made_up_for_within_the_lease(its):
     """Two restarts in a row may meet two ticks, and a third miss would end a lease."""
     its.leases.hurry(3000)
-    assert its._pause() == pytest.approx(1.0)
+    assert its.standing.pause(its.leases.tick_seconds) == pytest.approx(1.0)
 
     def missed():
         raise StoreUnavailable("away")
 
     its._guarded(missed)
-    assert 4 * its._pause() <= 2.0
+    assert 4 * its.standing.pause(its.leases.tick_seconds) <= 2.0
 
 
 def test_a_wake_up_is_for_one_who_is_idle_here_or_for_others(its, monkeypatch):
@@ -167,7 +167,7 @@ def test_redis_is_back_when_all_is_done_that_had_failed(its, monkeypatch, caplog
         its._guarded(its._beat)
         troubles["tick"] = False  # reads go on
         its._guarded(lambda: None)
-    assert its._pause() < its.leases.tick_seconds
+    assert its.standing.pause(its.leases.tick_seconds) < its.leases.tick_seconds
     troubles["beat"] = False
     its._guarded(its._beat)
     assert [row.getMessage() for row in caplog.records] == [
