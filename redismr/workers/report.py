@@ -99,13 +99,7 @@ class Reporter:
             where = _where(attempt, ordinal_of(attempt.cursor))
         spec = attempt.session.spec
         mismatch = self._mismatch(attempt, cause)
-        # StoreFull was waited for long enough: each further try would wait as long again. And text
-        # that does not decode, or is no JSON, is none on another machine.
-        fatal = (
-            isinstance(cause, RecordError | SourceChanged | RunawayJob)
-            or isinstance(exc, StoreFull)
-            or (isinstance(exc, SourceError) and isinstance(exc.__cause__, ValueError))
-        )
+        fatal = _is_fatal(exc, cause)
         failure = failure_of(
             mismatch or cause,
             kind="library" if mismatch else "error",
@@ -246,6 +240,14 @@ class Reporter:
     def _tried(self, job: str, task: str, kind: str) -> int:
         key = self.store.keys.control(job, "tries")
         return number(self.store.link.one("HGET", key, f"{kind}:{task}"))
+
+
+def _is_fatal(exc: BaseException, cause: BaseException) -> bool:
+    """Whether each further attempt would fail as well, and wait as long for a full store."""
+    if isinstance(exc, SourceError) and isinstance(exc.__cause__, ValueError):
+        return True  # what does not decode, or is no JSON, is none on another machine
+    never = RecordError | SourceChanged | RunawayJob
+    return isinstance(cause, never) or isinstance(exc, StoreFull)
 
 
 def _signature(failure: Failure, attempt: Attempt) -> str:
