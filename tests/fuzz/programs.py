@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import redismr
-from fuzz.functions import MAPFNS, OWN, PARTITIONFNS
-from fuzz.palette import KEYS, MAY_BE_REFUSED, ORDERED, VALUES
+from fuzz.functions import ADDING, COMBINERS, MAPFNS, OWN, PARTITIONFNS
+from fuzz.palette import EXACT, KEYS, MAY_BE_REFUSED, ORDERED, VALUES
 
 NAMED = ("sum", "count", "min", "max", "mean", "list", "set", "first", "any", "all")
 BUILTINS = {f.__name__: f for f in (sum, min, max, len, list, set, any, all)}
-SOURCES = ("list", "generator", "refilled", "mapping", "shared mapping", "pairs", "refilled pairs")
+SOURCES = (
+    "list", "generator", "refilled", "refilled dict", "views", "mapping", "shared mapping", "pairs",
+    "refilled pairs",
+)  # fmt: skip
 
 Record = tuple[bool, tuple[tuple[Any, Any], ...]]
 
@@ -70,6 +74,10 @@ class Program:
             return iter(self.records)
         if self.source == "refilled":
             return refilled(self.records)
+        if self.source == "refilled dict":
+            return refilled_dict(self.records)
+        if self.source == "views":
+            return views(self.records)
         if self.source == "mapping":
             return dict(enumerate(self.records))
         if self.source == "shared mapping":
@@ -84,12 +92,30 @@ class Program:
 
 
 def refilled(records: Iterable[Record]) -> Iterator[list[Any]]:
-    """One list object, filled anew for each record."""
-    row: list[Any] = [None, None]
-    for row[0], pairs in records:
-        row[1] = list(pairs)
+    """One list object, and one in it, filled anew for each record."""
+    inner: list[Any] = []
+    row: list[Any] = [None, inner]
+    for row[0], inner[:] in records:
         yield row
-    row[1] = ()
+    inner.clear()
+
+
+def refilled_dict(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """One dict, as a cursor's row may be."""
+    row: dict[str, Any] = {}
+    for row["bad"], row["pairs"] in records:
+        yield row
+    row.clear()
+
+
+def views(records: Iterable[Record]) -> Iterator[memoryview]:
+    """Slices of one buffer, which is read into again and again."""
+    buffer = bytearray(1 << 16)
+    for record in records:
+        data = pickle.dumps(record)
+        buffer[: len(data)] = data
+        yield memoryview(buffer)[: len(data)]
+    buffer[:] = bytes(len(buffer))
 
 
 def refilled_pairs(records: Iterable[Record]) -> Iterator[list[Any]]:
@@ -123,9 +149,6 @@ def named(name: str) -> Any:
 def draw(rng: random.Random) -> Functions:
     """Functions and options that could be a user's."""
     mapfn, reducer = rng.choice(list(MAPFNS)), _reducer(rng)
-    combiner = None
-    if reducer == "last" and rng.random() < 0.5:
-        combiner = "last"
     keys = tuple(rng.sample(list(KEYS), rng.choice((1, 1, 2))))
     if any("numpy" in family for family in keys):
         keys = keys[:1]  # what it is compared with is chosen there
@@ -136,14 +159,20 @@ def draw(rng: random.Random) -> Functions:
         keys, options["sort"] = (rng.choice(ORDERED),), True
         mapfn = "yielding" if mapfn == "shouting" else mapfn
         reducer = "own_list" if reducer == "own_generator" else reducer
-    if rng.random() < 0.3:
-        options["on_error"] = "skip"
-    if rng.random() < 0.1:
-        options["memory"] = 64 << 20
     partitionfn = rng.choice(list(PARTITIONFNS)) if rng.random() < 0.25 else None
     if partitionfn == "by_python_hash" and rng.random() < 0.5:
         keys = ("words",)
+    # A record with a key that is refused would be skipped as well.
+    if rng.random() < 0.3 and (partitionfn or MAY_BE_REFUSED.isdisjoint(keys)):
+        options["on_error"] = rng.choice(("skip", "skip", 3, 0.25))
+    if rng.random() < 0.1:
+        options["memory"] = 64 << 20
     values = rng.choice(list(VALUES))
+    combiner, combiners = None, ADDING * (reducer == "own_sum" and values in EXACT)
+    combiners = combiners or COMBINERS.get(reducer, ())
+    # What a combinefn raises is no record's fault, and so never skipped.
+    if combiners and "on_error" not in options and rng.random() < 0.5:
+        combiner = rng.choice(combiners)
     return Functions(mapfn, reducer, combiner, partitionfn, options, keys, values)
 
 
@@ -160,7 +189,7 @@ def program(functions: Functions, rng: random.Random, label: str = "") -> Progra
     rng.shuffle(keys)
     keys = keys[: rng.choice((1, 3, len(keys)))]
     values = VALUES[functions.value_family]
-    skips = functions.options.get("on_error") == "skip"
+    skips = "on_error" in functions.options
 
     def record() -> Record:
         pairs = [(rng.choice(keys), rng.choice(values)) for _ in range(rng.randrange(5))]
