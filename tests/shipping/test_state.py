@@ -281,11 +281,13 @@ def test_what_pickle_notes_on_a_class_is_no_change(journey: Journey) -> None:
     journey.write(conf="class Row:\n    pass\n").submit("""
 import redismr, conf, pickle
 from redismr.shipping import pack
+class Own(conf.Row):
+    pass
 def mapfn():
-    return conf.Row
+    return conf.Row, Own
 digest = pack({"mapfn": mapfn}).digest
-pickle.dumps(conf.Row())
-assert "__slotnames__" in vars(conf.Row)
+pickle.dumps([conf.Row(), Own()])
+assert "__slotnames__" in vars(conf.Row) and "__slotnames__" in vars(Own)
 assert pack({"mapfn": mapfn}).digest == digest
 ship({"mapfn": mapfn})
 """)
