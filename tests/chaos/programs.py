@@ -13,11 +13,13 @@ from support import Server
 import redismr
 from chaos.kit import DEADLINE, SECRET, Fleet, Outcome, Plan, Row, fleet
 
-FUNCTIONS = 1000
+FUNCTIONS = 700
 """Each with so many sets of records as follow, run on two workers and inline."""
 RECORDS = 6
 
-SECONDS_TO_SHRINK = 3.0
+SECONDS_TO_SHRINK = 2.0
+ENOUGH = 6
+"""So many wrong results are looked at, and no more."""
 
 Run = Callable[[], redismr.Results]
 
@@ -30,7 +32,7 @@ def programs(plan: Plan) -> Outcome:
         with fleet(server.url, plan, "programs") as workers, _client(server, workers) as client:
             for number in range(plan.amount(FUNCTIONS)):
                 _run(client, draw(plan.rng("functions", number)), plan, number, outcome)
-                if len(outcome.wrong) > 20:
+                if len(outcome.wrong) >= ENOUGH:
                     break
     finally:
         server.close()
