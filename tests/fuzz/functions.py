@@ -140,11 +140,12 @@ COMBINERS: Mapping[str, tuple[str, ...]] = {
     "last": ("last",),
     "own_min": ("min", "own_min"),
     "own_max": ("max", "own_max"),
+    "own_sum": ("sum", "own_sum"),
 }
-"""For whatever values: reducers of a user's own, and combiners that change nothing of them."""
+"""Reducers of a user's own, and combiners that change nothing of what they give."""
 
-ADDING = ("sum", "own_sum")
-"""Combiners of ``own_sum``, where the order of adding cannot be seen."""
+EXACTLY = COMBINERS["own_sum"]
+"""Combiners for values of which the order of adding cannot be seen."""
 
 
 def by_python_hash(key: Any, partitions: int) -> int:

@@ -147,16 +147,16 @@ def differences(program: Program, run: Callable[[], redismr.Results]) -> list[st
     An error is right where the loop raises one of the same class; where a key may be refused, if
     it refuses a key; and where the partitionfn parts equal keys, if it names the partitionfn.
     """
-    answer, functions = plain_loop(program), program.functions
+    answer = plain_loop(program)
     try:
         results = run()
         found = list(results.items())
     except redismr.RedismrError as error:
         if any(isinstance(error, kind) for kind in answer.refusals):
             return []
-        if functions.may_be_refused and isinstance(error, redismr.BadKey):
+        if program.may_be_refused and isinstance(error, redismr.BadKey):
             return []
-        if functions.may_split_keys and "partitionfn" in str(error):
+        if program.may_split_keys and "partitionfn" in str(error):
             return []
         return [f"{type(error).__name__}: {str(error)[:300]}"]
     if answer.refusals:
@@ -189,7 +189,7 @@ def _compare(
         f"dict()[{key!r}]: {again.get(key)!r}" for key, value in found
         if not same(again.get(key, _ABSENT), value)
     ]  # fmt: skip
-    for family in program.functions.key_families:
+    for family in program.key_families:
         for key in KEYS[family]:
             there, value = key in results, results.get(key, _ABSENT)
             if there != (key in wanted) or not same(value, wanted.get(key, _ABSENT)):

@@ -106,6 +106,9 @@ NAN = float("nan")
 EXACT = ("ints", "huge", "bools", "fractions", "durations")
 """Families of which the order of adding cannot be seen."""
 
+DELICATE = ("numpy bools", "numpy ints", "float32", "float64", "decimals", "nan", "arrays")
+"""Families whose sums depend on how, or where, they are added up."""
+
 VALUES: Mapping[str, Family] = {
     "ints": (0, 1, 2, -3, 10**6),
     "huge": (2**70, -(2**70), 1, 3),
