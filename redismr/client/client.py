@@ -289,13 +289,7 @@ class Client(Confined):
         refuse_while_loading()
         self.connection.confide()
         functions, params, chosen = sort_out(mapfn, reducefn, options)
-        check_functions(
-            mapfn,
-            reducefn,
-            combinefn=functions["combinefn"],
-            partitionfn=functions["partitionfn"],
-            initfn=functions["initfn"],
-        )
+        check_functions(**{name: f for name, f in functions.items() if name != "finishfn"})
         parcel = pack(functions, params)
         each = chosen.each_worker
         read = (one_by_one if each else as_source)(source, chunk=chosen.chunk)

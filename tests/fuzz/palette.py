@@ -106,7 +106,7 @@ NAN = float("nan")
 EXACT = ("ints", "huge", "bools", "fractions", "durations")
 """Families of which the order of adding cannot be seen."""
 
-DELICATE = ("numpy bools", "numpy ints", "float32", "float64", "decimals", "nan", "arrays")
+DELICATE = ("numpy bools", "float32", "float64", "decimals", "nan")
 """Families whose sums depend on how, or where, they are added up."""
 
 VALUES: Mapping[str, Family] = {
