@@ -32,7 +32,8 @@ _PLAIN = frozenset((str, bytes, int, float, complex, bool, type(None)))
 _CONSTANT = _PLAIN | {FunctionType, CodeType, ModuleType, type, staticmethod, classmethod, property}
 _SEVERAL = (list, tuple, set, frozenset, deque)
 
-# Set by the import system, by Python itself on first use, or when a class is made.
+# Set by the import system, by Python itself on first use (pickle's __slotnames__), or when a class
+# is made.
 _NOT_STATE = frozenset(
     [
         "__name__",
@@ -61,6 +62,7 @@ _NOT_STATE = frozenset(
         "__qualname__",
         "__match_args__",
         "__wrapped__",
+        "__slotnames__",
         "_member_names_",
         "_member_map_",
         "_value2member_map_",

@@ -16,18 +16,15 @@ from redismr.client.fit import Lacks
 from redismr.client.job import Draw, Job, Mine
 from redismr.client.listen import deliver, follow
 from redismr.client.outcome import ended_as_altered, not_found
-from redismr.client.specs import clear_fields, new_job_id, partitions_for, sort_out
+from redismr.client.specs import clear_fields, new_spec, sort_out
 from redismr.client.submitter import SUBMIT_LEASE_MS, Ended, Submitter
 from redismr.client.waiting import tell_long_wait
 from redismr.confidential import Confined
-from redismr.config import Connection, JobOptions
+from redismr.config import Connection
 from redismr.core.events import Event, encode
 from redismr.core.functions import check_functions
 from redismr.core.model import (
     ENDED_STATES,
-    NOT_AFTER_MS,
-    PROTOCOL,
-    PYTHON,
     RUNNING_STATES,
     JobInfo,
     JobSpec,
@@ -38,8 +35,7 @@ from redismr.core.vault import Vault
 from redismr.errors import JobError, JobLost, JobNotFound, KeysAltered, NoWorkers, SealError
 from redismr.processes import here_only, refuse_while_loading
 from redismr.shipping import Parcel, pack
-from redismr.shipping.libraries import loaded
-from redismr.sources import Source, as_source
+from redismr.sources import as_source
 from redismr.store import Store, number
 
 Function = Callable[..., Any]
@@ -293,14 +289,13 @@ class Client(Confined):
         refuse_while_loading()
         self.connection.confide()
         functions, params, chosen = sort_out(mapfn, reducefn, options)
-        others = {name: functions[name] for name in ("combinefn", "partitionfn", "initfn")}
-        check_functions(mapfn, reducefn, **others)
+        check_functions(**{name: f for name, f in functions.items() if name != "finishfn"})
         parcel = pack(functions, params)
         each = chosen.each_worker
         read = (one_by_one if each else as_source)(source, chunk=chosen.chunk)
         now_ms, rows = self._here()
         slots = sum(int(row.get("executors", 0)) for row in rows.values())
-        spec = self._spec(chosen, read, parcel.digest, functions, now_ms, slots)
+        spec = new_spec(chosen, read.size, parcel.digest, functions, now_ms=now_ms, slots=slots)
         lacks = Lacks.among(rows, spec, self._keyring.key_id)
         lacks.warn(parcel.names)
         vault = Vault(self._keyring, spec.job_id)
@@ -349,37 +344,6 @@ class Client(Confined):
             submit_ms=SUBMIT_LEASE_MS,
             fields=clear_fields(spec, self._keyring.key_id, each_worker=each_worker),
             news=encode(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring),
-        )
-
-    def _spec(
-        self, chosen: JobOptions, source: Source, digest: str, functions: Mapping[str, Any],
-        now_ms: int, slots: int,
-    ) -> JobSpec:  # fmt: skip
-        job_id = new_job_id()
-        return JobSpec(
-            job_id=job_id,
-            txn=chosen.txn or job_id,
-            name=chosen.name or "",
-            python=PYTHON,
-            protocol=PROTOCOL,
-            partitions=chosen.partitions or partitions_for(source.size, slots),
-            sort=chosen.sort,
-            code_digest=digest,
-            retries=chosen.retries,
-            lost_leases=chosen.lost_leases,
-            # What renews the leases, thrice in each, is what prolongs the job.
-            lease_ms=int(min(chosen.lease, chosen.ttl / 2) * 1000),
-            task_timeout_ms=int(chosen.task_timeout * 1000) if chosen.task_timeout else None,
-            memory=chosen.memory,
-            priority=chosen.priority,
-            seed=chosen.seed,
-            ttl_ms=int(chosen.ttl * 1000),
-            not_after_ms=now_ms + NOT_AFTER_MS,
-            on_error=chosen.on_error,
-            finish=functions["finishfn"] is not None,
-            partitionfn=functions["partitionfn"] is not None,
-            backup=chosen.backup and not chosen.each_worker,
-            libraries=loaded(),
         )
 
     def _here(self) -> tuple[int, Mapping[str, Mapping[str, Any]]]:

@@ -1,4 +1,4 @@
-"""What a caller asks for, sorted; what of it stands in clear; the name of a job."""
+"""What a caller asks for, sorted; the spec that is made of it, and what stands in clear."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 from redismr.confidential import WAY_OUT, reveals
 from redismr.config import JobOptions, job_options
-from redismr.core.model import JobSpec
+from redismr.core.model import NOT_AFTER_MS, PROTOCOL, PYTHON, JobSpec
 from redismr.errors import ConfigError
+from redismr.shipping.libraries import loaded
 
 Function = Callable[..., Any]
 
@@ -39,6 +40,53 @@ def sort_out(
         if reveals(str(getattr(chosen, option) or "").encode("utf-8", "surrogatepass")):
             raise ConfigError(f"{option} holds a secret, or the password of a server. {WAY_OUT}.")
     return functions, params, chosen
+
+
+def new_spec(
+    chosen: JobOptions,
+    size: int | None,
+    digest: str,
+    functions: Mapping[str, Any],
+    *,
+    now_ms: int,
+    slots: int,
+) -> JobSpec:
+    """The spec of a new job, with an id of its own.
+
+    Args:
+        chosen: what its caller wants.
+        size: the bytes of its source, if they are known.
+        digest: of its code.
+        functions: by the names that ``sort_out`` gives them.
+        now_ms: the server's time.
+        slots: how many executors there are, 0 if nobody knows.
+    """
+    job_id = new_job_id()
+    return JobSpec(
+        job_id=job_id,
+        txn=chosen.txn or job_id,
+        name=chosen.name or "",
+        python=PYTHON,
+        protocol=PROTOCOL,
+        partitions=chosen.partitions or partitions_for(size, slots),
+        sort=chosen.sort,
+        code_digest=digest,
+        retries=chosen.retries,
+        lost_leases=chosen.lost_leases,
+        # What renews the leases, thrice in each, is what prolongs the job.
+        lease_ms=int(min(chosen.lease, chosen.ttl / 2) * 1000),
+        task_timeout_ms=int(chosen.task_timeout * 1000) if chosen.task_timeout else None,
+        memory=chosen.memory,
+        priority=chosen.priority,
+        seed=chosen.seed,
+        ttl_ms=int(chosen.ttl * 1000),
+        not_after_ms=now_ms + NOT_AFTER_MS,
+        on_error=chosen.on_error,
+        finish=functions["finishfn"] is not None,
+        partitionfn=functions["partitionfn"] is not None,
+        backup=chosen.backup and not chosen.each_worker,
+        libraries=loaded(),
+    )
 
 
 def partitions_for(size: int | None, slots: int) -> int:

@@ -169,6 +169,7 @@ def _class_reduced(cls: type, reduced: Reduced) -> Reduced:
         name: value
         for name, value in attributes.items()
         if not (isinstance(value, MemberDescriptorType) and value.__objclass__ is cls)
+        and name != "__slotnames__"  # the first pickle of an instance leaves that
     }
     keep_annotations(cls, attributes)
     members = {}

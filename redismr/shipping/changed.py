@@ -19,6 +19,7 @@ from redismr.fresh import ABSENT, Changes, at, fresh
 from redismr.shipping.blame import reason
 from redismr.shipping.derived import constants, derived
 from redismr.shipping.modules import ModuleSource, closure
+from redismr.shipping.parsing import parsed
 from redismr.shipping.pickler import Needs, dump, fault
 
 
@@ -189,9 +190,10 @@ def _makes_itself(source: str, path: str, *, container: bool) -> bool:
     (True, False)
     """
     name = path.rpartition(".")[2]
+    tree = parsed(source)
     inside = [
         node
-        for function in ast.walk(ast.parse(source))
+        for function in (ast.walk(tree) if tree else ())
         if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
         for node in ast.walk(function)
     ]

@@ -11,6 +11,8 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
+from redismr.shipping.parsing import parsed
+
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -67,10 +69,8 @@ def constants(source: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _statements(source: str) -> tuple[ast.stmt, ...]:
-    try:
-        return tuple(ast.parse(source).body)
-    except (SyntaxError, ValueError, RecursionError):
-        return ()
+    tree = parsed(source)
+    return tuple(tree.body) if tree else ()
 
 
 def _imported(

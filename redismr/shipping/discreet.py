@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import linecache
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -26,11 +25,11 @@ from redismr.confidential import (
 )
 from redismr.errors import CodeError
 from redismr.shipping.modules import ModuleSource
+from redismr.shipping.parsing import parsed
 
 _MAX_SHOWN = 1 << 20
 _HOLDS = "holds the secret that signs jobs, or the password of a server"
 _MAKES_TEXT = frozenset({"format", "strip"})
-_parsing = threading.Lock()
 
 
 def refuse_secrets(pickled: bytes) -> bytes:
@@ -62,13 +61,9 @@ def without_secrets(modules: Mapping[str, ModuleSource]) -> dict[str, ModuleSour
 
 def _without_secrets(name: str, module: ModuleSource) -> str:
     first = min(revealing_lines(module.source))
-    try:
-        source = blanked(_rewritten(name, module.source))
-        ast.parse(source)
-        if not revealing_lines(source):
-            return source
-    except (SyntaxError, ValueError):
-        pass
+    source = blanked(_rewritten(name, module.source))
+    if parsed(source) and not revealing_lines(source):
+        return source
     raise CodeError(
         f"the module {name} cannot be sent to workers: {module.path}, line {first}, {_HOLDS}. "
         f"{WAY_OUT}; or keep it in a module that neither the script nor the job's functions import."
@@ -146,14 +141,10 @@ def _revealing_lines(source: str, words: tuple[bytes, ...]) -> frozenset[int]:
 
 def _revealing(source: str) -> list[ast.expr]:
     """The outermost literals that hold a secret, in the order of the source; no docstrings."""
-    try:
-        with _parsing:  # in Python 3.11 two threads at once get a SystemError now and then
-            tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
+    tree = parsed(source)
     found: list[ast.expr] = []
     names: dict[str, bytes] = {}
-    for statement in tree.body:
+    for statement in tree.body if tree else ():
         inside = list(_revealing_in(statement, names))
         found += (node for node, _ in inside)
         if isinstance(statement, ast.Assign | ast.AnnAssign) and inside:

@@ -13,7 +13,6 @@ import importlib.util
 import os
 import pkgutil
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,8 +22,7 @@ from typing import Any
 
 from redismr.core.byvalue import BY_VALUE
 from redismr.fresh import fresh, is_local
-
-_parsing = threading.Lock()
+from redismr.shipping.parsing import parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +71,8 @@ def imported_names(source: str, package: str) -> frozenset[str]:
     ['c.d', 'pkg.a', 'pkg.a.b']
     """
     names: set[str] = set()
-    try:
-        with _parsing:  # in Python 3.11 two threads at once get a SystemError now and then
-            tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
-        return frozenset()
-    for node in ast.walk(tree):
+    tree = parsed(source)
+    for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -210,6 +210,11 @@ class LeaseKeeper:
                 log.info("job %s: took %d tasks that were not begun in time", job, spare.stolen)
         return min(found, idle)
 
+    def any_running(self) -> bool:
+        """Whether a job is listed that has not ended."""
+        looks = map(self._store.look, self._store.runnable())
+        return any(look is not None and look.state not in ENDED_STATES for look in looks)
+
     def _next_few(self) -> list[str]:
         """Some of the jobs that may be running, in turn: none waits for those before it to end."""
         jobs = [job for job in self._store.runnable() if job not in self._ended]

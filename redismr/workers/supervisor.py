@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from redismr.config import Connection, WorkerOptions
-from redismr.core.model import ENDED_STATES, PROTOCOL, PYTHON, token_of
+from redismr.core.model import PROTOCOL, PYTHON, token_of
 from redismr.core.seal import Keyring
 from redismr.core.trace import clean
 from redismr.errors import StoreError, StoreUnavailable
@@ -362,13 +362,8 @@ class Supervisor:
         return self.options.burst and bool(self.children) and self._nothing_left()
 
     def _nothing_left(self) -> bool:
-        if not all(child.idle for child in self.children.values()):
-            return False
         try:
-            return all(
-                not (look := self.store.look(job)) or look.state in ENDED_STATES
-                for job in self.store.runnable()
-            )
+            return all(c.idle for c in self.children.values()) and not self.leases.any_running()
         except StoreError:
             return False
 

@@ -160,5 +160,13 @@ MUTANTS = (
         ),
         ("fields", "data"),
     ),
+    _one("any __eq__ of a dataclass will do", "core/equality.py",
+         "return _does(equal) == _does(probe.__eq__)", "return True", "programs"),
+    _one("a partitionfn is believed", "client/collect.py",
+         "return chain((first,), (p for p in everywhere if p != first))", "return (first,)",
+         "programs"),
+    _one("numpy truths are added up by numpy", "core/numerics.py",
+         "return [values[0], sum(map(int, values[1:]))]",
+         "return [numpy.logical_or.reduce(values)]", "programs"),
 )  # fmt: skip
 """All of them."""

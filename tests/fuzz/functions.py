@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -11,17 +12,26 @@ import redismr
 
 Pair = tuple[Any, Any]
 Record = Any
-"""``(bad, pairs)``: whether mapfn is to fail on it, and what it is to emit."""
+"""``(bad, pairs)``: whether mapfn is to fail on it, and what it is to emit. A dict may have the
+two as its values, and a buffer as its pickle."""
 
 
 class BadRecord(Exception):
     """What mapfn raises for a bad record."""
 
 
+def opened(record: Record) -> tuple[bool, Any]:
+    """What a record says, in whichever form."""
+    if isinstance(record, (bytes, bytearray, memoryview)):
+        record = pickle.loads(record)
+    bad, pairs = record.values() if isinstance(record, dict) else record
+    return bad, pairs
+
+
 def yielding(_key: Any, record: Record) -> Iterator[Pair]:
     """A generator of tuples."""
     redismr.count("records")
-    bad, pairs = record
+    bad, pairs = opened(record)
     yield from map(tuple, pairs)
     if bad:
         raise BadRecord
@@ -93,6 +103,16 @@ def own_sum(_key: Any, values: Any) -> Any:
     return sum(values)
 
 
+def own_min(_key: Any, values: Any) -> Any:
+    """What the builtin gives."""
+    return min(values)
+
+
+def own_max(_key: Any, values: Any) -> Any:
+    """What the builtin gives."""
+    return max(values)
+
+
 def own_items(items: Any) -> Iterator[Pair]:
     """The form that gets an iterator."""
     for key, values in items:
@@ -113,8 +133,19 @@ def last(_key: Any, values: Any) -> Any:
 
 
 OWN: Mapping[str, Callable[..., Any]] = {
-    function.__name__: function for function in (own_list, own_sum, own_items, own_generator, last)
+    function.__name__: function
+    for function in (own_list, own_sum, own_min, own_max, own_items, own_generator, last)
 }
+COMBINERS: Mapping[str, tuple[str, ...]] = {
+    "last": ("last",),
+    "own_min": ("min", "own_min"),
+    "own_max": ("max", "own_max"),
+    "own_sum": ("sum", "own_sum"),
+}
+"""Reducers of a user's own, and combiners that change nothing of what they give."""
+
+EXACTLY = COMBINERS["own_sum"]
+"""Combiners for values of which the order of adding cannot be seen."""
 
 
 def by_python_hash(key: Any, partitions: int) -> int:

@@ -32,8 +32,9 @@ class Answer:
 
 def plain_loop(program: Program) -> Answer:
     """One process, one dict."""
-    answer, groups = Answer(), dict[Any, list[Any]]()
+    answer, groups, records = Answer(), dict[Any, list[Any]](), 0
     for key, record in _items(program):
+        records += 1
         try:
             pairs = [copy.deepcopy(tuple(pair)) for pair in _emitted(program, key, record)]
         except BadRecord:
@@ -43,18 +44,32 @@ def plain_loop(program: Program) -> Answer:
         for k, v in pairs:
             groups.setdefault(k, []).append(v)
     reduce = _reducer(program.functions.reducer)
+    skips_keys = "on_error" in program.functions.options and _of_one_key(program.functions.reducer)
     for key, values in groups.items():
         try:
             answer.pairs += reduce(key, values, answer.counters)
         except Exception as error:
-            if program.functions.reducer in OWN and program.functions.options.get("on_error"):
-                answer.skipped += 1  # a key counts as a record
+            if skips_keys:
+                answer.skipped += 1
             else:
                 answer.refusals.add(type(error))
+    if answer.skipped > _allowed(program, records):
+        answer.refusals.add(redismr.TooManySkipped)
     answer.pairs = list(dict(answer.pairs).items())
     if program.functions.options.get("sort"):
         answer.pairs.sort(key=lambda pair: pair[0])
     return answer
+
+
+def _allowed(program: Program, records: int) -> float:
+    budget = program.functions.options.get("on_error", 0)
+    if budget == "skip":
+        return math.inf
+    return budget * records if isinstance(budget, float) else budget
+
+
+def _of_one_key(reducer: str) -> bool:
+    return reducer in OWN and reducer != "own_items"
 
 
 def _items(program: Program) -> Any:
@@ -106,6 +121,7 @@ def exact_sum(values: list[Any]) -> Any:
 
 def with_one_nan(values: list[Any]) -> set[Any]:
     """A set in which NaN stands once: which of them are one object is not seen elsewhere."""
+    set(values)  # raises where one of them has no hash
     nans = list(filter(_is_nan, values))
     return {value for value in values if not _is_nan(value)}.union(nans[:1])
 
@@ -131,16 +147,16 @@ def differences(program: Program, run: Callable[[], redismr.Results]) -> list[st
     An error is right where the loop raises one of the same class; where a key may be refused, if
     it refuses a key; and where the partitionfn parts equal keys, if it names the partitionfn.
     """
-    answer, functions = plain_loop(program), program.functions
+    answer = plain_loop(program)
     try:
         results = run()
         found = list(results.items())
     except redismr.RedismrError as error:
         if any(isinstance(error, kind) for kind in answer.refusals):
             return []
-        if functions.may_be_refused and isinstance(error, redismr.BadKey):
+        if program.may_be_refused and isinstance(error, redismr.BadKey):
             return []
-        if functions.may_split_keys and "partitionfn" in str(error):
+        if program.may_split_keys and "partitionfn" in str(error):
             return []
         return [f"{type(error).__name__}: {str(error)[:300]}"]
     if answer.refusals:
@@ -173,7 +189,7 @@ def _compare(
         f"dict()[{key!r}]: {again.get(key)!r}" for key, value in found
         if not same(again.get(key, _ABSENT), value)
     ]  # fmt: skip
-    for family in program.functions.key_families:
+    for family in program.key_families:
         for key in KEYS[family]:
             there, value = key in results, results.get(key, _ABSENT)
             if there != (key in wanted) or not same(value, wanted.get(key, _ABSENT)):
@@ -191,6 +207,8 @@ def same(one: Any, other: Any) -> bool:
         return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
     if isinstance(one, (set, frozenset)):
         return sorted(map(repr, one)) == sorted(map(repr, other))
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and one.tobytes() == other.tobytes()
     if isinstance(one, np.generic):
         return one.dtype == other.dtype and (
             bool(one == other) or (_is_nan(one) and _is_nan(other))

@@ -1,107 +1,37 @@
-"""The keys and values of random programs: families of spellings that are equal, or look it.
-
-Modules of this room travel to the workers with each job, so they import nothing of the tests.
-"""
+"""The keys and values of random programs: families of spellings that are equal, or look it."""
 
 from __future__ import annotations
 
 import datetime as dt
-import enum
 import ipaddress
 import pathlib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-
-class Level(enum.IntEnum):
-    """Members are equal to their numbers."""
-
-    NONE = 0
-    ONE = 1
-    TWO = 2
-
-
-class Tone(enum.StrEnum):
-    """Members are equal to their text."""
-
-    LOW = "a"
-    HIGH = "b"
-
-
-class Colour(enum.Enum):
-    """Members are equal to nothing else."""
-
-    RED = 1
-    BLUE = 2
-
-
-class Place(NamedTuple):
-    """Equal to a plain tuple."""
-
-    x: Any
-    y: Any
-
-
-@dataclass(frozen=True)
-class Point:
-    """Equal by its parts."""
-
-    x: Any
-    y: Any = 0
-
-
-@dataclass(frozen=True)
-class Noted:
-    """Equal whatever the note says."""
-
-    x: Any
-    note: str = field(default="", compare=False)
-
-
-@dataclass(frozen=True)
-class Name:
-    """Equal whatever the case: no hash of its fields can know that."""
-
-    text: str
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Name) and self.text.lower() == other.text.lower()
-
-    def __hash__(self) -> int:
-        return hash(self.text.lower())
-
-
-class Folded(str):
-    """A str with an equality of its own."""
-
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, str) and self.lower() == other.lower()
-
-    def __hash__(self) -> int:
-        return hash(self.lower())
-
-
-@dataclass
-class Weight:
-    """A value with an order that ties: equal in ``grams``, told apart by ``label``."""
-
-    grams: int
-    label: str
-
-    def __lt__(self, other: Weight) -> bool:
-        return self.grams < other.grams
-
-    def __gt__(self, other: Weight) -> bool:
-        return self.grams > other.grams
-
+from fuzz.classes import (
+    Access,
+    Case,
+    Colour,
+    Corner,
+    Folded,
+    Level,
+    Modulo,
+    Money,
+    Name,
+    Noted,
+    Peak,
+    Place,
+    Point,
+    Spot,
+    Tone,
+    Weight,
+)
 
 NAIVE = dt.datetime.fromisoformat("2026-01-01")
 
@@ -128,11 +58,20 @@ KEYS: Mapping[str, Family] = {
     "sets": (frozenset({1, 2}), frozenset({1.0, 2.0}), frozenset({2, True}), frozenset({(1, 2)})),
     "points": (Point(1), Point(1.0), Point(True, 0.0), Point("a"), Point((1, 2)), Noted(1),
                Noted(1, "x"), Noted(1.0, "y")),
+    "named tuples": (Place(1, 2), Spot(1), Spot(1.0, 2), (1, 2), (True, 2), (Spot(1), 0)),
+    "kinds of points": (Point(1), Point(1, False), Corner(1), Corner(1.0), Peak(1),
+                        Peak(1, 0, 0.0)),
+    "flags": (Access.READ, Access.READ | Access.WRITE, Access(0), 1, (Access.READ, 1)),
     "enums": (Colour.RED, Colour.BLUE, 1, 2, Level.TWO, (Colour.RED, 1), (Colour.RED, True)),
     "days": (dt.date(2026, 1, 1), NAIVE, dt.time(1, 2), dt.timedelta(1),
              dt.timedelta(hours=24)),
     "moments": (dt.datetime(2026, 1, 1, tzinfo=dt.UTC), NAIVE,
                 dt.datetime(2026, 1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1)))),
+    "stamps": (pd.Timestamp("2026-01-01"), NAIVE, pd.Timestamp(2026, 1, 1), pd.Timestamp(0),
+               pd.Timestamp(1), pd.Timestamp("2026-01-01", tz="UTC"),
+               dt.datetime(2026, 1, 1, tzinfo=dt.UTC)),
+    "spans": (pd.Timedelta(1, "D"), dt.timedelta(1), pd.Timedelta(24, "h"), pd.Timedelta(1, "ns"),
+              (pd.Timedelta(1, "D"), 1), (dt.timedelta(hours=24), True)),
     "things": (uuid.UUID(int=1), uuid.UUID(int=2), pathlib.PurePosixPath("a"),
                pathlib.PurePosixPath("a/."), pathlib.PureWindowsPath("A"),
                pathlib.PureWindowsPath("a")),
@@ -143,6 +82,9 @@ KEYS: Mapping[str, Family] = {
                range(0, 4, 2)),
     "numpy days": (np.datetime64("2026-01-01"), np.datetime64("2026-01-01T00"),
                    np.timedelta64(1, "D"), np.timedelta64(24, "h")),
+    "cases": tuple(Case(text) for text in ("abc", "x", "y", "ABC", "X", "Y")),
+    "modulo": tuple(map(Modulo, range(9))),
+    "modulo in tuples": tuple((Modulo(n),) for n in range(9)),
     "names": tuple(Name(text) for text in ("abc", "x", "y", "ABC", "X", "Y", "aBc")),
     "folded": tuple(Folded(text) for text in ("abc", "ABC", "x", "X")),
     "names in tuples": tuple((1, Name(text)) for text in ("abc", "ABC", "x", "X", "y", "Y")),
@@ -155,11 +97,17 @@ ORDERED = ("words", "zero", "huge", "numpy zero")
 
 MAY_BE_REFUSED = frozenset({
     "addresses", "ranges", "numpy days", "names", "folded", "names in tuples", "names in sets",
-    "names in points",
+    "names in points", "cases", "modulo", "modulo in tuples",
 })  # fmt: skip
 """Families that have no stable hash, or need not have one: these are right, or refused by name."""
 
 NAN = float("nan")
+
+EXACT = ("ints", "huge", "bools", "fractions", "durations")
+"""Families of which the order of adding cannot be seen."""
+
+DELICATE = ("numpy bools", "float32", "float64", "decimals", "nan")
+"""Families whose sums depend on how, or where, they are added up."""
 
 VALUES: Mapping[str, Family] = {
     "ints": (0, 1, 2, -3, 10**6),
@@ -180,8 +128,16 @@ VALUES: Mapping[str, Family] = {
     "complex": (complex(0.1, 1 / 3), complex(1, 0), complex(1e16, 1), complex(-1e16, 0.1)),
     "complex and others": (complex(0.5, 1), 0.25, 1, True),
     "durations": (dt.timedelta(1), dt.timedelta(seconds=3)),
+    "levels": (Level.ONE, Level.TWO, Level.NONE, 1, 2),
+    "money": (Money(1, "a"), Money(2, "b"), Money(3, "c")),
+    "moments": (NAIVE, dt.datetime(2026, 1, 2), dt.datetime(2025, 1, 1)),  # noqa: DTZ001
+    "decimal nan": (Decimal("NaN"), Decimal(1), Decimal(2)),
     "strings": ("a", "b", "", "é"),
+    "bytes": (b"a", b"b", b""),
+    "buffers": (bytearray(b"a"), bytearray(b"b")),
+    "dicts": ({"a": 1}, {}, {"b": [2], "a": 1}),
     "lists": ([1], [2, 3], []),
+    "named tuples": (Spot(1), Spot(0, 3), Spot(1, 1)),
     "tuples": ((1, 2), (1, 2.0), (0, "a")),
     "sets": (frozenset({1}), frozenset({2}), frozenset({1, 2}), frozenset()),
     "nothing": (None,),
@@ -189,7 +145,18 @@ VALUES: Mapping[str, Family] = {
     "weights": (Weight(1, "a"), Weight(1, "b"), Weight(2, "c")),
     "numpy bools": (np.bool_(True), np.bool_(False)),
     "numpy bools and ints": (np.bool_(True), 1, True, np.bool_(False)),
+    "arrays": (np.array([1, 2]), np.array([3, -4])),
+    "float arrays": (np.array([0.1, 1e16]), np.array([0.2, 1.0]), np.array([0.3, -1e16])),
+    "single arrays": (np.array([1]), np.array([0])),
+    "small arrays": (np.array([100, 1], "int8"), np.array([100, 2], "int8")),
+    "numpy text": (np.str_("a"), np.str_("b"), "a"),
+    "numpy complex": (np.complex64(0.1 + 1j), np.complex64(1), np.complex64(1e8)),
+    "numpy spans": (np.timedelta64(1, "D"), np.timedelta64(3, "h")),
+    "stamps": (pd.Timestamp("2026-01-01"), pd.Timestamp("2025-01-01"), NAIVE),
+    "spans": (pd.Timedelta(1, "D"), pd.Timedelta(1, "ns"), dt.timedelta(1)),
+    "missing": (pd.NaT, pd.Timestamp("2026-01-01")),
     "numpy ints": (np.int64(1), np.int64(5), np.int64(-2)),
+    "small unsigned": (np.uint8(200), np.uint8(100), np.uint8(7)),
     "small numpy ints": (np.int8(1), np.uint8(3), np.int16(5), 1),
     "float32": (np.float32(0.1), np.float32(1e8), np.float32(1), np.float32(-1e8)),
     "float16": (np.float16(0.1), np.float16(2000), np.float16(1)),

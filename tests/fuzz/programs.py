@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import pickle
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import redismr
-from fuzz.functions import MAPFNS, OWN, PARTITIONFNS
-from fuzz.palette import KEYS, MAY_BE_REFUSED, ORDERED, VALUES
+from fuzz.functions import COMBINERS, EXACTLY, MAPFNS, OWN, PARTITIONFNS
+from fuzz.palette import DELICATE, EXACT, KEYS, MAY_BE_REFUSED, ORDERED, VALUES
 
 NAMED = ("sum", "count", "min", "max", "mean", "list", "set", "first", "any", "all")
 BUILTINS = {f.__name__: f for f in (sum, min, max, len, list, set, any, all)}
-SOURCES = ("list", "generator", "refilled", "mapping", "shared mapping", "pairs", "refilled pairs")
+SOURCES = (
+    "list", "generator", "refilled", "refilled dict", "views", "mapping", "shared mapping", "pairs",
+    "refilled pairs",
+)  # fmt: skip
 
 Record = tuple[bool, tuple[tuple[Any, Any], ...]]
 
 
 @dataclass(frozen=True)
 class Functions:
-    """The functions and options of a program: its code, which several sets of records share."""
+    """The functions and options of a program: its code, which several sets of records share.
+
+    ``keys`` and ``values`` are the families that may be among the records.
+    """
 
     mapfn: str
     reducer: str
     combiner: str | None
     partitionfn: str | None
     options: Mapping[str, Any]
-    key_families: tuple[str, ...]
-    value_family: str
+    keys: tuple[str, ...]
+    values: tuple[str, ...]
 
     def arguments(self) -> dict[str, Any]:
         """What ``redismr.run`` takes besides the source."""
@@ -39,28 +46,32 @@ class Functions:
             given["partitionfn"] = PARTITIONFNS[self.partitionfn]
         return given | dict(self.options)
 
-    @property
-    def may_be_refused(self) -> bool:
-        """Whether a key may be refused as one without a stable hash."""
-        return self.partitionfn is None and not MAY_BE_REFUSED.isdisjoint(self.key_families)
-
-    @property
-    def may_split_keys(self) -> bool:
-        """Whether the partitionfn may answer otherwise for a key, or for keys that are equal."""
-        return self.partitionfn in {"by_repr", "by_turns"} or (
-            # Before 3.12 Python hashes None by its address.
-            self.partitionfn == "by_python_hash" and "mixed" in self.key_families
-        )
-
 
 @dataclass(frozen=True)
 class Program:
     """Functions, and records from a source of some kind."""
 
     functions: Functions
+    key_families: tuple[str, ...]
+    value_family: str
     source: str
     records: tuple[Record, ...]
     label: str = field(default="", compare=False)
+
+    @property
+    def may_be_refused(self) -> bool:
+        """Whether a key may be refused as one without a stable hash."""
+        return self.functions.partitionfn is None and not MAY_BE_REFUSED.isdisjoint(
+            self.key_families
+        )
+
+    @property
+    def may_split_keys(self) -> bool:
+        """Whether the partitionfn may answer otherwise for a key, or for keys that are equal."""
+        return self.functions.partitionfn in {"by_repr", "by_turns"} or (
+            # Before 3.12 Python hashes None by its address.
+            self.functions.partitionfn == "by_python_hash" and "mixed" in self.key_families
+        )
 
     def open_source(self) -> Any:
         """The source as a user would pass it; a fresh one for each run."""
@@ -70,6 +81,10 @@ class Program:
             return iter(self.records)
         if self.source == "refilled":
             return refilled(self.records)
+        if self.source == "refilled dict":
+            return refilled_dict(self.records)
+        if self.source == "views":
+            return views(self.records)
         if self.source == "mapping":
             return dict(enumerate(self.records))
         if self.source == "shared mapping":
@@ -80,16 +95,35 @@ class Program:
 
     def __str__(self) -> str:
         shown = ", ".join(map(repr, self.records[:6])) + ", ..." * (len(self.records) > 6)
-        return f"{self.label}: {self.functions}, {self.source} of [{shown}]"
+        families = ", ".join((*self.key_families, self.value_family))
+        return f"{self.label}: {self.functions}, {families}: {self.source} of [{shown}]"
 
 
 def refilled(records: Iterable[Record]) -> Iterator[list[Any]]:
-    """One list object, filled anew for each record."""
-    row: list[Any] = [None, None]
-    for row[0], pairs in records:
-        row[1] = list(pairs)
+    """One list object, and one in it, filled anew for each record."""
+    inner: list[Any] = []
+    row: list[Any] = [None, inner]
+    for row[0], inner[:] in records:
         yield row
-    row[1] = ()
+    inner.clear()
+
+
+def refilled_dict(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """One dict, as a cursor's row may be."""
+    row: dict[str, Any] = {}
+    for row["bad"], row["pairs"] in records:
+        yield row
+    row.clear()
+
+
+def views(records: Iterable[Record]) -> Iterator[memoryview]:
+    """Slices of one buffer, which is read into again and again."""
+    buffer = bytearray(1 << 16)
+    for record in records:
+        data = pickle.dumps(record)
+        buffer[: len(data)] = data
+        yield memoryview(buffer)[: len(data)]
+    buffer[:] = bytes(len(buffer))
 
 
 def refilled_pairs(records: Iterable[Record]) -> Iterator[list[Any]]:
@@ -123,51 +157,70 @@ def named(name: str) -> Any:
 def draw(rng: random.Random) -> Functions:
     """Functions and options that could be a user's."""
     mapfn, reducer = rng.choice(list(MAPFNS)), _reducer(rng)
-    combiner = None
-    if reducer == "last" and rng.random() < 0.5:
-        combiner = "last"
-    keys = tuple(rng.sample(list(KEYS), rng.choice((1, 1, 2))))
-    if any("numpy" in family for family in keys):
-        keys = keys[:1]  # what it is compared with is chosen there
+    keys, values = tuple(KEYS), tuple(VALUES)
     options: dict[str, Any] = {"partitions": rng.choice((1, 2, 3, 5, 8))}
-    if (chunk := rng.choice((None, 1, 2, 5))) is not None:
+    if (chunk := rng.choice((None, 1, 2, 5, 20))) is not None:
         options["chunk"] = chunk
     if rng.random() < 0.25:
-        keys, options["sort"] = (rng.choice(ORDERED),), True
+        keys, options["sort"] = ORDERED, True
         mapfn = "yielding" if mapfn == "shouting" else mapfn
         reducer = "own_list" if reducer == "own_generator" else reducer
-    if rng.random() < 0.3:
-        options["on_error"] = "skip"
-    if rng.random() < 0.1:
-        options["memory"] = 64 << 20
     partitionfn = rng.choice(list(PARTITIONFNS)) if rng.random() < 0.25 else None
     if partitionfn == "by_python_hash" and rng.random() < 0.5:
         keys = ("words",)
-    values = rng.choice(list(VALUES))
+    if rng.random() < 0.3:
+        options["on_error"] = rng.choice(("skip", "skip", 3, 0.25))
+        if partitionfn is None:  # a record with a key that is refused would be skipped as well
+            keys = tuple(family for family in keys if family not in MAY_BE_REFUSED)
+    if rng.random() < 0.1:
+        options["memory"] = 64 << 20
+    # What a combinefn raises is no record's fault, and so never skipped.
+    combiners = () if "on_error" in options else COMBINERS.get(reducer, ())
+    combiner = rng.choice(combiners) if combiners and rng.random() < 0.5 else None
+    if combiner in EXACTLY:
+        values = EXACT
     return Functions(mapfn, reducer, combiner, partitionfn, options, keys, values)
 
 
 def _reducer(rng: random.Random) -> str:
     kind = rng.random()
     if kind < 0.6:
-        return rng.choice(NAMED)
+        return rng.choice(("sum", "mean", *NAMED))
     return rng.choice([f"builtin {name}" for name in BUILTINS] if kind < 0.75 else list(OWN))
 
 
 def program(functions: Functions, rng: random.Random, label: str = "") -> Program:
     """Records for the functions, and a source."""
-    keys = [key for family in functions.key_families for key in KEYS[family]]
+    delicate = DELICATE if functions.reducer in {"sum", "mean", "builtin sum"} else ()
+    families, values = _key_families(functions, rng), _some(functions.values, delicate, rng)
+    keys = [key for family in families for key in KEYS[family]]
     rng.shuffle(keys)
     keys = keys[: rng.choice((1, 3, len(keys)))]
-    values = VALUES[functions.value_family]
-    skips = functions.options.get("on_error") == "skip"
+    most = rng.choice((4, 4, 20))
+    skips = "on_error" in functions.options
 
     def record() -> Record:
-        pairs = [(rng.choice(keys), rng.choice(values)) for _ in range(rng.randrange(5))]
+        pairs = [
+            (rng.choice(keys), rng.choice(VALUES[values])) for _ in range(rng.randrange(most + 1))
+        ]
         return (skips and rng.random() < 0.2, tuple(pairs))
 
-    records = tuple(record() for _ in range(rng.choice((0, 1, 3, 10, 40))))
-    return Program(functions, rng.choice(SOURCES), records, label)
+    records = tuple(record() for _ in range(rng.choice((0, 1, 3, 10, 40, 40))))
+    return Program(functions, families, values, rng.choice(SOURCES), records, label)
+
+
+def _key_families(functions: Functions, rng: random.Random) -> tuple[str, ...]:
+    first = _some(functions.keys, MAY_BE_REFUSED, rng)
+    second = rng.choice(functions.keys)
+    # What numpy's numbers are compared with is chosen within their families.
+    alone = "sort" in functions.options or "numpy" in first + second or rng.random() < 0.7
+    return (first,) if alone or first == second else (first, second)
+
+
+def _some(families: tuple[str, ...], delicate: Collection[str], rng: random.Random) -> str:
+    """One of the families; half of the time one in which more has gone wrong than in others."""
+    likely = [family for family in families if family in delicate]
+    return rng.choice(likely if likely and rng.random() < 0.5 else families)
 
 
 def smaller(whole: Program) -> Iterator[Program]:

@@ -10,7 +10,7 @@ from fuzz.palette import NAN
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(320)
 def test_programs_give_what_a_plain_loop_gives() -> None:
     done = run("programs")
     print(done.stdout)

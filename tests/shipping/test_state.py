@@ -349,6 +349,23 @@ ship({"mapfn": mapfn})
 """)
 
 
+def test_what_pickle_notes_on_a_class_is_no_change(journey: Journey) -> None:
+    """Else a program's second job would be another parcel, and be given fresh executors."""
+    journey.write(conf="class Row:\n    pass\n").submit("""
+import redismr, conf, pickle
+from redismr.shipping import pack
+class Own(conf.Row):
+    pass
+def mapfn():
+    return conf.Row, Own
+digest = pack({"mapfn": mapfn}).digest
+pickle.dumps([conf.Row(), Own()])
+assert "__slotnames__" in vars(conf.Row) and "__slotnames__" in vars(Own)
+assert pack({"mapfn": mapfn}).digest == digest
+ship({"mapfn": mapfn})
+""")
+
+
 def test_things_that_answer_no_question_are_left_alone(journey: Journey) -> None:
     """A proxy that is bound later raises whatever it is asked, as those of web frameworks do."""
     journey.write(
