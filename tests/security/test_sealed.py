@@ -7,7 +7,7 @@ from security.conftest import SOURCE, Hand, Scene, dice, sequential, tiny
 from system.crew import OTHER_SECRET, SECRET
 
 import redismr
-from redismr.client import client as client_module
+from redismr.client import specs
 from redismr.config import Connection
 from redismr.core.events import Event, decode, encode
 from redismr.core.seal import Keyring
@@ -273,7 +273,7 @@ def test_result_chunks_that_vanish_before_their_commit(scene):
 
 
 def test_a_copy_of_an_old_job_does_not_run(scene, monkeypatch):
-    monkeypatch.setattr(client_module, "NOT_AFTER_MS", -1)
+    monkeypatch.setattr(specs, "NOT_AFTER_MS", -1)
     scene.submit()
     outcome = scene.outcome()
     assert isinstance(outcome, redismr.JobFailed)

@@ -187,7 +187,7 @@ def test_another_python_is_reported_and_never_run(server, client, crew, tmp_path
         marker.write_text("")
         return one(x)
 
-    monkeypatch.setattr("redismr.client.client.PYTHON", "3.9")
+    monkeypatch.setattr("redismr.client.specs.PYTHON", "3.9")
     job = client.submit([1], mapfn)
     worker = crew.worker()
     worker.says("needs Python 3.9")
@@ -198,7 +198,7 @@ def test_another_python_is_reported_and_never_run(server, client, crew, tmp_path
 
 
 def test_a_clear_field_that_lies_about_python_runs_nothing(server, client, crew, monkeypatch):
-    monkeypatch.setattr("redismr.client.client.PYTHON", "3.9")
+    monkeypatch.setattr("redismr.client.specs.PYTHON", "3.9")
     job = client.submit([1], one, "sum")
     meta = next(key for key in server.client().scan_iter() if key.endswith(b":meta"))
     server.client().hset(meta, "python", f"3.{__import__('sys').version_info.minor}")
