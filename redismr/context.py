@@ -57,7 +57,7 @@ class TaskContext:
     whole: TaskContext | None = None
     ended: bool = False
     dropped: bool = False
-    process: int = field(default_factory=os.getpid)
+    process: int = field(default_factory=lambda: _process)
 
 
 class _Local(threading.local):
@@ -65,6 +65,7 @@ class _Local(threading.local):
 
 
 _local = _Local()
+_process: int = os.getpid()  # kept, as asking costs each task a microsecond
 _carried: ContextVar[TaskContext | None] = ContextVar("redismr task", default=None)
 _running: dict[int, TaskContext] = {}
 """What runs now, by thread: several if ``inline`` jobs run in threads of the user's."""
@@ -83,19 +84,25 @@ _lock = threading.Lock()
 _told = set[str]()
 
 
-@contextmanager
-def running(task: TaskContext) -> Iterator[TaskContext]:
+class running:  # noqa: N801  reads as a verb where it is used
     """Make ``task`` what ``count``, ``param`` and ``here`` speak of in this thread.
 
     At the end ``task.counters`` holds what its other threads counted as well, and takes no more.
     """
-    follow_threads()
-    before = _bind(task)
-    try:
-        yield task
-    finally:
-        _bind(before)
-        _end(task)
+
+    __slots__ = ("_before", "_task")
+
+    def __init__(self, task: TaskContext) -> None:
+        self._task = task
+
+    def __enter__(self) -> TaskContext:
+        follow_threads()
+        self._before = _bind(self._task)
+        return self._task
+
+    def __exit__(self, *_: object) -> None:
+        _bind(self._before)
+        _end(self._task)
 
 
 @contextmanager
@@ -343,8 +350,8 @@ def _tell(said: str, more: str) -> None:
 
 def _forked() -> None:
     """A child cannot count for its parent's task, and says so."""
-    global _lock  # noqa: PLW0603  another thread of the parent may have held it
-    _lock = threading.Lock()
+    global _lock, _process
+    _lock, _process = threading.Lock(), os.getpid()
     task = _local.task
     if task is not None:
         _local.task = _part(task, countable=False)

@@ -128,11 +128,10 @@ def counted(
     keys: Iterator[Any] = chain.from_iterable(outputs.each(cursor))
     step, taken = max(1, most_keys // 8), 0
     try:
-        first = list(islice(keys, 1))
-        if may_change or not all(map(_is_fixed, first)):
-            keys, may_change = _kept(chain(first, keys), totals), True
-        else:
-            totals.update(first)
+        for first in islice(keys, 1):
+            may_change |= type(first) not in FIXED and not _is_fixed(first)
+            totals[key_kept(first) if may_change else first] = 1
+        keys = _kept(keys, totals) if may_change else keys
         while True:
             totals.update(islice(keys, step))
             taken += step
@@ -167,6 +166,8 @@ def _kept(keys: Iterable[Any], totals: Counter[Any]) -> Iterator[Any]:
 
 def _check_unchanged(totals: Counter[Any]) -> None:
     """See that keys which were not kept, as the first one could not change, are what they were."""
+    if FIXED.issuperset(map(type, totals)):
+        return
     kinds = set(map(type, totals)) - FIXED - {tuple}
     # Not set(totals), which takes the hashes over that the keys had when they came.
     if kinds and len(set(iter(totals))) != len(totals):
@@ -177,11 +178,14 @@ def _check_unchanged(totals: Counter[Any]) -> None:
         )
 
 
+_OURS = (Counter.update.__code__, _kept.__code__, counted.__code__)
+
+
 def _named(error: BaseException) -> BaseException:
     """The error by name if it was we who could not hash what was emitted."""
     *_, (frame, _line) = walk_tb(error.__traceback__)
     said = _UNHASHABLE.fullmatch(str(error))
-    if said is None or frame.f_code not in (Counter.update.__code__, _kept.__code__):
+    if said is None or frame.f_code not in _OURS:
         return error
     return BadKey(
         f"mapfn emitted a key of type {said[1]}, or with one in it, which is not hashable."

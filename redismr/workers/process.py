@@ -8,6 +8,7 @@ import gc
 import os
 import socket
 import sys
+from functools import lru_cache
 from typing import Any
 
 from redismr.core.kernel import UserCodeError
@@ -51,7 +52,12 @@ def made_here() -> Made:
 
 def process_name() -> str:
     """This executor, for people."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    return _name_of(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _name_of(pid: int) -> str:
+    return f"{socket.gethostname()}:{pid}"
 
 
 def end_if_forked() -> None:

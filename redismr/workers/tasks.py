@@ -253,8 +253,11 @@ def read_split(session: Session, task: str, first_piece: bytes | None) -> Split:
         frame = next(frames_of(pieces()))
     except SealError as exc:
         raise Altered(str(exc)) from exc
-    with session.told_apart(f"the input of task {task}", frame):
+    try:
         return pickle.loads(frame)  # type: ignore[no-any-return]  # authenticated above
+    except Exception:
+        with session.told_apart(f"the input of task {task}", frame):
+            raise
 
 
 def read_blocks(session: Session, names: Names, partition: int) -> Iterator[Block]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from string import ascii_letters
 
 import pytest
 
@@ -191,9 +192,10 @@ def test_a_key_that_was_not_kept_and_has_changed_is_refused():
         for key.name in value:
             yield key, 1
 
-    records = [(0, ["a", "b", "a"])]
+    # Many, as a dict may take the same object for the same key when it happens to come upon it.
+    records = [(0, [*ascii_letters, "a"])]
     if sys.version_info >= (3, 14):  # where its byte code is not known
-        assert len(execute(prepare(mapfn, "sum"), [records])) == 3
+        assert len(execute(prepare(mapfn, "sum"), [records])) == 1 + len(ascii_letters)
         return
     with pytest.raises(UserCodeError) as caught:
         execute(prepare(mapfn, "sum"), [records])
