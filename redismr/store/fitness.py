@@ -38,6 +38,10 @@ MOST_NAMED = 6
 Answer = object
 """What a server says to one command: its reply, or the error as redis-py's exception."""
 
+CUT_TRIES = 30
+"""So often a look begins anew whose line was cut: it has forty answers, and a line that loses 3 %
+of them cuts most looks."""
+
 
 def examine(connection: Connection, role: Role) -> None:
     """Return if the server may hold jobs and takes what such a user sends; two round trips.
@@ -48,34 +52,49 @@ def examine(connection: Connection, role: Role) -> None:
     """
     client = connect(connection, name="redismr-check", timeout=ANSWER_SECONDS)
     where = address(connection.url, client)
-    way_out = _way_out(client, connection.namespace, role)
+    way_out, tries = _way_out(client, connection.namespace, role), 0
     try:
-        line = client.connection_pool.get_connection()
-        ending = ["MULTI", "EXEC"] if "EXEC" in commands(role) else []
-        told, begun, *ended = _ask(line, [("INFO",), *((word,) for word in (*ending, "MULTI"))])
-        if isinstance(told, Exception):
-            _refuse_info(told, line, where)
-        _judge(_parsed(told), where, watched=is_watched(connection.url))
-        refused = {
-            word: answer
-            for word, answer in zip(("MULTI", "EXEC"), (begun, *ended), strict=False)
-            if isinstance(answer, ResponseError)
-        }
-        if "MULTI" not in refused:  # else what follows would be done
-            asked = probes(role, Keys(connection.namespace))
-            answers = _ask(line, [*asked.values(), ("DISCARD",)])
-            refused |= {
-                word: answer
-                for word, answer in zip((*asked, "DISCARD"), answers, strict=True)
-                if isinstance(answer, ResponseError)
-            }
-        _judge_refusals(refused, where, connection.namespace, way_out)
+        while True:
+            try:
+                _look(client, connection, role, where, way_out)
+                break
+            except redis.ConnectionError as exc:
+                tries += 1
+                if tries == CUT_TRIES or "closed" not in str(exc):
+                    raise
+                client.connection_pool.disconnect()
     except StoreError:  # ours, and some of them are OSErrors
         raise
     except (redis.RedisError, OSError) as exc:
         raise explained(exc, connection, where, ANSWER_SECONDS, way_out) from exc
     finally:
         client.connection_pool.disconnect()
+
+
+def _look(
+    client: redis.Redis, connection: Connection, role: Role, where: str, way_out: str
+) -> None:
+    """One look, over one connection."""
+    line = client.connection_pool.get_connection()
+    ending = ["MULTI", "EXEC"] if "EXEC" in commands(role) else []
+    told, begun, *ended = _ask(line, [("INFO",), *((word,) for word in (*ending, "MULTI"))])
+    if isinstance(told, Exception):
+        _refuse_info(told, line, where)
+    _judge(_parsed(told), where, watched=is_watched(connection.url))
+    refused = {
+        word: answer
+        for word, answer in zip(("MULTI", "EXEC"), (begun, *ended), strict=False)
+        if isinstance(answer, ResponseError)
+    }
+    if "MULTI" not in refused:  # else what follows would be done
+        asked = probes(role, Keys(connection.namespace))
+        answers = _ask(line, [*asked.values(), ("DISCARD",)])
+        refused |= {
+            word: answer
+            for word, answer in zip((*asked, "DISCARD"), answers, strict=True)
+            if isinstance(answer, ResponseError)
+        }
+    _judge_refusals(refused, where, connection.namespace, way_out)
 
 
 def _way_out(client: redis.Redis, namespace: str, role: Role) -> str:
