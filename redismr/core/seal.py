@@ -64,6 +64,8 @@ _HEAD = struct.Struct(">B4sBI")  # version, key id, method, raw length
 _TAG_BYTES = 32
 _BODY_AT = _HEAD.size + _TAG_BYTES
 _COMPRESS_FROM = 512  # below, zstd costs 10 us and gains less than a packet
+_SHA256_BLOCK = 64
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 _RANDOM_SECRET = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -75,11 +77,34 @@ def new_secret() -> str:
     return secrets.token_hex(32)
 
 
+class _Mac:
+    """HMAC-SHA256 (RFC 2104) of one key and one beginning, for many ends.
+
+    300 bytes on 3.11: two copied sha256 objects 0.7 us, a copied ``hmac`` object 1.9 us,
+    ``hmac.digest`` from the bare key 3.2 us. A task of one item has five, in all processes.
+    """
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes, begin: bytes) -> None:
+        padded = key.ljust(_SHA256_BLOCK, b"\0")  # keys are no longer than a block
+        self._inner = hashlib.sha256(padded.translate(_INNER) + begin)
+        self._outer = hashlib.sha256(padded.translate(_OUTER))
+
+    def tag(self, *end: bytes) -> bytes:
+        """The 32 bytes for the beginning and these pieces."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        for piece in end:
+            inner.update(piece)
+        outer.update(inner.digest())
+        return outer.digest()
+
+
 class Keyring(Confined):
     """Seals and opens the blobs of one namespace with the keys that one secret gives.
 
     Two keyrings open each other's blobs exactly if secret and namespace are equal. Thread-safe.
-    Costs per call of 300 bytes, with the place's fields: about 3 us (see ``_mac``).
+    Costs per call of 300 bytes, with the place's fields: about 2 us (see ``_Mac``).
 
     Args:
         secret: 64 hex digits (``new_secret``) are used as they are; anything else passes scrypt,
@@ -130,10 +155,8 @@ class Keyring(Confined):
             if len(packed) < len(payload):
                 method, body = _ZSTD, packed
         head = _HEAD.pack(_VERSION, self._id, method, len(payload))
-        mac = self._mac(job, kind).copy()
-        mac.update(_fields(place) + head)
-        mac.update(body)
-        return b"".join((head, mac.digest(), body))
+        tag = self._mac(job, kind).tag(_fields(place) + head, body)
+        return b"".join((head, tag, body))
 
     def open(
         self,
@@ -172,10 +195,8 @@ class Keyring(Confined):
                 "or REDISMR_SECRET_FILE; `redismr secret` makes a new one."
             )
         body = blob[_BODY_AT:]
-        mac = self._mac(job, kind).copy()
-        mac.update(_fields(place) + blob[: _HEAD.size])
-        mac.update(body)
-        if not hmac.compare_digest(mac.digest(), blob[_HEAD.size : _BODY_AT]):
+        tag = self._mac(job, kind).tag(_fields(place) + blob[: _HEAD.size], body)
+        if not hmac.compare_digest(tag, blob[_HEAD.size : _BODY_AT]):
             raise SealError(
                 f"{_words(job, kind, place)} was altered in Redis, or moved there from elsewhere"
             )
@@ -183,26 +204,19 @@ class Keyring(Confined):
 
     def sign(self, job: str, kind: str, place: Sequence[str | int], payload: bytes) -> bytes:
         """The bare tag of ``payload``, for a message that must stay readable (see events)."""
-        mac = self._mac(job, kind).copy()
-        mac.update(_fields(place))
-        mac.update(payload)
-        return mac.digest()
+        return self._mac(job, kind).tag(_fields(place), payload)
 
     def _expand(self, *label: str) -> bytes:
         """One 32-byte key for one label: HKDF's expand step (RFC 5869) with a single block."""
         return hmac.digest(self._extracted, _fields(label) + b"\x01", "sha256")
 
-    def _derive(self, job: str, kind: str) -> hmac.HMAC:
-        """A MAC keyed for (job, kind) that has read the constant fields, to be copied.
-
-        300 bytes on 3.11: copying it 1.7 us, hmac.digest from the bare key 2.8 us, a hand-made
-        HMAC of two copied sha256 objects 1.2 us, which is not worth writing our own.
-        """
+    def _derive(self, job: str, kind: str) -> _Mac:
+        """A MAC keyed for (job, kind) that has read the constant fields."""
         if kind not in KINDS:
             raise ValueError(f"unknown kind of sealed blob: {kind!r}")
         fields = ("redismr", _VERSION, self._namespace, job, kind)
         key = self._expand("key", self._namespace, job, kind)
-        return hmac.new(key, _fields(fields), "sha256")
+        return _Mac(key, _fields(fields))
 
 
 @lru_cache(maxsize=8)  # scrypt takes 0.1 s, and tests and REPLs make many keyrings of one secret

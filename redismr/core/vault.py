@@ -35,6 +35,7 @@ CHUNK_LIMIT = (1 << 20) + 64
 CODE_LIMIT = 64 << 20
 
 _NONE = Skipped()
+_UNSIGNED = Made()
 
 
 def digest_of_maps(tokens: Mapping[int, str]) -> str:
@@ -133,7 +134,7 @@ class Vault(Confined):
             records_out=records_out,
             counters=counters,
             skipped=_unpacked(skipped, kept),
-            made=Made(*made),
+            made=Made(*made) if made else _UNSIGNED,
         )
 
     def seal_result_manifest(self, m: ResultManifest) -> bytes:
@@ -175,7 +176,7 @@ class Vault(Confined):
             records_in=records_in,
             skipped=_unpacked(skipped),
             map_skipped=_unpacked(map_skipped),
-            made=Made(*made),
+            made=Made(*made) if made else _UNSIGNED,
         )
 
     def seal_failure(self, failure: Failure, place: str) -> bytes:

@@ -275,8 +275,12 @@ def read_blocks(session: Session, names: Names, partition: int) -> Iterator[Bloc
     def decoded(index: int, frames: Iterable[bytes]) -> Iterator[Block]:
         manifest = names.manifests[index]
         for frame in frames:
-            with session.told_apart(f"the output of task {manifest.task}", frame, manifest.made):
+            try:
                 block = decode_block(frame)
+            except Exception:
+                what = f"the output of task {manifest.task}"
+                with session.told_apart(what, frame, manifest.made):
+                    raise
             yield block
 
     for index, frames in _frames(session, names, partition, lost):

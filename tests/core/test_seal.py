@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hmac
 import struct
 from typing import Any
 
@@ -30,6 +31,12 @@ def test_what_is_sealed_opens_at_its_place(
 ) -> None:
     blob = RING.seal(job, kind, place, payload, compress=compress)
     assert Keyring(SECRET, "redismr").open(job, kind, tuple(place), blob) == payload
+
+
+@given(st.binary(max_size=64), st.binary(max_size=200), st.lists(st.binary(max_size=200)))
+def test_the_tag_is_the_hmac_of_rfc_2104(key: bytes, begin: bytes, pieces: list[bytes]) -> None:
+    tag = hmac.digest(key, begin + b"".join(pieces), "sha256")
+    assert seal_module._Mac(key, begin).tag(*pieces) == tag
 
 
 @given(st.data(), st.sampled_from([b"", b"hello", b"whale " * 500]))
