@@ -210,6 +210,8 @@ def check(name, values, cut, *, tiny, passes=1):
         got, wanted = outcome(reduced, name, values, cut, passes), outcome(ORACLES[name], values)
     if got is TypeError and name in {"sum", "mean"} and NO_SUMMANDS & set(map(type, values)):
         return  # refused in its task, though an object in another one might have taken it
+    if name == "set" and wanted is TypeError and Decimal in map(type, values):
+        return  # Decimal == np.int64 raises, np.int64 == Decimal does not: see findings/
     assert got == wanted
 
 
@@ -233,6 +235,7 @@ def test_values_of_one_kind(name, values, cut, tiny, passes):
 )  # fmt: skip
 @example(values=[1, 2, "a"], cut=[1], tiny=False, passes=1)
 @example(values=[nan, 1, Decimal("0.5")], cut=[1], tiny=False, passes=1)
+@example(values=[Decimal("1.0"), 1, 1, np.int64(1)], cut=[], tiny=True, passes=1)
 def test_any_mixture(name, values, cut, tiny, passes):
     check(name, values, cut, tiny=tiny, passes=passes)
 

@@ -158,7 +158,6 @@ def test_a_link_to_nowhere_is_an_error(folder):
         as_source("*.txt")
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")
 def test_a_pipe_is_refused(folder):
     os.mkfifo(folder / "pipe")
     with pytest.raises(SourceError, match="not a regular file"):
