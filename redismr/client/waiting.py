@@ -26,6 +26,9 @@ EXPLAIN_AFTER = 5.0
 TELL_AGAIN = 60.0
 """Seconds after which the same trouble is said once more: it may be another one."""
 
+ASKED_SECONDS = 1.0
+"""Who has asked for the progress so lately shows the reason in it: it need not be said as well."""
+
 _REFRESH = 2.0
 _MOST_NAMED = 3
 
@@ -39,7 +42,7 @@ def altered(look: Look, spec: JobSpec, key_id: str) -> str:
     """
     meta = look.meta
     if look.state not in RUNNING_STATES | ENDED_STATES:
-        return "its state in Redis is none that a job can have"
+        return "its state in Redis is not one that a job can have"
     for name, sealed in (
         ("python", spec.python),
         ("protocol", spec.protocol),
@@ -55,7 +58,7 @@ def altered(look: Look, spec: JobSpec, key_id: str) -> str:
         if meta.get(name) != str(sealed):
             return f"{name} in its clear state is not what its sealed spec says"
     if not 0 < number(meta.get("expire_at")) - look.now_ms < _MAX_TTL_MS:
-        return "its deadline (expire_at) in Redis is none that it can have"
+        return "its deadline (expire_at) in Redis is not one that it can have"
     return ""
 
 
@@ -79,6 +82,7 @@ class Waiting:
         self._done = -1
         self._full = False
         self._told = ""
+        self._asked_at = -ASKED_SECONDS
         self._read_at = 0.0
         self._rows: list[dict[str, object]] = []  # of living workers
         self._lost: list[str] = []
@@ -113,13 +117,16 @@ class Waiting:
         self._running = self.running(look)
         if self._running or done != self._done:
             self._since, self._done = now, done
-        if not silent and (why := self._explanation()) and why != self._told:
+        if silent or now - self._asked_at < ASKED_SECONDS:
+            return
+        if (why := self._explanation()) and why != self._told:
             self._told = why
             say(f"waiting: {why}", sys.stderr)
 
     def reason_if_idle(self, look: Look) -> str:
         """The reason, if the job is idle for long; for progress rows."""
         self.watch(look, silent=True)
+        self._asked_at = time.monotonic()
         return self._explanation()
 
     def _explanation(self) -> str:
@@ -159,7 +166,10 @@ class Waiting:
                 f"the job needs workers with Python {self._spec.python}; those connected run "
                 f"{', '.join(pythons)}"
             )
-        return f"no connected worker speaks protocol {self._spec.protocol}: upgrade redismr there"
+        return (
+            "every worker with this secret and Python runs another version of redismr (the job's "
+            f"protocol is {self._spec.protocol}): install the submitter's version there"
+        )
 
     def _eligible(self) -> list[dict[str, object]]:
         return [

@@ -96,7 +96,7 @@ def _unreached(exc: Exception, connection: Connection, where: str, seconds: floa
         said = said.partition(" for '")[0]  # the service stands in our text
         said += ", and not all sentinels answer" if more else ""
     if "path too long" in said:
-        return UnfitServer(f"{where} cannot be: a socket's path has some 100 bytes at most")
+        return UnfitServer(f"{where} has too long a path: some 100 bytes are possible")
     greeting = "" if isinstance(exc, redis.TimeoutError | TimeoutError) else _greeting(connection)
     if "-DENIED" in greeting:
         return UnfitServer(_protected(where))

@@ -87,7 +87,8 @@ def introduce(store: Store, keyring: Keyring, worker: str, executors: int) -> No
     Also that every worker which is there already has another secret, which may be a mistake here.
     """
     log.info(
-        "worker %s: %d executor%s, secret %s, Python %s, waiting for jobs at %s (namespace %s)",
+        "worker %s: %d executor%s, secret with fingerprint %s, Python %s, waiting for jobs at %s "
+        "(namespace %s)",
         worker,
         executors,
         "s"[: executors != 1],
@@ -102,8 +103,8 @@ def introduce(store: Store, keyring: Keyring, worker: str, executors: int) -> No
     theirs = {str(row.get("key_id")) for row in rows if not row["lost"]}
     if theirs and keyring.key_id not in theirs:
         log.warning(
-            "no other worker there has this secret (theirs: %s; a fingerprint is shown, not the "
-            "secret): this one takes only jobs that are signed with its own. If that is not meant, "
-            "set the same REDISMR_SECRET everywhere",
+            "no other worker there has this secret (fingerprints of theirs: %s): this one takes "
+            "only jobs that are signed with its own. If that is not meant, set the same "
+            "REDISMR_SECRET everywhere",
             ", ".join(sorted(theirs)),
         )

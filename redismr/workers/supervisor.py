@@ -205,7 +205,7 @@ class Supervisor:
 
     def _bereave(self) -> None:
         """Without the fork server there are no executors any more."""
-        log.critical("the fork server died; this worker ends, and its leases run out")
+        log.critical("the process that starts executors died: this worker ends")
         self.children.clear()
         self._respawn_at.clear()
         self._grade = 2

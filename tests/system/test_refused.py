@@ -143,7 +143,7 @@ def test_a_worker_that_alone_has_its_secret_is_told_so(server, client, crew):
     eventually(client.workers)
     other = crew.worker(1, secret=OTHER_SECRET)
     log = other.says("no other worker there has this secret")
-    assert f"(theirs: {client._keyring.key_id}" in log
+    assert f"(fingerprints of theirs: {client._keyring.key_id})" in log
     for worker in (crew.worker(1), first):
         assert "no other worker" not in worker.log
 

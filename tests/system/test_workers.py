@@ -162,13 +162,25 @@ def test_a_worker_that_was_killed_is_lost_after_three_beats(
     assert seen.slots == 1
     gate.open()
     eventually(lambda: job.progress().maps_done == 1)
-    assert not job.wait(0.1)
     monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER", 0.0)
+    monkeypatch.setattr(redismr.client.waiting, "ASKED_SECONDS", 0.0)
     assert not job.wait(0.1)
     said = capsys.readouterr().err
     assert f"1 task of lost workers ({name}) can run again" in said
     assert said.count("can run again") == 1
     job.cancel()
+
+
+def test_who_shows_the_progress_shows_the_reason_for_waiting(client, monkeypatch, capsys):
+    """`redismr watch` said each reason twice."""
+    monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER", 0.0)
+    job = client.submit([1], one)
+    assert "no workers" in job.progress().waiting
+    assert not job.wait(0.05)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(redismr.client.waiting, "ASKED_SECONDS", 0.0)
+    assert not job.wait(0.05)
+    assert capsys.readouterr().err.count("no workers") == 1
 
 
 def test_a_worker_that_rests_longer_in_a_crowd_is_not_lost(server, client, crew):
