@@ -58,7 +58,6 @@ def up(
       export REDISMR_SECRET=$(redismr secret)
       redismr up --bind 0.0.0.0 --port 6380 --print
     """  # noqa: D301  click wants the control character
-    signal.signal(signal.SIGTERM, _stop)
     given = settings.find_secret()
     secret = settings.checked(given or new_secret())
     fixed = bool(given and port)
@@ -69,6 +68,7 @@ def up(
             )
         _show(join(_reached_at(bind), port, secret, namespace=namespace).url, secret, namespace)
         return exits.DONE
+    signal.signal(signal.SIGTERM, _stop)
     count = cores() if executors is None else executors
     with contextlib.ExitStack() as running:
         try:
