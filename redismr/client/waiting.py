@@ -143,11 +143,11 @@ class Waiting:
     def reason(self) -> str:
         """Why nobody takes the job, and what to do; empty if somebody could."""
         rows = self._read()
-        where, namespace = self._store.link.where, self._store.keys.namespace
+        where = self._store.link.where
         if not rows:
             lost = f"; lost: {self._named_lost()}" if self._lost else ""
             return (
-                f"no workers are connected to {where} (namespace {namespace}{lost}). "
+                f"no workers are connected to {where} ({self._store.scope}{lost}). "
                 "Start one: redismr worker"
             )
         if self._eligible():

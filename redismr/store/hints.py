@@ -70,6 +70,12 @@ class HintStore:
     keys: Keys
     _beaten = False
 
+    @property
+    def scope(self) -> str:
+        """What part of its server it is about: who meets nobody there may be in another one."""
+        database = f", database {self.link.db}" if self.link.db else ""
+        return f"namespace {self.keys.namespace}{database}"
+
     def server_ms(self) -> int:
         """The server's clock, the only one that counts."""
         return milliseconds(self.link.one("TIME"))

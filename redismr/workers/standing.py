@@ -88,14 +88,14 @@ def introduce(store: Store, keyring: Keyring, worker: str, executors: int) -> No
     """
     log.info(
         "worker %s: %d executor%s, secret with fingerprint %s, Python %s, waiting for jobs at %s "
-        "(namespace %s)",
+        "(%s)",
         worker,
         executors,
         "s"[: executors != 1],
         keyring.key_id,
         platform.python_version(),
         store.link.where,
-        store.keys.namespace,
+        store.scope,
     )
     rows: list[dict[str, Any]] = []
     with contextlib.suppress(StoreError):  # its next duty meets the same

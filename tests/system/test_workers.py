@@ -171,16 +171,18 @@ def test_a_worker_that_was_killed_is_lost_after_three_beats(
     job.cancel()
 
 
-def test_who_shows_the_progress_shows_the_reason_for_waiting(client, monkeypatch, capsys):
-    """`redismr watch` said each reason twice."""
+def test_who_shows_the_progress_shows_the_reason_for_waiting(server, crew, monkeypatch, capsys):
+    """`redismr watch` said each reason twice. The worker is in another database."""
+    crew.worker(1)
     monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER", 0.0)
-    job = client.submit([1], one)
-    assert "no workers" in job.progress().waiting
-    assert not job.wait(0.05)
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(redismr.client.waiting, "ASKED_SECONDS", 0.0)
-    assert not job.wait(0.05)
-    assert capsys.readouterr().err.count("no workers") == 1
+    with redismr.Client(server.url.replace("db=0", "db=3"), secret=SECRET) as client:
+        job = client.submit([1], one)
+        assert "(namespace redismr, database 3)" in job.progress().waiting
+        assert not job.wait(0.05)
+        assert capsys.readouterr().err == ""
+        monkeypatch.setattr(redismr.client.waiting, "ASKED_SECONDS", 0.0)
+        assert not job.wait(0.05)
+        assert capsys.readouterr().err.count("no workers") == 1
 
 
 def test_a_worker_that_rests_longer_in_a_crowd_is_not_lost(server, client, crew):
