@@ -140,7 +140,7 @@ class Supervisor:
     def _obey(self) -> None:
         """Do what the signals that came since ask for."""
         if self._asked and self._grade == 0:
-            log.info("finishing the tasks that run")
+            log.info("finishing the tasks that run" if self.children else "stopping")
             self._drain()
         if self._asked > 1 and self._grade == 1:
             log.info("asked again: stopping at once")

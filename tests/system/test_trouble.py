@@ -28,6 +28,7 @@ def test_a_worker_that_never_had_a_server_can_be_stopped(server, crew):
     worker.says("waiting for it")
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
+    assert "finishing" not in worker.log
 
 
 def test_a_worker_whose_server_is_away_can_be_stopped(server, crew, client):
