@@ -44,6 +44,16 @@ if TYPE_CHECKING:
     from redismr.core.model import Failure
 
 
+def phrase(said: object) -> str:
+    """What somebody else's error says, without the full stop at its end: ours goes on after it.
+
+    >>> phrase(ValueError("no more.")), phrase("and so on...")
+    ('no more', 'and so on...')
+    """
+    text = str(said)
+    return text if text.endswith("..") else text.removesuffix(".")
+
+
 class RedismrError(Exception):
     """The root of every error that redismr raises on purpose."""
 

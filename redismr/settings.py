@@ -166,7 +166,7 @@ def _translate(url: str, what: str) -> str:
         parts = urlsplit(translated)
         parts.port  # noqa: B018 - reading it is the check
     except ValueError:
-        raise ConfigError(f"{what} ({redacted(url)}) has a host or port that is none") from None
+        raise ConfigError(f"{what} ({redacted(url)}) has no proper host or port") from None
     if parts.scheme != "unix" and not re.fullmatch(r"/*\d*/*", parts.path):
         raise ConfigError(f"{what} ({redacted(url)}) must end in a database's number, such as /0")
     return translated

@@ -20,15 +20,15 @@ def _name(ctx: click.Context, option: click.Parameter, given: str | None) -> str
 
 
 @click.command()
-@click.argument("role", type=click.Choice(ROLES))
+@click.argument("role", type=click.Choice(ROLES), metavar="ROLE")
 @click.option("--user", metavar="NAME", callback=_name, help="[redismr-worker, and so on]")
 @click.option("--namespace", metavar="NAME", help="Prefix of all keys. [REDISMR_NAMESPACE]")
 def acl(*, role: Role, user: str | None, namespace: str | None) -> None:
     """Print the ACL command that makes a user with the least rights.
 
-    A worker is for `redismr worker`; a submitter hands jobs in and reads, cancels and deletes them;
-    a monitor only reads: jobs, workers, progress, results, events. Put a password in the place of
-    PASSWORD, and type the line into redis-cli as an administrator.
+    ROLE is worker, for `redismr worker`; submitter, who hands jobs in and reads, cancels and
+    deletes them; or monitor, who only reads: jobs, workers, progress, results, events. Put a
+    password in the place of PASSWORD, and type the line into redis-cli as an administrator.
 
     \b
       redismr acl worker

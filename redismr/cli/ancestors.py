@@ -39,7 +39,7 @@ def mincemeat(
     return work(host, port, password, executors=executors, loop=loop)
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def octo() -> None:
     """Run a job file written for octo.py, on clients that wait for more."""
 

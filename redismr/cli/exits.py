@@ -51,7 +51,8 @@ def reported(ctx: click.Context) -> Iterator[None]:
         raise
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else ctx.command_path
-        say(f"{error.format_message()} (see `{where} --help`)", sys.stderr)
+        said = " ".join(error.format_message().split()).removesuffix(".")  # click's may have lines
+        say(f"{said} (see `{where} --help`)", sys.stderr)
         ctx.exit(USAGE)
     except KeyboardInterrupt:
         # The terminal has echoed ^C: leave that line.

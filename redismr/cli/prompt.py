@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shlex
 import sys
 import threading
 from typing import TYPE_CHECKING
 
 import click
 
+from redismr.errors import SourceError
+from redismr.sources.globs import matches
 from redismr.ui.errors import say
 
 if TYPE_CHECKING:
@@ -107,3 +110,22 @@ def _piped() -> Iterator[str]:
             lines = [rest]  # the last line may have no end
         for line in lines:
             yield line.decode(stdin.encoding, stdin.errors or "strict")
+
+
+def names_in(line: str) -> list[str]:
+    """The names and globs of a line, as in a shell, or the one that it is, spaces and all.
+
+    Raises:
+        SourceError: some of them match nothing, which are named; or there are none.
+    """
+    if matches(line):
+        return [os.path.expanduser(line)]
+    try:
+        names = [os.path.expanduser(word) for word in shlex.split(line)]
+    except ValueError as error:  # of a quote
+        raise SourceError(f"cannot tell the names in {line!r} apart: {error}") from None
+    if unknown := [name for name in names if not matches(name)]:
+        raise SourceError(f"nothing matches {', '.join(map(repr, unknown))} in {os.getcwd()}")
+    if not names:
+        raise SourceError("no file is named")
+    return names

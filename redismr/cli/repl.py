@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import itertools
 import math
 import os
@@ -23,7 +22,7 @@ import redismr
 from redismr import settings
 from redismr.cli import exits, jobfile
 from redismr.cli.common import server_options
-from redismr.cli.prompt import HEED_SECONDS, Console
+from redismr.cli.prompt import HEED_SECONDS, Console, names_in
 from redismr.cli.run import kind_options, show
 from redismr.client.results import closed_after
 from redismr.compat.words import statistics, table, word_count
@@ -57,10 +56,11 @@ def repl(
 ) -> int:  # fmt: skip
     """Count the words of the files that you name, line by line, on the running workers.
 
-    A line is a glob; with @ before it the workers read the files themselves. An empty line asks
-    every worker for its statistics. The prompt is back at once, for up to 16 lines: outcomes are
-    printed when they are there, by the number of their transaction. The end of the input waits for
-    all of them; Ctrl-C stops them.
+    A line has one or several names or globs, quoted as in a shell; with @ before it the workers
+    read the files themselves. An empty line asks every worker for its statistics. The prompt is
+    back at once, for up to 16 lines: outcomes are printed when they are there, by the number of
+    their transaction. The end of the input waits for all of them; Ctrl-C stops them. The exit code
+    is that of the first line that failed.
 
     With FILE, its functions are run instead, as by `redismr run FILE`, on what the lines name.
     """
@@ -74,11 +74,10 @@ def repl(
             for line in console.lines():
                 session.line(line)
             session.drain()
-            session.check()
+            return session.exit_code()
         except KeyboardInterrupt:
             session.cancel()
             raise
-    return exits.DONE
 
 
 @dataclass(frozen=True)
@@ -97,13 +96,15 @@ class Work:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def source(self, line: str) -> Any:
-        """The files, if there are any; whole ones are read here, unless the line begins with @."""
-        pattern = os.path.expanduser(line.removeprefix("@"))
-        if not glob.glob(pattern, recursive=True) and not os.path.exists(pattern):
-            return None
+        """The files; whole ones are read here, unless the line begins with @.
+
+        Raises:
+            SourceError: some of the names match nothing.
+        """
+        names = names_in(line.removeprefix("@"))
         if self.kind != "files":
-            return getattr(redismr, self.kind)(pattern)
-        return redismr.files(pattern, ship=not line.startswith("@"))
+            return getattr(redismr, self.kind)(names)
+        return redismr.files(names, ship=not line.startswith("@"))
 
 
 def word_counter(top: int = 100) -> Work:
@@ -151,6 +152,7 @@ class Repl:
         self._stopped = threading.Event()
         self._telling, self._told = threading.Lock(), ""
         self._lost: OutputLost | None = None
+        self._failed: dict[int, Exception] = {}
 
     def line(self, text: str) -> None:
         """Begin a transaction; its outcome is printed when it is there, under its number.
@@ -179,10 +181,15 @@ class Repl:
             while thread.is_alive() and (left := until - time.monotonic()) > 0:
                 thread.join(min(left, HEED_SECONDS))
 
-    def check(self) -> None:
-        """Raise if an outcome could not be printed."""
+    def exit_code(self) -> int:
+        """That of the first line that failed.
+
+        Raises:
+            OutputLost: an outcome could not be printed.
+        """
         if self._lost:
             raise self._lost
+        return exits.code_of(self._failed[min(self._failed)]) if self._failed else exits.DONE
 
     def cancel(self) -> None:
         """Stop what is in flight; nothing of it stays on the server."""
@@ -201,6 +208,7 @@ class Repl:
         except OutputLost as lost:
             self._lost = lost
         except Exception as error:  # noqa: BLE001  whatever the user's code raises: others go on
+            self._failed[number] = error
             if not self._stopped.is_set():
                 with self._console.page():
                     sys.stdout.write(f"{title} failed:\n")
@@ -210,11 +218,8 @@ class Repl:
 
     @contextlib.contextmanager
     def _outcome(self, number: int, work: Work, line: str) -> Iterator[Any]:
-        """What comes of the line; nothing if it names no file. Its job is deleted afterwards."""
+        """What comes of the line. Its job is deleted afterwards."""
         source = work.source(line) if line else itertools.count()
-        if source is None:
-            yield {}
-            return
         label = {"name": work.name, **work.options, "txn": f"{self._label}-{number}"}
         with closed_after(self._run(source, {**work.functions, **label})) as outcome:
             yield outcome

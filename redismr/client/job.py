@@ -117,7 +117,7 @@ class Job(Confined):
         return {}
 
     def progress(self) -> Progress:
-        """How far the job is; a hint for people."""
+        """How far the job is: hints. Who asks each second shows ``waiting``: ``wait`` is mute."""
         return progress_of(self._look(), self._spec, self._waiting)
 
     def wait(self, timeout: float | None = None) -> bool:

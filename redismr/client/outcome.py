@@ -56,8 +56,8 @@ def error_of_end(vault: Vault, look: Look, dead: Mapping[str, bytes]) -> JobErro
     if cause == "SubmitterLost":
         added = number(look.meta.get("added"))
         return SubmitterLost(
-            f"job {job} failed: its submitter fell silent after {added} splits, before its input "
-            "was complete",
+            f"job {job} failed: its submitter fell silent after {added} map tasks, before its "
+            "input was complete",
             job_id=job,
         )
     told = json.dumps(cause)[1:-1][:200]  # clear text of the server: no control characters

@@ -25,7 +25,7 @@ from redismr.core.kernel import UserCodeError, map_task, reduce_task
 from redismr.core.model import OnError, Skipped, Stage, task_stage
 from redismr.core.skips import Places, Skipper, TooMany, ordinal_of, skipping_map, skipping_reduce
 from redismr.core.trace import error_of, failure_of
-from redismr.errors import BadValue, LibraryMismatch, RecordError, TaskError
+from redismr.errors import BadValue, LibraryMismatch, RecordError, TaskError, phrase
 from redismr.sources.kept import frame_of
 from redismr.sources.protocol import Source, Split, places
 
@@ -179,7 +179,8 @@ def _copy_of(split: Split) -> Split:
     except Exception as error:
         raise BadValue(
             f"{split.source} of the source cannot be made again from a pickle, as a worker has to:"
-            f" {type(error).__name__}: {error}. Give what is in it, and build it in mapfn or initfn"
+            f" {type(error).__name__}: {phrase(error)}. Give what is in it, and build it in mapfn "
+            "or initfn"
         ) from error
 
 

@@ -14,7 +14,7 @@ from reprlib import repr as short
 from typing import Any
 
 from redismr.core.dual import source_raised
-from redismr.errors import BadValue, SourceError, SourceRaised
+from redismr.errors import BadValue, SourceError, SourceRaised, phrase
 from redismr.sources.kept import Kept, Pair
 from redismr.sources.packing import Weigher, packs
 
@@ -155,8 +155,9 @@ def entries(mapping: Any) -> Iterator[Pair]:
             name = type(mapping).__name__
             raise source_raised(
                 f"the source raised {type(error).__name__} for key {short(key)} (item {number}): "
-                f"{error}. A source with __getitem__ is read as source[key] for each key that "
-                f"iterating over it gives; if {name} gives items, pass (item for item in source).",
+                f"{phrase(error)}. A source with __getitem__ is read as source[key] for each key "
+                f"that iterating over it gives; if {name} gives items, pass (item for item in "
+                f"source).",
                 error,
             ) from error
         yield key, value
@@ -199,6 +200,6 @@ def _span(start: int, length: int) -> str:
 def _gave_up(error: Exception, source: Any, start: int) -> SourceRaised:
     return source_raised(
         f"iterating over the source ({type(source).__name__}) raised {type(error).__name__} "
-        f"at item {start} or soon after: {error}. The job has not had all of its input.",
+        f"at item {start} or soon after: {phrase(error)}. The job has not had all of its input.",
         error,
     )

@@ -15,7 +15,7 @@ from reprlib import repr as short
 from typing import Any
 
 from redismr.core.frozen import FIXED, ByValue, CannotKeep, frozen, frozen_pair, may_hold_reader
-from redismr.errors import BadValue
+from redismr.errors import BadValue, phrase
 from redismr.sources.protocol import Split
 
 Pair = tuple[Any, Any]
@@ -127,6 +127,6 @@ def _culprit(split: Split) -> BadValue | None:
 def _unsendable(where: str, item: Any, error: Exception) -> BadValue:
     return BadValue(
         f"{where} of the source, of type {type(item).__qualname__}, cannot be sent to a worker: "
-        f"{error}. Give what is in it, or what it is made from (list(group), dict(row), a path), "
-        "and build it in mapfn or initfn"
+        f"{phrase(error)}. Give what is in it, or what it is made from (list(group), dict(row), "
+        "a path), and build it in mapfn or initfn"
     )

@@ -21,6 +21,8 @@ from redismr.store.sentinel import follow, is_watched, watched
 BLOCK_SECONDS = 10.0
 """The longest a blocking pop may wait; socket timeouts stand above it."""
 
+DEFAULT_PORT = 6379
+
 _OURS = ("protocol", "decode_responses", "retry")
 """What a URL that other programs use as well may say otherwise: it is not for us."""
 
@@ -66,7 +68,8 @@ def address(url: str, client: redis.Redis) -> str:
     kwargs = client.connection_pool.connection_kwargs
     if "path" in kwargs:
         return f"unix socket {kwargs['path']}"
-    return f"{kwargs.get('host')}:{kwargs.get('port')}"
+    host = kwargs.get("host") or "localhost"
+    return f"{f'[{host}]' if ':' in host else host}:{kwargs.get('port') or DEFAULT_PORT}"
 
 
 def replicas(client: redis.Redis) -> int:

@@ -17,7 +17,7 @@ from redis.exceptions import BusyLoadingError, InvalidResponse
 
 from redismr.config import Connection
 from redismr.errors import StoreError, StoreUnavailable, UnfitServer
-from redismr.store.refusals import AWAY, PASSING, refusal, worded
+from redismr.store.refusals import AWAY, PASSING, plainly, refusal, worded
 from redismr.store.sentinel import is_watched
 
 KNOCK_SECONDS = 0.5
@@ -85,17 +85,18 @@ def _locked(said: str, where: str) -> str:
         )
     if "without any password configured" in said:
         return f"the server at {where} has no password, and the URL gives one: leave that out"
-    return f"the server at {where} refused the URL's password: {said}"
+    return f"the server at {where} refused the URL's user or password: {said}"
 
 
 def _unreached(exc: Exception, connection: Connection, where: str, seconds: float) -> StoreError:
     """Nobody answered as Redis does."""
-    said = " ".join(str(exc).split()).removesuffix(".")
+    said = plainly(exc)
     if is_watched(connection.url):  # what follows are representations of redis-py's clients
         said, _, more = said.partition(" : ")
+        said = said.partition(" for '")[0]  # the service stands in our text
         said += ", and not all sentinels answer" if more else ""
     if "path too long" in said:
-        return UnfitServer(f"{where} cannot be: a socket's path has some 100 bytes at most")
+        return UnfitServer(f"{where} has too long a path: some 100 bytes are possible")
     greeting = "" if isinstance(exc, redis.TimeoutError | TimeoutError) else _greeting(connection)
     if "-DENIED" in greeting:
         return UnfitServer(_protected(where))
@@ -144,7 +145,7 @@ def _tls_trouble(exc: Exception, connection: Connection, where: str) -> str:
     if _speaks_redis(place):
         return f"the server at {where} speaks no TLS: write redis:// instead of rediss://"
     if "WRONG_VERSION_NUMBER" in said or "RECORD_LAYER" in said:
-        return f"what listens at {where} speaks neither TLS nor Redis: {said}"
+        return f"what listens at {where} speaks neither TLS nor Redis: {plainly(exc)}"
     return ""
 
 

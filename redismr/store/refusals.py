@@ -6,6 +6,8 @@ in a pipeline, in a transaction and inside a script, while redis-py's classes ar
 
 from __future__ import annotations
 
+import re
+
 import redis
 from redis.exceptions import (
     BusyLoadingError,
@@ -18,6 +20,8 @@ from redis.exceptions import (
     RedisError,
     TryAgainError,
 )
+
+from redismr.errors import phrase
 
 AWAY = (redis.ConnectionError, redis.TimeoutError, OSError)
 """No answer at all: the server is down, or the line was cut."""
@@ -53,13 +57,29 @@ DEMOTED = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED"})
 """What a master says that has become a replica: its connections lead to the wrong server."""
 
 
+_REACHING = (
+    re.compile(r"Error -?\w+ connecting to .+?\. (?P<why>.+)"),
+    re.compile(r"Error (?P<why>.+) connecting to .+"),
+    re.compile(r"Error while reading from [^(]*\((?:-?\d+, )?['\"](?P<why>.+?)['\"],?\)"),
+    re.compile(r"Error \S+ while writing to socket\. (?P<why>.+)"),
+)
+"""How redis-py says that a server was not reached: its address stands in our own texts."""
+
+
+def plainly(exc: Exception) -> str:
+    """What an error of redis-py says, in one line, without an address or a full stop."""
+    said = phrase(" ".join(str(exc).split()))
+    found = next(filter(None, (form.fullmatch(said) for form in _REACHING)), None)
+    return found["why"] if found else said
+
+
 _DENIED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
 """What Redis 7.0, and later servers, say in a script instead of NOPERM."""
 
 
 def refusal(exc: Exception) -> tuple[str, str]:
     """The first word of the server's error if it is one of a kind ("" if not), and its text."""
-    said = str(exc)
+    said = plainly(exc)
     for wrapped in ("of pipeline caused error: ", "Transaction discarded because of: "):
         said = said.rpartition(wrapped)[2]
     for class_, word in _WORDS.items():

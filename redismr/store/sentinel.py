@@ -75,7 +75,7 @@ def watched(url: str) -> Watched:
     query = dict(parse_qsl(match["query"] or "", keep_blank_values=True))
     if unknown := sorted(query.keys() - set(_QUERY)):
         raise ConfigError(
-            f"the sentinel URL knows no {', '.join(unknown)}; it knows {', '.join(_QUERY)}"
+            f"the sentinel URL has an option {', '.join(unknown)}; there are: {', '.join(_QUERY)}"
         )
     return Watched(
         unquote(match["service"]),

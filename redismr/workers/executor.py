@@ -157,14 +157,17 @@ class Executor:
         tell = self.post.tell
         if brief.key_id != self.keyring.key_id:
             tell(
-                f"job {brief.job} is signed with secret {brief.key_id}; "
-                f"this worker's secret is {self.keyring.key_id}"
+                f"job {brief.job} is signed with secret {brief.key_id}, and this worker's is "
+                f"{self.keyring.key_id} (fingerprints). Set the same REDISMR_SECRET on both sides"
             )
         elif brief.python != PYTHON:
             tell(f"job {brief.job} needs Python {brief.python}; this worker runs {PYTHON}")
         elif brief.protocol != PROTOCOL:
             newer = "upgrade this worker" if brief.protocol > PROTOCOL else "upgrade its submitter"
-            tell(f"job {brief.job} speaks protocol {brief.protocol}, not {PROTOCOL}: {newer}")
+            tell(
+                f"job {brief.job} is of another version of redismr (protocol {brief.protocol}, "
+                f"here {PROTOCOL}): {newer}"
+            )
         else:
             return True
         return False

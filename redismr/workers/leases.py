@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from redismr.core.model import ENDED_STATES, token_of
+from redismr.core.model import ENDED_STATES, RUNNING_STATES, token_of
 from redismr.errors import KeysAltered
 from redismr.store import Reclaimed, Store, number
 from redismr.workers.slots import Holding, Slot
@@ -207,7 +207,11 @@ class LeaseKeeper:
                 continue
             found += spare.ready + spare.slow
             if spare.stolen:
-                log.info("job %s: took %d tasks that were not begun in time", job, spare.stolen)
+                log.info(
+                    "job %s: took over %s that another worker had claimed and not begun in time",
+                    job,
+                    _tasks(spare.stolen),
+                )
         return min(found, idle)
 
     def any_running(self) -> bool:
@@ -259,7 +263,11 @@ class LeaseKeeper:
                     continue
                 found[job] = seen
                 if seen.reclaimed:
-                    log.info("job %s: %d leases ran out, taken back", job, seen.reclaimed)
+                    log.info(
+                        "job %s: %s taken back, of workers that were not heard of in time",
+                        job,
+                        _tasks(seen.reclaimed),
+                    )
                 if seen.reclaimed == TAKEN_BACK:
                     jobs.append(job)
         return found
@@ -298,6 +306,10 @@ class LeaseKeeper:
                 self._store.relist(jobs)
 
 
+def _tasks(count: int) -> str:
+    return f"{count} task{'s'[: count != 1]}"
+
+
 def _in_vain(child: Child, before: Holding, state: str, lost: frozenset[str]) -> bool:
     """Whether the executor is still in a task whose lease is lost, or whose job has ended."""
     if before.running < 0 or before.tasks[before.running] not in lost:
@@ -306,7 +318,10 @@ def _in_vain(child: Child, before: Holding, state: str, lost: frozenset[str]) ->
     # Only if it is still in the same task: else it has committed, which also ends a lease.
     if now is None or (now.nonce, now.running) != (before.nonce, before.running):
         return False
-    log.info("task %s: stopped, %s", before.tasks[before.running], state or "its job is gone")
+    why = f"its job is over ({state})" if state else "its job is gone"
+    if state in RUNNING_STATES:
+        why = "another worker has it, or has done it"
+    log.info("task %s: stopped: %s", before.tasks[before.running], why)
     return True
 
 

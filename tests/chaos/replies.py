@@ -17,7 +17,7 @@ EATEN = 5000
 AT_ONCE = 4
 WAITING = 60
 TOOK = "s until they were, at most"
-_RAN_OUT = re.compile(r"(\d+) leases ran out")
+_RAN_OUT = re.compile(r"(\d+) tasks? taken back")
 
 
 def eaten(plan: Plan) -> Outcome:

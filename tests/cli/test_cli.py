@@ -73,6 +73,13 @@ def test_usage_errors(call, words):
     assert result.stdout == ""
 
 
+def test_a_role_that_is_missing_is_asked_for_in_one_line(call):
+    result = call("acl")
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert "'ROLE'. Choose from: worker, submitter, monitor (see `redismr acl --help`)" in line
+
+
 FAILURE = Failure(
     kind="error", stage="map", task="m1", function="mapfn",
     error_module="builtins", error_name="EOFError", message="no more",

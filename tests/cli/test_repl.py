@@ -120,7 +120,7 @@ def terminal(texts):
 
 
 def test_repl_counts_the_words_of_each_line_under_its_transaction(texts):
-    ran = repl(texts, "*.txt\n@b.txt\nnone*\n")
+    ran = repl(texts, "*.txt\n@b.txt\n")
     assert ran.returncode == 0, ran.stderr
     told = transactions(ran.stdout)
     assert told[0] == (
@@ -134,7 +134,34 @@ def test_repl_counts_the_words_of_each_line_under_its_transaction(texts):
     )
     row = "       1 cat                                             1 cat"
     assert told[1] == ("Word Count; top 100 of 1 results:", [row])
-    assert told[2] == ("Word Count; top 100 of 0 results:", [])
+
+
+def test_repl_refuses_by_name_what_matches_nothing(texts):
+    """And goes on; the code is that of the first line that failed, in the order of the lines."""
+    ran = repl(texts, "b.txt none* 'no such.txt'\nb.txt\n@\n'b.txt\n")
+    assert ran.returncode == 2
+    told = transactions(ran.stdout)
+    assert [told[number][0] for number in (0, 2, 3)] == ["Word Count; failed:"] * 3
+    assert told[1][0] == "Word Count; top 100 of 1 results:"
+    said = sorted(ran.stderr.splitlines())
+    assert said == [
+        'redismr: cannot tell the names in "\'b.txt" apart: No closing quotation',
+        "redismr: no file is named",
+        f"redismr: nothing matches 'none*', 'no such.txt' in {texts}",
+    ]
+
+
+def test_repl_a_line_may_have_several_names(texts):
+    (texts / "two words.txt").write_text("cat\n")
+    lines = ["a.txt b.txt", "@~/b.* ~/a.txt", "two words.txt", "'two words.txt' b.txt", "*.txt"]
+    ran = repl(texts, "\n".join(lines))
+    assert ran.returncode == 0, ran.stderr
+    cats = [dict(map(str.split, (row[:32] for row in rows))) for _, rows in _in_order(ran.stdout)]
+    assert [next(n for n, w in its.items() if w == "cat") for its in cats] == list("22123")
+
+
+def _in_order(output):
+    return [outcome for _, outcome in sorted(transactions(output).items())]
 
 
 def test_repl_an_empty_line_asks_every_worker(server, crew, texts):
@@ -321,7 +348,7 @@ def test_repl_goes_on_after_an_error(texts):
             yield path, 1 // text.count("cat")
         """
     ran = repl(texts, "b.txt\na.txt\n", str(script(texts, body)))
-    assert ran.returncode == 0
+    assert ran.returncode == 1
     told = transactions(ran.stdout)
     assert told[0][0] == "script; failed:"
     assert told[1][0] == "script; 1 results:"

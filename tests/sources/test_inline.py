@@ -123,11 +123,11 @@ def test_a_datasource_that_raises_is_an_error_that_names_the_key():
     class Broken(Datasource):
         def __getitem__(self, key):
             if key == "b":
-                raise PermissionError("no entry")
+                raise PermissionError("no entry.")
             return 1
 
     with pytest.raises(
-        SourceError, match=r"PermissionError for key 'b' \(item 1\): no entry"
+        SourceError, match=r"PermissionError for key 'b' \(item 1\): no entry\. A source"
     ) as info:
         records(Broken({"a": 1, "b": 2}))
     assert isinstance(info.value.__cause__, PermissionError)

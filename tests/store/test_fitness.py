@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import ssl
 import subprocess
@@ -10,6 +11,7 @@ import threading
 
 import fakeredis
 import pytest
+import redis
 import support
 from support import eventually
 
@@ -18,6 +20,7 @@ from redismr.errors import ConfigError, StoreUnavailable, UnfitServer
 from redismr.store import fitness, reach
 from redismr.store.fitness import examine
 from redismr.store.link import Link
+from redismr.store.refusals import plainly
 
 
 def look(url, role="worker"):
@@ -33,6 +36,11 @@ def refused(url, kind, text, role="worker"):
     assert "\n" not in said
     assert len(said) < 400
     assert "hunter2" not in said
+    assert not re.search(r"[.;:,] ?[.;:,]|\.$", said), (
+        "others' texts are put in ours without a stop"
+    )
+    if place := re.search(r"127\.0\.0\.1:\d+", url):
+        assert len(re.findall(rf"(?<!//){place[0]}\b", said)) <= 1, "the address is named once"
     return said
 
 
@@ -231,7 +239,7 @@ def test_a_server_with_all_the_clients_that_it_takes(server):
 @pytest.mark.parametrize("login", ["default:hunter2@", "joe:hunter2@"])
 def test_a_wrong_password(server, login):
     server.config(requirepass="right")
-    refused(server.url.replace("://", f"://{login}"), UnfitServer, "refused the URL's password")
+    refused(server.url.replace("://", f"://{login}"), UnfitServer, "the URL's user or password")
     server.config(requirepass="")
 
 
@@ -303,6 +311,31 @@ def test_a_port_that_hangs_up():
         refused(f"redis://127.0.0.1:{port}", StoreUnavailable, "no Redis answers")
 
 
+def test_a_server_is_named_with_the_port_that_the_url_leaves_out():
+    for url in ("redis://nosuchhost.invalid", "redis://nosuchhost.invalid/0"):
+        said = refused(url, StoreUnavailable, "no Redis answers at nosuchhost.invalid:6379: ")
+        assert said.count("nosuchhost") == 1
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("Error 111 connecting to 127.0.0.1:1. Connection refused.", "Connection refused"),
+        ("Error 111 connecting to ::1:1. Connection refused.", "Connection refused"),
+        ("Error 2 connecting to /a/b.c/s. No such file.", "No such file"),
+        ("Error AF_UNIX path too long connecting to /a.", "AF_UNIX path too long"),
+        ("Error while reading from db1:1 : (104, 'Reset by peer')", "Reset by peer"),
+        ("Error while reading from socket: ('Reset by peer',)", "Reset by peer"),
+        ("Error 32 while writing to socket. Broken pipe.", "Broken pipe"),
+        ("Connection closed by server.", "Connection closed by server"),
+        ("Timeout connecting to server", "Timeout connecting to server"),
+        ("wait...", "wait..."),
+    ],
+)
+def test_what_others_say_of_a_line_is_said_without_its_address(theirs, ours):
+    assert plainly(redis.ConnectionError(theirs)) == ours
+
+
 def test_a_socket_that_is_missing(tmp_path):
     refused(f"unix://{tmp_path}/no", StoreUnavailable, "No such file")
 
@@ -313,7 +346,7 @@ def test_sentinels_that_are_none(engine):
     with started(engine, port=port):
         url = f"redis+sentinel://:hunter2@127.0.0.1:{port}/books"
         refused(url, UnfitServer, "'books'.* is no Sentinel: name a server by redis://HOST")
-    said = refused(url, StoreUnavailable, "No master found for 'books', and not all sentinels")
+    said = refused(url, StoreUnavailable, "No master found, and not all sentinels")
     assert "Connection" not in said
 
 

@@ -87,8 +87,9 @@ def test_a_server_lost_midway_is_an_error_within_patience(server, client):
     client._store.link.patience = 0.5
     job = client.submit([1], one, "sum")
     server.kill()
-    with pytest.raises(redismr.StoreUnavailable, match="does not answer"):
+    with pytest.raises(redismr.StoreUnavailable, match="does not answer") as caught:
         job.result()
+    assert str(caught.value).count(str(server.directory)) == 1
 
 
 def test_a_job_goes_on_when_the_server_is_back(server, client, crew, tmp_path):
@@ -113,7 +114,7 @@ def test_a_job_goes_on_when_the_server_is_back(server, client, crew, tmp_path):
 def test_a_frozen_server_is_waited_for(server, client, crew):
     job = client.submit(range(5), one, "sum", chunk=1)
     server.pause()
-    crew.worker()
+    crew.worker(ready=False)
     server.resume()
     assert len(job.result(30)) == 5
 
