@@ -160,7 +160,7 @@ def _with_password(url: str, environ: Mapping[str, str]) -> str:
     password = _confidential("REDISMR_PASSWORD", environ)
     if not password:
         return url
-    return f"{scheme}://{user}:{quote(password, safe='')}@{hosts}{rest[len(authority):]}"
+    return f"{scheme}://{user}:{quote(password, safe='')}@{hosts}{rest[len(authority) :]}"
 
 
 def _find_url(url: str | None, environ: Mapping[str, str]) -> tuple[str, str] | None:
