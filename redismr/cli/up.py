@@ -17,9 +17,10 @@ from redismr import settings
 from redismr.cli import exits
 from redismr.cli.common import debug_option
 from redismr.client.embedded import LocalWorker
+from redismr.config import DEFAULT_NAMESPACE
 from redismr.core.seal import new_secret
 from redismr.errors import ConfigError, StoreUnavailable
-from redismr.server import serve
+from redismr.server import join, serve
 from redismr.server.access import is_loopback
 from redismr.ui.errors import say
 from redismr.workers import cores
@@ -38,46 +39,82 @@ _LOOK_EVERY = 0.5
 @click.option("-n", "--executors", type=click.IntRange(min=0), metavar="N",
               help="Local processes that run tasks; 0 for none. [one a core]")  # fmt: skip
 @click.option("--namespace", metavar="NAME", help="Prefix of all keys. [REDISMR_NAMESPACE]")
+@click.option("--print", "only_print", is_flag=True,
+              help="Print how others join, and start nothing.")  # fmt: skip
+@click.option("-q", "--quiet", is_flag=True, help="Do not print how others join.")
 @debug_option
-def up(*, bind: str, port: int, executors: int | None, namespace: str | None) -> int:
+def up(
+    *, bind: str, port: int, executors: int | None, namespace: str | None, only_print: bool,
+    quiet: bool,
+) -> int:  # fmt: skip
     """Start a private server and local workers, and show how others join.
 
     It keeps nothing on disk and ends, with all its jobs, on Ctrl-C. REDISMR_SECRET is its secret
-    if that is set, else a new one that is shown.
-    """
+    if that is set, else a new one that is shown. The password in its URL is derived from the
+    secret: with a secret of yours and a --port, the URL is the same after each restart, and may
+    stand in a unit file. --print shows it beforehand.
+
+    \b
+      export REDISMR_SECRET=$(redismr secret)
+      redismr up --bind 0.0.0.0 --port 6380 --print
+    """  # noqa: D301  click wants the control character
     signal.signal(signal.SIGTERM, _stop)
+    given = settings.find_secret()
+    secret = settings.checked(given or new_secret())
+    fixed = bool(given and port)
+    if only_print:
+        if not fixed:
+            raise ConfigError(
+                "--print needs a --port and a REDISMR_SECRET: without them each start has others"
+            )
+        _show(join(_reached_at(bind), port, secret, namespace=namespace).url, secret, namespace)
+        return exits.DONE
     count = cores() if executors is None else executors
-    secret = settings.checked(settings.find_secret() or new_secret())
     with contextlib.ExitStack() as running:
         try:
             server = running.enter_context(serve(bind, port, secret, namespace=namespace))
         except OSError as error:
-            raise ConfigError(f"cannot serve on {bind}:{port}: {error.strerror}") from error
+            where = f"{bind}:{port}" if port else bind
+            raise ConfigError(f"cannot serve on {where}: {error.strerror}") from error
         worker = None
         if count:
             worker = LocalWorker(replace(server.connection, secret=secret), count)
             running.callback(worker.close)
         with contextlib.suppress(KeyboardInterrupt):
-            url = server.url_for(_own_address() if bind in _EVERYWHERE else bind)
-            _show(url, secret, count, everywhere=not is_loopback(bind))
+            if not quiet:
+                _introduce(count, everywhere=not is_loopback(bind), fixed=fixed)
+                _show(server.url_for(_reached_at(bind)), secret, namespace)
             while server.alive and (worker is None or worker.alive):
                 time.sleep(_LOOK_EVERY)
             raise StoreUnavailable(f"the {'worker' if server.alive else 'server'} ended by itself")
     return exits.DONE
 
 
-def _show(url: str, secret: str, executors: int, *, everywhere: bool) -> None:
-    """The two lines that make another machine a worker."""
+def _introduce(executors: int, *, everywhere: bool, fixed: bool) -> None:
+    """What a person should know about the two lines that follow."""
     if sys.stderr.isatty():
         where = "anywhere" if everywhere else "on this machine (others: --bind 0.0.0.0)"
-        say(f"local executors: {executors}. Ctrl-C ends it. To join, {where}:", sys.stderr)
-    click.echo(f"export REDISMR_URL={shlex.quote(url)} REDISMR_SECRET={shlex.quote(secret)}")
+        until = "" if fixed else ", until it ends (for ever: set --port and REDISMR_SECRET)"
+        say(f"local executors: {executors}. Ctrl-C ends it. To join, {where}{until}:", sys.stderr)
+
+
+def _show(url: str, secret: str, namespace: str | None) -> None:
+    """The two lines that make another machine a worker."""
+    named = {"REDISMR_URL": url, "REDISMR_SECRET": secret}
+    if (prefix := settings.namespace_of(namespace)) != DEFAULT_NAMESPACE:
+        named["REDISMR_NAMESPACE"] = prefix
+    click.echo(" ".join(("export", *(f"{name}={shlex.quote(it)}" for name, it in named.items()))))
     click.echo("redismr worker")
     sys.stdout.flush()
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _reached_at(bind: str) -> str:
+    """What others call the address that is bound."""
+    return _own_address() if bind in _EVERYWHERE else bind
 
 
 def _own_address() -> str:

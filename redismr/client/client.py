@@ -202,7 +202,10 @@ class Client(Confined):
         return rows
 
     def workers(self) -> list[WorkerInfo]:
-        """Every worker that was heard of in the last minute. Clear text: for people."""
+        """Every worker that was heard of in the last minute. Clear text: for people.
+
+        ``lost`` are those that have missed three beats, of 5 s as a rule: killed, or cut off.
+        """
         now, rows = self._store.worker_rows()
         return [
             WorkerInfo(
@@ -217,6 +220,7 @@ class Client(Confined):
                 tasks=int(row.get("tasks", 0)),
                 beat_age=max(0.0, (now - int(row["beat"])) / 1000),
                 problem=str(row.get("problem", "")),
+                lost=row["lost"],
             )
             for worker_id, row in sorted(rows.items())
         ]
@@ -347,10 +351,11 @@ class Client(Confined):
         )
 
     def _here(self) -> tuple[int, Mapping[str, Mapping[str, Any]]]:
-        """The server's time in ms; rows about the workers that are there."""
+        """The server's time in ms; rows about the workers that are there, and not lost."""
         if self._embedded:  # our own server has our clock
             return time.time_ns() // 1_000_000, {"": {"executors": self._embedded.executors}}
-        return self._store.worker_rows()
+        now_ms, rows = self._store.worker_rows()
+        return now_ms, {worker: row for worker, row in rows.items() if not row["lost"]}
 
     def _delete(self, spec: JobSpec, inputs: int) -> None:
         """Delete a job that nobody has the results of any more."""

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from redismr.core.events import decode
 from redismr.core.model import ENDED_STATES, PROTOCOL, RUNNING_STATES, Progress
-from redismr.errors import StoreError
+from redismr.errors import KeysAltered, StoreError
 from redismr.store import number
 from redismr.ui.errors import say
+from redismr.ui.words import plural
 
 if TYPE_CHECKING:
     from redismr.core.model import JobSpec
@@ -26,6 +27,7 @@ TELL_AGAIN = 60.0
 """Seconds after which the same trouble is said once more: it may be another one."""
 
 _REFRESH = 2.0
+_MOST_NAMED = 3
 
 _MAX_TTL_MS = 400 * 86_400_000
 
@@ -78,16 +80,24 @@ class Waiting:
         self._full = False
         self._told = ""
         self._read_at = 0.0
-        self._rows: list[dict[str, object]] = []
+        self._rows: list[dict[str, object]] = []  # of living workers
+        self._lost: list[str] = []
+        #: Tasks that are leased to nobody but lost workers: their leases run on for a while.
+        self._orphans = 0
+        self._running = 0
 
     @property
     def idle_seconds(self) -> float:
         """For how long nobody has worked on the job."""
         return time.monotonic() - self._since
 
+    def running(self, look: Look) -> int:
+        """Tasks that living workers hold."""
+        return max(0, look.leased - self._orphans)
+
     @property
     def workers(self) -> int:
-        """Workers that may take the job."""
+        """Living workers that may take the job."""
         return len(self._eligible())
 
     @property
@@ -100,7 +110,8 @@ class Waiting:
         done, now = look.maps_done + look.reduces_done, time.monotonic()
         if done != self._done:
             self._moved = now
-        if look.leased or done != self._done:
+        self._running = self.running(look)
+        if self._running or done != self._done:
             self._since, self._done = now, done
         if not silent and (why := self._explanation()) and why != self._told:
             self._told = why
@@ -119,24 +130,26 @@ class Waiting:
                 f"Redis at {self._store.link.where} is full (maxmemory): the job goes on when "
                 "there is room. Give it more memory, or delete finished jobs"
             )
-        return self.reason() if now - self._since > EXPLAIN_AFTER else ""
+        orphaned = self._orphans and not self._running
+        return self.reason() if orphaned or now - self._since > EXPLAIN_AFTER else ""
 
     def reason(self) -> str:
         """Why nobody takes the job, and what to do; empty if somebody could."""
         rows = self._read()
         where, namespace = self._store.link.where, self._store.keys.namespace
         if not rows:
+            lost = f"; lost: {self._named_lost()}" if self._lost else ""
             return (
-                f"no workers are connected to {where} (namespace {namespace}). "
+                f"no workers are connected to {where} (namespace {namespace}{lost}). "
                 "Start one: redismr worker"
             )
         if self._eligible():
-            return ""
+            return self._orphaned()
         ours = self._keyring.key_id
         strangers = sorted({str(r.get("key_id")) for r in rows if r.get("key_id") != ours})
         if len([r for r in rows if r.get("key_id") != ours]) == len(rows):
             return (
-                f"{len(rows)} workers are connected to {where}, but with another secret "
+                f"{plural(len(rows), 'worker')} at {where}, and none but with another secret "
                 f"(fingerprint {', '.join(strangers)}; ours is {ours}). Set the same "
                 "REDISMR_SECRET on both sides"
             )
@@ -161,12 +174,38 @@ class Waiting:
         now = time.monotonic()
         if now - self._read_at > _REFRESH:
             _, rows = self._store.worker_rows()
-            self._rows = list(rows.values())
+            self._rows = [row for row in rows.values() if not row["lost"]]
+            self._lost = [f"{r.get('host')}:{r.get('pid')}" for r in rows.values() if r["lost"]]
+            # Who was killed long ago has no row any more, but its leases may be long.
+            suspect = self._lost or now - self._moved > EXPLAIN_AFTER
+            living = {worker for worker, row in rows.items() if not row["lost"]}
+            self._orphans = self._count_orphans(living) if suspect else 0
             self._full = False
             with contextlib.suppress(StoreError):  # some servers tell nobody about their memory
                 self._full = self._store.link.full()
             self._read_at = now
         return self._rows
+
+    def _count_orphans(self, living: set[str]) -> int:
+        with contextlib.suppress(KeysAltered):
+            return sum(not its & living for its in self._store.holders(self._spec.job_id))
+        return 0
+
+    def _orphaned(self) -> str:
+        """That tasks wait for the leases of lost workers to run out; empty if none do."""
+        if not self._orphans:
+            return ""
+        who = f" ({self._named_lost()})" if self._lost else ""
+        return (
+            f"{plural(self._orphans, 'task')} of lost workers{who} can run again when their leases "
+            f"have run out, in {self._spec.lease_ms / 1000:g} s at most"
+        )
+
+    def _named_lost(self) -> str:
+        """``host:pid`` of the lost workers, the first few of many."""
+        named = ", ".join(self._lost[:_MOST_NAMED])
+        more = len(self._lost) - _MOST_NAMED
+        return f"{named} and {more} more" if more > 0 else named
 
 
 _ENDS = [state.encode() for state in ENDED_STATES]
@@ -196,19 +235,21 @@ def progress_of(look: Look, spec: JobSpec, waiting: Waiting) -> Progress:
     ended = look.state == "succeeded"
     reducing = look.state == "reducing"
     end_ms = number(meta.get("ended_at"), look.now_ms)
+    why = "" if look.state in ENDED_STATES else waiting.reason_if_idle(look)
+    running = waiting.running(look)
     return Progress(
         job_id=spec.job_id,
         state=look.state,
         maps_done=(n_map or 0) if ended else look.maps_done,
-        maps_running=0 if reducing else look.leased,
+        maps_running=0 if reducing else running,
         maps_total=n_map,
         reduces_done=look.reduces_done,
-        reduces_running=look.leased if reducing else 0,
+        reduces_running=running if reducing else 0,
         reduces_total=spec.partitions if n_map != 0 else 0,
         shuffle_bytes=number(meta.get("shuffled")),
         elapsed=(end_ms - number(meta.get("created_at"), end_ms)) / 1000,
         retries=number(meta.get("retried")),
         workers=0 if ended else waiting.workers,  # a small job is over before they are known
         slots=0 if ended else waiting.slots,
-        waiting="" if look.state in ENDED_STATES else waiting.reason_if_idle(look),
+        waiting=why,
     )

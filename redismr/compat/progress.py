@@ -37,7 +37,7 @@ class Explain:
         if not progress.waiting or progress.waiting == self._told:
             return
         self._told = why = progress.waiting
-        if not self._host.client.workers():
+        if all(worker.lost for worker in self._host.client.workers()):
             how = self._host.how_to_join(self._command, self._default_port)
             why = f"no workers yet; to start one: {how}"
         say(f"waiting: {why}", sys.stderr)

@@ -324,3 +324,4 @@ class WorkerInfo:
     tasks: int
     beat_age: float
     problem: str = ""
+    lost: bool = False

@@ -221,10 +221,14 @@ def _judge_refusals(
         raise UnfitServer(unknowing(where, _listed(unknown)))
     denied = [command for command, (word, _) in said.items() if word == "NOPERM"]
     if denied:
-        keys = all("' command" not in said[command][1] for command in denied)
-        on = f" on keys {namespace}:*" if keys else ""
+        if all("' command" not in said[command][1] for command in denied):  # it is the keys
+            raise UnfitServer(
+                f"the server at {where} lets this user use no keys of the namespace {namespace} "
+                f"(NOPERM): set --namespace or REDISMR_NAMESPACE to the one that is the user's; or "
+                f"{way_out}"
+            )
         raise UnfitServer(
-            f"the server at {where} does not let this user use {_listed(denied)}{on} (NOPERM): "
+            f"the server at {where} does not let this user use {_listed(denied)} (NOPERM): "
             f"{way_out}"
         )
     for word, text in said.values():

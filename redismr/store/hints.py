@@ -44,8 +44,14 @@ _NUMBERS = ("beat", "pid", "protocol", "executors", "busy", "tasks", "every_ms")
 BEAT_SECONDS = 5.0
 """How often a worker says that it is alive; in a crowd more seldom, and its row says how often."""
 
+LOST_BEATS = 3
+"""A worker that has missed so many beats is lost: killed, stopped, or cut off from its server."""
+
 STALE_MS = 60_000
-"""A worker row without a beat for this long is dropped by whoever lists workers."""
+"""A lost worker's row without a beat for this long is dropped by whoever lists workers."""
+
+_MOST_BEAT_MS = 60_000
+"""No worker rests longer between two beats, whatever its row says."""
 
 HEAD_START_MS = 2000
 """A new job goes before those that were served in so many ms before it came."""
@@ -205,18 +211,31 @@ class HintStore:
         self._hint(("HDEL", self.keys.workers, worker))
 
     def worker_rows(self) -> tuple[int, dict[str, dict[str, Any]]]:
-        """The server's time in ms, and the rows of workers that are alive; drops stale rows."""
+        """The server's time in ms, and a row for each worker; drops stale rows.
+
+        ``row["lost"]`` is whether it has missed three beats, at the pace that it has told.
+        """
         ask = [("HGETALL", self.keys.workers), ("TIME",)]
         found, clock = self._mended(self.keys.workers, lambda: self.link.together(ask))
         now = milliseconds(clock)
         rows: dict[str, dict[str, Any]] = {}
         for worker, raw in found.items():
             row = _row(raw)
-            if now - row["beat"] < STALE_MS:
-                rows[text(worker)] = row
+            silent_ms = now - row["beat"]
+            beat_ms = min(row.get("every_ms") or BEAT_SECONDS * 1000, _MOST_BEAT_MS)
+            if silent_ms < max(STALE_MS, (LOST_BEATS + 1) * beat_ms):
+                rows[text(worker)] = row | {"lost": silent_ms > LOST_BEATS * beat_ms}
             else:
                 self.leave(text(worker))
         return now, rows
+
+    def holders(self, job: str) -> list[set[str]]:
+        """For each leased task of the job the workers that hold it: one, or two at most."""
+        found = self.link.one("HGETALL", self.keys.control(job, "own"))
+        return [
+            {holder.split(" ")[1].rpartition(":")[0] for holder in text(raw).split(",")}
+            for raw in found.values()
+        ]
 
     def publish(self, txn: str, message: bytes) -> None:
         """Tell listeners of this transaction and of all. At most once: truth is in the keys."""

@@ -85,7 +85,7 @@ def _locked(said: str, where: str) -> str:
         )
     if "without any password configured" in said:
         return f"the server at {where} has no password, and the URL gives one: leave that out"
-    return f"the server at {where} refused the URL's password: {said}"
+    return f"the server at {where} refused the URL's user or password: {said.removesuffix('.')}"
 
 
 def _unreached(exc: Exception, connection: Connection, where: str, seconds: float) -> StoreError:

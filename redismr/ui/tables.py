@@ -44,7 +44,11 @@ WORKERS = (
     Column("PID", lambda worker: worker.pid, right=True),
     Column("PYTHON", lambda worker: worker.python),
     Column("KEY", lambda worker: worker.key_id),
-    Column("BUSY", lambda worker: f"{worker.busy}/{worker.executors}", right=True),
+    Column(
+        "BUSY",
+        lambda worker: "lost" if worker.lost else f"{worker.busy}/{worker.executors}",
+        right=True,
+    ),
     Column("TASKS", lambda worker: worker.tasks, right=True),
     Column("SEEN", lambda worker: worker.beat_age, span, right=True),
     Column("PROBLEM", lambda worker: worker.problem),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 
 from redismr.config import Connection, WorkerOptions
 from redismr.core.trace import clean
@@ -14,27 +13,18 @@ from redismr.processes import CORES
 def main(connection: Connection, options: WorkerOptions) -> int:
     """Run one worker until it is told to stop; returns its exit status.
 
-    It waits for a server that is not up yet and reconnects for ever. SIGTERM or Ctrl-C: finish
+    It waits for a server that is not up yet and reconnects for ever. One that does not let it in
+    ends it: only who may work says that it waits for jobs. SIGTERM or Ctrl-C: finish
     what runs and end; a second one: give everything back at once. Must be called in the main
     thread of a process that has no other.
     """
     from redismr.workers.supervisor import Supervisor
 
-    log = _own_log(logging.ERROR if options.quiet else logging.INFO)
-    supervisor = Supervisor(connection, options)
-    log.info(
-        "worker %s: %d executors, secret %s, Python %s, waiting for jobs in %s (namespace %s)",
-        supervisor.worker_id,
-        options.executors,
-        supervisor.keyring.key_id,
-        ".".join(map(str, sys.version_info[:3])),
-        supervisor.store.link.where,
-        connection.namespace,
-    )
-    return supervisor.run()
+    _set_up_log(logging.ERROR if options.quiet else logging.INFO)
+    return Supervisor(connection, options).run()
 
 
-def _own_log(level: int) -> logging.Logger:
+def _set_up_log(level: int) -> None:
     """Where we log, on standard error. The root logger is the user functions' to set up."""
     log = logging.getLogger("redismr.worker")
     handler = logging.StreamHandler()
@@ -43,7 +33,6 @@ def _own_log(level: int) -> logging.Logger:
     log.addFilter(_printable)
     log.setLevel(level)
     log.propagate = False
-    return log
 
 
 def _printable(record: logging.LogRecord) -> bool:

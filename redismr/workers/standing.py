@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import platform
 import random
 from collections.abc import Callable
 from typing import Any
 
+from redismr.core.seal import Keyring
 from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable, UnfitServer
+from redismr.store import Store
 
 log = logging.getLogger("redismr.worker")
 
@@ -29,7 +33,14 @@ class Standing:
 
     def __init__(self, *, fit: bool) -> None:
         self.fit = fit
+        self._admitted = fit
         self._failing = set[Duty]()
+
+    def admit(self) -> bool:
+        """The server was looked at, and may be worked for; True the first time."""
+        self.fit = True
+        first, self._admitted = not self._admitted, True
+        return first
 
     @property
     def away(self) -> bool:
@@ -68,3 +79,31 @@ class Standing:
         """The server has refused an executor, so many times in a row: when to try another one."""
         self.fit = False
         return min(MOST_REFUSED_SECONDS, 0.5 * 2.0 ** min(crashes - 1, 10)) if crashes else 0.5
+
+
+def introduce(store: Store, keyring: Keyring, worker: str, executors: int) -> None:
+    """Say that a worker waits for jobs, and where: once its server has let it in, not before.
+
+    Also that every worker which is there already has another secret, which may be a mistake here.
+    """
+    log.info(
+        "worker %s: %d executor%s, secret %s, Python %s, waiting for jobs at %s (namespace %s)",
+        worker,
+        executors,
+        "s"[: executors != 1],
+        keyring.key_id,
+        platform.python_version(),
+        store.link.where,
+        store.keys.namespace,
+    )
+    rows: list[dict[str, Any]] = []
+    with contextlib.suppress(StoreError):  # its next duty meets the same
+        rows = list(store.worker_rows()[1].values())
+    theirs = {str(row.get("key_id")) for row in rows if not row["lost"]}
+    if theirs and keyring.key_id not in theirs:
+        log.warning(
+            "no other worker there has this secret (theirs: %s; a fingerprint is shown, not the "
+            "secret): this one takes only jobs that are signed with its own. If that is not meant, "
+            "set the same REDISMR_SECRET everywhere",
+            ", ".join(sorted(theirs)),
+        )

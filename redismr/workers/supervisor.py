@@ -32,7 +32,7 @@ from redismr.workers.leases import OVERDUE, Child, LeaseKeeper
 from redismr.workers.nursery import Exit, Nursery, kill
 from redismr.workers.report import Reporter, worker_name
 from redismr.workers.slots import Holding, Post, Slot, Slots
-from redismr.workers.standing import Duty, Standing
+from redismr.workers.standing import Duty, Standing, introduce
 from redismr.workers.waker import Waker
 
 log = logging.getLogger("redismr.worker")
@@ -97,8 +97,8 @@ class Supervisor:
                 self._guarded(self._tick)
                 self._next_tick = now + self.standing.pause(self.leases.tick_seconds)
             if self.standing.fit and now >= next_beat:  # who may not work is no worker
+                next_beat = now + self._beat_seconds  # as the row tells: later, we would seem lost
                 self._guarded(self._beat)
-                next_beat = now + self._beat_seconds
             respawns = self._respawn_at.values() if self.standing.fit else ()
             due = min(self._next_tick, next_beat if self.standing.fit else math.inf, *respawns)
             for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
@@ -280,7 +280,8 @@ class Supervisor:
             self._kill(child, why)
         if not self.standing.fit:
             self.store.link.check("worker")
-            self.standing.fit = True
+            if self.standing.admit():
+                introduce(self.store, self.keyring, self.worker_id, self.options.executors)
         for child, why in self.leases.renew(list(self.children.values())):
             self._kill(child, why)
         self._settle_all()

@@ -10,6 +10,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from support import eventually
 
 from redismr import workers as engine
 from redismr.cli import up as up_module
@@ -107,6 +108,52 @@ def test_up_shows_how_to_join_and_ends_on_ctrl_c():
 def test_up_keeps_the_secret_it_is_given():
     up = up_lines("-n", "0", environ={"REDISMR_SECRET": SECRET})
     assert up.lines[0].endswith(f"REDISMR_SECRET={SECRET}\n")
+
+
+def test_up_has_the_same_url_after_a_restart():
+    """So that it can stand in a unit file, and is known before the first start."""
+    words = ("--port", str(free_port()), "--namespace", "team1")
+    given = {"REDISMR_SECRET": SECRET}
+    first, again = (up_lines("-n", "0", *words, environ=given).lines for _ in range(2))
+    printed = up_lines("--print", *words, environ=given)
+    assert first == again == printed.lines
+    assert f":{words[1]}/0 REDISMR_SECRET={SECRET} REDISMR_NAMESPACE=team1\n" in first[0]
+    assert printed.code == 0
+
+
+@pytest.mark.parametrize("words", [(), ("--port", "6380")])
+def test_up_prints_no_url_that_the_next_start_would_not_have(call, words):
+    result = call("up", "--print", *words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "needs a --port and a REDISMR_SECRET" in result.stderr
+
+
+def test_up_can_keep_its_secret_out_of_a_journal():
+    words = ["up", "-n", "0", "-q", "--port", str(port := free_port())]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "redismr", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        eventually(lambda: answers(port))
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=20) == ("", None)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def free_port():
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(port):
+    """Whether somebody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_up_for_every_machine_names_an_address_to_reach():

@@ -60,7 +60,8 @@ def test_each_command_that_a_user_lacks_is_named_with_the_way_out(server, connec
 
 def test_keys_that_a_user_may_not_touch_are_named(server, connection):
     url = user_url(server, "worker", namespace="other")
-    with pytest.raises(UnfitServer, match=r"on keys redismr:\* \(NOPERM\).*redismr acl worker"):
+    said = r"no keys of the namespace redismr \(NOPERM\): set --namespace.*redismr acl worker"
+    with pytest.raises(UnfitServer, match=said):
         examine(replace(connection, url=url), "worker")
     examine(replace(connection, url=url, namespace="other"), "worker")
     with pytest.raises(UnfitServer, match=r"`redismr acl worker --user worker --namespace third`"):

@@ -231,7 +231,7 @@ def test_a_server_with_all_the_clients_that_it_takes(server):
 @pytest.mark.parametrize("login", ["default:hunter2@", "joe:hunter2@"])
 def test_a_wrong_password(server, login):
     server.config(requirepass="right")
-    refused(server.url.replace("://", f"://{login}"), UnfitServer, "refused the URL's password")
+    refused(server.url.replace("://", f"://{login}"), UnfitServer, "the URL's user or password")
     server.config(requirepass="")
 
 

@@ -11,7 +11,7 @@ import pytest
 import support
 from store.roles import user_url
 from support import eventually
-from system.crew import SECRET, Crew, redismr_cli, script
+from system.crew import OTHER_SECRET, SECRET, Crew, redismr_cli, script
 
 import redismr
 
@@ -56,11 +56,11 @@ def at_once(url, folder):
 
 
 def lines_of(process):
-    """What it says, without the worker's first line and a script's frames."""
+    """What it says, without a script's frames."""
     lines = process.log.splitlines()
     if any(line.startswith("Traceback") for line in lines):
         lines = [line.removeprefix("redismr.errors.") for line in lines[-1:]]
-    return [line for line in lines if "waiting for jobs" not in line]
+    return lines
 
 
 @pytest.mark.timeout(60)
@@ -106,7 +106,7 @@ def test_a_user_who_lacks_a_command_is_told_of_it_within_seconds(server, tmp_pat
 
 def test_a_worker_waits_for_replicas_and_says_so_once(server, client, crew):
     server.config(min_replicas_to_write=1)
-    worker = crew.worker(1)
+    worker = crew.worker(1, ready=False)
     worker.says("takes no writes for now (NOREPLICAS)")
     eventually(lambda: looks(server) >= 4)
     with pytest.raises(redismr.StoreUnavailable, match=r"no writes for now \(NOREPLICAS\)"):
@@ -118,6 +118,34 @@ def test_a_worker_waits_for_replicas_and_says_so_once(server, client, crew):
     assert dict(client.run([1], lambda x: [(x, 1)], "sum")) == {1: 1}
     log = worker.says("Redis is back")
     assert log.count("NOREPLICAS") == log.count("Redis is back") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "said"),
+    [
+        ("resetpass", "worker", "refused the URL's user or password: "),
+        ("on", "worker --namespace team2", "no keys of the namespace team2"),
+    ],
+)
+def test_who_is_not_let_in_hears_of_nothing_else(server, tmp_path, change, words, said):
+    """Nor waits for jobs: with a wrong password, and with the namespace of another `up`."""
+    url = user_url(server, "worker")
+    server.client().execute_command("ACL", "SETUSER", "worker", change)
+    ended = redismr_cli(*words.split(), url=url, cwd=tmp_path)
+    assert ended.returncode == 3
+    (line,) = ended.stderr.splitlines()
+    assert said in line
+    assert not line.endswith(".")
+
+
+def test_a_worker_that_alone_has_its_secret_is_told_so(server, client, crew):
+    first = crew.worker(1)
+    eventually(client.workers)
+    other = crew.worker(1, secret=OTHER_SECRET)
+    log = other.says("no other worker there has this secret")
+    assert f"(theirs: {client._keyring.key_id}" in log
+    for worker in (crew.worker(1), first):
+        assert "no other worker" not in worker.log
 
 
 def looks(server):

@@ -113,7 +113,7 @@ def test_a_job_goes_on_when_the_server_is_back(server, client, crew, tmp_path):
 def test_a_frozen_server_is_waited_for(server, client, crew):
     job = client.submit(range(5), one, "sum", chunk=1)
     server.pause()
-    crew.worker()
+    crew.worker(ready=False)
     server.resume()
     assert len(job.result(30)) == 5
 

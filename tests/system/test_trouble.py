@@ -24,7 +24,7 @@ def one(x):
 
 def test_a_worker_that_never_had_a_server_can_be_stopped(server, crew):
     server.kill()
-    worker = crew.worker(2)
+    worker = crew.worker(2, ready=False)
     worker.says("waiting for it")
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support import REPOSITORY, eventually, runs
-from system.crew import SECRET, file_lines, parent_of, script
+from system.crew import SECRET, file_lines, parent_of, redismr_cli, script
 
 import redismr
 
@@ -56,8 +57,9 @@ def gate(tmp_path):
 
 def test_a_worker_waits_for_a_server_that_is_not_up_yet(server, crew):
     server.kill()
-    worker = crew.worker()
+    worker = crew.worker(ready=False)
     worker.says("waiting for it")
+    assert "waiting for jobs" not in worker.log
     server.restart()
     with redismr.Client(server.url, secret=SECRET) as client:
         assert dict(client.run([1], one, "sum")) == {1: 1}
@@ -133,6 +135,63 @@ def test_a_second_signal_stops_at_once(client, crew, gate):
     gate.open()
     crew.worker(1)
     assert dict(job.result(20)) == {1: [1]}
+
+
+def test_a_worker_that_was_killed_is_lost_after_three_beats(
+    server, client, crew, gate, monkeypatch, capsys
+):
+    """It counts no more, though its lease runs on; and who waits hears of it."""
+    monkeypatch.setattr(redismr.client.waiting, "_REFRESH", 0.0)
+    job = client.submit([1, 2], gate.mapfn(), "list", chunk=1, lease=60)
+    worker = crew.worker(1)
+    eventually(gate.lines)
+    seen = eventually(lambda: (p := job.progress()).workers and p)
+    assert (seen.maps_running, seen.workers, seen.slots) == (1, 1, 1)
+    worker.kill()
+    assert [row.lost for row in client.workers()] == [False]
+    for missed, lost in ((2.9, False), (3.1, True)):
+        silent_for(server, 5.0 * missed)
+        assert [row.lost for row in client.workers()] == [lost]
+    assert "\tlost\t" in redismr_cli("workers", url=server.url).stdout
+    seen = eventually(lambda: (p := job.progress()).waiting and p)
+    assert (seen.maps_running, seen.workers, seen.slots) == (0, 0, 0)
+    name = f"{os.uname().nodename}:{worker.pid}"
+    assert f"no workers are connected to {job._store.link.where}" in seen.waiting
+    assert f"; lost: {name})" in seen.waiting
+    crew.worker(1)
+    seen = eventually(lambda: (p := job.progress()).workers and p)
+    assert seen.slots == 1
+    gate.open()
+    eventually(lambda: job.progress().maps_done == 1)
+    assert not job.wait(0.1)
+    monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER", 0.0)
+    assert not job.wait(0.1)
+    said = capsys.readouterr().err
+    assert f"1 task of lost workers ({name}) can run again" in said
+    assert said.count("can run again") == 1
+    job.cancel()
+
+
+def test_a_worker_that_rests_longer_in_a_crowd_is_not_lost(server, client, crew):
+    worker = crew.worker(1)
+    eventually(client.workers)
+    worker.kill()
+    silent_for(server, 70, every_ms=25_000)
+    assert [row.lost for row in client.workers()] == [False]
+    silent_for(server, 80, every_ms=25_000)
+    assert [row.lost for row in client.workers()] == [True]
+    silent_for(server, 120, every_ms=25_000)
+    assert client.workers() == []
+
+
+def silent_for(server, seconds, **more):
+    """Make it so long ago that the only worker was heard of."""
+    raw = server.client()
+    [(worker, row)] = raw.hgetall("redismr:workers").items()
+    now, micros = raw.time()
+    row = json.loads(row) | more
+    row["beat"] = now * 1000 + micros // 1000 - int(seconds * 1000)
+    raw.hset("redismr:workers", worker, json.dumps(row))
 
 
 def test_an_idle_worker_leaves_at_once(crew):
