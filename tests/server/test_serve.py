@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import multiprocessing
+import signal
 import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -127,6 +129,27 @@ def test_the_port_listens_before_anything_else_is_done(engine: str, monkeypatch:
             assert client.ping()
             server.close()
         assert early[0].recv(100) == b""
+
+
+def test_a_child_that_is_forked_meanwhile_does_not_keep_the_port(
+    engine: str, monkeypatch: Any
+) -> None:
+    child = multiprocessing.get_context("fork").Process(target=signal.pause)
+
+    def find() -> Path:
+        child.start()
+        return engine_binary(engine)
+
+    monkeypatch.setattr("redismr.server.private.find_binary", find)
+    try:
+        with (
+            serve(password=PASSWORD) as server,
+            contextlib.closing(open_client(server.url_for("127.0.0.1"))) as client,
+        ):
+            assert client.ping()
+    finally:
+        child.kill()
+        child.join()
 
 
 def test_who_came_early_for_a_server_that_does_not_start_is_let_go(monkeypatch: Any) -> None:
