@@ -1,7 +1,8 @@
 # Needs make, Python 3.11 or newer, and the network to the package index for the first run.
 # Nothing here depends on a server of yours: what would point at one is taken out of the
 # environment of every command.
-unexport REDIS_URL REDISMR_URL REDISMR_SECRET REDISMR_SECRET_FILE REDISMR_NAMESPACE REDISMR_SERVER
+unexport REDIS_URL REDISMR_URL REDISMR_SECRET REDISMR_SECRET_FILE REDISMR_PASSWORD \
+	REDISMR_PASSWORD_FILE REDISMR_NAMESPACE REDISMR_SERVER
 
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \

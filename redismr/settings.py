@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from redismr.config import DEFAULT_NAMESPACE, Connection
 from redismr.errors import ConfigError
@@ -47,10 +47,12 @@ def resolve(
     """The server to use and the secret that goes with it; None means: start one of our own.
 
     The URL is the argument, else REDISMR_URL, else REDIS_URL if a secret is set too: it may be
-    another program's cache, and the first run should not need a secret (``note`` says so).
+    another program's cache, and the first run should not need a secret (``note`` says so). A URL
+    of ours that holds no password gets REDISMR_PASSWORD, or what the file REDISMR_PASSWORD_FILE
+    holds, as it is: nothing has to be escaped there.
 
     Raises:
-        ConfigError: the URL, secret or namespace cannot be used; the text says what to set.
+        ConfigError: the URL, secret, password or namespace cannot be used; says what to set.
     """
     name = namespace_of(namespace, environ)
     found = _find_url(url, environ)
@@ -61,6 +63,8 @@ def resolve(
     if key is None and what == "REDIS_URL":
         return None
     address = _translate(value, what)
+    if what != "REDIS_URL":
+        address = _with_password(address, environ)
     return Connection(url=address, secret=_sound(key, value), namespace=name)
 
 
@@ -85,20 +89,7 @@ def find_secret(secret: str | None = None, environ: Mapping[str, str] = os.envir
     Raises:
         ConfigError: the file cannot be read.
     """
-    if secret is not None:
-        return secret
-    if value := environ.get("REDISMR_SECRET"):
-        return value
-    if not (path := environ.get("REDISMR_SECRET_FILE")):
-        return None
-    try:
-        text = Path(path).read_bytes().decode()
-    except OSError as exc:
-        raise ConfigError(f"cannot read REDISMR_SECRET_FILE={path}: {exc.strerror}") from exc
-    except UnicodeDecodeError:
-        # The decoding error would carry the secret's bytes.
-        raise ConfigError(f"REDISMR_SECRET_FILE={path} is not UTF-8 text") from None
-    return text.removesuffix("\n").removesuffix("\r")
+    return _confidential("REDISMR_SECRET", environ) if secret is None else secret
 
 
 def checked(secret: str) -> str:
@@ -133,6 +124,43 @@ def redacted(url: str) -> str:
     # Not by urlsplit: a password with an unescaped "/" or "#" in it would survive that.
     shown = re.sub(r"^(\w[\w+.-]*:/{0,2})?.*@", r"\1***@", url, flags=re.DOTALL)
     return re.sub(r"(?i)([?&]\w*(?:password|secret|username)\w*=)[^&]*", r"\1***", shown)
+
+
+def _confidential(name: str, environ: Mapping[str, str]) -> str | None:
+    """The variable, else the contents of the file that NAME_FILE names, without a last newline.
+
+    Raises:
+        ConfigError: the file cannot be read, or either holds what is no text.
+    """
+    if value := environ.get(name):
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # the error would carry the value
+            raise ConfigError(f"{name} is not UTF-8 text") from None
+        return value
+    if not (path := environ.get(f"{name}_FILE")):
+        return None
+    try:
+        text = Path(path).read_bytes().decode()
+    except OSError as exc:
+        raise ConfigError(f"cannot read {name}_FILE={path}: {exc.strerror}") from exc
+    except UnicodeDecodeError:
+        # The decoding error would carry the secret's bytes.
+        raise ConfigError(f"{name}_FILE={path} is not UTF-8 text") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _with_password(url: str, environ: Mapping[str, str]) -> str:
+    """The URL, with the password of the environment where it has none of its own."""
+    scheme, _, rest = url.partition("://")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    user, _, hosts = authority.rpartition("@")
+    if ":" in user or re.search(r"[?&]password=", rest):
+        return url
+    password = _confidential("REDISMR_PASSWORD", environ)
+    if not password:
+        return url
+    return f"{scheme}://{user}:{quote(password, safe='')}@{hosts}{rest[len(authority) :]}"
 
 
 def _find_url(url: str | None, environ: Mapping[str, str]) -> tuple[str, str] | None:

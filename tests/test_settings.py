@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -133,6 +134,61 @@ def test_an_empty_file_is_a_secret_that_is_too_short(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("\n")
     with pytest.raises(ConfigError, match="16 characters"):
         resolve(URL, environ={"REDISMR_SECRET_FILE": str(tmp_path / "secret")})
+
+
+# ------------------------------------------------------------------------- the password
+
+AWKWARD = ["plain", "p@ss:w/o#r?d", "two words", "it's", 'a "quote"', "$HOME%41\\n", "pässwörd+&="]
+
+
+@pytest.mark.parametrize("password", AWKWARD)
+@pytest.mark.parametrize(
+    "url",
+    ["redis://{}one:6379/0", "unix://{}/run/r.sock?db=1", "redis+sentinel://{}a:26379,b/main/0"],
+)
+@pytest.mark.parametrize("user", ["", "redismr"])
+def test_a_password_beside_the_url_is_taken_as_it_is(
+    tmp_path: Path, password: str, url: str, user: str
+) -> None:
+    (tmp_path / "password").write_text(password + "\n")
+    plain = {"REDISMR_URL": url.format(f"{user}@" if user else "")}
+    for name, value in (("", password), ("_FILE", str(tmp_path / "password"))):
+        found = resolve(secret=SECRET, environ={**plain, f"REDISMR_PASSWORD{name}": value})
+        assert found
+        assert found.url == url.format(f"{user}:{quote(password, safe='')}@")
+        if "sentinel" not in url:
+            known = redis.Redis.from_url(found.url).get_connection_kwargs()
+            assert known["password"] == password
+            assert known.get("username") == (user or None)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:own@one/0", "redis://me:own@one/0", "unix:///s?password=own&db=0"]
+)
+def test_a_password_in_the_url_wins(url: str) -> None:
+    for environ in ({"REDISMR_PASSWORD": "other"}, {"REDISMR_PASSWORD": ""}, {}):
+        found = resolve(url, SECRET, environ=environ)
+        assert found
+        assert found.url == url
+
+
+def test_another_programs_url_gets_no_password_of_ours() -> None:
+    environ = {"REDIS_URL": "redis://cache/0", "REDISMR_PASSWORD": "p", "REDISMR_SECRET": SECRET}
+    found = resolve(environ=environ)
+    assert found
+    assert found.url == "redis://cache/0"
+
+
+def test_a_password_that_cannot_be_had_is_named_and_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "password").write_bytes(b"hidden\xff")
+    for name, value, reason in (
+        ("REDISMR_PASSWORD_FILE", str(tmp_path / "none"), "No such file"),
+        ("REDISMR_PASSWORD_FILE", str(tmp_path / "password"), "not UTF-8"),
+        ("REDISMR_PASSWORD", "hidden\udcff", "not UTF-8"),
+    ):
+        with pytest.raises(ConfigError, match=f"{name}.*{reason}") as caught:
+            resolve(URL, SECRET, environ={name: value})
+        assert "hidden" not in str(caught.value)
 
 
 # ------------------------------------------------------------------------- URLs

@@ -1,12 +1,14 @@
 """The server that a script's workers join.
 
-One per process and port, kept until the script ends, so that a hundred runs have one cold start.
-With REDISMR_URL set it is that Redis; the password means nothing then, and the port is but a name.
+One per process and port, kept until the script ends, so that a hundred runs have one cold start;
+its port is open while a run is on, as it was. With REDISMR_URL set it is that Redis; the password
+means nothing then, and the port is but a name.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import multiprocessing.util  # noqa: F401  its exit handler joins children: ours must come first
 import os
@@ -19,8 +21,8 @@ from redismr import settings
 from redismr.client import Client
 from redismr.compat.channels import Channel
 from redismr.compat.commands import EVERYBODY, SERVER, Commands
-from redismr.compat.kin import here
 from redismr.config import DEFAULT_NAMESPACE
+from redismr.errors import StoreUnavailable
 from redismr.server import PrivateServer, start
 from redismr.ui.errors import say
 
@@ -34,7 +36,7 @@ NAMESPACE = DEFAULT_NAMESPACE
 
 
 HELLO, SERVING, RELEASED = ":hello", ":serving", ":released"
-"""What a new client says, and what it hears: a run is on, or the host is kept for the next one."""
+"""What a new client says, and what clients hear: a run is on, or it is over."""
 
 
 class Owner(Protocol):
@@ -51,12 +53,14 @@ class Host:
         self, owner: Owner, interface: str, port: int, password: str, opening: str
     ) -> None:
         self.asked, self.made_as = port, (interface, password)
+        self.resumed = False
         self.server: PrivateServer | None = None
         self.owner: Owner | None = owner
         named = named_server()
         if named is None:
             self.server = _started(interface, port, password, opening)
             named = self.server.connection
+        self._connection = named
         self.port = (self.server and self.server.port) or port
         try:
             self.client = Client(named.url, secret=named.secret, namespace=named.namespace)
@@ -64,8 +68,7 @@ class Host:
             if self.server:
                 self.server.close()
             raise
-        self.commands = Commands(named, self.port, SERVER, self._heard)
-        self.commands.ready()
+        self.commands = self._listening()
 
     @property
     def alive(self) -> bool:
@@ -80,17 +83,31 @@ class Host:
         password = " -p PASSWORD" if self.made_as[1] else ""
         return f"{command}{password}{port} HOST"
 
-    def release(self, *, close: bool) -> None:
-        """The owner is done with it; clients that the script may wait for end with that.
+    def resume(self, owner: Owner) -> None:
+        """It is this owner's from now on, and clients may join again.
 
-        Those of this process and of those that it started: their end is what lets it end.
+        Raises:
+            OSError: EADDRINUSE, another process has the port now.
         """
+        if self.server:
+            self.server.listen()
+            self.commands.send(EVERYBODY, SERVING)
+        else:
+            self.commands = self._listening()
+        self.owner, self.resumed = owner, True
+
+    def release(self, *, close: bool) -> None:
+        """The owner is done with it: nobody can join, and clients end, but for those that stay."""
         with _lock(self.asked):
             self.owner = None
-            if self.alive:
-                self.commands.send(EVERYBODY, RELEASED, here())
-            if close or self not in _hosts.values():
+            if close or not self.alive or self not in _hosts.values():
                 _forget(self)
+            elif self.server:
+                with contextlib.suppress(StoreUnavailable):  # it has just ended, and all with it
+                    self.server.listen(on=False)
+                self.commands.send(EVERYBODY, RELEASED)
+            else:
+                self.commands.close()  # clients of a named server look whether one listens
 
     def end(self) -> None:
         """Close the connections, and the port."""
@@ -99,12 +116,16 @@ class Host:
         if self.server:
             self.server.close()
 
+    def _listening(self) -> Commands:
+        commands = Commands(self._connection, self.port, SERVER, self._heard)
+        commands.ready()
+        return commands
+
     def _heard(self, sender: str, command: str, data: Any, txn: Any) -> None:
-        owner = self.owner
         if command == HELLO:
-            answer = (SERVING, None) if owner else (RELEASED, here())
-            self.commands.send(sender, *answer)
-        elif owner:
+            with _lock(self.asked):  # else what ``release`` tells might come before this
+                self.commands.send(sender, SERVING if self.owner else RELEASED)
+        elif owner := self.owner:
             owner.heard(Channel(self.commands, sender), command, data, txn)
 
 
@@ -129,7 +150,7 @@ def take(owner: Owner, interface: str, port: int, password: str, *, opening: str
                 return Host(owner, interface, port, password, opening)
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), _place(interface, port))
         if host is not None and host.alive and host.made_as == (interface, password):
-            host.owner = owner
+            host.resume(owner)
             return host
         if host is not None:
             _forget(host)

@@ -58,7 +58,8 @@ class Watch:
         closing: threading.Event,
     ) -> None:
         self._manager, self._schedule, self._closing = manager, schedule, closing
-        self._explain = Explain(host, "redismr mincemeat", DEFAULT_PORT)
+        command = "redismr mincemeat -l" if host.resumed else "redismr mincemeat"
+        self._explain = Explain(host, command, DEFAULT_PORT)
 
     def __call__(self, progress: Progress) -> None:
         """Take note of one look at the job."""

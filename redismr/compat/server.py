@@ -29,8 +29,8 @@ log = logging.getLogger("mincemeat")
 class Server(Endpoint):
     """Runs mapfn, collectfn and reducefn over a datasource, on the workers that join its port.
 
-    Functions are attributes, of the instance or of a subclass. The port is bound by the first run
-    and kept until the script ends, or until ``close`` where the server runs asynchronously.
+    Functions are attributes, of the instance or of a subclass. The port listens while a run is on,
+    or until ``close`` where the server runs asynchronously.
     """
 
     mapfn: Any = None
@@ -220,7 +220,7 @@ class Server(Endpoint):
             log.error("the server ended: %s", exc)  # noqa: TRY400  the text says it all
 
     def _run(self, *, keep: bool) -> None:
-        """Transactions until the last one. With ``keep`` the port stays, for the next run."""
+        """Transactions until the last one. With ``keep`` what serves stays, for the next run."""
         try:
             with contextlib.suppress(Closed):
                 for transaction in self._transactions():

@@ -30,7 +30,6 @@ from redismr.compat.hosting import (
     as_text,
     named_server,
 )
-from redismr.compat.kin import descends_from
 from redismr.compat.line import Line, Presence
 from redismr.compat.relay import Relay
 from redismr.config import Connection
@@ -61,8 +60,8 @@ class Client(Endpoint):
     """How many tasks it runs at a time, each in a process of its own."""
 
     stays = False
-    """Whether it works on for a script that started it when one of that's runs is over: set where
-    nobody waits for its end."""
+    """Whether it waits for its server's next run when one is over. Set where nobody waits for its
+    end: it would connect again at once."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         """Arguments are those of every endpoint."""
@@ -71,6 +70,7 @@ class Client(Endpoint):
         self._commands: Commands | None = None
         self._settled, self._greeted = threading.Event(), threading.Event()
         self._authenticated, self._where = False, ""
+        self._serving, self._looks = True, 0
 
     def conn(
         self,
@@ -147,7 +147,7 @@ class Client(Endpoint):
 
     def _heard(self, _sender: str, command: str, data: Any, txn: Any) -> None:
         if command in {SERVING, RELEASED}:
-            self._told(over=command == RELEASED and not self.stays and descends_from(data))
+            self._told(serving=command == SERVING)
         elif command == "ping":
             self.send_command("pong", answer(data), txn)
         elif command == "pong":
@@ -162,7 +162,7 @@ class Client(Endpoint):
     def _reach(self, host: str, port: int, password: str) -> Connection:
         named = named_server()
         if named is not None:
-            self._line = Presence(named, label(port, SERVER))
+            self._line = Presence(named, label(port, SERVER), stays=self.stays)
             connection = named
         else:
             self._line = Line(host, port, password)
@@ -171,15 +171,17 @@ class Client(Endpoint):
         self.locl = socket.gethostname(), f"{os.getpid()}:{secrets.token_hex(4)}"
         self._commands = Commands(connection, port, ":".join(self.locl), self._heard)
         self._commands.ready()
-        self._greet()
+        if named is None:
+            self._greet()
         return connection
 
     def _greet(self) -> None:
         """Hear whether a run is on.
 
         Raises:
-            ConnectionRefusedError: none is, and the script may wait for our end before the next.
+            ConnectionRefusedError: the one that was is over.
         """
+        self._serving = True
         self._greeted.clear()
         until = time.monotonic() + _GREETINGS * _GREETING_SECONDS
         for _ in range(_GREETINGS):  # a server that has just started may not hear yet
@@ -189,10 +191,17 @@ class Client(Endpoint):
         if self._closing.is_set():
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
-    def _told(self, *, over: bool) -> None:
-        if over:
+    def _told(self, *, serving: bool) -> None:
+        self._serving = serving
+        if not (serving or self.stays):
             self.close()
         self._greeted.set()
+
+    def _left_behind(self) -> bool:
+        """Whether another server has the port: ours leaves it between two runs, and tells us."""
+        line = None if self._serving or isinstance(self._line, Presence) else self._line
+        self._looks = self._looks + 1 if line and line.somebody_listens() else 0
+        return self._looks > 1  # at the first look it may be ours, which is about to tell us
 
     def _work_apart(self, connection: Connection) -> None:
         try:
@@ -222,7 +231,9 @@ class Client(Endpoint):
                 connection, self.executors, environ=environ, stdout=1, pass_fds=(own.fileno(),)
             )
         try:
-            self._line.wait(lambda: worker.alive and not self._closing.is_set())
+            self._line.wait(
+                lambda: not (self._closing.is_set() or self._left_behind()) and worker.alive
+            )
             if not worker.alive:
                 raise RuntimeError("the worker process ended by itself")
         finally:

@@ -14,7 +14,8 @@ from redismr.confidential import Confined, confide
 from redismr.config import Connection
 from redismr.settings import namespace_of
 
-USER = "redismr"
+USER, KEEPER = "redismr", "keeper"
+"""Whom others join as, and who opens and closes the port: that is known to no other process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,11 @@ def user_rules(auth: str, namespace: str) -> str:
         "user default reset\n"
         f"user {USER} reset on >{auth} ~{namespace}:* &{namespace}:* {allowed}\n"
     )
+
+
+def keeper_rules(auth: str) -> str:
+    """Configuration of the user who may change settings, the port, and nothing else."""
+    return f"user {KEEPER} reset on >{auth} +config|set\n"
 
 
 def is_loopback(bind: str) -> bool:

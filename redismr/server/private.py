@@ -15,6 +15,7 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -26,22 +27,25 @@ from typing import TYPE_CHECKING, NoReturn, Self
 from urllib.parse import quote
 
 from redismr import streams
-from redismr.confidential import Confined
+from redismr.confidential import Confined, confide
 from redismr.config import Connection
 from redismr.errors import ConfigError, StoreUnavailable
 from redismr.guessing import LEAST, why_guessable
 from redismr.processes import refuse_so_deep, refuse_while_loading
 from redismr.server import keeper as keeper_module
 from redismr.server.access import (
+    KEEPER,
     USER,
     Credentials,
     derived_credentials,
     is_loopback,
+    keeper_rules,
     random_credentials,
     tcp_url,
     user_rules,
 )
 from redismr.server.binary import find_binary
+from redismr.server.door import Door, raise_for
 from redismr.settings import namespace_of
 
 if TYPE_CHECKING:
@@ -72,12 +76,14 @@ class PrivateServer(Confined):
         binary: Path,
         credentials: Credentials,
         namespace: str,
-        tcp: tuple[str, int] | None,
+        door: Door | None,
         maxmemory: int | None,
     ) -> None:
         self._binary = binary
         self._credentials = credentials
-        self._tcp = tcp
+        self._keeper_auth = secrets.token_hex(32)
+        confide(self._keeper_auth, private=True)
+        self._door = door
         self._directory = _short_directory()
         self._socket = f"{self._directory}/s"
         self.url = f"unix://{USER}:{credentials.auth}@{quote(self._socket)}?db=0"
@@ -99,6 +105,10 @@ class PrivateServer(Confined):
         """
         try:
             self._wait(deadline)
+            if self._door:
+                self._door.shut()
+                self.listen()
+                self._door.let_through(self._socket)
         except BaseException:
             self.close()
             raise
@@ -106,7 +116,21 @@ class PrivateServer(Confined):
     @property
     def port(self) -> int | None:
         """The TCP port, where the server has one."""
-        return self._tcp[1] if self._tcp else None
+        return self._door.port if self._door else None
+
+    def listen(self, *, on: bool = True) -> None:
+        """Have the TCP port listen, or not; who is connected stays so.
+
+        Raises:
+            OSError: EADDRINUSE, the port was taken meanwhile. StoreUnavailable: the server ended.
+        """
+        assert self._door is not None
+        try:
+            said = self._ask(KEEPER, self._keeper_auth, f"CONFIG SET port {self._door.port * on}")
+        except OSError as exc:
+            raise StoreUnavailable(f"{self!r} does not answer any more") from exc
+        if not said.endswith(b"+OK\r\n"):
+            raise_for(errno.EADDRINUSE, self._door.bind, self._door.port)
 
     @property
     def alive(self) -> bool:
@@ -115,9 +139,9 @@ class PrivateServer(Confined):
 
     def url_for(self, host: str) -> str:
         """The URL, password included, for a machine that calls this one ``host``."""
-        if self._tcp is None:
+        if self._door is None:
             raise ConfigError("this private server has no TCP port; serve() opens one")
-        return tcp_url(host, self._tcp[1], self._credentials.auth)
+        return tcp_url(host, self._door.port, self._credentials.auth)
 
     def close(self) -> None:
         """End the server and remove its directory. Safe to call again."""
@@ -135,14 +159,13 @@ class PrivateServer(Confined):
         self.close()
 
     def __repr__(self) -> str:
-        where = self._socket if self._tcp is None else "{}:{}".format(*self._tcp)
+        where = f"{self._door.bind or '*'}:{self._door.port}" if self._door else self._socket
         return f"<PrivateServer {self._binary.name} at {where}>"
 
     def _configuration(self, maxmemory: int | None) -> str:
-        bind, port = self._tcp or ("", 0)
+        bind = f"bind {self._door.bind or '*'}\n" if self._door else ""
         return (
-            f"port {port}\n"
-            f"{f'bind {bind}' if port else ''}\n"
+            f"{bind}port 0\n"  # the door's until ``listen``
             "protected-mode no\n"  # It would lock out everybody else: there is no default user.
             f"unixsocket {_quoted(self._socket)}\n"
             "unixsocketperm 600\n"
@@ -156,7 +179,9 @@ class PrivateServer(Confined):
             "lazyfree-lazy-user-del yes\n"
             # SIGTERM is noticed at the next tick: 20 ms instead of 100, for 0.2 % of a core.
             "hz 50\n"
-            "loglevel warning\n" + user_rules(self._credentials.auth, self.connection.namespace)
+            "loglevel warning\n"
+            + user_rules(self._credentials.auth, self.connection.namespace)
+            + (keeper_rules(self._keeper_auth) if self._door else "")
         )
 
     def _spawn(self, configuration: str) -> subprocess.Popen[bytes]:
@@ -189,27 +214,24 @@ class PrivateServer(Confined):
 
     def _answers(self) -> bool:
         """Whether it is our server and lets us in. Without redis-py: importing it costs 0.1 s."""
+        with contextlib.suppress(OSError):
+            return self._ask(USER, self._credentials.auth, "PING").endswith(b"+PONG\r\n")
+        return False
+
+    def _ask(self, user: str, auth: str, command: str) -> bytes:
+        """What it says to a user's AUTH and command, a line each."""
         answer = b""
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(1)
             probe.connect(self._socket)
-            probe.sendall(f"AUTH {USER} {self._credentials.auth}\r\nPING\r\n".encode())
-            while not answer.endswith(b"+PONG\r\n") and (piece := probe.recv(256)):
+            probe.sendall(f"AUTH {user} {auth}\r\n{command}\r\n".encode())
+            while answer.count(b"\r\n") < 2 and (piece := probe.recv(256)):
                 answer += piece
-        return answer.endswith(b"+PONG\r\n")
+        return answer
 
     def _fail(self, what: str) -> NoReturn:
-        """Raise with the server's own words.
-
-        Raises:
-            OSError: the address cannot be bound (EADDRINUSE and its like).
-            StoreUnavailable: anything else.
-        """
+        """Raise StoreUnavailable with the server's own words."""
         said = self._end()
-        if self._tcp is not None:
-            for number in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
-                if os.strerror(number) in said:
-                    raise OSError(number, os.strerror(number), "{}:{}".format(*self._tcp))
         tail = "\n".join(f"  {line}" for line in said.splitlines()[-6:])
         raise StoreUnavailable(f"the private server {self._binary} {what}. It said:\n{tail}")
 
@@ -233,6 +255,8 @@ class PrivateServer(Confined):
         for pipe in (self._keeper.stdin, self._keeper.stdout):
             if pipe is not None:
                 pipe.close()
+        if self._door:
+            self._door.forget()
 
 
 def start(
@@ -264,28 +288,23 @@ def start(
     """
     refuse_while_loading()
     refuse_so_deep()
-    binary = find_binary()
-    credentials = random_credentials() if password is None else derived_credentials(password)
-    prefix = namespace_of(namespace)
-    wanted = None if bind is None and port is None else _address(bind, port)
-    while True:
-        tcp = _with_free_port(wanted)
-        try:
-            server = PrivateServer(
-                binary=binary,
-                credentials=credentials,
-                namespace=prefix,
-                tcp=tcp,
-                maxmemory=maxmemory,
-            )
-            if wait:
-                server.ready(deadline)
-        except OSError as exc:
-            # A free port may be taken between our look and the server's; a named one is an answer.
-            if exc.errno != errno.EADDRINUSE or tcp == wanted:
-                raise
-        else:
-            return server
+    # First of all: scrypt and the server's start take time, and clients may come at once.
+    door = None if bind is None and port is None else Door(*_address(bind, port))
+    try:
+        server = PrivateServer(
+            binary=find_binary(),
+            credentials=random_credentials() if password is None else derived_credentials(password),
+            namespace=namespace_of(namespace),
+            door=door,
+            maxmemory=maxmemory,
+        )
+        if wait:
+            server.ready(deadline)
+    except BaseException:
+        if door:
+            door.forget()
+        raise
+    return server
 
 
 def serve(
@@ -318,25 +337,14 @@ def serve(
 
 
 def _address(bind: str | None, port: int | None) -> tuple[str, int]:
-    """The address in the server's words. Checked: it becomes a line of configuration."""
+    """The address, "" for all. Checked: it becomes a line of configuration."""
     host = "127.0.0.1" if bind is None else bind
     if not re.fullmatch(r"[\w.:%-]*", host):
         raise ConfigError(f"cannot bind to {host!r}: not a host name or address")
     number = 0 if port is None else port
     if not 0 <= number <= MAX_PORT:
         raise ConfigError(f"port {number} must be between 0 (any free one) and {MAX_PORT}")
-    return host or "*", number
-
-
-def _with_free_port(address: tuple[str, int] | None) -> tuple[str, int] | None:
-    """The address, with a port that is free now in place of 0."""
-    if address is None or address[1]:
-        return address
-    host = "" if address[0] == "*" else address[0]
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        return address[0], probe.getsockname()[1]
+    return host, number
 
 
 def _short_directory() -> str:

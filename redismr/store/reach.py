@@ -81,7 +81,7 @@ def _locked(said: str, where: str) -> str:
     if "Authentication required" in said:
         return (
             f"the server at {where} asks for a password: write it into the URL, "
-            "redis://USER:PASSWORD@HOST (or :PASSWORD@HOST)"
+            "redis://USER:PASSWORD@HOST (or :PASSWORD@HOST), or set REDISMR_PASSWORD to it"
         )
     if "without any password configured" in said:
         return f"the server at {where} has no password, and the URL gives one: leave that out"

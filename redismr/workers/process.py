@@ -36,8 +36,8 @@ def settle_in(cores: int) -> None:
     _its_pid = os.getpid()
     settle()
     os.environ |= {DEPTH: str(depth() + 1), CORES: str(cores)}
-    for name in ("REDISMR_URL", "REDISMR_SECRET", "REDISMR_SECRET_FILE"):
-        _forget(name)
+    for name in ("URL", "SECRET", "SECRET_FILE", "PASSWORD", "PASSWORD_FILE"):
+        _forget(f"REDISMR_{name}")
     # Rare collections cost nothing measurable and still free cycles; the defaults cost 25 % here.
     gc.set_threshold(200_000, 20, 100)
     _keep_freed_memory()

@@ -159,7 +159,8 @@ class FakeClient:
 @pytest.fixture(autouse=True)
 def shell(monkeypatch, tmp_path):
     """A shell that names no server, in an empty folder."""
-    for name in ("REDISMR_URL", "REDIS_URL", "REDISMR_SECRET_FILE", "REDISMR_NAMESPACE"):
+    ours = ("URL", "SECRET_FILE", "PASSWORD", "PASSWORD_FILE", "NAMESPACE")
+    for name in ("REDIS_URL", *(f"REDISMR_{word}" for word in ours)):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("REDISMR_SECRET", "")
     monkeypatch.setenv("REDISMR_DEBUG", "")

@@ -126,6 +126,55 @@ def is_worker(pid):
     return "-m redismr.workers" in said.stdout
 
 
+def test_c7_server_and_clients_are_siblings_in_pools_and_try_once(stage):
+    """As shepherd.py keeps both over mincemeat.py: a client that is refused leaves for good, and
+    the script waits for all of them. The first server's process is still there at the second run.
+    """
+    ran = stage.run(stage.script("""
+        import multiprocessing
+        from redismr.compat import mincemeat
+
+        class Client(mincemeat.Client):
+            def handle_error(self):
+                raise
+
+        def mapfn(key, text):
+            for word in text.split():
+                yield word, 1
+
+        def reducefn(word, ones):
+            return sum(ones)
+
+        def serve():
+            server = mincemeat.Server()
+            server.datasource = dict(enumerate(["a b a", "b a"]))
+            server.mapfn, server.reducefn = mapfn, reducefn
+            called.set()
+            return server.run_server(password="", port=PORT)
+
+        def work():
+            try:
+                Client().conn("localhost", PORT, "")
+            except ConnectionRefusedError:
+                return "refused"
+
+        fork = multiprocessing.get_context("fork")
+        called, servers = fork.Event(), []
+        for _ in range(2):
+            servers.append(fork.Pool(1))
+            results = servers[-1].apply_async(serve)
+            called.wait()
+            called.clear()
+            with fork.Pool(2) as clients:
+                said = [clients.apply_async(work) for _ in range(2)]
+                clients.close()
+                clients.join()
+            assert None in [each.get() for each in said]
+            print(sorted(results.get(10).items()))
+    """))  # fmt: skip
+    assert ran.stdout.splitlines() == [WORDS, WORDS], ran.stderr
+
+
 def test_c8_run_is_a_server_and_its_workers_at_once(stage):
     ran = stage.run(stage.script("""
         from redismr.compat import shepherd

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from compat.test_scripts import EXAMPLE, HEAD, WORDS, listens, printed
 from support import eventually
+from system.crew import SECRET
 
 OWN_WORKERS = (
     HEAD
@@ -26,10 +27,11 @@ OWN_WORKERS = (
 )
 
 
-@pytest.mark.parametrize("join", [False, True])
-def test_c3_children_of_the_script_end_with_its_run(stage, join):
+@pytest.mark.parametrize(("join", "named"), [(False, False), (True, False), (True, True)])
+def test_c3_children_of_the_script_end_with_its_run(stage, server, join, named):
     """Theirs did: a script that waits for them, as multiprocessing does at exit, would wait for
-    ever, as the port is kept until it ends."""
+    ever, as the server is kept until it ends."""
+    env = {"REDISMR_URL": server.url, "REDISMR_SECRET": SECRET} if named else {}
     script = stage.start(
         stage.script(
             OWN_WORKERS
@@ -45,7 +47,8 @@ def test_c3_children_of_the_script_end_with_its_run(stage, join):
             child.join()
     print("the end", flush=True)
     """
-        )
+        ),
+        **env,
     )
     assert script.wait() == 0, script.log
     assert "{'a': 3}" in script.log
@@ -317,8 +320,8 @@ def test_w10_basicconfig_in_a_function_holds(stage):
 # ------------------------------------------------------------------- servers
 
 
-def test_j5_in_a_thread_the_port_is_kept_too(stage):
-    """One cold start for all runs: the worker that came for the first one does them all."""
+def test_j5_who_comes_with_loop_works_for_all_runs_and_others_for_one(stage):
+    """Wherever they were started, as theirs; what is typed for the next run says so."""
     script = stage.start(
         stage.script(
             HEAD
@@ -336,12 +339,38 @@ def test_j5_in_a_thread_the_port_is_kept_too(stage):
         )
     )
     eventually(lambda: listens(stage.port), 20)
-    worker = stage.worker(loop=False)
+    once = stage.worker(loop=False)
+    assert once.wait() == 0, once.log
+    script.says(f"redismr mincemeat -l -p PASSWORD -P {stage.port} HOST")
+    worker = stage.worker()
     assert script.wait() == 0, script.log
+    assert worker.popen.poll() is None
     assert [line for line in script.log.splitlines() if line[0] == "{"] == [
         f"{{'a': {n}}}" for n in range(5)
     ]
-    assert worker.wait() == 0, worker.log
+
+
+def test_c1_with_loop_it_follows_the_port_to_another_server(stage):
+    """Each run gives the port back, also where the process that made it goes on."""
+    stage.worker()
+    script = stage.start(
+        stage.script(
+            HEAD
+            + """
+    import multiprocessing
+
+    def serve(n):
+        return server({n: "a"}).run_server("changeme", PORT)
+
+    pools = []
+    for n in range(2):
+        pools.append(multiprocessing.get_context("fork").Pool(1))
+        print(pools[-1].apply(serve, [n]), flush=True)
+    """
+        )
+    )
+    assert script.wait(40) == 0, script.log
+    assert [line for line in script.log.splitlines() if line[0] == "{"] == ["{'a': 0}", "{'a': 1}"]
 
 
 def test_j2_a_datasource_of_the_class(stage):

@@ -1,21 +1,38 @@
-"""docker-compose.yml, checked by the real Compose; no engine is needed for that."""
+"""docker-compose.yml, checked by the real Compose; no engine is needed for that.
+
+What its containers run is run here as it stands, with the paths of a folder: their server's
+configuration, and what tells whether they are healthy.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import engine_binary
+import redis
+from support import engine_binary, eventually, open_client
+from system.crew import SECRET, Process
+
+from redismr import settings
+from redismr.server.access import user_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = shutil.which("docker-compose", path=Path(sys.executable).parent) or "docker-compose"
-GIVEN = {"REDISMR_SECRET": "s" * 64, "REDISMR_PASSWORD": "p" * 64}
+PASSWORD = r"""p@ss:w/o#r?d of "some" 'quotes', $HOME $(id) `id` \\ %41 and ü"""
+GIVEN = {"REDISMR_SECRET": SECRET, "REDISMR_PASSWORD": PASSWORD}
+BIN = Path(sys.executable).parent
 
 
 def config(given: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
@@ -37,6 +54,17 @@ def test_it_is_valid() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_any_password_can_stand_in_its_env_file(tmp_path: Path) -> None:
+    written = PASSWORD.replace("'", r"\'")
+    (tmp_path / "env").write_text(f"REDISMR_PASSWORD='{written}'\n")
+    command = [COMPOSE, "--env-file", str(tmp_path / "env"), "config", "--environment"]
+    clean = {name: it for name, it in os.environ.items() if not name.startswith("REDISMR_")}
+    done = subprocess.run(
+        command, cwd=ROOT, env=clean | {"REDISMR_SECRET": SECRET}, capture_output=True, text=True
+    )
+    assert f"REDISMR_PASSWORD={PASSWORD}\n" in done.stdout
+
+
 @pytest.mark.parametrize("name", GIVEN)
 def test_it_refuses_to_start_without(name: str) -> None:
     done = config({**GIVEN, name: ""}, "--quiet")
@@ -44,34 +72,141 @@ def test_it_refuses_to_start_without(name: str) -> None:
     assert name in done.stderr
 
 
-def test_the_signing_secret_reaches_containers_only_as_a_file(services: dict[str, Any]) -> None:
-    assert GIVEN["REDISMR_SECRET"] not in json.dumps(services)
+def test_secrets_reach_containers_only_as_files(services: dict[str, Any]) -> None:
+    """What `docker inspect` shows is all in here; nor does `docker compose config` show them."""
+    known = dict.fromkeys(GIVEN, "5ec2e7")
+    done = config(known, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert "5ec2e7" not in done.stdout
+    assert {secret["source"] for secret in services["worker"]["secrets"]} == {
+        "redismr_password", "redismr_secret"
+    }  # fmt: skip
 
 
 def test_the_worker_can_be_scaled(services: dict[str, Any]) -> None:
     assert not {"container_name", "ports"} & set(services["worker"])
 
 
-def test_the_server_takes_its_configuration(services: dict[str, Any], tmp_path: Path) -> None:
-    """The very text that the container feeds to its server, fed to the one that we install."""
-    binary = engine_binary("valkey")
-    script = services["redis"]["command"][-1].replace("$$", "$")
-    password = tmp_path / "password"
-    password.write_text("p" * 64)
-    script = script.replace("/run/secrets/redismr_password", str(password))
-    script = script.replace("docker-entrypoint.sh valkey-server -", f"{binary} -")
-    script = script.replace("dir /data", f"dir {tmp_path}\nport 0\nunixsocket {tmp_path}/s")
-    server = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True)
+def test_each_service_is_kept_small(services: dict[str, Any]) -> None:
+    for service in services.values():
+        assert service["cap_drop"] == ["ALL"]
+        assert "no-new-privileges:true" in service["security_opt"]
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}
+        assert int(service["mem_limit"]) > 1 << 30
+        assert service["healthcheck"]["start_period"]
+        assert service["restart"] == "unless-stopped"
+    assert services["redis"]["user"] == "valkey"
+    assert re.fullmatch(r"valkey/valkey:\d+\.\d+", services["redis"]["image"])
+    assert "\nUSER worker\n" in services["worker"]["build"]["dockerfile_inline"]
+
+
+# ------------------------------------------------------------------------- what runs in them
+
+LIMIT = 300 << 20
+
+
+class Containers:
+    """What the two containers run, in a folder."""
+
+    def __init__(self, services: dict[str, Any], folder: Path, engine: str) -> None:
+        self.services, self.folder = services, folder
+        (folder / "data").mkdir()
+        (folder / "redismr_password").write_text(PASSWORD)
+        (folder / "redismr_secret").write_text(GIVEN["REDISMR_SECRET"])
+        (folder / "memory.max").write_text(f"{LIMIT}\n")
+        self.renamed = {
+            "/run/secrets/": f"{folder}/",
+            "/sys/fs/cgroup/": f"{folder}/",
+            "docker-entrypoint.sh valkey-server -": f"{engine_binary(engine)} -",
+            "valkey-cli": f"redis-cli -s {folder}/s",  # Debian has it with redis-server
+            "dir /data": f"dir {folder}/data\nport 0\nunixsocket {folder}/s",
+            "redis://redismr@redis:6379/0": f"unix://redismr@{folder}/s?db=0",
+        }
+
+    def here(self, text: str) -> str:
+        """A text of the file's, as it has to be here."""
+        for there, here in self.renamed.items():
+            text = text.replace(there, here)
+        return text.replace("$$", "$")
+
+    def environment(self, service: str) -> dict[str, str]:
+        given = self.services[service].get("environment", {})
+        kept = {name: it for name, it in os.environ.items() if not name.startswith("REDISMR_")}
+        path = f"{BIN}{os.pathsep}{kept['PATH']}"
+        return kept | {name: self.here(it) for name, it in given.items()} | {"PATH": path}
+
+    def start(self, service: str, *command: str) -> Process:
+        log = self.folder / f"{service}.log"
+        return Process(list(command), self.environment(service), self.folder, log)
+
+    def healthy(self, service: str) -> bool:
+        shell, test = self.services[service]["healthcheck"]["test"]
+        assert shell == "CMD-SHELL"
+        done = subprocess.run(
+            ["sh", "-c", self.here(test)], env=self.environment(service), capture_output=True
+        )
+        return done.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def containers(
+    services: dict[str, Any], engine: str, tmp_path_factory: Any
+) -> Iterator[Containers]:
+    """With a running server, which is healthy."""
+    found = Containers(services, tmp_path_factory.mktemp("compose"), engine)
+    assert not found.healthy("redis")
+    server = found.start("redis", *map(found.here, services["redis"]["command"]))
     try:
-        assert server.stdout is not None
-        said = ""
-        for line in server.stdout:
-            said += line
-            if "ready to accept connections" in line.lower():
-                break
-        else:
-            pytest.fail(said)
+        eventually(lambda: found.healthy("redis"), message=lambda: server.log)
+        yield found
     finally:
         server.kill()
-        server.wait()
-        server.stdout.close()
+
+
+def test_the_server_takes_its_configuration(containers: Containers) -> None:
+    connection = settings.resolve(environ=containers.environment("worker"))
+    assert connection
+    with contextlib.closing(open_client(connection.url)) as client:
+        memory = client.info("memory")
+        assert memory["maxmemory"] == LIMIT // 3 * 2
+        assert memory["maxmemory_policy"] == "noeviction"
+        assert client.info("persistence")["aof_enabled"]
+        assert client.execute_command("ACL WHOAMI") == "redismr"
+        for forbidden in ("CONFIG GET *", "FLUSHALL", "GET other:key", "ACL LIST"):
+            with pytest.raises(redis.ResponseError, match=r"(?i)no perm"):
+                client.execute_command(*forbidden.split())
+    stranger = f"unix://{containers.folder}/s"
+    with (
+        contextlib.closing(open_client(stranger)) as client,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        client.ping()
+
+
+def test_its_user_is_that_of_redismr_up(services: dict[str, Any]) -> None:
+    script = services["redis"]["command"][-1]
+    *_, as_up = user_rules("PASSWORD", "NAMESPACE").splitlines()
+    ours = next(line for line in script.splitlines() if "user redismr" in line)
+    named = ours.strip().replace("#$$hash", ">PASSWORD").replace("$$space", "NAMESPACE")
+    assert named == as_up
+
+
+def test_a_worker_is_healthy_while_the_server_hears_from_it(containers: Containers) -> None:
+    assert not containers.healthy("worker")
+    worker = containers.start("worker", "redismr", "worker", "-n", "1")
+    try:
+        eventually(lambda: containers.healthy("worker"), 30, lambda: worker.log)
+    finally:
+        worker.kill()
+
+
+def test_a_worker_that_is_lost_is_not_healthy(
+    containers: Containers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = tmp_path / "redismr"
+    monkeypatch.setitem(containers.renamed, "redismr workers", str(said))
+    for lost, healthy in (("false", True), ("true", False)):
+        row = f'{{"worker_id": "w", "host": "{socket.gethostname()}", "lost": {lost}}}'
+        said.write_text(f"#!/bin/sh\necho '{row}'\n")
+        said.chmod(0o755)
+        assert containers.healthy("worker") == healthy

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import multiprocessing
+import signal
 import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,6 +20,7 @@ from redismr.server.access import derived_credentials, is_loopback, random_crede
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PASSWORD = "a password of some length"
 
@@ -101,6 +104,84 @@ def test_a_port_in_use_is_an_oserror(served: PrivateServer) -> None:
     with pytest.raises(OSError, match=str(served.port)) as caught:
         serve(port=served.port)
     assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_the_port_listens_before_anything_else_is_done(engine: str, monkeypatch: Any) -> None:
+    """Who comes early waits, and is let through; who comes later goes straight in."""
+    early: list[socket.socket] = []
+
+    def find(*, port: int) -> Path:
+        for _ in range(2):
+            early.append(socket.create_connection(("127.0.0.1", port), 10))
+        early[0].sendall(f"AUTH redismr {derived_credentials(PASSWORD).auth}\r\n".encode())
+        return engine_binary(engine)
+
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    monkeypatch.setattr("redismr.server.private.find_binary", lambda: find(port=port))
+    with serve(port=port, password=PASSWORD) as server, early[0], early[1]:
+        assert early[0].recv(100) == b"+OK\r\n"
+        early[0].sendall(b"PING\r\n")
+        assert early[0].recv(100) == b"+PONG\r\n"
+        early[1].sendall(b"PING\r\n")
+        assert early[1].recv(100).startswith(b"-NOAUTH")
+        with contextlib.closing(open_client(server.url_for("127.0.0.1"))) as client:
+            assert client.ping()
+            server.close()
+        assert early[0].recv(100) == b""
+
+
+def test_a_child_that_is_forked_meanwhile_does_not_keep_the_port(
+    engine: str, monkeypatch: Any
+) -> None:
+    child = multiprocessing.get_context("fork").Process(target=signal.pause)
+
+    def find() -> Path:
+        child.start()
+        return engine_binary(engine)
+
+    monkeypatch.setattr("redismr.server.private.find_binary", find)
+    try:
+        with (
+            serve(password=PASSWORD) as server,
+            contextlib.closing(open_client(server.url_for("127.0.0.1"))) as client,
+        ):
+            assert client.ping()
+    finally:
+        child.kill()
+        child.join()
+
+
+def test_who_came_early_for_a_server_that_does_not_start_is_let_go(monkeypatch: Any) -> None:
+    early: list[socket.socket] = []
+
+    def find(*, port: int) -> Path:
+        early.append(socket.create_connection(("127.0.0.1", port), 10))
+        raise ConfigError("there is none")
+
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    monkeypatch.setattr("redismr.server.private.find_binary", lambda: find(port=port))
+    with pytest.raises(ConfigError):
+        serve(port=port, password=PASSWORD)
+    with early[0], contextlib.suppress(ConnectionResetError):
+        assert early[0].recv(100) == b""
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+def test_a_port_that_does_not_listen_is_free_for_others(served: PrivateServer) -> None:
+    assert served.port
+    with contextlib.closing(open_client(served.url_for("127.0.0.1"))) as client:
+        client.ping()
+        served.listen(on=False)
+        assert client.ping(), "who is connected stays so"
+        with socket.create_server(("127.0.0.1", served.port)), pytest.raises(OSError) as caught:
+            served.listen()
+        assert caught.value.errno == errno.EADDRINUSE
+        served.listen()
+    with contextlib.closing(open_client(served.url_for("127.0.0.1"))) as client:
+        assert client.ping()
 
 
 def test_a_closed_server_frees_its_port(served: PrivateServer) -> None:

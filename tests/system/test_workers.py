@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -401,10 +402,11 @@ def test_a_deleted_job_leaves_no_wake_ups_that_nobody_takes(server, client, crew
     eventually(lambda: not [k for k in redis.scan_iter() if k.decode() not in names], 10)
 
 
-def test_user_code_does_not_see_the_secret(client, crew):
-    crew.worker(1)
+def test_user_code_sees_neither_secret_nor_password(server, client, crew):
+    own = server.url.replace("unix://", "unix://default:any@")
+    crew.worker(1, url=own, REDISMR_PASSWORD="hidden")
     results = client.run([1], lambda x: [(x, sorted(os.environ))], "first")
-    assert not [name for name in results[1] if name.startswith("REDISMR_SECRET")]
+    assert not [name for name in results[1] if re.match("REDISMR_(SECRET|PASSWORD)", name)]
 
 
 def test_string_hashes_are_the_same_in_all_workers(client, crew):
