@@ -12,8 +12,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from redismr.errors import ConfigError, SourceError
-from redismr.sources.blocks import Encoding, Span, Where, lines, place, texts
+from redismr.errors import BadInput, ConfigError
+from redismr.sources.blocks import Encoding, Span, Where, lines, place, spot, texts
 
 Record = tuple[str, Any]
 _MARK = "\ufeff"
@@ -100,7 +100,8 @@ class Jsonl(Lines):
             try:
                 value = decode(text)
             except (ValueError, RecursionError) as error:
-                raise SourceError(self._bad(span, where, line, error)) from error
+                # Not from it: its own message counts from the line, a second place.
+                raise BadInput(self._bad(span, where, line, error)) from None
             yield where, value
 
     def _bad(self, span: Span, where: Where, line: str, error: Exception) -> str:
@@ -111,9 +112,8 @@ class Jsonl(Lines):
                 # The line lost its mark before it was parsed, but has it in the file.
                 before = line[: error.pos + line.startswith(_MARK)]
                 byte += len(before.encode(self.encoding.name, "replace"))
-        at = "" if byte is None else f", byte {byte}"
         return (
-            f"{span.file.path}, line {where.line}{at}: not JSON: {reason}: {_short(line)}. Correct "
+            f"{spot(span.file, where.line, byte)}: not JSON: {reason}: {_short(line)}. Correct "
             "the line, or read the file with lines() and parse it in mapfn, where on_error counts."
         )
 
@@ -136,6 +136,8 @@ class Csv:
                 f"header={self.header!r} must be True (names in the first row), False (no names: "
                 "rows are lists) or a list of names"
             )
+        if not isinstance(self.header, bool) and len(set(self.header)) != len(self.header):
+            raise ConfigError(f"header={_short(list(self.header))} names a column twice")
         try:
             csv.reader((), **self.layout)
         except (TypeError, ValueError, csv.Error) as error:
@@ -159,25 +161,25 @@ class Csv:
         width = len(names)
         for where, row in rows:
             if len(row) != width:
-                raise SourceError(
-                    f"{span.file.path}, line {where.line}: {len(row)} fields where the header has "
-                    f"{width}: {_short(row)}. Correct the row, or use header=False to get lists of "
-                    "any length (and see that delimiter= is right)."
+                raise BadInput(
+                    f"{_spot(span, where)}: {_fields(len(row))} where the header has {width}: "
+                    f"{_short(row)}. Correct the row, or use header=False to get lists of any "
+                    "length (and see that delimiter= is right)."
                 )
             yield where, dict(zip(names, row, strict=True))
 
     def _names(self, span: Span, rows: Iterator[tuple[Where, list[str]]]) -> list[str]:
         """The header: as given, else the first row of the file, whatever part is being read."""
         if not isinstance(self.header, bool):
-            names = list(self.header)
-        elif span.begin == 0:
-            names = next(rows, (None, []))[1]
+            return list(self.header)
+        if span.begin == 0:
+            where, names = next(rows, (None, []))
         else:
             with closing(self._rows(Span(span.file))) as whole:
-                names = next(whole, (None, []))[1]
-        if len(set(names)) != len(names):
-            raise SourceError(
-                f"{span.file.path}: the header names a column twice: {_short(names)}. Give "
+                where, names = next(whole, (None, []))
+        if where is not None and len(set(names)) != len(names):
+            raise BadInput(
+                f"{_spot(span, where)}: the header names a column twice: {_short(names)}. Give "
                 "header=[names] for a file without a header, or header=False to get lists."
             )
         return names
@@ -197,16 +199,24 @@ class Csv:
             try:
                 row = next(reader, None)
             except csv.Error as error:
-                at = f", line {taken[0].line}" if taken else ""
-                raise SourceError(
-                    f"{span.file.path}{at}: not CSV: {error}. See that delimiter= and quotechar= "
-                    "are right; strict=False accepts stray quotes, csv.field_size_limit() in "
-                    "initfn longer fields; no field may hold a newline when split= is given."
+                at = _spot(span, taken[0]) if taken else span.file.path
+                raise BadInput(
+                    f"{at}: not CSV: {error}. See that delimiter= and quotechar= are right; "
+                    "strict=False accepts stray quotes, csv.field_size_limit() in initfn longer "
+                    "fields; no field may hold a newline when split= is given."
                 ) from error
             if row is None:
                 return
             if row:
                 yield taken[0], row
+
+
+def _spot(span: Span, where: Where) -> str:
+    return spot(span.file, where.line, where.offset)
+
+
+def _fields(number: int) -> str:
+    return f"{number} field{'s'[: number != 1]}"
 
 
 def _short(value: object) -> str:

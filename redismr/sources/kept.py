@@ -101,6 +101,16 @@ def frame_of(split: Split) -> bytes:
     return buffer.getvalue() if data is None else data
 
 
+def unmade(what: str, error: Exception) -> BadValue:
+    """The error for a pickle of the source's items from which they cannot be made again."""
+    bad = BadValue(
+        f"{what} cannot be made again from a pickle, as a worker has to: {type(error).__name__}: "
+        f"{error}. Give what is in it, and build it in mapfn or initfn"
+    )
+    bad.__cause__ = error
+    return bad
+
+
 def _item(number: int, item: Any) -> Any:
     try:
         return frozen(item)

@@ -18,6 +18,7 @@ from redismr.core.skips import TooMany, ordinal_of
 from redismr.core.trace import ABSENT, failure_of
 from redismr.core.vault import Vault
 from redismr.errors import (
+    BadInput,
     KeysAltered,
     LibraryMismatch,
     RecordError,
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from redismr.store import Committed, Store
     from redismr.workers.session import Session
     from redismr.workers.tasks import Attempt
+
+
+_FATAL = (RecordError, BadInput, SourceChanged, RunawayJob)
 
 
 def worker_name(host: str) -> str:
@@ -91,7 +95,7 @@ class Reporter:
             function, key, value = exc.function, exc.key, exc.value
             where = _where(attempt, exc.ordinal)
         elif isinstance(exc, SourceError):
-            function, where = "source", _where(attempt, ordinal_of(attempt.cursor) + 1)
+            function = "source"  # its message names the place
         elif attempt.session.program is None:
             function = "code"
         elif not isinstance(exc, Exception):  # the kernel lets through what it does not handle
@@ -245,14 +249,9 @@ class Reporter:
 def _is_fatal(exc: BaseException, cause: BaseException) -> bool:
     """Whether each further try would fail in the same way.
 
-    A full store was waited for long enough: they would wait as long again. And text that does not
-    decode, or is no JSON, is none on another machine.
+    A full store was waited for long enough: they would wait as long again.
     """
-    return (
-        isinstance(cause, RecordError | SourceChanged | RunawayJob)
-        or isinstance(exc, StoreFull)
-        or (isinstance(exc, SourceError) and isinstance(exc.__cause__, ValueError))
-    )
+    return isinstance(cause, _FATAL) or isinstance(exc, StoreFull)
 
 
 def _signature(failure: Failure, attempt: Attempt) -> str:

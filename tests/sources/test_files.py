@@ -264,7 +264,9 @@ def test_a_compressed_file_gives_its_bytes_in_any_steps(tmp_path_factory, suffix
 
 def test_bytes_that_are_not_text_are_an_error_with_their_place(folder):
     (folder / "l.txt").write_bytes(b"caf\xe9\n")
-    with pytest.raises(SourceError, match=r"l\.txt is not utf-8 at byte 3 \(e9 hex: .*encoding="):
+    with pytest.raises(
+        SourceError, match=r"l\.txt, line 1, byte 3: not utf-8 \(e9 hex: .*encoding="
+    ):
         records("l.txt")
     assert records(files("l.txt", encoding="latin-1")) == [("l.txt", "café\n")]
     assert records(files("l.txt", errors="replace")) == [("l.txt", "caf\ufffd\n")]
@@ -419,7 +421,7 @@ def test_shipped_files_need_no_disk_on_the_worker(folder):
 
 def test_what_cannot_be_shipped_is_an_error_of_the_submitter(folder):
     (folder / "l.txt").write_bytes(b"\xff")
-    with pytest.raises(SourceError, match="not utf-8 at byte 0"):
+    with pytest.raises(SourceError, match="line 1, byte 0: not utf-8"):
         list(as_source(files("l.txt", ship=True)).splits())
 
 
