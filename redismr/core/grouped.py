@@ -11,7 +11,14 @@ from redismr.core.aggregate import Reducer
 from redismr.core.codec import estimate
 from redismr.core.frozen import FIXED, Freezer
 from redismr.core.functions import Grouped
-from redismr.core.pairs import UserCodeError, check_pair, key_kept, named, pairs_of
+from redismr.core.pairs import (
+    UserCodeError,
+    check_pair,
+    closing,
+    key_kept,
+    named,
+    pairs_of,
+)
 from redismr.core.trace import ABSENT
 
 RESULT_RECORDS = 50_000
@@ -107,7 +114,9 @@ def run(  # noqa: C901, PLR0912 - one flat loop
                     if not weigh_at:
                         yield keys, values, renamed
                         keys, values, renamed, weigh_at = [], [], False, 1
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the cause of what is raised
+    except BaseException as error:
+        if closing(error):
+            raise
         if function.items:
             ordinal, key, group = at
         if role == "combinefn":

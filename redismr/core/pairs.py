@@ -24,6 +24,12 @@ class UserCodeError(Exception):
         self.function, self.ordinal, self.key, self.value = function, ordinal, key, value
 
 
+def closing(error: BaseException) -> bool:
+    """Whether it only says, at a ``yield`` of the kernel's, that nobody reads on."""
+    traceback = error.__traceback__
+    return isinstance(error, GeneratorExit) and traceback is not None and not traceback.tb_next
+
+
 def pairs_of(out: Any, role: str = "mapfn") -> Iterable[Any]:
     """The pairs in what a function returned: an iterable of them, a mapping, or None.
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from redismr.core.events import Event, encode
 from redismr.core.kernel import UserCodeError
 from redismr.core.model import PYTHON, Crash, Failure, task_stage
-from redismr.core.skips import TooMany, ordinal_of
-from redismr.core.trace import ABSENT, failure_of
+from redismr.core.skips import TooMany
+from redismr.core.trace import ABSENT, failure_of, quits_debugger
 from redismr.core.vault import Vault
 from redismr.errors import (
     BadInput,
+    DebuggerError,
     KeysAltered,
     LibraryMismatch,
     RecordError,
@@ -30,7 +31,7 @@ from redismr.errors import (
 )
 from redismr.shipping.libraries import explain
 from redismr.store import number
-from redismr.workers.process import process_name
+from redismr.workers.process import no_debugger, process_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from redismr.workers.tasks import Attempt
 
 
-_FATAL = (RecordError, BadInput, SourceChanged, RunawayJob)
+_FATAL = (RecordError, BadInput, SourceChanged, RunawayJob, DebuggerError)
 
 
 def worker_name(host: str) -> str:
@@ -98,9 +99,8 @@ class Reporter:
             function = "source"  # its message names the place
         elif attempt.session.program is None:
             function = "code"
-        elif not isinstance(exc, Exception):  # the kernel lets through what it does not handle
-            function = "mapfn" if attempt.task[0] == "m" else "reducefn"
-            where = _where(attempt, ordinal_of(attempt.cursor))
+        if quits_debugger(cause):
+            cause = no_debugger("a debugger").with_traceback(cause.__traceback__)
         spec = attempt.session.spec
         mismatch = self._mismatch(attempt, cause)
         fatal = _is_fatal(exc, cause)
