@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,13 @@ import redismr
 from redismr import settings
 from redismr.cli import exits, jobfile
 from redismr.cli.common import server_options
+from redismr.cli.jobfile import Reading
 from redismr.cli.prompt import HEED_SECONDS, Console
-from redismr.cli.run import kind_options, show
+from redismr.cli.run import reading_options, show
 from redismr.client.results import closed_after
 from redismr.compat.words import statistics, table, word_count
 from redismr.errors import RedismrError, StoreError
+from redismr.sources.filesource import FileSource
 from redismr.streams import OutputLost
 from redismr.ui.errors import say
 from redismr.ui.errors import show as show_error
@@ -49,11 +51,11 @@ STOP_SECONDS = 5.0
               help="Local processes, where no server is named. [one a core]")  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), metavar="N",
               help="How many keys to show. [100; with FILE all]")  # fmt: skip
-@kind_options
+@reading_options
 @server_options
 def repl(
     *, file: str | None, executors: int | None, top: int | None, kind: str | None,
-    url: str | None, namespace: str | None,
+    encoding: str | None, errors: str | None, url: str | None, namespace: str | None,
 ) -> int:  # fmt: skip
     """Count the words of the files that you name, line by line, on the running workers.
 
@@ -62,9 +64,11 @@ def repl(
     printed when they are there, by the number of their transaction. The end of the input waits for
     all of them; Ctrl-C stops them.
 
-    With FILE, its functions are run instead, as by `redismr run FILE`, on what the lines name.
+    With FILE, its functions are run instead, as by `redismr run FILE`, on what the lines name,
+    read as its source is.
     """
-    work = _work(file, kind, top) if file else word_counter(top or 100)
+    reading = Reading(kind, encoding, errors)
+    work = _work(file, reading, top) if file else word_counter(top or 100, reading)
     if note := settings.note(url):
         say(note, sys.stderr)
     console = Console()
@@ -85,15 +89,15 @@ def repl(
 class Work:
     """What is done with the files that a line names.
 
-    ``kind`` is how they are read: files, text, lines, jsonl or csv. ``show`` prints an outcome
-    under its heading; ``count`` says in that how much there is.
+    ``read`` makes a source of them. ``show`` prints an outcome under its heading; ``count`` says
+    in that how much there is.
     """
 
     name: str
     functions: Mapping[str, Any]
     show: Callable[[Any], object]
     count: str = "{} results"
-    kind: str = "files"
+    read: Callable[[str], Any] = redismr.files
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def source(self, line: str) -> Any:
@@ -101,28 +105,29 @@ class Work:
         pattern = os.path.expanduser(line.removeprefix("@"))
         if not glob.glob(pattern, recursive=True) and not os.path.exists(pattern):
             return None
-        if self.kind != "files":
-            return getattr(redismr, self.kind)(pattern)
-        return redismr.files(pattern, ship=not line.startswith("@"))
+        source = self.read(pattern)
+        whole = isinstance(source, FileSource) and source.format.kind == "files"
+        return replace(source, ship=not line.startswith("@")) if whole else source
 
 
-def word_counter(top: int = 100) -> Work:
+def word_counter(top: int = 100, reading: Reading = Reading()) -> Work:  # noqa: B008 - frozen
     """Counts words, and shows a table of at least ``top`` of them, if there are so many."""
     return Work(
         "Word Count",
         {"mapfn": word_count, "reducefn": "sum"},
         lambda counts: sys.stdout.writelines(table(counts, top)),
         f"top {top} of {{}} results",
+        reading.files,
     )
 
 
-def _work(file: str, kind: str | None, top: int | None) -> Work:
+def _work(file: str, reading: Reading, top: int | None) -> Work:
     job = jobfile.load(file)
     return Work(
         job.options.get("name") or Path(file).stem,
         {**job.functions, "resultfn": None, "params": job.params},
         partial(show, job, top=top),
-        kind=kind or "files",
+        read=lambda pattern: jobfile.source_of(job, [pattern], reading),
         options=job.options,
     )
 

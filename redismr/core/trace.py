@@ -316,7 +316,8 @@ def _text_of(failure: Failure, job_id: str) -> str:
         frames = failure.frames
         if len(frames) > room:
             frames = (frames[0], *frames[1 - room :])
-        lines.append("  Worker traceback (your frames only):")
+        where = "Worker traceback" if failure.host else "Traceback"
+        lines.append(f"  {where} (your frames only):")
         for frame in frames:
             lines.append(f'    File "{frame.file}", line {frame.line}, in {frame.function}')
             lines += [f"      {frame.text}"] if frame.text else []

@@ -159,11 +159,11 @@ class _InlineJob:
             cause = error.__cause__ or error
             if isinstance(cause, TooMany):
                 raise error_of(cause.failure) from cause.__context__
-            if quits_debugger(cause) or self._interrupts.explain(cause):
-                raise cause from None
             told = _task_error(error, cause, task, split)
             # Where a debugger looks, after the end: not into our frames, which led there.
             cause.__traceback__ = users_part(cause.__traceback__)
+            if quits_debugger(cause) or self._interrupts.explain(cause):
+                raise cause from None
             raise told.with_traceback(cause.__traceback__) from cause
         except RecordError as error:
             raise _task_error(UserCodeError(function), error, task, None) from error

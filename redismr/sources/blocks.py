@@ -186,7 +186,7 @@ class Encoding:
         try:
             "\n".encode(self.name)
             codecs.lookup_error(self.errors)
-        except LookupError as error:
+        except (LookupError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"{error}. Give encoding= and errors= values that bytes.decode knows, such as "
                 "encoding='latin-1' or errors='replace'."

@@ -10,7 +10,7 @@ import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from redismr.errors import BadInput, ConfigError
 from redismr.sources.blocks import Encoding, Span, Where, lines, place, spot, texts
@@ -20,7 +20,14 @@ _MARK = "\ufeff"
 
 
 class Format(Protocol):
-    """How the records of one span are made."""
+    """How the records of one span are made; ``kind`` names the source that makes them so."""
+
+    kind: ClassVar[str]
+
+    @property
+    def encoding(self) -> Encoding | None:
+        """How bytes become text; None where they stay what they are."""
+        ...
 
     @property
     def cuttable(self) -> bool:
@@ -36,6 +43,7 @@ class Format(Protocol):
 class Whole:
     """One record a file: (name, contents). ``encoding`` None gives bytes."""
 
+    kind: ClassVar[str] = "files"
     encoding: Encoding | None
 
     @property
@@ -55,6 +63,7 @@ class Whole:
 class Text:
     """(where, block): about ``block`` bytes of text a record, cut at line ends."""
 
+    kind: ClassVar[str] = "text"
     encoding: Encoding
     block: int | None
 
@@ -74,6 +83,7 @@ class Text:
 class Lines:
     """(where, line) for each line, without its end."""
 
+    kind: ClassVar[str] = "lines"
     encoding: Encoding
 
     @property
@@ -89,6 +99,8 @@ class Lines:
 @dataclass(frozen=True, slots=True)
 class Jsonl(Lines):
     """(where, object) for each line that is not blank."""
+
+    kind: ClassVar[str] = "jsonl"
 
     def read(self, span: Span) -> Iterator[Record]:
         """The parsed lines, in order."""
@@ -125,6 +137,7 @@ class Csv:
     ``layout`` goes to ``csv.reader`` as it is (delimiter, quotechar, dialect...).
     """
 
+    kind: ClassVar[str] = "csv"
     encoding: Encoding
     header: bool | Sequence[str]
     layout: Mapping[str, Any]
