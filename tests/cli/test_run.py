@@ -157,6 +157,23 @@ def test_a_kind_is_for_names_of_files(world, call, jobfile):
     )
 
 
+def test_who_leaves_the_debugger_is_told_so_and_no_error(call, jobfile):
+    text = "import pdb\nsource = [1]\ndef mapfn(key, value):\n"
+    text += "    pdb.Pdb(readrc=False).set_trace()\n    yield key, value\n"
+    result = call("run", jobfile(text), "--inline")
+    assert (result.exit_code, result.stderr) == (130, "redismr: stopped in the debugger\n")
+
+
+@pytest.mark.parametrize(
+    "job", ["from redismr import lines\nsource = lines('bad')\nmapfn = print",
+            "def mapfn(key, value):\n    raise KeyboardInterrupt\nsource = [1]"]
+)  # fmt: skip
+def test_an_inline_job_that_fails_exits_as_one_on_workers(call, jobfile, shell, job):
+    (shell / "bad").write_bytes(b"\xff")
+    result = call("run", jobfile(job), "--inline")
+    assert (result.exit_code, "attempt 1 of 1" in result.stderr) == (1, True)
+
+
 def test_a_source_may_be_a_function(world, call, jobfile):
     call("run", jobfile("mapfn = print\ndef source():\n    return [1, 2]\n"))
     assert world.ran[0].source == [1, 2]
