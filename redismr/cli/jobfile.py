@@ -154,7 +154,9 @@ def source_of(job: JobFile, inputs: Sequence[str] = (), reading: Reading = Readi
         return reading.files(source.patterns, source)
     if isinstance(source, str | os.PathLike):
         return reading.files(source)
-    raise ConfigError(f"{reading.first} is about names of files, and the source in {job.path} is none")
+    raise ConfigError(
+        f"{reading.first} is about names of files, and the source in {job.path} is none"
+    )
 
 
 def _own_source(job: JobFile) -> Any:
