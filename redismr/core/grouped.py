@@ -88,7 +88,7 @@ def run(  # noqa: C901, PLR0912 - one flat loop
     scale, weigh_at = Scale(RESULT_RECORDS, RESULT_BYTES), 1
     emits: dict[type, bool] = {}
     keep, fixed = Freezer().freeze, FIXED
-    ordinal, key, group, pair = -1, ABSENT, ABSENT, None
+    ordinal, key, group, pair, result = -1, ABSENT, ABSENT, None, None
     try:
         for ordinal, (key, group) in enumerate(items):
             cursor[0] = ordinal
@@ -122,7 +122,7 @@ def run(  # noqa: C901, PLR0912 - one flat loop
         if role == "combinefn":
             ordinal = -1  # its groups are no records of the split
         name = f'{role} "{call.name}"' if isinstance(call, Reducer) else role
-        raise UserCodeError(name, ordinal, key, group) from named(error, pair, role)
+        raise UserCodeError(name, ordinal, key, group) from named(error, pair, role, result)
     yield keys, values, renamed
 
 

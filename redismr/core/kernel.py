@@ -160,7 +160,8 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
     scale = Scale(most_values, most_bytes)
     # Locals of what the loop names: 0.05 less.
     type_, tuple_, int_, generator, fixed = type, tuple, int, GeneratorType, FIXED
-    ordinal, kept, weigh_at, mapping, pair, key, value = -1, 0, 1, False, None, None, None
+    ordinal, kept, weigh_at, mapping, out = -1, 0, 1, False, None
+    pair = key = value = None
     try:
         for key, value in records:
             cursor[0] = ordinal = ordinal + 1
@@ -199,7 +200,7 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
     except BaseException as error:
         if not mapping or closing(error):
             raise
-        raise UserCodeError("mapfn", ordinal, key, value) from named(error, pair)
+        raise UserCodeError("mapfn", ordinal, key, value) from named(error, pair, out=out)
     yield _flush_totals(program, reducer, totals, others, partitions)
 
 
@@ -215,7 +216,7 @@ def _map_counting(
     totals: dict[Any, int] = {}
     get, (most_keys, _, _) = totals.get, _most(program.memory)
     type_, tuple_, generator, fixed = type, tuple, GeneratorType, FIXED
-    ordinal, mapping, pair, key, value = -1, False, None, None, None
+    ordinal, mapping, out, pair, key, value = -1, False, None, None, None, None
     try:
         for key, value in records:
             ordinal += 1
@@ -241,7 +242,7 @@ def _map_counting(
     except BaseException as error:
         if not mapping or closing(error):
             raise
-        raise UserCodeError("mapfn", ordinal, key, value) from named(error, pair)
+        raise UserCodeError("mapfn", ordinal, key, value) from named(error, pair, out=out)
     yield _flush_totals(program, reducer, totals, {}, partitions)
 
 
@@ -258,8 +259,8 @@ def _map_grouping(  # noqa: C901 - as above
     most_keys, most_values, most_bytes = _most(program.memory)
     scale = Scale(most_values, most_bytes)
     type_, tuple_, generator, fixed = type, tuple, GeneratorType, FIXED
-    ordinal, kept, mapping, pair, key, value = -1, 0, False, None, None, None
-    weigh_at = 1
+    ordinal, kept, weigh_at, mapping, out = -1, 0, 1, False, None
+    pair = key = value = None
     try:
         for key, value in records:
             ordinal += 1
@@ -291,7 +292,7 @@ def _map_grouping(  # noqa: C901 - as above
     except BaseException as error:
         if not mapping or closing(error):
             raise
-        raise UserCodeError("mapfn", ordinal, key, value) from named(error, pair)
+        raise UserCodeError("mapfn", ordinal, key, value) from named(error, pair, out=out)
     yield _flush_groups(program, groups, partitions)
 
 

@@ -256,10 +256,10 @@ def _take(
                     v = keep(v)
             pairs.append((key_kept(k), v))
     except BaseException as error:
+        better = named(error, pair, role, out)
         if isinstance(out, GeneratorType):  # what it counts on its way out is not counted
             with contextlib.suppress(Exception):
                 out.close()
-        better = named(error, pair, role)
         if better is error:
             raise
         raise better from None

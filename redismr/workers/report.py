@@ -120,6 +120,7 @@ class Reporter:
             attempts=spec.retries + 1,
             retryable=not fatal,
         )
+        cause.__traceback__ = None  # one that user code raises again would show these frames again
         self.fail(
             attempt.session.job,
             spec.txn,

@@ -253,6 +253,26 @@ def test_a_post_mortem_begins_in_the_users_frame(mapfn, functions):
     assert first.filename == __file__, "it does not lead through frames of ours"
 
 
+def emitting(_key, value):
+    number = value if isinstance(value, int) else 2
+    yield 1, "one"
+    yield ([number], 2)
+    yield 3, "three"
+
+
+@pytest.mark.parametrize("reducefn", ["sum", "count", "list", emitting])
+def test_a_pair_that_cannot_be_used_is_told_with_the_yield_it_came_from(reducefn):
+    mapfn = each if reducefn is emitting else emitting
+    with pytest.raises(redismr.BadKey) as info:
+        redismr.run([7], mapfn, reducefn, inline=True)
+    assert [frame.text for frame in info.value.failure.frames] == ["yield ([number], 2)"]
+    *_, (frame, _) = traceback.walk_tb(info.value.__traceback__)
+    assert frame.f_code is emitting.__code__ and "number" in frame.f_locals
+    if reducefn is not emitting:
+        skipped = redismr.run([7], mapfn, reducefn, inline=True, on_error="skip").skipped
+        assert [frame.text for frame in skipped[0].frames] == ["yield ([number], 2)"]
+
+
 @pytest.mark.parametrize("options", [{}, {"on_error": "skip"}])
 @pytest.mark.parametrize("role", ["mapfn", "reducefn", "initfn", "partitionfn", "combinefn"])
 def test_who_quits_the_debugger_gets_no_error_of_a_function(role, options):

@@ -225,6 +225,18 @@ def test_a_worker_survives_exceptions(shared, farm, mapfn, expected):
     assert len(farm.started[0].executors(2)) == len(before)
 
 
+def test_an_exception_that_is_raised_again_and_again_shows_its_frames_once(shared):
+    error = LookupError("kept")
+
+    def mapfn(_x):
+        error.args = (os.getpid(), *error.args)  # else two executors that agree would end it
+        raise error
+
+    with pytest.raises(LookupError) as caught:
+        shared.run([5], mapfn, "sum", retries=3)
+    assert len(caught.value.failure.frames) == 1
+
+
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
 def test_a_worker_survives_them_in_a_reducefn(shared, error):
     def reducefn(_key, _values):
