@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import bdb
+import os
 import pdb  # noqa: T100
 import random
 import signal
@@ -242,15 +243,21 @@ def each(_key, value):
         (each, {"initfn": lambda: failing(0, 2)}),
     ],
 )
-def test_a_post_mortem_begins_in_the_users_frame(mapfn, functions):
+def test_a_post_mortem_begins_in_the_users_frame(mapfn, functions, monkeypatch):
+    functions = {"mapfn": mapfn, "reducefn": "sum", **functions}
     with pytest.raises(LookupError) as info:
-        redismr.run([1, 2, 3], mapfn, functions.pop("reducefn", "sum"), inline=True, **functions)
+        redismr.run([1, 2, 3], inline=True, **functions)
     assert isinstance(info.value, redismr.TaskError)
     for error in (info.value, info.value.__cause__):
         *_, last = traceback.extract_tb(error.__traceback__)
         assert (last.filename, last.name[:7]) == (__file__, "failing")
-    first, *_ = traceback.extract_tb(info.value.__cause__.__traceback__)
-    assert first.filename == __file__, "it does not lead through frames of ours"
+    shown = "".join(traceback.format_exception(info.value))
+    assert shown.count(os.path.dirname(redismr.__file__)) == 1, "of ours it shows run() alone"
+    monkeypatch.setenv("REDISMR_DEBUG", "1")
+    with pytest.raises(LookupError) as info:
+        redismr.run([1, 2, 3], inline=True, **functions)
+    *_, last = traceback.extract_tb(info.value.__traceback__)
+    assert last.name[:7] == "failing"
 
 
 def emitting(_key, value):
@@ -281,8 +288,9 @@ def test_who_quits_the_debugger_gets_no_error_of_a_function(role, options):
         return 0
 
     functions = {"mapfn": each, "reducefn": "sum", role: look}
-    with pytest.raises(bdb.BdbQuit):
+    with pytest.raises(bdb.BdbQuit) as info:
         redismr.run([1, 2], inline=True, **functions, **options)
+    assert type(info.value) is bdb.BdbQuit
 
 
 def test_ctrl_c_ends_it_and_an_interrupt_of_the_users_is_an_error():
