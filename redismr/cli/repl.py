@@ -28,7 +28,7 @@ from redismr.cli.prompt import HEED_SECONDS, Console
 from redismr.cli.run import reading_options, show
 from redismr.client.results import closed_after
 from redismr.compat.words import statistics, table, word_count
-from redismr.errors import RedismrError, StoreError
+from redismr.errors import ConfigError, RedismrError, StoreError
 from redismr.sources.filesource import FileSource
 from redismr.streams import OutputLost
 from redismr.ui.errors import say
@@ -68,6 +68,8 @@ def repl(
     read as its source is.
     """
     reading = Reading(kind, encoding, errors)
+    if not file and kind in ("jsonl", "csv"):
+        raise ConfigError(f"--{kind} gives no text to count the words of: name a job FILE as well")
     work = _work(file, reading, top) if file else word_counter(top or 100, reading)
     if note := settings.note(url):
         say(note, sys.stderr)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 _KINDS = {
-    "files": "one record a file (as by default)",
+    "files": "one record a file",
     "lines": "one record a line",
     "text": "records of many lines, cut at line ends",
     "jsonl": "a JSON value a line",

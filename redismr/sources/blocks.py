@@ -222,8 +222,8 @@ class Encoding:
             at = spot(file, line, offset + error.start)
             raise BadInput(
                 f"{at}: not {self.name} ({data[error.start : error.start + 1].hex()} hex: "
-                f"{error.reason}). Pass the right encoding=, or errors='replace' to read on with "
-                "U+FFFD there."
+                f"{error.reason}). Pass the right encoding= (--encoding), or errors='replace' "
+                "(--errors replace) to read on with U+FFFD there."
             ) from None  # its own message counts from the chunk, and so would name a second byte
         except UnicodeError as error:  # of a codec that knows no places
             raise BadInput(

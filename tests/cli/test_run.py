@@ -157,6 +157,14 @@ def test_a_kind_is_for_names_of_files(world, call, jobfile):
     )
 
 
+def test_the_prompt_counts_words_of_text_only(world, call):
+    result = call("repl", "--csv")
+    assert (result.exit_code, result.stderr) == (
+        2, "redismr: --csv gives no text to count the words of: name a job FILE as well\n"
+    )  # fmt: skip
+    assert not world.opened
+
+
 def test_who_leaves_the_debugger_is_told_so_and_no_error(call, jobfile):
     text = "import pdb\nsource = [1]\ndef mapfn(key, value):\n"
     text += "    pdb.Pdb(readrc=False).set_trace()\n    yield key, value\n"
