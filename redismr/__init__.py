@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from redismr.client.run import run
     from redismr.context import count, here, param
     from redismr.errors import (
+        BadInput,
         BadKey,
         BadPair,
         BadValue,
         CodeError,
         ConfigError,
+        DebuggerError,
         JobCancelled,
         JobError,
         JobFailed,
@@ -67,12 +69,14 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "BadInput",
     "BadKey",
     "BadPair",
     "BadValue",
     "Client",
     "CodeError",
     "ConfigError",
+    "DebuggerError",
     "Job",
     "JobCancelled",
     "JobError",

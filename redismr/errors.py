@@ -5,9 +5,11 @@ RedismrError
   ConfigError (ValueError)            a wrong option, URL or secret; nothing was started
   SourceError                         input that cannot be read: which file, which byte
     SourceChanged                     a file is not the one that was split
+    BadInput                          a record in another encoding, no JSON, no CSV; a cut .gz
     SourceRaised                      its own code raised; also an instance of the original class
   CodeError                           functions or modules that cannot be shipped or loaded
     RunawayJob                        a module that starts its job whenever it is loaded
+  DebuggerError                       breakpoint() or pdb on a worker, where nobody can type
   RecordError (TypeError)             what user code emitted cannot be used, by name
     BadPair                           mapfn yielded something that is not a pair
     BadKey                            a key that is unhashable or has no stable hash
@@ -70,6 +72,10 @@ class SourceChanged(SourceError):
     """A file is not as it was when it was split: reading on could double or cut lines."""
 
 
+class BadInput(SourceError):
+    """What is in a file is not what it should be. Never retried: it is the same everywhere."""
+
+
 class SourceRaised(SourceError):
     """The source's own code raised. Also an instance of the original exception's class."""
 
@@ -80,6 +86,10 @@ class CodeError(RedismrError):
 
 class RunawayJob(CodeError):
     """A job that would start itself again, without end: its module does so as it is imported."""
+
+
+class DebuggerError(RedismrError):
+    """User code called a debugger on a worker, where nobody can type: run it with inline=True."""
 
 
 class RecordError(RedismrError, TypeError):

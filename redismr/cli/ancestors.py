@@ -71,7 +71,7 @@ def server(*, file: str, password: str, port: int) -> None:
     """
     job = jobfile.load(file)
     octopus.run_server(
-        jobfile.source_of(job, (), None),
+        jobfile.source_of(job),
         job.functions,
         partial(show, job),
         port=port,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from redismr import errors
+from redismr.core.trace import quits_debugger
 from redismr.streams import OutputLost
 from redismr.ui.errors import say, show
 
@@ -26,6 +27,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     # The first that fits. The first two are also of the class that the user's code raised.
     (errors.TaskError, FAILED),
     (errors.SourceRaised, FAILED),
+    (errors.BadInput, FAILED),
     (errors.JobCancelled, CANCELLED),
     (errors.NoWorkers, NO_SERVER),
     (errors.JobTimeout, NO_SERVER),
@@ -63,6 +65,9 @@ def reported(ctx: click.Context) -> Iterator[None]:
     except OutputLost as lost:
         ctx.exit(without_output(lost))
     except Exception as error:  # noqa: BLE001 - whatever it is, a person has to read it
+        if quits_debugger(error):
+            say("stopped in the debugger", sys.stderr)
+            ctx.exit(CANCELLED)
         with contextlib.suppress(OutputLost):  # what was printed before an error comes before it
             sys.stdout.flush()
         show(error, sys.stderr)

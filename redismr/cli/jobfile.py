@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import redismr
 from redismr.config import JobOptions
 from redismr.errors import ConfigError
+from redismr.sources.filesource import FileSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,24 +98,76 @@ def _not_running_by_itself(path: str) -> Iterator[None]:
         redismr.run = run
 
 
-def source_of(job: JobFile, inputs: Sequence[str], kind: str | None) -> Any:
-    """The job's input: what the command line names, else what the file does.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the command line says that files are read; None: as the job file does, or by default.
 
-    ``kind`` is the source to read names of files with: files, text, lines, jsonl or csv.
+    ``kind`` is the name of a source: files, text, lines, jsonl or csv.
+    """
+
+    kind: str | None = None
+    encoding: str | None = None
+    errors: str | None = None
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What is said of the text in the files."""
+        said = {"encoding": self.encoding, "errors": self.errors}
+        return {name: value for name, value in said.items() if value is not None}
+
+    @property
+    def first(self) -> str:
+        """The first option that was given, if any."""
+        return f"--{self.kind}" if self.kind else next((f"--{o}" for o in self.options), "")
+
+    def files(self, patterns: Any, like: Any = None) -> Any:
+        """A source of these files, with the settings of the source ``like``, if that is of files.
+
+        A source of another kind than ``kind`` has its encoding and error handler in common.
+        """
+        options = self.options
+        if isinstance(like, FileSource):
+            if self.kind in (None, like.format.kind):
+                return like.over(patterns, **options)
+            if like.format.encoding is not None:
+                text = like.format.encoding
+                options = {"encoding": text.name, "errors": text.errors} | options
+        return getattr(redismr, self.kind or "files")(patterns, **options)
+
+
+def source_of(job: JobFile, inputs: Sequence[str] = (), reading: Reading = Reading()) -> Any:
+    """The job's input: what the command line names, read as the file reads its own, else that.
+
+    Raises:
+        ConfigError: there is none; or ``reading`` is about files, and it is of none.
     """
     if inputs:
-        source: Any = list(inputs)
-    elif job.source is None:
+        return reading.files(list(inputs), _own_source(job))
+    if job.source is None:
         raise ConfigError(
             f"{job.path} has no source: name inputs after it, or set source = ... in it"
         )
-    else:
-        source = job.source() if inspect.isroutine(job.source) else job.source
-    if inputs or (kind and isinstance(source, str | os.PathLike)):
-        return getattr(redismr, kind or "files")(source)
-    if kind:
-        raise ConfigError(f"--{kind} is about names of files, and the source in {job.path} is none")
-    return source
+    source = _own_source(job)
+    if not reading.first:
+        return source
+    if isinstance(source, FileSource):
+        return reading.files(source.patterns, source)
+    if isinstance(source, str | os.PathLike):
+        return reading.files(source)
+    raise ConfigError(
+        f"{reading.first} is about names of files, and the source in {job.path} is none"
+    )
+
+
+def _own_source(job: JobFile) -> Any:
+    """What the file's ``source`` is, or returns."""
+    if not inspect.isroutine(job.source):
+        return job.source
+    try:
+        return job.source()
+    except Exception as error:
+        error.add_note(f"raised by source() in {job.path}, which says how its input is read")
+        raise
 
 
 def _module(path: str) -> ModuleType:

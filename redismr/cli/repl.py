@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +22,13 @@ import redismr
 from redismr import settings
 from redismr.cli import exits, jobfile
 from redismr.cli.common import server_options
+from redismr.cli.jobfile import Reading
 from redismr.cli.prompt import HEED_SECONDS, Console, names_in
-from redismr.cli.run import kind_options, show
+from redismr.cli.run import reading_options, show
 from redismr.client.results import closed_after
 from redismr.compat.words import statistics, table, word_count
-from redismr.errors import RedismrError, StoreError
+from redismr.errors import ConfigError, RedismrError, StoreError
+from redismr.sources.filesource import FileSource
 from redismr.streams import OutputLost
 from redismr.ui.errors import say
 from redismr.ui.errors import show as show_error
@@ -48,11 +50,11 @@ STOP_SECONDS = 5.0
               help="Local processes, where no server is named. [one a core]")  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), metavar="N",
               help="How many keys to show. [100; with FILE all]")  # fmt: skip
-@kind_options
+@reading_options
 @server_options
 def repl(
     *, file: str | None, executors: int | None, top: int | None, kind: str | None,
-    url: str | None, namespace: str | None,
+    encoding: str | None, errors: str | None, url: str | None, namespace: str | None,
 ) -> int:  # fmt: skip
     """Count the words of the files that you name, line by line, on the running workers.
 
@@ -62,9 +64,13 @@ def repl(
     their transaction. The end of the input waits for all of them; Ctrl-C stops them. The exit code
     is that of the first line that failed.
 
-    With FILE, its functions are run instead, as by `redismr run FILE`, on what the lines name.
+    With FILE, its functions are run instead, as by `redismr run FILE`, on what the lines name,
+    read as its source is.
     """
-    work = _work(file, kind, top) if file else word_counter(top or 100)
+    reading = Reading(kind, encoding, errors)
+    if not file and kind in ("jsonl", "csv"):
+        raise ConfigError(f"--{kind} gives no text to count the words of: name a job FILE as well")
+    work = _work(file, reading, top) if file else word_counter(top or 100, reading)
     if note := settings.note(url):
         say(note, sys.stderr)
     console = Console()
@@ -84,15 +90,15 @@ def repl(
 class Work:
     """What is done with the files that a line names.
 
-    ``kind`` is how they are read: files, text, lines, jsonl or csv. ``show`` prints an outcome
-    under its heading; ``count`` says in that how much there is.
+    ``read`` makes a source of them. ``show`` prints an outcome under its heading; ``count`` says
+    in that how much there is.
     """
 
     name: str
     functions: Mapping[str, Any]
     show: Callable[[Any], object]
     count: str = "{} results"
-    kind: str = "files"
+    read: Callable[[list[str]], Any] = redismr.files
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def source(self, line: str) -> Any:
@@ -101,29 +107,29 @@ class Work:
         Raises:
             SourceError: some of the names match nothing.
         """
-        names = names_in(line.removeprefix("@"))
-        if self.kind != "files":
-            return getattr(redismr, self.kind)(names)
-        return redismr.files(names, ship=not line.startswith("@"))
+        source = self.read(names_in(line.removeprefix("@")))
+        whole = isinstance(source, FileSource) and source.format.kind == "files"
+        return replace(source, ship=not line.startswith("@")) if whole else source
 
 
-def word_counter(top: int = 100) -> Work:
+def word_counter(top: int = 100, reading: Reading = Reading()) -> Work:  # noqa: B008 - frozen
     """Counts words, and shows a table of at least ``top`` of them, if there are so many."""
     return Work(
         "Word Count",
         {"mapfn": word_count, "reducefn": "sum"},
         lambda counts: sys.stdout.writelines(table(counts, top)),
         f"top {top} of {{}} results",
+        reading.files,
     )
 
 
-def _work(file: str, kind: str | None, top: int | None) -> Work:
+def _work(file: str, reading: Reading, top: int | None) -> Work:
     job = jobfile.load(file)
     return Work(
         job.options.get("name") or Path(file).stem,
         {**job.functions, "resultfn": None, "params": job.params},
         partial(show, job, top=top),
-        kind=kind or "files",
+        read=lambda names: jobfile.source_of(job, names, reading),
         options=job.options,
     )
 

@@ -20,6 +20,7 @@ from redismr.cli.common import (
     server_options,
     top_option,
 )
+from redismr.cli.jobfile import Reading
 from redismr.client.embedded import foresee
 from redismr.client.results import closed_after
 from redismr.core.model import Skipped
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 _KINDS = {
+    "files": "one record a file",
     "lines": "one record a line",
     "text": "records of many lines, cut at line ends",
     "jsonl": "a JSON value a line",
@@ -65,14 +67,21 @@ def _on_error(_ctx: click.Context, _option: click.Parameter, given: str | None) 
     return given
 
 
-_KIND_OPTIONS = tuple(
-    click.option(f"--{kind}", "kind", flag_value=kind, help=f"Read the input as {what}.")
-    for kind, what in _KINDS.items()
-)
+_READING_OPTIONS = (
+    *(
+        click.option(f"--{kind}", "kind", flag_value=kind, help=f"Read the input as {what}.")
+        for kind, what in _KINDS.items()
+    ),
+    click.option("--encoding", metavar="NAME", help="Encoding of the input's text. [utf-8]"),
+    click.option(
+        "--errors", metavar="HANDLER",
+        help="For bytes that are no such text: strict, replace, ignore... [strict]",
+    ),
+)  # fmt: skip
 _SHARED = (
     click.argument("file", metavar="FILE"),
     click.argument("inputs", nargs=-1, metavar="[INPUT]..."),
-    *_KIND_OPTIONS,
+    *_READING_OPTIONS,
     click.option(
         "-P", "params", multiple=True, callback=_params, metavar="KEY=VALUE",
         help="A parameter for redismr.param(); JSON if it is JSON.",
@@ -103,9 +112,9 @@ _SHARED = (
 )  # fmt: skip
 
 
-def kind_options(command: Command) -> Command:
-    """--lines and its like."""
-    for add in reversed(_KIND_OPTIONS):
+def reading_options(command: Command) -> Command:
+    """--lines and its like, --encoding and --errors."""
+    for add in reversed(_READING_OPTIONS):
         command = add(command)
     return command
 
@@ -128,7 +137,8 @@ def _job_options(command: Command) -> Command:
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print the result only.")
 def run(  # noqa: PLR0913 - one for each option
-    *, file: str, inputs: tuple[str, ...], kind: str | None, params: dict[str, Any],
+    *, file: str, inputs: tuple[str, ...], kind: str | None, encoding: str | None,
+    errors: str | None, params: dict[str, Any],
     url: str | None, namespace: str | None, executors: int | None,
     inline: bool, top: int | None, as_json: bool, quiet: bool, **options: Any,
 ) -> None:  # fmt: skip
@@ -136,7 +146,8 @@ def run(  # noqa: PLR0913 - one for each option
 
     FILE is a Python file with mapfn, and maybe reducefn (a function, or a name such as "sum"),
     source, combinefn, partitionfn, initfn, finishfn(results), final(key, value), params, options.
-    INPUT are files or globs to read instead of its source.
+    INPUT are files or globs to read instead of those of its source, in the same way: as lines,
+    with its encoding, and so on.
 
     \b
       redismr run wc.py books/*.txt
@@ -146,7 +157,7 @@ def run(  # noqa: PLR0913 - one for each option
     job = jobfile.load(file)
     if top and (job.final or job.functions["finishfn"]):
         raise ConfigError("--top prints results, and final or finishfn in the job file does so too")
-    source = jobfile.source_of(job, inputs, kind)
+    source = jobfile.source_of(job, inputs, Reading(kind, encoding, errors))
     if not quiet and not inline and (passed_over := settings.note(url)):
         say(passed_over, sys.stderr)
     with (
@@ -193,7 +204,8 @@ def show(job: JobFile, outcome: Any, *, top: int | None = None, as_json: bool = 
 @click.command()
 @_job_options
 def submit(
-    *, file: str, inputs: tuple[str, ...], kind: str | None, params: dict[str, Any],
+    *, file: str, inputs: tuple[str, ...], kind: str | None, encoding: str | None,
+    errors: str | None, params: dict[str, Any],
     url: str | None, namespace: str | None, **options: Any,
 ) -> None:  # fmt: skip
     """Hand a job file to a server, print the job's id, and leave.
@@ -203,7 +215,7 @@ def submit(
     """
     server = connection(url, namespace, "a job that goes on without you")
     job = jobfile.load(file)
-    source = jobfile.source_of(job, inputs, kind)
+    source = jobfile.source_of(job, inputs, Reading(kind, encoding, errors))
     with client_of(server) as client:
         submitted = client.submit(
             source,

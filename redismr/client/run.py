@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from redismr.client.embedded import foresee
 from redismr.config import JobOptions, job_options
-from redismr.errors import RedismrError
+from redismr.errors import RedismrError, TaskError
 from redismr.processes import refuse_while_loading
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         resultfn: ``f(txn, results)``, called once, here.
         initfn: run in each worker process before its first task of the job.
         params: for ``redismr.param`` inside user functions.
-        inline: run in this process, without Redis: breakpoints and pdb work.
+        inline: run in this process, without Redis: breakpoint(), pdb and its post-mortem work.
         progress: True or a callable taking ``Progress``; None draws on a terminal only.
         wait_for_workers: seconds until ``NoWorkers`` is raised; None waits, and says why.
         client: one to use again; None: as ``Client()`` does.
@@ -84,7 +84,14 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
     }
     if inline:
         chosen = job_options(options)
-        outcome: Any = _inline(source, mapfn, reducefn, functions, params, chosen)
+        try:
+            outcome: Any = _inline(source, mapfn, reducefn, functions, params, chosen)
+        except TaskError as exc:
+            if os.environ.get("REDISMR_DEBUG"):
+                raise
+            # So that pdb.pm() and its like begin where the user's code failed, not in our frames.
+            cause = exc.__cause__
+            raise exc.with_traceback(cause.__traceback__ if cause else None) from cause
         if finishfn:
             outcome = finishfn(outcome)
         if resultfn:

@@ -11,7 +11,14 @@ from redismr.core.aggregate import Reducer
 from redismr.core.codec import estimate
 from redismr.core.frozen import FIXED, Freezer
 from redismr.core.functions import Grouped
-from redismr.core.pairs import UserCodeError, check_pair, key_kept, named, pairs_of
+from redismr.core.pairs import (
+    UserCodeError,
+    check_pair,
+    closing,
+    key_kept,
+    named,
+    pairs_of,
+)
 from redismr.core.trace import ABSENT
 
 RESULT_RECORDS = 50_000
@@ -81,7 +88,7 @@ def run(  # noqa: C901, PLR0912 - one flat loop
     scale, weigh_at = Scale(RESULT_RECORDS, RESULT_BYTES), 1
     emits: dict[type, bool] = {}
     keep, fixed = Freezer().freeze, FIXED
-    ordinal, key, group, pair = -1, ABSENT, ABSENT, None
+    ordinal, key, group, pair, result = -1, ABSENT, ABSENT, None, None
     try:
         for ordinal, (key, group) in enumerate(items):
             cursor[0] = ordinal
@@ -107,13 +114,15 @@ def run(  # noqa: C901, PLR0912 - one flat loop
                     if not weigh_at:
                         yield keys, values, renamed
                         keys, values, renamed, weigh_at = [], [], False, 1
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the cause of what is raised
+    except BaseException as error:
+        if closing(error):
+            raise
         if function.items:
             ordinal, key, group = at
         if role == "combinefn":
             ordinal = -1  # its groups are no records of the split
         name = f'{role} "{call.name}"' if isinstance(call, Reducer) else role
-        raise UserCodeError(name, ordinal, key, group) from named(error, pair, role)
+        raise UserCodeError(name, ordinal, key, group) from named(error, pair, role, result)
     yield keys, values, renamed
 
 

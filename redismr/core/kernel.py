@@ -26,7 +26,15 @@ from redismr.core.functions import Program
 from redismr.core.grouped import Repeats, Scale, run
 from redismr.core.merge import add_ints, failed, results, share_of
 from redismr.core.ones import Outputs, counted, keys_alone
-from redismr.core.pairs import UserCodeError, check_pair, keeper, key_kept, named, pairs_of
+from redismr.core.pairs import (
+    UserCodeError,
+    check_pair,
+    closing,
+    keeper,
+    key_kept,
+    named,
+    pairs_of,
+)
 from redismr.core.placing import checked, is_trusted, placements
 from redismr.core.scatter import Scattered, cut, partitions_by, scatter, scatter_groups
 
@@ -152,7 +160,8 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
     scale = Scale(most_values, most_bytes)
     # Locals of what the loop names: 0.05 less.
     type_, tuple_, int_, generator, fixed = type, tuple, int, GeneratorType, FIXED
-    ordinal, kept, weigh_at, mapping, pair, key, value = -1, 0, 1, False, None, None, None
+    ordinal, kept, weigh_at, mapping, out = -1, 0, 1, False, None
+    pair = key = value = None
     try:
         for key, value in records:
             cursor[0] = ordinal = ordinal + 1
@@ -188,10 +197,10 @@ def _map_folding(  # noqa: C901, PLR0912 - one flat loop, see the module's docst
             mapping = False
     except UserCodeError:
         raise
-    except (Exception, SystemExit) as error:
-        if not mapping:
+    except BaseException as error:
+        if not mapping or closing(error):
             raise
-        raise UserCodeError("mapfn", ordinal, key, value) from named(error, pair)
+        raise UserCodeError("mapfn", ordinal, key, value) from named(error, pair, out=out)
     yield _flush_totals(program, reducer, totals, others, partitions)
 
 
@@ -207,7 +216,7 @@ def _map_counting(
     totals: dict[Any, int] = {}
     get, (most_keys, _, _) = totals.get, _most(program.memory)
     type_, tuple_, generator, fixed = type, tuple, GeneratorType, FIXED
-    ordinal, mapping, pair, key, value = -1, False, None, None, None
+    ordinal, mapping, out, pair, key, value = -1, False, None, None, None, None
     try:
         for key, value in records:
             ordinal += 1
@@ -230,10 +239,10 @@ def _map_counting(
             mapping = False
     except UserCodeError:
         raise
-    except (Exception, SystemExit) as error:
-        if not mapping:
+    except BaseException as error:
+        if not mapping or closing(error):
             raise
-        raise UserCodeError("mapfn", ordinal, key, value) from named(error, pair)
+        raise UserCodeError("mapfn", ordinal, key, value) from named(error, pair, out=out)
     yield _flush_totals(program, reducer, totals, {}, partitions)
 
 
@@ -250,8 +259,8 @@ def _map_grouping(  # noqa: C901 - as above
     most_keys, most_values, most_bytes = _most(program.memory)
     scale = Scale(most_values, most_bytes)
     type_, tuple_, generator, fixed = type, tuple, GeneratorType, FIXED
-    ordinal, kept, mapping, pair, key, value = -1, 0, False, None, None, None
-    weigh_at = 1
+    ordinal, kept, weigh_at, mapping, out = -1, 0, 1, False, None
+    pair = key = value = None
     try:
         for key, value in records:
             ordinal += 1
@@ -280,10 +289,10 @@ def _map_grouping(  # noqa: C901 - as above
             mapping = False
     except UserCodeError:
         raise
-    except (Exception, SystemExit) as error:
-        if not mapping:
+    except BaseException as error:
+        if not mapping or closing(error):
             raise
-        raise UserCodeError("mapfn", ordinal, key, value) from named(error, pair)
+        raise UserCodeError("mapfn", ordinal, key, value) from named(error, pair, out=out)
     yield _flush_groups(program, groups, partitions)
 
 
@@ -341,7 +350,7 @@ def _condensed(reducer: Reducer, keys: list[Any], groups: list[list[Any]]) -> li
     try:
         for group in groups:
             condensed.append(condense(group))
-    except Exception as error:
+    except BaseException as error:
         at = len(condensed)
         raise failed(reducer, -1, keys[at], groups[at]) from error
     return condensed
@@ -350,8 +359,10 @@ def _condensed(reducer: Reducer, keys: list[Any], groups: list[list[Any]]) -> li
 def _parts(program: Program, keys: list[Any], partitions: int, emitter: str) -> list[int]:
     try:
         return partitions_by(program, keys, partitions)
-    except (Exception, SystemExit) as error:
-        raise UserCodeError("partitionfn" if program.partitionfn else emitter) from error
+    except UserCodeError:
+        raise
+    except Exception as error:
+        raise UserCodeError(emitter) from error
 
 
 def _has_foreign(program: Program, keys: list[Any], partition: int, partitions: int) -> bool:
@@ -359,8 +370,10 @@ def _has_foreign(program: Program, keys: list[Any], partition: int, partitions: 
         return True
     try:
         return any(part != partition for part in partitions_by(program, keys, partitions))
-    except Exception:  # noqa: BLE001 - a key that has no partition is found by looking everywhere
-        return True
+    except Exception as error:
+        if not isinstance(error.__cause__ or error, Exception):
+            raise  # somebody wants an end
+        return True  # a key that has no partition is found by looking everywhere
 
 
 def _mapper(program: Program) -> tuple[Callable[..., Any], bool]:

@@ -64,7 +64,7 @@ def _merged_totals(reducer: Reducer, blocks: Iterable[Block]) -> dict[Any, Any]:
     for key, states in others.items():
         try:
             totals[key] = reducer.finish(states)
-        except Exception as error:
+        except BaseException as error:
             raise failed(reducer, -1, key, states) from error
     return totals
 
@@ -88,7 +88,7 @@ def _finished(
         cursor[0] = ordinal
         try:
             value = finish(states)
-        except Exception as error:
+        except BaseException as error:
             raise failed(reducer, ordinal, key, states) from error
         keys.append(key)
         values.append(value)
@@ -137,7 +137,7 @@ def _order(keys: list[Any]) -> list[int]:
     except Exception as error:  # noqa: BLE001 - it is the cause of what is raised
         bad = BadKey(f"sort=True needs keys that can be ordered: {error}")
         bad.__cause__ = error
-        raise UserCodeError("reducefn") from bad
+        raise UserCodeError("") from bad  # none of the user's functions is to blame
 
 
 def share_of(blocks: Iterable[Block], share: int, shares: int) -> Iterator[Block]:

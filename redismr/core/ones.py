@@ -21,7 +21,7 @@ from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 from redismr.core.frozen import FIXED
-from redismr.core.pairs import UserCodeError, key_kept
+from redismr.core.pairs import UserCodeError, closing, key_kept
 from redismr.errors import BadKey
 
 _PASSED_OVER = ("CACHE", "EXTENDED_ARG")
@@ -146,8 +146,8 @@ def counted(
             _check_unchanged(totals)
     except UserCodeError:
         raise
-    except (Exception, SystemExit) as error:
-        if not outputs.mapping:
+    except BaseException as error:
+        if not outputs.mapping or closing(error):
             raise
         cause = _named(error)
         raise UserCodeError("mapfn", outputs.ordinal, outputs.key, outputs.value) from cause

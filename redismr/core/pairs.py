@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import GeneratorType, TracebackType
 from typing import Any
 
 from redismr.core.frozen import FIXED, CannotKeep, Freezer, snapshot
 from redismr.core.functions import Grouped, Program
 from redismr.core.trace import ABSENT, short_repr
-from redismr.errors import BadKey, BadPair, BadValue
+from redismr.errors import BadKey, BadPair, BadValue, RecordError
 
 
 class UserCodeError(Exception):
@@ -22,6 +23,12 @@ class UserCodeError(Exception):
     ) -> None:
         super().__init__(f"{function} failed")
         self.function, self.ordinal, self.key, self.value = function, ordinal, key, value
+
+
+def closing(error: BaseException) -> bool:
+    """Whether it only says, at a ``yield`` of the kernel's, that nobody reads on."""
+    traceback = error.__traceback__
+    return isinstance(error, GeneratorExit) and traceback is not None and not traceback.tb_next
 
 
 def pairs_of(out: Any, role: str = "mapfn") -> Iterable[Any]:
@@ -80,12 +87,23 @@ def key_kept(key: Any) -> Any:
         return key
 
 
-def named(error: BaseException, pair: Any, role: str = "mapfn") -> BaseException:
+def named(
+    error: BaseException, pair: Any, role: str = "mapfn", out: object = None
+) -> BaseException:
     """The error by name if a statement of the kernel's raised it over what was emitted.
 
     The loops leave checks to the exceptions that unpacking and hashing raise anyway. Those come
-    from the kernel's own frame, and ``pair`` is then the culprit.
+    from the kernel's own frame, and ``pair`` is then the culprit. If it was yielded by ``out``, the
+    traceback ends there.
     """
+    better = _named(error, pair, role)
+    frame = out.gi_frame if isinstance(out, GeneratorType) else None
+    if frame is None or (better is error and not isinstance(error, RecordError)):
+        return better
+    return better.with_traceback(TracebackType(None, frame, frame.f_lasti, frame.f_lineno))
+
+
+def _named(error: BaseException, pair: Any, role: str) -> BaseException:
     if isinstance(error, CannotKeep):
         key, value = pair
         return BadValue(

@@ -11,6 +11,7 @@ from redismr.context import uncountable
 from redismr.core.codec import Block, estimate
 from redismr.core.column import SLICE, Keys, all_text
 from redismr.core.keyhash import partitions_of
+from redismr.core.pairs import UserCodeError
 from redismr.core.trace import short_repr
 from redismr.errors import BadKey
 
@@ -30,14 +31,17 @@ def partitions_by(program: Program, keys: list[Any], partitions: int) -> list[in
     """The partition of each key, by the program's partitionfn or the stable hash.
 
     Raises:
-        BadKey: a key has no stable hash, or partitionfn returned no partition.
-        Exception: what partitionfn raises.
+        BadKey: a key has no stable hash.
+        UserCodeError: partitionfn raised, or returned no partition.
     """
-    choose = program.partitionfn
+    choose, at = program.partitionfn, None
     if choose is None:
         return partitions_of(keys, partitions)
-    with uncountable():
-        return [_checked(choose(key, partitions), key, partitions) for key in keys]
+    try:
+        with uncountable():
+            return [_checked(choose(at := key, partitions), key, partitions) for key in keys]
+    except BaseException as error:
+        raise UserCodeError("partitionfn", -1, at) from error
 
 
 def scatter(

@@ -20,9 +20,10 @@ from redismr.context import provisional
 from redismr.core.frozen import FIXED, CannotKeep, Freezer
 from redismr.core.functions import Grouped, Program
 from redismr.core.model import Crash, Failure, OnError, Skipped, Stage
-from redismr.core.pairs import check_pair, keeper, key_kept, named, pairs_of
+from redismr.core.pairs import UserCodeError, check_pair, keeper, key_kept, named, pairs_of
 from redismr.core.scatter import partitions_by
-from redismr.core.trace import clean, failure_of, short_repr
+from redismr.core.trace import clean, failure_of, quits_debugger, short_repr
+from redismr.errors import DebuggerError
 
 KEPT_PER_TASK = 100
 """Of a task's skips so many are kept in full, the first ones; all are counted."""
@@ -175,8 +176,10 @@ def skipping_map(
                     if dealt and pairs:
                         function = "partitionfn" if program.partitionfn else "mapfn"
                         partitions_by(program, [k for k, _ in pairs], partitions)
-            except (Exception, SystemExit) as exc:  # noqa: BLE001 - kept with the record
-                error = exc
+            except BaseException as exc:
+                error = exc.__cause__ if isinstance(exc, UserCodeError) else exc
+                if _stops(error):
+                    raise
         cursor[0] = _OUTSIDE - ordinal
         if error is not None:
             skipper.skip(function, ordinal, error, key, value)
@@ -206,7 +209,9 @@ def skipping_reduce(program: Program, skipper: Skipper) -> Program:
         try:
             with provisional():
                 _take(emitted, (key, values), pairs, "reducefn", keep)
-        except (Exception, SystemExit) as exc:  # noqa: BLE001 - kept with the key
+        except BaseException as exc:
+            if _stops(exc):
+                raise
             skipper.skip("reducefn", -1, exc, key, values)
             return iter(())
         return iter(pairs)
@@ -250,14 +255,21 @@ def _take(
                 with contextlib.suppress(CannotKeep):  # no record's fault: the kernel will say so
                     v = keep(v)
             pairs.append((key_kept(k), v))
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        better = named(error, pair, role, out)
         if isinstance(out, GeneratorType):  # what it counts on its way out is not counted
             with contextlib.suppress(Exception):
                 out.close()
-        better = named(error, pair, role)
         if better is error:
             raise
         raise better from None
+
+
+def _stops(error: BaseException | None) -> bool:
+    """Whether it is a person who wants an end, or to look, and no bad record."""
+    return isinstance(error, KeyboardInterrupt | DebuggerError) or (
+        error is not None and quits_debugger(error)
+    )
 
 
 def _headline(failure: Failure) -> str:

@@ -23,7 +23,14 @@ import redismr.errors
 from redismr.confidential import blanked, reveals
 from redismr.core.dual import dual
 from redismr.core.model import Failure, Frame, Stage
-from redismr.errors import LibraryMismatch, MapError, ReduceError, TaskError
+from redismr.errors import (
+    LibraryMismatch,
+    MapError,
+    RecordError,
+    ReduceError,
+    SourceError,
+    TaskError,
+)
 
 ABSENT: Any = object()
 """Stands for "no key" or "no value" in ``failure_of``: None is a good key."""
@@ -43,8 +50,7 @@ _UNPRINTABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e
 
 _OWN = os.path.dirname(os.path.abspath(redismr.errors.__file__)) + os.sep
 _STDLIB = os.path.dirname(os.__file__) + os.sep
-_INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
-_MACHINERY = re.compile(r"<frozen |.*[/\\]cloudpickle[/\\]")
+_INSTALLED = re.compile(r"<frozen |.*[/\\](site|dist)-packages[/\\]|.*[/\\]cloudpickle[/\\]")
 
 _DOING = {"source": "while reading the input", "code": "while loading the code", "": ""}
 
@@ -70,7 +76,9 @@ def failure_of(  # noqa: PLR0913 - a failure has that many sides, all by keyword
 
     ``key`` and ``value`` are the objects themselves; their reprs are cut to 120 characters. Of
     the traceback only the user's own frames are kept, at most 6 (the outermost and the last ones).
+    Nothing is put beside what a source says, which names its own place.
     """
+    told = kind == "library" or (function == "source" and isinstance(exc, SourceError))
     return Failure(
         kind=kind,
         stage=stage,
@@ -79,7 +87,7 @@ def failure_of(  # noqa: PLR0913 - a failure has that many sides, all by keyword
         error_module=clean(str(type(exc).__module__), 200),
         error_name=clean(type(exc).__qualname__, 200),
         message=_message(exc),
-        frames=() if kind == "library" else _user_frames(exc.__traceback__),
+        frames=() if told else _user_frames(exc),
         where=clean(where, 300),
         key="" if key is ABSENT else short_repr(key),
         value="" if value is ABSENT else short_repr(value),
@@ -88,7 +96,7 @@ def failure_of(  # noqa: PLR0913 - a failure has that many sides, all by keyword
         attempt=attempt,
         attempts=attempts,
         python=python,
-        notes=() if kind == "library" else _notes(exc),
+        notes=() if told else _notes(exc),
         retryable=retryable,
     )
 
@@ -237,20 +245,37 @@ def _headline(exc: BaseException) -> str:
     return f"{type(exc).__name__}: {message}" if message else type(exc).__name__
 
 
-def _user_frames(traceback: TracebackType | None) -> tuple[Frame, ...]:
-    """The frames in the user's own files; if there are none, the last foreign ones."""
-    foreign: list[TracebackType] = []
-    own: list[TracebackType] = []
-    for step in _steps(traceback):
-        file = step.tb_frame.f_code.co_filename
-        if _MACHINERY.match(file) or file.startswith(_OWN):
-            continue
-        installed = file.startswith(_STDLIB) or _INSTALLED.search(file)
-        (foreign if installed else own).append(step)
-    steps = own or foreign[-2:]
+def quits_debugger(exc: BaseException) -> bool:
+    """Whether pdb, or what is built on it, was left: by a person, or at the end of the input."""
+    bdb = sys.modules.get("bdb")
+    if bdb is not None and isinstance(exc, bdb.BdbQuit):
+        return True
+    # Python 3.14 exits instead, where breakpoint() had called it.
+    frames = (step.tb_frame for step in _steps(exc.__traceback__))
+    return isinstance(exc, SystemExit) and any(f.f_globals.get("__name__") == "pdb" for f in frames)
+
+
+def users_part(traceback: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame of the user's on; all of it if there is none."""
+    return next(filter(_is_the_users, _steps(traceback)), traceback)
+
+
+def _user_frames(exc: BaseException) -> tuple[Frame, ...]:
+    """The frames in the user's own files, of an error of ours those of its cause."""
+    steps = list(filter(_is_the_users, _steps(exc.__traceback__)))
+    if not steps and isinstance(exc, RecordError) and exc.__cause__ is not None:
+        steps = list(filter(_is_the_users, _steps(exc.__cause__.__traceback__)))
     if len(steps) > _MAX_FRAMES:
         steps = [steps[0], *steps[1 - _MAX_FRAMES :]]
     return tuple(map(_frame, steps))
+
+
+def _is_the_users(step: TracebackType) -> bool:
+    """Whether it runs what is neither ours, nor Python's, nor a library's."""
+    file = step.tb_frame.f_code.co_filename
+    if not os.path.isabs(file):  # of Cython it names a source that was never here
+        file = str(step.tb_frame.f_globals.get("__file__") or file)
+    return not (file.startswith((_OWN, _STDLIB)) or _INSTALLED.match(file))
 
 
 def _steps(traceback: TracebackType | None) -> Iterator[TracebackType]:
@@ -291,7 +316,8 @@ def _text_of(failure: Failure, job_id: str) -> str:
         frames = failure.frames
         if len(frames) > room:
             frames = (frames[0], *frames[1 - room :])
-        lines.append("  Worker traceback (your frames only):")
+        where = "Worker traceback" if failure.host else "Traceback"
+        lines.append(f"  {where} (your frames only):")
         for frame in frames:
             lines.append(f'    File "{frame.file}", line {frame.line}, in {frame.function}')
             lines += [f"      {frame.text}"] if frame.text else []

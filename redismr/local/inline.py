@@ -11,11 +11,11 @@ import platform
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, MutableSequence
+from collections.abc import Iterator, Mapping, MutableSequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from zlib import crc32
 
 from redismr.context import Here, TaskContext, running
@@ -24,15 +24,21 @@ from redismr.core.functions import Program
 from redismr.core.kernel import UserCodeError, map_task, reduce_task
 from redismr.core.model import OnError, Skipped, Stage, task_stage
 from redismr.core.skips import Places, Skipper, TooMany, ordinal_of, skipping_map, skipping_reduce
-from redismr.core.trace import error_of, failure_of
-from redismr.errors import BadValue, LibraryMismatch, RecordError, TaskError, phrase
-from redismr.sources.kept import frame_of
+from redismr.core.trace import error_of, failure_of, quits_debugger, users_part
+from redismr.errors import (
+    BadInput,
+    LibraryMismatch,
+    RecordError,
+    SourceChanged,
+    SourceError,
+    TaskError,
+)
+from redismr.local.interrupts import Interrupts
+from redismr.sources.kept import frame_of, unmade
 from redismr.sources.protocol import Source, Split, places
 
 MIN_PARTITIONS = 2
 """With one, a key that has no stable hash or a reducer that renames keys would go unnoticed."""
-
-_T = TypeVar("_T")
 
 
 def run_inline(
@@ -50,17 +56,18 @@ def run_inline(
     The process's own ``random`` is left as it was found.
 
     Raises:
-        MapError, ReduceError: a function of the user's raised; also an instance of the original
-            exception's class, and with the original, traceback and all, as ``__cause__``. Where
-            records may be skipped: more did than may, it is a TooManySkipped as well.
-        SourceError: the input cannot be read. BadValue: a worker could not get it.
+        MapError, ReduceError: as on workers. What a function of the user's raised is its
+            ``__cause__``, and the traceback of both ends where that was.
+        SourceError: the source cannot be looked at, or cannot go on. BadValue: a worker could not
+            get it.
+        KeyboardInterrupt: Ctrl-C. BdbQuit: the debugger was left.
     """
     program, partitions = replace(program, sort=sort), max(partitions, MIN_PARTITIONS)
-    job = _InlineJob(program, partitions, params, seed, on_error)
-    with _random_restored():
+    with _random_restored(), Interrupts() as interrupts:
+        job = _InlineJob(program, partitions, params, seed, on_error, interrupts)
         job.init()
         for number, split in enumerate(source.splits()):
-            job.map(f"m{number}", _copy_of(split))
+            job.map(f"m{number}", split)
         pairs = [pair for number in range(job.partitions) for pair in job.reduce(number)]
     return pairs, dict(job.counters), job.skipped
 
@@ -75,8 +82,10 @@ class _InlineJob:
         params: Mapping[str, Any],
         seed: int,
         on_error: OnError,
+        interrupts: Interrupts,
     ) -> None:
         self.program, self.partitions, self._on_error = program, partitions, on_error
+        self._interrupts = interrupts
         self.counters: Counter[str] = Counter()
         self.skipped, self._records_in = Skipped(), 0
         self._params, self._seed = params, seed
@@ -88,16 +97,18 @@ class _InlineJob:
         initfn = self.program.initfn
         if initfn is None:
             return
-        with running(TaskContext(Here("inline", "init"), self._params, countable=False)):
+        task = TaskContext(Here("inline", "init"), self._params, countable=False)
+        with running(task), self._told("m0", "initfn"):
             try:
                 initfn()
-            except Exception as error:
-                raise _task_error(UserCodeError("initfn"), error, "m0", None) from error
+            except BaseException as error:
+                raise UserCodeError("initfn") from error
 
     def map(self, task: str, split: Split) -> None:
         """Run one map task and keep its output."""
-
-        def attempt() -> None:
+        frame = frame_of(split)
+        with self._running(task, split.source), self._told(task, "mapfn", split):
+            split = _copy_of(frame, split.source)
             program, skipper = self.program, self._skipper("map", task, partial(places, split))
             if skipper:
                 program = skipping_map(program, self.partitions, self._cursor, skipper, {})
@@ -107,14 +118,10 @@ class _InlineJob:
             self._records_in += ordinal_of(self._cursor) + 1
             self._account(skipper)
 
-        with self._running(task, split.source):
-            self._guarded(task, "mapfn", split, attempt)
-
     def reduce(self, partition: int) -> list[tuple[Any, Any]]:
         """Run one reduce task; returns its results."""
         task = f"r{partition}"
-
-        def attempt() -> list[tuple[Any, Any]]:
+        with self._running(task, f"partition {partition}"), self._told(task, "reducefn"):
             program, skipper = self.program, self._skipper("reduce", task, list)
             if skipper:
                 program = skipping_reduce(program, skipper)
@@ -122,12 +129,8 @@ class _InlineJob:
             results = reduce_task(program, blocks, self._cursor, partition, self.partitions)
             encoded = [encode_block(*block) for block, _ in results]
             self._account(skipper)
-            return [pair for data in encoded for pair in zip(*decode_block(data), strict=True)]
-
-        with self._running(task, f"partition {partition}"):
-            pairs = self._guarded(task, "reducefn", None, attempt)
         self._shuffle[partition].clear()
-        return pairs
+        return [pair for data in encoded for pair in zip(*decode_block(data), strict=True)]
 
     def _skipper(self, stage: Stage, task: str, places: Places) -> Skipper | None:
         """What takes note of bad records, if any may be skipped."""
@@ -142,21 +145,30 @@ class _InlineJob:
         if skipper:
             self.skipped = self.skipped.plus(skipper.skipped())
 
-    def _guarded(
-        self, task: str, function: str, split: Split | None, attempt: Callable[[], _T]
-    ) -> _T:
-        """Do ``attempt``; what the user's code raises becomes a MapError or ReduceError."""
+    @contextmanager
+    def _told(self, task: str, function: str, split: Split | None = None) -> Iterator[None]:
+        """What the user's code raises in the body becomes a MapError or ReduceError.
+
+        But not what a person wants: an end, by Ctrl-C or from the debugger.
+        """
         try:
-            return attempt()
+            yield
         except TooMany as error:
             raise error_of(error.failure) from error
         except UserCodeError as error:
             cause = error.__cause__ or error
             if isinstance(cause, TooMany):
                 raise error_of(cause.failure) from cause.__context__
-            raise _task_error(error, cause, task, split) from cause
+            told = _task_error(error, cause, task, split)
+            # Where a debugger looks, after the end: not into our frames, which led there.
+            cause.__traceback__ = users_part(cause.__traceback__)
+            if quits_debugger(cause) or self._interrupts.explain(cause):
+                raise cause from None
+            raise told.with_traceback(cause.__traceback__) from cause
         except RecordError as error:
             raise _task_error(UserCodeError(function), error, task, None) from error
+        except SourceError as error:
+            raise _task_error(UserCodeError("source"), error, task, None) from error.__cause__
 
     @contextmanager
     def _running(self, task: str, source: str) -> Iterator[None]:
@@ -171,17 +183,12 @@ class _InlineJob:
         self.counters.update(context.counters)
 
 
-def _copy_of(split: Split) -> Split:
+def _copy_of(frame: bytes, source: str) -> Split:
     """What a worker would get: what functions do to it does not reach the caller's own objects."""
-    frame = frame_of(split)
     try:
         return pickle.loads(frame)  # type: ignore[no-any-return]  # noqa: S301 - made here
-    except Exception as error:
-        raise BadValue(
-            f"{split.source} of the source cannot be made again from a pickle, as a worker has to:"
-            f" {type(error).__name__}: {phrase(error)}. Give what is in it, and build it in mapfn "
-            "or initfn"
-        ) from error
+    except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
+        raise UserCodeError("source") from unmade(f"{source} of the source", error)
 
 
 def _task_error(
@@ -197,7 +204,7 @@ def _task_error(
         key=error.key,
         value=error.value,
         python=platform.python_version(),
-        retryable=not isinstance(cause, RecordError),
+        retryable=not isinstance(cause, RecordError | BadInput | SourceChanged),
     )
     return error_of(failure)
 

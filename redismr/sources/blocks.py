@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import platform
 import re
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from itertools import accumulate
 from typing import Any, BinaryIO
 
 from redismr.core.frozen import FIXED
-from redismr.errors import ConfigError, SourceError
+from redismr.errors import BadInput, ConfigError, SourceError
 from redismr.sources.files import File
 
 CHUNK = 1 << 15
@@ -152,6 +153,12 @@ class Where(str):
 FIXED.add(Where)
 
 
+def spot(file: File, line: int, byte: int | None) -> str:
+    """Where in the file something is wrong, in words: ``/logs/a.gz, line 3, byte 20``."""
+    unpacked = " of its unpacked contents" if file.compressed else ""
+    return f"{file.path}, line {line}{'' if byte is None else f', byte {byte}'}{unpacked}"
+
+
 def place(name: str, chunk: Chunk) -> Where:
     """The place where ``chunk`` begins in the file ``name``."""
     where = str.__new__(Where, name)
@@ -179,7 +186,7 @@ class Encoding:
         try:
             "\n".encode(self.name)
             codecs.lookup_error(self.errors)
-        except LookupError as error:
+        except (LookupError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"{error}. Give encoding= and errors= values that bytes.decode knows, such as "
                 "encoding='latin-1' or errors='replace'."
@@ -193,12 +200,14 @@ class Encoding:
             return True
         return "\n".encode(self.name) == b"\n" and not name.startswith(_STATEFUL)
 
-    def decode(self, data: bytes, file: File, offset: int = 0) -> str:
-        """The text of ``data``, which begins at byte ``offset`` of the file.
+    def decode(self, data: bytes, file: File, chunk: Chunk | None = None) -> str:
+        """The text of ``data``, which is all of the file or ``chunk`` of it.
 
         Raises:
-            SourceError: not in this encoding; the message names the file and the byte.
+            BadInput: not in this encoding; the message names file, line and byte.
+            SourceError: the error handler is a program's own, and not registered here.
         """
+        offset = chunk.offset(0) or 0 if chunk else 0
         name = self.name
         if codecs.lookup(name).name == "utf-8-sig":  # the mark belongs to the file, not a chunk
             name = "utf-8"
@@ -207,11 +216,23 @@ class Encoding:
         try:
             return data.decode(name, self.errors)
         except UnicodeDecodeError as error:
+            before = data[: error.start]
+            lines = before if self.linewise else before.decode(name, "replace").encode()
+            line = (chunk.origin.first_line + chunk.line if chunk else 1) + lines.count(b"\n")
+            at = spot(file, line, offset + error.start)
+            raise BadInput(
+                f"{at}: not {self.name} ({data[error.start : error.start + 1].hex()} hex: "
+                f"{error.reason}). Pass the right encoding= (--encoding), or errors='replace' "
+                "(--errors replace) to read on with U+FFFD there."
+            ) from None  # its own message counts from the chunk, and so would name a second byte
+        except UnicodeError as error:  # of a codec that knows no places
+            raise BadInput(
+                f"{file.path}: not {self.name}: {error}. Pass the right encoding="
+            ) from error
+        except LookupError as error:
             raise SourceError(
-                f"{file.path} is not {self.name} at byte {offset + error.start}"
-                f"{' of its unpacked contents' if file.compressed else ''} "
-                f"({error.object[error.start : error.start + 1].hex()} hex: {error.reason}). "
-                "Pass the right encoding=, or errors='replace' to read on with U+FFFD there."
+                f"cannot decode {file.path} on {platform.node()}: {error}. Register it in initfn, "
+                "which every worker runs before it reads"
             ) from error
 
 
@@ -225,7 +246,8 @@ def texts(span: Span, encoding: Encoding, size: int | None = CHUNK) -> Iterator[
         origin, line = None, 0
         for offset, data in chunks(stream, span, size):
             origin = origin or Origin(file, offset)
-            yield Chunk(origin, line, offset, data), encoding.decode(data, file, offset)
+            chunk = Chunk(origin, line, offset, data)
+            yield chunk, encoding.decode(data, file, chunk)
             line += data.count(b"\n")
 
 

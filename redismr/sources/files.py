@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from redismr.errors import SourceChanged, SourceError
+from redismr.errors import BadInput, SourceChanged, SourceError
 from redismr.sources.globs import matches
 from redismr.sources.unpack import DAMAGED, is_compressed, suffix, unpacked
 
@@ -43,7 +43,8 @@ class File:
         """The bytes that were split, unpacked; the file is checked before and after reading.
 
         Raises:
-            SourceError: no such file here, no permission, or damaged compressed data.
+            SourceError: no such file here, no permission, a disk that fails, or too little memory.
+            BadInput: compressed data is damaged or cut.
             SourceChanged: its size (on the submitter's host also its mtime) is another one.
         """
         try:
@@ -52,14 +53,16 @@ class File:
             raise SourceError(self._unreadable(error)) from error
         with raw:
             found = self._check(raw)
+            stream, unpacking = unpacked(raw, self.path) if self.compressed else (raw, None)
             try:
-                yield unpacked(raw, self.path) if self.compressed else raw
+                yield stream
             except DAMAGED as error:
                 self._check(raw, found)
+                raise self._unread(error, None if unpacking is None else unpacking.size) from error
+            except MemoryError as error:
                 raise SourceError(
-                    f"reading {self.path} failed on {platform.node()}: {error}"
-                    + (f"; it is not a whole {suffix(self.path)} file" if self.compressed else "")
-                    + ". Repair or remove the file, then run the job again."
+                    f"reading {self.path} on {platform.node()} took more memory than there is. "
+                    "text() and lines() read a file in pieces; fewer executors leave each more."
                 ) from error
             self._check(raw, found)
 
@@ -80,6 +83,16 @@ class File:
             f"{self.path} {what} (seen on {platform.node()}). Nothing was guessed: run the job "
             "again, on a copy if the file is still growing."
         )
+
+    def _unread(self, error: Exception, unpacked_bytes: int | None) -> SourceError:
+        said, advice = str(error), "Repair or remove the file, then run the job again."
+        # bz2 says by an OSError that data is damaged; those of the system have a number.
+        if unpacked_bytes is not None and not (isinstance(error, OSError) and error.errno):
+            return BadInput(
+                f"{self.path}, byte {unpacked_bytes} of its unpacked contents: {said}; it is not a "
+                f"whole {suffix(self.path)} file. {advice}"
+            )
+        return SourceError(f"reading {self.path} failed on {platform.node()}: {said}. {advice}")
 
     def _unreadable(self, error: OSError) -> str:
         return (

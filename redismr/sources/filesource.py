@@ -118,6 +118,25 @@ class FileSource:
         if not isinstance(self.patterns, (str, os.PathLike)):
             object.__setattr__(self, "patterns", tuple(self.patterns))
 
+    def over(
+        self, patterns: Patterns, encoding: str | None = None, errors: str | None = None
+    ) -> FileSource:
+        """Other files, read in the same way but for the encoding and error handler given.
+
+        Raises:
+            ConfigError: no such encoding or error handler; or bytes are read, which need neither.
+        """
+        layout: Any = self.format
+        given = {"name": encoding, "errors": errors}
+        if given := {option: value for option, value in given.items() if value is not None}:
+            if layout.encoding is None:
+                raise ConfigError(
+                    "an encoding or error handler is about text, and this source reads bytes "
+                    "(binary=True)"
+                )
+            layout = replace(layout, encoding=replace(layout.encoding, **given))
+        return replace(self, patterns=patterns, format=layout)
+
     def fresh(self, chunk: int | None = None) -> FileSource:
         """This source as the disk is now, looked at.
 

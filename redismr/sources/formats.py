@@ -10,17 +10,24 @@ import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
-from redismr.errors import ConfigError, SourceError
-from redismr.sources.blocks import Encoding, Span, Where, lines, place, texts
+from redismr.errors import BadInput, ConfigError
+from redismr.sources.blocks import Encoding, Span, Where, lines, place, spot, texts
 
 Record = tuple[str, Any]
 _MARK = "\ufeff"
 
 
 class Format(Protocol):
-    """How the records of one span are made."""
+    """How the records of one span are made; ``kind`` names the source that makes them so."""
+
+    kind: ClassVar[str]
+
+    @property
+    def encoding(self) -> Encoding | None:
+        """How bytes become text; None where they stay what they are."""
+        ...
 
     @property
     def cuttable(self) -> bool:
@@ -36,6 +43,7 @@ class Format(Protocol):
 class Whole:
     """One record a file: (name, contents). ``encoding`` None gives bytes."""
 
+    kind: ClassVar[str] = "files"
     encoding: Encoding | None
 
     @property
@@ -55,6 +63,7 @@ class Whole:
 class Text:
     """(where, block): about ``block`` bytes of text a record, cut at line ends."""
 
+    kind: ClassVar[str] = "text"
     encoding: Encoding
     block: int | None
 
@@ -74,6 +83,7 @@ class Text:
 class Lines:
     """(where, line) for each line, without its end."""
 
+    kind: ClassVar[str] = "lines"
     encoding: Encoding
 
     @property
@@ -90,6 +100,8 @@ class Lines:
 class Jsonl(Lines):
     """(where, object) for each line that is not blank."""
 
+    kind: ClassVar[str] = "jsonl"
+
     def read(self, span: Span) -> Iterator[Record]:
         """The parsed lines, in order."""
         decode = json.JSONDecoder().decode
@@ -100,7 +112,8 @@ class Jsonl(Lines):
             try:
                 value = decode(text)
             except (ValueError, RecursionError) as error:
-                raise SourceError(self._bad(span, where, line, error)) from error
+                # Not from it: its own message counts from the line, a second place.
+                raise BadInput(self._bad(span, where, line, error)) from None
             yield where, value
 
     def _bad(self, span: Span, where: Where, line: str, error: Exception) -> str:
@@ -111,9 +124,8 @@ class Jsonl(Lines):
                 # The line lost its mark before it was parsed, but has it in the file.
                 before = line[: error.pos + line.startswith(_MARK)]
                 byte += len(before.encode(self.encoding.name, "replace"))
-        at = "" if byte is None else f", byte {byte}"
         return (
-            f"{span.file.path}, line {where.line}{at}: not JSON: {reason}: {_short(line)}. Correct "
+            f"{spot(span.file, where.line, byte)}: not JSON: {reason}: {_short(line)}. Correct "
             "the line, or read the file with lines() and parse it in mapfn, where on_error counts."
         )
 
@@ -125,6 +137,7 @@ class Csv:
     ``layout`` goes to ``csv.reader`` as it is (delimiter, quotechar, dialect...).
     """
 
+    kind: ClassVar[str] = "csv"
     encoding: Encoding
     header: bool | Sequence[str]
     layout: Mapping[str, Any]
@@ -136,6 +149,8 @@ class Csv:
                 f"header={self.header!r} must be True (names in the first row), False (no names: "
                 "rows are lists) or a list of names"
             )
+        if not isinstance(self.header, bool) and len(set(self.header)) != len(self.header):
+            raise ConfigError(f"header={_short(list(self.header))} names a column twice")
         try:
             csv.reader((), **self.layout)
         except (TypeError, ValueError, csv.Error) as error:
@@ -159,25 +174,25 @@ class Csv:
         width = len(names)
         for where, row in rows:
             if len(row) != width:
-                raise SourceError(
-                    f"{span.file.path}, line {where.line}: {len(row)} fields where the header has "
-                    f"{width}: {_short(row)}. Correct the row, or use header=False to get lists of "
-                    "any length (and see that delimiter= is right)."
+                raise BadInput(
+                    f"{_spot(span, where)}: {_fields(len(row))} where the header has {width}: "
+                    f"{_short(row)}. Correct the row, or use header=False to get lists of any "
+                    "length (and see that delimiter= is right)."
                 )
             yield where, dict(zip(names, row, strict=True))
 
     def _names(self, span: Span, rows: Iterator[tuple[Where, list[str]]]) -> list[str]:
         """The header: as given, else the first row of the file, whatever part is being read."""
         if not isinstance(self.header, bool):
-            names = list(self.header)
-        elif span.begin == 0:
-            names = next(rows, (None, []))[1]
+            return list(self.header)
+        if span.begin == 0:
+            where, names = next(rows, (None, []))
         else:
             with closing(self._rows(Span(span.file))) as whole:
-                names = next(whole, (None, []))[1]
-        if len(set(names)) != len(names):
-            raise SourceError(
-                f"{span.file.path}: the header names a column twice: {_short(names)}. Give "
+                where, names = next(whole, (None, []))
+        if where is not None and len(set(names)) != len(names):
+            raise BadInput(
+                f"{_spot(span, where)}: the header names a column twice: {_short(names)}. Give "
                 "header=[names] for a file without a header, or header=False to get lists."
             )
         return names
@@ -197,16 +212,24 @@ class Csv:
             try:
                 row = next(reader, None)
             except csv.Error as error:
-                at = f", line {taken[0].line}" if taken else ""
-                raise SourceError(
-                    f"{span.file.path}{at}: not CSV: {error}. See that delimiter= and quotechar= "
-                    "are right; strict=False accepts stray quotes, csv.field_size_limit() in "
-                    "initfn longer fields; no field may hold a newline when split= is given."
+                at = _spot(span, taken[0]) if taken else span.file.path
+                raise BadInput(
+                    f"{at}: not CSV: {error}. See that delimiter= and quotechar= are right; "
+                    "strict=False accepts stray quotes, csv.field_size_limit() in initfn longer "
+                    "fields; no field may hold a newline when split= is given."
                 ) from error
             if row is None:
                 return
             if row:
                 yield taken[0], row
+
+
+def _spot(span: Span, where: Where) -> str:
+    return spot(span.file, where.line, where.offset)
+
+
+def _fields(number: int) -> str:
+    return f"{number} field{'s'[: number != 1]}"
 
 
 def _short(value: object) -> str:

@@ -95,7 +95,7 @@ class ItemSource:
 
     def splits(self) -> Iterator[ItemSplit]:
         """Packs of items, taken from the iterable as they are asked for."""
-        start = 0
+        start, kept = 0, None
         try:
             items = iter(self.items)
             kept, weigher = Kept(items), Weigher()
@@ -109,7 +109,7 @@ class ItemSource:
         except BadValue:
             raise
         except Exception as error:
-            raise _gave_up(error, self.items, start) from error
+            raise _gave_up(error, self.items, kept) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class PairSource:
 
     def splits(self) -> Iterator[PairSplit]:
         """Packs of pairs, taken from the origin as they are asked for."""
-        start = 0
+        start, kept = 0, None
         try:
             pairs = iter(self.pairs_of(self.origin))
             kept = Kept(pairs)
@@ -139,7 +139,7 @@ class PairSource:
         except (SourceError, BadValue):
             raise
         except Exception as error:
-            raise _gave_up(error, self.origin, start) from error
+            raise _gave_up(error, self.origin, kept) from error
 
 
 def entries(mapping: Any) -> Iterator[Pair]:
@@ -197,9 +197,10 @@ def _span(start: int, length: int) -> str:
     return f"item {start}" if length == 1 else f"items {start}-{start + length - 1}"
 
 
-def _gave_up(error: Exception, source: Any, start: int) -> SourceRaised:
+def _gave_up(error: Exception, source: Any, kept: Kept | None) -> SourceRaised:
     return source_raised(
         f"iterating over the source ({type(source).__name__}) raised {type(error).__name__} "
-        f"at item {start} or soon after: {phrase(error)}. The job has not had all of its input.",
+        f"at item {kept.taken if kept else 0}: {phrase(error)}. "
+        "The job has not had all of its input.",
         error,
     )

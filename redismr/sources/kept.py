@@ -32,7 +32,8 @@ class Kept:
 
     def __init__(self, iterator: Iterator[Any]) -> None:
         self._still = type(iterator) in _STILL
-        self._taken = 0
+        #: How many records the iterator has given, also when it raised.
+        self.taken = 0
         #: The types of the items taken last.
         self.kinds: set[type] = set()
 
@@ -42,27 +43,29 @@ class Kept:
         Raises:
             BadValue: one of them cannot be sent to a worker; the message names it.
         """
-        if self._still:
-            kept = list(some)
-            self.kinds = set(map(type, kept))
-        else:
-            kept = self._moving(some)
-        self._taken += len(kept)
+        kept = list[Any]()
+        try:
+            if self._still:
+                kept.extend(some)
+                self.kinds = set(map(type, kept))
+            else:
+                self._move(some, kept)
+        finally:
+            self.taken += len(kept)
         return kept
 
-    def _moving(self, some: Iterable[Any]) -> list[Any]:
-        kept, kinds, kind = list[Any](), set[type](), None
+    def _move(self, some: Iterable[Any], kept: list[Any]) -> None:
+        kinds, kind = set[type](), None
         keep, type_ = kept.append, type
         for item in some:
             if type_(item) is not kind:
                 if type_(item) in FIXED:
                     kind = type_(item)
                 else:
-                    item = _item(self._taken + len(kept), item)  # noqa: PLW2901
+                    item = _item(self.taken + len(kept), item)  # noqa: PLW2901
                 kinds.add(type_(item))
             keep(item)
         self.kinds = kinds
-        return kept
 
     def pairs(self, some: Iterable[Pair]) -> list[Pair]:
         """The pairs, each key and value kept.
@@ -70,15 +73,19 @@ class Kept:
         Raises:
             BadValue: as ``items``.
         """
-        kept = list(some) if self._still else list[Pair]()
-        if not self._still:
+        kept = list[Pair]()
+        try:
+            if self._still:
+                kept.extend(some)
+                return kept
             keep, fixed = kept.append, FIXED
             for pair in some:
                 key, value = pair
                 if type(key) not in fixed or type(value) not in fixed:
-                    pair = _pair(self._taken + len(kept), key, value)  # noqa: PLW2901
+                    pair = _pair(self.taken + len(kept), key, value)  # noqa: PLW2901
                 keep(pair)
-        self._taken += len(kept)
+        finally:
+            self.taken += len(kept)
         return kept
 
 
@@ -99,6 +106,16 @@ def frame_of(split: Split) -> bytes:
     except Exception as error:
         raise _culprit(split) or _unsendable(split.source, split, error) from error
     return buffer.getvalue() if data is None else data
+
+
+def unmade(what: str, error: Exception) -> BadValue:
+    """The error for a pickle of the source's items from which they cannot be made again."""
+    bad = BadValue(
+        f"{what} cannot be made again from a pickle, as a worker has to: {type(error).__name__}: "
+        f"{phrase(error)}. Give what is in it, and build it in mapfn or initfn"
+    )
+    bad.__cause__ = error
+    return bad
 
 
 def _item(number: int, item: Any) -> Any:

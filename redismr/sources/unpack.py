@@ -70,20 +70,24 @@ def is_compressed(path: str) -> bool:
     return suffix(path) in _DECODERS
 
 
-def unpacked(raw: BinaryIO, path: str) -> BinaryIO:
-    """The contents of the file ``raw``, whose name says how they are packed.
+def unpacked(raw: BinaryIO, path: str) -> tuple[BinaryIO, _Unpacked]:
+    """The contents of the file ``raw``, whose name says how they are packed; and what unpacks them.
 
     Raises, while reading:
         OSError, EOFError, ...: one of ``DAMAGED``.
     """
-    return io.BufferedReader(_Unpacked(raw, suffix(path)), _BUFFER)
+    unpacking = _Unpacked(raw, suffix(path))
+    return io.BufferedReader(unpacking, _BUFFER), unpacking
 
 
 class _Unpacked(io.RawIOBase):
+    """Contents of a compressed file, of which ``size`` bytes have been read."""
+
     def __init__(self, raw: BinaryIO, kind: str) -> None:
         self._raw, self._new, self._padding = raw, _DECODERS[kind], _PADDING.get(kind, 0)
         self._decoder = self._new()
         self._ahead = b""
+        self.size = 0
 
     def readable(self) -> bool:
         return True
@@ -104,6 +108,7 @@ class _Unpacked(io.RawIOBase):
                 data, self._ahead = self._ahead or self._raw.read(_BUFFER), b""
             some: bytes = self._decoder.decompress(data, size)
             if some:
+                self.size += len(some)
                 return some
             if wanted and not data and not self._decoder.eof:
                 raise EOFError("it ends too early")

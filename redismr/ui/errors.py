@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sysconfig
 import traceback
 from typing import TYPE_CHECKING, TextIO, cast
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 _LINES = 18
 _SKIPS = 3
-_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
 _RED, _PLAIN = "\x1b[1;31m", "\x1b[0m"
 
 
@@ -58,7 +56,7 @@ def screen(error: BaseException) -> str:
         lines = "\n".join((str(error) or type(error).__name__, *notes)).split("\n")
     else:
         failure = failure_of(error, stage="map", task="")
-        if all(frame.file.startswith(_INSTALLED) for frame in failure.frames):
+        if not failure.frames:
             return ""
         lines = [*error_line(failure).split("\n"), *(f"  note: {note}" for note in failure.notes)]
         for frame in failure.frames:

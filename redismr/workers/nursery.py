@@ -113,6 +113,7 @@ def _serve(line: socket.socket, main: Main, supervisor: int) -> NoReturn:
     """The fork server's whole life."""
     die_with_parent(supervisor)
     os.setpgid(0, 0)
+    _read_nothing()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     reader, writer = os.pipe()
@@ -144,6 +145,17 @@ def _serve(line: socket.socket, main: Main, supervisor: int) -> NoReturn:
             else:
                 os.read(reader, 4096)
                 _reap(children, line)
+
+
+def _read_nothing() -> None:
+    """Have what user code reads from standard input end at once.
+
+    At a terminal a read would stop the process, which is of no group in the foreground.
+    """
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    if nothing:
+        os.close(nothing)
 
 
 def _reap(children: set[int], line: socket.socket) -> None:

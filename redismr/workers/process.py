@@ -13,6 +13,7 @@ from typing import Any
 
 from redismr.core.kernel import UserCodeError
 from redismr.core.model import Made
+from redismr.errors import DebuggerError
 from redismr.processes import CORES, DEPTH, depth
 from redismr.shipping.libraries import loaded, settle
 
@@ -42,6 +43,7 @@ def settle_in(cores: int) -> None:
     gc.set_threshold(200_000, 20, 100)
     _keep_freed_memory()
     _fork_by_default()
+    sys.breakpointhook = _breakpoint
 
 
 def made_here() -> Made:
@@ -75,6 +77,25 @@ def end_if_forked() -> None:
         exc = None
     code = exc.code if isinstance(exc, SystemExit) else exc
     os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def no_debugger(what: str) -> DebuggerError:
+    """The error for a debugger that was called here."""
+    return DebuggerError(
+        f"{what} was called on a worker, where nobody can type. Run the job with inline=True "
+        "(redismr run --inline): there breakpoint() and pdb work"
+    )
+
+
+def _breakpoint(*args: Any, **kwargs: Any) -> Any:
+    """What breakpoint() does, if PYTHONBREAKPOINT chooses no other debugger, or none.
+
+    Raises:
+        DebuggerError: pdb would read the end of the input, and so end the task.
+    """
+    if os.environ.get("PYTHONBREAKPOINT", "") in ("", "pdb.set_trace"):
+        raise no_debugger("breakpoint()")
+    return sys.__breakpointhook__(*args, **kwargs)  # noqa: T100  what the user has chosen
 
 
 def _fork_by_default() -> None:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from redismr.core.events import Event, encode
 from redismr.core.kernel import UserCodeError
 from redismr.core.model import PYTHON, Crash, Failure, task_stage
-from redismr.core.skips import TooMany, ordinal_of
-from redismr.core.trace import ABSENT, failure_of
+from redismr.core.skips import TooMany
+from redismr.core.trace import ABSENT, failure_of, quits_debugger
 from redismr.core.vault import Vault
 from redismr.errors import (
+    BadInput,
+    DebuggerError,
     KeysAltered,
     LibraryMismatch,
     RecordError,
@@ -29,7 +31,7 @@ from redismr.errors import (
 )
 from redismr.shipping.libraries import explain
 from redismr.store import number
-from redismr.workers.process import process_name
+from redismr.workers.process import no_debugger, process_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from redismr.store import Committed, Store
     from redismr.workers.session import Session
     from redismr.workers.tasks import Attempt
+
+
+_FATAL = (RecordError, BadInput, SourceChanged, RunawayJob, DebuggerError)
 
 
 def worker_name(host: str) -> str:
@@ -91,12 +96,11 @@ class Reporter:
             function, key, value = exc.function, exc.key, exc.value
             where = _where(attempt, exc.ordinal)
         elif isinstance(exc, SourceError):
-            function, where = "source", _where(attempt, ordinal_of(attempt.cursor) + 1)
+            function = "source"  # its message names the place
         elif attempt.session.program is None:
             function = "code"
-        elif not isinstance(exc, Exception):  # the kernel lets through what it does not handle
-            function = "mapfn" if attempt.task[0] == "m" else "reducefn"
-            where = _where(attempt, ordinal_of(attempt.cursor))
+        if quits_debugger(cause):
+            cause = no_debugger("a debugger").with_traceback(cause.__traceback__)
         spec = attempt.session.spec
         mismatch = self._mismatch(attempt, cause)
         fatal = _is_fatal(exc, cause)
@@ -116,6 +120,7 @@ class Reporter:
             attempts=spec.retries + 1,
             retryable=not fatal,
         )
+        cause.__traceback__ = None  # one that user code raises again would show these frames again
         self.fail(
             attempt.session.job,
             spec.txn,
@@ -245,14 +250,9 @@ class Reporter:
 def _is_fatal(exc: BaseException, cause: BaseException) -> bool:
     """Whether each further try would fail in the same way.
 
-    A full store was waited for long enough: they would wait as long again. And text that does not
-    decode, or is no JSON, is none on another machine.
+    A full store was waited for long enough: they would wait as long again.
     """
-    return (
-        isinstance(cause, RecordError | SourceChanged | RunawayJob)
-        or isinstance(exc, StoreFull)
-        or (isinstance(exc, SourceError) and isinstance(exc.__cause__, ValueError))
-    )
+    return isinstance(cause, _FATAL) or isinstance(exc, StoreFull)
 
 
 def _signature(failure: Failure, attempt: Attempt) -> str:

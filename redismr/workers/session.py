@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from redismr import context
 from redismr.core.events import Event, encode
 from redismr.core.functions import Program, prepare
+from redismr.core.kernel import UserCodeError
 from redismr.core.model import KEPT_PER_JOB, Claim, JobSpec, Made, MapManifest, Skipped
 from redismr.core.vault import Vault, digest_of_maps
 from redismr.errors import JobLost, SealError
@@ -129,7 +130,8 @@ class Session:
 
         Raises:
             Altered: code or params are not what the submitter sealed.
-            Exception: whatever importing the user's modules, or initfn, raises.
+            UserCodeError: initfn raised.
+            Exception: whatever importing the user's modules raises.
         """
         if self.program is None:
             started = time.monotonic()
@@ -157,7 +159,10 @@ class Session:
             if program.initfn:
                 here = context.Here(self.job, "init")
                 with context.running(context.TaskContext(here, self.params, countable=False)):
-                    program.initfn()
+                    try:
+                        program.initfn()
+                    except BaseException as exc:
+                        raise UserCodeError("initfn") from exc
             self.program, self._sealed = program, []
             self.load_seconds = time.monotonic() - started
         return self.program

@@ -19,11 +19,12 @@ from redismr import context
 from redismr.core.codec import decode_block, frames_of
 from redismr.core.functions import Grouped, Program
 from redismr.core.grouped import Repeats
-from redismr.core.kernel import Block, map_task, reduce_task
+from redismr.core.kernel import Block, UserCodeError, map_task, reduce_task
 from redismr.core.known import known
 from redismr.core.model import Crash, MapManifest, Part, ResultManifest, Skipped, task_index
 from redismr.core.skips import Skipper, ordinal_of, skipping_map, skipping_reduce
-from redismr.errors import SealError
+from redismr.errors import LibraryMismatch, SealError
+from redismr.sources.kept import unmade
 from redismr.sources.protocol import places
 from redismr.store import Commit
 from redismr.workers.process import made_here
@@ -237,6 +238,7 @@ def read_split(session: Session, task: str, first_piece: bytes | None) -> Split:
 
     Raises:
         Altered: a piece is missing or not as sealed.
+        UserCodeError: the items cannot be made again. LibraryMismatch: for want of a library.
     """
 
     def pieces() -> Iterator[bytes]:
@@ -255,9 +257,17 @@ def read_split(session: Session, task: str, first_piece: bytes | None) -> Split:
         raise Altered(str(exc)) from exc
     try:
         return pickle.loads(frame)  # type: ignore[no-any-return]  # authenticated above
-    except Exception:
-        with session.told_apart(f"the input of task {task}", frame):
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  whatever the user's classes raise
+        what = f"the input of task {task}"
+        try:
+            with session.told_apart(what, frame):
+                raise
+        except LibraryMismatch:
             raise
+        except Exception:  # noqa: BLE001  it is ``error``
+            raise UserCodeError("source") from unmade(what, error)
 
 
 def read_blocks(session: Session, names: Names, partition: int) -> Iterator[Block]:

@@ -182,8 +182,12 @@ def world(monkeypatch):
     monkeypatch.setitem(vars(redismr), "Results", FakeResults)
     monkeypatch.setattr(results, "Results", FakeResults)
     for kind in ("files", "lines", "text", "jsonl", "csv"):
-        monkeypatch.setitem(vars(redismr), kind, lambda paths, kind=kind: (kind, paths))
+        monkeypatch.setitem(vars(redismr), kind, _fake_source(kind))
     return world
+
+
+def _fake_source(kind):
+    return lambda paths, **options: (kind, paths, options) if options else (kind, paths)
 
 
 @pytest.fixture

@@ -342,6 +342,14 @@ def test_repl_runs_any_job_file_on_what_a_line_names(texts):
     )  # fmt: skip
 
 
+def test_repl_reads_as_the_job_files_source_does_and_as_its_options_say(texts):
+    body = "import redismr\nsource = redismr.lines('none', encoding='utf-8')\nreducefn = 'first'\n"
+    body += "def mapfn(where, line):\n    yield where.line, line\n"
+    (texts / "latin.txt").write_bytes(b"one\ncaf\xe9\n")
+    ran = repl(texts, "latin.txt\n", str(script(texts, body)), "--encoding", "latin-1")
+    assert sorted(transactions(ran.stdout)[0][1]) == ["1\tone", "2\tcafé"], ran
+
+
 def test_repl_goes_on_after_an_error(texts):
     body = """
         def mapfn(path, text):

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from redismr.core.model import Progress
+from redismr.sources import csv
 
 WC = "mapfn = print\nreducefn = 'sum'\nsource = {'a': 'text'}\n"
 
@@ -71,7 +72,77 @@ def test_inputs_come_before_the_files_source(world, call, jobfile):
     assert world.ran[0].source == ("files", ["a.txt", "logs/*.gz"])
 
 
-@pytest.mark.parametrize("kind", ["lines", "text", "jsonl", "csv"])
+CSV = """
+from redismr.sources import csv
+mapfn = print
+source = csv("none", delimiter=";", encoding="latin-1")
+"""
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("verb", ["run", "submit"])
+@pytest.mark.parametrize("text", [CSV, CSV.replace("source =", "source = lambda:")])
+def test_inputs_are_read_as_the_files_source_is(world, call, jobfile, verb, text):
+    for options, settings in [
+        ([], {"encoding": "latin-1"}),
+        (["--csv"], {"encoding": "latin-1"}),
+        (["--encoding", "cp1252"], {"encoding": "cp1252"}),
+        (["--errors", "replace"], {"encoding": "latin-1", "errors": "replace"}),
+    ]:
+        world.ran.clear()
+        result = call(verb, jobfile(text), "a.csv", *options)
+        assert result.exit_code == 0, result.stderr
+        assert world.ran[0].source == csv(["a.csv"], delimiter=";", **settings)
+
+
+def test_another_kind_has_the_files_encoding(world, call, jobfile):
+    call("run", jobfile(CSV), "--lines", "a", "b")
+    call("run", jobfile(CSV), "--files", "--encoding", "utf-16", "--errors", "ignore")
+    assert [ran.source for ran in world.ran] == [
+        ("lines", ["a", "b"], {"encoding": "latin-1", "errors": "strict"}),
+        ("files", "none", {"encoding": "utf-16", "errors": "ignore"}),
+    ]
+
+
+def test_encoding_and_errors_go_to_any_source_of_files(world, call, jobfile):
+    options = ("--encoding", "latin-1", "--errors", "ignore")
+    call("run", jobfile(WC), "a.txt", *options)
+    call("run", jobfile("mapfn = print; source = 'b.txt'"), "--jsonl", *options)
+    said = {"encoding": "latin-1", "errors": "ignore"}
+    assert [ran.source for ran in world.ran] == [
+        ("files", ["a.txt"], said),
+        ("jsonl", "b.txt", said),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (WC, ["--encoding", "latin-1"], "--encoding is about names of files, and the source in"),
+        (WC, ["--errors", "ignore"], "--errors is about names of files, and the source in wc.py"),
+        (CSV, ["--encoding", "latin-0"], "unknown encoding: latin-0. Give encoding= and errors="),
+        (CSV, ["--encoding", ""], "unknown encoding: . Give encoding= and errors= values"),
+        (CSV, ["--errors", "no"], "unknown error handler name 'no'. Give encoding= and errors="),
+        (
+            "from redismr.sources import files\nmapfn = print; source = files('a', binary=True)",
+            ["b", "--errors", "ignore"],
+            "an encoding or error handler is about text, and this source reads bytes (binary=True)",
+        ),
+    ],
+)
+def test_what_cannot_be_read_so_is_refused(world, call, jobfile, text, options, message):
+    result = call("run", jobfile(text), *options)
+    assert (result.exit_code, result.stderr.startswith(f"redismr: {message}")) == (2, True)
+    assert not world.ran
+
+
+def test_a_source_that_raises_is_named_also_where_inputs_are_given(call, jobfile):
+    result = call("run", jobfile("mapfn = print\ndef source():\n    1 / 0\n"), "a.txt")
+    assert result.exit_code == 1
+    assert "note: raised by source() in wc.py, which says how its input is read" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["files", "lines", "text", "jsonl", "csv"])
 def test_kinds_of_source(world, call, jobfile, kind):
     call("run", jobfile(WC), f"--{kind}", "a.txt")
     call("run", jobfile("mapfn = print; source = 'b.txt'"), f"--{kind}")
@@ -84,6 +155,31 @@ def test_a_kind_is_for_names_of_files(world, call, jobfile):
     assert result.stderr == (
         "redismr: --lines is about names of files, and the source in wc.py is none\n"
     )
+
+
+def test_the_prompt_counts_words_of_text_only(world, call):
+    result = call("repl", "--csv")
+    assert (result.exit_code, result.stderr) == (
+        2, "redismr: --csv gives no text to count the words of: name a job FILE as well\n"
+    )  # fmt: skip
+    assert not world.opened
+
+
+def test_who_leaves_the_debugger_is_told_so_and_no_error(call, jobfile):
+    text = "import pdb\nsource = [1]\ndef mapfn(key, value):\n"
+    text += "    pdb.Pdb(readrc=False).set_trace()\n    yield key, value\n"
+    result = call("run", jobfile(text), "--inline")
+    assert (result.exit_code, result.stderr) == (130, "redismr: stopped in the debugger\n")
+
+
+@pytest.mark.parametrize(
+    "job", ["from redismr import lines\nsource = lines('bad')\nmapfn = print",
+            "def mapfn(key, value):\n    raise KeyboardInterrupt\nsource = [1]"]
+)  # fmt: skip
+def test_an_inline_job_that_fails_exits_as_one_on_workers(call, jobfile, shell, job):
+    (shell / "bad").write_bytes(b"\xff")
+    result = call("run", jobfile(job), "--inline")
+    assert (result.exit_code, "attempt 1 of 1" in result.stderr) == (1, True)
 
 
 def test_a_source_may_be_a_function(world, call, jobfile):

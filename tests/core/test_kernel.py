@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import re
 from collections import Counter, deque
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
@@ -458,12 +460,66 @@ def test_errors_of_iterators_written_in_c_are_the_users(out):
     assert not isinstance(info.value.__cause__, (BadPair, BadKey))
 
 
-def test_interrupts_pass():
-    def mapfn(_key, _value):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, CancelledError, SystemExit]
+)
+def test_what_ends_programs_is_told_with_its_function_and_record(error):
+    def raising(key, value):
+        if value in (2, [2]):
+            raise error
+        return value if isinstance(value, list) else [(value, value)]
 
-    with pytest.raises(KeyboardInterrupt):
-        execute(prepare(mapfn, "sum"), [[(0, 0)]])
+    def ones(_key, value):
+        if value == 2:
+            raise error
+        yield value, 1
+
+    def yielding(key, values):
+        raising(key, values)
+        yield key, values
+
+    def items(groups):
+        for key, values in groups:
+            yield from yielding(key, values)
+
+    def place(key, partitions):
+        raising(key, key)
+        return 0
+
+    def pair(_key, value):
+        yield value, value
+
+    for name, ordinal, program in [
+        ("mapfn", 1, prepare(ones, "sum")),
+        *(("mapfn", 1, prepare(raising, reducefn)) for reducefn in ("sum", "count", "list")),
+        ("combinefn", -1, prepare(pair, "sum", combinefn=raising)),
+        ("partitionfn", -1, prepare(pair, "sum", partitionfn=place)),
+        *(("reducefn", 1, prepare(pair, reducefn)) for reducefn in (raising, yielding, items)),
+    ]:
+        with pytest.raises(UserCodeError) as info:
+            execute(program, [[(7, 1), (8, 2)]], partitions=1)
+        assert type(info.value.__cause__) is error
+        key = 8 if name == "mapfn" else 2
+        assert (info.value.function, info.value.ordinal, info.value.key) == (name, ordinal, key)
+
+
+def test_who_stops_reading_is_no_error_of_the_functions(monkeypatch):
+    monkeypatch.setattr(kernel, "FLUSH_KEYS", 1)
+    for reducefn in ("sum", "count", "list", lambda key, values: 1):
+        for mapfn in (lambda _key, value: [(value, 1)], ones_of):
+            tasks = map_task(prepare(mapfn, reducefn), enumerate("abc"), 1, [0, 0])
+            next(tasks)
+            tasks.close()
+    monkeypatch.setattr(grouped, "RESULT_RECORDS", 1)
+    results = reduce_task(
+        prepare(None, lambda key, values: 1), [(["a", "b"], [1, 1])], [0, 0], 0, 1
+    )
+    next(results)
+    results.close()
+
+
+def ones_of(_key, value):
+    yield value, 1
 
 
 @pytest.mark.parametrize("reducer", ["sum", "list"])

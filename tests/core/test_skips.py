@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import asyncio
+import bdb
 import pickle
 from collections import Counter
+from concurrent.futures import CancelledError
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import redismr
 from redismr.context import TaskContext, count, running
 from redismr.core.functions import prepare
 from redismr.core.kernel import UserCodeError, map_task, reduce_task
@@ -162,9 +166,37 @@ def test_what_is_no_single_records_fault_fails_as_ever():
     assert info.value.function == "combinefn"
     with pytest.raises(UserCodeError):
         mapped(prepare(lambda x: [(x, "a")], "sum"), [(0, 0)], skips)
-    with pytest.raises(KeyboardInterrupt):
-        mapped(prepare(lambda _: (_ for _ in ()).throw(KeyboardInterrupt), "sum"), [(0, 0)], skips)
     assert not skips.skipped()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, bdb.BdbQuit, redismr.DebuggerError])
+def test_a_person_who_wants_an_end_is_no_bad_record(error):
+    def raising(*_):
+        raise error
+
+    skips = skipper()
+    for program in (
+        prepare(raising, "sum"),
+        prepare(lambda x: [(x, 1)], "sum", partitionfn=raising),
+    ):
+        with pytest.raises(UserCodeError) as info:
+            mapped(program, [(0, 0)], skips)
+        assert type(info.value.__cause__) is error
+    with pytest.raises(error):
+        skipping_reduce(prepare(None, raising), skips).reduce.call(0, [1])
+    assert not skips.skipped()
+
+
+@pytest.mark.parametrize("error", [GeneratorExit, asyncio.CancelledError, CancelledError])
+def test_any_other_error_costs_the_record(error):
+    def raising(value):
+        if value:
+            raise error
+        return [(value, 1)]
+
+    skips = skipper()
+    assert mapped(prepare(raising, "sum"), [(0, 0), (1, 1)], skips)[0] == [(0, 1)]
+    assert [failure.error_name for failure in skips.skipped()] == [error.__name__]
 
 
 def test_a_record_that_ends_processes_is_not_touched():

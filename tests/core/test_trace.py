@@ -4,18 +4,19 @@ import builtins
 import copy
 import functools
 import json
-import os
 import pickle
 import sys
 import traceback
 import types
 from typing import Any, Self
 
+import numpy as np
 import pytest
 
 import redismr.errors
 from redismr.core.model import Failure
 from redismr.core.trace import (
+    ABSENT,
     clean,
     decode_failure,
     encode_failure,
@@ -24,7 +25,16 @@ from redismr.core.trace import (
     imported_class,
     short_repr,
 )
-from redismr.errors import BadPair, CodeError, JobFailed, MapError, ReduceError, TaskError
+from redismr.errors import (
+    BadPair,
+    BadValue,
+    CodeError,
+    JobFailed,
+    MapError,
+    ReduceError,
+    SourceError,
+    TaskError,
+)
 
 PLAIN = (StopIteration, StopAsyncIteration, GeneratorExit, SystemExit, KeyboardInterrupt)
 ODD_ARGUMENTS: dict[str, tuple[Any, ...]] = {
@@ -273,15 +283,60 @@ def test_only_the_users_frames() -> None:
     assert frames[0].text == 'json.loads("{")'
 
 
-def test_foreign_frames_if_there_is_nothing_else() -> None:
+def test_no_frames_if_none_is_the_users() -> None:
     mapfn = functools.partial(json.loads, "{")
     try:
         mapfn()
     except ValueError as caught:
         caught.__traceback__ = caught.__traceback__ and caught.__traceback__.tb_next
+        assert caught.__traceback__
+        given = failure(caught)
+    assert given.frames == ()
+    assert "traceback" not in str(error_of(given))
+
+
+def test_frames_of_cython_are_those_of_the_library_that_has_them() -> None:
+    generator = np.random.default_rng(0)
+    try:
+        generator.choice(5, size=-1)
+    except ValueError as caught:
+        shown = traceback.extract_tb(caught.__traceback__)
         frames = failure(caught).frames
-    assert len(frames) == 2
-    assert frames[-1].file.endswith(os.path.join("json", "decoder.py"))
+    assert any(frame.filename.endswith(".pyx") for frame in shown)
+    assert [frame.file for frame in frames] == [__file__]
+
+
+def test_what_a_source_says_names_the_only_place() -> None:
+    try:
+        try:
+            b"\xe9".decode()
+        except UnicodeDecodeError as error:
+            raise SourceError("f, line 3, byte 7: not utf-8") from error
+    except SourceError as caught:
+        text = str(error_of(failure(caught, function="source", where="", value=ABSENT)))
+    assert text.splitlines()[:3] == [
+        "SourceError: f, line 3, byte 7: not utf-8",
+        "  while reading the input",
+        "  task m12, attempt 4 of 4 (worker web3:4117), python 3.12.1",
+    ]
+    assert len(text.splitlines()) == 3
+
+
+class Unmakeable:
+    def __setstate__(self, state: object) -> None:
+        raise ValueError("cannot make")
+
+
+def test_an_error_of_ours_has_the_frames_of_what_it_was_raised_after() -> None:
+    try:
+        try:
+            Unmakeable().__setstate__(0)
+        except ValueError as error:
+            raise BadValue("it cannot be made again") from error
+    except BadValue as caught:
+        caught.__traceback__ = None
+        frames = failure(caught).frames
+    assert [frame.function for frame in frames][-1] == "__setstate__"
 
 
 def test_our_own_frames_are_dropped() -> None:

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import bdb
+import os
+import pdb  # noqa: T100
 import random
+import signal
 import traceback
+from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 
 import pytest
 
@@ -202,8 +208,129 @@ class Unmakeable:
 
 
 def test_what_a_worker_could_not_make_again_is_refused_by_name():
-    with pytest.raises(BadValue, match=r"item 0 of the source .* ValueError: .*'no number'"):
+    with pytest.raises(
+        BadValue, match=r"item 0 of the source .* ValueError: .*'no number'"
+    ) as info:
         run([Unmakeable()], lambda _: [])
+    assert isinstance(info.value, MapError)
+    assert "while reading the input" in str(info.value)
+
+
+def failing(_key, values):
+    if values in (2, [2]):
+        raise LookupError(values)
+    return [(values, values)]
+
+
+def failing_ones(_key, value):
+    if value == 2:
+        raise LookupError(value)
+    yield value, 1
+
+
+def each(_key, value):
+    yield value, value
+
+
+@pytest.mark.parametrize(
+    ("mapfn", "functions"),
+    [
+        (failing, {}),
+        (failing_ones, {}),
+        (each, {"reducefn": failing}),
+        (each, {"combinefn": failing}),
+        (each, {"partitionfn": lambda key, _: failing(0, key) and 0}),
+        (each, {"initfn": lambda: failing(0, 2)}),
+    ],
+)
+def test_a_post_mortem_begins_in_the_users_frame(mapfn, functions, monkeypatch):
+    functions = {"mapfn": mapfn, "reducefn": "sum", **functions}
+    with pytest.raises(LookupError) as info:
+        redismr.run([1, 2, 3], inline=True, **functions)
+    assert isinstance(info.value, redismr.TaskError)
+    for error in (info.value, info.value.__cause__):
+        *_, last = traceback.extract_tb(error.__traceback__)
+        assert (last.filename, last.name[:7]) == (__file__, "failing")
+    shown = "".join(traceback.format_exception(info.value))
+    assert shown.count(os.path.dirname(redismr.__file__)) == 1, "of ours it shows run() alone"
+    monkeypatch.setenv("REDISMR_DEBUG", "1")
+    with pytest.raises(LookupError) as info:
+        redismr.run([1, 2, 3], inline=True, **functions)
+    *_, last = traceback.extract_tb(info.value.__traceback__)
+    assert last.name[:7] == "failing"
+
+
+def emitting(_key, value):
+    number = value if isinstance(value, int) else 2
+    yield 1, "one"
+    yield ([number], 2)
+    yield 3, "three"
+
+
+@pytest.mark.parametrize("reducefn", ["sum", "count", "list", emitting])
+def test_a_pair_that_cannot_be_used_is_told_with_the_yield_it_came_from(reducefn):
+    mapfn = each if reducefn is emitting else emitting
+    with pytest.raises(redismr.BadKey) as info:
+        redismr.run([7], mapfn, reducefn, inline=True)
+    assert [frame.text for frame in info.value.failure.frames] == ["yield ([number], 2)"]
+    *_, (frame, _) = traceback.walk_tb(info.value.__traceback__)
+    assert frame.f_code is emitting.__code__ and "number" in frame.f_locals
+    if reducefn is not emitting:
+        skipped = redismr.run([7], mapfn, reducefn, inline=True, on_error="skip").skipped
+        assert [frame.text for frame in skipped[0].frames] == ["yield ([number], 2)"]
+
+
+@pytest.mark.parametrize("options", [{}, {"on_error": "skip"}])
+@pytest.mark.parametrize("role", ["mapfn", "reducefn", "initfn", "partitionfn", "combinefn"])
+def test_who_quits_the_debugger_gets_no_error_of_a_function(role, options):
+    def look(*_):
+        pdb.Pdb(stdin=StringIO("q\n"), stdout=StringIO(), readrc=False).set_trace()
+        return 0
+
+    functions = {"mapfn": each, "reducefn": "sum", role: look}
+    with pytest.raises(bdb.BdbQuit) as info:
+        redismr.run([1, 2], inline=True, **functions, **options)
+    assert type(info.value) is bdb.BdbQuit
+
+
+def test_ctrl_c_ends_it_and_an_interrupt_of_the_users_is_an_error():
+    before = signal.getsignal(signal.SIGINT)
+
+    def pressed(_key, _value):
+        signal.raise_signal(signal.SIGINT)
+        yield 1, 1
+
+    def raising(_key, _value):
+        raise KeyboardInterrupt
+
+    for options in ({}, {"on_error": "skip"}):
+        with pytest.raises(KeyboardInterrupt):
+            redismr.run([1], pressed, "sum", inline=True, **options)
+        with pytest.raises(MapError, match=r"in mapfn, on item 0 \(key 0\)"):
+            redismr.run([1], raising, "sum", inline=True, **options)
+        assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_only_the_main_thread_hears_of_ctrl_c():
+    def raising(_key, _value):
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(1) as pool:
+        ran = pool.submit(redismr.run, [1], raising, "sum", inline=True)
+    assert isinstance(ran.exception(), MapError)
+
+
+def test_a_handler_that_the_users_function_sets_stays():
+    def setting(_key, _value):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        yield 1, 1
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        redismr.run([1], setting, "sum", inline=True)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("reducefn", ["sum", lambda key, values: iter([(key, len(values))])])

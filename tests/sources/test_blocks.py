@@ -113,7 +113,7 @@ def test_a_bad_byte_is_named_by_its_place_in_the_file(tmp_path):
 
     path = tmp_path / "f"
     path.write_bytes(b"fine\n" * 50_000 + b"caf\xe9\n" + b"fine\n" * 50_000)
-    with pytest.raises(SourceError, match="is not utf-8 at byte 250003 "):
+    with pytest.raises(SourceError, match="line 50001, byte 250003: not utf-8 "):
         read(lines(path, split="100kB"))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import glob
 import gzip
 import lzma
 import os
 import pickle
+import re
 import sys
 from dataclasses import replace
 
@@ -15,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redismr.errors import ConfigError, SourceChanged, SourceError
+from redismr.errors import BadInput, ConfigError, SourceChanged, SourceError
 from redismr.sources import as_source, csv, files, jsonl, lines, text
 from redismr.sources.files import find
 from redismr.sources.globs import matches
@@ -110,7 +112,7 @@ def test_hard_links_are_files_of_their_own(folder):
 
 
 @given(data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_without_links_globs_match_what_pythons_do(tmp_path_factory, data):
     root = tmp_path_factory.mktemp("tree")
     part = st.sampled_from(["a", "b", ".h", "a[b"])
@@ -200,10 +202,10 @@ def test_compressed_files_are_unpacked(folder, suffix):
 def test_a_damaged_compressed_file_is_an_error(folder, suffix):
     path = folder / f"f.{suffix}"
     path.write_bytes(PACKERS[suffix](os.urandom(5000))[:-2500])
-    with pytest.raises(SourceError, match=rf"{path}.*not a whole \.{suffix} file"):
+    with pytest.raises(BadInput, match=rf"{path}.*not a whole \.{suffix} file"):
         records(files(path, binary=True))
     path.write_bytes(b"this was never compressed")
-    with pytest.raises(SourceError, match=rf"{path}.*not a whole \.{suffix} file"):
+    with pytest.raises(BadInput, match=rf"{path}.*not a whole \.{suffix} file"):
         records(files(path, binary=True))
 
 
@@ -214,9 +216,9 @@ def test_a_compressed_file_cut_anywhere_is_refused_by_name(folder, suffix, read)
     whole = PACKERS[suffix](b"a line\n" * 30)
     for size in range(len(whole)):
         path.write_bytes(whole[:size])
-        with pytest.raises(SourceError, match=rf"{path}.*not a whole \.{suffix} file"):
+        with pytest.raises(BadInput, match=rf"{path}.*not a whole \.{suffix} file"):
             records(read(path))
-        with pytest.raises(SourceError, match=rf"{path}.*not a whole \.{suffix} file"):
+        with pytest.raises(BadInput, match=rf"{path}.*not a whole \.{suffix} file"):
             list(as_source(files(path, ship=True)).splits())
 
 
@@ -228,7 +230,7 @@ def test_compressed_files_that_were_put_together_are_whole(folder, suffix):
     assert records(path) == [(str(path), "one\ntwo\n")]
     for size in range(1, len(parts[2])):
         path.write_bytes(b"".join(parts)[:-size])
-        with pytest.raises(SourceError, match=f"{path}.*not a whole"):
+        with pytest.raises(BadInput, match=f"{path}.*not a whole"):
             records(path)
 
 
@@ -243,7 +245,7 @@ def test_what_follows_compressed_data_is_padding_or_refused(folder, suffix, afte
         path.write_bytes(path.read_bytes() + PACKERS[suffix](b" and more"))
         assert records(path) == [(str(path), "data and more")]
     else:
-        with pytest.raises(SourceError, match=f"{path}.*not a whole"):
+        with pytest.raises(BadInput, match=f"{path}.*not a whole"):
             records(path)
 
 
@@ -251,7 +253,7 @@ def test_what_follows_compressed_data_is_padding_or_refused(folder, suffix, afte
 @given(
     sizes=st.lists(st.integers(0, 200_000), min_size=1, max_size=3), asked=st.integers(1, 99_999)
 )
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 def test_a_compressed_file_gives_its_bytes_in_any_steps(tmp_path_factory, suffix, sizes, asked):
     path = tmp_path_factory.mktemp("packed") / f"f.{suffix}"
     parts = [bytes(size // 2) + os.urandom(size - size // 2) for size in sizes]
@@ -261,9 +263,73 @@ def test_a_compressed_file_gives_its_bytes_in_any_steps(tmp_path_factory, suffix
         assert b"".join(iter(lambda: stream.read(asked), b"")) == b"".join(parts)
 
 
+@given(
+    before=st.lists(st.text("aé\n", max_size=40)).map("".join),
+    after=st.text("b\n", max_size=40),
+    repeated=st.integers(1, 3000),
+    read=st.sampled_from([files, text, lines, jsonl, csv]),
+    packed=st.booleans(),
+    split=st.sampled_from([1000, 20_000, None]),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_place_of_a_bad_byte_is_exact(
+    tmp_path_factory, before, after, repeated, read, packed, split
+):
+    head = (
+        (before * repeated).encode()[:50_000] if read in (text, lines, files) else b"\n" * repeated
+    )
+    head = head.decode(errors="ignore").encode()
+    path = tmp_path_factory.getbasetemp() / ("place.gz" if packed else "place")
+    content = head + b"\xff" + after.encode()
+    path.write_bytes(gzip.compress(content) if packed else content)
+    unpacked = " of its unpacked contents" if packed else ""
+    place = f"{path}, line {1 + head.count(10)}, byte {len(head)}{unpacked}: not utf-8 (ff hex: "
+    with pytest.raises(BadInput, match=re.escape(place)) as info:
+        records(read(path) if read is files else read(path, split=split))
+    assert info.value.__cause__ is None, "its own message would name another place"
+
+
+@pytest.mark.parametrize("read", [files, text, lines])
+def test_the_place_is_exact_where_lines_are_not_those_of_bytes(folder, read):
+    (folder / "u.txt").write_bytes("one\ntwo\n".encode("utf-16") + b"\x00\xd8\n\x00")
+    with pytest.raises(BadInput, match=r"u\.txt, line 3, byte 18: not utf-16"):
+        records(read("u.txt", encoding="utf-16"))
+
+
+def test_codecs_that_know_no_place_and_handlers_that_workers_lack_are_named(folder):
+    (folder / "l.txt").write_bytes(b"+AA!")
+    with pytest.raises(BadInput, match=r"/l\.txt: not punycode: .*right encoding="):
+        records(files("l.txt", encoding="punycode"))
+    (folder / "l.txt").write_bytes(b"\xff")
+    codecs.register_error("ours", codecs.replace_errors)
+    source = files("l.txt", errors="ours")
+    object.__setattr__(source.format.encoding, "errors", "theirs")  # as on a worker without it
+    with pytest.raises(SourceError, match=r"cannot decode .*/l\.txt on .*initfn") as info:
+        records(source)
+    assert not isinstance(info.value, BadInput), "another worker may have it"
+
+
+def test_what_another_try_may_help_against_is_no_bad_input(folder, monkeypatch):
+    (folder / "l.txt.gz").write_bytes(gzip.compress(b"text"))
+    for error in (OSError(5, "Input/output error"), MemoryError()):
+        with pytest.raises(SourceError, match=r"reading .*/l\.txt\.gz") as info:
+            for file in find("l.txt.gz"):
+                with file.opened():
+                    raise error
+        assert not isinstance(info.value, BadInput)
+
+
+def test_a_cut_file_is_named_with_the_byte_of_its_contents(folder):
+    (folder / "l.gz").write_bytes(gzip.compress(b"ab\n" * 1000)[:-8])
+    with pytest.raises(BadInput, match=r"l\.gz, byte 3000 of its unpacked contents: it ends too"):
+        records(lines("l.gz"))
+
+
 def test_bytes_that_are_not_text_are_an_error_with_their_place(folder):
     (folder / "l.txt").write_bytes(b"caf\xe9\n")
-    with pytest.raises(SourceError, match=r"l\.txt is not utf-8 at byte 3 \(e9 hex: .*encoding="):
+    with pytest.raises(
+        SourceError, match=r"l\.txt, line 1, byte 3: not utf-8 \(e9 hex: .*encoding="
+    ):
         records("l.txt")
     assert records(files("l.txt", encoding="latin-1")) == [("l.txt", "café\n")]
     assert records(files("l.txt", errors="replace")) == [("l.txt", "caf\ufffd\n")]
@@ -418,7 +484,7 @@ def test_shipped_files_need_no_disk_on_the_worker(folder):
 
 def test_what_cannot_be_shipped_is_an_error_of_the_submitter(folder):
     (folder / "l.txt").write_bytes(b"\xff")
-    with pytest.raises(SourceError, match="not utf-8 at byte 0"):
+    with pytest.raises(SourceError, match="line 1, byte 0: not utf-8"):
         list(as_source(files("l.txt", ship=True)).splits())
 
 

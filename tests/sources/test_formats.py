@@ -157,11 +157,11 @@ def test_files_without_rows_are_no_records(write):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("a,b\n1,2\n1\n", "line 3: 1 fields where the header has 2"),
-        ("a,b\n1,2,3\n", "line 2: 3 fields where the header has 2"),
-        ('a,b\n1,2\n3,"never closed\n4,5\n', "line 3: not CSV"),
-        ('a,b\n1,"x"y\n', "line 2: not CSV"),
-        ("a,b,a\n", "names a column twice"),
+        ("a,b\n1,2\n1\n", "line 3, byte 8: 1 field where the header has 2"),
+        ("a,b\n1,2,3\n", "line 2, byte 4: 3 fields where the header has 2"),
+        ('a,b\n1,2\n3,"never closed\n4,5\n', "line 3, byte 8: not CSV"),
+        ('a,b\n1,"x"y\n', "line 2, byte 4: not CSV"),
+        ("a,b,a\n", "line 1, byte 0: the header names a column twice"),
     ],
 )
 def test_what_is_no_row_is_an_error_with_its_place(write, tmp_path, content, words):
@@ -170,9 +170,9 @@ def test_what_is_no_row_is_an_error_with_its_place(write, tmp_path, content, wor
     assert str(tmp_path / "f") in str(info.value)
 
 
-def test_given_names_that_repeat_are_an_error(write):
-    with pytest.raises(SourceError, match="names a column twice"):
-        values(csv(write("1,2\n"), header=["a", "a"]))
+def test_given_names_that_repeat_are_refused_at_once():
+    with pytest.raises(ConfigError, match="names a column twice"):
+        csv("*", header=["a", "a"])
 
 
 @pytest.mark.parametrize("header", ["names", None, 3])

@@ -171,6 +171,18 @@ def test_a_generator_that_raises_is_an_error_that_names_the_place():
     assert (type(again), str(again)) == (SourceRaised, str(info.value))
 
 
+@pytest.mark.parametrize("good", [0, 1, 2, 37, 3210])
+@pytest.mark.parametrize("of", [lambda items: items, lambda items: pairs((i, i) for i in items)])
+def test_the_item_at_which_a_source_raises_is_exact(good, of):
+    def broken():
+        yield from range(good)
+        raise OSError("gone")
+
+    for chunk in (None, 10):
+        with pytest.raises(SourceRaised, match=rf"raised OSError at item {good}: gone"):
+            list(as_source(of(broken()), chunk=chunk).splits())
+
+
 def test_a_source_that_raises_one_of_our_errors_is_not_taken_for_that():
     def results_of_another_job():
         yield 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
+import pdb  # noqa: T100
 import signal
 import sys
 import time
@@ -11,6 +13,7 @@ import time
 import pytest
 
 import redismr
+from redismr.cli.exits import code_of
 
 
 def one(x):
@@ -184,6 +187,10 @@ def close(_x):
     raise GeneratorExit
 
 
+def cancel(_x):
+    raise asyncio.CancelledError
+
+
 class Unprintable(Exception):
     def __str__(self):
         raise ValueError("no text")
@@ -202,6 +209,7 @@ def unprintable(_x):
         (hoard, MemoryError),
         (stop, redismr.MapError),
         (close, redismr.MapError),
+        (cancel, redismr.MapError),
         (unprintable, redismr.MapError),
     ],
 )
@@ -210,9 +218,23 @@ def test_a_worker_survives_exceptions(shared, farm, mapfn, expected):
     with pytest.raises(expected) as caught:
         shared.run([5], mapfn, "sum", retries=0)
     assert isinstance(caught.value, redismr.MapError)
-    assert "mapfn" in check_lines(caught.value)
+    assert "  in mapfn, on item 0 (key 0)\n     key = 0\n     value = 5\n" in check_lines(
+        caught.value
+    )
     assert still_works(shared)
     assert len(farm.started[0].executors(2)) == len(before)
+
+
+def test_an_exception_that_is_raised_again_and_again_shows_its_frames_once(shared):
+    error = LookupError("kept")
+
+    def mapfn(_x):
+        error.args = (os.getpid(), *error.args)  # else two executors that agree would end it
+        raise error
+
+    with pytest.raises(LookupError) as caught:
+        shared.run([5], mapfn, "sum", retries=3)
+    assert len(caught.value.failure.frames) == 1
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
@@ -220,8 +242,82 @@ def test_a_worker_survives_them_in_a_reducefn(shared, error):
     def reducefn(_key, _values):
         raise error
 
-    with pytest.raises(redismr.ReduceError, match="reducefn"):
+    with pytest.raises(redismr.ReduceError, match=r"in reducefn\n     key = 5\n     value = \[1\]"):
         shared.run([5], one, reducefn, retries=0)
+    assert still_works(shared)
+
+
+class Unmakeable:
+    def __setstate__(self, _state):
+        raise ValueError("cannot make")
+
+    def __getstate__(self):
+        return 1
+
+
+def leave(*_):
+    sys.exit(3)
+
+
+@pytest.mark.parametrize(
+    ("source", "functions", "kind", "said", "tries"),
+    [
+        ("bad.txt", {}, redismr.BadInput, "bad.txt, line 2, byte 2: not utf-8", 1),
+        (redismr.csv, {}, redismr.BadInput, "not utf-8", 1),
+        ([Unmakeable()], {}, redismr.BadValue, "cannot be made again", 1),
+        ([1], {"mapfn": leave}, redismr.MapError, "  in mapfn, on item 0 (key 0)", 0),
+        ([1], {"initfn": leave}, redismr.MapError, "  in initfn\n", 0),
+        ([1], {"combinefn": leave}, redismr.MapError, "  in combinefn\n     key = 1", 0),
+        ([1], {"partitionfn": leave}, redismr.MapError, "  in partitionfn\n     key = 1", 0),
+        ([1], {"reducefn": leave}, redismr.ReduceError, "  in reducefn\n     key = 1", 0),
+    ],
+)
+def test_inline_is_as_workers_are(shared, tmp_path, source, functions, kind, said, tries):
+    (tmp_path / "bad.txt").write_bytes(b"a\n\xe9\n")
+    if not isinstance(source, list):
+        name = tmp_path / "bad.txt"
+        source = source(name) if callable(source) else name
+    functions = {"mapfn": lambda _, v: [(v, 1)], "reducefn": "sum"} | functions
+    errors = []
+    for options in ({"inline": True}, {"client": shared}):
+        with pytest.raises(redismr.TaskError) as caught:
+            redismr.run(source, **functions, **options, retries=3 if tries else 0)
+        errors.append(caught.value)
+    inline, remote = errors
+    assert isinstance(inline, kind) and isinstance(remote, kind)
+    assert code_of(inline) == code_of(remote) == 1
+    assert said in str(inline) and said in str(remote)
+    assert str(inline).count("/bad.txt") <= 1 and str(remote).count("/bad.txt") <= 1
+    assert inline.failure.frames == remote.failure.frames
+    assert not tries or remote.failure.attempt == tries
+
+
+@pytest.mark.parametrize(
+    ("role", "options"),
+    [("mapfn", {"on_error": "skip"}), ("reducefn", {"on_error": "skip"}), ("initfn", {})],
+)
+def test_a_debugger_on_a_worker_says_at_once_where_it_works(shared, role, options):
+    def look(*_):
+        breakpoint()  # noqa: T100
+
+    functions = {"mapfn": one, "reducefn": "sum", role: look}
+    with pytest.raises(
+        redismr.DebuggerError, match=r"inline=True \(redismr run --inline\)"
+    ) as caught:
+        shared.run([5], **functions, **options)
+    assert caught.value.failure.attempt == 1
+    assert caught.value.failure.function == role
+    assert caught.value.failure.frames[-1].text.startswith("breakpoint()")
+
+
+def test_pdb_on_a_worker_is_told_as_the_debugger_it_is(shared):
+    def mapfn(x):
+        pdb.set_trace()  # noqa: T100
+        yield x, 1
+
+    with pytest.raises(redismr.DebuggerError, match="on item 0") as caught:
+        shared.run([5], mapfn, "sum", on_error="skip")
+    assert caught.value.failure.attempt == 1
     assert still_works(shared)
 
 

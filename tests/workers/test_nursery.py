@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support import eventually, runs
 
+from redismr.workers import process
 from redismr.workers.nursery import Exit, Nursery
 
 if TYPE_CHECKING:
@@ -31,6 +32,33 @@ def obedient(_index: int, line: socket.socket) -> int:
         os.kill(os.getpid(), -int(word))
         time.sleep(60)
     return int(word or 0)
+
+
+def reading(_index: int, _line: socket.socket) -> int:
+    """An executor whose user code reads standard input."""
+    return len(os.read(0, 1))
+
+
+def test_user_code_reads_the_end_of_standard_input():
+    ours, theirs = os.pipe()  # never ends, as a terminal
+    before = os.dup(0)
+    os.dup2(ours, 0)
+    nursery = Nursery(reading)
+    try:
+        pid, line = nursery.spawn(0)
+        assert told(nursery) == [Exit(pid, 0)]
+        line.close()
+    finally:
+        nursery.close()
+        os.dup2(before, 0)
+        for each in (ours, theirs, before):
+            os.close(each)
+
+
+@pytest.mark.parametrize("chosen", ["0", "os.getpid"])
+def test_a_breakpoint_may_be_switched_off_or_be_another_debugger(monkeypatch, chosen):
+    monkeypatch.setenv("PYTHONBREAKPOINT", chosen)
+    assert process._breakpoint() == (os.getpid() if chosen != "0" else None)
 
 
 @pytest.fixture
