@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from redismr.config import DEFAULT_NAMESPACE, Connection
+from redismr.config import DEFAULT_NAMESPACE, Connection, shown
 from redismr.errors import ConfigError
 from redismr.guessing import why_guessable
 
@@ -86,9 +86,9 @@ def find_secret(secret: str | None = None, environ: Mapping[str, str] = os.envir
         ConfigError: the file cannot be read.
     """
     if secret is not None:
-        return secret
+        return written("the secret", secret)
     if value := environ.get("REDISMR_SECRET"):
-        return value
+        return written("REDISMR_SECRET", value)
     if not (path := environ.get("REDISMR_SECRET_FILE")):
         return None
     try:
@@ -118,14 +118,16 @@ def namespace_of(namespace: str | None = None, environ: Mapping[str, str] = os.e
     Raises:
         ConfigError: it holds characters that mean something in key patterns or hash tags.
     """
-    if namespace is None:
-        namespace = environ.get("REDISMR_NAMESPACE") or DEFAULT_NAMESPACE
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", namespace):
+    what, name = "the namespace", namespace
+    if name is None:
+        what, name = "REDISMR_NAMESPACE", environ.get("REDISMR_NAMESPACE") or DEFAULT_NAMESPACE
+    written(what, name)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", name):
         raise ConfigError(
-            f"the namespace {namespace!r} must be 1 to 64 letters, digits or _ . : - "
+            f"{what} {shown(name)} must be 1 to 64 letters, digits or _ . : - "
             "and start with a letter or digit"
         )
-    return namespace
+    return name
 
 
 def redacted(url: str) -> str:
@@ -138,11 +140,26 @@ def redacted(url: str) -> str:
 def _find_url(url: str | None, environ: Mapping[str, str]) -> tuple[str, str] | None:
     """Where the URL was found, in words for a message, and the URL."""
     if url is not None:
-        return "the URL", url
+        return "the URL", written("the URL", url)
     for name in ("REDISMR_URL", "REDIS_URL"):
         if value := environ.get(name):
-            return name, value
+            return name, written(name, value)
     return None
+
+
+def written(what: str, value: object) -> str:
+    """The value, which is text that can be written as UTF-8.
+
+    Raises:
+        ConfigError: it is not. The message does not show it: there may be a secret in it.
+    """
+    if not isinstance(value, str):
+        raise ConfigError(f"{what} must be a str, and is of type {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{what} is not UTF-8 text: it holds a lone surrogate") from None
+    return value
 
 
 def _translate(url: str, what: str) -> str:

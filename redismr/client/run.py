@@ -8,8 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from redismr.client.embedded import foresee
-from redismr.config import JobOptions, job_options
-from redismr.errors import RedismrError
+from redismr.config import (
+    FLAG,
+    JobOptions,
+    check_callable,
+    checked_params,
+    job_options,
+    one_combiner,
+    shown,
+)
+from redismr.errors import ConfigError, RedismrError
 from redismr.processes import refuse_while_loading
 
 if TYPE_CHECKING:
@@ -75,15 +83,18 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         ConfigError, SourceError, CodeError: what was given cannot be used; nothing was started.
         RedismrError: see ``redismr.errors`` for the others.
     """
-    if "collectfn" in options:
-        combinefn = options.pop("collectfn") or combinefn
     functions = {
-        "combinefn": combinefn,
+        "combinefn": one_combiner(combinefn, options.pop("collectfn", None)),
         "partitionfn": partitionfn,
         "initfn": initfn,
     }
+    _check(inline=inline, progress=progress, client=client, resultfn=resultfn, finishfn=finishfn)
+    chosen = job_options({**options, "wait_for_workers": wait_for_workers})
+    params = checked_params(params)
     if inline:
-        chosen = job_options(options)
+        from redismr.core.functions import check_functions
+
+        check_functions(mapfn, reducefn, finishfn=finishfn, resultfn=resultfn, **functions)
         outcome: Any = _inline(source, mapfn, reducefn, functions, params, chosen)
         if finishfn:
             outcome = finishfn(outcome)
@@ -116,12 +127,31 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         raise exc.with_traceback(None) from exc.__cause__
 
 
+def _check(
+    *, inline: object, progress: object, client: object, resultfn: object, finishfn: object
+) -> None:
+    """Refuse what is not of its type, before our own server is started.
+
+    Raises:
+        ConfigError: one of them is not; the message names it.
+    """
+    FLAG.check("inline", inline)
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise ConfigError(f"progress={shown(progress)} must be True, False, None or a function")
+    if client is not None and not callable(getattr(client, "run", None)):
+        raise ConfigError(
+            f"client={shown(client)} must be a redismr.Client: redismr.Client(url) makes one"
+        )
+    check_callable("finishfn", finishfn)
+    check_callable("resultfn", resultfn)
+
+
 def _inline(
     source: Any,
     mapfn: Function | None,
     reducefn: Function | str | None,
     functions: Mapping[str, Any],
-    params: Mapping[str, Any] | None,
+    params: Mapping[str, Any],
     chosen: JobOptions,
 ) -> Results:
     from redismr.client.results import MemoryShelf, Results, in_key_order
@@ -138,7 +168,7 @@ def _inline(
         as_source(source, chunk=None if chosen.each_worker else chosen.chunk),
         program,
         partitions=chosen.partitions or INLINE_PARTITIONS,
-        params=params or {},
+        params=params,
         sort=chosen.sort,
         seed=chosen.seed,
         on_error=chosen.on_error,

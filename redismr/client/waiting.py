@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from typing import TYPE_CHECKING
 
+from redismr.config import DAYS_366, seconds
 from redismr.core.events import decode
 from redismr.core.model import ENDED_STATES, PROTOCOL, RUNNING_STATES, Progress
 from redismr.errors import StoreError
@@ -24,6 +26,10 @@ EXPLAIN_AFTER = 5.0
 
 TELL_AGAIN = 60.0
 """Seconds after which the same trouble is said once more: it may be another one."""
+
+_TIMEOUT = seconds(
+    -math.inf, DAYS_366, "a number of seconds, at most 366 days; None waits for ever"
+)
 
 _REFRESH = 2.0
 
@@ -55,6 +61,17 @@ def altered(look: Look, spec: JobSpec, key_id: str) -> str:
     if not 0 < number(meta.get("expire_at")) - look.now_ms < _MAX_TTL_MS:
         return "its deadline (expire_at) in Redis is none that it can have"
     return ""
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """When so many seconds are over, of time.monotonic(); None for never.
+
+    Raises:
+        ConfigError: the timeout is no such number.
+    """
+    if timeout is None:
+        return None
+    return time.monotonic() + float(_TIMEOUT.check("timeout", timeout))
 
 
 def tell_long_wait(text: str, waited: float) -> None:
