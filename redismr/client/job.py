@@ -7,7 +7,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from redismr.client.collect import (
@@ -148,7 +147,8 @@ class Job(Confined):
         Each partition is delivered once. Raises, after what it has yielded, if the job then fails,
         or if data that was lost has a partition computed again that was given out already.
         """
-        return chain.from_iterable(self._columns())
+        for pairs in self._columns():
+            yield from pairs  # not by itertools.chain, which two threads at once cut short
 
     def _columns(self) -> Iterator[Iterable[tuple[Any, Any]]]:
         given: dict[int, ResultManifest] = {}

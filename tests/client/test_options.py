@@ -39,7 +39,7 @@ def test_a_value_is_kept_as_a_plain_one_or_refused_by_the_name_of_its_option(nam
         assert str(error).startswith(f"{name}=")
     else:
         assert type(kept) in (int, float, bool, str)
-        assert kept == value
+        assert kept == (float(value) if type(kept) is float else value)
         assert json.loads(json.dumps(kept).encode()) == kept  # what is sealed is what was chosen
         assert not isinstance(kept, float) or math.isfinite(kept)
 
