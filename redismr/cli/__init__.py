@@ -13,7 +13,7 @@ from typing import Any, cast
 import click
 
 import redismr
-from redismr import streams
+from redismr import interrupts, streams
 from redismr.cli import exits
 
 VERBS = {
@@ -51,6 +51,7 @@ class Verbs(click.Group):
             return None
         module = importlib.import_module(f"redismr.cli.{VERBS[cmd_name][0]}")
         command = getattr(module, cmd_name)
+        interrupts.raised()
         return cast("click.Command", command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -102,5 +103,9 @@ def cli() -> None:
 
 def main() -> None:
     """The ``redismr`` command."""
+    interrupts.of_command()
     streams.of_command()
-    cli(prog_name="redismr")
+    try:
+        cli(prog_name="redismr")
+    finally:
+        interrupts.over()

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from redismr import streams
+from redismr import interrupts, streams
 from redismr import workers as engine
 from redismr.cli.common import EXECUTORS, client_of, connection, json_option, server_options
 from redismr.config import WorkerOptions
@@ -61,4 +61,5 @@ def fix_hash_seed() -> None:
     if sys.flags.hash_randomization and os.environ.get("PYTHONHASHSEED") != "0":
         sys.stdout.flush()
         environ = {**os.environ, "PYTHONHASHSEED": "0"}
+        interrupts.held()
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606
