@@ -32,6 +32,8 @@ SCHEMES = {
 }
 """What a URL may start with -> what redis-py (for Sentinel: our store) calls it."""
 
+_NO = ("", "0", "false", "no", "off")
+
 _ADVICE = (
     "Make one with `redismr secret`, and set REDISMR_SECRET (or REDISMR_SECRET_FILE) to it "
     "here and on every worker"
@@ -128,6 +130,11 @@ def namespace_of(namespace: str | None = None, environ: Mapping[str, str] = os.e
             "and start with a letter or digit"
         )
     return name
+
+
+def debugging(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether REDISMR_DEBUG asks for whole tracebacks."""
+    return environ.get("REDISMR_DEBUG", "").strip().lower() not in _NO
 
 
 def redacted(url: str) -> str:

@@ -10,7 +10,7 @@ import redis
 
 from redismr.config import Connection
 from redismr.errors import ConfigError
-from redismr.settings import SCHEMES, find_secret, namespace_of, note, redacted, resolve
+from redismr.settings import SCHEMES, debugging, find_secret, namespace_of, note, redacted, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -245,3 +245,12 @@ def test_an_argument_is_text(name, value) -> None:
 def test_a_namespace_is_refused_under_the_variable_that_has_it() -> None:
     with pytest.raises(ConfigError, match="REDISMR_NAMESPACE 'a b' must be"):
         namespace_of(environ={"REDISMR_NAMESPACE": "a b"})
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [("", False), ("0", False), ("false", False), ("No", False), ("1", True), ("yes", True)],
+)
+def test_debugging_is_asked_for_in_words_for_yes_and_no(value: str, wanted: bool) -> None:
+    assert debugging({"REDISMR_DEBUG": value}) is wanted
+    assert not debugging({})

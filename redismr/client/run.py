@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from redismr.config import (
 )
 from redismr.errors import ConfigError, RedismrError
 from redismr.processes import refuse_while_loading
+from redismr.settings import debugging
 
 if TYPE_CHECKING:
     from redismr.client.client import Client
@@ -121,7 +121,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
                 **options,
             )
     except RedismrError as exc:
-        if os.environ.get("REDISMR_DEBUG"):
+        if debugging():
             raise
         # What a person has to know is in the text; our frames would push it off the screen.
         raise exc.with_traceback(None) from exc.__cause__
