@@ -18,7 +18,7 @@ from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Protocol, Self
 
-from redismr.config import whole
+from redismr.config import FLAG, whole
 from redismr.core.kernel import Block
 from redismr.core.merge import unordered
 from redismr.core.model import Skipped
@@ -134,6 +134,7 @@ class Results(Mapping[Any, Any]):
         self, key: Callable[[tuple[Any, Any]], Any] | None = None, *, reverse: bool = False
     ) -> list[tuple[Any, Any]]:
         """All pairs as a list, in order of their keys, or of ``key(pair)``."""
+        FLAG.check("reverse", reverse)
         try:
             return sorted(self.items(), key=key or itemgetter(0), reverse=reverse)
         except BadKey:
