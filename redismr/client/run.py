@@ -10,12 +10,12 @@ from redismr.client.embedded import foresee
 from redismr.config import (
     FLAG,
     JobOptions,
-    check_callable,
     checked_params,
     job_options,
     one_combiner,
     shown,
 )
+from redismr.core.functions import check_functions
 from redismr.errors import ConfigError, RedismrError
 from redismr.processes import refuse_while_loading
 from redismr.settings import debugging
@@ -88,13 +88,14 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         "partitionfn": partitionfn,
         "initfn": initfn,
     }
-    _check(inline=inline, progress=progress, client=client, resultfn=resultfn, finishfn=finishfn)
-    chosen = job_options({**options, "wait_for_workers": wait_for_workers})
-    params = checked_params(params)
-    if inline:
-        from redismr.core.functions import check_functions
-
+    try:
+        _check(inline=inline, progress=progress, client=client)
+        chosen = job_options({**options, "wait_for_workers": wait_for_workers})
+        params = checked_params(params)
         check_functions(mapfn, reducefn, finishfn=finishfn, resultfn=resultfn, **functions)
+    except ConfigError as exc:
+        raise _bare(exc) from exc.__cause__
+    if inline:
         outcome: Any = _inline(source, mapfn, reducefn, functions, params, chosen)
         if finishfn:
             outcome = finishfn(outcome)
@@ -121,15 +122,15 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
                 **options,
             )
     except RedismrError as exc:
-        if debugging():
-            raise
-        # What a person has to know is in the text; our frames would push it off the screen.
-        raise exc.with_traceback(None) from exc.__cause__
+        raise _bare(exc) from exc.__cause__
 
 
-def _check(
-    *, inline: object, progress: object, client: object, resultfn: object, finishfn: object
-) -> None:
+def _bare(error: RedismrError) -> RedismrError:
+    """What a person has to know is in the text; our frames would push it off the screen."""
+    return error if debugging() else error.with_traceback(None)
+
+
+def _check(*, inline: object, progress: object, client: object) -> None:
     """Refuse what is not of its type, before our own server is started.
 
     Raises:
@@ -142,8 +143,6 @@ def _check(
         raise ConfigError(
             f"client={shown(client)} must be a redismr.Client: redismr.Client(url) makes one"
         )
-    check_callable("finishfn", finishfn)
-    check_callable("resultfn", resultfn)
 
 
 def _inline(

@@ -83,8 +83,6 @@ WRONG = {
     "inline": "no",
     "progress": "yes",
     "client": "redis://127.0.0.1",
-    "finishfn": 5,
-    "resultfn": "print",
     "wait_for_workers": math.nan,
 }
 
@@ -98,7 +96,17 @@ def test_nothing_is_started_for_a_wrong_option(name, monkeypatch):
     assert not started
 
 
-@pytest.mark.parametrize("name", set(WRONG) - {"inline"})
+@pytest.mark.parametrize(
+    "functions", [{"reducefn": "avg"}, {"finishfn": 5}, {"resultfn": len}, {"initfn": len}]
+)
+def test_nothing_is_started_for_a_function_that_is_none(functions, monkeypatch):
+    monkeypatch.setattr(embedded, "Embedded", lambda *_: pytest.fail("a server was started"))
+    with pytest.raises(ConfigError, match=f"^{next(iter(functions))}") as caught:
+        redismr.run([1], mapfn, **functions)
+    assert len(caught.traceback) <= 2  # ours and this test's: the text says it all
+
+
+@pytest.mark.parametrize("name", sorted(set(WRONG) - {"inline"}))
 def test_an_inline_run_refuses_the_same(name):
     with pytest.raises(ConfigError, match=f"^{name}="):
         redismr.run([1], mapfn, "sum", inline=True, **{name: WRONG[name]})
