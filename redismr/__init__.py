@@ -7,10 +7,14 @@ functions. Everything is imported on first use, so that ``import redismr`` costs
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from redismr import interrupts
 
-from redismr.imports import watch
+interrupts.of_command(surely=False)  # first of all: what follows takes time
+
+import importlib  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
+from redismr.imports import watch  # noqa: E402
 
 if TYPE_CHECKING:
     from redismr.client import Client, Job, Results

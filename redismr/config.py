@@ -5,15 +5,131 @@ Pure data: reading the environment or files into these is ``settings.py``'s busi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any
+from numbers import Integral, Real
+from reprlib import repr as short
+from typing import Any, TypeVar
 
 from redismr.confidential import Confined, confide, passwords_in
 from redismr.errors import ConfigError
 
 DEFAULT_NAMESPACE = "redismr"
+
+Number = TypeVar("Number", int, float)
+
+
+NAME_LENGTH = 1000
+"""The longest name and txn, in characters: every listing and event has them."""
+
+MOST_EXECUTORS = 1024
+
+DAYS_366 = 366 * 86400
+
+_TELLING = (int, float, str, bool, type(None))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What an option may be: in words, and as what makes the value that is kept.
+
+    ``read`` raises TypeError, ValueError or OverflowError for what the option cannot be.
+    """
+
+    words: str
+    read: Callable[[Any], Any]
+
+    def check(self, name: str, value: Any) -> Any:
+        """The value as it is kept.
+
+        Raises:
+            ConfigError: the option cannot be that; the message names it.
+        """
+        try:
+            return self.read(value)
+        except (TypeError, ValueError, OverflowError):
+            raise ConfigError(f"{name}={shown(value)} must be {self.words}") from None
+
+
+def shown(value: Any) -> str:
+    """A value in a message: cut where it is long, with its type where people could not tell it.
+
+    >>> shown(2.0), shown("no"), shown([1])
+    ('2.0', "'no'", '[1] (list)')
+    """
+    if type(value) is int and value.bit_length() > 128:
+        return f"<an int of {value.bit_length()} bits>"
+    return short(value) if type(value) in _TELLING else f"{short(value)} ({type(value).__name__})"
+
+
+def whole(low: int, high: int, words: str = "") -> Rule:
+    """Whole numbers from ``low`` to ``high``, NumPy's too; no floats and no bools."""
+
+    def read(value: Any) -> int:
+        number = operator.index(_no_bool(value))
+        return _within(number, low, high)
+
+    return Rule(words or f"a whole number (int) between {low} and {high}", read)
+
+
+def seconds(low: float, high: float, words: str) -> Rule:
+    """Numbers from ``low`` to ``high``, whole or not; neither bools nor NaN."""
+
+    def read(value: Any) -> float:
+        if not isinstance(_no_bool(value), Real):
+            raise TypeError
+        return _within(float(value), low, high)
+
+    return Rule(words, read)
+
+
+def text(longest: int) -> Rule:
+    """Text that can be written as UTF-8, so without halves of surrogate pairs."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str):
+            raise TypeError
+        value.encode()
+        _within(len(value), 0, longest)
+        return str(value)
+
+    return Rule(f"UTF-8 text (no lone surrogates) of at most {longest} characters", read)
+
+
+LABEL = text(NAME_LENGTH)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+FLAG = Rule("True or False", _flag)
+
+
+def _on_error(value: Any) -> str | int | float:
+    if isinstance(value, str):
+        return ("fail", "skip")[("fail", "skip").index(value)]
+    if isinstance(_no_bool(value), Integral):
+        return _within(int(value), 0, 1 << 50)
+    if isinstance(value, Real) and float(value) > 0:
+        return _within(float(value), 0, 1)
+    raise TypeError
+
+
+def _within(number: Number, low: Number, high: Number) -> Number:
+    if not low <= number <= high:
+        raise ValueError
+    return number
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise TypeError
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +149,7 @@ class JobOptions:
     it may be endless. What a worker that vanishes would have given is left out.
 
     Raises:
-        ConfigError: an option is out of its range; the message names it.
+        ConfigError: an option is of a wrong type or out of its range; the message names it.
     """
 
     name: str | None = None
@@ -55,36 +171,41 @@ class JobOptions:
     wait_for_workers: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work, all faults in one message."""
-        faults = [
-            f"{name}={getattr(self, name)!r} must be {rule}"
-            for name, rule, ok in (
-                ("partitions", "between 1 and 4096", _within(self.partitions, 1, 4096)),
-                (
-                    "on_error",
-                    '"fail", "skip", a count of records, or a fraction of them (0.01)',
-                    _on_error(self.on_error),
-                ),
-                ("retries", "between 0 and 100", _within(self.retries, 0, 100)),
-                ("task_timeout", "a positive number of seconds", _positive(self.task_timeout)),
-                ("lease", "between 0.1 and 3600 seconds", _within(self.lease, 0.1, 3600)),
-                ("lost_leases", "between 0 and 100", _within(self.lost_leases, 0, 100)),
-                ("memory", "at least 16 MiB", _within(self.memory, 16 << 20, 1 << 50)),
-                ("chunk", "at least 1 item a task", _within(self.chunk, 1, 1 << 40)),
-                ("priority", "between -1000 and 1000", _within(self.priority, -1000, 1000)),
-                ("backup", "True or False", isinstance(self.backup, bool)),
-                ("each_worker", "True or False", isinstance(self.each_worker, bool)),
-                ("ttl", "between 1 second and 366 days", _within(self.ttl, 1, 366 * 86400)),
-                (
-                    "wait_for_workers",
-                    "a positive number of seconds",
-                    _positive(self.wait_for_workers),
-                ),
-            )
-            if not ok
-        ]
+        """Refuse what cannot work, all faults in one message; keep plain ints, floats and bools."""
+        faults = []
+        for name, rule in RULES.items():
+            if (given := getattr(self, name)) is None and name in _MAY_BE_NONE:
+                continue
+            try:
+                object.__setattr__(self, name, rule.check(name, given))
+            except ConfigError as fault:
+                faults.append(str(fault))
         if faults:
             raise ConfigError("; ".join(faults))
+
+
+RULES = {
+    "name": LABEL,
+    "txn": LABEL,
+    "partitions": whole(1, 4096),
+    "sort": FLAG,
+    "on_error": Rule('"fail", "skip", a count of records, or a fraction of them (0.01)', _on_error),
+    "retries": whole(0, 100),
+    "task_timeout": seconds(0.001, DAYS_366, "between 0.001 seconds and 366 days"),
+    "lease": seconds(0.1, 3600, "between 0.1 and 3600 seconds"),
+    "lost_leases": whole(0, 100),
+    "memory": whole(16 << 20, 1 << 50, "a whole number (int) of bytes, at least 16 MiB"),
+    "chunk": whole(1, 1 << 40, "a whole number (int), at least 1 item a task"),
+    "priority": whole(-1000, 1000),
+    "seed": whole(-(1 << 128), 1 << 128, "a whole number (int) of at most 128 bits"),
+    "backup": FLAG,
+    "each_worker": FLAG,
+    "ttl": seconds(1, DAYS_366, "between 1 second and 366 days"),
+    "wait_for_workers": seconds(0.001, DAYS_366, "between 0.001 seconds and 366 days"),
+}
+"""What each field of ``JobOptions`` may be."""
+
+_MAY_BE_NONE = {field.name for field in fields(JobOptions) if field.default is None}
 
 
 def job_options(given: Mapping[str, Any]) -> JobOptions:
@@ -94,12 +215,57 @@ def job_options(given: Mapping[str, Any]) -> JobOptions:
         ConfigError: a name that is no option, or a value out of range.
     """
     known = [field.name for field in fields(JobOptions)]
-    unknown = sorted(given.keys() - set(known))
+    unknown = sorted(set(map(str, given)) - set(known))
     if unknown:
         near = [close[0] for name in unknown if (close := get_close_matches(name, known, 1))]
         hint = f"did you mean {', '.join(near)}?" if near else f"there are: {', '.join(known)}"
         raise ConfigError(f"no such option: {', '.join(unknown)}; {hint}")
     return JobOptions(**given)
+
+
+def checked_params(params: Any) -> Mapping[str, Any]:
+    """The params of a job, none for None.
+
+    Raises:
+        ConfigError: they are no mapping.
+    """
+    if params is None:
+        return {}
+    if not isinstance(params, Mapping):
+        raise ConfigError(
+            f"params={shown(params)} must be a dict of names and values, for redismr.param(name)"
+        )
+    return params
+
+
+def checked_executors(executors: Any, name: str = "executors") -> int | None:
+    """How many executors to have; None for the default.
+
+    Raises:
+        ConfigError: they are no number of processes.
+    """
+    return None if executors is None else whole(1, MOST_EXECUTORS).check(name, executors)
+
+
+def one_combiner(combinefn: Any, collectfn: Any) -> Any:
+    """The combiner, under whichever of its two names it was given.
+
+    Raises:
+        ConfigError: it was given under both.
+    """
+    if combinefn is not None and collectfn is not None:
+        raise ConfigError("combinefn and collectfn are two names of one function: give one of them")
+    return collectfn if combinefn is None else combinefn
+
+
+def check_callable(name: str, function: Any) -> None:
+    """Refuse what is given as a function, and is none.
+
+    Raises:
+        ConfigError: so it is; the message names it.
+    """
+    if function is not None and not callable(function):
+        raise ConfigError(f"{name}={shown(function)} must be a function")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,21 +300,3 @@ class WorkerOptions:
     max_tasks: int | None = None
     parent_pipe: int | None = None
     quiet: bool = False
-
-
-def _within(value: float | None, low: float, high: float) -> bool:
-    return value is None or (_is_number(value) and low <= value <= high)
-
-
-def _on_error(value: object) -> bool:
-    if isinstance(value, float):
-        return 0 < value <= 1
-    return value in ("fail", "skip") or (_is_number(value) and 0 <= value <= 1 << 50)  # type: ignore[operator]
-
-
-def _positive(value: float | None) -> bool:
-    return value is None or (_is_number(value) and value > 0)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from redismr.config import DEFAULT_NAMESPACE, Connection
+from redismr.config import DEFAULT_NAMESPACE, Connection, shown
 from redismr.errors import ConfigError
 from redismr.guessing import why_guessable
 
@@ -31,6 +31,8 @@ SCHEMES = {
     "valkeys+sentinel": "rediss+sentinel",
 }
 """What a URL may start with -> what redis-py (for Sentinel: our store) calls it."""
+
+_NO = ("", "0", "false", "no", "off")
 
 _ADVICE = (
     "Make one with `redismr secret`, and set REDISMR_SECRET (or REDISMR_SECRET_FILE) to it "
@@ -89,7 +91,9 @@ def find_secret(secret: str | None = None, environ: Mapping[str, str] = os.envir
     Raises:
         ConfigError: the file cannot be read.
     """
-    return _confidential("REDISMR_SECRET", environ) if secret is None else secret
+    if secret is not None:
+        return written("the secret", secret)
+    return _confidential("REDISMR_SECRET", environ)
 
 
 def checked(secret: str) -> str:
@@ -109,14 +113,21 @@ def namespace_of(namespace: str | None = None, environ: Mapping[str, str] = os.e
     Raises:
         ConfigError: it holds characters that mean something in key patterns or hash tags.
     """
-    if namespace is None:
-        namespace = environ.get("REDISMR_NAMESPACE") or DEFAULT_NAMESPACE
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", namespace):
+    what, name = "the namespace", namespace
+    if name is None:
+        what, name = "REDISMR_NAMESPACE", environ.get("REDISMR_NAMESPACE") or DEFAULT_NAMESPACE
+    written(what, name)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", name):
         raise ConfigError(
-            f"the namespace {namespace!r} must be 1 to 64 letters, digits or _ . : - "
+            f"{what} {shown(name)} must be 1 to 64 letters, digits or _ . : - "
             "and start with a letter or digit"
         )
-    return namespace
+    return name
+
+
+def debugging(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether REDISMR_DEBUG asks for whole tracebacks."""
+    return environ.get("REDISMR_DEBUG", "").strip().lower() not in _NO
 
 
 def redacted(url: str) -> str:
@@ -133,11 +144,7 @@ def _confidential(name: str, environ: Mapping[str, str]) -> str | None:
         ConfigError: the file cannot be read, or either holds what is no text.
     """
     if value := environ.get(name):
-        try:
-            value.encode()
-        except UnicodeEncodeError:  # the error would carry the value
-            raise ConfigError(f"{name} is not UTF-8 text") from None
-        return value
+        return written(name, value)
     if not (path := environ.get(f"{name}_FILE")):
         return None
     try:
@@ -166,11 +173,26 @@ def _with_password(url: str, environ: Mapping[str, str]) -> str:
 def _find_url(url: str | None, environ: Mapping[str, str]) -> tuple[str, str] | None:
     """Where the URL was found, in words for a message, and the URL."""
     if url is not None:
-        return "the URL", url
+        return "the URL", written("the URL", url)
     for name in ("REDISMR_URL", "REDIS_URL"):
         if value := environ.get(name):
-            return name, value
+            return name, written(name, value)
     return None
+
+
+def written(what: str, value: object) -> str:
+    """The value, which is text that can be written as UTF-8.
+
+    Raises:
+        ConfigError: it is not. The message does not show it: there may be a secret in it.
+    """
+    if not isinstance(value, str):
+        raise ConfigError(f"{what} must be a str, and is of type {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{what} is not UTF-8 text: it holds a lone surrogate") from None
+    return value
 
 
 def _translate(url: str, what: str) -> str:

@@ -11,7 +11,7 @@ import redis
 
 from redismr.config import Connection
 from redismr.errors import ConfigError
-from redismr.settings import SCHEMES, find_secret, namespace_of, note, redacted, resolve
+from redismr.settings import SCHEMES, debugging, find_secret, namespace_of, note, redacted, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -280,3 +280,33 @@ def test_namespaces(name: str) -> None:
 def test_namespaces_that_mean_something_else_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="namespace"):
         namespace_of(name, {})
+
+
+@pytest.mark.parametrize("value", ["\udcff" * 20, "\ud800"])
+@pytest.mark.parametrize("name", ["REDISMR_URL", "REDISMR_SECRET", "REDISMR_NAMESPACE"])
+def test_bytes_that_are_no_text_are_refused_under_the_variable_that_has_them(name, value) -> None:
+    environ = {"REDISMR_URL": URL, "REDISMR_SECRET": SECRET, name: value}
+    with pytest.raises(ConfigError, match=f"{name} is not UTF-8 text"):
+        resolve(environ=environ)
+
+
+@pytest.mark.parametrize("value", [5, b"redis://one", ["x"]])
+@pytest.mark.parametrize("name", ["URL", "secret", "namespace"])
+def test_an_argument_is_text(name, value) -> None:
+    given = {"url": URL, "secret": SECRET, name.lower(): value}
+    with pytest.raises(ConfigError, match=f"the {name} must be a str"):
+        resolve(**given, environ={})
+
+
+def test_a_namespace_is_refused_under_the_variable_that_has_it() -> None:
+    with pytest.raises(ConfigError, match="REDISMR_NAMESPACE 'a b' must be"):
+        namespace_of(environ={"REDISMR_NAMESPACE": "a b"})
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [("", False), ("0", False), ("false", False), ("No", False), ("1", True), ("yes", True)],
+)
+def test_debugging_is_asked_for_in_words_for_yes_and_no(value: str, wanted: bool) -> None:
+    assert debugging({"REDISMR_DEBUG": value}) is wanted
+    assert not debugging({})

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from typing import Any, cast
 
 import click
 
 import redismr
-from redismr import streams
+from redismr import interrupts, streams
+from redismr.advice import Advice
 from redismr.cli import exits
+from redismr.ui.errors import say
 
 VERBS = {
     # verb: (module of this room, what --help says in one line); in the order of --help
@@ -51,6 +54,7 @@ class Verbs(click.Group):
             return None
         module = importlib.import_module(f"redismr.cli.{VERBS[cmd_name][0]}")
         command = getattr(module, cmd_name)
+        interrupts.raised()
         return cast("click.Command", command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -100,7 +104,25 @@ def cli() -> None:
     """MapReduce for Python, on Redis or on nothing yet."""
 
 
+def _show_advice() -> None:
+    """What we warn of is about a job file, and no line of a program: a line like all others."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, Advice):
+            say(str(message), sys.stderr)
+        else:
+            shown(message, category, *where)
+
+    warnings.showwarning = show  # type: ignore[assignment]
+
+
 def main() -> None:
     """The ``redismr`` command."""
+    interrupts.of_command()
     streams.of_command()
-    cli(prog_name="redismr")
+    _show_advice()
+    try:
+        cli(prog_name="redismr")
+    finally:
+        interrupts.over()

@@ -9,6 +9,7 @@ from functools import partial
 import click
 
 from redismr.cli import jobfile
+from redismr.cli.common import EXECUTORS, PORT
 from redismr.cli.run import show
 from redismr.compat import octo as octopus
 from redismr.compat.command import VERSION, work
@@ -18,10 +19,10 @@ from redismr.compat.hosting import DEFAULT_PORT
 @click.command()
 @click.argument("host", default="localhost")
 @click.option("-p", "--password", default="", help="The script's password.")
-@click.option("-P", "--port", type=int, default=DEFAULT_PORT, show_default=True, metavar="PORT",
+@click.option("-P", "--port", type=PORT, default=DEFAULT_PORT, show_default=True, metavar="PORT",
               help="The script's port.")  # fmt: skip
 @click.option("-l", "--loop", is_flag=True, help="Wait for a server, and then for the next one.")
-@click.option("-n", "--executors", type=click.IntRange(min=1), default=1, show_default=True,
+@click.option("-n", "--executors", type=EXECUTORS, default=1, show_default=True,
               metavar="N", help="How many tasks to run at a time.")  # fmt: skip
 @click.option("-v", "--verbose", "level", flag_value=logging.INFO, type=int, help="Say more.")
 @click.option("-V", "--loud", "level", flag_value=logging.DEBUG, type=int, help="Say all.")
@@ -56,7 +57,7 @@ def _no_port(_ctx: click.Context, _option: click.Parameter, given: str) -> str:
 
 _password = click.option("-p", "--password", default="", callback=_no_port,
                          help="Server and clients have the same.")  # fmt: skip
-_port = click.option("-P", "--port", type=int, default=octopus.DEFAULT_PORT, show_default=True,
+_port = click.option("-P", "--port", type=PORT, default=octopus.DEFAULT_PORT, show_default=True,
                      metavar="PORT", help="The server's port.")  # fmt: skip
 
 
@@ -85,7 +86,7 @@ def server(*, file: str, password: str, port: int) -> None:
 @click.argument("host", metavar="HOST|FILE")
 @_password
 @_port
-@click.option("-n", "--executors", type=click.IntRange(min=1), default=1, show_default=True,
+@click.option("-n", "--executors", type=EXECUTORS, default=1, show_default=True,
               metavar="N", help="How many tasks to run at a time.")  # fmt: skip
 def client(*, host: str, password: str, port: int, executors: int) -> int:
     """Work for a server, wait for the next one when it is done, and so on until Ctrl-C.

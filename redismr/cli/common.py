@@ -10,14 +10,18 @@ import click
 
 import redismr
 from redismr import settings
+from redismr.config import MOST_EXECUTORS
 from redismr.errors import ConfigError
 from redismr.ui.output import write_outcome, write_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from redismr.client import Client
     from redismr.config import Connection
+
+EXECUTORS = click.IntRange(1, MOST_EXECUTORS)
+PORT = click.IntRange(0, 65535)
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -52,6 +56,22 @@ def server_options(command: Command) -> Command:
         help="Redis to use: redis://HOST:PORT/0, rediss:// for TLS, unix:///SOCKET, or "
         "redis+sentinel://HOST:26379,HOST2:26379/SERVICE/0. [REDISMR_URL]",
     )(command)
+
+
+def refuse_together(given: Mapping[str, Any], why: str) -> None:
+    """Refuse options of which at most one can be followed.
+
+    Raises:
+        ConfigError: several were given; names the first two.
+    """
+    names = [name for name, value in given.items() if value]
+    if len(names) > 1:
+        raise ConfigError(f"{names[0]} and {names[1]} cannot be combined: {why}")
+
+
+def refuse_two_orders(top: int | None, *, sort: bool | None) -> None:
+    """Refuse --top with --sort."""
+    refuse_together({"--top": top, "--sort": sort}, "one goes by values, the other by keys")
 
 
 def connection(url: str | None, namespace: str | None, what: str) -> Connection:

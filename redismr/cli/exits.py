@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from redismr import errors
+from redismr import errors, interrupts
 from redismr.core.trace import quits_debugger
 from redismr.streams import OutputLost
 from redismr.ui.errors import say, show
@@ -21,7 +21,7 @@ DONE = 0
 FAILED = 1
 USAGE = 2
 NO_SERVER = 3
-CANCELLED = 130
+CANCELLED = interrupts.CODE
 
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
     # The first that fits. The first two are also of the class that the user's code raised.
@@ -57,10 +57,8 @@ def reported(ctx: click.Context) -> Iterator[None]:
         say(f"{said} (see `{where} --help`)", sys.stderr)
         ctx.exit(USAGE)
     except KeyboardInterrupt:
-        # The terminal has echoed ^C: leave that line.
-        if sys.stderr.isatty():
-            sys.stderr.write("\n")
-            say("interrupted", sys.stderr)
+        interrupts.tell()
+        interrupts.over()
         ctx.exit(CANCELLED)
     except OutputLost as lost:
         ctx.exit(without_output(lost))

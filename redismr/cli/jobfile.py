@@ -9,12 +9,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import redismr
-from redismr.config import JobOptions
+from redismr.config import job_options, shown
 from redismr.errors import ConfigError
 from redismr.sources.filesource import FileSource
 
@@ -71,12 +71,12 @@ def load(path: str) -> JobFile:
         raise ConfigError(f"{path} defines neither mapfn nor reducefn: it is no job file")
     if job.final is not None and job.functions["finishfn"] is not None:
         raise ConfigError(f"{path} defines both final and finishfn: keep one")
-    known = {field.name for field in fields(JobOptions)}
-    if unknown := sorted(set(job.options) - known):
-        raise ConfigError(
-            f"{path}: options has {', '.join(map(repr, unknown))}, which is none of "
-            f"{', '.join(sorted(known))}"
-        )
+    try:
+        job_options(job.options)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: options: {error}") from None
+    if job.final is not None and not callable(job.final):
+        raise ConfigError(f"{path}: final={shown(job.final)} must be a function")
     return job
 
 

@@ -13,6 +13,7 @@ from redismr.cli.common import (
     connection,
     json_option,
     print_outcome,
+    refuse_two_orders,
     server_options,
     top_option,
 )
@@ -71,6 +72,7 @@ def result(
     url: str | None, namespace: str | None,
 ) -> None:  # fmt: skip
     """Print a job's result as `key<TAB>value` lines, or what its finishfn makes of it."""
+    refuse_two_orders(top, sort=sort)
     with client_of(connection(url, namespace, "the result of a job")) as client:
         job = client.attach(job_id)
         if wait:

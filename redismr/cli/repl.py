@@ -21,7 +21,7 @@ import click
 import redismr
 from redismr import settings
 from redismr.cli import exits, jobfile
-from redismr.cli.common import server_options
+from redismr.cli.common import EXECUTORS, server_options
 from redismr.cli.jobfile import Reading
 from redismr.cli.prompt import HEED_SECONDS, Console, names_in
 from redismr.cli.run import reading_options, show
@@ -46,7 +46,7 @@ STOP_SECONDS = 5.0
 
 @click.command()
 @click.argument("file", required=False, metavar="[FILE]")
-@click.option("-n", "--executors", type=click.IntRange(min=1), metavar="N",
+@click.option("-n", "--executors", type=EXECUTORS, metavar="N",
               help="Local processes, where no server is named. [one a core]")  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), metavar="N",
               help="How many keys to show. [100; with FILE all]")  # fmt: skip

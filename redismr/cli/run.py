@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -13,16 +14,20 @@ import redismr
 from redismr import settings
 from redismr.cli import jobfile
 from redismr.cli.common import (
+    EXECUTORS,
     client_of,
     connection,
     json_option,
     print_outcome,
+    refuse_together,
+    refuse_two_orders,
     server_options,
     top_option,
 )
 from redismr.cli.jobfile import Reading
 from redismr.client.embedded import foresee
 from redismr.client.results import closed_after
+from redismr.config import RULES
 from redismr.core.model import Skipped
 from redismr.errors import BadKey, ConfigError
 from redismr.ui.errors import say, skipped_lines
@@ -59,17 +64,33 @@ def _params(ctx: click.Context, option: click.Parameter, given: tuple[str, ...])
     return params
 
 
-def _on_error(_ctx: click.Context, _option: click.Parameter, given: str | None) -> Any:
-    """A number, if it is one; words are checked with the other options."""
-    for kind in (int, float):
-        with suppress(TypeError, ValueError):
-            return kind(given)  # type: ignore[arg-type]
-    return given
+def _checked(_ctx: click.Context, option: click.Parameter, given: Any) -> Any:
+    """A field of JobOptions, refused under the name that was typed."""
+    if given is None:
+        return None
+    if option.name == "on_error":
+        for kind in (int, float):
+            with suppress(ValueError):
+                given = kind(given)
+                break
+    return RULES[str(option.name)].check(option.opts[-1], given)
+
+
+def _kind(ctx: click.Context, option: click.Parameter, given: bool) -> None:  # noqa: FBT001
+    """How the input is read: by one of --lines and its like, or as whole files."""
+    before = ctx.params.setdefault("kind", None)
+    if given:
+        if before:
+            raise click.UsageError(f"--{before} and {option.opts[0]}: give one of them", ctx)
+        ctx.params["kind"] = option.name
 
 
 _READING_OPTIONS = (
     *(
-        click.option(f"--{kind}", "kind", flag_value=kind, help=f"Read the input as {what}.")
+        click.option(
+            f"--{kind}", is_flag=True, expose_value=False, callback=_kind,
+            help=f"Read the input as {what}.",
+        )
         for kind, what in _KINDS.items()
     ),
     click.option("--encoding", metavar="NAME", help="Encoding of the input's text. [utf-8]"),
@@ -78,6 +99,7 @@ _READING_OPTIONS = (
         help="For bytes that are no such text: strict, replace, ignore... [strict]",
     ),
 )  # fmt: skip
+_field = partial(click.option, callback=_checked)
 _SHARED = (
     click.argument("file", metavar="FILE"),
     click.argument("inputs", nargs=-1, metavar="[INPUT]..."),
@@ -86,15 +108,15 @@ _SHARED = (
         "-P", "params", multiple=True, callback=_params, metavar="KEY=VALUE",
         help="A parameter for redismr.param(); JSON if it is JSON.",
     ),
-    click.option("--name", help="A name for people, shown in listings."),
-    click.option("--txn", help="Your label for the job; its events are told under it."),
-    click.option("--partitions", type=int, metavar="N", help="Reduce tasks. [by the data's size]"),
-    click.option(
-        "--on-error", callback=_on_error, metavar="skip|N|FRACTION",
+    _field("--name", help="A name for people, shown in listings."),
+    _field("--txn", help="Your label for the job; its events are told under it."),
+    _field("--partitions", type=int, metavar="N", help="Reduce tasks. [by the data's size]"),
+    _field(
+        "--on-error", metavar="skip|N|FRACTION",
         help="Skip records that fail: all, at most N, or a fraction (0.01). [fail]",
     ),
-    click.option("--retries", type=int, metavar="N", help="Further tries of a task. [3]"),
-    click.option(
+    _field("--retries", type=int, metavar="N", help="Further tries of a task. [3]"),
+    _field(
         "--timeout", "task_timeout", type=float, metavar="SECONDS",
         help="Stop a try of a task that runs longer.",
     ),
@@ -106,8 +128,8 @@ _SHARED = (
         "--each-worker", is_flag=True, default=None,
         help="Give each worker one item of the source, instead of sharing it out.",
     ),
-    click.option("--priority", type=int, metavar="N", help="Higher goes first. [0]"),
-    click.option("--ttl", type=float, metavar="SECONDS", help="Life of all its data. [86400]"),
+    _field("--priority", type=int, metavar="N", help="Higher goes first. [0]"),
+    _field("--ttl", type=float, metavar="SECONDS", help="Life of all its data. [86400]"),
     click.option("--sort", is_flag=True, default=None, help="Have the result in order of keys."),
 )  # fmt: skip
 
@@ -128,9 +150,9 @@ def _job_options(command: Command) -> Command:
 
 @click.command()
 @_job_options
-@click.option("-n", "--executors", type=click.IntRange(min=1), metavar="N",
+@click.option("-n", "--executors", type=EXECUTORS, metavar="N",
               help="Local processes, where no server is named. [one a core]")  # fmt: skip
-@click.option("--wait", "wait_for_workers", type=float, metavar="SECONDS",
+@_field("--wait", "wait_for_workers", type=float, metavar="SECONDS",
               help="Give up when no worker has come by then.")  # fmt: skip
 @click.option("--inline", is_flag=True, help="Run in this process, without Redis: pdb works.")
 @top_option
@@ -154,9 +176,13 @@ def run(  # noqa: PLR0913 - one for each option
       redismr run wc.py --lines 'logs/*.gz' --top 10
       redismr run wc.py -P stopwords='["a", "the"]' --json | jq .
     """  # noqa: D301  click wants the control character
+    about_workers = {"--url": url, "--namespace": namespace, "-n": executors,
+                     "--wait": options["wait_for_workers"]}  # fmt: skip
+    for name, value in about_workers.items():
+        refuse_together({"--inline": inline, name: value}, "inline there are no server and workers")
+    refuse_two_orders(top, sort=options["sort"])
     job = jobfile.load(file)
-    if top and (job.final or job.functions["finishfn"]):
-        raise ConfigError("--top prints results, and final or finishfn in the job file does so too")
+    _refuse_two_printers(job, {"--top": top, "--json": as_json})
     source = jobfile.source_of(job, inputs, Reading(kind, encoding, errors))
     if not quiet and not inline and (passed_over := settings.note(url)):
         say(passed_over, sys.stderr)
@@ -179,6 +205,17 @@ def run(  # noqa: PLR0913 - one for each option
     _summarise(draw, outcome)
     if not quiet:
         _tell_skipped(draw, outcome)
+
+
+def _refuse_two_printers(job: JobFile, given: Mapping[str, Any]) -> None:
+    """Refuse what says how results are printed, where the job file does that."""
+    for printer in ("final", "finishfn"):
+        function = job.final if printer == "final" else job.functions[printer]
+        if function is not None and (asked := [name for name, value in given.items() if value]):
+            raise ConfigError(
+                f"{asked[0]} is about how results are printed, and {printer} in {job.path} decides "
+                "that: leave one of them out"
+            )
 
 
 def show(job: JobFile, outcome: Any, *, top: int | None = None, as_json: bool = False) -> None:

@@ -15,9 +15,9 @@ import click
 
 from redismr import settings
 from redismr.cli import exits
-from redismr.cli.common import debug_option
+from redismr.cli.common import PORT, debug_option
 from redismr.client.embedded import LocalWorker
-from redismr.config import DEFAULT_NAMESPACE
+from redismr.config import DEFAULT_NAMESPACE, MOST_EXECUTORS
 from redismr.core.seal import new_secret
 from redismr.errors import ConfigError, StoreUnavailable
 from redismr.server import join, serve
@@ -35,8 +35,8 @@ _LOOK_EVERY = 0.5
 @click.command()
 @click.option("--bind", default="127.0.0.1", show_default=True, metavar="ADDRESS",
               help="Who may connect: 0.0.0.0 for every machine that reaches this one.")  # fmt: skip
-@click.option("--port", type=int, default=0, metavar="PORT", help="[any free one]")
-@click.option("-n", "--executors", type=click.IntRange(min=0), metavar="N",
+@click.option("--port", type=PORT, default=0, metavar="PORT", help="[any free one]")
+@click.option("-n", "--executors", type=click.IntRange(0, MOST_EXECUTORS), metavar="N",
               help="Local processes that run tasks; 0 for none. [one a core]")  # fmt: skip
 @click.option("--namespace", metavar="NAME", help="Prefix of all keys. [REDISMR_NAMESPACE]")
 @click.option("--print", "only_print", is_flag=True,

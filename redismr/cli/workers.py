@@ -7,15 +7,15 @@ import sys
 
 import click
 
-from redismr import streams
+from redismr import interrupts, streams
 from redismr import workers as engine
-from redismr.cli.common import client_of, connection, json_option, server_options
+from redismr.cli.common import EXECUTORS, client_of, connection, json_option, server_options
 from redismr.config import WorkerOptions
 from redismr.ui import tables
 
 
 @click.command()
-@click.option("-n", "--executors", type=click.IntRange(min=1), metavar="N",
+@click.option("-n", "--executors", type=EXECUTORS, metavar="N",
               help="Processes that run tasks. [one a core]")  # fmt: skip
 @click.option("--burst", is_flag=True, help="End when there is nothing left to do.")
 @click.option("--max-tasks", type=click.IntRange(min=1), metavar="N", help="End after N tasks.")
@@ -61,4 +61,5 @@ def fix_hash_seed() -> None:
     if sys.flags.hash_randomization and os.environ.get("PYTHONHASHSEED") != "0":
         sys.stdout.flush()
         environ = {**os.environ, "PYTHONHASHSEED": "0"}
+        interrupts.held()
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606

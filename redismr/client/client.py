@@ -20,7 +20,7 @@ from redismr.client.specs import clear_fields, new_spec, sort_out
 from redismr.client.submitter import SUBMIT_LEASE_MS, Ended, Submitter
 from redismr.client.waiting import tell_long_wait
 from redismr.confidential import Confined
-from redismr.config import Connection
+from redismr.config import LABEL, Connection, check_callable, checked_executors
 from redismr.core.events import Event, encode
 from redismr.core.functions import check_functions
 from redismr.core.model import (
@@ -53,7 +53,7 @@ class Client(Confined):
         executors: number of local executors, where no server is named.
 
     Raises:
-        ConfigError: URL, secret or namespace cannot be used; says what to set.
+        ConfigError: URL, secret, namespace or executors cannot be used; says what to set.
         StoreUnavailable: no server answers. UnfitServer: none for jobs (too old, a replica, a
             Cluster node, evicting), or none that lets this user read what is there.
         RunawayJob: a worker is loading the module that makes it.
@@ -69,6 +69,7 @@ class Client(Confined):
     ) -> None:
         refuse_while_loading()
         streams.fill()
+        executors = checked_executors(executors)
         found = settings.resolve(url, secret, namespace)
         self._embedded: Embedded | None = None
         if found is None:
@@ -111,6 +112,8 @@ class Client(Confined):
 
         Takes what ``redismr.run`` takes. Ctrl-C and every other exception cancel the job.
         """
+        check_functions(resultfn=resultfn)
+        check_callable("progress", progress)
         job: Job | None = None
         cancel = here_only(Job.cancel)
         try:
@@ -150,6 +153,7 @@ class Client(Confined):
             UnfitServer: the server does not let this user hand jobs in.
             StoreUnavailable: it does not answer, or takes no writes for now.
         """
+        check_functions(resultfn=resultfn)
         job = self._submit(source, mapfn, reducefn, options, owns=False)
         if resultfn:
             threading.Thread(
@@ -167,6 +171,7 @@ class Client(Confined):
         return self._attach(self._store, job_id)
 
     def _attach(self, store: Store, job_id: str) -> Job:
+        LABEL.check("job_id", job_id)
         blob = store.blob(job_id, "spec")
         if blob is None:
             raise not_found(job_id)
@@ -235,6 +240,8 @@ class Client(Confined):
         Raises:
             JobLost: ``job`` vanished from Redis.
         """
+        if txn is not None:
+            LABEL.check("txn", txn)
         if job is not None and txn is None:
             txn = self.attach(job).txn
         return follow(self._listener, self._keyring, txn, job)
@@ -262,6 +269,8 @@ class Client(Confined):
         Raises:
             JobError: a job failed. SealError: it was altered.
         """
+        for name, function in (("fn", fn), ("errorfn", errorfn)):
+            check_callable(name, function)
 
         def failed(label: str, error: Exception) -> object:
             if errorfn is None or isinstance(error, JobLost):
@@ -293,7 +302,7 @@ class Client(Confined):
         refuse_while_loading()
         self.connection.confide()
         functions, params, chosen = sort_out(mapfn, reducefn, options)
-        check_functions(**{name: f for name, f in functions.items() if name != "finishfn"})
+        check_functions(**functions)
         parcel = pack(functions, params)
         each = chosen.each_worker
         read = (one_by_one if each else as_source)(source, chunk=chosen.chunk)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickletools
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from redismr.advice import advise
 from redismr.core.model import JobSpec
 from redismr.core.trace import clean
 
@@ -50,12 +50,11 @@ class Lacks:
                 continue
             self.warned.add(name)
             worker, version = self.workers[name]
-            warnings.warn(
+            advise(
                 f"the job's data needs {name} {self.libraries[name]}, as here; worker {worker} has "
                 f"{f'{name} {version}' if version else f'no {name}'} and may not load it. Install "
                 f"the same there (pip install {name}=={self.libraries[name]}), or send plain "
-                "Python values",
-                stacklevel=2,
+                "Python values"
             )
 
     def look(self, data: bytes) -> None:

@@ -7,7 +7,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from redismr.client.collect import (
@@ -26,7 +25,7 @@ from redismr.client.outcome import (
 )
 from redismr.client.results import Results
 from redismr.client.submitter import InputLost, close_again
-from redismr.client.waiting import Waiting, altered, progress_of, until_end
+from redismr.client.waiting import Waiting, altered, deadline_of, progress_of, until_end
 from redismr.confidential import Confined
 from redismr.core.events import Event, encode
 from redismr.core.model import (
@@ -128,7 +127,7 @@ class Job(Confined):
         Raises:
             JobLost: the job vanished from Redis. StoreUnavailable: Redis did, for 30 s.
         """
-        return self._wait(None if timeout is None else time.monotonic() + timeout) is not None
+        return self._wait(deadline_of(timeout)) is not None
 
     def result(self, timeout: float | None = None) -> Any:
         """The results, when the job has succeeded; what finishfn returns, if there is one.
@@ -148,7 +147,8 @@ class Job(Confined):
         Each partition is delivered once. Raises, after what it has yielded, if the job then fails,
         or if data that was lost has a partition computed again that was given out already.
         """
-        return chain.from_iterable(self._columns())
+        for pairs in self._columns():
+            yield from pairs  # not by itertools.chain, which two threads at once cut short
 
     def _columns(self) -> Iterator[Iterable[tuple[Any, Any]]]:
         given: dict[int, ResultManifest] = {}
@@ -289,7 +289,7 @@ class Job(Confined):
             )
 
     def _result(self, timeout: float | None) -> Any:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_of(timeout)
         while self._results is None:
             look = self._wait(deadline, outcome=True)
             if look is None:

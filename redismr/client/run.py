@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from redismr.client.embedded import foresee
-from redismr.config import JobOptions, job_options
-from redismr.errors import RedismrError, TaskError
+from redismr.config import (
+    FLAG,
+    JobOptions,
+    checked_params,
+    job_options,
+    one_combiner,
+    shown,
+)
+from redismr.core.functions import check_functions
+from redismr.errors import ConfigError, RedismrError, TaskError
 from redismr.processes import refuse_while_loading
+from redismr.settings import debugging
 
 if TYPE_CHECKING:
     from redismr.client.client import Client
@@ -75,19 +83,23 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         ConfigError, SourceError, CodeError: what was given cannot be used; nothing was started.
         RedismrError: see ``redismr.errors`` for the others.
     """
-    if "collectfn" in options:
-        combinefn = options.pop("collectfn") or combinefn
     functions = {
-        "combinefn": combinefn,
+        "combinefn": one_combiner(combinefn, options.pop("collectfn", None)),
         "partitionfn": partitionfn,
         "initfn": initfn,
     }
+    try:
+        _check(inline=inline, progress=progress, client=client)
+        chosen = job_options({**options, "wait_for_workers": wait_for_workers})
+        params = checked_params(params)
+        check_functions(mapfn, reducefn, finishfn=finishfn, resultfn=resultfn, **functions)
+    except ConfigError as exc:
+        raise _bare(exc) from exc.__cause__
     if inline:
-        chosen = job_options(options)
         try:
             outcome: Any = _inline(source, mapfn, reducefn, functions, params, chosen)
         except TaskError as exc:
-            if os.environ.get("REDISMR_DEBUG"):
+            if debugging():
                 raise
             # So that pdb.pm() and its like begin where the user's code failed, not in our frames.
             cause = exc.__cause__
@@ -117,10 +129,27 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
                 **options,
             )
     except RedismrError as exc:
-        if os.environ.get("REDISMR_DEBUG"):
-            raise
-        # What a person has to know is in the text; our frames would push it off the screen.
-        raise exc.with_traceback(None) from exc.__cause__
+        raise _bare(exc) from exc.__cause__
+
+
+def _bare(error: RedismrError) -> RedismrError:
+    """What a person has to know is in the text; our frames would push it off the screen."""
+    return error if debugging() else error.with_traceback(None)
+
+
+def _check(*, inline: object, progress: object, client: object) -> None:
+    """Refuse what is not of its type, before our own server is started.
+
+    Raises:
+        ConfigError: one of them is not; the message names it.
+    """
+    FLAG.check("inline", inline)
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise ConfigError(f"progress={shown(progress)} must be True, False, None or a function")
+    if client is not None and not callable(getattr(client, "run", None)):
+        raise ConfigError(
+            f"client={shown(client)} must be a redismr.Client: redismr.Client(url) makes one"
+        )
 
 
 def _inline(
@@ -128,7 +157,7 @@ def _inline(
     mapfn: Function | None,
     reducefn: Function | str | None,
     functions: Mapping[str, Any],
-    params: Mapping[str, Any] | None,
+    params: Mapping[str, Any],
     chosen: JobOptions,
 ) -> Results:
     from redismr.client.results import MemoryShelf, Results, in_key_order
@@ -145,7 +174,7 @@ def _inline(
         as_source(source, chunk=None if chosen.each_worker else chosen.chunk),
         program,
         partitions=chosen.partitions or INLINE_PARTITIONS,
-        params=params or {},
+        params=params,
         sort=chosen.sort,
         seed=chosen.seed,
         on_error=chosen.on_error,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from redismr.confidential import WAY_OUT, reveals
-from redismr.config import JobOptions, job_options
+from redismr.config import JobOptions, checked_params, job_options, one_combiner
 from redismr.core.model import NOT_AFTER_MS, PROTOCOL, PYTHON, JobSpec
 from redismr.errors import ConfigError
 from redismr.shipping.libraries import loaded
@@ -30,14 +30,12 @@ def sort_out(
     """
     rest = dict(options)
     names = ("combinefn", "partitionfn", "initfn", "finishfn")
-    collectfn = rest.pop("collectfn", None)
     functions = {"mapfn": mapfn, "reducefn": reducefn, **{n: rest.pop(n, None) for n in names}}
-    if functions["combinefn"] is None:
-        functions["combinefn"] = collectfn
-    params = rest.pop("params", None) or {}
+    functions["combinefn"] = one_combiner(functions["combinefn"], rest.pop("collectfn", None))
+    params = checked_params(rest.pop("params", None))
     chosen = job_options(rest)
     for option in ("name", "txn"):  # in clear, and in every listing
-        if reveals(str(getattr(chosen, option) or "").encode("utf-8", "surrogatepass")):
+        if reveals((getattr(chosen, option) or "").encode()):
             raise ConfigError(f"{option} holds a secret, or the password of a server. {WAY_OUT}.")
     return functions, params, chosen
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from typing import TYPE_CHECKING
 
+from redismr.config import DAYS_366, seconds
 from redismr.core.events import decode
 from redismr.core.model import ENDED_STATES, PROTOCOL, RUNNING_STATES, Progress
 from redismr.errors import KeysAltered, StoreError
@@ -28,6 +30,9 @@ TELL_AGAIN = 60.0
 
 ASKED_SECONDS = 1.0
 """Who has asked for the progress so lately shows the reason in it: it need not be said as well."""
+_TIMEOUT = seconds(
+    -math.inf, DAYS_366, "a number of seconds, at most 366 days; None waits for ever"
+)
 
 _REFRESH = 2.0
 _MOST_NAMED = 3
@@ -60,6 +65,17 @@ def altered(look: Look, spec: JobSpec, key_id: str) -> str:
     if not 0 < number(meta.get("expire_at")) - look.now_ms < _MAX_TTL_MS:
         return "its deadline (expire_at) in Redis is not one that it can have"
     return ""
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """When so many seconds are over, of time.monotonic(); None for never.
+
+    Raises:
+        ConfigError: the timeout is no such number.
+    """
+    if timeout is None:
+        return None
+    return time.monotonic() + float(_TIMEOUT.check("timeout", timeout))
 
 
 def tell_long_wait(text: str, waited: float) -> None:

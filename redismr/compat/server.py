@@ -21,7 +21,7 @@ from redismr.compat.progress import Closed, Watch
 from redismr.compat.transactions import TaskManager, Transaction
 from redismr.core.keyhash import partition_of_any
 from redismr.errors import ConfigError, RedismrError
-from redismr.ui.errors import debugging
+from redismr.settings import debugging
 
 log = logging.getLogger("mincemeat")
 

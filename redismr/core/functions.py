@@ -18,6 +18,13 @@ from redismr.core.arguments import ANY, arguments_of
 from redismr.core.trace import short_repr
 from redismr.errors import ConfigError
 
+_TAKES = {
+    "partitionfn": "(key, partitions)",
+    "initfn": "no arguments",
+    "finishfn": "(results)",
+    "resultfn": "(txn, results)",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Grouped:
@@ -76,13 +83,18 @@ def prepare(
 def check_functions(
     mapfn: Callable[..., Any] | None = None,
     reducefn: Callable[..., Any] | str | None = None,
+    *,
+    finishfn: Callable[..., Any] | None = None,
+    resultfn: Callable[..., Any] | None = None,
     **others: Any,
 ) -> None:
-    """Refuse at once, on the submitter, what would fail on every worker.
+    """Refuse at once, on the submitter, what would fail on every worker, or on the result.
 
     Raises:
-        ConfigError: as ``prepare``, which takes the same arguments.
+        ConfigError: as ``prepare``, which takes the other arguments.
     """
+    _check_arity("finishfn", finishfn, 1)
+    _check_arity("resultfn", resultfn, 2)
     prepare(mapfn, reducefn, **others)
 
 
@@ -113,8 +125,7 @@ def _check_arity(role: str, function: Callable[..., Any] | None, wanted: int) ->
         return
     required, most = _parameters(role, function, alone=True)
     if not required <= wanted <= most:
-        arguments = "(key, partitions)" if wanted else "no arguments"
-        raise ConfigError(f"{role} must take {arguments}; {_takes(function, required)}")
+        raise ConfigError(f"{role} must take {_TAKES[role]}; {_takes(function, required)}")
 
 
 def _takes(function: Callable[..., Any], required: int) -> str:

@@ -135,9 +135,17 @@ def _order(keys: list[Any]) -> list[int]:
     try:
         return sorted(range(len(keys)), key=keys.__getitem__)
     except Exception as error:  # noqa: BLE001 - it is the cause of what is raised
-        bad = BadKey(f"sort=True needs keys that can be ordered: {error}")
+        bad = unordered(error)
         bad.__cause__ = error
         raise UserCodeError("") from bad  # none of the user's functions is to blame
+
+
+def unordered(error: Exception) -> BadKey:
+    """The error for keys that cannot be compared with each other, which ``error`` says."""
+    return BadKey(
+        f"sort=True needs keys that can be ordered: {error}. Emit keys of one type, or leave sort "
+        "out and call results.sorted(key=...)"
+    )
 
 
 def share_of(blocks: Iterable[Block], share: int, shares: int) -> Iterator[Block]:

@@ -28,7 +28,7 @@ from urllib.parse import quote
 
 from redismr import streams
 from redismr.confidential import Confined, confide
-from redismr.config import Connection
+from redismr.config import Connection, text, whole
 from redismr.errors import ConfigError, StoreUnavailable
 from redismr.guessing import LEAST, why_guessable
 from redismr.processes import refuse_so_deep, refuse_while_loading
@@ -46,12 +46,15 @@ from redismr.server.access import (
 )
 from redismr.server.binary import find_binary
 from redismr.server.door import Door, raise_for
-from redismr.settings import namespace_of
+from redismr.settings import namespace_of, written
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 MAX_PORT = 65535
+MAX_HOST = 255
+_PORT = whole(0, MAX_PORT, f"a whole number (int) between 0 (any free port) and {MAX_PORT}")
+_MAXMEMORY = whole(0, 1 << 62, "a whole number (int) of bytes, 0 for no limit")
 POLL_SECONDS = 0.002
 READY_SECONDS = 10.0
 SOCKET_PATH_LIMIT = 103
@@ -288,6 +291,8 @@ def start(
     """
     refuse_while_loading()
     refuse_so_deep()
+    if maxmemory is not None:
+        maxmemory = _MAXMEMORY.check("maxmemory", maxmemory)
     # First of all: scrypt and the server's start take time, and clients may come at once.
     door = None if bind is None and port is None else Door(*_address(bind, port))
     try:
@@ -326,6 +331,8 @@ def serve(
         OSError: as ``start``, errno EADDRINUSE when the port is taken.
         StoreUnavailable: as ``start``.
     """
+    if password is not None:
+        written("the password", password)
     why = "" if password is None or is_loopback(bind) else why_guessable(password)
     if why:
         raise ConfigError(
@@ -339,12 +346,9 @@ def serve(
 def _address(bind: str | None, port: int | None) -> tuple[str, int]:
     """The address, "" for all. Checked: it becomes a line of configuration."""
     host = "127.0.0.1" if bind is None else bind
-    if not re.fullmatch(r"[\w.:%-]*", host):
+    if not re.fullmatch(r"[A-Za-z0-9_.:%-]*", text(MAX_HOST).check("bind", host)):
         raise ConfigError(f"cannot bind to {host!r}: not a host name or address")
-    number = 0 if port is None else port
-    if not 0 <= number <= MAX_PORT:
-        raise ConfigError(f"port {number} must be between 0 (any free one) and {MAX_PORT}")
-    return host, number
+    return host, 0 if port is None else _PORT.check("port", port)
 
 
 def _short_directory() -> str:

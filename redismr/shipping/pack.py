@@ -13,7 +13,6 @@ import os
 import pickle
 import sys
 import threading
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 import cloudpickle
 
+from redismr.advice import advise
 from redismr.confidential import Kept
 from redismr.core.byvalue import BY_VALUE
 from redismr.errors import CodeError
@@ -170,11 +170,10 @@ def _refuse_bad(named: Iterable[tuple[str, Any]], way_out: str) -> None:
 
 def _warn_of_size(what: str, size: int, parts: Mapping[str, Any]) -> None:
     name, share = largest(parts, lambda thing: len(dump(thing)[0]))
-    warnings.warn(
+    advise(
         f"the {what} of this job take {size / 1e6:.0f} MB, which every executor must read; the "
         f"largest part is {name}, {share / 1e6:.0f} MB. Better load it in initfn, or make it part "
-        "of the input.",
-        stacklevel=3,
+        "of the input."
     )
 
 

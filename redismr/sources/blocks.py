@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from numbers import Integral
 from typing import Any, BinaryIO
 
+from redismr.config import shown
 from redismr.core.frozen import FIXED
 from redismr.errors import BadInput, ConfigError, SourceError
 from redismr.sources.files import File
@@ -24,6 +26,7 @@ from redismr.sources.files import File
 CHUNK = 1 << 15
 """Bytes decoded at a time: measured faster than larger ones, which fall out of the cache."""
 
+_NO_SIZE = 1 << 62
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _STATEFUL = ("utf-7", "hz", "iso2022")
 _UNKNOWN = sys.maxsize
@@ -188,8 +191,8 @@ class Encoding:
             codecs.lookup_error(self.errors)
         except (LookupError, ValueError, TypeError) as error:
             raise ConfigError(
-                f"{error}. Give encoding= and errors= values that bytes.decode knows, such as "
-                "encoding='latin-1' or errors='replace'."
+                f"encoding={shown(self.name)}, errors={shown(self.errors)}: {error}. Give values "
+                "that bytes.decode knows, such as encoding='latin-1' or errors='replace'."
             ) from error
 
     @property
@@ -278,11 +281,19 @@ def parse_size(size: int | str | None, option: str = "split") -> int | None:
     """
     if size is None:
         return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", str(size).lower())
-    number = int(float(match[1]) * _UNITS[match[2]]) if match else 0
-    if isinstance(size, (bool, float)) or number < 1:
+    number = _number(size)
+    if not 1 <= number < _NO_SIZE:
         raise ConfigError(
-            f"{option}={size!r} is not a size: give bytes as an int, text such as '16MB', or None "
-            "to read each file in one piece"
+            f"{option}={shown(size)} is not a size: give bytes as an int, text such as '16MB', or "
+            "None to read each file in one piece"
         )
-    return number
+    return int(number)
+
+
+def _number(size: Any) -> float:
+    """Bytes, 0 for what is no size."""
+    if type(size) is not bool and isinstance(size, Integral):
+        return int(size)
+    pattern = r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]?)(?:i?b)?\s*"
+    match = re.fullmatch(pattern, size.lower()) if isinstance(size, str) else None
+    return float(match[1]) * _UNITS[match[2]] if match else 0

@@ -12,9 +12,10 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from redismr.errors import BadInput, SourceChanged, SourceError
+from redismr.config import shown
+from redismr.errors import BadInput, ConfigError, SourceChanged, SourceError
 from redismr.sources.globs import matches
 from redismr.sources.unpack import DAMAGED, is_compressed, suffix, unpacked
 
@@ -105,6 +106,32 @@ class File:
 def _at_once(path: str, flags: int) -> int:
     """Opens without waiting: a pipe that took the file's place has no end."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def checked_patterns(patterns: Any) -> Patterns:
+    """The paths and globs; several of them as a tuple.
+
+    Raises:
+        ConfigError: something among them can be neither path nor glob.
+    """
+    if isinstance(patterns, (str, os.PathLike)):
+        return _checked(patterns)
+    if isinstance(patterns, (bytes, bytearray)) or not isinstance(patterns, Iterable):
+        raise ConfigError(f"{shown(patterns)} is no path or glob, nor a list of them")
+    return tuple(map(_checked, patterns))
+
+
+def _checked(pattern: Any) -> str | os.PathLike[str]:
+    """A path or glob that can be the name of a file."""
+    if not isinstance(pattern, (str, os.PathLike)):
+        raise ConfigError(f"{shown(pattern)} is no path or glob: give a str or Path")
+    try:
+        nul = b"\0" in os.fsencode(pattern)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        nul = True
+    if nul or isinstance(os.fspath(pattern), bytes):
+        raise ConfigError(f"{shown(os.fspath(pattern))} can be the name of no file")
+    return pattern
 
 
 def find(patterns: Patterns) -> tuple[File, ...]:

@@ -13,11 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
+from reprlib import repr as short
 from typing import Any
 
+from redismr.config import FLAG
 from redismr.errors import ConfigError
 from redismr.sources.blocks import Encoding, Span, Where, parse_size, spans
-from redismr.sources.files import File, Patterns, find
+from redismr.sources.files import File, Patterns, checked_patterns, find
 from redismr.sources.formats import Csv, Format, Jsonl, Lines, Record, Text, Whole
 from redismr.sources.packing import packs
 
@@ -115,8 +117,7 @@ class FileSource:
     rereadable = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.patterns, (str, os.PathLike)):
-            object.__setattr__(self, "patterns", tuple(self.patterns))
+        object.__setattr__(self, "patterns", checked_patterns(self.patterns))
 
     def over(
         self, patterns: Patterns, encoding: str | None = None, errors: str | None = None
@@ -196,7 +197,7 @@ class FileSource:
 
 def files(
     glob: Patterns,
-    *,
+    *more: str | os.PathLike[str],
     encoding: str = "utf-8",
     errors: str = "strict",
     binary: bool = False,
@@ -216,13 +217,18 @@ def files(
         SourceError: (when run) a pattern matches nothing, or a file cannot be read or decoded.
         SourceChanged: (when run) a file is not the one that was there at the start.
     """
+    if more:
+        raise ConfigError(_pass_a_list("files", glob, *more))
+    FLAG.check("ship", ship)
+    if FLAG.check("binary", binary) and (encoding, errors) != ("utf-8", "strict"):
+        raise ConfigError("binary=True gives bytes: leave out encoding= and errors=")
     return FileSource(glob, Whole(None if binary else Encoding(encoding, errors)), ship=ship)
 
 
 def text(
     glob: Patterns,
     split: int | str | None = SPLIT,
-    *,
+    *more: str | os.PathLike[str],
     encoding: str = "utf-8",
     errors: str = "strict",
 ) -> FileSource:
@@ -238,7 +244,7 @@ def text(
         ConfigError: no such encoding, error handler or size.
         SourceError, SourceChanged: (when run) as in ``files``.
     """
-    size = parse_size(split)
+    size = _size("text", glob, split, more)
     block = None if size is None else min(size, BLOCK)
     return FileSource(glob, Text(Encoding(encoding, errors), block), split=size)
 
@@ -246,7 +252,7 @@ def text(
 def lines(
     glob: Patterns,
     split: int | str | None = SPLIT,
-    *,
+    *more: str | os.PathLike[str],
     encoding: str = "utf-8",
     errors: str = "strict",
 ) -> FileSource:
@@ -259,13 +265,14 @@ def lines(
         ConfigError: no such encoding, error handler or size.
         SourceError, SourceChanged: (when run) as in ``files``.
     """
-    return FileSource(glob, Lines(Encoding(encoding, errors)), split=parse_size(split))
+    size = _size("lines", glob, split, more)
+    return FileSource(glob, Lines(Encoding(encoding, errors)), split=size)
 
 
 def jsonl(
     glob: Patterns,
     split: int | str | None = SPLIT,
-    *,
+    *more: str | os.PathLike[str],
     encoding: str = "utf-8",
     errors: str = "strict",
 ) -> FileSource:
@@ -278,12 +285,13 @@ def jsonl(
         SourceError: (when run) as in ``files``; a line is not JSON: file, line and byte are named.
         SourceChanged: (when run) as in ``files``.
     """
-    return FileSource(glob, Jsonl(Encoding(encoding, errors)), split=parse_size(split))
+    size = _size("jsonl", glob, split, more)
+    return FileSource(glob, Jsonl(Encoding(encoding, errors)), split=size)
 
 
 def csv(
     glob: Patterns,
-    *,
+    *more: str | os.PathLike[str],
     header: bool | Sequence[str] = True,
     split: int | str | None = None,
     encoding: str = "utf-8",
@@ -303,8 +311,30 @@ def csv(
         SourceError: (when run) as in ``files``; a row is malformed or not as wide as the header.
         SourceChanged: (when run) as in ``files``.
     """
+    if more:
+        raise ConfigError(_pass_a_list("csv", glob, *more))
     layout_of = Csv(Encoding(encoding, errors), header, layout)
     return FileSource(glob, layout_of, split=parse_size(split))
+
+
+def _size(function: str, glob: Patterns, split: Any, more: tuple[object, ...]) -> int | None:
+    """The bytes of a split, unless a second file stands in its place."""
+    if more:
+        raise ConfigError(_pass_a_list(function, glob, split, *more))
+    try:
+        return parse_size(split)
+    except ConfigError as error:
+        if isinstance(split, os.PathLike) or (isinstance(split, str) and not split[:1].isdigit()):
+            raise ConfigError(f"{error}. {_pass_a_list(function, glob, split)}") from None
+        raise
+
+
+def _pass_a_list(function: str, *given: Any) -> str:
+    """What to write where files stand side by side."""
+    paths = [str(item) for item in given if isinstance(item, str | os.PathLike) and item != SPLIT]
+    return (
+        f"{function}() reads one path or glob; for several pass a list: {function}({short(paths)})"
+    )
 
 
 def _several(names: Sequence[str]) -> str:

@@ -13,8 +13,9 @@ from itertools import count
 from reprlib import repr as short
 from typing import Any
 
+from redismr.config import shown
 from redismr.core.dual import source_raised
-from redismr.errors import BadValue, SourceError, SourceRaised, phrase
+from redismr.errors import BadValue, ConfigError, SourceError, SourceRaised, phrase
 from redismr.sources.kept import Kept, Pair
 from redismr.sources.packing import Weigher, packs
 
@@ -179,15 +180,21 @@ def checked(items: Iterable[Any]) -> Iterator[Pair]:
         yield item[0], item[1]
 
 
-def pairs(iterable: Iterable[Any] | Mapping[Any, Any]) -> PairSource:
+def pairs(iterable: Iterable[Any] | Mapping[Any, Any], *more: Any) -> PairSource:
     """Each (key, value) of the iterable as one record, in order, keys as they are, repeats kept.
 
     ``redismr.pairs([("a", 1), ("a", 2)])`` gives two records with the key "a". A mapping gives its
     items. An iterator can be used for one run only: a second one finds it spent.
 
     Raises:
+        ConfigError: what is given is not one iterable.
         SourceError: (when run) an item is not a tuple or list of length 2.
     """
+    if more:
+        raise ConfigError("for several pairs pass a list: pairs([(key, value), ...])")
+    iterates = hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")
+    if isinstance(iterable, str | bytes) or not iterates:
+        raise ConfigError(f"pairs() takes an iterable of (key, value), not {shown(iterable)}")
     if isinstance(iterable, Mapping):
         return PairSource(iterable, entries)
     return PairSource(iterable, checked)

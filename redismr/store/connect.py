@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from redismr.confidential import blanked
-from redismr.config import Connection
+from redismr.config import Connection, seconds, shown, whole
 from redismr.errors import ConfigError
 from redismr.store.sentinel import follow, is_watched, watched
 
@@ -23,8 +24,26 @@ BLOCK_SECONDS = 10.0
 
 DEFAULT_PORT = 6379
 
-_OURS = ("protocol", "decode_responses", "retry")
+_OURS = (
+    "protocol", "decode_responses", "retry", "encoding", "encoding_errors", "client_name",
+    "health_check_interval",
+)  # fmt: skip
 """What a URL that other programs use as well may say otherwise: it is not for us."""
+
+_CONNECTIONS = 100
+"""What redis-py allows a pool where nobody says otherwise: each thread that waits needs one."""
+
+_TIMEOUT = seconds(0.001, 3600, "between 0.001 and 3600 seconds")
+_RULES = {
+    "db": whole(0, (1 << 31) - 1, "the number of a database, from 0 on"),
+    "socket_timeout": _TIMEOUT,
+    "socket_connect_timeout": _TIMEOUT,
+    "socket_read_size": whole(1 << 9, 1 << 24),
+}
+_FLAGS = ("socket_keepalive", "retry_on_timeout", "ssl_check_hostname")
+_TEXTS = ("username", "password", "lib_name", "lib_version", "retry_on_error", "max_connections")
+_KNOWN = {*_OURS, *_RULES, *_FLAGS, *_TEXTS}
+_WORDS = ("0", "1", "true", "false", "yes", "no", "t", "f", "y", "n")
 
 
 def connect(connection: Connection, *, name: str, timeout: float) -> redis.Redis:
@@ -35,6 +54,8 @@ def connect(connection: Connection, *, name: str, timeout: float) -> redis.Redis
     """
     settings: dict[str, Any] = {
         "protocol": 2,
+        "encoding": "utf-8",
+        "encoding_errors": "strict",
         "decode_responses": False,
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": timeout,
@@ -46,10 +67,20 @@ def connect(connection: Connection, *, name: str, timeout: float) -> redis.Redis
         settings["socket_keepalive"] = True
     if is_watched(connection.url):
         return follow(watched(connection.url), **settings)
+    _check_query(connection.url)
     try:
         pool = redis.ConnectionPool.from_url(connection.url, **settings)
-        pool.connection_kwargs.update({name: settings[name] for name in _OURS})
-        pool.connection_class(**pool.connection_kwargs)  # not opened: are all its options known?
+        given = pool.connection_kwargs
+        for option, rule in _RULES.items():
+            if option in given:
+                given[option] = rule.check(option, given[option])
+        given.update({name: settings[name] for name in _OURS})
+        # What blocks on the server is answered late, and is no reason to hang up.
+        given["socket_timeout"] = max(timeout, given["socket_timeout"])
+        pool.max_connections = max(pool.max_connections, _CONNECTIONS)
+        pool.connection_class(**given)  # not opened: are all its options known?
+    except ConfigError as exc:
+        raise ConfigError(f"the Redis URL: {exc}") from None
     except ValueError as exc:
         raise ConfigError(f"cannot use the Redis URL: {blanked(str(exc))}") from None
     except TypeError as exc:
@@ -59,6 +90,23 @@ def connect(connection: Connection, *, name: str, timeout: float) -> redis.Redis
         why = "only a rediss:// URL takes" if tls else "redis-py does not know"
         raise ConfigError(f"the Redis URL {what} that {why}") from None
     return redis.Redis.from_pool(pool)
+
+
+def _check_query(url: str) -> None:
+    """Refuse options that redis-py would take for objects, twice, or for what they are not."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query)
+    names = [name for name, _ in query]
+    if parts.scheme != "unix" and parts.path.strip("/"):
+        names.append("db")
+    for name, value in query:
+        if names.count(name) > 1:
+            raise ConfigError(f"the Redis URL gives {name} twice")
+        if name not in _KNOWN and not name.startswith("ssl_"):
+            told = blanked(name)  # a password with a "?" in it looks like one
+            raise ConfigError(f"the Redis URL has an option {told} that a URL cannot have")
+        if name in _FLAGS and value.lower() not in _WORDS:
+            raise ConfigError(f"the Redis URL: {name}={shown(value)} must be true or false")
 
 
 def address(url: str, client: redis.Redis) -> str:

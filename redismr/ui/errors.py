@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 from redismr.core.trace import error_of, failure_of
 from redismr.errors import RedismrError
+from redismr.settings import debugging
 from redismr.streams import Forgiving
 from redismr.ui.clean import clean_lines
 from redismr.ui.words import plural
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
 _LINES = 18
 _SKIPS = 3
 _RED, _PLAIN = "\x1b[1;31m", "\x1b[0m"
-
-
-def debugging() -> bool:
-    """Whether REDISMR_DEBUG asks for whole tracebacks."""
-    return os.environ.get("REDISMR_DEBUG", "") not in {"", "0"}
 
 
 def show(error: BaseException, stream: TextIO | None) -> None:

@@ -146,3 +146,24 @@ def test_secret_is_a_new_one_each_time(call):
     first, second = call("secret").stdout, call("secret").stdout
     assert first != second
     assert len(first.strip()) >= 32
+
+
+def test_what_we_warn_of_is_a_line_and_what_others_do_is_theirs(jobfile):
+    file = jobfile(
+        "import warnings\n"
+        "from redismr.advice import advise\n"
+        "source = [1]\n"
+        "def mapfn(x): yield x, 1\n"
+        "for _ in range(2): advise('too big')\n"
+        "warnings.warn('old', stacklevel=1)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "redismr", "run", "--inline", file],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    ours, theirs, line = done.stderr.splitlines()
+    assert ours == "redismr: too big"
+    assert (theirs, line.strip()) == (
+        "wc.py:6: UserWarning: old",
+        "warnings.warn('old', stacklevel=1)",
+    )

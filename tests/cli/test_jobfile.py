@@ -68,7 +68,13 @@ def test_its_classes_pickle_by_reference(jobfile):
         ("mapfn = '\0'", "wc.py is not Python: source code string cannot contain null bytes"),
         ("mapfn = print; params = 3", "wc.py: params is a int, and has to be a dict"),
         ("mapfn = final = finishfn = print", "wc.py defines both final and finishfn: keep one"),
-        ("mapfn = print; options = {'retires': 1}", "wc.py: options has 'retires', which is none"),
+        (
+            "mapfn = print; options = {'retires': 1}",
+            "wc.py: options: no such option: retires; did you mean retries?",
+        ),
+        ("mapfn = print; options = {'retries': 0.5}", "wc.py: options: retries=0.5 must be"),
+        ("mapfn = print; options = {'sort': 'no'}", "wc.py: options: sort='no' must be"),
+        ("mapfn = print; final = 3", "wc.py: final=3 must be a function"),
     ],
 )
 def test_what_is_no_job_file(jobfile, text, message):

@@ -39,7 +39,55 @@ def test_top(world, call, jobfile):
 
 def test_final_prints_all_there_is_in_order_of_keys(world, call, jobfile):
     text = WC + "def final(key, value): print('final', key, value)\n"
-    assert call("run", jobfile(text), "--json").stdout == "final a 2\nfinal b 1\n"
+    assert call("run", jobfile(text)).stdout == "final a 2\nfinal b 1\n"
+
+
+@pytest.mark.parametrize("flag", ["--json", "--top=1"])
+@pytest.mark.parametrize("printer", ["final(key, value)", "finishfn(results)"])
+def test_how_to_print_is_refused_where_the_job_file_prints(world, call, jobfile, flag, printer):
+    result = call("run", jobfile(WC + f"def {printer}: return 1\n"), flag)
+    flag, printer = flag.partition("=")[0], printer.partition("(")[0]
+    assert (result.exit_code, result.stdout, world.ran) == (2, "", [])
+    assert result.stderr.startswith(f"redismr: {flag} is about how results are printed")
+    assert f"{printer} in wc.py decides that" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--inline", "--url", "redis://db1"], "--inline and --url cannot be combined"),
+        (["--inline", "-n", "2"], "--inline and -n cannot be combined"),
+        (["--inline", "--wait", "2"], "--inline and --wait cannot be combined"),
+        (["--sort", "--top", "2"], "--top and --sort cannot be combined"),
+        (["--lines", "--csv"], "--lines and --csv: give one of them"),
+    ],
+)
+def test_what_cannot_be_combined_is_refused(world, call, jobfile, words, said):
+    result = call("run", jobfile(WC), *words)
+    assert (result.exit_code, world.ran, world.opened) == (2, [], [])
+    assert result.stderr.startswith(f"redismr: {said}")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--timeout", "nan"),
+        ("--timeout", "0.0005"),
+        ("--ttl", "inf"),
+        ("--wait", "-1"),
+        ("--partitions", "0"),
+        ("--priority", "9999999999999999999999"),
+        ("--on-error", "True"),
+        ("--on-error", "1.5"),
+        ("--name", "\udcff"),
+        ("--txn", "\ud800"),
+        ("--txn", "x" * 2000),
+    ],
+)
+def test_an_option_is_refused_under_the_name_that_was_typed(world, call, jobfile, option, value):
+    result = call("run", jobfile(WC), option, value)
+    assert (result.exit_code, world.ran, world.opened) == (2, [], [])
+    assert result.stderr.startswith(f"redismr: {option}=")
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,131 @@
 
 from __future__ import annotations
 
+import json
+import math
+from fractions import Fraction
+
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import redismr
+from redismr.client import embedded
+from redismr.config import RULES, JobOptions, checked_executors, job_options
+from redismr.errors import ConfigError
+
+NUMBERS = st.one_of(
+    st.integers(-5, 5),
+    st.sampled_from([10**400, -(10**6000), 1 << 129]),
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.booleans(),
+    st.fractions(),
+    st.sampled_from([np.int64(3), np.float32(0.5), np.bool_(1), np.arange(2), 1j]),
+)
+ANYTHING = st.one_of(
+    NUMBERS,
+    st.text(),
+    st.sampled_from(["no", "fail", "skip", "\ud800", "x" * 2000, b"x", object(), [1], {}]),
+)
+
+
+@given(st.sampled_from(sorted(RULES)), ANYTHING)
+def test_a_value_is_kept_as_a_plain_one_or_refused_by_the_name_of_its_option(name, value):
+    try:
+        kept = getattr(job_options({name: value}), name)
+    except ConfigError as error:
+        assert str(error).startswith(f"{name}=")
+    else:
+        assert type(kept) in (int, float, bool, str)
+        assert kept == (float(value) if type(kept) is float else value)
+        assert json.loads(json.dumps(kept).encode()) == kept  # what is sealed is what was chosen
+        assert not isinstance(kept, float) or math.isfinite(kept)
+
+
+def test_every_option_has_a_rule_and_none_is_for_those_that_have_no_default():
+    options = JobOptions()
+    assert set(RULES) == set(JobOptions.__dataclass_fields__)
+    for name in RULES:
+        default = getattr(options, name)
+        if default is None:
+            assert getattr(job_options({name: None}), name) is None
+        else:
+            with pytest.raises(ConfigError, match=name):
+                job_options({name: None})
+
+
+def test_faults_are_told_all_at_once():
+    with pytest.raises(ConfigError, match=r"retries=0\.5 must .*; ttl=inf must"):
+        job_options({"retries": 0.5, "ttl": math.inf})
+
+
+def test_a_limit_below_the_clock_of_the_server_is_no_limit_and_refused():
+    with pytest.raises(ConfigError, match=r"task_timeout=0\.0005 must be between 0\.001 seconds"):
+        job_options({"task_timeout": 0.0005})
+    assert job_options({"task_timeout": Fraction(1, 1000)}).task_timeout == 0.001
+
+
+@pytest.mark.parametrize("executors", [0, -1, 2.0, True, "2", 10**6])
+def test_a_number_of_executors_is_a_number_of_processes(executors):
+    with pytest.raises(ConfigError, match="executors="):
+        checked_executors(executors)
+
+
+def mapfn(x):
+    yield x, 1
+
+
+WRONG = {
+    "partitions": 2.0,
+    "params": [1],
+    "inline": "no",
+    "progress": "yes",
+    "client": "redis://127.0.0.1",
+    "wait_for_workers": math.nan,
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_nothing_is_started_for_a_wrong_option(name, monkeypatch):
+    started = []
+    monkeypatch.setattr(embedded, "Embedded", lambda *_: started.append(name))
+    with pytest.raises(ConfigError, match=f"^{name}="):
+        redismr.run([1], mapfn, "sum", **{name: WRONG[name]})
+    assert not started
+
+
+@pytest.mark.parametrize(
+    "functions", [{"reducefn": "avg"}, {"finishfn": 5}, {"resultfn": len}, {"initfn": len}]
+)
+def test_nothing_is_started_for_a_function_that_is_none(functions, monkeypatch):
+    monkeypatch.setattr(embedded, "Embedded", lambda *_: pytest.fail("a server was started"))
+    with pytest.raises(ConfigError, match=f"^{next(iter(functions))}") as caught:
+        redismr.run([1], mapfn, **functions)
+    assert len(caught.traceback) <= 2  # ours and this test's: the text says it all
+
+
+@pytest.mark.parametrize("name", sorted(set(WRONG) - {"inline"}))
+def test_an_inline_run_refuses_the_same(name):
+    with pytest.raises(ConfigError, match=f"^{name}="):
+        redismr.run([1], mapfn, "sum", inline=True, **{name: WRONG[name]})
+
+
+@pytest.mark.parametrize(
+    ("functions", "said"),
+    [
+        ({"finishfn": lambda: 0}, r"finishfn must take \(results\)"),
+        ({"resultfn": lambda results: 0}, r"resultfn must take \(txn, results\)"),
+        ({"combinefn": "sum", "collectfn": "sum"}, "combinefn and collectfn are two names"),
+    ],
+)
+def test_functions_that_would_fail_on_the_result_are_refused_before_there_is_one(functions, said):
+    def unread():
+        raise AssertionError("the source was read")
+        yield
+
+    with pytest.raises(ConfigError, match=said):
+        redismr.run(unread(), mapfn, "sum", inline=True, **functions)
 
 
 @pytest.mark.parametrize("inline", [True, False])

@@ -374,3 +374,27 @@ def test_another_namespace_is_another_prefix(engine: str, monkeypatch: Any) -> N
         client.set("team-a:x", 1, px=60_000)
         with pytest.raises(redis.ResponseError):
             client.set("redismr:x", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "80"),
+        ("port", 80.5),
+        ("port", True),
+        ("bind", 5),
+        ("bind", "\ud800"),
+        ("maxmemory", "1gb"),
+        ("maxmemory", 0.5),
+        ("maxmemory", -1),
+    ],
+)
+def test_an_option_of_the_server_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"{name}="):
+        serve(**{name: value})
+
+
+@pytest.mark.parametrize("password", [5, b"changemechangeme", "\ud800" * 20])
+def test_a_password_is_text_and_not_shown(password: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^the password (must be a str|is not UTF-8)"):
+        serve(password=password)

@@ -13,6 +13,8 @@ from unittest import mock
 
 import pytest
 
+import redismr
+from redismr.advice import Advice
 from redismr.errors import CodeError
 from redismr.shipping import Parcel, load, load_params, pack
 from redismr.shipping.modules import closure, imported_names, is_local, names_in_code
@@ -146,6 +148,29 @@ def test_big_closures_and_params_are_warned_of() -> None:
         pack({"mapfn": mapfn})
     with pytest.warns(UserWarning, match=r"params .* 11 MB.* table, 11 MB"):
         pack({"mapfn": len}, {"table": table})
+
+
+@pytest.mark.parametrize("how", ["redismr.run", "client.run", "client.submit"])
+def test_what_is_big_is_warned_of_once_where_the_job_is_begun(how: str, monkeypatch: Any) -> None:
+    class Packed(Exception):
+        """All that there is to see has been seen."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise Packed
+
+    monkeypatch.setattr("redismr.client.client.one_by_one", stop)
+    monkeypatch.setattr("redismr.client.client.as_source", stop)
+    client = redismr.Client.__new__(redismr.Client)
+    client.connection = types.SimpleNamespace(confide=lambda: None)  # type: ignore[assignment]
+    begin = {
+        "redismr.run": functools.partial(redismr.run, client=client, progress=False),
+        "client.run": client.run,
+        "client.submit": client.submit,
+    }[how]
+    with pytest.warns(Advice, match="table") as told, pytest.raises(Packed):
+        begin([1], len, "sum", params={"table": "y" * 11_000_000})
+    here = [__file__, sys._getframe().f_lineno - 1]
+    assert [[warning.filename, warning.lineno] for warning in told] == [here]
 
 
 def test_a_warning_points_at_the_caller() -> None:

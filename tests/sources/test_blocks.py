@@ -198,7 +198,9 @@ def test_sizes(given, bytes_):
     assert parse_size(given) == bytes_
 
 
-@pytest.mark.parametrize("size", [0, -1, "0", "big", "MB", True, 1e3 - 0.5, "0.1"])
+@pytest.mark.parametrize(
+    "size", [0, -1, "0", "big", "MB", True, 1e3 - 0.5, "0.1", "9" * 400, 10**400, b"1"]
+)
 def test_what_is_no_size_is_refused(size):
     with pytest.raises(ConfigError, match="is not a size"):
         lines("*", split=size)

@@ -12,6 +12,7 @@ import pickle
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -491,3 +492,36 @@ def test_what_cannot_be_shipped_is_an_error_of_the_submitter(folder):
 def test_chunk_does_not_apply_to_sources_cut_by_bytes(folder):
     with pytest.raises(ConfigError, match="split="):
         as_source(lines("a.txt"), chunk=5)
+
+
+@pytest.mark.parametrize("kind", [files, text, lines, jsonl, csv])
+@pytest.mark.parametrize("more", [["b.log"], ["b.log", "c.log"], [Path("b.log")]])
+def test_several_files_go_into_a_list(kind, more):
+    with pytest.raises(ConfigError) as caught:
+        kind("a.log", *more)
+    paths = ["a.log", *map(str, more)]
+    assert f"for several pass a list: {kind.__name__}({paths})" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [files, text, lines, jsonl, csv])
+@pytest.mark.parametrize("glob", [5, None, b"a.log", ["a.log", 5], "a\0b", "\ud800", [b"a.log"]])
+def test_what_can_be_no_path_is_refused_at_once(kind, glob):
+    with pytest.raises(ConfigError, match=r"path or glob|name of no file"):
+        kind(glob)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"encoding": 5},
+        {"encoding": "\ud800"},
+        {"encoding": "a\0"},
+        {"errors": None},
+        {"ship": "no"},
+        {"binary": 1},
+        {"binary": True, "encoding": "latin-1"},
+    ],
+)
+def test_options_of_files_are_refused_by_name(options):
+    with pytest.raises(ConfigError, match=f"{next(iter(options))}="):
+        files("*", **options)

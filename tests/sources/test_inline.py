@@ -295,3 +295,16 @@ def test_a_path_is_a_glob(tmp_path):
     (tmp_path / "a.txt").write_text("hello")
     assert records(tmp_path / "*.txt") == [(str(tmp_path / "a.txt"), "hello")]
     assert records(str(Path(tmp_path) / "a.txt")) == [(str(tmp_path / "a.txt"), "hello")]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([("a", 1), ("b", 2)], r"for several pairs pass a list: pairs\("),
+        (["ab"], "not 'ab'"),
+        ([5], "not 5"),
+    ],
+)
+def test_pairs_are_given_as_one_iterable(given, said):
+    with pytest.raises(ConfigError, match=said):
+        pairs(*given)

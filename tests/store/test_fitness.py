@@ -18,6 +18,7 @@ from support import eventually
 from redismr.config import Connection
 from redismr.errors import ConfigError, StoreUnavailable, UnfitServer
 from redismr.store import fitness, reach
+from redismr.store.connect import connect
 from redismr.store.fitness import examine
 from redismr.store.link import Link
 from redismr.store.refusals import plainly
@@ -108,7 +109,11 @@ def test_options_of_other_programs_in_a_url_change_nothing(server):
 
 @pytest.mark.parametrize(
     ("option", "text"),
-    [("nosuch", "redis-py does not know"), ("ssl_cert_reqs", "only a rediss:// URL takes")],
+    [
+        ("nosuch", "a URL cannot have"),
+        ("credential_provider", "a URL cannot have"),  # redis-py wants an object
+        ("ssl_cert_reqs", "only a rediss:// URL takes"),
+    ],
 )
 def test_an_option_in_a_url_that_it_cannot_have(server, option, text):
     with pytest.raises(ConfigError, match=f"has an option {option} that {text}"):
@@ -353,3 +358,32 @@ def test_sentinels_that_are_none(engine):
 def test_what_is_said_fits_the_longest_wait():
     """Start of a command, an answer that does not come, and a knock: within five seconds."""
     assert fitness.ANSWER_SECONDS + 2 * reach.KNOCK_SECONDS <= 3.5
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("socket_timeout=nan", "socket_timeout=nan must be between"),
+        ("socket_timeout=inf", "socket_timeout=inf must be between"),
+        ("socket_timeout=0.0005", r"socket_timeout=0\.0005 must be between"),
+        ("socket_connect_timeout=0", r"socket_connect_timeout=0\.0 must be between"),
+        ("socket_read_size=0", "socket_read_size=0 must be"),
+        ("socket_keepalive=maybe", "socket_keepalive='maybe' must be true or false"),
+        ("retry_on_timeout=2", "retry_on_timeout='2' must be true or false"),
+        ("db=2", "gives db twice"),
+    ],
+)
+def test_options_of_the_url_are_refused_by_name(query, said):
+    with pytest.raises(ConfigError, match=said):
+        connect(Connection(url=f"redis://h/1?{query}", secret="x"), name="n", timeout=11)
+
+
+def test_a_shared_url_decides_nothing_that_jobs_rely_on():
+    url = (
+        "redis://h/1?socket_timeout=1&health_check_interval=5&encoding=nope&client_name=web"
+        "&max_connections=1"
+    )
+    pool = connect(Connection(url=url, secret="x"), name="n", timeout=11).connection_pool
+    names = ("socket_timeout", "health_check_interval", "encoding", "client_name")
+    assert [pool.connection_kwargs[name] for name in names] == [11, 0, "utf-8", "n"]
+    assert pool.max_connections == 100

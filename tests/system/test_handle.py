@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
@@ -33,6 +34,25 @@ def test_wait_and_result_say_when_time_is_out(job):
 
 def test_wait_zero_looks_once(job):
     assert not job.wait(0)
+
+
+@pytest.mark.parametrize("timeout", [math.nan, math.inf, "2", True])
+def test_a_timeout_is_a_number_of_seconds(job, timeout):
+    for ask in (job.wait, job.result):
+        with pytest.raises(redismr.ConfigError, match=r"timeout=.* must be a number of seconds"):
+            ask(timeout)
+
+
+def test_labels_and_functions_are_checked_before_anything_is_asked_for(client):
+    for name, ask in {
+        "job_id": lambda: client.attach("\ud800"),
+        "txn": lambda: client.listen(txn=5),
+        "fn": lambda: client.each("print"),
+        "errorfn": lambda: client.each(print, errorfn=1),
+        "progress": lambda: client.run([1], print, progress=True),
+    }.items():
+        with pytest.raises(redismr.ConfigError, match=f"^{name}="):
+            ask()
 
 
 def test_cancel_ends_a_job_and_frees_its_input(job, server):

@@ -1,0 +1,105 @@
+"""Ctrl-C on a command: one line and exit code 130, whenever it comes. Never a traceback.
+
+While a command imports its modules and while its process ends, a KeyboardInterrupt would be shown
+with frames of Python's own, or be lost in a callback. Nothing is under way then that would have to
+be undone, so the process ends at once. In between it is an exception, as ever.
+
+Imports nothing that is not there already when Python begins: each ms of this would be one in which
+an interrupt is met by nobody.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import os
+import sys
+
+CODE = 130
+
+_COMMAND = "redismr"
+_PAUSE = 0.01
+_ours = False
+"""Whether this process is the command, and its interrupts are ours to answer."""
+
+_told = False
+
+
+def of_command(*, surely: bool = True) -> None:
+    """From now on, and until ``raised``, Ctrl-C ends the command at once.
+
+    Where somebody ignores or handles it already that is left alone. ``surely`` is False where the
+    process may be another program, which imports us: how it was begun tells.
+    """
+    global _ours  # noqa: PLW0603  a process has one handler
+    if _ours or not (surely or _begun_as_command()):
+        return
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        try:
+            _signal.signal(_signal.SIGINT, _end)
+        except ValueError:  # not the main thread: no command
+            return
+        _ours = True
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {_signal.SIGINT})  # ``held`` may have blocked it
+
+
+def raised() -> None:
+    """From now on Ctrl-C is a KeyboardInterrupt, raised once more where a callback drops it."""
+    if _ours and _signal.getsignal(_signal.SIGINT) is _end:
+        sys.unraisablehook = _unraisable
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+
+
+def over(*, told: bool = False) -> None:
+    """The command is at its end: another Ctrl-C waits for nothing any more.
+
+    ``told`` says that a person has read of an interrupt already.
+    """
+    global _told  # noqa: PLW0603
+    _told = _told or told
+    if _ours:
+        _signal.signal(_signal.SIGINT, _end)
+
+
+def held() -> None:
+    """Keep back a Ctrl-C until the program that is begun in our place has called ``of_command``."""
+    if _ours:
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT})
+
+
+def tell() -> None:
+    """Say so, once, and on a line of its own: a terminal has echoed ^C."""
+    global _told  # noqa: PLW0603
+    if not _told:
+        _told = True
+        try:
+            line = b"\n" if os.isatty(2) else b""
+            os.write(2, line + b"redismr: interrupted\n")
+        except OSError:
+            pass  # nobody reads it
+
+
+def _begun_as_command() -> bool:
+    """Whether this process is ``redismr`` or ``python -m redismr``."""
+    name, words = os.path.basename("".join(sys.argv[:1])), sys.orig_argv
+    return name == _COMMAND or (name == "-m" and words[words.index("-m") + 1 :][:1] == [_COMMAND])
+
+
+def _end(_number: int, _frame: object) -> None:
+    tell()
+    os._exit(CODE)
+
+
+def _unraisable(what: sys.UnraisableHookArgs) -> None:
+    if not issubclass(what.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(what)
+        return
+
+    import _thread
+    import time
+
+    def again() -> None:  # not here: it would be lost once more
+        time.sleep(_PAUSE)
+        _signal.pthread_kill(main, _signal.SIGINT)  # which also ends a sleep
+
+    main = _thread.get_ident()  # no other thread meets a KeyboardInterrupt
+    _thread.start_new_thread(again, ())

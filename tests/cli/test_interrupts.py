@@ -1,0 +1,142 @@
+"""Ctrl-C at each stage of a command: exit code 130, one line, no traceback, and never lost."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+TRAP = """
+    import os, signal, sys
+
+    class Trap:
+        def find_spec(self, name, path=None, target=None):
+            if name == os.environ.get("TRAP"):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    sys.meta_path.insert(0, Trap())
+    if os.environ.get("TRAP_SEED") and os.environ.get("PYTHONHASHSEED") == "0":
+        os.kill(os.getpid(), signal.SIGINT)
+"""
+
+SLOW = """
+    import atexit, os, signal, time, weakref
+
+    def interrupt(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    class Thing:
+        pass
+
+    source = [1]
+    def mapfn(x):
+        yield x, 1
+"""
+
+LINE = "redismr: interrupted\n"
+
+
+@pytest.fixture
+def command(shell):
+    """Run a command whose import of ``trap`` is interrupted; answers code, output and errors."""
+    (shell / "sitecustomize.py").write_text(textwrap.dedent(TRAP))
+
+    def run(*words, trap="", stderr=subprocess.PIPE, **environ):
+        path = os.pathsep.join([str(shell), os.environ["PYTHONPATH"]])
+        done = subprocess.run(
+            [sys.executable, "-m", "redismr", *words],
+            env={**os.environ, "PYTHONPATH": path, "TRAP": trap, **environ},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True,
+            timeout=30, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "trap",
+    [
+        "redismr.imports",
+        "redismr.__main__",
+        "redismr.cli",
+        "click",
+        "redismr.cli.run",
+        "redismr.local",
+    ],
+)
+def test_while_modules_are_imported(command, jobfile, trap):
+    file = jobfile(textwrap.dedent(SLOW))
+    assert command("run", "--inline", file, trap=trap) == (130, "", LINE)
+
+
+def test_in_a_callback_that_drops_exceptions(command, jobfile):
+    dropped = """
+    thing = Thing()
+    kept = weakref.ref(thing, interrupt)
+    del thing
+    time.sleep(60)
+    """
+    file = jobfile(textwrap.dedent(SLOW + dropped))
+    assert command("run", "--inline", file) == (130, "", LINE)
+
+
+def test_a_second_time_while_the_first_is_cleaned_up_after(command, jobfile):
+    twice = """
+    try:
+        interrupt()
+        time.sleep(60)
+    finally:
+        interrupt()
+        time.sleep(60)
+    """
+    file = jobfile(textwrap.dedent(SLOW + twice))
+    assert command("run", "--inline", file) == (130, "", LINE)
+
+
+@pytest.mark.parametrize("first", ["", "interrupt()"])
+def test_at_the_end_of_the_process(command, jobfile, first):
+    at_exit = f"""
+    atexit.register(time.sleep, 60)
+    atexit.register(interrupt)
+    {first}
+    """
+    file = jobfile(textwrap.dedent(SLOW + at_exit))
+    code, _, stderr = command("run", "--inline", file)
+    assert (code, stderr) == (130, LINE)
+
+
+def test_while_a_worker_begins_python_anew(command):
+    worker = ("worker", "--url", "redis://127.0.0.1:1")
+    secret = {"REDISMR_SECRET": "e3b1a9f07d5c2864", "PYTHONHASHSEED": "random"}
+    assert command(*worker, TRAP_SEED="1", **secret) == (130, "", LINE)
+
+
+def test_on_a_terminal_the_line_is_one_of_its_own(command):
+    ours, its = pty.openpty()
+    try:
+        assert command("secret", trap="click", stderr=its)[:2] == (130, "")
+        assert os.read(ours, 1000) == b"\r\nredismr: interrupted\r\n"
+    finally:
+        os.close(ours)
+        os.close(its)
+
+
+def test_who_ignores_interrupts_goes_on_doing_so(command):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        code, stdout, stderr = command("secret", trap="click")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (code, len(stdout), stderr) == (0, 65, "")
+
+
+def test_another_program_answers_its_interrupts_itself(shell):
+    code = "import signal, redismr; print(signal.getsignal(2) is signal.default_int_handler)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

@@ -1,0 +1,179 @@
+"""Results over partitions made by hand: what is read, when, by whom, and how that ends."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redismr.client import results as module
+from redismr.client.results import Results
+from redismr.errors import BadKey, ConfigError, JobLost, ResultsClosed
+
+
+class Shelf:
+    """Partitions as lists of blocks; ``before`` is called with the number of each block."""
+
+    def __init__(self, *partitions, plain=True, before=lambda number: None):
+        self._partitions, self.plain, self._before = partitions, plain, before
+        self.records = [sum(map(len, partition)) for partition in partitions]
+        self.closed = False
+
+    def blocks(self, partition):
+        for number, block in enumerate(self._partitions[partition]):
+            self._before(number)
+            if self.closed:
+                raise JobLost("it vanished")
+            yield list(block), [value_of(key) for key in block]
+
+    def candidates(self, key):
+        return range(len(self._partitions))
+
+    def close(self):
+        self.closed = True
+
+
+def value_of(key):
+    return f"value of {key}"
+
+
+def pairs_of(keys):
+    return {key: value_of(key) for key in keys}
+
+
+READERS = {
+    "iter": iter,
+    "keys": lambda results: iter(results.keys()),
+    "items": lambda results: iter(results.items()),
+    "values": lambda results: iter(results.values()),
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("sort", [False, True])
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("taken", [0, 1, 2, 3])
+def test_an_iterator_says_that_its_results_were_closed(read, sort, plain, taken):
+    shelf = Shelf([[0, 1], [2]], [[3, 4]], plain=plain)
+    results = Results(shelf, sort=sort)
+    iterator = read(results)
+    assert len([next(iterator) for _ in range(taken)]) == taken
+    results.close()
+    with pytest.raises(ResultsClosed, match="take what you need before close"):
+        next(iterator)
+
+
+def test_what_is_gone_before_close_is_lost():
+    shelf = Shelf([[0], [1]])
+    pairs = iter(Results(shelf).items())
+    next(pairs)
+    shelf.close()
+    with pytest.raises(JobLost):
+        next(pairs)
+
+
+def test_a_value_that_is_at_hand_is_not_given_after_close():
+    results = Results(Shelf([[0, 1]]))
+    assert results[0] == value_of(0)
+    keys = iter(results.keys())
+    next(keys)
+    results.close()
+    for key in (0, 1):
+        with pytest.raises(ResultsClosed):
+            results[key]
+
+
+@given(st.lists(st.lists(st.integers() | st.text() | st.none(), max_size=4), max_size=6))
+def test_keys_without_an_order_are_named_however_they_fall_into_partitions(partitions):
+    def in_order(keys):
+        return sorted({key for key in keys if type(key) is type(keys[0])})
+
+    seen, mine = set(), []
+    for keys in partitions:
+        mine.append([key for key in in_order(keys) if key not in seen] if keys else [])
+        seen.update(mine[-1])
+    results = Results(Shelf(*([keys] for keys in mine)), sort=True)
+    kinds = {type(key) for key in seen}
+    ways = (dict, list, lambda r: {**r}, lambda r: {}.update(r), Results.sorted)
+    for way in ways:
+        if len(kinds) < 2:
+            way(results)
+            continue
+        with pytest.raises(BadKey, match="sort=True needs keys that can be ordered: '<' not supp"):
+            way(results)
+    if len(kinds) < 2:
+        assert list(dict(results).items()) == list(pairs_of(sorted(seen)).items())
+
+
+def test_top_does_not_call_keys_without_order_values():
+    with pytest.raises(BadKey, match="sort=True"):
+        Results(Shelf([[1]], [["a"]]), sort=True).top(1)
+
+
+@pytest.mark.parametrize("n", [-1, 1.5, True, "1", None])
+def test_top_takes_a_count(n):
+    with pytest.raises(ConfigError, match="n="):
+        Results(Shelf([[1]])).top(n)
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_of_two_threads_in_one_iterator_the_second_is_refused_and_the_first_gets_all(read):
+    inside, go_on = threading.Event(), threading.Event()
+
+    def before(number):
+        inside.set()
+        assert go_on.wait(10)
+
+    iterator = read(Results(Shelf([[0, 1], [2]], [[3]], before=before)))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(list, iterator)
+        assert inside.wait(10)
+        try:
+            with pytest.raises(ValueError, match="already executing"):
+                next(iterator)
+        finally:
+            go_on.set()
+        assert len(first.result(10)) == 4
+
+
+def test_several_threads_read_one_result(monkeypatch):
+    monkeypatch.setattr(module, "_KEPT_RECORDS", 300)  # so that they take each other's away
+    before = sys.getswitchinterval()
+    keys = list(range(1000))
+    shelf = Shelf(*([keys[at : at + 50], keys[at + 50 : at + 100]] for at in range(0, 1000, 100)))
+    results, wanted = Results(shelf), pairs_of(keys)
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            ways = [
+                dict,
+                lambda r: dict(r.items()),
+                lambda r: {key: r[key] for key in reversed(keys)},
+                lambda r: {key: r[key] for key in keys[::-7] + keys},
+            ] * 3
+            for got in pool.map(lambda way: way(results), ways):
+                assert got == wanted
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_results_may_be_closed_while_another_thread_reads():
+    reading, closed = threading.Event(), threading.Event()
+
+    def before(number):
+        if number:
+            reading.set()
+            assert closed.wait(10)
+
+    results = Results(Shelf([[0], [1]], before=before))
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(dict, results)
+        assert reading.wait(10)
+        results.close()
+        closed.set()
+        with pytest.raises(ResultsClosed):
+            reader.result(10)
