@@ -49,13 +49,8 @@ def raised() -> None:
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
 
 
-def over(*, told: bool = False) -> None:
-    """The command is at its end: another Ctrl-C waits for nothing any more.
-
-    ``told`` says that a person has read of an interrupt already.
-    """
-    global _told  # noqa: PLW0603
-    _told = _told or told
+def over() -> None:
+    """The command is at its end: another Ctrl-C waits for nothing any more."""
     if _ours:
         _signal.signal(_signal.SIGINT, _end)
 

@@ -76,6 +76,8 @@ class Verbs(click.Group):
         """
         with exits.reported(ctx):
             code = super().invoke(ctx)
+            if code == exits.CANCELLED:  # the verb has met the interrupt itself
+                interrupts.tell()
             sys.stdout.flush()  # so that output that is lost is met here and not at exit
             ctx.exit(code or exits.DONE)
 
