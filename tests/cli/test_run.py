@@ -168,9 +168,9 @@ def test_encoding_and_errors_go_to_any_source_of_files(world, call, jobfile):
     [
         (WC, ["--encoding", "latin-1"], "--encoding is about names of files, and the source in"),
         (WC, ["--errors", "ignore"], "--errors is about names of files, and the source in wc.py"),
-        (CSV, ["--encoding", "latin-0"], "unknown encoding: latin-0. Give encoding= and errors="),
-        (CSV, ["--encoding", ""], "unknown encoding: . Give encoding= and errors= values"),
-        (CSV, ["--errors", "no"], "unknown error handler name 'no'. Give encoding= and errors="),
+        (CSV, ["--encoding", "latin-0"], "encoding='latin-0', errors='strict': unknown encoding"),
+        (CSV, ["--encoding", ""], "encoding='', errors='strict': unknown encoding"),
+        (CSV, ["--errors", "no"], "encoding='utf-8', errors='no': unknown error handler name"),
         (
             "from redismr.sources import files\nmapfn = print; source = files('a', binary=True)",
             ["b", "--errors", "ignore"],
