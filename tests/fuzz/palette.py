@@ -101,6 +101,10 @@ MAY_BE_REFUSED = frozenset({
 })  # fmt: skip
 """Families that have no stable hash, or need not have one: these are right, or refused by name."""
 
+HASHED_WITH_NONE = frozenset({"mixed", "addresses", "ranges"})
+"""Families with keys in whose hash is that of None, which before Python 3.12 is its address: of
+``range(0)`` and of an IPv6 address too, whose parts are None."""
+
 NAN = float("nan")
 
 EXACT = ("ints", "huge", "bools", "fractions", "durations")

@@ -10,7 +10,15 @@ from typing import Any
 
 import redismr
 from fuzz.functions import COMBINERS, EXACTLY, MAPFNS, OWN, PARTITIONFNS
-from fuzz.palette import DELICATE, EXACT, KEYS, MAY_BE_REFUSED, ORDERED, VALUES
+from fuzz.palette import (
+    DELICATE,
+    EXACT,
+    HASHED_WITH_NONE,
+    KEYS,
+    MAY_BE_REFUSED,
+    ORDERED,
+    VALUES,
+)
 
 NAMED = ("sum", "count", "min", "max", "mean", "list", "set", "first", "any", "all")
 BUILTINS = {f.__name__: f for f in (sum, min, max, len, list, set, any, all)}
@@ -69,8 +77,8 @@ class Program:
     def may_split_keys(self) -> bool:
         """Whether the partitionfn may answer otherwise for a key, or for keys that are equal."""
         return self.functions.partitionfn in {"by_repr", "by_turns"} or (
-            # Before 3.12 Python hashes None by its address.
-            self.functions.partitionfn == "by_python_hash" and "mixed" in self.key_families
+            self.functions.partitionfn == "by_python_hash"
+            and not HASHED_WITH_NONE.isdisjoint(self.key_families)
         )
 
     def open_source(self) -> Any:
