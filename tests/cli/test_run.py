@@ -170,7 +170,7 @@ def test_encoding_and_errors_go_to_any_source_of_files(world, call, jobfile):
         (WC, ["--errors", "ignore"], "--errors is about names of files, and the source in wc.py"),
         (CSV, ["--encoding", "latin-0"], "encoding='latin-0', errors='strict': unknown encoding"),
         (CSV, ["--encoding", ""], "encoding='', errors='strict': unknown encoding"),
-        (CSV, ["--errors", "no"], "encoding='utf-8', errors='no': unknown error handler name"),
+        (CSV, ["--errors", "no"], "encoding='latin-1', errors='no': unknown error handler name"),
         (
             "from redismr.sources import files\nmapfn = print; source = files('a', binary=True)",
             ["b", "--errors", "ignore"],
