@@ -32,6 +32,9 @@ class JobOptions:
     map task: one item of the source, or ``chunk`` of them. The rest of the source is not read, so
     it may be endless. What a worker that vanishes would have given is left out.
 
+    ``wait_for_workers`` and ``wait_for_server`` are how long the process that submits waits for a
+    first worker, and for a server that is away meanwhile; None: as long as it takes.
+
     Raises:
         ConfigError: an option is out of its range; the message names it.
     """
@@ -53,6 +56,7 @@ class JobOptions:
     each_worker: bool = False
     ttl: float = 86400.0
     wait_for_workers: float | None = None
+    wait_for_server: float | None = 30.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, all faults in one message."""
@@ -79,6 +83,11 @@ class JobOptions:
                     "wait_for_workers",
                     "a positive number of seconds",
                     _positive(self.wait_for_workers),
+                ),
+                (
+                    "wait_for_server",
+                    "a positive number of seconds",
+                    _positive(self.wait_for_server),
                 ),
             )
             if not ok

@@ -11,7 +11,7 @@ import click
 
 from redismr import errors
 from redismr.streams import OutputLost
-from redismr.ui.errors import say, show
+from redismr.ui.errors import advice, say, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,7 @@ DONE = 0
 FAILED = 1
 USAGE = 2
 NO_SERVER = 3
+UNWRITTEN = 4
 CANCELLED = 130
 
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
@@ -53,11 +54,13 @@ def reported(ctx: click.Context) -> Iterator[None]:
         where = error.ctx.command_path if error.ctx else ctx.command_path
         say(f"{error.format_message()} (see `{where} --help`)", sys.stderr)
         ctx.exit(USAGE)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         # The terminal has echoed ^C: leave that line.
         if sys.stderr.isatty():
             sys.stderr.write("\n")
-            say("interrupted", sys.stderr)
+        left = advice(interrupt)
+        if left or sys.stderr.isatty():
+            say(f"interrupted; {left}" if left else "interrupted", sys.stderr)
         ctx.exit(CANCELLED)
     except OutputLost as lost:
         ctx.exit(without_output(lost))
@@ -69,10 +72,14 @@ def reported(ctx: click.Context) -> Iterator[None]:
 
 
 def without_output(lost: OutputLost) -> int:
-    """Say that output was lost, unless its reader has left, who knows; the exit code."""
+    """Say that output was lost, and what is left of it; the exit code.
+
+    Nothing is said to a reader that has left, unless that cost a result.
+    """
     if isinstance(lost.__cause__, OutputLost):  # met by a function of an inline job
         lost = lost.__cause__
-    if lost.errno == errno.EPIPE:
-        return DONE
-    say(f"cannot write to standard output: {lost.strerror}", sys.stderr)
-    return FAILED
+    left, why = advice(lost), f"cannot write to standard output: {lost.strerror}"
+    if lost.errno == errno.EPIPE and not left:
+        return UNWRITTEN if lost.for_good else DONE
+    say(f"{why}; {left}" if left else why, sys.stderr)
+    return UNWRITTEN

@@ -23,13 +23,13 @@ import redismr
 from redismr import settings
 from redismr.cli import exits, jobfile
 from redismr.cli.common import server_options
+from redismr.cli.kept import is_private, showing
 from redismr.cli.prompt import HEED_SECONDS, Console
 from redismr.cli.run import kind_options, show
-from redismr.client.results import closed_after
 from redismr.compat.words import statistics, table, word_count
 from redismr.errors import RedismrError, StoreError
 from redismr.streams import OutputLost
-from redismr.ui.errors import say
+from redismr.ui.errors import advice, say
 from redismr.ui.errors import show as show_error
 
 if TYPE_CHECKING:
@@ -180,9 +180,11 @@ class Repl:
                 thread.join(min(left, HEED_SECONDS))
 
     def check(self) -> None:
-        """Raise if an outcome could not be printed."""
+        """Raise if an outcome could not be printed. Where it is was said already."""
         if self._lost:
-            raise self._lost
+            lost = OutputLost(*self._lost.args)
+            lost.for_good = True
+            raise lost
 
     def cancel(self) -> None:
         """Stop what is in flight; nothing of it stays on the server."""
@@ -200,6 +202,8 @@ class Repl:
                     work.show(outcome)
         except OutputLost as lost:
             self._lost = lost
+            if left := advice(lost):
+                self._console.remark(f"{title} {left}")
         except Exception as error:  # noqa: BLE001  whatever the user's code raises: others go on
             if not self._stopped.is_set():
                 with self._console.page():
@@ -216,11 +220,13 @@ class Repl:
             yield {}
             return
         label = {"name": work.name, **work.options, "txn": f"{self._label}-{number}"}
-        with closed_after(self._run(source, {**work.functions, **label})) as outcome:
+        results = self._run(source, {**work.functions, **label})
+        finishfn, private = work.functions.get("finishfn"), is_private(self._client)
+        with showing(results, finishfn, private=private) as outcome:
             yield outcome
 
     def _run(self, source: Any, options: Mapping[str, Any]) -> Any:
-        """As ``Client.run``; also a job that fails or is stopped is gone afterwards."""
+        """The results, as of ``Client.run``; a job that fails or is stopped is gone afterwards."""
         job = ""
 
         def look(progress: Progress) -> None:
@@ -231,7 +237,7 @@ class Repl:
             self._explain(progress.waiting)
 
         try:
-            return self._client.run(source, progress=look, **options)
+            return self._client.run(source, progress=look, finish=False, **options)
         except Exception as error:
             if job and not isinstance(error, StoreError):
                 with contextlib.suppress(RedismrError):

@@ -14,8 +14,8 @@ from redismr.processes import refuse_while_loading
 
 if TYPE_CHECKING:
     from redismr.client.client import Client
-    from redismr.client.job import Draw
     from redismr.client.results import Results
+    from redismr.client.specs import Draw
 
 Function = Callable[..., Any]
 
@@ -37,6 +37,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
     inline: bool = False,
     progress: Draw | bool | None = None,
     wait_for_workers: float | None = None,
+    finish: bool = True,
     client: Client | None = None,
     **options: Any,
 ) -> Any:
@@ -61,14 +62,17 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         inline: run in this process, without Redis: breakpoints and pdb work.
         progress: True or a callable taking ``Progress``; None draws on a terminal only.
         wait_for_workers: seconds until ``NoWorkers`` is raised; None waits, and says why.
+        finish: False returns the results, whatever finishfn would make of them: that only goes
+            along, for who asks for the job's result later.
         client: one to use again; None: as ``Client()`` does.
         **options: the fields of ``redismr.config.JobOptions``: name, txn, partitions, sort,
             on_error, retries, task_timeout, lease, lost_leases, memory, chunk, priority, seed,
-            backup, each_worker, ttl.
+            backup, each_worker, ttl, wait_for_server.
 
     Returns:
         A read-only mapping; closing it, or the end of the process, deletes the job. Children that
-        the process forks may read it too, for as long.
+        the process forks may read it too, for as long. The job stays for its ttl after ``keep()``,
+        and where finishfn or resultfn raises.
 
     Raises:
         MapError, ReduceError, SourceRaised: user code raised; also of the original class.
@@ -85,7 +89,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
     if inline:
         chosen = job_options(options)
         outcome: Any = _inline(source, mapfn, reducefn, functions, params, chosen)
-        if finishfn:
+        if finishfn and finish:
             outcome = finishfn(outcome)
         if resultfn:
             resultfn(chosen.txn or "inline", outcome)
@@ -106,6 +110,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
                 params=params,
                 progress=draw,
                 wait_for_workers=wait_for_workers,
+                finish=finish,
                 **functions,
                 **options,
             )

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from redismr.core.events import decode
-from redismr.core.model import ENDED_STATES, PROTOCOL, RUNNING_STATES, Progress
+from redismr.core.model import ENDED_STATES, PROTOCOL, Progress
 from redismr.errors import StoreError
 from redismr.store import number
 from redismr.ui.errors import say
@@ -26,35 +26,6 @@ TELL_AGAIN = 60.0
 """Seconds after which the same trouble is said once more: it may be another one."""
 
 _REFRESH = 2.0
-
-_MAX_TTL_MS = 400 * 86_400_000
-
-
-def altered(look: Look, spec: JobSpec, key_id: str) -> str:
-    """Which clear field of a running job does not fit its sealed spec; empty if all do.
-
-    Nobody believes them for a result, but the job would stand still, and nobody know why.
-    """
-    meta = look.meta
-    if look.state not in RUNNING_STATES | ENDED_STATES:
-        return "its state in Redis is none that a job can have"
-    for name, sealed in (
-        ("python", spec.python),
-        ("protocol", spec.protocol),
-        ("key_id", key_id),
-        ("digest", spec.code_digest),
-        ("partitions", spec.partitions),
-        ("retries", spec.retries),
-        ("lost_leases", spec.lost_leases),
-        ("lease_ms", spec.lease_ms),
-        ("ttl_ms", spec.ttl_ms),
-        ("skips", int(spec.on_error != "fail")),
-    ):
-        if meta.get(name) != str(sealed):
-            return f"{name} in its clear state is not what its sealed spec says"
-    if not 0 < number(meta.get("expire_at")) - look.now_ms < _MAX_TTL_MS:
-        return "its deadline (expire_at) in Redis is none that it can have"
-    return ""
 
 
 def tell_long_wait(text: str, waited: float) -> None:
