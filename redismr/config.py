@@ -148,6 +148,9 @@ class JobOptions:
     map task: one item of the source, or ``chunk`` of them. The rest of the source is not read, so
     it may be endless. What a worker that vanishes would have given is left out.
 
+    ``wait_for_workers`` and ``wait_for_server`` are how long the process that submits waits for a
+    first worker, and for a server that is away meanwhile; None: as long as it takes.
+
     Raises:
         ConfigError: an option is of a wrong type or out of its range; the message names it.
     """
@@ -169,6 +172,7 @@ class JobOptions:
     each_worker: bool = False
     ttl: float = 86400.0
     wait_for_workers: float | None = None
+    wait_for_server: float | None = 30.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, all faults in one message; keep plain ints, floats and bools."""
@@ -202,10 +206,12 @@ RULES = {
     "each_worker": FLAG,
     "ttl": seconds(1, DAYS_366, "between 1 second and 366 days"),
     "wait_for_workers": seconds(0.001, DAYS_366, "between 0.001 seconds and 366 days"),
+    "wait_for_server": seconds(0.001, DAYS_366, "between 0.001 seconds and 366 days"),
 }
 """What each field of ``JobOptions`` may be."""
 
 _MAY_BE_NONE = {field.name for field in fields(JobOptions) if field.default is None}
+_MAY_BE_NONE.add("wait_for_server")
 
 
 def job_options(given: Mapping[str, Any]) -> JobOptions:

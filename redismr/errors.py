@@ -17,7 +17,7 @@ RedismrError
   SealError                           bytes from Redis that are not what the secret signed
     WrongSecret                       signed with another secret: both fingerprints are named
   StoreError                          Redis answered with a fault
-    StoreUnavailable (ConnectionError)  no answer: try again later
+    StoreUnavailable (ConnectionError)  no answer: try again later; .job_id may still be running
     StoreFull                         the server is at maxmemory
     UnfitServer                       none for jobs as it is, or none for this user: what to do
     KeysAltered                       a key holds what redismr never puts there
@@ -121,7 +121,12 @@ class StoreError(RedismrError):
 
 
 class StoreUnavailable(StoreError, ConnectionError):
-    """Redis did not answer. The same call may succeed later."""
+    """Redis did not answer. The same call may succeed later.
+
+    ``job_id`` is the job that was waited for, which may still be running; empty if there was none.
+    """
+
+    job_id = ""
 
 
 class StoreFull(StoreError):

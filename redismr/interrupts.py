@@ -61,14 +61,15 @@ def held() -> None:
         _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT})
 
 
-def tell() -> None:
-    """Say so, once, and on a line of its own: a terminal has echoed ^C."""
+def tell(left: str = "") -> None:
+    """Say so, and what is ``left``, once and on a line of its own: a terminal has echoed ^C."""
     global _told  # noqa: PLW0603
     if not _told:
         _told = True
         try:
             line = b"\n" if os.isatty(2) else b""
-            os.write(2, line + b"redismr: interrupted\n")
+            said = f"redismr: interrupted{'; ' * bool(left)}{left}\n"
+            os.write(2, line + said.encode(errors="replace"))
         except OSError:
             pass  # nobody reads it
 

@@ -6,6 +6,7 @@ into that. So descriptors 0 to 2 that are missing are filled before anything els
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -16,10 +17,36 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _filled = set[int]()
+_lost = list["OutputLost"]()
 
 
 class OutputLost(OSError):
-    """What was printed did not arrive: standard output is closed, full, or has no reader."""
+    """What was printed did not arrive: standard output is closed, full, or has no reader.
+
+    Attributes:
+        begun: some of it had arrived before.
+        for_good: what was to be printed cannot be had in another way.
+    """
+
+    begun = for_good = False
+
+    @property
+    def enough(self) -> bool:
+        """Whether its reader took some and left, as ``head`` does: nobody need be told."""
+        return self.begun and self.errno == errno.EPIPE
+
+
+def delivered() -> None:
+    """All that this command has printed so far was taken.
+
+    Raises:
+        OutputLost: it was not. Also where a function of the user's has caught that before.
+    """
+    sys.stdout.flush()
+    for lost in _lost:
+        again = OutputLost(*lost.args)
+        again.begun = lost.begun
+        raise again
 
 
 def fill() -> None:
@@ -106,6 +133,7 @@ class _Descriptor(io.RawIOBase):
 
     def __init__(self, fd: int, *, strict: bool) -> None:
         self._fd, self._strict, self._lost = fd, strict, False
+        self._begun = False
         self.name, self.mode = ("<stdin>", "<stdout>", "<stderr>")[fd], "wb"
 
     def fileno(self) -> int:
@@ -123,6 +151,7 @@ class _Descriptor(io.RawIOBase):
         while left and not self._lost:
             try:
                 left = left[os.write(self._fd, left) :]
+                self._begun = True
             except BlockingIOError:  # whoever shares it with us wanted that
                 import select
 
@@ -130,7 +159,10 @@ class _Descriptor(io.RawIOBase):
             except OSError as error:
                 self._lost = True
                 if self._strict:
-                    raise OutputLost(error.errno, error.strerror) from None
+                    lost = OutputLost(error.errno, error.strerror)
+                    lost.begun = self._begun
+                    _lost.append(lost)
+                    raise lost from None
         return size
 
 

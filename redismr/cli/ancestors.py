@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
 from redismr.cli import jobfile
 from redismr.cli.common import EXECUTORS, PORT
+from redismr.cli.kept import showing
 from redismr.cli.run import show
 from redismr.compat import octo as octopus
 from redismr.compat.command import VERSION, work
 from redismr.compat.hosting import DEFAULT_PORT
+
+if TYPE_CHECKING:
+    from redismr.client import Results
 
 
 @click.command()
@@ -71,10 +75,17 @@ def server(*, file: str, password: str, port: int) -> None:
     FILE is what `redismr run` takes. Without a password only clients on this machine can join.
     """
     job = jobfile.load(file)
+
+    def shown(results: Results, private: bool) -> None:  # noqa: FBT001
+        with showing(results, job.functions["finishfn"], private=private) as outcome:
+            if resultfn := job.functions["resultfn"]:
+                resultfn(job.options.get("txn") or results.job_id, outcome)
+            show(job, outcome)
+
     octopus.run_server(
         jobfile.source_of(job),
-        job.functions,
-        partial(show, job),
+        {**job.functions, "resultfn": None},
+        shown,
         port=port,
         password=password,
         params=job.params,

@@ -39,6 +39,10 @@ debug_option = click.option(
     help="Show whole tracebacks (or set REDISMR_DEBUG=1).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+wait_for_server_option = click.option(
+    "--wait-for-server", type=float, metavar="SECONDS",
+    help="Give up when the server has been away for so long. [30]",
+)  # fmt: skip
 top_option = click.option(
     "--top", type=click.IntRange(min=1), metavar="N", help="Print the N largest values only."
 )

@@ -12,7 +12,7 @@ import click
 from redismr import errors, interrupts
 from redismr.core.trace import quits_debugger
 from redismr.streams import OutputLost
-from redismr.ui.errors import say, show
+from redismr.ui.errors import advice, say, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,7 @@ DONE = 0
 FAILED = 1
 USAGE = 2
 NO_SERVER = 3
+UNWRITTEN = 4
 CANCELLED = interrupts.CODE
 
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
@@ -56,8 +57,8 @@ def reported(ctx: click.Context) -> Iterator[None]:
         said = " ".join(error.format_message().split()).removesuffix(".")  # click's may have lines
         say(f"{said} (see `{where} --help`)", sys.stderr)
         ctx.exit(USAGE)
-    except KeyboardInterrupt:
-        interrupts.tell()
+    except KeyboardInterrupt as interrupt:
+        interrupts.tell(advice(interrupt))
         interrupts.over()
         ctx.exit(CANCELLED)
     except OutputLost as lost:
@@ -73,10 +74,14 @@ def reported(ctx: click.Context) -> Iterator[None]:
 
 
 def without_output(lost: OutputLost) -> int:
-    """Say that output was lost, unless its reader has left, who knows; the exit code."""
+    """Say that output was lost, and what is left of it; the exit code.
+
+    Nothing is said to a reader that has left, unless that cost a result.
+    """
     if isinstance(lost.__cause__, OutputLost):  # met by a function of an inline job
         lost = lost.__cause__
-    if lost.errno == errno.EPIPE:
-        return DONE
-    say(f"cannot write to standard output: {lost.strerror}", sys.stderr)
-    return FAILED
+    left, why = advice(lost), f"cannot write to standard output: {lost.strerror}"
+    if lost.errno == errno.EPIPE and not left:
+        return UNWRITTEN if lost.for_good else DONE
+    say(f"{why}; {left}" if left else why, sys.stderr)
+    return UNWRITTEN

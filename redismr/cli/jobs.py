@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -16,41 +17,49 @@ from redismr.cli.common import (
     refuse_two_orders,
     server_options,
     top_option,
+    wait_for_server_option,
 )
+from redismr.errors import RedismrError
+from redismr.streams import OutputLost
 from redismr.ui import tables
-from redismr.ui.errors import failure_screen, say
+from redismr.ui.errors import advise, failure_screen, say
 from redismr.ui.progress import reporter
 from redismr.ui.words import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from redismr.client import Job
+    from redismr.client import Client, Job
     from redismr.core.model import Failure
 
 _LOOK_EVERY = 0.2
 
 
 @click.command()
+@click.option("--all", "deleted", is_flag=True,
+              help="Also finished runs: their data is gone, their rows stay for ttl.")  # fmt: skip
 @server_options
 @json_option
-def jobs(*, url: str | None, namespace: str | None, as_json: bool) -> None:
+def jobs(*, deleted: bool, url: str | None, namespace: str | None, as_json: bool) -> None:
     """List the jobs on the server, newest first."""
     with client_of(connection(url, namespace, "a list of jobs")) as client:
-        rows = sorted(client.jobs(), key=lambda job: job.age)
+        rows = sorted(client.jobs(deleted=deleted), key=lambda job: job.age)
     tables.show(rows, tables.JOBS, sys.stdout, as_json=as_json)
 
 
 @click.command()
 @click.argument("job_id", metavar="ID")
+@wait_for_server_option
 @server_options
-def watch(*, job_id: str, url: str | None, namespace: str | None) -> int:
+def watch(
+    *, job_id: str, wait_for_server: float | None, url: str | None, namespace: str | None
+) -> int:
     """Show a job's progress until it ends. Ctrl-C stops watching, not the job."""
     with (
         client_of(connection(url, namespace, "watching a job")) as client,
         reporter(sys.stderr, always=True) as draw,
     ):
-        job = client.attach(job_id)
+        job = _job(client, job_id, wait_for_server)
         while not job.wait(_LOOK_EVERY):
             draw(job.progress())
         draw(job.progress())
@@ -64,22 +73,27 @@ def watch(*, job_id: str, url: str | None, namespace: str | None) -> int:
 @click.argument("job_id", metavar="ID")
 @click.option("--wait", is_flag=True, help="Wait until there is one.")
 @click.option("--sort", is_flag=True, help="Print in order of keys.")
+@click.option("--no-finishfn", "finish", is_flag=True, flag_value=False, default=True,
+              help="Print the pairs, whatever the job's finishfn makes of them.")  # fmt: skip
 @top_option
 @json_option
+@wait_for_server_option
 @server_options
-def result(
-    *, job_id: str, wait: bool, sort: bool, top: int | None, as_json: bool,
-    url: str | None, namespace: str | None,
+def result(  # noqa: PLR0913 - one for each option
+    *, job_id: str, wait: bool, sort: bool, finish: bool, top: int | None, as_json: bool,
+    wait_for_server: float | None, url: str | None, namespace: str | None,
 ) -> None:  # fmt: skip
     """Print a job's result as `key<TAB>value` lines, or what its finishfn makes of it."""
     refuse_two_orders(top, sort=sort)
     with client_of(connection(url, namespace, "the result of a job")) as client:
-        job = client.attach(job_id)
+        job = _job(client, job_id, wait_for_server)
         if wait:
             with reporter(sys.stderr, summary=False) as draw:
                 while not job.wait(_LOOK_EVERY):
                     draw(job.progress())
-        print_outcome(job.result(timeout=0), top=top, sort=sort, as_json=as_json)
+        with _still_there(job_id):
+            outcome = job.result(timeout=0, finish=finish)
+            print_outcome(outcome, top=top, sort=sort, as_json=as_json)
         _tell_skipped(job)
 
 
@@ -96,6 +110,28 @@ def errors(*, job_id: str, as_json: bool, url: str | None, namespace: str | None
     _tell(skipped, job_id, as_json=as_json)
     if skipped.total > len(skipped):
         say(f"and {skipped.total - len(skipped):,} more records were skipped", sys.stderr)
+
+
+@contextmanager
+def _still_there(job_id: str) -> Iterator[None]:
+    """The body prints a result, which stays on the server whatever comes between."""
+    try:
+        yield
+    except OutputLost as lost:
+        if not lost.enough:
+            advise(lost, f"the result is still there: redismr result {job_id}")
+        raise
+    except RedismrError:
+        raise
+    except Exception as error:
+        advise(error, f"without its finishfn: redismr result {job_id} --no-finishfn")
+        raise
+
+
+def _job(client: Client, job_id: str, wait_for_server: float | None) -> Job:
+    if wait_for_server is None:
+        return client.attach(job_id)
+    return client.attach(job_id, wait_for_server=wait_for_server)
 
 
 def _tell_skipped(job: Job) -> None:
@@ -119,7 +155,8 @@ def cancel(*, job_ids: tuple[str, ...], url: str | None, namespace: str | None) 
     with client_of(connection(url, namespace, "cancelling a job")) as client:
         for job_id in job_ids:
             stopped = client.attach(job_id).cancel()
-            click.echo(f"{job_id}\t{'cancelled' if stopped else 'had already ended'}")
+            told = "cancelled" if stopped else "had already ended"
+            sys.stdout.write(f"{job_id}\t{told}\n")  # the others, also if that is lost
 
 
 @click.command()
@@ -130,4 +167,4 @@ def delete(*, job_ids: tuple[str, ...], url: str | None, namespace: str | None) 
     with client_of(connection(url, namespace, "deleting a job")) as client:
         for job_id in job_ids:
             client.attach(job_id).delete()
-            click.echo(f"{job_id}\tdeleted")
+            sys.stdout.write(f"{job_id}\tdeleted\n")  # the others, also if that is lost

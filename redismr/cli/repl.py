@@ -23,14 +23,14 @@ from redismr import settings
 from redismr.cli import exits, jobfile
 from redismr.cli.common import EXECUTORS, server_options
 from redismr.cli.jobfile import Reading
+from redismr.cli.kept import is_private, showing
 from redismr.cli.prompt import HEED_SECONDS, Console, names_in
 from redismr.cli.run import reading_options, show
-from redismr.client.results import closed_after
 from redismr.compat.words import statistics, table, word_count
 from redismr.errors import ConfigError, RedismrError, StoreError
 from redismr.sources.filesource import FileSource
 from redismr.streams import OutputLost
-from redismr.ui.errors import say
+from redismr.ui.errors import advice, say
 from redismr.ui.errors import show as show_error
 
 if TYPE_CHECKING:
@@ -191,10 +191,12 @@ class Repl:
         """That of the first line that failed.
 
         Raises:
-            OutputLost: an outcome could not be printed.
+            OutputLost: an outcome could not be printed. Where it is was said already.
         """
         if self._lost:
-            raise self._lost
+            lost = OutputLost(*self._lost.args)
+            lost.for_good = True
+            raise lost
         return exits.code_of(self._failed[min(self._failed)]) if self._failed else exits.DONE
 
     def cancel(self) -> None:
@@ -213,6 +215,8 @@ class Repl:
                     work.show(outcome)
         except OutputLost as lost:
             self._lost = lost
+            if left := advice(lost):
+                self._console.remark(f"{title} {left}")
         except Exception as error:  # noqa: BLE001  whatever the user's code raises: others go on
             self._failed[number] = error
             if not self._stopped.is_set():
@@ -227,11 +231,13 @@ class Repl:
         """What comes of the line. Its job is deleted afterwards."""
         source = work.source(line) if line else itertools.count()
         label = {"name": work.name, **work.options, "txn": f"{self._label}-{number}"}
-        with closed_after(self._run(source, {**work.functions, **label})) as outcome:
+        results = self._run(source, {**work.functions, **label})
+        finishfn, private = work.functions.get("finishfn"), is_private(self._client)
+        with showing(results, finishfn, private=private) as outcome:
             yield outcome
 
     def _run(self, source: Any, options: Mapping[str, Any]) -> Any:
-        """As ``Client.run``; also a job that fails or is stopped is gone afterwards."""
+        """The results, as of ``Client.run``; a job that fails or is stopped is gone afterwards."""
         job = ""
 
         def look(progress: Progress) -> None:
@@ -242,7 +248,7 @@ class Repl:
             self._explain(progress.waiting)
 
         try:
-            return self._client.run(source, progress=look, **options)
+            return self._client.run(source, progress=look, finish=False, **options)
         except Exception as error:
             if job and not isinstance(error, StoreError):
                 with contextlib.suppress(RedismrError):

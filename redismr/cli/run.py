@@ -23,14 +23,16 @@ from redismr.cli.common import (
     refuse_two_orders,
     server_options,
     top_option,
+    wait_for_server_option,
 )
 from redismr.cli.jobfile import Reading
+from redismr.cli.kept import is_private, showing
 from redismr.client.embedded import foresee
-from redismr.client.results import closed_after
 from redismr.config import RULES
 from redismr.core.model import Skipped
 from redismr.errors import BadKey, ConfigError
-from redismr.ui.errors import say, skipped_lines
+from redismr.streams import OutputLost
+from redismr.ui.errors import advise, say, skipped_lines
 from redismr.ui.progress import reporter, summary_line
 
 if TYPE_CHECKING:
@@ -131,6 +133,7 @@ _SHARED = (
     _field("--priority", type=int, metavar="N", help="Higher goes first. [0]"),
     _field("--ttl", type=float, metavar="SECONDS", help="Life of all its data. [86400]"),
     click.option("--sort", is_flag=True, default=None, help="Have the result in order of keys."),
+    wait_for_server_option,
 )  # fmt: skip
 
 
@@ -190,21 +193,39 @@ def run(  # noqa: PLR0913 - one for each option
         _client(url, namespace, executors, inline=inline) as client,
         _reporter(quiet=quiet) as draw,
     ):
-        outcome = redismr.run(
-            source,
-            **job.functions,
-            client=client,
-            inline=inline,
-            progress=draw or False,
-            params={**job.params, **params},
-            **_merged(job, options),
-        )
-        # Closing the results deletes the job, also when their reader has left.
-        with closed_after(outcome):
+        merged = _merged(job, options)
+        with _printing():
+            results = redismr.run(
+                source,
+                **{**job.functions, "resultfn": None},
+                client=client,
+                inline=inline,
+                progress=draw or False,
+                finish=False,
+                params={**job.params, **params},
+                **merged,
+            )
+        finishfn, private = job.functions["finishfn"], is_private(client)
+        with showing(results, finishfn, private=private, as_json=as_json) as outcome:
+            if resultfn := job.functions["resultfn"]:
+                resultfn(merged.get("txn") or results.job_id or "inline", outcome)
             show(job, outcome, top=top, as_json=as_json)
-    _summarise(draw, outcome)
+    _summarise(draw, results)
     if not quiet:
-        _tell_skipped(draw, outcome)
+        _tell_skipped(draw, results)
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    """The body runs a job, whose functions may print here if it is an inline one."""
+    try:
+        yield
+    except OutputLost as lost:
+        unread = lost.__cause__ if isinstance(lost.__cause__, OutputLost) else lost
+        unread.for_good = True
+        if not unread.enough:
+            advise(unread, "a function of the job printed there, so the job has failed")
+        raise
 
 
 def _refuse_two_printers(job: JobFile, given: Mapping[str, Any]) -> None:
@@ -260,7 +281,11 @@ def submit(
             params={**job.params, **params},
             **_merged(job, options),
         )
-        click.echo(submitted.id)
+        try:
+            click.echo(submitted.id)
+        except OutputLost as lost:
+            advise(lost, f"job {submitted.id} was handed in: redismr result {submitted.id} --wait")
+            raise
     if job.functions["resultfn"] or job.final:
         say(f"resultfn and final of {file} are for `redismr run`: not used", sys.stderr)
     if sys.stderr.isatty():

@@ -13,10 +13,12 @@ from redismr import settings, streams
 from redismr.client.each import EachWorker, one_by_one
 from redismr.client.embedded import Embedded, embedded
 from redismr.client.fit import Lacks
-from redismr.client.job import Draw, Job, Mine
+from redismr.client.job import Job
 from redismr.client.listen import deliver, follow
-from redismr.client.outcome import ended_as_altered, not_found
-from redismr.client.specs import clear_fields, new_spec, sort_out
+from redismr.client.listing import deleted_rows, job_rows, row_of
+from redismr.client.outcome import ended_as_altered, kept, not_found
+from redismr.client.results import Results
+from redismr.client.specs import Draw, Mine, clear_fields, new_spec, sort_out
 from redismr.client.submitter import SUBMIT_LEASE_MS, Ended, Submitter
 from redismr.client.waiting import tell_long_wait
 from redismr.confidential import Confined
@@ -32,11 +34,18 @@ from redismr.core.model import (
 )
 from redismr.core.seal import Keyring
 from redismr.core.vault import Vault
-from redismr.errors import JobError, JobLost, JobNotFound, KeysAltered, NoWorkers, SealError
+from redismr.errors import (
+    JobError,
+    JobLost,
+    JobNotFound,
+    NoWorkers,
+    SealError,
+    StoreUnavailable,
+)
 from redismr.processes import here_only, refuse_while_loading
 from redismr.shipping import Parcel, pack
 from redismr.sources import as_source
-from redismr.store import Store, number
+from redismr.store import Store
 
 Function = Callable[..., Any]
 
@@ -77,11 +86,10 @@ class Client(Confined):
             found = self._embedded.server.connection
         self.connection: Connection = found
         self._keyring = Keyring(found.secret, found.namespace)
-        self._store = Store(found, name="redismr-client", on_wait=tell_long_wait)
+        bear = partial(_bear, self._embedded) if self._embedded else tell_long_wait
+        self._store = Store(found, name="redismr-client", on_wait=bear)
         self._cleaner = Store(found, patience=1.0, timeout=2, name="redismr-cleanup")
-        self._listener = Store(
-            found, patience=None, name="redismr-listener", on_wait=tell_long_wait
-        )
+        self._listener = Store(found, patience=None, name="redismr-listener", on_wait=bear)
         if self._embedded is None:
             self._store.link.check("monitor")
 
@@ -106,11 +114,13 @@ class Client(Confined):
         *,
         progress: Draw | None = None,
         resultfn: Callable[[str, Any], object] | None = None,
+        finish: bool = True,
         **options: Any,
     ) -> Any:
         """Submit a job, wait for it, and return its ``Results`` (or what finishfn makes of them).
 
-        Takes what ``redismr.run`` takes. Ctrl-C and every other exception cancel the job.
+        Takes what ``redismr.run`` takes. Ctrl-C and other exceptions cancel a job that runs. The
+        job stays where the server is away for too long, and where finishfn or resultfn raises.
         """
         check_functions(resultfn=resultfn)
         check_callable("progress", progress)
@@ -118,16 +128,28 @@ class Client(Confined):
         cancel = here_only(Job.cancel)
         try:
             job = self._submit(source, mapfn, reducefn, options, owns=True, draw=progress)
-            outcome = job.result()
+            results = job.result(finish=False)
         except BaseException as exc:
             ended = isinstance(exc, JobError | SealError) and not isinstance(exc, NoWorkers)
-            if job is not None and not ended:
+            if job is not None and not ended and not isinstance(exc, StoreUnavailable):
                 self._quietly(job, cancel)
             if isinstance(exc, KeyboardInterrupt):
                 raise KeyboardInterrupt from None  # not a screen of frames about sockets
             raise
-        if resultfn:
-            resultfn(job.txn, outcome)
+        return self._handed_over(job, results, resultfn) if finish else results
+
+    def _handed_over(
+        self, job: Job, results: Results, resultfn: Callable[[str, Any], object] | None
+    ) -> Any:
+        """What finishfn makes of the results; a result that was computed outlives its errors."""
+        try:
+            outcome = job.finished(results)
+            if resultfn:
+                resultfn(job.txn, outcome)
+        except BaseException as exc:
+            if results.keep():
+                exc.add_note(kept(job.id, ours=self._embedded is not None))
+            raise
         return outcome
 
     def submit(
@@ -161,14 +183,17 @@ class Client(Confined):
             ).start()
         return job
 
-    def attach(self, job_id: str) -> Job:
+    def attach(self, job_id: str, *, wait_for_server: float | None = 30.0) -> Job:
         """The handle of a job that was submitted earlier, by any process with the same secret.
+
+        ``wait_for_server`` is how many seconds it waits for a server that is away; None: as long as
+        that takes.
 
         Raises:
             JobNotFound: Redis knows no such job: never submitted, deleted, or its ttl is over.
             WrongSecret: it was submitted with another secret.
         """
-        return self._attach(self._store, job_id)
+        return self._attach(self._store.patient(wait_for_server), job_id)
 
     def _attach(self, store: Store, job_id: str) -> Job:
         LABEL.check("job_id", job_id)
@@ -177,33 +202,16 @@ class Client(Confined):
             raise not_found(job_id)
         return Job(store, self._keyring, Vault(self._keyring, job_id).open_spec(blob))
 
-    def jobs(self) -> list[JobInfo]:
-        """Every job that still exists in this namespace, newest first. Clear text: for people."""
-        rows = []
-        for job_id in reversed(self._store.recent()):
-            try:
-                look = self._store.look(job_id)
-            except KeysAltered:
-                continue  # nothing of ours lies there; the others are listed all the same
-            if look is None:
-                continue
-            meta = look.meta
-            n_map = number(meta["n_map"]) if meta.get("n_map") else None
-            rows.append(
-                JobInfo(
-                    job_id=job_id,
-                    txn=meta.get("txn", ""),
-                    name=meta.get("name", ""),
-                    state=look.state,
-                    maps_done=(n_map or 0) if look.state == "succeeded" else look.maps_done,
-                    maps_total=n_map,
-                    reduces_done=look.reduces_done,
-                    reduces_total=number(meta.get("partitions")),
-                    age=(look.now_ms - number(meta.get("created_at"), look.now_ms)) / 1000,
-                    ttl=(number(meta.get("expire_at"), look.now_ms) - look.now_ms) / 1000,
-                    cause=meta.get("cause", ""),
-                )
-            )
+    def jobs(self, *, deleted: bool = False) -> list[JobInfo]:
+        """Every job that still exists in this namespace, newest first. Clear text: for people.
+
+        With ``deleted`` also those that ``run`` has deleted when their results were read: for their
+        ttl, and the last 1000.
+        """
+        rows = job_rows(self._store)
+        if deleted:
+            rows += deleted_rows(self._store)
+            rows.sort(key=lambda row: row.age)
         return rows
 
     def workers(self) -> list[WorkerInfo]:
@@ -312,23 +320,24 @@ class Client(Confined):
         lacks = Lacks.among(rows, spec, self._keyring.key_id)
         lacks.warn(parcel.names)
         vault = Vault(self._keyring, spec.job_id)
+        store = self._store.patient(chosen.wait_for_server)
         job = Job(
-            self._store,
+            store,
             self._keyring,
             spec,
             Mine(
                 functions["finishfn"],
                 functions["partitionfn"],
-                delete=here_only(partial(self._delete, spec)) if owns else None,
+                delete=here_only(partial(self._delete, spec, time.monotonic())) if owns else None,
                 delete_at_exit=self._embedded is None,  # else the server ends as well
                 draw=draw,
                 workers_within=chosen.wait_for_workers,
                 revive=self._embedded.revive if self._embedded else None,
             ),
         )
-        expire_at = self._create(spec, vault, parcel, each_worker=each)
+        expire_at = self._create(store, spec, vault, parcel, each_worker=each)
         submitter = (EachWorker if each else Submitter)(
-            self._store,
+            store,
             vault,
             expire_at,
             spec,
@@ -343,11 +352,15 @@ class Client(Confined):
             if ended.state in RUNNING_STATES:  # only we close the input, and we have not
                 raise ended_as_altered(self._store, vault, "its state was set ahead") from None
             job.result(0)  # raises what became of it
+        except StoreUnavailable as away:
+            raise job.lost_sight(away) from away.__cause__
         return job
 
-    def _create(self, spec: JobSpec, vault: Vault, parcel: Parcel, *, each_worker: bool) -> int:
+    def _create(
+        self, store: Store, spec: JobSpec, vault: Vault, parcel: Parcel, *, each_worker: bool
+    ) -> int:
         """The job exists and is listed; returns its deadline."""
-        return self._store.create(
+        return store.create(
             spec.job_id,
             since_ms=spec.submitted_ms,
             spec=vault.seal_spec(spec),
@@ -366,11 +379,31 @@ class Client(Confined):
         now_ms, rows = self._store.worker_rows()
         return now_ms, {worker: row for worker, row in rows.items() if not row["lost"]}
 
-    def _delete(self, spec: JobSpec, inputs: int) -> None:
-        """Delete a job that nobody has the results of any more."""
-        self._quietly(Job(self._store, self._keyring, spec, handed_in=inputs), Job.delete)
+    def _delete(self, spec: JobSpec, began: float, inputs: int) -> None:
+        """Delete a job that nobody has the results of any more; its row stays for listings.
+
+        It ``began`` at that time of ``time.monotonic()``.
+        """
+        now_ms = spec.submitted_ms + int((time.monotonic() - began) * 1000)
+        with contextlib.suppress(Exception):  # keys expire by themselves
+            row = row_of(spec, inputs, now_ms)
+            self._cleaner.delete(spec.job_id, inputs, spec.partitions, row)
 
     def _quietly(self, job: Job, act: Callable[[Job], object]) -> None:
         """Clean up, within a second or two; an error in it must not hide the one that led here."""
         with contextlib.suppress(Exception):  # keys expire by themselves
             act(job.over(self._cleaner))
+
+
+def _bear(ours: Embedded, text: str, waited: float) -> None:
+    """Wait for a server of our own that does not answer, as long as there is one.
+
+    Raises:
+        StoreUnavailable: there is none any more.
+    """
+    if not ours.server.alive:
+        raise StoreUnavailable(
+            "this process's own server has ended (killed, or out of memory?), and its jobs with "
+            "it: run them again"
+        )
+    tell_long_wait(text, waited)

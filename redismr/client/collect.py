@@ -8,6 +8,7 @@ made from the same attempts of exactly the maps that the end names.
 from __future__ import annotations
 
 import operator
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -199,7 +200,7 @@ class RemoteShelf(Confined):
     ) -> None:
         self._store, self._vault, self.manifests = store, vault, manifests
         self._find_class = find_class
-        self.on_close: Callable[[], object] = lambda: None
+        self.on_close: weakref.finalize[[int], object] | None = None
         self.candidates = candidates
         self.records: Sequence[int] = [m.part.records for m in manifests]
         self.plain = not any(m.foreign for m in manifests)
@@ -210,9 +211,16 @@ class RemoteShelf(Confined):
         with _running_or_altered(store, vault.job):
             yield from read_partition(store, vault, manifest, self._find_class)
 
+    def keep(self) -> bool:
+        """Nobody owns the job any more."""
+        if self.on_close:
+            self.on_close.detach()
+        return True
+
     def close(self) -> None:
         """Tell whoever owns the job."""
-        self.on_close()
+        if self.on_close:
+            self.on_close()
 
 
 def _candidates(

@@ -6,7 +6,7 @@ import contextlib
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from redismr.client.collect import (
@@ -16,16 +16,18 @@ from redismr.client.collect import (
     read_partition,
     skipped_so_far,
 )
+from redismr.client.honesty import Honesty
 from redismr.client.outcome import (
-    ended_as_altered,
     error_of_end,
     failures,
+    lost_sight,
     not_found,
     vanished,
 )
 from redismr.client.results import Results
-from redismr.client.submitter import InputLost, close_again
-from redismr.client.waiting import Waiting, altered, deadline_of, progress_of, until_end
+from redismr.client.specs import Mine
+from redismr.client.submitter import InputLost
+from redismr.client.waiting import Waiting, deadline_of, progress_of, until_end
 from redismr.confidential import Confined
 from redismr.core.events import Event, encode
 from redismr.core.model import (
@@ -39,7 +41,14 @@ from redismr.core.model import (
 )
 from redismr.core.trace import imported_class
 from redismr.core.vault import Vault
-from redismr.errors import JobTimeout, KeysAltered, NoWorkers, RedismrError, SealError
+from redismr.errors import (
+    JobTimeout,
+    KeysAltered,
+    NoWorkers,
+    RedismrError,
+    SealError,
+    StoreUnavailable,
+)
 from redismr.shipping import Foreign, Loaded, loaded_from
 from redismr.shipping.libraries import SUBMITTER, told_apart
 from redismr.store import Look, Outcome, Store, number
@@ -50,24 +59,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 """A waiter looks this often whatever the channel says: pub/sub is only a hint."""
 
-ANNOUNCE_SECONDS = 2.0
-
 DRAW_SECONDS = 0.2
-
-Draw = Callable[[Progress], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Mine:
-    """What only the submitting process has of a job."""
-
-    finishfn: Callable[[Results], Any] | None = None
-    partitionfn: Callable[[Any, int], int] | None = None
-    delete: Callable[[int], object] | None = None
-    delete_at_exit: bool = True
-    draw: Draw | None = None
-    workers_within: float | None = None
-    revive: Callable[[], None] | None = None
 
 
 class Job(Confined):
@@ -94,7 +86,8 @@ class Job(Confined):
         self._waiting = Waiting(store, keyring, spec)
         self._draw = mine.draw if mine else None
         self._drawn_at = 0.0
-        self._announced = self._told_at = time.monotonic()
+        self._honesty = Honesty(store, self._vault, spec)
+        self._told_at = time.monotonic()
         self._handed_in = handed_in  # map tasks, lest Redis forgets that they were all
 
     def __repr__(self) -> str:
@@ -122,24 +115,30 @@ class Job(Confined):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job has ended, however it did; False if ``timeout`` seconds ran out.
 
-        Redis must answer to tell: while it is away that may take 30 s longer, as everything does.
+        Redis must answer to tell: while it is away that may take ``wait_for_server`` seconds
+        longer, as everything does.
 
         Raises:
-            JobLost: the job vanished from Redis. StoreUnavailable: Redis did, for 30 s.
+            JobLost: the job vanished from Redis. StoreUnavailable: Redis did, for so long.
         """
         return self._wait(deadline_of(timeout)) is not None
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None, *, finish: bool = True) -> Any:
         """The results, when the job has succeeded; what finishfn returns, if there is one.
+
+        Without ``finish`` it is always the results.
 
         Raises:
             MapError, ReduceError: user code raised; also of the original exception's class.
             JobFailed, JobCancelled, JobLost: what else became of the job.
             JobTimeout: ``timeout`` seconds ran out; the job goes on.
             SealError: what is in Redis is not what the workers put there.
-            StoreUnavailable: Redis is away for 30 s, during which no timeout is noticed.
+            StoreUnavailable: Redis is away for ``wait_for_server`` seconds, during which no timeout
+                is noticed.
+            Exception: what finishfn raised; the results are there all the same.
         """
-        return self._result(timeout)
+        results = self._result(timeout)
+        return self.finished(results) if finish else results
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """(key, value) pairs, partition by partition as their reduce tasks finish.
@@ -240,8 +239,26 @@ class Job(Confined):
 
     # -- for the client -------------------------------------------------------
 
+    def finished(self, results: Results) -> Any:
+        """What the job's finishfn makes of its results."""
+        finishfn = self._mine.finishfn if self._mine else self._functions().get("finishfn")
+        return finishfn(results) if finishfn else results
+
+    def lost_sight(self, away: StoreUnavailable) -> StoreUnavailable:
+        """The error for a server that was away for too long: how to come back to the job."""
+        if self._mine and self._mine.revive:  # it was our own, and nobody else can ask it
+            return away
+        whole = self._mine is None or self._handed_in is not None
+        return lost_sight(away, self.id, handed_in=whole)
+
     def _wait(self, deadline: float | None, *, outcome: bool = False) -> Look | None:
         """The look that saw the job ended; None if it had not by then (of time.monotonic())."""
+        try:
+            return self._ended_by(deadline, outcome=outcome)
+        except StoreUnavailable as away:
+            raise self.lost_sight(away) from away.__cause__
+
+    def _ended_by(self, deadline: float | None, *, outcome: bool) -> Look | None:
         with self._store.subscribed(self.txn) as channel:
             if self._handed_in is not None and deadline is None:  # a look before would be in vain
                 channel.get(POLL_SECONDS)
@@ -288,7 +305,7 @@ class Job(Confined):
                 job_id=self.id,
             )
 
-    def _result(self, timeout: float | None) -> Any:
+    def _result(self, timeout: float | None) -> Results:
         deadline = deadline_of(timeout)
         while self._results is None:
             look = self._wait(deadline, outcome=True)
@@ -304,12 +321,13 @@ class Job(Confined):
             if self._draw and self._results is not None and self._results.skipped:
                 drawn = progress_of(look, self._spec, self._waiting)
                 self._draw(replace(drawn, skipped=self._results.skipped))
-        finishfn = self._mine.finishfn if self._mine else self._functions().get("finishfn")
-        return finishfn(self._results) if finishfn else self._results
+        return self._results
 
     def _collect(self, outcome: Outcome | None = None) -> tuple[Results, dict[str, int]]:
         shelf, counters, skipped = self._collect_shelf(outcome)
-        results = Results(shelf, sort=self._spec.sort, counters=counters, skipped=skipped)
+        results = Results(
+            shelf, sort=self._spec.sort, counters=counters, skipped=skipped, job_id=self.id
+        )
         if self._mine and self._mine.delete is not None:
             # Results of ``run`` own the job: it goes when they are closed, or nobody has them.
             shelf.on_close = weakref.finalize(results, self._mine.delete, self._inputs())
@@ -349,34 +367,13 @@ class Job(Confined):
         if look is None:
             raise vanished(self.id) if lost else not_found(self.id)
         if lost:
-            self._keep_honest(look)
+            try:
+                self._honesty.keep(look, self._handed_in)
+            except InputLost:
+                with contextlib.suppress(RedismrError):
+                    self.cancel()
+                raise
         return look
-
-    def _keep_honest(self, look: Look) -> None:
-        """List the job again in case the index lost it; end it if its clear fields were altered."""
-        if look.state in ENDED_STATES:
-            return
-        if time.monotonic() - self._announced > ANNOUNCE_SECONDS:
-            self._announced = time.monotonic()
-            self._store.announce(self.id, self._spec.priority, self._spec.submitted_ms)
-        what = altered(look, self._spec, self._keyring.key_id)
-        if look.state == "submitting" and self._store.blob(self.id, "end") is not None:
-            # The script that closes the input writes both; so by now the state must have moved on.
-            again = self._store.look(self.id)
-            if again and again.state == "submitting":
-                what = what or "its state was set back"
-        elif look.state == "submitting" and self._handed_in is not None:
-            self._close_again(self._handed_in)
-        if what:
-            raise ended_as_altered(self._store, self._vault, what)
-
-    def _close_again(self, n: int) -> None:
-        try:
-            close_again(self._store, self._vault, self._spec.python, n)
-        except InputLost:
-            with contextlib.suppress(RedismrError):
-                self.cancel()
-            raise
 
     def _raise_unless_succeeded(self, look: Look) -> None:
         if look.state != "succeeded":

@@ -19,6 +19,7 @@ from redismr.errors import (
     JobNotFound,
     KeysAltered,
     SealError,
+    StoreUnavailable,
     SubmitterLost,
 )
 from redismr.store import number
@@ -74,6 +75,24 @@ def ended_as_altered(store: Store, vault: Vault, what: str) -> JobFailed:
     with contextlib.suppress(KeysAltered):
         store.fail_job(vault.job, "altered in Redis", vault.seal_failure(failure, "job"))
     return JobFailed(f"job {vault.job} failed: {message}", job_id=vault.job)
+
+
+def lost_sight(away: StoreUnavailable, job_id: str, *, handed_in: bool = True) -> StoreUnavailable:
+    """The error for a server that is away too long while a job is waited for: how to come back."""
+    doing = "may still be running" if handed_in else "may not have been handed in whole"
+    error = StoreUnavailable(
+        f"{away}\n  job {job_id} {doing}. When Redis is back: redismr result {job_id} --wait"
+    )
+    error.job_id = job_id
+    return error
+
+
+def kept(job_id: str, *, ours: bool) -> str:
+    """How to get at a result that finishfn failed on; ``ours``: on a server of this process."""
+    if ours:
+        how = f"as long as this process lives: Client().attach({job_id!r}).result(finish=False)"
+        return f"the result of job {job_id} is kept {how}"
+    return f"the result of job {job_id} is kept for its ttl: redismr result {job_id} --no-finishfn"
 
 
 def vanished(job_id: str) -> JobLost:

@@ -13,7 +13,6 @@ from collections.abc import (
     Sequence,
     ValuesView,
 )
-from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Protocol, Self
@@ -51,6 +50,10 @@ class Shelf(Protocol):
         """The partitions that may hold a key, the likeliest first; numbers may be out of range."""
         ...
 
+    def keep(self) -> bool:
+        """The result stays when it is closed; whether anybody can ask for it then."""
+        ...
+
     def close(self) -> None:
         """The result is not needed any more."""
         ...
@@ -62,8 +65,9 @@ class Results(Mapping[Any, Any]):
     Reading streams: iterating holds a few blocks of about 1 MB, looking up a key loads its
     partition. Keys within a partition come in the order in which they first appeared in the input.
     ``counters`` is what user functions counted; ``skipped`` what ``on_error`` left out, the first
-    1000 of ``skipped.total``. Several threads may read and close one result, each with an iterator
-    of its own: of two in one at the same time the second is refused (ValueError).
+    1000 of ``skipped.total``; ``job_id`` the job that they are of, empty of an inline run. Several
+    threads may read and close one result, each with an iterator of its own: of two in one at the
+    same time the second is refused (ValueError).
 
     Raises, while reading:
         SealError: bytes in Redis are not what a worker put there.
@@ -79,11 +83,13 @@ class Results(Mapping[Any, Any]):
         sort: bool = False,
         counters: Mapping[str, int] | None = None,
         skipped: Skipped = Skipped(),  # noqa: B008 - it is as immutable as ()
+        job_id: str = "",
     ) -> None:
         self._shelf = shelf
         self._sort = sort
         self.counters: dict[str, int] = dict(counters or {})
         self.skipped = skipped
+        self.job_id = job_id
         self._dicts: dict[int, dict[Any, Any]] = {}
         self._all: dict[Any, Any] | None = None
         self._current: dict[Any, Any] = {}
@@ -156,6 +162,14 @@ class Results(Mapping[Any, Any]):
             if key:
                 raise
             raise BadValue(f"top() needs values that can be ordered, or a key=: {exc}") from exc
+
+    def keep(self) -> bool:
+        """Leave the job on its server, until its ttl is over, also after ``close``.
+
+        Whoever knows the id can attach to it then. Returns False where there is none to leave: of
+        an inline run, or after ``close``.
+        """
+        return not self._closed and self._shelf.keep()
 
     def close(self) -> None:
         """Free what the result holds: here, and in Redis if it was made by ``run``.
@@ -299,11 +313,6 @@ def _were_closed() -> ResultsClosed:
     return ResultsClosed("these results were closed; take what you need before close()")
 
 
-def closed_after(outcome: Any) -> AbstractContextManager[Any]:
-    """A context that closes results at its end: what a finishfn made of them is not ours."""
-    return closing(outcome) if isinstance(outcome, Results) else nullcontext(outcome)
-
-
 def in_key_order(pairs: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     """The pairs as ``sort=True`` gives them.
 
@@ -371,6 +380,10 @@ class MemoryShelf:
         """The only partition."""
         del key
         return (0,)
+
+    def keep(self) -> bool:
+        """Nobody else can ask for it."""
+        return False
 
     def close(self) -> None:
         """Let go."""

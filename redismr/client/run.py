@@ -22,8 +22,8 @@ from redismr.settings import debugging
 
 if TYPE_CHECKING:
     from redismr.client.client import Client
-    from redismr.client.job import Draw
     from redismr.client.results import Results
+    from redismr.client.specs import Draw
 
 Function = Callable[..., Any]
 
@@ -45,6 +45,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
     inline: bool = False,
     progress: Draw | bool | None = None,
     wait_for_workers: float | None = None,
+    finish: bool = True,
     client: Client | None = None,
     **options: Any,
 ) -> Any:
@@ -69,14 +70,17 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         inline: run in this process, without Redis: breakpoint(), pdb and its post-mortem work.
         progress: True or a callable taking ``Progress``; None draws on a terminal only.
         wait_for_workers: seconds until ``NoWorkers`` is raised; None waits, and says why.
+        finish: False returns the results, whatever finishfn would make of them: that only goes
+            along, for who asks for the job's result later.
         client: one to use again; None: as ``Client()`` does.
         **options: the fields of ``redismr.config.JobOptions``: name, txn, partitions, sort,
             on_error, retries, task_timeout, lease, lost_leases, memory, chunk, priority, seed,
-            backup, each_worker, ttl.
+            backup, each_worker, ttl, wait_for_server.
 
     Returns:
         A read-only mapping; closing it, or the end of the process, deletes the job. Children that
-        the process forks may read it too, for as long.
+        the process forks may read it too, for as long. The job stays for its ttl after ``keep()``,
+        and where finishfn or resultfn raises.
 
     Raises:
         MapError, ReduceError, SourceRaised: user code raised; also of the original class.
@@ -104,7 +108,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
             # So that pdb.pm() and its like begin where the user's code failed, not in our frames.
             cause = exc.__cause__
             raise exc.with_traceback(cause.__traceback__ if cause else None) from cause
-        if finishfn:
+        if finishfn and finish:
             outcome = finishfn(outcome)
         if resultfn:
             resultfn(chosen.txn or "inline", outcome)
@@ -125,6 +129,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
                 params=params,
                 progress=draw,
                 wait_for_workers=wait_for_workers,
+                finish=finish,
                 **functions,
                 **options,
             )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from redismr.confidential import WAY_OUT, reveals
 from redismr.config import JobOptions, checked_params, job_options, one_combiner
@@ -13,11 +14,29 @@ from redismr.core.model import NOT_AFTER_MS, PROTOCOL, PYTHON, JobSpec
 from redismr.errors import ConfigError
 from redismr.shipping.libraries import loaded
 
+if TYPE_CHECKING:
+    from redismr.client.results import Results
+    from redismr.core.model import Progress
+
 Function = Callable[..., Any]
+Draw = Callable[["Progress"], None]
 
 BYTES_PER_PARTITION = 5 << 20
 MAX_PARTITIONS = 256
 UNKNOWN_PARTITIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Mine:
+    """What only the submitting process has of a job."""
+
+    finishfn: Callable[[Results], Any] | None = None
+    partitionfn: Callable[[Any, int], int] | None = None
+    delete: Callable[[int], object] | None = None
+    delete_at_exit: bool = True
+    draw: Draw | None = None
+    workers_within: float | None = None
+    revive: Callable[[], None] | None = None
 
 
 def sort_out(

@@ -17,7 +17,15 @@ from dataclasses import dataclass, field
 from redismr.core.codec import chunks_of
 from redismr.core.model import ENDED_STATES, JobSpec
 from redismr.core.vault import Vault
-from redismr.errors import BadValue, JobError, JobFailed, JobLost, NoWorkers, RedismrError
+from redismr.errors import (
+    BadValue,
+    JobError,
+    JobFailed,
+    JobLost,
+    NoWorkers,
+    RedismrError,
+    StoreUnavailable,
+)
 from redismr.sources import Source, Split
 from redismr.sources.kept import frame_of
 from redismr.store import FEW_TASKS, Store, Waking, number
@@ -34,6 +42,10 @@ with 5 round trips instead of 25. A hundred such jobs took 3.5 s instead of 8.2 
 
 LINGER_SECONDS = 0.05
 """What is in the buffer is handed in after this long, though the source gives nothing more."""
+
+BESIDE_SECONDS = 1.0
+"""How long the thread waits for a server that is away: the caller's patience is for the caller, who
+would else wait for the thread and then once more."""
 
 SUBMIT_LEASE_MS = 15_000
 _TRIES_AFTER_REWIND = 5
@@ -95,6 +107,7 @@ class Submitter:
         look: Callable[[bytes], object],
     ) -> None:
         self._store, self._vault, self._expire_at = store, vault, expire_at
+        self._beside = store.patient(BESIDE_SECONDS)
         self._spec = spec
         #: More wake-ups than executors would only make them look in vain; 0: nobody knows.
         self._slots = slots or FLUSH_TASKS
@@ -179,7 +192,7 @@ class Submitter:
         except BadValue as exc:
             raise BadValue(f"{split.source}: {exc}") from None
 
-    def _flush(self) -> None:
+    def _flush(self, store: Store | None = None) -> None:
         """Hand in what is in the buffer; it stays there if that fails."""
         buffer, handed = self._buffer, self._handed
         if not buffer.splits:
@@ -189,17 +202,17 @@ class Submitter:
         if last <= FEW_TASKS and not handed.tasks:
             new = 1  # who claims first wakes the others
         waking = new, self._spec.python, self._vault.keyring.key_id
-        self._add(first, last, buffer.splits, waking=waking)
+        self._add(first, last, buffer.splits, waking=waking, store=store)
         handed.tasks = last
         handed.bytes += buffer.size
         buffer.clear()
 
     def _add(
         self, first: int, last: int, splits: Mapping[int, Mapping[str, bytes]],
-        workers: Sequence[str] = (), waking: Waking | None = None,
+        workers: Sequence[str] = (), waking: Waking | None = None, store: Store | None = None,
     ) -> None:  # fmt: skip
-        job, until = self._vault.job, self._expire_at
-        added = self._store.add(job, first, last, splits, until, workers=workers, waking=waking)
+        job, until, store = self._vault.job, self._expire_at, store or self._store
+        added = store.add(job, first, last, splits, until, workers=workers, waking=waking)
         self._handed.finished = added.finished
         if added.status == "GONE":
             raise _lost(self._vault.job)
@@ -227,7 +240,7 @@ class Submitter:
             try:
                 if sound and self._buffer.lingers():
                     with self._buffering:
-                        self._flush()
+                        self._flush(self._beside)
                 if time.monotonic() >= due:
                     due, sound = time.monotonic() + every, True
                     self._keep_lease()
@@ -236,14 +249,16 @@ class Submitter:
                 sound = False
 
     def _keep_lease(self) -> None:
-        self._gone = self._store.add(self._vault.job, 0, 0).status == "GONE"
-        meta = self._store.meta(self._vault.job, "expire_at")
+        self._gone = self._beside.add(self._vault.job, 0, 0).status == "GONE"
+        meta = self._beside.meta(self._vault.job, "expire_at")
         self._expire_at = number(meta.get("expire_at")) or self._expire_at
 
     def _give_up(self, exc: BaseException) -> None:
         """Nobody else can complete this input: end the job, so that no worker toils in vain."""
         if isinstance(exc, Ended | JobError) and not isinstance(exc, NoWorkers | InputLost):
             return
+        if isinstance(exc, StoreUnavailable):
+            return  # it would not hear that either; the job fails when our lease is over
         with contextlib.suppress(RedismrError):
             self._cancel()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from redismr.config import DAYS_366, seconds
 from redismr.core.events import decode
-from redismr.core.model import ENDED_STATES, PROTOCOL, RUNNING_STATES, Progress
+from redismr.core.model import ENDED_STATES, PROTOCOL, Progress
 from redismr.errors import KeysAltered, StoreError
 from redismr.store import number
 from redismr.ui.errors import say
@@ -36,35 +36,6 @@ _TIMEOUT = seconds(
 
 _REFRESH = 2.0
 _MOST_NAMED = 3
-
-_MAX_TTL_MS = 400 * 86_400_000
-
-
-def altered(look: Look, spec: JobSpec, key_id: str) -> str:
-    """Which clear field of a running job does not fit its sealed spec; empty if all do.
-
-    Nobody believes them for a result, but the job would stand still, and nobody know why.
-    """
-    meta = look.meta
-    if look.state not in RUNNING_STATES | ENDED_STATES:
-        return "its state in Redis is not one that a job can have"
-    for name, sealed in (
-        ("python", spec.python),
-        ("protocol", spec.protocol),
-        ("key_id", key_id),
-        ("digest", spec.code_digest),
-        ("partitions", spec.partitions),
-        ("retries", spec.retries),
-        ("lost_leases", spec.lost_leases),
-        ("lease_ms", spec.lease_ms),
-        ("ttl_ms", spec.ttl_ms),
-        ("skips", int(spec.on_error != "fail")),
-    ):
-        if meta.get(name) != str(sealed):
-            return f"{name} in its clear state is not what its sealed spec says"
-    if not 0 < number(meta.get("expire_at")) - look.now_ms < _MAX_TTL_MS:
-        return "its deadline (expire_at) in Redis is not one that it can have"
-    return ""
 
 
 def deadline_of(timeout: float | None) -> float | None:

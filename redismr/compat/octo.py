@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import redismr
-from redismr.client.results import closed_after
 from redismr.compat.hosting import take
 from redismr.compat.progress import Explain
 from redismr.core.keyhash import partition_of_any
@@ -18,7 +17,7 @@ DEFAULT_PORT = 18273
 def run_server(
     source: Any,
     functions: Mapping[str, Any],
-    show: Callable[[Any], object],
+    show: Callable[[Any, bool], object],
     *,
     port: int = DEFAULT_PORT,
     password: str = "",
@@ -26,8 +25,8 @@ def run_server(
 ) -> None:
     """Serve one job at a port until it is done, and show its results; waits for workers.
 
-    ``functions`` and ``options`` are those of ``redismr.run``. Without a password only this
-    machine can join.
+    ``functions`` and ``options`` are those of ``redismr.run``; ``show`` gets the results and
+    whether their server ends with this call. Without a password only this machine can join.
 
     Raises:
         MapError, ReduceError, SourceRaised: user code raised; also of the original class.
@@ -45,10 +44,10 @@ def run_server(
             **{**functions, "partitionfn": functions.get("partitionfn") or partition_of_any},
             client=host.client,
             progress=Explain(host, "redismr octo client", DEFAULT_PORT),
+            finish=False,
             **options,
         )
-        with closed_after(results):
-            show(results)
+        show(results, host.server is not None)
     finally:
         host.release(close=True)
 

@@ -294,7 +294,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobInfo:
-    """One row of ``jobs``. Clear text of the server: for people, never believed."""
+    """One row of ``jobs``. Clear text of the server: for people, never believed.
+
+    Where it is ``deleted``, there is nothing left of the job but this row, for ``ttl`` seconds.
+    """
 
     job_id: str
     txn: str
@@ -307,6 +310,7 @@ class JobInfo:
     age: float
     ttl: float
     cause: str = ""
+    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
 
 from redismr.core.model import RUNNING_STATES
 from redismr.errors import KeysAltered
@@ -25,6 +26,12 @@ class BulkStore:
         self.link = link
         self.keys = keys
         self._names: dict[str, dict[str, str]] = {}
+
+    def patient(self, seconds: float | None) -> Self:
+        """The same connections, for who waits so long for a server that is away."""
+        store = object.__new__(type(self))
+        store.__dict__ = {**self.__dict__, "link": self.link.patient(seconds)}
+        return store
 
     def get_inputs(self, job: str, tasks: Sequence[str]) -> list[bytes | None]:
         """The first piece of each task's split; None where there is none."""

@@ -53,6 +53,10 @@ STALE_MS = 60_000
 _MOST_BEAT_MS = 60_000
 """No worker rests longer between two beats, whatever its row says."""
 
+DELETED_ROWS = 1000
+TRIMMED = 1 / 64
+"""How many of the deletions look for rows beyond ``DELETED_ROWS``, which takes a round trip."""
+
 HEAD_START_MS = 2000
 """A new job goes before those that were served in so many ms before it came."""
 
@@ -171,6 +175,31 @@ class HintStore:
     def _unlisting(self, job: str) -> list[Sequence[Argument]]:
         return [("ZREM", key, job) for key in (self.keys.jobs, self.keys.recent)]
 
+    def _remembering(self, row: Mapping[str, str | int] | None) -> list[Sequence[Argument]]:
+        """A job is ``deleted`` at that time, and its row listed ``until`` another."""
+        if row is None:
+            return []
+        key, until = self.keys.deleted, int(row["until"])
+        return [
+            ("ZADD", key, until, json.dumps(row)),
+            ("ZREMRANGEBYSCORE", key, "-inf", int(row["deleted"])),
+            ("PEXPIREAT", key, until, "GT"),
+            ("PEXPIREAT", key, until, "NX"),
+        ]
+
+    def deleted(self) -> tuple[int, list[dict[str, Any]]]:
+        """The server's time in ms, and the rows of jobs that were deleted."""
+        ask = [("ZRANGE", self.keys.deleted, 0, -1), ("TIME",)]
+        found, clock = self._mended(self.keys.deleted, lambda: self.link.together(ask))
+        return milliseconds(clock), [row for raw in found if (row := _object(raw))]
+
+    def _trim_now_and_then(self) -> None:
+        """Of the rows of jobs that were deleted only the last ones are kept."""
+        if random.random() > TRIMMED:
+            return
+        if surplus := self._one("ZRANGE", self.keys.deleted, 0, -DELETED_ROWS - 1):
+            self._one("ZREM", self.keys.deleted, *surplus)
+
     def recent(self) -> list[str]:
         """Every job that may still exist, oldest deadline first."""
         found = self._one("ZRANGE", self.keys.recent, 0, -1)
@@ -281,17 +310,23 @@ _LAST = 2 * 10**16  # behind every priority
 
 def _row(raw: bytes) -> dict[str, Any]:
     """A worker's row: numbers, and text fit for a terminal, whoever wrote it."""
-    try:
-        row = json.loads(raw)
-    except (ValueError, RecursionError):
-        row = None
-    if not isinstance(row, dict):
+    row = _object(raw)
+    if row is None:
         return {"beat": 0}
     return {
         clean(name, 40): clean(str(value), 300).replace("\n", " ")
         for name, value in row.items()
         if name not in _NUMBERS
     } | {name: max(0, number(row.get(name))) for name in _NUMBERS}
+
+
+def _object(raw: bytes) -> dict[str, Any] | None:
+    """A JSON object; None for what is none."""
+    try:
+        row = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def _turn(priority: int, now_ms: int) -> int:

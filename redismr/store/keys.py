@@ -23,6 +23,7 @@ No other module builds a key name.
 | ``{J/r<p>}:shuffle`` | hash | ``token.chunk`` -> sealed segment chunk | map attempts |
 | ``jobs`` | zset | jobs that may have work, by priority and turn: a hint | anyone |
 | ``recent`` | zset | every job that still exists -> its deadline: for listings | submitter |
+| ``deleted`` | zset | row (clear JSON) of a job that ``run`` deleted -> until when | submitter |
 | ``workers`` | hash | worker id -> a row about it (clear JSON) | supervisors |
 | ``wake:<protocol>:<python>:<key id>`` | list | tokens that wake one worker | who has work |
 
@@ -92,6 +93,11 @@ class Keys:
         return f"{self.namespace}:recent"
 
     @property
+    def deleted(self) -> str:
+        """Rows of jobs that exist no more."""
+        return f"{self.namespace}:deleted"
+
+    @property
     def workers(self) -> str:
         """Who is alive."""
         return f"{self.namespace}:workers"
@@ -102,7 +108,8 @@ class Keys:
 
     def hint_type(self, key: str) -> str:
         """What Redis calls the type of a key that is of no job."""
-        return {self.jobs: "zset", self.recent: "zset", self.workers: "hash"}.get(key, "list")
+        sets = dict.fromkeys((self.jobs, self.recent, self.deleted), "zset")
+        return {**sets, self.workers: "hash"}.get(key, "list")
 
     def events(self, db: int, txn: str | None = None) -> str:
         """The result channel of one transaction, or of all; pub/sub ignores db, so it is named."""

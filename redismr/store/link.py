@@ -87,6 +87,12 @@ class Link(Confined):
         self._checked = False
         self._roles: set[Role] = set()
 
+    def patient(self, seconds: float | None) -> Link:
+        """The same connections, for who has another patience."""
+        link = object.__new__(Link)
+        link.__dict__ = {**self.__dict__, "patience": seconds}
+        return link
+
     @property
     def where(self) -> str:
         """The server's address for messages, without passwords."""
@@ -178,11 +184,12 @@ class Link(Confined):
         elif _passes(exc, word):
             if word in DEMOTED:  # connect anew: Sentinel, or DNS, knows the master by now
                 self.client.connection_pool.disconnect(inuse_connections=False)
-            text = f"Redis at {self.where} does not answer: {said}"
-            if word:
-                text = f"Redis at {self.where} refuses for now: {worded(word, said)}"
             if self.patience is not None and waited >= self.patience:
-                raise StoreUnavailable(text) from exc
+                gone = f"Redis at {self.where} {_away(word, said, waited)}"
+                raise StoreUnavailable(gone) from exc
+            text = f"Redis at {self.where} {_away(word, said)}"
+            if self.patience:
+                text = f"{text.rstrip('.')}; waiting for it, {self.patience:g} s at most"
         elif is_altered(word, said):
             raise _altered(said) from exc
         else:
@@ -307,6 +314,14 @@ class Link(Confined):
             for command in commands:
                 pipe.execute_command(*command)  # type: ignore[no-untyped-call]
             return pipe.execute()
+
+
+def _away(word: str, said: str, waited: float = 0.0) -> str:
+    """What a server does that may answer later; in the end, for how long it has done so."""
+    long = f" for {waited:.0f} s" if waited >= 1 else ""
+    if word:
+        return f"{f'has refused{long}' if long else 'refuses for now'}: {worded(word, said)}"
+    return f"{f'has not answered{long}' if long else 'does not answer'}: {said}"
 
 
 def _passes(exc: Exception, word: str) -> bool:

@@ -307,8 +307,10 @@ class Store(BulkStore, HintStore):
         self.link.require("submitter")
         return text(self._run("cancel", job)[0])
 
-    def delete(self, job: str, n_map: int, partitions: int) -> None:
-        """Nothing of the job is left, whatever it does; however damaged it is."""
+    def delete(
+        self, job: str, n_map: int, partitions: int, row: Mapping[str, str | int] | None = None
+    ) -> None:
+        """Nothing of the job is left but its row, whatever it does; however damaged it is."""
         self.link.require("submitter")
         control = [self.keys.control(job, name) for name in CONTROL]
         bulk = self.bulk(job, n_map, partitions)
@@ -319,10 +321,13 @@ class Store(BulkStore, HintStore):
             self.unlist(job)
 
         try:  # one that runs is cancelled first: no attempt that is on its way counts any more
-            along = Along(behind=[*gone, *self._unlisting(job)], again=again)
+            behind = [*gone, *self._unlisting(job), *self._remembering(row)]
+            along = Along(behind=behind, again=again)
             self._run("cancel", job, along=along)
         except KeysAltered:
             again()
+        if row:
+            self._trim_now_and_then()
 
     def look(self, job: str, *, outcome: bool = False) -> Look | None:
         """Where the job is; None if it is gone. With ``outcome``, that too if it has succeeded."""

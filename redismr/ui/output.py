@@ -6,12 +6,15 @@ NumPy's values are shown as Python's: its numbers as numbers, its arrays as list
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from operator import is_
 from typing import Any, TextIO
+
+from redismr.errors import RedismrError
 
 _BREAKS = re.compile(r"[\t\n\r]")
 _PLAIN = frozenset((str, int, float, bool, type(None)))
@@ -107,6 +110,37 @@ def write_outcome(outcome: object, stream: TextIO, *, as_json: bool = False) -> 
         write_pairs(outcome.items(), stream, as_json=as_json)
     elif outcome is not None:
         stream.write((json_value(outcome) if as_json else field(outcome)) + "\n")
+
+
+def save_outcome(outcome: object, *, as_json: bool = False) -> str:
+    """Write what ``write_outcome`` prints into a new file; its name.
+
+    It is in the folder for temporary files or, where that is full, in this one.
+
+    Raises:
+        OSError: it can be written in neither. RedismrError: the outcome cannot be read.
+    """
+    import tempfile  # few need it, and every command would wait for it
+
+    try:
+        return _saved(outcome, tempfile.gettempdir(), as_json=as_json)
+    except RedismrError:  # some are OSErrors
+        raise
+    except OSError:
+        return _saved(outcome, os.getcwd(), as_json=as_json)
+
+
+def _saved(outcome: object, folder: str, *, as_json: bool) -> str:
+    import tempfile
+
+    handle, name = tempfile.mkstemp(".jsonl" if as_json else ".tsv", "redismr-result-", folder)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            write_outcome(outcome, file, as_json=as_json)
+    except BaseException:
+        os.unlink(name)
+        raise
+    return name
 
 
 def _lines(pairs: Iterable[tuple[Any, Any]]) -> Iterator[str]:

@@ -36,7 +36,7 @@ JOBS = (
     Column("REDUCES", lambda job: f"{job.reduces_done}/{job.reduces_total}", right=True),
     Column("AGE", lambda job: job.age, span, right=True),
     Column("TTL", lambda job: job.ttl, span, right=True),
-    Column("CAUSE", lambda job: job.cause),
+    Column("CAUSE", lambda job: "its data is deleted" if job.deleted else job.cause),
 )
 WORKERS = (
     Column("WORKER", lambda worker: worker.worker_id),

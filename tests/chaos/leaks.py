@@ -33,6 +33,7 @@ AT_ONCE = 16
 SPARE_BYTES = 1 << 20
 SPARE_RSS_KB = 4096
 
+INDEXES = ("redismr:jobs", "redismr:recent", "redismr:deleted", "redismr:workers")
 FATES = ["kept"] * 8 + ["deleted"] * 4 + ["failed"] * 3 + ["cancelled"] * 3 + ["crashed"]
 """In what proportion; ``crashed`` jobs take an executor with them."""
 
@@ -101,7 +102,7 @@ class _Scene:
     def left(self) -> list[str]:
         """Every key of a job, and wake-ups that nobody took."""
         keys = sorted(key.decode() for key in self.redis.scan_iter(count=1000))
-        return [k for k in keys if k not in ("redismr:jobs", "redismr:recent", "redismr:workers")]
+        return [k for k in keys if k not in INDEXES]
 
     def told(self) -> str:
         """What is left, and what it is: for whoever looks for the cause."""

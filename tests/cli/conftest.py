@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import linecache
+import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,10 +23,12 @@ from redismr.errors import JobNotFound
 class FakeResults(Mapping):
     """Results in the order given; counters and all."""
 
+    job_id = "wc-1"
+
     def __init__(self, pairs, counters=None):
         self.pairs = dict(pairs)
         self.counters = counters or {}
-        self.closed = False
+        self.closed = self.kept = False
 
     def __getitem__(self, key):
         return self.pairs[key]
@@ -37,6 +41,10 @@ class FakeResults(Mapping):
 
     def sorted(self, key=None, reverse=False):
         return sorted(self.pairs.items(), key=key, reverse=reverse)
+
+    def keep(self):
+        self.kept = True
+        return True
 
     def close(self):
         self.closed = True
@@ -72,7 +80,7 @@ class FakeJob:
         self.steps = max(self.steps - 1, 0)
         return not self.steps
 
-    def result(self, timeout=None):
+    def result(self, timeout=None, *, finish=True):
         if self.error:
             raise self.error
         return self.results
@@ -99,7 +107,7 @@ class FakeWorld:
     def __init__(self):
         self.known = {}
         self.job_rows, self.worker_rows, self.events = [], [], []
-        self.opened, self.ran, self.listened = [], [], []
+        self.opened, self.ran, self.listened, self.attached = [], [], [], []
         self.outcome = FakeResults({"b": 1, "a": 2})
         self.progress = []
 
@@ -107,7 +115,7 @@ class FakeWorld:
         self.opened.append(
             SimpleNamespace(url=url, secret=secret, namespace=namespace, executors=executors)
         )
-        return FakeClient(self)
+        return FakeClient(self, embedded=not (url or os.environ.get("REDISMR_URL")))
 
     def run(self, source, mapfn=None, reducefn=None, **options):
         self.ran.append(
@@ -118,14 +126,14 @@ class FakeWorld:
                 draw(progress)
         if isinstance(self.outcome, BaseException):
             raise self.outcome
-        if finishfn := options.get("finishfn"):
-            return finishfn(self.outcome)
+        assert options["finish"] is False, "finishfn is for the command to call"
         return self.outcome
 
 
 class FakeClient:
-    def __init__(self, world):
+    def __init__(self, world, *, embedded):
         self.world = world
+        self.connection = SimpleNamespace(embedded=embedded)
 
     def __enter__(self):
         return self
@@ -139,14 +147,15 @@ class FakeClient:
         )
         return FakeJob("wc-1")
 
-    def attach(self, job_id):
+    def attach(self, job_id, **options):
+        self.world.attached.append(options)
         try:
             return self.world.known[job_id]
         except KeyError:
             raise JobNotFound(f"there is no job {job_id}", job_id=job_id) from None
 
-    def jobs(self):
-        return self.world.job_rows
+    def jobs(self, *, deleted=False):
+        return [row for row in self.world.job_rows if deleted or not row.deleted]
 
     def workers(self):
         return self.world.worker_rows
@@ -167,6 +176,7 @@ def shell(monkeypatch, tmp_path):
     # Child processes find the package under test from any folder.
     monkeypatch.setenv("PYTHONPATH", str(Path(redismr.cli.__file__).parents[2]))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     linecache.clearcache()  # every test has a wc.py of its own
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "__jobfile__", raising=False)

@@ -54,6 +54,15 @@ def test_jobs_newest_first(world, call):
     assert json.loads(call("jobs", "--json").stdout.splitlines()[0])["job_id"] == "new"
 
 
+def test_finished_runs_are_listed_if_all_are_asked_for(world, call):
+    world.job_rows = [info("old", 9.0), replace(info("run", 1.0), deleted=True)]
+    assert [line.split("\t")[0] for line in call("jobs").stdout.splitlines()] == ["old"]
+    run, _old = call("jobs", "--all").stdout.splitlines()
+    assert run.startswith("run\t")
+    assert run.endswith("\tits data is deleted")
+    assert json.loads(call("jobs", "--all", "--json").stdout.splitlines()[0])["deleted"] is True
+
+
 def test_workers(world, call):
     world.worker_rows = [
         WorkerInfo(
@@ -95,6 +104,27 @@ def test_result_is_what_finishfn_made_of_it(world, call, fake_job):
     result = call("result", "wc-1", "--top", "3")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "finishfn has made a int of them" in result.stderr
+
+
+def test_result_of_a_job_whose_finishfn_fails(world, call, fake_job):
+    world.known["wc-1"] = job = fake_job("wc-1", results={"a": 1})
+
+    def result(timeout, *, finish):
+        return job.results if not finish else 1 / 0
+
+    job.result = result
+    failed = call("result", "wc-1")
+    assert failed.exit_code == 1
+    assert "without its finishfn: redismr result wc-1 --no-finishfn" in failed.stderr
+    assert call("result", "wc-1", "--no-finishfn").stdout == "a\t1\n"
+
+
+@pytest.mark.parametrize("verb", ["watch", "result"])
+def test_how_long_a_server_is_waited_for(world, call, fake_job, verb):
+    world.known["wc-1"] = fake_job("wc-1")
+    call(verb, "wc-1")
+    call(verb, "wc-1", "--wait-for-server", "600")
+    assert world.attached == [{}, {"wait_for_server": 600}]
 
 
 def test_result_waits_if_told_to(world, call, fake_job):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
+from redismr.cli.kept import showing
 from redismr.core.model import Progress
+from redismr.errors import JobLost, SealError
 from redismr.sources import csv
 
 WC = "mapfn = print\nreducefn = 'sum'\nsource = {'a': 'text'}\n"
@@ -31,6 +36,84 @@ def test_json(world, call, jobfile):
 def test_the_job_is_gone_afterwards(world, call, jobfile, final):
     call("run", jobfile(WC + f"def final(key, value): {final}\n"))
     assert world.outcome.closed
+
+
+FINISH = "def finishfn(results): return 42\n"
+FAILS = "def finishfn(results): 1 / 0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [("final = [].index\n", "redismr result wc-1"), (FAILS, "redismr result wc-1 --no-finishfn"),
+     ("def resultfn(txn, results): 1 / 0\n", "redismr result wc-1")],
+)  # fmt: skip
+def test_where_it_cannot_be_shown_the_job_is_kept(world, server, call, jobfile, text, command):
+    result = call("run", jobfile(WC + text))
+    assert (result.exit_code, world.outcome.kept, world.outcome.closed) == (1, True, True)
+    assert f"the result of job wc-1 is kept for its ttl: {command}\n" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "suffix", "saved"),
+    [("final = [].index\n", (), ".tsv", "b\t1\na\t2\n"), (FAILS, (), ".tsv", "b\t1\na\t2\n"),
+     ("final = [].index\n", ("--json",), ".jsonl", '["b", 1]\n["a", 2]\n'),
+     (FINISH + "def resultfn(txn, outcome): 1 / 0\n", (), ".tsv", "42\n")],
+)  # fmt: skip
+def test_of_a_private_server_it_is_saved(world, call, jobfile, shell, text, words, suffix, saved):
+    result = call("run", jobfile(WC + text), *words)
+    (file,) = shell.glob("redismr-result-*")
+    assert f"the result is in {file}\n" in result.stderr
+    assert (result.exit_code, file.suffix, file.read_text()) == (1, suffix, saved)
+    assert world.outcome.closed
+    assert not world.outcome.kept
+
+
+def test_what_cannot_be_saved_is_said_to_be_lost(world, call, jobfile, shell, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    monkeypatch.setattr(os, "getcwd", lambda: "/nowhere/else")
+    said = call("run", jobfile(WC + FAILS)).stderr
+    assert "the result is lost, as it cannot be saved (" in said
+    assert "/nowhere/else" in said
+    assert "`redismr up`, REDISMR_URL" in said
+
+
+@pytest.mark.parametrize(
+    "error", [JobLost("gone", job_id="wc-1"), SealError("altered"), KeyboardInterrupt()]
+)
+def test_nothing_is_saved_of_what_is_not_there_or_was_stopped(
+    world, call, jobfile, shell, monkeypatch, error
+):
+    def sorted_(*_):
+        raise error
+
+    monkeypatch.setattr(world.outcome, "sorted", sorted_)
+    result = call("run", jobfile(WC + "final = print\n"))
+    assert list(shell.glob("redismr-result-*")) == []
+    assert "the result" not in result.stderr
+    assert world.outcome.closed
+    assert result.exit_code == (130 if isinstance(error, KeyboardInterrupt) else 1)
+
+
+def test_after_ctrl_c_while_it_is_printed_the_job_is_there(world, server, call, jobfile):
+    result = call("run", jobfile(WC + "def final(k, v): raise KeyboardInterrupt\n"))
+    assert (result.exit_code, world.outcome.kept) == (130, True)
+    assert result.stderr == (
+        "redismr: interrupted; the result of job wc-1 is kept for its ttl: redismr result wc-1\n"
+    )
+
+
+def test_the_trouble_of_another_job_costs_no_result(world, server, call, jobfile):
+    text = "import redismr\ndef final(k, v): raise redismr.JobLost('gone', job_id='another')\n"
+    assert call("run", jobfile(WC + text)).exit_code == 1
+    assert world.outcome.kept
+
+
+def test_what_a_finishfn_has_made_is_not_closed(world):
+    """It may have a ``close`` of its own, which is the user's to call."""
+    made = io.StringIO("kept")
+    with showing(world.outcome, lambda _results: made, private=True) as outcome:
+        assert outcome is made
+    assert (made.closed, world.outcome.closed) == (False, True)
 
 
 def test_top(world, call, jobfile):
@@ -103,10 +186,11 @@ def test_finishfn_decides_what_is_printed(world, call, jobfile, body, printed):
 def test_an_error_in_what_runs_here_is_the_users(world, call, jobfile, name):
     result = call("run", jobfile(WC + f"def {name}:\n    1 / 0\n"))
     assert result.exit_code == 1
-    first, *_, frame, line = result.stderr.splitlines()
+    first, *_, frame, line, left = result.stderr.splitlines()
     assert first == "redismr: ZeroDivisionError: division by zero"
     assert frame == f'  File "wc.py", line 5, in {name.partition("(")[0]}'
     assert line == "    1 / 0"
+    assert left.startswith("redismr: the result is in ")
     assert "redismr/cli" not in result.stderr
 
 
@@ -260,12 +344,13 @@ def test_options_from_the_file_and_over_them_from_the_command_line(world, call, 
     call(
         "run", jobfile(text), "--retries", "0", "--timeout", "2.5", "--sort", "--ttl", "60",
         "--priority", "-3", "--name", "n", "--txn", "t", "--wait", "9", "--each-worker",
+        "--wait-for-server", "600",
     )  # fmt: skip
     options = world.ran[0].options
     expected = {
         "retries": 0, "partitions": 5, "seed": 7, "task_timeout": 2.5, "sort": True, "ttl": 60,
         "priority": -3, "name": "n", "txn": "t", "wait_for_workers": 9,
-        "each_worker": True,
+        "each_worker": True, "wait_for_server": 600,
     }  # fmt: skip
     assert {name: options[name] for name in expected} == expected
 
@@ -308,13 +393,15 @@ def test_quiet_draws_nothing(world, call, jobfile):
     assert world.ran[0].options["progress"] is False
 
 
-def test_a_reader_that_leaves_is_no_error(jobfile):
+def test_a_reader_that_leaves_hears_nothing_and_the_exit_code_tells(jobfile):
     """As `redismr run ... | head -1`, with a result larger than a pipe holds."""
     code = (
         "import sys, redismr; from redismr.cli import main\n"
         "from contextlib import nullcontext\n"
+        "from redismr.client.results import MemoryShelf, Results\n"
         "redismr.Client = lambda *a, **k: nullcontext()\n"
-        "redismr.run = lambda *a, **k: dict.fromkeys(range(200_000))\n"
+        "pairs = [(n, None) for n in range(200_000)]\n"
+        "redismr.run = lambda *a, **k: Results(MemoryShelf([pairs]))\n"
         f"sys.argv = ['redismr', 'run', {jobfile(WC)!r}]; main()"
     )
     process = subprocess.Popen(
@@ -324,7 +411,7 @@ def test_a_reader_that_leaves_is_no_error(jobfile):
     process.stdout.close()
     with process.stderr as stderr:
         assert stderr.read() == b""
-    assert process.wait() == 0
+    assert process.wait() == 4
 
 
 class TestSubmit:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import signal
 import socket
 from types import SimpleNamespace
@@ -209,11 +208,11 @@ def test_octo_server_says_that_its_port_is_taken(stage, octo):
     assert f"cannot serve on port {stage.port}" in second.log
 
 
-def test_what_a_finishfn_has_made_is_not_closed(monkeypatch):
-    """It may have a ``close`` of its own, which is the user's to call."""
-    made = io.StringIO("kept")
-    host = SimpleNamespace(client=None, release=lambda close: None)
+@pytest.mark.parametrize("server", [None, object()])
+def test_results_are_shown_while_their_server_is_there(monkeypatch, server):
+    done = []
+    host = SimpleNamespace(client=None, server=server, release=lambda close: done.append("ended"))
     monkeypatch.setattr(octopus, "take", lambda *_, **__: host)
-    monkeypatch.setattr(octopus.redismr, "run", lambda *_, **__: made, raising=False)
-    octopus.run_server([1], {}, lambda outcome: None)
-    assert not made.closed
+    monkeypatch.setattr(octopus.redismr, "run", lambda *_, **__: "results", raising=False)
+    octopus.run_server([1], {}, lambda *shown: done.append(shown))
+    assert done == [("results", server is not None), "ended"]

@@ -9,7 +9,7 @@ from store.jobs import make_job
 
 from redismr.core.model import PROTOCOL
 from redismr.errors import KeysAltered, StoreError, StoreFull
-from redismr.store import FEW_TASKS, Commit, Moves, Store
+from redismr.store import FEW_TASKS, Commit, Moves, Store, hints
 from redismr.store.link import Link
 
 MOVES = Moves("t", b"reducing", b"succeeded")
@@ -269,6 +269,35 @@ def test_who_may_not_delete_hears_so(store, user):
     with pytest.raises(StoreError, match=r"unlink|can't run this command"):
         user("+@all", "-unlink", "&*").delete("j9", 0, 1)
     assert store.delete("j9", 0, 1) is None
+
+
+@pytest.mark.parametrize("harm", ["", "altered", "no JSON"])
+def test_a_row_is_left_of_a_job_that_is_deleted(server, store, asked, harm, monkeypatch):
+    client, key = server.client(), store.keys.deleted
+    if harm == "altered":
+        client.set(key, "x", ex=60)
+    if harm == "no JSON":
+        client.zadd(key, {"{": store.now_ms + 9000, "[]": store.now_ms + 9000})
+        client.pexpire(key, 9000)
+    monkeypatch.setattr(hints, "TRIMMED", 0)
+    for n in range(3):
+        create(store)
+        asked.clear()
+        until = store.now_ms + 1000 * (n + 1)
+        store.delete("j9", 0, 1, {"job": f"j{n}", "deleted": store.now_ms, "until": until})
+        if harm != "altered":
+            assert len(asked) == 1
+        store.deleted()  # mends
+    _, rows = store.deleted()
+    assert [row["job"] for row in rows] == ["j0", "j1", "j2"][harm == "altered" :]
+    assert 0 < client.pttl(key) <= 9000
+    monkeypatch.setattr(hints, "TRIMMED", 1)
+    monkeypatch.setattr(hints, "DELETED_ROWS", 2)
+    create(store)
+    row = {"job": "j3", "deleted": store.now_ms + 2000, "until": store.now_ms + 4000}
+    store.delete("j9", 0, 1, row)
+    _, rows = store.deleted()
+    assert {row["job"] for row in rows} <= {"j2", "j3"}, "the others are over, or too many"
 
 
 @pytest.mark.parametrize("name", ["jobs", "recent", "{j9}:meta"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import operator
+import re
 import threading
 from pathlib import Path
 
@@ -194,6 +196,61 @@ def test_closing_submitted_results_keeps_the_job(shared):
 def test_forgotten_results_delete_their_job(shared, server):
     assert len(shared.run(TEXTS, words, "sum")) == 8
     assert shared.jobs() == []
+
+
+def test_kept_results_outlive_their_process_and_themselves(shared):
+    with shared.run(TEXTS, words, "sum") as results:
+        assert results.keep()
+    assert dict(shared.attach(results.job_id).result()) == COUNTS
+    assert not results.keep(), "they were closed"
+    inline = redismr.run(TEXTS, words, "sum", inline=True)
+    assert (inline.job_id, inline.keep()) == ("", False)
+
+
+@pytest.mark.parametrize("name", ["finishfn", "resultfn"])
+def test_a_result_outlives_an_error_of_what_is_run_here(shared, name):
+    def fails(*_):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine") as caught:
+        shared.run(TEXTS, words, "sum", **{name: fails})
+    (said,) = caught.value.__notes__
+    del caught
+    gc.collect()  # who forgets results of a run deletes its job
+    (row,) = shared.jobs()
+    command = f"redismr result {row.job_id} --no-finishfn"
+    assert said == f"the result of job {row.job_id} is kept for its ttl: {command}"
+    assert dict(shared.attach(row.job_id).result(finish=False)) == COUNTS
+
+
+def test_a_result_on_our_own_server_outlives_such_an_error_as_well(embedded):
+    with pytest.raises(ZeroDivisionError) as caught:
+        embedded.run(TEXTS, words, "sum", finishfn=lambda _: 1 // 0)
+    (said,) = caught.value.__notes__
+    job = re.search(r"Client\(\).attach\('(\S+)'\).result\(finish=False\)", said)[1]
+    assert "as long as this process lives" in said
+    del caught
+    gc.collect()
+    assert dict(embedded.attach(job).result(finish=False)) == COUNTS
+    embedded.attach(job).delete()
+
+
+def test_finished_runs_can_be_listed(shared, server):
+    shared.run(TEXTS, words, "sum", name="words", txn="t", ttl=60, partitions=2).close()
+    shared.run([], words, "sum").close()
+    stopped = shared.submit(TEXTS, words, "sum")
+    stopped.delete()
+    assert shared.jobs() == []
+    empty, row = shared.jobs(deleted=True)
+    assert (row.name, row.txn, row.state, row.deleted) == ("words", "t", "succeeded", True)
+    assert (row.maps_done, row.maps_total, row.reduces_done) == (len(TEXTS), len(TEXTS), 2)
+    assert 0 <= row.age < row.ttl <= 60
+    assert (empty.maps_total, empty.reduces_total, empty.ttl > 60) == (0, 0, True)
+    with pytest.raises(redismr.JobNotFound):
+        shared.attach(row.job_id)
+    with shared.run(TEXTS, words, "sum") as results:
+        assert [r.deleted for r in shared.jobs(deleted=True)] == [False, True, True]
+        assert results["to"] == 3
 
 
 def test_sort_gives_a_total_order(shared):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 from support import eventually
 
 from redismr.client.submitter import (
+    BESIDE_SECONDS,
     FLUSH_BYTES,
     FLUSH_SECONDS,
     FLUSH_TASKS,
@@ -69,19 +71,20 @@ def test_a_quick_source_fills_a_buffer(monkeypatch):
 def test_trouble_with_what_lingers_is_not_asked_for_again_at_once(monkeypatch):
     waits, tries = iter([False] * 20 + [True]), []
 
-    def flush():
-        tries.append(1)
+    def flush(store):
+        tries.append(store)
         raise Rewound
 
     submitter = Submitter(
-        None, None, 0, None, slots=1, on_step=lambda: None, cancel=lambda: None, look=lambda _: None
-    )
+        SimpleNamespace(patient=float), None, 0, None, slots=1, on_step=lambda: None,
+        cancel=lambda: None, look=lambda _: None,
+    )  # fmt: skip
     submitter._buffer.put(0, {"m0.0": b"x"})
     submitter._buffer.since -= LINGER_SECONDS
     monkeypatch.setattr(submitter, "_flush", flush)
     monkeypatch.setattr(submitter._stop, "wait", lambda _seconds: next(waits))
     submitter._keep()
-    assert len(tries) == 1  # the next one comes with the lease
+    assert tries == [BESIDE_SECONDS]  # the next one comes with the lease
 
 
 def test_what_a_source_gave_is_worked_on_while_it_gives_no_more(shared, tmp_path):

@@ -13,6 +13,7 @@ from support import eventually
 from system.crew import OTHER_SECRET, SECRET, redismr_cli
 
 import redismr
+from redismr.store.link import Link
 
 
 def one(x):
@@ -84,12 +85,89 @@ def test_an_evicting_server_is_refused(server, client):
 
 
 def test_a_server_lost_midway_is_an_error_within_patience(server, client):
-    client._store.link.patience = 0.5
-    job = client.submit([1], one, "sum")
+    job = client.submit([1], one, "sum", wait_for_server=0.2)
+    attached = client.attach(job.id, wait_for_server=0.2)
     server.kill()
-    with pytest.raises(redismr.StoreUnavailable, match="does not answer") as caught:
-        job.result()
-    assert str(caught.value).count(str(server.directory)) == 1
+    for wait in (job.result, job.wait, attached.result):
+        with pytest.raises(redismr.StoreUnavailable, match="does not answer") as caught:
+            wait()
+        assert caught.value.job_id == job.id
+        assert str(caught.value).count(f"redismr result {job.id} --wait") == 1
+        assert str(caught.value).count(str(server.directory)) == 1
+
+
+def test_a_run_whose_server_is_away_for_long_leaves_the_job_alone(
+    server, client, crew, monkeypatch
+):
+    """Whoever types what is said has the result when the server is back, be that at once."""
+    cleaned = []
+    monkeypatch.setattr(client, "_quietly", lambda *what: cleaned.append(what))
+
+    def lost(progress):
+        if progress.state == "mapping":
+            server.kill()
+
+    with pytest.raises(redismr.StoreUnavailable) as caught:
+        client.run([1], one, "sum", progress=lost, wait_for_server=0.2)
+    job = caught.value.job_id
+    assert cleaned == [], "it is not cancelled"
+    assert str(caught.value).endswith(
+        f"\n  job {job} may still be running. When Redis is back: redismr result {job} --wait"
+    )
+    server.restart()
+    crew.worker()
+    said = redismr_cli("result", job, "--wait", url=server.url)
+    assert (said.returncode, said.stdout) == (0, "1\t1\n")
+
+
+def test_a_server_that_is_lost_while_a_job_is_handed_in_is_waited_for_once(
+    server, client, monkeypatch
+):
+    """And not by the thread beside, by whoever cancels, and by the caller, one after another."""
+    waits = []
+
+    def bear(link, exc, word, said, _waited, attempt, real=Link._bear):
+        waits.append(link.patience)
+        real(link, exc, word, said, 60.0, attempt)  # time is short: patience is over at once
+
+    monkeypatch.setattr(Link, "_bear", bear)
+
+    def source():
+        yield 1
+        eventually(client.jobs)
+        yield from (2, 3)
+        server.kill()
+        eventually(lambda: waits)  # for what lingers, or for the lease
+        yield 4
+
+    with pytest.raises(redismr.StoreUnavailable, match="may not have been handed in whole"):
+        client.run(source(), one, "sum", wait_for_server=3.0)
+    assert waits.count(3.0) == 1, waits
+    assert set(waits) <= {1.0, 3.0}, "nobody waits for longer"
+
+
+def test_our_own_server_that_has_ended_is_an_error_at_once(tmp_path):
+    with redismr.Client(executors=1, namespace="ended") as client:
+        server = client._embedded.server
+
+        def end(progress):
+            if progress.state == "mapping":
+                server.close()
+
+        with pytest.raises(redismr.StoreUnavailable, match="own server has ended") as caught:
+            client.run([1], lambda x: [(x, time.sleep(0.5))], "count", progress=end)
+    assert caught.value.job_id == ""
+
+
+def test_what_is_waited_for_is_said_once_and_for_how_long(server, client, monkeypatch):
+    said = []
+    link = client._store.patient(0.1).link
+    link._on_wait = lambda text, waited: said.append(text)
+    server.kill()
+    with pytest.raises(redismr.StoreUnavailable):
+        link.one("TIME")
+    assert said
+    assert all(text.endswith("; waiting for it, 0.1 s at most") for text in said)
 
 
 def test_a_job_goes_on_when_the_server_is_back(server, client, crew, tmp_path):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -29,10 +31,10 @@ def world(tmp_path_factory):
     """A server, a worker none of whose streams is open, a job that is done, and one that failed."""
     folder = tmp_path_factory.mktemp("streams")
     script(folder, JOB, "job.py")
-    (folder / "typed").write_text(f"{folder}/job.py\n")
+    (folder / "typed").write_text(f"{folder}/job.py\n" * 2)
     with redismr.serve() as server:
         url, secret = server.connection.url, server.connection.secret
-        env = environ(url, secret, PYTHONUNBUFFERED="")
+        env = environ(url, secret, PYTHONUNBUFFERED="", TMPDIR=str(folder))
         worker = subprocess.Popen(
             ["bash", "-c", f"exec {sys.executable} -m redismr worker -n 1 {CLOSED}"], env=env
         )
@@ -114,27 +116,51 @@ def test_output_is_right_whatever_else_is_closed_or_full(world, streams):
         assert done.stderr == "", name
 
 
+RESULTS = {"run": 1, "run embedded": 1, "submit": 1, "result": 1, "repl": 2}
+"""How many results each of these could not print."""
+
+
 @pytest.mark.parametrize(
     ("streams", "why"),
-    [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")],
+    [
+        (">/dev/full", "No space left on device"),
+        (">&-", "Bad file descriptor"),
+        ("| true", "Broken pipe"),
+    ],
 )
 def test_output_that_is_lost_is_one_line_of_error_and_an_exit_code(world, streams, why):
+    """The line says where the result is that could not be printed, and there it is."""
     commands = [name for name, (typed, *_) in COMMANDS.items() if " | " not in typed]
-    if why.startswith("Bad"):
-        commands = ["run", "jobs", "help"]
+    if streams != ">/dev/full":
+        commands = [*RESULTS, "jobs"] if streams == ">&-" else RESULTS
     for name, done in all_of(world, streams, commands):
         _, lines, code = COMMANDS[name]
         assert "Traceback" not in done.stderr, (name, done.stderr)
-        assert done.returncode == (code if lines == 0 else 1), (name, done)
-        if lines != 0:
-            said = done.stderr.replace("a print on the worker\n", "")
-            assert said == f"redismr: cannot write to standard output: {why}\n", name
+        assert done.returncode == (code if lines == 0 else 4), (name, done)
+        if lines == 0:
+            continue
+        said = done.stderr.replace("a print on the worker\n", "").splitlines()
+        ways = [line for line in said if re.search("redismr result |result is in", line)]
+        assert len(ways) == RESULTS.get(name, 0), (name, said)
+        for way in ways:
+            assert is_there(world, way) == (12 if name == "repl" else 40), (name, way)
+        lost = f"redismr: cannot write to standard output: {why}"
+        about = [line.partition(";")[0] for line in said if "Transaction" not in line]
+        assert about == ([lost] if (name, streams) != ("repl", "| true") else []), (name, said)
+
+
+def is_there(world, said):
+    """How many keys the result has that an error leads to, by what it tells to type or to open."""
+    if saved := re.search(r"the result is in (\S+)$", said):
+        return len(Path(saved[1]).read_text().splitlines())
+    job = re.search(r"redismr result (\S+)( --wait)?$", said)
+    return len(world.client.attach(job[1]).result(20))
 
 
 def test_with_no_stream_at_all_the_exit_code_tells(world):
     for streams in (CLOSED, ">/dev/full 2>/dev/full"):
         for name, done in all_of(world, streams, ["run", "run embedded", "submit", "secret"]):
-            assert (done.returncode, done.stdout, done.stderr) == (1, "", ""), name
+            assert (done.returncode, done.stdout, done.stderr) == (4, "", ""), name
 
 
 def test_a_reader_that_leaves_hears_nothing(world):
@@ -144,7 +170,7 @@ def test_a_reader_that_leaves_hears_nothing(world):
         assert len(done.stdout.splitlines()) == 1
 
 
-@pytest.mark.parametrize("typed", ["--help", "--version", "run --help", "run --inline job.py"])
+@pytest.mark.parametrize("typed", ["--help", "--version", "run --help", "jobs"])
 def test_a_reader_that_left_before_hears_nothing_either(world, typed):
     reader, writer = os.pipe()
     os.close(reader)
@@ -158,8 +184,11 @@ def test_a_reader_that_left_before_hears_nothing_either(world, typed):
 
 def test_a_function_of_an_inline_job_that_prints_to_a_full_disk(world):
     done = shell(world, "run --inline job.py", ">/dev/full")
-    assert done.returncode == 1
-    assert done.stderr == "redismr: cannot write to standard output: No space left on device\n"
+    assert done.returncode == 4
+    assert done.stderr == (
+        "redismr: cannot write to standard output: No space left on device; a function of the job "
+        "printed there, so the job has failed\n"
+    )
 
 
 def test_commands_that_would_go_on_end_when_their_output_is_lost(world):
@@ -170,7 +199,7 @@ def test_commands_that_would_go_on_end_when_their_output_is_lost(world):
             dict(world.client.run([1], lambda x: [(x, 1)], "sum"))
         for done in (up.result(), listen.result()):
             assert (done.returncode, done.stderr) == (
-                1, "redismr: cannot write to standard output: No space left on device\n",
+                4, "redismr: cannot write to standard output: No space left on device\n",
             )  # fmt: skip
 
 

@@ -1,0 +1,75 @@
+"""A result that was computed is not thrown away: what becomes of one that cannot be shown."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from redismr import streams
+from redismr.errors import JobError, LibraryMismatch, RedismrError, SealError
+from redismr.streams import OutputLost
+from redismr.ui.errors import advise
+from redismr.ui.output import save_outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from redismr.client import Client, Results
+
+
+def is_private(client: Client | None) -> bool:
+    """Whether the server ends with this command, or there is none: an inline run."""
+    return client is None or client.connection.embedded
+
+
+@contextmanager
+def showing(
+    results: Results,
+    finishfn: Callable[[Results], Any] | None = None,
+    *,
+    private: bool,
+    as_json: bool = False,
+) -> Iterator[Any]:
+    """What finishfn makes of the results; their job is deleted when the body has shown that.
+
+    Where anything keeps the body from it, the error says how to get at the result: on a server that
+    others can ask the job stays, of a ``private`` one the result is saved in a file. Not where
+    there is nothing to keep, nor for a reader who has seen enough, nor after Ctrl-C.
+    """
+    outcome, command = results, f"redismr result {results.job_id}"
+    try:
+        if finishfn:
+            command += " --no-finishfn"
+            outcome = finishfn(results)
+            command = command.removesuffix(" --no-finishfn")
+        yield outcome
+        streams.delivered()
+    except (Exception, KeyboardInterrupt) as error:
+        if _is_gone(results.job_id, error):
+            pass
+        elif not private and results.keep():
+            advise(error, f"the result of job {results.job_id} is kept for its ttl: {command}")
+        elif isinstance(error, OutputLost) and error.enough:
+            error.for_good = True
+        elif isinstance(error, Exception):
+            advise(error, _saved(outcome, as_json=as_json))
+        raise
+    finally:
+        results.close()
+
+
+def _is_gone(job_id: str, error: BaseException) -> bool:
+    """Whether the error says that there is no such result any more."""
+    if isinstance(error, JobError):
+        return error.job_id == job_id and not isinstance(error, LibraryMismatch)
+    return isinstance(error, SealError)
+
+
+def _saved(outcome: Any, *, as_json: bool) -> str:
+    try:
+        return f"the result is in {save_outcome(outcome, as_json=as_json)}"
+    except (OSError, RedismrError) as error:
+        return (
+            f"the result is lost, as it cannot be saved ({error}) and the server ends with this "
+            "command; on one that stays (`redismr up`, REDISMR_URL) it is kept"
+        )

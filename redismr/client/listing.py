@@ -1,0 +1,84 @@
+"""Rows about jobs and workers, as the server has them in clear: for people, never believed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from redismr.core.model import JobInfo
+from redismr.errors import KeysAltered
+from redismr.store import number
+
+if TYPE_CHECKING:
+    from redismr.core.model import JobSpec
+    from redismr.store import Store
+
+
+_LONGEST = 200
+
+
+def job_rows(store: Store) -> list[JobInfo]:
+    """Every job that still exists, newest first."""
+    rows = []
+    for job_id in reversed(store.recent()):
+        try:
+            look = store.look(job_id)
+        except KeysAltered:
+            continue  # nothing of ours lies there; the others are listed all the same
+        if look is None:
+            continue
+        meta = look.meta
+        n_map = number(meta["n_map"]) if meta.get("n_map") else None
+        rows.append(
+            JobInfo(
+                job_id=job_id,
+                txn=meta.get("txn", ""),
+                name=meta.get("name", ""),
+                state=look.state,
+                maps_done=(n_map or 0) if look.state == "succeeded" else look.maps_done,
+                maps_total=n_map,
+                reduces_done=look.reduces_done,
+                reduces_total=number(meta.get("partitions")),
+                age=(look.now_ms - number(meta.get("created_at"), look.now_ms)) / 1000,
+                ttl=(number(meta.get("expire_at"), look.now_ms) - look.now_ms) / 1000,
+                cause=meta.get("cause", ""),
+            )
+        )
+    return rows
+
+
+def deleted_rows(store: Store) -> list[JobInfo]:
+    """Every job that ``run`` has deleted, as long as that is remembered."""
+    now_ms, rows = store.deleted()
+    found = []
+    for row in rows:
+        maps, reduces = number(row.get("maps")), number(row.get("reduces"))
+        found.append(
+            JobInfo(
+                job_id=str(row.get("job", "")),
+                txn=str(row.get("txn", "")),
+                name=str(row.get("name", "")),
+                state="succeeded",
+                maps_done=maps,
+                maps_total=maps,
+                reduces_done=reduces,
+                reduces_total=reduces,
+                age=(now_ms - number(row.get("created"))) / 1000,
+                ttl=(number(row.get("until")) - now_ms) / 1000,
+                deleted=True,
+            )
+        )
+    return [info for info in found if info.ttl > 0]
+
+
+def row_of(spec: JobSpec, inputs: int, now_ms: int) -> dict[str, str | int]:
+    """What is remembered of a job that is deleted now: ``inputs`` is how many map tasks it had."""
+    return {
+        "job": spec.job_id,
+        "txn": spec.txn[:_LONGEST],
+        "name": spec.name[:_LONGEST],
+        "maps": inputs,
+        "reduces": spec.partitions if inputs else 0,
+        "created": spec.submitted_ms,
+        "deleted": now_ms,
+        "until": now_ms + spec.ttl_ms,
+    }
