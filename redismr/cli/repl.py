@@ -27,6 +27,7 @@ from redismr.cli.prompt import HEED_SECONDS, Console
 from redismr.cli.run import kind_options, show
 from redismr.client.results import closed_after
 from redismr.compat.words import statistics, table, word_count
+from redismr.core.words import plural
 from redismr.errors import RedismrError, StoreError
 from redismr.streams import OutputLost
 from redismr.ui.errors import say
@@ -92,7 +93,7 @@ class Work:
     name: str
     functions: Mapping[str, Any]
     show: Callable[[Any], object]
-    count: str = "{} results"
+    count: str = "{}"
     kind: str = "files"
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -112,7 +113,7 @@ def word_counter(top: int = 100) -> Work:
         "Word Count",
         {"mapfn": word_count, "reducefn": "sum"},
         lambda counts: sys.stdout.writelines(table(counts, top)),
-        f"top {top} of {{}} results",
+        f"top {top} of {{}}",
     )
 
 
@@ -196,7 +197,7 @@ class Repl:
             with self._outcome(number, work, line) as outcome:
                 found = len(outcome) if isinstance(outcome, Mapping) else 1
                 with self._console.page():
-                    sys.stdout.write(f"{title} {work.count.format(found)}:\n")
+                    sys.stdout.write(f"{title} {work.count.format(plural(found, 'result'))}:\n")
                     work.show(outcome)
         except OutputLost as lost:
             self._lost = lost

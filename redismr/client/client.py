@@ -35,7 +35,7 @@ from redismr.core.vault import Vault
 from redismr.errors import JobError, JobLost, JobNotFound, KeysAltered, NoWorkers, SealError
 from redismr.processes import here_only, refuse_while_loading
 from redismr.shipping import Parcel, pack
-from redismr.sources import as_source
+from redismr.sources import Source, as_source
 from redismr.store import Store, number
 
 Function = Callable[..., Any]
@@ -313,7 +313,7 @@ class Client(Confined):
                 revive=self._embedded.revive if self._embedded else None,
             ),
         )
-        expire_at = self._create(spec, vault, parcel, each_worker=each)
+        expire_at = self._create(spec, vault, parcel, read, each_worker=each)
         submitter = (EachWorker if each else Submitter)(
             self._store,
             vault,
@@ -332,7 +332,9 @@ class Client(Confined):
             job.result(0)  # raises what became of it
         return job
 
-    def _create(self, spec: JobSpec, vault: Vault, parcel: Parcel, *, each_worker: bool) -> int:
+    def _create(
+        self, spec: JobSpec, vault: Vault, parcel: Parcel, source: Source, *, each_worker: bool
+    ) -> int:
         """The job exists and is listed; returns its deadline."""
         return self._store.create(
             spec.job_id,
@@ -342,7 +344,7 @@ class Client(Confined):
             params=vault.seal_params(parcel.params),
             ttl_ms=spec.ttl_ms,
             submit_ms=SUBMIT_LEASE_MS,
-            fields=clear_fields(spec, self._keyring.key_id, each_worker=each_worker),
+            fields=clear_fields(spec, self._keyring.key_id, source, each_worker=each_worker),
             news=encode(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring),
         )
 

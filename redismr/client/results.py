@@ -20,6 +20,7 @@ from typing import Any, Protocol, Self
 
 from redismr.core.kernel import Block
 from redismr.core.model import Skipped
+from redismr.core.words import plural
 from redismr.errors import BadKey, BadValue, ResultsClosed
 
 _MISSING = object()
@@ -169,7 +170,7 @@ class Results(Mapping[Any, Any]):
         if self._closed:
             return "<Results, closed>"
         records = self._shelf.records
-        return f"<Results: {sum(records)} records in {len(records)} partitions>"
+        return f"<Results: {plural(sum(records), 'record')} in {plural(len(records), 'partition')}>"
 
     def _pairs(self) -> Iterator[tuple[Any, Any]]:
         self._check_open()

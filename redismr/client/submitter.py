@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 from redismr.core.codec import chunks_of
 from redismr.core.model import ENDED_STATES, JobSpec
 from redismr.core.vault import Vault
+from redismr.core.work import Extent
 from redismr.errors import BadValue, JobError, JobFailed, JobLost, NoWorkers, RedismrError
 from redismr.sources import Source, Split
 from redismr.sources.kept import frame_of
+from redismr.sources.protocol import amount_of
 from redismr.store import FEW_TASKS, Store, Waking, number
 
 MAX_UNFINISHED = 10_000
@@ -46,6 +48,7 @@ class Handed:
     tasks: int = 0
     finished: int = 0
     bytes: int = 0
+    extent: Extent = field(default_factory=Extent)
 
 
 @dataclass(slots=True)
@@ -155,7 +158,7 @@ class Submitter:
         for split in source.splits():
             if self._gone:
                 raise _lost(self._vault.job)
-            fields = self._sealed(f"m{index}", split)
+            fields = self._sealed(index, split)
             with self._buffering:
                 if full := self._buffer.put(index, fields):
                     self._flush()
@@ -167,9 +170,10 @@ class Submitter:
             self._flush()
         return index
 
-    def _sealed(self, task: str, split: Split) -> dict[str, bytes]:
-        frame, seal = frame_of(split), self._vault.seal_input
-        if task == "m0":  # the others are mostly like it
+    def _sealed(self, index: int, split: Split) -> dict[str, bytes]:
+        task, frame, seal = f"m{index}", frame_of(split), self._vault.seal_input
+        self._handed.extent = self._handed.extent.plus(index, amount_of(split))
+        if index == 0:  # the others are mostly like it
             self._look(frame)
         try:
             return {
@@ -199,7 +203,10 @@ class Submitter:
         workers: Sequence[str] = (), waking: Waking | None = None,
     ) -> None:  # fmt: skip
         job, until = self._vault.job, self._expire_at
-        added = self._store.add(job, first, last, splits, until, workers=workers, waking=waking)
+        added = self._store.add(
+            job, first, last, splits, until, workers=workers, waking=waking,
+            input_so_far=str(self._handed.extent),
+        )  # fmt: skip
         self._handed.finished = added.finished
         if added.status == "GONE":
             raise _lost(self._vault.job)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
-from typing import Any
+from typing import Any, ClassVar
 
 from redismr.errors import ConfigError
 from redismr.sources.blocks import Encoding, Span, Where, parse_size, spans
@@ -38,6 +38,11 @@ class FileSplit:
 
     format: Format
     spans: tuple[Span, ...]
+
+    @property
+    def amount(self) -> int:
+        """Bytes, as they lie on disk."""
+        return sum(span.size for span in self.spans)
 
     @property
     def source(self) -> str:
@@ -88,6 +93,8 @@ class ShippedSplit:
 
     names: tuple[str, ...]
     contents: tuple[str | bytes, ...]
+    amount: int
+    """Bytes, as they lay on disk."""
 
     @property
     def source(self) -> str:
@@ -113,6 +120,7 @@ class FileSource:
     ship: bool = False
     chunk: int | None = None
     rereadable = True
+    unit: ClassVar[str] = "bytes"
 
     def __post_init__(self) -> None:
         if not isinstance(self.patterns, (str, os.PathLike)):
@@ -144,6 +152,8 @@ class FileSource:
         """Bytes of all files, as they lie on disk."""
         return sum(file.size for file in self.files)
 
+    expected = size
+
     def splits(self) -> Iterator[FileSplit | ShippedSplit]:
         """The files in order, small ones packed, big ones cut.
 
@@ -172,7 +182,7 @@ class FileSource:
 
     def _shipped(self, pack: list[Span]) -> ShippedSplit:
         names, contents = zip(*chain.from_iterable(map(self.format.read, pack)), strict=True)
-        return ShippedSplit(names, contents)
+        return ShippedSplit(names, contents, sum(span.size for span in pack))
 
 
 def files(

@@ -7,7 +7,7 @@
 -- INCLUDE: _grant _small _advance _pace _tell _settle
 -- KEYS: meta end_ ready processing lease own done result out claims tries
 -- ARGV: now_ms executor next_nonce want few reducers channel everybody reducing succeeded *commits
--- commits: seven each: id token basis chunks shuffled record news; RETURNS: {"OK"|"GONE", state, basis, now, opened, n, status * n, id..., {end, {(index, record)...}}|{}}
+-- commits: eight each: id token basis chunks shuffled record news read; RETURNS: {"OK"|"GONE", state, basis, now, opened, n, status * n, id..., {end, {(index, record)...}}|{}}
 -- status: OK | DUP_OK (it was counted before) | FENCED (discard it) | RESTAGE (stage its chunks again)
 local m = redis.call('HMGET', meta, 'state', 'basis', 'expire_at')
 if not m[1] then return { 'GONE', '', '', 0, 0, 0, {} } end
