@@ -32,7 +32,7 @@ class Forecast:
     def __init__(self) -> None:
         self._work: Work | None = None
         self._now = 0.0
-        self._busy: float | None = None
+        self._busy = 0.0
         self._heaviest_since: float | None = None
         self._points: deque[tuple[float, int]] = deque([(0.0, 0)])
 
@@ -47,10 +47,11 @@ class Forecast:
         points.append((work.spent, work.done))
         while len(points) > 2 and points[1][1] <= work.done * _START:
             points.popleft()
-        if work.busy >= 0:
-            before = work.busy if self._busy is None else self._busy
+        if self._busy and work.busy >= 0:
             share = min(1.0, (now - self._now) / _SMOOTH)
-            self._busy = before + (work.busy - before) * share
+            self._busy += (work.busy - self._busy) * share
+        else:
+            self._busy = max(0.0, work.busy)  # who comes first counts whole at once
         if self._heaviest_since is None and work.index < work.tasks_begun:
             self._heaviest_since = now - work.least  # or earlier, where nobody saw it begin
         self._now, self._work = now, work
@@ -65,7 +66,7 @@ class Forecast:
         waiting = work.tasks is None or work.tasks > work.tasks_begun
         busy = float(min(work.busy, work.tasks_begun - work.tasks_done))
         if waiting:
-            busy = self._busy or 0.0
+            busy = self._busy
         if busy < 0.05:
             return None
         reached = work.done + speed * work.since
@@ -82,6 +83,8 @@ class Forecast:
     def _speed(self) -> float:
         """How much an executor does in a second; 0 if nothing is known."""
         (spent, done), (spent_now, done_now) = self._points[0], self._points[-1]
+        if not done and self._points[1][1] <= done_now / 2:
+            spent, done = self._points[1]
         if spent_now < _EVIDENCE:
             return 0.0
         if spent_now <= spent or done_now <= done:

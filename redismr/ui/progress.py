@@ -209,7 +209,7 @@ def plain_line(progress: Progress, maps: Stage, reduces: Stage) -> str:
         f"{size(progress.shuffle_bytes)} shuffled",
     ]
     if (left := running.left()) is not None:
-        words.append(f"{'reduce' if running is reduces else 'map'} eta {clock_words(left)}")
+        words.append(f"{'reduce' if running is reduces else 'map'} eta {clock_words(left + 0.5)}")
     return "  ".join(words)
 
 

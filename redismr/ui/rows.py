@@ -89,7 +89,7 @@ def _width(bar: int, text: Text) -> int:
 def _notes(work: Work, stage: Stage) -> list[tuple[str, str]]:
     notes = []
     if (left := stage.left()) is not None:
-        notes.append((f"  eta {clock(left)}", "cyan"))
+        notes.append((f"  eta {clock(left + 0.5)}", "cyan"))
     if per_second := stage.rate():
         notes.append((f"  {rate(per_second, work.unit)}", ""))
     if work.tasks is None:

@@ -190,8 +190,7 @@ class Model:
             if statuses[-1] == "OK":
                 opener, took = token, max(took, now - since)
                 self.meta["shuffled"] = self.meta.get("shuffled", 0) + shuffled
-                if read:
-                    self.meta["read"] = self.meta.get("read", 0) + read
+                self.meta["read"] = self.meta.get("read", 0) + read
         opened = 0
         if opener:
             paces = [*self._paces(opener[0]), took // len(statuses)]

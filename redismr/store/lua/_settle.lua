@@ -39,8 +39,8 @@ local function verdict(known, state, basis, id, token, its_basis, chunks)
   return 'OK', mine[4]
 end
 
--- Returns a status for each, the token of the last that counts now, and the most ms that one of them took:
--- as they run one after another, so long an executor was at them.
+-- Returns a status for each, the token of the last that counts now, the most ms that one of them took (as
+-- they run one after another, so long an executor was at them), and what those that count shuffled and read.
 local function settle_all(state, basis, now)
   local known, written, over, news = known_of(), { [done] = {}, [result] = {} }, {}, {}
   local statuses, opener, took, shuffled, read = {}, nil, 0, 0, 0
@@ -59,17 +59,13 @@ local function settle_all(state, basis, now)
       read = read + (tonumber(commits[i + 7]) or 0)
     end
   end
-  if not opener then return statuses, nil, 0 end
+  if not opener then return statuses, nil, 0, 0, 0 end
   for book, fields in pairs(written) do
     if #fields > 0 then redis.call('HSET', book, unpack(fields)) end
   end
   redis.call('HDEL', own, unpack(over))
   redis.call('ZREM', lease, unpack(over))
   for _, id in ipairs(over) do redis.call('LREM', processing, 1, id) end
-  -- Figures for the progress rows, no more. Clocks may be set back.
-  redis.pcall('HINCRBY', meta, 'shuffled', string.format('%d', shuffled))
-  if read > 0 then redis.pcall('HINCRBY', meta, 'read', string.format('%d', read)) end
-  redis.pcall('HINCRBY', meta, 'spent_' .. string.sub(opener, 1, 1), string.format('%d', math.max(0, took)))
   for _, event in ipairs(news) do tell(channel, everybody, event) end
-  return statuses, opener, took
+  return statuses, opener, took, shuffled, read
 end
