@@ -142,6 +142,28 @@ class TestTerminal:
         assert "123,456/999,999 tasks" in rows[1]
         draw.close()
 
+    @pytest.mark.parametrize("unit", ["items", "bytes", "tasks"])
+    @pytest.mark.parametrize("columns", [40, 80, 120])
+    def test_time_left_and_rate_are_the_last_to_go(self, clock, monkeypatch, columns, unit):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        terminal = Terminal()
+        draw = reporter(terminal, clock=clock)
+        each = 1_000_000 if unit == "bytes" else 1
+        for done in range(0, 4000, 400):
+            maps = working(done * each, 9000 * each, speed=200 * each, unit=unit)
+            draw(progress(maps=maps, maps_running=2, workers=1, slots=2, shuffle_bytes=10**9))
+            clock.now += 1
+        frame = screen(terminal)
+        draw.close()
+        assert max(map(len, frame.splitlines())) <= columns
+        shown = re.search(r"\n  map +(\S*━\S* +)?(.*)", frame)
+        bar, told = shown[1], shown[2].rstrip()
+        rate = "400.0 MB/s" if unit == "bytes" else f"400 {unit}/s"
+        whole = "3.6/9.0 GB" if unit == "bytes" else f"3,600/9,000 {unit}"
+        running = "  2 tasks running" if columns == 120 else ""
+        assert told == (f"{'40%' if columns == 40 else whole}  eta 0:14  {rate}{running}")
+        assert bool(bar) == (columns > 40)
+
     def test_the_stage_that_runs_has_the_notes(self, clock):
         terminal = Terminal()
         draw = played(terminal, clock, 0.5, maps_done=8)
