@@ -139,6 +139,7 @@ def test_no_row_is_longer_than_its_line(monkeypatch, listing, columns):
     lines = shown(rows, shape, stream=Terminal()).splitlines()
     assert len(lines) == 1 + len(rows)
     assert max(map(len, lines)) <= columns
+    assert "…" in lines[1] or columns == 40, "what is cut is marked"
     assert lines[1].startswith(str(shape[0].value(rows[0])) + "  "), "whole, to be copied"
 
 
