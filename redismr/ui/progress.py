@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _QUICK = 0.4
 """Seconds a job may take without being drawn: no flicker, and no import of rich, for small ones."""
 _LINES_EVERY = 5.0
-"""Seconds between two plain lines."""
+"""Seconds before the first and between two plain lines."""
 
 
 def reporter(
@@ -50,8 +50,8 @@ def reporter(
 ) -> Reporter:
     """The drawer that suits ``stream`` (stderr). ``always`` draws lines even in a pipe.
 
-    ``announce`` says in a pipe, once, that the job runs, and what became of it where that is an
-    error: then nobody else sums it up.
+    ``announce`` says in a pipe, once, that a job which takes a while is running, and what became
+    of it where that is an error: then nobody else sums it up.
     """
     # Whatever becomes of a terminal, the job goes on.
     stream = cast("TextIO", Forgiving(sys.stderr if stream is None else stream))
@@ -185,7 +185,7 @@ class LineReporter(Reporter):
             self._print(f"redismr: {summary_line(self.last)}")
 
     def _draw(self, progress: Progress, now: float) -> None:
-        if self.announces and not self._announced:
+        if self.announces and not self._announced and now - self.began >= _LINES_EVERY:
             self._announced = True
             self._print(f"redismr: job {progress.job_id} is running")
         if progress.waiting and progress.waiting != self._told:

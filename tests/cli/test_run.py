@@ -151,14 +151,13 @@ def test_a_url_that_is_passed_over_is_said(world, call, jobfile, monkeypatch):
     assert call("run", jobfile(WC), "-q").stderr == ""
 
 
-def test_a_pipe_sees_that_a_job_runs_and_what_becomes_of_it(world, call, jobfile):
+def test_a_pipe_sees_what_becomes_of_a_job(world, call, jobfile):
     world.progress = [Progress(job_id="j", state="mapping")] * 3
     world.progress.append(Progress(job_id="j", state="succeeded", maps_done=1))
     world.outcome.counters = {"words": 3}
     result = call("run", jobfile(WC))
     assert result.stdout == "b\t1\na\t2\n"
     assert result.stderr.splitlines() == [
-        "redismr: job j is running",
         "redismr: j succeeded: 1 map task, 0 reduce tasks, 0.0 MB shuffled, 0.0 s, words 3",
     ]
 

@@ -80,6 +80,25 @@ class TestPipe:
         draw(progress(state="succeeded"))
         assert pipe.getvalue() == ""
 
+    def test_but_told_once_what_is_running_if_that_is_to_be_announced(self, clock):
+        pipe = io.StringIO()
+        draw = reporter(pipe, announce=True, summary=False, clock=clock)
+        for _ in range(60):
+            draw(progress())
+            assert pipe.getvalue() == ("" if clock.now < 105 else "redismr: job wc-1 is running\n")
+            clock.now += 1
+        draw(progress(state="succeeded"))
+        assert pipe.getvalue().count("\n") == 1
+
+    @pytest.mark.parametrize(("state", "lines"), [("failed", 1), ("succeeded", 0)])
+    def test_and_what_became_of_it_if_that_is_an_error(self, clock, state, lines):
+        pipe = io.StringIO()
+        with pytest.raises(ValueError), reporter(pipe, announce=True, clock=clock) as draw:
+            draw(progress(state=state))
+            raise ValueError
+        assert pipe.getvalue().count("redismr: wc-1 failed: 0/8 map tasks, ") == lines
+        assert len(pipe.getvalue().splitlines()) == lines
+
     def test_but_told_once_why_a_job_waits(self, clock):
         pipe = io.StringIO()
         played(pipe, clock, 60, waiting="no workers\x1b[2J")
