@@ -55,10 +55,10 @@ def error_of_end(vault: Vault, look: Look, dead: Mapping[str, bytes]) -> JobErro
             return error_of(known[task], job, None)
     cause = look.meta.get("cause", "")
     if cause == "SubmitterLost":
-        added = plural(number(look.meta.get("added")), "split")
+        added = plural(number(look.meta.get("added")), "map task")
         return SubmitterLost(
-            f"job {job} failed: its submitter fell silent after {added}, before its input "
-            "was complete",
+            f"job {job} failed: its submitter fell silent after {added}, before its "
+            "input was complete",
             job_id=job,
         )
     told = json.dumps(cause)[1:-1][:200]  # clear text of the server: no control characters

@@ -138,9 +138,8 @@ class Waiting:
         ours = self._keyring.key_id
         strangers = sorted({str(r.get("key_id")) for r in rows if r.get("key_id") != ours})
         if len([r for r in rows if r.get("key_id") != ours]) == len(rows):
-            connected = f"{plural(len(rows), 'worker')} {'is' if len(rows) == 1 else 'are'}"
             return (
-                f"{connected} connected to {where}, but with another secret "
+                f"{plural(len(rows), 'worker')} at {where}, and none but with another secret "
                 f"(fingerprint {', '.join(strangers)}; ours is {ours}). Set the same "
                 "REDISMR_SECRET on both sides"
             )

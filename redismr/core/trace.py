@@ -23,7 +23,6 @@ import redismr.errors
 from redismr.confidential import blanked, reveals
 from redismr.core.dual import dual
 from redismr.core.model import Failure, Frame, Stage
-from redismr.core.words import plural
 from redismr.errors import LibraryMismatch, MapError, ReduceError, TaskError
 
 ABSENT: Any = object()
@@ -201,7 +200,7 @@ class _Repr(reprlib.Repr):
     def repr_bytes(self, value: bytes, level: int) -> str:
         """The beginning only: reprlib would build the repr of all of it."""
         if reveals(value[:_MAX_LOOK]):
-            return f"<{plural(len(value), 'byte')} with a secret in them>"
+            return f"<{len(value)} bytes with a secret in them>"
         return repr(value) if len(value) <= _MAX_REPR else repr(value[: _MAX_REPR - 20]) + "..."
 
     repr_bytearray = repr_bytes

@@ -12,7 +12,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from redismr.core.words import plural
 from redismr.errors import ConfigError, SourceError
 from redismr.sources.blocks import Encoding, Span, Where, lines, place, texts
 
@@ -160,9 +159,8 @@ class Csv:
         width = len(names)
         for where, row in rows:
             if len(row) != width:
-                has = plural(len(row), "field")
                 raise SourceError(
-                    f"{span.file.path}, line {where.line}: {has} where the header has "
+                    f"{span.file.path}, line {where.line}: {len(row)} fields where the header has "
                     f"{width}: {_short(row)}. Correct the row, or use header=False to get lists of "
                     "any length (and see that delimiter= is right)."
                 )

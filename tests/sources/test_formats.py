@@ -157,7 +157,7 @@ def test_files_without_rows_are_no_records(write):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("a,b\n1,2\n1\n", "line 3: 1 field where the header has 2"),
+        ("a,b\n1,2\n1\n", "line 3: 1 fields where the header has 2"),
         ("a,b\n1,2,3\n", "line 2: 3 fields where the header has 2"),
         ('a,b\n1,2\n3,"never closed\n4,5\n', "line 3: not CSV"),
         ('a,b\n1,"x"y\n', "line 2: not CSV"),
