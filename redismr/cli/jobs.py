@@ -19,12 +19,12 @@ from redismr.cli.common import (
     top_option,
     wait_for_server_option,
 )
+from redismr.core.words import plural
 from redismr.errors import RedismrError
 from redismr.streams import OutputLost
 from redismr.ui import tables
 from redismr.ui.errors import advise, failure_screen, say
 from redismr.ui.progress import reporter
-from redismr.ui.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,9 +107,10 @@ def errors(*, job_id: str, as_json: bool, url: str | None, namespace: str | None
         job = client.attach(job_id)
         _tell(job.errors(), job_id, as_json=as_json)  # also if what was skipped cannot be read
         skipped = job.skipped()
-    _tell(skipped, job_id, as_json=as_json)
+    _tell(skipped, job_id, as_json=as_json, titles=False)
     if skipped.total > len(skipped):
-        say(f"and {skipped.total - len(skipped):,} more records were skipped", sys.stderr)
+        more = plural(skipped.total - len(skipped), "more record")
+        say(f"and {more} skipped", sys.stderr)
 
 
 @contextmanager
@@ -139,9 +140,9 @@ def _tell_skipped(job: Job) -> None:
         say(f"{plural(total, 'record')} skipped: redismr errors {job.id}", sys.stderr)
 
 
-def _tell(failures: Sequence[Failure], job_id: str, *, as_json: bool) -> None:
+def _tell(failures: Sequence[Failure], job_id: str, *, as_json: bool, titles: bool = True) -> None:
     if as_json or not sys.stdout.isatty():
-        tables.show(failures, tables.FAILURES, sys.stdout, as_json=as_json)
+        tables.show(failures, tables.FAILURES, sys.stdout, as_json=as_json, titles=titles)
     else:
         for failure in failures:
             click.echo(failure_screen(failure, job_id))

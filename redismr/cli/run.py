@@ -261,10 +261,11 @@ def show(job: JobFile, outcome: Any, *, top: int | None = None, as_json: bool = 
 
 @click.command()
 @_job_options
-def submit(
+@click.option("-q", "--quiet", is_flag=True, help="Print the id only.")
+def submit(  # noqa: PLR0913 - one for each option
     *, file: str, inputs: tuple[str, ...], kind: str | None, encoding: str | None,
     errors: str | None, params: dict[str, Any],
-    url: str | None, namespace: str | None, **options: Any,
+    url: str | None, namespace: str | None, quiet: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Hand a job file to a server, print the job's id, and leave.
 
@@ -286,6 +287,8 @@ def submit(
         except OutputLost as lost:
             advise(lost, f"job {submitted.id} was handed in: redismr result {submitted.id} --wait")
             raise
+    if quiet:
+        return
     if job.functions["resultfn"] or job.final:
         say(f"resultfn and final of {file} are for `redismr run`: not used", sys.stderr)
     if sys.stderr.isatty():
@@ -315,13 +318,15 @@ def _reporter(*, quiet: bool) -> Iterator[Reporter | None]:
     if quiet:
         yield None
     else:
-        with reporter(sys.stderr, summary=False) as draw:
+        with reporter(sys.stderr, summary=False, announce=True) as draw:
             yield draw
 
 
 def _summarise(draw: Reporter | None, outcome: Any) -> None:
-    if draw is not None and draw.last is not None and sys.stderr.isatty():
-        click.echo(summary_line(draw.last, getattr(outcome, "counters", None)), err=True)
+    if draw is not None and draw.last is not None:
+        name = "" if sys.stderr.isatty() else "redismr: "  # others write into a pipe as well
+        line = summary_line(draw.last, getattr(outcome, "counters", None))
+        click.echo(name + line, err=True)
 
 
 def _tell_skipped(draw: Reporter | None, outcome: Any) -> None:

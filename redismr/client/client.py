@@ -44,7 +44,7 @@ from redismr.errors import (
 )
 from redismr.processes import here_only, refuse_while_loading
 from redismr.shipping import Parcel, pack
-from redismr.sources import as_source
+from redismr.sources import Source, as_source
 from redismr.store import Store
 
 Function = Callable[..., Any]
@@ -335,7 +335,7 @@ class Client(Confined):
                 revive=self._embedded.revive if self._embedded else None,
             ),
         )
-        expire_at = self._create(store, spec, vault, parcel, each_worker=each)
+        expire_at = self._create(store, spec, vault, parcel, read, each_worker=each)
         submitter = (EachWorker if each else Submitter)(
             store,
             vault,
@@ -357,8 +357,9 @@ class Client(Confined):
         return job
 
     def _create(
-        self, store: Store, spec: JobSpec, vault: Vault, parcel: Parcel, *, each_worker: bool
-    ) -> int:
+        self, store: Store, spec: JobSpec, vault: Vault, parcel: Parcel, source: Source, *,
+        each_worker: bool,
+    ) -> int:  # fmt: skip
         """The job exists and is listed; returns its deadline."""
         return store.create(
             spec.job_id,
@@ -368,7 +369,7 @@ class Client(Confined):
             params=vault.seal_params(parcel.params),
             ttl_ms=spec.ttl_ms,
             submit_ms=SUBMIT_LEASE_MS,
-            fields=clear_fields(spec, self._keyring.key_id, each_worker=each_worker),
+            fields=clear_fields(spec, self._keyring.key_id, source, each_worker=each_worker),
             news=encode(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring),
         )
 

@@ -112,7 +112,7 @@ class EachWorker(Submitter):
             return False
         # Any worker may take a wake-up: one for each, so that it comes to the right one as well.
         waking = workers, self._spec.python, self._vault.keyring.key_id
-        self._add(index, index + 1, {index: self._sealed(f"m{index}", split)}, [worker], waking)
+        self._add(index, index + 1, {index: self._sealed(index, split)}, [worker], waking)
         return True
 
     def _abandon(self, worker: str) -> int:

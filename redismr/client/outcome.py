@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from redismr.core.model import Failure
 from redismr.core.trace import error_of
+from redismr.core.words import plural
 from redismr.errors import (
     JobCancelled,
     JobError,
@@ -55,9 +56,9 @@ def error_of_end(vault: Vault, look: Look, dead: Mapping[str, bytes]) -> JobErro
             return error_of(known[task], job, None)
     cause = look.meta.get("cause", "")
     if cause == "SubmitterLost":
-        added = number(look.meta.get("added"))
+        added = plural(number(look.meta.get("added")), "map task")
         return SubmitterLost(
-            f"job {job} failed: its submitter fell silent after {added} map tasks, before its "
+            f"job {job} failed: its submitter fell silent after {added}, before its "
             "input was complete",
             job_id=job,
         )

@@ -21,6 +21,7 @@ from redismr.config import FLAG, whole
 from redismr.core.kernel import Block
 from redismr.core.merge import unordered
 from redismr.core.model import Skipped
+from redismr.core.words import plural
 from redismr.errors import BadKey, BadValue, RedismrError, ResultsClosed
 
 _COUNT = whole(0, 1 << 62, "a whole number (int), 0 or more")
@@ -194,7 +195,7 @@ class Results(Mapping[Any, Any]):
         if self._closed:
             return "<Results, closed>"
         records = self._shelf.records
-        return f"<Results: {sum(records)} records in {len(records)} partitions>"
+        return f"<Results: {plural(sum(records), 'record')} in {plural(len(records), 'partition')}>"
 
     def _pairs(self) -> Iterator[tuple[Any, Any]]:
         """All pairs in order. A generator: of two threads in it at once Python refuses the second.

@@ -13,6 +13,8 @@ from redismr.config import JobOptions, checked_params, job_options, one_combiner
 from redismr.core.model import NOT_AFTER_MS, PROTOCOL, PYTHON, JobSpec
 from redismr.errors import ConfigError
 from redismr.shipping.libraries import loaded
+from redismr.sources import Source
+from redismr.sources.protocol import expected_of, unit_of
 
 if TYPE_CHECKING:
     from redismr.client.results import Results
@@ -117,9 +119,14 @@ def partitions_for(size: int | None, slots: int) -> int:
     return min(wanted, MAX_PARTITIONS)
 
 
-def clear_fields(spec: JobSpec, key_id: str, *, each_worker: bool) -> dict[str, str | int]:
-    """What scheduling needs in clear; copies of sealed fields, and never more than hints."""
+def clear_fields(
+    spec: JobSpec, key_id: str, source: Source, *, each_worker: bool
+) -> dict[str, str | int]:
+    """What scheduling and progress rows need in clear: never more than hints."""
+    expected = None if each_worker else expected_of(source)  # each worker takes one split
     return {
+        "unit": unit_of(source),
+        **({} if expected is None else {"expected": expected}),
         "python": spec.python,
         "protocol": spec.protocol,
         "key_id": key_id,

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from redismr.core.codec import chunks_of
 from redismr.core.model import ENDED_STATES, JobSpec
 from redismr.core.vault import Vault
+from redismr.core.work import Extent
 from redismr.errors import (
     BadValue,
     JobError,
@@ -28,6 +29,7 @@ from redismr.errors import (
 )
 from redismr.sources import Source, Split
 from redismr.sources.kept import frame_of
+from redismr.sources.protocol import amount_of
 from redismr.store import FEW_TASKS, Store, Waking, number
 
 MAX_UNFINISHED = 10_000
@@ -58,6 +60,7 @@ class Handed:
     tasks: int = 0
     finished: int = 0
     bytes: int = 0
+    extent: Extent = field(default_factory=Extent)
 
 
 @dataclass(slots=True)
@@ -168,7 +171,7 @@ class Submitter:
         for split in source.splits():
             if self._gone:
                 raise _lost(self._vault.job)
-            fields = self._sealed(f"m{index}", split)
+            fields = self._sealed(index, split)
             with self._buffering:
                 if full := self._buffer.put(index, fields):
                     self._flush()
@@ -180,9 +183,10 @@ class Submitter:
             self._flush()
         return index
 
-    def _sealed(self, task: str, split: Split) -> dict[str, bytes]:
-        frame, seal = frame_of(split), self._vault.seal_input
-        if task == "m0":  # the others are mostly like it
+    def _sealed(self, index: int, split: Split) -> dict[str, bytes]:
+        task, frame, seal = f"m{index}", frame_of(split), self._vault.seal_input
+        self._handed.extent = self._handed.extent.plus(index, amount_of(split))
+        if index == 0:  # the others are mostly like it
             self._look(frame)
         try:
             return {
@@ -212,7 +216,10 @@ class Submitter:
         workers: Sequence[str] = (), waking: Waking | None = None, store: Store | None = None,
     ) -> None:  # fmt: skip
         job, until, store = self._vault.job, self._expire_at, store or self._store
-        added = store.add(job, first, last, splits, until, workers=workers, waking=waking)
+        added = store.add(
+            job, first, last, splits, until, workers=workers, waking=waking,
+            input_so_far=str(self._handed.extent),
+        )  # fmt: skip
         self._handed.finished = added.finished
         if added.status == "GONE":
             raise _lost(self._vault.job)

@@ -6,15 +6,17 @@ import contextlib
 import math
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from redismr.config import DAYS_366, seconds
 from redismr.core.events import decode
-from redismr.core.model import ENDED_STATES, PROTOCOL, Progress
+from redismr.core.model import ENDED_STATES, PROTOCOL, RUNNING_STATES, Progress
+from redismr.core.words import plural
+from redismr.core.work import UNITS, Extent, Work
 from redismr.errors import KeysAltered, StoreError
 from redismr.store import number
 from redismr.ui.errors import say
-from redismr.ui.words import plural
 
 if TYPE_CHECKING:
     from redismr.core.model import JobSpec
@@ -225,6 +227,38 @@ def until_end(channel: Subscription, keyring: Keyring, job: str, seconds: float)
             return
 
 
+def _work(look: Look, stage: str) -> Work:
+    """What executors are at, in the stage that runs."""
+    meta = look.meta
+    spent = number(meta.get("spent_" + stage)) / 1000
+    if look.state not in RUNNING_STATES or (stage == "r") != (look.state == "reducing"):
+        return Work(spent=spent)
+    busy, ms, least = look.at_work
+    done = look.maps_done if stage == "m" else look.reduces_done
+    return Work(
+        spent=spent, busy=busy, since=ms / 1000, least=least / 1000,
+        tasks_done=done, tasks_begun=done + look.leased,
+    )  # fmt: skip
+
+
+def _maps(look: Look, done: int, total: int | None) -> Work:
+    """How much of the input is read; ``done`` and ``total`` count tasks."""
+    meta, work = look.meta, replace(_work(look, "m"), tasks=total)
+    extent, expected = Extent.read(meta.get("input", "")), number(meta.get("expected"))
+    if not extent.total and not expected:  # of nothing but empty files, or of an older submitter
+        return replace(work, done=done, total=total)
+    whole = extent.total if total is not None else max(extent.total, expected) if expected else None
+    read = number(meta.get("read"))
+    if total is not None and done >= total:
+        read = extent.total
+    unit = meta.get("unit", "")
+    return replace(
+        work, unit=unit if unit in UNITS else "tasks", total=whole,
+        done=max(0, read if whole is None else min(read, whole)),
+        heaviest=extent.heaviest, index=extent.index, ahead=extent.ahead,
+    )  # fmt: skip
+
+
 def progress_of(look: Look, spec: JobSpec, waiting: Waiting) -> Progress:
     """How far a job is, for people."""
     meta = look.meta
@@ -232,21 +266,27 @@ def progress_of(look: Look, spec: JobSpec, waiting: Waiting) -> Progress:
     ended = look.state == "succeeded"
     reducing = look.state == "reducing"
     end_ms = number(meta.get("ended_at"), look.now_ms)
+    maps_done = (n_map or 0) if ended else look.maps_done
+    partitions = spec.partitions if n_map != 0 else 0
     why = "" if look.state in ENDED_STATES else waiting.reason_if_idle(look)
     running = waiting.running(look)
     return Progress(
         job_id=spec.job_id,
         state=look.state,
-        maps_done=(n_map or 0) if ended else look.maps_done,
+        maps_done=maps_done,
         maps_running=0 if reducing else running,
         maps_total=n_map,
         reduces_done=look.reduces_done,
         reduces_running=running if reducing else 0,
-        reduces_total=spec.partitions if n_map != 0 else 0,
+        reduces_total=partitions,
         shuffle_bytes=number(meta.get("shuffled")),
         elapsed=(end_ms - number(meta.get("created_at"), end_ms)) / 1000,
         retries=number(meta.get("retried")),
         workers=0 if ended else waiting.workers,  # a small job is over before they are known
         slots=0 if ended else waiting.slots,
         waiting=why,
+        maps=_maps(look, maps_done, n_map),
+        reduces=replace(
+            _work(look, "r"), done=look.reduces_done, total=partitions, tasks=partitions
+        ),
     )

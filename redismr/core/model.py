@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
+from redismr.core.work import Work
+
 PROTOCOL = 3
 """Version of the keys, scripts and sealed formats. Workers of another one do not take a job."""
 
@@ -272,7 +274,8 @@ class Crash:
 class Progress:
     """How far a job is. A hint for people: totals are None until they are known.
 
-    ``skipped`` is told once, with the last progress, when the result has been read.
+    ``maps_done`` and its like count tasks, ``maps.done`` and ``maps.total`` the items or bytes in
+    them. ``skipped`` is told once, with the last progress, when the result has been read.
     """
 
     job_id: str
@@ -289,6 +292,8 @@ class Progress:
     workers: int = 0
     slots: int = 0
     waiting: str = ""
+    maps: Work = field(default_factory=Work)
+    reduces: Work = field(default_factory=Work)
     skipped: Skipped = field(default_factory=Skipped)
 
 

@@ -21,6 +21,7 @@ from functools import lru_cache
 from typing import Any
 
 from redismr.confidential import WAY_OUT, Confined, reveals
+from redismr.core.words import plural
 from redismr.errors import BadValue, SealError, WrongSecret
 
 zstd: Any  # one API, two homes
@@ -174,7 +175,7 @@ class Keyring(Confined):
             SealError: it is too long, cut, altered, or was sealed for another place.
         """
         if len(blob) < _BODY_AT:
-            raise SealError(f"{_words(job, kind, place)} is cut short: {len(blob)} bytes")
+            raise SealError(f"{_words(job, kind, place)} is cut short: {plural(len(blob), 'byte')}")
         version, key_id, method, raw_length = _HEAD.unpack_from(blob)
         length = len(blob) - _BODY_AT
         # A compressed body is always shorter than its raw form, so the limit on the (still

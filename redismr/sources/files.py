@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from redismr.config import shown
+from redismr.core.words import plural
 from redismr.errors import BadInput, ConfigError, SourceChanged, SourceError
 from redismr.sources.globs import matches
 from redismr.sources.unpack import DAMAGED, is_compressed, suffix, unpacked
@@ -73,7 +74,8 @@ class File:
         if not stat.S_ISREG(now.st_mode):
             what = "is not a regular file any more"
         elif now.st_size != self.size:
-            what = f"had {self.size} bytes when the job was submitted and has {now.st_size} now"
+            had, has = plural(self.size, "byte"), f"{now.st_size:,}"
+            what = f"had {had} when the job was submitted and has {has} now"
         elif now.st_mtime_ns != self.mtime_ns and platform.node() == self.host:
             what = "was written to after the job was submitted"
         elif found is not None and now.st_mtime_ns != found.st_mtime_ns:

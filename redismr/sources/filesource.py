@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
 from reprlib import repr as short
-from typing import Any
+from typing import Any, ClassVar
 
 from redismr.config import FLAG
 from redismr.errors import ConfigError
@@ -40,6 +40,11 @@ class FileSplit:
 
     format: Format
     spans: tuple[Span, ...]
+
+    @property
+    def amount(self) -> int:
+        """Bytes, as they lie on disk."""
+        return sum(span.size for span in self.spans)
 
     @property
     def source(self) -> str:
@@ -90,6 +95,8 @@ class ShippedSplit:
 
     names: tuple[str, ...]
     contents: tuple[str | bytes, ...]
+    amount: int
+    """Bytes, as they lay on disk."""
 
     @property
     def source(self) -> str:
@@ -115,6 +122,7 @@ class FileSource:
     ship: bool = False
     chunk: int | None = None
     rereadable = True
+    unit: ClassVar[str] = "bytes"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patterns", checked_patterns(self.patterns))
@@ -164,6 +172,8 @@ class FileSource:
         """Bytes of all files, as they lie on disk."""
         return sum(file.size for file in self.files)
 
+    expected = size
+
     def splits(self) -> Iterator[FileSplit | ShippedSplit]:
         """The files in order, small ones packed, big ones cut.
 
@@ -192,7 +202,7 @@ class FileSource:
 
     def _shipped(self, pack: list[Span]) -> ShippedSplit:
         names, contents = zip(*chain.from_iterable(map(self.format.read, pack)), strict=True)
-        return ShippedSplit(names, contents)
+        return ShippedSplit(names, contents, sum(span.size for span in pack))
 
 
 def files(

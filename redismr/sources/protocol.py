@@ -50,6 +50,21 @@ class Source(Protocol):
         ...
 
 
+def amount_of(split: Split) -> int:
+    """How much of its source a split is, in the source's ``unit``; one task if it does not say."""
+    return getattr(split, "amount", 1)
+
+
+def unit_of(source: Source) -> str:
+    """What the amounts of a source's splits are: "items", "bytes", or "tasks"."""
+    return getattr(source, "unit", "tasks")
+
+
+def expected_of(source: Source) -> int | None:
+    """The amount of all splits together, where that is known before they are made."""
+    return getattr(source, "expected", None)
+
+
 def places(split: Split, ordinals: Sequence[int]) -> list[str]:
     """``where`` of each of these records; a split that reads for it may do so once for all."""
     wheres = getattr(split, "wheres", None)

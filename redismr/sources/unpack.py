@@ -16,6 +16,8 @@ import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from redismr.core.words import plural
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
@@ -122,7 +124,7 @@ class _Unpacked(io.RawIOBase):
             zeros += len(rest) - len(stripped)
             rest = stripped or self._raw.read(_BUFFER)
         if zeros and zeros % self._padding:
-            raise EOFError(f"{zeros} zeros follow its data")
+            raise EOFError(f"{plural(zeros, 'zero byte')} too many after its data")
         if rest:
             self._decoder, self._ahead = self._new(), rest
         return bool(rest)

@@ -15,7 +15,7 @@ Outcome = tuple[bytes | None, dict[int, bytes]]
 class Commit:
     """What one attempt asks to be counted; ``chunks`` are its staged result chunks.
 
-    ``news`` is published if it counts.
+    ``news`` is published if it counts. ``read`` is the amount of a map task's input, for people.
     """
 
     task: str
@@ -25,6 +25,7 @@ class Commit:
     chunks: int = 0
     shuffled: int = 0
     news: bytes = b""
+    read: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,9 @@ class Spare:
 class Look:
     """Where a job is, of one moment; ``meta`` is clear text and only a hint.
 
-    ``outcome`` is what ``Store.outcome`` reads, if it was asked for and the job has succeeded.
+    ``at_work``: how many executors are at it (-1: too many to look at each), for so many ms since
+    their claims together, and the last of them. ``outcome`` is what ``Store.outcome`` reads, if it
+    was asked for and the job has succeeded.
     """
 
     now_ms: int
@@ -96,6 +99,7 @@ class Look:
     reduces_done: int
     leased: int
     meta: Mapping[str, str]
+    at_work: tuple[int, int, int] = (0, 0, 0)
     outcome: Outcome | None = None
 
     @property

@@ -244,4 +244,4 @@ def _listed(commands_: Sequence[str]) -> str:
     """Names of commands, the first few of many."""
     named = ", ".join(command.replace("|", " ") for command in commands_[:MOST_NAMED])
     more = len(commands_) - MOST_NAMED
-    return f"{named} and {more} more commands" if more > 0 else named
+    return f"{named} and {more} more" if more > 0 else named

@@ -103,13 +103,14 @@ class Store(BulkStore, HintStore):
         *,
         workers: Sequence[str] = (),
         waking: Waking | None = None,
+        input_so_far: str = "",
     ) -> Added:
         """Map tasks ``first``..``last - 1`` are claimable; an empty range says we are alive.
 
         Their sealed splits are written in the same transaction: after a failover between the two,
         there would be tasks without input. ``workers``, one for each, are those who may claim it,
         of a job with one map task for each worker. ``waking`` is what ``wake`` takes: then that
-        takes no round trip of its own.
+        takes no round trip of its own. ``input_so_far``: see ``core.work.Handed``.
         """
         along = ALONE
         if waking:
@@ -119,7 +120,7 @@ class Store(BulkStore, HintStore):
             by_key.setdefault(self.keys.input(job, index), {}).update(fields)
         status, added, finished, state = self._run(
             "add", job, list(workers), before=staging(by_key, expire_at), along=along,
-            first=first, last=last,
+            first=first, last=last, input=input_so_far,
         )  # fmt: skip
         return Added(text(status), int(added), int(finished), text(state))
 
@@ -174,7 +175,7 @@ class Store(BulkStore, HintStore):
         """
         flat: list[Argument] = []
         for c in commits:
-            flat += (c.task, c.token, c.basis, c.chunks, c.shuffled, c.record, c.news)
+            flat += (c.task, c.token, c.basis, c.chunks, c.shuffled, c.record, c.news, c.read)
         channel, everybody = self._channels(moves.txn) if moves else ("", "")
         reply = self._run(
             "commit", job, flat, executor=executor, next_nonce=next_nonce, want=want, few=few,
@@ -334,10 +335,11 @@ class Store(BulkStore, HintStore):
         reply = self._run("look", job, outcome=int(outcome))
         if text(reply[0]) == "GONE":
             return None
-        _, now, maps, reduces, leased, found, flat = reply
+        _, now, maps, reduces, leased, *at_work, found, flat = reply
         meta = {text(field): text(value) for field, value in _pairs(flat)}
         its = (found[0], records(_pairs(found[1]))) if found else None
-        return Look(int(now), int(maps), int(reduces), int(leased), meta, its)
+        busy, ms, least = map(int, at_work)
+        return Look(int(now), int(maps), int(reduces), int(leased), meta, (busy, ms, least), its)
 
     def _run(
         self,

@@ -7,11 +7,11 @@ import traceback
 from typing import TYPE_CHECKING, TextIO, cast
 
 from redismr.core.trace import error_of, failure_of
+from redismr.core.words import plural
 from redismr.errors import RedismrError
 from redismr.settings import debugging
 from redismr.streams import Forgiving
 from redismr.ui.clean import clean_lines
-from redismr.ui.words import plural
 
 if TYPE_CHECKING:
     from redismr.core.model import Failure, Skipped
@@ -72,7 +72,7 @@ def screen(error: BaseException) -> str:
             lines.append(f'  File "{frame.file}", line {frame.line}, in {frame.function}')
             lines += [f"    {frame.text}"] if frame.text else []
     if len(lines) > _LINES:
-        lines[_LINES - 1 :] = [f"  ... and {len(lines) - _LINES + 1} lines more"]
+        lines[_LINES - 1 :] = [f"  ... and {plural(len(lines) - _LINES + 1, 'line')} more"]
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""How fast something gets done, and how long the rest will take."""
+"""How fast something gets done, and how long the rest will take if it is done evenly."""
 
 from __future__ import annotations
 

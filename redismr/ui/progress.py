@@ -14,13 +14,15 @@ import weakref
 from typing import TYPE_CHECKING, Self, TextIO, cast
 
 from redismr.core.model import ENDED_STATES
+from redismr.core.words import plural
 from redismr.processes import here_only
 from redismr.streams import Forgiving
 from redismr.ui.clean import clean
 from redismr.ui.errors import say, skipped_lines
+from redismr.ui.forecast import Forecast
 from redismr.ui.pace import Pace
+from redismr.ui.words import amount, size
 from redismr.ui.words import clock as clock_words
-from redismr.ui.words import plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,28 +32,36 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from redismr.core.model import Progress
+    from redismr.core.work import Work
 
 _QUICK = 0.4
 """Seconds a job may take without being drawn: no flicker, and no import of rich, for small ones."""
 _LINES_EVERY = 5.0
-"""Seconds between two plain lines."""
+"""Seconds before the first and between two plain lines."""
 
 
 def reporter(
     stream: TextIO | None = None,
     *,
     always: bool = False,
+    announce: bool = False,
     summary: bool = True,
     clock: Callable[[], float] = time.monotonic,
 ) -> Reporter:
-    """The drawer that suits ``stream`` (stderr). ``always`` draws lines even in a pipe."""
+    """The drawer that suits ``stream`` (stderr). ``always`` draws lines even in a pipe.
+
+    ``announce`` says in a pipe, once, that a job which takes a while is running, and what became
+    of it where that is an error: then nobody else sums it up.
+    """
     # Whatever becomes of a terminal, the job goes on.
     stream = cast("TextIO", Forgiving(sys.stderr if stream is None else stream))
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         return LiveReporter(stream, summary=summary, clock=clock)
     # A notebook's stream is no terminal, but somebody is looking at it.
     shown = always or stream.isatty() or "ipykernel" in sys.modules
-    return LineReporter(stream, quiet=not shown, summary=summary and shown, clock=clock)
+    lines = LineReporter(stream, quiet=not shown, summary=summary and shown, clock=clock)
+    lines.announces = announce
+    return lines
 
 
 class Reporter:
@@ -83,10 +93,10 @@ class Reporter:
         now = self._clock()
         if progress.waiting:
             self._start_paces()  # how long nobody worked says nothing about the work
-        self.maps.see(now, progress.maps_done)
+        self.maps.see(now, progress.maps)
         self.shuffle.see(now, progress.shuffle_bytes)
         if progress.state == "reducing":
-            self.reduces.see(now, progress.reduces_done)
+            self.reduces.see(now, progress.reduces)
         if progress.state in ENDED_STATES:
             self.close()
             if self._summary:
@@ -114,7 +124,7 @@ class Reporter:
         self.began = self._clock()
 
     def _start_paces(self) -> None:
-        self.maps, self.reduces, self.shuffle = Pace(), Pace(), Pace()
+        self.maps, self.reduces, self.shuffle = Stage(), Stage(), Pace()
 
     def _draw(self, progress: Progress, now: float) -> None:
         raise NotImplementedError
@@ -142,11 +152,15 @@ class LiveReporter(Reporter):
             self._stop = here_only(self._live.stop)
             # Whoever forgets to close us must not lose the cursor of their terminal.
             weakref.finalize(self, self._stop)
-        self._live.update(rows.rows(progress, self.maps, self.reduces, self.shuffle), refresh=True)
+        self._live.update(
+            rows.rows(progress, self.maps, self.reduces, self.shuffle.rate()), refresh=True
+        )
 
 
 class LineReporter(Reporter):
     """A plain line now and then; when ``quiet``, only why a job waits."""
+
+    announces = False
 
     def __init__(
         self, stream: TextIO, *, quiet: bool, summary: bool, clock: Callable[[], float]
@@ -158,8 +172,22 @@ class LineReporter(Reporter):
         super()._begin()
         self._printed = self.began
         self._told = ""
+        self._announced = False
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, where)
+        if error and self.announces and self.last and self.last.state in {"failed", "cancelled"}:
+            self._print(f"redismr: {summary_line(self.last)}")
 
     def _draw(self, progress: Progress, now: float) -> None:
+        if self.announces and not self._announced and now - self.began >= _LINES_EVERY:
+            self._announced = True
+            self._print(f"redismr: job {progress.job_id} is running")
         if progress.waiting and progress.waiting != self._told:
             self._told = progress.waiting
             self._print(f"redismr: {progress.job_id} is waiting: {self._told}")
@@ -171,37 +199,29 @@ class LineReporter(Reporter):
         print(clean(line), file=self._stream, flush=True)
 
 
-def time_left(progress: Progress, maps: Pace, reduces: Pace) -> float | None:
-    """Seconds until the running stage is over, as far as the pace of it tells."""
-    if progress.state == "reducing":
-        pace, done, total = reduces, progress.reduces_done, progress.reduces_total
-    else:
-        pace, done, total = maps, progress.maps_done, progress.maps_total
-    return None if total is None else pace.left(max(total - done, 0))
-
-
-def plain_line(progress: Progress, maps: Pace, reduces: Pace) -> str:
+def plain_line(progress: Progress, maps: Stage, reduces: Stage) -> str:
     """The rows of a job in one line of text."""
-    left = time_left(progress, maps, reduces)
+    running = reduces if progress.state == "reducing" else maps
     words = [
         f"redismr: {clean(progress.job_id)} {progress.state} {clock_words(progress.elapsed)}",
-        f"maps {_of(progress.maps_done, progress.maps_total)}",
-        f"reduces {_of(progress.reduces_done, progress.reduces_total)}",
+        f"map {_amount(progress.maps)}",
+        f"reduce {_amount(progress.reduces)}",
         f"{size(progress.shuffle_bytes)} shuffled",
     ]
-    if left is not None:
-        words.append(f"eta {clock_words(left)}")
+    if (left := running.left()) is not None:
+        words.append(f"{'reduce' if running is reduces else 'map'} eta {clock_words(left + 0.5)}")
     return "  ".join(words)
 
 
 def summary_line(progress: Progress, counters: Mapping[str, int] | None = None) -> str:
     """What became of a job, in one line."""
     if progress.state == "succeeded":
-        words = [plural(progress.maps_done, "map"), plural(progress.reduces_done, "reduce")]
+        tasks = plural(progress.maps_done, "map task")
+        words = [_read(progress.maps) + tasks, plural(progress.reduces_done, "reduce task")]
     else:
         words = [
-            f"{_of(progress.maps_done, progress.maps_total)} maps",
-            f"{_of(progress.reduces_done, progress.reduces_total)} reduces",
+            amount(progress.maps_done, progress.maps_total, "map tasks"),
+            amount(progress.reduces_done, progress.reduces_total, "reduce tasks"),
         ]
     words += [f"{size(progress.shuffle_bytes)} shuffled", f"{progress.elapsed:.1f} s"]
     if progress.retries:
@@ -210,8 +230,37 @@ def summary_line(progress: Progress, counters: Mapping[str, int] | None = None) 
     return f"{clean(progress.job_id)} {progress.state}: {', '.join(words)}"
 
 
-def _of(done: int, total: int | None) -> str:
-    return f"{done}/{'?' if total is None else total}"
+def _read(maps: Work) -> str:
+    if maps.unit == "tasks":
+        return ""
+    return f"{plural(maps.done, 'item') if maps.unit == 'items' else size(maps.done)} in "
+
+
+def _amount(work: Work) -> str:
+    return amount(work.done, work.total, work.unit)
+
+
+class Stage:
+    """What was seen of one stage of one job: how fast it goes, how long the rest will take."""
+
+    def __init__(self) -> None:
+        self._pace, self._forecast = Pace(), Forecast()
+        self._rest: int | None = None
+
+    def see(self, now: float, work: Work) -> None:
+        """Take note of ``work`` as it is at ``now`` (seconds on any steady clock)."""
+        self._pace.see(now, work.done)
+        self._forecast.see(now, work)
+        # Of very many executors nobody looks at each, and their work is even.
+        self._rest = None if work.busy >= 0 or work.total is None else work.total - work.done
+
+    def rate(self) -> float:
+        """Items, bytes or tasks per second."""
+        return self._pace.rate()
+
+    def left(self) -> float | None:
+        """Seconds until the stage is over; None while there is too little to go by."""
+        return self._forecast.left() if self._rest is None else self._pace.left(self._rest)
 
 
 def _start_live(console: Console) -> Live:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from redismr.core.words import plural
 from redismr.ui.clean import clean
-from redismr.ui.words import clock, per_second, plural, size
+from redismr.ui.words import amount, clock, rate, share, size
 
 if TYPE_CHECKING:
     from redismr.core.model import Progress
-    from redismr.ui.pace import Pace
+    from redismr.core.work import Work
+    from redismr.ui.progress import Stage
 
-_LABEL = 11
-_BAR = 24
-_COUNT = 15
+_LABEL = 10
+_BARS = (24, 16, 8)
 _NOTABLE = 50_000.0
 """Bytes a second that do not read as 0.0 MB."""
 
@@ -28,31 +29,72 @@ def console(stream: TextIO) -> Console:
     return Console(file=stream, markup=False, emoji=False, highlight=False)
 
 
-def rows(progress: Progress, maps: Pace, reduces: Pace, shuffle: Pace) -> RenderableType:
-    """Four rows, and a fifth when the job waits for something."""
+def rows(progress: Progress, maps: Stage, reduces: Stage, shuffled: float) -> RenderableType:
+    """Four rows, and a fifth when the job waits for something; ``shuffled``: bytes a second.
+
+    None is longer than the terminal: eta and rate of the stage that runs are the last to go.
+    """
     reducing = progress.state == "reducing"
-    grid = Table.grid(expand=True)
-    # Of a narrow terminal the notes are lost first.
-    grid.add_column(width=_LABEL, no_wrap=True)
-    grid.add_column(width=_BAR, no_wrap=True)
-    grid.add_column(width=_COUNT, no_wrap=True, justify="right")
-    grid.add_column(ratio=1)
-    grid.add_row(
-        "  map",
-        _bar(progress.maps_done, progress.maps_total),
-        _count(progress.maps_done, progress.maps_total),
-        Text("") if reducing else _map_notes(progress, maps),
-    )
-    grid.add_row(
-        "  reduce",
-        _bar(progress.reduces_done, progress.reduces_total),
-        _count(progress.reduces_done, progress.reduces_total),
-        _reduce_notes(progress, reduces) if reducing else Text(""),
-    )
-    lines: list[RenderableType] = [_head(progress), grid, _shuffle(progress, shuffle)]
+    lines: list[RenderableType] = [
+        _head(progress),
+        _Row("  map", progress.maps, None if reducing else maps, progress.maps_running),
+        _Row("  reduce", progress.reduces, reduces if reducing else None, progress.reduces_running),
+        _shuffle(progress, 0.0 if reducing else shuffled),
+    ]
     if progress.waiting:
         lines.append(Text(f"  waiting: {clean(progress.waiting)}", style="yellow"))
     return Group(*lines)
+
+
+class _Row:
+    """How far one stage is: a bar, how much of how much, and if it runs, what is to be expected."""
+
+    def __init__(self, label: str, work: Work, stage: Stage | None, running: int) -> None:
+        self._label, self._work = label.ljust(_LABEL), work
+        self._notes = _notes(work, stage) if stage else []
+        self._running = ("  " + plural(running, "task") + " running", "dim") if running else None
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        """The widest form that fits into the terminal."""
+        bar, text = next(
+            (form for form in self._forms() if _width(*form) < options.max_width),
+            self._forms()[-1],
+        )
+        label = Text(self._label, no_wrap=True, overflow="ellipsis")
+        if not bar:
+            yield label.append_text(text)
+            return
+        grid = Table.grid()
+        grid.add_column(width=_LABEL, no_wrap=True)
+        grid.add_column(width=bar + 1, no_wrap=True)
+        grid.add_column(no_wrap=True)
+        grid.add_row(label, _bar(self._work, bar), text)
+        yield grid
+
+    def _forms(self) -> list[tuple[int, Text]]:
+        """(width of the bar, what follows), what shows most first."""
+        work, bars = self._work, _BARS if self._work.total is not None else (0,)
+        counted = amount(work.done, work.total, work.unit)
+        brief = share(work.done, work.total) if work.total else counted
+        plain = Text.assemble(counted, *self._notes)
+        forms = [(bars[0], plain.copy().append(*self._running))] if self._running else []
+        forms += [(bar, plain) for bar in bars]
+        return [*forms, (0, plain), (0, Text.assemble(brief, *self._notes))]
+
+
+def _width(bar: int, text: Text) -> int:
+    return _LABEL + bar + bool(bar) + text.cell_len
+
+
+def _notes(work: Work, stage: Stage) -> list[tuple[str, str]]:
+    notes = []
+    if (left := stage.left()) is not None:
+        notes.append((f"  eta {clock(left + 0.5)}", "cyan"))
+    if per_second := stage.rate():
+        notes.append((f"  {rate(per_second, work.unit)}", ""))
+    if work.tasks is None:
+        notes.append(("  reading input", "dim"))
+    return notes
 
 
 def _head(progress: Progress) -> Text:
@@ -66,47 +108,16 @@ def _head(progress: Progress) -> Text:
     return head
 
 
-def _shuffle(progress: Progress, pace: Pace) -> Text:
+def _shuffle(progress: Progress, per_second: float) -> Text:
     line = _line("  shuffle".ljust(_LABEL) + size(progress.shuffle_bytes))
-    rate = pace.rate()
-    if rate >= _NOTABLE and progress.state != "reducing":
-        line.append(f"  {size(rate)}/s", style="dim")
+    if per_second >= _NOTABLE:
+        line.append(f"  {size(per_second)}/s", style="dim")
     return line
 
 
-def _map_notes(progress: Progress, pace: Pace) -> Text:
-    if progress.maps_total is None:
-        return _notes(progress.maps_running, None, pace).append("  reading input", style="dim")
-    return _notes(progress.maps_running, progress.maps_total - progress.maps_done, pace)
-
-
-def _reduce_notes(progress: Progress, pace: Pace) -> Text:
-    left = None
-    if progress.reduces_total is not None:
-        left = progress.reduces_total - progress.reduces_done
-    return _notes(progress.reduces_running, left, pace)
-
-
-def _notes(running: int, remaining: int | None, pace: Pace) -> Text:
-    notes = _line("")
-    left = None if remaining is None else pace.left(remaining)
-    if left is not None:
-        notes.append(f"  eta {clock(left)}", style="cyan")
-    if rate := pace.rate():
-        notes.append(f"  {per_second(rate)}")
-    if running:
-        notes.append(f"  {running:,} running", style="dim")
-    return notes
-
-
-def _bar(done: int, total: int | None) -> RenderableType:
-    if total is None:
-        return ""
-    return ProgressBar(total=max(total, 1), completed=done, finished_style="green")
-
-
-def _count(done: int, total: int | None) -> str:
-    return f"{done:,}/{'?' if total is None else format(total, ',')}"
+def _bar(work: Work, width: int) -> RenderableType:
+    total = max(work.total or 0, 1)
+    return ProgressBar(total=total, completed=work.done, width=width, finished_style="green")
 
 
 def _line(text: str, style: str = "") -> Text:

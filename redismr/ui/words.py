@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from redismr.core.words import plural
+
+__all__ = ["amount", "clock", "plural", "rate", "share", "size", "span"]
+
 
 def clock(seconds: float) -> str:
     """A length of time as a clock shows it.
@@ -37,28 +41,48 @@ def size(count: float) -> str:
     >>> size(0), size(412_300_000), size(1_100_000_000_000)
     ('0.0 MB', '412.3 MB', '1.1 TB')
     """
-    for unit, name in ((1e12, "TB"), (1e9, "GB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
+    for much, name in ((1e12, "TB"), (1e9, "GB")):
+        if count >= much:
+            return f"{count / much:.1f} {name}"
     return f"{count / 1e6:.1f} MB"
 
 
-def per_second(rate: float) -> str:
-    """A rate, by the minute when it is slow.
+def amount(done: int, total: int | None, unit: str) -> str:
+    """How much of how much, of items, tasks or bytes.
 
-    >>> per_second(214.4), per_second(2.13), per_second(0.05)
-    ('214/s', '2.1/s', '3.0/min')
+    >>> amount(1234, 10_000, "items"), amount(0, 1, "tasks"), amount(3, None, "items")
+    ('1,234/10,000 items', '0/1 task', '3/? items')
+    >>> amount(12_340_000, 412_300_000, "bytes"), amount(900_000_000, 1_100_000_000, "bytes")
+    ('12.3/412.3 MB', '900.0 MB/1.1 GB')
     """
-    for limit, words in ((10, "{:,.0f}/s"), (0.5, "{:.1f}/s")):
-        if rate >= limit:
-            return words.format(rate)
-    return f"{rate * 60:.1f}/min"
+    if unit != "bytes":
+        whole = "?" if total is None else f"{total:,}"
+        return f"{done:,}/{whole} {unit[:-1] if total == 1 else unit}"
+    part, whole = size(done), "?" if total is None else size(total)
+    return f"{part.removesuffix(whole[-3:])}/{whole}"
 
 
-def plural(count: int, noun: str) -> str:
-    """A count with its noun.
+def share(done: int, total: int) -> str:
+    """How much of how much, short; all of it only when nothing is left.
 
-    >>> plural(1, "worker"), plural(84120, "record")
-    ('1 worker', '84,120 records')
+    >>> share(1, 3), share(999, 1000), share(3, 3)
+    ('33%', '99%', '100%')
     """
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    return f"{100 * done // total}%"
+
+
+def rate(per_second: float, unit: str) -> str:
+    """How much gets done, by the minute when it is slow.
+
+    >>> rate(214.4, "items"), rate(2.13, "items"), rate(0.05, "tasks"), rate(12_300_000, "bytes")
+    ('214 items/s', '2.1 items/s', '3.0 tasks/min', '12.3 MB/s')
+    >>> rate(12_300, "bytes")
+    '12.3 kB/s'
+    """
+    if unit == "bytes":
+        slow = per_second < 100_000
+        return f"{per_second / 1e3:.1f} kB/s" if slow else f"{size(per_second)}/s"
+    for limit, words in ((10, "{:,.0f} {}/s"), (0.5, "{:.1f} {}/s")):
+        if per_second >= limit:
+            return words.format(per_second, unit)
+    return f"{per_second * 60:.1f} {unit}/min"

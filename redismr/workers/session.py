@@ -15,6 +15,7 @@ from redismr.core.functions import Program, prepare
 from redismr.core.kernel import UserCodeError
 from redismr.core.model import KEPT_PER_JOB, Claim, JobSpec, Made, MapManifest, Skipped
 from redismr.core.vault import Vault, digest_of_maps
+from redismr.core.words import plural
 from redismr.errors import JobLost, SealError
 from redismr.shipping import digest_of, load, load_params
 from redismr.shipping.libraries import SUBMITTER, told_apart
@@ -195,7 +196,8 @@ class Session:
         missing = [i for i in range(n_map) if i not in records]
         if missing or len(records) != n_map:
             raise Altered(
-                f"job {self.job} has {n_map} map tasks, but {len(records)} map records are in Redis"
+                f"job {self.job} has {plural(n_map, 'map task')}, and their records in Redis are "
+                f"{len(records)}"
             )
         manifests, counters, skipped = list[MapManifest](), dict[str, int](), Skipped()
         for i in range(n_map):

@@ -25,7 +25,7 @@ from redismr.core.model import Crash, MapManifest, Part, ResultManifest, Skipped
 from redismr.core.skips import Skipper, ordinal_of, skipping_map, skipping_reduce
 from redismr.errors import LibraryMismatch, SealError
 from redismr.sources.kept import unmade
-from redismr.sources.protocol import places
+from redismr.sources.protocol import amount_of, places
 from redismr.store import Commit
 from redismr.workers.process import made_here
 from redismr.workers.session import Altered, Names, Session
@@ -53,7 +53,7 @@ class Missing(Exception):
     """Segments that a manifest names are not there, or not as sealed: map index -> token."""
 
     def __init__(self, maps: dict[int, str]) -> None:
-        super().__init__(f"{len(maps)} map outputs are missing")
+        super().__init__(f"of map tasks whose output is missing there are {len(maps)}")
         self.maps = maps
 
 
@@ -127,7 +127,8 @@ def run_map(attempt: Attempt, first_piece: bytes | None) -> Commit:
         made=made_here(),
     )
     record = vault.seal_map_manifest(manifest)
-    return Commit(attempt.task, attempt.token, record, shuffled=sink.sealed_bytes + len(record))
+    shuffled, read = sink.sealed_bytes + len(record), amount_of(split)
+    return Commit(attempt.task, attempt.token, record, shuffled=shuffled, read=read)
 
 
 def run_reduce(attempt: Attempt) -> Commit:

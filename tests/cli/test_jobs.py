@@ -50,7 +50,7 @@ def test_the_client_gets_what_settings_found(world, call):
 def test_jobs_newest_first(world, call):
     world.job_rows = [info("old", 9.0), info("new", 1.0)]
     lines = call("jobs").stdout.splitlines()
-    assert [line.split("\t")[0] for line in lines] == ["new", "old"]
+    assert [line.split("\t")[0] for line in lines] == ["JOB", "new", "old"]
     assert json.loads(call("jobs", "--json").stdout.splitlines()[0])["job_id"] == "new"
 
 
@@ -70,14 +70,16 @@ def test_workers(world, call):
             executors=4, busy=3, tasks=118, beat_age=0.5, problem="python 3.12, not 3.11",
         )
     ]  # fmt: skip
-    assert call("workers").stdout == "w1\tweb3\t1\t3.12\tab\t3/4\t118\t0.5\tpython 3.12, not 3.11\n"
+    titles, row = call("workers").stdout.splitlines()
+    assert titles.split("\t")[:3] == ["WORKER", "HOST", "PID"]
+    assert row == "w1\tweb3\t1\t3.12\tab\t3/4\t118\t0.5\tpython 3.12, not 3.11"
 
 
 def test_watch_until_it_ends(world, call, fake_job):
     world.known["wc-1"] = fake_job("wc-1", steps=3)
     result = call("watch", "wc-1")
     assert result.exit_code == 0
-    assert result.stderr.startswith("wc-1 succeeded: 1 map")
+    assert result.stderr.startswith("wc-1 succeeded: 1 map task, ")
     assert result.stderr.count("\n") == 1
 
 
@@ -142,6 +144,7 @@ def test_result_of_a_running_job(world, call, fake_job):
 def test_errors(world, call, fake_job):
     world.known["wc-1"] = fake_job("wc-1", failures=[FAILURE])
     assert call("errors", "wc-1").stdout == (
+        "TASK\tATTEMPT\tKIND\tFUNCTION\tERROR\tWHERE\n"
         "m12\t2\terror\tmapfn\tZeroDivisionError: division by zero\trecord 3 of a.gz\n"
     )
     assert json.loads(call("errors", "wc-1", "--json").stdout)["attempts"] == 4
@@ -151,8 +154,9 @@ def test_errors_and_what_was_skipped(world, call, fake_job):
     skipped = replace(FAILURE, kind="skipped", where="record 9 of a.gz")
     world.known["wc-1"] = fake_job("wc-1", failures=[FAILURE], skipped=([skipped], 1001))
     result = call("errors", "wc-1")
-    assert [line.split("\t")[2] for line in result.stdout.splitlines()] == ["error", "skipped"]
-    assert result.stderr == "redismr: and 1,000 more records were skipped\n"
+    kinds = [line.split("\t")[2] for line in result.stdout.splitlines()]
+    assert kinds == ["KIND", "error", "skipped"]
+    assert result.stderr == "redismr: and 1,000 more records skipped\n"
 
 
 @pytest.mark.parametrize("verb", ["watch", "result"])

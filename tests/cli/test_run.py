@@ -11,6 +11,7 @@ import tempfile
 
 import pytest
 
+import redismr
 from redismr.cli.kept import showing
 from redismr.core.model import Progress
 from redismr.errors import JobLost, SealError
@@ -379,13 +380,26 @@ def test_a_url_that_is_passed_over_is_said(world, call, jobfile, monkeypatch):
     assert call("run", jobfile(WC), "-q").stderr == ""
 
 
-def test_a_pipe_sees_no_progress(world, call, jobfile):
-    world.progress = [
-        Progress(job_id="j", state="mapping"),
-        Progress(job_id="j", state="succeeded"),
-    ]
+def test_a_pipe_sees_what_becomes_of_a_job(world, call, jobfile):
+    world.progress = [Progress(job_id="j", state="mapping")] * 3
+    world.progress.append(Progress(job_id="j", state="succeeded", maps_done=1))
+    world.outcome.counters = {"words": 3}
     result = call("run", jobfile(WC))
-    assert (result.stdout, result.stderr) == ("b\t1\na\t2\n", "")
+    assert result.stdout == "b\t1\na\t2\n"
+    assert result.stderr.splitlines() == [
+        "redismr: j succeeded: 1 map task, 0 reduce tasks, 0.0 MB shuffled, 0.0 s, words 3",
+    ]
+
+
+def test_a_pipe_sees_how_a_job_failed(world, call, jobfile):
+    world.progress = [Progress(job_id="j", state="failed", maps_done=1, maps_total=2)]
+    world.outcome = redismr.JobFailed("job j failed: no luck", job_id="j")
+    result = call("run", jobfile(WC))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines() == [
+        "redismr: j failed: 1/2 map tasks, 0/? reduce tasks, 0.0 MB shuffled, 0.0 s",
+        "redismr: job j failed: no luck",
+    ]
 
 
 def test_quiet_draws_nothing(world, call, jobfile):
@@ -423,6 +437,12 @@ class TestSubmit:
         assert (ran.options["name"], ran.options["params"]) == ("n", {"x": 1})
         assert ran.options["resultfn"] is None
         assert "progress" not in ran.options
+
+    def test_quiet_prints_nothing_else(self, world, server, call, jobfile):
+        text = jobfile(WC + "final = print\n")
+        assert "not used" in call("submit", text).stderr
+        result = call("submit", text, "-q")
+        assert (result.stdout, result.stderr) == ("wc-1\n", "")
 
     def test_needs_a_server(self, world, call, jobfile):
         result = call("submit", jobfile(WC))

@@ -22,6 +22,7 @@ from redismr.errors import BadInput, ConfigError, SourceChanged, SourceError
 from redismr.sources import as_source, csv, files, jsonl, lines, text
 from redismr.sources.files import find
 from redismr.sources.globs import matches
+from redismr.sources.protocol import amount_of, expected_of, unit_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -165,6 +166,16 @@ def test_a_pipe_is_refused(folder):
     os.mkfifo(folder / "pipe")
     with pytest.raises(SourceError, match="not a regular file"):
         as_source("pipe")
+
+
+@pytest.mark.parametrize(
+    "source", [files("*"), files("*", ship=True), lines("*", split=7), text("**/*.txt", split=None)]
+)
+def test_splits_add_up_to_what_lies_on_disk(folder, source):
+    (folder / "a.gz").write_bytes(gzip.compress(b"packed " * 99))
+    source = as_source(source)
+    assert sum(map(amount_of, splits_of(source))) == expected_of(source) == source.size > 0
+    assert unit_of(source) == "bytes"
 
 
 def test_size_is_known_and_the_source_can_be_used_again(folder):

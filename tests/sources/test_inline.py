@@ -13,6 +13,7 @@ import pytest
 
 from redismr.errors import ConfigError, JobCancelled, SourceError, SourceRaised
 from redismr.sources import Source, as_source, pairs
+from redismr.sources.protocol import amount_of, expected_of, unit_of
 
 
 def records(source, chunk=None):
@@ -99,6 +100,35 @@ def test_an_array_with_getitem_is_numbered_and_a_table_is_not():
 
     assert records(Array({0: "x"})) == [(0, "x")]
     assert records(Table({"column": [1]})) == [("column", [1])]
+
+
+@pytest.mark.parametrize(
+    "items",
+    [[1, 2, 3] * 50, (1, 2), range(99), {"a": 1, "b": 2}, {1, 2}, frozenset(), pairs([(1, 2)])],
+)  # fmt: skip
+def test_how_much_there_is_is_known_of_pythons_containers(items):
+    source = as_source(items)
+    assert expected_of(source) == sum(map(amount_of, source.splits()))
+    assert unit_of(source) == "items"
+
+
+@pytest.mark.parametrize("items", [iter([1, 2]), deque([1, 2]), pairs(iter([(1, 2)]))])
+def test_of_others_only_what_was_taken_is_known(items):
+    source = as_source(items)
+    assert expected_of(source) is None
+    assert sum(map(amount_of, source.splits())) in (1, 2)
+
+
+def test_a_source_of_the_users_is_counted_in_tasks():
+    class Own:
+        rereadable, size = True, None
+
+        def splits(self):
+            return iter([object(), object()])
+
+    source = as_source(Own())
+    assert (unit_of(source), expected_of(source)) == ("tasks", None)
+    assert sum(map(amount_of, source.splits())) == 2
 
 
 def test_keys_that_repeat_are_records_that_repeat():

@@ -181,7 +181,9 @@ def I14_one_deadline(step: Step) -> None:
         assert not deadlines, "keys without their job"
 
 
-_HINTS = {"shuffled", "retried", "pace_m", "pace_r"}  # no result and no budget depends on them
+_HINTS = {  # no result and no budget depends on them
+    "shuffled", "retried", "pace_m", "pace_r", "input", "read", "spent_m", "spent_r",
+}  # fmt: skip
 _META = _HINTS | {
     "state", "added", "created_at", "seen", "expire_at", "ttl_ms", "submit_ms", "submit_until",
     "partitions", "lease_ms", "retries", "lost_leases",

@@ -93,7 +93,10 @@ class Model:
         }  # fmt: skip
         return ["OK", str(expire_at)]
 
-    def add(self, now: int, first: int, last: int, workers: Sequence[str] = ()) -> Reply:
+    def add(
+        self, now: int, first: int, last: int, input: str,  # noqa: A002 - as the script names it
+        workers: Sequence[str] = (),
+    ) -> Reply:  # fmt: skip
         """Each map task becomes ready once; ``workers`` are those who alone may run each."""
         if not self.meta:
             return ["GONE", 0, 0, ""]
@@ -101,6 +104,8 @@ class Model:
         if self.state != "submitting":
             return ["ENDED", added, finished, self.state]
         self.meta["submit_until"] = now + self.meta["submit_ms"]
+        if input:
+            self.meta["input"] = input
         if first > added:
             return ["SHORT", added, finished, self.state]
         for index in range(added, last):
@@ -178,17 +183,20 @@ class Model:
         if not self.meta:
             return ["GONE", "", "", 0, 0, 0, []]
         statuses, opener, took = [], None, 0
-        for at in range(0, len(commits), 7):
-            task, token, basis, chunks, shuffled, record, _ = commits[at : at + 7]
+        for at in range(0, len(commits), 8):
+            task, token, basis, chunks, shuffled, record, _, read = commits[at : at + 8]
             since = next((h.since for h in self.own.get(task, []) if h.token == token), now)
             statuses.append(self._settle(task, token, basis, chunks, record))
             if statuses[-1] == "OK":
                 opener, took = token, max(took, now - since)
                 self.meta["shuffled"] = self.meta.get("shuffled", 0) + shuffled
+                self.meta["read"] = self.meta.get("read", 0) + read
         opened = 0
         if opener:
             paces = [*self._paces(opener[0]), took // len(statuses)]
             self.meta[f"pace_{opener[0]}"] = " ".join(map(str, paces[-15:]))
+            spent = f"spent_{opener[0]}"
+            self.meta[spent] = self.meta.get(spent, 0) + took
             opened = self._advance(opener, now)
         state, basis = self.state, self.meta.get("basis", "")
         few = self._together(reducers) if state == "reducing" else few
@@ -283,6 +291,7 @@ class Model:
         self._clear("ready", "processing", "lease", "own")
         self.meta["state"] = "mapping"
         del self.meta["basis"]
+        before = len(self.done)
         for index in sorted(gone, key=int):
             del self.done[index]
             self.ready.append(f"m{index}")
@@ -294,6 +303,9 @@ class Model:
                     now,
                 )
                 return ["DEAD", "failed", 0]
+        for figure in {"read", "spent_m"} & self.meta.keys():
+            self.meta[figure] = self.meta[figure] * len(self.done) // before
+        self.meta.pop("spent_r", None)
         return ["OK", "mapping", len(gone)]
 
     # ------------------------------------------------------------------ a supervisor's verbs
@@ -384,7 +396,14 @@ class Model:
             return ["GONE", now]
         counts = len(self.done), len(self.result), len(self.lease)
         found = ["end", dict(self.result)] if outcome and self.state == "succeeded" else []
-        return ["OK", now, *counts, found, self.view()["meta"]]
+        return ["OK", now, *counts, *self._at_work(now), found, self.view()["meta"]]
+
+    def _at_work(self, now: int) -> tuple[int, int, int]:
+        since: dict[str, int] = {}
+        for holder in (h for holders in self.own.values() for h in holders if h.started):
+            since[holder.executor] = min(since.get(holder.executor, now), holder.since)
+        ages = [max(0, now - at) for at in since.values()]
+        return len(ages), sum(ages), min(ages, default=0)
 
     # ------------------------------------------------------------------ what they are made of
 

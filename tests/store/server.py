@@ -63,8 +63,8 @@ class Subject:
         reply = [_text(part) for part in self.store._run(verb, self.job, rest, **named)]
         if reply[0] == "OK" and verb in ("look", "names"):
             reply[-1] = _pairs(reply[-1])
-        if reply[0] == "OK" and verb == "look" and reply[5]:
-            reply[5][1] = _pairs(reply[5][1])
+        if reply[0] == "OK" and verb == "look" and reply[-2]:
+            reply[-2][1] = _pairs(reply[-2][1])
         if reply[0] == "OK" and verb == "commit" and reply[-1]:
             reply[-1][1] = _pairs(reply[-1][1])
         return reply

@@ -154,7 +154,7 @@ class Walk:
         self.issued.update(tokens_in(self.view))
 
     def _openers(self, argv: dict[str, Any]) -> tuple[str, ...]:
-        return (argv.get("nonce", ""), *argv.get("commits", ())[1::7])
+        return (argv.get("nonce", ""), *argv.get("commits", ())[1::8])
 
     def nonce(self) -> str:
         return f"n{next(self.numbers)}"
@@ -202,7 +202,7 @@ class Walk:
     def add(self, first: int, last: int) -> None:
         """These tasks, and where each worker gets one, who."""
         workers = WORKERS[first:last] if self.each else ()
-        self.call("add", first=first, last=last, workers=workers)
+        self.call("add", first=first, last=last, input=f"{last} 1 0 0", workers=workers)
 
     def create(self, pick: Pick) -> None:
         """The submitter's create was repeated."""
@@ -316,7 +316,7 @@ class Walk:
             self.learn(argv["executor"], argv["nonce"], basis, tasks)
             return
         self.learn(argv["executor"], argv["next_nonce"], basis, tasks)
-        tokens = argv["commits"][1::7]
+        tokens = argv["commits"][1::8]
         statuses = reply[6 : 6 + reply[5]] if reply[0] == "OK" else ["GONE"] * len(tokens)
         for token, status in zip(tokens, statuses, strict=True):
             attempt = next((a for a in self.attempts if a.token == token), None)
@@ -397,7 +397,7 @@ class Walk:
         flat = [
             x
             for a in commits
-            for x in (a.task, a.token, a.basis, self.claimed(a), 7, a.record, "news")
+            for x in (a.task, a.token, a.basis, self.claimed(a), 7, a.record, "news", 3)
         ]
         if flat and pick.chance(5):
             flat[2] = "n0"  # as if it had read the names of another opening
@@ -528,7 +528,7 @@ class Walk:
         self.seen["fill"] += 1
         with self.subject.full():
             step(pick)
-            self.call("add", first=0, last=self.model.meta.get("added", 0))
+            self.call("add", first=0, last=self.model.meta.get("added", 0), input="")
 
     def tick(self, pick: Pick) -> None:
         """Time passes, mostly with somebody heard of on the way; a failover may set it back."""
@@ -551,7 +551,7 @@ class Walk:
             alive = [a for a in self.attempts if a.executor[0] != silent]
             self.renew_these(pick, alive, [bool(a.record) for a in alive])
             if submitter and self.model.state == "submitting":
-                self.call("add", first=0, last=0)
+                self.call("add", first=0, last=0, input="")
             if pick.chance(25):
                 self.reclaim(pick)
             if pick.chance(20):

@@ -121,6 +121,26 @@ def test_a_commit_counts_once_and_claims_the_next(store, job):
     assert store.look(job).maps_done == 2
 
 
+def test_a_look_says_how_much_is_read_and_who_is_at_it(store, job):
+    store.add(job, 0, 3, input_so_far="30 20 1 5")
+    claim = store.claim(job, "e1", "n1", 1)
+    store.now_ms += 400
+    store.claim(job, "e2", "n2", 1)
+    store.now_ms += 100
+    assert store.look(job).at_work == (2, 600, 100)
+    store.commit(job, "e1", [Commit("m0", f"m0.{claim.nonce}", b"record", read=5)], "", 0)
+    look = store.look(job)
+    assert look.at_work == (1, 100, 100)
+    assert [look.meta[name] for name in ("input", "read", "spent_m")] == ["30 20 1 5", "5", "500"]
+
+
+def test_of_very_many_attempts_no_look_is_taken_at_each(store, job):
+    store.add(job, 0, 1001)
+    for executor in range(1001):
+        store.claim(job, f"e{executor}", "n", 1)
+    assert store.look(job).at_work == (-1, 0, 0)
+
+
 def test_a_task_that_one_commit_names_twice_is_counted_once(store, server, job):
     store.add(job, 0, 1)
     token = f"m0.{store.claim(job, 'e1', 'n1', 1).nonce}"

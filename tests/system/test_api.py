@@ -6,6 +6,7 @@ import gc
 import operator
 import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -85,13 +86,42 @@ def test_delete_leaves_nothing(shared, server):
         job.state
 
 
-def test_progress_counts_tasks(shared):
+def test_progress_counts_tasks_and_what_is_in_them(shared, tmp_path):
     job = shared.submit(range(10), lambda x: [(x % 3, x)], "sum", chunk=1, partitions=3)
     job.wait(20)
     done = job.progress()
     assert (done.state, done.maps_done, done.maps_total) == ("succeeded", 10, 10)
     assert (done.reduces_done, done.reduces_total) == (3, 3)
     assert done.waiting == ""
+    assert (done.maps.unit, done.maps.done, done.maps.total) == ("items", 10, 10)
+    assert (done.reduces.unit, done.reduces.done, done.reduces.total) == ("tasks", 3, 3)
+    paths = [tmp_path / name for name in "abc"]
+    for size, path in zip((5, 50_000, 500), paths, strict=True):
+        path.write_text("x" * size)
+    job = shared.submit(redismr.files(paths), lambda name, text: [(len(text), 1)], "sum")
+    job.wait(20)
+    maps = job.progress().maps
+    assert (maps.unit, maps.done, maps.total) == ("bytes", 50_505, 50_505)
+
+
+def test_the_amount_is_known_before_all_of_it_is_handed_in(shared, tmp_path):
+    """And what is done of it, task by task."""
+    gate, seen = tmp_path / "gate", []
+
+    def mapfn(x):
+        while x == 9 and not gate.exists():
+            time.sleep(0.01)
+        yield 0, 1
+
+    def draw(progress):
+        seen.append(progress)
+        if progress.maps.done == 9:
+            gate.touch()
+
+    assert dict(shared.run(list(range(10)), mapfn, "sum", chunk=1, progress=draw)) == {0: 10}
+    assert {progress.maps.total for progress in seen} == {10}
+    (before, *_) = [progress.maps for progress in seen if progress.maps.done == 9]
+    assert (before.busy, before.tasks_done, before.tasks_begun) == (1, 9, 10)
 
 
 def test_errors_lists_failed_attempts(shared):

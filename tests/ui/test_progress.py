@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from redismr.core.model import Progress
-from redismr.ui.pace import Pace
+from redismr.core.work import Work
 from redismr.ui.progress import LiveReporter, reporter, summary_line
 
 
@@ -40,7 +40,21 @@ def plain_terminal(monkeypatch):
 
 
 def progress(**fields):
-    return Progress(**({"job_id": "wc-1", "state": "mapping", "maps_total": 8} | fields))
+    """Of a job of 8 map tasks: what is not said of its work follows from its tasks."""
+    all_of_it = {"job_id": "wc-1", "state": "mapping", "maps_total": 8} | fields
+    done, total = all_of_it.get("maps_done", 0), all_of_it["maps_total"]
+    reduced, partitions = all_of_it.get("reduces_done", 0), all_of_it.get("reduces_total")
+    maps = Work(done=done, total=total, tasks=total)
+    reduces = Work(done=reduced, total=partitions, tasks=partitions)
+    return Progress(**({"maps": maps, "reduces": reduces} | all_of_it))
+
+
+def working(done, total, *, busy=2, speed=1.0, unit="tasks"):
+    """Work that ``busy`` executors do at this speed, seen when each has just begun a task."""
+    return Work(
+        unit=unit, done=done, total=total, spent=done / speed, busy=busy, tasks=total,
+        tasks_done=done, tasks_begun=done + busy,
+    )  # fmt: skip
 
 
 def played(stream, clock, seconds, *, state="mapping", every=0.2, **fields):
@@ -66,6 +80,25 @@ class TestPipe:
         draw(progress(state="succeeded"))
         assert pipe.getvalue() == ""
 
+    def test_but_told_once_what_is_running_if_that_is_to_be_announced(self, clock):
+        pipe = io.StringIO()
+        draw = reporter(pipe, announce=True, summary=False, clock=clock)
+        for _ in range(60):
+            draw(progress())
+            assert pipe.getvalue() == ("" if clock.now < 105 else "redismr: job wc-1 is running\n")
+            clock.now += 1
+        draw(progress(state="succeeded"))
+        assert pipe.getvalue().count("\n") == 1
+
+    @pytest.mark.parametrize(("state", "lines"), [("failed", 1), ("succeeded", 0)])
+    def test_and_what_became_of_it_if_that_is_an_error(self, clock, state, lines):
+        pipe = io.StringIO()
+        with pytest.raises(ValueError), reporter(pipe, announce=True, clock=clock) as draw:
+            draw(progress(state=state))
+            raise ValueError
+        assert pipe.getvalue().count("redismr: wc-1 failed: 0/8 map tasks, ") == lines
+        assert len(pipe.getvalue().splitlines()) == lines
+
     def test_but_told_once_why_a_job_waits(self, clock):
         pipe = io.StringIO()
         played(pipe, clock, 60, waiting="no workers\x1b[2J")
@@ -77,20 +110,23 @@ class TestPipe:
         draw(progress(state="succeeded", maps_done=8, reduces_done=4, elapsed=12))
         lines = pipe.getvalue().splitlines()
         assert len(lines) == 3
-        assert lines[0] == "redismr: wc-1 mapping 0:05  maps 3/8  reduces 0/?  2.5 MB shuffled"
-        assert lines[-1] == "wc-1 succeeded: 8 maps, 4 reduces, 0.0 MB shuffled, 12.0 s"
+        assert (
+            lines[0]
+            == "redismr: wc-1 mapping 0:05  map 3/8 tasks  reduce 0/? tasks  2.5 MB shuffled"
+        )
+        assert lines[-1] == "wc-1 succeeded: 8 map tasks, 4 reduce tasks, 0.0 MB shuffled, 12.0 s"
 
     def test_a_notebook_gets_lines(self, clock, monkeypatch):
         monkeypatch.setitem(sys.modules, "ipykernel", sys)
         notebook = io.StringIO()
         played(notebook, clock, 6)
-        assert "maps 0/8" in notebook.getvalue()
+        assert "map 0/8 tasks" in notebook.getvalue()
 
     def test_a_dumb_terminal_gets_lines(self, clock, monkeypatch):
         monkeypatch.setenv("TERM", "dumb")
         terminal = Terminal()
         played(terminal, clock, 6)
-        assert "maps 0/8" in terminal.getvalue()
+        assert "map 0/8 tasks" in terminal.getvalue()
         assert "\x1b" not in terminal.getvalue()
 
 
@@ -99,7 +135,8 @@ class TestTerminal:
         terminal = Terminal()
         draw = played(terminal, clock, 0.3)
         draw(progress(state="succeeded", maps_done=1, reduces_done=1, elapsed=0.31))
-        assert terminal.getvalue() == "wc-1 succeeded: 1 map, 1 reduce, 0.0 MB shuffled, 0.3 s\n"
+        summary = "wc-1 succeeded: 1 map task, 1 reduce task, 0.0 MB shuffled, 0.3 s\n"
+        assert terminal.getvalue() == summary
 
     def test_a_quick_job_does_not_import_rich(self):
         code = (
@@ -121,18 +158,41 @@ class TestTerminal:
         rows = screen(terminal).splitlines()
         assert [row.split()[0] for row in rows] == ["wc-1", "map", "reduce", "shuffle"]
         assert max(map(len, rows)) <= 80
-        assert "123,456/999,999" in rows[1]
+        assert "123,456/999,999 tasks" in rows[1]
         draw.close()
+
+    @pytest.mark.parametrize("unit", ["items", "bytes", "tasks"])
+    @pytest.mark.parametrize("columns", [40, 80, 120])
+    def test_time_left_and_rate_are_the_last_to_go(self, clock, monkeypatch, columns, unit):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        terminal = Terminal()
+        draw = reporter(terminal, clock=clock)
+        each = 1_000_000 if unit == "bytes" else 1
+        for done in range(0, 4000, 400):
+            maps = working(done * each, 9000 * each, speed=200 * each, unit=unit)
+            draw(progress(maps=maps, maps_running=2, workers=1, slots=2, shuffle_bytes=10**9))
+            clock.now += 1
+        frame = screen(terminal)
+        draw.close()
+        assert max(map(len, frame.splitlines())) <= columns
+        shown = re.search(r"\n  map +(\S*━\S* +)?(.*)", frame)
+        bar, told = shown[1], shown[2].rstrip()
+        rate = "400.0 MB/s" if unit == "bytes" else f"400 {unit}/s"
+        whole = "3.6/9.0 GB" if unit == "bytes" else f"3,600/9,000 {unit}"
+        running = "  2 tasks running" if columns == 120 else ""
+        assert told == (f"{'40%' if columns == 40 else whole}  eta 0:14  {rate}{running}")
+        assert bool(bar) == (columns > 40)
 
     def test_the_stage_that_runs_has_the_notes(self, clock):
         terminal = Terminal()
         draw = played(terminal, clock, 0.5, maps_done=8)
         for done in range(10):
-            draw(progress(state="reducing", maps_done=8, reduces_done=done, reduces_total=20))
+            work = working(done, 20, busy=1)
+            draw(progress(state="reducing", maps_done=8, reduces_total=20, reduces=work))
             clock.now += 1
         _, maps, reduces, _ = screen(terminal).splitlines()
-        assert maps.rstrip().endswith("8/8")
-        assert re.search(r"9/20 +eta 0:11 +1\.0/s", reduces)
+        assert maps.rstrip().endswith("8/8 tasks")
+        assert re.search(r"9/20 tasks +eta 0:11 +1\.0 tasks/s", reduces)
 
     def test_an_unknown_total_has_no_bar_and_no_eta(self, clock):
         terminal = Terminal()
@@ -140,7 +200,7 @@ class TestTerminal:
         for done in range(5):
             draw(progress(state="submitting", maps_total=None, maps_done=done))
             clock.now += 1
-        assert re.search(r"map +4/\? +1\.0/s +reading input", screen(terminal))
+        assert re.search(r"map +4/\? tasks +1\.0 tasks/s +reading input", screen(terminal))
 
     def test_the_reason_of_a_wait_is_whole(self, clock):
         terminal = Terminal()
@@ -154,9 +214,9 @@ class TestTerminal:
         terminal = Terminal()
         draw = played(terminal, clock, 600, every=1, waiting="no workers")
         for done in range(5):
-            draw(progress(maps_done=done))
+            draw(progress(maps=working(done, 8, busy=1)))
             clock.now += 1
-        assert "eta 0:05" in screen(terminal)
+        assert re.search(r"4/8 tasks +eta 0:04 +0\.8 tasks/s", screen(terminal))
 
     def test_text_of_others_cannot_drive_the_terminal(self, clock):
         terminal = Terminal()
@@ -198,7 +258,10 @@ class TestSummary:
         line = summary_line(
             progress(state="failed", maps_done=3, reduces_total=2, retries=4, elapsed=1)
         )
-        assert line == "wc-1 failed: 3/8 maps, 0/2 reduces, 0.0 MB shuffled, 1.0 s, 4 retried"
+        assert (
+            line
+            == "wc-1 failed: 3/8 map tasks, 0/2 reduce tasks, 0.0 MB shuffled, 1.0 s, 4 retried"
+        )
 
     def test_counters_come_sorted(self):
         line = summary_line(progress(state="succeeded"), {"lines": 84120, "bad\x1b": 2})
@@ -208,5 +271,5 @@ class TestSummary:
 def test_a_map_only_job_still_has_partitions(clock):
     terminal = Terminal()
     draw = played(terminal, clock, 1, reduces_total=4)
-    assert "0/4" in screen(terminal)
-    assert isinstance(draw.reduces, Pace)
+    assert "0/4 tasks" in screen(terminal)
+    draw.close()

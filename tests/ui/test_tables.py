@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from redismr.core.events import Event
-from redismr.core.model import JobInfo, WorkerInfo
+from redismr.core.model import Failure, JobInfo, WorkerInfo
 from redismr.ui import tables
 
 
@@ -47,6 +48,7 @@ def shown(rows, columns, *, stream=None, as_json=False):
 
 def test_a_pipe_gets_tabs_and_bare_numbers():
     assert shown([job(cause="a\tb\nc")], tables.JOBS) == (
+        "JOB\tTXN\tNAME\tSTATE\tMAP TASKS\tREDUCE TASKS\tAGE\tTTL\tCAUSE\n"
         "wc-1\t\t\tmapping\t2/?\t0/4\t75.5\t86324.5\ta b c\n"
     )
 
@@ -67,7 +69,7 @@ def test_json_of_an_event():
 
 def test_a_terminal_gets_a_table_without_empty_columns():
     head, row = shown([job()], tables.JOBS, stream=Terminal()).splitlines()
-    assert head.split() == ["JOB", "STATE", "MAPS", "REDUCES", "AGE", "TTL"]
+    assert re.split("  +", head) == ["JOB", "STATE", "MAP TASKS", "REDUCE TASKS", "AGE", "TTL"]
     assert row.split() == ["wc-1", "mapping", "2/?", "0/4", "76s", "24h"]
 
 
@@ -94,4 +96,54 @@ def test_workers_fit_80_columns():
 
 def test_nothing_is_no_table():
     assert shown([], tables.JOBS, stream=Terminal()) == ""
-    assert shown([], tables.JOBS) == ""
+    assert shown([], tables.JOBS, as_json=True) == ""
+
+
+def test_a_pipe_has_titles_also_of_nothing():
+    """So that a script may leave out the first line, whatever there is."""
+    assert shown([], tables.FAILURES) == "TASK\tATTEMPT\tKIND\tFUNCTION\tERROR\tWHERE\n"
+
+
+CROWDED = {
+    "jobs": (
+        [job(
+            job_id="tfz1ab-0123456789abcdef", txn="nightly-2026-11-28", name="words of all books",
+            state="failed", maps_done=999, maps_total=1234,
+            cause="ZeroDivisionError: division by zero in mapfn on record 17 of logs/access.log",
+        )] * 2,
+        tables.JOBS,
+    ),
+    "workers": (
+        [replace(
+            WORKER, worker_id="web3-4117-9a02", host="web3.example.com",
+            problem="the jobs need Python 3.13, and this worker runs Python 3.11",
+        )] * 2,
+        tables.WORKERS,
+    ),
+    "errors": (
+        [Failure(
+            kind="error", stage="map", task="m12", function="mapfn", error_module="builtins",
+            error_name="ZeroDivisionError", message="division by zero " * 9,
+            where="record 17 of logs/access.log (line 17, byte 1044)",
+        )] * 2,
+        tables.FAILURES,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+@pytest.mark.parametrize("listing", CROWDED)
+def test_no_row_is_longer_than_its_line(monkeypatch, listing, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    rows, shape = CROWDED[listing]
+    lines = shown(rows, shape, stream=Terminal()).splitlines()
+    assert len(lines) == 1 + len(rows)
+    assert max(map(len, lines)) <= columns
+    assert "…" in lines[1] or columns == 40, "what is cut is marked"
+    assert lines[1].startswith(str(shape[0].value(rows[0])) + "  "), "whole, to be copied"
+
+
+@pytest.mark.parametrize(("columns", "told"), [(40, "failed"), (80, "Zero"), (120, "nightly-")])
+def test_a_wider_line_tells_more(monkeypatch, columns, told):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert told in shown(*CROWDED["jobs"], stream=Terminal())

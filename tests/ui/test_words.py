@@ -6,10 +6,12 @@ import doctest
 
 import pytest
 
+from redismr.core import words as core_words
+from redismr.core import work
 from redismr.ui import clean, output, words
 
 
-@pytest.mark.parametrize("module", [clean, output, words])
+@pytest.mark.parametrize("module", [clean, output, words, core_words, work])
 def test_docs_are_true(module):
     tried = doctest.testmod(module)
     assert tried.attempted

@@ -2,22 +2,29 @@
 -- and only a hint of what is slow. No result and no budget depends on it.
 local PACE = 15
 
-local function paces(stage)
+local function paces(pace)
   local list = {}
-  for ms in string.gmatch(redis.call('HGET', meta, 'pace_' .. stage) or '', '%d+') do list[#list + 1] = tonumber(ms) end
+  for ms in string.gmatch(pace or '', '%d+') do list[#list + 1] = tonumber(ms) end
   return list
 end
 
-local function note_pace(stage, took)
-  local list = paces(stage)
+-- The field, with one more.
+local function noted(pace, took)
+  local list = paces(pace)
   while #list >= PACE do table.remove(list, 1) end
   list[#list + 1] = math.max(0, math.floor(took))
-  redis.call('HSET', meta, 'pace_' .. stage, table.concat(list, ' '))
+  return table.concat(list, ' ')
+end
+
+-- A figure that has grown: anybody may have written there, and clocks may be set back.
+local function plus(figure, more)
+  local before = #(figure or '') < 16 and string.match(figure or '', '^%d+$') or 0
+  return string.format('%d', before + math.max(0, more))
 end
 
 -- 0 if no task of the stage is done yet.
 local function median_pace(stage)
-  local list = paces(stage)
+  local list = paces(redis.call('HGET', meta, 'pace_' .. stage))
   table.sort(list)
   return list[math.ceil(#list / 2)] or 0
 end

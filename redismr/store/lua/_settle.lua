@@ -8,7 +8,7 @@ end
 -- Of each key, by field, what it holds for these commits.
 local function known_of()
   local asked, known = { [done] = {}, [result] = {}, [own] = {} }, {}
-  for i = 1, #commits, 7 do
+  for i = 1, #commits, 8 do
     local book, index = place_of(commits[i])
     table.insert(asked[book], index)
     table.insert(asked[own], commits[i])
@@ -39,11 +39,12 @@ local function verdict(known, state, basis, id, token, its_basis, chunks)
   return 'OK', mine[4]
 end
 
--- Returns a status for each, the token of the last that counts now, and the most ms that one of them took.
+-- Returns a status for each, the token of the last that counts now, the most ms that one of them took (as
+-- they run one after another, so long an executor was at them), and what those that count shuffled and read.
 local function settle_all(state, basis, now)
   local known, written, over, news = known_of(), { [done] = {}, [result] = {} }, {}, {}
-  local statuses, opener, took, shuffled = {}, nil, 0, 0
-  for i = 1, #commits, 7 do
+  local statuses, opener, took, shuffled, read = {}, nil, 0, 0, 0
+  for i = 1, #commits, 8 do
     local id, token = commits[i], commits[i + 1]
     local status, since = verdict(known, state, basis, id, token, commits[i + 2], commits[i + 3])
     statuses[#statuses + 1] = status
@@ -55,16 +56,16 @@ local function settle_all(state, basis, now)
       over[#over + 1], news[#news + 1] = id, commits[i + 6]
       opener, took = token, math.max(took, now - (tonumber(since) or now))
       shuffled = shuffled + (tonumber(commits[i + 4]) or 0)
+      read = read + (tonumber(commits[i + 7]) or 0)
     end
   end
-  if not opener then return statuses, nil, 0 end
+  if not opener then return statuses, nil, 0, 0, 0 end
   for book, fields in pairs(written) do
     if #fields > 0 then redis.call('HSET', book, unpack(fields)) end
   end
   redis.call('HDEL', own, unpack(over))
   redis.call('ZREM', lease, unpack(over))
   for _, id in ipairs(over) do redis.call('LREM', processing, 1, id) end
-  redis.pcall('HINCRBY', meta, 'shuffled', string.format('%d', shuffled)) -- a figure for the progress rows, no more
   for _, event in ipairs(news) do tell(channel, everybody, event) end
-  return statuses, opener, took
+  return statuses, opener, took, shuffled, read
 end

@@ -6,9 +6,10 @@
 -- those plain commands, and with them the transaction.
 -- `workers`, one for each index of the range, are those who may run it: of a job with one map task for
 -- each worker (meta.each). Who may is written with the task, so no crash leaves one that anybody takes.
+-- `input` says how much all of the input is so far, for the progress rows; empty: as it was said before.
 -- FLAGS: allow-oom
 -- KEYS: meta ready done
--- ARGV: now_ms first last *workers
+-- ARGV: now_ms first last input *workers
 -- RETURNS: {"OK"|"SHORT"|"ENDED"|"GONE", added, finished, state}; SHORT: a failover took ids back, add from `added`
 local state = redis.call('HGET', meta, 'state')
 if not state then return { 'GONE', 0, 0, '' } end
@@ -16,6 +17,7 @@ local added = math.max(0, tonumber(redis.call('HGET', meta, 'added')))
 local finished = redis.call('HLEN', done)
 if state ~= 'submitting' then return { 'ENDED', added, finished, state } end
 redis.call('HSET', meta, 'submit_until', clock() + tonumber(redis.call('HGET', meta, 'submit_ms')))
+if input ~= '' then redis.call('HSET', meta, 'input', input) end
 if tonumber(first) > added then return { 'SHORT', added, finished, state } end
 if tonumber(last) > added then
   for index = added, tonumber(last) - 1 do

@@ -29,6 +29,13 @@ if redis.call('HLEN', result) > 0 then
   end
   redis.call('UNLINK', result, out)
 end
+-- Figures for the progress rows: what is left of the maps that are done, taken as alike.
+local before = redis.call('HLEN', done)
+local function shrink(field, after)
+  local figure = tonumber(redis.call('HGET', meta, field))
+  if figure then redis.call('HSET', meta, field, string.format('%d', figure * after / before)) end
+end
+
 redis.call('DEL', ready, processing, lease, own)
 redis.call('HSET', meta, 'state', 'mapping')
 redis.call('HDEL', meta, 'basis')
@@ -46,5 +53,8 @@ for _, index in ipairs(order) do
     return { 'DEAD', 'failed', 0 }
   end
 end
+shrink('read', before - #order)
+shrink('spent_m', before - #order)
+redis.call('HDEL', meta, 'spent_r')
 keep(m[3], ready, tries)
 return { 'OK', 'mapping', #order }

@@ -1,0 +1,84 @@
+"""How much there is to do in a job, and how much is done: for people, no result depends on it.
+
+Tasks differ: those of items grow, files have sizes. So what is counted here are items or bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+UNITS = frozenset({"items", "bytes", "tasks"})
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The input of a job as far as it was handed in: its amount, and its heaviest task.
+
+    ``ahead`` is the amount of the tasks before the heaviest one, ``index`` that task's.
+    """
+
+    total: int = 0
+    heaviest: int = 0
+    index: int = 0
+    ahead: int = 0
+
+    def plus(self, index: int, amount: int) -> Extent:
+        """With the task ``index``, which comes after all others.
+
+        >>> Extent().plus(0, 3).plus(1, 5).plus(2, 5)
+        Extent(total=13, heaviest=5, index=1, ahead=3)
+        """
+        total = self.total + amount
+        if amount > self.heaviest:
+            return Extent(total, amount, index, self.total)
+        return Extent(total, self.heaviest, self.index, self.ahead)
+
+    def __str__(self) -> str:
+        """As it lies in Redis."""
+        return f"{self.total} {self.heaviest} {self.index} {self.ahead}"
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """What ``str`` gave; nothing at all from any other text, as anybody may write there.
+
+        >>> Extent.read("13 5 1 3") == Extent(13, 5, 1, 3), Extent.read("13 x") == Extent()
+        (True, True)
+        """
+        words = text.split(" ")
+        if len(words) != 4 or not all(w.isdecimal() and w.isascii() and len(w) < 16 for w in words):
+            return cls()
+        return cls(*map(int, words))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """How much of a stage is done, of one moment. Clear text of the server: a hint for people.
+
+    Attributes:
+        unit: what ``done`` and ``total`` count: "items", "bytes" or "tasks".
+        done: the amount of the finished tasks.
+        total: the amount of all tasks, None while that is not known.
+        spent: executor-seconds that the finished tasks took.
+        busy: executors that are at a task; -1 where there are too many to look at.
+        since: seconds for which they are at it, together.
+        least: the same of the one that began last.
+        tasks: how many tasks there are, None while that is not known.
+        tasks_done: how many of them are finished.
+        tasks_begun: ... or begun.
+        heaviest, index, ahead: the heaviest task, as of ``Extent``.
+    """
+
+    unit: str = "tasks"
+    done: int = 0
+    total: int | None = None
+    spent: float = 0.0
+    busy: int = 0
+    since: float = 0.0
+    least: float = 0.0
+    tasks: int | None = None
+    tasks_done: int = 0
+    tasks_begun: int = 0
+    heaviest: int = 0
+    index: int = 0
+    ahead: int = 0
