@@ -275,6 +275,7 @@ def read_blocks(session: Session, names: Names, partition: int) -> Iterator[Bloc
 
     Raises:
         Missing: after a pass over all of them, those maps of which a chunk is gone or forged.
+        UserCodeError: a value cannot be made again. LibraryMismatch: for want of a library.
     """
     lost: dict[int, str] = {}
     inline = (
@@ -284,9 +285,15 @@ def read_blocks(session: Session, names: Names, partition: int) -> Iterator[Bloc
 
     def decoded(index: int, frames: Iterable[bytes]) -> Iterator[Block]:
         manifest = names.manifests[index]
+        what = f"the output of task {manifest.task}"
         for frame in frames:
-            with session.told_apart(f"the output of task {manifest.task}", frame, manifest.made):
-                block = decode_block(frame)
+            try:
+                with session.told_apart(what, frame, manifest.made):
+                    block = decode_block(frame)
+            except (LibraryMismatch, MemoryError):
+                raise
+            except Exception as error:  # noqa: BLE001  whatever the user's classes raise
+                raise UserCodeError("") from unmade(what, error, "Emit what is in it instead")
             yield block
 
     for index, frames in _frames(session, names, partition, lost):
