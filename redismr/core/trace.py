@@ -316,7 +316,7 @@ def _text_of(failure: Failure, job_id: str) -> str:
         frames = failure.frames
         if len(frames) > room:
             frames = (frames[0], *frames[1 - room :])
-        where = "Worker traceback" if failure.host else "Traceback"
+        where = "Worker traceback" if failure.host else "Where it failed"
         lines.append(f"  {where} (your frames only):")
         for frame in frames:
             lines.append(f'    File "{frame.file}", line {frame.line}, in {frame.function}')

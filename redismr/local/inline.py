@@ -19,7 +19,7 @@ from typing import Any
 from zlib import crc32
 
 from redismr.context import Here, TaskContext, running
-from redismr.core.codec import decode_block, encode_block
+from redismr.core.codec import Block, decode_block, encode_block
 from redismr.core.functions import Program
 from redismr.core.kernel import UserCodeError, map_task, reduce_task
 from redismr.core.model import OnError, Skipped, Stage, task_stage
@@ -107,8 +107,9 @@ class _InlineJob:
     def map(self, task: str, split: Split) -> None:
         """Run one map task and keep its output."""
         frame = frame_of(split)
-        with self._running(task, split.source), self._told(task, "mapfn", split):
+        with self._told(task, "mapfn", split):
             split = _copy_of(frame, split.source)
+        with self._running(task, split.source), self._told(task, "mapfn", split):
             program, skipper = self.program, self._skipper("map", task, partial(places, split))
             if skipper:
                 program = skipping_map(program, self.partitions, self._cursor, skipper, {})
@@ -125,7 +126,7 @@ class _InlineJob:
             program, skipper = self.program, self._skipper("reduce", task, list)
             if skipper:
                 program = skipping_reduce(program, skipper)
-            blocks = map(decode_block, self._shuffle[partition])
+            blocks = map(_block_of, self._shuffle[partition])
             results = reduce_task(program, blocks, self._cursor, partition, self.partitions)
             encoded = [encode_block(*block) for block, _ in results]
             self._account(skipper)
@@ -189,6 +190,15 @@ def _copy_of(frame: bytes, source: str) -> Split:
         return pickle.loads(frame)  # type: ignore[no-any-return]  # noqa: S301 - made here
     except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
         raise UserCodeError("source") from unmade(f"{source} of the source", error)
+
+
+def _block_of(frame: bytes) -> Block:
+    """What a reducer would get of what mapfn emitted."""
+    try:
+        return decode_block(frame)
+    except Exception as error:  # noqa: BLE001 - as above
+        bad = unmade("what mapfn emitted", error, "Emit what is in it instead")
+        raise UserCodeError("") from bad
 
 
 def _task_error(

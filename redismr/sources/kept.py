@@ -108,11 +108,13 @@ def frame_of(split: Split) -> bytes:
     return buffer.getvalue() if data is None else data
 
 
-def unmade(what: str, error: Exception) -> BadValue:
-    """The error for a pickle of the source's items from which they cannot be made again."""
+def unmade(
+    what: str, error: Exception, advice: str = "Give what is in it, and build it in mapfn or initfn"
+) -> BadValue:
+    """The error for a pickle from which the objects in it cannot be made again."""
     bad = BadValue(
         f"{what} cannot be made again from a pickle, as a worker has to: {type(error).__name__}: "
-        f"{phrase(error)}. Give what is in it, and build it in mapfn or initfn"
+        f"{phrase(error)}. {advice}"
     )
     bad.__cause__ = error
     return bad

@@ -276,6 +276,7 @@ def read_blocks(session: Session, names: Names, partition: int) -> Iterator[Bloc
 
     Raises:
         Missing: after a pass over all of them, those maps of which a chunk is gone or forged.
+        UserCodeError: a value cannot be made again. LibraryMismatch: for want of a library.
     """
     lost: dict[int, str] = {}
     inline = (
@@ -288,10 +289,8 @@ def read_blocks(session: Session, names: Names, partition: int) -> Iterator[Bloc
         for frame in frames:
             try:
                 block = decode_block(frame)
-            except Exception:
-                what = f"the output of task {manifest.task}"
-                with session.told_apart(what, frame, manifest.made):
-                    raise
+            except Exception as error:  # noqa: BLE001  whatever the user's classes raise
+                raise _why_undecoded(session, manifest, frame, error)  # noqa: B904  has its cause
             yield block
 
     for index, frames in _frames(session, names, partition, lost):
@@ -305,6 +304,22 @@ def read_blocks(session: Session, names: Names, partition: int) -> Iterator[Bloc
     while ready is not None:
         yield from decoded(*ready)
         ready = next(inline, None)
+
+
+def _why_undecoded(
+    session: Session, manifest: MapManifest, frame: bytes, error: Exception
+) -> Exception:
+    """What to raise for a block that cannot be loaded: a library is to blame, or what is in it."""
+    what = f"the output of task {manifest.task}"
+    try:
+        with session.told_apart(what, frame, manifest.made):
+            raise error
+    except (LibraryMismatch, MemoryError) as told:
+        return told
+    except Exception:  # noqa: BLE001  the error again
+        undecoded = UserCodeError("")
+        undecoded.__cause__ = unmade(what, error, "Emit what is in it instead")
+        return undecoded
 
 
 def _frames(

@@ -265,6 +265,13 @@ def leave(*_):
         ("bad.txt", {}, redismr.BadInput, "bad.txt, line 2, byte 2: not utf-8", 1),
         (redismr.csv, {}, redismr.BadInput, "not utf-8", 1),
         ([Unmakeable()], {}, redismr.BadValue, "cannot be made again", 1),
+        (
+            [1],
+            {"mapfn": lambda key, _: [(key, Unmakeable())], "reducefn": "list"},
+            redismr.BadValue,
+            "cannot be made again from a pickle, as a worker has to: ValueError: cannot make. Emit",
+            1,
+        ),
         ([1], {"mapfn": leave}, redismr.MapError, "  in mapfn, on item 0 (key 0)", 0),
         ([1], {"initfn": leave}, redismr.MapError, "  in initfn\n", 0),
         ([1], {"combinefn": leave}, redismr.MapError, "  in combinefn\n     key = 1", 0),
