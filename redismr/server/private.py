@@ -129,7 +129,8 @@ class PrivateServer(Confined):
         """
         assert self._door is not None
         try:
-            said = self._ask(KEEPER, self._keeper_auth, f"CONFIG SET port {self._door.port * on}")
+            port = self._door.port if on else 0
+            said = self._ask(KEEPER, self._keeper_auth, f"CONFIG SET port {port}", READY_SECONDS)
         except OSError as exc:
             raise StoreUnavailable(f"{self!r} does not answer any more") from exc
         if not said.endswith(b"+OK\r\n"):
@@ -221,11 +222,11 @@ class PrivateServer(Confined):
             return self._ask(USER, self._credentials.auth, "PING").endswith(b"+PONG\r\n")
         return False
 
-    def _ask(self, user: str, auth: str, command: str) -> bytes:
-        """What it says to a user's AUTH and command, a line each."""
+    def _ask(self, user: str, auth: str, command: str, seconds: float = 1) -> bytes:
+        """What it says to a user's AUTH and command, a line each, in so many seconds."""
         answer = b""
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(1)
+            probe.settimeout(seconds)
             probe.connect(self._socket)
             probe.sendall(f"AUTH {user} {auth}\r\n{command}\r\n".encode())
             while answer.count(b"\r\n") < 2 and (piece := probe.recv(256)):

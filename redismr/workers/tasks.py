@@ -313,7 +313,7 @@ def _why_undecoded(
     what = f"the output of task {manifest.task}"
     try:
         with session.told_apart(what, frame, manifest.made):
-            raise error
+            raise error  # noqa: TRY301  so that its cause is looked for
     except (LibraryMismatch, MemoryError) as told:
         return told
     except Exception:  # noqa: BLE001  the error again

@@ -110,15 +110,18 @@ def test_up_keeps_the_secret_it_is_given():
     assert up.lines[0].endswith(f"REDISMR_SECRET={SECRET}\n")
 
 
-def test_up_has_the_same_url_after_a_restart(call, monkeypatch):
+def test_up_has_the_same_url_after_a_restart():
     """So that it can stand in a unit file, and is known before the first start."""
-    monkeypatch.setenv("REDISMR_SECRET", SECRET)
     words = ("--port", str(free_port()), "--namespace", "team1")
-    first, again = (up_lines("-n", "0", *words).lines for _ in range(2))
-    printed = call("up", "--print", *words)
-    assert printed.exit_code == 0
+    given = {"REDISMR_SECRET": SECRET}
+    first, again = (up_lines("-n", "0", *words, environ=given).lines for _ in range(2))
+    printed = subprocess.run(  # it ends by itself
+        [sys.executable, "-m", "redismr", "up", "--print", *words],
+        env={**os.environ, **given}, capture_output=True, text=True,
+    )  # fmt: skip
     assert first == again == printed.stdout.splitlines(keepends=True)
     assert f":{words[1]}/0 REDISMR_SECRET={SECRET} REDISMR_NAMESPACE=team1\n" in first[0]
+    assert printed.returncode == 0
 
 
 @pytest.mark.parametrize("words", [(), ("--port", "6380")])
