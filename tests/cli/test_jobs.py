@@ -56,8 +56,8 @@ def test_jobs_newest_first(world, call):
 
 def test_finished_runs_are_listed_if_all_are_asked_for(world, call):
     world.job_rows = [info("old", 9.0), replace(info("run", 1.0), deleted=True)]
-    assert [line.split("\t")[0] for line in call("jobs").stdout.splitlines()] == ["old"]
-    run, _old = call("jobs", "--all").stdout.splitlines()
+    assert [line.split("\t")[0] for line in call("jobs").stdout.splitlines()] == ["JOB", "old"]
+    _titles, run, _old = call("jobs", "--all").stdout.splitlines()
     assert run.startswith("run\t")
     assert run.endswith("\tits data is deleted")
     assert json.loads(call("jobs", "--all", "--json").stdout.splitlines()[0])["deleted"] is True
