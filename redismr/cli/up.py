@@ -70,7 +70,8 @@ def up(
         return exits.DONE
     signal.signal(signal.SIGTERM, _stop)
     count = cores() if executors is None else executors
-    with contextlib.ExitStack() as running:
+    # Also while it starts: whoever stops a service then has not interrupted anything.
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as running:
         try:
             server = running.enter_context(serve(bind, port, secret, namespace=namespace))
         except OSError as error:
@@ -80,13 +81,12 @@ def up(
         if count:
             worker = LocalWorker(replace(server.connection, secret=secret), count)
             running.callback(worker.close)
-        with contextlib.suppress(KeyboardInterrupt):
-            if not quiet:
-                _introduce(count, everywhere=not is_loopback(bind), fixed=fixed)
-                _show(server.url_for(_reached_at(bind)), secret, namespace)
-            while server.alive and (worker is None or worker.alive):
-                time.sleep(_LOOK_EVERY)
-            raise StoreUnavailable(f"the {'worker' if server.alive else 'server'} ended by itself")
+        if not quiet:
+            _introduce(count, everywhere=not is_loopback(bind), fixed=fixed)
+            _show(server.url_for(_reached_at(bind)), secret, namespace)
+        while server.alive and (worker is None or worker.alive):
+            time.sleep(_LOOK_EVERY)
+        raise StoreUnavailable(f"the {'worker' if server.alive else 'server'} ended by itself")
     return exits.DONE
 
 
