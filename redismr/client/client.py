@@ -15,7 +15,7 @@ from redismr.client.embedded import Embedded, embedded
 from redismr.client.fit import Lacks
 from redismr.client.job import Job
 from redismr.client.listen import deliver, follow
-from redismr.client.listing import deleted_rows, job_rows, row_of
+from redismr.client.listing import deleted_rows, job_rows, row_of, worker_rows
 from redismr.client.outcome import ended_as_altered, kept, not_found
 from redismr.client.results import Results
 from redismr.client.specs import Draw, Mine, clear_fields, new_spec, sort_out
@@ -219,24 +219,7 @@ class Client(Confined):
 
         ``lost`` are those that have missed three beats, of 5 s as a rule: killed, or cut off.
         """
-        now, rows = self._store.worker_rows()
-        return [
-            WorkerInfo(
-                worker_id=worker_id,
-                host=str(row.get("host", "")),
-                pid=int(row.get("pid", 0)),
-                python=str(row.get("python", "")),
-                protocol=int(row.get("protocol", 0)),
-                key_id=str(row.get("key_id", "")),
-                executors=int(row.get("executors", 0)),
-                busy=int(row.get("busy", 0)),
-                tasks=int(row.get("tasks", 0)),
-                beat_age=max(0.0, (now - int(row["beat"])) / 1000),
-                problem=str(row.get("problem", "")),
-                lost=row["lost"],
-            )
-            for worker_id, row in sorted(rows.items())
-        ]
+        return worker_rows(self._store)
 
     def listen(self, txn: str | None = None, job: str | None = None) -> Iterator[Event]:
         """Events of one transaction, one job, or all, from this call on; ends never.
