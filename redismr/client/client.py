@@ -22,7 +22,7 @@ from redismr.client.specs import Draw, Mine, clear_fields, new_spec, sort_out
 from redismr.client.submitter import SUBMIT_LEASE_MS, Ended, Submitter
 from redismr.client.waiting import tell_long_wait
 from redismr.confidential import Confined
-from redismr.config import LABEL, Connection, check_callable, checked_executors
+from redismr.config import LABEL, RULES, Connection, check_callable, checked_executors
 from redismr.core.events import Event, encode
 from redismr.core.functions import check_functions
 from redismr.core.model import (
@@ -192,7 +192,10 @@ class Client(Confined):
         Raises:
             JobNotFound: Redis knows no such job: never submitted, deleted, or its ttl is over.
             WrongSecret: it was submitted with another secret.
+            ConfigError: a ``wait_for_server`` that is no such time.
         """
+        if wait_for_server is not None:
+            wait_for_server = RULES["wait_for_server"].check("wait_for_server", wait_for_server)
         return self._attach(self._store.patient(wait_for_server), job_id)
 
     def _attach(self, store: Store, job_id: str) -> Job:
