@@ -178,6 +178,13 @@ def test_up_for_every_machine_names_an_address_to_reach():
     assert f"@{up_module._own_address()}:" in up.lines[0]
 
 
+def test_up_on_an_address_that_is_none(call):
+    result = call("up", "-n", "0", "--bind", "300.1.1.1")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("redismr: cannot serve on 300.1.1.1: ")
+    assert "Unknown error" not in result.stderr
+
+
 def test_up_on_a_port_that_is_taken(call):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
