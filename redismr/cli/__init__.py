@@ -103,7 +103,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
     help="Show the version and exit.",
 )
 def cli() -> None:
-    """MapReduce for Python, on Redis or on nothing yet."""
+    """MapReduce for Python, on this machine alone or on many that share a Redis."""
 
 
 def _show_advice() -> None:

@@ -359,9 +359,10 @@ class Model:
             else:
                 self.dead[task] = ""
                 times = self.meta["lost_leases"] + 1
-                who = f"at last in executor {started[-1].executor}"
+                who = f"at last executor {started[-1].executor}"
                 advice = "see the log of that worker; lost_leases allows more"
-                cause = f"task {task} lost its lease {times} times, {who}: {advice}"
+                runner = f"the process that ran task {task}"
+                cause = f"{runner} died or was cut off {times} times, {who}: {advice}"
                 self._end_failed(cause, now)
                 return ["OK", "failed", reclaimed, now, 0, lease_ms]
         if self.state != "submitting" and not self.ready and not self.lease:

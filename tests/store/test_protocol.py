@@ -246,8 +246,8 @@ def test_a_task_that_keeps_losing_its_lease_ends_the_job(store, job):
     look = store.look(job)
     assert look.state == "failed"
     assert look.meta["cause"] == (
-        "task m0 lost its lease 4 times, at last in executor e1: see the log of that worker; "
-        "lost_leases allows more"
+        "the process that ran task m0 died or was cut off 4 times, at last executor e1: see the "
+        "log of that worker; lost_leases allows more"
     )
 
 

@@ -46,9 +46,9 @@ for _, id in ipairs(redis.call('ZRANGE', lease, '-inf', now, 'BYSCORE', 'LIMIT',
   else
     redis.call('HSET', dead, id, '')
     keep(m[3], dead, tries)
-    local times = string.format('%d times, at last in executor ', m[5] + 1)
+    local times = string.format('%d times, at last executor ', m[5] + 1)
     local advice = ': see the log of that worker; lost_leases allows more'
-    end_failed('task ' .. id .. ' lost its lease ' .. times .. started .. advice, now)
+    end_failed('the process that ran task ' .. id .. ' died or was cut off ' .. times .. started .. advice, now)
     return { 'OK', 'failed', reclaimed, now, 0, tonumber(m[2]) }
   end
 end
