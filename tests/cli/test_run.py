@@ -257,8 +257,8 @@ def test_encoding_and_errors_go_to_any_source_of_files(world, call, jobfile):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        (WC, ["--encoding", "latin-1"], "--encoding is about names of files, and the source in"),
-        (WC, ["--errors", "ignore"], "--errors is about names of files, and the source in wc.py"),
+        (WC, ["--encoding", "latin-1"], "--encoding says how files are read, and the source in"),
+        (WC, ["--errors", "ignore"], "--errors says how files are read, and the source in wc.py"),
         (CSV, ["--encoding", "latin-0"], "encoding='latin-0', errors='strict': unknown encoding"),
         (CSV, ["--encoding", ""], "encoding='', errors='strict': unknown encoding"),
         (CSV, ["--errors", "no"], "encoding='latin-1', errors='no': unknown error handler name"),
@@ -292,7 +292,7 @@ def test_a_kind_is_for_names_of_files(world, call, jobfile):
     result = call("run", jobfile(WC), "--lines")
     assert result.exit_code == 2
     assert result.stderr == (
-        "redismr: --lines is about names of files, and the source in wc.py is none\n"
+        "redismr: --lines says how files are read, and the source in wc.py names no files\n"
     )
 
 
