@@ -76,12 +76,15 @@ def reported(ctx: click.Context) -> Iterator[None]:
 def without_output(lost: OutputLost) -> int:
     """Say that output was lost, and what is left of it; the exit code.
 
-    Nothing is said to a reader that has left, unless that cost a result.
+    A reader that has left is no error if it took some, or if there was no result to take; a person
+    is told all the same that a result was kept.
     """
     if isinstance(lost.__cause__, OutputLost):  # met by a function of an inline job
         lost = lost.__cause__
     left, why = advice(lost), f"cannot write to standard output: {lost.strerror}"
-    if lost.errno == errno.EPIPE and not left:
-        return UNWRITTEN if lost.for_good else DONE
+    if lost.enough or (lost.errno == errno.EPIPE and not left):
+        if left and sys.stderr.isatty():
+            say(left, sys.stderr)
+        return DONE
     say(f"{why}; {left}" if left else why, sys.stderr)
     return UNWRITTEN

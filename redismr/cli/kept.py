@@ -49,9 +49,7 @@ def showing(
             pass
         elif not private and results.keep():
             advise(error, f"the result of job {results.job_id} is kept for its ttl: {command}")
-        elif isinstance(error, OutputLost) and error.enough:
-            error.for_good = True
-        elif isinstance(error, Exception):
+        elif isinstance(error, Exception) and not (isinstance(error, OutputLost) and error.enough):
             advise(error, _saved(outcome, as_json=as_json))
         raise
     finally:

@@ -103,6 +103,9 @@ def test_a_reader_that_leaves_is_no_error(farm, server, tmp_path):
     assert done.returncode == 0
     assert "error" not in done.stderr.lower()
     assert len(done.stdout.splitlines()) == 1
+    with redismr.Client(server.url, secret=SECRET) as client:
+        (row,) = client.jobs()  # the reader may have died
+        assert len(client.attach(row.job_id).result()) == 100_000
 
 
 def test_submit_watch_result_jobs_delete(farm, server, job_file):
