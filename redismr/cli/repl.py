@@ -217,7 +217,7 @@ class Repl:
             self._lost = lost
             if (left := advice(lost)) and not lost.enough:
                 self._console.remark(f"{title} {left}")
-        except Exception as error:  # noqa: BLE001  whatever the user's code raises: others go on
+        except BaseException as error:  # noqa: BLE001  whatever the user's code raises: others go on
             self._failed[number] = error
             if not self._stopped.is_set():
                 with self._console.page():
