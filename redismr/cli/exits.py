@@ -63,7 +63,7 @@ def reported(ctx: click.Context) -> Iterator[None]:
         ctx.exit(CANCELLED)
     except OutputLost as lost:
         ctx.exit(without_output(lost))
-    except BaseException as error:  # noqa: BLE001 - whatever it is, a person has to read it
+    except BaseException as error:  # whatever it is, a person has to read it
         if quits_debugger(error):
             left = advice(error)
             say(f"stopped in the debugger{'; ' * bool(left)}{left}", sys.stderr)

@@ -159,7 +159,7 @@ class Repl:
         self._stopped = threading.Event()
         self._telling, self._told = threading.Lock(), ""
         self._lost: OutputLost | None = None
-        self._failed: dict[int, Exception] = {}
+        self._failed: dict[int, BaseException] = {}
 
     def line(self, text: str) -> None:
         """Begin a transaction; its outcome is printed when it is there, under its number.
