@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from redismr import streams
-from redismr.errors import JobError, LibraryMismatch, RedismrError, SealError
+from redismr.errors import JobError, LibraryMismatch, RedismrError, SealError, StoreUnavailable
 from redismr.streams import OutputLost
 from redismr.ui.errors import advise
 from redismr.ui.output import save_outcome
@@ -49,7 +49,9 @@ def showing(
         if _is_gone(results.job_id, error) or (isinstance(error, SystemExit) and not error.code):
             pass
         elif not private and results.keep():
-            advise(error, f"the result of job {results.job_id} is kept for its ttl: {command}")
+            away = isinstance(error, StoreUnavailable)  # and may come back without its data
+            until = "was left there. When Redis is back" if away else "is kept for its ttl"
+            advise(error, f"the result of job {results.job_id} {until}: {command}")
         elif not isinstance(error, KeyboardInterrupt) and not _enough(error):
             advise(error, _saved(outcome, as_json=as_json))
         raise
