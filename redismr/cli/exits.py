@@ -63,10 +63,15 @@ def reported(ctx: click.Context) -> Iterator[None]:
         ctx.exit(CANCELLED)
     except OutputLost as lost:
         ctx.exit(without_output(lost))
-    except Exception as error:  # noqa: BLE001 - whatever it is, a person has to read it
+    except BaseException as error:  # whatever it is, a person has to read it
         if quits_debugger(error):
-            say("stopped in the debugger", sys.stderr)
+            left = advice(error)
+            say(f"stopped in the debugger{'; ' * bool(left)}{left}", sys.stderr)
             ctx.exit(CANCELLED)
+        if isinstance(error, SystemExit):  # of the user's final, with a code of its own
+            if left := advice(error):
+                say(left, sys.stderr)
+            raise
         with contextlib.suppress(OutputLost):  # what was printed before an error comes before it
             sys.stdout.flush()
         show(error, sys.stderr)

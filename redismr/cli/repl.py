@@ -159,7 +159,7 @@ class Repl:
         self._stopped = threading.Event()
         self._telling, self._told = threading.Lock(), ""
         self._lost: OutputLost | None = None
-        self._failed: dict[int, Exception] = {}
+        self._failed: dict[int, BaseException] = {}
 
     def line(self, text: str) -> None:
         """Begin a transaction; its outcome is printed when it is there, under its number.
@@ -217,7 +217,7 @@ class Repl:
             self._lost = lost
             if (left := advice(lost)) and not lost.enough:
                 self._console.remark(f"{title} {left}")
-        except Exception as error:  # noqa: BLE001  whatever the user's code raises: others go on
+        except BaseException as error:  # noqa: BLE001  whatever the user's code raises: others go on
             self._failed[number] = error
             if not self._stopped.is_set():
                 with self._console.page():
