@@ -149,7 +149,8 @@ class JobOptions:
     it may be endless. What a worker that vanishes would have given is left out.
 
     ``wait_for_workers`` and ``wait_for_server`` are how long the process that submits waits for a
-    first worker, and for a server that is away meanwhile; None: as long as it takes.
+    first worker, and for a server that is away meanwhile; None: as long as it takes. One that holds
+    the line and says nothing is noticed after 20 s.
 
     Raises:
         ConfigError: an option is of a wrong type or out of its range; the message names it.

@@ -23,16 +23,14 @@ _lost = list["OutputLost"]()
 class OutputLost(OSError):
     """What was printed did not arrive: standard output is closed, full, or has no reader.
 
-    Attributes:
-        begun: some of it had arrived before.
-        for_good: what was to be printed cannot be had in another way.
+    ``begun`` says whether some of it had arrived before.
     """
 
-    begun = for_good = False
+    begun = False
 
     @property
     def enough(self) -> bool:
-        """Whether its reader took some and left, as ``head`` does: nobody need be told."""
+        """Whether its reader took some and left, as ``head`` does: no error."""
         return self.begun and self.errno == errno.EPIPE
 
 

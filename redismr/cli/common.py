@@ -57,7 +57,7 @@ debug_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 wait_for_server_option = job_field(
     "--wait-for-server", type=float, metavar="SECONDS",
-    help="Give up when the server has been away for so long. [30]",
+    help="Give up when the server, once there, has been away for so long. [30]",
 )  # fmt: skip
 top_option = click.option(
     "--top", type=click.IntRange(min=1), metavar="N", help="Print the N largest values only."

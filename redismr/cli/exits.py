@@ -63,10 +63,15 @@ def reported(ctx: click.Context) -> Iterator[None]:
         ctx.exit(CANCELLED)
     except OutputLost as lost:
         ctx.exit(without_output(lost))
-    except Exception as error:  # noqa: BLE001 - whatever it is, a person has to read it
+    except BaseException as error:  # whatever it is, a person has to read it
         if quits_debugger(error):
-            say("stopped in the debugger", sys.stderr)
+            left = advice(error)
+            say(f"stopped in the debugger{'; ' * bool(left)}{left}", sys.stderr)
             ctx.exit(CANCELLED)
+        if isinstance(error, SystemExit):  # of the user's final, with a code of its own
+            if left := advice(error):
+                say(left, sys.stderr)
+            raise
         with contextlib.suppress(OutputLost):  # what was printed before an error comes before it
             sys.stdout.flush()
         show(error, sys.stderr)
@@ -76,12 +81,15 @@ def reported(ctx: click.Context) -> Iterator[None]:
 def without_output(lost: OutputLost) -> int:
     """Say that output was lost, and what is left of it; the exit code.
 
-    Nothing is said to a reader that has left, unless that cost a result.
+    A reader that has left is no error if it took some, or if there was no result to take; a person
+    is told all the same that a result was kept.
     """
     if isinstance(lost.__cause__, OutputLost):  # met by a function of an inline job
         lost = lost.__cause__
     left, why = advice(lost), f"cannot write to standard output: {lost.strerror}"
-    if lost.errno == errno.EPIPE and not left:
-        return UNWRITTEN if lost.for_good else DONE
+    if lost.enough or (lost.errno == errno.EPIPE and not left):
+        if left and sys.stderr.isatty():
+            say(left, sys.stderr)
+        return DONE
     say(f"{why}; {left}" if left else why, sys.stderr)
     return UNWRITTEN

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from redismr import streams
-from redismr.errors import JobError, LibraryMismatch, RedismrError, SealError
+from redismr.errors import JobError, LibraryMismatch, RedismrError, SealError, StoreUnavailable
 from redismr.streams import OutputLost
 from redismr.ui.errors import advise
 from redismr.ui.output import save_outcome
@@ -34,7 +34,8 @@ def showing(
 
     Where anything keeps the body from it, the error says how to get at the result: on a server that
     others can ask the job stays, of a ``private`` one the result is saved in a file. Not where
-    there is nothing to keep, nor for a reader who has seen enough, nor after Ctrl-C.
+    there is nothing to keep, nor for a reader who has seen enough, nor after Ctrl-C, nor where a
+    function of the user's has ended the command well.
     """
     outcome, command = results, f"redismr result {results.job_id}"
     try:
@@ -44,14 +45,14 @@ def showing(
             command = command.removesuffix(" --no-finishfn")
         yield outcome
         streams.delivered()
-    except (Exception, KeyboardInterrupt) as error:
-        if _is_gone(results.job_id, error):
+    except BaseException as error:
+        if _is_gone(results.job_id, error) or (isinstance(error, SystemExit) and not error.code):
             pass
         elif not private and results.keep():
-            advise(error, f"the result of job {results.job_id} is kept for its ttl: {command}")
-        elif isinstance(error, OutputLost) and error.enough:
-            error.for_good = True
-        elif isinstance(error, Exception):
+            away = isinstance(error, StoreUnavailable)  # and may come back without its data
+            until = "was left there. When Redis is back" if away else "is kept for its ttl"
+            advise(error, f"the result of job {results.job_id} {until}: {command}")
+        elif not isinstance(error, KeyboardInterrupt) and not _enough(error):
             advise(error, _saved(outcome, as_json=as_json))
         raise
     finally:
@@ -63,6 +64,10 @@ def _is_gone(job_id: str, error: BaseException) -> bool:
     if isinstance(error, JobError):
         return error.job_id == job_id and not isinstance(error, LibraryMismatch)
     return isinstance(error, SealError)
+
+
+def _enough(error: BaseException) -> bool:
+    return isinstance(error, OutputLost) and error.enough
 
 
 def _saved(outcome: Any, *, as_json: bool) -> str:

@@ -31,7 +31,7 @@ from redismr.core.words import plural
 from redismr.errors import ConfigError, RedismrError, StoreError
 from redismr.sources.filesource import FileSource
 from redismr.streams import OutputLost
-from redismr.ui.errors import advice, say
+from redismr.ui.errors import advice, advise, say
 from redismr.ui.errors import show as show_error
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Repl:
         self._stopped = threading.Event()
         self._telling, self._told = threading.Lock(), ""
         self._lost: OutputLost | None = None
-        self._failed: dict[int, Exception] = {}
+        self._failed: dict[int, BaseException] = {}
 
     def line(self, text: str) -> None:
         """Begin a transaction; its outcome is printed when it is there, under its number.
@@ -192,12 +192,11 @@ class Repl:
         """That of the first line that failed.
 
         Raises:
-            OutputLost: an outcome could not be printed. Where it is was said already.
+            OutputLost: an outcome could not be printed.
         """
         if self._lost:
-            lost = OutputLost(*self._lost.args)
-            lost.for_good = True
-            raise lost
+            advise(self._lost, "each result is where it was said above")
+            raise self._lost
         return exits.code_of(self._failed[min(self._failed)]) if self._failed else exits.DONE
 
     def cancel(self) -> None:
@@ -216,9 +215,9 @@ class Repl:
                     work.show(outcome)
         except OutputLost as lost:
             self._lost = lost
-            if left := advice(lost):
+            if (left := advice(lost)) and not lost.enough:
                 self._console.remark(f"{title} {left}")
-        except Exception as error:  # noqa: BLE001  whatever the user's code raises: others go on
+        except BaseException as error:  # noqa: BLE001  whatever the user's code raises: others go on
             self._failed[number] = error
             if not self._stopped.is_set():
                 with self._console.page():

@@ -209,7 +209,6 @@ def _printing() -> Iterator[None]:
         yield
     except OutputLost as lost:
         unread = lost.__cause__ if isinstance(lost.__cause__, OutputLost) else lost
-        unread.for_good = True
         if not unread.enough:
             advise(unread, "a function of the job printed there, so the job has failed")
         raise

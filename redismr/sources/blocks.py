@@ -120,8 +120,8 @@ class Chunk:
         return list(accumulate(map(len, io.BytesIO(self._data)), initial=self._offset))
 
     def offset(self, index: int) -> int | None:
-        """The byte at which line ``index`` of the chunk begins."""
-        return self._offsets[index] if index else self._offset
+        """The byte at which line ``index`` of the chunk begins; None where no line's is known."""
+        return self._offsets[index] if index and self._offset is not None else self._offset
 
 
 class Where(str):

@@ -107,6 +107,32 @@ def test_after_ctrl_c_while_it_is_printed_the_job_is_there(
     )
 
 
+@pytest.mark.parametrize(
+    ("raised", "code"), [("SystemExit('no')", 1), ("SystemExit(3)", 3), ("GeneratorExit", 1)]
+)
+def test_a_final_that_ends_the_command_costs_no_result(world, server, call, jobfile, raised, code):
+    result = call("run", jobfile(WC + f"def final(k, v): raise {raised}\n"))
+    assert (result.exit_code, world.outcome.kept) == (code, True)
+    assert "the result of job wc-1 is kept for its ttl: redismr result wc-1\n" in result.stderr
+
+
+def test_a_final_that_ends_the_command_well_leaves_no_job(world, server, call, jobfile):
+    result = call("run", jobfile(WC + "def final(k, v): raise SystemExit\n"))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert (world.outcome.kept, world.outcome.closed) == (False, True)
+
+
+def test_a_server_that_is_lost_while_it_is_printed_has_the_result_later(
+    world, server, call, jobfile
+):
+    text = "import redismr\ndef final(k, v): raise redismr.StoreUnavailable('no answer')\n"
+    result = call("run", jobfile(WC + text))
+    assert (result.exit_code, world.outcome.kept) == (3, True)
+    assert result.stderr.splitlines()[-1] == (
+        "redismr: the result of job wc-1 was left there. When Redis is back: redismr result wc-1"
+    )
+
+
 def test_the_trouble_of_another_job_costs_no_result(world, server, call, jobfile):
     text = "import redismr\ndef final(k, v): raise redismr.JobLost('gone', job_id='another')\n"
     assert call("run", jobfile(WC + text)).exit_code == 1
@@ -413,7 +439,7 @@ def test_quiet_draws_nothing(world, call, jobfile):
     assert world.ran[0].options["progress"] is False
 
 
-def test_a_reader_that_leaves_hears_nothing_and_the_exit_code_tells(jobfile):
+def test_a_reader_that_leaves_is_no_error(jobfile):
     """As `redismr run ... | head -1`, with a result larger than a pipe holds."""
     code = (
         "import sys, redismr; from redismr.cli import main\n"
@@ -431,7 +457,7 @@ def test_a_reader_that_leaves_hears_nothing_and_the_exit_code_tells(jobfile):
     process.stdout.close()
     with process.stderr as stderr:
         assert stderr.read() == b""
-    assert process.wait() == 4
+    assert process.wait() == 0
 
 
 class TestSubmit:

@@ -78,6 +78,9 @@ def test_encodings_with_wide_newlines_are_read_whole(scratch, content, split):
     assert [line for _, line in read(lines(scratch, split, encoding="utf-16"))] == cut_by_hand(data)
     assert "".join(b for _, b in read(text(scratch, split, encoding="utf-16"))) == data
     assert len(splits_of(lines(scratch, split, encoding="utf-16"))) == 1
+    for n, (where, _) in enumerate(read(lines(scratch, split, encoding="utf-16")), 1):
+        copy = pickle.loads(pickle.dumps(where, 5))
+        assert (where.line, where.offset, copy.line, copy.offset) == (n, None, n, None)
 
 
 @pytest.mark.parametrize(

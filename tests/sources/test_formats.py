@@ -64,6 +64,12 @@ def test_bad_json_names_file_line_and_byte(write, tmp_path, split):
     assert "lines()" in str(i.value)
 
 
+def test_bad_json_in_an_encoding_that_is_read_whole_names_file_and_line(tmp_path):
+    (tmp_path / "f").write_text('{}\n{}\n{"é": oops}\n', encoding="utf-16")
+    with pytest.raises(SourceError, match=rf"{tmp_path}/f, line 3: not JSON: Expecting"):
+        values(jsonl(tmp_path / "f", encoding="utf-16"))
+
+
 def test_json_too_deep_or_too_long_is_bad_json(write):
     for line in ("[" * 100_000, "1" * 10_000):
         with pytest.raises(SourceError, match=r"line 1.*not JSON"):
