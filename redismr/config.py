@@ -212,7 +212,7 @@ RULES = {
 """What each field of ``JobOptions`` may be."""
 
 _MAY_BE_NONE = {field.name for field in fields(JobOptions) if field.default is None}
-_MAY_BE_NONE.add("wait_for_server")
+_MAY_BE_NONE |= {"wait_for_server"}  # for ever, and not by default
 
 
 def job_options(given: Mapping[str, Any]) -> JobOptions:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 import redismr
 from redismr import settings
-from redismr.config import MOST_EXECUTORS
+from redismr.config import MOST_EXECUTORS, RULES
 from redismr.errors import ConfigError
 from redismr.ui.output import write_outcome, write_pairs
 
@@ -31,6 +33,20 @@ def _debug(_ctx: click.Context, _param: click.Parameter, value: bool) -> None:  
         os.environ["REDISMR_DEBUG"] = "1"  # workers that we start shall know too
 
 
+def _checked(_ctx: click.Context, option: click.Parameter, given: Any) -> Any:
+    if given is None:
+        return None
+    if option.name == "on_error":
+        for kind in (int, float):
+            with suppress(ValueError):
+                given = kind(given)
+                break
+    return RULES[str(option.name)].check(option.opts[-1], given)
+
+
+job_field = partial(click.option, callback=_checked)
+"""A field of JobOptions, refused under the name that was typed."""
+
 debug_option = click.option(
     "--debug",
     is_flag=True,
@@ -39,7 +55,7 @@ debug_option = click.option(
     help="Show whole tracebacks (or set REDISMR_DEBUG=1).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
-wait_for_server_option = click.option(
+wait_for_server_option = job_field(
     "--wait-for-server", type=float, metavar="SECONDS",
     help="Give up when the server, once there, has been away for so long. [30]",
 )  # fmt: skip

@@ -155,7 +155,7 @@ def source_of(job: JobFile, inputs: Sequence[str] = (), reading: Reading = Readi
     if isinstance(source, str | os.PathLike):
         return reading.files(source)
     raise ConfigError(
-        f"{reading.first} is about names of files, and the source in {job.path} is none"
+        f"{reading.first} says how files are read, and the source in {job.path} names no files"
     )
 
 

@@ -20,7 +20,7 @@ from redismr.cli.common import (
     wait_for_server_option,
 )
 from redismr.core.words import plural
-from redismr.errors import RedismrError
+from redismr.errors import JobTimeout, RedismrError
 from redismr.streams import OutputLost
 from redismr.ui import tables
 from redismr.ui.errors import advise, failure_screen, say
@@ -121,6 +121,9 @@ def _still_there(job_id: str) -> Iterator[None]:
     except OutputLost as lost:
         if not lost.enough:
             advise(lost, f"the result is still there: redismr result {job_id}")
+        raise
+    except JobTimeout as early:
+        advise(early, f"to wait for it: redismr result {job_id} --wait")
         raise
     except RedismrError:
         raise

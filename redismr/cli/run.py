@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -17,6 +16,7 @@ from redismr.cli.common import (
     EXECUTORS,
     client_of,
     connection,
+    job_field,
     json_option,
     print_outcome,
     refuse_together,
@@ -28,7 +28,6 @@ from redismr.cli.common import (
 from redismr.cli.jobfile import Reading
 from redismr.cli.kept import is_private, showing
 from redismr.client.embedded import foresee
-from redismr.config import RULES
 from redismr.core.model import Skipped
 from redismr.errors import BadKey, ConfigError
 from redismr.streams import OutputLost
@@ -66,18 +65,6 @@ def _params(ctx: click.Context, option: click.Parameter, given: tuple[str, ...])
     return params
 
 
-def _checked(_ctx: click.Context, option: click.Parameter, given: Any) -> Any:
-    """A field of JobOptions, refused under the name that was typed."""
-    if given is None:
-        return None
-    if option.name == "on_error":
-        for kind in (int, float):
-            with suppress(ValueError):
-                given = kind(given)
-                break
-    return RULES[str(option.name)].check(option.opts[-1], given)
-
-
 def _kind(ctx: click.Context, option: click.Parameter, given: bool) -> None:  # noqa: FBT001
     """How the input is read: by one of --lines and its like, or as whole files."""
     before = ctx.params.setdefault("kind", None)
@@ -101,7 +88,6 @@ _READING_OPTIONS = (
         help="For bytes that are no such text: strict, replace, ignore... [strict]",
     ),
 )  # fmt: skip
-_field = partial(click.option, callback=_checked)
 _SHARED = (
     click.argument("file", metavar="FILE"),
     click.argument("inputs", nargs=-1, metavar="[INPUT]..."),
@@ -110,15 +96,15 @@ _SHARED = (
         "-P", "params", multiple=True, callback=_params, metavar="KEY=VALUE",
         help="A parameter for redismr.param(); JSON if it is JSON.",
     ),
-    _field("--name", help="A name for people, shown in listings."),
-    _field("--txn", help="Your label for the job; its events are told under it."),
-    _field("--partitions", type=int, metavar="N", help="Reduce tasks. [by the data's size]"),
-    _field(
+    job_field("--name", help="A name for people, shown in listings."),
+    job_field("--txn", help="Your label for the job; its events are told under it."),
+    job_field("--partitions", type=int, metavar="N", help="Reduce tasks. [by the data's size]"),
+    job_field(
         "--on-error", metavar="skip|N|FRACTION",
         help="Skip records that fail: all, at most N, or a fraction (0.01). [fail]",
     ),
-    _field("--retries", type=int, metavar="N", help="Further tries of a task. [3]"),
-    _field(
+    job_field("--retries", type=int, metavar="N", help="Further tries of a task. [3]"),
+    job_field(
         "--timeout", "task_timeout", type=float, metavar="SECONDS",
         help="Stop a try of a task that runs longer.",
     ),
@@ -130,8 +116,8 @@ _SHARED = (
         "--each-worker", is_flag=True, default=None,
         help="Give each worker one item of the source, instead of sharing it out.",
     ),
-    _field("--priority", type=int, metavar="N", help="Higher goes first. [0]"),
-    _field("--ttl", type=float, metavar="SECONDS", help="Life of all its data. [86400]"),
+    job_field("--priority", type=int, metavar="N", help="Higher goes first. [0]"),
+    job_field("--ttl", type=float, metavar="SECONDS", help="Life of all its data. [86400]"),
     click.option("--sort", is_flag=True, default=None, help="Have the result in order of keys."),
     wait_for_server_option,
 )  # fmt: skip
@@ -155,7 +141,7 @@ def _job_options(command: Command) -> Command:
 @_job_options
 @click.option("-n", "--executors", type=EXECUTORS, metavar="N",
               help="Local processes, where no server is named. [one a core]")  # fmt: skip
-@_field("--wait", "wait_for_workers", type=float, metavar="SECONDS",
+@job_field("--wait", "wait_for_workers", type=float, metavar="SECONDS",
               help="Give up when no worker has come by then.")  # fmt: skip
 @click.option("--inline", is_flag=True, help="Run in this process, without Redis: pdb works.")
 @top_option
@@ -180,7 +166,8 @@ def run(  # noqa: PLR0913 - one for each option
       redismr run wc.py -P stopwords='["a", "the"]' --json | jq .
     """  # noqa: D301  click wants the control character
     about_workers = {"--url": url, "--namespace": namespace, "-n": executors,
-                     "--wait": options["wait_for_workers"]}  # fmt: skip
+                     "--wait": options["wait_for_workers"],
+                     "--wait-for-server": options["wait_for_server"]}  # fmt: skip
     for name, value in about_workers.items():
         refuse_together({"--inline": inline, name: value}, "inline there are no server and workers")
     refuse_two_orders(top, sort=options["sort"])

@@ -19,6 +19,7 @@ from redismr.cli.common import PORT, debug_option
 from redismr.client.embedded import LocalWorker
 from redismr.config import DEFAULT_NAMESPACE, MOST_EXECUTORS
 from redismr.core.seal import new_secret
+from redismr.core.words import plural
 from redismr.errors import ConfigError, StoreUnavailable
 from redismr.server import join, serve
 from redismr.server.access import is_loopback
@@ -64,13 +65,14 @@ def up(
     if only_print:
         if not fixed:
             raise ConfigError(
-                "--print needs a --port and a REDISMR_SECRET: without them each start has others"
+                "--print needs a --port and a REDISMR_SECRET: else both are new at each start"
             )
         _show(join(_reached_at(bind), port, secret, namespace=namespace).url, secret, namespace)
         return exits.DONE
     signal.signal(signal.SIGTERM, _stop)
     count = cores() if executors is None else executors
-    with contextlib.ExitStack() as running:
+    # Also while it starts: whoever stops a service then has not interrupted anything.
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as running:
         try:
             server = running.enter_context(serve(bind, port, secret, namespace=namespace))
         except OSError as error:
@@ -80,22 +82,22 @@ def up(
         if count:
             worker = LocalWorker(replace(server.connection, secret=secret), count)
             running.callback(worker.close)
-        with contextlib.suppress(KeyboardInterrupt):
-            if not quiet:
-                _introduce(count, everywhere=not is_loopback(bind), fixed=fixed)
-                _show(server.url_for(_reached_at(bind)), secret, namespace)
-            while server.alive and (worker is None or worker.alive):
-                time.sleep(_LOOK_EVERY)
-            raise StoreUnavailable(f"the {'worker' if server.alive else 'server'} ended by itself")
+        if not quiet:
+            _introduce(count, everywhere=not is_loopback(bind), fixed=fixed)
+            _show(server.url_for(_reached_at(bind)), secret, namespace)
+        while server.alive and (worker is None or worker.alive):
+            time.sleep(_LOOK_EVERY)
+        raise StoreUnavailable(f"the {'worker' if server.alive else 'server'} ended by itself")
     return exits.DONE
 
 
 def _introduce(executors: int, *, everywhere: bool, fixed: bool) -> None:
     """What a person should know about the two lines that follow."""
     if sys.stderr.isatty():
-        where = "anywhere" if everywhere else "on this machine (others: --bind 0.0.0.0)"
-        until = "" if fixed else ", until it ends (for ever: set --port and REDISMR_SECRET)"
-        say(f"local executors: {executors}. Ctrl-C ends it. To join, {where}{until}:", sys.stderr)
+        runs = f"the server runs until Ctrl-C, with {plural(executors, 'local executor')}"
+        where = "from any machine" if everywhere else "from this machine (others: --bind 0.0.0.0)"
+        new = "" if fixed else ", new at each start without --port and REDISMR_SECRET"
+        say(f"{runs}. To join it {where}, type these lines{new}:", sys.stderr)
 
 
 def _show(url: str, secret: str, namespace: str | None) -> None:

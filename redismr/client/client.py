@@ -15,14 +15,14 @@ from redismr.client.embedded import Embedded, embedded
 from redismr.client.fit import Lacks
 from redismr.client.job import Job
 from redismr.client.listen import deliver, follow
-from redismr.client.listing import deleted_rows, job_rows, row_of
+from redismr.client.listing import deleted_rows, job_rows, row_of, worker_rows
 from redismr.client.outcome import ended_as_altered, kept, not_found
 from redismr.client.results import Results
 from redismr.client.specs import Draw, Mine, clear_fields, new_spec, sort_out
 from redismr.client.submitter import SUBMIT_LEASE_MS, Ended, Submitter
 from redismr.client.waiting import tell_long_wait
 from redismr.confidential import Confined
-from redismr.config import LABEL, Connection, check_callable, checked_executors
+from redismr.config import LABEL, RULES, Connection, check_callable, checked_executors
 from redismr.core.events import Event, encode
 from redismr.core.functions import check_functions
 from redismr.core.model import (
@@ -192,7 +192,10 @@ class Client(Confined):
         Raises:
             JobNotFound: Redis knows no such job: never submitted, deleted, or its ttl is over.
             WrongSecret: it was submitted with another secret.
+            ConfigError: a ``wait_for_server`` that is no such time.
         """
+        if wait_for_server is not None:
+            wait_for_server = RULES["wait_for_server"].check("wait_for_server", wait_for_server)
         return self._attach(self._store.patient(wait_for_server), job_id)
 
     def _attach(self, store: Store, job_id: str) -> Job:
@@ -219,24 +222,7 @@ class Client(Confined):
 
         ``lost`` are those that have missed three beats, of 5 s as a rule: killed, or cut off.
         """
-        now, rows = self._store.worker_rows()
-        return [
-            WorkerInfo(
-                worker_id=worker_id,
-                host=str(row.get("host", "")),
-                pid=int(row.get("pid", 0)),
-                python=str(row.get("python", "")),
-                protocol=int(row.get("protocol", 0)),
-                key_id=str(row.get("key_id", "")),
-                executors=int(row.get("executors", 0)),
-                busy=int(row.get("busy", 0)),
-                tasks=int(row.get("tasks", 0)),
-                beat_age=max(0.0, (now - int(row["beat"])) / 1000),
-                problem=str(row.get("problem", "")),
-                lost=row["lost"],
-            )
-            for worker_id, row in sorted(rows.items())
-        ]
+        return worker_rows(self._store)
 
     def listen(self, txn: str | None = None, job: str | None = None) -> Iterator[Event]:
         """Events of one transaction, one job, or all, from this call on; ends never.
@@ -350,7 +336,11 @@ class Client(Confined):
             job._handed_in = submitter.submit(read)  # noqa: SLF001
         except Ended as ended:
             if ended.state in RUNNING_STATES:  # only we close the input, and we have not
-                raise ended_as_altered(self._store, vault, "its state was set ahead") from None
+                raise ended_as_altered(
+                    self._store,
+                    vault,
+                    "its state says that all of its input is there, which is not so",
+                ) from None
             job.result(0)  # raises what became of it
         except StoreUnavailable as away:
             raise job.lost_sight(away) from away.__cause__

@@ -45,7 +45,7 @@ class Honesty:
             # The script that closes the input writes both; so by now the state must have moved on.
             again = self._store.look(self._spec.job_id)
             if again and again.state == "submitting":
-                what = what or "its state was set back"
+                what = what or "its state says that its input is not all there, which is not so"
         elif look.state == "submitting" and handed_in is not None:
             close_again(self._store, self._vault, self._spec.python, handed_in)
         if what:
@@ -73,7 +73,7 @@ def altered(look: Look, spec: JobSpec, key_id: str) -> str:
         ("skips", int(spec.on_error != "fail")),
     ):
         if meta.get(name) != str(sealed):
-            return f"{name} in its clear state is not what its sealed spec says"
+            return f"{name} in Redis is not as it was submitted"
     if not 0 < number(meta.get("expire_at")) - look.now_ms < _MAX_TTL_MS:
         return "its deadline (expire_at) in Redis is not one that it can have"
     return ""

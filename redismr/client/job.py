@@ -312,7 +312,7 @@ class Job(Confined):
             if look is None:
                 after = f" after {timeout:g} s" if timeout else ""
                 raise JobTimeout(
-                    f"job {self.id} is still {self.state}{after}; it goes on, wait for it",
+                    f"job {self.id} is still {self.state}{after}, and goes on",
                     job_id=self.id,
                 )
             self._raise_unless_succeeded(look)

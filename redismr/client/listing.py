@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from redismr.core.model import JobInfo
+from redismr.core.model import JobInfo, WorkerInfo
 from redismr.errors import KeysAltered
 from redismr.store import number
 
@@ -68,6 +68,28 @@ def deleted_rows(store: Store) -> list[JobInfo]:
             )
         )
     return [info for info in found if info.ttl > 0]
+
+
+def worker_rows(store: Store) -> list[WorkerInfo]:
+    """Every worker that was heard of in the last minute, those that are lost as well."""
+    now_ms, rows = store.worker_rows()
+    return [
+        WorkerInfo(
+            worker_id=worker_id,
+            host=str(row.get("host", "")),
+            pid=int(row.get("pid", 0)),
+            python=str(row.get("python", "")),
+            protocol=int(row.get("protocol", 0)),
+            key_id=str(row.get("key_id", "")),
+            executors=int(row.get("executors", 0)),
+            busy=int(row.get("busy", 0)),
+            tasks=int(row.get("tasks", 0)),
+            beat_age=max(0.0, (now_ms - int(row["beat"])) / 1000),
+            problem=str(row.get("problem", "")),
+            lost=row["lost"],
+        )
+        for worker_id, row in sorted(rows.items())
+    ]
 
 
 def row_of(spec: JobSpec, inputs: int, now_ms: int) -> dict[str, str | int]:

@@ -17,6 +17,7 @@ from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Protocol, Self
 
+from redismr.client.supply import Part, Supply
 from redismr.config import FLAG, whole
 from redismr.core.kernel import Block
 from redismr.core.merge import unordered
@@ -26,6 +27,7 @@ from redismr.errors import BadKey, BadValue, RedismrError, ResultsClosed
 
 _COUNT = whole(0, 1 << 62, "a whole number (int), 0 or more")
 _MISSING = object()
+_BATCH = 10_000
 _KEPT_RECORDS = 2_000_000
 """Records of looked-up partitions that are kept as dicts, besides the one in use."""
 
@@ -67,8 +69,7 @@ class Results(Mapping[Any, Any]):
     partition. Keys within a partition come in the order in which they first appeared in the input.
     ``counters`` is what user functions counted; ``skipped`` what ``on_error`` left out, the first
     1000 of ``skipped.total``; ``job_id`` the job that they are of, empty of an inline run. Several
-    threads may read and close one result, each with an iterator of its own: of two in one at the
-    same time the second is refused (ValueError).
+    threads may read and close one result; of one iterator each item goes to one of them.
 
     Raises, while reading:
         SealError: bytes in Redis are not what a worker put there.
@@ -96,6 +97,8 @@ class Results(Mapping[Any, Any]):
         self._current: dict[Any, Any] = {}
         self._replay: Iterator[tuple[Any, Any]] = iter(())
         self._closed = False
+        self._in_use: dict[int, list[Any]] = {}
+        """Of each iterator what ends it when it is emptied."""
 
     def __getitem__(self, key: Any) -> Any:
         """The value of a key; loads the partition that holds it.
@@ -123,7 +126,7 @@ class Results(Mapping[Any, Any]):
 
     def __iter__(self) -> Iterator[Any]:
         """The keys, in order."""
-        return (key for key, _ in self._pairs())
+        return self._read(self._column(0))
 
     def keys(self) -> KeysView[Any]:
         """The keys, in order. ``dict(results)`` begins here: pairs are kept for the look-ups."""
@@ -180,6 +183,8 @@ class Results(Mapping[Any, Any]):
         if not self._closed:
             self._closed = True
             self._dicts, self._current, self._all, self._replay = {}, {}, None, iter(())
+            for column in self._in_use.copy().values():
+                column.clear()
             self._shelf.close()
 
     def __enter__(self) -> Self:
@@ -197,70 +202,62 @@ class Results(Mapping[Any, Any]):
         records = self._shelf.records
         return f"<Results: {plural(sum(records), 'record')} in {plural(len(records), 'partition')}>"
 
-    def _pairs(self) -> Iterator[tuple[Any, Any]]:
-        """All pairs in order. A generator: of two threads in it at once Python refuses the second.
-
-        ``itertools.chain`` is faster by 20 ns a pair, and then leaves out pairs without a word.
-        """
+    def _read(self, parts: Iterator[Part]) -> Iterator[Any]:
+        """What the parts hold, item by item, in C."""
         self._check_open()
-        return self._each_pair()
+        return chain.from_iterable(Supply(parts, self._in_use, self._check_open))
 
-    def _each_pair(self) -> Iterator[tuple[Any, Any]]:
-        for pairs in self._runs():
-            for pair in pairs:
-                if self._closed:
-                    raise _were_closed()
-                yield pair
-
-    def _runs(self) -> Iterator[Iterable[tuple[Any, Any]]]:
-        """All pairs in order, many at a time."""
-        if not self._shelf.plain:
-            pairs = self._everything().items()
-            yield in_key_order(pairs) if self._sort else pairs
-            return
-        streams = map(self._stream, range(len(self._shelf.records)))
-        if self._sort:
-            yield _in_order(streams)
-        else:
-            yield from streams
-
-    def _kept_keys(self) -> Iterator[Any]:
-        self._check_open()
-        return self._each_kept_key()
-
-    def _each_kept_key(self) -> Iterator[Any]:
-        # A generator: where making an iterator raises a TypeError, as BadKey is, dict() hides that.
+    def _kept_keys(self) -> Iterator[Part]:
+        """The keys; the look-ups that follow in the same order need no search."""
         blocks = list(self._blocks())
         # In C all the way: whatever other threads do, it gives a pair that is one, or none.
         self._replay = chain.from_iterable(
             map(zip, map(itemgetter(0), blocks), map(itemgetter(1), blocks))
         )
         for keys, _ in blocks:
-            for key in keys:
-                if self._closed:
-                    raise _were_closed()
-                yield key
+            yield (list(keys),)
+
+    def _column(self, number: int) -> Iterator[Part]:
+        """The keys (0) or the values (1), in order."""
+        for block in self._blocks():
+            yield (list(block[number]),)
+
+    def _pairs(self) -> Iterator[Part]:
+        """The pairs, in order."""
+        if self._sort:
+            yield from ((some,) for some in self._batches())
+        else:
+            yield from self._blocks()
 
     def _blocks(self) -> Iterator[Block]:
         """All pairs in order, in columns."""
-        self._check_open()
-        if not self._shelf.plain or self._sort:
-            pairs = self._pairs()
-            while some := list(islice(pairs, 10_000)):
-                yield [key for key, _ in some], [value for _, value in some]
+        if self._sort:
+            for some in self._batches():
+                yield list(map(itemgetter(0), some)), list(map(itemgetter(1), some))
+        elif self._shelf.plain:
+            yield from chain.from_iterable(map(self._fetched, range(len(self._shelf.records))))
         else:
-            for partition in range(len(self._shelf.records)):
-                yield from self._fetched(partition)
+            yield _columns_of(self._everything())
+
+    def _batches(self) -> Iterator[list[tuple[Any, Any]]]:
+        """All pairs in key order, many at a time."""
+        if self._shelf.plain:
+            pairs = _in_order(map(self._stream, range(len(self._shelf.records))))
+        else:
+            pairs = iter(in_key_order(self._everything().items()))
+        while some := list(islice(pairs, _BATCH)):
+            yield some
 
     def _stream(self, partition: int) -> Iterator[tuple[Any, Any]]:
-        if (loaded := self._dicts.get(partition)) is not None:
-            return iter(loaded.items())
         return chain.from_iterable(
             zip(keys, values, strict=True) for keys, values in self._fetched(partition)
         )
 
     def _fetched(self, partition: int) -> Iterator[Block]:
         """The blocks of a partition; what is gone because of ``close`` is no loss."""
+        if (loaded := self._dicts.get(partition)) is not None:
+            yield _columns_of(loaded)
+            return
         try:
             yield from self._shelf.blocks(partition)
         except RedismrError:
@@ -326,6 +323,10 @@ def in_key_order(pairs: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
         raise unordered(exc) from exc
 
 
+def _columns_of(pairs: dict[Any, Any]) -> Block:
+    return list(pairs), list(pairs.values())
+
+
 def _in_order(streams: Iterable[Iterator[tuple[Any, Any]]]) -> Iterator[tuple[Any, Any]]:
     """Streams that are each in key order as one that is."""
     try:
@@ -340,7 +341,8 @@ class _Keys(KeysView[Any]):
     _mapping: Results
 
     def __iter__(self) -> Iterator[Any]:
-        return self._mapping._kept_keys()  # noqa: SLF001  a view is part of its mapping
+        results = self._mapping
+        return results._read(results._kept_keys())  # noqa: SLF001  a view is part of its mapping
 
 
 class _Items(ItemsView[Any, Any]):
@@ -349,7 +351,8 @@ class _Items(ItemsView[Any, Any]):
     _mapping: Results
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        return self._mapping._pairs()  # noqa: SLF001  a view is part of its mapping
+        results = self._mapping
+        return results._read(results._pairs())  # noqa: SLF001  a view is part of its mapping
 
 
 class _Values(ValuesView[Any]):
@@ -358,7 +361,8 @@ class _Values(ValuesView[Any]):
     _mapping: Results
 
     def __iter__(self) -> Iterator[Any]:
-        return (value for _, value in self._mapping._pairs())  # noqa: SLF001
+        results = self._mapping
+        return results._read(results._column(1))  # noqa: SLF001  a view is part of its mapping
 
 
 class MemoryShelf:

@@ -185,7 +185,7 @@ class Submitter:
 
     def _sealed(self, index: int, split: Split) -> dict[str, bytes]:
         task, frame, seal = f"m{index}", frame_of(split), self._vault.seal_input
-        self._handed.extent = self._handed.extent.plus(index, amount_of(split))
+        self._handed.extent.add(index, amount_of(split))
         if index == 0:  # the others are mostly like it
             self._look(frame)
         try:

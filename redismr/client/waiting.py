@@ -145,9 +145,9 @@ class Waiting:
         strangers = sorted({str(r.get("key_id")) for r in rows if r.get("key_id") != ours})
         if len([r for r in rows if r.get("key_id") != ours]) == len(rows):
             return (
-                f"{plural(len(rows), 'worker')} at {where}, and none but with another secret "
-                f"(fingerprint {', '.join(strangers)}; ours is {ours}). Set the same "
-                "REDISMR_SECRET on both sides"
+                f"every worker at {where} has another secret than this job (fingerprint "
+                f"{', '.join(strangers)}; the job's is {ours}). Set the same REDISMR_SECRET on "
+                "both sides"
             )
         pythons = sorted({str(r.get("python")) for r in rows if r.get("key_id") == ours})
         if self._spec.python not in pythons:
@@ -187,7 +187,7 @@ class Waiting:
 
     def _count_orphans(self, living: set[str]) -> int:
         with contextlib.suppress(KeysAltered):
-            return sum(not its & living for its in self._store.holders(self._spec.job_id))
+            return sum(not its & living for its in self._store.holders(self._spec.job_id) if its)
         return 0
 
     def _orphaned(self) -> str:

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from redismr.core.arguments import ANY, arguments_of
@@ -95,6 +95,7 @@ def program(
     for role, func in (("mapfn", mapfn), ("collectfn", collectfn), ("reducefn", reducefn)):
         if func and not callable(func):
             raise ConfigError(f"{role} must be a function, not {func!r}")
+    mapfn, collectfn, reducefn = map(_as_sent, (mapfn, collectfn, reducefn))
     check_functions(mapfn or None, reducefn or None)  # type: ignore[arg-type]  # True is none
     own = mapfn is None and reducefn is None
     maps: Any = Own("mapfn") if own or mapfn is False else mapfn
@@ -110,6 +111,19 @@ def program(
     if maps and (collectfn or required < 2 <= most):  # ours would call the latter with the value
         maps = Mapper(maps, collectfn)
     return Program(maps, reduces, names)
+
+
+def _as_sent(func: Any) -> Any:
+    """A method as mincemeat.py sent it, its code alone, where ``self`` is not among its parameters.
+
+    So ``def mapfn(k, v)`` in a subclass, or set as a bound one, gets key and value.
+    """
+    plain = getattr(func, "__func__", None)
+    if not isinstance(plain, FunctionType) or not isinstance(func, MethodType):
+        return func
+    required, most, _ = arguments_of(plain)
+    alone = required == most == 2 and plain.__code__.co_varnames[0] not in {"self", "cls"}
+    return plain if alone else func
 
 
 class Mapper:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, Self
 
 from redismr.core.work import Work
 
@@ -213,9 +214,13 @@ class Made:
     libraries: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapManifest:
+_NONE: Mapping[Any, Any] = MappingProxyType({})
+
+
+class MapManifest(NamedTuple):
     """All that one map attempt wrote. What no committed manifest names does not exist.
+
+    A tuple, as each executor makes those of all map tasks: in 0.5 us, a frozen dataclass in 1.2.
 
     ``inline`` holds the encoded blocks of a small output itself, by partition, so that a small
     map task needs no segment at all; ``parts`` names the staged chunks of a larger one.
@@ -224,13 +229,13 @@ class MapManifest:
 
     task: str
     token: str
-    parts: Mapping[int, Part] = field(default_factory=dict)
-    inline: Mapping[int, tuple[bytes, ...]] = field(default_factory=dict)
+    parts: Mapping[int, Part] = _NONE
+    inline: Mapping[int, tuple[bytes, ...]] = _NONE
     records_in: int = 0
     records_out: int = 0
-    counters: Mapping[str, int] = field(default_factory=dict)
-    skipped: Skipped = field(default_factory=Skipped)
-    made: Made = field(default_factory=Made)
+    counters: Mapping[str, int] = _NONE
+    skipped: Skipped = Skipped()
+    made: Made = Made()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

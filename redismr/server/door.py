@@ -24,7 +24,7 @@ class Door:
     """A port that listens from now on; port 0 picks a free one.
 
     Raises:
-        OSError: EADDRINUSE and its like, with the address.
+        OSError: EADDRINUSE and its like, with the address; a gaierror for a name of no address.
     """
 
     def __init__(self, bind: str, port: int) -> None:
@@ -32,8 +32,8 @@ class Door:
         try:
             self._listener = socket.create_server((bind, port), family=family, backlog=_AT_MOST)
         except OSError as exc:
-            if isinstance(exc, socket.gaierror):
-                raise
+            if isinstance(exc.__context__, socket.gaierror):  # its number means something else
+                raise exc.__context__ from None
             raise_for(exc.errno or errno.EINVAL, bind, port)
         self.bind, self.port = bind, int(self._listener.getsockname()[1])
         self._early: list[socket.socket] = []

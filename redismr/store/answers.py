@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from redismr.core.model import Claim
 
@@ -11,8 +12,7 @@ Outcome = tuple[bytes | None, dict[int, bytes]]
 """The sealed end, and map index or partition -> committed record."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """What one attempt asks to be counted; ``chunks`` are its staged result chunks.
 
     ``news`` is published if it counts. ``read`` is the amount of a map task's input, for people.

@@ -39,6 +39,7 @@ PROLONGED = 1 / 16
 """How many of the beats prolong the life of the list: of hundreds of workers, each need not."""
 
 _JOB_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
+_EXECUTOR = re.compile(r"[^\s,]+ ([^\s,]+) [01]")  # as the scripts write it behind its token
 _NUMBERS = ("beat", "pid", "protocol", "executors", "busy", "tasks", "every_ms")
 
 BEAT_SECONDS = 5.0
@@ -265,10 +266,13 @@ class HintStore:
         return now, rows
 
     def holders(self, job: str) -> list[set[str]]:
-        """For each leased task of the job the workers that hold it: one, or two at most."""
+        """For each leased task of the job the workers that hold it: one, or two at most.
+
+        None of a task for which something else was written there.
+        """
         found = self.link.one("HGETALL", self.keys.control(job, "own"))
         return [
-            {holder.split(" ")[1].rpartition(":")[0] for holder in text(raw).split(",")}
+            {executor.rpartition(":")[0] for executor in _EXECUTOR.findall(text(raw))}
             for raw in found.values()
         ]
 

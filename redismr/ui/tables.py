@@ -44,7 +44,7 @@ JOBS = (
     Column("REDUCE TASKS", lambda job: f"{job.reduces_done}/{job.reduces_total}", right=True),
     Column("AGE", lambda job: job.age, span, right=True),
     Column("TTL", lambda job: job.ttl, span, right=True),
-    Column("CAUSE", lambda job: "its data is deleted" if job.deleted else job.cause, wide=1),
+    Column("CAUSE", lambda job: "deleted" if job.deleted else job.cause, wide=1),
 )
 WORKERS = (
     Column("WORKER", lambda worker: worker.worker_id),

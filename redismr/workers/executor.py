@@ -389,5 +389,7 @@ def _known(session: Session, tasks: tuple[str, ...]) -> tuple[str, ...]:
         if not _TASK.fullmatch(task) or (
             task[0] == "r" and int(task[1:]) >= session.spec.partitions
         ):
-            raise Altered(f"the queue of job {session.job} in Redis names {task[:40]!r}: no task")
+            raise Altered(
+                f"the queue of job {session.job} in Redis names {task[:40]!r}, no task of it"
+            )
     return tuple(dict.fromkeys(tasks))

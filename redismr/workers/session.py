@@ -196,7 +196,7 @@ class Session:
         missing = [i for i in range(n_map) if i not in records]
         if missing or len(records) != n_map:
             raise Altered(
-                f"job {self.job} has {plural(n_map, 'map task')}, and their records in Redis are "
+                f"job {self.job} has {plural(n_map, 'map task')}, but Redis has the records of "
                 f"{len(records)}"
             )
         manifests, counters, skipped = list[MapManifest](), dict[str, int](), Skipped()

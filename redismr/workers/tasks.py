@@ -23,6 +23,7 @@ from redismr.core.kernel import Block, UserCodeError, map_task, reduce_task
 from redismr.core.known import known
 from redismr.core.model import Crash, MapManifest, Part, ResultManifest, Skipped, task_index
 from redismr.core.skips import Skipper, ordinal_of, skipping_map, skipping_reduce
+from redismr.core.words import plural
 from redismr.errors import LibraryMismatch, SealError
 from redismr.sources.kept import unmade
 from redismr.sources.protocol import amount_of, places
@@ -53,7 +54,7 @@ class Missing(Exception):
     """Segments that a manifest names are not there, or not as sealed: map index -> token."""
 
     def __init__(self, maps: dict[int, str]) -> None:
-        super().__init__(f"of map tasks whose output is missing there are {len(maps)}")
+        super().__init__(f"the output of {plural(len(maps), 'map task')} is missing")
         self.maps = maps
 
 

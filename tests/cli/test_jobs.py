@@ -56,10 +56,10 @@ def test_jobs_newest_first(world, call):
 
 def test_finished_runs_are_listed_if_all_are_asked_for(world, call):
     world.job_rows = [info("old", 9.0), replace(info("run", 1.0), deleted=True)]
-    assert [line.split("\t")[0] for line in call("jobs").stdout.splitlines()] == ["old"]
-    run, _old = call("jobs", "--all").stdout.splitlines()
+    assert [line.split("\t")[0] for line in call("jobs").stdout.splitlines()] == ["JOB", "old"]
+    _titles, run, _old = call("jobs", "--all").stdout.splitlines()
     assert run.startswith("run\t")
-    assert run.endswith("\tits data is deleted")
+    assert run.endswith("\tdeleted")
     assert json.loads(call("jobs", "--all", "--json").stdout.splitlines()[0])["deleted"] is True
 
 
@@ -138,7 +138,9 @@ def test_result_waits_if_told_to(world, call, fake_job):
 def test_result_of_a_running_job(world, call, fake_job):
     world.known["wc-1"] = fake_job("wc-1", error=JobTimeout("wc-1 is still mapping"))
     result = call("result", "wc-1")
-    assert (result.exit_code, result.stderr) == (3, "redismr: wc-1 is still mapping\n")
+    assert (result.exit_code, result.stderr) == (
+        3, "redismr: wc-1 is still mapping\nredismr: to wait for it: redismr result wc-1 --wait\n"
+    )  # fmt: skip
 
 
 def test_errors(world, call, fake_job):

@@ -12,6 +12,7 @@ import tempfile
 import pytest
 
 import redismr
+from redismr import interrupts
 from redismr.cli.kept import showing
 from redismr.core.model import Progress
 from redismr.errors import JobLost, SealError
@@ -57,7 +58,7 @@ def test_where_it_cannot_be_shown_the_job_is_kept(world, server, call, jobfile, 
 @pytest.mark.parametrize(
     ("text", "words", "suffix", "saved"),
     [("final = [].index\n", (), ".tsv", "b\t1\na\t2\n"), (FAILS, (), ".tsv", "b\t1\na\t2\n"),
-     ("final = [].index\n", ("--json",), ".jsonl", '["b", 1]\n["a", 2]\n'),
+     ("def resultfn(txn, results): 1 / 0\n", ("--json",), ".jsonl", '["b", 1]\n["a", 2]\n'),
      (FINISH + "def resultfn(txn, outcome): 1 / 0\n", (), ".tsv", "42\n")],
 )  # fmt: skip
 def test_of_a_private_server_it_is_saved(world, call, jobfile, shell, text, words, suffix, saved):
@@ -82,7 +83,7 @@ def test_what_cannot_be_saved_is_said_to_be_lost(world, call, jobfile, shell, mo
     "error", [JobLost("gone", job_id="wc-1"), SealError("altered"), KeyboardInterrupt()]
 )
 def test_nothing_is_saved_of_what_is_not_there_or_was_stopped(
-    world, call, jobfile, shell, monkeypatch, error
+    world, call, jobfile, shell, monkeypatch, capfd, error
 ):
     def sorted_(*_):
         raise error
@@ -90,15 +91,18 @@ def test_nothing_is_saved_of_what_is_not_there_or_was_stopped(
     monkeypatch.setattr(world.outcome, "sorted", sorted_)
     result = call("run", jobfile(WC + "final = print\n"))
     assert list(shell.glob("redismr-result-*")) == []
-    assert "the result" not in result.stderr
+    assert "the result" not in result.stderr + capfd.readouterr().err
     assert world.outcome.closed
     assert result.exit_code == (130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
-def test_after_ctrl_c_while_it_is_printed_the_job_is_there(world, server, call, jobfile):
+def test_after_ctrl_c_while_it_is_printed_the_job_is_there(
+    world, server, call, jobfile, monkeypatch, capfd
+):
+    monkeypatch.setattr(interrupts, "_told", False)  # once in a process
     result = call("run", jobfile(WC + "def final(k, v): raise KeyboardInterrupt\n"))
     assert (result.exit_code, world.outcome.kept) == (130, True)
-    assert result.stderr == (
+    assert capfd.readouterr().err == (
         "redismr: interrupted; the result of job wc-1 is kept for its ttl: redismr result wc-1\n"
     )
 
@@ -168,6 +172,7 @@ def test_how_to_print_is_refused_where_the_job_file_prints(world, call, jobfile,
         (["--inline", "--url", "redis://db1"], "--inline and --url cannot be combined"),
         (["--inline", "-n", "2"], "--inline and -n cannot be combined"),
         (["--inline", "--wait", "2"], "--inline and --wait cannot be combined"),
+        (["--inline", "--wait-for-server", "2"], "--inline and --wait-for-server cannot be"),
         (["--sort", "--top", "2"], "--top and --sort cannot be combined"),
         (["--lines", "--csv"], "--lines and --csv: give one of them"),
     ],
@@ -185,6 +190,7 @@ def test_what_cannot_be_combined_is_refused(world, call, jobfile, words, said):
         ("--timeout", "0.0005"),
         ("--ttl", "inf"),
         ("--wait", "-1"),
+        ("--wait-for-server", "inf"),
         ("--partitions", "0"),
         ("--priority", "9999999999999999999999"),
         ("--on-error", "True"),
@@ -277,8 +283,8 @@ def test_encoding_and_errors_go_to_any_source_of_files(world, call, jobfile):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        (WC, ["--encoding", "latin-1"], "--encoding is about names of files, and the source in"),
-        (WC, ["--errors", "ignore"], "--errors is about names of files, and the source in wc.py"),
+        (WC, ["--encoding", "latin-1"], "--encoding says how files are read, and the source in"),
+        (WC, ["--errors", "ignore"], "--errors says how files are read, and the source in wc.py"),
         (CSV, ["--encoding", "latin-0"], "encoding='latin-0', errors='strict': unknown encoding"),
         (CSV, ["--encoding", ""], "encoding='', errors='strict': unknown encoding"),
         (CSV, ["--errors", "no"], "encoding='latin-1', errors='no': unknown error handler name"),
@@ -312,7 +318,7 @@ def test_a_kind_is_for_names_of_files(world, call, jobfile):
     result = call("run", jobfile(WC), "--lines")
     assert result.exit_code == 2
     assert result.stderr == (
-        "redismr: --lines is about names of files, and the source in wc.py is none\n"
+        "redismr: --lines says how files are read, and the source in wc.py names no files\n"
     )
 
 

@@ -105,6 +105,20 @@ def test_up_shows_how_to_join_and_ends_on_ctrl_c():
     assert (up.rest, up.stderr, up.code) == ("", "", 0)
 
 
+def test_up_tells_a_person_what_its_lines_are_for(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    up_module._introduce(1, everywhere=False, fixed=False)
+    up_module._introduce(2, everywhere=True, fixed=True)
+    assert capsys.readouterr().err == (
+        "redismr: the server runs until Ctrl-C, with 1 local executor. To join it from this "
+        "machine (others: --bind 0.0.0.0), type these lines, new at each start without --port "
+        "and REDISMR_SECRET:\n"
+        "redismr: the server runs until Ctrl-C, with 2 local executors. To join it from any "
+        "machine, type these lines:\n"
+    )
+
+
 def test_up_keeps_the_secret_it_is_given():
     up = up_lines("-n", "0", environ={"REDISMR_SECRET": SECRET})
     assert up.lines[0].endswith(f"REDISMR_SECRET={SECRET}\n")
@@ -162,6 +176,13 @@ def answers(port):
 def test_up_for_every_machine_names_an_address_to_reach():
     up = up_lines("-n", "0", "--bind", "0.0.0.0")  # noqa: S104
     assert f"@{up_module._own_address()}:" in up.lines[0]
+
+
+def test_up_on_an_address_that_is_none(call):
+    result = call("up", "-n", "0", "--bind", "300.1.1.1")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("redismr: cannot serve on 300.1.1.1: ")
+    assert "Unknown error" not in result.stderr
 
 
 def test_up_on_a_port_that_is_taken(call):

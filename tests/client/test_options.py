@@ -48,8 +48,7 @@ def test_every_option_has_a_rule_and_none_is_for_those_that_have_no_default():
     options = JobOptions()
     assert set(RULES) == set(JobOptions.__dataclass_fields__)
     for name in RULES:
-        default = getattr(options, name)
-        if default is None:
+        if getattr(options, name) is None or name == "wait_for_server":  # None: for ever
             assert getattr(job_options({name: None}), name) is None
         else:
             with pytest.raises(ConfigError, match=name):
@@ -110,6 +109,13 @@ def test_nothing_is_started_for_a_function_that_is_none(functions, monkeypatch):
 def test_an_inline_run_refuses_the_same(name):
     with pytest.raises(ConfigError, match=f"^{name}="):
         redismr.run([1], mapfn, "sum", inline=True, **{name: WRONG[name]})
+
+
+@pytest.mark.parametrize("seconds", [-1, 0, math.inf, "30", True])
+def test_a_wrong_patience_is_refused_before_the_job_is_looked_for(seconds):
+    nobody = object.__new__(redismr.Client)
+    with pytest.raises(ConfigError, match=r"^wait_for_server="):
+        nobody.attach("wc-1", wait_for_server=seconds)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import pytest
 from hypothesis import given
@@ -120,24 +122,21 @@ def test_top_takes_a_count(n):
         Results(Shelf([[1]])).top(n)
 
 
+@pytest.mark.parametrize("sort", [False, True])
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
-def test_of_two_threads_in_one_iterator_the_second_is_refused_and_the_first_gets_all(read):
-    inside, go_on = threading.Event(), threading.Event()
-
-    def before(number):
-        inside.set()
-        assert go_on.wait(10)
-
-    iterator = read(Results(Shelf([[0, 1], [2]], [[3]], before=before)))
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(list, iterator)
-        assert inside.wait(10)
-        try:
-            with pytest.raises(ValueError, match="already executing"):
-                next(iterator)
-        finally:
-            go_on.set()
-        assert len(first.result(10)) == 4
+def test_of_an_iterator_that_threads_share_each_item_goes_to_one_of_them(read, sort):
+    before_switch = sys.getswitchinterval()
+    blocks = [range(at, at + 50) for at in range(0, 5000, 50)]
+    results = Results(Shelf(blocks[:50], blocks[50:], before=lambda _: time.sleep(0)), sort=sort)
+    iterator, whole = read(results), sorted(read(results))
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            # Not by list(): nobody else would come in between.
+            shares = list(pool.map(lambda it: [item for item in it], [iterator] * 4))  # noqa: C416
+    finally:
+        sys.setswitchinterval(before_switch)
+    assert sorted(chain.from_iterable(shares)) == whole
 
 
 def test_several_threads_read_one_result(monkeypatch):

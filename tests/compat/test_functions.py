@@ -449,6 +449,17 @@ def test_j2_functions_as_attributes_of_a_subclass(mill):
     assert b"changeme" not in sent
 
 
+def test_j2_functions_in_a_subclass_need_no_self_as_only_their_code_was_sent(mill):
+    class Mine(mincemeat.Server):
+        def mapfn(k, v):
+            return words(k, v)
+
+        def reducefn(k, vs):
+            return sum(vs)
+
+    assert mill.run_server(Mine(), datasource={1: "a b a"}) == {"a": 2, "b": 1}
+
+
 def test_j20_names_of_mincemeats_own_globals_are_set_where_they_lack():
     """On the worker only: here the functions keep what they have."""
     space = {"__builtins__": __builtins__, "os": "the user's own"}

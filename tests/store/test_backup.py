@@ -55,6 +55,14 @@ def test_a_slow_task_may_run_a_second_time_elsewhere_and_only_if_asked(store, jo
     assert claim(store, job, f"{THERE}:0", "n1").tasks == ()
     assert claim(store, job, f"{THERE}:0", "n2", backup=True).tasks == ("m0",)
     assert holders(store, job, "m0") == ["m0.first", "m0.n2"]
+    assert store.holders(job) == [{HERE, THERE}]
+
+
+@pytest.mark.parametrize("written", ["", "x", "x y", " , ,", b"\xff"])
+def test_nobody_holds_a_task_of_which_something_else_was_written(store, job, written):
+    straggling(store, job, ms=0)
+    store.link.one("HSET", store.keys.control(job, "own"), "m0", written)
+    assert store.holders(job) == [set()]
 
 
 def test_not_before_two_seconds(store, job):

@@ -68,7 +68,7 @@ def followed(ran, *, see=lambda work: work, begin=0.0):
     """(now, time left as forecast, time left in truth) all along."""
     extent = Extent()
     for index, task in enumerate(ran):
-        extent = extent.plus(index, task.amount)
+        extent.add(index, task.amount)
     end, forecast = max(task.ended for task in ran), Forecast()
     for look in range(int(begin * LOOKS), LOOKS):
         now = end * look / LOOKS
