@@ -124,7 +124,10 @@ def print_outcome(outcome: Any, *, top: int | None, sort: bool, as_json: bool) -
         write_outcome(outcome, sys.stdout, as_json=as_json)
     elif not isinstance(outcome, redismr.Results):
         made = type(outcome).__name__
-        raise ConfigError(f"--top and --sort are for results: finishfn has made a {made} of them")
+        raise ConfigError(
+            "--top and --sort are for results, and finishfn has made something else of them "
+            f"({made}): add --no-finishfn"
+        )
     else:
         pairs = outcome.top(top) if top else outcome.sorted()
         write_pairs(pairs, sys.stdout, as_json=as_json)

@@ -336,7 +336,8 @@ class Client(Confined):
             job._handed_in = submitter.submit(read)  # noqa: SLF001
         except Ended as ended:
             if ended.state in RUNNING_STATES:  # only we close the input, and we have not
-                raise ended_as_altered(self._store, vault, "its state was set ahead") from None
+                untrue = "its state says that all of its input is there, which is not so"
+                raise ended_as_altered(self._store, vault, untrue) from None
             job.result(0)  # raises what became of it
         except StoreUnavailable as away:
             raise job.lost_sight(away) from away.__cause__

@@ -105,7 +105,7 @@ def test_result_is_what_finishfn_made_of_it(world, call, fake_job):
     assert call("result", "wc-1").stdout == "42\n"
     result = call("result", "wc-1", "--top", "3")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "finishfn has made a int of them" in result.stderr
+    assert "something else of them (int): add --no-finishfn\n" in result.stderr
 
 
 def test_result_of_a_job_whose_finishfn_fails(world, call, fake_job):

@@ -354,13 +354,22 @@ def test_repl_goes_on_after_an_error(texts):
     body = """
         def mapfn(path, text):
             yield path, 1 // text.count("cat")
+        def final(path, found):
+            if path == "c.txt":
+                raise SystemExit(3)
         """
-    ran = repl(texts, "b.txt\na.txt\n", str(script(texts, body)))
+    (texts / "c.txt").write_text("cat")
+    typed = "b.txt\na.txt\nc.txt\n"
+    ran = repl(texts, typed, str(script(texts, body)), TMPDIR=str(texts))
     assert ran.returncode == 1
     told = transactions(ran.stdout)
     assert told[0][0] == "script; failed:"
     assert told[1][0] == "script; 1 result:"
+    assert told[2][0] == "script; failed:"
     assert "ZeroDivisionError" in ran.stderr
+    (saved,) = texts.glob("redismr-result-*")
+    assert saved.read_text() == "c.txt\t[1]\n"
+    assert f"the result is in {saved}\n" in ran.stderr
 
 
 def test_repl_reads_files_itself_or_has_the_workers_do_so(texts):
