@@ -27,7 +27,6 @@ from redismr.cli.kept import is_private, showing
 from redismr.cli.prompt import HEED_SECONDS, Console, names_in
 from redismr.cli.run import reading_options, show
 from redismr.compat.words import statistics, table, word_count
-from redismr.core.words import plural
 from redismr.errors import ConfigError, RedismrError, StoreError
 from redismr.sources.filesource import FileSource
 from redismr.streams import OutputLost
@@ -98,7 +97,7 @@ class Work:
     name: str
     functions: Mapping[str, Any]
     show: Callable[[Any], object]
-    count: str = "{}"
+    count: str = "{} results"
     read: Callable[[list[str]], Any] = redismr.files
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -119,7 +118,7 @@ def word_counter(top: int = 100, reading: Reading = Reading()) -> Work:  # noqa:
         "Word Count",
         {"mapfn": word_count, "reducefn": "sum"},
         lambda counts: sys.stdout.writelines(table(counts, top)),
-        f"top {top} of {{}}",
+        f"top {top} of {{}} results",
         reading.files,
     )
 
@@ -211,7 +210,7 @@ class Repl:
             with self._outcome(number, work, line) as outcome:
                 found = len(outcome) if isinstance(outcome, Mapping) else 1
                 with self._console.page():
-                    sys.stdout.write(f"{title} {work.count.format(plural(found, 'result'))}:\n")
+                    sys.stdout.write(f"{title} {work.count.format(found)}:\n")
                     work.show(outcome)
         except OutputLost as lost:
             self._lost = lost

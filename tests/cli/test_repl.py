@@ -133,7 +133,7 @@ def test_repl_counts_the_words_of_each_line_under_its_transaction(texts):
         ],
     )
     row = "       1 cat                                             1 cat"
-    assert told[1] == ("Word Count; top 100 of 1 result:", [row])
+    assert told[1] == ("Word Count; top 100 of 1 results:", [row])
 
 
 def test_repl_refuses_by_name_what_matches_nothing(texts):
@@ -142,7 +142,7 @@ def test_repl_refuses_by_name_what_matches_nothing(texts):
     assert ran.returncode == 2
     told = transactions(ran.stdout)
     assert [told[number][0] for number in (0, 2, 3)] == ["Word Count; failed:"] * 3
-    assert told[1][0] == "Word Count; top 100 of 1 result:"
+    assert told[1][0] == "Word Count; top 100 of 1 results:"
     said = sorted(ran.stderr.splitlines())
     assert said == [
         'redismr: cannot tell the names in "\'b.txt" apart: No closing quotation',
@@ -196,9 +196,9 @@ def test_repl_the_prompt_is_back_while_transactions_are_in_flight(texts, termina
     screen.shows("GLOB> ")
     screen.type("a.txt\n")
     screen.type("b.txt\n")
-    assert "Transaction 0" not in screen.shows("Transaction 1; script; 1 result:")
+    assert "Transaction 0" not in screen.shows("Transaction 1; script; 1 results:")
     (texts / "gate").touch()
-    screen.shows("Transaction 0; script; 1 result:")
+    screen.shows("Transaction 0; script; 1 results:")
     screen.type("\x04")
     assert screen.process.wait(30) == 0
 
@@ -214,7 +214,7 @@ def test_repl_remembers_its_lines(texts, terminal):
     second = terminal()
     second.shows("GLOB> ")
     second.type("\x10\n")  # the line before: Ctrl-P
-    second.shows("Transaction 0; Word Count; top 100 of 1 result:")
+    second.shows("Transaction 0; Word Count; top 100 of 1 results:")
 
 
 @pytest.fixture
@@ -313,7 +313,7 @@ def test_repl_knows_the_home_of_its_user(texts):
     ran = repl(texts, "~/b.txt\n@~/b*.txt\n")
     assert ran.returncode == 0, ran.stderr
     headings = [heading for heading, _ in transactions(ran.stdout).values()]
-    assert headings == ["Word Count; top 100 of 1 result:"] * 2
+    assert headings == ["Word Count; top 100 of 1 results:"] * 2
 
 
 def test_repl_waits_for_what_is_in_flight_at_the_end_of_its_input(texts):
@@ -364,7 +364,7 @@ def test_repl_goes_on_after_an_error(texts):
     assert ran.returncode == 1
     told = transactions(ran.stdout)
     assert told[0][0] == "script; failed:"
-    assert told[1][0] == "script; 1 result:"
+    assert told[1][0] == "script; 1 results:"
     assert told[2][0] == "script; failed:"
     assert "ZeroDivisionError" in ran.stderr
     (saved,) = texts.glob("redismr-result-*")

@@ -23,6 +23,8 @@ OTHER_SECRET = "5b80f1c3e964a72d8f15d03c7ea2946b"
 def environ(url: str | None = None, secret: str | None = SECRET, **more: str) -> dict[str, str]:
     """A shell in which redismr is installed, and that names this server."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("REDISMR_")}
+    for name in ("COLUMNS", "LINES"):  # readline sets them where pytest-xdist starts its processes
+        kept.pop(name, None)
     kept |= {"PYTHONPATH": str(REPOSITORY), **more}
     if url is not None:
         kept["REDISMR_URL"] = url

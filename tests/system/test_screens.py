@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import os
@@ -46,6 +47,7 @@ class Screen:
         )  # fmt: skip
         os.close(theirs)
         os.set_blocking(self._ours, False)
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode
         self.raw = ""
 
     @property
@@ -53,7 +55,7 @@ class Screen:
         """All that was shown, without the codes that move and colour it."""
         with contextlib.suppress(BlockingIOError, OSError):
             while more := os.read(self._ours, 65536):
-                self.raw += more.decode()
+                self.raw += self._decode(more)
         return CODES.sub("", self.raw)
 
     @property
@@ -62,7 +64,9 @@ class Screen:
 
     def shows(self, pattern):
         """The first that fits."""
-        eventually(lambda: re.search(pattern, self.text), 30, f"no {pattern!r} in {self.text!r}")
+        eventually(
+            lambda: re.search(pattern, self.text), 30, lambda: f"no {pattern!r} in {self.text!r}"
+        )
         return re.search(pattern, self.text)[0]
 
     def type(self, text):
