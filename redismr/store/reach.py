@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import redis
 from redis.exceptions import BusyLoadingError, InvalidResponse
 
+from redismr.confidential import passwords_in
 from redismr.config import Connection
 from redismr.errors import StoreError, StoreUnavailable, UnfitServer
 from redismr.store.refusals import AWAY, PASSING, plainly, refusal, worded
@@ -33,7 +34,7 @@ def explained(
     """
     word, said = refusal(exc)
     if isinstance(exc, redis.AuthenticationError):  # a ConnectionError to redis-py
-        return UnfitServer(_locked(said, where))
+        return UnfitServer(_locked(said, connection, where))
     if word == "NOPERM":
         found = re.search(r"'([\w|]+)' command", said)
         command = found[1].replace("|", " ").upper() if found else "a command"
@@ -76,9 +77,9 @@ def _protected(where: str) -> str:
     )
 
 
-def _locked(said: str, where: str) -> str:
+def _locked(said: str, connection: Connection, where: str) -> str:
     """What is wrong with a user name and a password, or with having none."""
-    if "Authentication required" in said:
+    if "Authentication required" in said or not passwords_in(connection.url):
         return (
             f"the server at {where} asks for a password: write it into the URL, "
             "redis://USER:PASSWORD@HOST (or :PASSWORD@HOST), or set REDISMR_PASSWORD to it"

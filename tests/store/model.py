@@ -234,11 +234,11 @@ class Model:
                 allowed = -1 if len(deaths) > 200 else max(allowed, 1)
                 self.dead[f"crash:{id}"] = notes
             ends = self._charge(f"lost:{id}", charge) > allowed
-        self.meta["retried"] = self.meta.get("retried", 0) + 1
         if ends:
             self.dead[id] = blob
             self._end_failed(cause, now)
             return ["DEAD", "failed"]
+        self.meta["retried"] = self.meta.get("retried", 0) + 1
         self.dead[f"last:{id}"] = blob
         if id not in self.own:
             self._unlease(id)

@@ -248,6 +248,12 @@ def test_a_wrong_password(server, login):
     server.config(requirepass="")
 
 
+def test_a_user_without_a_password_is_told_where_one_goes(server):
+    refused(
+        server.url.replace("://", "://joe@"), UnfitServer, "asks for a password: .*REDISMR_PASSWORD"
+    )
+
+
 def test_a_password_that_is_missing(server):
     server.config(requirepass="right")
     refused(server.url, UnfitServer, r"asks for a password.*USER:PASSWORD@")

@@ -321,7 +321,8 @@ def test_retries_are_used_up_then_the_job_fails(store, job):
     store.add(job, 0, 1)
     outcomes = [fail(store, job, store.claim(job, "e1", f"n{i}", 1)) for i in range(4)]
     assert outcomes == ["RETRY", "RETRY", "RETRY", "DEAD"]
-    assert store.look(job).state == "failed"
+    look = store.look(job)
+    assert (look.state, look.meta["retried"]) == ("failed", "3")  # the last was not tried again
     assert store.dead(job)["m0"] == b"sealed"
     assert store.claim(job, "e1", "late", 1).tasks == ()
 

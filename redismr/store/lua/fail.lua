@@ -42,7 +42,6 @@ elseif kind == 'lost' then
   end
   is_dead = redis.call('HINCRBY', tries, 'lost:' .. id, charge) > allowed
 end
-redis.pcall('HINCRBY', meta, 'retried', 1) -- for the progress rows, no more
 keep(m[4], tries)
 if is_dead then
   redis.call('HSET', dead, id, blob)
@@ -50,6 +49,7 @@ if is_dead then
   end_failed(cause, now)
   return { 'DEAD', 'failed' }
 end
+redis.pcall('HINCRBY', meta, 'retried', 1) -- for the progress rows, no more
 redis.call('HSET', dead, 'last:' .. id, blob) -- shown while it is tried again
 keep(m[4], dead)
 if left == 0 then
