@@ -5,8 +5,6 @@
 functions. Everything is imported on first use, so that ``import redismr`` costs next to nothing.
 """
 
-from __future__ import annotations
-
 from redismr import interrupts
 
 interrupts.of_command(surely=False)  # first of all: what follows takes time

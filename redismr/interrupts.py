@@ -4,11 +4,9 @@ While a command imports its modules and while its process ends, a KeyboardInterr
 with frames of Python's own, or be lost in a callback. Nothing is under way then that would have to
 be undone, so the process ends at once. In between it is an exception, as ever.
 
-Imports nothing that is not there already when Python begins: each ms of this would be one in which
-an interrupt is met by nobody.
+Imports nothing that is not there already when Python begins, not even ``__future__``: each ms of
+this would be one in which an interrupt is met by nobody.
 """
-
-from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import os
@@ -85,7 +83,7 @@ def _end(_number: int, _frame: object) -> None:
     os._exit(CODE)
 
 
-def _unraisable(what: sys.UnraisableHookArgs) -> None:
+def _unraisable(what: "sys.UnraisableHookArgs") -> None:  # a type for type checkers only
     if not issubclass(what.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(what)
         return
