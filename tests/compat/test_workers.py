@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from compat.test_scripts import EXAMPLE, HEAD, WORDS, listens, printed
 from support import eventually
-from system.crew import SECRET
+from system.crew import ONE_ENGINE, SECRET
 
 OWN_WORKERS = (
     HEAD
@@ -27,6 +27,7 @@ OWN_WORKERS = (
 )
 
 
+@ONE_ENGINE
 @pytest.mark.parametrize(("join", "named"), [(False, False), (True, False), (True, True)])
 def test_c3_children_of_the_script_end_with_its_run(stage, server, join, named):
     """Theirs did: a script that waits for them, as multiprocessing does at exit, would wait for
@@ -329,7 +330,7 @@ def test_j5_who_comes_with_loop_works_for_all_runs_and_others_for_one(stage):
     import threading
     def runs():
         s = server(None)
-        for n in range(5):
+        for n in range(3):
             s.datasource = {n: "a"}
             print(s.run_server("changeme", PORT), flush=True)
     thread = threading.Thread(target=runs)
@@ -346,7 +347,7 @@ def test_j5_who_comes_with_loop_works_for_all_runs_and_others_for_one(stage):
     assert script.wait() == 0, script.log
     assert worker.popen.poll() is None
     assert [line for line in script.log.splitlines() if line[0] == "{"] == [
-        f"{{'a': {n}}}" for n in range(5)
+        f"{{'a': {n}}}" for n in range(3)
     ]
 
 

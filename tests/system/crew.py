@@ -11,6 +11,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from support import REPOSITORY, eventually, runs
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 SECRET = "d29ab04e7713c85f06e1a98b43f7c25d"
 OTHER_SECRET = "5b80f1c3e964a72d8f15d03c7ea2946b"
+ONE_ENGINE = pytest.mark.parametrize("engine", ["valkey"], indirect=True)
+"""For tests of what no engine has a say in: each runs once."""
 
 
 def environ(url: str | None = None, secret: str | None = SECRET, **more: str) -> dict[str, str]:
@@ -73,7 +76,7 @@ class Process:
         eventually(
             lambda: text in self.log or self.popen.poll() is not None,
             timeout,
-            f"{text!r} not said: {self.log}",
+            lambda: f"{text!r} not said: {self.log}",
         )
         assert text in self.log, self.log
         return self.log

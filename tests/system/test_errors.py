@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+from system.crew import ONE_ENGINE
 
 import redismr
 from redismr.cli.exits import code_of
@@ -259,6 +260,7 @@ def leave(*_):
     sys.exit(3)
 
 
+@ONE_ENGINE
 @pytest.mark.parametrize(
     ("source", "functions", "kind", "said", "tries"),
     [
@@ -299,6 +301,7 @@ def test_inline_is_as_workers_are(shared, tmp_path, source, functions, kind, sai
     assert not tries or remote.failure.attempt == tries
 
 
+@ONE_ENGINE
 @pytest.mark.parametrize(
     ("role", "options"),
     [("mapfn", {"on_error": "skip"}), ("reducefn", {"on_error": "skip"}), ("initfn", {})],

@@ -16,9 +16,9 @@ import termios
 
 import pytest
 from support import eventually
-from system.crew import environ, redismr_cli, script
+from system.crew import ONE_ENGINE, environ, redismr_cli, script
 
-pytestmark = pytest.mark.parametrize("engine", ["valkey"], indirect=True)  # any shows the same
+pytestmark = ONE_ENGINE
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 ITEMS = """

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support import REPOSITORY, eventually, runs
-from system.crew import SECRET, file_lines, parent_of, redismr_cli, script
+from system.crew import ONE_ENGINE, SECRET, file_lines, parent_of, redismr_cli, script
 
 import redismr
 
@@ -137,6 +137,7 @@ def test_a_second_signal_stops_at_once(client, crew, gate):
     assert dict(job.result(20)) == {1: [1]}
 
 
+@ONE_ENGINE
 def test_a_worker_that_was_killed_is_lost_after_three_beats(
     server, client, crew, gate, monkeypatch, capsys
 ):
@@ -172,6 +173,7 @@ def test_a_worker_that_was_killed_is_lost_after_three_beats(
     job.cancel()
 
 
+@ONE_ENGINE
 def test_who_shows_the_progress_shows_the_reason_for_waiting(server, crew, monkeypatch, capsys):
     """`redismr watch` said each reason twice. The worker is in another database."""
     crew.worker(1)
