@@ -22,8 +22,9 @@ INSTALL := $(PIP) install $(LOCK:%=--constraint %)
 demo: $(VENV)/installed ## count the words of Python's own library, one worker process per core
 	@$(BIN)/python examples/stdlib.py
 
-test: lint types compose ## run every check and every test, on the versions in requirements.lock
-	$(BIN)/python -m pytest -q --numprocesses 3 --dist loadfile --ignore tests/chaos/test_cut.py
+test: lint types compose ## run every check and every test; EVERY=1: whole jobs on every engine
+	$(BIN)/python -m pytest -q --numprocesses 3 --dist loadfile --ignore tests/chaos/test_cut.py \
+		$(if $(EVERY),--every-engine)
 	$(BIN)/python -m pytest -q tests/chaos/test_cut.py # counts what happens in time: alone
 
 test-newest: ## the same on the newest versions that the index has

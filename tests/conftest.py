@@ -1,8 +1,9 @@
 """Fixtures for every room: real servers of each engine, empty before each test.
 
-A test that takes ``server`` runs once per engine and fails if it leaves a key of ours behind that
-never expires. Valkey comes with our dependencies; Redis is used too if it is in PATH. An engine
-that REDISMR_ENGINES names and that is missing is a failure: continuous integration names both.
+A test that takes ``server`` runs once per engine, but most of ``system`` on one of them (see
+``--every-engine``), and fails if it leaves a key of ours behind that never expires. Valkey comes
+with our dependencies; Redis is used too if it is in PATH. An engine that REDISMR_ENGINES names and
+that is missing is a failure: continuous integration names both.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import signal
 import sys
 import threading
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,12 @@ CHOSEN = tuple(os.environ.get("REDISMR_ENGINES", "").replace(",", " ").split()) 
 UNSTEADY = re.compile(r"set\(\{| at 0x[0-9a-f]+|<object ")
 """What a name made of a value may hold: members of a set, addresses."""
 
+EACH_ENGINE = frozenset({
+    "test_costs.py", "test_full.py", "test_listen.py", "test_refused.py", "test_servers.py",
+    "test_trouble.py",
+})  # fmt: skip
+"""Of the tests of whole jobs those in which the server does something that is its own."""
+
 # What a developer's shell says about servers and secrets must not reach a test.
 for _name in list(os.environ):
     if _name == "REDIS_URL" or (_name.startswith("REDISMR_") and _name != "REDISMR_ENGINES"):
@@ -49,10 +57,34 @@ def pytest_configure() -> None:
         raise pytest.UsageError(f"REDISMR_ENGINES: no such engine: {', '.join(sorted(unknown))}")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every-engine", action="store_true", help="run whole jobs on each engine")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Processes that share the tests must name them alike: a set is shown in any order."""
     if moving := [item.nodeid for item in items if UNSTEADY.search(item.nodeid)]:
         raise pytest.UsageError(f"names of tests differ from process to process: {moving}")
+    if not config.getoption("--every-engine"):
+        names = {item.nodeid for item in items}
+        elsewhere = [i for i in items if _in_turn(i) != i.nodeid and _in_turn(i) in names]
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if item not in elsewhere]
+
+
+def _in_turn(item: pytest.Item) -> str:
+    """The name of the test on the engine whose turn it is.
+
+    Most tests of whole jobs run on one of the engines only, told by their name: what differs
+    between engines is tested on each of them in ``store``, and in the modules of EACH_ENGINE.
+    """
+    engine = getattr(item, "callspec", None) and item.callspec.params.get("engine")
+    if not engine or item.path.parent.name != "system" or item.path.name in EACH_ENGINE:
+        return item.nodeid
+    test, _, params = item.nodeid.partition("[")
+    before, after = re.split(rf"\b{engine}\b", params, maxsplit=1)
+    turn = zlib.crc32(f"{test}[{before}{after}".encode()) % len(CHOSEN)
+    return f"{test}[{before}{CHOSEN[turn]}{after}"
 
 
 @pytest.fixture(autouse=True, scope="module")

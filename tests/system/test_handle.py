@@ -25,7 +25,7 @@ def job(client):
 
 def test_wait_and_result_say_when_time_is_out(job):
     assert not job.wait(0.05)
-    with pytest.raises(redismr.JobTimeout, match="it goes on") as caught:
+    with pytest.raises(redismr.JobTimeout, match="and goes on") as caught:
         job.result(0.05)
     assert isinstance(caught.value, TimeoutError)
     assert caught.value.job_id == job.id
