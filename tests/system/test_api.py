@@ -118,11 +118,11 @@ def test_the_amount_is_known_before_all_of_it_is_handed_in(shared, tmp_path):
         if progress.maps.done == 9:
             gate.touch()
 
-    options = {"chunk": 1, "backup": False, "progress": draw}  # a backup would be busy as well
-    assert dict(shared.run(list(range(10)), mapfn, "sum", **options)) == {0: 10}
+    assert dict(shared.run(list(range(10)), mapfn, "sum", chunk=1, progress=draw)) == {0: 10}
     assert {progress.maps.total for progress in seen} == {10}
     (before, *_) = [progress.maps for progress in seen if progress.maps.done == 9]
-    assert (before.busy, before.tasks_done, before.tasks_begun) == (1, 9, 10)
+    assert (before.tasks_done, before.tasks_begun) == (9, 10)
+    assert before.busy in {1, 2}, "a backup is at the same task"
 
 
 def test_errors_lists_failed_attempts(shared):
