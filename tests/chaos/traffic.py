@@ -11,8 +11,8 @@ from unittest.mock import patch
 
 import redismr
 from chaos.kit import DEADLINE, Case, Outcome, Plan, case, client_of, problems
+from redismr.client import honesty, submitter
 from redismr.client import job as handle
-from redismr.client import submitter
 from redismr.client.collect import ComputedAgain, Forgotten
 from redismr.client.submitter import InputLost
 from redismr.store import number
@@ -162,7 +162,7 @@ def _watched(flow: Traffic, rng: random.Random) -> Iterator[None]:
     That is before the input is closed, and between a job's end and the look at its result: so much
     is written meanwhile that a server may forget just the one, and know what came before it.
     """
-    close, again = submitter.close_input, handle.close_again
+    close, again = submitter.close_input, honesty.close_again
     collect = handle.Job._collect_shelf
 
     def close_late(*args: Any) -> None:
@@ -185,7 +185,7 @@ def _watched(flow: Traffic, rng: random.Random) -> Iterator[None]:
 
     with (
         patch.object(submitter, "close_input", close_late),
-        patch.object(handle, "close_again", counted_again),
+        patch.object(honesty, "close_again", counted_again),
         patch.object(handle.Job, "_collect_shelf", collect_late),
     ):
         yield
