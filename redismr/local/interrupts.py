@@ -21,7 +21,10 @@ class Interrupts:
             before = signal.getsignal(signal.SIGINT)
             if callable(before):  # neither ignored, nor handled outside Python
                 self._before = before
-                signal.signal(signal.SIGINT, self._handle)
+                try:
+                    signal.signal(signal.SIGINT, self._handle)
+                except ValueError:  # the main thread of a sub-interpreter hears of none
+                    self._before = None
             else:
                 self._seen = before is None
         return self

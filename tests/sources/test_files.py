@@ -309,8 +309,8 @@ def test_the_place_is_exact_where_lines_are_not_those_of_bytes(folder, read):
 
 
 def test_codecs_that_know_no_place_and_handlers_that_workers_lack_are_named(folder):
-    (folder / "l.txt").write_bytes(b"+AA!")
-    with pytest.raises(BadInput, match=r"/l\.txt: not punycode: .*right encoding="):
+    (folder / "l.txt").write_bytes(b"+AA!")  # from Python 3.14 on punycode knows its place
+    with pytest.raises(BadInput, match=r"/l\.txt.*: not punycode.*right encoding="):
         records(files("l.txt", encoding="punycode"))
     (folder / "l.txt").write_bytes(b"\xff")
     codecs.register_error("ours", codecs.replace_errors)
