@@ -26,6 +26,8 @@ NAME_LENGTH = 1000
 
 MOST_EXECUTORS = 1024
 
+MAX_PORT = 65535
+
 DAYS_366 = 366 * 86400
 
 _TELLING = (int, float, str, bool, type(None))

@@ -108,6 +108,10 @@ class BadValue(RecordError):
     """A value that cannot be pickled."""
 
 
+FATAL = (RecordError, BadInput, SourceChanged, RunawayJob, DebuggerError)
+"""What each further try of a task would meet again, on any worker."""
+
+
 class SealError(RedismrError):
     """Bytes in Redis are not what a holder of the secret put at that place."""
 

@@ -12,7 +12,7 @@ import click
 
 import redismr
 from redismr import settings
-from redismr.config import MOST_EXECUTORS, RULES
+from redismr.config import MAX_PORT, MOST_EXECUTORS, RULES
 from redismr.errors import ConfigError
 from redismr.ui.output import write_outcome, write_pairs
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from redismr.config import Connection
 
 EXECUTORS = click.IntRange(1, MOST_EXECUTORS)
-PORT = click.IntRange(0, 65535)
+PORT = click.IntRange(0, MAX_PORT)
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 

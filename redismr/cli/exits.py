@@ -12,7 +12,7 @@ import click
 from redismr import errors, interrupts
 from redismr.core.trace import quits_debugger
 from redismr.streams import OutputLost
-from redismr.ui.errors import advice, say, show
+from redismr.ui.errors import say, show, way_out_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,18 +58,18 @@ def reported(ctx: click.Context) -> Iterator[None]:
         say(f"{said} (see `{where} --help`)", sys.stderr)
         ctx.exit(USAGE)
     except KeyboardInterrupt as interrupt:
-        interrupts.tell(advice(interrupt))
+        interrupts.tell(way_out_of(interrupt))
         interrupts.over()
         ctx.exit(CANCELLED)
     except OutputLost as lost:
         ctx.exit(without_output(lost))
     except BaseException as error:  # whatever it is, a person has to read it
         if quits_debugger(error):
-            left = advice(error)
+            left = way_out_of(error)
             say(f"stopped in the debugger{'; ' * bool(left)}{left}", sys.stderr)
             ctx.exit(CANCELLED)
         if isinstance(error, SystemExit):  # of the user's final, with a code of its own
-            if left := advice(error):
+            if left := way_out_of(error):
                 say(left, sys.stderr)
             raise
         with contextlib.suppress(OutputLost):  # what was printed before an error comes before it
@@ -86,7 +86,7 @@ def without_output(lost: OutputLost) -> int:
     """
     if isinstance(lost.__cause__, OutputLost):  # met by a function of an inline job
         lost = lost.__cause__
-    left, why = advice(lost), f"cannot write to standard output: {lost.strerror}"
+    left, why = way_out_of(lost), f"cannot write to standard output: {lost.strerror}"
     if lost.enough or (lost.errno == errno.EPIPE and not left):
         if left and sys.stderr.isatty():
             say(left, sys.stderr)

@@ -23,7 +23,7 @@ from redismr.core.words import plural
 from redismr.errors import JobTimeout, RedismrError
 from redismr.streams import OutputLost
 from redismr.ui import tables
-from redismr.ui.errors import advise, failure_screen, say
+from redismr.ui.errors import add_way_out, failure_screen, say
 from redismr.ui.progress import reporter
 
 if TYPE_CHECKING:
@@ -120,15 +120,15 @@ def _still_there(job_id: str) -> Iterator[None]:
         yield
     except OutputLost as lost:
         if not lost.enough:
-            advise(lost, f"the result is still there: redismr result {job_id}")
+            add_way_out(lost, f"the result is still there: redismr result {job_id}")
         raise
     except JobTimeout as early:
-        advise(early, f"to wait for it: redismr result {job_id} --wait")
+        add_way_out(early, f"to wait for it: redismr result {job_id} --wait")
         raise
     except RedismrError:
         raise
     except Exception as error:
-        advise(error, f"without its finishfn: redismr result {job_id} --no-finishfn")
+        add_way_out(error, f"without its finishfn: redismr result {job_id} --no-finishfn")
         raise
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from redismr import streams
 from redismr.errors import JobError, LibraryMismatch, RedismrError, SealError, StoreUnavailable
 from redismr.streams import OutputLost
-from redismr.ui.errors import advise
+from redismr.ui.errors import add_way_out
 from redismr.ui.output import save_outcome
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def showing(
         elif not private and results.keep():
             away = isinstance(error, StoreUnavailable)  # and may come back without its data
             until = "was left there. When Redis is back" if away else "is kept for its ttl"
-            advise(error, f"the result of job {results.job_id} {until}: {command}")
+            add_way_out(error, f"the result of job {results.job_id} {until}: {command}")
         elif not isinstance(error, KeyboardInterrupt) and not _enough(error):
-            advise(error, _saved(outcome, as_json=as_json))
+            add_way_out(error, _saved(outcome, as_json=as_json))
         raise
     finally:
         results.close()

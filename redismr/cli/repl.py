@@ -30,7 +30,7 @@ from redismr.compat.words import statistics, table, word_count
 from redismr.errors import ConfigError, RedismrError, StoreError
 from redismr.sources.filesource import FileSource
 from redismr.streams import OutputLost
-from redismr.ui.errors import advice, advise, say
+from redismr.ui.errors import add_way_out, say, way_out_of
 from redismr.ui.errors import show as show_error
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class Repl:
             OutputLost: an outcome could not be printed.
         """
         if self._lost:
-            advise(self._lost, "each result is where it was said above")
+            add_way_out(self._lost, "each result is where it was said above")
             raise self._lost
         return exits.code_of(self._failed[min(self._failed)]) if self._failed else exits.DONE
 
@@ -214,7 +214,7 @@ class Repl:
                     work.show(outcome)
         except OutputLost as lost:
             self._lost = lost
-            if (left := advice(lost)) and not lost.enough:
+            if (left := way_out_of(lost)) and not lost.enough:
                 self._console.remark(f"{title} {left}")
         except BaseException as error:  # noqa: BLE001  whatever the user's code raises: others go on
             self._failed[number] = error

@@ -31,7 +31,7 @@ from redismr.client.embedded import foresee
 from redismr.core.model import Skipped
 from redismr.errors import BadKey, ConfigError
 from redismr.streams import OutputLost
-from redismr.ui.errors import advise, say, skipped_lines
+from redismr.ui.errors import add_way_out, say, skipped_lines
 from redismr.ui.progress import reporter, summary_line
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _printing() -> Iterator[None]:
     except OutputLost as lost:
         unread = lost.__cause__ if isinstance(lost.__cause__, OutputLost) else lost
         if not unread.enough:
-            advise(unread, "a function of the job printed there, so the job has failed")
+            add_way_out(unread, "a function of the job printed there, so the job has failed")
         raise
 
 
@@ -271,7 +271,9 @@ def submit(  # noqa: PLR0913 - one for each option
         try:
             click.echo(submitted.id)
         except OutputLost as lost:
-            advise(lost, f"job {submitted.id} was handed in: redismr result {submitted.id} --wait")
+            add_way_out(
+                lost, f"job {submitted.id} was handed in: redismr result {submitted.id} --wait"
+            )
             raise
     if quiet:
         return

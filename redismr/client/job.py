@@ -109,7 +109,11 @@ class Job(Confined):
         return {}
 
     def progress(self) -> Progress:
-        """How far the job is: hints. Who asks each second shows ``waiting``: ``wait`` is mute."""
+        """How far the job is; a hint for people.
+
+        ``wait`` prints why a job waits, but not to callers who ask for the progress each second:
+        they are taken to show its ``waiting``.
+        """
         return progress_of(self._look(), self._spec, self._waiting)
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -26,10 +26,9 @@ from redismr.core.model import OnError, Skipped, Stage, task_stage
 from redismr.core.skips import Places, Skipper, TooMany, ordinal_of, skipping_map, skipping_reduce
 from redismr.core.trace import error_of, failure_of, quits_debugger, users_part
 from redismr.errors import (
-    BadInput,
+    FATAL,
     LibraryMismatch,
     RecordError,
-    SourceChanged,
     SourceError,
     TaskError,
 )
@@ -214,7 +213,7 @@ def _task_error(
         key=error.key,
         value=error.value,
         python=platform.python_version(),
-        retryable=not isinstance(cause, RecordError | BadInput | SourceChanged),
+        retryable=not isinstance(cause, FATAL),
     )
     return error_of(failure)
 

@@ -28,7 +28,7 @@ from urllib.parse import quote
 
 from redismr import streams
 from redismr.confidential import Confined, confide
-from redismr.config import Connection, text, whole
+from redismr.config import MAX_PORT, Connection, text, whole
 from redismr.errors import ConfigError, StoreUnavailable
 from redismr.guessing import LEAST, why_guessable
 from redismr.processes import refuse_so_deep, refuse_while_loading
@@ -51,7 +51,6 @@ from redismr.settings import namespace_of, written
 if TYPE_CHECKING:
     from types import TracebackType
 
-MAX_PORT = 65535
 MAX_HOST = 255
 _PORT = whole(0, MAX_PORT, f"a whole number (int) between 0 (any free port) and {MAX_PORT}")
 _MAXMEMORY = whole(0, 1 << 62, "a whole number (int) of bytes, 0 for no limit")

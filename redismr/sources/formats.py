@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from redismr.core.words import plural
 from redismr.errors import BadInput, ConfigError
 from redismr.sources.blocks import Encoding, Span, Where, lines, place, spot, texts
 
@@ -175,9 +176,9 @@ class Csv:
         for where, row in rows:
             if len(row) != width:
                 raise BadInput(
-                    f"{_spot(span, where)}: {_fields(len(row))} where the header has {width}: "
-                    f"{_short(row)}. Correct the row, or use header=False to get lists of any "
-                    "length (and see that delimiter= is right)."
+                    f"{_spot(span, where)}: {plural(len(row), 'field')} where the header has "
+                    f"{width}: {_short(row)}. Correct the row, or use header=False to get lists of "
+                    "any length (and see that delimiter= is right)."
                 )
             yield where, dict(zip(names, row, strict=True))
 
@@ -226,10 +227,6 @@ class Csv:
 
 def _spot(span: Span, where: Where) -> str:
     return spot(span.file, where.line, where.offset)
-
-
-def _fields(number: int) -> str:
-    return f"{number} field{'s'[: number != 1]}"
 
 
 def _short(value: object) -> str:

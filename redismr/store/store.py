@@ -110,7 +110,7 @@ class Store(BulkStore, HintStore):
         Their sealed splits are written in the same transaction: after a failover between the two,
         there would be tasks without input. ``workers``, one for each, are those who may claim it,
         of a job with one map task for each worker. ``waking`` is what ``wake`` takes: then that
-        takes no round trip of its own. ``input_so_far``: see ``core.work.Handed``.
+        takes no round trip of its own. ``input_so_far``: see ``core.work.Extent``.
         """
         along = ALONE
         if waking:

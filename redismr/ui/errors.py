@@ -16,7 +16,7 @@ from redismr.ui.clean import clean_lines
 if TYPE_CHECKING:
     from redismr.core.model import Failure, Skipped
 
-_ADVICE = "__redismr_advice__"
+_WAY_OUT = "__redismr_way_out__"
 _LINES = 18
 _SKIPS = 3
 _RED, _PLAIN = "\x1b[1;31m", "\x1b[0m"
@@ -32,18 +32,18 @@ def show(error: BaseException, stream: TextIO | None) -> None:
         say(text, stream)
     else:
         traceback.print_exception(error, file=cast("TextIO", Forgiving(stream)))
-    if what_is_left := advice(error):
+    if what_is_left := way_out_of(error):
         say(what_is_left, stream)
 
 
-def advise(error: BaseException, text: str) -> None:
+def add_way_out(error: BaseException, text: str) -> None:
     """Have the person who is shown the error told this as well, whatever the error itself says."""
-    error.__dict__[_ADVICE] = text
+    error.__dict__[_WAY_OUT] = text
 
 
-def advice(error: BaseException) -> str:
-    """What ``advise`` has left with the error; empty if it has not."""
-    return str(error.__dict__.get(_ADVICE, ""))
+def way_out_of(error: BaseException) -> str:
+    """What ``add_way_out`` has left with the error; empty if it has not."""
+    return str(error.__dict__.get(_WAY_OUT, ""))
 
 
 def say(text: str, stream: TextIO | None) -> None:

@@ -59,9 +59,9 @@ def reporter(
         return LiveReporter(stream, summary=summary, clock=clock)
     # A notebook's stream is no terminal, but somebody is looking at it.
     shown = always or stream.isatty() or "ipykernel" in sys.modules
-    lines = LineReporter(stream, quiet=not shown, summary=summary and shown, clock=clock)
-    lines.announces = announce
-    return lines
+    return LineReporter(
+        stream, quiet=not shown, summary=summary and shown, clock=clock, announces=announce
+    )
 
 
 class Reporter:
@@ -118,6 +118,11 @@ class Reporter:
         where: TracebackType | None,
     ) -> None:
         self.close()
+        if error:
+            self._failed()
+
+    def _failed(self) -> None:
+        """What was drawn for has ended with an error."""
 
     def _begin(self) -> None:
         self._start_paces()
@@ -160,13 +165,12 @@ class LiveReporter(Reporter):
 class LineReporter(Reporter):
     """A plain line now and then; when ``quiet``, only why a job waits."""
 
-    announces = False
-
     def __init__(
-        self, stream: TextIO, *, quiet: bool, summary: bool, clock: Callable[[], float]
-    ) -> None:
+        self, stream: TextIO, *, quiet: bool, summary: bool, clock: Callable[[], float],
+        announces: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(stream, summary=summary, clock=clock)
-        self._quiet = quiet
+        self._quiet, self._announces = quiet, announces
 
     def _begin(self) -> None:
         super()._begin()
@@ -174,18 +178,12 @@ class LineReporter(Reporter):
         self._told = ""
         self._announced = False
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, where)
-        if error and self.announces and self.last and self.last.state in {"failed", "cancelled"}:
+    def _failed(self) -> None:
+        if self._announces and self.last and self.last.state in {"failed", "cancelled"}:
             self._print(f"redismr: {summary_line(self.last)}")
 
     def _draw(self, progress: Progress, now: float) -> None:
-        if self.announces and not self._announced and now - self.began >= _LINES_EVERY:
+        if self._announces and not self._announced and now - self.began >= _LINES_EVERY:
             self._announced = True
             self._print(f"redismr: job {progress.job_id} is running")
         if progress.waiting and progress.waiting != self._told:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from redismr.core.words import plural
-
-__all__ = ["amount", "clock", "plural", "rate", "share", "size", "span"]
-
 
 def clock(seconds: float) -> str:
     """A length of time as a clock shows it.

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from redismr.core.model import ENDED_STATES, RUNNING_STATES, token_of
+from redismr.core.words import plural
 from redismr.errors import KeysAltered
 from redismr.store import Reclaimed, Store, number
 from redismr.workers.slots import Holding, Slot
@@ -210,7 +211,7 @@ class LeaseKeeper:
                 log.info(
                     "job %s: took over %s that another worker had claimed and not begun in time",
                     job,
-                    _tasks(spare.stolen),
+                    plural(spare.stolen, "task"),
                 )
         return min(found, idle)
 
@@ -266,7 +267,7 @@ class LeaseKeeper:
                     log.info(
                         "job %s: %s taken back, of workers that were not heard of in time",
                         job,
-                        _tasks(seen.reclaimed),
+                        plural(seen.reclaimed, "task"),
                     )
                 if seen.reclaimed == TAKEN_BACK:
                     jobs.append(job)
@@ -304,10 +305,6 @@ class LeaseKeeper:
             self._next_listing = now + LISTING_SECONDS
             with suppress(KeysAltered):  # whoever claims of that job meets it, and ends it
                 self._store.relist(jobs)
-
-
-def _tasks(count: int) -> str:
-    return f"{count} task{'s'[: count != 1]}"
 
 
 def _in_vain(child: Child, before: Holding, state: str, lost: frozenset[str]) -> bool:

@@ -18,14 +18,10 @@ from redismr.core.skips import TooMany
 from redismr.core.trace import ABSENT, failure_of, quits_debugger
 from redismr.core.vault import Vault
 from redismr.errors import (
-    BadInput,
-    DebuggerError,
+    FATAL,
     KeysAltered,
     LibraryMismatch,
-    RecordError,
-    RunawayJob,
     SealError,
-    SourceChanged,
     SourceError,
     StoreFull,
 )
@@ -40,9 +36,6 @@ if TYPE_CHECKING:
     from redismr.store import Committed, Store
     from redismr.workers.session import Session
     from redismr.workers.tasks import Attempt
-
-
-_FATAL = (RecordError, BadInput, SourceChanged, RunawayJob, DebuggerError)
 
 
 def worker_name(host: str) -> str:
@@ -252,7 +245,7 @@ def _is_fatal(exc: BaseException, cause: BaseException) -> bool:
 
     A full store was waited for long enough: they would wait as long again.
     """
-    return isinstance(cause, _FATAL) or isinstance(exc, StoreFull)
+    return isinstance(cause, FATAL) or isinstance(exc, StoreFull)
 
 
 def _signature(failure: Failure, attempt: Attempt) -> str:

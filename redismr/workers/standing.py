@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from redismr.core.seal import Keyring
+from redismr.core.words import plural
 from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable, UnfitServer
 from redismr.store import Store
 
@@ -87,11 +88,9 @@ def introduce(store: Store, keyring: Keyring, worker: str, executors: int) -> No
     Also that every worker which is there already has another secret, which may be a mistake here.
     """
     log.info(
-        "worker %s: %d executor%s, secret with fingerprint %s, Python %s, waiting for jobs at %s "
-        "(%s)",
+        "worker %s: %s, secret with fingerprint %s, Python %s, waiting for jobs at %s (%s)",
         worker,
-        executors,
-        "s"[: executors != 1],
+        plural(executors, "executor"),
         keyring.key_id,
         platform.python_version(),
         store.link.where,
