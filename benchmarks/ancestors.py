@@ -30,20 +30,20 @@ from statistics import median
 from typing import Any
 
 from benchmarks import mincemeat_jobs
-from benchmarks.corpus import cache
+from benchmarks.corpus import cache_folder
 
 WORKERS = 2
-FLOOR = 3.0
-LIMIT_SECONDS = 300
-SEQUENTIAL, OURS = "sequential", "redismr"
+MIN_SPEEDUP = 3.0
+RUN_TIMEOUT_SECONDS = 300
+SEQUENTIAL, REDISMR = "sequential", "redismr"
 PROGRAM = mincemeat_jobs.__file__
 
 SHIM = """from redismr.compat.mincemeat import *
 if __name__ == "__main__":
     run_client()
 """
-DIGEST = "28cfde2d829c41107e52f57d5aee96b8a3376c850ab2d571b9993c6bdd0bf14a"
-TO_PYTHON_3 = (
+MINCEMEAT_SHA256 = "28cfde2d829c41107e52f57d5aee96b8a3376c850ab2d571b9993c6bdd0bf14a"
+PYTHON_3_PATCHES = (
     (r"cPickle as pickle", "pickle"),
     (r"set_terminator\(\"\\n\"\)", 'set_terminator(b"\\\\n")'),
     (r"push\(command \+ \"\\n\" \+ pdata\)", 'push(command.encode() + b"\\\\n" + pdata)'),
@@ -64,7 +64,7 @@ TO_PYTHON_3 = (
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Implementation:
     """One ``mincemeat`` and the Python that runs it."""
 
     name: str
@@ -84,7 +84,7 @@ class Side:
     def _path(self) -> Iterator[str]:
         if self.folder:
             yield str(self.folder)
-        if self.name == OURS:
+        if self.name == REDISMR:
             yield str(Path(PROGRAM).parents[1])
 
 
@@ -99,7 +99,11 @@ def main() -> int:
     args = parser.parse_args()
     if unknown := set(args.rows) - set(rows):
         parser.error(f"no such row: {' '.join(sorted(unknown))}")
-    sides = [Side(SEQUENTIAL, sys.executable), _ours(), *([] if args.alone else _ancestors())]
+    sides = [
+        Implementation(SEQUENTIAL, sys.executable),
+        _redismr_side(),
+        *([] if args.alone else _ancestors()),
+    ]
     load = os.getloadavg()[0]
     print(f"python {platform.python_version()}, {os.cpu_count()} cores, load before {load:.1f}")
     sys.stdout.flush()
@@ -108,7 +112,7 @@ def main() -> int:
     return int(args.check and not all(report["met"] for report in reports))
 
 
-def _run_row(row: str, sides: list[Side], rounds: int) -> dict[str, Any]:
+def _run_row(row: str, sides: list[Implementation], rounds: int) -> dict[str, Any]:
     runs: dict[str, list[dict[str, Any]]] = {side.name: [] for side in sides}
     for _ in range(rounds):
         for side in sides:
@@ -120,30 +124,32 @@ def _run_row(row: str, sides: list[Side], rounds: int) -> dict[str, Any]:
     print(f"\n{title}\n  {'side':<28}{'work s':>9}{'x sequential':>14}")
     for name, seconds in work.items():
         print(f"  {name:<28}{seconds:>9.2f}{seconds / work[SEQUENTIAL]:>14.1f}")
-    others = [seconds for name, seconds in work.items() if name not in {SEQUENTIAL, OURS}]
-    times = min(others) / work[OURS] if others else None
-    met = times is None or times >= FLOOR
+    others = [seconds for name, seconds in work.items() if name not in {SEQUENTIAL, REDISMR}]
+    times = min(others) / work[REDISMR] if others else None
+    met = times is None or times >= MIN_SPEEDUP
     if times is not None:
         verdict = "met" if met else "MISSED"
-        print(f"  {times:.1f} times faster than the best ancestor (floor: {FLOOR:g}): {verdict}")
+        print(
+            f"  {times:.1f} times faster than the best ancestor (floor: {MIN_SPEEDUP:g}): {verdict}"
+        )
     sys.stdout.flush()
     return {"row": row, "title": title, "figure": times, "met": met, "work": work, "runs": runs}
 
 
-def _run_side(side: Side, row: str) -> dict[str, Any]:
+def _run_side(side: Implementation, row: str) -> dict[str, Any]:
     """One run in a fresh process, with fresh workers."""
     port = free_port()
     words = ("loop", row) if side.folder is None else ("run", row, port)
     with workers(side, port):
         done = subprocess.run(
             side.command(*words), env=side.environ, stdout=subprocess.PIPE, check=True, text=True,
-            timeout=LIMIT_SECONDS,
+            timeout=RUN_TIMEOUT_SECONDS,
         )  # fmt: skip
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 @contextlib.contextmanager
-def workers(side: Side, port: int) -> Iterator[None]:
+def workers(side: Implementation, port: int) -> Iterator[None]:
     """Two workers that wait for the server, and end with the run."""
     command = side.command("work", port)
     quiet = subprocess.DEVNULL  # a line of traceback for each time that no server is there yet
@@ -162,36 +168,36 @@ def workers(side: Side, port: int) -> Iterator[None]:
             worker.wait()
 
 
-def _ours() -> Side:
-    folder = cache() / "mincemeat-ours"
+def _redismr_side() -> Implementation:
+    folder = cache_folder() / "mincemeat-ours"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "mincemeat.py").write_text(SHIM, encoding="utf-8")
-    return Side(OURS, sys.executable, folder)
+    return Implementation(REDISMR, sys.executable, folder)
 
 
-def _ancestors() -> Iterator[Side]:
+def _ancestors() -> Iterator[Implementation]:
     """The original and its port, each if a Python is here that runs it."""
-    original = cache() / "mincemeat-0.1.4"
-    if not (original / "mincemeat.py").exists() and not fetched(original):
+    original = cache_folder() / "mincemeat-0.1.4"
+    if not (original / "mincemeat.py").exists() and not fetch_mincemeat(original):
         print("mincemeat 0.1.4 is not to be had: no ancestor to compare with", file=sys.stderr)
         return
     if importlib.util.find_spec("asyncore"):
-        ported = cache() / "mincemeat-ported"
+        ported = cache_folder() / "mincemeat-ported"
         ported.mkdir(exist_ok=True)
         text = (original / "mincemeat.py").read_text(encoding="utf-8")
-        for pattern, ours in TO_PYTHON_3:
+        for pattern, ours in PYTHON_3_PATCHES:
             text = re.sub(pattern, ours, text)
         (ported / "mincemeat.py").write_text(text, encoding="utf-8")
-        yield Side("mincemeat.py, Python 3", sys.executable, ported)
+        yield Implementation("mincemeat.py, Python 3", sys.executable, ported)
     else:
         print("no asyncore in this Python: no port of the original", file=sys.stderr)
-    if python := python2():
-        yield Side("mincemeat.py, Python 2.7", python, original)
+    if python := find_python2():
+        yield Implementation("mincemeat.py, Python 2.7", python, original)
     else:
         print("no Python 2.7: not the original itself", file=sys.stderr)
 
 
-def fetched(folder: Path) -> bool:
+def fetch_mincemeat(folder: Path) -> bool:
     """Put the one file of the original there; its text is known."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = ["mincemeat==0.1.4", "--no-binary", ":all:", "--no-deps", "-qqd", str(folder)]
@@ -202,13 +208,13 @@ def fetched(folder: Path) -> bool:
         member = tar.extractfile("mincemeat-0.1.4/mincemeat.py")
         assert member is not None
         text = member.read()
-    if hashlib.sha256(text).hexdigest() != DIGEST:
+    if hashlib.sha256(text).hexdigest() != MINCEMEAT_SHA256:
         raise SystemExit(f"{archive} does not hold the mincemeat.py that we know")
     (folder / "mincemeat.py").write_bytes(text)
     return True
 
 
-def python2() -> str | None:
+def find_python2() -> str | None:
     """A Python 2.7 of this machine."""
     candidates = [shutil.which("python2.7"), shutil.which("python2")]
     candidates += map(str, Path.home().glob(".pyenv/versions/2.7*/bin/python"))

@@ -21,37 +21,39 @@ from statistics import median
 from typing import Any
 
 from benchmarks import cache, growth, peers
-from benchmarks.machine import card
+from benchmarks.machine import describe_machine
 from benchmarks.measure import Measured
 from benchmarks.rows import ROWS, Row
 from benchmarks.running import SideFailed, run_side
 
-RESULTS = peers.ROOT / ".bench" / "results"
-OPTIONAL = set(peers.NAMES) - peers.OURS
-NAMES = (*ROWS, *growth.ROWS)
+RESULTS_FOLDER = peers.ROOT / ".bench" / "results"
+OPTIONAL_TOOLS = set(peers.TOOL_NAMES) - peers.OWN_PYTHON_TOOLS
+ROW_NAMES = (*ROWS, *growth.ROWS)
 
 
 def main() -> int:
     """Run the rows asked for; 1 if ``--check`` is given and a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("rows", nargs="*", help=f"of: {' '.join(NAMES)} (default: all)")
+    parser.add_argument("rows", nargs="*", help=f"of: {' '.join(ROW_NAMES)} (default: all)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, help="share of the full inputs (default: 1)")
-    parser.add_argument("--tools", help=f"only these, by comma, of: {' '.join(peers.NAMES)}")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for a JSON of each row")
+    parser.add_argument("--tools", help=f"only these, by comma, of: {' '.join(peers.TOOL_NAMES)}")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS_FOLDER, help="folder for a JSON of each row"
+    )
     parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
     args = parser.parse_args()
-    if unknown := set(args.rows) - set(NAMES):
+    if unknown := set(args.rows) - set(ROW_NAMES):
         parser.error(f"no such row: {' '.join(sorted(unknown))}")
     if args.scale is not None:
         os.environ["REDISMR_BENCH_SCALE"] = str(args.scale)
-    tools = set(args.tools.split(",")) if args.tools else set(peers.NAMES)
-    if unknown := tools - set(peers.NAMES):
+    tools = set(args.tools.split(",")) if args.tools else set(peers.TOOL_NAMES)
+    if unknown := tools - set(peers.TOOL_NAMES):
         parser.error(f"no such tool: {' '.join(sorted(unknown))}")
-    machine = card()
+    machine = describe_machine()
     print(machine["words"], flush=True)
     reports = []
-    for name in args.rows or NAMES:
+    for name in args.rows or ROW_NAMES:
         begun = {"row": name, "machine": machine, "scale": cache.scale(), "rounds": args.rounds}
         if name in ROWS:
             report = begun | run_row(ROWS[name], args.rounds, tools)
@@ -66,27 +68,27 @@ def main() -> int:
 
 def run_row(row: Row, rounds: int, tools: set[str]) -> dict[str, Any]:
     """All rounds of one row: prints its table and returns all that it says."""
-    reads = row.reads()
+    reads = row.make_input()
     print(f"\n{row.title}{f' ({reads})' if reads else ''}", flush=True)
     tool_of = {side: side.partition(".")[0] for side in row.sides}
     wanted = {side: tool for side, tool in tool_of.items() if tool in tools}
-    left_out = {side: why for side, tool in wanted.items() if (why := peers.missing(tool))}
+    left_out = {side: why for side, tool in wanted.items() if (why := peers.reason_missing(tool))}
     runs: dict[str, list[Measured]] = {side: [] for side in wanted if side not in left_out}
     for _ in range(rounds):
         for side in list(runs):
             try:
-                runs[side].append(_run(side, tool_of[side] in OPTIONAL))
+                runs[side].append(_run(side, tool_of[side] in OPTIONAL_TOOLS))
             except SideFailed as exc:
-                if tool_of[side] not in OPTIONAL:
+                if tool_of[side] not in OPTIONAL_TOOLS:
                     raise
                 left_out[side] = str(exc)
                 del runs[side]
-    _compare(row, runs)
-    medians = {side: _median(found) for side, found in runs.items()}
+    _check_same_results(row, runs)
+    medians = {side: _median_of_runs(found) for side, found in runs.items()}
     report = {
         "title": row.title,
         "reads": reads,
-        "sides": {side: _said(row, tool_of[side], found) for side, found in medians.items()},
+        "sides": {side: _side_report(row, tool_of[side], found) for side, found in medians.items()},
         "left_out": left_out,
         "targets": list(_targets(row, medians)),
         "runs": {side: [asdict(one) for one in found] for side, found in runs.items()},
@@ -106,18 +108,18 @@ def _run(side: str, optional: bool) -> Measured:  # noqa: FBT001
         return run_side(side)
 
 
-def _compare(row: Row, runs: dict[str, list[Measured]]) -> None:
+def _check_same_results(row: Row, runs: dict[str, list[Measured]]) -> None:
     """Sides that had all of the input agree; the others have compared themselves with a loop."""
     digests = {
         side: {one.digest for one in found if one.part == 1}
         for side, found in runs.items()
-        if side not in row.apart
+        if side not in row.not_compared
     }
     if len(set().union(*digests.values())) > 1:
         raise SystemExit(f"{row.title}: results differ: {digests}")
 
 
-def _median(found: list[Measured]) -> Measured:
+def _median_of_runs(found: list[Measured]) -> Measured:
     cpus = [one.cpu for one in found if one.cpu is not None]
     return replace(
         found[0],
@@ -129,10 +131,10 @@ def _median(found: list[Measured]) -> Measured:
     )
 
 
-def _said(row: Row, tool: str, found: Measured) -> dict[str, Any]:
+def _side_report(row: Row, tool: str, found: Measured) -> dict[str, Any]:
     """A line of the table: as if every side had been given all of the input."""
     return {
-        "name": peers.NAMES[tool],
+        "name": peers.TOOL_NAMES[tool],
         "version": peers.version(tool),
         "work": found.all_work,
         "whole": found.all_whole,
@@ -140,7 +142,7 @@ def _said(row: Row, tool: str, found: Measured) -> dict[str, Any]:
         "peak_mb": found.peak_mb,
         "others_mb": found.others_mb,
         "part": found.part,
-        "rate": cache.scaled(row.things) / found.all_work if row.things else None,
+        "rate": cache.scaled(row.item_count) / found.all_work if row.item_count else None,
     }
 
 

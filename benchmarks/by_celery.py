@@ -17,8 +17,8 @@ WORKERS = [
 
 app = Celery()
 app.conf.update(
-    broker_url=f"redis+socket://{queues.socket()}",
-    result_backend=f"redis+socket://{queues.socket()}",
+    broker_url=f"redis+socket://{queues.socket_path()}",
+    result_backend=f"redis+socket://{queues.socket_path()}",
     broker_connection_retry_on_startup=True,
 )
 
@@ -41,11 +41,11 @@ def reduce_packs(packs: list[dict[int, int]]) -> dict[int, int]:
     return latency.reduce_packs(packs)
 
 
-def side(what: str) -> Side[Any]:
+def side(job_name: str) -> Side[Any]:
     """The job of that name."""
-    if what == "latency":
+    if job_name == "latency":
         return Side(
-            tool=lambda: queues.working(WORKERS),
+            open_tool=lambda: queues.server_and_workers(WORKERS),
             warm=small_job,
             work=small_job,
             repeat=latency.REPEAT,
@@ -56,7 +56,7 @@ def side(what: str) -> Side[Any]:
 def _connect() -> None:
     """The socket is known only now."""
     for name in ("broker_url", "result_backend"):
-        setattr(app.conf, name, f"redis+socket://{queues.socket()}")
+        setattr(app.conf, name, f"redis+socket://{queues.socket_path()}")
 
 
 def run(items: range) -> list[Any]:

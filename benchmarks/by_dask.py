@@ -14,28 +14,30 @@ from dask import bag
 
 from benchmarks import cold, jobs, latency
 from benchmarks.measure import Side
-from benchmarks.workloads import PROCESSES, WORKLOADS, counted, items, tasks
+from benchmarks.workloads import PROCESSES, WORKLOADS, items, sum_by_key, tasks
 
 PARTITIONS = 10 * PROCESSES
-PARTS = {"nocombiner": 1 / 8, "index": 1 / 4}
+INPUT_SHARES = {"nocombiner": 1 / 8, "index": 1 / 4}
 """The share of the files that it is given where its shuffle, by way of the disk, takes minutes."""
 
 
-def side(what: str) -> Side[Any]:
+def side(job_name: str) -> Side[Any]:
     """The job of that name."""
-    if what == "cold":
-        return cold.hello_by("dask")
-    if what == "tasks":
-        return Side(tool=cluster, warm=small_job, work=many_tasks)
-    if what == "latency":
-        return Side(tool=cluster, warm=small_job, work=small_job, repeat=latency.REPEAT)
+    if job_name == "cold":
+        return cold.hello_side("dask")
+    if job_name == "tasks":
+        return Side(open_tool=cluster, warm=small_job, work=many_tasks)
+    if job_name == "latency":
+        return Side(open_tool=cluster, warm=small_job, work=small_job, repeat=latency.REPEAT)
     work: dict[str, Callable[[], Any]] = {
         "tiny": partial(tiny_items, jobs.tiny),
         "distinct": partial(tiny_items, jobs.distinct),
     }
-    if what in PARTS:
-        return some_of(what, PARTS[what])
-    return Side(tool=processes, work=lambda _: (work.get(what) or partial(mapreduce, what))())
+    if job_name in INPUT_SHARES:
+        return part_side(job_name, INPUT_SHARES[job_name])
+    return Side(
+        open_tool=processes, work=lambda _: (work.get(job_name) or partial(mapreduce, job_name))()
+    )
 
 
 @contextmanager
@@ -57,34 +59,34 @@ def cluster() -> Iterator[Any]:
         yield client
 
 
-def some_of(what: str, part: float) -> Side[Any]:
+def part_side(job_name: str, part: float) -> Side[Any]:
     """The job over that share of its files."""
-    job = WORKLOADS[what]
+    job = WORKLOADS[job_name]
     return Side(
-        tool=processes,
-        work=lambda _: mapreduce(what, part),
-        read=_with_tuples if what == "index" else dict,
+        open_tool=processes,
+        work=lambda _: mapreduce(job_name, part),
+        collect=_with_tuples if job_name == "index" else dict,
         part=part,
-        plain=lambda: job.in_a_loop(_some(job.paths(), part)),
+        expected=lambda: job.in_a_loop(_part_of(job.paths(), part)),
     )
 
 
-def _some(paths: Sequence[str], part: float) -> Sequence[str]:
+def _part_of(paths: Sequence[str], part: float) -> Sequence[str]:
     return paths[: round(len(paths) * part)]
 
 
-def mapreduce(what: str, part: float = 1.0) -> dict[Any, Any]:
+def mapreduce(job_name: str, part: float = 1.0) -> dict[Any, Any]:
     """A partition for each file; folded on the way, or grouped, as the row's reducer allows."""
-    job = WORKLOADS[what]
-    paths = _some(job.paths(), part)
+    job = WORKLOADS[job_name]
+    paths = _part_of(job.paths(), part)
     pairs = bag.from_sequence(paths, npartitions=len(paths)).map(job.pairs).flatten()
     if job.fold is not None:
-        return folded(pairs, job.fold)
-    reduced = pairs.groupby(itemgetter(0)).map(partial(_reduced, what)).flatten()
+        return fold_pairs(pairs, job.fold)
+    reduced = pairs.groupby(itemgetter(0)).map(partial(_reduce_group, job_name)).flatten()
     return dict(reduced.compute())
 
 
-def folded(pairs: Any, fold: Callable[[Any, Any], Any]) -> dict[Any, Any]:
+def fold_pairs(pairs: Any, fold: Callable[[Any, Any], Any]) -> dict[Any, Any]:
     """``foldby``: a dict for each partition, then these are merged."""
     total = pairs.foldby(itemgetter(0), partial(_fold_in, fold), 0, combine=fold, combine_initial=0)
     return dict(total.compute())
@@ -94,9 +96,9 @@ def _fold_in(fold: Callable[[Any, Any], Any], so_far: Any, pair: tuple[Any, Any]
     return fold(so_far, pair[1])
 
 
-def _reduced(what: str, group: tuple[Any, list[tuple[Any, Any]]]) -> list[tuple[Any, Any]]:
+def _reduce_group(job_name: str, group: tuple[Any, list[tuple[Any, Any]]]) -> list[tuple[Any, Any]]:
     key, pairs = group
-    return list(WORKLOADS[what].reduced(key, [value for _, value in pairs]))
+    return list(WORKLOADS[job_name].reduced(key, [value for _, value in pairs]))
 
 
 def _with_tuples(found: dict[Any, list[Any]]) -> dict[Any, list[Any]]:
@@ -107,12 +109,12 @@ def _with_tuples(found: dict[Any, list[Any]]) -> dict[Any, list[Any]]:
 def tiny_items(pair: Callable[[int], tuple[int, int]]) -> dict[Any, Any]:
     """Items packed into partitions."""
     numbers = bag.range(len(items()), npartitions=PARTITIONS)
-    return folded(numbers.map(pair), add)
+    return fold_pairs(numbers.map(pair), add)
 
 
 def many_tasks(client: Any) -> dict[int, int]:
     """A task for each item."""
-    return counted(client.gather(client.map(jobs.tiny, tasks(), pure=False)))
+    return sum_by_key(client.gather(client.map(jobs.tiny, tasks(), pure=False)))
 
 
 def small_job(client: Any) -> dict[int, int]:

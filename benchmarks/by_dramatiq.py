@@ -18,7 +18,7 @@ WORKERS = [["dramatiq", "benchmarks.by_dramatiq", "-p", str(PROCESSES), "-t", "1
 
 
 def _broker() -> Any:
-    url = f"unix://{queues.socket()}"
+    url = f"unix://{queues.socket_path()}"
     broker = RedisBroker(url=url)
     broker.add_middleware(Results(backend=RedisBackend(url=url)))
     return broker
@@ -33,7 +33,7 @@ def tiny(item: int) -> tuple[int, int]:
     return jobs.tiny(item)
 
 
-def side(_what: str) -> Side[Any]:
+def side(_job_name: str) -> Side[Any]:
     """Single tasks, which is all that it can do."""
     return queues.many_tasks(WORKERS, run)
 

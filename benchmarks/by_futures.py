@@ -10,11 +10,11 @@ from benchmarks.measure import Side
 from benchmarks.workloads import PROCESSES
 
 
-def side(what: str) -> Side[Any]:
+def side(job_name: str) -> Side[Any]:
     """From a cold start, or on processes that are there."""
-    if what == "cold":
-        return cold.hello_by("futures")
-    return Side(tool=_open, warm=small_job, work=small_job, repeat=latency.REPEAT)
+    if job_name == "cold":
+        return cold.hello_side("futures")
+    return Side(open_tool=_open, warm=small_job, work=small_job, repeat=latency.REPEAT)
 
 
 def _open() -> ProcessPoolExecutor:

@@ -15,7 +15,7 @@ from benchmarks.workloads import PROCESSES
 MEMORY = "512M"
 
 
-def side(_what: str) -> Side[Any]:
+def side(_job_name: str) -> Side[Any]:
     """The sort, which is all that it can do."""
     return sorting.side(nullcontext, lambda _: None, sort_files)
 

@@ -17,7 +17,7 @@ WORKERS = [
 
 
 def _huey() -> Any:
-    return RedisHuey("bench", url=f"unix://{queues.socket()}")
+    return RedisHuey("bench", url=f"unix://{queues.socket_path()}")
 
 
 huey = _huey()
@@ -31,7 +31,7 @@ def tiny(item: int) -> tuple[int, int]:
 huey.task(name="tiny")(tiny)
 
 
-def side(_what: str) -> Side[Any]:
+def side(_job_name: str) -> Side[Any]:
     """Single tasks, which is all that it can do."""
     return queues.many_tasks(WORKERS, run)
 

@@ -18,38 +18,38 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import mincemeat_text
-from benchmarks.ancestors import Side as Ancestor
-from benchmarks.ancestors import fetched, free_port, python2, workers
-from benchmarks.cache import cache
-from benchmarks.measure import Side, Timed
+from benchmarks.ancestors import Implementation as Ancestor
+from benchmarks.ancestors import fetch_mincemeat, find_python2, free_port, workers
+from benchmarks.cache import cache_folder
+from benchmarks.measure import SelfTimed, Side
 from benchmarks.workloads import WORKLOADS
 
-PART = 1 / 16
+TEXT_SHARE = 1 / 16
 ROOT = Path(__file__).parents[1]
 
 
 def available() -> str | None:
     """The Python 2.7 that runs it, where there is one, and mincemeat.py is or can be fetched."""
-    python = python2()
+    python = find_python2()
     original = _folder()
     there = (original / "mincemeat.py").exists()
-    return python if python and (there or fetched(original)) else None
+    return python if python and (there or fetch_mincemeat(original)) else None
 
 
-def side(what: str) -> Side[Any]:
+def side(job_name: str) -> Side[Any]:
     """The word count, with its collectfn as combiner or without."""
-    job = WORKLOADS[what]
+    job = WORKLOADS[job_name]
     return Side(
-        tool=opened,
-        work=lambda run: run(combines=job.fold is not None, paths=_some(job.paths())),
-        read=_counts,
-        part=PART,
-        plain=lambda: _in_a_loop(_some(job.paths())),
+        open_tool=opened,
+        work=lambda run: run(combines=job.fold is not None, paths=_part_of(job.paths())),
+        collect=_counts,
+        part=TEXT_SHARE,
+        expected=lambda: _in_a_loop(_part_of(job.paths())),
     )
 
 
 @contextmanager
-def opened() -> Iterator[Callable[..., Timed]]:
+def opened() -> Iterator[Callable[..., SelfTimed]]:
     """Two workers that wait for a server."""
     python = available()
     assert python is not None
@@ -60,7 +60,9 @@ def opened() -> Iterator[Callable[..., Timed]]:
         yield partial(_run, ancestor, port, folder / "out")
 
 
-def _run(ancestor: Ancestor, port: int, out: Path, *, combines: bool, paths: list[str]) -> Timed:
+def _run(
+    ancestor: Ancestor, port: int, out: Path, *, combines: bool, paths: list[str]
+) -> SelfTimed:
     """The program keeps the time itself: from the moment when its workers are there."""
     words = [mincemeat_text.__file__, str(int(combines)), str(port), str(out), *paths]
     path = os.pathsep.join([str(ancestor.folder), str(ROOT)])
@@ -68,7 +70,7 @@ def _run(ancestor: Ancestor, port: int, out: Path, *, combines: bool, paths: lis
     command = [ancestor.python, *words]
     done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, check=True)
     seconds = json.loads(done.stdout.splitlines()[-1])["work"]
-    return Timed(out, seconds)
+    return SelfTimed(out, seconds)
 
 
 def _counts(out: Path) -> dict[bytes, int]:
@@ -80,9 +82,9 @@ def _in_a_loop(paths: list[str]) -> Counter[bytes]:
     return Counter(word for path in paths for word in Path(path).read_bytes().split())
 
 
-def _some(paths: Any) -> list[str]:
-    return list(paths[: max(1, round(len(paths) * PART))])
+def _part_of(paths: Any) -> list[str]:
+    return list(paths[: max(1, round(len(paths) * TEXT_SHARE))])
 
 
 def _folder() -> Path:
-    return cache() / "mincemeat-0.1.4"
+    return cache_folder() / "mincemeat-0.1.4"

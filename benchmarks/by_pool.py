@@ -13,24 +13,28 @@ from typing import Any
 
 from benchmarks import cold, jobs, pool_wordcount, sorting, tables
 from benchmarks.measure import Side
-from benchmarks.workloads import PROCESSES, WORKLOADS, counted, items, tasks
+from benchmarks.workloads import PROCESSES, WORKLOADS, items, sum_by_key, tasks
 
 
-def side(what: str) -> Side[Any]:
+def side(job_name: str) -> Side[Any]:
     """The job of that name, with a number in it for those that depend on a chunksize."""
-    what, _, number = what.partition(".")
-    if what in {"wordcount", "prose"}:
-        return Side(work=lambda _: pool_wordcount.count(list(WORKLOADS[what].paths()), PROCESSES))
-    if what == "sort":
+    job_name, _, number = job_name.partition(".")
+    if job_name in {"wordcount", "prose"}:
+        return Side(
+            work=lambda _: pool_wordcount.count(list(WORKLOADS[job_name].paths()), PROCESSES)
+        )
+    if job_name == "sort":
         return sorting.side(open_pool, warm, sort_files)
-    if what == "cold":
-        return cold.hello_by("pool")
+    if job_name == "cold":
+        return cold.hello_side("pool")
     work: dict[str, Callable[[Pool], Any]] = {
-        "tasks": lambda pool: counted(pool.imap(jobs.tiny, tasks(), chunksize=1)),
-        "tiny": lambda pool: counted(pool.imap(jobs.tiny, items(), chunksize=int(number))),
+        "tasks": lambda pool: sum_by_key(pool.imap(jobs.tiny, tasks(), chunksize=1)),
+        "tiny": lambda pool: sum_by_key(pool.imap(jobs.tiny, items(), chunksize=int(number))),
         "distinct": lambda pool: distinct_keys(pool, int(number)),
     }
-    return Side(tool=open_pool, warm=warm, work=work.get(what) or partial(group_files, what))
+    return Side(
+        open_tool=open_pool, warm=warm, work=work.get(job_name) or partial(group_files, job_name)
+    )
 
 
 def open_pool() -> Pool:
@@ -43,11 +47,11 @@ def warm(pool: Pool) -> None:
     pool.map(abs, range(64))
 
 
-def group_files(what: str, pool: Pool) -> dict[Any, Any]:
+def group_files(job_name: str, pool: Pool) -> dict[Any, Any]:
     """Grouped per file in the pool's processes; merged and reduced in the parent."""
-    job = WORKLOADS[what]
+    job = WORKLOADS[job_name]
     groups: dict[Any, list[Any]] = {}
-    for found in pool.imap(partial(group_file, what), job.paths()):
+    for found in pool.imap(partial(group_file, job_name), job.paths()):
         for key, values in found.items():
             if key in groups:
                 groups[key] += values
@@ -56,12 +60,12 @@ def group_files(what: str, pool: Pool) -> dict[Any, Any]:
     return dict(chain.from_iterable(job.reduced(*pair) for pair in groups.items()))
 
 
-def group_file(what: str, path: str) -> dict[Any, list[Any]]:
+def group_file(job_name: str, path: str) -> dict[Any, list[Any]]:
     """The values of each key, of one file."""
-    return grouped(WORKLOADS[what].pairs(path))
+    return group_by_key(WORKLOADS[job_name].pairs(path))
 
 
-def grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
+def group_by_key(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
     """The values of each key, in order."""
     groups: dict[Any, list[Any]] = {}
     for key, value in pairs:
@@ -88,17 +92,17 @@ def distinct_keys(pool: Pool, chunksize: int) -> dict[int, int]:
 
 def group_chunk(chunk: range) -> dict[int, list[int]]:
     """The values of each key, of some items."""
-    return grouped(map(jobs.distinct, chunk))
+    return group_by_key(map(jobs.distinct, chunk))
 
 
 def sort_files(folder: Path, pool: Pool) -> list[Path]:
     """Dealt out by ranges, file by file; then each range is sorted."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        pool.map(partial(deal_out, scratch), tables.records(), chunksize=1)
+        pool.map(partial(write_ranges, scratch), tables.records(), chunksize=1)
         return pool.map(partial(sort_range, scratch, folder), range(sorting.RANGES), chunksize=1)
 
 
-def deal_out(scratch: str, path: str) -> None:
+def write_ranges(scratch: str, path: str) -> None:
     """The records of one file, one file for each range."""
     ranges: list[list[tuple[str, str]]] = [[] for _ in range(sorting.RANGES)]
     for key, rest in jobs.records(path, Path(path).read_text(encoding="ascii")):

@@ -1,7 +1,7 @@
 """The same Pool programs with the garbage collector set as redismr's executors set theirs.
 
 In the parent as well, which merges: what is there when the pool is opened is never scanned again,
-and collections are rare (``workers/nursery.py``, ``workers/process.py``).
+and collections are rare (``workers/fork_server.py``, ``workers/process_setup.py``).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from benchmarks import by_pool
 from benchmarks.measure import Side
 
 
-def side(what: str) -> Side[Any]:
+def side(job_name: str) -> Side[Any]:
     """The Pool's side, settled first; its processes are forked and inherit that."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
-    return by_pool.side(what)
+    return by_pool.side(job_name)

@@ -25,13 +25,13 @@ SETTINGS = {
 }
 
 
-def side(what: str) -> Side[Any]:
+def side(job_name: str) -> Side[Any]:
     """The job of that name."""
-    if what == "cold":
-        return cold.hello_by("pyspark")
-    if what == "sort":
+    if job_name == "cold":
+        return cold.hello_side("pyspark")
+    if job_name == "sort":
         return sorting.side(opened, warm, sort_files)
-    return Side(tool=opened, warm=warm, work=partial(mapreduce, what))
+    return Side(open_tool=opened, warm=warm, work=partial(mapreduce, job_name))
 
 
 @contextmanager
@@ -51,22 +51,22 @@ def warm(context: Any) -> None:
     context.parallelize(range(64), PROCESSES).map(abs).count()
 
 
-def mapreduce(what: str, context: Any) -> dict[Any, Any]:
+def mapreduce(job_name: str, context: Any) -> dict[Any, Any]:
     """A partition for each file; folded on the way, or grouped, as the row's reducer allows."""
-    job = WORKLOADS[what]
+    job = WORKLOADS[job_name]
     paths = list(job.paths())
-    pairs = context.parallelize(paths, len(paths)).flatMap(partial(_pairs, what))
+    pairs = context.parallelize(paths, len(paths)).flatMap(partial(_pairs, job_name))
     if job.fold is not None:
         return dict(pairs.reduceByKey(job.fold, PARTITIONS).collect())
     groups = pairs.groupByKey(PARTITIONS)
-    return dict(groups.flatMap(partial(_reduced, what)).collect())
+    return dict(groups.flatMap(partial(_reduce_group, job_name)).collect())
 
 
 def sort_files(folder: Path, context: Any) -> list[Path]:
     """Sorted by ranges, which Spark samples, and saved. By key and the number that follows it."""
     paths = tables.records()
     lines = context.parallelize(paths, len(paths)).flatMap(_lines)
-    lines.sortBy(_itself, numPartitions=sorting.RANGES).saveAsTextFile(str(folder / "parts"))
+    lines.sortBy(_identity, numPartitions=sorting.RANGES).saveAsTextFile(str(folder / "parts"))
     return sorted((folder / "parts").glob("part-*"))
 
 
@@ -74,13 +74,13 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text(encoding="ascii").splitlines()
 
 
-def _itself(line: str) -> str:
+def _identity(line: str) -> str:
     return line
 
 
-def _pairs(what: str, path: str) -> Any:
-    return WORKLOADS[what].pairs(path)
+def _pairs(job_name: str, path: str) -> Any:
+    return WORKLOADS[job_name].pairs(path)
 
 
-def _reduced(what: str, group: tuple[Any, Any]) -> Iterator[tuple[Any, Any]]:
-    return WORKLOADS[what].reduced(*group)
+def _reduce_group(job_name: str, group: tuple[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    return WORKLOADS[job_name].reduced(*group)

@@ -12,18 +12,18 @@ import ray
 
 from benchmarks import cold, jobs, latency
 from benchmarks.measure import Side
-from benchmarks.workloads import PROCESSES, WORKLOADS, counted, items, tasks
+from benchmarks.workloads import PROCESSES, WORKLOADS, items, sum_by_key, tasks
 
-PACK = 10_000
+ITEMS_PER_TASK = 10_000
 """Tiny items in a task."""
 
 Shares = list[dict[Any, Any]]
 
 
-def side(what: str) -> Side[Any]:
+def side(job_name: str) -> Side[Any]:
     """The job of that name."""
-    if what == "cold":
-        return cold.hello_by("ray")
+    if job_name == "cold":
+        return cold.hello_side("ray")
     work: dict[str, Callable[[], Any]] = {
         "tasks": many_tasks,
         "tiny": partial(tiny_items, jobs.tiny),
@@ -31,10 +31,10 @@ def side(what: str) -> Side[Any]:
         "latency": small_job,
     }
     return Side(
-        tool=opened,
+        open_tool=opened,
         warm=lambda _: [small_job() for _ in range(PROCESSES)],
-        work=lambda _: (work.get(what) or partial(mapreduce, what))(),
-        repeat=latency.REPEAT if what == "latency" else 1,
+        work=lambda _: (work.get(job_name) or partial(mapreduce, job_name))(),
+        repeat=latency.REPEAT if job_name == "latency" else 1,
     )
 
 
@@ -48,23 +48,27 @@ def opened() -> Iterator[None]:
         ray.shutdown()
 
 
-def mapreduce(what: str) -> dict[Any, Any]:
+def mapreduce(job_name: str) -> dict[Any, Any]:
     """A task for each file, which deals its keys out; a task for each share of the keys."""
     map_file = ray.remote(num_returns=PROCESSES)(_map_file)
-    return _shuffled(what, [map_file.remote(what, path) for path in WORKLOADS[what].paths()])
+    return _shuffle_and_reduce(
+        job_name, [map_file.remote(job_name, path) for path in WORKLOADS[job_name].paths()]
+    )
 
 
 def tiny_items(pair: Callable[[int], tuple[int, int]]) -> dict[Any, Any]:
     """Items packed into tasks by hand."""
     everything = items()
     map_pack = ray.remote(num_returns=PROCESSES)(_map_pack)
-    packs = (everything[at : at + PACK] for at in range(0, len(everything), PACK))
-    return _shuffled("wordcount", [map_pack.remote(pair, pack) for pack in packs])
+    packs = (
+        everything[at : at + ITEMS_PER_TASK] for at in range(0, len(everything), ITEMS_PER_TASK)
+    )
+    return _shuffle_and_reduce("wordcount", [map_pack.remote(pair, pack) for pack in packs])
 
 
-def _shuffled(what: str, maps: list[list[Any]]) -> dict[Any, Any]:
+def _shuffle_and_reduce(job_name: str, maps: list[list[Any]]) -> dict[Any, Any]:
     reduce_share = ray.remote(_reduce_share)
-    shares = [reduce_share.remote(what, *share) for share in zip(*maps, strict=True)]
+    shares = [reduce_share.remote(job_name, *share) for share in zip(*maps, strict=True)]
     del maps
     found: dict[Any, Any] = {}
     for share in shares:
@@ -72,16 +76,18 @@ def _shuffled(what: str, maps: list[list[Any]]) -> dict[Any, Any]:
     return found
 
 
-def _map_file(what: str, path: str) -> Shares:
-    job = WORKLOADS[what]
-    return _dealt_out(job.pairs(path), job.fold)
+def _map_file(job_name: str, path: str) -> Shares:
+    job = WORKLOADS[job_name]
+    return _split_by_hash(job.pairs(path), job.fold)
 
 
 def _map_pack(pair: Callable[[int], tuple[int, int]], pack: range) -> Shares:
-    return _dealt_out(map(pair, pack), WORKLOADS["wordcount"].fold)
+    return _split_by_hash(map(pair, pack), WORKLOADS["wordcount"].fold)
 
 
-def _dealt_out(pairs: Iterable[tuple[Any, Any]], fold: Callable[[Any, Any], Any] | None) -> Shares:
+def _split_by_hash(
+    pairs: Iterable[tuple[Any, Any]], fold: Callable[[Any, Any], Any] | None
+) -> Shares:
     """Grouped, folded if that is allowed, and split by hash, which all processes agree on."""
     found: dict[Any, Any] = {}
     for key, value in pairs:
@@ -95,8 +101,8 @@ def _dealt_out(pairs: Iterable[tuple[Any, Any]], fold: Callable[[Any, Any], Any]
     return shares
 
 
-def _reduce_share(what: str, *maps: dict[Any, Any]) -> dict[Any, Any]:
-    job, merged = WORKLOADS[what], {}
+def _reduce_share(job_name: str, *maps: dict[Any, Any]) -> dict[Any, Any]:
+    job, merged = WORKLOADS[job_name], {}
     for found in maps:
         for key, value in found.items():
             if key not in merged:
@@ -113,7 +119,7 @@ def _reduce_share(what: str, *maps: dict[Any, Any]) -> dict[Any, Any]:
 def many_tasks() -> dict[int, int]:
     """A task for each item."""
     run = ray.remote(jobs.tiny)
-    return counted(ray.get([run.remote(item) for item in tasks()]))
+    return sum_by_key(ray.get([run.remote(item) for item in tasks()]))
 
 
 _map_small = ray.remote(latency.map_pack)

@@ -20,26 +20,26 @@ from benchmarks.workloads import PROCESSES, WORKLOADS
 
 SUBMITTED_BYTES = 2_000_000_000
 ITEM_BYTES = 100_000
-RESULTS = 5_000_000
+RESULT_COUNT = 5_000_000
 RESULTS_PER_ITEM = 10_000
 
 REDUCERS = {"wordcount": "sum", "prose": "sum", "grep": None}
 """What a user of redismr would write in place of the reducer that says the same in Python."""
 
-BY_FILE = {"index", "grep"}
+WHOLE_FILE_JOBS = {"index", "grep"}
 """What needs whole files, for they tell places in them. For all else any run of lines will do."""
 
 
-def side(what: str) -> Side[Any]:
+def side(job_name: str) -> Side[Any]:
     """The job of that name."""
-    if what == "latency":
-        return Side(tool=client, warm=warm, work=small_job, repeat=latency.REPEAT)
-    if what == "cold":
+    if job_name == "latency":
+        return Side(open_tool=client, warm=warm, work=small_job, repeat=latency.REPEAT)
+    if job_name == "cold":
         return cold.side(*_command(), "run", hello.__file__)
-    if what == "sort":
+    if job_name == "sort":
         return sorting.side(client, warm, sort_files)
-    work = WORK.get(what) or partial(run_workload, what)
-    return Side(tool=client, warm=warm, work=work)
+    work = WORK_BY_JOB.get(job_name) or partial(run_workload, job_name)
+    return Side(open_tool=client, warm=warm, work=work)
 
 
 def client() -> AbstractContextManager[redismr.Client]:
@@ -52,14 +52,14 @@ def warm(opened: redismr.Client) -> None:
     dict(opened.run(range(64), tiny, "sum", chunk=1))
 
 
-def run_workload(what: str, opened: redismr.Client) -> Mapping[Any, Any]:
+def run_workload(job_name: str, opened: redismr.Client) -> Mapping[Any, Any]:
     """All of it in a dict, as programs written by hand have it.
 
     Iterating over a job takes partitions as they finish, while others are still reduced.
     """
-    job = WORKLOADS[what]
-    reducer = REDUCERS.get(what, job.reducefn)
-    source = redismr.files if what in BY_FILE else redismr.text
+    job = WORKLOADS[job_name]
+    reducer = REDUCERS.get(job_name, job.reducefn)
+    source = redismr.files if job_name in WHOLE_FILE_JOBS else redismr.text
     return dict(opened.submit(source(job.paths()), job.mapfn, reducer))
 
 
@@ -129,11 +129,11 @@ def submit(opened: redismr.Client) -> Mapping[Any, Any]:
 
 def results(opened: redismr.Client) -> Mapping[Any, Any]:
     """Five million results, iterated and dropped one by one."""
-    found = opened.run(range(scaled(RESULTS // RESULTS_PER_ITEM)), many, "sum")
+    found = opened.run(range(scaled(RESULT_COUNT // RESULTS_PER_ITEM)), ten_thousand_keys, "sum")
     return {"results": sum(value for _key, value in found.items())}
 
 
-WORK: dict[str, Callable[[redismr.Client], Mapping[Any, Any]]] = {
+WORK_BY_JOB: dict[str, Callable[[redismr.Client], Mapping[Any, Any]]] = {
     "combiner": combiner,
     "tasks": tasks,
     "tiny": tiny_items,
@@ -158,7 +158,7 @@ def size(_key: int, item: str) -> Iterator[tuple[str, int]]:
     yield "characters", len(item)
 
 
-def many(_key: int, item: int) -> Iterator[tuple[int, int]]:
+def ten_thousand_keys(_key: int, item: int) -> Iterator[tuple[int, int]]:
     """Ten thousand keys that are this item's alone."""
     first = item * RESULTS_PER_ITEM
     return zip(range(first, first + RESULTS_PER_ITEM), itertools.repeat(1))

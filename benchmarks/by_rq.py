@@ -16,7 +16,7 @@ from benchmarks.measure import Side
 from benchmarks.workloads import PROCESSES
 
 
-def side(_what: str) -> Side[Any]:
+def side(_job_name: str) -> Side[Any]:
     """Single tasks, which is all that it can do."""
     worker = ["benchmarks.by_rq"]
     return queues.many_tasks([worker] * PROCESSES, run)
@@ -24,7 +24,7 @@ def side(_what: str) -> Side[Any]:
 
 def run(items: range) -> list[tuple[int, int]]:
     """Handed in together; results are fetched together when all have finished."""
-    connection = Redis(unix_socket_path=queues.socket())
+    connection = Redis(unix_socket_path=queues.socket_path())
     queue = Queue(connection=connection)
     data = [Queue.prepare_data(jobs.tiny, (item,), result_ttl=600) for item in items]
     ids = [job.id for job in queue.enqueue_many(data)]
@@ -43,5 +43,5 @@ def run(items: range) -> list[tuple[int, int]]:
 if __name__ == "__main__":
     from rq import SimpleWorker
 
-    server = Redis(unix_socket_path=queues.socket())
+    server = Redis(unix_socket_path=queues.socket_path())
     SimpleWorker(["default"], connection=server).work(logging_level="ERROR")

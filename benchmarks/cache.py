@@ -23,7 +23,7 @@ def scaled(number: int) -> int:
     return max(1, round(number * scale()))
 
 
-def cache() -> Path:
+def cache_folder() -> Path:
     """Where the benchmarks keep what they have made or fetched once."""
     given = os.environ.get("REDISMR_BENCH_CACHE")
     if given:
@@ -32,7 +32,7 @@ def cache() -> Path:
     return Path(base) / "redismr-benchmarks"
 
 
-def read_once(paths: Iterable[str]) -> None:
+def load_into_page_cache(paths: Iterable[str]) -> None:
     """Have the files in memory: who runs first would else read from the disk for the others.
 
     A virtual machine may be taken its page cache while nobody reads: after three minutes of other
@@ -45,13 +45,13 @@ def read_once(paths: Iterable[str]) -> None:
                 pass
 
 
-def made(name: str, make: Callable[[Path], object], *, size: float | None = None) -> Path:
+def make_once(name: str, make: Callable[[Path], object], *, size: float | None = None) -> Path:
     """The folder of that name, filled by ``make`` if need be.
 
     ``make`` gets a folder beside the final one, which is then renamed: never half an input.
     """
     share = scale() if size is None else size
-    folder = cache() / (name if share == 1 else f"{name}-{share:g}")
+    folder = cache_folder() / (name if share == 1 else f"{name}-{share:g}")
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import hello
 from benchmarks.cache import scaled
 from benchmarks.measure import Side
-from benchmarks.workloads import PROCESSES, counted
+from benchmarks.workloads import PROCESSES, sum_by_key
 
 REPEAT = scaled(5)
 
@@ -27,7 +27,7 @@ def side(*command: str) -> Side[Any]:
     return Side(work=lambda _: _run(command), repeat=REPEAT)
 
 
-def hello_by(tool: str) -> Side[Any]:
+def hello_side(tool: str) -> Side[Any]:
     """The program of that tool, run by this Python."""
     return side(sys.executable, "-m", "benchmarks.cold", tool)
 
@@ -40,7 +40,7 @@ def _run(command: tuple[str, ...]) -> dict[str, int]:
 
 def count_line(line: str) -> dict[str, int]:
     """The map task of those who combine by hand."""
-    return counted(hello.mapfn(0, line))
+    return sum_by_key(hello.mapfn(0, line))
 
 
 def by_pool() -> Counter[str]:
@@ -86,11 +86,17 @@ def by_spark() -> dict[str, int]:
     return dict(pairs.reduceByKey(int.__add__).collect())
 
 
-BY = {"pool": by_pool, "futures": by_futures, "dask": by_dask, "ray": by_ray, "pyspark": by_spark}
+PROGRAMS = {
+    "pool": by_pool,
+    "futures": by_futures,
+    "dask": by_dask,
+    "ray": by_ray,
+    "pyspark": by_spark,
+}
 
 
 if __name__ == "__main__":
     # Not ours: workers import functions by name, and a script's have none that they could import.
-    program = importlib.import_module("benchmarks.cold").BY[sys.argv[1]]
+    program = importlib.import_module("benchmarks.cold").PROGRAMS[sys.argv[1]]
     for found, times in program().items():
         print(found, times, sep="\t")

@@ -30,17 +30,17 @@ from functools import partial
 from itertools import chain, count, repeat
 from pathlib import Path
 
-from benchmarks.cache import cache, made, scale, scaled
+from benchmarks.cache import cache_folder, make_once, scale, scaled
 
-__all__ = ["Corpus", "cache", "grown", "prose", "text"]
+__all__ = ["Corpus", "cache_folder", "growing_text", "prose", "text"]
 
-FILES = 32
+TEXT_FILES = 32
 FILE_BYTES = 10_000_000
-PACKAGE = "linux-source-6.1"
+LINUX_PACKAGE = "linux-source-6.1"
 SUFFIXES = (".c", ".h", ".rst", ".txt", ".S", ".py")
-GENERATED = "/drivers/gpu/drm/amd/include/"
+GENERATED_FOLDER = "/drivers/gpu/drm/amd/include/"
 """Register tables written by a program: 200 MB of them would not be text."""
-PROSE = re.compile(
+PROSE_LINE = re.compile(
     r"^[\s*/#.-]*((?:[A-Za-z][a-z']*[,.;:]? ){5,}[A-Za-z][a-z']*[,.;:]?)\s*(?:\*/)?$", re.MULTILINE
 )
 """A line of at least six words, without what a comment begins and ends with."""
@@ -66,49 +66,49 @@ class Corpus:
 
 def text() -> Corpus:
     """Real text of many distinct words."""
-    return _opened(made("text", _make_text))
+    return _read_corpus(make_once("text", _make_text))
 
 
 def prose() -> Corpus:
     """Real text of few distinct words."""
-    return _opened(made("prose", _make_prose))
+    return _read_corpus(make_once("prose", _make_prose))
 
 
-def grown(megabytes: int) -> Corpus:
+def growing_text(megabytes: int) -> Corpus:
     """So much text, or that much times the scale; files are as large as those of the text."""
-    return _opened(made(f"grown{megabytes}", partial(_make_grown, megabytes)))
+    return _read_corpus(make_once(f"grown{megabytes}", partial(_make_growing_text, megabytes)))
 
 
-def _opened(folder: Path) -> Corpus:
-    card = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
-    return Corpus(folder=str(folder), **card)
+def _read_corpus(folder: Path) -> Corpus:
+    description = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+    return Corpus(folder=str(folder), **description)
 
 
-def _close(folder: Path, origin: str, sizes: list[int]) -> None:
-    card = {"origin": origin, "files": len(sizes), "bytes": sum(sizes)}
-    (folder / "corpus.json").write_text(json.dumps(card), encoding="utf-8")
+def _write_description(folder: Path, origin: str, sizes: list[int]) -> None:
+    description = {"origin": origin, "files": len(sizes), "bytes": sum(sizes)}
+    (folder / "corpus.json").write_text(json.dumps(description), encoding="utf-8")
 
 
 def _make_text(folder: Path) -> None:
-    full = cache() / "text"
+    full = cache_folder() / "text"
     if scale() < 1 and full.exists():
-        origin = f"{_opened(full).origin}, the beginning of each file"
-        sizes = [_beginning(path, folder) for path in sorted(full.glob("*.txt"))]
+        origin = f"{_read_corpus(full).origin}, the beginning of each file"
+        sizes = [_copy_beginning(path, folder) for path in sorted(full.glob("*.txt"))]
     else:
         origin, texts = _texts(folder.parent)
-        sizes = _write(folder, texts)
-    _close(folder, origin, sizes)
+        sizes = _write_files(folder, texts)
+    _write_description(folder, origin, sizes)
 
 
-def _beginning(path: Path, folder: Path) -> int:
+def _copy_beginning(path: Path, folder: Path) -> int:
     with path.open("rb") as file:
         some = file.read(scaled(FILE_BYTES)) + file.readline()
     return (folder / path.name).write_bytes(some)
 
 
-def _write(folder: Path, texts: Iterator[bytes]) -> list[int]:
+def _write_files(folder: Path, texts: Iterator[bytes]) -> list[int]:
     sizes = []
-    for number in range(FILES):
+    for number in range(TEXT_FILES):
         size = 0
         with (folder / f"{number:02}.txt").open("wb") as out:
             while size < scaled(FILE_BYTES):
@@ -119,9 +119,9 @@ def _write(folder: Path, texts: Iterator[bytes]) -> list[int]:
 
 def _make_prose(folder: Path) -> None:
     base = text()
-    found = (PROSE.findall(Path(path).read_text(encoding="utf-8")) for path in base.paths)
+    found = (PROSE_LINE.findall(Path(path).read_text(encoding="utf-8")) for path in base.paths)
     lines = [f"{line}\n".encode() for line in dict.fromkeys(chain.from_iterable(found))]
-    _close(folder, f"prose of {base.origin}", _write(folder, _shuffled(lines)))
+    _write_description(folder, f"prose of {base.origin}", _write_files(folder, _shuffled(lines)))
 
 
 def _shuffled(lines: list[bytes]) -> Iterator[bytes]:
@@ -131,11 +131,11 @@ def _shuffled(lines: list[bytes]) -> Iterator[bytes]:
         yield from lines
 
 
-def _make_grown(megabytes: int, folder: Path) -> None:
+def _make_growing_text(megabytes: int, folder: Path) -> None:
     base = text()
     wanted, sizes, written = scaled(megabytes * 1_000_000), [], 0
     for number in count():
-        again, place = divmod(number, FILES)
+        again, place = divmod(number, TEXT_FILES)
         some = Path(base.paths[place]).read_bytes()
         if again:
             some = some.replace(b"_", b"_%d_" % (again + 1))
@@ -145,13 +145,13 @@ def _make_grown(megabytes: int, folder: Path) -> None:
         written += len(some)
         if wanted - written < 1000:
             break
-    _close(folder, f"{base.origin}, again with other identifiers", sizes)
+    _write_description(folder, f"{base.origin}, again with other identifiers", sizes)
 
 
 def _texts(scratch: Path) -> tuple[str, Iterator[bytes]]:
     tarball = _linux_tarball(scratch) if scale() == 1 else None
     if tarball is not None:
-        return f"{PACKAGE} (Debian)", _utf8(_members(tarball))
+        return f"{LINUX_PACKAGE} (Debian)", _utf8(_members(tarball))
     origin = f"Python {sys.version_info.major}.{sys.version_info.minor} sources, repeated"
     return origin, chain.from_iterable(repeat(tuple(_utf8(_python_sources()))))
 
@@ -161,11 +161,11 @@ def _linux_tarball(scratch: Path) -> Path | None:
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         return None
     try:
-        subprocess.run(["apt-get", "download", PACKAGE], cwd=scratch, check=True)
+        subprocess.run(["apt-get", "download", LINUX_PACKAGE], cwd=scratch, check=True)
         (package,) = scratch.glob("*.deb")
         subprocess.run(["dpkg-deb", "-x", package, scratch / "deb"], check=True)
     except (OSError, subprocess.CalledProcessError, ValueError) as exc:
-        print(f"no {PACKAGE}: {exc}", file=sys.stderr)
+        print(f"no {LINUX_PACKAGE}: {exc}", file=sys.stderr)
         return None
     return next((scratch / "deb/usr/src").glob("*.tar.xz"), None)
 
@@ -173,7 +173,7 @@ def _linux_tarball(scratch: Path) -> Path | None:
 def _members(tarball: Path) -> Iterator[bytes]:
     with tarfile.open(tarball, "r|xz") as tar:
         for member in tar:
-            wanted = member.name.endswith(SUFFIXES) and GENERATED not in member.name
+            wanted = member.name.endswith(SUFFIXES) and GENERATED_FOLDER not in member.name
             file = tar.extractfile(member) if wanted and member.isfile() else None
             if file is not None:
                 yield file.read()
@@ -181,7 +181,7 @@ def _members(tarball: Path) -> Iterator[bytes]:
 
 def _python_sources() -> Iterator[bytes]:
     """Enough of them: the standard library comes first, and a small scale reads no more."""
-    enough = FILES * scaled(FILE_BYTES)
+    enough = TEXT_FILES * scaled(FILE_BYTES)
     for root in sorted({sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")}):
         for path in sorted(Path(root).rglob("*.py")):
             if enough < 0:

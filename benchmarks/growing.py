@@ -26,30 +26,30 @@ Work = Callable[[redismr.Client], object]
 def main(row: str, value: int) -> dict[str, float]:
     """What one value costs."""
     if row == "growth-idle":
-        return {"rate": idle.commands_a_second(value)}
+        return {"rate": idle.commands_per_second(value)}
     works: dict[str, Work] = {
         "growth-size": lambda client: count_words(client, value),
         "growth-executors": lambda client: count_words(client, EXECUTORS_MB),
-        "growth-memory": lambda client: count_in(client, value),
+        "growth-memory": lambda client: count_words_in_memory(client, value),
         "growth-tasks": lambda client: dict(client.run(range(scaled(value)), tiny, "sum", chunk=1)),
-        "growth-jobs": lambda client: many_jobs(client, value),
+        "growth-jobs": lambda client: run_many_jobs(client, value),
     }
     megabytes = {"growth-size": value, "growth-executors": EXECUTORS_MB, "growth-memory": MEMORY_MB}
     if row in megabytes:
-        cache.read_once(corpus.grown(megabytes[row]).paths)
-    return measured(works[row], value if row == "growth-executors" else PROCESSES)
+        cache.load_into_page_cache(corpus.growing_text(megabytes[row]).paths)
+    return measure_client(works[row], value if row == "growth-executors" else PROCESSES)
 
 
-def measured(work: Work, executors: int) -> dict[str, float]:
+def measure_client(work: Work, executors: int) -> dict[str, float]:
     """Seconds, memory and commands of some work on a server of its own."""
     with redismr.Client(executors=executors) as client:
         server = redis.Redis.from_url(client.connection.url)
         warm(client)
-        before = commands(server)
+        before = command_count(server)
         started = time.perf_counter()
         found = work(client)
         seconds = time.perf_counter() - started
-        used = commands(server) - before
+        used = command_count(server) - before
         peak = server.info("memory")["used_memory_peak"]
         server.close()
         submitter = proc.peak_mb()
@@ -65,25 +65,29 @@ def measured(work: Work, executors: int) -> dict[str, float]:
 
 def count_words(client: redismr.Client, megabytes: int) -> dict[Any, Any]:
     """All words in a dict."""
-    text = redismr.text(corpus.grown(megabytes).paths)
+    text = redismr.text(corpus.growing_text(megabytes).paths)
     return dict(client.submit(text, jobs.words, "sum"))
 
 
-def count_in(client: redismr.Client, megabytes: int) -> dict[Any, Any]:
+def count_words_in_memory(client: redismr.Client, megabytes: int) -> dict[Any, Any]:
     """All words, uncombined, by reducers that must make do with so much memory."""
-    text = redismr.text(corpus.grown(MEMORY_MB).paths)
+    text = redismr.text(corpus.growing_text(MEMORY_MB).paths)
     memory = megabytes << 20
-    return dict(client.submit(text, jobs.words, jobs.added, partitions=PROCESSES, memory=memory))
+    return dict(
+        client.submit(
+            text, jobs.words, jobs.total_not_recognised, partitions=PROCESSES, memory=memory
+        )
+    )
 
 
-def many_jobs(client: redismr.Client, number: int) -> list[dict[Any, Any]]:
+def run_many_jobs(client: redismr.Client, number: int) -> list[dict[Any, Any]]:
     """Handed in together, and their results in that order."""
     items = range(TASKS_OF_A_JOB)
     handles = [client.submit(items, tiny, "sum", chunk=1) for _ in range(number)]
     return [dict(handle.result()) for handle in handles]
 
 
-def commands(server: Any) -> int:
+def command_count(server: Any) -> int:
     """How many commands Redis has run, but for looks at them."""
     stats = server.info("commandstats")
     return int(sum(row["calls"] for name, row in stats.items() if "info" not in name))

@@ -32,17 +32,17 @@ MEASURES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class GrowthRow:
     """What grows, over which values.
 
     ``per`` is a measure of its own; ``figures`` gives targets: words, figure, the most it may be.
     """
 
     title: str
-    grows: str
+    growing_value: str
     values: tuple[int, ...]
     per: str
-    each: Callable[[int, Point], float]
+    measure_per: Callable[[int, Point], float]
     figures: Callable[[Points], Figures]
     prepare: Callable[[], object] = str
 
@@ -82,33 +82,33 @@ def _idle_figures(at: Points) -> Figures:
 
 def _texts() -> None:
     for size in SIZES:
-        corpus.grown(size)
+        corpus.growing_text(size)
 
 
 ROWS = {
-    "growth-size": Row(
+    "growth-size": GrowthRow(
         'word count with "sum" of more and more text, 2 executors', "MB", SIZES,
         "ms per MB", lambda size, point: 1e9 * point["seconds"] / scaled(size * 1_000_000),
         _size_figures, _texts,
     ),
-    "growth-executors": Row(
+    "growth-executors": GrowthRow(
         "word count of 160 MB by more and more executors", "executors", (1, 2, 4, 8),
         "s", lambda _, point: point["seconds"], _executor_figures, _texts,
     ),
-    "growth-tasks": Row(
+    "growth-tasks": GrowthRow(
         "more and more tasks of one item, 2 executors", "tasks", (100, 1_000, 10_000, 100_000),
         "commands per task", _per_task, _task_figures,
     ),
-    "growth-memory": Row(
+    "growth-memory": GrowthRow(
         "word count of 40 MB, nothing combined, 2 partitions, by the memory they may take",
         "memory=MB", (64, 128, 256, 512),
         "s", lambda _, point: point["seconds"], _memory_figures, _texts,
     ),
-    "growth-jobs": Row(
+    "growth-jobs": GrowthRow(
         "more and more jobs at once, of 100 tasks each, 2 executors", "jobs", (1, 5, 10, 25, 50),
         "ms per job", lambda jobs, point: 1000 * point["seconds"] / jobs, _no_figures,
     ),
-    "growth-idle": Row(
+    "growth-idle": GrowthRow(
         "more and more supervisors that have nothing to do", "supervisors", (1, 10, 100, 500),
         "commands a second", lambda _, point: point["rate"], _idle_figures,
     ),
@@ -133,7 +133,7 @@ def run_row(name: str, rounds: int) -> dict[str, Any]:
         for value, found in runs.items()
     }
     for value, point in points.items():
-        point["per"] = row.each(value, point)
+        point["per"] = row.measure_per(value, point)
     targets = [
         {
             "words": words,
@@ -145,7 +145,7 @@ def run_row(name: str, rounds: int) -> dict[str, Any]:
         for words, figure, bound in row.figures(points)
     ]
     report = {
-        "title": row.title, "grows": row.grows, "columns": _columns(row, points),
+        "title": row.title, "grows": row.growing_value, "columns": _columns(row, points),
         "points": points, "targets": targets, "runs": runs,
     }  # fmt: skip
     _print(report)
@@ -157,11 +157,11 @@ def _point(name: str, value: int) -> Point:
     return {what: float(number) for what, number in found.items()}
 
 
-def _columns(row: Row, points: Points) -> dict[str, str]:
+def _columns(row: GrowthRow, points: Points) -> dict[str, str]:
     """The measures that a row has, and what stands over them."""
     some = next(iter(points.values()))
-    own = {} if row.per == "s" else {"per": row.per}
-    return {what: words for what, words in MEASURES.items() if what in some} | own
+    per_column = {} if row.per == "s" else {"per": row.per}
+    return {what: words for what, words in MEASURES.items() if what in some} | per_column
 
 
 def _print(report: dict[str, Any]) -> None:

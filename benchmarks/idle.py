@@ -26,67 +26,69 @@ from benchmarks.cache import scale
 from redismr import settings
 from redismr.config import WorkerOptions
 from redismr.workers import supervisor
-from redismr.workers.nursery import Exit, Main
+from redismr.workers.fork_server import ExecutorExit, ExecutorMain
 
-IN_ONE = 125
+SUPERVISORS_PER_PROCESS = 125
 WINDOW_SECONDS = 30.0
 """Longer than any of their duties: waiting for work ends after 10 s, and begins again."""
 
 SETTLE_SECONDS = 10.0
-NO_PID = itertools.count(1 << 23)
+FAKE_PIDS = itertools.count(1 << 23)
 """Above every pid that there can be (2^22)."""
 
 
-class Threads:
-    """A nursery that forks nothing."""
+class ThreadForkServer:
+    """A fork_server that forks nothing."""
 
-    def __init__(self, main: Main) -> None:
+    def __init__(self, main: ExecutorMain) -> None:
         self._main = main
         self.socket, self._theirs = socket.socketpair()
-        self.early: list[Exit] = []
+        self.pending_exits: list[ExecutorExit] = []
 
     def spawn(self, index: int) -> tuple[int, socket.socket]:
         """An executor that is a thread."""
         ours, theirs = socket.socketpair()
         threading.Thread(target=self._main, args=(index, theirs), daemon=True).start()
-        return next(NO_PID), ours
+        return next(FAKE_PIDS), ours
 
-    def exits(self) -> list[Exit]:
+    def read_exits(self) -> list[ExecutorExit]:
         """None of them ends."""
         return []
 
 
-class Idle(supervisor.Supervisor):
+class ThreadSupervisor(supervisor.Supervisor):
     """A supervisor that is a thread."""
 
-    def _listen(self) -> None:
-        self.selector.register(self.waker.line, selectors.EVENT_READ, lambda _: self._on_wake())
+    def _register_events(self) -> None:
+        self.selector.register(self.waker.pipe, selectors.EVENT_READ, lambda _: self._on_wakeups())
 
 
-def commands_a_second(number: int) -> float:
+def commands_per_second(number: int) -> float:
     """Of Redis, by so many idle supervisors; those inside scripts included."""
-    with redismr.serve() as server, _crowd(number, server.connection):
-        link: Any = redis.Redis.from_url(server.url)
+    with redismr.serve() as server, _idle_supervisors(number, server.connection):
+        redis_client: Any = redis.Redis.from_url(server.url)
         client = redismr.Client(server.url, secret=server.connection.secret)
         while len(client.workers()) < number:
             time.sleep(0.1)
         client.close()
         time.sleep(SETTLE_SECONDS * scale())
-        before, began = _commands(link), time.perf_counter()
+        before, began = _command_count(redis_client), time.perf_counter()
         time.sleep(max(1.0, WINDOW_SECONDS * scale()))
-        used, seconds = _commands(link) - before, time.perf_counter() - began
-        link.close()
+        used, seconds = _command_count(redis_client) - before, time.perf_counter() - began
+        redis_client.close()
         return used / seconds
 
 
-def _commands(link: Any) -> int:
+def _command_count(redis_client: Any) -> int:
     return sum(
-        row["calls"] for name, row in link.info("commandstats").items() if "info" not in name
+        row["calls"]
+        for name, row in redis_client.info("commandstats").items()
+        if "info" not in name
     )
 
 
 @contextlib.contextmanager
-def _crowd(number: int, connection: Any) -> Iterator[None]:
+def _idle_supervisors(number: int, connection: Any) -> Iterator[None]:
     environ = os.environ | {
         "REDISMR_URL": connection.url,
         "REDISMR_SECRET": connection.secret,
@@ -94,8 +96,8 @@ def _crowd(number: int, connection: Any) -> Iterator[None]:
     }
     command = [sys.executable, "-m", "benchmarks.idle"]
     started = [
-        subprocess.Popen([*command, str(min(IN_ONE, number - first))], env=environ)
-        for first in range(0, number, IN_ONE)
+        subprocess.Popen([*command, str(min(SUPERVISORS_PER_PROCESS, number - first))], env=environ)
+        for first in range(0, number, SUPERVISORS_PER_PROCESS)
     ]
     try:
         yield
@@ -109,11 +111,11 @@ def main(number: int) -> None:
     """Run so many, until killed."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    connection = settings.resolve()
+    connection = settings.resolve_connection()
     assert connection is not None
-    supervisor.Nursery = Threads  # type: ignore[assignment,attr-defined]
+    supervisor.ForkServer = ThreadForkServer  # type: ignore[assignment,attr-defined]
     threads = [
-        threading.Thread(target=Idle(connection, WorkerOptions(quiet=True)).run)
+        threading.Thread(target=ThreadSupervisor(connection, WorkerOptions(quiet=True)).run)
         for _ in range(number)
     ]
     for thread in threads:

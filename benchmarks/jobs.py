@@ -11,8 +11,8 @@ from functools import reduce
 from operator import add
 from typing import Any
 
-KEYS = 10
-CALLS = re.compile(r"\bmutex_(?:un)?lock\b")
+TINY_KEYS = 10
+MUTEX_CALL = re.compile(r"\bmutex_(?:un)?lock\b")
 
 
 def words(_path: str, text: str) -> Iterator[tuple[str, int]]:
@@ -26,12 +26,12 @@ def total(_key: Any, values: Iterable[int]) -> int:
     return sum(values)
 
 
-def added(_key: Any, values: Iterable[int]) -> int:
+def total_not_recognised(_key: Any, values: Iterable[int]) -> int:
     """The same, in words that redismr does not see through."""
     return reduce(add, values)
 
 
-def standing(path: str, text: str) -> Iterator[tuple[str, tuple[str, int]]]:
+def words_with_places(path: str, text: str) -> Iterator[tuple[str, tuple[str, int]]]:
     """Each word of each line, with its place: file and line."""
     name = path.rpartition("/")[2]
     for number, line in enumerate(text.splitlines(), start=1):
@@ -39,32 +39,32 @@ def standing(path: str, text: str) -> Iterator[tuple[str, tuple[str, int]]]:
             yield word, (name, number)
 
 
-def places(_word: str, found: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+def sorted_places(_word: str, found: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
     """Where a word stands, in order."""
     return sorted(found)
 
 
-def locking(path: str, text: str) -> Iterator[tuple[str, str]]:
+def mutex_lines(path: str, text: str) -> Iterator[tuple[str, str]]:
     """Each line that takes or gives back a mutex, under its place."""
     name = path.rpartition("/")[2]
     for number, line in enumerate(text.splitlines(), start=1):
-        if CALLS.search(line):
+        if MUTEX_CALL.search(line):
             yield f"{name}:{number}", line
 
 
-def listed(_key: Any, values: Iterable[Any]) -> list[Any]:
+def list_values(_key: Any, values: Iterable[Any]) -> list[Any]:
     """All values, as redismr gives them where there is no reducer."""
     return list(values)
 
 
-def rows(_path: str, text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+def table_rows(_path: str, text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Each line of a table under its first column: (name) of a customer, (order, amount)."""
     for line in text.splitlines():
         customer, *others = line.split(",")
         yield customer, tuple(others)
 
 
-def joined(_customer: str, found: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, Any]]:
+def join_orders(_customer: str, found: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, Any]]:
     """Each order with the name of its customer, of whom there is one row."""
     together = list(found)
     (name,) = next(row for row in together if len(row) == 1)
@@ -87,7 +87,7 @@ def range_of(key: str, ranges: int) -> int:
 
 def tiny(item: int) -> tuple[int, int]:
     """One of ten keys, once."""
-    return item % KEYS, 1
+    return item % TINY_KEYS, 1
 
 
 def distinct(item: int) -> tuple[int, int]:

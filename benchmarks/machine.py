@@ -12,10 +12,10 @@ from typing import Any
 from redismr import __version__
 
 
-def card() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """Machine, system and versions, and how busy the machine was before."""
     found = {
-        "cpu": _first(r"model name\s*:\s*(.+)", "/proc/cpuinfo") or platform.machine(),
+        "cpu": _first_match(r"model name\s*:\s*(.+)", "/proc/cpuinfo") or platform.machine(),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
@@ -30,7 +30,7 @@ def card() -> dict[str, Any]:
     return found | {"words": words.format(**found)}
 
 
-def _first(pattern: str, path: str) -> str:
+def _first_match(pattern: str, path: str) -> str:
     try:
         found = re.search(pattern, Path(path).read_text(encoding="utf-8"))
     except OSError:

@@ -52,17 +52,17 @@ def digest(found: Mapping[Any, Any]) -> str:
     return f"{len(found)}:{total % (1 << 64):016x}"
 
 
-def _nothing(_opened: object) -> None:
+def _no_warm_up(_opened: object) -> None:
     """A tool that is ready when it is open."""
 
 
-def _same(found: Any) -> Any:
+def _unchanged(found: Any) -> Any:
     """A result that is there already."""
     return found
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
+class SelfTimed:
     """What a program gave that has kept the time itself."""
 
     found: Any
@@ -73,19 +73,20 @@ class Timed:
 class Side(Generic[T]):
     """How one tool does one job: it is opened, warmed, put to work (``repeat`` times), closed.
 
-    ``read`` makes the result of what the work gave, when no clock runs any more. ``plain``, where
+    ``collect`` makes the result of what the work gave, when no clock runs any more. ``expected``,
+    where
     a side is given a ``part`` of the input only, is what it must come to: the loop that anybody
     would write.
     """
 
     work: Callable[[T], Any]
-    tool: Callable[[], AbstractContextManager[T]] = nullcontext  # type: ignore[assignment]
-    warm: Callable[[T], object] = _nothing
-    read: Callable[[Any], Any] = _same
+    open_tool: Callable[[], AbstractContextManager[T]] = nullcontext  # type: ignore[assignment]
+    warm: Callable[[T], object] = _no_warm_up
+    collect: Callable[[Any], Any] = _unchanged
     digest: Callable[[Any], str] = digest
     repeat: int = 1
     part: float = 1.0
-    plain: Callable[[], Any] | None = None
+    expected: Callable[[], Any] | None = None
 
 
 def measure(side: Side[Any]) -> Measured:
@@ -94,10 +95,10 @@ def measure(side: Side[Any]) -> Measured:
     Raises:
         ValueError: the result of a part of the input is not what a plain loop gives.
     """
-    proc.adopt()
+    proc.become_subreaper()
     began = time.perf_counter()
     times, found = [], None
-    with side.tool() as opened:
+    with side.open_tool() as opened:
         side.warm(opened)
         used = proc.cpu_seconds()
         for _ in range(side.repeat):
@@ -105,15 +106,15 @@ def measure(side: Side[Any]) -> Measured:
             started = time.perf_counter()
             found = side.work(opened)
             times.append(time.perf_counter() - started)
-            if isinstance(found, Timed):
+            if isinstance(found, SelfTimed):
                 times[-1], found = found.seconds, found.found
         used_then = proc.cpu_seconds()
         peak, others = proc.peak_mb(), proc.others_peak_mb()
         stopped = time.perf_counter()
-        fingerprint = side.digest(side.read(found))
+        fingerprint = side.digest(side.collect(found))
         went_on = time.perf_counter()
     whole = time.perf_counter() - went_on + stopped - began
-    if side.plain is not None and fingerprint != side.digest(side.plain()):
+    if side.expected is not None and fingerprint != side.digest(side.expected()):
         raise ValueError("the result is not what a plain loop gives")
     cpu = None if used is None or used_then is None else (used_then - used) / side.repeat
     return Measured(median(times), whole, cpu, peak, others, fingerprint, side.part)

@@ -46,14 +46,14 @@ def total(key, values):
     return sum(values)
 
 
-def share(node, state):
+def spread_rank(node, state):
     """A mapfn: a page's rank goes to the pages it links to."""
     rank, links = state
     for link in links:
         yield link, rank / len(links)
 
 
-def damped(node, shares):
+def next_rank(node, shares):
     """A reducefn: the page's next rank."""
     return 0.15 + 0.85 * sum(sorted(shares))
 
@@ -79,7 +79,7 @@ def runs100(run):
     links = {n: [(n * 7 + 3 * i + 1) % NODES for i in range(LINKS)] for n in range(NODES)}
     ranks = dict.fromkeys(range(NODES), 1.0)
     for _ in range(RUNS):
-        found = run({n: (ranks[n], links[n]) for n in links}, share, damped)
+        found = run({n: (ranks[n], links[n]) for n in links}, spread_rank, next_rank)
         ranks = {n: found.get(n, 0.15) for n in links}
     return ranks
 

@@ -19,11 +19,11 @@ from pathlib import Path
 from redismr import __version__
 
 ROOT = Path(__file__).parents[1]
-VENV = Path(os.environ.get("REDISMR_BENCH_PEERS") or ROOT / ".venv-peers")
-PYTHON = VENV / "bin" / "python"
-LISTED = Path(__file__).with_name("peers.txt")
+PEERS_VENV = Path(os.environ.get("REDISMR_BENCH_PEERS") or ROOT / ".venv-peers")
+PEERS_PYTHON = PEERS_VENV / "bin" / "python"
+REQUIREMENTS_FILE = Path(__file__).with_name("peers.txt")
 
-NAMES = {
+TOOL_NAMES = {
     "redismr": "redismr",
     "pool": "Pool by hand",
     "pool_gc": "Pool by hand, our GC settings",
@@ -40,24 +40,24 @@ NAMES = {
 }
 """Every tool, as people know it."""
 
-OURS = {"redismr", "pool", "pool_gc", "futures"}
+OWN_PYTHON_TOOLS = {"redismr", "pool", "pool_gc", "futures"}
 """What needs redismr's own Python and nothing else."""
 
 
 def python_for(tool: str) -> str:
     """The Python that runs a side of that tool."""
-    return sys.executable if tool in OURS | {"gnu", "mincemeat"} else str(PYTHON)
+    return sys.executable if tool in OWN_PYTHON_TOOLS | {"gnu", "mincemeat"} else str(PEERS_PYTHON)
 
 
-def missing(tool: str) -> str:
+def reason_missing(tool: str) -> str:
     """Why a tool cannot be compared here; empty if it can."""
     if tool == "mincemeat":
         from benchmarks.by_mincemeat import available
 
         return "" if available() else "no Python 2.7 here, or mincemeat.py cannot be fetched"
     if tool == "gnu":
-        return "" if _gnu_sort() else "no GNU sort here"
-    if tool not in OURS and tool not in _installed():
+        return "" if _gnu_sort_version() else "no GNU sort here"
+    if tool not in OWN_PYTHON_TOOLS and tool not in _installed_versions():
         return "not installed: make bench-peers"
     if tool == "pyspark" and not shutil.which("java"):
         return "no java here"
@@ -68,30 +68,30 @@ def version(tool: str) -> str:
     """Of a tool that is not missing."""
     if tool == "redismr":
         return __version__
-    if tool in OURS:
+    if tool in OWN_PYTHON_TOOLS:
         return platform.python_version()
     if tool == "gnu":
-        return _gnu_sort()
-    return "0.1.4" if tool == "mincemeat" else _installed()[tool]
+        return _gnu_sort_version()
+    return "0.1.4" if tool == "mincemeat" else _installed_versions()[tool]
 
 
 @functools.cache
-def _installed() -> dict[str, str]:
+def _installed_versions() -> dict[str, str]:
     """What is in the peers' environment, by name, of what is listed."""
-    if not PYTHON.exists():
+    if not PEERS_PYTHON.exists():
         return {}
-    wanted = re.findall(r"^([\w-]+)", LISTED.read_text(encoding="utf-8"), re.MULTILINE)
+    wanted = re.findall(r"^([\w-]+)", REQUIREMENTS_FILE.read_text(encoding="utf-8"), re.MULTILINE)
     code = (
         "import importlib.metadata as m, json, sys\n"
         "found = {d.name.lower(): d.version for d in m.distributions()}\n"
         "print(json.dumps({name: found[name] for name in sys.argv[1:] if name in found}))"
     )
-    done = subprocess.run([PYTHON, "-c", code, *wanted], stdout=subprocess.PIPE, check=True)
+    done = subprocess.run([PEERS_PYTHON, "-c", code, *wanted], stdout=subprocess.PIPE, check=True)
     return dict(json.loads(done.stdout))
 
 
 @functools.cache
-def _gnu_sort() -> str:
+def _gnu_sort_version() -> str:
     if not shutil.which("sort"):
         return ""
     said = subprocess.run(["sort", "--version"], capture_output=True, text=True, check=False)

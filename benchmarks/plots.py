@@ -13,9 +13,9 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-OURS, OTHERS = "#c0392b", "#8fa3b0"
-ACROSS = 3
-WIDE = 20
+REDISMR_COLOUR, OTHERS_COLOUR = "#c0392b", "#8fa3b0"
+PLOTS_PER_ROW = 3
+LOG_SCALE_RATIO = 20
 """From this ratio on an axis is logarithmic."""
 
 
@@ -40,7 +40,7 @@ def main(results: Path, folder: Path) -> None:
 def bars(report: dict[str, Any]) -> Any:
     """Seconds of work, a bar for each side, whiskers from the fastest round to the slowest."""
     sides = report["sides"]
-    names = [f"{side['name']} {_told(key)}".strip() for key, side in sides.items()]
+    names = [f"{side['name']} {_chunksize_text(key)}".strip() for key, side in sides.items()]
     work = [side["work"] for side in sides.values()]
     rounds = [[one["work"] / one["part"] for one in report["runs"][key]] for key in sides]
     spread = [
@@ -48,11 +48,11 @@ def bars(report: dict[str, Any]) -> Any:
         [max(found) - middle for middle, found in zip(work, rounds, strict=True)],
     ]
     figure, axes = plt.subplots(figsize=(6.5, 0.6 + 0.28 * len(names)))
-    colours = [OURS if key.startswith("redismr.") else OTHERS for key in sides]
+    colours = [REDISMR_COLOUR if key.startswith("redismr.") else OTHERS_COLOUR for key in sides]
     axes.barh(range(len(names)), work, xerr=spread, color=colours, ecolor="#444444", capsize=2)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    if max(work) > WIDE * min(work):
+    if max(work) > LOG_SCALE_RATIO * min(work):
         axes.set_xscale("log")
     axes.set_xlabel("seconds of work")
     for place, seconds in enumerate(work):
@@ -61,7 +61,7 @@ def bars(report: dict[str, Any]) -> Any:
     return figure
 
 
-def _told(key: str) -> str:
+def _chunksize_text(key: str) -> str:
     job = key.partition(".")[2]
     return f"({int(job.rpartition('.')[2]):,})" if "." in job else ""
 
@@ -70,16 +70,18 @@ def lines(report: dict[str, Any]) -> Any:
     """Each measure over what grows, a small plot each."""
     values = [int(value) for value in report["points"]]
     columns = report["columns"]
-    down = -(-len(columns) // ACROSS)
-    figure, places = plt.subplots(down, ACROSS, figsize=(6.5, 0.4 + 1.7 * down), squeeze=False)
+    down = -(-len(columns) // PLOTS_PER_ROW)
+    figure, places = plt.subplots(
+        down, PLOTS_PER_ROW, figsize=(6.5, 0.4 + 1.7 * down), squeeze=False
+    )
     for axes in places.flat[len(columns) :]:
         axes.set_visible(False)
     for axes, (what, words) in zip(places.flat, columns.items(), strict=False):
         found = [point[what] for point in report["points"].values()]
-        axes.plot(values, found, "o-", color=OURS, markersize=3)
-        if max(values) > WIDE * min(values):
+        axes.plot(values, found, "o-", color=REDISMR_COLOUR, markersize=3)
+        if max(values) > LOG_SCALE_RATIO * min(values):
             axes.set_xscale("log")
-        if max(found) > WIDE * max(min(found), 1e-9):
+        if max(found) > LOG_SCALE_RATIO * max(min(found), 1e-9):
             axes.set_yscale("log")
         else:
             axes.set_ylim(bottom=0)

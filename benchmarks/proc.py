@@ -17,10 +17,10 @@ from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
 PROC = Path("/proc")
-SERVERS = {"valkey-server", "redis-server"}
+SERVER_BINARIES = {"valkey-server", "redis-server"}
 
 
-def adopt() -> None:
+def become_subreaper() -> None:
     """Become the parent of every descendant whose own parent ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -30,7 +30,7 @@ def cpu_seconds() -> float | None:
     """User and system time of this process and its descendants, those that have ended included."""
     if not PROC.exists():
         return None
-    ticks = sum(int(word) for stat in _family() for word in stat[11:15])
+    ticks = sum(int(word) for stat in _process_tree_stats() for word in stat[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -51,17 +51,19 @@ def peak_mb(pid: int | str = "self") -> float:
 
 def others_peak_mb() -> float:
     """The largest peak of any descendant that is no Redis: workers, executors, JVMs, schedulers."""
-    living = [peak_mb(stat[-1]) for stat in _family() if stat[-2] not in SERVERS]
+    living = [
+        peak_mb(stat[-1]) for stat in _process_tree_stats() if stat[-2] not in SERVER_BINARIES
+    ]
     ended = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return max([*living[1:], ended / (1 << 20 if sys.platform == "darwin" else 1 << 10)])
 
 
 def descendants() -> list[int]:
     """The processes below this one, whoever started them."""
-    return [int(stat[-1]) for stat in _family()][1:]
+    return [int(stat[-1]) for stat in _process_tree_stats()][1:]
 
 
-def _family() -> Iterator[list[str]]:
+def _process_tree_stats() -> Iterator[list[str]]:
     """``/proc/PID/stat`` from its third field on, then name and pid: ours first, then all below."""
     stats: dict[str, list[str]] = {}
     below: dict[str, list[str]] = {}

@@ -18,17 +18,17 @@ from typing import Any
 
 from benchmarks.jobs import tiny
 from benchmarks.measure import Side
-from benchmarks.workloads import counted, tasks
+from benchmarks.workloads import sum_by_key, tasks
 
-PART = 0.1
+QUEUE_SHARE = 0.1
 """Share of the 20,000 tasks that a queue is given: it says as much about its pace."""
 
-SOCKET = "REDISMR_BENCH_SOCKET"
+SOCKET_VARIABLE = "REDISMR_BENCH_SOCKET"
 
 
-def socket() -> str:
+def socket_path() -> str:
     """The server's, in the workers too."""
-    return os.environ.get(SOCKET, "/nowhere")
+    return os.environ.get(SOCKET_VARIABLE, "/nowhere")
 
 
 def many_tasks(
@@ -39,25 +39,25 @@ def many_tasks(
     A queue hands (key, one) back, as a tuple or in JSON, and leaves adding up to its user.
     """
     return Side(
-        tool=lambda: working(workers),
+        open_tool=lambda: server_and_workers(workers),
         warm=lambda _: run(range(8)),
-        work=lambda _: counted((key, one) for key, one in run(tasks(PART))),
-        part=PART,
-        plain=lambda: counted(map(tiny, tasks(PART))),
+        work=lambda _: sum_by_key((key, one) for key, one in run(tasks(QUEUE_SHARE))),
+        part=QUEUE_SHARE,
+        expected=lambda: sum_by_key(map(tiny, tasks(QUEUE_SHARE))),
     )
 
 
 @contextmanager
-def working(workers: Sequence[Sequence[str]]) -> Iterator[None]:
+def server_and_workers(workers: Sequence[Sequence[str]]) -> Iterator[None]:
     """A server, and Python modules that are run as workers."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        os.environ[SOCKET] = f"{folder}/s"
-        options = ["--port", "0", "--unixsocket", socket(), "--save", "", "--appendonly", "no"]
-        started = [_start(folder, os.environ["REDISMR_BENCH_SERVER"], *options)]
+        os.environ[SOCKET_VARIABLE] = f"{folder}/s"
+        options = ["--port", "0", "--unixsocket", socket_path(), "--save", "", "--appendonly", "no"]
+        started = [_start_process(folder, os.environ["REDISMR_BENCH_SERVER"], *options)]
         try:
-            while not Path(socket()).exists():
+            while not Path(socket_path()).exists():
                 time.sleep(0.01)
-            started += [_start(folder, sys.executable, "-m", *words) for words in workers]
+            started += [_start_process(folder, sys.executable, "-m", *words) for words in workers]
             yield
         finally:
             for process in reversed(started):
@@ -69,7 +69,7 @@ def working(workers: Sequence[Sequence[str]]) -> Iterator[None]:
                     process.wait()
 
 
-def _start(folder: str, *command: str) -> subprocess.Popen[bytes]:
+def _start_process(folder: str, *command: str) -> subprocess.Popen[bytes]:
     root = {"PYTHONPATH": str(Path(__file__).parents[1])}
     quiet = subprocess.DEVNULL
     return subprocess.Popen(

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import growth, peers, rows
-from benchmarks.bench import RESULTS
+from benchmarks.bench import RESULTS_FOLDER
 
-PAGE = peers.ROOT / "docs" / "performance.md"
-PLOTS = peers.ROOT / "docs" / "performance"
-NAMES = (*rows.ROWS, *growth.ROWS)
+PERFORMANCE_PAGE = peers.ROOT / "docs" / "performance.md"
+PLOTS_FOLDER = peers.ROOT / "docs" / "performance"
+ROW_NAMES = (*rows.ROWS, *growth.ROWS)
 
 INTRODUCTION = """# What redismr costs
 
@@ -36,12 +36,12 @@ the peak memory of the process that collects, and of the largest beside it that 
 def main() -> int:
     """Print, or write, what there is; 1 if there is nothing."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of JSON files")
-    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--results", type=Path, default=RESULTS_FOLDER, help="folder of JSON files")
+    parser.add_argument("--page", type=Path, default=PERFORMANCE_PAGE)
     parser.add_argument("--write", action="store_true", help="into the page, with plots beside it")
     args = parser.parse_args()
     reports = {}
-    for name in NAMES:
+    for name in ROW_NAMES:
         if (file := args.results / f"{name}.json").exists():
             reports[name] = json.loads(file.read_text(encoding="utf-8"))
     if not reports:
@@ -51,22 +51,22 @@ def main() -> int:
         print("\n\n".join(section(report, set()) for report in reports.values()))
         return 0
     folder = args.page.with_suffix("")
-    drawn = draw(args.results, folder)
-    page = args.page.read_text(encoding="utf-8") if args.page.exists() else begun()
+    drawn = draw_plots(args.results, folder)
+    page = args.page.read_text(encoding="utf-8") if args.page.exists() else new_page()
     for name, report in reports.items():
-        page = filled(page, name, section(report, drawn, f"{folder.name}/"))
+        page = insert_section(page, name, section(report, drawn, f"{folder.name}/"))
     args.page.parent.mkdir(parents=True, exist_ok=True)
     args.page.write_text(page, encoding="utf-8")
     return 0
 
 
-def begun() -> str:
+def new_page() -> str:
     """A page with a place for each row."""
-    places = "\n\n".join(f"<!-- {name} -->\n<!-- end -->" for name in NAMES)
+    places = "\n\n".join(f"<!-- {name} -->\n<!-- end -->" for name in ROW_NAMES)
     return f"{INTRODUCTION}\n{places}\n"
 
 
-def filled(page: str, name: str, text: str) -> str:
+def insert_section(page: str, name: str, text: str) -> str:
     """The page with this text at that row's place; a page without one stays as it is."""
     place = re.compile(rf"<!-- {name} -->\n.*?<!-- end -->", re.DOTALL)
     if not place.search(page):
@@ -74,11 +74,11 @@ def filled(page: str, name: str, text: str) -> str:
     return place.sub(lambda _: f"<!-- {name} -->\n{text}\n<!-- end -->", page)
 
 
-def draw(results: Path, folder: Path) -> set[str]:
+def draw_plots(results: Path, folder: Path) -> set[str]:
     """Draw a plot of each row that has one, where matplotlib is; the rows that have got one."""
     folders = str(results.absolute()), str(folder.absolute())
-    command = [str(peers.PYTHON), "-m", "benchmarks.plots", *folders]
-    if not peers.PYTHON.exists():
+    command = [str(peers.PEERS_PYTHON), "-m", "benchmarks.plots", *folders]
+    if not peers.PEERS_PYTHON.exists():
         print("no plots: they need matplotlib, see make bench-peers", file=sys.stderr)
         return {file.stem for file in folder.glob("*.png")}
     done = subprocess.run(command, cwd=peers.ROOT, stdout=subprocess.PIPE, check=True, text=True)
@@ -87,22 +87,22 @@ def draw(results: Path, folder: Path) -> set[str]:
 
 def section(report: dict[str, Any], drawn: set[str], folder: str = "") -> str:
     """One row: what it is, its table, its targets, its plot."""
-    lines = [f"### {report['title'][0].upper()}{report['title'][1:]}", "", *_circumstances(report)]
-    lines += ["", *(_growth(report) if "points" in report else _sides(report)), ""]
+    lines = [f"### {report['title'][0].upper()}{report['title'][1:]}", "", *_conditions(report)]
+    lines += ["", *(_growth_table(report) if "points" in report else _sides_table(report)), ""]
     lines += [f"- {line}" for line in _notes(report)]
     if report["row"] in drawn:
         lines += ["", f"![{report['title']}]({folder}{report['row']}.png)"]
     return "\n".join(lines).rstrip()
 
 
-def _circumstances(report: dict[str, Any]) -> Iterator[str]:
+def _conditions(report: dict[str, Any]) -> Iterator[str]:
     machine = report["machine"]
     size = "" if report["scale"] == 1 else f" **At {report['scale']:g} of its full size.**"
     reads = f"{report['reads']}. " if report.get("reads") else ""
     yield f"{reads}{report['rounds']} rounds; {machine['words']}; {machine['when']} UTC.{size}"
 
 
-def _sides(report: dict[str, Any]) -> Iterator[str]:
+def _sides_table(report: dict[str, Any]) -> Iterator[str]:
     sides = report["sides"]
     rates = any(side["rate"] for side in sides.values())
     heads = "| | work s | x redismr | whole s | CPU s | submitter MB | others MB |"
@@ -111,7 +111,7 @@ def _sides(report: dict[str, Any]) -> Iterator[str]:
     ours = next(iter(sides.values()))["work"]
     for key, side in sides.items():
         cells = [
-            _name(key, side),
+            _side_label(key, side),
             f"{side['work']:.3g}",
             f"{side['work'] / ours:.2f}",
             f"{side['whole']:.3g}",
@@ -123,7 +123,7 @@ def _sides(report: dict[str, Any]) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def _name(key: str, side: dict[str, Any]) -> str:
+def _side_label(key: str, side: dict[str, Any]) -> str:
     """The tool; its version; what it was told, where it is there more than once."""
     tool, _, job = key.partition(".")
     told = f", chunksize {int(job.rpartition('.')[2]):,}" if "." in job else ""
@@ -132,7 +132,7 @@ def _name(key: str, side: dict[str, Any]) -> str:
     return f"{side['name']}{version}{told}{part}"
 
 
-def _growth(report: dict[str, Any]) -> Iterator[str]:
+def _growth_table(report: dict[str, Any]) -> Iterator[str]:
     shown = report["columns"]
     yield f"| {' | '.join([report['grows'], *shown.values()])} |"
     yield f"|{' ---: |' * (1 + len(shown))}"
@@ -147,7 +147,7 @@ def _notes(report: dict[str, Any]) -> Iterator[str]:
         verdict = "reached" if target["met"] else "**not reached**"
         yield f"{target['figure']:,.3g} {target['words']} (target: {bound}): {verdict}"
     for key, why in report.get("left_out", {}).items():
-        yield f"left out: {peers.NAMES[key.partition('.')[0]]}: {why}"
+        yield f"left out: {peers.TOOL_NAMES[key.partition('.')[0]]}: {why}"
 
 
 if __name__ == "__main__":

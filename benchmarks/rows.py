@@ -1,7 +1,7 @@
 """The rows: which sides each has, the first of them redismr's, and what their medians are to show.
 
 A side is a tool and a job, ``pool.wordcount``: ``by_pool.side("wordcount")``. All sides of a row
-must come to the same result, but for those that are told ``apart``.
+must come to the same result, but for those that are named in ``not_compared``.
 """
 
 from __future__ import annotations
@@ -38,16 +38,17 @@ class Target:
 class Row:
     """Sides to run in turn.
 
-    ``reads`` makes the input, so that no side must, and says what it is; ``things`` is how many of
+    ``make_input`` makes the input, so that no side must, and says what it is; ``item_count`` is
+    how many of
     something there are, for a rate.
     """
 
     title: str
     sides: tuple[str, ...]
     targets: tuple[Target, ...] = ()
-    reads: Callable[[], str] = str
-    things: int = 0
-    apart: tuple[str, ...] = ()
+    make_input: Callable[[], str] = str
+    item_count: int = 0
+    not_compared: tuple[str, ...] = ()
 
 
 def _text() -> str:
@@ -72,160 +73,175 @@ def _orders() -> str:
     return f"{scaled(tables.ORDERS):,} orders of {scaled(tables.CUSTOMERS):,} customers"
 
 
-def _of(job: str, *tools: str) -> tuple[str, ...]:
+def _sides_of(job: str, *tools: str) -> tuple[str, ...]:
     return tuple(f"{tool}.{job}" for tool in tools)
 
 
-def _ratio(what: str, ours: str, others: tuple[str, ...]) -> Figure:
+def _ratio(field: str, ours: str, others: tuple[str, ...]) -> Figure:
     """Ours against the best of the others that are there."""
 
     def figure(found: Medians) -> float:
-        there = [getattr(found[name], what) for name in others if name in found]
+        there = [getattr(found[name], field) for name in others if name in found]
         if not there:
             raise KeyError(others)
-        return float(getattr(found[ours], what) / min(there))
+        return float(getattr(found[ours], field) / min(there))
 
     return figure
 
 
-def _at_most(bound: float, ours: str, words: str, *others: str, what: str = "all_work") -> Target:
-    return Target(f"times {words}", bound, _ratio(what, ours, others))
+def _max_ratio(
+    bound: float, ours: str, words: str, *others: str, field: str = "all_work"
+) -> Target:
+    return Target(f"times {words}", bound, _ratio(field, ours, others))
 
 
-def _pool(bound: float, ours: str, words: str, pool: str) -> tuple[Target, Target]:
+def _against_pool(bound: float, ours: str, words: str, pool: str) -> tuple[Target, Target]:
     """Both ways to look at it: on tools that are ready, and with start and end."""
     return (
-        _at_most(bound, ours, words, pool),
-        _at_most(bound, ours, f"{words}, start and end included", pool, what="all_whole"),
+        _max_ratio(bound, ours, words, pool),
+        _max_ratio(bound, ours, f"{words}, start and end included", pool, field="all_whole"),
     )
 
 
-def _faster(bound: float, ours: str, words: str, *others: str) -> Target:
+def _times_as_fast(bound: float, ours: str, words: str, *others: str) -> Target:
     def figure(found: Medians) -> float:
         return 1 / _ratio("all_work", ours, others)(found)
 
     return Target(f"times as fast as {words}", bound, figure, at_least=True)
 
 
-def _seconds(bound: float, side: str, words: str) -> Target:
+def _max_seconds(bound: float, side: str, words: str) -> Target:
     return Target(f"seconds, {words}", bound, lambda found: found[side].work)
 
 
-def _memory(bound: float, side: str) -> Target:
+def _max_memory(bound: float, side: str) -> Target:
     return Target("MB in the submitter", bound, lambda found: found[side].peak_mb)
 
 
-def _rate(bound: float, side: str, things: int) -> Target:
+def _min_rate(bound: float, side: str, task_count: int) -> Target:
     return Target(
-        "tasks a second", bound, lambda found: scaled(things) / found[side].all_work, at_least=True
+        "tasks a second",
+        bound,
+        lambda found: scaled(task_count) / found[side].all_work,
+        at_least=True,
     )
 
 
 FRAMEWORKS = ("dask", "ray", "pyspark")
-BY_HAND = ("redismr", "pool", "pool_gc")
-QUEUES = ("celery.tasks", "rq.tasks", "dramatiq.tasks")
-POOLED = tuple(f"pool.tiny.{size}" for size in CHUNK_SIZES)
-POOLED_KEYS = tuple(f"pool.distinct.{size}" for size in CHUNK_SIZES)
-COUNT = "redismr.wordcount"
+REDISMR_AND_POOLS = ("redismr", "pool", "pool_gc")
+QUEUE_SIDES = ("celery.tasks", "rq.tasks", "dramatiq.tasks")
+POOL_TINY_SIDES = tuple(f"pool.tiny.{size}" for size in CHUNK_SIZES)
+POOL_DISTINCT_SIDES = tuple(f"pool.distinct.{size}" for size in CHUNK_SIZES)
+WORDCOUNT_SIDE = "redismr.wordcount"
 
 ROWS = {
     "wordcount": Row(
         'word count of source text, redismr with "sum"',
-        _of("wordcount", *BY_HAND, *FRAMEWORKS, "mincemeat"),
+        _sides_of("wordcount", *REDISMR_AND_POOLS, *FRAMEWORKS, "mincemeat"),
         (
-            *_pool(0.9, COUNT, "the Pool", "pool.wordcount"),
-            *_pool(1.0, COUNT, "the Pool with our GC settings", "pool_gc.wordcount"),
-            _at_most(1.35, COUNT, "the Pool's CPU", "pool.wordcount", what="cpu"),
-            _faster(3, COUNT, "Dask", "dask.wordcount"),
-            _faster(3, COUNT, "PySpark", "pyspark.wordcount"),
-            _faster(1, COUNT, "Ray", "ray.wordcount"),
-            _faster(20, COUNT, "mincemeat.py", "mincemeat.wordcount"),
+            *_against_pool(0.9, WORDCOUNT_SIDE, "the Pool", "pool.wordcount"),
+            *_against_pool(
+                1.0, WORDCOUNT_SIDE, "the Pool with our GC settings", "pool_gc.wordcount"
+            ),
+            _max_ratio(1.35, WORDCOUNT_SIDE, "the Pool's CPU", "pool.wordcount", field="cpu"),
+            _times_as_fast(3, WORDCOUNT_SIDE, "Dask", "dask.wordcount"),
+            _times_as_fast(3, WORDCOUNT_SIDE, "PySpark", "pyspark.wordcount"),
+            _times_as_fast(1, WORDCOUNT_SIDE, "Ray", "ray.wordcount"),
+            _times_as_fast(20, WORDCOUNT_SIDE, "mincemeat.py", "mincemeat.wordcount"),
         ),
-        reads=_text,
+        make_input=_text,
     ),
     "combiner": Row(
         "word count of source text, redismr with the user's own reducer and combiner",
         ("redismr.combiner", "pool.wordcount", "pool_gc.wordcount"),
-        _pool(1.0, "redismr.combiner", "the Pool", "pool.wordcount"),
-        reads=_text,
+        _against_pool(1.0, "redismr.combiner", "the Pool", "pool.wordcount"),
+        make_input=_text,
     ),
     "nocombiner": Row(
         "word count of source text, nothing combined on the way",
-        _of("nocombiner", *BY_HAND, *FRAMEWORKS, "mincemeat"),
-        reads=_text,
+        _sides_of("nocombiner", *REDISMR_AND_POOLS, *FRAMEWORKS, "mincemeat"),
+        make_input=_text,
     ),
     "prose": Row(
         "word count of prose, which has few distinct words",
-        _of("prose", *BY_HAND, *FRAMEWORKS),
-        _pool(1.0, "redismr.prose", "the Pool", "pool.prose"),
-        reads=_prose,
+        _sides_of("prose", *REDISMR_AND_POOLS, *FRAMEWORKS),
+        _against_pool(1.0, "redismr.prose", "the Pool", "pool.prose"),
+        make_input=_prose,
     ),
     "index": Row(
         "inverted index: each word with the sorted list of its places",
-        _of("index", *BY_HAND, *FRAMEWORKS),
-        _pool(1.0, "redismr.index", "the Pool", "pool.index"),
-        reads=_quarter,
+        _sides_of("index", *REDISMR_AND_POOLS, *FRAMEWORKS),
+        _against_pool(1.0, "redismr.index", "the Pool", "pool.index"),
+        make_input=_quarter,
     ),
     "grep": Row(
         "lines that match a pattern, with their places",
-        _of("grep", *BY_HAND, *FRAMEWORKS),
-        reads=_text,
+        _sides_of("grep", *REDISMR_AND_POOLS, *FRAMEWORKS),
+        make_input=_text,
     ),
     "sort": Row(
         "sort of records of 100 bytes into files",
-        _of("sort", *BY_HAND, "pyspark", "gnu"),
-        (_at_most(5.0, "redismr.sort", "GNU sort", "gnu.sort"),),
-        reads=_records,
+        _sides_of("sort", *REDISMR_AND_POOLS, "pyspark", "gnu"),
+        (_max_ratio(5.0, "redismr.sort", "GNU sort", "gnu.sort"),),
+        make_input=_records,
     ),
     "join": Row(
         "orders joined with their customers",
-        _of("join", *BY_HAND, *FRAMEWORKS),
-        _pool(1.0, "redismr.join", "the Pool", "pool.join"),
-        reads=_orders,
+        _sides_of("join", *REDISMR_AND_POOLS, *FRAMEWORKS),
+        _against_pool(1.0, "redismr.join", "the Pool", "pool.join"),
+        make_input=_orders,
     ),
     "skewed": Row(
         "the same where 30 % of the orders are one customer's",
-        (*_of("skewed", *BY_HAND, *FRAMEWORKS), "redismr.join"),
-        (_at_most(1.5, "redismr.skewed", "the same join without skew", "redismr.join"),),
-        apart=("redismr.join",),
-        reads=_orders,
+        (*_sides_of("skewed", *REDISMR_AND_POOLS, *FRAMEWORKS), "redismr.join"),
+        (_max_ratio(1.5, "redismr.skewed", "the same join without skew", "redismr.join"),),
+        not_compared=("redismr.join",),
+        make_input=_orders,
     ),
     "tasks": Row(
         "tasks of one item, nothing packed",
-        _of("tasks", "redismr", "pool", "ray", "dask", "celery", "rq", "dramatiq", "huey"),
+        _sides_of("tasks", "redismr", "pool", "ray", "dask", "celery", "rq", "dramatiq", "huey"),
         (
-            _rate(10_000, "redismr.tasks", TASKS),
-            _faster(5, "redismr.tasks", "Ray", "ray.tasks"),
-            _faster(10, "redismr.tasks", "the best of Celery, RQ and Dramatiq", *QUEUES),
+            _min_rate(10_000, "redismr.tasks", TASKS),
+            _times_as_fast(5, "redismr.tasks", "Ray", "ray.tasks"),
+            _times_as_fast(
+                10, "redismr.tasks", "the best of Celery, RQ and Dramatiq", *QUEUE_SIDES
+            ),
         ),
-        things=TASKS,
+        item_count=TASKS,
     ),
     "tiny": Row(
         "tiny items onto ten keys",
-        ("redismr.tiny", *POOLED, "dask.tiny", "ray.tiny"),
-        (_at_most(3.0, "redismr.tiny", "Pool.imap at its best chunksize", *POOLED),),
-        things=ITEMS,
+        ("redismr.tiny", *POOL_TINY_SIDES, "dask.tiny", "ray.tiny"),
+        (_max_ratio(3.0, "redismr.tiny", "Pool.imap at its best chunksize", *POOL_TINY_SIDES),),
+        item_count=ITEMS,
     ),
     "distinct": Row(
         "tiny items onto as many keys",
-        ("redismr.distinct", *POOLED_KEYS, "dask.distinct", "ray.distinct"),
-        (_at_most(1.5, "redismr.distinct", "the Pool at its best chunksize", *POOLED_KEYS),),
-        things=ITEMS,
+        ("redismr.distinct", *POOL_DISTINCT_SIDES, "dask.distinct", "ray.distinct"),
+        (
+            _max_ratio(
+                1.5, "redismr.distinct", "the Pool at its best chunksize", *POOL_DISTINCT_SIDES
+            ),
+        ),
+        item_count=ITEMS,
     ),
     "latency": Row(
         "a small job from submit to result, on warm workers",
-        _of("latency", "redismr", "futures", "ray", "dask", "celery"),
-        (_seconds(0.008, "redismr.latency", "median of 200"),),
+        _sides_of("latency", "redismr", "futures", "ray", "dask", "celery"),
+        (_max_seconds(0.008, "redismr.latency", "median of 200"),),
     ),
     "cold": Row(
         "hello, world from a shell, nothing running before",
-        _of("cold", "redismr", "futures", "pool", *FRAMEWORKS),
-        (_seconds(0.7, "redismr.cold", "median of 5"),),
+        _sides_of("cold", "redismr", "futures", "pool", *FRAMEWORKS),
+        (_max_seconds(0.7, "redismr.cold", "median of 5"),),
     ),
     "submit": Row(
-        "2 GB submitted from a generator", ("redismr.submit",), (_memory(150, "redismr.submit"),)
+        "2 GB submitted from a generator",
+        ("redismr.submit",),
+        (_max_memory(150, "redismr.submit"),),
     ),
     "results": Row(
-        "5,000,000 results iterated", ("redismr.results",), (_memory(150, "redismr.results"),)
+        "5,000,000 results iterated", ("redismr.results",), (_max_memory(150, "redismr.results"),)
     ),
 }

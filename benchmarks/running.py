@@ -16,9 +16,9 @@ from benchmarks import peers, proc
 from benchmarks.measure import Measured
 from redismr.server.binary import find_binary
 
-LIMIT_SECONDS = 3600
-GRACE_SECONDS = 20
-LAST_LINES = 20
+SIDE_TIMEOUT_SECONDS = 3600
+LEFTOVER_GRACE_SECONDS = 20
+SHOWN_ERROR_LINES = 20
 
 
 class SideFailed(Exception):
@@ -31,13 +31,13 @@ def environment() -> dict[str, str]:
     Modules are compiled once, as for everybody who has installed them; hashes of strings are the
     same in every process, which those who shuffle by hand rely on.
     """
-    clean = {
+    variables = {
         name: value
         for name, value in os.environ.items()
         if name.startswith("REDISMR_BENCH_") or not name.startswith(("REDISMR_", "REDIS_URL"))
     }
-    clean.pop("PYTHONDONTWRITEBYTECODE", None)
-    return clean | {
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
+    return variables | {
         "PYTHONPATH": str(peers.ROOT),
         "PYTHONHASHSEED": "0",
         "REDISMR_BENCH_SERVER": str(find_binary()),
@@ -61,20 +61,22 @@ def run_module(python: str, module: str, *words: str) -> dict[str, Any]:
     Raises:
         SideFailed: it prints none, or takes too long.
     """
-    proc.adopt()
+    proc.become_subreaper()
     command = [python, "-m", module, *words]
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as error_file:
         try:
             done = subprocess.run(
                 command, env=environment(), cwd=peers.ROOT, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=said, timeout=LIMIT_SECONDS, check=False,
+                stdout=subprocess.PIPE, stderr=error_file, timeout=SIDE_TIMEOUT_SECONDS, check=False,  # noqa: E501
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise SideFailed(f"not done after {LIMIT_SECONDS} s") from None
+            raise SideFailed(f"not done after {SIDE_TIMEOUT_SECONDS} s") from None
         finally:
-            _bury()
-        said.seek(0)
-        last = [line for line in said.read().splitlines() if line.strip()][-LAST_LINES:]
+            _reap_leftovers()
+        error_file.seek(0)
+        last = [line for line in error_file.read().splitlines() if line.strip()][
+            -SHOWN_ERROR_LINES:
+        ]
     if done.returncode:
         print(*last, sep="\n", file=sys.stderr)
         why = "".join(last[-1:])[:200]
@@ -82,9 +84,9 @@ def run_module(python: str, module: str, *words: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _bury() -> None:
+def _reap_leftovers() -> None:
     """Wait for what the run has left behind, which is ours now; then end it."""
-    deadline = time.monotonic() + GRACE_SECONDS
+    deadline = time.monotonic() + LEFTOVER_GRACE_SECONDS
     with contextlib.suppress(ChildProcessError):
         while True:
             if os.waitpid(-1, os.WNOHANG)[0]:

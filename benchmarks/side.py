@@ -14,7 +14,7 @@ from benchmarks.measure import measure
 def main(name: str) -> None:
     """Print what was measured, as JSON, after whatever the tool prints."""
     tool, _, what = name.partition(".")
-    cache.read_once(workloads.inputs(what))
+    cache.load_into_page_cache(workloads.inputs(what))
     side = importlib.import_module(f"benchmarks.by_{tool}").side(what)
     print(f"\n{json.dumps(asdict(measure(side)))}")
 

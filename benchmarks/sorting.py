@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks.cache import cache
+from benchmarks.cache import cache_folder
 from benchmarks.measure import Side
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ RANGES = 16
 
 
 def side(
-    tool: Callable[[], AbstractContextManager[T]],
+    open_tool: Callable[[], AbstractContextManager[T]],
     warm: Callable[[T], object],
     sort: Callable[[Path, T], Sequence[Path]],
 ) -> Side[Any]:
@@ -27,12 +27,12 @@ def side(
 
     @contextmanager
     def opened() -> Iterator[tuple[Path, T]]:
-        cache().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache()) as folder, tool() as ready:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache_folder()) as folder, open_tool() as ready:
             yield Path(folder), ready
 
     return Side(
-        tool=opened,
+        open_tool=opened,
         warm=lambda pair: warm(pair[1]),
         work=lambda pair: sort(*pair),
         digest=_fingerprint,

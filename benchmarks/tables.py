@@ -6,35 +6,35 @@ import random
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cache import made, scaled
+from benchmarks.cache import make_once, scaled
 
-FILES = 16
+TABLE_FILES = 16
 RECORDS = 3_000_000
 RECORD_BYTES = 100
 ORDERS = 2_000_000
 CUSTOMERS = 100_000
-HOT = 0.3
+HOT_CUSTOMER_SHARE = 0.3
 
 
 def records() -> list[str]:
     """Files of lines of 100 bytes: ten random hex digits, a number, and half noise half not."""
-    return _files(made("records", _make_records))
+    return _sorted_paths(make_once("records", _make_records))
 
 
 def orders(*, skewed: bool) -> list[str]:
     """A file of customers, and files of orders; skewed: 30 % of these are one customer's."""
-    return _files(made("skewed" if skewed else "even", partial(_make_orders, skewed)))
+    return _sorted_paths(make_once("skewed" if skewed else "even", partial(_make_orders, skewed)))
 
 
-def _files(folder: Path) -> list[str]:
+def _sorted_paths(folder: Path) -> list[str]:
     return sorted(map(str, folder.iterdir()))
 
 
 def _make_records(folder: Path) -> None:
     chance = random.Random(0)
     noise = chance.randbytes(RECORD_BYTES * 50).hex()
-    each = scaled(RECORDS // FILES)
-    for number in range(FILES):
+    each = scaled(RECORDS // TABLE_FILES)
+    for number in range(TABLE_FILES):
         keys = chance.randbytes(5 * each).hex()
         with (folder / f"{number:02}").open("w", encoding="ascii") as out:
             for record in range(each):
@@ -47,12 +47,12 @@ def _make_records(folder: Path) -> None:
 
 def _make_orders(skewed: bool, folder: Path) -> None:  # noqa: FBT001  for partial
     chance = random.Random(1)
-    customers, each = scaled(CUSTOMERS), scaled(ORDERS // FILES)
+    customers, each = scaled(CUSTOMERS), scaled(ORDERS // TABLE_FILES)
     with (folder / "00-customers").open("w", encoding="ascii") as out:
         out.writelines(f"c{number},customer number {number}\n" for number in range(customers))
-    for number in range(FILES):
+    for number in range(TABLE_FILES):
         with (folder / f"{number + 1:02}-orders").open("w", encoding="ascii") as out:
             for order in range(number * each, (number + 1) * each):
-                hot = skewed and chance.random() < HOT
+                hot = skewed and chance.random() < HOT_CUSTOMER_SHARE
                 customer = 0 if hot else chance.randrange(customers)
                 out.write(f"c{customer},{order},{chance.randrange(100_000) / 100:.2f}\n")

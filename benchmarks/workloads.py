@@ -66,20 +66,24 @@ def _quarter() -> list[str]:
 
 WORKLOADS = {
     "wordcount": Workload(_text, jobs.words, jobs.total, operator.add),
-    "nocombiner": Workload(_text, jobs.words, jobs.added),
+    "nocombiner": Workload(_text, jobs.words, jobs.total_not_recognised),
     "prose": Workload(lambda: corpus.prose().paths, jobs.words, jobs.total, operator.add),
-    "index": Workload(_quarter, jobs.standing, jobs.places),
-    "grep": Workload(_text, jobs.locking, jobs.listed),
-    "join": Workload(lambda: tables.orders(skewed=False), jobs.rows, jobs.joined, emits=True),
-    "skewed": Workload(lambda: tables.orders(skewed=True), jobs.rows, jobs.joined, emits=True),
+    "index": Workload(_quarter, jobs.words_with_places, jobs.sorted_places),
+    "grep": Workload(_text, jobs.mutex_lines, jobs.list_values),
+    "join": Workload(
+        lambda: tables.orders(skewed=False), jobs.table_rows, jobs.join_orders, emits=True
+    ),
+    "skewed": Workload(
+        lambda: tables.orders(skewed=True), jobs.table_rows, jobs.join_orders, emits=True
+    ),
 }
 
 
-def inputs(what: str) -> Sequence[str]:
+def inputs(job_name: str) -> Sequence[str]:
     """The files that a side of this row reads."""
-    if what == "sort":
+    if job_name == "sort":
         return tables.records()
-    job = WORKLOADS.get("wordcount" if what == "combiner" else what)
+    job = WORKLOADS.get("wordcount" if job_name == "combiner" else job_name)
     return job.paths() if job else ()
 
 
@@ -93,7 +97,7 @@ def tasks(share: float = 1.0) -> range:
     return range(scaled(int(TASKS * share)))
 
 
-def counted(pairs: Iterable[tuple[Any, int]]) -> dict[Any, int]:
+def sum_by_key(pairs: Iterable[tuple[Any, int]]) -> dict[Any, int]:
     """Pairs added up by key, as a submitter does whose tool leaves that to it."""
     totals: dict[Any, int] = {}
     for key, one in pairs:

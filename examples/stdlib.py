@@ -23,11 +23,11 @@ reducefn = sum
 
 
 if __name__ == "__main__":
-    began = time.monotonic()
+    started = time.monotonic()
     words = redismr.run(source, mapfn, reducefn, progress=True)
     for word, times in words.top(10):
         print(f"{times:9,} {word}")
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started
     files, characters = words.counters["files"], words.counters["characters"]
     print(
         f"{len(words):9,} different words in {files:,} files, {characters / 1e6:.0f} MB, "

@@ -5,14 +5,14 @@
 functions. Everything is imported on first use, so that ``import redismr`` costs next to nothing.
 """
 
-from redismr import interrupts
+from redismr import ctrl_c
 
-interrupts.of_command(surely=False)  # first of all: what follows takes time
+ctrl_c.exit_on_ctrl_c(is_command=False)  # first of all: what follows takes time
 
 import importlib  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
-from redismr.imports import watch  # noqa: E402
+from redismr.import_watcher import watch_imports  # noqa: E402
 
 if TYPE_CHECKING:
     from redismr.client import Client, Job, Results
@@ -59,16 +59,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-watch()  # what a local module holds is known only at the end of its load
+watch_imports()  # what a local module holds is known only at the end of its load
 
-_HOMES = {
+_NAMES_BY_MODULE = {
     "redismr.client": ("Client", "Job", "Results"),
     "redismr.client.run": ("run",),
     "redismr.context": ("count", "here", "param"),
     "redismr.server": ("serve",),
     "redismr.sources": ("csv", "files", "jsonl", "lines", "pairs", "text"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULE_BY_NAME = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 __all__ = [
     "BadInput",
@@ -127,8 +127,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module 'redismr' has no attribute {name!r}")
-    home = _HOME_OF.get(name, "redismr.errors")
-    value = getattr(importlib.import_module(home), name)
+    module = _MODULE_BY_NAME.get(name, "redismr.errors")
+    value = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value
 

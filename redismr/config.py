@@ -13,7 +13,7 @@ from numbers import Integral, Real
 from reprlib import repr as short
 from typing import Any, TypeVar
 
-from redismr.confidential import Confined, confide, passwords_in
+from redismr.confidential import Unpicklable, passwords_in, remember_secrets
 from redismr.errors import ConfigError
 
 DEFAULT_NAMESPACE = "redismr"
@@ -21,27 +21,27 @@ DEFAULT_NAMESPACE = "redismr"
 Number = TypeVar("Number", int, float)
 
 
-NAME_LENGTH = 1000
+MAX_NAME_LENGTH = 1000
 """The longest name and txn, in characters: every listing and event has them."""
 
-MOST_EXECUTORS = 1024
+MAX_EXECUTORS = 1024
 
 MAX_PORT = 65535
 
-DAYS_366 = 366 * 86400
+LEAP_YEAR_SECONDS = 366 * 86400
 
-_TELLING = (int, float, str, bool, type(None))
+_PLAIN_LITERAL_TYPES = (int, float, str, bool, type(None))
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class OptionRule:
     """What an option may be: in words, and as what makes the value that is kept.
 
-    ``read`` raises TypeError, ValueError or OverflowError for what the option cannot be.
+    ``convert`` raises TypeError, ValueError or OverflowError for what the option cannot be.
     """
 
-    words: str
-    read: Callable[[Any], Any]
+    description: str
+    convert: Callable[[Any], Any]
 
     def check(self, name: str, value: Any) -> Any:
         """The value as it is kept.
@@ -50,85 +50,89 @@ class Rule:
             ConfigError: the option cannot be that; the message names it.
         """
         try:
-            return self.read(value)
+            return self.convert(value)
         except (TypeError, ValueError, OverflowError):
-            raise ConfigError(f"{name}={shown(value)} must be {self.words}") from None
+            raise ConfigError(f"{name}={show_value(value)} must be {self.description}") from None
 
 
-def shown(value: Any) -> str:
+def show_value(value: Any) -> str:
     """A value in a message: cut where it is long, with its type where people could not tell it.
 
-    >>> shown(2.0), shown("no"), shown([1])
+    >>> show_value(2.0), show_value("no"), show_value([1])
     ('2.0', "'no'", '[1] (list)')
     """
     if type(value) is int and value.bit_length() > 128:
         return f"<an int of {value.bit_length()} bits>"
-    return short(value) if type(value) in _TELLING else f"{short(value)} ({type(value).__name__})"
+    return (
+        short(value)
+        if type(value) in _PLAIN_LITERAL_TYPES
+        else f"{short(value)} ({type(value).__name__})"
+    )
 
 
-def whole(low: int, high: int, words: str = "") -> Rule:
+def int_rule(low: int, high: int, description: str = "") -> OptionRule:
     """Whole numbers from ``low`` to ``high``, NumPy's too; no floats and no bools."""
 
-    def read(value: Any) -> int:
-        number = operator.index(_no_bool(value))
-        return _within(number, low, high)
+    def convert(value: Any) -> int:
+        number = operator.index(_reject_bool(value))
+        return _check_range(number, low, high)
 
-    return Rule(words or f"a whole number (int) between {low} and {high}", read)
+    return OptionRule(description or f"a whole number (int) between {low} and {high}", convert)
 
 
-def seconds(low: float, high: float, words: str) -> Rule:
+def seconds_rule(low: float, high: float, description: str) -> OptionRule:
     """Numbers from ``low`` to ``high``, whole or not; neither bools nor NaN."""
 
-    def read(value: Any) -> float:
-        if not isinstance(_no_bool(value), Real):
+    def convert(value: Any) -> float:
+        if not isinstance(_reject_bool(value), Real):
             raise TypeError
-        return _within(float(value), low, high)
+        return _check_range(float(value), low, high)
 
-    return Rule(words, read)
+    return OptionRule(description, convert)
 
 
-def text(longest: int) -> Rule:
+def text_rule(longest: int) -> OptionRule:
     """Text that can be written as UTF-8, so without halves of surrogate pairs."""
 
-    def read(value: Any) -> str:
+    def convert(value: Any) -> str:
         if not isinstance(value, str):
             raise TypeError
         value.encode()
-        _within(len(value), 0, longest)
+        _check_range(len(value), 0, longest)
         return str(value)
 
-    return Rule(f"UTF-8 text (no lone surrogates) of at most {longest} characters", read)
+    return OptionRule(f"UTF-8 text (no lone surrogates) of at most {longest} characters", convert)
 
 
-LABEL = text(NAME_LENGTH)
+LABEL_RULE = text_rule(MAX_NAME_LENGTH)
 
 
-def _flag(value: Any) -> bool:
+def _convert_flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError
     return value
 
 
-FLAG = Rule("True or False", _flag)
+FLAG_RULE = OptionRule("True or False", _convert_flag)
 
 
-def _on_error(value: Any) -> str | int | float:
+def _convert_on_error(value: Any) -> str | int | float:
     if isinstance(value, str):
         return ("fail", "skip")[("fail", "skip").index(value)]
-    if isinstance(_no_bool(value), Integral):
-        return _within(int(value), 0, 1 << 50)
+    if isinstance(_reject_bool(value), Integral):
+        return _check_range(int(value), 0, 1 << 50)
     if isinstance(value, Real) and float(value) > 0:
-        return _within(float(value), 0, 1)
+        return _check_range(float(value), 0, 1)
     raise TypeError
 
 
-def _within(number: Number, low: Number, high: Number) -> Number:
+def _check_range(number: Number, low: Number, high: Number) -> Number:
     if not low <= number <= high:
         raise ValueError
     return number
 
 
-def _no_bool(value: Any) -> Any:
+def _reject_bool(value: Any) -> Any:
     if isinstance(value, bool):
         raise TypeError
     return value
@@ -180,8 +184,8 @@ class JobOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot work, all faults in one message; keep plain ints, floats and bools."""
         faults = []
-        for name, rule in RULES.items():
-            if (given := getattr(self, name)) is None and name in _MAY_BE_NONE:
+        for name, rule in OPTION_RULES.items():
+            if (given := getattr(self, name)) is None and name in _NONE_ALLOWED:
                 continue
             try:
                 object.__setattr__(self, name, rule.check(name, given))
@@ -191,33 +195,37 @@ class JobOptions:
             raise ConfigError("; ".join(faults))
 
 
-RULES = {
-    "name": LABEL,
-    "txn": LABEL,
-    "partitions": whole(1, 4096),
-    "sort": FLAG,
-    "on_error": Rule('"fail", "skip", a count of records, or a fraction of them (0.01)', _on_error),
-    "retries": whole(0, 100),
-    "task_timeout": seconds(0.001, DAYS_366, "between 0.001 seconds and 366 days"),
-    "lease": seconds(0.1, 3600, "between 0.1 and 3600 seconds"),
-    "lost_leases": whole(0, 100),
-    "memory": whole(16 << 20, 1 << 50, "a whole number (int) of bytes, at least 16 MiB"),
-    "chunk": whole(1, 1 << 40, "a whole number (int), at least 1 item a task"),
-    "priority": whole(-1000, 1000),
-    "seed": whole(-(1 << 128), 1 << 128, "a whole number (int) of at most 128 bits"),
-    "backup": FLAG,
-    "each_worker": FLAG,
-    "ttl": seconds(1, DAYS_366, "between 1 second and 366 days"),
-    "wait_for_workers": seconds(0.001, DAYS_366, "between 0.001 seconds and 366 days"),
-    "wait_for_server": seconds(0.001, DAYS_366, "between 0.001 seconds and 366 days"),
+OPTION_RULES = {
+    "name": LABEL_RULE,
+    "txn": LABEL_RULE,
+    "partitions": int_rule(1, 4096),
+    "sort": FLAG_RULE,
+    "on_error": OptionRule(
+        '"fail", "skip", a count of records, or a fraction of them (0.01)', _convert_on_error
+    ),
+    "retries": int_rule(0, 100),
+    "task_timeout": seconds_rule(0.001, LEAP_YEAR_SECONDS, "between 0.001 seconds and 366 days"),
+    "lease": seconds_rule(0.1, 3600, "between 0.1 and 3600 seconds"),
+    "lost_leases": int_rule(0, 100),
+    "memory": int_rule(16 << 20, 1 << 50, "a whole number (int) of bytes, at least 16 MiB"),
+    "chunk": int_rule(1, 1 << 40, "a whole number (int), at least 1 item a task"),
+    "priority": int_rule(-1000, 1000),
+    "seed": int_rule(-(1 << 128), 1 << 128, "a whole number (int) of at most 128 bits"),
+    "backup": FLAG_RULE,
+    "each_worker": FLAG_RULE,
+    "ttl": seconds_rule(1, LEAP_YEAR_SECONDS, "between 1 second and 366 days"),
+    "wait_for_workers": seconds_rule(
+        0.001, LEAP_YEAR_SECONDS, "between 0.001 seconds and 366 days"
+    ),
+    "wait_for_server": seconds_rule(0.001, LEAP_YEAR_SECONDS, "between 0.001 seconds and 366 days"),
 }
 """What each field of ``JobOptions`` may be."""
 
-_MAY_BE_NONE = {field.name for field in fields(JobOptions) if field.default is None}
-_MAY_BE_NONE |= {"wait_for_server"}  # for ever, and not by default
+_NONE_ALLOWED = {field.name for field in fields(JobOptions) if field.default is None}
+_NONE_ALLOWED |= {"wait_for_server"}  # for ever, and not by default
 
 
-def job_options(given: Mapping[str, Any]) -> JobOptions:
+def parse_job_options(given: Mapping[str, Any]) -> JobOptions:
     """The options that a caller gave by name.
 
     Raises:
@@ -232,7 +240,7 @@ def job_options(given: Mapping[str, Any]) -> JobOptions:
     return JobOptions(**given)
 
 
-def checked_params(params: Any) -> Mapping[str, Any]:
+def check_params(params: Any) -> Mapping[str, Any]:
     """The params of a job, none for None.
 
     Raises:
@@ -242,7 +250,7 @@ def checked_params(params: Any) -> Mapping[str, Any]:
         return {}
     if not isinstance(params, Mapping):
         raise ConfigError(
-            f"params={shown(params)} must be a dict of names and values, for redismr.param(name)"
+            f"params={show_value(params)} must be a dict of names and values, for redismr.param(name)"  # noqa: E501
         )
     return params
 
@@ -253,10 +261,10 @@ def checked_executors(executors: Any, name: str = "executors") -> int | None:
     Raises:
         ConfigError: they are no number of processes.
     """
-    return None if executors is None else whole(1, MOST_EXECUTORS).check(name, executors)
+    return None if executors is None else int_rule(1, MAX_EXECUTORS).check(name, executors)
 
 
-def one_combiner(combinefn: Any, collectfn: Any) -> Any:
+def choose_combiner(combinefn: Any, collectfn: Any) -> Any:
     """The combiner, under whichever of its two names it was given.
 
     Raises:
@@ -274,11 +282,11 @@ def check_callable(name: str, function: Any) -> None:
         ConfigError: so it is; the message names it.
     """
     if function is not None and not callable(function):
-        raise ConfigError(f"{name}={shown(function)} must be a function")
+        raise ConfigError(f"{name}={show_value(function)} must be a function")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection(Confined):
+class Connection(Unpicklable):
     """Where the server is, and what proves that we belong to it.
 
     ``secret`` is the shared secret as the user gave it; ``embedded`` says that we started the
@@ -293,11 +301,11 @@ class Connection(Confined):
 
     def __post_init__(self) -> None:
         """Remember what must not leave this process."""
-        self.confide()
+        self.remember_secrets()
 
-    def confide(self) -> None:
+    def remember_secrets(self) -> None:
         """Remember it once more: a process that has many servers forgets the oldest words."""
-        confide(self.secret, *passwords_in(self.url), private=self.embedded)
+        remember_secrets(self.secret, *passwords_in(self.url), private=self.embedded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,12 @@
 
 Outside a task (in a unit test of a mapfn, say) ``count`` does nothing, ``param`` answers its
 default and ``here`` answers an empty place. The engine installs the running task's state with
-``running``, in the thread that runs the task.
+``active_task``, in the thread that runs the task.
 
 Threads that a user function starts work for the task that started them, and what is handed to a
 pool of threads for the task that handed it in, whichever thread runs it. Python copies no context
-into a new thread, so ``threading.Thread.start`` and the methods of pools (``_POOLS``) are wrapped,
+into a new thread, so ``threading.Thread.start`` and the methods of pools (``_POOL_METHODS``) are
+wrapped,
 from the first task of a process on. The task of another thread is looked for in this order: its
 ``contextvars`` (``asyncio.to_thread``, anyio and trio fill them), the task that started it, the
 only task of this process.
@@ -27,7 +28,7 @@ from dataclasses import dataclass, field
 from functools import partial, wraps
 from typing import Any
 
-from redismr.processes import depth
+from redismr.process_guards import job_depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +46,32 @@ class TaskContext:
     """The running task's counters and parameters; counters are folded into its manifest.
 
     ``counters`` are added to by the task's own thread alone, so that none of its counts waits for
-    a lock. Other threads add to ``aside``, under ``_lock``, until the task ends.
+    a lock. Other threads add to ``other_threads_counters``, under ``_lock``, until the task ends.
     """
 
     here: Here = field(default_factory=Here)
     params: Mapping[str, Any] = field(default_factory=dict)
     counters: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     countable: bool = True
-    aside: dict[str, int] | None = None
+    other_threads_counters: dict[str, int] | None = None
     #: Of a part of a task, such as one record that may be skipped: the task.
-    whole: TaskContext | None = None
-    ended: bool = False
-    dropped: bool = False
-    process: int = field(default_factory=lambda: _process)
+    parent: TaskContext | None = None
+    has_ended: bool = False
+    is_dropped: bool = False
+    pid: int = field(default_factory=lambda: _pid)
 
 
-class _Local(threading.local):
+class _ThreadState(threading.local):
     task: TaskContext | None = None
 
 
-_local = _Local()
-_process: int = os.getpid()  # kept, as asking costs each task a microsecond
-_carried: ContextVar[TaskContext | None] = ContextVar("redismr task", default=None)
-_running: dict[int, TaskContext] = {}
+_thread_state = _ThreadState()
+_pid: int = os.getpid()  # kept, as asking costs each task a microsecond
+_context_task: ContextVar[TaskContext | None] = ContextVar("redismr task", default=None)
+_running_tasks: dict[int, TaskContext] = {}
 """What runs now, by thread: several if ``inline`` jobs run in threads of the user's."""
 
-_POOLS = {
+_POOL_METHODS = {
     "concurrent.futures.thread": ("ThreadPoolExecutor", ("submit",)),
     "multiprocessing.pool": (
         "ThreadPool", ("apply_async", "_map_async", "imap", "imap_unordered"),
@@ -78,67 +79,67 @@ _POOLS = {
 }  # fmt: skip
 """By module, pools of threads and their methods that take a function."""
 
-_followed = list[type]()
-_following = False
+_wrapped_pools = list[type]()
+_threads_wrapped = False
 _lock = threading.Lock()
-_told = set[str]()
+_given_warnings = set[str]()
 
 
-class running:  # noqa: N801  reads as a verb where it is used
+class active_task:  # noqa: N801  reads as a verb where it is used
     """Make ``task`` what ``count``, ``param`` and ``here`` speak of in this thread.
 
     At the end ``task.counters`` holds what its other threads counted as well, and takes no more.
     """
 
-    __slots__ = ("_before", "_task")
+    __slots__ = ("_previous", "_task")
 
     def __init__(self, task: TaskContext) -> None:
         self._task = task
 
     def __enter__(self) -> TaskContext:
-        follow_threads()
-        self._before = _bind(self._task)
+        propagate_to_threads()
+        self._previous = _set_thread_task(self._task)
         return self._task
 
     def __exit__(self, *_: object) -> None:
-        _bind(self._before)
-        _end(self._task)
+        _set_thread_task(self._previous)
+        _end_task(self._task)
 
 
 @contextmanager
-def uncountable() -> Iterator[None]:
+def forbid_counting() -> Iterator[None]:
     """Have ``count`` refuse while functions run that may run any number of times."""
-    task = _local.task
+    task = _thread_state.task
     if task is None or not task.countable:
         yield
         return
     # Threads that mapfn has started meanwhile may go on counting.
-    part = _part(task, countable=False)
-    before = _bind(part)
+    part = _child_context(task, countable=False)
+    before = _set_thread_task(part)
     try:
         yield
     finally:
-        _bind(before)
-        _end(part)
+        _set_thread_task(before)
+        _end_task(part)
 
 
-class provisional:  # noqa: N801  reads as a verb where it is used
+class discard_counts_on_error:  # noqa: N801  reads as a verb where it is used
     """Have what ``count`` adds in the body forgotten if the body raises."""
 
     __slots__ = ("_record", "_task")
 
     def __enter__(self) -> None:
-        task = self._task = _local.task
+        task = self._task = _thread_state.task
         if task is not None:
-            self._record = _part(task, countable=task.countable)
-            _bind(self._record)
+            self._record = _child_context(task, countable=task.countable)
+            _set_thread_task(self._record)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         task = self._task
         if task is None:
             return
-        _bind(task)
-        _end(self._record, drop=kind is not None)
+        _set_thread_task(task)
+        _end_task(self._record, drop=kind is not None)
         if kind is None:
             for name, amount in self._record.counters.items():
                 task.counters[name] += amount
@@ -154,135 +155,133 @@ def count(name: str, amount: int = 1) -> None:
         RuntimeError: called in a combinefn or partitionfn, which may run any number of times; or
             in a thread that may be of several jobs that run inline.
     """
-    task = _local.task
+    task = _thread_state.task
     if task is None or not task.countable:
-        _count_elsewhere(name, amount)
+        _count_from_other_thread(name, amount)
         return
     task.counters[name] += amount
 
 
 def param(name: str, default: Any = None) -> Any:
     """The value of ``params[name]`` given to ``run`` or ``submit``, else ``default``."""
-    task = _local.task or _found()
+    task = _thread_state.task or _find_task()
     return default if task is None else task.params.get(name, default)
 
 
 def here() -> Here:
     """The job, stage, task and source that the calling code works for."""
-    task = _local.task or _found()
+    task = _thread_state.task or _find_task()
     return Here() if task is None else task.here
 
 
-def follow_threads() -> None:
+def propagate_to_threads() -> None:
     """Have threads, and what pools of threads are given, know which task began them."""
-    global _following  # noqa: PLW0603  a fact about the process
-    if not _following:
-        _following = True
+    global _threads_wrapped  # noqa: PLW0603  a fact about the process
+    if not _threads_wrapped:
+        _threads_wrapped = True
         start = threading.Thread.start
-        threading.Thread.start = _starting(start)  # type: ignore[method-assign, assignment]
+        threading.Thread.start = _wrap_start(start)  # type: ignore[method-assign, assignment]
         # Its threads begin with the first item, which is too late for that one. The main thread may
         # have ended: then nobody can make such a pool any more.
         with suppress(RuntimeError):
             importlib.import_module("concurrent.futures.thread")
-        _follow_pools()
+        _wrap_pools()
 
 
-def _follow_pools() -> None:
+def _wrap_pools() -> None:
     """The same for the pools that this process has imported by now."""
-    for module, (name, methods) in _POOLS.items():
+    for module, (name, methods) in _POOL_METHODS.items():
         pool = getattr(sys.modules.get(module), name, None)
-        if pool is not None and pool not in _followed:
-            _followed.append(pool)
+        if pool is not None and pool not in _wrapped_pools:
+            _wrapped_pools.append(pool)
             for method in methods:
-                setattr(pool, method, _giving(getattr(pool, method)))
+                setattr(pool, method, _wrap_pool_method(getattr(pool, method)))
 
 
-def _starting(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+def _wrap_start(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
     @wraps(start)
     def started(self: threading.Thread) -> None:
         # A pool's threads outlive tasks: what they do is told by what they are given.
-        pooled = getattr(vars(self).get("_target"), "__module__", "") in _POOLS
+        pooled = getattr(vars(self).get("_target"), "__module__", "") in _POOL_METHODS
         if pooled:
-            _follow_pools()
-        elif task := _local.task or _found_quietly():
+            _wrap_pools()
+        elif task := _thread_state.task or _find_task_or_none():
             vars(self)["_redismr_task"] = task
         start(self)
 
     return started
 
 
-def _giving(give: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_pool_method(method: Callable[..., Any]) -> Callable[..., Any]:
     """A method of a pool, which is given a function first."""
 
-    @wraps(give)
-    def given(self: Any, *args: Any, **kwargs: Any) -> Any:
-        task = None if _of_interpreters(self) else _local.task or _found_quietly()
+    @wraps(method)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        task = None if _is_interpreter_pool(self) else _thread_state.task or _find_task_or_none()
         if task is not None and args:
-            args = partial(_carry, task, args[0]), *args[1:]
+            args = partial(_call_in_task, task, args[0]), *args[1:]
         elif task is not None and "func" in kwargs:
-            kwargs["func"] = partial(_carry, task, kwargs["func"])
-        return give(self, *args, **kwargs)
+            kwargs["func"] = partial(_call_in_task, task, kwargs["func"])
+        return method(self, *args, **kwargs)
 
-    return given
+    return wrapped
 
 
-def _of_interpreters(pool: object) -> bool:
+def _is_interpreter_pool(pool: object) -> bool:
     """Whether a pool's threads run other interpreters (Python 3.14), which share no objects."""
     module = sys.modules.get("concurrent.futures.interpreter")
     return module is not None and isinstance(pool, module.InterpreterPoolExecutor)
 
 
-def _of_multiprocessing() -> bool:
+def _is_multiprocessing_child() -> bool:
     """Whether this process was started by another Python, maybe by a task in there."""
     module = sys.modules.get("multiprocessing.process")
     return module is not None and module.parent_process() is not None
 
 
-def _carry(task: TaskContext, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+def _call_in_task(task: TaskContext, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Call a function, in another thread, as a part of the task."""
-    token = _carried.set(task)
+    token = _context_task.set(task)
     try:
         return fn(*args, **kwargs)
     finally:
-        _carried.reset(token)
+        _context_task.reset(token)
 
 
-def _part(task: TaskContext, *, countable: bool) -> TaskContext:
+def _child_context(task: TaskContext, *, countable: bool) -> TaskContext:
     """A part of the task that counts apart, or not at all."""
-    return TaskContext(
-        task.here, task.params, countable=countable, whole=task, process=task.process
-    )
+    return TaskContext(task.here, task.params, countable=countable, parent=task, pid=task.pid)
 
 
-def _bind(task: TaskContext | None) -> TaskContext | None:
+def _set_thread_task(task: TaskContext | None) -> TaskContext | None:
     """Make a task this thread's own; returns what was."""
-    before, _local.task = _local.task, task
-    _carried.set(task)
+    before, _thread_state.task = _thread_state.task, task
+    _context_task.set(task)
     if task is None:
-        _running.pop(threading.get_ident(), None)
+        _running_tasks.pop(threading.get_ident(), None)
     else:
-        _running[threading.get_ident()] = task
+        _running_tasks[threading.get_ident()] = task
     return before
 
 
-def _end(task: TaskContext, *, drop: bool = False) -> None:
+def _end_task(task: TaskContext, *, drop: bool = False) -> None:
     with _lock:
-        task.ended, task.dropped = True, drop
+        task.has_ended, task.is_dropped = True, drop
         if not drop:
-            for name, amount in (task.aside or {}).items():
+            for name, amount in (task.other_threads_counters or {}).items():
                 task.counters[name] += amount
 
 
-def _found() -> TaskContext | None:
+def _find_task() -> TaskContext | None:
     """The task that a thread without one of its own works for; None outside all tasks.
 
     Raises:
         RuntimeError: it may be any of several.
     """
-    task = _carried.get() or vars(threading.current_thread()).get("_redismr_task")
+    task = _context_task.get() or vars(threading.current_thread()).get("_redismr_task")
     if task is not None:
         return task
-    tasks = list(_running.values())
+    tasks = list(_running_tasks.values())
     if len(tasks) > 1:
         raise RuntimeError(
             f"{len(tasks)} tasks run in this process, and redismr cannot tell for which of them "
@@ -292,70 +291,72 @@ def _found() -> TaskContext | None:
     return tasks[0] if tasks else None
 
 
-def _found_quietly() -> TaskContext | None:
+def _find_task_or_none() -> TaskContext | None:
     """The same for a thread that is being started: that it may be any is not its fault."""
     try:
-        return _found()
+        return _find_task()
     except RuntimeError:
         return None
 
 
-def _count_elsewhere(name: str, amount: int) -> None:
+def _count_from_other_thread(name: str, amount: int) -> None:
     """Count in another thread than the task's own; or say why that is impossible."""
-    task = _local.task or _found()
-    said = f"redismr.count({name!r}) was called"
+    task = _thread_state.task or _find_task()
+    message = f"redismr.count({name!r}) was called"
     if task is None:
-        if depth() or _of_multiprocessing():
-            _tell(f"{said} outside a task", "")
-    elif task.process != os.getpid():
-        _tell(
-            f"{said} in a process that a task has started",
+        if job_depth() or _is_multiprocessing_child():
+            _warn_once(f"{message} outside a task", "")
+    elif task.pid != os.getpid():
+        _warn_once(
+            f"{message} in a process that a task has started",
             ". Return what is to be counted to the task's own process, and count it there",
         )
-    elif not (task.countable or task.ended):
+    elif not (task.countable or task.has_ended):
         raise RuntimeError(
             "redismr.count() cannot be used in combinefn, partitionfn or initfn: "
             "they run 0..n times"
         )
-    elif not (task.countable and _added(task, name, amount)):
+    elif not (task.countable and _add_in_time(task, name, amount)):
         # No error: it would end a thread that others may wait for.
-        _tell(
-            f"{said} in a thread whose task has ended",
+        _warn_once(
+            f"{message} in a thread whose task has ended",
             f" ({threading.current_thread().name}, {task.here.task or task.here.stage}). Wait for "
             "threads before mapfn returns, and keep none for the next task but those of a "
             "ThreadPoolExecutor or ThreadPool",
         )
 
 
-def _added(task: TaskContext | None, name: str, amount: int) -> bool:
+def _add_in_time(task: TaskContext | None, name: str, amount: int) -> bool:
     """Whether it was in time. A record's late count is its task's, if it was not skipped."""
     with _lock:
         while task is not None:
-            if task.dropped:
+            if task.is_dropped:
                 return True
-            if not task.ended:
-                task.aside = task.aside or {}
-                task.aside[name] = task.aside.get(name, 0) + amount
+            if not task.has_ended:
+                task.other_threads_counters = task.other_threads_counters or {}
+                task.other_threads_counters[name] = (
+                    task.other_threads_counters.get(name, 0) + amount
+                )
                 return True
-            task = task.whole
+            task = task.parent
     return False
 
 
-def _tell(said: str, more: str) -> None:
+def _warn_once(message: str, details: str) -> None:
     """Say once that something is not counted, where whoever runs this process sees it."""
-    if said not in _told and len(_told) < 100:
-        _told.add(said)
-        warnings.warn(f"{said}: it is not counted{more}", RuntimeWarning, stacklevel=4)
+    if message not in _given_warnings and len(_given_warnings) < 100:
+        _given_warnings.add(message)
+        warnings.warn(f"{message}: it is not counted{details}", RuntimeWarning, stacklevel=4)
 
 
-def _forked() -> None:
+def _after_fork() -> None:
     """A child cannot count for its parent's task, and says so."""
-    global _lock, _process
-    _lock, _process = threading.Lock(), os.getpid()
-    task = _local.task
+    global _lock, _pid
+    _lock, _pid = threading.Lock(), os.getpid()
+    task = _thread_state.task
     if task is not None:
-        _local.task = _part(task, countable=False)
+        _thread_state.task = _child_context(task, countable=False)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -46,13 +46,13 @@ if TYPE_CHECKING:
     from redismr.core.model import Failure
 
 
-def phrase(said: object) -> str:
+def error_phrase(error: object) -> str:
     """What somebody else's error says, without the full stop at its end: ours goes on after it.
 
-    >>> phrase(ValueError("no more.")), phrase("and so on...")
+    >>> error_phrase(ValueError("no more.")), error_phrase("and so on...")
     ('no more', 'and so on...')
     """
-    text = str(said)
+    text = str(error)
     return text if text.endswith("..") else text.removesuffix(".")
 
 
@@ -108,7 +108,7 @@ class BadValue(RecordError):
     """A value that cannot be pickled."""
 
 
-FATAL = (RecordError, BadInput, SourceChanged, RunawayJob, DebuggerError)
+NOT_RETRYABLE = (RecordError, BadInput, SourceChanged, RunawayJob, DebuggerError)
 """What each further try of a task would meet again, on any worker."""
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from redismr.config import DEFAULT_NAMESPACE, Connection, shown
+from redismr.config import DEFAULT_NAMESPACE, Connection, show_value
 from redismr.errors import ConfigError
-from redismr.guessing import why_guessable
+from redismr.weak_secrets import weakness_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,15 +32,15 @@ SCHEMES = {
 }
 """What a URL may start with -> what redis-py (for Sentinel: our store) calls it."""
 
-_NO = ("", "0", "false", "no", "off")
+_FALSE_WORDS = ("", "0", "false", "no", "off")
 
-_ADVICE = (
-    "Make one with `redismr secret`, and set REDISMR_SECRET (or REDISMR_SECRET_FILE) to it "
+_SECRET_ADVICE = (
+    "Make one with `redismr secret`, and set REDISMR_SECRET (or REDISMR_SECRET_FILE) to it "  # noqa: S105  a text about secrets
     "here and on every worker"
 )
 
 
-def resolve(
+def resolve_connection(
     url: str | None = None,
     secret: str | None = None,
     namespace: str | None = None,
@@ -49,14 +49,15 @@ def resolve(
     """The server to use and the secret that goes with it; None means: start one of our own.
 
     The URL is the argument, else REDISMR_URL, else REDIS_URL if a secret is set too: it may be
-    another program's cache, and the first run should not need a secret (``note`` says so). A URL
+    another program's cache, and the first run should not need a secret (``ignored_url_note`` says
+    so). A URL
     of ours that holds no password gets REDISMR_PASSWORD, or what the file REDISMR_PASSWORD_FILE
     holds, as it is: nothing has to be escaped there.
 
     Raises:
         ConfigError: the URL, secret, password or namespace cannot be used; says what to set.
     """
-    name = namespace_of(namespace, environ)
+    name = resolve_namespace(namespace, environ)
     found = _find_url(url, environ)
     if found is None:
         return None
@@ -64,21 +65,21 @@ def resolve(
     key = find_secret(secret, environ)
     if key is None and what == "REDIS_URL":
         return None
-    address = _translate(value, what)
+    address = _translate_url(value, what)
     if what != "REDIS_URL":
         address = _with_password(address, environ)
-    return Connection(url=address, secret=_sound(key, value), namespace=name)
+    return Connection(url=address, secret=_require_secret(key, value), namespace=name)
 
 
-def note(
+def ignored_url_note(
     url: str | None = None, secret: str | None = None, environ: Mapping[str, str] = os.environ
 ) -> str:
-    """One line to show where ``resolve`` passed over a URL that was set; else empty."""
+    """One line to show where ``resolve_connection`` passed over a URL that was set; else empty."""
     found = _find_url(url, environ)
     if found is None or found[0] != "REDIS_URL" or find_secret(secret, environ) is not None:
         return ""
     return (
-        f"REDIS_URL ({redacted(found[1])}) is ignored because no REDISMR_SECRET is set: "
+        f"REDIS_URL ({redact_url(found[1])}) is ignored because no REDISMR_SECRET is set: "
         "using a private server"
     )
 
@@ -92,22 +93,22 @@ def find_secret(secret: str | None = None, environ: Mapping[str, str] = os.envir
         ConfigError: the file cannot be read.
     """
     if secret is not None:
-        return written("the secret", secret)
-    return _confidential("REDISMR_SECRET", environ)
+        return check_text("the secret", secret)
+    return _read_variable_or_file("REDISMR_SECRET", environ)
 
 
-def checked(secret: str) -> str:
+def check_secret(secret: str) -> str:
     """The secret.
 
     Raises:
         ConfigError: others can guess it; says how, and does not show it.
     """
-    if why := why_guessable(secret):
-        raise ConfigError(f"the secret {why}, so it can be guessed. {_ADVICE}")
+    if why := weakness_of(secret):
+        raise ConfigError(f"the secret {why}, so it can be guessed. {_SECRET_ADVICE}")
     return secret
 
 
-def namespace_of(namespace: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
+def resolve_namespace(namespace: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
     """The prefix of every key: the argument, else REDISMR_NAMESPACE, else "redismr".
 
     Raises:
@@ -116,35 +117,35 @@ def namespace_of(namespace: str | None = None, environ: Mapping[str, str] = os.e
     what, name = "the namespace", namespace
     if name is None:
         what, name = "REDISMR_NAMESPACE", environ.get("REDISMR_NAMESPACE") or DEFAULT_NAMESPACE
-    written(what, name)
+    check_text(what, name)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", name):
         raise ConfigError(
-            f"{what} {shown(name)} must be 1 to 64 letters, digits or _ . : - "
+            f"{what} {show_value(name)} must be 1 to 64 letters, digits or _ . : - "
             "and start with a letter or digit"
         )
     return name
 
 
-def debugging(environ: Mapping[str, str] = os.environ) -> bool:
+def is_debugging(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether REDISMR_DEBUG asks for whole tracebacks."""
-    return environ.get("REDISMR_DEBUG", "").strip().lower() not in _NO
+    return environ.get("REDISMR_DEBUG", "").strip().lower() not in _FALSE_WORDS
 
 
-def redacted(url: str) -> str:
+def redact_url(url: str) -> str:
     """The URL for people to read: without user, password and query values that may be secret."""
     # Not by urlsplit: a password with an unescaped "/" or "#" in it would survive that.
     shown = re.sub(r"^(\w[\w+.-]*:/{0,2})?.*@", r"\1***@", url, flags=re.DOTALL)
     return re.sub(r"(?i)([?&]\w*(?:password|secret|username)\w*=)[^&]*", r"\1***", shown)
 
 
-def _confidential(name: str, environ: Mapping[str, str]) -> str | None:
+def _read_variable_or_file(name: str, environ: Mapping[str, str]) -> str | None:
     """The variable, else the contents of the file that NAME_FILE names, without a last newline.
 
     Raises:
         ConfigError: the file cannot be read, or either holds what is no text.
     """
     if value := environ.get(name):
-        return written(name, value)
+        return check_text(name, value)
     if not (path := environ.get(f"{name}_FILE")):
         return None
     try:
@@ -164,7 +165,7 @@ def _with_password(url: str, environ: Mapping[str, str]) -> str:
     user, _, hosts = authority.rpartition("@")
     if ":" in user or re.search(r"[?&]password=", rest):
         return url
-    password = _confidential("REDISMR_PASSWORD", environ)
+    password = _read_variable_or_file("REDISMR_PASSWORD", environ)
     if not password:
         return url
     return f"{scheme}://{user}:{quote(password, safe='')}@{hosts}{rest[len(authority) :]}"
@@ -173,14 +174,14 @@ def _with_password(url: str, environ: Mapping[str, str]) -> str:
 def _find_url(url: str | None, environ: Mapping[str, str]) -> tuple[str, str] | None:
     """Where the URL was found, in words for a message, and the URL."""
     if url is not None:
-        return "the URL", written("the URL", url)
+        return "the URL", check_text("the URL", url)
     for name in ("REDISMR_URL", "REDIS_URL"):
         if value := environ.get(name):
-            return name, written(name, value)
+            return name, check_text(name, value)
     return None
 
 
-def written(what: str, value: object) -> str:
+def check_text(what: str, value: object) -> str:
     """The value, which is text that can be written as UTF-8.
 
     Raises:
@@ -195,18 +196,18 @@ def written(what: str, value: object) -> str:
     return value
 
 
-def _translate(url: str, what: str) -> str:
+def _translate_url(url: str, what: str) -> str:
     """The URL as redis-py wants it."""
     match = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://(.+)", url)
     if match is None:
         raise ConfigError(
-            f"{what} ({redacted(url)}) is not a URL: write redis://HOST:6379/0, "
+            f"{what} ({redact_url(url)}) is not a URL: write redis://HOST:6379/0, "
             "rediss://... for TLS, unix:///path/to/socket, or redis+sentinel://HOST:26379/SERVICE"
         )
     scheme, rest = match[1].lower(), match[2]
     if scheme not in SCHEMES:
         raise ConfigError(
-            f"{what} ({redacted(url)}) starts with {scheme}://, which redismr does not speak; "
+            f"{what} ({redact_url(url)}) starts with {scheme}://, which redismr does not speak; "
             f"it speaks {', '.join(name + '://' for name in SCHEMES)}"
         )
     translated = f"{SCHEMES[scheme]}://{rest}"
@@ -216,17 +217,17 @@ def _translate(url: str, what: str) -> str:
         parts = urlsplit(translated)
         parts.port  # noqa: B018 - reading it is the check
     except ValueError:
-        raise ConfigError(f"{what} ({redacted(url)}) has no proper host or port") from None
+        raise ConfigError(f"{what} ({redact_url(url)}) has no proper host or port") from None
     if parts.scheme != "unix" and not re.fullmatch(r"/*\d*/*", parts.path):
-        raise ConfigError(f"{what} ({redacted(url)}) must end in a database's number, such as /0")
+        raise ConfigError(f"{what} ({redact_url(url)}) must end in a database's number, such as /0")
     return translated
 
 
-def _sound(secret: str | None, url: str) -> str:
+def _require_secret(secret: str | None, url: str) -> str:
     """The secret, or an error that says how to make one."""
     if secret is None:
         raise ConfigError(
-            f"{redacted(url)} needs a shared secret: workers run only code that is signed with "
-            f"it. {_ADVICE}"
+            f"{redact_url(url)} needs a shared secret: workers run only code that is signed with "
+            f"it. {_SECRET_ADVICE}"
         )
-    return checked(secret)
+    return check_secret(secret)

@@ -29,14 +29,14 @@ from redismr import confidential
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-CHOSEN = tuple(os.environ.get("REDISMR_ENGINES", "").replace(",", " ").split()) or tuple(
+CHOSEN_ENGINES = tuple(os.environ.get("REDISMR_ENGINES", "").replace(",", " ").split()) or tuple(
     engine for engine in support.ENGINES if engine != "redis" or shutil.which("redis-server")
 )
 
-UNSTEADY = re.compile(r"set\(\{| at 0x[0-9a-f]+|<object ")
+UNSTABLE_NAME = re.compile(r"set\(\{| at 0x[0-9a-f]+|<object ")
 """What a name made of a value may hold: members of a set, addresses."""
 
-EACH_ENGINE = frozenset({
+EVERY_ENGINE_MODULES = frozenset({
     "test_costs.py", "test_full.py", "test_listen.py", "test_refused.py", "test_servers.py",
     "test_trouble.py",
 })  # fmt: skip
@@ -53,7 +53,7 @@ if threading.current_thread() is threading.main_thread():
 
 
 def pytest_configure() -> None:
-    if unknown := set(CHOSEN) - set(support.ENGINES):
+    if unknown := set(CHOSEN_ENGINES) - set(support.ENGINES):
         raise pytest.UsageError(f"REDISMR_ENGINES: no such engine: {', '.join(sorted(unknown))}")
 
 
@@ -63,34 +63,39 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Processes that share the tests must name them alike: a set is shown in any order."""
-    if moving := [item.nodeid for item in items if UNSTEADY.search(item.nodeid)]:
+    if moving := [item.nodeid for item in items if UNSTABLE_NAME.search(item.nodeid)]:
         raise pytest.UsageError(f"names of tests differ from process to process: {moving}")
     if not config.getoption("--every-engine"):
         names = {item.nodeid for item in items}
-        elsewhere = [i for i in items if _in_turn(i) != i.nodeid and _in_turn(i) in names]
+        elsewhere = [
+            i
+            for i in items
+            if _name_on_chosen_engine(i) != i.nodeid and _name_on_chosen_engine(i) in names
+        ]
         config.hook.pytest_deselected(items=elsewhere)
         items[:] = [item for item in items if item not in elsewhere]
 
 
-def _in_turn(item: pytest.Item) -> str:
+def _name_on_chosen_engine(item: pytest.Item) -> str:
     """The name of the test on the engine whose turn it is.
 
     Most tests of whole jobs run on one of the engines only, told by their name: what differs
-    between engines is tested on each of them in ``store``, and in the modules of EACH_ENGINE.
+    between engines is tested on each of them in ``store``, and in the modules of
+    EVERY_ENGINE_MODULES.
     """
     engine = getattr(item, "callspec", None) and item.callspec.params.get("engine")
-    if not engine or item.path.parent.name != "system" or item.path.name in EACH_ENGINE:
+    if not engine or item.path.parent.name != "system" or item.path.name in EVERY_ENGINE_MODULES:
         return item.nodeid
     test, _, params = item.nodeid.partition("[")
     before, after = re.split(rf"\b{engine}\b", params, maxsplit=1)
-    turn = zlib.crc32(f"{test}[{before}{after}".encode()) % len(CHOSEN)
-    return f"{test}[{before}{CHOSEN[turn]}{after}"
+    turn = zlib.crc32(f"{test}[{before}{after}".encode()) % len(CHOSEN_ENGINES)
+    return f"{test}[{before}{CHOSEN_ENGINES[turn]}{after}"
 
 
 @pytest.fixture(autouse=True, scope="module")
-def confided(monkeypatch_module: pytest.MonkeyPatch) -> None:
+def forget_secrets(monkeypatch_module: pytest.MonkeyPatch) -> None:
     """No secrets of other modules' tests are looked for: 64 of them in 11 MB take 5 s."""
-    for name in ("_words", "_private", "_plain", "_forms"):
+    for name in ("_forms_by_word", "_private_words", "_bulk_forms", "_all_forms"):
         monkeypatch_module.setattr(confidential, name, type(getattr(confidential, name))())
 
 
@@ -101,7 +106,7 @@ def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
         yield monkeypatch
 
 
-@pytest.fixture(scope="session", params=CHOSEN)
+@pytest.fixture(scope="session", params=CHOSEN_ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
     """The name of an engine: a test that takes it runs once with each."""
     return str(request.param)
@@ -119,8 +124,8 @@ def engine_server(engine: str) -> Iterator[support.Server]:
 def server(engine_server: support.Server) -> Iterator[support.Server]:
     """An empty real server on a unix socket; see ``support.Server``."""
     yield engine_server
-    engine_server.revive()
-    immortal = engine_server.immortal_keys()
+    engine_server.ensure_running()
+    immortal = engine_server.keys_without_ttl()
     engine_server.reset()
     assert not immortal, f"keys without TTL were left behind: {immortal}"
 

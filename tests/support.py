@@ -52,7 +52,7 @@ def eventually(
     return value
 
 
-def runs(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     """Whether the process exists and is no zombie (which answers signals, but runs nothing)."""
     if sys.platform == "linux":
         try:
@@ -158,7 +158,7 @@ class Server:
             shutil.rmtree(self.directory / "appendonlydir", ignore_errors=True)
         self._start()
 
-    def revive(self) -> None:
+    def ensure_running(self) -> None:
         """Make it run, with its data, whatever a test did to it."""
         self.resume()
         if self._process is None or self._process.poll() is not None:
@@ -166,7 +166,7 @@ class Server:
 
     def reset(self) -> None:
         """Back to an empty, running server with its own settings."""
-        self.revive()
+        self.ensure_running()
         for name, value in self._settings.items():
             self._admin.config_set(name, value)
         self._settings.clear()
@@ -175,7 +175,7 @@ class Server:
         self._clients.clear()
         self._admin.flushall()
 
-    def immortal_keys(self, prefix: str = "redismr") -> list[str]:
+    def keys_without_ttl(self, prefix: str = "redismr") -> list[str]:
         """The keys under the prefix that would never expire."""
         keys = list(self._admin.scan_iter(match=f"{prefix}*", count=1000))
         pipeline = self._admin.pipeline(transaction=False)
@@ -205,16 +205,16 @@ class Server:
             [self._binary, "-"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,  # it says that it reads its config
-            preexec_fn=_die_with_this_process(),  # noqa: PLW1509
+            preexec_fn=_end_with_pytest(),  # noqa: PLW1509
         )
         assert self._process.stdin is not None
         self._process.stdin.write(config.encode())
         self._process.stdin.close()
         client = open_client(self.url)
-        eventually(lambda: self._answers(client), message=f"{self.engine} did not start")
+        eventually(lambda: self._is_answering(client), message=f"{self.engine} did not start")
         client.close()
 
-    def _answers(self, client: redis.Redis) -> bool:
+    def _is_answering(self, client: redis.Redis) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.directory / "log").read_text()
         with contextlib.suppress(redis.ConnectionError):  # Also: still loading its data.
@@ -222,7 +222,7 @@ class Server:
         return False
 
 
-def _die_with_this_process() -> Callable[[], Any] | None:
+def _end_with_pytest() -> Callable[[], Any] | None:
     """For Linux: a kill -9 of pytest takes its servers along.
 
     The signal comes when the *thread* that started the server ends, so only the main one asks.

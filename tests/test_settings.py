@@ -11,7 +11,15 @@ import redis
 
 from redismr.config import Connection
 from redismr.errors import ConfigError
-from redismr.settings import SCHEMES, debugging, find_secret, namespace_of, note, redacted, resolve
+from redismr.settings import (
+    SCHEMES,
+    find_secret,
+    ignored_url_note,
+    is_debugging,
+    redact_url,
+    resolve_connection,
+    resolve_namespace,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,13 +29,13 @@ URL = "redis://one:6379/0"
 
 
 def test_nothing_set_means_a_private_server() -> None:
-    assert resolve(environ={}) is None
-    assert not note(environ={})
+    assert resolve_connection(environ={}) is None
+    assert not ignored_url_note(environ={})
 
 
 def test_empty_variables_are_not_set() -> None:
     names = ("REDISMR_URL", "REDIS_URL", "REDISMR_SECRET", "REDISMR_SECRET_FILE")
-    assert resolve(environ=dict.fromkeys((*names, "REDISMR_NAMESPACE"), "")) is None
+    assert resolve_connection(environ=dict.fromkeys((*names, "REDISMR_NAMESPACE"), "")) is None
 
 
 def test_arguments_win() -> None:
@@ -37,16 +45,16 @@ def test_arguments_win() -> None:
         "REDISMR_SECRET": "another sixteen!",
         "REDISMR_NAMESPACE": "other",
     }
-    assert resolve(URL, SECRET, "mine", environ) == Connection(
+    assert resolve_connection(URL, SECRET, "mine", environ) == Connection(
         url=URL, secret=SECRET, namespace="mine"
     )
-    assert resolve(environ=environ) == Connection(
+    assert resolve_connection(environ=environ) == Connection(
         url="redis://two", secret="another sixteen!", namespace="other"
     )
 
 
 def test_a_connection_found_here_is_not_our_own_server() -> None:
-    connection = resolve(URL, SECRET, environ={})
+    connection = resolve_connection(URL, SECRET, environ={})
     assert connection
     assert not connection.embedded
     assert connection.namespace == "redismr"
@@ -54,32 +62,32 @@ def test_a_connection_found_here_is_not_our_own_server() -> None:
 
 def test_redis_url_counts_only_with_a_secret() -> None:
     environ = {"REDIS_URL": "redis://:hunter2@cache/0"}
-    assert resolve(environ=environ) is None
-    assert "REDIS_URL (redis://***@cache/0) is ignored" in note(environ=environ)
-    assert "\n" not in note(environ=environ)
+    assert resolve_connection(environ=environ) is None
+    assert "REDIS_URL (redis://***@cache/0) is ignored" in ignored_url_note(environ=environ)
+    assert "\n" not in ignored_url_note(environ=environ)
     for secret, variables in ((SECRET, {}), (None, {"REDISMR_SECRET": SECRET})):
-        found = resolve(secret=secret, environ=environ | variables)
+        found = resolve_connection(secret=secret, environ=environ | variables)
         assert found
         assert found.url == environ["REDIS_URL"]
-        assert not note(secret=secret, environ=environ | variables)
+        assert not ignored_url_note(secret=secret, environ=environ | variables)
 
 
 def test_redismr_url_needs_a_secret() -> None:
     for url, environ in ((URL, {}), (None, {"REDISMR_URL": URL})):
         with pytest.raises(ConfigError, match=r"redismr secret.*REDISMR_SECRET"):
-            resolve(url, environ=environ)
-        assert not note(url, environ=environ)
+            resolve_connection(url, environ=environ)
+        assert not ignored_url_note(url, environ=environ)
 
 
 def test_a_short_secret_is_refused_and_not_shown() -> None:
     with pytest.raises(ConfigError, match=r"16 characters.*redismr secret") as caught:
-        resolve(URL, "tooshort", environ={})
+        resolve_connection(URL, "tooshort", environ={})
     assert "tooshort" not in str(caught.value)
-    assert resolve(URL, SECRET, environ={})
+    assert resolve_connection(URL, SECRET, environ={})
 
 
 def test_a_private_server_needs_no_secret_of_ours() -> None:
-    assert resolve(secret="short", environ={}) is None
+    assert resolve_connection(secret="short", environ={}) is None
 
 
 # ------------------------------------------------------------------------- the secret's file
@@ -102,7 +110,7 @@ def test_one_newline_at_its_end_is_not_the_secret(
     (tmp_path / "secret").write_bytes(contents)
     environ = {"REDISMR_SECRET_FILE": str(tmp_path / "secret")}
     assert find_secret(environ=environ) == secret
-    found = resolve(URL, environ=environ)
+    found = resolve_connection(URL, environ=environ)
     assert found
     assert found.secret == secret
 
@@ -119,13 +127,13 @@ def test_the_order_of_secrets(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "none", "No such file"), (tmp_path, "directory")):
         with pytest.raises(ConfigError, match=f"REDISMR_SECRET_FILE=.*{reason}"):
-            resolve(URL, environ={"REDISMR_SECRET_FILE": str(path)})
+            resolve_connection(URL, environ={"REDISMR_SECRET_FILE": str(path)})
 
 
 def test_a_file_that_is_no_text_is_named_and_not_shown(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"hidden\xff\xfe\xfd")
     with pytest.raises(ConfigError, match="not UTF-8") as caught:
-        resolve(URL, environ={"REDISMR_SECRET_FILE": str(tmp_path / "secret")})
+        resolve_connection(URL, environ={"REDISMR_SECRET_FILE": str(tmp_path / "secret")})
     assert caught.value.__cause__ is None
     assert "hidden" not in str(caught.value)
 
@@ -133,7 +141,7 @@ def test_a_file_that_is_no_text_is_named_and_not_shown(tmp_path: Path) -> None:
 def test_an_empty_file_is_a_secret_that_is_too_short(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("\n")
     with pytest.raises(ConfigError, match="16 characters"):
-        resolve(URL, environ={"REDISMR_SECRET_FILE": str(tmp_path / "secret")})
+        resolve_connection(URL, environ={"REDISMR_SECRET_FILE": str(tmp_path / "secret")})
 
 
 # ------------------------------------------------------------------------- the password
@@ -153,7 +161,9 @@ def test_a_password_beside_the_url_is_taken_as_it_is(
     (tmp_path / "password").write_text(password + "\n")
     plain = {"REDISMR_URL": url.format(f"{user}@" if user else "")}
     for name, value in (("", password), ("_FILE", str(tmp_path / "password"))):
-        found = resolve(secret=SECRET, environ={**plain, f"REDISMR_PASSWORD{name}": value})
+        found = resolve_connection(
+            secret=SECRET, environ={**plain, f"REDISMR_PASSWORD{name}": value}
+        )
         assert found
         assert found.url == url.format(f"{user}:{quote(password, safe='')}@")
         if "sentinel" not in url:
@@ -167,14 +177,14 @@ def test_a_password_beside_the_url_is_taken_as_it_is(
 )
 def test_a_password_in_the_url_wins(url: str) -> None:
     for environ in ({"REDISMR_PASSWORD": "other"}, {"REDISMR_PASSWORD": ""}, {}):
-        found = resolve(url, SECRET, environ=environ)
+        found = resolve_connection(url, SECRET, environ=environ)
         assert found
         assert found.url == url
 
 
 def test_another_programs_url_gets_no_password_of_ours() -> None:
     environ = {"REDIS_URL": "redis://cache/0", "REDISMR_PASSWORD": "p", "REDISMR_SECRET": SECRET}
-    found = resolve(environ=environ)
+    found = resolve_connection(environ=environ)
     assert found
     assert found.url == "redis://cache/0"
 
@@ -187,7 +197,7 @@ def test_a_password_that_cannot_be_had_is_named_and_not_shown(tmp_path: Path) ->
         ("REDISMR_PASSWORD", "hidden\udcff", "not UTF-8"),
     ):
         with pytest.raises(ConfigError, match=f"{name}.*{reason}") as caught:
-            resolve(URL, SECRET, environ={name: value})
+            resolve_connection(URL, SECRET, environ={name: value})
         assert "hidden" not in str(caught.value)
 
 
@@ -208,7 +218,7 @@ def test_a_password_that_cannot_be_had_is_named_and_not_shown(tmp_path: Path) ->
     ],
 )
 def test_urls_that_redis_py_understands(given: str, taken: str) -> None:
-    connection = resolve(given, SECRET, environ={})
+    connection = resolve_connection(given, SECRET, environ={})
     assert connection
     assert connection.url == taken
     redis.Redis.from_url(taken).close()
@@ -234,14 +244,14 @@ def test_urls_that_redis_py_understands(given: str, taken: str) -> None:
 )
 def test_other_urls_are_refused_by_name(url: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
-        resolve(url, SECRET, environ={})
+        resolve_connection(url, SECRET, environ={})
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
 def test_the_error_says_where_the_url_came_from() -> None:
     with pytest.raises(ConfigError, match="^REDISMR_URL .*" + ".*".join(map(re.escape, SCHEMES))):
-        resolve(environ={"REDISMR_URL": "ftp://host", "REDISMR_SECRET": SECRET})
+        resolve_connection(environ={"REDISMR_URL": "ftp://host", "REDISMR_SECRET": SECRET})
 
 
 @pytest.mark.parametrize(
@@ -264,7 +274,7 @@ def test_the_error_says_where_the_url_came_from() -> None:
     ],
 )
 def test_redacted(url: str, shown: str) -> None:
-    assert redacted(url) == shown
+    assert redact_url(url) == shown
 
 
 # ------------------------------------------------------------------------- namespaces
@@ -272,14 +282,14 @@ def test_redacted(url: str, shown: str) -> None:
 
 @pytest.mark.parametrize("name", ["redismr", "team-a", "a.b_c", "a:b", "7", "x" * 64])
 def test_namespaces(name: str) -> None:
-    assert namespace_of(name, {}) == name
-    assert namespace_of(None, {"REDISMR_NAMESPACE": name}) == name
+    assert resolve_namespace(name, {}) == name
+    assert resolve_namespace(None, {"REDISMR_NAMESPACE": name}) == name
 
 
 @pytest.mark.parametrize("name", ["", "a b", "{a}", "a*", "a?", "[a]", "~a", "x" * 65, "a\n", ":a"])
 def test_namespaces_that_mean_something_else_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="namespace"):
-        namespace_of(name, {})
+        resolve_namespace(name, {})
 
 
 @pytest.mark.parametrize("value", ["\udcff" * 20, "\ud800"])
@@ -287,7 +297,7 @@ def test_namespaces_that_mean_something_else_are_refused(name: str) -> None:
 def test_bytes_that_are_no_text_are_refused_under_the_variable_that_has_them(name, value) -> None:
     environ = {"REDISMR_URL": URL, "REDISMR_SECRET": SECRET, name: value}
     with pytest.raises(ConfigError, match=f"{name} is not UTF-8 text"):
-        resolve(environ=environ)
+        resolve_connection(environ=environ)
 
 
 @pytest.mark.parametrize("value", [5, b"redis://one", ["x"]])
@@ -295,12 +305,12 @@ def test_bytes_that_are_no_text_are_refused_under_the_variable_that_has_them(nam
 def test_an_argument_is_text(name, value) -> None:
     given = {"url": URL, "secret": SECRET, name.lower(): value}
     with pytest.raises(ConfigError, match=f"the {name} must be a str"):
-        resolve(**given, environ={})
+        resolve_connection(**given, environ={})
 
 
 def test_a_namespace_is_refused_under_the_variable_that_has_it() -> None:
     with pytest.raises(ConfigError, match="REDISMR_NAMESPACE 'a b' must be"):
-        namespace_of(environ={"REDISMR_NAMESPACE": "a b"})
+        resolve_namespace(environ={"REDISMR_NAMESPACE": "a b"})
 
 
 @pytest.mark.parametrize(
@@ -308,5 +318,5 @@ def test_a_namespace_is_refused_under_the_variable_that_has_it() -> None:
     [("", False), ("0", False), ("false", False), ("No", False), ("1", True), ("yes", True)],
 )
 def test_debugging_is_asked_for_in_words_for_yes_and_no(value: str, wanted: bool) -> None:
-    assert debugging({"REDISMR_DEBUG": value}) is wanted
-    assert not debugging({})
+    assert is_debugging({"REDISMR_DEBUG": value}) is wanted
+    assert not is_debugging({})

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import redis
-from support import Server, eventually, runs
+from support import Server, eventually, is_running
 
 
 def test_what_was_answered_survives_kill_and_restart(server: Server) -> None:
@@ -14,7 +14,7 @@ def test_what_was_answered_survives_kill_and_restart(server: Server) -> None:
     client.set("redismr:x", 1, px=60_000)
     before, pid = client.info("server")["run_id"], server.pid
     server.kill()
-    assert not runs(pid)
+    assert not is_running(pid)
     with pytest.raises(redis.ConnectionError):
         client.ping()
     server.restart()
@@ -58,7 +58,7 @@ def test_keys_without_ttl_are_found(server: Server) -> None:
     client.set("redismr:mortal", 1, px=60_000)
     client.set("redismr:immortal", 1)
     client.set("other", 1)
-    assert server.immortal_keys() == ["redismr:immortal"]
+    assert server.keys_without_ttl() == ["redismr:immortal"]
     client.delete("redismr:immortal")
 
 

@@ -1,7 +1,7 @@
 """The command line: parse, call, print, exit. No logic, and the only room that knows click.
 
 ``redismr --help`` and the start of any verb import click and one small module, nothing else: see
-``VERBS``. Exit codes are in ``exits``.
+``SUBCOMMANDS``. Exit codes are in ``exit_codes``.
 """
 
 from __future__ import annotations
@@ -14,72 +14,72 @@ from typing import Any, cast
 import click
 
 import redismr
-from redismr import interrupts, streams
-from redismr.advice import Advice
-from redismr.cli import exits
-from redismr.ui.errors import say
+from redismr import ctrl_c, standard_streams
+from redismr.cli import exit_codes
+from redismr.ui.error_screens import print_message
+from redismr.user_warnings import Advice
 
-VERBS = {
+SUBCOMMANDS = {
     # verb: (module of this room, what --help says in one line); in the order of --help
-    "run": ("run", "Run a job file here and print its result."),
-    "submit": ("run", "Hand a job file to a server and print the job's id."),
-    "jobs": ("jobs", "List the jobs on the server."),
-    "watch": ("jobs", "Show a job's progress until it ends."),
-    "result": ("jobs", "Print a job's result."),
-    "errors": ("jobs", "Show what failed in a job, or was skipped."),
-    "listen": ("listen", "Print events as JSON lines while they happen."),
-    "cancel": ("jobs", "Stop jobs."),
-    "delete": ("jobs", "Delete jobs and all their data."),
-    "up": ("up", "Start a server and local workers that others may join."),
-    "worker": ("workers", "Work for a server, on as many cores as there are."),
-    "workers": ("workers", "List the workers on the server."),
-    "repl": ("repl", "Count words, or run a job file, on the files that you type in."),
-    "secret": ("misc", "Print a new secret."),
-    "acl": ("acl", "Print the rights that a user of the server needs."),
-    "mincemeat": ("ancestors", "Work for a script written for mincemeat.py."),
-    "octo": ("ancestors", "Serve a job file, or work for one, as octo.py did."),
+    "run": ("cmd_run", "Run a job file here and print its result."),
+    "submit": ("cmd_run", "Hand a job file to a server and print the job's id."),
+    "jobs": ("cmd_jobs", "List the jobs on the server."),
+    "watch": ("cmd_jobs", "Show a job's progress until it ends."),
+    "result": ("cmd_jobs", "Print a job's result."),
+    "errors": ("cmd_jobs", "Show what failed in a job, or was skipped."),
+    "listen": ("cmd_listen", "Print events as JSON lines while they happen."),
+    "cancel": ("cmd_jobs", "Stop jobs."),
+    "delete": ("cmd_jobs", "Delete jobs and all their data."),
+    "up": ("cmd_up", "Start a server and local workers that others may join."),
+    "worker": ("cmd_workers", "Work for a server, on as many cores as there are."),
+    "workers": ("cmd_workers", "List the workers on the server."),
+    "repl": ("cmd_repl", "Count words, or run a job file, on the files that you type in."),
+    "secret": ("cmd_secret", "Print a new secret."),
+    "acl": ("cmd_acl", "Print the rights that a user of the server needs."),
+    "mincemeat": ("cmd_ancestors", "Work for a script written for mincemeat.py."),
+    "octo": ("cmd_ancestors", "Serve a job file, or work for one, as octo.py did."),
 }
 
 
-class Verbs(click.Group):
+class LazyGroup(click.Group):
     """A group that imports a verb's module when the verb is called, and knows our exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All verbs, in the order of the table."""
-        return list(VERBS)
+        return list(SUBCOMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The verb, freshly imported."""
-        if cmd_name not in VERBS:
+        if cmd_name not in SUBCOMMANDS:
             return None
-        module = importlib.import_module(f"redismr.cli.{VERBS[cmd_name][0]}")
+        module = importlib.import_module(f"redismr.cli.{SUBCOMMANDS[cmd_name][0]}")
         command = getattr(module, cmd_name)
-        interrupts.raised()
+        ctrl_c.raise_on_ctrl_c()
         return cast("click.Command", command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table itself, so that --help imports no verb."""
         with formatter.section("Commands"):
-            formatter.write_dl([(verb, help_line) for verb, (_, help_line) in VERBS.items()])
+            formatter.write_dl([(verb, help_line) for verb, (_, help_line) in SUBCOMMANDS.items()])
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
         """As click, which would end with 1 where the reader of --help or --version has left."""
         try:
             return super().make_context(*args, **more)
-        except streams.OutputLost as lost:
-            raise click.exceptions.Exit(exits.without_output(lost)) from None
+        except standard_streams.OutputLost as lost:
+            raise click.exceptions.Exit(exit_codes.report_lost_output(lost)) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; whatever it raises becomes a line on stderr and an exit code.
 
         Here and not around ``main``, where click would take a user's EOFError for a Ctrl-C.
         """
-        with exits.reported(ctx):
+        with exit_codes.exit_on_error(ctx):
             code = super().invoke(ctx)
-            if code == exits.CANCELLED:  # the verb has met the interrupt itself
-                interrupts.tell()
+            if code == exit_codes.CANCELLED:  # the verb has met the interrupt itself
+                ctrl_c.print_interrupted()
             sys.stdout.flush()  # so that output that is lost is met here and not at exit
-            ctx.exit(code or exits.DONE)
+            ctx.exit(code or exit_codes.SUCCESS)
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001
@@ -89,7 +89,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 
 
 @click.command(
-    cls=Verbs,
+    cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Set REDISMR_URL and REDISMR_SECRET to use a server that is already there; "
     "`redismr run` needs none.",
@@ -106,25 +106,25 @@ def cli() -> None:
     """MapReduce for Python, on this machine alone or on many that share a Redis."""
 
 
-def _show_advice() -> None:
+def _print_user_warnings() -> None:
     """What we warn of is about a job file, and no line of a program: a line like all others."""
-    shown = warnings.showwarning
+    python_showwarning = warnings.showwarning
 
-    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    def print_warning(message: Warning | str, category: type[Warning], *location: Any) -> None:
         if issubclass(category, Advice):
-            say(str(message), sys.stderr)
+            print_message(str(message), sys.stderr)
         else:
-            shown(message, category, *where)
+            python_showwarning(message, category, *location)
 
-    warnings.showwarning = show  # type: ignore[assignment]
+    warnings.showwarning = print_warning  # type: ignore[assignment]
 
 
 def main() -> None:
     """The ``redismr`` command."""
-    interrupts.of_command()
-    streams.of_command()
-    _show_advice()
+    ctrl_c.exit_on_ctrl_c()
+    standard_streams.use_command_streams()
+    _print_user_warnings()
     try:
         cli(prog_name="redismr")
     finally:
-        interrupts.over()
+        ctrl_c.exit_again_on_ctrl_c()

@@ -14,7 +14,7 @@ __all__ = ["Client", "Job", "Results"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a class on first use: a private server can start meanwhile (``foresee``)."""
+    """Import a class on first use: a private server can start meanwhile (``prestart``)."""
     if name not in __all__:
         raise AttributeError(f"module 'redismr.client' has no attribute {name!r}")
     return getattr(importlib.import_module(f"redismr.client.{name.lower()}"), name)

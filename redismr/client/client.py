@@ -9,22 +9,28 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Self
 
-from redismr import settings, streams
-from redismr.client.each import EachWorker, one_by_one
-from redismr.client.embedded import Embedded, embedded
-from redismr.client.fit import Lacks
+from redismr import settings, standard_streams
+from redismr.client.embedded import EmbeddedBackend, embedded_backend
+from redismr.client.end_errors import fail_as_altered, job_not_found_error, kept_result_note
 from redismr.client.job import Job
-from redismr.client.listen import deliver, follow
-from redismr.client.listing import deleted_rows, job_rows, row_of, worker_rows
-from redismr.client.outcome import ended_as_altered, kept, not_found
+from redismr.client.job_options import (
+    ProgressFunction,
+    SubmitterState,
+    clear_fields,
+    new_spec,
+    split_options,
+)
+from redismr.client.library_check import MissingLibraries
+from redismr.client.listener import deliver_result, follow_events
+from redismr.client.listings import deleted_row, deleted_rows, job_rows, worker_rows
+from redismr.client.per_worker import PerWorkerSubmitter, as_per_worker_source
 from redismr.client.results import Results
-from redismr.client.specs import Draw, Mine, clear_fields, new_spec, sort_out
-from redismr.client.submitter import SUBMIT_LEASE_MS, Ended, Submitter
-from redismr.client.waiting import tell_long_wait
-from redismr.confidential import Confined
-from redismr.config import LABEL, RULES, Connection, check_callable, checked_executors
-from redismr.core.events import Event, encode
-from redismr.core.functions import check_functions
+from redismr.client.submitter import SUBMIT_LEASE_MS, JobEnded, Submitter
+from redismr.client.waiting import report_long_wait
+from redismr.confidential import Unpicklable
+from redismr.config import LABEL_RULE, OPTION_RULES, Connection, check_callable, checked_executors
+from redismr.core.events import Event, encode_event
+from redismr.core.job_payloads import JobSealer
 from redismr.core.model import (
     ENDED_STATES,
     RUNNING_STATES,
@@ -33,7 +39,7 @@ from redismr.core.model import (
     WorkerInfo,
 )
 from redismr.core.seal import Keyring
-from redismr.core.vault import Vault
+from redismr.engine.program import check_functions
 from redismr.errors import (
     JobError,
     JobLost,
@@ -42,15 +48,15 @@ from redismr.errors import (
     SealError,
     StoreUnavailable,
 )
-from redismr.processes import here_only, refuse_while_loading
-from redismr.shipping import Parcel, pack
+from redismr.process_guards import only_in_this_process, refuse_while_loading
+from redismr.shipping import PackedCode, pack
 from redismr.sources import Source, as_source
 from redismr.store import Store
 
 Function = Callable[..., Any]
 
 
-class Client(Confined):
+class Client(Unpicklable):
     """A connection to a server that holds jobs. A context manager; thread-safe.
 
     Args:
@@ -77,21 +83,25 @@ class Client(Confined):
         executors: int | None = None,
     ) -> None:
         refuse_while_loading()
-        streams.fill()
+        standard_streams.open_missing_descriptors()
         executors = checked_executors(executors)
-        found = settings.resolve(url, secret, namespace)
-        self._embedded: Embedded | None = None
-        if found is None:
-            self._embedded = embedded(settings.namespace_of(namespace), executors)
-            found = self._embedded.server.connection
-        self.connection: Connection = found
-        self._keyring = Keyring(found.secret, found.namespace)
-        bear = partial(_bear, self._embedded) if self._embedded else tell_long_wait
-        self._store = Store(found, name="redismr-client", on_wait=bear)
-        self._cleaner = Store(found, patience=1.0, timeout=2, name="redismr-cleanup")
-        self._listener = Store(found, patience=None, name="redismr-listener", on_wait=bear)
+        resolved = settings.resolve_connection(url, secret, namespace)
+        self._embedded: EmbeddedBackend | None = None
+        if resolved is None:
+            self._embedded = embedded_backend(settings.resolve_namespace(namespace), executors)
+            resolved = self._embedded.server.connection
+        self.connection: Connection = resolved
+        self._keyring = Keyring(resolved.secret, resolved.namespace)
+        on_wait = (
+            partial(_wait_for_own_server, self._embedded) if self._embedded else report_long_wait
+        )
+        self._store = Store(resolved, name="redismr-client", on_wait=on_wait)
+        self._cleanup_store = Store(resolved, patience=1.0, timeout=2, name="redismr-cleanup")
+        self._listener_store = Store(
+            resolved, patience=None, name="redismr-listener", on_wait=on_wait
+        )
         if self._embedded is None:
-            self._store.link.check("monitor")
+            self._store.server.check("monitor")
 
     def __enter__(self) -> Self:
         """For ``with``."""
@@ -103,8 +113,8 @@ class Client(Confined):
 
     def close(self) -> None:
         """Close the connections. Jobs go on; open results reconnect by themselves."""
-        for store in (self._store, self._cleaner, self._listener):
-            store.link.close()
+        for store in (self._store, self._cleanup_store, self._listener_store):
+            store.server.close()
 
     def run(
         self,
@@ -112,7 +122,7 @@ class Client(Confined):
         mapfn: Function | None = None,
         reducefn: Function | str | None = None,
         *,
-        progress: Draw | None = None,
+        progress: ProgressFunction | None = None,
         resultfn: Callable[[str, Any], object] | None = None,
         finish: bool = True,
         **options: Any,
@@ -125,30 +135,32 @@ class Client(Confined):
         check_functions(resultfn=resultfn)
         check_callable("progress", progress)
         job: Job | None = None
-        cancel = here_only(Job.cancel)
+        cancel = only_in_this_process(Job.cancel)
         try:
-            job = self._submit(source, mapfn, reducefn, options, owns=True, draw=progress)
+            job = self._submit_job(
+                source, mapfn, reducefn, options, owns_job=True, show_progress=progress
+            )
             results = job.result(finish=False)
         except BaseException as exc:
-            ended = isinstance(exc, JobError | SealError) and not isinstance(exc, NoWorkers)
-            if job is not None and not ended and not isinstance(exc, StoreUnavailable):
-                self._quietly(job, cancel)
+            job_has_ended = isinstance(exc, JobError | SealError) and not isinstance(exc, NoWorkers)
+            if job is not None and not job_has_ended and not isinstance(exc, StoreUnavailable):
+                self._clean_up_quietly(job, cancel)
             if isinstance(exc, KeyboardInterrupt):
                 raise KeyboardInterrupt from None  # not a screen of frames about sockets
             raise
-        return self._handed_over(job, results, resultfn) if finish else results
+        return self._call_result_functions(job, results, resultfn) if finish else results
 
-    def _handed_over(
+    def _call_result_functions(
         self, job: Job, results: Results, resultfn: Callable[[str, Any], object] | None
     ) -> Any:
         """What finishfn makes of the results; a result that was computed outlives its errors."""
         try:
-            outcome = job.finished(results)
+            outcome = job.apply_finishfn(results)
             if resultfn:
                 resultfn(job.txn, outcome)
         except BaseException as exc:
             if results.keep():
-                exc.add_note(kept(job.id, ours=self._embedded is not None))
+                exc.add_note(kept_result_note(job.id, own_server=self._embedded is not None))
             raise
         return outcome
 
@@ -176,10 +188,10 @@ class Client(Confined):
             StoreUnavailable: it does not answer, or takes no writes for now.
         """
         check_functions(resultfn=resultfn)
-        job = self._submit(source, mapfn, reducefn, options, owns=False)
+        job = self._submit_job(source, mapfn, reducefn, options, owns_job=False)
         if resultfn:
             threading.Thread(
-                target=deliver, args=(job, resultfn), name=f"resultfn-{job.id}"
+                target=deliver_result, args=(job, resultfn), name=f"resultfn-{job.id}"
             ).start()
         return job
 
@@ -195,15 +207,17 @@ class Client(Confined):
             ConfigError: a ``wait_for_server`` that is no such time.
         """
         if wait_for_server is not None:
-            wait_for_server = RULES["wait_for_server"].check("wait_for_server", wait_for_server)
-        return self._attach(self._store.patient(wait_for_server), job_id)
+            wait_for_server = OPTION_RULES["wait_for_server"].check(
+                "wait_for_server", wait_for_server
+            )
+        return self._attach(self._store.with_patience(wait_for_server), job_id)
 
     def _attach(self, store: Store, job_id: str) -> Job:
-        LABEL.check("job_id", job_id)
-        blob = store.blob(job_id, "spec")
+        LABEL_RULE.check("job_id", job_id)
+        blob = store.get_sealed(job_id, "spec")
         if blob is None:
-            raise not_found(job_id)
-        return Job(store, self._keyring, Vault(self._keyring, job_id).open_spec(blob))
+            raise job_not_found_error(job_id)
+        return Job(store, self._keyring, JobSealer(self._keyring, job_id).open_spec(blob))
 
     def jobs(self, *, deleted: bool = False) -> list[JobInfo]:
         """Every job that still exists in this namespace, newest first. Clear text: for people.
@@ -235,10 +249,10 @@ class Client(Confined):
             JobLost: ``job`` vanished from Redis.
         """
         if txn is not None:
-            LABEL.check("txn", txn)
+            LABEL_RULE.check("txn", txn)
         if job is not None and txn is None:
             txn = self.attach(job).txn
-        return follow(self._listener, self._keyring, txn, job)
+        return follow_events(self._listener_store, self._keyring, txn, job)
 
     def each(
         self,
@@ -266,7 +280,7 @@ class Client(Confined):
         for name, function in (("fn", fn), ("errorfn", errorfn)):
             check_callable(name, function)
 
-        def failed(label: str, error: Exception) -> object:
+        def on_error(label: str, error: Exception) -> object:
             if errorfn is None or isinstance(error, JobLost):
                 raise error
             return errorfn(label, error)
@@ -275,123 +289,139 @@ class Client(Confined):
             if event.kind not in ENDED_STATES:
                 continue
             try:
-                if deliver(self._attach(self._listener, event.job), fn, failed) is False:
+                if (
+                    deliver_result(self._attach(self._listener_store, event.job), fn, on_error)
+                    is False
+                ):
                     return
-            except (JobNotFound, JobLost) as gone:
-                if gone.job_id != event.job:
+            except (JobNotFound, JobLost) as error:
+                if error.job_id != event.job:
                     raise
 
     # -- submitting -------------------------------------------------------------
 
-    def _submit(
+    def _submit_job(
         self,
         source: Any,
         mapfn: Function | None,
         reducefn: Function | str | None,
         options: dict[str, Any],
         *,
-        owns: bool,
-        draw: Draw | None = None,
+        owns_job: bool,
+        show_progress: ProgressFunction | None = None,
     ) -> Job:
         refuse_while_loading()
-        self.connection.confide()
-        functions, params, chosen = sort_out(mapfn, reducefn, options)
+        self.connection.remember_secrets()
+        functions, params, chosen_options = split_options(mapfn, reducefn, options)
         check_functions(**functions)
-        parcel = pack(functions, params)
-        each = chosen.each_worker
-        read = (one_by_one if each else as_source)(source, chunk=chosen.chunk)
-        now_ms, rows = self._here()
+        packed_code = pack(functions, params)
+        each_worker = chosen_options.each_worker
+        input_source = (as_per_worker_source if each_worker else as_source)(
+            source, chunk=chosen_options.chunk
+        )
+        now_ms, rows = self._server_time_and_workers()
         slots = sum(int(row.get("executors", 0)) for row in rows.values())
-        spec = new_spec(chosen, read.size, parcel.digest, functions, now_ms=now_ms, slots=slots)
-        lacks = Lacks.among(rows, spec, self._keyring.key_id)
-        lacks.warn(parcel.names)
-        vault = Vault(self._keyring, spec.job_id)
-        store = self._store.patient(chosen.wait_for_server)
+        spec = new_spec(
+            chosen_options,
+            input_source.size,
+            packed_code.digest,
+            functions,
+            now_ms=now_ms,
+            slots=slots,
+        )
+        missing_libraries = MissingLibraries.from_worker_rows(rows, spec, self._keyring.key_id)
+        missing_libraries.warn(packed_code.module_names)
+        sealer = JobSealer(self._keyring, spec.job_id)
+        store = self._store.with_patience(chosen_options.wait_for_server)
         job = Job(
             store,
             self._keyring,
             spec,
-            Mine(
+            SubmitterState(
                 functions["finishfn"],
                 functions["partitionfn"],
-                delete=here_only(partial(self._delete, spec, time.monotonic())) if owns else None,
+                delete=only_in_this_process(partial(self._delete, spec, time.monotonic()))
+                if owns_job
+                else None,
                 delete_at_exit=self._embedded is None,  # else the server ends as well
-                draw=draw,
-                workers_within=chosen.wait_for_workers,
-                revive=self._embedded.revive if self._embedded else None,
+                show_progress=show_progress,
+                wait_for_workers=chosen_options.wait_for_workers,
+                restart_worker=self._embedded.restart_worker if self._embedded else None,
             ),
         )
-        expire_at = self._create(store, spec, vault, parcel, read, each_worker=each)
-        submitter = (EachWorker if each else Submitter)(
+        expire_at = self._create(
+            store, spec, sealer, packed_code, input_source, each_worker=each_worker
+        )
+        submitter = (PerWorkerSubmitter if each_worker else Submitter)(
             store,
-            vault,
+            sealer,
             expire_at,
             spec,
             slots=slots,
-            on_step=job._while_submitting,  # noqa: SLF001
-            cancel=here_only(job.cancel),
-            look=lacks.look,
+            on_step=job._on_submit_step,  # noqa: SLF001
+            cancel=only_in_this_process(job.cancel),
+            check_frame=missing_libraries.check_pickle,
         )
         try:
-            job._handed_in = submitter.submit(read)  # noqa: SLF001
-        except Ended as ended:
+            job._n_map = submitter.submit(input_source)  # noqa: SLF001
+        except JobEnded as ended:
             if ended.state in RUNNING_STATES:  # only we close the input, and we have not
-                untrue = "its state says that all of its input is there, which is not so"
-                raise ended_as_altered(self._store, vault, untrue) from None
+                contradiction = "its state says that all of its input is there, which is not so"
+                raise fail_as_altered(self._store, sealer, contradiction) from None
             job.result(0)  # raises what became of it
-        except StoreUnavailable as away:
-            raise job.lost_sight(away) from away.__cause__
+        except StoreUnavailable as unavailable:
+            raise job.unreachable_error(unavailable) from unavailable.__cause__
         return job
 
     def _create(
-        self, store: Store, spec: JobSpec, vault: Vault, parcel: Parcel, source: Source, *,
+        self, store: Store, spec: JobSpec, sealer: JobSealer, packed_code: PackedCode, source: Source, *,  # noqa: E501
         each_worker: bool,
     ) -> int:  # fmt: skip
         """The job exists and is listed; returns its deadline."""
         return store.create(
             spec.job_id,
             since_ms=spec.submitted_ms,
-            spec=vault.seal_spec(spec),
-            code=vault.seal_code(parcel.code),
-            params=vault.seal_params(parcel.params),
+            spec=sealer.seal_spec(spec),
+            code=sealer.seal_code(packed_code.code),
+            params=sealer.seal_params(packed_code.params),
             ttl_ms=spec.ttl_ms,
             submit_ms=SUBMIT_LEASE_MS,
             fields=clear_fields(spec, self._keyring.key_id, source, each_worker=each_worker),
-            news=encode(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring),
+            event=encode_event(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring),
         )
 
-    def _here(self) -> tuple[int, Mapping[str, Mapping[str, Any]]]:
+    def _server_time_and_workers(self) -> tuple[int, Mapping[str, Mapping[str, Any]]]:
         """The server's time in ms; rows about the workers that are there, and not lost."""
         if self._embedded:  # our own server has our clock
             return time.time_ns() // 1_000_000, {"": {"executors": self._embedded.executors}}
         now_ms, rows = self._store.worker_rows()
         return now_ms, {worker: row for worker, row in rows.items() if not row["lost"]}
 
-    def _delete(self, spec: JobSpec, began: float, inputs: int) -> None:
+    def _delete(self, spec: JobSpec, submit_began: float, n_map: int) -> None:
         """Delete a job that nobody has the results of any more; its row stays for listings.
 
-        It ``began`` at that time of ``time.monotonic()``.
+        It began at ``submit_began`` of ``time.monotonic()``.
         """
-        now_ms = spec.submitted_ms + int((time.monotonic() - began) * 1000)
+        now_ms = spec.submitted_ms + int((time.monotonic() - submit_began) * 1000)
         with contextlib.suppress(Exception):  # keys expire by themselves
-            row = row_of(spec, inputs, now_ms)
-            self._cleaner.delete(spec.job_id, inputs, spec.partitions, row)
+            row = deleted_row(spec, n_map, now_ms)
+            self._cleanup_store.delete(spec.job_id, n_map, spec.partitions, row)
 
-    def _quietly(self, job: Job, act: Callable[[Job], object]) -> None:
+    def _clean_up_quietly(self, job: Job, cleanup: Callable[[Job], object]) -> None:
         """Clean up, within a second or two; an error in it must not hide the one that led here."""
         with contextlib.suppress(Exception):  # keys expire by themselves
-            act(job.over(self._cleaner))
+            cleanup(job.with_store(self._cleanup_store))
 
 
-def _bear(ours: Embedded, text: str, waited: float) -> None:
+def _wait_for_own_server(backend: EmbeddedBackend, text: str, waited: float) -> None:
     """Wait for a server of our own that does not answer, as long as there is one.
 
     Raises:
         StoreUnavailable: there is none any more.
     """
-    if not ours.server.alive:
+    if not backend.server.alive:
         raise StoreUnavailable(
             "this process's own server has ended (killed, or out of memory?), and its jobs with "
             "it: run them again"
         )
-    tell_long_wait(text, waited)
+    report_long_wait(text, waited)

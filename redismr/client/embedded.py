@@ -18,19 +18,19 @@ from pathlib import Path
 from types import MappingProxyType
 
 import redismr.workers
-from redismr import settings, streams
-from redismr.confidential import Confined
+from redismr import settings, standard_streams
+from redismr.confidential import Unpicklable
 from redismr.config import Connection
 from redismr.errors import RedismrError
-from redismr.processes import refuse_so_deep, refuse_while_loading
+from redismr.process_guards import refuse_too_deep, refuse_while_loading
 from redismr.server import PrivateServer, start
 
 _lock = threading.Lock()
-_started: dict[tuple[str, int], Embedded] = {}
+_backends: dict[tuple[str, int], EmbeddedBackend] = {}
 _workers = weakref.WeakSet["LocalWorker"]()
 
 
-class Embedded(Confined):
+class EmbeddedBackend(Unpicklable):
     """A server of our own and a worker child with N executors."""
 
     def __init__(self, namespace: str, executors: int) -> None:
@@ -56,11 +56,11 @@ class Embedded(Confined):
         """Whether both still run."""
         return self.server.alive and self.worker.alive
 
-    def revive(self) -> None:
+    def restart_worker(self) -> None:
         """Start another worker if ours died (killed, out of memory): jobs wait for one."""
         with _lock:
             if self.server.alive and not self.worker.alive:
-                self.worker.disown()
+                self.worker.release_pipe()
                 self.worker = LocalWorker(self.server.connection, self.executors)
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ class Embedded(Confined):
         self.server.close()
 
 
-class LocalWorker(Confined):
+class LocalWorker(Unpicklable):
     """A worker child: never a fork of the user's process, whose scripts have no guard.
 
     What user functions print goes to our standard error, lest it mix with the program's output;
@@ -86,9 +86,9 @@ class LocalWorker(Confined):
         pass_fds: tuple[int, ...] = (),
     ) -> None:
         refuse_while_loading()
-        refuse_so_deep()
-        streams.fill()  # else the pipe may get the number of a standard stream
-        watched, self._held = os.pipe()  # ends when we do: the worker stops then
+        refuse_too_deep()
+        standard_streams.open_missing_descriptors()  # else the pipe may get the number of a standard stream  # noqa: E501
+        pipe_read_end, self._pipe_write_end = os.pipe()  # ends when we do: the worker stops then
         package_parent = str(Path(redismr.workers.__file__).parents[2])
         path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH", "")]))
         self._process = subprocess.Popen(
@@ -101,17 +101,17 @@ class LocalWorker(Confined):
                 "REDISMR_NAMESPACE": connection.namespace,
                 "REDISMR_EMBEDDED": "1" if connection.embedded else "",
                 "REDISMR_EXECUTORS": str(executors),
-                "REDISMR_PARENT_PIPE": str(watched),
+                "REDISMR_PARENT_PIPE": str(pipe_read_end),
                 "PYTHONHASHSEED": "0",
                 "PYTHONPATH": path,
             },
-            pass_fds=(watched, *pass_fds),
+            pass_fds=(pipe_read_end, *pass_fds),
             stdin=subprocess.DEVNULL,
-            stdout=streams.to_inherit(stdout),
-            stderr=streams.to_inherit(2),
+            stdout=standard_streams.inheritable_descriptor(stdout),
+            stderr=standard_streams.inheritable_descriptor(2),
             start_new_session=True,  # Ctrl-C is the client's to answer
         )
-        os.close(watched)
+        os.close(pipe_read_end)
         _workers.add(self)
 
     @property
@@ -119,15 +119,15 @@ class LocalWorker(Confined):
         """Whether the worker process still runs."""
         return self._process.poll() is None
 
-    def disown(self) -> None:
+    def release_pipe(self) -> None:
         """Let go of the pipe without waiting."""
-        if self._held >= 0:
-            os.close(self._held)
-            self._held = -1
+        if self._pipe_write_end >= 0:
+            os.close(self._pipe_write_end)
+            self._pipe_write_end = -1
 
     def close(self) -> None:
         """End the worker by ending its pipe."""
-        self.disown()
+        self.release_pipe()
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -135,7 +135,7 @@ class LocalWorker(Confined):
             self._process.wait()
 
 
-def foresee(
+def prestart(
     url: str | None = None,
     namespace: str | None = None,
     executors: int | None = None,
@@ -146,34 +146,34 @@ def foresee(
     came after 0.48 s instead of 0.61 s. Trouble is the client's to meet, and to tell.
     """
     with contextlib.suppress(RedismrError, OSError):
-        if settings.resolve(url, None, namespace) is None:
-            _embedded(settings.namespace_of(namespace), executors)
+        if settings.resolve_connection(url, None, namespace) is None:
+            _get_or_start(settings.resolve_namespace(namespace), executors)
 
 
-def embedded(namespace: str, executors: int | None) -> Embedded:
+def embedded_backend(namespace: str, executors: int | None) -> EmbeddedBackend:
     """This process's own server and workers, started if need be; the server answers."""
-    ours = _embedded(namespace, executors)
-    ours.ready()
-    return ours
+    backend = _get_or_start(namespace, executors)
+    backend.ready()
+    return backend
 
 
-def _embedded(namespace: str, executors: int | None) -> Embedded:
+def _get_or_start(namespace: str, executors: int | None) -> EmbeddedBackend:
     count = executors or redismr.workers.cores()
     with _lock:
-        ours = _started.get((namespace, count))
-        if ours is None or not ours.alive:
-            if ours is not None:
-                ours.close()
-            ours = _started[namespace, count] = Embedded(namespace, count)
-        return ours
+        backend = _backends.get((namespace, count))
+        if backend is None or not backend.alive:
+            if backend is not None:
+                backend.close()
+            backend = _backends[namespace, count] = EmbeddedBackend(namespace, count)
+        return backend
 
 
 def _close_all() -> None:
-    while _started:
-        _started.popitem()[1].close()
+    while _backends:
+        _backends.popitem()[1].close()
 
 
-def _disown() -> None:
+def _forget_in_forked_child() -> None:
     """A forked child shares nothing: its parent ends what its parent started.
 
     Not even the pipes: held open by a child, they would keep workers alive that nobody waits for.
@@ -181,10 +181,10 @@ def _disown() -> None:
     global _lock  # noqa: PLW0603  another thread of the parent may have held it
     _lock = threading.Lock()
     for worker in _workers:
-        worker.disown()
+        worker.release_pipe()
     _workers.clear()
-    _started.clear()
+    _backends.clear()
 
 
 atexit.register(_close_all)
-os.register_at_fork(after_in_child=_disown)
+os.register_at_fork(after_in_child=_forget_in_forked_child)

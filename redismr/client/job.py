@@ -9,38 +9,38 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from redismr.client.collect import (
+from redismr.client.collector import (
     ComputedAgain,
-    Forgotten,
+    EndRolledBack,
     collect,
     read_partition,
     skipped_so_far,
 )
-from redismr.client.honesty import Honesty
-from redismr.client.outcome import (
-    error_of_end,
-    failures,
-    lost_sight,
-    not_found,
-    vanished,
+from redismr.client.end_errors import (
+    end_error,
+    failures_by_task,
+    job_not_found_error,
+    job_vanished_error,
+    unreachable_error,
 )
+from redismr.client.job_options import SubmitterState
+from redismr.client.job_watch import JobWatch
 from redismr.client.results import Results
-from redismr.client.specs import Mine
 from redismr.client.submitter import InputLost
-from redismr.client.waiting import Waiting, deadline_of, progress_of, until_end
-from redismr.confidential import Confined
-from redismr.core.events import Event, encode
+from redismr.client.waiting import IdleExplainer, deadline_of, progress_of, wait_until_end
+from redismr.confidential import Unpicklable
+from redismr.core.events import Event, encode_event
+from redismr.core.failure_record import imported_class
+from redismr.core.job_payloads import JobSealer
 from redismr.core.model import (
     ENDED_STATES,
     Failure,
     JobSpec,
-    Made,
     Progress,
+    Provenance,
     ResultManifest,
     Skipped,
 )
-from redismr.core.trace import imported_class
-from redismr.core.vault import Vault
 from redismr.errors import (
     JobTimeout,
     KeysAltered,
@@ -49,20 +49,20 @@ from redismr.errors import (
     SealError,
     StoreUnavailable,
 )
-from redismr.shipping import Foreign, Loaded, loaded_from
-from redismr.shipping.libraries import SUBMITTER, told_apart
-from redismr.store import Look, Outcome, Store, number
+from redismr.shipping import LoadedCode, OtherPythonCode, load_for_reader
+from redismr.shipping.libraries import SUBMITTER, explain_library_errors
+from redismr.store import EndAndRecords, JobStatus, Store, number
 
 if TYPE_CHECKING:
     from redismr.core.seal import Keyring
 
-POLL_SECONDS = 1.0
+JOB_POLL_SECONDS = 1.0
 """A waiter looks this often whatever the channel says: pub/sub is only a hint."""
 
-DRAW_SECONDS = 0.2
+PROGRESS_SECONDS = 0.2
 
 
-class Job(Confined):
+class Job(Unpicklable):
     """A submitted job. Thread-safe. Costs nothing until something is asked of it.
 
     Attributes:
@@ -75,20 +75,20 @@ class Job(Confined):
         store: Store,
         keyring: Keyring,
         spec: JobSpec,
-        mine: Mine | None = None,
-        handed_in: int | None = None,
+        submitter_state: SubmitterState | None = None,
+        n_map: int | None = None,
     ) -> None:
         self.id, self.txn = spec.job_id, spec.txn
         self._store, self._keyring, self._spec = store, keyring, spec
-        self._vault, self._mine = Vault(keyring, spec.job_id), mine
-        self._loaded: Loaded | Foreign | None = None
+        self._sealer, self._submitter_state = JobSealer(keyring, spec.job_id), submitter_state
+        self._loaded_code: LoadedCode | OtherPythonCode | None = None
         self._results: Results | None = None
-        self._waiting = Waiting(store, keyring, spec)
-        self._draw = mine.draw if mine else None
-        self._drawn_at = 0.0
-        self._honesty = Honesty(store, self._vault, spec)
-        self._told_at = time.monotonic()
-        self._handed_in = handed_in  # map tasks, lest Redis forgets that they were all
+        self._idle_explainer = IdleExplainer(store, keyring, spec)
+        self._show_progress = submitter_state.show_progress if submitter_state else None
+        self._progress_shown_at = 0.0
+        self._job_watch = JobWatch(store, self._sealer, spec)
+        self._reported_at = time.monotonic()
+        self._n_map = n_map  # map tasks, lest Redis forgets that they were all
 
     def __repr__(self) -> str:
         """The id."""
@@ -97,7 +97,7 @@ class Job(Confined):
     @property
     def state(self) -> str:
         """submitting, mapping, reducing, succeeded, failed or cancelled."""
-        return self._look().state
+        return self._read_status().state
 
     @property
     def counters(self) -> dict[str, int]:
@@ -105,7 +105,7 @@ class Job(Confined):
         if self._results is not None:
             return dict(self._results.counters)
         if self.state == "succeeded":
-            return self._collect()[1]
+            return self._collect_results()[1]
         return {}
 
     def progress(self) -> Progress:
@@ -114,7 +114,7 @@ class Job(Confined):
         ``wait`` prints why a job waits, but not to callers who ask for the progress each second:
         they are taken to show its ``waiting``.
         """
-        return progress_of(self._look(), self._spec, self._waiting)
+        return progress_of(self._read_status(), self._spec, self._idle_explainer)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job has ended, however it did; False if ``timeout`` seconds ran out.
@@ -125,7 +125,7 @@ class Job(Confined):
         Raises:
             JobLost: the job vanished from Redis. StoreUnavailable: Redis did, for so long.
         """
-        return self._wait(deadline_of(timeout)) is not None
+        return self._wait_for_end(deadline_of(timeout)) is not None
 
     def result(self, timeout: float | None = None, *, finish: bool = True) -> Any:
         """The results, when the job has succeeded; what finishfn returns, if there is one.
@@ -141,8 +141,8 @@ class Job(Confined):
                 is noticed.
             Exception: what finishfn raised; the results are there all the same.
         """
-        results = self._result(timeout)
-        return self.finished(results) if finish else results
+        results = self._wait_for_results(timeout)
+        return self.apply_finishfn(results) if finish else results
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """(key, value) pairs, partition by partition as their reduce tasks finish.
@@ -150,47 +150,47 @@ class Job(Confined):
         Each partition is delivered once. Raises, after what it has yielded, if the job then fails,
         or if data that was lost has a partition computed again that was given out already.
         """
-        for pairs in self._columns():
+        for pairs in self._iterate_columns():
             yield from pairs  # not by itertools.chain, which two threads at once cut short
 
-    def _columns(self) -> Iterator[Iterable[tuple[Any, Any]]]:
-        given: dict[int, ResultManifest] = {}
-        with self._store.subscribed(self.txn) as channel:
+    def _iterate_columns(self) -> Iterator[Iterable[tuple[Any, Any]]]:
+        delivered: dict[int, ResultManifest] = {}
+        with self._store.subscribe(self.txn) as channel:
             while True:
-                look = self._look(lost=True)
-                self._tell(look)
-                missing = [p for p in range(self._spec.partitions) if p not in given]
-                for partition, record in self._store.results(self.id, missing).items():
-                    manifest = self._vault.open_result_manifest(partition, record)
-                    given[partition] = manifest
-                    yield from self._read_now(partition, manifest)
-                if look.state in ENDED_STATES:
-                    self._raise_unless_succeeded(look)
-                    with contextlib.suppress(Forgotten):  # then it runs again
-                        self._confirm(given)
+                status = self._read_status(existed=True)
+                self._report(status)
+                missing = [p for p in range(self._spec.partitions) if p not in delivered]
+                for partition, record in self._store.result_records(self.id, missing).items():
+                    manifest = self._sealer.open_result_manifest(partition, record)
+                    delivered[partition] = manifest
+                    yield from self._read_while_running(partition, manifest)
+                if status.state in ENDED_STATES:
+                    self._raise_unless_succeeded(status)
+                    with contextlib.suppress(EndRolledBack):  # then it runs again
+                        self._check_delivered(delivered)
                         return
-                channel.get(POLL_SECONDS)
+                channel.get(JOB_POLL_SECONDS)
 
-    def _confirm(self, given: Mapping[int, ResultManifest]) -> None:
+    def _check_delivered(self, delivered: Mapping[int, ResultManifest]) -> None:
         """What was handed out while the job ran is its result."""
-        shelf, *_ = self._collect_shelf()
-        for partition, manifest in given.items():
-            if shelf.manifests[partition].token != manifest.token:
+        partitions, *_ = self._collect_partitions()
+        for partition, manifest in delivered.items():
+            if partitions.manifests[partition].token != manifest.token:
                 raise ComputedAgain(self.id, partition)
 
-    def _read_now(
+    def _read_while_running(
         self, partition: int, manifest: ResultManifest
     ) -> Iterator[Iterable[tuple[Any, Any]]]:
         """A partition of a job that may still run: what is gone may have gone rightly."""
         find_class = self._find_class()
         try:
-            for keys, values in read_partition(self._store, self._vault, manifest, find_class):
+            for keys, values in read_partition(self._store, self._sealer, manifest, find_class):
                 yield zip(keys, values, strict=True)
         except SealError:
-            look = self._look(lost=True)
-            if look.state in ENDED_STATES:
-                self._raise_unless_succeeded(look)
-            record = self._store.results(self.id, [partition]).get(partition, b"")
+            status = self._read_status(existed=True)
+            if status.state in ENDED_STATES:
+                self._raise_unless_succeeded(status)
+            record = self._store.result_records(self.id, [partition]).get(partition, b"")
             if not record.startswith(f"{manifest.token} ".encode()):
                 raise ComputedAgain(self.id, partition) from None
             raise
@@ -199,24 +199,24 @@ class Job(Confined):
         """Stop the job and free its data; False if it had ended before."""
         outcome = self._store.cancel(self.id)
         if outcome == "GONE":
-            raise not_found(self.id)
+            raise job_not_found_error(self.id)
         if outcome != "OK":
             return False
         self._publish("cancelled")
-        self._store.free(self.id, self._inputs(), self._spec.partitions)
-        self._store.retire(self.id, self._store.server_ms())
+        self._store.free_bulk(self.id, self._input_count(), self._spec.partitions)
+        self._store.move_last(self.id, self._store.server_ms())
         return True
 
     def delete(self) -> None:
         """Nothing of the job is left in Redis, its results included; stops it if it runs."""
-        if self._handed_in is None:  # who submits it must not add what nobody deletes
+        if self._n_map is None:  # who submits it must not add what nobody deletes
             with contextlib.suppress(KeysAltered):
                 self._store.cancel(self.id)
-        self._store.delete(self.id, self._inputs(), self._spec.partitions)
+        self._store.delete(self.id, self._input_count(), self._spec.partitions)
 
     def errors(self) -> list[Failure]:
         """Failed attempts that workers reported: of each task the last one."""
-        return list(failures(self._vault, self._store.dead(self.id)).values())
+        return list(failures_by_task(self._sealer, self._store.failures(self.id)).values())
 
     def skipped(self) -> Skipped:
         """The records, and keys of reducefn, that were left out: ``on_error``.
@@ -231,168 +231,189 @@ class Job(Confined):
             return self._results.skipped
         if self._spec.on_error == "fail":
             return Skipped()
-        if self._look().state != "succeeded":
-            skipped = skipped_so_far(self._store, self._vault)
-            if self._look().state != "succeeded":  # else the map records went meanwhile
+        if self._read_status().state != "succeeded":
+            skipped = skipped_so_far(self._store, self._sealer)
+            if self._read_status().state != "succeeded":  # else the map records went meanwhile
                 return skipped
-        return self._collect_shelf()[2]
+        return self._collect_partitions()[2]
 
-    def over(self, store: Store) -> Job:
+    def with_store(self, store: Store) -> Job:
         """The same job, asked after over another connection."""
-        return Job(store, self._keyring, self._spec, self._mine, self._handed_in)
+        return Job(store, self._keyring, self._spec, self._submitter_state, self._n_map)
 
     # -- for the client -------------------------------------------------------
 
-    def finished(self, results: Results) -> Any:
+    def apply_finishfn(self, results: Results) -> Any:
         """What the job's finishfn makes of its results."""
-        finishfn = self._mine.finishfn if self._mine else self._functions().get("finishfn")
+        finishfn = (
+            self._submitter_state.finishfn
+            if self._submitter_state
+            else self._load_functions().get("finishfn")
+        )
         return finishfn(results) if finishfn else results
 
-    def lost_sight(self, away: StoreUnavailable) -> StoreUnavailable:
+    def unreachable_error(self, unavailable: StoreUnavailable) -> StoreUnavailable:
         """The error for a server that was away for too long: how to come back to the job."""
-        if self._mine and self._mine.revive:  # it was our own, and nobody else can ask it
-            return away
-        whole = self._mine is None or self._handed_in is not None
-        return lost_sight(away, self.id, handed_in=whole)
+        if (
+            self._submitter_state and self._submitter_state.restart_worker
+        ):  # it was our own, and nobody else can ask it
+            return unavailable
+        input_complete = self._submitter_state is None or self._n_map is not None
+        return unreachable_error(unavailable, self.id, input_complete=input_complete)
 
-    def _wait(self, deadline: float | None, *, outcome: bool = False) -> Look | None:
+    def _wait_for_end(self, deadline: float | None, *, outcome: bool = False) -> JobStatus | None:
         """The look that saw the job ended; None if it had not by then (of time.monotonic())."""
         try:
-            return self._ended_by(deadline, outcome=outcome)
-        except StoreUnavailable as away:
-            raise self.lost_sight(away) from away.__cause__
+            return self._poll_until_end(deadline, outcome=outcome)
+        except StoreUnavailable as unavailable:
+            raise self.unreachable_error(unavailable) from unavailable.__cause__
 
-    def _ended_by(self, deadline: float | None, *, outcome: bool) -> Look | None:
-        with self._store.subscribed(self.txn) as channel:
-            if self._handed_in is not None and deadline is None:  # a look before would be in vain
-                channel.get(POLL_SECONDS)
+    def _poll_until_end(self, deadline: float | None, *, outcome: bool) -> JobStatus | None:
+        with self._store.subscribe(self.txn) as channel:
+            if self._n_map is not None and deadline is None:  # a look before would be in vain
+                channel.get(JOB_POLL_SECONDS)
             while True:
-                look = self._look(lost=True, outcome=outcome)
-                self._tell(look)
-                if look.state in ENDED_STATES:
-                    return look
-                left = POLL_SECONDS
+                status = self._read_status(existed=True, outcome=outcome)
+                self._report(status)
+                if status.state in ENDED_STATES:
+                    return status
+                remaining = JOB_POLL_SECONDS
                 if deadline is not None:
-                    left = min(left, deadline - time.monotonic())
-                if left <= 0:
+                    remaining = min(remaining, deadline - time.monotonic())
+                if remaining <= 0:
                     return None
-                left = min(left, DRAW_SECONDS) if self._draw else left
-                until_end(channel, self._keyring, self.id, left)
+                remaining = min(remaining, PROGRESS_SECONDS) if self._show_progress else remaining
+                wait_until_end(channel, self._keyring, self.id, remaining)
 
-    def _while_submitting(self) -> None:
+    def _on_submit_step(self) -> None:
         """Called often while the input is handed in: tell how far the job is, now and then."""
         now = time.monotonic()
-        if now - self._told_at >= DRAW_SECONDS:
-            self._told_at = now
-            self._tell(self._look(lost=True))
+        if now - self._reported_at >= PROGRESS_SECONDS:
+            self._reported_at = now
+            self._report(self._read_status(existed=True))
 
-    def _tell(self, look: Look) -> None:
+    def _report(self, status: JobStatus) -> None:
         """Draw the progress, or explain on stderr why there is none.
 
         Raises:
             NoWorkers: nobody has worked on the job for ``wait_for_workers`` seconds.
         """
-        draw, within = self._draw, self._mine.workers_within if self._mine else None
-        now, ended = time.monotonic(), look.state in ENDED_STATES
-        if draw and (ended or now - self._drawn_at >= DRAW_SECONDS):
-            self._drawn_at = now
-            draw(progress_of(look, self._spec, self._waiting))
+        show_progress, wait_limit = (
+            self._show_progress,
+            self._submitter_state.wait_for_workers if self._submitter_state else None,
+        )
+        now, ended = time.monotonic(), status.state in ENDED_STATES
+        if show_progress and (ended or now - self._progress_shown_at >= PROGRESS_SECONDS):
+            self._progress_shown_at = now
+            show_progress(progress_of(status, self._spec, self._idle_explainer))
         if ended:
             return
-        if self._mine and self._mine.revive:
-            self._mine.revive()
-        self._waiting.watch(look, silent=draw is not None)
-        if within is not None and self._waiting.idle_seconds > within:
+        if self._submitter_state and self._submitter_state.restart_worker:
+            self._submitter_state.restart_worker()
+        self._idle_explainer.observe(status, silent=show_progress is not None)
+        if wait_limit is not None and self._idle_explainer.idle_seconds > wait_limit:
             raise NoWorkers(
-                f"no worker took job {self.id} within {within:g} s: "
-                f"{self._waiting.reason() or 'they are busy with other jobs'}",
+                f"no worker took job {self.id} within {wait_limit:g} s: "
+                f"{self._idle_explainer.reason() or 'they are busy with other jobs'}",
                 job_id=self.id,
             )
 
-    def _result(self, timeout: float | None) -> Results:
+    def _wait_for_results(self, timeout: float | None) -> Results:
         deadline = deadline_of(timeout)
         while self._results is None:
-            look = self._wait(deadline, outcome=True)
-            if look is None:
+            status = self._wait_for_end(deadline, outcome=True)
+            if status is None:
                 after = f" after {timeout:g} s" if timeout else ""
                 raise JobTimeout(
                     f"job {self.id} is still {self.state}{after}, and goes on",
                     job_id=self.id,
                 )
-            self._raise_unless_succeeded(look)
-            with contextlib.suppress(Forgotten):  # then it runs again, and its end is waited for
-                self._results = self._collect(look.outcome)[0]
-            if self._draw and self._results is not None and self._results.skipped:
-                drawn = progress_of(look, self._spec, self._waiting)
-                self._draw(replace(drawn, skipped=self._results.skipped))
+            self._raise_unless_succeeded(status)
+            with contextlib.suppress(
+                EndRolledBack
+            ):  # then it runs again, and its end is waited for
+                self._results = self._collect_results(status.results)[0]
+            if self._show_progress and self._results is not None and self._results.skipped:
+                last_progress = progress_of(status, self._spec, self._idle_explainer)
+                self._show_progress(replace(last_progress, skipped=self._results.skipped))
         return self._results
 
-    def _collect(self, outcome: Outcome | None = None) -> tuple[Results, dict[str, int]]:
-        shelf, counters, skipped = self._collect_shelf(outcome)
+    def _collect_results(
+        self, outcome: EndAndRecords | None = None
+    ) -> tuple[Results, dict[str, int]]:
+        partitions, counters, skipped = self._collect_partitions(outcome)
         results = Results(
-            shelf, sort=self._spec.sort, counters=counters, skipped=skipped, job_id=self.id
+            partitions, sort=self._spec.sort, counters=counters, skipped=skipped, job_id=self.id
         )
-        if self._mine and self._mine.delete is not None:
+        if self._submitter_state and self._submitter_state.delete is not None:
             # Results of ``run`` own the job: it goes when they are closed, or nobody has them.
-            shelf.on_close = weakref.finalize(results, self._mine.delete, self._inputs())
-            shelf.on_close.atexit = self._mine.delete_at_exit
+            partitions.on_close = weakref.finalize(
+                results, self._submitter_state.delete, self._input_count()
+            )
+            partitions.on_close.atexit = self._submitter_state.delete_at_exit
         return results, counters
 
-    def _collect_shelf(self, outcome: Outcome | None = None) -> tuple[Any, dict[str, int], Skipped]:
+    def _collect_partitions(
+        self, outcome: EndAndRecords | None = None
+    ) -> tuple[Any, dict[str, int], Skipped]:
         return collect(
             self._store,
-            self._vault,
+            self._sealer,
             self._spec,
             outcome,
-            partitionfn=self._mine.partitionfn if self._mine else None,
+            partitionfn=self._submitter_state.partitionfn if self._submitter_state else None,
             find_class=self._find_class(),
         )
 
-    def _functions(self) -> Any:
-        return self._load().functions if self._spec.finish else {}
+    def _load_functions(self) -> Any:
+        return self._load_code().functions if self._spec.finish else {}
 
     def _find_class(self) -> Callable[[str, str], Any] | None:
         """How to resolve classes in results: by this process if it submitted, else by the job."""
-        return None if self._mine is not None else self._resolve
+        return None if self._submitter_state is not None else self._find_shipped_class
 
-    def _resolve(self, module: str, name: str) -> Any:
+    def _find_shipped_class(self, module: str, name: str) -> Any:
         """A class by name: most are imported here; the job's code is loaded for the others."""
-        return imported_class(module, name) or self._load().find_class(module, name)
+        return imported_class(module, name) or self._load_code().find_class(module, name)
 
-    def _load(self) -> Loaded | Foreign:
-        if self._loaded is None:
-            code = self._vault.open_code(self._store.blob(self.id, "code"))
-            with told_apart("the job's code", Made(SUBMITTER, self._spec.libraries)):
-                self._loaded = loaded_from(code, self.id, self._spec.python)
-        return self._loaded
+    def _load_code(self) -> LoadedCode | OtherPythonCode:
+        if self._loaded_code is None:
+            code = self._sealer.open_code(self._store.get_sealed(self.id, "code"))
+            with explain_library_errors(
+                "the job's code", Provenance(SUBMITTER, self._spec.libraries)
+            ):
+                self._loaded_code = load_for_reader(code, self.id, self._spec.python)
+        return self._loaded_code
 
-    def _look(self, *, lost: bool = False, outcome: bool = False) -> Look:
-        look = self._store.look(self.id, outcome=outcome)
-        if look is None:
-            raise vanished(self.id) if lost else not_found(self.id)
-        if lost:
+    def _read_status(self, *, existed: bool = False, outcome: bool = False) -> JobStatus:
+        status = self._store.status(self.id, with_results=outcome)
+        if status is None:
+            raise job_vanished_error(self.id) if existed else job_not_found_error(self.id)
+        if existed:
             try:
-                self._honesty.keep(look, self._handed_in)
+                self._job_watch.check(status, self._n_map)
             except InputLost:
                 with contextlib.suppress(RedismrError):
                     self.cancel()
                 raise
-        return look
+        return status
 
-    def _raise_unless_succeeded(self, look: Look) -> None:
-        if look.state != "succeeded":
-            raise error_of_end(self._vault, look, self._store.dead(self.id))
+    def _raise_unless_succeeded(self, status: JobStatus) -> None:
+        if status.state != "succeeded":
+            raise end_error(self._sealer, status, self._store.failures(self.id))
 
-    def _inputs(self) -> int:
+    def _input_count(self) -> int:
         """How many map tasks may have input; where no end was sealed, what Redis says in clear."""
-        if self._handed_in is not None:
-            return self._handed_in
+        if self._n_map is not None:
+            return self._n_map
         with contextlib.suppress(SealError, KeysAltered):
-            return self._vault.open_end(self._store.blob(self.id, "end"))
+            return self._sealer.open_end(self._store.get_sealed(self.id, "end"))
         with contextlib.suppress(KeysAltered):
             added = self._store.meta(self.id, "added").get("added")
             return min(max(0, number(added)), 100_000_000)
         return 0
 
     def _publish(self, kind: str) -> None:
-        self._store.publish(self.txn, encode(Event(self.id, self.txn, 0, kind, {}), self._keyring))
+        self._store.publish(
+            self.txn, encode_event(Event(self.id, self.txn, 0, kind, {}), self._keyring)
+        )

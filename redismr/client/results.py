@@ -17,22 +17,22 @@ from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Protocol, Self
 
-from redismr.client.supply import Part, Supply
-from redismr.config import FLAG, whole
-from redismr.core.kernel import Block
-from redismr.core.merge import unordered
+from redismr.client.thread_feed import FeedPart, ThreadFeed
+from redismr.config import FLAG_RULE, int_rule
 from redismr.core.model import Skipped
-from redismr.core.words import plural
+from redismr.core.plurals import pluralize
+from redismr.engine.kernel import Block
+from redismr.engine.merge import unsortable_keys_error
 from redismr.errors import BadKey, BadValue, RedismrError, ResultsClosed
 
-_COUNT = whole(0, 1 << 62, "a whole number (int), 0 or more")
-_MISSING = object()
-_BATCH = 10_000
-_KEPT_RECORDS = 2_000_000
+_COUNT_RULE = int_rule(0, 1 << 62, "a whole number (int), 0 or more")
+_NO_VALUE = object()
+_PAIRS_PER_BATCH = 10_000
+_MAX_KEPT_RECORDS = 2_000_000
 """Records of looked-up partitions that are kept as dicts, besides the one in use."""
 
 
-class Shelf(Protocol):
+class ResultPartitions(Protocol):
     """Where the partitions of a finished result lie."""
 
     @property
@@ -41,7 +41,7 @@ class Shelf(Protocol):
         ...
 
     @property
-    def plain(self) -> bool:
+    def has_unique_keys(self) -> bool:
         """Whether each key is known to be in its own partition, once."""
         ...
 
@@ -49,7 +49,7 @@ class Shelf(Protocol):
         """The blocks of a partition, in order, fetched as they are asked for."""
         ...
 
-    def candidates(self, key: Any) -> Iterable[int]:
+    def candidate_partitions(self, key: Any) -> Iterable[int]:
         """The partitions that may hold a key, the likeliest first; numbers may be out of range."""
         ...
 
@@ -80,24 +80,24 @@ class Results(Mapping[Any, Any]):
 
     def __init__(
         self,
-        shelf: Shelf,
+        partitions: ResultPartitions,
         *,
         sort: bool = False,
         counters: Mapping[str, int] | None = None,
         skipped: Skipped = Skipped(),  # noqa: B008 - it is as immutable as ()
         job_id: str = "",
     ) -> None:
-        self._shelf = shelf
+        self._partitions = partitions
         self._sort = sort
         self.counters: dict[str, int] = dict(counters or {})
         self.skipped = skipped
         self.job_id = job_id
-        self._dicts: dict[int, dict[Any, Any]] = {}
-        self._all: dict[Any, Any] | None = None
-        self._current: dict[Any, Any] = {}
-        self._replay: Iterator[tuple[Any, Any]] = iter(())
+        self._loaded_partitions: dict[int, dict[Any, Any]] = {}
+        self._all_pairs: dict[Any, Any] | None = None
+        self._last_partition: dict[Any, Any] = {}
+        self._expected_lookups: Iterator[tuple[Any, Any]] = iter(())
         self._closed = False
-        self._in_use: dict[int, list[Any]] = {}
+        self._parts_in_use: dict[int, list[Any]] = {}
         """Of each iterator what ends it when it is emptied."""
 
     def __getitem__(self, key: Any) -> Any:
@@ -110,23 +110,27 @@ class Results(Mapping[Any, Any]):
             KeyError: no such key. TypeError: the key is not hashable.
         """
         # dict(results) lists keys() and then asks for each value, in the same order.
-        for expected, value in self._replay:
+        for expected, value in self._expected_lookups:
             if expected is key:
                 return value
             break
-        self._replay = iter(())
+        self._expected_lookups = iter(())
         self._check_open()
-        value = self._current.get(key, _MISSING)
-        return self._find(key) if value is _MISSING else value
+        value = self._last_partition.get(key, _NO_VALUE)
+        return self._look_up(key) if value is _NO_VALUE else value
 
     def __len__(self) -> int:
         """How many keys there are; no partition is read for it."""
         self._check_open()
-        return sum(self._shelf.records) if self._shelf.plain else len(self._everything())
+        return (
+            sum(self._partitions.records)
+            if self._partitions.has_unique_keys
+            else len(self._load_all())
+        )
 
     def __iter__(self) -> Iterator[Any]:
         """The keys, in order."""
-        return self._read(self._column(0))
+        return self._iterate(self._iterate_column(0))
 
     def keys(self) -> KeysView[Any]:
         """The keys, in order. ``dict(results)`` begins here: pairs are kept for the look-ups."""
@@ -144,7 +148,7 @@ class Results(Mapping[Any, Any]):
         self, key: Callable[[tuple[Any, Any]], Any] | None = None, *, reverse: bool = False
     ) -> list[tuple[Any, Any]]:
         """All pairs as a list, in order of their keys, or of ``key(pair)``."""
-        FLAG.check("reverse", reverse)
+        FLAG_RULE.check("reverse", reverse)
         try:
             return sorted(self.items(), key=key or itemgetter(0), reverse=reverse)
         except BadKey:
@@ -156,10 +160,10 @@ class Results(Mapping[Any, Any]):
 
     def top(self, n: int, key: Callable[[Any], Any] | None = None) -> list[tuple[Any, Any]]:
         """The ``n`` pairs with the largest values (or ``key(value)``), largest first."""
-        n = _COUNT.check("n", n)
-        by = itemgetter(1) if key is None else (lambda pair: key(pair[1]))
+        n = _COUNT_RULE.check("n", n)
+        sort_key = itemgetter(1) if key is None else (lambda pair: key(pair[1]))
         try:
-            return heapq.nlargest(n, self.items(), key=by)
+            return heapq.nlargest(n, self.items(), key=sort_key)
         except BadKey:
             raise
         except TypeError as exc:
@@ -173,7 +177,7 @@ class Results(Mapping[Any, Any]):
         Whoever knows the id can attach to it then. Returns False where there is none to leave: of
         an inline run, or after ``close``.
         """
-        return not self._closed and self._shelf.keep()
+        return not self._closed and self._partitions.keep()
 
     def close(self) -> None:
         """Free what the result holds: here, and in Redis if it was made by ``run``.
@@ -182,10 +186,15 @@ class Results(Mapping[Any, Any]):
         """
         if not self._closed:
             self._closed = True
-            self._dicts, self._current, self._all, self._replay = {}, {}, None, iter(())
-            for column in self._in_use.copy().values():
+            (
+                self._loaded_partitions,
+                self._last_partition,
+                self._all_pairs,
+                self._expected_lookups,
+            ) = {}, {}, None, iter(())
+            for column in self._parts_in_use.copy().values():
                 column.clear()
-            self._shelf.close()
+            self._partitions.close()
 
     def __enter__(self) -> Self:
         """For ``with``."""
@@ -199,115 +208,124 @@ class Results(Mapping[Any, Any]):
         """Its size, not its contents: a result may be larger than memory."""
         if self._closed:
             return "<Results, closed>"
-        records = self._shelf.records
-        return f"<Results: {plural(sum(records), 'record')} in {plural(len(records), 'partition')}>"
+        records = self._partitions.records
+        return f"<Results: {pluralize(sum(records), 'record')} in {pluralize(len(records), 'partition')}>"  # noqa: E501
 
-    def _read(self, parts: Iterator[Part]) -> Iterator[Any]:
+    def _iterate(self, parts: Iterator[FeedPart]) -> Iterator[Any]:
         """What the parts hold, item by item, in C."""
         self._check_open()
-        return chain.from_iterable(Supply(parts, self._in_use, self._check_open))
+        return chain.from_iterable(ThreadFeed(parts, self._parts_in_use, self._check_open))
 
-    def _kept_keys(self) -> Iterator[Part]:
+    def _keys_for_lookups(self) -> Iterator[FeedPart]:
         """The keys; the look-ups that follow in the same order need no search."""
         blocks = list(self._blocks())
         # In C all the way: whatever other threads do, it gives a pair that is one, or none.
-        self._replay = chain.from_iterable(
+        self._expected_lookups = chain.from_iterable(
             map(zip, map(itemgetter(0), blocks), map(itemgetter(1), blocks))
         )
         for keys, _ in blocks:
             yield (list(keys),)
 
-    def _column(self, number: int) -> Iterator[Part]:
+    def _iterate_column(self, number: int) -> Iterator[FeedPart]:
         """The keys (0) or the values (1), in order."""
         for block in self._blocks():
             yield (list(block[number]),)
 
-    def _pairs(self) -> Iterator[Part]:
+    def _pairs(self) -> Iterator[FeedPart]:
         """The pairs, in order."""
         if self._sort:
-            yield from ((some,) for some in self._batches())
+            yield from ((batch,) for batch in self._batches())
         else:
             yield from self._blocks()
 
     def _blocks(self) -> Iterator[Block]:
         """All pairs in order, in columns."""
         if self._sort:
-            for some in self._batches():
-                yield list(map(itemgetter(0), some)), list(map(itemgetter(1), some))
-        elif self._shelf.plain:
-            yield from chain.from_iterable(map(self._fetched, range(len(self._shelf.records))))
+            for batch in self._batches():
+                yield list(map(itemgetter(0), batch)), list(map(itemgetter(1), batch))
+        elif self._partitions.has_unique_keys:
+            yield from chain.from_iterable(
+                map(self._fetch_blocks, range(len(self._partitions.records)))
+            )
         else:
-            yield _columns_of(self._everything())
+            yield _columns_of(self._load_all())
 
     def _batches(self) -> Iterator[list[tuple[Any, Any]]]:
         """All pairs in key order, many at a time."""
-        if self._shelf.plain:
-            pairs = _in_order(map(self._stream, range(len(self._shelf.records))))
+        if self._partitions.has_unique_keys:
+            pairs = _merge_in_key_order(
+                map(self._partition_pairs, range(len(self._partitions.records)))
+            )
         else:
-            pairs = iter(in_key_order(self._everything().items()))
-        while some := list(islice(pairs, _BATCH)):
-            yield some
+            pairs = iter(in_key_order(self._load_all().items()))
+        while batch := list(islice(pairs, _PAIRS_PER_BATCH)):
+            yield batch
 
-    def _stream(self, partition: int) -> Iterator[tuple[Any, Any]]:
+    def _partition_pairs(self, partition: int) -> Iterator[tuple[Any, Any]]:
         return chain.from_iterable(
-            zip(keys, values, strict=True) for keys, values in self._fetched(partition)
+            zip(keys, values, strict=True) for keys, values in self._fetch_blocks(partition)
         )
 
-    def _fetched(self, partition: int) -> Iterator[Block]:
+    def _fetch_blocks(self, partition: int) -> Iterator[Block]:
         """The blocks of a partition; what is gone because of ``close`` is no loss."""
-        if (loaded := self._dicts.get(partition)) is not None:
+        if (loaded := self._loaded_partitions.get(partition)) is not None:
             yield _columns_of(loaded)
             return
         try:
-            yield from self._shelf.blocks(partition)
+            yield from self._partitions.blocks(partition)
         except RedismrError:
             if self._closed:
-                raise _were_closed() from None
+                raise _closed_error() from None
             raise
 
-    def _find(self, key: Any) -> Any:
+    def _look_up(self, key: Any) -> Any:
         self._check_open()
-        if not self._shelf.plain:
-            return self._everything()[key]
+        if not self._partitions.has_unique_keys:
+            return self._load_all()[key]
         # Those that are here already come first: the likeliest one may be a wrong guess.
-        for partition in sorted(self._shelf.candidates(key), key=lambda p: p not in self._dicts):
-            if 0 <= partition < len(self._shelf.records):  # without input there is none
-                self._current = loaded = self._partition(partition)
-                if (value := loaded.get(key, _MISSING)) is not _MISSING:
+        for partition in sorted(
+            self._partitions.candidate_partitions(key),
+            key=lambda p: p not in self._loaded_partitions,
+        ):
+            if 0 <= partition < len(self._partitions.records):  # without input there is none
+                self._last_partition = loaded = self._load_partition(partition)
+                if (value := loaded.get(key, _NO_VALUE)) is not _NO_VALUE:
                     return value
         raise KeyError(key)
 
-    def _partition(self, partition: int) -> dict[Any, Any]:
+    def _load_partition(self, partition: int) -> dict[Any, Any]:
         self._check_open()
-        loaded = self._dicts.get(partition)
+        loaded = self._loaded_partitions.get(partition)
         if loaded is None:
-            loaded = self._loaded([partition])
-            kept = self._dicts  # other threads may read it: a new one takes its place
-            if sum(map(len, kept.values())) + len(loaded) > _KEPT_RECORDS:
-                kept = {}
-            self._dicts = {**kept, partition: loaded}
+            loaded = self._read_into_dict([partition])
+            kept_partitions = (
+                self._loaded_partitions
+            )  # other threads may read it: a new one takes its place
+            if sum(map(len, kept_partitions.values())) + len(loaded) > _MAX_KEPT_RECORDS:
+                kept_partitions = {}
+            self._loaded_partitions = {**kept_partitions, partition: loaded}
         return loaded
 
-    def _everything(self) -> dict[Any, Any]:
+    def _load_all(self) -> dict[Any, Any]:
         """All partitions in one dict; of a key emitted twice the last counts."""
         self._check_open()
-        everything = self._all
-        if everything is None:
-            everything = self._all = self._loaded(range(len(self._shelf.records)))
-        return everything
+        all_pairs = self._all_pairs
+        if all_pairs is None:
+            all_pairs = self._all_pairs = self._read_into_dict(range(len(self._partitions.records)))
+        return all_pairs
 
-    def _loaded(self, partitions: Iterable[int]) -> dict[Any, Any]:
+    def _read_into_dict(self, partitions: Iterable[int]) -> dict[Any, Any]:
         loaded: dict[Any, Any] = {}
-        for keys, values in chain.from_iterable(map(self._fetched, partitions)):
+        for keys, values in chain.from_iterable(map(self._fetch_blocks, partitions)):
             loaded.update(zip(keys, values, strict=True))
         return loaded
 
     def _check_open(self) -> None:
         if self._closed:
-            raise _were_closed()
+            raise _closed_error()
 
 
-def _were_closed() -> ResultsClosed:
+def _closed_error() -> ResultsClosed:
     return ResultsClosed("these results were closed; take what you need before close()")
 
 
@@ -320,19 +338,19 @@ def in_key_order(pairs: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     try:
         return sorted(pairs, key=itemgetter(0))
     except TypeError as exc:
-        raise unordered(exc) from exc
+        raise unsortable_keys_error(exc) from exc
 
 
 def _columns_of(pairs: dict[Any, Any]) -> Block:
     return list(pairs), list(pairs.values())
 
 
-def _in_order(streams: Iterable[Iterator[tuple[Any, Any]]]) -> Iterator[tuple[Any, Any]]:
+def _merge_in_key_order(streams: Iterable[Iterator[tuple[Any, Any]]]) -> Iterator[tuple[Any, Any]]:
     """Streams that are each in key order as one that is."""
     try:
         yield from heapq.merge(*streams, key=itemgetter(0))
     except TypeError as exc:
-        raise unordered(exc) from exc
+        raise unsortable_keys_error(exc) from exc
 
 
 class _Keys(KeysView[Any]):
@@ -342,7 +360,7 @@ class _Keys(KeysView[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         results = self._mapping
-        return results._read(results._kept_keys())  # noqa: SLF001  a view is part of its mapping
+        return results._iterate(results._keys_for_lookups())  # noqa: SLF001  a view is part of its mapping
 
 
 class _Items(ItemsView[Any, Any]):
@@ -352,7 +370,7 @@ class _Items(ItemsView[Any, Any]):
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         results = self._mapping
-        return results._read(results._pairs())  # noqa: SLF001  a view is part of its mapping
+        return results._iterate(results._pairs())  # noqa: SLF001  a view is part of its mapping
 
 
 class _Values(ValuesView[Any]):
@@ -362,10 +380,10 @@ class _Values(ValuesView[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         results = self._mapping
-        return results._read(results._column(1))  # noqa: SLF001  a view is part of its mapping
+        return results._iterate(results._iterate_column(1))  # noqa: SLF001  a view is part of its mapping
 
 
-class MemoryShelf:
+class InMemoryPartitions:
     """Results that are in memory already, those of an inline run."""
 
     def __init__(self, partitions: Sequence[Sequence[tuple[Any, Any]]]) -> None:
@@ -374,14 +392,14 @@ class MemoryShelf:
             merged.update(pairs)
         self._merged = merged
         self.records: Sequence[int] = [len(merged)]
-        self.plain = True
+        self.has_unique_keys = True
 
     def blocks(self, partition: int) -> Iterator[Block]:
         """The one block."""
         del partition
         yield list(self._merged), list(self._merged.values())
 
-    def candidates(self, key: Any) -> Iterable[int]:
+    def candidate_partitions(self, key: Any) -> Iterable[int]:
         """The only partition."""
         del key
         return (0,)

@@ -6,24 +6,24 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from redismr.client.embedded import foresee
+from redismr.client.embedded import prestart
 from redismr.config import (
-    FLAG,
+    FLAG_RULE,
     JobOptions,
-    checked_params,
-    job_options,
-    one_combiner,
-    shown,
+    check_params,
+    choose_combiner,
+    parse_job_options,
+    show_value,
 )
-from redismr.core.functions import check_functions
+from redismr.engine.program import check_functions
 from redismr.errors import ConfigError, RedismrError, TaskError
-from redismr.processes import refuse_while_loading
-from redismr.settings import debugging
+from redismr.process_guards import refuse_while_loading
+from redismr.settings import is_debugging
 
 if TYPE_CHECKING:
     from redismr.client.client import Client
+    from redismr.client.job_options import ProgressFunction
     from redismr.client.results import Results
-    from redismr.client.specs import Draw
 
 Function = Callable[..., Any]
 
@@ -43,7 +43,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
     initfn: Callable[[], object] | None = None,
     params: Mapping[str, Any] | None = None,
     inline: bool = False,
-    progress: Draw | bool | None = None,
+    progress: ProgressFunction | bool | None = None,
     wait_for_workers: float | None = None,
     finish: bool = True,
     client: Client | None = None,
@@ -88,22 +88,22 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         RedismrError: see ``redismr.errors`` for the others.
     """
     functions = {
-        "combinefn": one_combiner(combinefn, options.pop("collectfn", None)),
+        "combinefn": choose_combiner(combinefn, options.pop("collectfn", None)),
         "partitionfn": partitionfn,
         "initfn": initfn,
     }
     try:
-        _check(inline=inline, progress=progress, client=client)
-        chosen = job_options({**options, "wait_for_workers": wait_for_workers})
-        params = checked_params(params)
+        _check_types(inline=inline, progress=progress, client=client)
+        chosen_options = parse_job_options({**options, "wait_for_workers": wait_for_workers})
+        params = check_params(params)
         check_functions(mapfn, reducefn, finishfn=finishfn, resultfn=resultfn, **functions)
     except ConfigError as exc:
-        raise _bare(exc) from exc.__cause__
+        raise _without_frames(exc) from exc.__cause__
     if inline:
         try:
-            outcome: Any = _inline(source, mapfn, reducefn, functions, params, chosen)
+            outcome: Any = _run_inline(source, mapfn, reducefn, functions, params, chosen_options)
         except TaskError as exc:
-            if debugging():
+            if is_debugging():
                 raise
             # So that pdb.pm() and its like begin where the user's code failed, not in our frames.
             cause = exc.__cause__
@@ -111,15 +111,15 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         if finishfn and finish:
             outcome = finishfn(outcome)
         if resultfn:
-            resultfn(chosen.txn or "inline", outcome)
+            resultfn(chosen_options.txn or "inline", outcome)
         return outcome
     refuse_while_loading()
     if client is None:
-        foresee()
+        prestart()
     from redismr.client.client import Client
 
     try:
-        with _drawn(progress) as draw:
+        with _open_progress(progress) as show_progress:
             return (client or Client()).run(
                 source,
                 mapfn,
@@ -127,83 +127,87 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
                 finishfn=finishfn,
                 resultfn=resultfn,
                 params=params,
-                progress=draw,
+                progress=show_progress,
                 wait_for_workers=wait_for_workers,
                 finish=finish,
                 **functions,
                 **options,
             )
     except RedismrError as exc:
-        raise _bare(exc) from exc.__cause__
+        raise _without_frames(exc) from exc.__cause__
 
 
-def _bare(error: RedismrError) -> RedismrError:
+def _without_frames(error: RedismrError) -> RedismrError:
     """What a person has to know is in the text; our frames would push it off the screen."""
-    return error if debugging() else error.with_traceback(None)
+    return error if is_debugging() else error.with_traceback(None)
 
 
-def _check(*, inline: object, progress: object, client: object) -> None:
+def _check_types(*, inline: object, progress: object, client: object) -> None:
     """Refuse what is not of its type, before our own server is started.
 
     Raises:
         ConfigError: one of them is not; the message names it.
     """
-    FLAG.check("inline", inline)
+    FLAG_RULE.check("inline", inline)
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
-        raise ConfigError(f"progress={shown(progress)} must be True, False, None or a function")
+        raise ConfigError(
+            f"progress={show_value(progress)} must be True, False, None or a function"
+        )
     if client is not None and not callable(getattr(client, "run", None)):
         raise ConfigError(
-            f"client={shown(client)} must be a redismr.Client: redismr.Client(url) makes one"
+            f"client={show_value(client)} must be a redismr.Client: redismr.Client(url) makes one"
         )
 
 
-def _inline(
+def _run_inline(
     source: Any,
     mapfn: Function | None,
     reducefn: Function | str | None,
     functions: Mapping[str, Any],
     params: Mapping[str, Any],
-    chosen: JobOptions,
+    chosen_options: JobOptions,
 ) -> Results:
-    from redismr.client.results import MemoryShelf, Results, in_key_order
-    from redismr.core.functions import prepare
+    from redismr.client.results import InMemoryPartitions, Results, in_key_order
+    from redismr.engine.program import prepare_program
     from redismr.local import run_inline
     from redismr.sources import as_source
 
-    if chosen.each_worker:
-        from redismr.client.each import First, one_by_one
+    if chosen_options.each_worker:
+        from redismr.client.per_worker import FirstSplitOnly, as_per_worker_source
 
-        source = First(one_by_one(source, chosen.chunk))
-    program = prepare(mapfn, reducefn, sort=chosen.sort, **functions)
+        source = FirstSplitOnly(as_per_worker_source(source, chosen_options.chunk))
+    program = prepare_program(mapfn, reducefn, sort=chosen_options.sort, **functions)
     pairs, counters, skipped = run_inline(
-        as_source(source, chunk=None if chosen.each_worker else chosen.chunk),
+        as_source(source, chunk=None if chosen_options.each_worker else chosen_options.chunk),
         program,
-        partitions=chosen.partitions or INLINE_PARTITIONS,
+        partitions=chosen_options.partitions or INLINE_PARTITIONS,
         params=params,
-        sort=chosen.sort,
-        seed=chosen.seed,
-        on_error=chosen.on_error,
+        sort=chosen_options.sort,
+        seed=chosen_options.seed,
+        on_error=chosen_options.on_error,
     )
-    if chosen.sort:
+    if chosen_options.sort:
         pairs = in_key_order(pairs)
-    return Results(MemoryShelf([pairs]), sort=chosen.sort, counters=counters, skipped=skipped)
+    return Results(
+        InMemoryPartitions([pairs]), sort=chosen_options.sort, counters=counters, skipped=skipped
+    )
 
 
-class _drawn:  # noqa: N801  reads as a verb where it is used
+class _open_progress:  # noqa: N801  reads as a verb where it is used
     """The progress callable for ``progress=``, closed at the end; None for False."""
 
-    def __init__(self, progress: Draw | bool | None) -> None:  # noqa: FBT001  as run() takes it
-        self._wanted = progress
+    def __init__(self, progress: ProgressFunction | bool | None) -> None:  # noqa: FBT001  as run() takes it
+        self._progress = progress
         self._reporter: Any = None
 
-    def __enter__(self) -> Draw | None:
-        if callable(self._wanted):
-            return self._wanted
-        if self._wanted is False:
+    def __enter__(self) -> ProgressFunction | None:
+        if callable(self._progress):
+            return self._progress
+        if self._progress is False:
             return None
-        from redismr.ui.progress import reporter
+        from redismr.ui.progress import progress_display
 
-        self._reporter = reporter(sys.stderr, always=self._wanted is True)
+        self._reporter = progress_display(sys.stderr, always=self._progress is True)
         return self._reporter.__enter__()  # type: ignore[no-any-return]
 
     def __exit__(self, *exc: object) -> None:

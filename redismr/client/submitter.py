@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from redismr.core.codec import chunks_of
+from redismr.core.codec import split_frame
+from redismr.core.job_payloads import JobSealer
 from redismr.core.model import ENDED_STATES, JobSpec
-from redismr.core.vault import Vault
-from redismr.core.work import Extent
+from redismr.core.work_amount import InputAmount
 from redismr.errors import (
     BadValue,
     JobError,
@@ -28,70 +28,74 @@ from redismr.errors import (
     StoreUnavailable,
 )
 from redismr.sources import Source, Split
-from redismr.sources.kept import frame_of
 from redismr.sources.protocol import amount_of
-from redismr.store import FEW_TASKS, Store, Waking, number
+from redismr.sources.record_snapshots import pickle_split
+from redismr.store import SMALL_JOB_TASKS, Store, WakeTarget, number
 
 MAX_UNFINISHED = 10_000
 """Tasks handed in but not done at which the submitter waits for the workers."""
 
 MAX_UNFINISHED_BYTES = 256 << 20
-FLUSH_BYTES = 1 << 20
-FLUSH_TASKS = 500
-FLUSH_SECONDS = 0.005
+SUBMIT_FLUSH_BYTES = 1 << 20
+SUBMIT_FLUSH_TASKS = 500
+SUBMIT_FLUSH_SECONDS = 0.005
 """A quick source fills a buffer for this long: the 90 tasks of a job of 200 items are handed in
 with 5 round trips instead of 25. A hundred such jobs took 3.5 s instead of 8.2 s."""
 
 LINGER_SECONDS = 0.05
 """What is in the buffer is handed in after this long, though the source gives nothing more."""
 
-BESIDE_SECONDS = 1.0
+BACKGROUND_PATIENCE_SECONDS = 1.0
 """How long the thread waits for a server that is away: the caller's patience is for the caller, who
 would else wait for the thread and then once more."""
 
 SUBMIT_LEASE_MS = 15_000
-_TRIES_AFTER_REWIND = 5
+_MAX_SUBMIT_ATTEMPTS = 5
 
 
 @dataclass(slots=True)
-class Handed:
+class Submitted:
     """Where the hand-in stands."""
 
     tasks: int = 0
     finished: int = 0
     bytes: int = 0
-    extent: Extent = field(default_factory=Extent)
+    input_amount: InputAmount = field(default_factory=InputAmount)
 
 
 @dataclass(slots=True)
-class Buffer:
+class SplitBuffer:
     """Splits that were read and not handed in yet, sealed, and since when the first waits."""
 
     splits: dict[int, dict[str, bytes]] = field(default_factory=dict)
     size: int = 0
-    since: float = 0.0
-    due: float = 0.0
+    filled_since: float = 0.0
+    flush_at: float = 0.0
 
     def put(self, index: int, fields: dict[str, bytes]) -> bool:
         """One split more; whether it is time to hand in.
 
-        The first of all goes at once, unless ``due`` says when.
+        The first of all goes at once, unless ``flush_at`` says when.
         """
         now = time.monotonic()
         if not self.splits:
-            self.since = now
+            self.filled_since = now
         self.splits[index] = fields
         self.size += sum(map(len, fields.values()))
-        return self.size >= FLUSH_BYTES or len(self.splits) >= FLUSH_TASKS or now >= self.due
+        return (
+            self.size >= SUBMIT_FLUSH_BYTES
+            or len(self.splits) >= SUBMIT_FLUSH_TASKS
+            or now >= self.flush_at
+        )
 
-    def lingers(self) -> bool:
+    def is_overdue(self) -> bool:
         """Whether something waits for a source that gives nothing more."""
-        return bool(self.splits) and time.monotonic() >= self.since + LINGER_SECONDS
+        return bool(self.splits) and time.monotonic() >= self.filled_since + LINGER_SECONDS
 
     def clear(self) -> None:
         """What was in it is handed in."""
         self.splits, self.size = {}, 0
-        self.due = time.monotonic() + FLUSH_SECONDS
+        self.flush_at = time.monotonic() + SUBMIT_FLUSH_SECONDS
 
 
 class Submitter:
@@ -100,25 +104,25 @@ class Submitter:
     def __init__(
         self,
         store: Store,
-        vault: Vault,
+        sealer: JobSealer,
         expire_at: int,
         spec: JobSpec,
         *,
         slots: int,
         on_step: Callable[[], None],
         cancel: Callable[[], object],
-        look: Callable[[bytes], object],
+        check_frame: Callable[[bytes], object],
     ) -> None:
-        self._store, self._vault, self._expire_at = store, vault, expire_at
-        self._beside = store.patient(BESIDE_SECONDS)
+        self._store, self._sealer, self._expire_at = store, sealer, expire_at
+        self._background_store = store.with_patience(BACKGROUND_PATIENCE_SECONDS)
         self._spec = spec
         #: More wake-ups than executors would only make them look in vain; 0: nobody knows.
-        self._slots = slots or FLUSH_TASKS
-        self._on_step, self._cancel, self._look = on_step, cancel, look
-        self._handed, self._buffer = Handed(), Buffer()
-        self._buffering = threading.Lock()
+        self._slots = slots or SUBMIT_FLUSH_TASKS
+        self._on_step, self._cancel, self._check_frame = on_step, cancel, check_frame
+        self._submitted, self._buffer = Submitted(), SplitBuffer()
+        self._buffer_lock = threading.Lock()
         self._stop = threading.Event()
-        self._gone = False
+        self._job_is_gone = False
 
     def submit(self, source: Source) -> int:
         """Every split is a task and the input is closed; returns how many there are.
@@ -127,142 +131,149 @@ class Submitter:
             JobCancelled, JobFailed, JobLost: what became of the job meanwhile.
             Exception: what the source raised; the job has failed with that cause.
         """
-        keeper = _beside(self._keep)
-        keeper.start()
+        background = _background_thread(self._flush_and_renew)
+        background.start()
         try:
-            return self._submit(source)
+            return self._add_and_close(source)
         except BaseException as exc:
-            self._give_up(exc)
+            self._cancel_after_error(exc)
             raise
         finally:
             self._stop.set()
-            keeper.join()
+            background.join()
 
-    def _submit(self, source: Source) -> int:
+    def _add_and_close(self, source: Source) -> int:
         spec = self._spec
-        for _ in range(_TRIES_AFTER_REWIND):
+        for _ in range(_MAX_SUBMIT_ATTEMPTS):
             try:
-                n = self._add_all(source)
+                n = self._add_splits(source)
                 # Nobody may say it again: a full server may have dropped what said so before.
-                self._store.announce(spec.job_id, spec.priority, spec.submitted_ms, surely=True)
-                self._close(n)
-            except Rewound:
+                self._store.announce(
+                    spec.job_id, spec.priority, spec.submitted_ms, wait_for_room=True
+                )
+                self._close_input(n)
+            except InputRolledBack:
                 if not source.rereadable:
                     why = "and its source can be read only once"
-                    raise input_lost(spec.job_id, why) from None
-                with self._buffering:
-                    self._handed, self._buffer = Handed(), Buffer()
+                    raise input_lost_error(spec.job_id, why) from None
+                with self._buffer_lock:
+                    self._submitted, self._buffer = Submitted(), SplitBuffer()
             else:
                 return n
-        raise input_lost(spec.job_id, f"{_TRIES_AFTER_REWIND} times, one after another")
+        raise input_lost_error(spec.job_id, f"{_MAX_SUBMIT_ATTEMPTS} times, one after another")
 
-    def _close(self, n: int) -> None:
+    def _close_input(self, n: int) -> None:
         try:
-            close_input(self._store, self._vault, self._spec.python, n)
-        except Ended as ended:  # it took all its input, and was quick to fail: its handle tells how
+            close_input(self._store, self._sealer, self._spec.python, n)
+        except (
+            JobEnded
+        ) as ended:  # it took all its input, and was quick to fail: its handle tells how
             if ended.state not in ENDED_STATES:
                 raise
 
-    def _add_all(self, source: Source) -> int:
+    def _add_splits(self, source: Source) -> int:
         index = 0
         # What can be read again is at hand, as a rule; if it is slow, its first split lingers.
         if source.rereadable:
-            self._buffer.due = time.monotonic() + FLUSH_SECONDS
+            self._buffer.flush_at = time.monotonic() + SUBMIT_FLUSH_SECONDS
         for split in source.splits():
-            if self._gone:
-                raise _lost(self._vault.job)
-            fields = self._sealed(index, split)
-            with self._buffering:
-                if full := self._buffer.put(index, fields):
+            if self._job_is_gone:
+                raise _job_lost_error(self._sealer.job)
+            fields = self._sealed_split(index, split)
+            with self._buffer_lock:
+                if must_hand_in := self._buffer.put(index, fields):
                     self._flush()
             index += 1
-            if full:
+            if must_hand_in:
                 self._on_step()
-                self._hold_back()
-        with self._buffering:
+                self._apply_backpressure()
+        with self._buffer_lock:
             self._flush()
         return index
 
-    def _sealed(self, index: int, split: Split) -> dict[str, bytes]:
-        task, frame, seal = f"m{index}", frame_of(split), self._vault.seal_input
-        self._handed.extent.add(index, amount_of(split))
+    def _sealed_split(self, index: int, split: Split) -> dict[str, bytes]:
+        task, frame, seal = f"m{index}", pickle_split(split), self._sealer.seal_input
+        self._submitted.input_amount.add(index, amount_of(split))
         if index == 0:  # the others are mostly like it
-            self._look(frame)
+            self._check_frame(frame)
         try:
             return {
                 f"{task}.{piece}": seal(task, piece, data)
-                for piece, data in enumerate(chunks_of(frame))
+                for piece, data in enumerate(split_frame(frame))
             }
         except BadValue as exc:
             raise BadValue(f"{split.source}: {exc}") from None
 
     def _flush(self, store: Store | None = None) -> None:
         """Hand in what is in the buffer; it stays there if that fails."""
-        buffer, handed = self._buffer, self._handed
+        buffer, submitted = self._buffer, self._submitted
         if not buffer.splits:
             return
         first, last = min(buffer.splits), max(buffer.splits) + 1
-        new = min(last - handed.tasks, self._slots)
-        if last <= FEW_TASKS and not handed.tasks:
-            new = 1  # who claims first wakes the others
-        waking = new, self._spec.python, self._vault.keyring.key_id
-        self._add(first, last, buffer.splits, waking=waking, store=store)
-        handed.tasks = last
-        handed.bytes += buffer.size
+        wakeups = min(last - submitted.tasks, self._slots)
+        if last <= SMALL_JOB_TASKS and not submitted.tasks:
+            wakeups = 1  # who claims first wakes the others
+        waking = wakeups, self._spec.python, self._sealer.keyring.key_id
+        self._add_range(first, last, buffer.splits, waking=waking, store=store)
+        submitted.tasks = last
+        submitted.bytes += buffer.size
         buffer.clear()
 
-    def _add(
+    def _add_range(
         self, first: int, last: int, splits: Mapping[int, Mapping[str, bytes]],
-        workers: Sequence[str] = (), waking: Waking | None = None, store: Store | None = None,
+        workers: Sequence[str] = (), waking: WakeTarget | None = None, store: Store | None = None,
     ) -> None:  # fmt: skip
-        job, until, store = self._vault.job, self._expire_at, store or self._store
+        job, until, store = self._sealer.job, self._expire_at, store or self._store
         added = store.add(
             job, first, last, splits, until, workers=workers, waking=waking,
-            input_so_far=str(self._handed.extent),
+            input_so_far=str(self._submitted.input_amount),
         )  # fmt: skip
-        self._handed.finished = added.finished
+        self._submitted.finished = added.finished
         if added.status == "GONE":
-            raise _lost(self._vault.job)
+            raise _job_lost_error(self._sealer.job)
         if added.status == "ENDED":
-            raise Ended(added.state)
+            raise JobEnded(added.state)
         if added.status == "SHORT" or added.added < last:
-            raise Rewound
+            raise InputRolledBack
 
-    def _hold_back(self) -> None:
+    def _apply_backpressure(self) -> None:
         """Wait while too much is unfinished; what is finished counts, never free memory."""
-        handed = self._handed
-        while handed.tasks:
-            left = handed.tasks - handed.finished
-            if left < MAX_UNFINISHED and left * handed.bytes // handed.tasks < MAX_UNFINISHED_BYTES:
+        submitted = self._submitted
+        while submitted.tasks:
+            unfinished = submitted.tasks - submitted.finished
+            if (
+                unfinished < MAX_UNFINISHED
+                and unfinished * submitted.bytes // submitted.tasks < MAX_UNFINISHED_BYTES
+            ):
                 return
             self._on_step()
             time.sleep(0.02)
-            self._add(handed.tasks, handed.tasks, {})
+            self._add_range(submitted.tasks, submitted.tasks, {})
 
-    def _keep(self) -> None:
+    def _flush_and_renew(self) -> None:
         """A source may be slow: hand in what it gave, and say that we are alive."""
-        every = SUBMIT_LEASE_MS / 6000
-        due, sound = time.monotonic() + every, True
+        renew_seconds = SUBMIT_LEASE_MS / 6000
+        renew_at, is_healthy = time.monotonic() + renew_seconds, True
         while not self._stop.wait(LINGER_SECONDS):
             try:
-                if sound and self._buffer.lingers():
-                    with self._buffering:
-                        self._flush(self._beside)
-                if time.monotonic() >= due:
-                    due, sound = time.monotonic() + every, True
-                    self._keep_lease()
+                if is_healthy and self._buffer.is_overdue():
+                    with self._buffer_lock:
+                        self._flush(self._background_store)
+                if time.monotonic() >= renew_at:
+                    renew_at, is_healthy = time.monotonic() + renew_seconds, True
+                    self._renew_lease()
             except RedismrError:
                 # The main thread meets the same trouble with its next split, and says it.
-                sound = False
+                is_healthy = False
 
-    def _keep_lease(self) -> None:
-        self._gone = self._beside.add(self._vault.job, 0, 0).status == "GONE"
-        meta = self._beside.meta(self._vault.job, "expire_at")
+    def _renew_lease(self) -> None:
+        self._job_is_gone = self._background_store.add(self._sealer.job, 0, 0).status == "GONE"
+        meta = self._background_store.meta(self._sealer.job, "expire_at")
         self._expire_at = number(meta.get("expire_at")) or self._expire_at
 
-    def _give_up(self, exc: BaseException) -> None:
+    def _cancel_after_error(self, exc: BaseException) -> None:
         """Nobody else can complete this input: end the job, so that no worker toils in vain."""
-        if isinstance(exc, Ended | JobError) and not isinstance(exc, NoWorkers | InputLost):
+        if isinstance(exc, JobEnded | JobError) and not isinstance(exc, NoWorkers | InputLost):
             return
         if isinstance(exc, StoreUnavailable):
             return  # it would not hear that either; the job fails when our lease is over
@@ -270,7 +281,7 @@ class Submitter:
             self._cancel()
 
 
-def _beside(target: Callable[[], None]) -> threading.Thread:
+def _background_thread(target: Callable[[], None]) -> threading.Thread:
     """A thread that keeps no process alive; in a sub-interpreter, which has none, one it joins."""
     try:
         return threading.Thread(target=target, name="submitter", daemon=True)
@@ -278,24 +289,24 @@ def _beside(target: Callable[[], None]) -> threading.Thread:
         return threading.Thread(target=target, name="submitter")
 
 
-def close_input(store: Store, vault: Vault, python: str, n: int) -> None:
+def close_input(store: Store, sealer: JobSealer, python: str, n: int) -> None:
     """All ``n`` map tasks are handed in.
 
     Raises:
-        Ended: the job has. Rewound: the server has fewer. JobLost: it has no such job.
+        JobEnded: the job has. InputRolledBack: the server has fewer. JobLost: it has no such job.
     """
     nonce = secrets.token_urlsafe(8)
-    status, state, _, opened = store.close(vault.job, n, nonce, vault.seal_end(n))
+    status, state, _, opened = store.close(sealer.job, n, nonce, sealer.seal_end(n))
     if status == "GONE":
-        raise _lost(vault.job)
+        raise _job_lost_error(sealer.job)
     if status == "ENDED" and state != "succeeded":
-        raise Ended(state)
+        raise JobEnded(state)
     if status == "SHORT":
-        raise Rewound
-    store.wake(opened, python, vault.keyring.key_id)
+        raise InputRolledBack
+    store.wake(opened, python, sealer.keyring.key_id)
 
 
-def close_again(store: Store, vault: Vault, python: str, n: int) -> None:
+def close_input_again(store: Store, sealer: JobSealer, python: str, n: int) -> None:
     """The server was taken back to before our close (a failover): close the job once more.
 
     The source is not read again: since ``submit`` returned, it may have changed.
@@ -304,18 +315,18 @@ def close_again(store: Store, vault: Vault, python: str, n: int) -> None:
         InputLost: input was lost as well. JobLost: the job is gone.
     """
     try:
-        close_input(store, vault, python, n)
-    except Ended:
+        close_input(store, sealer, python, n)
+    except JobEnded:
         return  # its handle tells how
-    except Rewound:
-        raise input_lost(vault.job, "after all of it had been handed in") from None
+    except InputRolledBack:
+        raise input_lost_error(sealer.job, "after all of it had been handed in") from None
 
 
-def _lost(job: str) -> JobLost:
+def _job_lost_error(job: str) -> JobLost:
     return JobLost(f"job {job} vanished from Redis while it was submitted", job_id=job)
 
 
-def input_lost(job: str, why: str) -> InputLost:
+def input_lost_error(job: str, why: str) -> InputLost:
     """The error for input that a failover took back, and why it cannot be handed in again."""
     return InputLost(
         f"Redis lost a part of the input of job {job} (a failover), {why}: submit the job anew",
@@ -323,7 +334,7 @@ def input_lost(job: str, why: str) -> InputLost:
     )
 
 
-class Rewound(RedismrError):
+class InputRolledBack(RedismrError):
     """A failover took back tasks that were handed in: hand in everything again."""
 
 
@@ -331,7 +342,7 @@ class InputLost(JobFailed):
     """... and that is not possible any more."""
 
 
-class Ended(RedismrError):
+class JobEnded(RedismrError):
     """The job ended while its input was handed in; its handle tells why."""
 
     def __init__(self, state: str) -> None:

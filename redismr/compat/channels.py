@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from redismr.compat import timers
 
 if TYPE_CHECKING:
-    from redismr.compat.commands import Commands
+    from redismr.compat.user_commands import CommandBus
 
 
-class Speaker:
+class CommandSender:
     """What all can do who have ``send_command`` and a ``name``."""
 
     def name(self) -> str:
@@ -33,8 +33,8 @@ class Speaker:
         self, message: Any = None, payload: Any = None, now: float | None = None, **_: Any
     ) -> None:
         """Have the other end answer; ``pong`` hears it."""
-        said = message or f"from {socket.getfqdn()}", payload or self.name()
-        self.send_command("ping", said, f"{now or timers.timer():.6f}")
+        ping_data = message or f"from {socket.getfqdn()}", payload or self.name()
+        self.send_command("ping", ping_data, f"{now or timers.timer():.6f}")
 
     @staticmethod
     def ping_delay(txn: Any, now: float | None = None) -> tuple[float, str]:
@@ -46,32 +46,32 @@ class Speaker:
         return delay, f"{delay:.3f} s" if delay >= 0 else "?"
 
 
-class Channel(Speaker):
+class Channel(CommandSender):
     """The server's end of the line to one client. Those of the same client are equal."""
 
-    def __init__(self, commands: Commands, to: str) -> None:
-        self.to, self._commands = to, commands
-        host, _, process = to.partition(":")
+    def __init__(self, command_bus: CommandBus, client_name: str) -> None:
+        self.client_name, self._command_bus = client_name, command_bus
+        host, _, process = client_name.partition(":")
         self.addr = host, process
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Channel) and self.to == other.to
+        return isinstance(other, Channel) and self.client_name == other.client_name
 
     def __hash__(self) -> int:
-        return hash(self.to)
+        return hash(self.client_name)
 
     def name(self) -> str:
         """Who it is, for people."""
-        return f"SvrChn>{self.to}"
+        return f"SvrChn>{self.client_name}"
 
     @property
     def closed(self) -> bool:
         """Whether the client is gone."""
-        return self.to not in self._commands.clients()
+        return self.client_name not in self._command_bus.connected_clients()
 
     def send_command(self, command: str, data: Any = None, txn: Any = None) -> None:
         """Send the client a command. From any thread."""
-        self._commands.send(self.to, command, data, txn)
+        self._command_bus.send(self.client_name, command, data, txn)
 
     def handle_close(self) -> None:
         """Have the client leave."""
@@ -80,10 +80,10 @@ class Channel(Speaker):
     close = handle_close
 
 
-def channels(commands: Commands) -> dict[Channel, None]:
+def connected_channels(command_bus: CommandBus) -> dict[Channel, None]:
     """The channels of those clients that are there now: a server's ``taskmanager.channels``.
 
     Made at each look, so that it may be walked while clients come and go. The values are None, as
     the fork's are for idle clients: what each is doing is not known here.
     """
-    return {Channel(commands, name): None for name in commands.clients()}
+    return {Channel(command_bus, name): None for name in command_bus.connected_clients()}

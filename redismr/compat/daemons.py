@@ -41,8 +41,8 @@ class Mincemeat_daemon(threading.Thread):  # noqa: N801
     ) -> None:
         super().__init__(daemon=True)
         self._options, self._stopped, self._failed = options, False, ""
-        ours = {} if map is None else map
-        self.endpoint = cls(map=ours, schedule=schedule, shuttout=shuttout)
+        endpoint_map = {} if map is None else map
+        self.endpoint = cls(map=endpoint_map, schedule=schedule, shuttout=shuttout)
         self.endpoint.conn(**{**credentials, "asynchronous": True})
 
     def run(self) -> None:
@@ -59,10 +59,10 @@ class Mincemeat_daemon(threading.Thread):  # noqa: N801
         With ``timeout=``, ``self.timeout`` is called at once, then at least that often.
         """
         self.endpoint.starting(**options)
-        every = options.get("timeout")
-        until_next = None if every is None else 0.0
+        call_every = options.get("timeout")
+        until_next = None if call_every is None else 0.0
         while self.endpoint.process(timeout=until_next):
-            until_next = timers.minimum_time(every, self.timeout())
+            until_next = timers.minimum_time(call_every, self.timeout())
         self.endpoint.stopping()
 
     def name(self, *names: Any) -> str:  # type: ignore[override]  # a method, as the fork has it
@@ -74,8 +74,8 @@ class Mincemeat_daemon(threading.Thread):  # noqa: N801
 
         For subclasses; this one asks the endpoint's.
         """
-        asked: float | None = self.endpoint.timeout()
-        return asked
+        wanted_seconds: float | None = self.endpoint.timeout()
+        return wanted_seconds
 
     def state(self) -> str:
         """idle, processing, authenticated, success, or "failed: " and why."""

@@ -11,17 +11,17 @@ from collections.abc import MutableSequence
 from multiprocessing.context import get_spawning_popen
 from typing import Any
 
-from redismr.compat import relay, timers
-from redismr.compat.channels import Speaker
+from redismr.compat import command_relay, timers
+from redismr.compat.channels import CommandSender
 
 log = logging.getLogger("mincemeat")
 
-_FUNCTIONS = frozenset({"mapfn", "collectfn", "reducefn", "finishfn", "resultfn"})
-_STAY = _FUNCTIONS | {"password", "error", "schedule", "output", "taskmanager"}
+_USER_FUNCTIONS = frozenset({"mapfn", "collectfn", "reducefn", "finishfn", "resultfn"})
+_NOT_SHIPPED = _USER_FUNCTIONS | {"password", "error", "schedule", "output", "taskmanager"}
 """Attributes that do not go to a worker with a method of an endpoint's: the first least of all."""
 
 
-class Endpoint(Speaker):
+class Endpoint(CommandSender):
     """One end of the line.
 
     A daemon calls ``starting`` with its options, then ``process`` and ``timeout`` in turn, and
@@ -45,9 +45,9 @@ class Endpoint(Speaker):
         del shuttout  # nobody has to wait for sockets
         self.schedule = deque[timers.Timer]() if schedule is None else schedule
         self.error: BaseException | None = None
-        self._map = timers.endpoints if map is None else map
+        self._map = timers.default_map if map is None else map
         self._ended, self._closing = threading.Event(), threading.Event()
-        self._relay: relay.Relay | None = None
+        self._relay: command_relay.Relay | None = None
 
     def __reduce__(self) -> Any:
         """A method of it used as mapfn: only what its subclass and user gave it travels.
@@ -55,12 +55,12 @@ class Endpoint(Speaker):
         To a process that multiprocessing starts it goes whole, to be a client there.
         """
         spawned = get_spawning_popen() is not None
-        stay = _STAY - _FUNCTIONS - {"password"} if spawned else _STAY
-        names = [name for name in vars(self) if name[0] != "_" and name not in stay]
+        not_shipped = _NOT_SHIPPED - _USER_FUNCTIONS - {"password"} if spawned else _NOT_SHIPPED
+        names = [name for name in vars(self) if name[0] != "_" and name not in not_shipped]
         state = {name: vars(self)[name] for name in names}
         if spawned:
-            return _copied, (type(self), state)
-        return _rebuilt, (type(self), state, self._relay and self._relay.address)
+            return _unconnected_copy, (type(self), state)
+        return _copy_on_worker, (type(self), state, self._relay and self._relay.address)
 
     def name(self, what: str | None = None, peer: Any = None) -> str:
         """Who it is, for people; ``what`` is what to call it from now on."""
@@ -119,40 +119,42 @@ class Endpoint(Speaker):
 
     # -- the map ------------------------------------------------------------------
 
-    def _begin(self) -> None:
+    def _reset_state(self) -> None:
         self.error = None
         self._ended.clear()
         self._closing.clear()
 
-    def _join_loop(self) -> None:
+    def _add_to_map(self) -> None:
         self._map[id(self)] = self
 
-    def _leave_loop(self) -> None:
-        with timers.happened:  # a loop that finds its map empty finds us ended, too
+    def _remove_from_map(self) -> None:
+        with timers.endpoint_ended:  # a loop that finds its map empty finds us ended, too
             self._map.pop(id(self), None)
             self._ended.set()
-            timers.happened.notify_all()
+            timers.endpoint_ended.notify_all()
 
 
-def answer(data: Any) -> tuple[str, Any]:
+def pong_data(data: Any) -> tuple[str, Any]:
     """What a pong carries: who says so, and the payload of the ping, which may have none."""
     payload = data[1] if isinstance(data, tuple | list) and len(data) > 1 else None
     return socket.getfqdn(), payload
 
 
-def _copied(kind: type[Endpoint], state: dict[str, Any]) -> Endpoint:
+def _unconnected_copy(kind: type[Endpoint], state: dict[str, Any]) -> Endpoint:
     """In another process: one of that class that is not connected, with these attributes."""
     endpoint = kind.__new__(kind)
-    ours = next(base for base in kind.__mro__ if base.__module__.startswith("redismr.compat."))
-    ours.__init__(endpoint)  # type: ignore[misc]  # a subclass's own may need what we do not know
+    library_class = next(
+        base for base in kind.__mro__ if base.__module__.startswith("redismr.compat.")
+    )
+    library_class.__init__(endpoint)  # type: ignore[misc]  # a subclass's own may need what we do not know
     vars(endpoint).update(state)
     return endpoint
 
 
-def _rebuilt(
-    kind: type[Endpoint], state: dict[str, Any], address: relay.Address | None
+def _copy_on_worker(
+    kind: type[Endpoint], state: dict[str, Any], address: command_relay.Address | None
 ) -> Endpoint:
     """On a worker: what the endpoint's own methods need of it."""
-    endpoint = _copied(kind, state)
-    vars(endpoint)["send_command"] = functools.partial(relay.post, address)
+    endpoint = _unconnected_copy(kind, state)
+    vars(endpoint)["send_command"] = functools.partial(command_relay.send_through_relay, address)
     return endpoint

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from redismr import settings
 from redismr.client import Client
 from redismr.compat.channels import Channel
-from redismr.compat.commands import EVERYBODY, SERVER, Commands
+from redismr.compat.user_commands import ALL_CLIENTS, SERVER, CommandBus
 from redismr.config import DEFAULT_NAMESPACE
 from redismr.errors import StoreUnavailable
 from redismr.server import PrivateServer, start
-from redismr.ui.errors import say
+from redismr.ui.error_screens import print_message
 
 if TYPE_CHECKING:
     from redismr.config import Connection
@@ -40,35 +40,37 @@ HELLO, SERVING, RELEASED = ":hello", ":serving", ":released"
 
 
 class Owner(Protocol):
-    """Whose host it is at the moment."""
+    """The user of a hosted server at the moment."""
 
-    def heard(self, chan: Channel, command: str, data: Any, txn: Any) -> None:
+    def on_client_command(self, chan: Channel, command: str, data: Any, txn: Any) -> None:
         """A client's command."""
 
 
-class Host:
+class HostedServer:
     """A server at a port, or the Redis of REDISMR_URL, and a client of it."""
 
     def __init__(
-        self, owner: Owner, interface: str, port: int, password: str, opening: str
+        self, owner: Owner, interface: str, port: int, password: str, how_to_open: str
     ) -> None:
-        self.asked, self.made_as = port, (interface, password)
-        self.resumed = False
+        self.requested_port, self.bind_and_password = port, (interface, password)
+        self.was_resumed = False
         self.server: PrivateServer | None = None
         self.owner: Owner | None = owner
-        named = named_server()
-        if named is None:
-            self.server = _started(interface, port, password, opening)
-            named = self.server.connection
-        self._connection = named
+        connection = server_from_environment()
+        if connection is None:
+            self.server = _start_server(interface, port, password, how_to_open)
+            connection = self.server.connection
+        self._connection = connection
         self.port = (self.server and self.server.port) or port
         try:
-            self.client = Client(named.url, secret=named.secret, namespace=named.namespace)
+            self.client = Client(
+                connection.url, secret=connection.secret, namespace=connection.namespace
+            )
         except BaseException:
             if self.server:
                 self.server.close()
             raise
-        self.commands = self._listening()
+        self.command_bus = self._open_command_bus()
 
     @property
     def alive(self) -> bool:
@@ -80,7 +82,7 @@ class Host:
         if self.server is None:
             return "redismr worker"
         port = "" if self.port == default_port else f" -P {self.port}"
-        password = " -p PASSWORD" if self.made_as[1] else ""
+        password = " -p PASSWORD" if self.bind_and_password[1] else ""
         return f"{command}{password}{port} HOST"
 
     def resume(self, owner: Owner) -> None:
@@ -91,79 +93,89 @@ class Host:
         """
         if self.server:
             self.server.listen()
-            self.commands.send(EVERYBODY, SERVING)
+            self.command_bus.send(ALL_CLIENTS, SERVING)
         else:
-            self.commands = self._listening()
-        self.owner, self.resumed = owner, True
+            self.command_bus = self._open_command_bus()
+        self.owner, self.was_resumed = owner, True
 
     def release(self, *, close: bool) -> None:
         """The owner is done with it: nobody can join, and clients end, but for those that stay."""
-        with _lock(self.asked):
+        with _lock(self.requested_port):
             self.owner = None
-            if close or not self.alive or self not in _hosts.values():
-                _forget(self)
+            if close or not self.alive or self not in _hosted_servers.values():
+                _discard(self)
             elif self.server:
                 with contextlib.suppress(StoreUnavailable):  # it has just ended, and all with it
                     self.server.listen(on=False)
-                self.commands.send(EVERYBODY, RELEASED)
+                self.command_bus.send(ALL_CLIENTS, RELEASED)
             else:
-                self.commands.close()  # clients of a named server look whether one listens
+                self.command_bus.close()  # clients of a named server look whether one listens
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Close the connections, and the port."""
-        self.commands.close()
+        self.command_bus.close()
         self.client.close()
         if self.server:
             self.server.close()
 
-    def _listening(self) -> Commands:
-        commands = Commands(self._connection, self.port, SERVER, self._heard)
-        commands.ready()
-        return commands
+    def _open_command_bus(self) -> CommandBus:
+        command_bus = CommandBus(self._connection, self.port, SERVER, self._on_command)
+        command_bus.wait_until_listening()
+        return command_bus
 
-    def _heard(self, sender: str, command: str, data: Any, txn: Any) -> None:
+    def _on_command(self, sender: str, command: str, data: Any, txn: Any) -> None:
         if command == HELLO:
-            with _lock(self.asked):  # else what ``release`` tells might come before this
-                self.commands.send(sender, SERVING if self.owner else RELEASED)
+            with _lock(self.requested_port):  # else what ``release`` tells might come before this
+                self.command_bus.send(sender, SERVING if self.owner else RELEASED)
         elif owner := self.owner:
-            owner.heard(Channel(self.commands, sender), command, data, txn)
+            owner.on_client_command(Channel(self.command_bus, sender), command, data, txn)
 
 
-_hosts: dict[int, Host] = {}
+_hosted_servers: dict[int, HostedServer] = {}
 _locks: dict[int, threading.Lock] = {}
 """For each port: a server takes a while to start, and other ports need not wait for that."""
 
 
-def take(owner: Owner, interface: str, port: int, password: str, *, opening: str) -> Host:
-    """A host for this owner alone: the port's own one if it is free, else a new one.
+def acquire_server(
+    owner: Owner, interface: str, port: int, password: str, *, how_to_open: str
+) -> HostedServer:
+    """A hosted server for this owner alone: the port's own one if it is free, else a new one.
 
-    ``opening`` says what the user has to do to let others in, where there is no password.
+    ``how_to_open`` says what the user has to do to let others in, where there is no password.
 
     Raises:
         OSError: EADDRINUSE, the port is taken, by this process or another; or no such interface.
         ConfigError: there is no server binary. StoreUnavailable: the server did not start.
     """
     with _lock(port):
-        host = _hosts.get(port)
-        if host is not None and host.owner is not None:
-            if host.server is None:  # on a Redis there is room for several
-                return Host(owner, interface, port, password, opening)
-            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), _place(interface, port))
-        if host is not None and host.alive and host.made_as == (interface, password):
-            host.resume(owner)
-            return host
-        if host is not None:
-            _forget(host)
-        host = _hosts[port] = Host(owner, interface, port, password, opening)
-        return host
+        hosted_server = _hosted_servers.get(port)
+        if hosted_server is not None and hosted_server.owner is not None:
+            if hosted_server.server is None:  # on a Redis there is room for several
+                return HostedServer(owner, interface, port, password, how_to_open)
+            raise OSError(
+                errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), _address_text(interface, port)
+            )
+        if (
+            hosted_server is not None
+            and hosted_server.alive
+            and hosted_server.bind_and_password == (interface, password)
+        ):
+            hosted_server.resume(owner)
+            return hosted_server
+        if hosted_server is not None:
+            _discard(hosted_server)
+        hosted_server = _hosted_servers[port] = HostedServer(
+            owner, interface, port, password, how_to_open
+        )
+        return hosted_server
 
 
-def named_server() -> Connection | None:
+def server_from_environment() -> Connection | None:
     """The server that the environment names. Executors name none: a task's server is its own."""
-    return settings.resolve()
+    return settings.resolve_connection()
 
 
-def as_text(password: str | bytes | None) -> str:
+def password_text(password: str | bytes | None) -> str:
     """A password of either kind. One from the command line may hold bytes that are no text.
 
     Raises:
@@ -180,11 +192,11 @@ def _lock(port: int) -> threading.Lock:
     return _locks.setdefault(port, threading.Lock())
 
 
-def _started(interface: str, port: int, password: str, opening: str) -> PrivateServer:
+def _start_server(interface: str, port: int, password: str, how_to_open: str) -> PrivateServer:
     bind = interface
     if not password and interface not in {"localhost", "127.0.0.1", "::1"}:
-        say(
-            f"no password: only this machine can join port {port}. {opening} to let others in",
+        print_message(
+            f"no password: only this machine can join port {port}. {how_to_open} to let others in",
             sys.stderr,
         )
         bind = "127.0.0.1"
@@ -193,29 +205,29 @@ def _started(interface: str, port: int, password: str, opening: str) -> PrivateS
     return start(bind=bind, port=port, password=password, namespace=NAMESPACE)
 
 
-def _forget(host: Host) -> None:
-    for port, known in list(_hosts.items()):
-        if known is host:
-            del _hosts[port]
-    host.end()
+def _discard(hosted_server: HostedServer) -> None:
+    for port, known in list(_hosted_servers.items()):
+        if known is hosted_server:
+            del _hosted_servers[port]
+    hosted_server.close()
 
 
-def _place(interface: str, port: int) -> str:
+def _address_text(interface: str, port: int) -> str:
     return f"{interface or '*'}:{port}"
 
 
 @atexit.register
-def _close_all() -> None:
+def _close_hosted_servers() -> None:
     """Children that work for us are joined at exit: they end with their server."""
-    while _hosts:
-        _hosts.popitem()[1].end()
+    while _hosted_servers:
+        _hosted_servers.popitem()[1].close()
 
 
-def _leave_to_parent() -> None:
+def _forget_in_child() -> None:
     """A forked child has none of its parent's servers, and none of the locks of its threads."""
     _locks.clear()
-    _hosts.clear()
+    _hosted_servers.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_parent)
+    os.register_at_fork(after_in_child=_forget_in_child)

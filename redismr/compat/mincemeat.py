@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import logging
 
-from redismr import streams
+from redismr import standard_streams
+from redismr.compat.adapted_functions import applyover, generator
 from redismr.compat.channels import Channel as ServerChannel
-from redismr.compat.command import VERSION, run_client
-from redismr.compat.commands import Commands as Protocol
+from redismr.compat.client_main import VERSION, run_client
 from redismr.compat.daemons import (
     Client_daemon,
     Client_HB,
@@ -23,7 +23,6 @@ from redismr.compat.daemons import (
     Server_HB,
     Server_HB_daemon,
 )
-from redismr.compat.functions import applyover, generator
 from redismr.compat.hosting import DEFAULT_PORT
 from redismr.compat.threaded import Server
 from redismr.compat.timers import (
@@ -36,6 +35,7 @@ from redismr.compat.timers import (
     trigger,
 )
 from redismr.compat.transactions import TaskManager
+from redismr.compat.user_commands import CommandBus as Protocol
 from redismr.compat.worker import Client
 
 __all__ = [
@@ -67,5 +67,5 @@ __all__ = [
 ]
 
 if __name__ == "__main__":
-    streams.of_command()
+    standard_streams.use_command_streams()
     run_client()

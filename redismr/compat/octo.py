@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import redismr
-from redismr.compat.hosting import take
-from redismr.compat.progress import Explain
-from redismr.core.keyhash import partition_of_any
+from redismr.compat.hosting import acquire_server
+from redismr.compat.job_watcher import WaitReporter
+from redismr.engine.key_hash import partition_or_zero
 from redismr.errors import ConfigError, StoreError
 
 DEFAULT_PORT = 18273
@@ -33,7 +33,7 @@ def run_server(
         ConfigError: the port is taken, or cannot be used. StoreError: REDISMR_URL's server.
     """
     try:
-        host = take(_Owner(), "", port, password, opening="Give -p PASSWORD")
+        hosted_server = acquire_server(_Owner(), "", port, password, how_to_open="Give -p PASSWORD")
     except StoreError:  # some are OSErrors
         raise
     except OSError as error:
@@ -41,19 +41,19 @@ def run_server(
     try:
         results = redismr.run(
             source,
-            **{**functions, "partitionfn": functions.get("partitionfn") or partition_of_any},
-            client=host.client,
-            progress=Explain(host, "redismr octo client", DEFAULT_PORT),
+            **{**functions, "partitionfn": functions.get("partitionfn") or partition_or_zero},
+            client=hosted_server.client,
+            progress=WaitReporter(hosted_server, "redismr octo client", DEFAULT_PORT),
             finish=False,
             **options,
         )
-        show(results, host.server is not None)
+        show(results, hosted_server.server is not None)
     finally:
-        host.release(close=True)
+        hosted_server.release(close=True)
 
 
 class _Owner:
-    """Owns a host while the job runs."""
+    """Owns a hosted server while the job runs."""
 
-    def heard(self, *_: object) -> None:
+    def on_client_command(self, *_: object) -> None:
         """Nobody has a command for octo.py."""

@@ -12,16 +12,16 @@ from typing import Any
 
 import redismr
 from redismr.compat import timers
-from redismr.compat.channels import Channel, channels
-from redismr.compat.commands import EVERYBODY
-from redismr.compat.endpoint import Endpoint, answer
-from redismr.compat.functions import applyover, program
-from redismr.compat.hosting import DEFAULT_PORT, Host, as_text, take
-from redismr.compat.progress import Closed, Watch
+from redismr.compat.adapted_functions import adapt_functions, applyover
+from redismr.compat.channels import Channel, connected_channels
+from redismr.compat.endpoint import Endpoint, pong_data
+from redismr.compat.hosting import DEFAULT_PORT, HostedServer, acquire_server, password_text
+from redismr.compat.job_watcher import JobWatcher, ServerClosed
 from redismr.compat.transactions import TaskManager, Transaction
-from redismr.core.keyhash import partition_of_any
+from redismr.compat.user_commands import ALL_CLIENTS
+from redismr.engine.key_hash import partition_or_zero
 from redismr.errors import ConfigError, RedismrError
-from redismr.settings import debugging
+from redismr.settings import is_debugging
 
 log = logging.getLogger("mincemeat")
 
@@ -47,12 +47,12 @@ class Server(Endpoint):
         """Arguments are those of every endpoint."""
         super().__init__(*given, **named)
         self.output: deque[tuple[Any, dict[Any, Any]]] = deque()
-        self.taskmanager = TaskManager(self._channels)
+        self.taskmanager = TaskManager(self._connected_channels)
         self._queue: deque[Transaction] = deque()
-        self._now: Transaction | None = None
-        self._host: Host | None = None
-        self._changed = threading.Condition()
-        self._opened, self._done = threading.Event(), False
+        self._current: Transaction | None = None
+        self._hosted_server: HostedServer | None = None
+        self._queue_changed = threading.Condition()
+        self._port_opened, self._transaction_done = threading.Event(), False
 
     # -- what to run ------------------------------------------------------------
 
@@ -61,7 +61,7 @@ class Server(Endpoint):
         """The datasource that is being run, else what was set last."""
         latest = self._queue[-1] if self._queue else None
         serving = id(self) in self._map
-        transaction = self._now if serving or latest is None else latest
+        transaction = self._current if serving or latest is None else latest
         return transaction and transaction.datasource
 
     @datasource.setter
@@ -84,12 +84,12 @@ class Server(Endpoint):
         """
         given = {"datasource": datasource, "txn": txn, **options}
         transaction = self.taskmanager.transaction(given, outcome)
-        with self._changed:
+        with self._queue_changed:
             if transaction.datasource is None:
-                self._now = None
+                self._current = None
             else:
                 self._queue.append(transaction)
-            self._changed.notify_all()
+            self._queue_changed.notify_all()
 
     def resultfn(self, txn: Any, results: dict[Any, Any]) -> None:
         """Called with the results of each transaction; this one keeps them for ``results``."""
@@ -119,7 +119,7 @@ class Server(Endpoint):
         try:
             self.conn(password, port, interface, asynchronous)
         except (RedismrError, KeyboardInterrupt) as exc:
-            if debugging():
+            if is_debugging():
                 raise
             # What a person has to know is in the text; our frames would push it off the screen.
             raise exc.with_traceback(None) from exc.__cause__
@@ -149,28 +149,30 @@ class Server(Endpoint):
                 log.debug("not a setting of a server: %s", name)
         if type(self).datasource is not Server.datasource and not self._queue:
             self.set_datasource(self.datasource)  # a subclass's own, in place of our property
-        if not (asynchronous or self._permanent() or self._queue or self._now):
+        if not (asynchronous or self._is_permanent() or self._queue or self._current):
             raise ConfigError("this server has no datasource: set one before it runs")
-        self._open(as_text(password or self.password), port, interface)
+        self._open_port(password_text(password or self.password), port, interface)
         if asynchronous:
-            threading.Thread(target=self._run_apart, name="mincemeat-server", daemon=True).start()
+            threading.Thread(
+                target=self._run_in_thread, name="mincemeat-server", daemon=True
+            ).start()
         else:
-            self._run(keep=True)
+            self._run(keep_open=True)
 
     def authenticated(self, timeout: float | None = 0.0) -> bool:
         """Whether it serves, or did."""
-        return self._opened.wait(timeout)
+        return self._port_opened.wait(timeout)
 
     def finished(self, timeout: float | None = 0.0) -> bool:
         """Whether its transaction is done, within ``timeout`` seconds; None waits."""
         self._ended.wait(timeout)
-        return self._done
+        return self._transaction_done
 
     def close(self) -> None:
         """Stop: what runs is cancelled. From any thread."""
         self._closing.set()
-        with self._changed:
-            self._changed.notify_all()
+        with self._queue_changed:
+            self._queue_changed.notify_all()
 
     handle_close = close
 
@@ -185,90 +187,92 @@ class Server(Endpoint):
 
     def send_command(self, command: str, data: Any = None, txn: Any = None) -> None:
         """Send every client a command. From any thread."""
-        assert self._host is not None, "not connected"
-        self._host.commands.send(EVERYBODY, command, data, txn)
+        assert self._hosted_server is not None, "not connected"
+        self._hosted_server.command_bus.send(ALL_CLIENTS, command, data, txn)
 
-    def heard(self, chan: Channel, command: str, data: Any, txn: Any) -> None:
+    def on_client_command(self, chan: Channel, command: str, data: Any, txn: Any) -> None:
         """A client's command, in a thread of its own."""
         if command == "ping":
-            chan.send_command("pong", answer(data), txn)
+            chan.send_command("pong", pong_data(data), txn)
         elif command == "pong":
             self.pong(chan, command, data, txn)
         elif not self.unrecognized_command(command, data, txn, chan):
             log.critical("Unknown command received: %s", command)
 
-    def _channels(self) -> dict[Channel, None]:
-        return channels(self._host.commands) if self._host else {}
+    def _connected_channels(self) -> dict[Channel, None]:
+        return connected_channels(self._hosted_server.command_bus) if self._hosted_server else {}
 
     # -- the loop -----------------------------------------------------------------
 
-    def _open(self, password: str, port: int, interface: str) -> None:
+    def _open_port(self, password: str, port: int, interface: str) -> None:
         self.password = password
-        opening = "Give run_server a password"
-        self._host = take(self, interface, port, password, opening=opening)
+        how_to_open = "Give run_server a password"
+        self._hosted_server = acquire_server(
+            self, interface, port, password, how_to_open=how_to_open
+        )
         self.addr = interface, port
-        self._begin()
-        self._join_loop()
-        self._done = False
-        self._opened.set()
+        self._reset_state()
+        self._add_to_map()
+        self._transaction_done = False
+        self._port_opened.set()
 
-    def _run_apart(self) -> None:
+    def _run_in_thread(self) -> None:
         try:
-            self._run(keep=False)
+            self._run(keep_open=False)
         except BaseException as exc:  # noqa: BLE001  this thread ends here; others ask for it
             self.error = exc
             log.error("the server ended: %s", exc)  # noqa: TRY400  the text says it all
 
-    def _run(self, *, keep: bool) -> None:
-        """Transactions until the last one. With ``keep`` what serves stays, for the next run."""
+    def _run(self, *, keep_open: bool) -> None:
+        """Transactions until the last one. With ``keep_open`` what serves stays, for the next run."""  # noqa: E501
         try:
-            with contextlib.suppress(Closed):
+            with contextlib.suppress(ServerClosed):
                 for transaction in self._transactions():
-                    self._transact(transaction)
+                    self._run_transaction(transaction)
         except BaseException as exc:
             self.error = exc
             raise
         finally:
-            self._leave(keep=keep and not self._closing.is_set())
+            self._stop_serving(keep_open=keep_open and not self._closing.is_set())
 
-    def _leave(self, *, keep: bool) -> None:
-        assert self._host is not None
-        self._host.release(close=not keep)
-        self._leave_loop()
+    def _stop_serving(self, *, keep_open: bool) -> None:
+        assert self._hosted_server is not None
+        self._hosted_server.release(close=not keep_open)
+        self._remove_from_map()
 
     def _transactions(self) -> Iterator[Transaction]:
         """What to run next, waited for; one only unless it, or the server, is PERMANENT."""
         while not self._closing.is_set():
-            pause = timers.minimum_time(timers.fire(self.schedule), 0.5)
-            with self._changed:
-                transaction = self._next()
+            pause = timers.minimum_time(timers.run_due(self.schedule), 0.5)
+            with self._queue_changed:
+                transaction = self._next_transaction()
                 if transaction is None:
-                    self._changed.wait(pause)
+                    self._queue_changed.wait(pause)
                     continue
             yield transaction
-            if not self._permanent(transaction):
-                self._done = True
+            if not self._is_permanent(transaction):
+                self._transaction_done = True
                 return
-            self._now, self.taskmanager.state = None, TaskManager.IDLE
+            self._current, self.taskmanager.state = None, TaskManager.IDLE
 
-    def _next(self) -> Transaction | None:
+    def _next_transaction(self) -> Transaction | None:
         """The oldest in the queue if PERMANENT, else the latest, or the last one again."""
-        if self._queue and self._permanent(self._queue[0]):
-            self._now = self._queue.popleft()
+        if self._queue and self._is_permanent(self._queue[0]):
+            self._current = self._queue.popleft()
         elif self._queue:
-            self._now = self._queue.pop()
+            self._current = self._queue.pop()
             self._queue.clear()
-        return self._now
+        return self._current
 
-    def _permanent(self, transaction: Transaction | None = None) -> bool:
+    def _is_permanent(self, transaction: Transaction | None = None) -> bool:
         chosen = (self.cycle, transaction and transaction.cycle, self.taskmanager.defaults["cycle"])
         return TaskManager.PERMANENT in chosen
 
-    def _transact(self, transaction: Transaction) -> None:
+    def _run_transaction(self, transaction: Transaction) -> None:
         manager = self.taskmanager
         manager.start(transaction, self.mapfn, self.reducefn)
         try:
-            results = self._reduced(transaction)
+            results = self._run_job(transaction)
             if self.finishfn:
                 manager.state = TaskManager.FINISHING
                 results = dict(applyover(self.finishfn, results.items()))
@@ -277,10 +281,10 @@ class Server(Endpoint):
                 transaction.outcome.set_result(results)
             else:
                 self.resultfn(transaction.txn, results)
-        except Closed:
+        except ServerClosed:
             raise
         except Exception as exc:
-            if not self._permanent(transaction):
+            if not self._is_permanent(transaction):
                 raise
             # Others wait for theirs: this one's submitter hears of it.
             if transaction.outcome:
@@ -292,9 +296,9 @@ class Server(Endpoint):
     def failed(self, txn: Any, error: Exception) -> None:
         """A transaction of a PERMANENT server has failed. For subclasses; it was logged."""
 
-    def _reduced(self, transaction: Transaction) -> dict[Any, Any]:
-        assert self._host is not None
-        job = program(self.mapfn, self.collectfn, self.reducefn)
+    def _run_job(self, transaction: Transaction) -> dict[Any, Any]:
+        assert self._hosted_server is not None
+        job = adapt_functions(self.mapfn, self.collectfn, self.reducefn)
         relaunch = self.relaunch_map and self.relaunch_reduce
         options: dict[str, Any] = {"backup": relaunch and transaction.retransmit > 0}
         if transaction.txn is not None:
@@ -305,10 +309,12 @@ class Server(Endpoint):
             transaction.datasource,
             job.mapfn,
             job.reducefn,
-            partitionfn=partition_of_any,
+            partitionfn=partition_or_zero,
             initfn=job.initfn,
-            client=self._host.client,
-            progress=Watch(self._host, self.taskmanager, self.schedule, self._closing),
+            client=self._hosted_server.client,
+            progress=JobWatcher(
+                self._hosted_server, self.taskmanager, self.schedule, self._closing
+            ),
             **options,
         )
         with contextlib.closing(results):

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from redismr import streams
+from redismr import standard_streams
 from redismr.compat import mincemeat
-from redismr.compat.command import work
+from redismr.compat.client_main import work_for_server
 from redismr.errors import RedismrError
 
 VERSION = "0.0.1"
@@ -25,7 +25,7 @@ DEFAULT_PASSWORD = ""
 DEFAULT_PORT = mincemeat.DEFAULT_PORT
 
 MINIMUM_CLIENT_SLEEP_SECONDS = 1.0
-LOOK_SECONDS = 0.2
+SERVER_END_POLL_SECONDS = 0.2
 
 
 def map_default(key: Any, value: Any) -> Iterator[tuple[Any, Any]]:
@@ -58,8 +58,8 @@ class Server(mincemeat.Server):
     def __init__(self, datasource: Mapping[Any, Any] | Iterable[Any] | None = None) -> None:
         super().__init__()
         if datasource is not None:
-            keyed = isinstance(datasource, Mapping) or hasattr(datasource, "keys")
-            self.datasource = datasource if keyed else dict(enumerate(datasource))
+            has_keys = isinstance(datasource, Mapping) or hasattr(datasource, "keys")
+            self.datasource = datasource if has_keys else dict(enumerate(datasource))
 
 
 class WordCountServer(Server):
@@ -85,15 +85,15 @@ def run(**options: Any) -> dict[Any, Any] | None:
         MapError, ReduceError, SourceRaised: as ``run_server`` of mincemeat.
         RuntimeError: the worker process was killed. OSError: the port is taken.
     """
-    server, chosen = _server(options), _options(options)
+    server, args = _make_server(options), _with_defaults(options)
     worker = Client()
-    worker.executors = int(chosen.number_of_clients)
-    interface = "" if chosen.password else "localhost"  # nobody else could join then
-    server.conn(chosen.password, chosen.port, interface, asynchronous=True)
+    worker.executors = int(args.number_of_clients)
+    interface = "" if args.password else "localhost"  # nobody else could join then
+    server.conn(args.password, args.port, interface, asynchronous=True)
     try:
         with contextlib.suppress(OSError, RedismrError):  # a quick job may be over by now
-            worker.conn("localhost", chosen.port, chosen.password, asynchronous=True)
-        while not (server.ended(LOOK_SECONDS) or worker.error):
+            worker.conn("localhost", args.port, args.password, asynchronous=True)
+        while not (server.ended(SERVER_END_POLL_SECONDS) or worker.error):
             pass
     finally:
         server.close()
@@ -113,13 +113,13 @@ def run_server(options: Any) -> dict[Any, Any] | None:
     ``options``, a mapping or an object, has ``datasource``, and maybe ``mapfn``, ``reducefn``,
     ``server`` (its class), ``password`` and ``port``.
     """
-    chosen = _options(options)
-    return _server(options).run_server(password=chosen.password, port=chosen.port)
+    args = _with_defaults(options)
+    return _make_server(options).run_server(password=args.password, port=args.port)
 
 
 def run_client(options: Any = None) -> int:
     """Work in one process, as ``run_clients`` does in several."""
-    return run_clients({**vars(_options(options)), "number_of_clients": 1})
+    return run_clients({**vars(_with_defaults(options)), "number_of_clients": 1})
 
 
 def run_clients(options: Any = None) -> int:
@@ -127,27 +127,27 @@ def run_clients(options: Any = None) -> int:
 
     Tries to connect once, or every ``client_sleep_seconds``; with ``run_forever`` job after job.
     """
-    chosen = _options(options)
-    return work(
-        chosen.hostname,
-        chosen.port,
-        chosen.password,
-        executors=int(chosen.number_of_clients),
-        wait=chosen.client_sleep_seconds is not None,
-        loop=chosen.run_forever,
-        pause=float(chosen.client_sleep_seconds or MINIMUM_CLIENT_SLEEP_SECONDS),
-        quiet=chosen.quiet,
+    args = _with_defaults(options)
+    return work_for_server(
+        args.hostname,
+        args.port,
+        args.password,
+        executors=int(args.number_of_clients),
+        wait=args.client_sleep_seconds is not None,
+        loop=args.run_forever,
+        retry_seconds=float(args.client_sleep_seconds or MINIMUM_CLIENT_SLEEP_SECONDS),
+        quiet=args.quiet,
     )
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    chosen = _parser().parse_args(argv)
-    if chosen.host:
-        chosen.hostname = chosen.host
-    if chosen.level:
-        logging.basicConfig(level=chosen.level)
-    return run_clients(chosen)
+    args = _parser().parse_args(argv)
+    if args.host:
+        args.hostname = args.host
+    if args.level:
+        logging.basicConfig(level=args.level)
+    return run_clients(args)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -170,19 +170,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _given(options: Any) -> dict[str, Any]:
+def _as_dict(options: Any) -> dict[str, Any]:
     if options is None:
         return {}
     return dict(options) if isinstance(options, Mapping) else dict(vars(options))
 
 
-def _options(options: Any) -> SimpleNamespace:
+def _with_defaults(options: Any) -> SimpleNamespace:
     """What was given, and the defaults of the command line for the rest."""
-    return SimpleNamespace(**{**vars(_parser().parse_args([])), **_given(options)})
+    return SimpleNamespace(**{**vars(_parser().parse_args([])), **_as_dict(options)})
 
 
-def _server(options: Any) -> Server:
-    given = _given(options)
+def _make_server(options: Any) -> Server:
+    given = _as_dict(options)
     server: Server = given.get("server", Server)(given["datasource"])
     for name in ("mapfn", "collectfn", "reducefn"):
         if given.get(name) is not None:
@@ -191,5 +191,5 @@ def _server(options: Any) -> Server:
 
 
 if __name__ == "__main__":
-    streams.of_command()
+    standard_streams.use_command_streams()
     sys.exit(main())

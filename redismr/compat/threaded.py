@@ -13,7 +13,7 @@ from redismr.compat import server
 from redismr.compat.timers import Timer
 from redismr.compat.transactions import TaskManager
 
-_LOOK_SECONDS = 0.5
+_OUTCOME_POLL_SECONDS = 0.5
 
 
 class Server(server.Server):
@@ -61,7 +61,7 @@ class Server(server.Server):
         outcome: Future[dict[Any, Any]] = Future()
         self.set_datasource(datasource, outcome=outcome)
         while not self.ended() and not outcome.done():
-            wait([outcome], _LOOK_SECONDS)
+            wait([outcome], _OUTCOME_POLL_SECONDS)
         if outcome.done():
             return outcome.result()
         raise self.error or ConnectionAbortedError("the server was closed")

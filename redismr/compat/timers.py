@@ -18,15 +18,15 @@ timer = time.time
 schedule: MutableSequence[Timer] = []
 """The timers of whoever names none of its own."""
 
-_firing = threading.Lock()
+_schedule_lock = threading.Lock()
 
-endpoints: dict[int, Any] = {}
+default_map: dict[int, Any] = {}
 """The map of whoever names none of its own."""
 
-happened = threading.Condition()
+endpoint_ended = threading.Condition()
 """Notified when an endpoint has ended."""
 
-_LOOK_SECONDS = 1.0
+_RECHECK_SECONDS = 1.0
 
 
 def minimum_time(*times: float | None) -> float | None:
@@ -61,7 +61,7 @@ def trigger(schedule: MutableSequence[Timer], now: float | None = None) -> float
     return minimum_time(*(expiry for expiry, *_ in list(schedule)))
 
 
-def fire(schedule: MutableSequence[Timer], now: float | None = None) -> float | None:
+def run_due(schedule: MutableSequence[Timer], now: float | None = None) -> float | None:
     """``trigger``, but what it returns are the seconds until then."""
     upcoming = trigger(schedule, now)
     return None if upcoming is None else max(0.0, upcoming - timer())
@@ -70,7 +70,7 @@ def fire(schedule: MutableSequence[Timer], now: float | None = None) -> float | 
 def _take_due(schedule: MutableSequence[Timer], now: float) -> list[Timer]:
     """What is due, taken out, and set again where it repeats."""
     due = []
-    with _firing:  # loops of several threads may share a schedule
+    with _schedule_lock:  # loops of several threads may share a schedule
         for entry in sorted((one for one in list(schedule) if one[0] <= now), key=_expiry):
             try:
                 schedule.remove(entry)
@@ -99,23 +99,23 @@ def process(
     The work itself is done by threads of the endpoints.
     """
     entries = globals()["schedule"] if schedule is None else schedule
-    ours = endpoints if map is None else map
+    endpoint_map = default_map if map is None else map
     end = None if timeout is None else timer() + timeout
-    while ours:
-        until_next = fire(entries)
+    while endpoint_map:
+        until_next = run_due(entries)
         left = None if end is None else end - timer()
         if left is not None and left <= 0:
             break
-        with happened:
-            if ours:  # others set timers without a word, so we look again
-                happened.wait(minimum_time(left, until_next, _LOOK_SECONDS))
-    with happened:
-        return bool(ours)
+        with endpoint_ended:
+            if endpoint_map:  # others set timers without a word, so we look again
+                endpoint_ended.wait(minimum_time(left, until_next, _RECHECK_SECONDS))
+    with endpoint_ended:
+        return bool(endpoint_map)
 
 
 def close_all(map: dict[int, Any] | None = None, ignore_all: bool = False) -> None:  # noqa: A002, FBT001, FBT002
     """Close every endpoint of a map."""
-    for endpoint in list((endpoints if map is None else map).values()):
+    for endpoint in list((default_map if map is None else map).values()):
         try:
             endpoint.close()
         except Exception:

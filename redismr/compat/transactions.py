@@ -38,8 +38,8 @@ class TaskManager:
         enumerate(("IDLE", "START", "MAPPING", "REDUCING", "FINISHING", "FINISHED"))
     )
 
-    def __init__(self, look: Callable[[], dict[Channel, None]] = dict) -> None:
-        self._look = look
+    def __init__(self, list_channels: Callable[[], dict[Channel, None]] = dict) -> None:
+        self._list_channels = list_channels
         self.state = self.IDLE
         self.tasks, self.allocation, self.cycle = self.MAPREDUCE, self.CONTINUOUS, self.SINGLEUSE
         self.txn: Any = None
@@ -54,13 +54,13 @@ class TaskManager:
     @property
     def channels(self) -> dict[Channel, None]:
         """The lines to the clients that are there now."""
-        return self._look()
+        return self._list_channels()
 
     def start(self, transaction: Transaction, mapfn: object, reducefn: object) -> None:
         """Stand at the start of a transaction with these functions."""
         self.txn, self.state = transaction.txn, self.START
         self.allocation, self.cycle = transaction.allocation, transaction.cycle
-        self.tasks = self.kind(mapfn, reducefn)
+        self.tasks = self.phases_for(mapfn, reducefn)
 
     def transaction(
         self, given: Mapping[str, Any], outcome: Future[dict[Any, Any]] | None = None
@@ -74,7 +74,7 @@ class TaskManager:
                 chosen[name] = value
         return Transaction(**chosen, outcome=outcome)
 
-    def kind(self, mapfn: object, reducefn: object) -> int:
+    def phases_for(self, mapfn: object, reducefn: object) -> int:
         """Which phases these functions ask for."""
         if reducefn is None:
             return self.MAPONLY

@@ -16,33 +16,33 @@ from typing import Any
 
 import cloudpickle
 
-from redismr import streams
+from redismr import standard_streams
 from redismr.client.embedded import LocalWorker
-from redismr.compat.commands import SERVER, Commands, label
-from redismr.compat.endpoint import Endpoint, answer
-from redismr.compat.functions import LEVEL, OWN
+from redismr.compat.adapted_functions import FUNCTIONS_FD_VARIABLE, LOG_LEVEL_VARIABLE
+from redismr.compat.command_relay import Relay
+from redismr.compat.endpoint import Endpoint, pong_data
 from redismr.compat.hosting import (
     DEFAULT_PORT,
     HELLO,
     NAMESPACE,
     RELEASED,
     SERVING,
-    as_text,
-    named_server,
+    password_text,
+    server_from_environment,
 )
-from redismr.compat.line import Line, Presence
-from redismr.compat.relay import Relay
+from redismr.compat.server_liveness import ConnectionLiveness, ListenerLiveness
+from redismr.compat.user_commands import SERVER, CommandBus, channel_label
 from redismr.config import Connection
-from redismr.core import byvalue
+from redismr.core import pickle_by_value
 from redismr.errors import CodeError, RedismrError
-from redismr.processes import refuse_while_loading
+from redismr.process_guards import refuse_while_loading
 from redismr.server import join
-from redismr.shipping.blame import reason
-from redismr.ui.errors import say
+from redismr.shipping.pickle_diagnosis import explain_pickle_error
+from redismr.ui.error_screens import print_message
 
 log = logging.getLogger("mincemeat")
 
-_GREETINGS, _GREETING_SECONDS = 50, 0.1
+_GREETING_TRIES, _GREETING_SECONDS = 50, 0.1
 
 
 class Client(Endpoint):
@@ -59,18 +59,18 @@ class Client(Endpoint):
     executors = 1
     """How many tasks it runs at a time, each in a process of its own."""
 
-    stays = False
+    waits_for_next_run = False
     """Whether it waits for its server's next run when one is over. Set where nobody waits for its
     end: it would connect again at once."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         """Arguments are those of every endpoint."""
         super().__init__(*given, **named)
-        self._line: Line | Presence | None = None
-        self._commands: Commands | None = None
-        self._settled, self._greeted = threading.Event(), threading.Event()
-        self._authenticated, self._where = False, ""
-        self._serving, self._looks = True, 0
+        self._liveness: ConnectionLiveness | ListenerLiveness | None = None
+        self._command_bus: CommandBus | None = None
+        self._connect_finished, self._greeting_answered = threading.Event(), threading.Event()
+        self._authenticated, self._server_address = False, ""
+        self._run_is_on, self._open_port_count = True, 0
 
     def conn(
         self,
@@ -86,33 +86,39 @@ class Client(Endpoint):
         tells afterwards.
         """
         refuse_while_loading()
-        streams.fill()
-        self._begin()
-        self._settled.clear()
+        standard_streams.open_missing_descriptors()
+        self._reset_state()
+        self._connect_finished.clear()
         self._authenticated = False
-        word, host = as_text(self.password if password is None else password), interface
-        self._where = f"{host or 'localhost'}:{port}"
+        given_password, host = (
+            password_text(self.password if password is None else password),
+            interface,
+        )
+        self._server_address = f"{host or 'localhost'}:{port}"
         try:
-            connection = self._reach(host or "localhost", port, word)
+            connection = self._connect(host or "localhost", port, given_password)
         except (OSError, RedismrError) as exc:
             self.error = exc
-            self._leave()
+            self._disconnect()
             self.handle_error()
             return
         self._authenticated = True
-        self._join_loop()
-        self._settled.set()
+        self._add_to_map()
+        self._connect_finished.set()
         log.info("Authenticated other end")
         if asynchronous:
             threading.Thread(
-                target=self._work_apart, args=(connection,), name="mincemeat-client", daemon=True
+                target=self._work_in_thread,
+                args=(connection,),
+                name="mincemeat-client",
+                daemon=True,
             ).start()
         else:
             self._work(connection)
 
     def authenticated(self, timeout: float | None = 0.0) -> bool:
         """Whether the server let us in, within ``timeout`` seconds; None waits."""
-        self._settled.wait(timeout)
+        self._connect_finished.wait(timeout)
         return self._authenticated
 
     def finished(self, timeout: float | None = 0.0) -> bool:
@@ -122,14 +128,14 @@ class Client(Endpoint):
     def close(self) -> None:
         """Stop working; what runs is given back. From any thread."""
         self._closing.set()
-        if self._line:
-            self._line.close()
+        if self._liveness:
+            self._liveness.stop_waiting()
 
     handle_close = close
 
     def handle_error(self) -> None:
         """Say why there is no server for us. Subclasses may re-raise: out of ``conn`` it comes."""
-        say(self._trouble(), sys.stderr)
+        print_message(self._error_message(), sys.stderr)
 
     # -- commands -----------------------------------------------------------------
 
@@ -142,14 +148,14 @@ class Client(Endpoint):
 
     def send_command(self, command: str, data: Any = None, txn: Any = None) -> None:
         """Send the server a command. From any thread."""
-        assert self._commands is not None, "not connected"
-        self._commands.send(SERVER, command, data, txn)
+        assert self._command_bus is not None, "not connected"
+        self._command_bus.send(SERVER, command, data, txn)
 
-    def _heard(self, _sender: str, command: str, data: Any, txn: Any) -> None:
+    def _on_command(self, _sender: str, command: str, data: Any, txn: Any) -> None:
         if command in {SERVING, RELEASED}:
-            self._told(serving=command == SERVING)
+            self._on_serving(serving=command == SERVING)
         elif command == "ping":
-            self.send_command("pong", answer(data), txn)
+            self.send_command("pong", pong_data(data), txn)
         elif command == "pong":
             self.pong(command, data, txn)
         elif command == "disconnect":
@@ -159,51 +165,61 @@ class Client(Endpoint):
 
     # -- the work -----------------------------------------------------------------
 
-    def _reach(self, host: str, port: int, password: str) -> Connection:
-        named = named_server()
+    def _connect(self, host: str, port: int, password: str) -> Connection:
+        named = server_from_environment()
         if named is not None:
-            self._line = Presence(named, label(port, SERVER), stays=self.stays)
+            self._liveness = ListenerLiveness(
+                named, channel_label(port, SERVER), waits_for_next_run=self.waits_for_next_run
+            )
             connection = named
         else:
-            self._line = Line(host, port, password)
+            self._liveness = ConnectionLiveness(host, port, password)
             connection = join(host, port, password, namespace=NAMESPACE)
         self.addr = host, port
         self.locl = socket.gethostname(), f"{os.getpid()}:{secrets.token_hex(4)}"
-        self._commands = Commands(connection, port, ":".join(self.locl), self._heard)
-        self._commands.ready()
+        self._command_bus = CommandBus(connection, port, ":".join(self.locl), self._on_command)
+        self._command_bus.wait_until_listening()
         if named is None:
-            self._greet()
+            self._ask_whether_serving()
         return connection
 
-    def _greet(self) -> None:
+    def _ask_whether_serving(self) -> None:
         """Hear whether a run is on.
 
         Raises:
             ConnectionRefusedError: the one that was is over.
         """
-        self._serving = True
-        self._greeted.clear()
-        until = time.monotonic() + _GREETINGS * _GREETING_SECONDS
-        for _ in range(_GREETINGS):  # a server that has just started may not hear yet
+        self._run_is_on = True
+        self._greeting_answered.clear()
+        deadline = time.monotonic() + _GREETING_TRIES * _GREETING_SECONDS
+        for _ in range(_GREETING_TRIES):  # a server that has just started may not hear yet
             self.send_command(HELLO)
-            if self._greeted.wait(_GREETING_SECONDS) or time.monotonic() > until:
+            if self._greeting_answered.wait(_GREETING_SECONDS) or time.monotonic() > deadline:
                 break  # one that has just ended never will, and each word to it takes seconds
         if self._closing.is_set():
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
-    def _told(self, *, serving: bool) -> None:
-        self._serving = serving
-        if not (serving or self.stays):
+    def _on_serving(self, *, serving: bool) -> None:
+        self._run_is_on = serving
+        if not (serving or self.waits_for_next_run):
             self.close()
-        self._greeted.set()
+        self._greeting_answered.set()
 
-    def _left_behind(self) -> bool:
+    def _is_port_taken_over(self) -> bool:
         """Whether another server has the port: ours leaves it between two runs, and tells us."""
-        line = None if self._serving or isinstance(self._line, Presence) else self._line
-        self._looks = self._looks + 1 if line and line.somebody_listens() else 0
-        return self._looks > 1  # at the first look it may be ours, which is about to tell us
+        connection = (
+            None
+            if self._run_is_on or isinstance(self._liveness, ListenerLiveness)
+            else self._liveness
+        )
+        self._open_port_count = (
+            self._open_port_count + 1 if connection and connection.is_port_open() else 0
+        )
+        return (
+            self._open_port_count > 1
+        )  # at the first look it may be ours, which is about to tell us
 
-    def _work_apart(self, connection: Connection) -> None:
+    def _work_in_thread(self, connection: Connection) -> None:
         try:
             self._work(connection)
         except Exception as exc:
@@ -215,47 +231,55 @@ class Client(Endpoint):
             self._run_worker(connection)
         except Exception as exc:  # noqa: BLE001  it is for handle_error
             self.error = exc
-            self._leave()
+            self._disconnect()
             self.handle_error()
         finally:
-            self._leave()
+            self._disconnect()
 
     def _run_worker(self, connection: Connection) -> None:
-        assert self._line is not None
-        with tempfile.TemporaryFile() as own:  # a variable may hold 128 KB
-            own.write(self._own_functions())
-            own.flush()
+        assert self._liveness is not None
+        with tempfile.TemporaryFile() as functions_file:  # a variable may hold 128 KB
+            functions_file.write(self._pickled_functions())
+            functions_file.flush()
             # Prints are seen at once: a worker whose server has ended is killed, not asked to end.
-            environ = {"PYTHONUNBUFFERED": "1", OWN: str(own.fileno()), LEVEL: _log_level()}
+            environ = {
+                "PYTHONUNBUFFERED": "1",
+                FUNCTIONS_FD_VARIABLE: str(functions_file.fileno()),
+                LOG_LEVEL_VARIABLE: _log_level_text(),
+            }
             worker = LocalWorker(
-                connection, self.executors, environ=environ, stdout=1, pass_fds=(own.fileno(),)
+                connection,
+                self.executors,
+                environ=environ,
+                stdout=1,
+                pass_fds=(functions_file.fileno(),),
             )
         try:
-            self._line.wait(
-                lambda: not (self._closing.is_set() or self._left_behind()) and worker.alive
+            self._liveness.wait(
+                lambda: not (self._closing.is_set() or self._is_port_taken_over()) and worker.alive
             )
             if not worker.alive:
                 raise RuntimeError("the worker process ended by itself")
         finally:
             worker.close()
 
-    def _leave(self) -> None:
+    def _disconnect(self) -> None:
         if self._relay:
             self._relay.close()
             self._relay = None
-        if self._commands:
-            self._commands.close()
-        if self._line:
-            self._line.release()
-        self._settled.set()
-        self._leave_loop()
+        if self._command_bus:
+            self._command_bus.close()
+        if self._liveness:
+            self._liveness.close()
+        self._connect_finished.set()
+        self._remove_from_map()
 
-    def _trouble(self) -> str:
+    def _error_message(self) -> str:
         """What keeps it from its server, in words."""
         reason = getattr(self.error, "strerror", None) or self.error
-        return f"cannot work for {self._where}: {reason}"
+        return f"cannot work for {self._server_address}: {reason}"
 
-    def _own_functions(self) -> bytes:
+    def _pickled_functions(self) -> bytes:
         """What executors find.
 
         Raises:
@@ -268,23 +292,23 @@ class Client(Endpoint):
         if own:
             self._relay = Relay(self.send_command)
         for name, func in own.items():
-            if error := _fault(func):
+            if error := _pickling_error(func):
                 ours = getattr(func, "__self__", None) is self
                 thing = SimpleNamespace(**self.__reduce__()[1][1]) if ours else func
                 raise CodeError(
-                    f"its {name} cannot be sent to its executors: {reason(thing, error, _fault)}"
+                    f"its {name} cannot be sent to its executors: {explain_pickle_error(thing, error, _pickling_error)}"  # noqa: E501
                 ) from error
-        return byvalue.dumps(own)
+        return pickle_by_value.dumps(own)
 
 
-def _fault(thing: object) -> Exception | None:
+def _pickling_error(thing: object) -> Exception | None:
     try:
-        byvalue.dumps(thing)
+        pickle_by_value.dumps(thing)
     except Exception as error:  # noqa: BLE001  whatever a __reduce__ raises
         return error
     return None
 
 
-def _log_level() -> str:
+def _log_level_text() -> str:
     """The level that this program has set; empty if it has set none."""
     return str(logging.root.level) if logging.root.handlers else ""

@@ -39,7 +39,7 @@ if sys.version_info >= (3, 14):
                 continue
         return {}
 
-    def keep_annotations(cls: type, attributes: dict[str, Any]) -> None:
+    def add_annotations(cls: type, attributes: dict[str, Any]) -> None:
         """Put a class's own annotations among the attributes that are to be pickled.
 
         cloudpickle leaves out what would evaluate them, so that a class has none elsewhere.
@@ -48,7 +48,7 @@ if sys.version_info >= (3, 14):
         if annotations := annotations_of(cls):
             attributes["__annotations__"] = annotations
 
-    def name_of_reference(thing: object) -> str | None:
+    def forward_reference_name(thing: object) -> str | None:
         """What a reference stands for that was not evaluated; None for any other thing.
 
         It holds the class in which it stands, and pickling it would evaluate what that holds.
@@ -70,17 +70,17 @@ else:
         """Its own annotations."""
         return inspect.get_annotations(thing)
 
-    def keep_annotations(cls: type, attributes: dict[str, Any]) -> None:
+    def add_annotations(cls: type, attributes: dict[str, Any]) -> None:
         """Nothing: they are among a class's attributes."""
 
-    def name_of_reference(thing: object) -> str | None:  # noqa: ARG001
+    def forward_reference_name(thing: object) -> str | None:  # noqa: ARG001
         """None: a reference holds nothing but its name."""
         return None
 
 
-def with_annotations_in_words(function: FunctionType) -> FunctionType:
+def with_string_annotations(function: FunctionType) -> FunctionType:
     """The same function; asking for its annotations does not raise."""
-    same = FunctionType(
+    copy = FunctionType(
         function.__code__,
         function.__globals__,
         function.__name__,
@@ -88,7 +88,7 @@ def with_annotations_in_words(function: FunctionType) -> FunctionType:
         function.__closure__,
     )
     for name in ("__kwdefaults__", "__qualname__", "__module__", "__doc__"):
-        setattr(same, name, getattr(function, name))
-    vars(same).update(vars(function))
-    same.__annotations__ = annotations_of(function)
-    return same
+        setattr(copy, name, getattr(function, name))
+    vars(copy).update(vars(function))
+    copy.__annotations__ = annotations_of(function)
+    return copy

@@ -20,27 +20,29 @@ from operator import is_, is_not, sub
 from struct import Struct
 from typing import Any
 
-from redismr.core.column import SEPARATOR, Keys, joined
-from redismr.core.frozen import ByValue, thawed
-from redismr.core.trace import short_repr
+from redismr.core.failure_record import short_repr
+from redismr.core.key_column import KEY_SEPARATOR, KeyColumn, join_keys
+from redismr.core.value_snapshots import NoIteratorPickler, restore_snapshot
 from redismr.errors import BadKey, BadValue, RecordError
 
 Block = tuple[Collection[Any], list[Any]]
-"""Keys (a list, or ``Keys``) and values, parallel. Equal keys may follow each other: several values
-of one key."""
+"""Keys (a list, or ``KeyColumn``) and values, parallel. Equal keys may follow each other: several values
+of one key."""  # noqa: E501
 
 FindClass = Callable[[str, str], Any]
 
 CHUNK_BYTES = 1 << 20
 """The most that one field in Redis holds, before compression."""
 
-_HEAD = Struct("<BII")  # flags, bytes of keys, bytes of runs
-_JOINED = 1
+_BLOCK_HEADER = Struct("<BII")  # flags, bytes of keys, bytes of runs
+_KEYS_JOINED_FLAG = 1
 
-_NUMBERS = frozenset((int, float, bool, type(None)))
-_TEXTS = frozenset((str, bytes))
-_SAMPLE = 64
-_FEW = 4  # columns so short are not worth a look: one of one int takes 0.5 us instead of 1.4
+_NUMBER_TYPES = frozenset((int, float, bool, type(None)))
+_TEXT_TYPES = frozenset((str, bytes))
+_SAMPLE_SIZE = 64
+_SHORT_COLUMN = (
+    4  # columns so short are not worth a look: one of one int takes 0.5 us instead of 1.4
+)
 
 
 def encode_block(keys: Collection[Any], values: list[Any]) -> bytes:
@@ -53,9 +55,9 @@ def encode_block(keys: Collection[Any], values: list[Any]) -> bytes:
         flags, packed_keys, runs = _pack_keys(keys)
         packed_values = _pickle(values)
     except Exception as error:
-        raise _culprit(keys, values) or error from error
+        raise _pickle_error(keys, values) or error from error
     packed_runs = _pickle(runs) if runs else b""
-    head = _HEAD.pack(flags, len(packed_keys), len(packed_runs))
+    head = _BLOCK_HEADER.pack(flags, len(packed_keys), len(packed_runs))
     return b"".join((head, packed_keys, packed_runs, packed_values))
 
 
@@ -66,29 +68,29 @@ def decode_block(data: bytes, find_class: FindClass | None = None) -> Block:
         data: one frame.
         find_class: resolves the globals that pickled keys and values name; pickle's own if None.
     """
-    flags, size, runs_size = _HEAD.unpack_from(data)
+    flags, size, runs_size = _BLOCK_HEADER.unpack_from(data)
     view = memoryview(data)
-    values_at = _HEAD.size + size + runs_size
-    column = view[_HEAD.size : _HEAD.size + size]
+    values_offset = _BLOCK_HEADER.size + size + runs_size
+    column = view[_BLOCK_HEADER.size : _BLOCK_HEADER.size + size]
     keys = (
-        str(column, "utf-8", "surrogatepass").split(SEPARATOR)
-        if flags & _JOINED
+        str(column, "utf-8", "surrogatepass").split(KEY_SEPARATOR)
+        if flags & _KEYS_JOINED_FLAG
         else _unpickle(column, find_class)
     )
     if runs_size:
-        runs = pickle.loads(view[_HEAD.size + size : values_at])
+        runs = pickle.loads(view[_BLOCK_HEADER.size + size : values_offset])
         keys = list(chain.from_iterable(map(repeat, keys, runs)))
-    return keys, _unpickle(view[values_at:], find_class)
+    return keys, _unpickle(view[values_offset:], find_class)
 
 
-def estimate(block: Block) -> int:
+def estimate_bytes(block: Block) -> int:
     """About how many bytes the block takes encoded. Never raises."""
     keys, values = block
-    size = keys.characters() if isinstance(keys, Keys) else 0
-    return (size or _estimate(list(keys))) + _estimate(values)
+    size = keys.joined_length() if isinstance(keys, KeyColumn) else 0
+    return (size or _estimate_column_bytes(list(keys))) + _estimate_column_bytes(values)
 
 
-def chunks_of(frame: bytes, limit: int = CHUNK_BYTES) -> Iterator[bytes]:
+def split_frame(frame: bytes, limit: int = CHUNK_BYTES) -> Iterator[bytes]:
     """The frame in pieces of at most ``limit`` bytes and one: the first byte is 0 on the last."""
     view = memoryview(frame)
     last = max(0, (len(frame) - 1) // limit) * limit
@@ -97,7 +99,7 @@ def chunks_of(frame: bytes, limit: int = CHUNK_BYTES) -> Iterator[bytes]:
     yield b"\0" + view[last:]
 
 
-def frames_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def join_frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The frames whose pieces these are, in order.
 
     Raises:
@@ -115,16 +117,16 @@ def frames_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _pack_keys(keys: Collection[Any]) -> tuple[int, bytes, list[int]]:
     runs: list[int] = []
-    text = keys.text() if isinstance(keys, Keys) else None
+    text = keys.text() if isinstance(keys, KeyColumn) else None
     if text is None:
-        heads, runs = _without_runs(list(keys))
-        text = joined(heads)
+        heads, runs = _fold_runs(list(keys))
+        text = join_keys(heads)
         if text is None:
             return 0, _pickle(heads), runs
-    return _JOINED, text.encode("utf-8", "surrogatepass"), runs
+    return _KEYS_JOINED_FLAG, text.encode("utf-8", "surrogatepass"), runs
 
 
-def _without_runs(keys: list[Any]) -> tuple[list[Any], list[int]]:
+def _fold_runs(keys: list[Any]) -> tuple[list[Any], list[int]]:
     """Keys with neighbours that are one object folded, and how many each stood for.
 
     The values of one key follow each other, and its string is not worth repeating. Told by
@@ -133,14 +135,14 @@ def _without_runs(keys: list[Any]) -> tuple[list[Any], list[int]]:
     """
     if not any(map(is_, keys, islice(keys, 1, None))):
         return keys, []
-    fresh = map(is_not, keys, islice(keys, 1, None))
-    starts = [0, *compress(range(1, len(keys)), fresh)]
+    starts_run = map(is_not, keys, islice(keys, 1, None))
+    starts = [0, *compress(range(1, len(keys)), starts_run)]
     ends = [*starts[1:], len(keys)]
     return [keys[i] for i in starts], list(map(sub, ends, starts))
 
 
 def _pickle(column: list[Any]) -> bytes:
-    if len(column) > _FEW and _needs_no_memo(column):
+    if len(column) > _SHORT_COLUMN and _can_skip_memo(column):
         buffer = BytesIO()
         pickler = pickle.Pickler(buffer, 5)
         pickler.fast = True
@@ -149,48 +151,48 @@ def _pickle(column: list[Any]) -> bytes:
     try:
         return pickle.dumps(column, 5)
     except Exception:  # noqa: BLE001 - lambdas, local classes and what else refuses plain pickle
-        return _by_value(column)
+        return _pickle_by_value(column)
 
 
-def _by_value(thing: Any) -> bytes:
+def _pickle_by_value(thing: Any) -> bytes:
     buffer = BytesIO()
-    ByValue(buffer).dump(thing)
+    NoIteratorPickler(buffer).dump(thing)
     return buffer.getvalue()
 
 
-def _needs_no_memo(column: list[Any]) -> bool:
+def _can_skip_memo(column: list[Any]) -> bool:
     """Whether pickling without memo is safe and short: plain scalars, few of them shared.
 
     Measured: 17 against 140 ns to dump a string. With memo a shared one is written once, and one
     object again when loaded, which is what an index of words by file name needs.
     """
     types = set(map(type, column))
-    if types <= _NUMBERS:
+    if types <= _NUMBER_TYPES:
         return True
-    if not types <= _NUMBERS | _TEXTS:
+    if not types <= _NUMBER_TYPES | _TEXT_TYPES:
         return False
-    sample = column[:_SAMPLE]
+    sample = column[:_SAMPLE_SIZE]
     return len(set(map(id, sample))) > len(sample) // 2
 
 
 def _unpickle(data: memoryview, find_class: FindClass | None) -> Any:
     if find_class is None:
         return pickle.loads(data)
-    return _Unpickler(BytesIO(data), find_class).load()
+    return _BlockUnpickler(BytesIO(data), find_class).load()
 
 
-class _Unpickler(pickle.Unpickler):
+class _BlockUnpickler(pickle.Unpickler):
     def __init__(self, file: BytesIO, find: FindClass) -> None:
         super().__init__(file)
         self._find = find
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == (thawed.__module__, thawed.__name__):
-            return partial(thawed, find=self._find)
+        if (module, name) == (restore_snapshot.__module__, restore_snapshot.__name__):
+            return partial(restore_snapshot, find_class=self._find)
         return self._find(module, name)
 
 
-def _culprit(keys: Collection[Any], values: list[Any]) -> RecordError | None:
+def _pickle_error(keys: Collection[Any], values: list[Any]) -> RecordError | None:
     """The error that names the first key or value that cannot be pickled."""
     for key, value in zip(keys, values, strict=True):
         for kind, item, words in (
@@ -198,20 +200,20 @@ def _culprit(keys: Collection[Any], values: list[Any]) -> RecordError | None:
             (BadValue, value, f"the value of key {short_repr(key)}"),
         ):
             try:
-                _by_value(item)
+                _pickle_by_value(item)
             except Exception as error:  # noqa: BLE001 - see encode_block
                 why = f"{type(error).__name__}: {error}"
                 return kind(f"{words}, of type {type(item).__qualname__}, cannot be pickled: {why}")
     return None
 
 
-def _estimate(column: list[Any]) -> int:
+def _estimate_column_bytes(column: list[Any]) -> int:
     # Long columns go by a sample: looking at each of many strings costs 150 ns, a cache miss each.
-    sample = column[:: len(column) // _SAMPLE] if len(column) > 4 * _SAMPLE else column
+    sample = column[:: len(column) // _SAMPLE_SIZE] if len(column) > 4 * _SAMPLE_SIZE else column
     types = set(map(type, sample))
-    if types <= _TEXTS:
+    if types <= _TEXT_TYPES:
         return (sum(map(len, sample)) + 4 * len(sample)) * len(column) // max(1, len(sample))
-    if types <= _NUMBERS:
+    if types <= _NUMBER_TYPES:
         return 9 * len(column)
     sample = column[:: max(1, len(column) // 16)]
     try:

@@ -18,11 +18,11 @@ from redismr.core.seal import Keyring
 
 EVENT_KINDS = ("submitted", "mapping", "reducing", "partition", "succeeded", "failed", "cancelled")
 
-_VERSION = 1
-_MAX_BYTES = 1 << 20
-_TAIL = re.compile(rb',"tag":"([0-9a-f]{64})"\}')
-_TAIL_BYTES = len(',"tag":""}') + 64
-_TYPES = {"job": str, "txn": str, "seq": int, "kind": str, "data": dict}
+_EVENT_VERSION = 1
+_MAX_EVENT_BYTES = 1 << 20
+_TAG_PATTERN = re.compile(rb',"tag":"([0-9a-f]{64})"\}')
+_TAG_MEMBER_BYTES = len(',"tag":""}') + 64
+_FIELD_TYPES = {"job": str, "txn": str, "seq": int, "kind": str, "data": dict}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class Event:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-def encode(event: Event, keyring: Keyring) -> bytes:
-    """ASCII JSON of one line that only ``decode`` with the same secret and namespace accepts."""
+def encode_event(event: Event, keyring: Keyring) -> bytes:
+    """ASCII JSON of one line that only ``decode_event`` with the same secret and namespace accepts."""  # noqa: E501
     body = json.dumps(
         {
-            "v": _VERSION,
+            "v": _EVENT_VERSION,
             "job": event.job,
             "txn": event.txn,
             "seq": event.seq,
@@ -53,26 +53,26 @@ def encode(event: Event, keyring: Keyring) -> bytes:
     return body[:-1] + b',"tag":"%s"}' % keyring.sign("", "event", (), body).hex().encode()
 
 
-def decode(data: bytes, keyring: Keyring) -> Event | None:
+def decode_event(data: bytes, keyring: Keyring) -> Event | None:
     """The event, or None for whatever no holder of the secret published. Never raises.
 
     The tag is checked before the JSON is parsed. The key is the namespace's, not the job's: which
     job it is stands inside, under the tag.
     """
-    tail = _TAIL.fullmatch(data, max(0, len(data) - _TAIL_BYTES))
-    if tail is None or len(data) > _MAX_BYTES:
+    tag = _TAG_PATTERN.fullmatch(data, max(0, len(data) - _TAG_MEMBER_BYTES))
+    if tag is None or len(data) > _MAX_EVENT_BYTES:
         return None
-    body = data[: tail.start()] + b"}"
-    if not hmac.compare_digest(keyring.sign("", "event", (), body).hex().encode(), tail[1]):
+    body = data[: tag.start()] + b"}"
+    if not hmac.compare_digest(keyring.sign("", "event", (), body).hex().encode(), tag[1]):
         return None
     try:
         message = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(message, dict) or message.get("v") != _VERSION:
+    if not isinstance(message, dict) or message.get("v") != _EVENT_VERSION:
         return None
-    if any(type(message.get(name)) is not kind for name, kind in _TYPES.items()):
+    if any(type(message.get(name)) is not kind for name, kind in _FIELD_TYPES.items()):
         return None
     if message["kind"] not in EVENT_KINDS:
         return None
-    return Event(**{name: message[name] for name in _TYPES})
+    return Event(**{name: message[name] for name in _FIELD_TYPES})

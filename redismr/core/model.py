@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Self
 
-from redismr.core.work import Work
+from redismr.core.work_amount import StageProgress
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of the keys, scripts and sealed formats. Workers of another one do not take a job."""
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -25,10 +25,10 @@ Stage = Literal["map", "reduce"]
 JobState = Literal["submitting", "mapping", "reducing", "succeeded", "failed", "cancelled"]
 TaskState = Literal["ready", "leased", "done", "dead"]
 
-NOT_AFTER_MS = 7 * 86_400_000
+MAX_JOB_AGE_MS = 7 * 86_400_000
 """How long after its submission a job may run at all: bounds the replay of a copied one."""
 
-KEPT_PER_JOB = 1000
+MAX_SKIPPED_KEPT = 1000
 """Of all that is skipped so many are kept in full, the first ones; all are counted."""
 
 OnError = str | int | float
@@ -118,7 +118,7 @@ class JobSpec:
     @property
     def submitted_ms(self) -> int:
         """When it was submitted."""
-        return self.not_after_ms - NOT_AFTER_MS
+        return self.not_after_ms - MAX_JOB_AGE_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +126,9 @@ class Claim:
     """The tasks one executor holds under one nonce; empty ``tasks`` when there was nothing.
 
     ``state`` is the job's state after the claim, ``basis`` what reduce commits must name,
-    ``now_ms`` the server's clock; ``opening``, if it was asked for, the sealed spec, and, if they
-    are small, code and params; ``wakes``, how many others to wake for what it leaves.
+    ``now_ms`` the server's clock; ``sealed_job``, if it was asked for, the sealed spec, and, if
+    they
+    are small, code and params; ``wake_count``, how many others to wake for what it leaves.
     """
 
     job_id: str
@@ -136,12 +137,12 @@ class Claim:
     tasks: tuple[str, ...] = ()
     basis: str = ""
     now_ms: int = 0
-    opening: tuple[bytes | None, ...] = ()
-    wakes: int = 0
+    sealed_job: tuple[bytes | None, ...] = ()
+    wake_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartSize:
     """What one attempt wrote for one partition: staged chunks, records in them, raw bytes."""
 
     chunks: int
@@ -202,19 +203,19 @@ class Skipped(tuple[Failure, ...]):  # noqa: SLOT001 - a tuple with slots cannot
         return self
 
     def plus(self, other: Skipped) -> Skipped:
-        """Both, in this order; at most ``KEPT_PER_JOB`` in full."""
-        return Skipped((*self, *other)[:KEPT_PER_JOB], self.total + other.total)
+        """Both, in this order; at most ``MAX_SKIPPED_KEPT`` in full."""
+        return Skipped((*self, *other)[:MAX_SKIPPED_KEPT], self.total + other.total)
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Provenance:
     """By whom data was made, for people, and with which libraries: name -> version."""
 
-    by: str = ""
+    made_by: str = ""
     libraries: Mapping[str, str] = field(default_factory=dict)
 
 
-_NONE: Mapping[Any, Any] = MappingProxyType({})
+_EMPTY_MAPPING: Mapping[Any, Any] = MappingProxyType({})
 
 
 class MapManifest(NamedTuple):
@@ -224,18 +225,18 @@ class MapManifest(NamedTuple):
 
     ``inline`` holds the encoded blocks of a small output itself, by partition, so that a small
     map task needs no segment at all; ``parts`` names the staged chunks of a larger one.
-    ``skipped`` are the records that were left out, ``made`` says by whom and with what.
+    ``skipped`` are the records that were left out, ``provenance`` says by whom and with what.
     """
 
     task: str
     token: str
-    parts: Mapping[int, Part] = _NONE
-    inline: Mapping[int, tuple[bytes, ...]] = _NONE
+    parts: Mapping[int, PartSize] = _EMPTY_MAPPING
+    inline: Mapping[int, tuple[bytes, ...]] = _EMPTY_MAPPING
     records_in: int = 0
     records_out: int = 0
-    counters: Mapping[str, int] = _NONE
+    counters: Mapping[str, int] = _EMPTY_MAPPING
     skipped: Skipped = Skipped()
-    made: Made = Made()
+    provenance: Provenance = Provenance()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,11 +244,11 @@ class ResultManifest:
     """The result of one partition, and from what it was made.
 
     ``basis`` and ``maps_digest`` name the map attempts it was made from; they are equal in all
-    partitions of one result. ``foreign`` says that a key may be of another, or come twice.
+    partitions of one result. ``has_foreign_keys`` says that a key may be of another, or come twice.
     ``map_counters`` and ``records_in`` are the sums over those maps, so that the map records
     can be freed with the intermediate data. ``inline`` holds the frames of a small result itself.
     ``skipped`` are keys left out here, ``map_skipped`` the records left out by those maps: all of
-    them too, but only in the result of partition 0 in full. ``made`` is as for a map.
+    them too, but only in the result of partition 0 in full. ``provenance`` is as for a map.
     """
 
     task: str
@@ -255,15 +256,15 @@ class ResultManifest:
     basis: str
     maps: int
     maps_digest: str
-    part: Part
+    part: PartSize
     inline: tuple[bytes, ...] = ()
-    foreign: bool = False
+    has_foreign_keys: bool = False
     counters: Mapping[str, int] = field(default_factory=dict)
     map_counters: Mapping[str, int] = field(default_factory=dict)
     records_in: int = 0
     skipped: Skipped = field(default_factory=Skipped)
     map_skipped: Skipped = field(default_factory=Skipped)
-    made: Made = field(default_factory=Made)
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,8 +298,8 @@ class Progress:
     workers: int = 0
     slots: int = 0
     waiting: str = ""
-    maps: Work = field(default_factory=Work)
-    reduces: Work = field(default_factory=Work)
+    maps: StageProgress = field(default_factory=StageProgress)
+    reduces: StageProgress = field(default_factory=StageProgress)
     skipped: Skipped = field(default_factory=Skipped)
 
 

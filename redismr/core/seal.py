@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from redismr.confidential import WAY_OUT, Confined, reveals
-from redismr.core.words import plural
+from redismr.confidential import SECRET_REMEDY, Unpicklable, contains_secret
+from redismr.core.plurals import pluralize
 from redismr.errors import BadValue, SealError, WrongSecret
 
 zstd: Any  # one API, two homes
@@ -46,9 +46,9 @@ KINDS = (
     "event",
 )
 
-_BULK = frozenset({"input", "segment", "out", "manifest", "result"})
-_WORDS = "the secret that signs jobs, or the password of a server"
-_SENT = {
+_BULK_KINDS = frozenset({"input", "segment", "out", "manifest", "result"})
+_SECRET_OR_PASSWORD = "the secret that signs jobs, or the password of a server"  # noqa: S105  a text about both
+_CONTENT_NAMES = {
     "code": "the code of the job",
     "input": "an item of the input",
     "segment": "a key or value that mapfn emits",
@@ -57,17 +57,19 @@ _SENT = {
     "result": "a key or value of the result",
 }
 
-DEFAULT_LIMIT = 512 << 20  # what one Redis string can hold
+MAX_PAYLOAD_BYTES = 512 << 20  # what one Redis string can hold
 
-_VERSION = 1
-_PLAIN, _ZSTD = 0, 1
-_HEAD = struct.Struct(">B4sBI")  # version, key id, method, raw length
+_SEAL_VERSION = 1
+_METHOD_RAW, _METHOD_ZSTD = 0, 1
+_SEAL_HEADER = struct.Struct(">B4sBI")  # version, key id, method, raw length
 _TAG_BYTES = 32
-_BODY_AT = _HEAD.size + _TAG_BYTES
-_COMPRESS_FROM = 512  # below, zstd costs 10 us and gains less than a packet
-_SHA256_BLOCK = 64
-_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
-_RANDOM_SECRET = re.compile(r"[0-9a-fA-F]{64}")
+_BODY_OFFSET = _SEAL_HEADER.size + _TAG_BYTES
+_MIN_COMPRESSED_BYTES = 512  # below, zstd costs 10 us and gains less than a packet
+_SHA256_BLOCK_BYTES = 64
+_INNER_PAD_TABLE, _OUTER_PAD_TABLE = (
+    bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C)
+)
+_HEX_SECRET = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def new_secret() -> str:
@@ -78,7 +80,7 @@ def new_secret() -> str:
     return secrets.token_hex(32)
 
 
-class _Mac:
+class _KeyedMac:
     """HMAC-SHA256 (RFC 2104) of one key and one beginning, for many ends.
 
     300 bytes on 3.11: two copied sha256 objects 0.7 us, a copied ``hmac`` object 1.9 us,
@@ -87,25 +89,25 @@ class _Mac:
 
     __slots__ = ("_inner", "_outer")
 
-    def __init__(self, key: bytes, begin: bytes) -> None:
-        padded = key.ljust(_SHA256_BLOCK, b"\0")  # keys are no longer than a block
-        self._inner = hashlib.sha256(padded.translate(_INNER) + begin)
-        self._outer = hashlib.sha256(padded.translate(_OUTER))
+    def __init__(self, key: bytes, prefix: bytes) -> None:
+        padded = key.ljust(_SHA256_BLOCK_BYTES, b"\0")  # keys are no longer than a block
+        self._inner = hashlib.sha256(padded.translate(_INNER_PAD_TABLE) + prefix)
+        self._outer = hashlib.sha256(padded.translate(_OUTER_PAD_TABLE))
 
-    def tag(self, *end: bytes) -> bytes:
+    def tag(self, *pieces: bytes) -> bytes:
         """The 32 bytes for the beginning and these pieces."""
         inner, outer = self._inner.copy(), self._outer.copy()
-        for piece in end:
+        for piece in pieces:
             inner.update(piece)
         outer.update(inner.digest())
         return outer.digest()
 
 
-class Keyring(Confined):
+class Keyring(Unpicklable):
     """Seals and opens the blobs of one namespace with the keys that one secret gives.
 
     Two keyrings open each other's blobs exactly if secret and namespace are equal. Thread-safe.
-    Costs per call of 300 bytes, with the place's fields: about 2 us (see ``_Mac``).
+    Costs per call of 300 bytes, with the place's fields: about 2 us (see ``_KeyedMac``).
 
     Args:
         secret: 64 hex digits (``new_secret``) are used as they are; anything else passes scrypt,
@@ -119,13 +121,13 @@ class Keyring(Confined):
     """
 
     def __init__(self, secret: str, namespace: str) -> None:
-        root = _root_of(secret)
-        self._extracted = hmac.digest(b"redismr/1", root, "sha256")
+        root = _root_key(secret)
+        self._extracted_key = hmac.digest(b"redismr/1", root, "sha256")
         self._namespace = namespace
-        self._id = self._expand("id")[:4]
-        self.key_id = self._id.hex()
+        self._key_id_bytes = self._expand_key("id")[:4]
+        self.key_id = self._key_id_bytes.hex()
         # Bounded: a long-lived worker sees many jobs. A miss costs 10 us.
-        self._mac = lru_cache(maxsize=512)(self._derive)
+        self._mac = lru_cache(maxsize=512)(self._derive_mac)
 
     def __repr__(self) -> str:
         """Names the fingerprint, never the secret."""
@@ -148,15 +150,17 @@ class Keyring(Confined):
             BadValue: the payload holds a secret, or a server's password, of this process. Failures
                 have theirs blanked before.
         """
-        if reveals(payload, bulk=kind in _BULK):
-            raise BadValue(f"{_SENT.get(kind, 'what is sent')} holds {_WORDS}. {WAY_OUT}.")
-        method, body = _PLAIN, payload
-        if compress and len(payload) >= _COMPRESS_FROM:
+        if contains_secret(payload, bulk=kind in _BULK_KINDS):
+            raise BadValue(
+                f"{_CONTENT_NAMES.get(kind, 'what is sent')} holds {_SECRET_OR_PASSWORD}. {SECRET_REMEDY}."  # noqa: E501
+            )
+        method, body = _METHOD_RAW, payload
+        if compress and len(payload) >= _MIN_COMPRESSED_BYTES:
             packed = zstd.compress(payload, 1)
             if len(packed) < len(payload):
-                method, body = _ZSTD, packed
-        head = _HEAD.pack(_VERSION, self._id, method, len(payload))
-        tag = self._mac(job, kind).tag(_fields(place) + head, body)
+                method, body = _METHOD_ZSTD, packed
+        head = _SEAL_HEADER.pack(_SEAL_VERSION, self._key_id_bytes, method, len(payload))
+        tag = self._mac(job, kind).tag(_bencode(place) + head, body)
         return b"".join((head, tag, body))
 
     def open(
@@ -166,7 +170,7 @@ class Keyring(Confined):
         place: Sequence[str | int],
         blob: bytes,
         *,
-        limit: int = DEFAULT_LIMIT,
+        limit: int = MAX_PAYLOAD_BYTES,
     ) -> bytes:
         """The payload that a holder of the secret sealed for exactly this place.
 
@@ -174,55 +178,61 @@ class Keyring(Confined):
             WrongSecret: it was sealed with another secret, or claims to be.
             SealError: it is too long, cut, altered, or was sealed for another place.
         """
-        if len(blob) < _BODY_AT:
-            raise SealError(f"{_words(job, kind, place)} is cut short: {plural(len(blob), 'byte')}")
-        version, key_id, method, raw_length = _HEAD.unpack_from(blob)
-        length = len(blob) - _BODY_AT
+        if len(blob) < _BODY_OFFSET:
+            raise SealError(
+                f"{_describe_place(job, kind, place)} is cut short: {pluralize(len(blob), 'byte')}"
+            )
+        version, key_id, method, raw_length = _SEAL_HEADER.unpack_from(blob)
+        length = len(blob) - _BODY_OFFSET
         # A compressed body is always shorter than its raw form, so the limit on the (still
         # unproven) raw length also bounds what the MAC has to read.
-        fits = length == raw_length if method == _PLAIN else length < raw_length
-        if version != _VERSION or method not in (_PLAIN, _ZSTD) or not fits:
+        has_valid_length = length == raw_length if method == _METHOD_RAW else length < raw_length
+        if (
+            version != _SEAL_VERSION
+            or method not in (_METHOD_RAW, _METHOD_ZSTD)
+            or not has_valid_length
+        ):
             raise SealError(
-                f"{_words(job, kind, place)} is not a sealed blob of version {_VERSION}"
+                f"{_describe_place(job, kind, place)} is not a sealed blob of version {_SEAL_VERSION}"  # noqa: E501
             )
         if raw_length > limit:
             raise SealError(
-                f"{_words(job, kind, place)} claims {raw_length} bytes, {limit} are allowed"
+                f"{_describe_place(job, kind, place)} claims {raw_length} bytes, {limit} are allowed"  # noqa: E501
             )
-        if key_id != self._id:
+        if key_id != self._key_id_bytes:
             raise WrongSecret(
-                f"{_words(job, kind, place)} was sealed with secret {key_id.hex()}, this process "
+                f"{_describe_place(job, kind, place)} was sealed with secret {key_id.hex()}, this process "  # noqa: E501
                 f"has secret {self.key_id} (fingerprints). Give both sides the same REDISMR_SECRET "
                 "or REDISMR_SECRET_FILE; `redismr secret` makes a new one."
             )
-        body = blob[_BODY_AT:]
-        tag = self._mac(job, kind).tag(_fields(place) + blob[: _HEAD.size], body)
-        if not hmac.compare_digest(tag, blob[_HEAD.size : _BODY_AT]):
+        body = blob[_BODY_OFFSET:]
+        tag = self._mac(job, kind).tag(_bencode(place) + blob[: _SEAL_HEADER.size], body)
+        if not hmac.compare_digest(tag, blob[_SEAL_HEADER.size : _BODY_OFFSET]):
             raise SealError(
-                f"{_words(job, kind, place)} was altered in Redis, or moved there from elsewhere"
+                f"{_describe_place(job, kind, place)} was altered in Redis, or moved there from elsewhere"  # noqa: E501
             )
-        return body if method == _PLAIN else _decompress(body, raw_length, job, kind, place)
+        return body if method == _METHOD_RAW else _decompress(body, raw_length, job, kind, place)
 
     def sign(self, job: str, kind: str, place: Sequence[str | int], payload: bytes) -> bytes:
         """The bare tag of ``payload``, for a message that must stay readable (see events)."""
-        return self._mac(job, kind).tag(_fields(place), payload)
+        return self._mac(job, kind).tag(_bencode(place), payload)
 
-    def _expand(self, *label: str) -> bytes:
+    def _expand_key(self, *label: str) -> bytes:
         """One 32-byte key for one label: HKDF's expand step (RFC 5869) with a single block."""
-        return hmac.digest(self._extracted, _fields(label) + b"\x01", "sha256")
+        return hmac.digest(self._extracted_key, _bencode(label) + b"\x01", "sha256")
 
-    def _derive(self, job: str, kind: str) -> _Mac:
+    def _derive_mac(self, job: str, kind: str) -> _KeyedMac:
         """A MAC keyed for (job, kind) that has read the constant fields."""
         if kind not in KINDS:
             raise ValueError(f"unknown kind of sealed blob: {kind!r}")
-        fields = ("redismr", _VERSION, self._namespace, job, kind)
-        key = self._expand("key", self._namespace, job, kind)
-        return _Mac(key, _fields(fields))
+        fields = ("redismr", _SEAL_VERSION, self._namespace, job, kind)
+        key = self._expand_key("key", self._namespace, job, kind)
+        return _KeyedMac(key, _bencode(fields))
 
 
 @lru_cache(maxsize=8)  # scrypt takes 0.1 s, and tests and REPLs make many keyrings of one secret
-def _root_of(secret: str) -> bytes:
-    if _RANDOM_SECRET.fullmatch(secret):
+def _root_key(secret: str) -> bytes:
+    if _HEX_SECRET.fullmatch(secret):
         return bytes.fromhex(secret)
     return hashlib.scrypt(
         secret.encode("utf-8", "surrogatepass"),
@@ -235,10 +245,10 @@ def _root_of(secret: str) -> bytes:
     )
 
 
-def _fields(fields: Sequence[str | int]) -> bytes:
+def _bencode(fields: Sequence[str | int]) -> bytes:
     """Distinct sequences give distinct bytes, and none is the beginning of another: bencoding.
 
-    >>> _fields(("m12", 3))
+    >>> _bencode(("m12", 3))
     b'l3:m12i3ee'
     """
     text = "l"  # grown in a loop: 0.6 of the time of a join, and a task of one item has five
@@ -255,13 +265,17 @@ def _decompress(
     try:
         raw: bytes = unpacker.decompress(body, max_length=raw_length + 1)
     except zstd.ZstdError as error:
-        raise SealError(f"{_words(job, kind, place)} does not decompress: {error}") from error
+        raise SealError(
+            f"{_describe_place(job, kind, place)} does not decompress: {error}"
+        ) from error
     if len(raw) != raw_length or not unpacker.eof or unpacker.unused_data:
-        raise SealError(f"{_words(job, kind, place)} is not of the length it was sealed with")
+        raise SealError(
+            f"{_describe_place(job, kind, place)} is not of the length it was sealed with"
+        )
     return raw
 
 
-def _words(job: str, kind: str, place: Sequence[str | int]) -> str:
+def _describe_place(job: str, kind: str, place: Sequence[str | int]) -> str:
     text = f"{' '.join([kind, *map(str, place)])} of job {job}"
     # A place may come from clear text in Redis (the token in front of a manifest).
     return "".join(c if c.isprintable() else "?" for c in text[:200])

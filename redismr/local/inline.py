@@ -18,23 +18,35 @@ from functools import partial
 from typing import Any
 from zlib import crc32
 
-from redismr.context import Here, TaskContext, running
+from redismr.context import Here, TaskContext, active_task
 from redismr.core.codec import Block, decode_block, encode_block
-from redismr.core.functions import Program
-from redismr.core.kernel import UserCodeError, map_task, reduce_task
+from redismr.core.failure_record import (
+    is_debugger_exit,
+    make_failure,
+    make_task_error,
+    user_traceback,
+)
 from redismr.core.model import OnError, Skipped, Stage, task_stage
-from redismr.core.skips import Places, Skipper, TooMany, ordinal_of, skipping_map, skipping_reduce
-from redismr.core.trace import error_of, failure_of, quits_debugger, users_part
+from redismr.engine.bad_records import (
+    LocateRecords,
+    SkipLimitExceeded,
+    SkipRecorder,
+    current_ordinal,
+    with_skipping_mapfn,
+    with_skipping_reducefn,
+)
+from redismr.engine.kernel import UserCodeError, map_task, reduce_task
+from redismr.engine.program import Program
 from redismr.errors import (
-    FATAL,
+    NOT_RETRYABLE,
     LibraryMismatch,
     RecordError,
     SourceError,
     TaskError,
 )
-from redismr.local.interrupts import Interrupts
-from redismr.sources.kept import frame_of, unmade
-from redismr.sources.protocol import Source, Split, places
+from redismr.local.ctrl_c_watch import CtrlCWatch
+from redismr.sources.protocol import Source, Split, describe_records
+from redismr.sources.record_snapshots import pickle_split, unpickle_error
 
 MIN_PARTITIONS = 2
 """With one, a key that has no stable hash or a reducer that renames keys would go unnoticed."""
@@ -62,9 +74,9 @@ def run_inline(
         KeyboardInterrupt: Ctrl-C. BdbQuit: the debugger was left.
     """
     program, partitions = replace(program, sort=sort), max(partitions, MIN_PARTITIONS)
-    with _random_restored(), Interrupts() as interrupts:
-        job = _InlineJob(program, partitions, params, seed, on_error, interrupts)
-        job.init()
+    with _random_restored(), CtrlCWatch() as ctrl_c:
+        job = _InlineJob(program, partitions, params, seed, on_error, ctrl_c)
+        job.call_initfn()
         for number, split in enumerate(source.splits()):
             job.map(f"m{number}", split)
         pairs = [pair for number in range(job.partitions) for pair in job.reduce(number)]
@@ -81,23 +93,23 @@ class _InlineJob:
         params: Mapping[str, Any],
         seed: int,
         on_error: OnError,
-        interrupts: Interrupts,
+        ctrl_c: CtrlCWatch,
     ) -> None:
         self.program, self.partitions, self._on_error = program, partitions, on_error
-        self._interrupts = interrupts
+        self._ctrl_c = ctrl_c
         self.counters: Counter[str] = Counter()
         self.skipped, self._records_in = Skipped(), 0
         self._params, self._seed = params, seed
         self._cursor: MutableSequence[int] = [-1, 0]
         self._shuffle: list[list[bytes]] = [[] for _ in range(partitions)]
 
-    def init(self) -> None:
+    def call_initfn(self) -> None:
         """Call initfn as a worker does before its first task."""
         initfn = self.program.initfn
         if initfn is None:
             return
         task = TaskContext(Here("inline", "init"), self._params, countable=False)
-        with running(task), self._told("m0", "initfn"):
+        with active_task(task), self._as_task_error("m0", "initfn"):
             try:
                 initfn()
             except BaseException as error:
@@ -105,106 +117,116 @@ class _InlineJob:
 
     def map(self, task: str, split: Split) -> None:
         """Run one map task and keep its output."""
-        frame = frame_of(split)
-        with self._told(task, "mapfn", split):
-            split = _copy_of(frame, split.source)
-        with self._running(task, split.source), self._told(task, "mapfn", split):
-            program, skipper = self.program, self._skipper("map", task, partial(places, split))
-            if skipper:
-                program = skipping_map(program, self.partitions, self._cursor, skipper, {})
+        frame = pickle_split(split)
+        with self._as_task_error(task, "mapfn", split):
+            split = _worker_copy(frame, split.source)
+        with self._task_context(task, split.source), self._as_task_error(task, "mapfn", split):
+            program, skip_recorder = (
+                self.program,
+                self._skip_recorder("map", task, partial(describe_records, split)),
+            )
+            if skip_recorder:
+                program = with_skipping_mapfn(
+                    program, self.partitions, self._cursor, skip_recorder, {}
+                )
             blocks = map_task(program, split.read(), self.partitions, self._cursor)
             for partition, (keys, values) in blocks:
                 self._shuffle[partition].append(encode_block(keys, values))
-            self._records_in += ordinal_of(self._cursor) + 1
-            self._account(skipper)
+            self._records_in += current_ordinal(self._cursor) + 1
+            self._add_skipped(skip_recorder)
 
     def reduce(self, partition: int) -> list[tuple[Any, Any]]:
         """Run one reduce task; returns its results."""
         task = f"r{partition}"
-        with self._running(task, f"partition {partition}"), self._told(task, "reducefn"):
-            program, skipper = self.program, self._skipper("reduce", task, list)
-            if skipper:
-                program = skipping_reduce(program, skipper)
-            blocks = map(_block_of, self._shuffle[partition])
+        with (
+            self._task_context(task, f"partition {partition}"),
+            self._as_task_error(task, "reducefn"),
+        ):
+            program, skip_recorder = self.program, self._skip_recorder("reduce", task, list)
+            if skip_recorder:
+                program = with_skipping_reducefn(program, skip_recorder)
+            blocks = map(_decoded_block, self._shuffle[partition])
             results = reduce_task(program, blocks, self._cursor, partition, self.partitions)
             encoded = [encode_block(*block) for block, _ in results]
-            self._account(skipper)
+            self._add_skipped(skip_recorder)
         self._shuffle[partition].clear()
         return [pair for data in encoded for pair in zip(*decode_block(data), strict=True)]
 
-    def _skipper(self, stage: Stage, task: str, places: Places) -> Skipper | None:
+    def _skip_recorder(self, stage: Stage, task: str, places: LocateRecords) -> SkipRecorder | None:
         """What takes note of bad records, if any may be skipped."""
         if self._on_error == "fail":
             return None
         records_in = self._records_in if stage == "reduce" else None
-        return Skipper(
-            stage, task, self._on_error, places, before=self.skipped, records_in=records_in
+        return SkipRecorder(
+            stage, task, self._on_error, places, skipped_before=self.skipped, records_in=records_in
         )
 
-    def _account(self, skipper: Skipper | None) -> None:
-        if skipper:
-            self.skipped = self.skipped.plus(skipper.skipped())
+    def _add_skipped(self, skip_recorder: SkipRecorder | None) -> None:
+        if skip_recorder:
+            self.skipped = self.skipped.plus(skip_recorder.skipped())
 
     @contextmanager
-    def _told(self, task: str, function: str, split: Split | None = None) -> Iterator[None]:
+    def _as_task_error(
+        self, task: str, function: str, split: Split | None = None
+    ) -> Iterator[None]:
         """What the user's code raises in the body becomes a MapError or ReduceError.
 
         But not what a person wants: an end, by Ctrl-C or from the debugger.
         """
         try:
             yield
-        except TooMany as error:
-            raise error_of(error.failure) from error
+        except SkipLimitExceeded as error:
+            raise make_task_error(error.failure) from error
         except UserCodeError as error:
             cause = error.__cause__ or error
-            if isinstance(cause, TooMany):
-                raise error_of(cause.failure) from cause.__context__
-            told = _task_error(error, cause, task, split)
+            if isinstance(cause, SkipLimitExceeded):
+                raise make_task_error(cause.failure) from cause.__context__
+            task_error = _task_error(error, cause, task, split)
             # Where a debugger looks, after the end: not into our frames, which led there.
-            cause.__traceback__ = users_part(cause.__traceback__)
-            if quits_debugger(cause) or self._interrupts.explain(cause):
+            cause.__traceback__ = user_traceback(cause.__traceback__)
+            if is_debugger_exit(cause) or self._ctrl_c.caused(cause):
                 raise cause from None
-            raise told.with_traceback(cause.__traceback__) from cause
+            raise task_error.with_traceback(cause.__traceback__) from cause
         except RecordError as error:
             raise _task_error(UserCodeError(function), error, task, None) from error
         except SourceError as error:
             raise _task_error(UserCodeError("source"), error, task, None) from error.__cause__
 
     @contextmanager
-    def _running(self, task: str, source: str) -> Iterator[None]:
+    def _task_context(self, task: str, source: str) -> Iterator[None]:
         """Count, seed and place as a worker does it for this task."""
         seed = f"{self._seed}.{task}"
         random.seed(seed)
         if numpy := sys.modules.get("numpy"):
             numpy.random.seed(crc32(seed.encode()))
         here = Here("inline", task_stage(task), task, source)
-        with running(TaskContext(here, self._params)) as context:
+        with active_task(TaskContext(here, self._params)) as context:
             yield
         self.counters.update(context.counters)
 
 
-def _copy_of(frame: bytes, source: str) -> Split:
+def _worker_copy(frame: bytes, source: str) -> Split:
     """What a worker would get: what functions do to it does not reach the caller's own objects."""
     try:
         return pickle.loads(frame)  # type: ignore[no-any-return]  # noqa: S301 - made here
     except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
-        raise UserCodeError("source") from unmade(f"{source} of the source", error)
+        raise UserCodeError("source") from unpickle_error(f"{source} of the source", error)
 
 
-def _block_of(frame: bytes) -> Block:
+def _decoded_block(frame: bytes) -> Block:
     """What a reducer would get of what mapfn emitted."""
     try:
         return decode_block(frame)
     except Exception as error:  # noqa: BLE001 - as above
-        bad = unmade("what mapfn emitted", error, "Emit what is in it instead")
-        raise UserCodeError("") from bad
+        unusable = unpickle_error("what mapfn emitted", error, "Emit what is in it instead")
+        raise UserCodeError("") from unusable
 
 
 def _task_error(
     error: UserCodeError, cause: BaseException, task: str, split: Split | None
 ) -> TaskError | LibraryMismatch:
     where = "" if split is None or error.ordinal < 0 else split.where(error.ordinal)
-    failure = failure_of(
+    failure = make_failure(
         cause,
         stage=task_stage(task),
         task=task,
@@ -213,9 +235,9 @@ def _task_error(
         key=error.key,
         value=error.value,
         python=platform.python_version(),
-        retryable=not isinstance(cause, FATAL),
+        retryable=not isinstance(cause, NOT_RETRYABLE),
     )
-    return error_of(failure)
+    return make_task_error(failure)
 
 
 @contextmanager

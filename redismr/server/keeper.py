@@ -20,26 +20,26 @@ import select
 import sys
 import time
 
-LAST_WORDS = 8192
-GRACE_SECONDS = 3.0
+OUTPUT_TAIL_BYTES = 8192
+STOP_GRACE_SECONDS = 3.0
 SIGTERM, SIGKILL = 15, 9
 PR_SET_PDEATHSIG = 1
 
 
 def main(binary: str, directory: str) -> None:
     """Keep the server until end of file on standard input, or until it ends by itself."""
-    words, ended = b"", False
+    output_tail, ended = b"", False
     try:
-        pid, output = start(binary, read_config())
+        pid, output = start_server(binary, read_config())
         try:
             exit_on_sigterm()
-            words, ended = watch(output)
+            output_tail, ended = drain_until_end(output)
         finally:
-            code = end(pid, ask=not ended)
+            code = stop_server(pid, send_sigterm=not ended)
     finally:
-        remove(directory)
+        remove_directory(directory)
     try:
-        os.write(1, words + f"exit code {code}\n".encode())
+        os.write(1, output_tail + f"exit code {code}\n".encode())
     except OSError:  # The parent is dead.
         pass
 
@@ -55,7 +55,7 @@ def read_config() -> bytes:
     return config[:-1]
 
 
-def start(binary: str, config: bytes) -> tuple[int, int]:
+def start_server(binary: str, config: bytes) -> tuple[int, int]:
     """The server's process id, and the read end of its output.
 
     The configuration goes over a pipe: passwords must show neither in ``ps`` nor in a file.
@@ -68,7 +68,7 @@ def start(binary: str, config: bytes) -> tuple[int, int]:
         try:
             for source, target in ((config_out, 0), (output_in, 1), (output_in, 2)):
                 os.dup2(source, target)
-            die_with(keeper)
+            die_with_keeper(keeper)
             os.execv(binary, [binary, "-"])  # noqa: S606 - as meant
         except BaseException as exc:  # noqa: BLE001 - a fork must not go on as the keeper
             os.write(2, f"cannot run {binary}: {exc}\n".encode())
@@ -78,13 +78,13 @@ def start(binary: str, config: bytes) -> tuple[int, int]:
     os.close(output_in)
     try:
         os.write(config_in, config)  # Fits in a pipe (at least 4 KB), so this cannot block.
-    except BrokenPipeError:  # It ended at once: watch() will see that.
+    except BrokenPipeError:  # It ended at once: drain_until_end() will see that.
         pass
     os.close(config_in)
     return pid, output
 
 
-def die_with(keeper: int) -> None:
+def die_with_keeper(keeper: int) -> None:
     """End this process when the keeper is killed, where the platform can do that (Linux)."""
     if sys.platform != "linux":
         return
@@ -102,27 +102,27 @@ def exit_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 
 
-def watch(output: int) -> tuple[bytes, bool]:
+def drain_until_end(output: int) -> tuple[bytes, bool]:
     """Drain the output until server or parent ends; its last words, and was it the server?"""
-    words = b""
+    output_tail = b""
     while True:
         readable, _, _ = select.select([0, output], [], [])
         if output in readable:
             piece = os.read(output, 65536)
             if not piece:
-                return words, True
-            words = (words + piece)[-LAST_WORDS:]
+                return output_tail, True
+            output_tail = (output_tail + piece)[-OUTPUT_TAIL_BYTES:]
         elif not os.read(0, 4096):
-            return words, False
+            return output_tail, False
 
 
-def end(pid: int, *, ask: bool) -> int:
+def stop_server(pid: int, *, send_sigterm: bool) -> int:
     """Ask the server to end, wait, and insist; its exit code, negative for a signal.
 
     One that has closed its output is ending already: a signal would only replace its exit code.
     """
-    deadline = time.monotonic() + GRACE_SECONDS
-    if ask:
+    deadline = time.monotonic() + STOP_GRACE_SECONDS
+    if send_sigterm:
         os.kill(pid, SIGTERM)  # Not waited for yet, so the id is still its own, dead or alive.
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
@@ -133,7 +133,7 @@ def end(pid: int, *, ask: bool) -> int:
         time.sleep(0.002)
 
 
-def remove(directory: str) -> None:
+def remove_directory(directory: str) -> None:
     """Remove the directory, which holds only files."""
     try:
         for entry in os.listdir(directory):

@@ -26,45 +26,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Self
 from urllib.parse import quote
 
-from redismr import streams
-from redismr.confidential import Confined, confide
-from redismr.config import MAX_PORT, Connection, text, whole
+from redismr import standard_streams
+from redismr.confidential import Unpicklable, remember_secrets
+from redismr.config import MAX_PORT, Connection, int_rule, text_rule
 from redismr.errors import ConfigError, StoreUnavailable
-from redismr.guessing import LEAST, why_guessable
-from redismr.processes import refuse_so_deep, refuse_while_loading
-from redismr.server import keeper as keeper_module
-from redismr.server.access import (
-    KEEPER,
-    USER,
+from redismr.process_guards import refuse_too_deep, refuse_while_loading
+from redismr.server import keeper as keeper_script
+from redismr.server.binary import find_binary
+from redismr.server.credentials import (
+    JOIN_USER,
+    KEEPER_USER,
     Credentials,
     derived_credentials,
     is_loopback,
-    keeper_rules,
+    keeper_acl,
     random_credentials,
     tcp_url,
-    user_rules,
+    user_acl,
 )
-from redismr.server.binary import find_binary
-from redismr.server.door import Door, raise_for
-from redismr.settings import namespace_of, written
+from redismr.server.early_listener import EarlyListener, raise_address_error
+from redismr.settings import check_text, resolve_namespace
+from redismr.weak_secrets import MIN_SECRET_LENGTH, weakness_of
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-MAX_HOST = 255
-_PORT = whole(0, MAX_PORT, f"a whole number (int) between 0 (any free port) and {MAX_PORT}")
-_MAXMEMORY = whole(0, 1 << 62, "a whole number (int) of bytes, 0 for no limit")
-POLL_SECONDS = 0.002
+MAX_HOST_CHARACTERS = 255
+_PORT_RULE = int_rule(0, MAX_PORT, f"a whole number (int) between 0 (any free port) and {MAX_PORT}")
+_MAXMEMORY_RULE = int_rule(0, 1 << 62, "a whole number (int) of bytes, 0 for no limit")
+READY_POLL_SECONDS = 0.002
 READY_SECONDS = 10.0
-SOCKET_PATH_LIMIT = 103
+MAX_SOCKET_PATH_BYTES = 103
 """Bytes of a unix socket's path on macOS; Linux takes four more."""
 
 
-_running: set[PrivateServer] = set()
+_open_servers: set[PrivateServer] = set()
 """The servers of this process that are not closed."""
 
 
-class PrivateServer(Confined):
+class PrivateServer(Unpicklable):
     """A running server that answered PING; use ``start`` or ``serve`` to get one.
 
     It lives until ``close``, the end of the ``with`` block or the end of this process, however that
@@ -78,26 +78,26 @@ class PrivateServer(Confined):
         binary: Path,
         credentials: Credentials,
         namespace: str,
-        door: Door | None,
+        early_listener: EarlyListener | None,
         maxmemory: int | None,
     ) -> None:
         self._binary = binary
         self._credentials = credentials
         self._keeper_auth = secrets.token_hex(32)
-        confide(self._keeper_auth, private=True)
-        self._door = door
+        remember_secrets(self._keeper_auth, private=True)
+        self._early_listener = early_listener
         self._directory = _short_directory()
         self._socket = f"{self._directory}/s"
-        self.url = f"unix://{USER}:{credentials.auth}@{quote(self._socket)}?db=0"
+        self.url = f"unix://{JOIN_USER}:{credentials.auth}@{quote(self._socket)}?db=0"
         self.connection = Connection(
             url=self.url, secret=credentials.secret, namespace=namespace, embedded=True
         )
         try:
-            self._keeper = self._spawn(self._configuration(maxmemory))
+            self._keeper = self._start_keeper(self._configuration(maxmemory))
         except BaseException:
             shutil.rmtree(self._directory, ignore_errors=True)
             raise
-        _running.add(self)
+        _open_servers.add(self)
 
     def ready(self, deadline: float = READY_SECONDS) -> None:
         """Return when the server answers; what ``start(wait=False)`` left out.
@@ -106,11 +106,11 @@ class PrivateServer(Confined):
             OSError, StoreUnavailable: as ``start``; the server is closed then.
         """
         try:
-            self._wait(deadline)
-            if self._door:
-                self._door.shut()
+            self._wait_for_ping(deadline)
+            if self._early_listener:
+                self._early_listener.stop_listening()
                 self.listen()
-                self._door.let_through(self._socket)
+                self._early_listener.forward_early_clients(self._socket)
         except BaseException:
             self.close()
             raise
@@ -118,7 +118,7 @@ class PrivateServer(Confined):
     @property
     def port(self) -> int | None:
         """The TCP port, where the server has one."""
-        return self._door.port if self._door else None
+        return self._early_listener.port if self._early_listener else None
 
     def listen(self, *, on: bool = True) -> None:
         """Have the TCP port listen, or not; who is connected stays so.
@@ -126,29 +126,33 @@ class PrivateServer(Confined):
         Raises:
             OSError: EADDRINUSE, the port was taken meanwhile. StoreUnavailable: the server ended.
         """
-        assert self._door is not None
+        assert self._early_listener is not None
         try:
-            port = self._door.port if on else 0
-            said = self._ask(KEEPER, self._keeper_auth, f"CONFIG SET port {port}", READY_SECONDS)
+            port = self._early_listener.port if on else 0
+            reply = self._run_as_user(
+                KEEPER_USER, self._keeper_auth, f"CONFIG SET port {port}", READY_SECONDS
+            )
         except OSError as exc:
             raise StoreUnavailable(f"{self!r} does not answer any more") from exc
-        if not said.endswith(b"+OK\r\n"):
-            raise_for(errno.EADDRINUSE, self._door.bind, self._door.port)
+        if not reply.endswith(b"+OK\r\n"):
+            raise_address_error(
+                errno.EADDRINUSE, self._early_listener.bind, self._early_listener.port
+            )
 
     @property
     def alive(self) -> bool:
         """Whether the server still runs."""
-        return self in _running and self._keeper.poll() is None
+        return self in _open_servers and self._keeper.poll() is None
 
     def url_for(self, host: str) -> str:
         """The URL, password included, for a machine that calls this one ``host``."""
-        if self._door is None:
+        if self._early_listener is None:
             raise ConfigError("this private server has no TCP port; serve() opens one")
-        return tcp_url(host, self._door.port, self._credentials.auth)
+        return tcp_url(host, self._early_listener.port, self._credentials.auth)
 
     def close(self) -> None:
         """End the server and remove its directory. Safe to call again."""
-        self._end()
+        self._close_and_read_output()
 
     def __enter__(self) -> Self:
         return self
@@ -162,17 +166,21 @@ class PrivateServer(Confined):
         self.close()
 
     def __repr__(self) -> str:
-        where = f"{self._door.bind or '*'}:{self._door.port}" if self._door else self._socket
+        where = (
+            f"{self._early_listener.bind or '*'}:{self._early_listener.port}"
+            if self._early_listener
+            else self._socket
+        )
         return f"<PrivateServer {self._binary.name} at {where}>"
 
     def _configuration(self, maxmemory: int | None) -> str:
-        bind = f"bind {self._door.bind or '*'}\n" if self._door else ""
+        bind = f"bind {self._early_listener.bind or '*'}\n" if self._early_listener else ""
         return (
-            f"{bind}port 0\n"  # the door's until ``listen``
+            f"{bind}port 0\n"  # the early listener's until ``listen``
             "protected-mode no\n"  # It would lock out everybody else: there is no default user.
-            f"unixsocket {_quoted(self._socket)}\n"
+            f"unixsocket {_quoted_word(self._socket)}\n"
             "unixsocketperm 600\n"
-            f"dir {_quoted(self._directory)}\n"
+            f"dir {_quoted_word(self._directory)}\n"
             'save ""\n'
             "appendonly no\n"
             f"maxmemory {_half_the_memory() if maxmemory is None else maxmemory}\n"
@@ -183,15 +191,15 @@ class PrivateServer(Confined):
             # SIGTERM is noticed at the next tick: 20 ms instead of 100, for 0.2 % of a core.
             "hz 50\n"
             "loglevel warning\n"
-            + user_rules(self._credentials.auth, self.connection.namespace)
-            + (keeper_rules(self._keeper_auth) if self._door else "")
+            + user_acl(self._credentials.auth, self.connection.namespace)
+            + (keeper_acl(self._keeper_auth) if self._early_listener else "")
         )
 
-    def _spawn(self, configuration: str) -> subprocess.Popen[bytes]:
+    def _start_keeper(self, configuration: str) -> subprocess.Popen[bytes]:
         """Start the keeper, and hand it the configuration."""
-        streams.fill()
+        standard_streams.open_missing_descriptors()
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", keeper_module.__file__, self._binary, self._directory],
+            [sys.executable, "-I", "-S", keeper_script.__file__, self._binary, self._directory],
             stdin=subprocess.PIPE,  # Not inheritable: no other child of ours holds it open.
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -201,27 +209,31 @@ class PrivateServer(Confined):
             start_new_session=True,
         )
         assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # It died at once: _wait says what it said.
+        with contextlib.suppress(
+            BrokenPipeError
+        ):  # It died at once: _wait_for_ping says what it said.
             process.stdin.write(os.fsencode(configuration) + b"\0")
         return process
 
-    def _wait(self, seconds: float) -> None:
+    def _wait_for_ping(self, seconds: float) -> None:
         """Return when the server answers PING."""
         deadline = time.monotonic() + seconds
-        while not self._answers():
+        while not self._is_answering():
             if self._keeper.poll() is not None:
-                self._fail("did not start")
+                self._close_and_raise("did not start")
             if time.monotonic() > deadline:
-                self._fail(f"did not answer within {seconds:g} s")
-            time.sleep(POLL_SECONDS)
+                self._close_and_raise(f"did not answer within {seconds:g} s")
+            time.sleep(READY_POLL_SECONDS)
 
-    def _answers(self) -> bool:
+    def _is_answering(self) -> bool:
         """Whether it is our server and lets us in. Without redis-py: importing it costs 0.1 s."""
         with contextlib.suppress(OSError):
-            return self._ask(USER, self._credentials.auth, "PING").endswith(b"+PONG\r\n")
+            return self._run_as_user(JOIN_USER, self._credentials.auth, "PING").endswith(
+                b"+PONG\r\n"
+            )
         return False
 
-    def _ask(self, user: str, auth: str, command: str, seconds: float = 1) -> bytes:
+    def _run_as_user(self, user: str, auth: str, command: str, seconds: float = 1) -> bytes:
         """What it says to a user's AUTH and command, a line each, in so many seconds."""
         answer = b""
         with socket.socket(socket.AF_UNIX) as probe:
@@ -232,34 +244,36 @@ class PrivateServer(Confined):
                 answer += piece
         return answer
 
-    def _fail(self, what: str) -> NoReturn:
+    def _close_and_raise(self, problem: str) -> NoReturn:
         """Raise StoreUnavailable with the server's own words."""
-        said = self._end()
-        tail = "\n".join(f"  {line}" for line in said.splitlines()[-6:])
-        raise StoreUnavailable(f"the private server {self._binary} {what}. It said:\n{tail}")
+        output = self._close_and_read_output()
+        last_lines = "\n".join(f"  {line}" for line in output.splitlines()[-6:])
+        raise StoreUnavailable(
+            f"the private server {self._binary} {problem}. It said:\n{last_lines}"
+        )
 
-    def _end(self) -> str:
+    def _close_and_read_output(self) -> str:
         """End the server, once; what it said last."""
         try:
-            _running.remove(self)  # Atomic: one caller goes on.
+            _open_servers.remove(self)  # Atomic: one caller goes on.
         except KeyError:
             return ""
         try:
-            said, _ = self._keeper.communicate(timeout=keeper_module.GRACE_SECONDS + 5)
+            output, _ = self._keeper.communicate(timeout=keeper_script.STOP_GRACE_SECONDS + 5)
         except subprocess.TimeoutExpired:
             self._keeper.kill()
-            said, _ = self._keeper.communicate()
+            output, _ = self._keeper.communicate()
         # Only where the keeper could not: it was killed, say.
         shutil.rmtree(self._directory, ignore_errors=True)
-        return said.decode(errors="replace").strip()
+        return output.decode(errors="replace").strip()
 
-    def disown(self) -> None:
+    def detach_in_child(self) -> None:
         """In a forked child: the server is the parent's."""
         for pipe in (self._keeper.stdin, self._keeper.stdout):
             if pipe is not None:
                 pipe.close()
-        if self._door:
-            self._door.forget()
+        if self._early_listener:
+            self._early_listener.close()
 
 
 def start(
@@ -290,24 +304,26 @@ def start(
         StoreUnavailable: the server did not start; the text holds what it said.
     """
     refuse_while_loading()
-    refuse_so_deep()
+    refuse_too_deep()
     if maxmemory is not None:
-        maxmemory = _MAXMEMORY.check("maxmemory", maxmemory)
+        maxmemory = _MAXMEMORY_RULE.check("maxmemory", maxmemory)
     # First of all: scrypt and the server's start take time, and clients may come at once.
-    door = None if bind is None and port is None else Door(*_address(bind, port))
+    early_listener = (
+        None if bind is None and port is None else EarlyListener(*_checked_address(bind, port))
+    )
     try:
         server = PrivateServer(
             binary=find_binary(),
             credentials=random_credentials() if password is None else derived_credentials(password),
-            namespace=namespace_of(namespace),
-            door=door,
+            namespace=resolve_namespace(namespace),
+            early_listener=early_listener,
             maxmemory=maxmemory,
         )
         if wait:
             server.ready(deadline)
     except BaseException:
-        if door:
-            door.forget()
+        if early_listener:
+            early_listener.close()
         raise
     return server
 
@@ -332,34 +348,34 @@ def serve(
         StoreUnavailable: as ``start``.
     """
     if password is not None:
-        written("the password", password)
-    why = "" if password is None or is_loopback(bind) else why_guessable(password)
-    if why:
+        check_text("the password", password)
+    weakness = "" if password is None or is_loopback(bind) else weakness_of(password)
+    if weakness:
         raise ConfigError(
-            f"the password for {bind or 'all addresses'} {why}. It must have at least {LEAST} "
+            f"the password for {bind or 'all addresses'} {weakness}. It must have at least {MIN_SECRET_LENGTH} "  # noqa: E501
             "characters that nobody guesses: who does runs code on every worker. "
             "`redismr secret` makes one; other ones are for 127.0.0.1"
         )
     return start(bind=bind, port=port, password=password, namespace=namespace, maxmemory=maxmemory)
 
 
-def _address(bind: str | None, port: int | None) -> tuple[str, int]:
+def _checked_address(bind: str | None, port: int | None) -> tuple[str, int]:
     """The address, "" for all. Checked: it becomes a line of configuration."""
     host = "127.0.0.1" if bind is None else bind
-    if not re.fullmatch(r"[A-Za-z0-9_.:%-]*", text(MAX_HOST).check("bind", host)):
+    if not re.fullmatch(r"[A-Za-z0-9_.:%-]*", text_rule(MAX_HOST_CHARACTERS).check("bind", host)):
         raise ConfigError(f"cannot bind to {host!r}: not a host name or address")
-    return host, 0 if port is None else _PORT.check("port", port)
+    return host, 0 if port is None else _PORT_RULE.check("port", port)
 
 
 def _short_directory() -> str:
     """A new directory for us alone, with a path short enough for a socket in it."""
     parent = str(Path(tempfile.gettempdir()).absolute())
-    if len(os.fsencode(parent)) + len("/redismr-12345678/s") > SOCKET_PATH_LIMIT:
+    if len(os.fsencode(parent)) + len("/redismr-12345678/s") > MAX_SOCKET_PATH_BYTES:
         parent = "/tmp"  # noqa: S108 - the directory in it is made by mkdtemp
     return tempfile.mkdtemp(prefix="redismr-", dir=parent)
 
 
-def _quoted(text: str) -> str:
+def _quoted_word(text: str) -> str:
     """A word of the server's configuration."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
@@ -375,17 +391,17 @@ def _half_the_memory() -> int:
 
 @atexit.register
 def _close_all() -> None:
-    for server in list(_running):
+    for server in list(_open_servers):
         server.close()
 
 
-def _disown_all() -> None:
-    for server in _running:
-        server.disown()
-    _running.clear()
+def _detach_all_in_child() -> None:
+    for server in _open_servers:
+        server.detach_in_child()
+    _open_servers.clear()
 
 
 if hasattr(os, "register_at_fork"):
     # A forked child has a copy of the pipe: kept open, it would keep the server beyond our death;
     # and what the child closes at its exit must not end the parent's server.
-    os.register_at_fork(after_in_child=_disown_all)
+    os.register_at_fork(after_in_child=_detach_all_in_child)

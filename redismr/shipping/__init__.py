@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from redismr.shipping.foreign import Foreign, loaded_from
-from redismr.shipping.load import Loaded, load, load_params
-from redismr.shipping.pack import Parcel, digest_of, pack
+from redismr.shipping.load import LoadedCode, load, load_params
+from redismr.shipping.other_python import OtherPythonCode, load_for_reader
+from redismr.shipping.pack import PackedCode, digest_code, pack
 
-__all__ = ["Foreign", "Loaded", "Parcel", "digest_of", "load", "load_params", "loaded_from", "pack"]
+__all__ = [
+    "LoadedCode",
+    "OtherPythonCode",
+    "PackedCode",
+    "digest_code",
+    "load",
+    "load_for_reader",
+    "load_params",
+    "pack",
+]

@@ -14,12 +14,12 @@ from importlib import metadata
 from traceback import walk_tb
 from types import ModuleType
 
-from redismr.core.model import Made
+from redismr.core.model import Provenance
 from redismr.errors import CodeError, LibraryMismatch
 
 SUBMITTER = "the submitter"
 
-TOLD = {
+REPORTED_LIBRARIES = {
     "numpy": "numpy",
     "pandas": "pandas",
     "polars": "polars",
@@ -30,55 +30,57 @@ TOLD = {
 }
 """Libraries that data is made of most often -> their distributions: workers tell their versions."""
 
-_UNKNOWN = "of a version that is not known"
-_born_with: set[str] = set()
-_seen: tuple[int, dict[str, str]] = 0, {}
-_OURS = {"redismr", "cloudpickle", "pickle"}
+_UNKNOWN_VERSION = "of a version that is not known"
+_baseline: set[str] = set()
+_version_cache: tuple[int, dict[str, str]] = 0, {}
+_LOADING_PACKAGES = {"redismr", "cloudpickle", "pickle"}
 
 
-def loaded() -> dict[str, str]:
+def loaded_versions() -> dict[str, str]:
     """The libraries that this process has imported and that tell their version; name -> version.
 
-    Those are left out that it had when ``settle`` was called.
+    Those are left out that it had when ``set_baseline`` was called.
     """
-    global _seen  # noqa: PLW0603  a walk over a thousand modules, and nothing is ever unloaded
-    if _seen[0] != len(sys.modules):
+    global _version_cache  # noqa: PLW0603  a walk over a thousand modules, and nothing is ever unloaded
+    if _version_cache[0] != len(sys.modules):
         found = {
             name: version
             for name, module in list(sys.modules.items())
-            if "." not in name and name not in _born_with and (version := _version_of(name, module))
+            if "." not in name
+            and name not in _baseline
+            and (version := _module_version(name, module))
         }
-        _seen = len(sys.modules), found
-    return _seen[1]
+        _version_cache = len(sys.modules), found
+    return _version_cache[1]
 
 
-def told() -> str:
-    """Those of ``TOLD`` with their versions here, as ``numpy=2.4.6 torch=``: none of the latter."""
-    versions = dict.fromkeys(TOLD, "")
-    for name, distribution in TOLD.items():
+def reported_versions() -> str:
+    """Those of ``REPORTED_LIBRARIES`` with their versions here, as ``numpy=2.4.6 torch=``: none of the latter."""  # noqa: E501
+    versions = dict.fromkeys(REPORTED_LIBRARIES, "")
+    for name, distribution in REPORTED_LIBRARIES.items():
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(distribution)
     return " ".join(f"{name}={version}" for name, version in versions.items())
 
 
-def settle() -> None:
+def set_baseline() -> None:
     """From here on what this process has loaded already goes without saying."""
-    global _seen  # noqa: PLW0603  see loaded
-    _born_with.update(loaded())
-    _seen = 0, {}
+    global _version_cache  # noqa: PLW0603  see loaded_versions
+    _baseline.update(loaded_versions())
+    _version_cache = 0, {}
 
 
 @contextmanager
-def told_apart(
-    what: str, made: Made, data: bytes | memoryview = b"", here: str = ""
+def explain_library_errors(
+    label: str, provenance: Provenance, data: bytes | memoryview = b"", worker: str = ""
 ) -> Iterator[None]:
-    """Loading ``what`` in the body: where a library is the cause of an error, that is said.
+    """Loading ``label`` in the body: where a library is the cause of an error, that is said.
 
     Args:
-        what: its name, for people.
-        made: who made it, and with what.
+        label: its name, for people.
+        provenance: who made it, and with what.
         data: the bytes that are loaded: which libraries they may name.
-        here: the name of this worker; empty for whoever reads a result.
+        worker: the name of this worker; empty for whoever reads a result.
 
     Raises:
         LibraryMismatch: a library that it needs is missing here, or of another version.
@@ -88,45 +90,54 @@ def told_apart(
     except LibraryMismatch:
         raise
     except Exception as error:
-        if (text := explain(error, what, made, data, here)) is None:
+        if (text := describe_library_error(error, label, provenance, data, worker)) is None:
             raise
         raise LibraryMismatch(text) from error
 
 
-def explain(
-    error: BaseException, what: str, made: Made, data: bytes | memoryview = b"", here: str = ""
+def describe_library_error(
+    error: BaseException,
+    label: str,
+    provenance: Provenance,
+    data: bytes | memoryview = b"",
+    worker: str = "",
 ) -> str | None:
     """Which libraries are to blame for the error, and what to do; None if none is."""
     cause = error.__cause__ if isinstance(error, CodeError) and error.__cause__ else error
-    blamed, data = _place_of(cause), bytes(data)
+    blamed, data = _failing_package(cause), bytes(data)
     suspects = [blamed]
-    if blamed in _OURS:  # the loading itself failed, in C
-        suspects = [name for name in made.libraries if name.encode() in data and name not in _OURS]
-    wrong = {
-        name: (made.libraries[name], mine)
+    if blamed in _LOADING_PACKAGES:  # the loading itself failed, in C
+        suspects = [
+            name
+            for name in provenance.libraries
+            if name.encode() in data and name not in _LOADING_PACKAGES
+        ]
+    mismatched = {
+        name: (provenance.libraries[name], present)
         for name in suspects
-        if name in made.libraries and (mine := _version_met(name, cause)) != made.libraries[name]
+        if name in provenance.libraries
+        and (present := _version_at_failure(name, cause)) != provenance.libraries[name]
     }
-    if not wrong:
+    if not mismatched:
         return None
-    place, there_or_here = (f"worker {here}", "there") if here else ("this process", "here")
-    there = ", ".join(f"{name} {version}" for name, (version, _) in wrong.items())
-    mine = ", ".join(f"no {n}" if not v else f"{n} {v}" for n, (_, v) in wrong.items())
-    install = " ".join(f"{name}=={version}" for name, (version, _) in wrong.items())
+    place, there_or_here = (f"worker {worker}", "there") if worker else ("this process", "here")
+    required = ", ".join(f"{name} {version}" for name, (version, _) in mismatched.items())
+    present = ", ".join(f"no {n}" if not v else f"{n} {v}" for n, (_, v) in mismatched.items())
+    install = " ".join(f"{name}=={version}" for name, (version, _) in mismatched.items())
     return (
-        f"{what} cannot be loaded by {place}, which has {mine}; {made.by} has {there}. Install the "
+        f"{label} cannot be loaded by {place}, which has {present}; {provenance.made_by} has {required}. Install the "  # noqa: E501
         f"same {there_or_here} (pip install {install}), or send plain Python values\n"
         f"({type(cause).__name__}: {cause})"
     )
 
 
-def _version_met(name: str, cause: BaseException) -> str:
+def _version_at_failure(name: str, cause: BaseException) -> str:
     """None where the import has found none, whatever is installed: something may hide it."""
     absent = isinstance(cause, ModuleNotFoundError) and cause.name == name
-    return "" if absent else version_here(name)
+    return "" if absent else available_version(name)
 
 
-def version_here(name: str) -> str:
+def available_version(name: str) -> str:
     """The version of a library that this process has loaded, or would; empty if it has none."""
     module = sys.modules.get(name)
     if module is None:
@@ -135,17 +146,17 @@ def version_here(name: str) -> str:
                 return ""
         except (ImportError, ValueError):
             return ""
-    elif version := _version_of(name, module):
+    elif version := _module_version(name, module):
         return version
     for distribution in (name, *metadata.packages_distributions().get(name, ())):
         try:
             return metadata.version(distribution)
         except metadata.PackageNotFoundError:
             continue
-    return _UNKNOWN
+    return _UNKNOWN_VERSION
 
 
-def _version_of(name: str, module: object) -> str:
+def _module_version(name: str, module: object) -> str:
     """What the module itself says, without running an attribute hook of it."""
     if not isinstance(module, ModuleType) or name in sys.stdlib_module_names:
         return ""
@@ -153,7 +164,7 @@ def _version_of(name: str, module: object) -> str:
     return version if isinstance(version, str) and 0 < len(version) <= 40 else ""
 
 
-def _place_of(error: BaseException) -> str:
+def _failing_package(error: BaseException) -> str:
     """The top-level package that an import or a look-up failed in, or whose code has raised."""
     name: object = ""
     if isinstance(error, ImportError):

@@ -1,4 +1,4 @@
-"""The worker's side: a parcel as live functions, among the modules they need.
+"""The worker's side: packed code as live functions, among the modules they need.
 
 Call with bytes whose seal was checked, never with others: loading runs what they say.
 """
@@ -16,20 +16,20 @@ from types import ModuleType
 from typing import Any
 
 from redismr.errors import CodeError, RunawayJob
-from redismr.processes import loading
-from redismr.shipping.importer import JobImporter, install, show_lines
+from redismr.process_guards import loading_job_code
+from redismr.shipping.importer import JobImporter, cache_source_lines, install_importer
 from redismr.shipping.modules import ModuleSource
-from redismr.shipping.pack import FORMAT, digest_of
-from redismr.shipping.world import World
+from redismr.shipping.pack import CODE_FORMAT, digest_code
+from redismr.shipping.shared_globals import ScriptNamespaces
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """A job's functions and params, live in this process. ``digest`` is that of its parcel."""
+class LoadedCode:
+    """A job's functions and params, live in this process. ``digest`` is that of its packed code."""
 
     functions: Mapping[str, Any]
     params: Mapping[str, Any]
-    world: World
+    script_namespaces: ScriptNamespaces
     digest: str
 
     def find_class(self, module: str, name: str) -> Any:
@@ -40,52 +40,57 @@ class Loaded:
             CodeError: the job's cannot be made again here.
         """
         try:
-            with loading():
-                home = importlib.import_module(module)
-            return _walk(home, name)
+            with loading_job_code():
+                loaded_module = importlib.import_module(module)
+            return _get_dotted(loaded_module, name)
         except (ImportError, AttributeError):
             first, _, rest = name.partition(".")
             try:
-                with loading():
-                    cls = self.world.class_of(module, first)
+                with loading_job_code():
+                    cls = self.script_namespaces.get_class(module, first)
             except AttributeError:
                 cls = None
             if cls is None:
                 raise
-            return _walk(cls, rest)
+            return _get_dotted(cls, rest)
 
 
-def load(code: bytes, params: bytes = b"", *, worker: bool = True) -> Loaded:
+def load(code: bytes, params: bytes = b"", *, worker: bool = True) -> LoadedCode:
     """The functions and params that were packed, with their modules importable here.
 
-    A worker takes the job's world first: shipped modules come before installed ones, and classes
+    A worker takes the job's namespaces first: shipped modules come before installed ones, and
+    classes
     of the submitter's script become attributes of this process's ``__main__``, where plain pickle
     looks for them. The script itself never runs. A reader of results (``worker=False``) keeps
-    its own world first, and reads with ``find_class``. One job's modules are served at a time.
+    its own namespaces first, and reads with ``find_class``. One job's modules are served at a time.
 
     Raises:
         CodeError: a module is missing here, or the code does not load; names it.
         RunawayJob: a module starts a job as it is imported.
     """
-    parcel = pickle.loads(code)
-    if parcel["format"] != FORMAT:
+    packed_code = pickle.loads(code)
+    if packed_code["format"] != CODE_FORMAT:
         raise CodeError(
-            f"the job's code has format {parcel['format']}, this redismr reads {FORMAT}: both "
+            f"the job's code has format {packed_code['format']}, this redismr reads {CODE_FORMAT}: both "  # noqa: E501
             "sides need the same version of redismr"
         )
-    modules = {name: ModuleSource(*parts) for name, parts in parcel["modules"].items()}
+    modules = {name: ModuleSource(*parts) for name, parts in packed_code["modules"].items()}
     if worker:
-        show_lines({m.path: m.source for m in modules.values() if m.path} | parcel["sources"])
-    world = World(parcel["classes"])
-    importer = JobImporter(modules, parcel["state"], world)
-    install(importer, first=worker)
-    with _said(), loading(everywhere=worker):
-        functions, late, classes = world.loads(parcel["pickle"], 3)
-        importer.change(late)
-    world.classes |= classes
+        cache_source_lines(
+            {m.path: m.source for m in modules.values() if m.path} | packed_code["sources"]
+        )
+    script_namespaces = ScriptNamespaces(packed_code["classes"])
+    importer = JobImporter(modules, packed_code["state"], script_namespaces)
+    install_importer(importer, take_precedence=worker)
+    with _explain_load_errors(), loading_job_code(all_threads=worker):
+        functions, deferred, classes = script_namespaces.loads(packed_code["pickle"], 3)
+        importer.apply_deferred(deferred)
+    script_namespaces.classes |= classes
     if worker:
-        _adopt(world)
-    return Loaded(functions, load_params(params, worker=worker), world, digest_of(code, params))
+        _expose_script_classes(script_namespaces)
+    return LoadedCode(
+        functions, load_params(params, worker=worker), script_namespaces, digest_code(code, params)
+    )
 
 
 def load_params(params: bytes, *, worker: bool = True) -> dict[str, Any]:
@@ -96,12 +101,12 @@ def load_params(params: bytes, *, worker: bool = True) -> dict[str, Any]:
     """
     if not params:
         return {}
-    with _said(), loading(everywhere=worker):
-        return dict(World({}).loads(params)[0])
+    with _explain_load_errors(), loading_job_code(all_threads=worker):
+        return dict(ScriptNamespaces({}).loads(params)[0])
 
 
 @contextmanager
-def _said() -> Iterator[None]:
+def _explain_load_errors() -> Iterator[None]:
     """Say what is the matter where a pickle does not load."""
     try:
         yield
@@ -121,17 +126,17 @@ def _said() -> Iterator[None]:
         ) from error
 
 
-def _adopt(world: World) -> None:
+def _expose_script_classes(script_namespaces: ScriptNamespaces) -> None:
     """Let plain pickle find the scripts' classes, those too that are not loaded yet."""
-    for module, found in world.classes.items():
-        if not world.has_classes(module):
+    for module, found in script_namespaces.classes.items():
+        if not script_namespaces.has_classes(module):
             continue  # it may be one with another script here, as multiprocessing makes it
-        home = vars(sys.modules.setdefault(module, ModuleType(module)))
-        home.update(found)
-        home["__getattr__"] = partial(world.class_of, module)
+        module_vars = vars(sys.modules.setdefault(module, ModuleType(module)))
+        module_vars.update(found)
+        module_vars["__getattr__"] = partial(script_namespaces.get_class, module)
 
 
-def _walk(place: Any, name: str) -> Any:
+def _get_dotted(obj: Any, name: str) -> Any:
     for part in filter(None, name.split(".")):
-        place = getattr(place, part)
-    return place
+        obj = getattr(obj, part)
+    return obj

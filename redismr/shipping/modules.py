@@ -1,6 +1,7 @@
 """Which modules of the user's own a job needs, and their sources.
 
-"Local" is what the user wrote, as ``redismr.fresh`` says. Nothing is imported to find out: names
+"Local" is what the user wrote, as ``redismr.module_snapshots`` says. Nothing is imported to find
+out: names
 come from import statements (the syntax tree of sources, the bytecode of functions without a source)
 and are looked up in ``sys.modules`` first, then on the path.
 """
@@ -20,21 +21,21 @@ from importlib.metadata import distributions
 from types import CodeType, ModuleType
 from typing import Any
 
-from redismr.core.byvalue import BY_VALUE
-from redismr.fresh import fresh, is_local
-from redismr.shipping.parsing import parsed
+from redismr.core.pickle_by_value import BY_VALUE_MODULES
+from redismr.module_snapshots import is_local, snapshot_of
+from redismr.shipping.parsing import parse_source
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleSource:
-    """One module as text. ``search`` is the ``__path__`` of a package, None for a module."""
+    """One module as text. ``package_path`` is the ``__path__`` of a package, None for a module."""
 
     path: str
     source: str
-    search: tuple[str, ...] | None
+    package_path: tuple[str, ...] | None
 
 
-def closure(names: Iterable[str], folders: Iterable[str]) -> dict[str, ModuleSource]:
+def find_local_modules(names: Iterable[str], folders: Iterable[str]) -> dict[str, ModuleSource]:
     """The local modules among ``names``, and all local ones that those import, sorted by name.
 
     A package comes with its parents, and with those of its submodules that are loaded here, which
@@ -44,21 +45,21 @@ def closure(names: Iterable[str], folders: Iterable[str]) -> dict[str, ModuleSou
         names: dotted names that may be modules.
         folders: looked into before ``sys.path``, as the folder of a script is.
     """
-    search = (*folders, *sys.path)
-    todo, seen, found = list(names), set(BY_VALUE), {}
+    search_path = (*folders, *sys.path)
+    todo, seen, found = list(names), set(BY_VALUE_MODULES), {}
     while todo:
         name = todo.pop()
         if name in seen or not name:
             continue
         seen.add(name)
-        module = _read(name, search)
+        module = _read_local_source(name, search_path)
         if module is None:
             continue
         found[name] = module
         parent = name.rpartition(".")[0]
-        package = parent if module.search is None else name
+        package = parent if module.package_path is None else name
         todo += [parent, *imported_names(module.source, package)]
-        if module.search is not None:
+        if module.package_path is not None:
             todo += [m for m in list(sys.modules) if m.startswith(f"{name}.")]
     return dict(sorted(found.items()))
 
@@ -71,38 +72,38 @@ def imported_names(source: str, package: str) -> frozenset[str]:
     ['c.d', 'pkg.a', 'pkg.a.b']
     """
     names: set[str] = set()
-    tree = parsed(source)
+    tree = parse_source(source)
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             items = tuple(alias.name for alias in node.names)
-            names.update(_from_import(node.module or "", node.level, items, package))
+            names.update(_names_from_import(node.module or "", node.level, items, package))
     return frozenset(names)
 
 
 @lru_cache(maxsize=1024)
-def names_in_code(code: CodeType, package: str) -> frozenset[str]:
+def imported_names_in_code(code: CodeType, package: str) -> frozenset[str]:
     """The same for a compiled function, which may never have had a file (REPL, notebook)."""
-    return frozenset(_names_in_code(code, package))
+    return frozenset(_imported_names_in_code(code, package))
 
 
-def _names_in_code(code: CodeType, package: str) -> Iterator[str]:
-    before: list[object] = [0, None]
-    for step in dis.get_instructions(code):
-        if step.opname == "IMPORT_NAME":
-            level, names = before  # the two constants pushed before it
-            yield from _from_import(
-                str(step.argval),
+def _imported_names_in_code(code: CodeType, package: str) -> Iterator[str]:
+    pushed_constants: list[object] = [0, None]
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "IMPORT_NAME":
+            level, names = pushed_constants  # the two constants pushed before it
+            yield from _names_from_import(
+                str(instruction.argval),
                 level if isinstance(level, int) else 0,
                 names if isinstance(names, tuple) else (),
                 package,
             )
-        elif step.opname not in ("EXTENDED_ARG", "CACHE"):
-            before = [before[1], step.argval]
+        elif instruction.opname not in ("EXTENDED_ARG", "CACHE"):
+            pushed_constants = [pushed_constants[1], instruction.argval]
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _names_in_code(constant, package)
+            yield from _imported_names_in_code(constant, package)
 
 
 def _is_installed(name: str, path: str) -> bool:
@@ -124,7 +125,9 @@ def _installed_in(folder: str) -> frozenset[str]:
     )
 
 
-def _from_import(module: str, level: int, names: tuple[str, ...], package: str) -> Iterator[str]:
+def _names_from_import(
+    module: str, level: int, names: tuple[str, ...], package: str
+) -> Iterator[str]:
     if level:
         try:
             module = importlib.util.resolve_name("." * level + module, package)
@@ -134,9 +137,9 @@ def _from_import(module: str, level: int, names: tuple[str, ...], package: str) 
     yield from (f"{module}.{name}" for name in names if name != "*")
 
 
-def _read(name: str, search: tuple[str, ...]) -> ModuleSource | None:
+def _read_local_source(name: str, search_path: tuple[str, ...]) -> ModuleSource | None:
     """The source of a local module; None for anything else, unreadable files included."""
-    path, packages, loader = _whereabouts(name, search)
+    path, packages, loader = _locate(name, search_path)
     folders = None if packages is None else tuple(map(str, packages))
     if path is None:
         # A namespace package: no file, only folders. Not ours to serve if others share it.
@@ -145,12 +148,12 @@ def _read(name: str, search: tuple[str, ...]) -> ModuleSource | None:
         return ModuleSource("", "", folders)
     if not path.endswith((".py", ".pyw")) or not is_local(path) or _is_installed(name, path):
         return None
-    source = _text_of(name, path, loader)
+    source = _source_text(name, path, loader)
     return None if source is None else ModuleSource(path, source, folders)
 
 
-def _whereabouts(
-    name: str, search: tuple[str, ...]
+def _locate(
+    name: str, search_path: tuple[str, ...]
 ) -> tuple[str | None, Iterable[str] | None, Any]:
     """A module's file, its ``__path__`` if it is a package, and its loader; imports nothing."""
     module = sys.modules.get(name)
@@ -159,7 +162,7 @@ def _whereabouts(
         names = vars(module)
         return names.get("__file__"), names.get("__path__"), names.get("__loader__")
     parent = name.rpartition(".")[0]
-    locations = _whereabouts(parent, search)[1] if parent else search
+    locations = _locate(parent, search_path)[1] if parent else search_path
     folders: list[str] = []
     for location in () if name in sys.builtin_module_names else locations or ():
         # Folder by folder, as PathFinder does, which for a namespace wants its parent imported.
@@ -171,9 +174,9 @@ def _whereabouts(
     return None, folders or None, None
 
 
-def _text_of(name: str, path: str, loader: Any) -> str | None:
+def _source_text(name: str, path: str, loader: Any) -> str | None:
     module = sys.modules.get(name)
-    loaded = fresh(module) if isinstance(module, ModuleType) else None
+    loaded = snapshot_of(module) if isinstance(module, ModuleType) else None
     try:
         if loaded is not None and loaded.source is not None:
             text = loaded.source  # the file may have changed since

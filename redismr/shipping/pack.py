@@ -21,54 +21,53 @@ from typing import Any
 
 import cloudpickle
 
-from redismr.advice import advise
-from redismr.confidential import Kept
-from redismr.core.byvalue import BY_VALUE
+from redismr.confidential import NotSendable
+from redismr.core.pickle_by_value import BY_VALUE_MODULES
 from redismr.errors import CodeError
-from redismr.fresh import is_local
-from redismr.shipping.blame import largest, reason
-from redismr.shipping.changed import changed
-from redismr.shipping.discreet import lines_to_show, without_secrets
+from redismr.module_snapshots import is_local
+from redismr.shipping.module_changes import collect_local_modules
 from redismr.shipping.modules import ModuleSource, imported_names
+from redismr.shipping.pickle_diagnosis import explain_pickle_error, largest_part
 from redismr.shipping.pickler import (
-    Needs,
     Pickler,
-    dump,
-    fault,
-    home_of,
-    in_script,
-    namespace,
+    References,
+    dump_with_references,
+    is_script_class,
+    module_name_of,
+    module_namespace,
+    pickle_error_of,
 )
+from redismr.shipping.source_redaction import redact_modules, traceback_lines
+from redismr.user_warnings import warn_user
 
-FORMAT = 2
-WARN_BYTES = 10_000_000
+CODE_FORMAT = 2
+WARN_CODE_BYTES = 10_000_000
 
-_PROTOCOL = 5
-_FUNCTION_WAY_OUT = (
+_PICKLE_PROTOCOL = 5
+_FUNCTION_ADVICE = (
     "Open or make it in initfn, or inside the function, so that every worker has its own"
 )
-_PARAM_WAY_OUT = (
-    "Pass what it is made from, and make it in initfn, so that every worker has its own"
-)
+_PARAM_ADVICE = "Pass what it is made from, and make it in initfn, so that every worker has its own"
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class PackedCode:
     """What a job's workers need, as two payloads to be sealed.
 
     ``digest`` names both: equal for equal functions and params packed twice by one process, so that
     an executor that has loaded them can go on with the next job. With other params it cannot: the
-    functions may have kept what they made of the first ones, in a cache or a global. ``names`` are
+    functions may have kept what they made of the first ones, in a cache or a global.
+    ``module_names`` are
     those of the modules that both refer to.
     """
 
     code: bytes
     params: bytes
     digest: str
-    names: frozenset[str] = frozenset()
+    module_names: frozenset[str] = frozenset()
 
 
-def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> Parcel:
+def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> PackedCode:
     """All that ``load`` needs to make the same functions elsewhere. Imports nothing.
 
     What the program has changed in local modules since they were loaded comes with them.
@@ -82,110 +81,121 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
     """
     functions, params = dict(functions), dict(params or {})
     with _scripts_by_value():
-        packed_params, needs = _dump_params(params)
-        main = _dump_functions(functions)
-        seen = needs.names | main.needs.names
-        unused = _dump_unused(main.needs, needs)
-        names = seen | needs.names | _names_in_scripts()
-        state = changed(names, _script_folders(), lambda: seen)
-        main.dump(state.scripts)
-        used = {module: _classes_of(module, main.needs.classes) for module in BY_VALUE}
-        main.dump(used)
-        pickled = main.packed()
-        if len(pickled) > WARN_BYTES:
-            _warn_of_size("functions", len(pickled), functions)
-        if len(packed_params) > WARN_BYTES:
-            _warn_of_size("params", len(packed_params), params)
-        if (size := sum(map(len, state.packed.values()))) > WARN_BYTES:
-            _warn_of_size("changed modules", size, state.values)
-    modules = without_secrets(state.modules)
-    codes = main.needs.codes | needs.codes | state.codes
+        packed_params, references = _dump_params(params)
+        main_pickler = _dump_functions(functions)
+        referenced_names = references.module_names | main_pickler.references.module_names
+        unused_classes = _dump_unused_classes(main_pickler.references, references)
+        names = referenced_names | references.module_names | _module_names_in_scripts()
+        local_modules = collect_local_modules(names, _script_folders(), lambda: referenced_names)
+        main_pickler.dump(local_modules.deferred)
+        used_classes = {
+            module: _script_classes(module, main_pickler.references.class_ids)
+            for module in BY_VALUE_MODULES
+        }
+        main_pickler.dump(used_classes)
+        pickled = main_pickler.packed()
+        if len(pickled) > WARN_CODE_BYTES:
+            _warn_about_size("functions", len(pickled), functions)
+        if len(packed_params) > WARN_CODE_BYTES:
+            _warn_about_size("params", len(packed_params), params)
+        if (size := sum(map(len, local_modules.packed_changes.values()))) > WARN_CODE_BYTES:
+            _warn_about_size("changed modules", size, local_modules.changed_values)
+    shipped_modules = redact_modules(local_modules.modules)
+    code_objects = (
+        main_pickler.references.code_objects | references.code_objects | local_modules.code_objects
+    )
     code = pickle.dumps(
         {
-            "format": FORMAT,
-            "modules": {name: astuple(module) for name, module in modules.items()},
-            "sources": _sources(codes, modules),
+            "format": CODE_FORMAT,
+            "modules": {name: astuple(module) for name, module in shipped_modules.items()},
+            "sources": _source_lines(code_objects, shipped_modules),
             "pickle": pickled,
-            "classes": unused,
-            "state": state.packed,
+            "classes": unused_classes,
+            "state": local_modules.packed_changes,
         },
-        _PROTOCOL,
+        _PICKLE_PROTOCOL,
     )
-    return Parcel(code, packed_params, digest_of(code, packed_params), frozenset(seen))
+    return PackedCode(
+        code, packed_params, digest_code(code, packed_params), frozenset(referenced_names)
+    )
 
 
-def digest_of(code: bytes, params: bytes) -> str:
+def digest_code(code: bytes, params: bytes) -> str:
     """The name of a job's code and params together."""
     return hashlib.sha256(len(code).to_bytes(8, "big") + code + params).hexdigest()
 
 
 def _dump_functions(functions: dict[str, Any]) -> Pickler:
-    main = Pickler()
+    main_pickler = Pickler()
     try:
-        main.dump(functions)
-        main.packed()  # refuses a secret, while its name can be told
+        main_pickler.dump(functions)
+        main_pickler.packed()  # refuses a secret, while its name can be told
     except Exception:
-        _refuse_bad(functions.items(), _FUNCTION_WAY_OUT)
+        _raise_for_unpicklable(functions.items(), _FUNCTION_ADVICE)
         raise
-    return main
+    return main_pickler
 
 
-def _dump_params(params: dict[str, Any]) -> tuple[bytes, Needs]:
+def _dump_params(params: dict[str, Any]) -> tuple[bytes, References]:
     try:
-        return dump(params)
+        return dump_with_references(params)
     except Exception:
-        _refuse_bad(((f"params[{k!r}]", value) for k, value in params.items()), _PARAM_WAY_OUT)
+        _raise_for_unpicklable(
+            ((f"params[{k!r}]", value) for k, value in params.items()), _PARAM_ADVICE
+        )
         raise
 
 
-def _dump_unused(sent: Needs, needs: Needs) -> dict[str, dict[str, bytes]]:
+def _dump_unused_classes(
+    already_sent: References, references: References
+) -> dict[str, dict[str, bytes]]:
     """The scripts' classes that no function uses, each by itself: records may be of them.
 
-    Those that do not pickle stay behind. Adds to ``needs`` what they need.
+    Those that do not pickle stay behind. Adds to ``references`` what they need.
     """
-    packed: dict[str, dict[str, bytes]] = {module: {} for module in BY_VALUE}
+    packed: dict[str, dict[str, bytes]] = {module: {} for module in BY_VALUE_MODULES}
     for module, found in packed.items():
-        for name, cls in _classes_of(module).items():
-            if id(cls) in sent.classes:
+        for name, cls in _script_classes(module).items():
+            if id(cls) in already_sent.class_ids:
                 continue
-            pickler = Pickler(cls, sent)
+            pickler = Pickler(cls, already_sent)
             with suppress(Exception):  # whatever a __reduce__ raises
                 pickler.dump(cls)
                 found[name] = pickler.packed()
-                needs.names |= pickler.needs.names
-                needs.codes |= pickler.needs.codes
+                references.module_names |= pickler.references.module_names
+                references.code_objects |= pickler.references.code_objects
     return packed
 
 
-def _refuse_bad(named: Iterable[tuple[str, Any]], way_out: str) -> None:
-    for name, thing in named:
-        error = fault(thing)
+def _raise_for_unpicklable(named: Iterable[tuple[str, Any]], advice: str) -> None:
+    for name, obj in named:
+        error = pickle_error_of(obj)
         if error is not None:
-            if isinstance(error, Kept):
-                way_out = error.way_out
+            if isinstance(error, NotSendable):
+                advice = error.remedy
             raise CodeError(
-                f"{name} cannot be sent to workers: {reason(thing, error, fault)}. {way_out}."
+                f"{name} cannot be sent to workers: {explain_pickle_error(obj, error, pickle_error_of)}. {advice}."  # noqa: E501
             ) from error
 
 
-def _warn_of_size(what: str, size: int, parts: Mapping[str, Any]) -> None:
-    name, share = largest(parts, lambda thing: len(dump(thing)[0]))
-    advise(
-        f"the {what} of this job take {size / 1e6:.0f} MB, which every executor must read; the "
-        f"largest part is {name}, {share / 1e6:.0f} MB. Better load it in initfn, or make it part "
+def _warn_about_size(payload: str, size: int, parts: Mapping[str, Any]) -> None:
+    name, part_size = largest_part(parts, lambda obj: len(dump_with_references(obj)[0]))
+    warn_user(
+        f"the {payload} of this job take {size / 1e6:.0f} MB, which every executor must read; the "
+        f"largest part is {name}, {part_size / 1e6:.0f} MB. Better load it in initfn, or make it part "  # noqa: E501
         "of the input."
     )
 
 
 # register_pickle_by_value, which scripts need, is global to the process: one packs at a time.
-_packing = threading.RLock()
+_pack_lock = threading.RLock()
 
 
 @contextmanager
 def _scripts_by_value() -> Iterator[None]:
     """All scripts by value: cloudpickle treats ``__main__`` so of itself."""
-    with _packing:
-        scripts = [module for name in BY_VALUE[1:] if (module := sys.modules.get(name))]
+    with _pack_lock:
+        scripts = [module for name in BY_VALUE_MODULES[1:] if (module := sys.modules.get(name))]
         for module in scripts:
             cloudpickle.register_pickle_by_value(module)
         try:
@@ -195,35 +205,37 @@ def _scripts_by_value() -> Iterator[None]:
                 cloudpickle.unregister_pickle_by_value(module)
 
 
-def _classes_of(module: str, among: set[int] | None = None) -> dict[str, type]:
+def _script_classes(module: str, only_ids: set[int] | None = None) -> dict[str, type]:
     """The classes that plain pickle would look up in that script by their names."""
     return {
         name: value
-        for name, value in sorted(namespace(module).items())
-        if isinstance(value, type) and name == value.__qualname__ and in_script(value)
-        if value.__module__ == module and (among is None or id(value) in among)
+        for name, value in sorted(module_namespace(module).items())
+        if isinstance(value, type) and name == value.__qualname__ and is_script_class(value)
+        if value.__module__ == module and (only_ids is None or id(value) in only_ids)
     }
 
 
-def _names_in_scripts() -> set[str]:
+def _module_names_in_scripts() -> set[str]:
     """Modules that scripts import, by their source if there is one and by what they hold."""
     names: set[str] = set()
-    for script in BY_VALUE:
-        space = namespace(script)
-        names.update(map(home_of, list(space.values())))
-        file = space.get("__file__")
+    for script in BY_VALUE_MODULES:
+        script_globals = module_namespace(script)
+        names.update(map(module_name_of, list(script_globals.values())))
+        file = script_globals.get("__file__")
         if file is not None:
             source = "".join(linecache.getlines(file))
-            names.update(imported_names(source, space.get("__package__") or ""))
+            names.update(imported_names(source, script_globals.get("__package__") or ""))
     return names
 
 
 def _script_folders() -> list[str]:
-    files = [namespace(script).get("__file__") for script in BY_VALUE]
+    files = [module_namespace(script).get("__file__") for script in BY_VALUE_MODULES]
     return [os.path.dirname(os.path.abspath(file)) for file in files if file]
 
 
-def _sources(codes: Iterable[CodeType], modules: Mapping[str, ModuleSource]) -> dict[str, str]:
+def _source_lines(
+    code_objects: Iterable[CodeType], modules: Mapping[str, ModuleSource]
+) -> dict[str, str]:
     """The lines of by-value functions, so that their tracebacks show them anywhere."""
     shipped = {module.path for module in modules.values()}
-    return lines_to_show(codes, lambda file: file not in shipped and is_local(file))
+    return traceback_lines(code_objects, lambda file: file not in shipped and is_local(file))

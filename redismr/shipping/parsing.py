@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import threading
 
-_parsing = threading.Lock()
+_parse_lock = threading.Lock()
 
 
-def parsed(source: str) -> ast.Module | None:
+def parse_source(source: str) -> ast.Module | None:
     """The tree; None if Python cannot read the source."""
     try:
-        with _parsing:  # in Python 3.11 two threads at once get a SystemError now and then
+        with _parse_lock:  # in Python 3.11 two threads at once get a SystemError now and then
             return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None

@@ -7,123 +7,133 @@ import sys
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from redismr.core import byvalue
-from redismr.core.byvalue import BY_VALUE, Reduced
-from redismr.shipping.discreet import refuse_secrets
-from redismr.shipping.modules import names_in_code
-from redismr.shipping.world import class_of, function_of, new_class, set_function
+from redismr.core import pickle_by_value
+from redismr.core.pickle_by_value import BY_VALUE_MODULES, ReducedValue
+from redismr.shipping.modules import imported_names_in_code
+from redismr.shipping.shared_globals import get_class, make_class, make_function, set_function_state
+from redismr.shipping.source_redaction import refuse_secrets
 
 
-class Needs:
+class References:
     """What pickles refer to: names that may be modules, code whose lines may be shown.
 
-    ``scripts``: whether there is anything in them that a script defines, and ``classes`` are its
-    classes, by id. ``globals`` are the names of each script's globals that come with them.
+    ``uses_scripts``: whether there is anything in them that a script defines, and ``class_ids``
+    are those of its
+    classes. ``script_globals`` are the names of each script's globals that come with them.
     """
 
     def __init__(self) -> None:
-        self.names: set[str] = set()
-        self.codes: set[CodeType] = set()
-        self.scripts = False
-        self.classes: set[int] = set()
-        self.globals: dict[str, set[str]] = {module: set() for module in BY_VALUE}
+        self.module_names: set[str] = set()
+        self.code_objects: set[CodeType] = set()
+        self.uses_scripts = False
+        self.class_ids: set[int] = set()
+        self.script_globals: dict[str, set[str]] = {module: set() for module in BY_VALUE_MODULES}
 
-    def note(self, thing: object) -> None:
+    def add(self, obj: object) -> None:
         """Remember where a function, class or module that is being pickled comes from."""
-        self.names.add(home_of(thing))
-        if isinstance(thing, FunctionType):
-            package = thing.__globals__.get("__package__") or ""
-            self.names.update(names_in_code(thing.__code__, package))
-            self.codes.add(thing.__code__)
+        self.module_names.add(module_name_of(obj))
+        if isinstance(obj, FunctionType):
+            package = obj.__globals__.get("__package__") or ""
+            self.module_names.update(imported_names_in_code(obj.__code__, package))
+            self.code_objects.add(obj.__code__)
 
 
-class Pickler(byvalue.Pickler):
-    """Tells in ``needs`` what it met.
+class Pickler(pickle_by_value.Pickler):
+    """Tells in ``references`` what it met.
 
-    With a ``root``, which is a class of a script, that class goes alone: its script's other classes
-    by name, and its globals that ``sent`` has not at all.
+    With an ``only_class``, which is a class of a script, that class goes alone: its script's other
+    classes
+    by name, and its globals that ``already_sent`` has not at all.
     """
 
-    def __init__(self, root: type | None = None, sent: Needs | None = None) -> None:
+    def __init__(
+        self, only_class: type | None = None, already_sent: References | None = None
+    ) -> None:
         self._file = io.BytesIO()
         super().__init__(self._file)
-        self.needs = Needs()
-        self._root, self._sent = root, sent
-        self._scopes = {id(vars(sys.modules[m])): m for m in BY_VALUE if m in sys.modules}
+        self.references = References()
+        self._only_class, self._already_sent = only_class, already_sent
+        self._script_of_globals = {
+            id(vars(sys.modules[m])): m for m in BY_VALUE_MODULES if m in sys.modules
+        }
 
-    def reducer_override(self, obj: Any) -> Reduced:
+    def reducer_override(self, obj: Any) -> ReducedValue:
         """Called by pickle for everything but plain data."""
-        self.needs.note(obj)
+        self.references.add(obj)
         return super().reducer_override(obj)
 
     def packed(self) -> bytes:
         """All that was dumped.
 
         Raises:
-            Kept: it holds a secret of this process.
+            NotSendable: it holds a secret of this process.
         """
         return refuse_secrets(self._file.getvalue())
 
-    def reduce_class(self, cls: type, reduced: Reduced) -> Reduced:
-        """A class by value, or, beside a root, one of the script's by name."""
-        if self._root is not None and cls is not self._root and in_script(cls):
-            return class_of, (cls.__module__, cls.__qualname__)
-        if cls.__module__ in BY_VALUE:
-            self.needs.scripts = True
-            self.needs.classes.add(id(cls))
+    def reduce_class(self, cls: type, reduced: ReducedValue) -> ReducedValue:
+        """A class by value, or, beside an ``only_class``, one of the script's by name."""
+        if self._only_class is not None and cls is not self._only_class and is_script_class(cls):
+            return get_class, (cls.__module__, cls.__qualname__)
+        if cls.__module__ in BY_VALUE_MODULES:
+            self.references.uses_scripts = True
+            self.references.class_ids.add(id(cls))
         make, parts, *others = super().reduce_class(cls, reduced)
-        if cls is self._root:
-            make, parts = new_class, (cls.__module__, cls.__qualname__, make, parts)
+        if cls is self._only_class:
+            make, parts = make_class, (cls.__module__, cls.__qualname__, make, parts)
         return make, parts, *others
 
-    def reduce_function(self, function: FunctionType, reduced: Reduced) -> Reduced:
+    def reduce_function(self, function: FunctionType, reduced: ReducedValue) -> ReducedValue:
         """A function by value; one of a script shares the script's globals with all others."""
         reduced = super().reduce_function(function, reduced)
-        scope = self._scopes.get(id(function.__globals__))
-        if scope is None:
+        script = self._script_of_globals.get(id(function.__globals__))
+        if script is None:
             return reduced
-        make, parts, (attributes, members), *others, fill = reduced
+        make, parts, (attributes, members), *others, set_state = reduced
         found = members.get("__globals__", {})
-        if self._sent is not None:
-            found = {name: found[name] for name in found if name not in self._sent.globals[scope]}
-        self.needs.scripts = True
-        self.needs.globals[scope].update(found)
-        state = fill, (attributes, members | {"__globals__": found})
-        return function_of, (scope, make, parts), state, *others, set_function
+        if self._already_sent is not None:
+            found = {
+                name: found[name]
+                for name in found
+                if name not in self._already_sent.script_globals[script]
+            }
+        self.references.uses_scripts = True
+        self.references.script_globals[script].update(found)
+        state = set_state, (attributes, members | {"__globals__": found})
+        return make_function, (script, make, parts), state, *others, set_function_state
 
 
-def dump(thing: object) -> tuple[bytes, Needs]:
+def dump_with_references(obj: object) -> tuple[bytes, References]:
     """The pickle of something by itself, and what it needs."""
     pickler = Pickler()
-    pickler.dump(thing)
-    return pickler.packed(), pickler.needs
+    pickler.dump(obj)
+    return pickler.packed(), pickler.references
 
 
-def fault(thing: object) -> Exception | None:
+def pickle_error_of(obj: object) -> Exception | None:
     """What pickling it by value raises, None if nothing."""
     try:
-        dump(thing)
+        dump_with_references(obj)
     except Exception as error:  # noqa: BLE001 - whatever a __reduce__ raises
         return error
     return None
 
 
-def in_script(cls: type) -> bool:
+def is_script_class(cls: type) -> bool:
     """Whether plain pickle would look a class up by its name in a script."""
     module: Any = cls.__module__
-    return module in BY_VALUE and namespace(module).get(cls.__qualname__) is cls
+    return module in BY_VALUE_MODULES and module_namespace(module).get(cls.__qualname__) is cls
 
 
-def namespace(module: str) -> dict[str, Any]:
+def module_namespace(module: str) -> dict[str, Any]:
     """What a module holds; nothing if it is not loaded."""
     return vars(sys.modules[module]) if module in sys.modules else {}
 
 
-def home_of(thing: Any) -> str:
+def module_name_of(obj: Any) -> str:
     """The module that a module, function, class or instance comes from."""
-    kind = type(thing)  # isinstance would ask a proxy for its class, which may raise
+    kind = type(obj)  # isinstance would ask a proxy for its class, which may raise
     if issubclass(kind, ModuleType):
-        return str(thing.__name__)
-    owner = thing if issubclass(kind, (FunctionType, type)) else kind
+        return str(obj.__name__)
+    owner = obj if issubclass(kind, (FunctionType, type)) else kind
     home: Any = owner.__module__  # a class may define it as anything
     return home if isinstance(home, str) else ""

@@ -14,9 +14,9 @@ from types import GeneratorType
 from typing import Any, cast
 
 from redismr.errors import ConfigError
-from redismr.sources.blocks import Where
-from redismr.sources.filesource import FileSource, csv, files, jsonl, lines, text
-from redismr.sources.inline import ItemSource, PairSource, entries, pairs
+from redismr.sources.byte_ranges import Where
+from redismr.sources.file_sources import FileSource, csv, files, jsonl, lines, text
+from redismr.sources.in_memory import ItemSource, PairSource, mapping_pairs, pairs
 from redismr.sources.protocol import Source, Split
 
 __all__ = [
@@ -55,19 +55,19 @@ def as_source(obj: Any, *, chunk: int | None = None) -> Source:
     if isinstance(obj, (str, os.PathLike)):
         obj = files(cast("str | os.PathLike[str]", obj))
     if isinstance(obj, FileSource):
-        return obj.fresh(chunk)
-    _refuse_spent(obj.origin if isinstance(obj, PairSource) else obj)
+        return obj.with_files_found(chunk)
+    _refuse_exhausted_generator(obj.original if isinstance(obj, PairSource) else obj)
     if isinstance(obj, (ItemSource, PairSource)):
         return obj if chunk is None else replace(obj, chunk=chunk)
     if isinstance(obj, Source):
-        return _own(obj, chunk)
+        return _accept_custom_source(obj, chunk)
     if isinstance(obj, bytes):
         raise ConfigError(
             "bytes are not a source: give a path as str or Path, or wrap data in a list: [data]"
         )
-    if _keyed(obj):
-        # dict.items gives the same pairs as entries, without a Python frame for each
-        return PairSource(obj, dict.items if type(obj) is dict else entries, chunk)
+    if _is_keyed(obj):
+        # dict.items gives the same pairs as mapping_pairs, without a Python frame for each
+        return PairSource(obj, dict.items if type(obj) is dict else mapping_pairs, chunk)
     if isinstance(obj, Iterable) or hasattr(obj, "__getitem__"):
         return ItemSource(obj, chunk)
     raise ConfigError(
@@ -76,7 +76,7 @@ def as_source(obj: Any, *, chunk: int | None = None) -> Source:
     )
 
 
-def _refuse_spent(obj: Any) -> None:
+def _refuse_exhausted_generator(obj: Any) -> None:
     """A generator that was read before would give an empty result that looks like success."""
     if isinstance(obj, GeneratorType) and obj.gi_frame is None:
         raise ConfigError(
@@ -85,7 +85,7 @@ def _refuse_spent(obj: Any) -> None:
         )
 
 
-def _keyed(obj: Any) -> bool:
+def _is_keyed(obj: Any) -> bool:
     """Whether iterating over ``obj`` gives keys to index it with."""
     if isinstance(obj, Mapping):
         return True
@@ -97,7 +97,7 @@ def _keyed(obj: Any) -> bool:
     return hasattr(obj, "__iter__") and (table or not array)
 
 
-def _own(source: Source, chunk: int | None) -> Source:
+def _accept_custom_source(source: Source, chunk: int | None) -> Source:
     if chunk is not None:
         raise ConfigError(
             f"chunk={chunk} does not apply: a {type(source).__name__} makes its own splits"

@@ -1,6 +1,7 @@
 """Files on disk: which ones a glob means, and opening one as the bytes that were split.
 
-A ``File`` is measured on the submitter and opened on a worker. Between the two it must not have
+An ``InputFile`` is measured on the submitter and opened on a worker. Between the two it must not
+have
 changed: byte ranges of a changed file would double some lines and cut others.
 """
 
@@ -14,19 +15,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from redismr.config import shown
-from redismr.core.words import plural
+from redismr.config import show_value
+from redismr.core.plurals import pluralize
 from redismr.errors import BadInput, ConfigError, SourceChanged, SourceError
-from redismr.sources.globs import matches
-from redismr.sources.unpack import DAMAGED, is_compressed, suffix, unpacked
+from redismr.sources.decompress import DAMAGE_ERRORS, is_compressed, open_decompressed, suffix_of
+from redismr.sources.glob_matches import match_glob
 
 Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
-_BUFFER = 1 << 16
+_BUFFER_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class InputFile:
     """One file as the submitter found it: ``name`` as its glob gave it, ``path`` absolute."""
 
     name: str
@@ -41,7 +42,7 @@ class File:
         return is_compressed(self.path)
 
     @contextmanager
-    def opened(self) -> Iterator[BinaryIO]:
+    def open_checked(self) -> Iterator[BinaryIO]:
         """The bytes that were split, unpacked; the file is checked before and after reading.
 
         Raises:
@@ -50,54 +51,60 @@ class File:
             SourceChanged: its size (on the submitter's host also its mtime) is another one.
         """
         try:
-            raw = open(self.path, "rb", buffering=_BUFFER, opener=_at_once)  # noqa: SIM115
+            raw = open(self.path, "rb", buffering=_BUFFER_BYTES, opener=_open_without_waiting)  # noqa: SIM115
         except OSError as error:
-            raise SourceError(self._unreadable(error)) from error
+            raise SourceError(self._cannot_open_text(error)) from error
         with raw:
-            found = self._check(raw)
-            stream, unpacking = unpacked(raw, self.path) if self.compressed else (raw, None)
+            status_before = self._check_unchanged(raw)
+            stream, decompressed = (
+                open_decompressed(raw, self.path) if self.compressed else (raw, None)
+            )
             try:
                 yield stream
-            except DAMAGED as error:
-                self._check(raw, found)
-                raise self._unread(error, None if unpacking is None else unpacking.size) from error
+            except DAMAGE_ERRORS as error:
+                self._check_unchanged(raw, status_before)
+                raise self._read_error(
+                    error, None if decompressed is None else decompressed.size
+                ) from error
             except MemoryError as error:
                 raise SourceError(
                     f"reading {self.path} on {platform.node()} took more memory than there is. "
                     "text() and lines() read a file in pieces; fewer executors leave each more."
                 ) from error
-            self._check(raw, found)
+            self._check_unchanged(raw, status_before)
 
-    def _check(self, raw: BinaryIO, found: os.stat_result | None = None) -> os.stat_result:
-        """The file is as it was split and, where nobody knows its time, as it was ``found``."""
-        now = os.fstat(raw.fileno())
-        if not stat.S_ISREG(now.st_mode):
+    def _check_unchanged(
+        self, raw: BinaryIO, status_before: os.stat_result | None = None
+    ) -> os.stat_result:
+        """The file is as it was split and, where nobody knows its time, as in ``status_before``."""
+        status = os.fstat(raw.fileno())
+        if not stat.S_ISREG(status.st_mode):
             what = "is not a regular file any more"
-        elif now.st_size != self.size:
-            had, has = plural(self.size, "byte"), f"{now.st_size:,}"
+        elif status.st_size != self.size:
+            had, has = pluralize(self.size, "byte"), f"{status.st_size:,}"
             what = f"had {had} when the job was submitted and has {has} now"
-        elif now.st_mtime_ns != self.mtime_ns and platform.node() == self.host:
+        elif status.st_mtime_ns != self.mtime_ns and platform.node() == self.host:
             what = "was written to after the job was submitted"
-        elif found is not None and now.st_mtime_ns != found.st_mtime_ns:
+        elif status_before is not None and status.st_mtime_ns != status_before.st_mtime_ns:
             what = "was written to while it was read"
         else:
-            return now
+            return status
         raise SourceChanged(
             f"{self.path} {what} (seen on {platform.node()}). Nothing was guessed: run the job "
             "again, on a copy if the file is still growing."
         )
 
-    def _unread(self, error: Exception, unpacked_bytes: int | None) -> SourceError:
-        said, advice = str(error), "Repair or remove the file, then run the job again."
+    def _read_error(self, error: Exception, unpacked_bytes: int | None) -> SourceError:
+        message, advice = str(error), "Repair or remove the file, then run the job again."
         # bz2 says by an OSError that data is damaged; those of the system have a number.
         if unpacked_bytes is not None and not (isinstance(error, OSError) and error.errno):
             return BadInput(
-                f"{self.path}, byte {unpacked_bytes} of its unpacked contents: {said}; it is not a "
-                f"whole {suffix(self.path)} file. {advice}"
+                f"{self.path}, byte {unpacked_bytes} of its unpacked contents: {message}; it is not a "  # noqa: E501
+                f"whole {suffix_of(self.path)} file. {advice}"
             )
-        return SourceError(f"reading {self.path} failed on {platform.node()}: {said}. {advice}")
+        return SourceError(f"reading {self.path} failed on {platform.node()}: {message}. {advice}")
 
-    def _unreadable(self, error: OSError) -> str:
+    def _cannot_open_text(self, error: OSError) -> str:
         return (
             f"cannot open {self.path} on {platform.node()}: {error.strerror or error}. Every "
             f"worker must see the input at the same path as the submitter ({self.host}); "
@@ -105,38 +112,38 @@ class File:
         )
 
 
-def _at_once(path: str, flags: int) -> int:
+def _open_without_waiting(path: str, flags: int) -> int:
     """Opens without waiting: a pipe that took the file's place has no end."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def checked_patterns(patterns: Any) -> Patterns:
+def check_patterns(patterns: Any) -> Patterns:
     """The paths and globs; several of them as a tuple.
 
     Raises:
         ConfigError: something among them can be neither path nor glob.
     """
     if isinstance(patterns, (str, os.PathLike)):
-        return _checked(patterns)
+        return _check_pattern(patterns)
     if isinstance(patterns, (bytes, bytearray)) or not isinstance(patterns, Iterable):
-        raise ConfigError(f"{shown(patterns)} is no path or glob, nor a list of them")
-    return tuple(map(_checked, patterns))
+        raise ConfigError(f"{show_value(patterns)} is no path or glob, nor a list of them")
+    return tuple(map(_check_pattern, patterns))
 
 
-def _checked(pattern: Any) -> str | os.PathLike[str]:
+def _check_pattern(pattern: Any) -> str | os.PathLike[str]:
     """A path or glob that can be the name of a file."""
     if not isinstance(pattern, (str, os.PathLike)):
-        raise ConfigError(f"{shown(pattern)} is no path or glob: give a str or Path")
+        raise ConfigError(f"{show_value(pattern)} is no path or glob: give a str or Path")
     try:
         nul = b"\0" in os.fsencode(pattern)
     except UnicodeEncodeError:  # half of a surrogate pair
         nul = True
     if nul or isinstance(os.fspath(pattern), bytes):
-        raise ConfigError(f"{shown(os.fspath(pattern))} can be the name of no file")
+        raise ConfigError(f"{show_value(os.fspath(pattern))} can be the name of no file")
     return pattern
 
 
-def find(patterns: Patterns) -> tuple[File, ...]:
+def find_files(patterns: Patterns) -> tuple[InputFile, ...]:
     """Every file that the paths and globs name: globs sorted, ``**`` recursive, each file once.
 
     A path that exists is taken as it is, whatever ``*`` or ``[`` it holds. Directories that a glob
@@ -149,37 +156,39 @@ def find(patterns: Patterns) -> tuple[File, ...]:
     """
     if isinstance(patterns, (str, os.PathLike)):
         patterns = [patterns]
-    found: dict[str, tuple[File, tuple[int, int]]] = {}
+    found: dict[str, tuple[InputFile, tuple[int, int]]] = {}
     for pattern in [os.fspath(item) for item in patterns]:
-        names = matches(pattern)
-        files = [seen for name in names if (seen := _look(name)) is not None]
+        names = match_glob(pattern)
+        files = [seen for name in names if (seen := _stat_input(name)) is not None]
         if not files:
-            raise SourceError(_no_match(pattern, only_directories=bool(names)))
+            raise SourceError(_no_match_text(pattern, only_directories=bool(names)))
         for file, inode in files:
             found.setdefault(file.path, (file, inode))
-    return _once(found.values())
+    return _without_duplicates(found.values())
 
 
-def _once(found: Iterable[tuple[File, tuple[int, int]]]) -> tuple[File, ...]:
+def _without_duplicates(
+    found: Iterable[tuple[InputFile, tuple[int, int]]],
+) -> tuple[InputFile, ...]:
     """The files, of several names that lead to one the one with the fewest links in it."""
     # Links are looked into only where inodes meet: a look at each part of each path costs more
     # than all the rest.
-    alike: dict[tuple[int, int], list[File]] = {}
+    files_by_inode: dict[tuple[int, int], list[InputFile]] = {}
     for file, inode in found:
-        alike.setdefault(inode, []).append(file)
-    shown = set[str]()
-    for files in alike.values():
-        chosen: dict[str, File] = {}
+        files_by_inode.setdefault(inode, []).append(file)
+    chosen_paths = set[str]()
+    for files in files_by_inode.values():
+        chosen: dict[str, InputFile] = {}
         if len(files) > 1:
-            files.sort(key=lambda file: _links(file.path))
+            files.sort(key=lambda file: _count_links(file.path))
         for file in files:
             real = os.path.realpath(file.path) if len(files) > 1 else file.path
             chosen.setdefault(real, file)
-        shown.update(file.path for file in chosen.values())
-    return tuple(file for file, _ in found if file.path in shown)
+        chosen_paths.update(file.path for file in chosen.values())
+    return tuple(file for file, _ in found if file.path in chosen_paths)
 
 
-def _links(path: str) -> int:
+def _count_links(path: str) -> int:
     """How many parts of the path are links."""
     count = 0
     while (parent := os.path.dirname(path)) != path:
@@ -188,7 +197,7 @@ def _links(path: str) -> int:
     return count
 
 
-def _look(name: str) -> tuple[File, tuple[int, int]] | None:
+def _stat_input(name: str) -> tuple[InputFile, tuple[int, int]] | None:
     try:
         status = os.stat(name)
     except OSError as error:
@@ -204,20 +213,20 @@ def _look(name: str) -> tuple[File, tuple[int, int]] | None:
             "Save it to a file, or pass the opened file: its lines become the items."
         )
     path = os.path.abspath(name)
-    file = File(name, path, status.st_size, status.st_mtime_ns, platform.node())
+    file = InputFile(name, path, status.st_size, status.st_mtime_ns, platform.node())
     return file, (status.st_dev, status.st_ino)
 
 
-def _no_match(pattern: str, *, only_directories: bool) -> str:
-    here = os.getcwd()
+def _no_match_text(pattern: str, *, only_directories: bool) -> str:
+    current_folder = os.getcwd()
     if only_directories:
         inside = os.path.join(pattern.rstrip("*/") or ".", "**")
         return (
-            f"{pattern!r} matches directories only (in {here}). "
+            f"{pattern!r} matches directories only (in {current_folder}). "
             f"Write {inside!r} to read all files below."
         )
     return (
-        f"no file matches {_shortened(pattern)!r} (in {here}). Check the pattern and the current "
+        f"no file matches {_shortened(pattern)!r} (in {current_folder}). Check the pattern and the current "  # noqa: E501
         "directory; text to be processed as it is belongs in a list: [text]."
     )
 

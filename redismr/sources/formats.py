@@ -12,16 +12,24 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from redismr.core.words import plural
+from redismr.core.plurals import pluralize
 from redismr.errors import BadInput, ConfigError
-from redismr.sources.blocks import Encoding, Span, Where, lines, place, spot, texts
+from redismr.sources.byte_ranges import (
+    ByteRange,
+    Encoding,
+    Where,
+    describe_place,
+    make_where,
+    read_lines,
+    read_texts,
+)
 
 Record = tuple[str, Any]
-_MARK = "\ufeff"
+_BYTE_ORDER_MARK = "\ufeff"
 
 
-class Format(Protocol):
-    """How the records of one span are made; ``kind`` names the source that makes them so."""
+class RecordFormat(Protocol):
+    """How the records of one range are made; ``kind`` names the source that makes them so."""
 
     kind: ClassVar[str]
 
@@ -31,37 +39,37 @@ class Format(Protocol):
         ...
 
     @property
-    def cuttable(self) -> bool:
+    def can_be_cut(self) -> bool:
         r"""Whether a file may be cut at any byte ``\n``."""
         ...
 
-    def read(self, span: Span) -> Iterator[Record]:
+    def read(self, byte_range: ByteRange) -> Iterator[Record]:
         """(where, value) for each record; ``where`` equals the file's name."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class WholeFileFormat:
     """One record a file: (name, contents). ``encoding`` None gives bytes."""
 
     kind: ClassVar[str] = "files"
     encoding: Encoding | None
 
     @property
-    def cuttable(self) -> bool:
+    def can_be_cut(self) -> bool:
         """Never."""
         return False
 
-    def read(self, span: Span) -> Iterator[Record]:
+    def read(self, byte_range: ByteRange) -> Iterator[Record]:
         """The one record."""
-        with span.file.opened() as stream:
+        with byte_range.file.open_checked() as stream:
             data = stream.read()
-        text = data if self.encoding is None else self.encoding.decode(data, span.file)
-        yield span.file.name, text
+        text = data if self.encoding is None else self.encoding.decode(data, byte_range.file)
+        yield byte_range.file.name, text
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextFormat:
     """(where, block): about ``block`` bytes of text a record, cut at line ends."""
 
     kind: ClassVar[str] = "text"
@@ -69,70 +77,72 @@ class Text:
     block: int | None
 
     @property
-    def cuttable(self) -> bool:
+    def can_be_cut(self) -> bool:
         """Where the encoding allows it."""
-        return self.encoding.linewise
+        return self.encoding.has_newline_byte
 
-    def read(self, span: Span) -> Iterator[Record]:
-        """The blocks, which are the span's bytes and nothing else, decoded."""
-        for chunk, text in texts(span, self.encoding, self.block):
+    def read(self, byte_range: ByteRange) -> Iterator[Record]:
+        """The blocks, which are the range's bytes and nothing else, decoded."""
+        for buffer, text in read_texts(byte_range, self.encoding, self.block):
             if text:
-                yield place(span.file.name, chunk), text
+                yield make_where(byte_range.file.name, buffer), text
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class LinesFormat:
     """(where, line) for each line, without its end."""
 
     kind: ClassVar[str] = "lines"
     encoding: Encoding
 
     @property
-    def cuttable(self) -> bool:
+    def can_be_cut(self) -> bool:
         """Where the encoding allows it."""
-        return self.encoding.linewise
+        return self.encoding.has_newline_byte
 
-    def read(self, span: Span) -> Iterator[Record]:
+    def read(self, byte_range: ByteRange) -> Iterator[Record]:
         """The lines, in order."""
-        return lines(span, self.encoding)
+        return read_lines(byte_range, self.encoding)
 
 
 @dataclass(frozen=True, slots=True)
-class Jsonl(Lines):
+class JsonlFormat(LinesFormat):
     """(where, object) for each line that is not blank."""
 
     kind: ClassVar[str] = "jsonl"
 
-    def read(self, span: Span) -> Iterator[Record]:
+    def read(self, byte_range: ByteRange) -> Iterator[Record]:
         """The parsed lines, in order."""
         decode = json.JSONDecoder().decode
-        for where, line in lines(span, self.encoding):
-            text = line.removeprefix(_MARK)  # no JSON begins with one
+        for where, line in read_lines(byte_range, self.encoding):
+            text = line.removeprefix(_BYTE_ORDER_MARK)  # no JSON begins with one
             if not text or text.isspace():
                 continue
             try:
                 value = decode(text)
             except (ValueError, RecursionError) as error:
                 # Not from it: its own message counts from the line, a second place.
-                raise BadInput(self._bad(span, where, line, error)) from None
+                raise BadInput(self._not_json_text(byte_range, where, line, error)) from None
             yield where, value
 
-    def _bad(self, span: Span, where: Where, line: str, error: Exception) -> str:
+    def _not_json_text(
+        self, byte_range: ByteRange, where: Where, line: str, error: Exception
+    ) -> str:
         reason, byte = str(error), where.offset
         if isinstance(error, json.JSONDecodeError):
             reason = error.msg
             if byte is not None:
                 # The line lost its mark before it was parsed, but has it in the file.
-                before = line[: error.pos + line.startswith(_MARK)]
+                before = line[: error.pos + line.startswith(_BYTE_ORDER_MARK)]
                 byte += len(before.encode(self.encoding.name, "replace"))
         return (
-            f"{spot(span.file, where.line, byte)}: not JSON: {reason}: {_short(line)}. Correct "
+            f"{describe_place(byte_range.file, where.line, byte)}: not JSON: {reason}: {_shortened_repr(line)}. Correct "  # noqa: E501
             "the line, or read the file with lines() and parse it in mapfn, where on_error counts."
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Csv:
+class CsvFormat:
     """(where, row): a dict by the header's names, or a list when ``header`` is False.
 
     ``layout`` goes to ``csv.reader`` as it is (delimiter, quotechar, dialect...).
@@ -151,7 +161,7 @@ class Csv:
                 "rows are lists) or a list of names"
             )
         if not isinstance(self.header, bool) and len(set(self.header)) != len(self.header):
-            raise ConfigError(f"header={_short(list(self.header))} names a column twice")
+            raise ConfigError(f"header={_shortened_repr(list(self.header))} names a column twice")
         try:
             csv.reader((), **self.layout)
         except (TypeError, ValueError, csv.Error) as error:
@@ -161,74 +171,80 @@ class Csv:
             ) from error
 
     @property
-    def cuttable(self) -> bool:
+    def can_be_cut(self) -> bool:
         """Where the encoding allows it; that no field holds a newline is the caller's word."""
-        return self.encoding.linewise
+        return self.encoding.has_newline_byte
 
-    def read(self, span: Span) -> Iterator[Record]:
+    def read(self, byte_range: ByteRange) -> Iterator[Record]:
         """The rows that are not blank, each as wide as the header."""
-        rows = self._rows(span)
+        rows = self._rows(byte_range)
         if self.header is False:
             yield from rows
             return
-        names = self._names(span, rows)
+        names = self._column_names(byte_range, rows)
         width = len(names)
         for where, row in rows:
             if len(row) != width:
                 raise BadInput(
-                    f"{_spot(span, where)}: {plural(len(row), 'field')} where the header has "
-                    f"{width}: {_short(row)}. Correct the row, or use header=False to get lists of "
+                    f"{_describe_row_place(byte_range, where)}: {pluralize(len(row), 'field')} where the header has "  # noqa: E501
+                    f"{width}: {_shortened_repr(row)}. Correct the row, or use header=False to get lists of "  # noqa: E501
                     "any length (and see that delimiter= is right)."
                 )
             yield where, dict(zip(names, row, strict=True))
 
-    def _names(self, span: Span, rows: Iterator[tuple[Where, list[str]]]) -> list[str]:
+    def _column_names(
+        self, byte_range: ByteRange, rows: Iterator[tuple[Where, list[str]]]
+    ) -> list[str]:
         """The header: as given, else the first row of the file, whatever part is being read."""
         if not isinstance(self.header, bool):
             return list(self.header)
-        if span.begin == 0:
+        if byte_range.begin == 0:
             where, names = next(rows, (None, []))
         else:
-            with closing(self._rows(Span(span.file))) as whole:
-                where, names = next(whole, (None, []))
+            with closing(self._rows(ByteRange(byte_range.file))) as rows_from_start:
+                where, names = next(rows_from_start, (None, []))
         if where is not None and len(set(names)) != len(names):
             raise BadInput(
-                f"{_spot(span, where)}: the header names a column twice: {_short(names)}. Give "
+                f"{_describe_row_place(byte_range, where)}: the header names a column twice: {_shortened_repr(names)}. Give "  # noqa: E501
                 "header=[names] for a file without a header, or header=False to get lists."
             )
         return names
 
-    def _rows(self, span: Span) -> Generator[tuple[Where, list[str]], None, None]:
-        taken: list[Where] = []  # places of the physical lines of the row being read
+    def _rows(self, byte_range: ByteRange) -> Generator[tuple[Where, list[str]], None, None]:
+        row_lines: list[Where] = []  # places of the physical lines of the row being read
 
-        def feed() -> Iterator[str]:
-            for where, line in lines(span, self.encoding, ends=True):
-                taken.append(where)
-                first = where.nth == 0 and not where.offset
-                yield line.removeprefix(_MARK) if first else line
+        def physical_lines() -> Iterator[str]:
+            for where, line in read_lines(byte_range, self.encoding, keep_ends=True):
+                row_lines.append(where)
+                first = where.line_index == 0 and not where.offset
+                yield line.removeprefix(_BYTE_ORDER_MARK) if first else line
 
-        reader = csv.reader(feed(), **{"strict": True, **self.layout})
+        reader = csv.reader(physical_lines(), **{"strict": True, **self.layout})
         while True:
-            taken.clear()
+            row_lines.clear()
             try:
                 row = next(reader, None)
             except csv.Error as error:
-                at = _spot(span, taken[0]) if taken else span.file.path
+                place = (
+                    _describe_row_place(byte_range, row_lines[0])
+                    if row_lines
+                    else byte_range.file.path
+                )
                 raise BadInput(
-                    f"{at}: not CSV: {error}. See that delimiter= and quotechar= are right; "
+                    f"{place}: not CSV: {error}. See that delimiter= and quotechar= are right; "
                     "strict=False accepts stray quotes, csv.field_size_limit() in initfn longer "
                     "fields; no field may hold a newline when split= is given."
                 ) from error
             if row is None:
                 return
             if row:
-                yield taken[0], row
+                yield row_lines[0], row
 
 
-def _spot(span: Span, where: Where) -> str:
-    return spot(span.file, where.line, where.offset)
+def _describe_row_place(byte_range: ByteRange, where: Where) -> str:
+    return describe_place(byte_range.file, where.line, where.offset)
 
 
-def _short(value: object) -> str:
+def _shortened_repr(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:117]}..."

@@ -60,12 +60,12 @@ def unit_of(source: Source) -> str:
     return getattr(source, "unit", "tasks")
 
 
-def expected_of(source: Source) -> int | None:
+def expected_amount_of(source: Source) -> int | None:
     """The amount of all splits together, where that is known before they are made."""
     return getattr(source, "expected", None)
 
 
-def places(split: Split, ordinals: Sequence[int]) -> list[str]:
+def describe_records(split: Split, ordinals: Sequence[int]) -> list[str]:
     """``where`` of each of these records; a split that reads for it may do so once for all."""
     wheres = getattr(split, "wheres", None)
     return wheres(ordinals) if wheres else [split.where(ordinal) for ordinal in ordinals]

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from redismr.store.answers import Added, Commit, Committed, Look, Moves, Outcome, Reclaimed
-from redismr.store.hints import BEAT_SECONDS, FEW_TASKS, Waking
-from redismr.store.link import number
+from redismr.store.job_index import HEARTBEAT_SECONDS, SMALL_JOB_TASKS, WakeTarget
+from redismr.store.replies import (
+    AddReply,
+    Commit,
+    CommitReply,
+    EndAndRecords,
+    JobStatus,
+    ReclaimReply,
+    StageEvents,
+)
+from redismr.store.retrying_client import number
 from redismr.store.store import Store
 
 __all__ = [
-    "BEAT_SECONDS",
-    "FEW_TASKS",
-    "Added",
+    "HEARTBEAT_SECONDS",
+    "SMALL_JOB_TASKS",
+    "AddReply",
     "Commit",
-    "Committed",
-    "Look",
-    "Moves",
-    "Outcome",
-    "Reclaimed",
+    "CommitReply",
+    "EndAndRecords",
+    "JobStatus",
+    "ReclaimReply",
+    "StageEvents",
     "Store",
-    "Waking",
+    "WakeTarget",
     "number",
 ]

@@ -11,21 +11,21 @@ from typing import Self
 import redis
 import redis.client
 
-ACK_SECONDS = 5.0
+SUBSCRIBE_SECONDS = 5.0
 
 
 class Subscription:
     """A pub/sub channel that reconnects by itself; what was said meanwhile is lost.
 
     Attributes:
-        renewed: the last ``get`` subscribed, or subscribed again.
+        resubscribed: the last ``get`` subscribed, or subscribed again.
     """
 
     def __init__(self, client: redis.Redis, channel: str) -> None:
         self._client, self._channel = client, channel
         self._pubsub: redis.client.PubSub | None = None
-        self._process = os.getpid()
-        self.renewed = False
+        self._pid = os.getpid()
+        self.resubscribed = False
 
     def __enter__(self) -> Self:
         """For ``with``."""
@@ -41,15 +41,15 @@ class Subscription:
         The call that subscribes, or subscribes again, returns None at once: read the truth then.
         Trouble of the channel is nobody's error, for it is a hint: then None comes a bit later.
         """
-        self.renewed = False
-        if self._process != os.getpid():  # a forked child, which must not read its parent's line
-            self._process, self._pubsub = os.getpid(), None
+        self.resubscribed = False
+        if self._pid != os.getpid():  # a forked child, which must not read its parent's line
+            self._pid, self._pubsub = os.getpid(), None
         try:
             if self._pubsub is None:
                 self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
                 self._pubsub.subscribe(self._channel)
-                self._pubsub.get_message(timeout=min(ACK_SECONDS, max(0.1, seconds)))
-                self.renewed = True
+                self._pubsub.get_message(timeout=min(SUBSCRIBE_SECONDS, max(0.1, seconds)))
+                self.resubscribed = True
                 return None
             message = self._pubsub.get_message(timeout=seconds)
         except (redis.RedisError, OSError):

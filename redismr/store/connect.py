@@ -14,36 +14,43 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from redismr.confidential import blanked
-from redismr.config import Connection, seconds, shown, whole
+from redismr.confidential import redact_secrets
+from redismr.config import Connection, int_rule, seconds_rule, show_value
 from redismr.errors import ConfigError
-from redismr.store.sentinel import follow, is_watched, watched
+from redismr.store.sentinel import is_sentinel_url, parse_sentinel_url, sentinel_client
 
 BLOCK_SECONDS = 10.0
 """The longest a blocking pop may wait; socket timeouts stand above it."""
 
 DEFAULT_PORT = 6379
 
-_OURS = (
+_FIXED_OPTIONS = (
     "protocol", "decode_responses", "retry", "encoding", "encoding_errors", "client_name",
     "health_check_interval",
 )  # fmt: skip
 """What a URL that other programs use as well may say otherwise: it is not for us."""
 
-_CONNECTIONS = 100
+_MIN_POOL_CONNECTIONS = 100
 """What redis-py allows a pool where nobody says otherwise: each thread that waits needs one."""
 
-_TIMEOUT = seconds(0.001, 3600, "between 0.001 and 3600 seconds")
-_RULES = {
-    "db": whole(0, (1 << 31) - 1, "the number of a database, from 0 on"),
+_TIMEOUT = seconds_rule(0.001, 3600, "between 0.001 and 3600 seconds")
+_OPTION_RULES = {
+    "db": int_rule(0, (1 << 31) - 1, "the number of a database, from 0 on"),
     "socket_timeout": _TIMEOUT,
     "socket_connect_timeout": _TIMEOUT,
-    "socket_read_size": whole(1 << 9, 1 << 24),
+    "socket_read_size": int_rule(1 << 9, 1 << 24),
 }
-_FLAGS = ("socket_keepalive", "retry_on_timeout", "ssl_check_hostname")
-_TEXTS = ("username", "password", "lib_name", "lib_version", "retry_on_error", "max_connections")
-_KNOWN = {*_OURS, *_RULES, *_FLAGS, *_TEXTS}
-_WORDS = ("0", "1", "true", "false", "yes", "no", "t", "f", "y", "n")
+_FLAG_OPTIONS = ("socket_keepalive", "retry_on_timeout", "ssl_check_hostname")
+_TEXT_OPTIONS = (
+    "username",
+    "password",
+    "lib_name",
+    "lib_version",
+    "retry_on_error",
+    "max_connections",
+)
+_ALLOWED_OPTIONS = {*_FIXED_OPTIONS, *_OPTION_RULES, *_FLAG_OPTIONS, *_TEXT_OPTIONS}
+_FLAG_WORDS = ("0", "1", "true", "false", "yes", "no", "t", "f", "y", "n")
 
 
 def connect(connection: Connection, *, name: str, timeout: float) -> redis.Redis:
@@ -65,27 +72,27 @@ def connect(connection: Connection, *, name: str, timeout: float) -> redis.Redis
     }
     if not connection.url.startswith("unix:"):
         settings["socket_keepalive"] = True
-    if is_watched(connection.url):
-        return follow(watched(connection.url), **settings)
+    if is_sentinel_url(connection.url):
+        return sentinel_client(parse_sentinel_url(connection.url), **settings)
     _check_query(connection.url)
     try:
         pool = redis.ConnectionPool.from_url(connection.url, **settings)
         given = pool.connection_kwargs
-        for option, rule in _RULES.items():
+        for option, rule in _OPTION_RULES.items():
             if option in given:
                 given[option] = rule.check(option, given[option])
-        given.update({name: settings[name] for name in _OURS})
+        given.update({name: settings[name] for name in _FIXED_OPTIONS})
         # What blocks on the server is answered late, and is no reason to hang up.
         given["socket_timeout"] = max(timeout, given["socket_timeout"])
-        pool.max_connections = max(pool.max_connections, _CONNECTIONS)
+        pool.max_connections = max(pool.max_connections, _MIN_POOL_CONNECTIONS)
         pool.connection_class(**given)  # not opened: are all its options known?
     except ConfigError as exc:
         raise ConfigError(f"the Redis URL: {exc}") from None
     except ValueError as exc:
-        raise ConfigError(f"cannot use the Redis URL: {blanked(str(exc))}") from None
+        raise ConfigError(f"cannot use the Redis URL: {redact_secrets(str(exc))}") from None
     except TypeError as exc:
         found = re.search(r"argument '(\w+)'", str(exc))
-        what = f"has an option {found[1]}" if found else f"has options ({blanked(str(exc))})"
+        what = f"has an option {found[1]}" if found else f"has options ({redact_secrets(str(exc))})"
         tls = found is not None and found[1].startswith("ssl_")
         why = "only a rediss:// URL takes" if tls else "redis-py does not know"
         raise ConfigError(f"the Redis URL {what} that {why}") from None
@@ -102,17 +109,17 @@ def _check_query(url: str) -> None:
     for name, value in query:
         if names.count(name) > 1:
             raise ConfigError(f"the Redis URL gives {name} twice")
-        if name not in _KNOWN and not name.startswith("ssl_"):
-            told = blanked(name)  # a password with a "?" in it looks like one
-            raise ConfigError(f"the Redis URL has an option {told} that a URL cannot have")
-        if name in _FLAGS and value.lower() not in _WORDS:
-            raise ConfigError(f"the Redis URL: {name}={shown(value)} must be true or false")
+        if name not in _ALLOWED_OPTIONS and not name.startswith("ssl_"):
+            shown_name = redact_secrets(name)  # a password with a "?" in it looks like one
+            raise ConfigError(f"the Redis URL has an option {shown_name} that a URL cannot have")
+        if name in _FLAG_OPTIONS and value.lower() not in _FLAG_WORDS:
+            raise ConfigError(f"the Redis URL: {name}={show_value(value)} must be true or false")
 
 
 def address(url: str, client: redis.Redis) -> str:
     """Where a client's server is, for messages, without passwords."""
-    if is_watched(url):
-        return str(watched(url))
+    if is_sentinel_url(url):
+        return str(parse_sentinel_url(url))
     kwargs = client.connection_pool.connection_kwargs
     if "path" in kwargs:
         return f"unix socket {kwargs['path']}"
@@ -120,6 +127,6 @@ def address(url: str, client: redis.Redis) -> str:
     return f"{f'[{host}]' if ':' in host else host}:{kwargs.get('port') or DEFAULT_PORT}"
 
 
-def replicas(client: redis.Redis) -> int:
+def replica_count(client: redis.Redis) -> int:
     """How many replicas follow the server."""
     return int(client.info("replication").get("connected_slaves", 0))

@@ -12,13 +12,15 @@ No other module builds a key name.
 | ``{J}:code`` ``{J}:params`` | string | sealed functions and modules; sealed params | create |
 | ``{J}:ready`` ``{J}:processing`` | list | ids to claim; ids claimed (as in lease) | scripts |
 | ``{J}:lease`` | zset | task id -> expiry, server's ms; its quarters: re-armed so often | scripts |
-| ``{J}:own`` | hash | task id -> its attempts: token, executor, started?, since when | scripts |
+| ``{J}:attempts`` | hash | task id -> its attempts: token, executor, started?, since when |
+scripts |
 | ``{J}:done`` | hash | map index -> token and sealed manifest; freed at the end | commit |
 | ``{J}:result`` | hash | partition -> token and sealed manifest of its result | commit |
 | ``{J}:out`` | hash | ``token.chunk`` -> sealed result chunk | reduce attempts |
-| ``{J}:claims`` | hash | executor -> last nonce and the ids it was given | claim, commit |
-| ``{J}:dead`` | hash | task id or ``job`` -> sealed failure; ``crash:m3``: notes | fail, reclaim |
-| ``{J}:tries`` | hash | budgets used: ``error:m3``, ``lost:m3``, ``gone:m3`` | scripts |
+| ``{J}:last_claims`` | hash | executor -> last nonce and the ids it was given | claim, commit |
+| ``{J}:failures`` | hash | task id or ``job`` -> sealed failure; ``crash:m3``: notes | fail,
+reclaim |
+| ``{J}:budgets`` | hash | budgets used: ``error:m3``, ``lost:m3``, ``invalidated:m3`` | scripts |
 | ``{J/i<k>}:input`` | hash | ``task.chunk`` -> sealed piece of a split | submitter |
 | ``{J/r<p>}:shuffle`` | hash | ``token.chunk`` -> sealed segment chunk | map attempts |
 | ``jobs`` | zset | jobs that may have work, by priority and turn: a hint | anyone |
@@ -46,13 +48,13 @@ CONTROL = (
     "ready",
     "processing",
     "lease",
-    "own",
+    "attempts",
     "done",
     "result",
     "out",
-    "claims",
-    "dead",
-    "tries",
+    "last_claims",
+    "failures",
+    "budgets",
 )
 
 
@@ -106,7 +108,7 @@ class Keys:
         """The wake-up list of workers of one protocol, Python and secret."""
         return f"{self.namespace}:wake:{protocol}:{python}:{key_id}"
 
-    def hint_type(self, key: str) -> str:
+    def index_type(self, key: str) -> str:
         """What Redis calls the type of a key that is of no job."""
         sets = dict.fromkeys((self.jobs, self.recent, self.deleted), "zset")
         return {**sets, self.workers: "hash"}.get(key, "list")

@@ -69,7 +69,7 @@ def script(name: str) -> Script:
     return Script(name, keys, tuple(named), rest, source, sha, called)
 
 
-def names() -> list[str]:
+def script_names() -> list[str]:
     """Every verb that has a script."""
     files = (entry.name for entry in resources.files(__package__).joinpath("lua").iterdir())
     return sorted(f[:-4] for f in files if f.endswith(".lua") and not f.startswith("_"))

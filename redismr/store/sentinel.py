@@ -32,7 +32,7 @@ _QUERY = ("sentinel_username", "sentinel_password")
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class SentinelService:
     """A service, the sentinels that know its master, and what each of them wants to hear."""
 
     service: str
@@ -48,12 +48,12 @@ class Watched:
         return f"the master of {self.service!r} (sentinels {hosts})"
 
 
-def is_watched(url: str) -> bool:
+def is_sentinel_url(url: str) -> bool:
     """Whether the URL names sentinels instead of a server."""
     return url.partition("://")[0] in ("redis+sentinel", "rediss+sentinel")
 
 
-def watched(url: str) -> Watched:
+def parse_sentinel_url(url: str) -> SentinelService:
     """What a sentinel URL says.
 
     Raises:
@@ -77,7 +77,7 @@ def watched(url: str) -> Watched:
         raise ConfigError(
             f"the sentinel URL has an option {', '.join(unknown)}; there are: {', '.join(_QUERY)}"
         )
-    return Watched(
+    return SentinelService(
         unquote(match["service"]),
         tuple(sentinels),
         int(match["db"] or 0),
@@ -87,12 +87,12 @@ def watched(url: str) -> Watched:
     )
 
 
-def follow(service: Watched, **settings: Any) -> redis.Redis:
+def sentinel_client(service: SentinelService, **settings: Any) -> redis.Redis:
     """A client of whatever server is the master when a connection is opened."""
     tls = {"ssl": True} if service.tls else {}
-    brief = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
+    timeouts = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
-        service.sentinels, sentinel_kwargs={**settings, **brief, **tls, **service.sentinel_login}
+        service.sentinels, sentinel_kwargs={**settings, **timeouts, **tls, **service.sentinel_login}
     )
     client: redis.Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
         service.service, db=service.db, **service.login, **tls, **settings

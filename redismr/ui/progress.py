@@ -1,4 +1,4 @@
-"""A running job on the screen: ``reporter()`` makes what ``run(progress=...)`` calls.
+"""A running job on the screen: ``progress_display()`` makes what ``run(progress=...)`` calls.
 
 On a terminal the rows of ``ui.rows`` are redrawn in place and leave one line of summary; where
 asked for, or in a notebook, a plain line is printed every few seconds; in a pipe there is silence,
@@ -14,15 +14,14 @@ import weakref
 from typing import TYPE_CHECKING, Self, TextIO, cast
 
 from redismr.core.model import ENDED_STATES
-from redismr.core.words import plural
-from redismr.processes import here_only
-from redismr.streams import Forgiving
-from redismr.ui.clean import clean
-from redismr.ui.errors import say, skipped_lines
+from redismr.core.plurals import pluralize
+from redismr.process_guards import only_in_this_process
+from redismr.standard_streams import NeverFailingStream
+from redismr.ui.error_screens import print_message, skipped_lines
 from redismr.ui.forecast import Forecast
-from redismr.ui.pace import Pace
-from redismr.ui.words import amount, size
-from redismr.ui.words import clock as clock_words
+from redismr.ui.human_units import format_amount, format_bytes, format_clock
+from redismr.ui.rate import RateMeter
+from redismr.ui.terminal_text import printable_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,42 +31,47 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from redismr.core.model import Progress
-    from redismr.core.work import Work
+    from redismr.core.work_amount import StageProgress
 
-_QUICK = 0.4
+_DRAW_AFTER_SECONDS = 0.4
 """Seconds a job may take without being drawn: no flicker, and no import of rich, for small ones."""
-_LINES_EVERY = 5.0
+_LINE_INTERVAL_SECONDS = 5.0
 """Seconds before the first and between two plain lines."""
 
 
-def reporter(
+def progress_display(
     stream: TextIO | None = None,
     *,
     always: bool = False,
     announce: bool = False,
     summary: bool = True,
     clock: Callable[[], float] = time.monotonic,
-) -> Reporter:
+) -> ProgressDisplay:
     """The drawer that suits ``stream`` (stderr). ``always`` draws lines even in a pipe.
 
     ``announce`` says in a pipe, once, that a job which takes a while is running, and what became
     of it where that is an error: then nobody else sums it up.
     """
     # Whatever becomes of a terminal, the job goes on.
-    stream = cast("TextIO", Forgiving(sys.stderr if stream is None else stream))
+    stream = cast("TextIO", NeverFailingStream(sys.stderr if stream is None else stream))
     if stream.isatty() and os.environ.get("TERM") != "dumb":
-        return LiveReporter(stream, summary=summary, clock=clock)
+        return LiveDisplay(stream, summary=summary, clock=clock)
     # A notebook's stream is no terminal, but somebody is looking at it.
-    shown = always or stream.isatty() or "ipykernel" in sys.modules
-    return LineReporter(
-        stream, quiet=not shown, summary=summary and shown, clock=clock, announces=announce
+    draws_lines = always or stream.isatty() or "ipykernel" in sys.modules
+    return LineDisplay(
+        stream,
+        quiet=not draws_lines,
+        summary=summary and draws_lines,
+        clock=clock,
+        announce=announce,
     )
 
 
-class Reporter:
+class ProgressDisplay:
     """Call it with each ``Progress``; it closes itself when the job has ended.
 
-    ``last`` is the latest progress. ``close()`` may be called at any time, any number of times;
+    ``last_progress`` is the latest progress. ``close()`` may be called at any time, any number of
+    times;
     as a context manager it closes on the way out, also by Ctrl-C.
     """
 
@@ -75,28 +79,34 @@ class Reporter:
         self._stream = stream
         self._summary = summary
         self._clock = clock
-        self.last: Progress | None = None
-        self._open = False
+        self.last_progress: Progress | None = None
+        self._is_drawing = False
 
     def __call__(self, progress: Progress) -> None:
         """Draw it, or the summary if the job has ended."""
-        last = self.last if self.last and self.last.job_id == progress.job_id else None
+        last = (
+            self.last_progress
+            if self.last_progress and self.last_progress.job_id == progress.job_id
+            else None
+        )
         if last and last.state in ENDED_STATES:
-            self.last = progress  # told already, but for what was skipped: that is read last
+            self.last_progress = (
+                progress  # told already, but for what was skipped: that is read last
+            )
             if self._summary and progress.skipped:
-                say(skipped_lines(progress.skipped), self._stream)
+                print_message(skipped_lines(progress.skipped), self._stream)
             return
-        if not (last and self._open):
+        if not (last and self._is_drawing):
             self.close()
-            self._begin()
-        self._open, self.last = True, progress
+            self._start_job()
+        self._is_drawing, self.last_progress = True, progress
         now = self._clock()
         if progress.waiting:
-            self._start_paces()  # how long nobody worked says nothing about the work
-        self.maps.see(now, progress.maps)
-        self.shuffle.see(now, progress.shuffle_bytes)
+            self._start_meters()  # how long nobody worked says nothing about the work
+        self.maps.update(now, progress.maps)
+        self.shuffle.update(now, progress.shuffle_bytes)
         if progress.state == "reducing":
-            self.reduces.see(now, progress.reduces)
+            self.reduces.update(now, progress.reduces)
         if progress.state in ENDED_STATES:
             self.close()
             if self._summary:
@@ -106,7 +116,7 @@ class Reporter:
 
     def close(self) -> None:
         """Take what is drawn off the screen."""
-        self._open = False
+        self._is_drawing = False
 
     def __enter__(self) -> Self:
         return self
@@ -119,23 +129,23 @@ class Reporter:
     ) -> None:
         self.close()
         if error:
-            self._failed()
+            self._on_error()
 
-    def _failed(self) -> None:
+    def _on_error(self) -> None:
         """What was drawn for has ended with an error."""
 
-    def _begin(self) -> None:
-        self._start_paces()
-        self.began = self._clock()
+    def _start_job(self) -> None:
+        self._start_meters()
+        self.started_at = self._clock()
 
-    def _start_paces(self) -> None:
-        self.maps, self.reduces, self.shuffle = Stage(), Stage(), Pace()
+    def _start_meters(self) -> None:
+        self.maps, self.reduces, self.shuffle = StageEstimate(), StageEstimate(), RateMeter()
 
     def _draw(self, progress: Progress, now: float) -> None:
         raise NotImplementedError
 
 
-class LiveReporter(Reporter):
+class LiveDisplay(ProgressDisplay):
     """Rows redrawn in place on a terminal."""
 
     _live: Live | None = None
@@ -144,121 +154,140 @@ class LiveReporter(Reporter):
         """Clear the rows and give the cursor back."""
         super().close()
         if self._live is not None:
-            self._stop()
+            self._stop_live()
             self._live = None
 
     def _draw(self, progress: Progress, now: float) -> None:
-        if self._live is None and now - self.began < _QUICK:
+        if self._live is None and now - self.started_at < _DRAW_AFTER_SECONDS:
             return
-        from redismr.ui import rows
+        from redismr.ui import live_rows
 
         if self._live is None:
-            self._live = _start_live(rows.console(self._stream))
-            self._stop = here_only(self._live.stop)
+            self._live = _start_live(live_rows.make_console(self._stream))
+            self._stop_live = only_in_this_process(self._live.stop)
             # Whoever forgets to close us must not lose the cursor of their terminal.
-            weakref.finalize(self, self._stop)
+            weakref.finalize(self, self._stop_live)
         self._live.update(
-            rows.rows(progress, self.maps, self.reduces, self.shuffle.rate()), refresh=True
+            live_rows.job_rows(progress, self.maps, self.reduces, self.shuffle.rate()), refresh=True
         )
 
 
-class LineReporter(Reporter):
+class LineDisplay(ProgressDisplay):
     """A plain line now and then; when ``quiet``, only why a job waits."""
 
     def __init__(
         self, stream: TextIO, *, quiet: bool, summary: bool, clock: Callable[[], float],
-        announces: bool = False,
+        announce: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(stream, summary=summary, clock=clock)
-        self._quiet, self._announces = quiet, announces
+        self._quiet, self._announce = quiet, announce
 
-    def _begin(self) -> None:
-        super()._begin()
-        self._printed = self.began
-        self._told = ""
+    def _start_job(self) -> None:
+        super()._start_job()
+        self._printed_at = self.started_at
+        self._printed_wait_reason = ""
         self._announced = False
 
-    def _failed(self) -> None:
-        if self._announces and self.last and self.last.state in {"failed", "cancelled"}:
-            self._print(f"redismr: {summary_line(self.last)}")
+    def _on_error(self) -> None:
+        if (
+            self._announce
+            and self.last_progress
+            and self.last_progress.state in {"failed", "cancelled"}
+        ):
+            self._print(f"redismr: {summary_line(self.last_progress)}")
 
     def _draw(self, progress: Progress, now: float) -> None:
-        if self._announces and not self._announced and now - self.began >= _LINES_EVERY:
+        if (
+            self._announce
+            and not self._announced
+            and now - self.started_at >= _LINE_INTERVAL_SECONDS
+        ):
             self._announced = True
             self._print(f"redismr: job {progress.job_id} is running")
-        if progress.waiting and progress.waiting != self._told:
-            self._told = progress.waiting
-            self._print(f"redismr: {progress.job_id} is waiting: {self._told}")
-        if not self._quiet and now - self._printed >= _LINES_EVERY:
-            self._printed = now
+        if progress.waiting and progress.waiting != self._printed_wait_reason:
+            self._printed_wait_reason = progress.waiting
+            self._print(f"redismr: {progress.job_id} is waiting: {self._printed_wait_reason}")
+        if not self._quiet and now - self._printed_at >= _LINE_INTERVAL_SECONDS:
+            self._printed_at = now
             self._print(plain_line(progress, self.maps, self.reduces))
 
     def _print(self, line: str) -> None:
-        print(clean(line), file=self._stream, flush=True)
+        print(printable_line(line), file=self._stream, flush=True)
 
 
-def plain_line(progress: Progress, maps: Stage, reduces: Stage) -> str:
+def plain_line(progress: Progress, maps: StageEstimate, reduces: StageEstimate) -> str:
     """The rows of a job in one line of text."""
     running = reduces if progress.state == "reducing" else maps
     words = [
-        f"redismr: {clean(progress.job_id)} {progress.state} {clock_words(progress.elapsed)}",
-        f"map {_amount(progress.maps)}",
-        f"reduce {_amount(progress.reduces)}",
-        f"{size(progress.shuffle_bytes)} shuffled",
+        f"redismr: {printable_line(progress.job_id)} {progress.state} {format_clock(progress.elapsed)}",  # noqa: E501
+        f"map {_amount_done(progress.maps)}",
+        f"reduce {_amount_done(progress.reduces)}",
+        f"{format_bytes(progress.shuffle_bytes)} shuffled",
     ]
-    if (left := running.left()) is not None:
-        words.append(f"{'reduce' if running is reduces else 'map'} eta {clock_words(left + 0.5)}")
+    if (left := running.seconds_left()) is not None:
+        words.append(f"{'reduce' if running is reduces else 'map'} eta {format_clock(left + 0.5)}")
     return "  ".join(words)
 
 
 def summary_line(progress: Progress, counters: Mapping[str, int] | None = None) -> str:
     """What became of a job, in one line."""
     if progress.state == "succeeded":
-        tasks = plural(progress.maps_done, "map task")
-        words = [_read(progress.maps) + tasks, plural(progress.reduces_done, "reduce task")]
+        tasks = pluralize(progress.maps_done, "map task")
+        words = [
+            _input_read(progress.maps) + tasks,
+            pluralize(progress.reduces_done, "reduce task"),
+        ]
     else:
         words = [
-            amount(progress.maps_done, progress.maps_total, "map tasks"),
-            amount(progress.reduces_done, progress.reduces_total, "reduce tasks"),
+            format_amount(progress.maps_done, progress.maps_total, "map tasks"),
+            format_amount(progress.reduces_done, progress.reduces_total, "reduce tasks"),
         ]
-    words += [f"{size(progress.shuffle_bytes)} shuffled", f"{progress.elapsed:.1f} s"]
+    words += [f"{format_bytes(progress.shuffle_bytes)} shuffled", f"{progress.elapsed:.1f} s"]
     if progress.retries:
         words.append(f"{progress.retries:,} retried")
-    words += [f"{clean(name)} {count:,}" for name, count in sorted((counters or {}).items())]
-    return f"{clean(progress.job_id)} {progress.state}: {', '.join(words)}"
+    words += [
+        f"{printable_line(name)} {count:,}" for name, count in sorted((counters or {}).items())
+    ]
+    return f"{printable_line(progress.job_id)} {progress.state}: {', '.join(words)}"
 
 
-def _read(maps: Work) -> str:
+def _input_read(maps: StageProgress) -> str:
     if maps.unit == "tasks":
         return ""
-    return f"{plural(maps.done, 'item') if maps.unit == 'items' else size(maps.done)} in "
+    return (
+        f"{pluralize(maps.done, 'item') if maps.unit == 'items' else format_bytes(maps.done)} in "
+    )
 
 
-def _amount(work: Work) -> str:
-    return amount(work.done, work.total, work.unit)
+def _amount_done(work: StageProgress) -> str:
+    return format_amount(work.done, work.total, work.unit)
 
 
-class Stage:
+class StageEstimate:
     """What was seen of one stage of one job: how fast it goes, how long the rest will take."""
 
     def __init__(self) -> None:
-        self._pace, self._forecast = Pace(), Forecast()
-        self._rest: int | None = None
+        self._rate_meter, self._forecast = RateMeter(), Forecast()
+        self._remaining: int | None = None
 
-    def see(self, now: float, work: Work) -> None:
+    def update(self, now: float, work: StageProgress) -> None:
         """Take note of ``work`` as it is at ``now`` (seconds on any steady clock)."""
-        self._pace.see(now, work.done)
-        self._forecast.see(now, work)
+        self._rate_meter.update(now, work.done)
+        self._forecast.update(now, work)
         # Of very many executors nobody looks at each, and their work is even.
-        self._rest = None if work.busy >= 0 or work.total is None else work.total - work.done
+        self._remaining = None if work.busy >= 0 or work.total is None else work.total - work.done
 
     def rate(self) -> float:
         """Items, bytes or tasks per second."""
-        return self._pace.rate()
+        return self._rate_meter.rate()
 
-    def left(self) -> float | None:
+    def seconds_left(self) -> float | None:
         """Seconds until the stage is over; None while there is too little to go by."""
-        return self._forecast.left() if self._rest is None else self._pace.left(self._rest)
+        return (
+            self._forecast.seconds_left()
+            if self._remaining is None
+            else self._rate_meter.seconds_left(self._remaining)
+        )
 
 
 def _start_live(console: Console) -> Live:
@@ -270,8 +299,8 @@ def _start_live(console: Console) -> Live:
         transient=True,
         # Only what would land on this very terminal may be led around the rows: a result that
         # goes into a pipe must stay there.
-        redirect_stdout=Forgiving(sys.stdout).isatty(),
-        redirect_stderr=Forgiving(sys.stderr).isatty(),
+        redirect_stdout=NeverFailingStream(sys.stdout).isatty(),
+        redirect_stderr=NeverFailingStream(sys.stderr).isatty(),
     )
     live.start()
     return live

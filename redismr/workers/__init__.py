@@ -6,8 +6,8 @@ import logging
 import os
 
 from redismr.config import Connection, WorkerOptions
-from redismr.core.trace import clean
-from redismr.processes import CORES
+from redismr.core.failure_record import printable_text
+from redismr.process_guards import CORES_VARIABLE
 
 
 def main(connection: Connection, options: WorkerOptions) -> int:
@@ -30,14 +30,14 @@ def _set_up_log(level: int) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     log.addHandler(handler)
-    log.addFilter(_printable)
+    log.addFilter(_clean_record)
     log.setLevel(level)
     log.propagate = False
 
 
-def _printable(record: logging.LogRecord) -> bool:
+def _clean_record(record: logging.LogRecord) -> bool:
     """What others wrote to Redis must not drive the terminal of who reads our log."""
-    record.msg, record.args = clean(record.getMessage(), 2000), ()
+    record.msg, record.args = printable_text(record.getMessage(), 2000), ()
     return True
 
 
@@ -46,6 +46,6 @@ def cores() -> int:
 
     Inside a task they are its executor's share.
     """
-    if (share := os.environ.get(CORES, "")).isdecimal():
+    if (share := os.environ.get(CORES_VARIABLE, "")).isdecimal():
         return max(1, int(share))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

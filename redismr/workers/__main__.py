@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 
-from redismr import streams
+from redismr import standard_streams
 from redismr.config import Connection, WorkerOptions
 from redismr.errors import RedismrError
 from redismr.workers import cores, main
@@ -20,7 +20,7 @@ NICE = 3
 the way of the result. Of a word count's wall time that is 3 %. Others are still served fairly."""
 
 if __name__ == "__main__":
-    streams.of_worker()
+    standard_streams.use_worker_streams()
     with contextlib.suppress(OSError):  # a sandbox may refuse it
         os.nice(NICE)
     pipe = os.environ.pop("REDISMR_PARENT_PIPE", "")

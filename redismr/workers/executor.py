@@ -19,245 +19,255 @@ from redismr.config import Connection
 from redismr.core.model import PROTOCOL, PYTHON, Claim, token_of
 from redismr.core.seal import Keyring
 from redismr.errors import JobLost, KeysAltered, RedismrError, StoreError, StoreUnavailable
-from redismr.store import Commit, Committed, Store
-from redismr.workers.pace import Pace
-from redismr.workers.process import end_if_forked, settle_in
-from redismr.workers.report import Reporter
-from redismr.workers.session import Altered, Brief, Session
-from redismr.workers.slots import Holding, Post
-from redismr.workers.tasks import Attempt, Missing, Withdrawn, run_map, run_reduce
+from redismr.store import Commit, CommitReply, Store
+from redismr.workers.batch_sizing import BatchSizer
+from redismr.workers.process_setup import end_if_forked, prepare_process
+from redismr.workers.reporter import Reporter
+from redismr.workers.session import JobAltered, JobHeader, Session
+from redismr.workers.shared_slots import ExecutorSetup, Holding
+from redismr.workers.tasks import Attempt, SegmentsMissing, StageClosed, run_map, run_reduce
 
 log = logging.getLogger("redismr.worker")
 
-CUT_SECONDS, CUT_FIRST_SECONDS = 0.5, 0.05
+START_LIMIT_SECONDS, FIRST_BATCH_START_LIMIT_SECONDS = 0.5, 0.05
 """No task of a batch is begun later than this, as the batch was sized for quicker ones; the second
 is for the first batch of a turn or a stage, which was sized by what came before it."""
 
-LOOK_HARD = b"b"
+LOOK_FOR_BACKUPS = b"b"
 """What the supervisor says when all that is left may be what others are slow at."""
 
-FAILED_PAUSE = 0.02
+AFTER_FAILURE_SECONDS = 0.02
 """How long an executor lets others go first after a task failed in its hands."""
 
 TURN_SECONDS = 0.1
 """After this long on one job an executor looks whether another one has waited longer."""
 
-SESSIONS = 8
+MAX_SESSIONS = 8
 LOADS_PER_TURN = 10
 FORK_SECONDS = 0.02
 """A turn lasts ten times what changing jobs may cost: a process, the code, initfn. Measured with
 an initfn of 0.4 s and two jobs that alone take 1.1 s: without this they took 47 s together."""
 
-_TASK = re.compile(r"[mr][0-9]{1,9}")
+_TASK_ID = re.compile(r"[mr][0-9]{1,9}")
 
-STOP_SECONDS = 3.0
+STOP_WAIT_SECONDS = 3.0
 """How long an executor that is to stop waits for a server that is away, to hand in what it has."""
 
-RECYCLE = 75
+EXIT_RECYCLE = 75
 """Exit status: the next job has other code, which gets a fresh process."""
 
-REFUSED = 76
+EXIT_REFUSED = 76
 """Exit status: the server refuses what an executor needs; its supervisor was told what."""
 
-_REMEMBER_SECONDS = 10.0
+_SKIP_SECONDS = 10.0
 
 
 class Executor:
     """The loop of one executor process."""
 
-    def __init__(self, post: Post, connection: Connection, keyring: Keyring) -> None:
-        self.post, self.slot = post, post.slot
+    def __init__(self, setup: ExecutorSetup, connection: Connection, keyring: Keyring) -> None:
+        self.setup, self.slot = setup, setup.slot
         self.store = Store(
-            connection, patience=None, name=f"redismr-{post.name}", on_wait=self._on_wait
+            connection, patience=None, name=f"redismr-{setup.name}", on_wait=self._on_wait
         )
-        self._stop_seen = 0.0
+        self._stop_seen_at = 0.0
         self.keyring = keyring
-        self.report = Reporter(self.store, keyring, post.name)
-        self._digest, self._paces = "", {"m": Pace(), "r": Pace()}
-        self._session: Session | None = None
+        self.reporter = Reporter(self.store, keyring, setup.name)
+        self._code_digest, self._batch_sizers = "", {"m": BatchSizer(), "r": BatchSizer()}
+        self._current_session: Session | None = None
         self._sessions: dict[str, Session] = {}
-        self._briefs: dict[str, Brief] = {}
-        self._passed: dict[str, float] = {}
-        self._look_hard = False
+        self._headers: dict[str, JobHeader] = {}
+        self._skip_until: dict[str, float] = {}
+        self._look_for_backups = False
 
     def run(self) -> int:
         """Work until told to stop; the exit status says why it ended."""
-        while not self.slot.stopping:
+        while not self.slot.should_stop:
             self.slot.set_busy(busy=True)
             outcome = self._serve_next()
-            if outcome is None and self._look_hard:
+            if outcome is None and self._look_for_backups:
                 outcome = self._serve_next(backup=True)
-            if outcome == RECYCLE:
-                return RECYCLE
-            if outcome is None and not self._idle():
+            if outcome == EXIT_RECYCLE:
+                return EXIT_RECYCLE
+            if outcome is None and not self._wait_for_work():
                 break
         return 0
 
     def _on_wait(self, text: str, _waited: float) -> None:
         """Redis is away: wait for ever, but not when we are to stop."""
-        if self.slot.stopping:
+        if self.slot.should_stop:
             now = time.monotonic()
-            self._stop_seen = self._stop_seen or now
-            if now - self._stop_seen > STOP_SECONDS:
+            self._stop_seen_at = self._stop_seen_at or now
+            if now - self._stop_seen_at > STOP_WAIT_SECONDS:
                 raise StoreUnavailable(text)
 
-    def _idle(self) -> bool:
+    def _wait_for_work(self) -> bool:
         """Wait until the supervisor wakes us; False when it is gone or wants us to stop."""
         self.slot.set_busy(busy=False)
         try:
-            self.post.control.sendall(b"idle\n")
-            ready, _, _ = select.select([self.post.control], [], [], 30.0)
+            self.setup.control.sendall(b"idle\n")
+            ready, _, _ = select.select([self.setup.control], [], [], 30.0)
             if ready:
-                said = self.post.control.recv(4096)
-                self._look_hard = LOOK_HARD in said
-                if not said:
+                message = self.setup.control.recv(4096)
+                self._look_for_backups = LOOK_FOR_BACKUPS in message
+                if not message:
                     return False
         except OSError:
             return False
-        return not self.slot.stopping
+        return not self.slot.should_stop
 
     def _serve_next(self, *, backup: bool = False) -> int | None:
-        """Serve one job for a turn. None: nothing to do; RECYCLE: only for another process.
+        """Serve one job for a turn. None: nothing to do; EXIT_RECYCLE: only for another process.
 
         With ``backup``, what others are slow at counts as well: for when nothing else is left.
         """
         now = time.monotonic()
         for job in self.store.runnable():
-            if self._passed.get(job, 0.0) > now:
+            if self._skip_until.get(job, 0.0) > now:
                 continue
             try:
-                outcome = self._serve_one(job, backup=backup)
+                outcome = self._serve_job(job, backup=backup)
             except KeysAltered as exc:  # of this job: others must not suffer for it
-                self._passed[job] = now + _REMEMBER_SECONDS
-                self.report.altered(job, str(exc))
+                self._skip_until[job] = now + _SKIP_SECONDS
+                self.reporter.fail_altered_job(job, str(exc))
                 continue
             if outcome is not None:
                 return outcome
-        if len(self._passed) > 1000 or len(self._briefs) > 1000:
-            self._passed.clear()
-            self._briefs.clear()
+        if len(self._skip_until) > 1000 or len(self._headers) > 1000:
+            self._skip_until.clear()
+            self._headers.clear()
         return None
 
-    def _serve_one(self, job: str, *, backup: bool) -> int | None:
-        brief = self._briefs.get(job) or Brief.read(self.store, job)
-        if brief is None:
+    def _serve_job(self, job: str, *, backup: bool) -> int | None:
+        header = self._headers.get(job) or JobHeader.read(self.store, job)
+        if header is None:
             return None  # announced and not created yet, or gone: supervisors tidy the index
-        if not self._can_take(brief):
-            self._passed[job] = time.monotonic() + _REMEMBER_SECONDS
+        if not self._can_take(header):
+            self._skip_until[job] = time.monotonic() + _SKIP_SECONDS
             return None
-        self._briefs[job] = brief
-        if self._digest and brief.digest != self._digest:
-            waits = self.store.link.one("LLEN", self.store.keys.control(job, "ready"))
-            if backup and not waits:
-                waits = self.store.steal(job, self.post.name.rpartition(":")[0]).slow
-            return RECYCLE if waits else None
-        return 0 if self._serve(brief, backup=backup) else None
+        self._headers[job] = header
+        if self._code_digest and header.digest != self._code_digest:
+            waiting = self.store.server.command("LLEN", self.store.keys.control(job, "ready"))
+            if backup and not waiting:
+                waiting = self.store.steal(job, self.setup.name.rpartition(":")[0]).slow
+            return EXIT_RECYCLE if waiting else None
+        return 0 if self._serve_turn(header, backup=backup) else None
 
-    def _can_take(self, brief: Brief) -> bool:
-        tell = self.post.tell
-        if brief.key_id != self.keyring.key_id:
-            tell(
-                f"job {brief.job} is signed with secret {brief.key_id}, and this worker's is "
+    def _can_take(self, header: JobHeader) -> bool:
+        report_problem = self.setup.report_problem
+        if header.key_id != self.keyring.key_id:
+            report_problem(
+                f"job {header.job} is signed with secret {header.key_id}, and this worker's is "
                 f"{self.keyring.key_id} (fingerprints). Set the same REDISMR_SECRET on both sides"
             )
-        elif brief.python != PYTHON:
-            tell(f"job {brief.job} needs Python {brief.python}; this worker runs {PYTHON}")
-        elif brief.protocol != PROTOCOL:
-            newer = "upgrade this worker" if brief.protocol > PROTOCOL else "upgrade its submitter"
-            tell(
-                f"job {brief.job} is of another version of redismr (protocol {brief.protocol}, "
+        elif header.python != PYTHON:
+            report_problem(
+                f"job {header.job} needs Python {header.python}; this worker runs {PYTHON}"
+            )
+        elif header.protocol != PROTOCOL:
+            newer = "upgrade this worker" if header.protocol > PROTOCOL else "upgrade its submitter"
+            report_problem(
+                f"job {header.job} is of another version of redismr (protocol {header.protocol}, "
                 f"here {PROTOCOL}): {newer}"
             )
         else:
             return True
         return False
 
-    def _serve(self, brief: Brief, *, backup: bool) -> bool:
+    def _serve_turn(self, header: JobHeader, *, backup: bool) -> bool:
         """Claim and run tasks of one job for a turn; False if it had none for us."""
-        nonce = self._begin(brief)
-        few = [1 if backup else max(1, self.slot.wanted(self._paces[s].few())) for s in "mr"]
-        new = brief.job not in self._sessions
-        claim = self.store.claim(brief.job, self.post.name, nonce, *few, backup=backup, opening=new)
+        nonce = self._new_nonce(header)
+        wanted = [
+            1 if backup else max(1, self.slot.limit_tasks(self._batch_sizers[s].small_batch()))
+            for s in "mr"
+        ]
+        is_new = header.job not in self._sessions
+        claim = self.store.claim(
+            header.job, self.setup.name, nonce, *wanted, backup=backup, include_spec=is_new
+        )
         if claim is None or not claim.tasks:
-            self.slot.hold(Holding())
+            self.slot.set_holding(Holding())
             if claim is None or claim.state not in ("submitting", "mapping", "reducing"):
-                self._briefs.pop(brief.job, None)
-                self._passed[brief.job] = time.monotonic() + _REMEMBER_SECONDS
+                self._headers.pop(header.job, None)
+                self._skip_until[header.job] = time.monotonic() + _SKIP_SECONDS
             return False
-        self._digest = brief.digest
-        self.report.wake(claim.wakes)
+        self._code_digest = header.digest
+        self.reporter.wake(claim.wake_count)
         try:
-            self._work(self._open(brief, claim), replace(claim, opening=()))
-        except Altered as exc:
-            self.report.altered(brief.job, str(exc))
+            self._run_batches(self._open_session(header, claim), replace(claim, sealed_job=()))
+        except JobAltered as exc:
+            self.reporter.fail_altered_job(header.job, str(exc))
         except JobLost:
-            self._passed[brief.job] = time.monotonic() + _REMEMBER_SECONDS
+            self._skip_until[header.job] = time.monotonic() + _SKIP_SECONDS
         finally:
-            self.slot.hold(Holding())
+            self.slot.set_holding(Holding())
         return True
 
-    def _work(self, session: Session, claim: Claim) -> None:
+    def _run_batches(self, session: Session, claim: Claim) -> None:
         turn_began, stage = time.monotonic(), ""
         while claim.tasks:
-            claim = replace(claim, tasks=_known(session, claim.tasks))
+            claim = replace(claim, tasks=_checked_tasks(session, claim.tasks))
             before, stage = stage, claim.tasks[0][0]
-            pace, cut = self._paces[stage], CUT_SECONDS if stage == before else CUT_FIRST_SECONDS
-            started, loaded = time.monotonic(), session.load_seconds
-            claim, attempts = self._run_batch(session, claim, cut)
+            sizer, start_limit = (
+                self._batch_sizers[stage],
+                START_LIMIT_SECONDS if stage == before else FIRST_BATCH_START_LIMIT_SECONDS,
+            )
+            started, load_seconds_before = time.monotonic(), session.load_seconds
+            claim, attempts = self._run_batch(session, claim, start_limit)
             now = time.monotonic()
-            took = now - started - (session.load_seconds - loaded)
-            pace.note(took, len(claim.tasks))
+            run_seconds = now - started - (session.load_seconds - load_seconds_before)
+            sizer.add_batch(run_seconds, len(claim.tasks))
             if len(attempts) < len(claim.tasks):
                 self._commit(session, claim, attempts)
                 # Whoever is idle has been woken and takes the failed task: another executor's
                 # word tells whether it is the record's fault.
-                time.sleep(FAILED_PAUSE)
+                time.sleep(AFTER_FAILURE_SECONDS)
                 return
             turn = max(TURN_SECONDS, LOADS_PER_TURN * (session.load_seconds + FORK_SECONDS))
             if now - turn_began >= turn:
                 turn_began = now
-                if self._others_wait(session.brief, claim):
+                if self._give_turn_to_others(session.header, claim):
                     self._commit(session, claim, attempts)
                     return
             # Those of this batch are not counted yet.
-            want = self.slot.wanted(pace.want() + len(attempts)) - len(attempts)
-            nonce = "" if self.slot.stopping or want <= 0 else secrets.token_urlsafe(8)
+            want = self.slot.limit_tasks(sizer.batch_size() + len(attempts)) - len(attempts)
+            nonce = "" if self.slot.should_stop or want <= 0 else secrets.token_urlsafe(8)
             committed = self._commit(session, claim, attempts, nonce, want)
             if committed is None or not nonce:
                 return
             claim = committed.claim
 
     def _run_batch(
-        self, session: Session, claim: Claim, cut: float
+        self, session: Session, claim: Claim, start_limit: float
     ) -> tuple[Claim, list[tuple[Attempt, Commit]]]:
         """Run the claimed tasks one after another; those that failed are reported at once.
 
         Returns the claim without what was given back unstarted, and the attempts that succeeded.
         """
-        self._hold(session.brief, claim.nonce, claim.tasks)
+        self._write_slot(session.header, claim.nonce, claim.tasks)
         maps = [task for task in claim.tasks if task[0] == "m"]
         inputs = dict(zip(maps, self.store.get_inputs(session.job, maps), strict=True))
         finished: list[tuple[Attempt, Commit]] = []
-        until, loaded = time.monotonic() + cut, session.load_seconds
+        start_deadline, load_seconds_before = time.monotonic() + start_limit, session.load_seconds
         for index, task in enumerate(claim.tasks):
-            late = time.monotonic() - until > session.load_seconds - loaded
-            if self.slot.stopping or (index and late):
-                left = claim.tasks[index:]
-                self.store.release(session.job, self.post.name, claim.nonce, left)
-                self.report.wake(len(left))
+            is_late = time.monotonic() - start_deadline > session.load_seconds - load_seconds_before
+            if self.slot.should_stop or (index and is_late):
+                unstarted = claim.tasks[index:]
+                self.store.release(session.job, self.setup.name, claim.nonce, unstarted)
+                self.reporter.wake(len(unstarted))
                 claim = replace(claim, tasks=claim.tasks[:index])
                 break
             token = token_of(task, claim.nonce)
             attempt = Attempt(session, task, token, claim.basis, self.slot.cursor)
-            self.slot.run(index)
-            commit = self._attempt(attempt, inputs.get(task))
+            self.slot.set_running(index)
+            commit = self._run_attempt(attempt, inputs.get(task))
             if commit:
                 finished.append((attempt, commit))
         # Nothing is in user code any more: a lease lost from here on is no reason to be killed.
-        self.slot.run(-1)
+        self.slot.set_running(-1)
         return claim, finished
 
-    def _attempt(self, attempt: Attempt, first_piece: bytes | None) -> Commit | None:
+    def _run_attempt(self, attempt: Attempt, first_piece: bytes | None) -> Commit | None:
         """The attempt's commit, or None when it failed and that has been reported."""
         try:
             try:
@@ -268,23 +278,23 @@ class Executor:
                 end_if_forked()
         except KeysAltered:
             raise
-        except Altered:
-            if self._holds(attempt):
+        except JobAltered:
+            if self._has_lease(attempt):
                 raise
             attempt.undo()
-        except Withdrawn:
+        except StageClosed:
             return None
-        except Missing as missing:
-            self.slot.run(-1)  # what follows takes our own token away
+        except SegmentsMissing as missing:
+            self.slot.set_running(-1)  # what follows takes our own token away
             attempt.undo()
-            self.report.missing(attempt, missing.maps)
+            self.reporter.report_missing(attempt, missing.maps)
         except BaseException as exc:  # noqa: BLE001  user code may raise anything; we survive it
-            self.slot.run(-1)
+            self.slot.set_running(-1)
             attempt.undo()
-            self.report.failed(attempt, exc)
+            self.reporter.report_failure(attempt, exc)
         return None
 
-    def _holds(self, attempt: Attempt) -> bool:
+    def _has_lease(self, attempt: Attempt) -> bool:
         """Whether the server knows our claim.
 
         If a failover took it back, it may have taken what the claim was for: nobody altered that.
@@ -299,13 +309,15 @@ class Executor:
         attempts: list[tuple[Attempt, Commit]],
         nonce: str = "",
         want: int = 0,
-    ) -> Committed | None:
-        self._hold(session.brief, claim.nonce, claim.tasks, nonce)
+    ) -> CommitReply | None:
+        self._write_slot(session.header, claim.nonce, claim.tasks, nonce)
         commits = [commit for _, commit in attempts]
-        reducers = self.slot.wanted(self._paces["r"].few() + len(commits)) - len(commits)
+        reducers = self.slot.limit_tasks(
+            self._batch_sizers["r"].small_batch() + len(commits)
+        ) - len(commits)
         committed = self.store.commit(
-            session.job, self.post.name, commits, nonce, want, session.moves,
-            few=self._paces["m"].few(), reducers=max(0, reducers),
+            session.job, self.setup.name, commits, nonce, want, session.stage_events,
+            min_want=self._batch_sizers["m"].small_batch(), want_reduces=max(0, reducers),
         )  # fmt: skip
         if committed is None:
             for attempt, _ in attempts:
@@ -317,79 +329,83 @@ class Executor:
                 # A failover took staged chunks back. Not under the same token: a second run may
                 # differ, and nothing could tell its chunks from those of the first.
                 attempt.undo()
-                self.store.release(session.job, self.post.name, claim.nonce, [attempt.task])
+                self.store.release(session.job, self.setup.name, claim.nonce, [attempt.task])
             elif status == "FENCED":
                 attempt.undo()
             else:
                 self.slot.count_task()
                 counted.append(attempt)
-        session.named = committed.claim.basis, committed.named
-        self.report.moved(session, committed, counted)
+        session.outputs_from_commit = committed.claim.basis, committed.map_outputs
+        self.reporter.announce_commit(session, committed, counted)
         return committed
 
-    def _open(self, brief: Brief, claim: Claim) -> Session:
-        session = self._sessions.pop(brief.job, None)
+    def _open_session(self, header: JobHeader, claim: Claim) -> Session:
+        session = self._sessions.pop(header.job, None)
         if session is None:
-            session = Session(self.store, self.keyring, brief, claim, self._session)
-            shortest = min(brief.lease_ms, session.spec.task_timeout_ms or brief.lease_ms)
+            session = Session(self.store, self.keyring, header, claim, self._current_session)
+            shortest = min(header.lease_ms, session.spec.task_timeout_ms or header.lease_ms)
             with contextlib.suppress(OSError):
-                self.post.control.sendall(b"lease %d\n" % shortest)
+                self.setup.control.sendall(b"lease %d\n" % shortest)
         # Jobs that take turns are opened once: initfn runs before a job's first task only.
-        self._sessions[brief.job] = self._session = session
-        if len(self._sessions) > SESSIONS:
+        self._sessions[header.job] = self._current_session = session
+        if len(self._sessions) > MAX_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         return session
 
-    def _others_wait(self, brief: Brief, claim: Claim) -> bool:
+    def _give_turn_to_others(self, header: JobHeader, claim: Claim) -> bool:
         """Whether another job should have the next turn; ours goes behind it then."""
         now = time.monotonic()
         others = [
             job
             for job in self.store.runnable(8)
-            if job != brief.job and self._passed.get(job, 0.0) <= now
+            if job != header.job and self._skip_until.get(job, 0.0) <= now
         ]
         if others:
-            self.store.take_turn(brief.job, brief.priority, claim.now_ms)
+            self.store.take_turn(header.job, header.priority, claim.now_ms)
         return bool(others)
 
-    def _begin(self, brief: Brief) -> str:
+    def _new_nonce(self, header: JobHeader) -> str:
         """A nonce that is in our slot before the server hears of it."""
         nonce = secrets.token_urlsafe(8)
-        self._hold(brief, "", (), nonce)
+        self._write_slot(header, "", (), nonce)
         return nonce
 
-    def _hold(self, brief: Brief, nonce: str, tasks: tuple[str, ...], next_nonce: str = "") -> None:
+    def _write_slot(
+        self, header: JobHeader, nonce: str, tasks: tuple[str, ...], next_nonce: str = ""
+    ) -> None:
         timeout = 0
-        if self._session and self._session.job == brief.job:
-            timeout = self._session.spec.task_timeout_ms or 0
-        self.slot.hold(Holding(brief.job, nonce, next_nonce, tasks, brief.lease_ms, timeout))
+        if self._current_session and self._current_session.job == header.job:
+            timeout = self._current_session.spec.task_timeout_ms or 0
+        self.slot.set_holding(
+            Holding(header.job, nonce, next_nonce, tasks, header.lease_ms, timeout)
+        )
 
 
-def main(post: Post, connection: Connection, keyring: Keyring) -> int:
+def main(setup: ExecutorSetup, connection: Connection, keyring: Keyring) -> int:
     """Run one executor in this freshly forked process; returns its exit status."""
-    settle_in(post.cores)
-    os.register_at_fork(after_in_child=post.slot.let_go)
+    prepare_process(setup.cores)
+    os.register_at_fork(after_in_child=setup.slot.release_cursor)
     try:
-        return Executor(post, connection, keyring).run()
+        return Executor(setup, connection, keyring).run()
     except RedismrError as exc:
         if isinstance(exc, StoreError) and not isinstance(exc, StoreUnavailable):
-            post.tell(str(exc))
-            return REFUSED
-        log.critical("executor %s ends: %s", post.name, exc)
+            setup.report_problem(str(exc))
+            return EXIT_REFUSED
+        log.critical("executor %s ends: %s", setup.name, exc)
         return 1
 
 
-def _known(session: Session, tasks: tuple[str, ...]) -> tuple[str, ...]:
+def _checked_tasks(session: Session, tasks: tuple[str, ...]) -> tuple[str, ...]:
     """The claimed tasks, each once: one token must never stand for two runs.
 
     Raises:
-        Altered: one of them is no task of the job.
+        JobAltered: one of them is no task of the job.
     """
     for task in tasks:
-        if not _TASK.fullmatch(task) or (
+        if not _TASK_ID.fullmatch(task) or (
             task[0] == "r" and int(task[1:]) >= session.spec.partitions
         ):
-            raise Altered(
+            raise JobAltered(
                 f"the queue of job {session.job} in Redis names {task[:40]!r}, no task of it"
             )
     return tuple(dict.fromkeys(tasks))

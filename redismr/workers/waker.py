@@ -22,40 +22,41 @@ class Waker:
 
     def __init__(self, connection: Connection, key_id: str) -> None:
         self._connection, self._key_id = connection, key_id
-        self._wanted = threading.Event()
-        self.line, self._writer = os.pipe()
-        os.set_blocking(self.line, False)
+        self._requested = threading.Event()
+        self.pipe, self._writer = os.pipe()
+        os.set_blocking(self.pipe, False)
 
     def start(self) -> None:
         """Start waiting. Ends with the process."""
         threading.Thread(target=self._run, name="waker", daemon=True).start()
 
-    def want(self) -> None:
+    def request_wakeup(self) -> None:
         """An executor is idle."""
-        self._wanted.set()
+        self._requested.set()
 
-    def take(self) -> list[bool]:
+    def take_wakeups(self) -> list[bool]:
         """What came since the last call: False for one token, True for "look again, all".
 
-        Nothing, if a wait was over: then ``want`` asks for the next one, if somebody is idle still.
+        Nothing, if a wait was over: then ``request_wakeup`` asks for the next one, if somebody is
+        idle still.
         """
         try:
-            return [byte == ord("a") for byte in os.read(self.line, 4096) if byte != ord("t")]
+            return [byte == ord("a") for byte in os.read(self.pipe, 4096) if byte != ord("t")]
         except BlockingIOError:
             return []
 
     def _run(self) -> None:
         store = Store(self._connection, patience=0, name="redismr-waker")
         while True:
-            self._wanted.wait()
+            self._requested.wait()
             # Before the pop: a wish that comes during it asks for another one.
-            self._wanted.clear()
+            self._requested.clear()
             try:
                 seconds = WAIT_SECONDS * random.uniform(0.8, 1.0)
                 woken = store.wait_wake(PYTHON, self._key_id, seconds)
-                news = b"w" if woken else b"t"
+                message = b"w" if woken else b"t"
             except RedismrError:
                 time.sleep(random.uniform(0.2, 1.0))
-                news = b"a"
+                message = b"a"
             with contextlib.suppress(OSError):
-                os.write(self._writer, news)
+                os.write(self._writer, message)

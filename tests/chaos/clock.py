@@ -20,12 +20,12 @@ def run(plan: Plan) -> Outcome:
     try:
         with fleet(server.url, plan, "clock") as workers:
             log = Log(workers)
-            crew = [
+            processes = [
                 workers.join(2, ready=False, CHAOS_CLOCK=str(shift), CHAOS_LOG=str(log.path))
                 for shift in (-HOUR, 0, HOUR)
             ]
-            for worker in crew:
-                worker.says("waiting for jobs")
+            for worker in processes:
+                worker.wait_for_output("waiting for jobs")
             tasks = 0
             for shift in (-HOUR, HOUR):
                 with _clock(shift), client_of(server.url) as client:

@@ -305,8 +305,8 @@ def _one(client: redismr.Client, vandal: Vandal) -> Outcome:
 
 def _reruns(vandal: Vandal, job: redismr.Job) -> list[int]:
     """How often each map was sent to run again."""
-    tries = vandal.client.hgetall(KEYS.control(job.id, "tries"))
-    return [int(n) for what, n in tries.items() if what.startswith(b"gone:")]
+    budgets = vandal.client.hgetall(KEYS.control(job.id, "budgets"))
+    return [int(n) for what, n in budgets.items() if what.startswith(b"invalidated:")]
 
 
 ROWS = [

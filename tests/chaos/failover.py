@@ -6,8 +6,8 @@ import random
 import time
 
 import redis
+from sentinel_group import SentinelGroup
 from support import eventually
-from watched import Watched
 
 from chaos.kit import Outcome, Plan, Row, fleet
 from chaos.traffic import Counted, committed, recovered, rolled_back, traffic
@@ -21,7 +21,7 @@ KINDS = ("by kill -9", "on request", "with two masters for 10 s")
 def run(plan: Plan) -> Outcome:
     """Failovers on request and after kill -9, while jobs run and are submitted."""
     outcome, rng, hurt = Outcome(), plan.rng("failover"), set[str]()
-    servers = Watched("valkey")
+    servers = SentinelGroup("valkey")
     try:
         with fleet(servers.url, plan, "failover") as workers:
             for _ in range(2):
@@ -48,7 +48,7 @@ def run(plan: Plan) -> Outcome:
     return outcome
 
 
-def _failover(servers: Watched, kind: str, rng: random.Random) -> Counted:
+def _failover(servers: SentinelGroup, kind: str, rng: random.Random) -> Counted:
     """One of ``KINDS``; returns what the old master had counted at its end."""
     if kind == "by kill -9":
         before = committed(_client(servers, servers.master))
@@ -62,7 +62,7 @@ def _failover(servers: Watched, kind: str, rng: random.Random) -> Counted:
     return before
 
 
-def _client(servers: Watched, port: int) -> redis.Redis:
+def _client(servers: SentinelGroup, port: int) -> redis.Redis:
     return servers.servers[port].client()
 
 

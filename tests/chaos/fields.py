@@ -15,7 +15,7 @@ from typing import Any
 
 import redis
 from support import Server, eventually
-from system.crew import SECRET
+from system.processes import SECRET
 
 import redismr
 from chaos.kit import DEADLINE, Case, Outcome, Plan, Row, case, client_of, fleet, problems, submit
@@ -27,7 +27,10 @@ EACH = 18
 AT_ONCE = 6
 PHASES = ("submitting", "mapping", "reducing", "succeeded")
 HOME = {
-    **dict.fromkeys(("processing", "lease", "own", "claims", "done", "dead", "tries"), PHASES[1:3]),
+    **dict.fromkeys(
+        ("processing", "lease", "attempts", "last_claims", "done", "failures", "budgets"),
+        PHASES[1:3],
+    ),
     **dict.fromkeys(("ready", "wake"), PHASES[:2]),
     **dict.fromkeys(("result", "out"), PHASES[2:]),
     "end": PHASES[1:],
@@ -196,7 +199,7 @@ class Hand:
             return f"{field!r} dropped {self.client.hdel(key, field)}"
         if way == 1:
             field = self.rng.choice(
-                [*BOGUS, b"0", b"1", b"99", b"lost:m0", b"gone:m0", b"error:m0"]
+                [*BOGUS, b"0", b"1", b"99", b"lost:m0", b"invalidated:m0", b"error:m0"]
             )
         values = [*GARBAGE, *NUMBERS, b"m0.tok worker 1", b"m0.a b 1,m0.c d 0", b"nonce m0,m1,r0"]
         if way == 2 and len(fields) > 1:
@@ -255,7 +258,7 @@ def _flaky(item: Any) -> Iterator[tuple[str, Any]]:
 def _case(rng: random.Random, target: Target | None = None) -> Case:
     """A job whose reduce stage lasts long enough to be met, and that has what is to be altered."""
     name = target.name if target else ""
-    if name in ("dead", "tries"):
+    if name in ("failures", "budgets"):
         its = case(rng, tasks=16, on_error="fail", retries=100)
         return replace(its, functions={**its.functions, "mapfn": _flaky})
     its = case(rng, tasks=16)

@@ -10,8 +10,8 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 
-from support import eventually, runs
-from system.crew import Worker
+from support import eventually, is_running
+from system.processes import Worker
 
 import redismr
 from chaos.kit import DEADLINE, Case, Fleet, Outcome, check, submit, until
@@ -102,14 +102,14 @@ class Herd:
         self.left: set[int] = set()
         self.workers = [fleet.join(executors, ready=False, **env) for _ in range(count)]
         for worker in self.workers:
-            worker.says("waiting for jobs")
+            worker.wait_for_output("waiting for jobs")
 
     def family(self, worker: Worker) -> tuple[int, list[int]]:
         """The pid of its fork server (0: not yet), and those of its executors."""
-        nursery = children(worker.pid)[:1]
-        executors = children(nursery[0]) if nursery else []
-        self.left.update(nursery, executors)
-        return (nursery or [0])[0], executors
+        fork_server = children(worker.pid)[:1]
+        executors = children(fork_server[0]) if fork_server else []
+        self.left.update(fork_server, executors)
+        return (fork_server or [0])[0], executors
 
     def replace(self) -> int:
         """Put others in the place of those that ended; how many that were."""
@@ -127,9 +127,9 @@ class Herd:
         for worker in self.workers:
             send(worker.pid, signal.SIGKILL)
         try:
-            eventually(lambda: not any(map(runs, self.left)))
+            eventually(lambda: not any(map(is_running, self.left)))
         except AssertionError:
-            outcome.missed.append(f"outlived their supervisors: {[*filter(runs, self.left)]}")
+            outcome.missed.append(f"outlived their supervisors: {[*filter(is_running, self.left)]}")
 
 
 def children(pid: int) -> list[int]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from support import Server, runs
+from support import Server, is_running
 
 from chaos.herd import Flow, Herd, Log, send
 from chaos.kit import Case, Outcome, Plan, Row, case, client_of, fleet, until
@@ -99,7 +99,7 @@ def _killed(log: Log, killer: _Killer) -> dict[str, float]:
     supervisors |= killer.supervisors
     executors |= killer.executors
     return {
-        "kills": len(supervisors) + len(executors) + len(killer.nurseries),
+        "kills": len(supervisors) + len(executors) + len(killer.fork_servers),
         "executors": len(executors),
         "supervisors": len(supervisors),
         **{f"at {point}": points[point] for point in POINTS},
@@ -135,14 +135,14 @@ class _Killer:
 
     def __init__(self, herd: Herd, rng: random.Random) -> None:
         self.herd, self.rng = herd, rng
-        self.executors, self.nurseries, self.supervisors = set[int](), set[int](), set[int]()
+        self.executors, self.fork_servers, self.supervisors = set[int](), set[int](), set[int]()
         #: When each executor was killed whose supervisor was left to tell of it.
         self.at: dict[int, float] = {}
 
     def strike(self) -> None:
         """One blow."""
         worker = self.rng.choice(self.herd.workers)
-        nursery, executors = self.herd.family(worker)
+        fork_server, executors = self.herd.family(worker)
         if not executors:
             return  # it is still starting
         dice = self.rng.random()
@@ -157,14 +157,14 @@ class _Killer:
         else:
             # Alone, or with all its processes: each of them must be able to be the last one.
             one = (worker.pid, self.supervisors)
-            root = (nursery, self.nurseries)
+            root = (fork_server, self.fork_servers)
             whole = [one, root, *((pid, self.executors) for pid in executors)]
             self.rng.shuffle(whole)
             for pid, kind in self.rng.choice([[one], [root], whole]):
                 self._kill(pid, kind)
 
     def _kill(self, pid: int, kind: set[int]) -> bool:
-        if alive := runs(pid) and send(pid, signal.SIGKILL):
+        if alive := is_running(pid) and send(pid, signal.SIGKILL):
             kind.add(pid)
         return alive
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from system.crew import SECRET, Crew, Worker, environ
+from system.processes import SECRET, Processes, Worker, environ
 
 import redismr
 from redismr.store.keys import Keys
@@ -206,11 +206,11 @@ def check(job: redismr.Job, case: Case, outcome: Outcome, *, may_fail: bool = Fa
 
 def run_again(job: redismr.Job) -> list[str]:
     """The maps of a job that were sent to run again."""
-    budgets = job._store.link.one("HKEYS", Keys("redismr").control(job.id, "tries"))
-    return sorted(name[5:].decode() for name in budgets if name.startswith(b"gone:"))
+    budgets = job._store.server.command("HKEYS", Keys("redismr").control(job.id, "budgets"))
+    return sorted(name[12:].decode() for name in budgets if name.startswith(b"invalidated:"))
 
 
-class Fleet(Crew):
+class Fleet(Processes):
     """Workers of a row, each a ``chaos.worker``: the real one, which may kill itself at a point."""
 
     def join(self, executors: int = 2, *, ready: bool = True, **env: str) -> Worker:
@@ -223,7 +223,7 @@ class Fleet(Crew):
         worker = Worker(command, variables, self.folder, log)
         self.started.append(worker)
         if ready:
-            worker.says("waiting for jobs")
+            worker.wait_for_output("waiting for jobs")
         return worker
 
     def gone(self) -> list[str]:

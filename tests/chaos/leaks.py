@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from support import Server, eventually
-from system.crew import Worker, file_lines, script
+from system.processes import Worker, file_lines, script
 
 import redismr
 from chaos.herd import children
@@ -45,11 +45,11 @@ def run(plan: Plan) -> Outcome:
     outcome, server = Outcome(), Server("valkey")
     try:
         with fleet(server.url, plan, "leaks") as workers, client_of(server.url) as client:
-            crew = [workers.join(2, ready=False) for _ in range(2)]
-            for worker in crew:
-                worker.says("waiting for jobs")
+            processes = [workers.join(2, ready=False) for _ in range(2)]
+            for worker in processes:
+                worker.wait_for_output("waiting for jobs")
             pilot = _pilot(client, workers.folder)
-            scene = _Scene(server, client, crew, pilot)
+            scene = _Scene(server, client, processes, pilot)
             _many(client, plan.rng("warm"), 2 * AT_ONCE, outcome)
             for row in client.jobs():  # their ttl is not what is to be seen
                 with contextlib.suppress(redismr.JobNotFound):
@@ -89,9 +89,14 @@ class _Scene:
     """The server, this process and the workers, as they are measured."""
 
     def __init__(
-        self, server: Server, client: redismr.Client, crew: list[Worker], pilot: redismr.Job
+        self, server: Server, client: redismr.Client, processes: list[Worker], pilot: redismr.Job
     ) -> None:
-        self.redis, self.client, self.crew, self.pilot = server.client(), client, crew, pilot
+        self.redis, self.client, self.processes, self.pilot = (
+            server.client(),
+            client,
+            processes,
+            pilot,
+        )
 
     def quiet(self, before: Measures | None) -> bool:
         """Whether only the pilot's keys are left, and the memory that there was."""
@@ -114,7 +119,7 @@ class _Scene:
     def measure(self) -> Measures:
         """All of it, now."""
         gc.collect()
-        pids = [pid for worker in self.crew for pid in (worker.pid, *children(worker.pid)[:1])]
+        pids = [pid for worker in self.processes for pid in (worker.pid, *children(worker.pid)[:1])]
         return Measures(
             self.redis.dbsize(),
             self._memory(),

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TypeVar
 
-from store.server import Subject
-from store.steps import RARE, STEPS, Walk
+from store.server import ServerJob
+from store.steps import RARE, STEPS, RandomJob
 from support import Server
 
 from chaos.kit import Outcome, Plan, Row
@@ -44,12 +44,12 @@ SELDOM = (
 
 
 @dataclass(frozen=True, slots=True)
-class Dice:
+class SeededChoices:
     """Choices by a seeded generator."""
 
     rng: random.Random
 
-    def one(self, options: Sequence[T]) -> T:
+    def choose(self, options: Sequence[T]) -> T:
         return options[int(self.rng.random() * len(options))]
 
     def chance(self, percent: int) -> bool:
@@ -69,13 +69,13 @@ def script(rng: random.Random) -> Script:
     return [(name, rng.getrandbits(32)) for name in names]
 
 
-def play(subject: Subject, job: str, steps: Script, seen: Counter[str]) -> str:
+def play(subject: ServerJob, job: str, steps: Script, seen: Counter[str]) -> str:
     """Take the steps; what went wrong, or nothing."""
     number, ended = -1, 0
     try:
-        walk = Walk(subject, job, Dice(random.Random(steps[0][1])), seen)
+        walk = RandomJob(subject, job, SeededChoices(random.Random(steps[0][1])), seen)
         for number, (name, seed) in enumerate(steps):  # noqa: B007 - the except clause tells it
-            getattr(walk, name)(Dice(random.Random(seed)))
+            getattr(walk, name)(SeededChoices(random.Random(seed)))
             seen["steps"] += 1
             ended += walk.over
             if ended > 8:  # a few more, as those who have not heard of it
@@ -85,7 +85,7 @@ def play(subject: Subject, job: str, steps: Script, seen: Counter[str]) -> str:
         return f"step {number} ({steps[max(number, 0)][0]}): {type(error).__name__}: {error}"
     finally:
         if hasattr(subject, "keys"):
-            subject.store.link.client.delete(*subject.keys)
+            subject.store.server.client.delete(*subject.keys)
     return ""
 
 
@@ -94,7 +94,7 @@ def kind(said: str) -> str:
     return re.sub(r"\d", "", said.partition(": ")[2])[:40]
 
 
-def shortest(subject: Subject, steps: Script, seconds: float = 10) -> Script:
+def shortest(subject: ServerJob, steps: Script, seconds: float = 10) -> Script:
     """A part of the steps that still goes wrong: halves, quarters ... single steps are left out."""
     size, until = len(steps) // 2, time.monotonic() + seconds
     wanted = kind(play(subject, "again", steps, Counter()))
@@ -112,7 +112,7 @@ def shortest(subject: Subject, steps: Script, seconds: float = 10) -> Script:
 def drive(url: str, seed: str, total: int, seconds: float) -> tuple[Counter[str], list[str]]:
     """One process: jobs until the steps are taken."""
     store = Store(Connection(url=url, secret="x" * 32), patience=5)
-    subject, seen, wrong = Subject(store), Counter[str](), list[str]()
+    subject, seen, wrong = ServerJob(store), Counter[str](), list[str]()
     until = time.monotonic() + seconds
     number = 0
     while seen["steps"] < total and not wrong and time.monotonic() < until:

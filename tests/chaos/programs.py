@@ -7,7 +7,13 @@ from collections.abc import Callable
 from functools import partial
 
 from fuzz.oracle import differences
-from fuzz.programs import Functions, Program, draw, program, smaller
+from fuzz.programs import (
+    RandomFunctions,
+    RandomProgram,
+    random_functions,
+    random_program,
+    smaller_programs,
+)
 from support import Server
 
 import redismr
@@ -33,7 +39,7 @@ def programs(plan: Plan) -> Outcome:
     try:
         with fleet(server.url, plan, "programs") as workers, _client(server, workers) as client:
             for number in range(plan.amount(FUNCTIONS)):
-                _run(client, draw(plan.rng("functions", number)), plan, number, outcome)
+                _run(client, random_functions(plan.rng("functions", number)), plan, number, outcome)
                 if len(outcome.wrong) >= ENOUGH:
                     break
     finally:
@@ -49,11 +55,11 @@ def _client(server: Server, workers: Fleet) -> redismr.Client:
 
 
 def _run(
-    client: redismr.Client, functions: Functions, plan: Plan, number: int, outcome: Outcome
+    client: redismr.Client, functions: RandomFunctions, plan: Plan, number: int, outcome: Outcome
 ) -> None:
     """Run functions with several sets of records: their jobs share an executor's process."""
     drawn = [
-        program(functions, plan.rng("records", number, n), f"program {number}.{n}")
+        random_program(functions, plan.rng("records", number, n), f"program {number}.{n}")
         for n in range(INLINE)
     ]
     jobs = [_submitted(client, one) for one in drawn[:RECORDS]]
@@ -66,12 +72,12 @@ def _run(
             outcome.wrong.append(_shown("inline", one, lambda p: partial(_inline, p)))
 
 
-def _shown(where: str, one: Program, start: Callable[[Program], Run]) -> str:
+def _shown(where: str, one: RandomProgram, start: Callable[[RandomProgram], Run]) -> str:
     """The smallest part of the program found in a few seconds that is still wrong, in words."""
     until, said = time.monotonic() + SECONDS_TO_SHRINK, ["right when it is run again"]
     smallest = one
     for _ in range(100):
-        for part in (smallest, *smaller(smallest)):
+        for part in (smallest, *smaller_programs(smallest)):
             if time.monotonic() > until:
                 break
             if again := differences(part, start(part)):
@@ -84,7 +90,7 @@ def _shown(where: str, one: Program, start: Callable[[Program], Run]) -> str:
     return f"{where}: {said[0]} | {smallest}"
 
 
-def _submitted(client: redismr.Client, one: Program) -> Run:
+def _submitted(client: redismr.Client, one: RandomProgram) -> Run:
     """A function that gives the results of a job that is under way, or raises what it raises."""
     try:
         job = client.submit(one.open_source(), **one.functions.arguments())
@@ -101,7 +107,7 @@ def _collected(job: redismr.Job) -> redismr.Results:
     return job.result(timeout=DEADLINE)
 
 
-def _inline(one: Program) -> redismr.Results:
+def _inline(one: RandomProgram) -> redismr.Results:
     return redismr.run(one.open_source(), inline=True, **one.functions.arguments())
 
 

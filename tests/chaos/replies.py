@@ -80,10 +80,10 @@ def _bereave(
     its = case(rng, tasks=4, priority=9, on_error="fail", backup=False)
     its = replace(its, items=[(nth, LEASE, pairs) for nth, _, pairs in its.items])
     job = submit(client, its)
-    own = f"redismr:{{{job.id}}}:own"
+    attempts_key = f"redismr:{{{job.id}}}:attempts"
 
     def held() -> int:
-        return sum(b":%d:" % dead.pid in attempt for attempt in redis.hvals(own))
+        return sum(b":%d:" % dead.pid in attempt for attempt in redis.hvals(attempts_key))
 
     dead = workers.started[-1]
     try:

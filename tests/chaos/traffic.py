@@ -11,9 +11,9 @@ from unittest.mock import patch
 
 import redismr
 from chaos.kit import DEADLINE, Case, Outcome, Plan, case, client_of, problems
-from redismr.client import honesty, submitter
 from redismr.client import job as handle
-from redismr.client.collect import ComputedAgain, Forgotten
+from redismr.client import job_watch, submitter
+from redismr.client.collector import ComputedAgain, EndRolledBack
 from redismr.client.submitter import InputLost
 from redismr.store import number
 from redismr.store.keys import Keys
@@ -35,7 +35,7 @@ MAY_SAY: dict[str, tuple[type[redismr.RedismrError], ...]] = {
     "submit": (redismr.JobLost, InputLost),
     "iterate": (redismr.JobLost, InputLost, ComputedAgain),
     "wait": (redismr.JobLost, InputLost),
-    "read": (redismr.JobLost, Forgotten),
+    "read": (redismr.JobLost, EndRolledBack),
 }
 """What a client may say at each step if the server has lost writes; all else is a false alarm."""
 
@@ -113,9 +113,9 @@ class Traffic:
             outcome.wrong += [f"job {job.id}: {text}" for text in wrong]
             if not wrong:
                 self.right.add(job.id)
-            charged = client._store.link.one("HGETALL", NAMES.control(job.id, "tries"))
+            charged = client._store.server.command("HGETALL", NAMES.control(job.id, "budgets"))
             for name, times in charged.items():
-                if name.partition(b":")[0] in (b"lost", b"error", b"gone"):
+                if name.partition(b":")[0] in (b"lost", b"error", b"invalidated"):
                     outcome.add("charged", int(times))
             job.delete()
         except redismr.RedismrError as error:
@@ -152,7 +152,7 @@ def _input_lost(error: InputLost, job: redismr.Job | None) -> bool:
     if job is None:
         return "5 times" in str(error)
     meta = job._store.meta(job.id, "added")
-    return number(meta.get("added")) < (job._handed_in or 0)
+    return number(meta.get("added")) < (job._n_map or 0)
 
 
 @contextmanager
@@ -162,8 +162,8 @@ def _watched(flow: Traffic, rng: random.Random) -> Iterator[None]:
     That is before the input is closed, and between a job's end and the look at its result: so much
     is written meanwhile that a server may forget just the one, and know what came before it.
     """
-    close, again = submitter.close_input, honesty.close_again
-    collect = handle.Job._collect_shelf
+    close, again = submitter.close_input, job_watch.close_input_again
+    collect = handle.Job._collect_partitions
 
     def close_late(*args: Any) -> None:
         time.sleep(rng.uniform(0, DAWDLE))
@@ -179,14 +179,14 @@ def _watched(flow: Traffic, rng: random.Random) -> Iterator[None]:
         time.sleep(rng.uniform(0, DAWDLE))
         try:
             return collect(*args)
-        except Forgotten:
+        except EndRolledBack:
             flow.note("ends forgotten")
             raise
 
     with (
         patch.object(submitter, "close_input", close_late),
-        patch.object(honesty, "close_again", counted_again),
-        patch.object(handle.Job, "_collect_shelf", collect_late),
+        patch.object(job_watch, "close_input_again", counted_again),
+        patch.object(handle.Job, "_collect_partitions", collect_late),
     ):
         yield
 

@@ -31,8 +31,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from redismr.store import Store
-from redismr.workers.report import Reporter
-from redismr.workers.slots import Slot
+from redismr.workers.reporter import Reporter
+from redismr.workers.shared_slots import Slot
 from redismr.workers.supervisor import Supervisor
 
 LOGGED = """
@@ -72,7 +72,7 @@ def main() -> None:
 _METHODS = {
     "claimed": "claim",
     "staged": "put_segments",
-    "named": "names",
+    "named": "map_outputs",
     "read": "get_segments",
     "written": "put_result",
     "uncommitted": "commit",
@@ -138,16 +138,18 @@ def _log_to(path: str) -> None:
     global _note  # noqa: PLW0603
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     _note = lambda line: os.write(file, f"{line}\n".encode())
-    _after(Slot, "run", lambda _, args: args[1] >= 0 and _note("attempt"))
+    _after(Slot, "set_running", lambda _, args: args[1] >= 0 and _note("attempt"))
     _after(Store, "claim", lambda reply, _: reply and _granted(reply))
     _after(Store, "commit", lambda reply, _: reply and _committed(reply))
-    _after(Reporter, "failed", lambda *_: _note("erred"))
+    _after(Reporter, "report_failure", lambda *_: _note("erred"))
     _after(Store, "put_segments", lambda _, args: _note(f"staged {_maps(*args[:3])}"))
     _after(Store, "put_result", lambda _, args: _note(f"staged {_counted(*args[:3], 'result')}"))
     _after(Store, "drop_segments", lambda _, args: _note(f"freed {_maps(*args, unread=True)}"))
     _after(Supervisor, "_kill", lambda _, args: _note(f"stopped {args[2]}"))
     _after(
-        Supervisor, "_settle", lambda _, args: _note(f"settled {args[1].pid} {time.monotonic()}")
+        Supervisor,
+        "_report_exit",
+        lambda _, args: _note(f"settled {args[1].pid} {time.monotonic()}"),
     )
 
 
@@ -155,7 +157,7 @@ def _counted(store: Store, job: str, fields: Iterable[str], book: str) -> int:
     """How many of the attempts whose fields these are have been counted."""
     tokens = {field.rpartition(".")[0] for field in fields}
     key = store.keys.control(job, book)
-    records = [store.link.one("HGET", key, token.partition(".")[0][1:]) for token in tokens]
+    records = [store.server.command("HGET", key, token.partition(".")[0][1:]) for token in tokens]
     begin = [f"{token} ".encode() for token in tokens]
     return sum((r or b"").startswith(b) for r, b in zip(records, begin, strict=True))
 
@@ -168,7 +170,7 @@ def _maps(
     return sum(
         _counted(store, job, fields, "done")
         for partition, fields in parts.items()
-        if not (unread and store.link.one("HEXISTS", key, partition))
+        if not (unread and store.server.command("HEXISTS", key, partition))
     )
 
 

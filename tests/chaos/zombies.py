@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 
 from support import Server
-from system.crew import Worker
+from system.processes import Worker
 
 from chaos.herd import Flow, Herd, Log, send
 from chaos.kit import LEASE, Case, Outcome, Plan, Row, case, client_of, fleet, until
@@ -76,7 +76,7 @@ class _Spell:
         self._redis = server.client()
         self._stopped: dict[Worker, tuple[float, list[int]]] = {}
         #: Fork servers hold nothing, and are no zombies.
-        self._nurseries = set[int]()
+        self.fork_servers = set[int]()
 
     def step(self) -> None:
         """Wake those whose time is over, stop others."""
@@ -93,7 +93,7 @@ class _Spell:
         mark = b":%d:" % worker.pid
         return any(
             mark in attempt
-            for own in self._redis.keys("redismr:*:own")
+            for own in self._redis.keys("redismr:*:attempts")
             for attempt in self._redis.hvals(own)
         )
 
@@ -103,21 +103,21 @@ class _Spell:
             self._wake(pids)
 
     def _stop(self, worker: Worker) -> None:
-        nursery, executors = self.herd.family(worker)
+        fork_server, executors = self.herd.family(worker)
         if not executors:
             return
         # All of it; the executors only; the supervisor only, so that user code finishes in vain.
-        whole = [worker.pid, nursery, *executors]
+        whole = [worker.pid, fork_server, *executors]
         pids = self.rng.choice([whole, executors, [worker.pid], [worker.pid]])
         for pid in pids:
             send(pid, signal.SIGSTOP)
-        self._nurseries.add(nursery)
+        self.fork_servers.add(fork_server)
         self._stopped[worker] = time.monotonic() + self.rng.uniform(1.1, 2.5) * LEASE, pids
 
     def _wake(self, pids: list[int]) -> None:
         self.rng.shuffle(pids)
         for pid in pids:
-            self.zombies += send(pid, signal.SIGCONT) and pid not in self._nurseries
+            self.zombies += send(pid, signal.SIGCONT) and pid not in self.fork_servers
 
 
 ROWS = [

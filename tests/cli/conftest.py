@@ -64,7 +64,7 @@ class FakeJob:
         self.error = error
         self.results = FakeResults(results)
         self.failures = list(failures)
-        self.skips = skipped
+        self.skipped_records = skipped
         self.deleted = False
 
     @property
@@ -89,9 +89,9 @@ class FakeJob:
         return self.failures
 
     def skipped(self):
-        if isinstance(self.skips, Exception):
-            raise self.skips
-        return Skipped(*self.skips)
+        if isinstance(self.skipped_records, Exception):
+            raise self.skipped_records
+        return Skipped(*self.skipped_records)
 
     def cancel(self):
         running, self.steps = bool(self.steps), 0
@@ -101,29 +101,29 @@ class FakeJob:
         self.deleted = True
 
 
-class FakeWorld:
+class FakeRedismr:
     """What the fake client knows, and what was asked of it."""
 
     def __init__(self):
-        self.known = {}
+        self.jobs_by_id = {}
         self.job_rows, self.worker_rows, self.events = [], [], []
-        self.opened, self.ran, self.listened, self.attached = [], [], [], []
+        self.client_calls, self.run_calls, self.listen_calls, self.attach_calls = [], [], [], []
         self.outcome = FakeResults({"b": 1, "a": 2})
         self.progress = []
 
     def Client(self, url=None, *, secret=None, namespace=None, executors=None):
-        self.opened.append(
+        self.client_calls.append(
             SimpleNamespace(url=url, secret=secret, namespace=namespace, executors=executors)
         )
         return FakeClient(self, embedded=not (url or os.environ.get("REDISMR_URL")))
 
     def run(self, source, mapfn=None, reducefn=None, **options):
-        self.ran.append(
+        self.run_calls.append(
             SimpleNamespace(source=source, mapfn=mapfn, reducefn=reducefn, options=options)
         )
-        if draw := options["progress"]:
+        if report_progress := options["progress"]:
             for progress in self.progress:
-                draw(progress)
+                report_progress(progress)
         if isinstance(self.outcome, BaseException):
             raise self.outcome
         assert options["finish"] is False, "finishfn is for the command to call"
@@ -131,8 +131,8 @@ class FakeWorld:
 
 
 class FakeClient:
-    def __init__(self, world, *, embedded):
-        self.world = world
+    def __init__(self, fake_redismr, *, embedded):
+        self.fake_redismr = fake_redismr
         self.connection = SimpleNamespace(embedded=embedded)
 
     def __enter__(self):
@@ -142,34 +142,34 @@ class FakeClient:
         return None
 
     def submit(self, source, mapfn=None, reducefn=None, **options):
-        self.world.ran.append(
+        self.fake_redismr.run_calls.append(
             SimpleNamespace(source=source, mapfn=mapfn, reducefn=reducefn, options=options)
         )
         return FakeJob("wc-1")
 
     def attach(self, job_id, **options):
-        self.world.attached.append(options)
+        self.fake_redismr.attach_calls.append(options)
         try:
-            return self.world.known[job_id]
+            return self.fake_redismr.jobs_by_id[job_id]
         except KeyError:
             raise JobNotFound(f"there is no job {job_id}", job_id=job_id) from None
 
     def jobs(self, *, deleted=False):
-        return [row for row in self.world.job_rows if deleted or not row.deleted]
+        return [row for row in self.fake_redismr.job_rows if deleted or not row.deleted]
 
     def workers(self):
-        return self.world.worker_rows
+        return self.fake_redismr.worker_rows
 
     def listen(self, txn=None, job=None):
-        self.world.listened.append((txn, job))
-        return iter(self.world.events)
+        self.fake_redismr.listen_calls.append((txn, job))
+        return iter(self.fake_redismr.events)
 
 
 @pytest.fixture(autouse=True)
-def shell(monkeypatch, tmp_path):
+def work_folder(monkeypatch, tmp_path):
     """A shell that names no server, in an empty folder."""
-    ours = ("URL", "SECRET_FILE", "PASSWORD", "PASSWORD_FILE", "NAMESPACE")
-    for name in ("REDIS_URL", *(f"REDISMR_{word}" for word in ours)):
+    variables = ("URL", "SECRET_FILE", "PASSWORD", "PASSWORD_FILE", "NAMESPACE")
+    for name in ("REDIS_URL", *(f"REDISMR_{word}" for word in variables)):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("REDISMR_SECRET", "")
     monkeypatch.setenv("REDISMR_DEBUG", "")
@@ -184,16 +184,16 @@ def shell(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def world(monkeypatch):
+def fake_redismr(monkeypatch):
     """The fake in place of the public names that the command line uses."""
-    world = FakeWorld()
+    fake_redismr = FakeRedismr()
     for name in ("Client", "run"):
-        monkeypatch.setitem(vars(redismr), name, getattr(world, name))
+        monkeypatch.setitem(vars(redismr), name, getattr(fake_redismr, name))
     monkeypatch.setitem(vars(redismr), "Results", FakeResults)
     monkeypatch.setattr(results, "Results", FakeResults)
     for kind in ("files", "lines", "text", "jsonl", "csv"):
         monkeypatch.setitem(vars(redismr), kind, _fake_source(kind))
-    return world
+    return fake_redismr
 
 
 def _fake_source(kind):
@@ -201,24 +201,24 @@ def _fake_source(kind):
 
 
 @pytest.fixture
-def server(monkeypatch):
+def named_server_env(monkeypatch):
     """A shell that names a server."""
     monkeypatch.setenv("REDISMR_URL", "redis://db1:6379/0")
     monkeypatch.setenv("REDISMR_SECRET", "e3b1a9f07d5c2864")
 
 
 @pytest.fixture
-def call():
+def invoke():
     """Run a command line: the result has ``exit_code``, ``stdout`` and ``stderr``."""
     return lambda *words: CliRunner().invoke(cli, list(words), prog_name="redismr")
 
 
 @pytest.fixture
-def jobfile(shell):
+def write_job_file(work_folder):
     """Write a job file; answers its name."""
 
     def write(text, name="wc.py"):
-        (shell / name).write_text(text)
+        (work_folder / name).write_text(text)
         return name
 
     return write

@@ -9,10 +9,10 @@ import click
 import pytest
 
 from redismr import errors
-from redismr.cli import VERBS, cli, exits
-from redismr.core.dual import source_raised
+from redismr.cli import SUBCOMMANDS, cli, exit_codes
+from redismr.core.failure_record import make_task_error
+from redismr.core.mixed_errors import source_raised_error
 from redismr.core.model import Failure
-from redismr.core.trace import error_of
 
 
 def python(*words, **options):
@@ -21,20 +21,20 @@ def python(*words, **options):
     )
 
 
-def test_help_lists_every_verb(call):
-    help_text = call("--help").stdout
-    assert all(f"\n  {verb} " in help_text for verb in VERBS)
+def test_help_lists_every_verb(invoke):
+    help_text = invoke("--help").stdout
+    assert all(f"\n  {verb} " in help_text for verb in SUBCOMMANDS)
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_help_and_fits_its_line_in_the_table(call, verb):
-    result = call(verb, "--help")
+@pytest.mark.parametrize("verb", SUBCOMMANDS)
+def test_every_verb_has_help_and_fits_its_line_in_the_table(invoke, verb):
+    result = invoke(verb, "--help")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Usage: redismr {verb} ")
-    assert VERBS[verb][1].endswith(".")
+    assert SUBCOMMANDS[verb][1].endswith(".")
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", SUBCOMMANDS)
 def test_every_option_has_help(verb):
     command = cli.get_command(None, verb)
     for param in command.params:
@@ -52,7 +52,7 @@ def test_help_imports_no_verb_and_nothing_heavy():
         "import sys; sys.argv = ['redismr', '--help']; import redismr.cli\n"
         "try: redismr.cli.main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'rich', 'redis', 'cloudpickle', 'redismr.client', 'redismr.cli.run'}\n"
+        "heavy = {'rich', 'redis', 'cloudpickle', 'redismr.client', 'redismr.cli.cmd_run'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     assert python("-c", code).stderr == ""
@@ -65,16 +65,16 @@ def test_python_dash_m():
 
 
 @pytest.mark.parametrize("words", [["nonsense"], ["run"], ["run", "--nonsense"], ["jobs", "x"]])
-def test_usage_errors(call, words):
-    result = call(*words)
+def test_usage_errors(invoke, words):
+    result = invoke(*words)
     assert result.exit_code == 2
     assert result.stderr.startswith("redismr: ")
     assert "--help" in result.stderr
     assert result.stdout == ""
 
 
-def test_a_role_that_is_missing_is_asked_for_in_one_line(call):
-    result = call("acl")
+def test_a_role_that_is_missing_is_asked_for_in_one_line(invoke):
+    result = invoke("acl")
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     assert "'ROLE'. Choose from: worker, submitter, monitor (see `redismr acl --help`)" in line
@@ -92,7 +92,7 @@ FAILURE = Failure(
         (errors.ConfigError("x"), 2),
         (errors.SourceError("x"), 2),
         (errors.SourceRaised("x"), 1),
-        (source_raised("x", ConnectionError("x")), 1),
+        (source_raised_error("x", ConnectionError("x")), 1),
         (errors.JobNotFound("x"), 2),
         (errors.WrongSecret("x"), 2),
         (errors.StoreUnavailable("x"), 3),
@@ -105,65 +105,65 @@ FAILURE = Failure(
         (errors.MapError("x"), 1),
     ],
 )
-def test_exit_codes(world, server, call, error, code):
-    world.known["j"] = world_job = type("Job", (), {})()
-    world_job.result = lambda timeout=None, finish=True: (_ for _ in ()).throw(error)
-    result = call("result", "j")
+def test_exit_codes(fake_redismr, named_server_env, invoke, error, code):
+    fake_redismr.jobs_by_id["j"] = fake_job = type("Job", (), {})()
+    fake_job.result = lambda timeout=None, finish=True: (_ for _ in ()).throw(error)
+    result = invoke("result", "j")
     assert (result.exit_code, result.stderr.splitlines()[0]) == (code, "redismr: x")
-    assert exits.code_of(error) == code
+    assert exit_codes.exit_code_for(error) == code
 
 
 @pytest.mark.parametrize("name", ["EOFError", "BrokenPipeError", "OSError", "ValueError"])
-def test_what_users_raise_is_never_taken_for_ours(world, call, jobfile, name):
+def test_what_users_raise_is_never_taken_for_ours(fake_redismr, invoke, write_job_file, name):
     """A MapError is also of the user's class, and some of those mean something to click."""
     failure = Failure(
         kind="error", stage="map", task="m1", function="mapfn",
         error_module="builtins", error_name=name, message="no more",
     )  # fmt: skip
-    world.outcome = error_of(failure, "wc-1")
-    result = call("run", jobfile("mapfn = print; source = {}"))
+    fake_redismr.outcome = make_task_error(failure, "wc-1")
+    result = invoke("run", write_job_file("mapfn = print; source = {}"))
     assert result.exit_code == 1
     assert result.stderr.startswith(f"redismr: {name}: no more\n")
 
 
-def test_ctrl_c(world, call, jobfile):
-    world.outcome = KeyboardInterrupt()
-    result = call("run", jobfile("mapfn = print; source = {}"))
+def test_ctrl_c(fake_redismr, invoke, write_job_file):
+    fake_redismr.outcome = KeyboardInterrupt()
+    result = invoke("run", write_job_file("mapfn = print; source = {}"))
     assert (result.exit_code, result.stdout) == (130, "")
 
 
 @pytest.mark.parametrize("where", ["option", "environment"])
-def test_debug_shows_tracebacks(call, monkeypatch, where):
+def test_debug_shows_tracebacks(invoke, monkeypatch, where):
     if where == "environment":
         monkeypatch.setenv("REDISMR_DEBUG", "1")
-    result = call("jobs", *(["--debug"] if where == "option" else []))
+    result = invoke("jobs", *(["--debug"] if where == "option" else []))
     assert result.exit_code == 2
     assert "Traceback (most recent call last)" in result.stderr
     assert "ConfigError: no server is named" in result.stderr
 
 
-def test_secret_is_a_new_one_each_time(call):
-    first, second = call("secret").stdout, call("secret").stdout
+def test_secret_is_a_new_one_each_time(invoke):
+    first, second = invoke("secret").stdout, invoke("secret").stdout
     assert first != second
     assert len(first.strip()) >= 32
 
 
-def test_what_we_warn_of_is_a_line_and_what_others_do_is_theirs(jobfile):
-    file = jobfile(
+def test_what_we_warn_of_is_a_line_and_what_others_do_is_theirs(write_job_file):
+    file = write_job_file(
         "import warnings\n"
-        "from redismr.advice import advise\n"
+        "from redismr.user_warnings import warn_user\n"
         "source = [1]\n"
         "def mapfn(x): yield x, 1\n"
-        "for _ in range(2): advise('too big')\n"
+        "for _ in range(2): warn_user('too big')\n"
         "warnings.warn('old', stacklevel=1)\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "redismr", "run", "--inline", file],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    ours, theirs, line = done.stderr.splitlines()
-    assert ours == "redismr: too big"
-    assert (theirs, line.strip()) == (
+    our_warning, other_warning, line = done.stderr.splitlines()
+    assert our_warning == "redismr: too big"
+    assert (other_warning, line.strip()) == (
         "wc.py:6: UserWarning: old",
         "warnings.warn('old', stacklevel=1)",
     )

@@ -11,12 +11,12 @@ import textwrap
 
 import pytest
 
-TRAP = """
+INTERRUPT_ON_IMPORT = """
     import os, signal, sys
 
     class Trap:
         def find_spec(self, name, path=None, target=None):
-            if name == os.environ.get("TRAP"):
+            if name == os.environ.get("INTERRUPT_ON_IMPORT"):
                 os.kill(os.getpid(), signal.SIGINT)
 
     sys.meta_path.insert(0, Trap())
@@ -24,7 +24,7 @@ TRAP = """
         os.kill(os.getpid(), signal.SIGINT)
 """
 
-SLOW = """
+JOB_FILE = """
     import atexit, os, signal, time, weakref
 
     def interrupt(*_):
@@ -38,19 +38,19 @@ SLOW = """
         yield x, 1
 """
 
-LINE = "redismr: interrupted\n"
+INTERRUPTED_LINE = "redismr: interrupted\n"
 
 
 @pytest.fixture
-def command(shell):
+def run_command(work_folder):
     """Run a command whose import of ``trap`` is interrupted; answers code, output and errors."""
-    (shell / "sitecustomize.py").write_text(textwrap.dedent(TRAP))
+    (work_folder / "sitecustomize.py").write_text(textwrap.dedent(INTERRUPT_ON_IMPORT))
 
     def run(*words, trap="", stderr=subprocess.PIPE, **environ):
-        path = os.pathsep.join([str(shell), os.environ["PYTHONPATH"]])
+        path = os.pathsep.join([str(work_folder), os.environ["PYTHONPATH"]])
         done = subprocess.run(
             [sys.executable, "-m", "redismr", *words],
-            env={**os.environ, "PYTHONPATH": path, "TRAP": trap, **environ},
+            env={**os.environ, "PYTHONPATH": path, "INTERRUPT_ON_IMPORT": trap, **environ},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True,
             timeout=30, check=False,
         )  # fmt: skip
@@ -62,31 +62,31 @@ def command(shell):
 @pytest.mark.parametrize(
     "trap",
     [
-        "redismr.imports",
+        "redismr.import_watcher",
         "redismr.__main__",
         "redismr.cli",
         "click",
-        "redismr.cli.run",
+        "redismr.cli.cmd_run",
         "redismr.local",
     ],
 )
-def test_while_modules_are_imported(command, jobfile, trap):
-    file = jobfile(textwrap.dedent(SLOW))
-    assert command("run", "--inline", file, trap=trap) == (130, "", LINE)
+def test_while_modules_are_imported(run_command, write_job_file, trap):
+    file = write_job_file(textwrap.dedent(JOB_FILE))
+    assert run_command("run", "--inline", file, trap=trap) == (130, "", INTERRUPTED_LINE)
 
 
-def test_in_a_callback_that_drops_exceptions(command, jobfile):
+def test_in_a_callback_that_drops_exceptions(run_command, write_job_file):
     dropped = """
     thing = Thing()
     kept = weakref.ref(thing, interrupt)
     del thing
     time.sleep(60)
     """
-    file = jobfile(textwrap.dedent(SLOW + dropped))
-    assert command("run", "--inline", file) == (130, "", LINE)
+    file = write_job_file(textwrap.dedent(JOB_FILE + dropped))
+    assert run_command("run", "--inline", file) == (130, "", INTERRUPTED_LINE)
 
 
-def test_a_second_time_while_the_first_is_cleaned_up_after(command, jobfile):
+def test_a_second_time_while_the_first_is_cleaned_up_after(run_command, write_job_file):
     twice = """
     try:
         interrupt()
@@ -95,48 +95,48 @@ def test_a_second_time_while_the_first_is_cleaned_up_after(command, jobfile):
         interrupt()
         time.sleep(60)
     """
-    file = jobfile(textwrap.dedent(SLOW + twice))
-    assert command("run", "--inline", file) == (130, "", LINE)
+    file = write_job_file(textwrap.dedent(JOB_FILE + twice))
+    assert run_command("run", "--inline", file) == (130, "", INTERRUPTED_LINE)
 
 
 @pytest.mark.parametrize("first", ["", "interrupt()"])
-def test_at_the_end_of_the_process(command, jobfile, first):
+def test_at_the_end_of_the_process(run_command, write_job_file, first):
     at_exit = f"""
     atexit.register(time.sleep, 60)
     atexit.register(interrupt)
     {first}
     """
-    file = jobfile(textwrap.dedent(SLOW + at_exit))
-    code, _, stderr = command("run", "--inline", file)
-    assert (code, stderr) == (130, LINE)
+    file = write_job_file(textwrap.dedent(JOB_FILE + at_exit))
+    code, _, stderr = run_command("run", "--inline", file)
+    assert (code, stderr) == (130, INTERRUPTED_LINE)
 
 
-def test_while_a_worker_begins_python_anew(command):
+def test_while_a_worker_begins_python_anew(run_command):
     worker = ("worker", "--url", "redis://127.0.0.1:1")
     secret = {"REDISMR_SECRET": "e3b1a9f07d5c2864", "PYTHONHASHSEED": "random"}
-    assert command(*worker, TRAP_SEED="1", **secret) == (130, "", LINE)
+    assert run_command(*worker, TRAP_SEED="1", **secret) == (130, "", INTERRUPTED_LINE)
 
 
-def test_on_a_terminal_the_line_is_one_of_its_own(command):
-    ours, its = pty.openpty()
+def test_on_a_terminal_the_line_is_one_of_its_own(run_command):
+    controller_fd, terminal_fd = pty.openpty()
     try:
-        assert command("secret", trap="click", stderr=its)[:2] == (130, "")
-        assert os.read(ours, 1000) == b"\r\nredismr: interrupted\r\n"
+        assert run_command("secret", trap="click", stderr=terminal_fd)[:2] == (130, "")
+        assert os.read(controller_fd, 1000) == b"\r\nredismr: interrupted\r\n"
     finally:
-        os.close(ours)
-        os.close(its)
+        os.close(controller_fd)
+        os.close(terminal_fd)
 
 
-def test_who_ignores_interrupts_goes_on_doing_so(command):
+def test_who_ignores_interrupts_goes_on_doing_so(run_command):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        code, stdout, stderr = command("secret", trap="click")
+        code, stdout, stderr = run_command("secret", trap="click")
     finally:
         signal.signal(signal.SIGINT, before)
     assert (code, len(stdout), stderr) == (0, 65, "")
 
 
-def test_another_program_answers_its_interrupts_itself(shell):
+def test_another_program_answers_its_interrupts_itself(work_folder):
     code = "import signal, redismr; print(signal.getsignal(2) is signal.default_int_handler)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"

@@ -12,8 +12,8 @@ import tempfile
 import pytest
 
 import redismr
-from redismr import interrupts
-from redismr.cli.kept import showing
+from redismr import ctrl_c
+from redismr.cli.unshown_results import keep_unless_shown
 from redismr.core.model import Progress
 from redismr.errors import JobLost, SealError
 from redismr.sources import csv
@@ -21,23 +21,26 @@ from redismr.sources import csv
 WC = "mapfn = print\nreducefn = 'sum'\nsource = {'a': 'text'}\n"
 
 
-def test_lines(world, call, jobfile):
-    result = call("run", jobfile(WC))
+def test_lines(fake_redismr, invoke, write_job_file):
+    result = invoke("run", write_job_file(WC))
     assert (result.exit_code, result.stdout, result.stderr) == (0, "b\t1\na\t2\n", "")
-    (ran,) = world.ran
-    assert (ran.source, ran.mapfn, ran.reducefn) == ({"a": "text"}, print, "sum")
-    assert (world.opened[0].url, world.opened[0].executors) == (None, None)
+    (run_call,) = fake_redismr.run_calls
+    assert (run_call.source, run_call.mapfn, run_call.reducefn) == ({"a": "text"}, print, "sum")
+    assert (fake_redismr.client_calls[0].url, fake_redismr.client_calls[0].executors) == (
+        None,
+        None,
+    )
 
 
-def test_json(world, call, jobfile):
-    stdout = call("run", jobfile(WC), "--json").stdout
+def test_json(fake_redismr, invoke, write_job_file):
+    stdout = invoke("run", write_job_file(WC), "--json").stdout
     assert [json.loads(line) for line in stdout.splitlines()] == [["b", 1], ["a", 2]]
 
 
 @pytest.mark.parametrize("final", ["print", "1 / 0"])
-def test_the_job_is_gone_afterwards(world, call, jobfile, final):
-    call("run", jobfile(WC + f"def final(key, value): {final}\n"))
-    assert world.outcome.closed
+def test_the_job_is_gone_afterwards(fake_redismr, invoke, write_job_file, final):
+    invoke("run", write_job_file(WC + f"def final(key, value): {final}\n"))
+    assert fake_redismr.outcome.closed
 
 
 FINISH = "def finishfn(results): return 42\n"
@@ -49,9 +52,15 @@ FAILS = "def finishfn(results): 1 / 0\n"
     [("final = [].index\n", "redismr result wc-1"), (FAILS, "redismr result wc-1 --no-finishfn"),
      ("def resultfn(txn, results): 1 / 0\n", "redismr result wc-1")],
 )  # fmt: skip
-def test_where_it_cannot_be_shown_the_job_is_kept(world, server, call, jobfile, text, command):
-    result = call("run", jobfile(WC + text))
-    assert (result.exit_code, world.outcome.kept, world.outcome.closed) == (1, True, True)
+def test_where_it_cannot_be_shown_the_job_is_kept(
+    fake_redismr, named_server_env, invoke, write_job_file, text, command
+):
+    result = invoke("run", write_job_file(WC + text))
+    assert (result.exit_code, fake_redismr.outcome.kept, fake_redismr.outcome.closed) == (
+        1,
+        True,
+        True,
+    )
     assert f"the result of job wc-1 is kept for its ttl: {command}\n" in result.stderr
 
 
@@ -61,47 +70,51 @@ def test_where_it_cannot_be_shown_the_job_is_kept(world, server, call, jobfile, 
      ("def resultfn(txn, results): 1 / 0\n", ("--json",), ".jsonl", '["b", 1]\n["a", 2]\n'),
      (FINISH + "def resultfn(txn, outcome): 1 / 0\n", (), ".tsv", "42\n")],
 )  # fmt: skip
-def test_of_a_private_server_it_is_saved(world, call, jobfile, shell, text, words, suffix, saved):
-    result = call("run", jobfile(WC + text), *words)
-    (file,) = shell.glob("redismr-result-*")
+def test_of_a_private_server_it_is_saved(
+    fake_redismr, invoke, write_job_file, work_folder, text, words, suffix, saved
+):
+    result = invoke("run", write_job_file(WC + text), *words)
+    (file,) = work_folder.glob("redismr-result-*")
     assert f"the result is in {file}\n" in result.stderr
     assert (result.exit_code, file.suffix, file.read_text()) == (1, suffix, saved)
-    assert world.outcome.closed
-    assert not world.outcome.kept
+    assert fake_redismr.outcome.closed
+    assert not fake_redismr.outcome.kept
 
 
-def test_what_cannot_be_saved_is_said_to_be_lost(world, call, jobfile, shell, monkeypatch):
+def test_what_cannot_be_saved_is_said_to_be_lost(
+    fake_redismr, invoke, write_job_file, work_folder, monkeypatch
+):
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     monkeypatch.setattr(os, "getcwd", lambda: "/nowhere/else")
-    said = call("run", jobfile(WC + FAILS)).stderr
-    assert "the result is lost, as it cannot be saved (" in said
-    assert "/nowhere/else" in said
-    assert "`redismr up`, REDISMR_URL" in said
+    message = invoke("run", write_job_file(WC + FAILS)).stderr
+    assert "the result is lost, as it cannot be saved (" in message
+    assert "/nowhere/else" in message
+    assert "`redismr up`, REDISMR_URL" in message
 
 
 @pytest.mark.parametrize(
     "error", [JobLost("gone", job_id="wc-1"), SealError("altered"), KeyboardInterrupt()]
 )
 def test_nothing_is_saved_of_what_is_not_there_or_was_stopped(
-    world, call, jobfile, shell, monkeypatch, capfd, error
+    fake_redismr, invoke, write_job_file, work_folder, monkeypatch, capfd, error
 ):
     def sorted_(*_):
         raise error
 
-    monkeypatch.setattr(world.outcome, "sorted", sorted_)
-    result = call("run", jobfile(WC + "final = print\n"))
-    assert list(shell.glob("redismr-result-*")) == []
+    monkeypatch.setattr(fake_redismr.outcome, "sorted", sorted_)
+    result = invoke("run", write_job_file(WC + "final = print\n"))
+    assert list(work_folder.glob("redismr-result-*")) == []
     assert "the result" not in result.stderr + capfd.readouterr().err
-    assert world.outcome.closed
+    assert fake_redismr.outcome.closed
     assert result.exit_code == (130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
 def test_after_ctrl_c_while_it_is_printed_the_job_is_there(
-    world, server, call, jobfile, monkeypatch, capfd
+    fake_redismr, named_server_env, invoke, write_job_file, monkeypatch, capfd
 ):
-    monkeypatch.setattr(interrupts, "_told", False)  # once in a process
-    result = call("run", jobfile(WC + "def final(k, v): raise KeyboardInterrupt\n"))
-    assert (result.exit_code, world.outcome.kept) == (130, True)
+    monkeypatch.setattr(ctrl_c, "_printed", False)  # once in a process
+    result = invoke("run", write_job_file(WC + "def final(k, v): raise KeyboardInterrupt\n"))
+    assert (result.exit_code, fake_redismr.outcome.kept) == (130, True)
     assert capfd.readouterr().err == (
         "redismr: interrupted; the result of job wc-1 is kept for its ttl: redismr result wc-1\n"
     )
@@ -110,64 +123,72 @@ def test_after_ctrl_c_while_it_is_printed_the_job_is_there(
 @pytest.mark.parametrize(
     ("raised", "code"), [("SystemExit('no')", 1), ("SystemExit(3)", 3), ("GeneratorExit", 1)]
 )
-def test_a_final_that_ends_the_command_costs_no_result(world, server, call, jobfile, raised, code):
-    result = call("run", jobfile(WC + f"def final(k, v): raise {raised}\n"))
-    assert (result.exit_code, world.outcome.kept) == (code, True)
+def test_a_final_that_ends_the_command_costs_no_result(
+    fake_redismr, named_server_env, invoke, write_job_file, raised, code
+):
+    result = invoke("run", write_job_file(WC + f"def final(k, v): raise {raised}\n"))
+    assert (result.exit_code, fake_redismr.outcome.kept) == (code, True)
     assert "the result of job wc-1 is kept for its ttl: redismr result wc-1\n" in result.stderr
 
 
-def test_a_final_that_ends_the_command_well_leaves_no_job(world, server, call, jobfile):
-    result = call("run", jobfile(WC + "def final(k, v): raise SystemExit\n"))
+def test_a_final_that_ends_the_command_well_leaves_no_job(
+    fake_redismr, named_server_env, invoke, write_job_file
+):
+    result = invoke("run", write_job_file(WC + "def final(k, v): raise SystemExit\n"))
     assert (result.exit_code, result.stderr) == (0, "")
-    assert (world.outcome.kept, world.outcome.closed) == (False, True)
+    assert (fake_redismr.outcome.kept, fake_redismr.outcome.closed) == (False, True)
 
 
 def test_a_server_that_is_lost_while_it_is_printed_has_the_result_later(
-    world, server, call, jobfile
+    fake_redismr, named_server_env, invoke, write_job_file
 ):
     text = "import redismr\ndef final(k, v): raise redismr.StoreUnavailable('no answer')\n"
-    result = call("run", jobfile(WC + text))
-    assert (result.exit_code, world.outcome.kept) == (3, True)
+    result = invoke("run", write_job_file(WC + text))
+    assert (result.exit_code, fake_redismr.outcome.kept) == (3, True)
     assert result.stderr.splitlines()[-1] == (
         "redismr: the result of job wc-1 was left there. When Redis is back: redismr result wc-1"
     )
 
 
-def test_the_trouble_of_another_job_costs_no_result(world, server, call, jobfile):
+def test_the_trouble_of_another_job_costs_no_result(
+    fake_redismr, named_server_env, invoke, write_job_file
+):
     text = "import redismr\ndef final(k, v): raise redismr.JobLost('gone', job_id='another')\n"
-    assert call("run", jobfile(WC + text)).exit_code == 1
-    assert world.outcome.kept
+    assert invoke("run", write_job_file(WC + text)).exit_code == 1
+    assert fake_redismr.outcome.kept
 
 
-def test_what_a_finishfn_has_made_is_not_closed(world):
+def test_what_a_finishfn_has_made_is_not_closed(fake_redismr):
     """It may have a ``close`` of its own, which is the user's to call."""
     made = io.StringIO("kept")
-    with showing(world.outcome, lambda _results: made, private=True) as outcome:
+    with keep_unless_shown(fake_redismr.outcome, lambda _results: made, private=True) as outcome:
         assert outcome is made
-    assert (made.closed, world.outcome.closed) == (False, True)
+    assert (made.closed, fake_redismr.outcome.closed) == (False, True)
 
 
-def test_top(world, call, jobfile):
-    assert call("run", jobfile(WC), "--top", "1").stdout == "a\t2\n"
+def test_top(fake_redismr, invoke, write_job_file):
+    assert invoke("run", write_job_file(WC), "--top", "1").stdout == "a\t2\n"
 
 
-def test_final_prints_all_there_is_in_order_of_keys(world, call, jobfile):
+def test_final_prints_all_there_is_in_order_of_keys(fake_redismr, invoke, write_job_file):
     text = WC + "def final(key, value): print('final', key, value)\n"
-    assert call("run", jobfile(text)).stdout == "final a 2\nfinal b 1\n"
+    assert invoke("run", write_job_file(text)).stdout == "final a 2\nfinal b 1\n"
 
 
 @pytest.mark.parametrize("flag", ["--json", "--top=1"])
 @pytest.mark.parametrize("printer", ["final(key, value)", "finishfn(results)"])
-def test_how_to_print_is_refused_where_the_job_file_prints(world, call, jobfile, flag, printer):
-    result = call("run", jobfile(WC + f"def {printer}: return 1\n"), flag)
+def test_how_to_print_is_refused_where_the_job_file_prints(
+    fake_redismr, invoke, write_job_file, flag, printer
+):
+    result = invoke("run", write_job_file(WC + f"def {printer}: return 1\n"), flag)
     flag, printer = flag.partition("=")[0], printer.partition("(")[0]
-    assert (result.exit_code, result.stdout, world.ran) == (2, "", [])
+    assert (result.exit_code, result.stdout, fake_redismr.run_calls) == (2, "", [])
     assert result.stderr.startswith(f"redismr: {flag} is about how results are printed")
     assert f"{printer} in wc.py decides that" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--inline", "--url", "redis://db1"], "--inline and --url cannot be combined"),
         (["--inline", "-n", "2"], "--inline and -n cannot be combined"),
@@ -177,10 +198,10 @@ def test_how_to_print_is_refused_where_the_job_file_prints(world, call, jobfile,
         (["--lines", "--csv"], "--lines and --csv: give one of them"),
     ],
 )
-def test_what_cannot_be_combined_is_refused(world, call, jobfile, words, said):
-    result = call("run", jobfile(WC), *words)
-    assert (result.exit_code, world.ran, world.opened) == (2, [], [])
-    assert result.stderr.startswith(f"redismr: {said}")
+def test_what_cannot_be_combined_is_refused(fake_redismr, invoke, write_job_file, words, message):
+    result = invoke("run", write_job_file(WC), *words)
+    assert (result.exit_code, fake_redismr.run_calls, fake_redismr.client_calls) == (2, [], [])
+    assert result.stderr.startswith(f"redismr: {message}")
 
 
 @pytest.mark.parametrize(
@@ -200,9 +221,11 @@ def test_what_cannot_be_combined_is_refused(world, call, jobfile, words, said):
         ("--txn", "x" * 2000),
     ],
 )
-def test_an_option_is_refused_under_the_name_that_was_typed(world, call, jobfile, option, value):
-    result = call("run", jobfile(WC), option, value)
-    assert (result.exit_code, world.ran, world.opened) == (2, [], [])
+def test_an_option_is_refused_under_the_name_that_was_typed(
+    fake_redismr, invoke, write_job_file, option, value
+):
+    result = invoke("run", write_job_file(WC), option, value)
+    assert (result.exit_code, fake_redismr.run_calls, fake_redismr.client_calls) == (2, [], [])
     assert result.stderr.startswith(f"redismr: {option}=")
 
 
@@ -210,14 +233,14 @@ def test_an_option_is_refused_under_the_name_that_was_typed(world, call, jobfile
     ("body", "printed"),
     [("None", ""), ("len(results)", "2\n"), ("{'n': len(results)}", "n\t2\n")],
 )
-def test_finishfn_decides_what_is_printed(world, call, jobfile, body, printed):
+def test_finishfn_decides_what_is_printed(fake_redismr, invoke, write_job_file, body, printed):
     text = WC + f"def finishfn(results): return {body}\n"
-    assert call("run", jobfile(text)).stdout == printed
+    assert invoke("run", write_job_file(text)).stdout == printed
 
 
 @pytest.mark.parametrize("name", ["final(k, v)", "finishfn(results)"])
-def test_an_error_in_what_runs_here_is_the_users(world, call, jobfile, name):
-    result = call("run", jobfile(WC + f"def {name}:\n    1 / 0\n"))
+def test_an_error_in_what_runs_here_is_the_users(fake_redismr, invoke, write_job_file, name):
+    result = invoke("run", write_job_file(WC + f"def {name}:\n    1 / 0\n"))
     assert result.exit_code == 1
     first, *_, frame, line, left = result.stderr.splitlines()
     assert first == "redismr: ZeroDivisionError: division by zero"
@@ -227,14 +250,14 @@ def test_an_error_in_what_runs_here_is_the_users(world, call, jobfile, name):
     assert "redismr/cli" not in result.stderr
 
 
-def test_top_does_not_go_with_final(world, call, jobfile):
-    assert call("run", jobfile(WC + "final = print\n"), "--top", "3").exit_code == 2
-    assert not world.ran
+def test_top_does_not_go_with_final(fake_redismr, invoke, write_job_file):
+    assert invoke("run", write_job_file(WC + "final = print\n"), "--top", "3").exit_code == 2
+    assert not fake_redismr.run_calls
 
 
-def test_inputs_come_before_the_files_source(world, call, jobfile):
-    call("run", jobfile(WC), "a.txt", "logs/*.gz")
-    assert world.ran[0].source == ("files", ["a.txt", "logs/*.gz"])
+def test_inputs_come_before_the_files_source(fake_redismr, invoke, write_job_file):
+    invoke("run", write_job_file(WC), "a.txt", "logs/*.gz")
+    assert fake_redismr.run_calls[0].source == ("files", ["a.txt", "logs/*.gz"])
 
 
 CSV = """
@@ -244,39 +267,39 @@ source = csv("none", delimiter=";", encoding="latin-1")
 """
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("named_server_env")
 @pytest.mark.parametrize("verb", ["run", "submit"])
 @pytest.mark.parametrize("text", [CSV, CSV.replace("source =", "source = lambda:")])
-def test_inputs_are_read_as_the_files_source_is(world, call, jobfile, verb, text):
+def test_inputs_are_read_as_the_files_source_is(fake_redismr, invoke, write_job_file, verb, text):
     for options, settings in [
         ([], {"encoding": "latin-1"}),
         (["--csv"], {"encoding": "latin-1"}),
         (["--encoding", "cp1252"], {"encoding": "cp1252"}),
         (["--errors", "replace"], {"encoding": "latin-1", "errors": "replace"}),
     ]:
-        world.ran.clear()
-        result = call(verb, jobfile(text), "a.csv", *options)
+        fake_redismr.run_calls.clear()
+        result = invoke(verb, write_job_file(text), "a.csv", *options)
         assert result.exit_code == 0, result.stderr
-        assert world.ran[0].source == csv(["a.csv"], delimiter=";", **settings)
+        assert fake_redismr.run_calls[0].source == csv(["a.csv"], delimiter=";", **settings)
 
 
-def test_another_kind_has_the_files_encoding(world, call, jobfile):
-    call("run", jobfile(CSV), "--lines", "a", "b")
-    call("run", jobfile(CSV), "--files", "--encoding", "utf-16", "--errors", "ignore")
-    assert [ran.source for ran in world.ran] == [
+def test_another_kind_has_the_files_encoding(fake_redismr, invoke, write_job_file):
+    invoke("run", write_job_file(CSV), "--lines", "a", "b")
+    invoke("run", write_job_file(CSV), "--files", "--encoding", "utf-16", "--errors", "ignore")
+    assert [run_call.source for run_call in fake_redismr.run_calls] == [
         ("lines", ["a", "b"], {"encoding": "latin-1", "errors": "strict"}),
         ("files", "none", {"encoding": "utf-16", "errors": "ignore"}),
     ]
 
 
-def test_encoding_and_errors_go_to_any_source_of_files(world, call, jobfile):
+def test_encoding_and_errors_go_to_any_source_of_files(fake_redismr, invoke, write_job_file):
     options = ("--encoding", "latin-1", "--errors", "ignore")
-    call("run", jobfile(WC), "a.txt", *options)
-    call("run", jobfile("mapfn = print; source = 'b.txt'"), "--jsonl", *options)
-    said = {"encoding": "latin-1", "errors": "ignore"}
-    assert [ran.source for ran in world.ran] == [
-        ("files", ["a.txt"], said),
-        ("jsonl", "b.txt", said),
+    invoke("run", write_job_file(WC), "a.txt", *options)
+    invoke("run", write_job_file("mapfn = print; source = 'b.txt'"), "--jsonl", *options)
+    text_options = {"encoding": "latin-1", "errors": "ignore"}
+    assert [run_call.source for run_call in fake_redismr.run_calls] == [
+        ("files", ["a.txt"], text_options),
+        ("jsonl", "b.txt", text_options),
     ]
 
 
@@ -295,45 +318,50 @@ def test_encoding_and_errors_go_to_any_source_of_files(world, call, jobfile):
         ),
     ],
 )
-def test_what_cannot_be_read_so_is_refused(world, call, jobfile, text, options, message):
-    result = call("run", jobfile(text), *options)
+def test_what_cannot_be_read_so_is_refused(
+    fake_redismr, invoke, write_job_file, text, options, message
+):
+    result = invoke("run", write_job_file(text), *options)
     assert (result.exit_code, result.stderr.startswith(f"redismr: {message}")) == (2, True)
-    assert not world.ran
+    assert not fake_redismr.run_calls
 
 
-def test_a_source_that_raises_is_named_also_where_inputs_are_given(call, jobfile):
-    result = call("run", jobfile("mapfn = print\ndef source():\n    1 / 0\n"), "a.txt")
+def test_a_source_that_raises_is_named_also_where_inputs_are_given(invoke, write_job_file):
+    result = invoke("run", write_job_file("mapfn = print\ndef source():\n    1 / 0\n"), "a.txt")
     assert result.exit_code == 1
     assert "note: raised by source() in wc.py, which says how its input is read" in result.stderr
 
 
 @pytest.mark.parametrize("kind", ["files", "lines", "text", "jsonl", "csv"])
-def test_kinds_of_source(world, call, jobfile, kind):
-    call("run", jobfile(WC), f"--{kind}", "a.txt")
-    call("run", jobfile("mapfn = print; source = 'b.txt'"), f"--{kind}")
-    assert [ran.source for ran in world.ran] == [(kind, ["a.txt"]), (kind, "b.txt")]
+def test_kinds_of_source(fake_redismr, invoke, write_job_file, kind):
+    invoke("run", write_job_file(WC), f"--{kind}", "a.txt")
+    invoke("run", write_job_file("mapfn = print; source = 'b.txt'"), f"--{kind}")
+    assert [run_call.source for run_call in fake_redismr.run_calls] == [
+        (kind, ["a.txt"]),
+        (kind, "b.txt"),
+    ]
 
 
-def test_a_kind_is_for_names_of_files(world, call, jobfile):
-    result = call("run", jobfile(WC), "--lines")
+def test_a_kind_is_for_names_of_files(fake_redismr, invoke, write_job_file):
+    result = invoke("run", write_job_file(WC), "--lines")
     assert result.exit_code == 2
     assert result.stderr == (
         "redismr: --lines says how files are read, and the source in wc.py names no files\n"
     )
 
 
-def test_the_prompt_counts_words_of_text_only(world, call):
-    result = call("repl", "--csv")
+def test_the_prompt_counts_words_of_text_only(fake_redismr, invoke):
+    result = invoke("repl", "--csv")
     assert (result.exit_code, result.stderr) == (
         2, "redismr: --csv gives no text to count the words of: name a job FILE as well\n"
     )  # fmt: skip
-    assert not world.opened
+    assert not fake_redismr.client_calls
 
 
-def test_who_leaves_the_debugger_is_told_so_and_no_error(call, jobfile):
+def test_who_leaves_the_debugger_is_told_so_and_no_error(invoke, write_job_file):
     text = "import pdb\nsource = [1]\ndef mapfn(key, value):\n"
     text += "    pdb.Pdb(readrc=False).set_trace()\n    yield key, value\n"
-    result = call("run", jobfile(text), "--inline")
+    result = invoke("run", write_job_file(text), "--inline")
     assert (result.exit_code, result.stderr) == (130, "redismr: stopped in the debugger\n")
 
 
@@ -341,45 +369,51 @@ def test_who_leaves_the_debugger_is_told_so_and_no_error(call, jobfile):
     "job", ["from redismr import lines\nsource = lines('bad')\nmapfn = print",
             "def mapfn(key, value):\n    raise KeyboardInterrupt\nsource = [1]"]
 )  # fmt: skip
-def test_an_inline_job_that_fails_exits_as_one_on_workers(call, jobfile, shell, job):
-    (shell / "bad").write_bytes(b"\xff")
-    result = call("run", jobfile(job), "--inline")
+def test_an_inline_job_that_fails_exits_as_one_on_workers(invoke, write_job_file, work_folder, job):
+    (work_folder / "bad").write_bytes(b"\xff")
+    result = invoke("run", write_job_file(job), "--inline")
     assert (result.exit_code, "attempt 1 of 1" in result.stderr) == (1, True)
 
 
-def test_a_source_may_be_a_function(world, call, jobfile):
-    call("run", jobfile("mapfn = print\ndef source():\n    return [1, 2]\n"))
-    assert world.ran[0].source == [1, 2]
+def test_a_source_may_be_a_function(fake_redismr, invoke, write_job_file):
+    invoke("run", write_job_file("mapfn = print\ndef source():\n    return [1, 2]\n"))
+    assert fake_redismr.run_calls[0].source == [1, 2]
 
 
-def test_no_source(world, call, jobfile):
-    result = call("run", jobfile("mapfn = print"))
+def test_no_source(fake_redismr, invoke, write_job_file):
+    result = invoke("run", write_job_file("mapfn = print"))
     assert (result.exit_code, result.stderr[:27]) == (2, "redismr: wc.py has no sourc")
 
 
-def test_params_from_the_file_and_over_them_from_the_command_line(world, call, jobfile):
+def test_params_from_the_file_and_over_them_from_the_command_line(
+    fake_redismr, invoke, write_job_file
+):
     text = WC + "params = {'a': 1, 'b': 2}\n"
-    call("run", jobfile(text), "-P", "b=[3]", "-P", "c=plain=text", "-P", 'd="4"', "-P", "e=")
-    assert world.ran[0].options["params"] == {
+    invoke(
+        "run", write_job_file(text), "-P", "b=[3]", "-P", "c=plain=text", "-P", 'd="4"', "-P", "e="
+    )
+    assert fake_redismr.run_calls[0].options["params"] == {
         "a": 1, "b": [3], "c": "plain=text", "d": "4", "e": "",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("given", ["novalue", "=x"])
-def test_a_param_has_a_name_and_a_value(call, jobfile, given):
-    result = call("run", jobfile(WC), "-P", given)
+def test_a_param_has_a_name_and_a_value(invoke, write_job_file, given):
+    result = invoke("run", write_job_file(WC), "-P", given)
     assert result.exit_code == 2
     assert f"{given!r} is not key=value" in result.stderr
 
 
-def test_options_from_the_file_and_over_them_from_the_command_line(world, call, jobfile):
+def test_options_from_the_file_and_over_them_from_the_command_line(
+    fake_redismr, invoke, write_job_file
+):
     text = WC + "options = dict(retries=1, partitions=5, seed=7)\n"
-    call(
-        "run", jobfile(text), "--retries", "0", "--timeout", "2.5", "--sort", "--ttl", "60",
+    invoke(
+        "run", write_job_file(text), "--retries", "0", "--timeout", "2.5", "--sort", "--ttl", "60",
         "--priority", "-3", "--name", "n", "--txn", "t", "--wait", "9", "--each-worker",
         "--wait-for-server", "600",
     )  # fmt: skip
-    options = world.ran[0].options
+    options = fake_redismr.run_calls[0].options
     expected = {
         "retries": 0, "partitions": 5, "seed": 7, "task_timeout": 2.5, "sort": True, "ttl": 60,
         "priority": -3, "name": "n", "txn": "t", "wait_for_workers": 9,
@@ -388,45 +422,47 @@ def test_options_from_the_file_and_over_them_from_the_command_line(world, call, 
     assert {name: options[name] for name in expected} == expected
 
 
-def test_options_that_nobody_gave_are_not_passed(world, call, jobfile):
-    call("run", jobfile(WC))
-    assert not {"retries", "sort", "ttl", "txn", "partitions"} & set(world.ran[0].options)
+def test_options_that_nobody_gave_are_not_passed(fake_redismr, invoke, write_job_file):
+    invoke("run", write_job_file(WC))
+    assert not {"retries", "sort", "ttl", "txn", "partitions"} & set(
+        fake_redismr.run_calls[0].options
+    )
 
 
-def test_inline_opens_no_client(world, call, jobfile):
-    call("run", jobfile(WC), "--inline")
-    assert not world.opened
-    assert world.ran[0].options["inline"] is True
-    assert world.ran[0].options["client"] is None
+def test_inline_opens_no_client(fake_redismr, invoke, write_job_file):
+    invoke("run", write_job_file(WC), "--inline")
+    assert not fake_redismr.client_calls
+    assert fake_redismr.run_calls[0].options["inline"] is True
+    assert fake_redismr.run_calls[0].options["client"] is None
 
 
-def test_where_to_run(world, call, jobfile):
-    call("run", jobfile(WC), "--url", "redis://x", "--namespace", "n", "-n", "3")
-    opened = world.opened[0]
+def test_where_to_run(fake_redismr, invoke, write_job_file):
+    invoke("run", write_job_file(WC), "--url", "redis://x", "--namespace", "n", "-n", "3")
+    opened = fake_redismr.client_calls[0]
     assert (opened.url, opened.namespace, opened.executors) == ("redis://x", "n", 3)
 
 
-def test_a_url_that_is_passed_over_is_said(world, call, jobfile, monkeypatch):
+def test_a_url_that_is_passed_over_is_said(fake_redismr, invoke, write_job_file, monkeypatch):
     monkeypatch.setenv("REDIS_URL", "redis://cache")
-    assert "REDIS_URL" in call("run", jobfile(WC)).stderr
-    assert call("run", jobfile(WC), "-q").stderr == ""
+    assert "REDIS_URL" in invoke("run", write_job_file(WC)).stderr
+    assert invoke("run", write_job_file(WC), "-q").stderr == ""
 
 
-def test_a_pipe_sees_what_becomes_of_a_job(world, call, jobfile):
-    world.progress = [Progress(job_id="j", state="mapping")] * 3
-    world.progress.append(Progress(job_id="j", state="succeeded", maps_done=1))
-    world.outcome.counters = {"words": 3}
-    result = call("run", jobfile(WC))
+def test_a_pipe_sees_what_becomes_of_a_job(fake_redismr, invoke, write_job_file):
+    fake_redismr.progress = [Progress(job_id="j", state="mapping")] * 3
+    fake_redismr.progress.append(Progress(job_id="j", state="succeeded", maps_done=1))
+    fake_redismr.outcome.counters = {"words": 3}
+    result = invoke("run", write_job_file(WC))
     assert result.stdout == "b\t1\na\t2\n"
     assert result.stderr.splitlines() == [
         "redismr: j succeeded: 1 map task, 0 reduce tasks, 0.0 MB shuffled, 0.0 s, words 3",
     ]
 
 
-def test_a_pipe_sees_how_a_job_failed(world, call, jobfile):
-    world.progress = [Progress(job_id="j", state="failed", maps_done=1, maps_total=2)]
-    world.outcome = redismr.JobFailed("job j failed: no luck", job_id="j")
-    result = call("run", jobfile(WC))
+def test_a_pipe_sees_how_a_job_failed(fake_redismr, invoke, write_job_file):
+    fake_redismr.progress = [Progress(job_id="j", state="failed", maps_done=1, maps_total=2)]
+    fake_redismr.outcome = redismr.JobFailed("job j failed: no luck", job_id="j")
+    result = invoke("run", write_job_file(WC))
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.splitlines() == [
         "redismr: j failed: 1/2 map tasks, 0/? reduce tasks, 0.0 MB shuffled, 0.0 s",
@@ -434,21 +470,21 @@ def test_a_pipe_sees_how_a_job_failed(world, call, jobfile):
     ]
 
 
-def test_quiet_draws_nothing(world, call, jobfile):
-    call("run", jobfile(WC), "--quiet")
-    assert world.ran[0].options["progress"] is False
+def test_quiet_draws_nothing(fake_redismr, invoke, write_job_file):
+    invoke("run", write_job_file(WC), "--quiet")
+    assert fake_redismr.run_calls[0].options["progress"] is False
 
 
-def test_a_reader_that_leaves_is_no_error(jobfile):
+def test_a_reader_that_leaves_is_no_error(write_job_file):
     """As `redismr run ... | head -1`, with a result larger than a pipe holds."""
     code = (
         "import sys, redismr; from redismr.cli import main\n"
         "from contextlib import nullcontext\n"
-        "from redismr.client.results import MemoryShelf, Results\n"
+        "from redismr.client.results import InMemoryPartitions, Results\n"
         "redismr.Client = lambda *a, **k: nullcontext()\n"
         "pairs = [(n, None) for n in range(200_000)]\n"
-        "redismr.run = lambda *a, **k: Results(MemoryShelf([pairs]))\n"
-        f"sys.argv = ['redismr', 'run', {jobfile(WC)!r}]; main()"
+        "redismr.run = lambda *a, **k: Results(InMemoryPartitions([pairs]))\n"
+        f"sys.argv = ['redismr', 'run', {write_job_file(WC)!r}]; main()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -461,28 +497,30 @@ def test_a_reader_that_leaves_is_no_error(jobfile):
 
 
 class TestSubmit:
-    def test_prints_the_id(self, world, server, call, jobfile):
-        result = call("submit", jobfile(WC), "a.txt", "--name", "n", "-P", "x=1")
+    def test_prints_the_id(self, fake_redismr, named_server_env, invoke, write_job_file):
+        result = invoke("submit", write_job_file(WC), "a.txt", "--name", "n", "-P", "x=1")
         assert (result.exit_code, result.stdout, result.stderr) == (0, "wc-1\n", "")
-        (ran,) = world.ran
-        assert ran.source == ("files", ["a.txt"])
-        assert (ran.options["name"], ran.options["params"]) == ("n", {"x": 1})
-        assert ran.options["resultfn"] is None
-        assert "progress" not in ran.options
+        (run_call,) = fake_redismr.run_calls
+        assert run_call.source == ("files", ["a.txt"])
+        assert (run_call.options["name"], run_call.options["params"]) == ("n", {"x": 1})
+        assert run_call.options["resultfn"] is None
+        assert "progress" not in run_call.options
 
-    def test_quiet_prints_nothing_else(self, world, server, call, jobfile):
-        text = jobfile(WC + "final = print\n")
-        assert "not used" in call("submit", text).stderr
-        result = call("submit", text, "-q")
+    def test_quiet_prints_nothing_else(
+        self, fake_redismr, named_server_env, invoke, write_job_file
+    ):
+        text = write_job_file(WC + "final = print\n")
+        assert "not used" in invoke("submit", text).stderr
+        result = invoke("submit", text, "-q")
         assert (result.stdout, result.stderr) == ("wc-1\n", "")
 
-    def test_needs_a_server(self, world, call, jobfile):
-        result = call("submit", jobfile(WC))
+    def test_needs_a_server(self, fake_redismr, invoke, write_job_file):
+        result = invoke("submit", write_job_file(WC))
         assert result.exit_code == 2
         assert "REDISMR_URL" in result.stderr
-        assert not world.opened
+        assert not fake_redismr.client_calls
 
-    def test_says_what_is_not_run(self, world, server, call, jobfile):
-        result = call("submit", jobfile(WC + "final = print\n"))
+    def test_says_what_is_not_run(self, fake_redismr, named_server_env, invoke, write_job_file):
+        result = invoke("submit", write_job_file(WC + "final = print\n"))
         assert result.stdout == "wc-1\n"
         assert "redismr run" in result.stderr

@@ -12,16 +12,16 @@ from types import SimpleNamespace
 import pytest
 from support import eventually
 
-from redismr import workers as engine
-from redismr.cli import up as up_module
-from redismr.cli import workers as worker_module
+from redismr import workers as worker_package
+from redismr.cli import cmd_up as up_module
+from redismr.cli import cmd_workers as worker_module
 from redismr.config import WorkerOptions
 
 SECRET = "e3b1a9f07d5c2864"
 
 
 @pytest.fixture
-def started(monkeypatch):
+def main_calls(monkeypatch):
     """What the workers' room was asked to run."""
     calls = []
 
@@ -29,30 +29,30 @@ def started(monkeypatch):
         calls.append((connection, options))
         return 7
 
-    monkeypatch.setitem(vars(engine), "main", main)
+    monkeypatch.setitem(vars(worker_package), "main", main)
     monkeypatch.setattr(worker_module, "fix_hash_seed", lambda: None)
     return calls
 
 
-@pytest.mark.usefixtures("server")
-def test_options_and_exit_code(call, started):
+@pytest.mark.usefixtures("named_server_env")
+def test_options_and_exit_code(invoke, main_calls):
     words = ["-n", "3", "--burst", "--max-tasks", "9", "--parent-pipe", "5", "-q"]
-    assert call("worker", *words, "--namespace", "n").exit_code == 7
-    ((connection, options),) = started
+    assert invoke("worker", *words, "--namespace", "n").exit_code == 7
+    ((connection, options),) = main_calls
     assert (connection.url, connection.secret) == ("redis://db1:6379/0", SECRET)
     assert connection.namespace == "n"
     assert options == WorkerOptions(executors=3, burst=True, max_tasks=9, parent_pipe=5, quiet=True)
 
 
-@pytest.mark.usefixtures("server")
-def test_as_many_executors_as_cores(call, started):
-    call("worker")
-    assert started[0][1].executors == engine.cores() >= 1
+@pytest.mark.usefixtures("named_server_env")
+def test_as_many_executors_as_cores(invoke, main_calls):
+    invoke("worker")
+    assert main_calls[0][1].executors == worker_package.cores() >= 1
 
 
 def test_the_same_string_hashes_in_every_worker():
     code = (
-        "import sys; from redismr.cli.workers import fix_hash_seed; fix_hash_seed()\n"
+        "import sys; from redismr.cli.cmd_workers import fix_hash_seed; fix_hash_seed()\n"
         "print(sys.argv[1:], hash('whale'))"
     )
     environ = {name: text for name, text in os.environ.items() if name != "PYTHONHASHSEED"}
@@ -70,7 +70,7 @@ def test_the_same_string_hashes_in_every_worker():
 def test_a_python_that_ignores_its_environment_is_not_started_for_ever():
     code = (
         f"import sys; sys.path.insert(0, {os.environ['PYTHONPATH']!r})\n"
-        "from redismr.cli.workers import fix_hash_seed; fix_hash_seed(); print('on')"
+        "from redismr.cli.cmd_workers import fix_hash_seed; fix_hash_seed(); print('on')"
     )
     done = subprocess.run(
         [sys.executable, "-E", "-c", code], capture_output=True, text=True, check=True, timeout=20
@@ -78,7 +78,7 @@ def test_a_python_that_ignores_its_environment_is_not_started_for_ever():
     assert done.stdout == "on\n"
 
 
-def up_lines(*words, environ=None):
+def run_up(*words, environ=None):
     """Start `redismr up`, read its two lines, then Ctrl-C it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "redismr", "up", *words],
@@ -96,7 +96,7 @@ def up_lines(*words, environ=None):
 
 
 def test_up_shows_how_to_join_and_ends_on_ctrl_c():
-    up = up_lines("-n", "0")
+    up = run_up("-n", "0")
     export, worker = up.lines
     assert export.startswith("export REDISMR_URL=redis://redismr:")
     assert "@127.0.0.1:" in export
@@ -108,8 +108,8 @@ def test_up_shows_how_to_join_and_ends_on_ctrl_c():
 def test_up_tells_a_person_what_its_lines_are_for(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("NO_COLOR", "1")
-    up_module._introduce(1, everywhere=False, fixed=False)
-    up_module._introduce(2, everywhere=True, fixed=True)
+    up_module._print_join_help(1, any_machine=False, url_is_stable=False)
+    up_module._print_join_help(2, any_machine=True, url_is_stable=True)
     assert capsys.readouterr().err == (
         "redismr: the server runs until Ctrl-C, with 1 local executor. To join it from this "
         "machine (others: --bind 0.0.0.0), type these lines, new at each start without --port "
@@ -120,7 +120,7 @@ def test_up_tells_a_person_what_its_lines_are_for(monkeypatch, capsys):
 
 
 def test_up_keeps_the_secret_it_is_given():
-    up = up_lines("-n", "0", environ={"REDISMR_SECRET": SECRET})
+    up = run_up("-n", "0", environ={"REDISMR_SECRET": SECRET})
     assert up.lines[0].endswith(f"REDISMR_SECRET={SECRET}\n")
 
 
@@ -128,7 +128,7 @@ def test_up_has_the_same_url_after_a_restart():
     """So that it can stand in a unit file, and is known before the first start."""
     words = ("--port", str(free_port()), "--namespace", "team1")
     given = {"REDISMR_SECRET": SECRET}
-    first, again = (up_lines("-n", "0", *words, environ=given).lines for _ in range(2))
+    first, again = (run_up("-n", "0", *words, environ=given).lines for _ in range(2))
     printed = subprocess.run(  # it ends by itself
         [sys.executable, "-m", "redismr", "up", "--print", *words],
         env={**os.environ, **given}, capture_output=True, text=True,
@@ -139,8 +139,8 @@ def test_up_has_the_same_url_after_a_restart():
 
 
 @pytest.mark.parametrize("words", [(), ("--port", "6380")])
-def test_up_prints_no_url_that_the_next_start_would_not_have(call, words):
-    result = call("up", "--print", *words)
+def test_up_prints_no_url_that_the_next_start_would_not_have(invoke, words):
+    result = invoke("up", "--print", *words)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "needs a --port and a REDISMR_SECRET" in result.stderr
 
@@ -152,7 +152,7 @@ def test_up_can_keep_its_secret_out_of_a_journal():
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
-        eventually(lambda: answers(port))
+        eventually(lambda: is_listening(port))
         process.send_signal(signal.SIGTERM)
         assert process.communicate(timeout=20) == ("", None)
     finally:
@@ -167,28 +167,28 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def answers(port):
+def is_listening(port):
     """Whether somebody listens there."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_up_for_every_machine_names_an_address_to_reach():
-    up = up_lines("-n", "0", "--bind", "0.0.0.0")  # noqa: S104
-    assert f"@{up_module._own_address()}:" in up.lines[0]
+    up = run_up("-n", "0", "--bind", "0.0.0.0")  # noqa: S104
+    assert f"@{up_module._outbound_address()}:" in up.lines[0]
 
 
-def test_up_on_an_address_that_is_none(call):
-    result = call("up", "-n", "0", "--bind", "300.1.1.1")
+def test_up_on_an_address_that_is_none(invoke):
+    result = invoke("up", "-n", "0", "--bind", "300.1.1.1")
     assert result.exit_code == 2
     assert result.stderr.startswith("redismr: cannot serve on 300.1.1.1: ")
     assert "Unknown error" not in result.stderr
 
 
-def test_up_on_a_port_that_is_taken(call):
+def test_up_on_a_port_that_is_taken(invoke):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        result = call("up", "-n", "0", "--port", str(other.getsockname()[1]))
+        result = invoke("up", "-n", "0", "--port", str(other.getsockname()[1]))
     assert result.exit_code == 2
     assert "in use" in result.stderr

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import redismr
 from redismr.client import embedded
-from redismr.config import RULES, JobOptions, checked_executors, job_options
+from redismr.config import OPTION_RULES, JobOptions, checked_executors, parse_job_options
 from redismr.errors import ConfigError
 
 NUMBERS = st.one_of(
@@ -31,10 +31,10 @@ ANYTHING = st.one_of(
 )
 
 
-@given(st.sampled_from(sorted(RULES)), ANYTHING)
+@given(st.sampled_from(sorted(OPTION_RULES)), ANYTHING)
 def test_a_value_is_kept_as_a_plain_one_or_refused_by_the_name_of_its_option(name, value):
     try:
-        kept = getattr(job_options({name: value}), name)
+        kept = getattr(parse_job_options({name: value}), name)
     except ConfigError as error:
         assert str(error).startswith(f"{name}=")
     else:
@@ -46,24 +46,24 @@ def test_a_value_is_kept_as_a_plain_one_or_refused_by_the_name_of_its_option(nam
 
 def test_every_option_has_a_rule_and_none_is_for_those_that_have_no_default():
     options = JobOptions()
-    assert set(RULES) == set(JobOptions.__dataclass_fields__)
-    for name in RULES:
+    assert set(OPTION_RULES) == set(JobOptions.__dataclass_fields__)
+    for name in OPTION_RULES:
         if getattr(options, name) is None or name == "wait_for_server":  # None: for ever
-            assert getattr(job_options({name: None}), name) is None
+            assert getattr(parse_job_options({name: None}), name) is None
         else:
             with pytest.raises(ConfigError, match=name):
-                job_options({name: None})
+                parse_job_options({name: None})
 
 
 def test_faults_are_told_all_at_once():
     with pytest.raises(ConfigError, match=r"retries=0\.5 must .*; ttl=inf must"):
-        job_options({"retries": 0.5, "ttl": math.inf})
+        parse_job_options({"retries": 0.5, "ttl": math.inf})
 
 
 def test_a_limit_below_the_clock_of_the_server_is_no_limit_and_refused():
     with pytest.raises(ConfigError, match=r"task_timeout=0\.0005 must be between 0\.001 seconds"):
-        job_options({"task_timeout": 0.0005})
-    assert job_options({"task_timeout": Fraction(1, 1000)}).task_timeout == 0.001
+        parse_job_options({"task_timeout": 0.0005})
+    assert parse_job_options({"task_timeout": Fraction(1, 1000)}).task_timeout == 0.001
 
 
 @pytest.mark.parametrize("executors", [0, -1, 2.0, True, "2", 10**6])
@@ -76,7 +76,7 @@ def mapfn(x):
     yield x, 1
 
 
-WRONG = {
+WRONG_OPTIONS = {
     "partitions": 2.0,
     "params": [1],
     "inline": "no",
@@ -86,12 +86,12 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", WRONG_OPTIONS)
 def test_nothing_is_started_for_a_wrong_option(name, monkeypatch):
     started = []
-    monkeypatch.setattr(embedded, "Embedded", lambda *_: started.append(name))
+    monkeypatch.setattr(embedded, "EmbeddedBackend", lambda *_: started.append(name))
     with pytest.raises(ConfigError, match=f"^{name}="):
-        redismr.run([1], mapfn, "sum", **{name: WRONG[name]})
+        redismr.run([1], mapfn, "sum", **{name: WRONG_OPTIONS[name]})
     assert not started
 
 
@@ -99,39 +99,41 @@ def test_nothing_is_started_for_a_wrong_option(name, monkeypatch):
     "functions", [{"reducefn": "avg"}, {"finishfn": 5}, {"resultfn": len}, {"initfn": len}]
 )
 def test_nothing_is_started_for_a_function_that_is_none(functions, monkeypatch):
-    monkeypatch.setattr(embedded, "Embedded", lambda *_: pytest.fail("a server was started"))
+    monkeypatch.setattr(embedded, "EmbeddedBackend", lambda *_: pytest.fail("a server was started"))
     with pytest.raises(ConfigError, match=f"^{next(iter(functions))}") as caught:
         redismr.run([1], mapfn, **functions)
     assert len(caught.traceback) <= 2  # ours and this test's: the text says it all
 
 
-@pytest.mark.parametrize("name", sorted(set(WRONG) - {"inline"}))
+@pytest.mark.parametrize("name", sorted(set(WRONG_OPTIONS) - {"inline"}))
 def test_an_inline_run_refuses_the_same(name):
     with pytest.raises(ConfigError, match=f"^{name}="):
-        redismr.run([1], mapfn, "sum", inline=True, **{name: WRONG[name]})
+        redismr.run([1], mapfn, "sum", inline=True, **{name: WRONG_OPTIONS[name]})
 
 
 @pytest.mark.parametrize("seconds", [-1, 0, math.inf, "30", True])
 def test_a_wrong_patience_is_refused_before_the_job_is_looked_for(seconds):
-    nobody = object.__new__(redismr.Client)
+    unconnected_client = object.__new__(redismr.Client)
     with pytest.raises(ConfigError, match=r"^wait_for_server="):
-        nobody.attach("wc-1", wait_for_server=seconds)
+        unconnected_client.attach("wc-1", wait_for_server=seconds)
 
 
 @pytest.mark.parametrize(
-    ("functions", "said"),
+    ("functions", "message"),
     [
         ({"finishfn": lambda: 0}, r"finishfn must take \(results\)"),
         ({"resultfn": lambda results: 0}, r"resultfn must take \(txn, results\)"),
         ({"combinefn": "sum", "collectfn": "sum"}, "combinefn and collectfn are two names"),
     ],
 )
-def test_functions_that_would_fail_on_the_result_are_refused_before_there_is_one(functions, said):
+def test_functions_that_would_fail_on_the_result_are_refused_before_there_is_one(
+    functions, message
+):
     def unread():
         raise AssertionError("the source was read")
         yield
 
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         redismr.run(unread(), mapfn, "sum", inline=True, **functions)
 
 

@@ -17,11 +17,11 @@ from redismr.client.results import Results
 from redismr.errors import BadKey, ConfigError, JobLost, ResultsClosed
 
 
-class Shelf:
+class FakePartitions:
     """Partitions as lists of blocks; ``before`` is called with the number of each block."""
 
-    def __init__(self, *partitions, plain=True, before=lambda number: None):
-        self._partitions, self.plain, self._before = partitions, plain, before
+    def __init__(self, *partitions, has_unique_keys=True, before=lambda number: None):
+        self._partitions, self.has_unique_keys, self._before = partitions, has_unique_keys, before
         self.records = [sum(map(len, partition)) for partition in partitions]
         self.closed = False
 
@@ -32,7 +32,7 @@ class Shelf:
                 raise JobLost("it vanished")
             yield list(block), [value_of(key) for key in block]
 
-    def candidates(self, key):
+    def candidate_partitions(self, key):
         return range(len(self._partitions))
 
     def close(self):
@@ -57,11 +57,11 @@ READERS = {
 
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
 @pytest.mark.parametrize("sort", [False, True])
-@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("has_unique_keys", [False, True])
 @pytest.mark.parametrize("taken", [0, 1, 2, 3])
-def test_an_iterator_says_that_its_results_were_closed(read, sort, plain, taken):
-    shelf = Shelf([[0, 1], [2]], [[3, 4]], plain=plain)
-    results = Results(shelf, sort=sort)
+def test_an_iterator_says_that_its_results_were_closed(read, sort, has_unique_keys, taken):
+    partitions = FakePartitions([[0, 1], [2]], [[3, 4]], has_unique_keys=has_unique_keys)
+    results = Results(partitions, sort=sort)
     iterator = read(results)
     assert len([next(iterator) for _ in range(taken)]) == taken
     results.close()
@@ -70,16 +70,16 @@ def test_an_iterator_says_that_its_results_were_closed(read, sort, plain, taken)
 
 
 def test_what_is_gone_before_close_is_lost():
-    shelf = Shelf([[0], [1]])
-    pairs = iter(Results(shelf).items())
+    partitions = FakePartitions([[0], [1]])
+    pairs = iter(Results(partitions).items())
     next(pairs)
-    shelf.close()
+    partitions.close()
     with pytest.raises(JobLost):
         next(pairs)
 
 
 def test_a_value_that_is_at_hand_is_not_given_after_close():
-    results = Results(Shelf([[0, 1]]))
+    results = Results(FakePartitions([[0, 1]]))
     assert results[0] == value_of(0)
     keys = iter(results.keys())
     next(keys)
@@ -94,32 +94,32 @@ def test_keys_without_an_order_are_named_however_they_fall_into_partitions(parti
     def in_order(keys):
         return sorted({key for key in keys if type(key) is type(keys[0])})
 
-    seen, mine = set(), []
+    seen, new_keys = set(), []
     for keys in partitions:
-        mine.append([key for key in in_order(keys) if key not in seen] if keys else [])
-        seen.update(mine[-1])
-    results = Results(Shelf(*([keys] for keys in mine)), sort=True)
+        new_keys.append([key for key in in_order(keys) if key not in seen] if keys else [])
+        seen.update(new_keys[-1])
+    results = Results(FakePartitions(*([keys] for keys in new_keys)), sort=True)
     kinds = {type(key) for key in seen}
-    ways = (dict, list, lambda r: {**r}, lambda r: {}.update(r), Results.sorted)
-    for way in ways:
+    readers = (dict, list, lambda r: {**r}, lambda r: {}.update(r), Results.sorted)
+    for reader in readers:
         if len(kinds) < 2:
-            way(results)
+            reader(results)
             continue
         with pytest.raises(BadKey, match="sort=True needs keys that can be ordered: '<' not supp"):
-            way(results)
+            reader(results)
     if len(kinds) < 2:
         assert list(dict(results).items()) == list(pairs_of(sorted(seen)).items())
 
 
 def test_top_does_not_call_keys_without_order_values():
     with pytest.raises(BadKey, match="sort=True"):
-        Results(Shelf([[1]], [["a"]]), sort=True).top(1)
+        Results(FakePartitions([[1]], [["a"]]), sort=True).top(1)
 
 
 @pytest.mark.parametrize("n", [-1, 1.5, True, "1", None])
 def test_top_takes_a_count(n):
     with pytest.raises(ConfigError, match="n="):
-        Results(Shelf([[1]])).top(n)
+        Results(FakePartitions([[1]])).top(n)
 
 
 @pytest.mark.parametrize("sort", [False, True])
@@ -127,7 +127,9 @@ def test_top_takes_a_count(n):
 def test_of_an_iterator_that_threads_share_each_item_goes_to_one_of_them(read, sort):
     before_switch = sys.getswitchinterval()
     blocks = [range(at, at + 50) for at in range(0, 5000, 50)]
-    results = Results(Shelf(blocks[:50], blocks[50:], before=lambda _: time.sleep(0)), sort=sort)
+    results = Results(
+        FakePartitions(blocks[:50], blocks[50:], before=lambda _: time.sleep(0)), sort=sort
+    )
     iterator, whole = read(results), sorted(read(results))
     sys.setswitchinterval(1e-6)
     try:
@@ -140,21 +142,23 @@ def test_of_an_iterator_that_threads_share_each_item_goes_to_one_of_them(read, s
 
 
 def test_several_threads_read_one_result(monkeypatch):
-    monkeypatch.setattr(module, "_KEPT_RECORDS", 300)  # so that they take each other's away
+    monkeypatch.setattr(module, "_MAX_KEPT_RECORDS", 300)  # so that they take each other's away
     before = sys.getswitchinterval()
     keys = list(range(1000))
-    shelf = Shelf(*([keys[at : at + 50], keys[at + 50 : at + 100]] for at in range(0, 1000, 100)))
-    results, wanted = Results(shelf), pairs_of(keys)
+    partitions = FakePartitions(
+        *([keys[at : at + 50], keys[at + 50 : at + 100]] for at in range(0, 1000, 100))
+    )
+    results, wanted = Results(partitions), pairs_of(keys)
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(6) as pool:
-            ways = [
+            readers = [
                 dict,
                 lambda r: dict(r.items()),
                 lambda r: {key: r[key] for key in reversed(keys)},
                 lambda r: {key: r[key] for key in keys[::-7] + keys},
             ] * 3
-            for got in pool.map(lambda way: way(results), ways):
+            for got in pool.map(lambda reader: reader(results), readers):
                 assert got == wanted
     finally:
         sys.setswitchinterval(before)
@@ -168,7 +172,7 @@ def test_results_may_be_closed_while_another_thread_reads():
             reading.set()
             assert closed.wait(10)
 
-    results = Results(Shelf([[0], [1]], before=before))
+    results = Results(FakePartitions([[0], [1]], before=before))
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(dict, results)
         assert reading.wait(10)

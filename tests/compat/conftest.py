@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from system.crew import Process, Run, environ, script
+from system.processes import Process, Run, environ, script
 
 from redismr.compat import hosting, mincemeat
 
@@ -27,7 +27,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Stage:
+class Sandbox:
     """A folder, a port, and what runs there; all of it is killed at the end."""
 
     def __init__(self, folder: Path) -> None:
@@ -69,13 +69,13 @@ class Stage:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    stage = Stage(tmp_path / "stage")
-    yield stage
-    stage.close()
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    sandbox = Sandbox(tmp_path / "sandbox")
+    yield sandbox
+    sandbox.close()
 
 
-class Mill(Stage):
+class ServerRunner(Sandbox):
     """A port of this process's own, and one worker that stays for all tests of a module."""
 
     def run_server(self, server: Any = None, /, **attributes: Any) -> Any:
@@ -87,10 +87,12 @@ class Mill(Stage):
 
 
 @pytest.fixture(scope="module")
-def mill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mill]:
-    mill = Mill(tmp_path_factory.mktemp("mill"))
-    mill.worker()
-    yield mill
-    mill.close()
-    for host in {id(host): host for host in hosting._hosts.values()}.values():
-        hosting._forget(host)
+def server_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerRunner]:
+    server_runner = ServerRunner(tmp_path_factory.mktemp("server_runner"))
+    server_runner.worker()
+    yield server_runner
+    server_runner.close()
+    for hosted_server in {
+        id(server): server for server in hosting._hosted_servers.values()
+    }.values():
+        hosting._discard(hosted_server)

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import REPOSITORY, eventually
-from system.crew import environ
+from system.processes import environ
 
 import redismr
-from redismr.cli import VERBS
+from redismr.cli import SUBCOMMANDS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from compat.conftest import Stage
-    from system.crew import Process
+    from compat.conftest import Sandbox
+    from system.processes import Process
 
 ANCESTORS = REPOSITORY / "examples" / "ancestors"
 
@@ -37,7 +37,7 @@ HUMPTY = {
 }  # fmt: skip
 
 
-def neighbour(name: str) -> Any:
+def load_example_module(name: str) -> Any:
     """A module that the examples share."""
     spec = importlib.util.spec_from_file_location(name, ANCESTORS / f"{name}.py")
     assert spec is not None and spec.loader is not None
@@ -46,15 +46,15 @@ def neighbour(name: str) -> Any:
     return module
 
 
-def counted(pattern: str, *, endings: str = "") -> Counter[str]:
+def count_in_loop(pattern: str, *, endings: str = "") -> Counter[str]:
     """What a plain loop counts."""
-    texts = neighbour("texts")
+    texts = load_example_module("texts")
     source = texts.Texts(pattern)
     found = [w for name in source for w, _ in texts.words(name, source[name])]
     return Counter(re.sub(f"({endings})$", "", word) for word in found)
 
 
-def table(counts: Counter[str], *, backwards: bool = False) -> str:
+def expected_table(counts: Counter[str], *, backwards: bool = False) -> str:
     """All rows: words by name on the left, by count on the right."""
     left = sorted(counts, reverse=backwards)
     right = sorted(counts, key=lambda word: (counts[word], word))
@@ -63,68 +63,68 @@ def table(counts: Counter[str], *, backwards: bool = False) -> str:
 
 
 @pytest.fixture
-def example(stage: Stage, tmp_path: Path) -> Any:
+def start_example(sandbox: Sandbox, tmp_path: Path) -> Any:
     """Starts an example, or another script, with its default port moved."""
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
-        f"from redismr.compat import hosting\nhosting.DEFAULT_PORT = {stage.port}\n"
+        f"from redismr.compat import hosting\nhosting.DEFAULT_PORT = {sandbox.port}\n"
     )
 
     def start(name: str | Path) -> Process:
         path = (ANCESTORS / name).with_suffix(".py")
-        return stage.start(path, PYTHONPATH=f"{site}:{REPOSITORY}")
+        return sandbox.start(path, PYTHONPATH=f"{site}:{REPOSITORY}")
 
     return start
 
 
-def listens(port: int) -> bool:
+def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def printed(process: Process) -> str:
+def output_of(process: Process) -> str:
     """What it printed, without what it and redismr remarked, once it has ended with 0."""
     assert process.wait() == 0, process.log
     lines = process.log.splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith("redismr: "))
 
 
-def test_mf_example_prints_one_dict_of_20_words(stage: Stage, example: Any) -> None:
-    stage.worker()
-    said = printed(example("word_count"))
-    assert ast.literal_eval(said) == HUMPTY
-    assert said.count("\n") == 1
+def test_mf_example_prints_one_dict_of_20_words(sandbox: Sandbox, start_example: Any) -> None:
+    sandbox.worker()
+    output = output_of(start_example("word_count"))
+    assert ast.literal_eval(output) == HUMPTY
+    assert output.count("\n") == 1
 
 
-def test_pk_maponly_finish_prints_two_columns(stage: Stage, example: Any) -> None:
+def test_pk_maponly_finish_prints_two_columns(sandbox: Sandbox, start_example: Any) -> None:
     """J13, J16, J17: collectfn on the workers, no reducefn, finishfn on the server."""
-    stage.worker()
-    assert printed(example("maponly_finish")) == table(counted("*.txt"))
+    sandbox.worker()
+    assert output_of(start_example("maponly_finish")) == expected_table(count_in_loop("*.txt"))
 
 
-def test_pk_election_makes_one_of_two_the_server(example: Any) -> None:
+def test_pk_election_makes_one_of_two_the_server(start_example: Any) -> None:
     """W8: the port is the lock; who binds it prints, the others work."""
-    both = [example("election"), example("election")]
-    said = sorted(printed(process) for process in both)
-    assert said == ["", table(counted("*moon*.txt", endings="'s|'ll|'d|'ve"))]
+    both = [start_example("election"), start_example("election")]
+    output = sorted(output_of(process) for process in both)
+    assert output == ["", expected_table(count_in_loop("*moon*.txt", endings="'s|'ll|'d|'ve"))]
 
 
-def test_pk_election_takes_plain_workers(stage: Stage, example: Any) -> None:
+def test_pk_election_takes_plain_workers(sandbox: Sandbox, start_example: Any) -> None:
     """W8: the generic worker command works for it too."""
-    server = example("election")
-    server.says("Connection refused")
-    stage.worker()
-    assert printed(server) == table(counted("*moon*.txt", endings="'s|'ll|'d|'ve"))
+    server = start_example("election")
+    server.wait_for_output("Connection refused")
+    sandbox.worker()
+    assert output_of(server) == expected_table(count_in_loop("*moon*.txt", endings="'s|'ll|'d|'ve"))
 
 
-def test_pk_election_ends_with_an_error_of_its_datasource(stage: Stage) -> None:
+def test_pk_election_ends_with_an_error_of_its_datasource(sandbox: Sandbox) -> None:
     """Which may be an OSError, and so look like a port that is taken."""
-    elected = stage.start(
-        stage.script(f"""
+    elected = sandbox.start(
+        sandbox.script(f"""
         import runpy, sys
         from redismr.compat import hosting
-        hosting.DEFAULT_PORT = {stage.port}
+        hosting.DEFAULT_PORT = {sandbox.port}
         sys.path.insert(0, {str(ANCESTORS)!r})
         import texts
 
@@ -139,18 +139,18 @@ def test_pk_election_ends_with_an_error_of_its_datasource(stage: Stage) -> None:
     assert "PermissionError" in elected.log
 
 
-def test_pk_masterless_completes_alone(example: Any) -> None:
+def test_pk_masterless_completes_alone(start_example: Any) -> None:
     """C4: a client in the main thread, a server in another of the same process."""
-    assert printed(example("masterless")) == table(counted("*.txt"))
+    assert output_of(start_example("masterless")) == expected_table(count_in_loop("*.txt"))
 
 
-def test_pk_masterless_has_one_server_however_often_it_tries(stage: Stage) -> None:
+def test_pk_masterless_has_one_server_however_often_it_tries(sandbox: Sandbox) -> None:
     """A client that does not reach its own server at once must not make another one."""
-    ran = stage.start(
-        stage.script(f"""
+    ran = sandbox.start(
+        sandbox.script(f"""
         import runpy, sys
         from redismr.compat import hosting
-        hosting.DEFAULT_PORT = {stage.port}
+        hosting.DEFAULT_PORT = {sandbox.port}
         from redismr.compat import mincemeat
 
         tries, conn = [], mincemeat.Client.conn
@@ -165,27 +165,27 @@ def test_pk_masterless_has_one_server_however_often_it_tries(stage: Stage) -> No
         runpy.run_path({str(ANCESTORS / "masterless.py")!r}, run_name="__main__")
         """)
     )
-    assert printed(ran) == table(counted("*.txt"))
+    assert output_of(ran) == expected_table(count_in_loop("*.txt"))
 
 
 @pytest.mark.parametrize("name", ["masterless", "daemon"])
 def test_pk_client_only_copies_print_nothing_and_end_with_0(
-    name: str, stage: Stage, example: Any
+    name: str, sandbox: Sandbox, start_example: Any
 ) -> None:
     """Section 3, 10: these ended with 1, or crashed, where somebody else was the server."""
-    server = example("maponly_finish")
-    eventually(lambda: listens(stage.port))
-    assert printed(example(name)) == ""
-    assert printed(server) == table(counted("*.txt"))
+    server = start_example("maponly_finish")
+    eventually(lambda: is_listening(sandbox.port))
+    assert output_of(start_example(name)) == ""
+    assert output_of(server) == expected_table(count_in_loop("*.txt"))
 
 
-def test_pk_daemon_prints_the_top_of_a_fast_job(example: Any) -> None:
+def test_pk_daemon_prints_the_top_of_a_fast_job(start_example: Any) -> None:
     """W6, and section 3, 10: on tiny data the original printed nothing."""
-    counts = counted("*.txt")
+    counts = count_in_loop("*.txt")
     bar = sorted(counts.values())[-100]
     top = Counter({word: n for word, n in counts.items() if n >= bar})
     title = f"Transaction None; top 100 of {len(counts)} results:\n"
-    assert printed(example("daemon")) == title + table(top, backwards=True)
+    assert output_of(start_example("daemon")) == title + expected_table(top, backwards=True)
 
 
 def test_pk_repl_counts_the_texts_of_the_examples() -> None:
@@ -202,36 +202,39 @@ def test_pk_repl_counts_the_texts_of_the_examples() -> None:
     assert titles[2] == "Transaction 2; Stats; 1 results:"
 
 
-def test_oc_triangular_numbers_run_by_the_command_line(stage: Stage) -> None:
+def test_oc_triangular_numbers_run_by_the_command_line(sandbox: Sandbox) -> None:
     """J22: final is called for each key, in order."""
-    done = stage.run("-m", "redismr", "run", "-n", "2", ANCESTORS / "triangular.py")
+    done = sandbox.run("-m", "redismr", "run", "-n", "2", ANCESTORS / "triangular.py")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "".join(f"{k} {k * (k + 1) // 2}\n" for k in range(100))
 
 
-def test_oc_triangular_numbers_by_octo_server_and_client(stage: Stage) -> None:
+def test_oc_triangular_numbers_by_octo_server_and_client(sandbox: Sandbox) -> None:
     """C9: the server ends after final, the client waits for more."""
-    port = ["-P", str(stage.port)]
-    server = stage.start("-m", "redismr", "octo", "server", ANCESTORS / "triangular.py", *port)
-    client = stage.start("-m", "redismr", "octo", "client", "localhost", *port)
+    port = ["-P", str(sandbox.port)]
+    server = sandbox.start("-m", "redismr", "octo", "server", ANCESTORS / "triangular.py", *port)
+    client = sandbox.start("-m", "redismr", "octo", "client", "localhost", *port)
     eventually(lambda: server.popen.poll() is not None, 20, server.log)
-    assert printed(server) == "".join(f"{k} {k * (k + 1) // 2}\n" for k in range(100))
+    assert output_of(server) == "".join(f"{k} {k * (k + 1) // 2}\n" for k in range(100))
     assert client.popen.poll() is None
 
 
-def test_both_programs_of_the_document_print_the_same(stage: Stage, example: Any) -> None:
+def test_both_programs_of_the_document_print_the_same(sandbox: Sandbox, start_example: Any) -> None:
     """J1, J3: what one writes today, and what one has."""
     document = (REPOSITORY / "docs" / "ancestors.md").read_text(encoding="utf-8")
-    stage.worker()
+    sandbox.worker()
     programs = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
-    said = [printed(example(stage.script(body, f"p{n}.py"))) for n, body in enumerate(programs)]
+    output = [
+        output_of(start_example(sandbox.script(body, f"p{n}.py")))
+        for n, body in enumerate(programs)
+    ]
     two_lines = "Humpty Dumpty sat on a wall Humpty Dumpty had a great fall"
-    assert [ast.literal_eval(out) for out in said] == [Counter(two_lines.split())] * 2
+    assert [ast.literal_eval(out) for out in output] == [Counter(two_lines.split())] * 2
 
 
 def test_the_document_names_what_exists() -> None:
     document = (REPOSITORY / "docs" / "ancestors.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"`redismr ([a-z]+)", document)) - set(VERBS) == set()
+    assert set(re.findall(r"`redismr ([a-z]+)", document)) - set(SUBCOMMANDS) == set()
     names = set(re.findall(r"`redismr\.([A-Za-z]+)[`(]", document))
     assert {name for name in names if not hasattr(redismr, name)} == set()
 

@@ -12,7 +12,7 @@ import threading
 import pytest
 from compat.conftest import PASSWORD
 from support import eventually
-from system.crew import SECRET, Crew
+from system.processes import SECRET, Processes
 
 from redismr.compat import mincemeat, timers
 from redismr.compat.mincemeat import TaskManager
@@ -27,7 +27,7 @@ def total(k, vs):
 
 
 @pytest.fixture
-def ends():
+def close_at_end():
     """Closes what a test opened, however it ends."""
     opened = []
     yield lambda endpoint: opened.append(endpoint) or endpoint
@@ -37,9 +37,9 @@ def ends():
 
 
 @pytest.fixture
-def credentials(stage):
+def credentials(sandbox):
     return {
-        "interface": "localhost", "port": stage.port, "password": PASSWORD, "mapfn": mapfn,
+        "interface": "localhost", "port": sandbox.port, "password": PASSWORD, "mapfn": mapfn,
         "reducefn": total, "collectfn": None, "finishfn": None,
     }  # fmt: skip
 
@@ -47,12 +47,12 @@ def credentials(stage):
 # ------------------------------------------------------------------- credentials and states
 
 
-def test_j4_conn_sets_what_it_knows_and_none_never_overwrites(mill, caplog):
+def test_j4_conn_sets_what_it_knows_and_none_never_overwrites(server_runner, caplog):
     server = mincemeat.Server()
     server.mapfn = mapfn
     caplog.set_level("DEBUG")
     server.conn(
-        password=PASSWORD, port=mill.port, mapfn=None, reducefn=total, datasource={1: "a"},
+        password=PASSWORD, port=server_runner.port, mapfn=None, reducefn=total, datasource={1: "a"},
         finishfn=lambda k, v: -v, nonsense=1,
     )  # fmt: skip
     assert server.results() == {"a": -1}
@@ -77,7 +77,7 @@ def test_s12_constants():
     }  # fmt: skip
 
 
-def test_s12_states_and_tasks(mill):
+def test_s12_states_and_tasks(server_runner):
     seen = []
 
     class Seen(mincemeat.Server):
@@ -90,13 +90,13 @@ def test_s12_states_and_tasks(mill):
 
     server = Seen()
     assert (server.datasource, server.taskmanager.state) == (None, TaskManager.IDLE)
-    mill.run_server(server, datasource={1: "a"}, mapfn=mapfn, reducefn=None)
+    server_runner.run_server(server, datasource={1: "a"}, mapfn=mapfn, reducefn=None)
     assert seen == [TaskManager.FINISHING, (TaskManager.FINISHED, TaskManager.MAPONLY, {1: "a"})]
 
 
-def test_j26_a_started_server_takes_one_datasource_after_another(mill, ends):
+def test_j26_a_started_server_takes_one_datasource_after_another(server_runner, close_at_end):
     """mikyt's fork: two dicts, one running server."""
-    server = ends(mincemeat.Server(password=PASSWORD, port=mill.port))
+    server = close_at_end(mincemeat.Server(password=PASSWORD, port=server_runner.port))
     server.mapfn, server.reducefn = mapfn, total
     server.relaunch_map = False
     server.start()
@@ -107,32 +107,32 @@ def test_j26_a_started_server_takes_one_datasource_after_another(mill, ends):
 # ------------------------------------------------------------------- asynchronous, PERMANENT
 
 
-def test_j4_asynchronous(stage, ends, credentials):
+def test_j4_asynchronous(sandbox, close_at_end, credentials):
     """None at once; results and output when they are there; then port and worker are gone."""
-    worker = stage.worker()
-    server = ends(mincemeat.Server(map={}))
+    worker = sandbox.worker()
+    server = close_at_end(mincemeat.Server(map={}))
     server.mapfn, server.reducefn = mapfn, total
     server.datasource = {1: "a", 2: "a"}
-    assert server.run_server(PASSWORD, stage.port, asynchronous=True) is None
+    assert server.run_server(PASSWORD, sandbox.port, asynchronous=True) is None
     assert server.authenticated()
     assert server.finished(30)
     assert server.results() == {"a": 3}
     assert server.results() is None
     with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", stage.port)) == errno.ECONNREFUSED
+        assert probe.connect_ex(("127.0.0.1", sandbox.port)) == errno.ECONNREFUSED
     assert worker.popen.poll() is None
 
 
-def test_s12_permanent_transactions_run_in_turn(stage, ends, credentials):
+def test_s12_permanent_transactions_run_in_turn(sandbox, close_at_end, credentials):
     """Tagged by txn; what fails is told, and keeps no other from running."""
-    stage.worker()
+    sandbox.worker()
     failures = []
 
     class Permanent(mincemeat.Server):
         def failed(self, txn, error):
             failures.append((txn, type(error.failure).__name__))
 
-    server = ends(Permanent(map={}))
+    server = close_at_end(Permanent(map={}))
     server.conn(**credentials, cycle=TaskManager.PERMANENT, asynchronous=True)
     server.set_datasource({1: "a"}, txn=1)
     server.set_datasource({1: []}, txn="bad")
@@ -146,7 +146,7 @@ def test_s12_permanent_transactions_run_in_turn(stage, ends, credentials):
     assert server.datasource is None
 
 
-def test_w3_clients_submit_transactions(stage, ends, credentials):
+def test_w3_clients_submit_transactions(sandbox, close_at_end, credentials):
     """By a command of the user's own; the results come back by another."""
 
     class Serving(mincemeat.Server):
@@ -169,9 +169,9 @@ def test_w3_clients_submit_transactions(stage, ends, credentials):
             self.answers[txn] = (command, data)
             return command == "transactiondone"
 
-    server = ends(Serving(map={}))
+    server = close_at_end(Serving(map={}))
     server.conn(**credentials, cycle=TaskManager.PERMANENT, asynchronous=True)
-    one, two = ends(Asking(map={})), ends(Asking(map={}))
+    one, two = close_at_end(Asking(map={})), close_at_end(Asking(map={}))
     for client in (one, two):
         client.conn(**credentials, asynchronous=True)
         assert client.authenticated(10)
@@ -182,20 +182,20 @@ def test_w3_clients_submit_transactions(stage, ends, credentials):
     assert two.answers == {"2": ("transactiondone", {"b": 2})}
 
 
-def test_w3_an_unknown_command_is_logged(stage, ends, credentials, caplog):
-    server = ends(mincemeat.Server(map={}))
+def test_w3_an_unknown_command_is_logged(sandbox, close_at_end, credentials, caplog):
+    server = close_at_end(mincemeat.Server(map={}))
     server.conn(**credentials, asynchronous=True)
-    client = ends(mincemeat.Client(map={}))
+    client = close_at_end(mincemeat.Client(map={}))
     client.conn(**credentials, asynchronous=True)
     client.send_command("nonsense")
     eventually(lambda: "Unknown command received: nonsense" in caplog.text)
 
 
-def test_w3_a_command_to_a_server_that_is_gone_is_dropped(stage, ends, credentials):
+def test_w3_a_command_to_a_server_that_is_gone_is_dropped(sandbox, close_at_end, credentials):
     """As on a closed socket: a main thread that pings may be a moment behind."""
-    server = ends(mincemeat.Server(map={}))
+    server = close_at_end(mincemeat.Server(map={}))
     server.conn(**credentials, asynchronous=True)
-    client = ends(mincemeat.Client(map={}))
+    client = close_at_end(mincemeat.Client(map={}))
     client.conn(**credentials, asynchronous=True)
     server.close()
     assert client.ended(20)
@@ -203,7 +203,7 @@ def test_w3_a_command_to_a_server_that_is_gone_is_dropped(stage, ends, credentia
     client.ping()
 
 
-def test_w1_commands_of_strangers_are_not_unpickled(stage, ends, credentials):
+def test_w1_commands_of_strangers_are_not_unpickled(sandbox, close_at_end, credentials):
     """Whoever can publish, but does not know the password's secret, is not heard."""
     heard = []
 
@@ -212,18 +212,18 @@ def test_w1_commands_of_strangers_are_not_unpickled(stage, ends, credentials):
             heard.append(command)
             return True
 
-    server = ends(Listening(map={}))
+    server = close_at_end(Listening(map={}))
     server.conn(**credentials, asynchronous=True)
-    client = ends(mincemeat.Client(map={}))
+    client = close_at_end(mincemeat.Client(map={}))
     client.conn(**credentials, asynchronous=True)
     for forged in (b"", b"x" * 40, b"cos\nsystem\n(S'true'\ntR."):
-        client._commands._store.publish(f"mincemeat:{stage.port}:server", forged)
+        client._command_bus._store.publish(f"mincemeat:{sandbox.port}:server", forged)
     client.send_command("genuine")
     eventually(lambda: heard)
     assert heard == ["genuine"]
 
 
-def test_w4_ping(stage, ends, credentials):
+def test_w4_ping(sandbox, close_at_end, credentials):
     pongs = []
 
     class Pinging(mincemeat.Server):
@@ -234,9 +234,9 @@ def test_w4_ping(stage, ends, credentials):
         def pong(self, command, data=None, txn=None):
             pongs.append((command, data, txn))
 
-    server = ends(Pinging(map={}))
+    server = close_at_end(Pinging(map={}))
     server.conn(**credentials, asynchronous=True)
-    client = ends(Answering(map={}))
+    client = close_at_end(Answering(map={}))
     client.conn(**credentials, asynchronous=True)
     server.ping("hello", payload=[1, 2], now=1.5)
     eventually(lambda: len(pongs) == 1)
@@ -252,13 +252,13 @@ def test_w4_ping(stage, ends, credentials):
 # ------------------------------------------------------------------- one process, many threads
 
 
-def test_w8_the_port_is_the_lock(stage, ends, credentials):
+def test_w8_the_port_is_the_lock(sandbox, close_at_end, credentials):
     """Who cannot connect binds; who cannot bind either is late. A closed one can be followed."""
     client = mincemeat.Client(map={})
     client.handle_error = lambda: None
     client.conn(**credentials)
     assert not client.authenticated()
-    first = ends(mincemeat.Server(map={}))
+    first = close_at_end(mincemeat.Server(map={}))
     first.conn(**credentials, asynchronous=True)
     second = mincemeat.Server(map={})
     with pytest.raises(OSError, match="Address already in use"):
@@ -266,11 +266,11 @@ def test_w8_the_port_is_the_lock(stage, ends, credentials):
     first.close()
     assert first.ended(10)
     assert not first.finished()
-    ends(second).conn(**credentials, asynchronous=True)
+    close_at_end(second).conn(**credentials, asynchronous=True)
     assert second.authenticated()
 
 
-def test_c4_masterless(stage, ends, credentials):
+def test_c4_masterless(sandbox, close_at_end, credentials):
     """A client in the main thread, and a server in another one where there is none."""
     source = {n: "abc"[n % 3] for n in range(30)}
     servers = []
@@ -293,12 +293,12 @@ def test_c4_masterless(stage, ends, credentials):
     assert servers[0].results() == {"a": 135, "b": 145, "c": 155}
 
 
-def test_c4_loops_with_private_maps(stage, ends, credentials):
+def test_c4_loops_with_private_maps(sandbox, close_at_end, credentials):
     """``process`` until a map is empty is the fork's loop; timers are fired meanwhile (W7)."""
     ours, fired = {}, []
-    server = ends(mincemeat.Server(map=ours))
+    server = close_at_end(mincemeat.Server(map=ours))
     server.conn(**credentials, datasource={1: "a"}, asynchronous=True)
-    clients = [ends(mincemeat.Client(map=ours)) for _ in range(2)]
+    clients = [close_at_end(mincemeat.Client(map=ours)) for _ in range(2)]
     for client in clients:
         client.conn(**credentials, asynchronous=True)
     schedule = [(timers.timer(), lambda: fired.append(1), 0.05)]
@@ -309,7 +309,7 @@ def test_c4_loops_with_private_maps(stage, ends, credentials):
     assert all(client.finished(10) for client in clients)
 
 
-def test_w6_daemons(stage, credentials):
+def test_w6_daemons(sandbox, credentials):
     """States of a server and its clients, from idle to success; hooks and timeouts in between."""
     called = []
 
@@ -344,7 +344,7 @@ def test_w6_daemons(stage, credentials):
     assert called[-1] == "stopping"
 
 
-def test_w6_failures_are_states(stage, credentials, capsys):
+def test_w6_failures_are_states(sandbox, credentials, capsys):
     refused = mincemeat.Client_daemon(credentials)
     assert refused.state().startswith("failed: [Errno")
     idle = mincemeat.Server_daemon(credentials)
@@ -367,13 +367,13 @@ def test_w6_failures_are_states(stage, credentials, capsys):
     worker.stop(10)
 
 
-def test_w6_stop_cancels_what_runs(stage, credentials):
+def test_w6_stop_cancels_what_runs(sandbox, credentials):
     never = functools.partial(lambda event, k, v: event().wait(), threading.Event)
     server = mincemeat.Server_daemon({**credentials, "mapfn": never, "datasource": {1: "a"}})
     server.start()
     client = mincemeat.Client_daemon(credentials)
     client.start()
-    eventually(lambda: server.endpoint._host.client.workers())
+    eventually(lambda: server.endpoint._hosted_server.client.workers())
     server.stop(timeout=10)
     assert server.state() == "failed: incomplete"
     client.join(20)
@@ -417,28 +417,28 @@ ELECTION = """
 RESULT = "[('Dumpty', 1), ('Humpty', 2), ('fell', 1), ('sat', 1)]\n"
 
 
-def test_w8_election(stage):
+def test_w8_election(sandbox):
     """One script everywhere: one becomes the server, prints, and ends; the others work for it."""
-    script = stage.script(ELECTION)
-    started = [stage.start(script) for _ in range(3)]
+    script = sandbox.script(ELECTION)
+    started = [sandbox.start(script) for _ in range(3)]
     assert [process.wait(60) for process in started] == [0, 0, 0]
     assert sorted(process.log for process in started) == [RESULT, "client\n", "client\n"]
 
 
-def test_w8_no_election_is_needed_with_redismr_url(stage, server, tmp_path):
+def test_w8_no_election_is_needed_with_redismr_url(sandbox, server, tmp_path):
     """There is no port to bind, and there are workers: each instance is served."""
-    crew = Crew(server.url, tmp_path / "crew")
+    processes = Processes(server.url, tmp_path / "processes")
     try:
-        crew.worker()
-        script = stage.script(ELECTION)
+        processes.worker()
+        script = sandbox.script(ELECTION)
         named = {"REDISMR_URL": server.url, "REDISMR_SECRET": SECRET}
-        started = [stage.start(script, **named) for _ in range(2)]
+        started = [sandbox.start(script, **named) for _ in range(2)]
         assert [process.wait(60) for process in started] == [0, 0]
         said = {process.log for process in started}
         assert RESULT in said
         assert said <= {RESULT, "client\n"}
     finally:
-        crew.close()
+        processes.close()
 
 
 # ------------------------------------------------------------------- timers
@@ -449,9 +449,9 @@ def test_w7_timers():
     entries.append((10.0, lambda: fired.append("once"), None))
     entries.append((10.0, lambda: fired.append("often"), 5.0))
     entries.append((10.0, lambda: 1 / 0, None))
-    timers.fire(entries, now=9.0)
+    timers.run_due(entries, now=9.0)
     assert fired == []
-    timers.fire(entries, now=21.0)
+    timers.run_due(entries, now=21.0)
     assert fired == ["once", "often"]
     assert [entry[0] for entry in entries] == [25.0]
     assert mincemeat.minimum_time(None, 3, 2, None) == 2
@@ -488,11 +488,11 @@ def test_w7_a_timer_that_an_earlier_one_takes_back_is_not_fired_twice():
     assert fired == []
 
 
-def test_w7_process_says_whether_something_is_open(stage, ends, credentials):
+def test_w7_process_says_whether_something_is_open(sandbox, close_at_end, credentials):
     """``while mincemeat.process(1., map):`` is the fork's loop."""
     ours, fired = {}, []
     assert mincemeat.process(1.0, ours) is False
-    server = ends(mincemeat.Server(map=ours))
+    server = close_at_end(mincemeat.Server(map=ours))
     server.conn(**credentials, asynchronous=True)
     due = mincemeat.timer() + 0.05
     assert mincemeat.process(0.2, ours, [(due, lambda: fired.append(1), None)]) is True
@@ -505,17 +505,17 @@ def test_w7_process_says_whether_something_is_open(stage, ends, credentials):
     assert server.process() is False
 
 
-def test_w7_a_servers_timers_are_fired_while_it_runs(mill):
+def test_w7_a_servers_timers_are_fired_while_it_runs(server_runner):
     fired = []
     server = mincemeat.Server()
     server.schedule.append((mincemeat.timer(), lambda: fired.append(1), None))
-    mill.run_server(server, datasource={1: "a"}, mapfn=mapfn, reducefn=total)
+    server_runner.run_server(server, datasource={1: "a"}, mapfn=mapfn, reducefn=total)
     assert fired == [1]
 
 
-def test_close_all(stage, ends, credentials):
+def test_close_all(sandbox, close_at_end, credentials):
     ours = {}
-    server = ends(mincemeat.Server(map=ours))
+    server = close_at_end(mincemeat.Server(map=ours))
     server.conn(**credentials, asynchronous=True)
     mincemeat.close_all(ours)
     assert server.ended(10)
@@ -535,13 +535,13 @@ class Endless:
         return "statistics, please"
 
 
-def test_s13_oneshot_asks_each_worker_once(stage, ends, credentials):
-    stage.worker("-n", "2")
-    stage.worker()
-    server = ends(mincemeat.Server(map={}))
+def test_s13_oneshot_asks_each_worker_once(sandbox, close_at_end, credentials):
+    sandbox.worker("-n", "2")
+    sandbox.worker()
+    server = close_at_end(mincemeat.Server(map={}))
     credentials |= {"mapfn": lambda k, v: [(os.getppid(), 1)], "cycle": TaskManager.PERMANENT}
     server.conn(**credentials, asynchronous=True)
-    eventually(lambda: len(server._host.client.workers()) == 2, 30)
+    eventually(lambda: len(server._hosted_server.client.workers()) == 2, 30)
     for txn in range(3):
         server.set_datasource(Endless(), txn=txn, allocation=TaskManager.ONESHOT)
     eventually(lambda: len(server.output) == 3, 30)

@@ -26,9 +26,9 @@ def total(k, vs):
 
 
 @pytest.fixture
-def credentials(stage):
+def credentials(sandbox):
     return {
-        "interface": "localhost", "port": stage.port, "password": PASSWORD, "mapfn": mapfn,
+        "interface": "localhost", "port": sandbox.port, "password": PASSWORD, "mapfn": mapfn,
         "reducefn": total, "collectfn": None, "finishfn": None,
     }  # fmt: skip
 
@@ -84,16 +84,16 @@ def test_w6_a_daemon_walks_its_channels(credentials, run):
     assert server.endpoint.taskmanager.channels == {}
 
 
-def test_w5_channels_come_and_go(stage, credentials, run):
+def test_w5_channels_come_and_go(sandbox, credentials, run):
     """A client that leaves is missed, and so is one whose process was killed."""
     server = run(mincemeat.Server_daemon(credentials))
     channels = lambda: server.endpoint.taskmanager.channels
     assert channels() == {}
     stays = run(mincemeat.Client_daemon(credentials))
-    killed = stage.worker()
+    killed = sandbox.worker()
     eventually(lambda: len(channels()) == 2)
     mine = ":".join(stays.endpoint.locl)
-    (here,) = (chan for chan in channels() if chan.to == mine)
+    (here,) = (chan for chan in channels() if chan.client_name == mine)
     (there,) = channels().keys() - {here}
     os.kill(killed.popen.pid, signal.SIGKILL)
     eventually(lambda: there.closed)
@@ -177,7 +177,7 @@ def test_w7_a_daemon_hands_map_schedule_and_shuttout_to_its_endpoint(credentials
     assert client.endpoint.schedule is schedule
 
 
-def test_w8_auth_is_done_or_none(stage, credentials, run):
+def test_w8_auth_is_done_or_none(sandbox, credentials, run):
     """An early election script: ``if c.auth != "Done"`` makes the next server."""
     client = mincemeat.Client()
     client.handle_error = lambda: None
@@ -190,7 +190,7 @@ def test_w8_auth_is_done_or_none(stage, credentials, run):
     assert helping.endpoint.auth == "Done"
 
 
-def test_s12_the_taskmanager_tells_cycle_and_allocation(mill):
+def test_s12_the_taskmanager_tells_cycle_and_allocation(server_runner):
     seen = []
     server = mincemeat.Server()
     server.resultfn = lambda *_: seen.append(
@@ -199,7 +199,7 @@ def test_s12_the_taskmanager_tells_cycle_and_allocation(mill):
     server.mapfn, server.reducefn = mapfn, total
     assert server.taskmanager.cycle == TaskManager.SINGLEUSE
     server.set_datasource({1: "a"}, allocation=TaskManager.ONESHOT)
-    mill.run_server(server)
+    server_runner.run_server(server)
     assert seen == [(TaskManager.SINGLEUSE, TaskManager.ONESHOT)]
 
 
@@ -229,7 +229,7 @@ def test_w3_a_clients_mapfn_sends_commands(credentials, run):
     assert server.endpoint.heard == ("whatever", "said", 7, f"SvrChn>{there}")
 
 
-def test_w3_a_servers_own_mapfn_says_why_it_cannot_send(mill):
+def test_w3_a_servers_own_mapfn_says_why_it_cannot_send(server_runner):
     class Sending(mincemeat.Server):
         def mapfn(self, k, v):
             self.send_command("whatever")
@@ -238,7 +238,7 @@ def test_w3_a_servers_own_mapfn_says_why_it_cannot_send(mill):
     server = Sending()
     server.reducefn = total
     with pytest.raises(MapError, match="methods of its own Client") as caught:
-        mill.run_server(server, datasource={1: 1})
+        server_runner.run_server(server, datasource={1: 1})
     assert isinstance(caught.value, ConfigError)
 
 
@@ -260,15 +260,15 @@ def test_c5_a_clients_own_collectfn(credentials, run, collectfn):
 # ------------------------------------------------------------------- a server that is a thread
 
 
-def test_j26_start_binds_the_port_for_workers(stage):
+def test_j26_start_binds_the_port_for_workers(sandbox):
     """A worker may come before the first datasource, and stays between them."""
-    server = mincemeat.Server(PASSWORD, stage.port)
+    server = mincemeat.Server(PASSWORD, sandbox.port)
     assert not server.initialized
     server.daemon = True
     server.start()
     try:
         assert server.initialized and server.is_alive() and not server.initializing()
-        worker = stage.worker(loop=False)
+        worker = sandbox.worker(loop=False)
         eventually(lambda: server.taskmanager.channels)
         server.mapfn, server.reducefn = mapfn, total
         assert server.process_datasource({1: "a", 2: "a"}) == {"a": 3}
@@ -285,8 +285,8 @@ def test_j26_start_binds_the_port_for_workers(stage):
     assert worker.wait(20) == 0
 
 
-def test_j26_closing_a_started_server_ends_who_waits_for_results(stage):
-    server = mincemeat.Server(password=PASSWORD, port=stage.port)
+def test_j26_closing_a_started_server_ends_who_waits_for_results(sandbox):
+    server = mincemeat.Server(password=PASSWORD, port=sandbox.port)
     server.mapfn, server.reducefn = mapfn, total
     server.start()
     ends = threading.Timer(0.05, server.close)  # there is no worker, so it waits

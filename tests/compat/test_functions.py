@@ -9,7 +9,7 @@ import pytest
 
 import redismr
 from redismr.compat import mincemeat
-from redismr.compat.functions import Names
+from redismr.compat.adapted_functions import MincemeatGlobals
 
 LINES = ["Humpty Dumpty sat", "Humpty fell", "all sat"]
 WORDS = {"Humpty": 2, "Dumpty": 1, "sat": 2, "fell": 1, "all": 1}
@@ -28,7 +28,7 @@ def numbered(lines=LINES):
     return dict(enumerate(lines))
 
 
-class Lazy:
+class LazyMapping:
     """Only what J6 asks for."""
 
     def __init__(self, items):
@@ -53,41 +53,43 @@ def test_j1_a_new_server_has_nothing():
 # ------------------------------------------------------------------- datasources
 
 
-def test_j6_lazy_datasource_without_len(mill):
-    lazy = Lazy([1, ("a", 2.5), "x", b"y"])
-    found = mill.run_server(datasource=lazy, mapfn=lambda k, v: [(k, v)], reducefn=lambda k, vs: vs)
+def test_j6_lazy_datasource_without_len(server_runner):
+    lazy = LazyMapping([1, ("a", 2.5), "x", b"y"])
+    found = server_runner.run_server(
+        datasource=lazy, mapfn=lambda k, v: [(k, v)], reducefn=lambda k, vs: vs
+    )
     assert found == {key: [f"value {key}"] for key in lazy.items}
     assert lazy.fetched == lazy.items
 
 
-def test_j7_the_latest_datasource_replaces(mill):
+def test_j7_the_latest_datasource_replaces(server_runner):
     server = mincemeat.Server()
     for datasource in (numbered(), {1: "a"}):
         server.datasource = datasource
         assert server.datasource is datasource
-    assert mill.run_server(server, mapfn=words, reducefn=total) == {"a": 1}
+    assert server_runner.run_server(server, mapfn=words, reducefn=total) == {"a": 1}
     assert server.datasource == {1: "a"}
     server.datasource = {1: "b"}
     assert server.datasource == {1: "b"}
-    assert mill.run_server(server) == {"b": 1}
+    assert server_runner.run_server(server) == {"b": 1}
 
 
-def test_j6_a_list_is_numbered(mill):
+def test_j6_a_list_is_numbered(server_runner):
     """Theirs raised TypeError, so people wrapped it as dict(enumerate(lines))."""
-    assert mill.run_server(datasource=LINES, mapfn=words, reducefn=total) == WORDS
-    found = mill.run_server(datasource=LINES, mapfn=lambda k, v: [(k, v)])
+    assert server_runner.run_server(datasource=LINES, mapfn=words, reducefn=total) == WORDS
+    found = server_runner.run_server(datasource=LINES, mapfn=lambda k, v: [(k, v)])
     assert found == {n: [line] for n, line in enumerate(LINES)}
 
 
-def test_j6_equal_keys_are_all_mapped(mill):
+def test_j6_equal_keys_are_all_mapped(server_runner):
     """Row J6 and bug 11: theirs collapsed when they were outstanding together."""
-    source = Lazy([1, 1, 2, 1])
-    found = mill.run_server(datasource=source, mapfn=lambda k, v: [(k, 1)], reducefn=total)
+    source = LazyMapping([1, 1, 2, 1])
+    found = server_runner.run_server(datasource=source, mapfn=lambda k, v: [(k, 1)], reducefn=total)
     assert found == {1: 3, 2: 1}
 
 
-def test_j9_an_empty_datasource_gives_an_empty_result(mill):
-    assert mill.run_server(datasource={}, mapfn=words, reducefn=total) == {}
+def test_j9_an_empty_datasource_gives_an_empty_result(server_runner):
+    assert server_runner.run_server(datasource={}, mapfn=words, reducefn=total) == {}
 
 
 def test_j7_no_datasource_is_said():
@@ -97,37 +99,46 @@ def test_j7_no_datasource_is_said():
         server.run_server(password="x" * 20, port=1)
 
 
-def test_s9_a_datasource_that_raises_ends_the_job_with_that_error(mill):
-    class Bad(Lazy):
+def test_s9_a_datasource_that_raises_ends_the_job_with_that_error(server_runner):
+    class Bad(LazyMapping):
         def __getitem__(self, key):
             if key == 3:
                 raise PermissionError("no way to read 3")
             return "v"
 
     with pytest.raises(redismr.SourceError, match=r"PermissionError.*key 3.*no way") as caught:
-        mill.run_server(datasource=Bad([1, 2, 3, 4]), mapfn=words, reducefn=total)
+        server_runner.run_server(datasource=Bad([1, 2, 3, 4]), mapfn=words, reducefn=total)
     assert isinstance(caught.value.__cause__, PermissionError)
 
 
 # ------------------------------------------------------------------- keys and results
 
 
-class Odd:
+class ProcessHashedKey:
     """A key whose hash is the process's own."""
 
     def __init__(self, n):
         self.n = n
 
     def __eq__(self, other):
-        return isinstance(other, Odd) and self.n == other.n
+        return isinstance(other, ProcessHashedKey) and self.n == other.n
 
     def __hash__(self):
         return hash(("odd", self.n))
 
 
-def test_j6_any_hashable_key(mill):
-    keys = [None, 1.5, ("t", (1, b"x")), frozenset([1]), "\u00e9\u4e2d", Odd(1), Odd(1), Odd(2)]
-    found = mill.run_server(
+def test_j6_any_hashable_key(server_runner):
+    keys = [
+        None,
+        1.5,
+        ("t", (1, b"x")),
+        frozenset([1]),
+        "\u00e9\u4e2d",
+        ProcessHashedKey(1),
+        ProcessHashedKey(1),
+        ProcessHashedKey(2),
+    ]
+    found = server_runner.run_server(
         datasource=dict(enumerate(keys)), mapfn=lambda k, v: [(v, k)], reducefn=total
     )
     assert found == {
@@ -136,13 +147,13 @@ def test_j6_any_hashable_key(mill):
         keys[2]: 2,
         keys[3]: 3,
         "\u00e9\u4e2d": 4,
-        Odd(1): 11,
-        Odd(2): 7,
+        ProcessHashedKey(1): 11,
+        ProcessHashedKey(2): 7,
     }
 
 
-def test_j3_the_result_is_a_plain_dict_of_ones_own(mill):
-    found = mill.run_server(datasource=numbered(), mapfn=words, reducefn=total)
+def test_j3_the_result_is_a_plain_dict_of_ones_own(server_runner):
+    found = server_runner.run_server(datasource=numbered(), mapfn=words, reducefn=total)
     assert type(found) is dict
     assert found == WORDS
     del found["all"]
@@ -150,22 +161,22 @@ def test_j3_the_result_is_a_plain_dict_of_ones_own(mill):
     assert "all" not in found
 
 
-def test_j15_a_result_may_be_none_or_anything_picklable(mill):
-    found = mill.run_server(
+def test_j15_a_result_may_be_none_or_anything_picklable(server_runner):
+    found = server_runner.run_server(
         datasource={1: "a b"}, mapfn=words, reducefn=lambda k, vs: None if k == "a" else {k: vs}
     )
     assert found == {"a": None, "b": {"b": [1]}}
 
 
-def test_j10_mapfn_may_return_a_list_or_yield_nothing(mill):
-    found = mill.run_server(
+def test_j10_mapfn_may_return_a_list_or_yield_nothing(server_runner):
+    found = server_runner.run_server(
         datasource=numbered(), mapfn=lambda k, v: [(v, k)] if k else [], reducefn=total
     )
     assert found == {"Humpty fell": 1, "all sat": 2}
 
 
-def test_j10_values_keep_the_order_in_which_they_were_yielded(mill):
-    found = mill.run_server(
+def test_j10_values_keep_the_order_in_which_they_were_yielded(server_runner):
+    found = server_runner.run_server(
         datasource={n: n for n in range(40)},
         mapfn=lambda k, v: [("x", (k, 0)), ("x", (k, 1))],
         reducefn=lambda k, vs: vs,
@@ -173,8 +184,8 @@ def test_j10_values_keep_the_order_in_which_they_were_yielded(mill):
     assert found == {"x": [(n, i) for n in range(40) for i in (0, 1)]}
 
 
-def test_s15_large_values_and_results(mill):
-    found = mill.run_server(
+def test_s15_large_values_and_results(server_runner):
+    found = server_runner.run_server(
         datasource={1: list(range(300_000))},
         mapfn=lambda k, v: [("many", n) for n in v] + [("list", v)],
         reducefn=lambda k, vs: 10**213_236 if k == "list" else len(vs),
@@ -186,23 +197,23 @@ def test_s15_large_values_and_results(mill):
 # ------------------------------------------------------------------- collectfn
 
 
-def test_j13_collectfn_of_two_arguments_gives_one_value_whatever_its_type(mill):
-    found = mill.run_server(
+def test_j13_collectfn_of_two_arguments_gives_one_value_whatever_its_type(server_runner):
+    found = server_runner.run_server(
         datasource=numbered(), mapfn=words, collectfn=lambda k, vs: [sum(vs)],
         reducefn=lambda k, vs: vs,
     )  # fmt: skip
     assert found["Humpty"] == [[1], [1]]
 
 
-def test_j13_collectfn_is_applied_once_for_each_item(mill):
-    found = mill.run_server(
+def test_j13_collectfn_is_applied_once_for_each_item(server_runner):
+    found = server_runner.run_server(
         datasource=dict.fromkeys(range(50), "a a b"), mapfn=words,
         collectfn=lambda k, vs: len(vs), reducefn=lambda k, vs: vs,
     )  # fmt: skip
     assert found == {"a": [2] * 50, "b": [1] * 50}
 
 
-def test_j13_collectfn_gets_values_as_they_were_yielded(mill):
+def test_j13_collectfn_gets_values_as_they_were_yielded(server_runner):
     def refilling(k, v):
         row = [0]
         for row[0] in v:
@@ -215,12 +226,12 @@ def test_j13_collectfn_gets_values_as_they_were_yielded(mill):
                 yield f"{key}{out[0]}", out
 
     source = {0: [1, 2], 1: [3]}
-    found = mill.run_server(
+    found = server_runner.run_server(
         datasource=source, mapfn=refilling, collectfn=lambda k, rows: sorted(rows),
         reducefn=lambda k, vs: vs,
     )  # fmt: skip
     assert found == {"k": [[[1], [2]], [[3]]]}
-    found = mill.run_server(
+    found = server_runner.run_server(
         datasource=source, mapfn=refilling, collectfn=collected, reducefn=lambda k, vs: vs
     )
     assert found == {"k1": [1], "k2": [2], "k3": [3]}
@@ -235,10 +246,10 @@ def extra(items):
     yield "EMPTY", []
 
 
-def test_j14_collectfn_of_an_iterator_follows_the_list_rules(mill):
+def test_j14_collectfn_of_an_iterator_follows_the_list_rules(server_runner):
     """A list is the values, a tuple one value; keys come and go; of a key yielded twice the last
     counts; each map contributes."""
-    found = mill.run_server(
+    found = server_runner.run_server(
         datasource={1: "a a b", 2: "b fell"}, mapfn=words, collectfn=extra,
         reducefn=lambda k, vs: vs,
     )  # fmt: skip
@@ -248,48 +259,48 @@ def test_j14_collectfn_of_an_iterator_follows_the_list_rules(mill):
 # ------------------------------------------------------------------- reducefn
 
 
-def test_j16_reducefn_of_an_iterator(mill):
+def test_j16_reducefn_of_an_iterator(server_runner):
     def generated(items):
         for k, vs in items:
             yield k, sum(vs)
 
-    assert mill.run_server(datasource=numbered(), mapfn=words, reducefn=generated) == WORDS
+    assert server_runner.run_server(datasource=numbered(), mapfn=words, reducefn=generated) == WORDS
     listed = lambda items: [(k, sum(vs)) for k, vs in items]
-    assert mill.run_server(datasource=numbered(), mapfn=words, reducefn=listed) == WORDS
+    assert server_runner.run_server(datasource=numbered(), mapfn=words, reducefn=listed) == WORDS
 
 
 @pytest.mark.parametrize("pairs", [[], [("other", 1)], [("a", 1), ("a", 2)]])
-def test_j16_other_than_one_pair_with_the_same_key_is_an_error(mill, pairs):
+def test_j16_other_than_one_pair_with_the_same_key_is_an_error(server_runner, pairs):
     """Theirs hung on a renamed key."""
     with pytest.raises(redismr.ReduceError, match=r"exactly one pair, with the key.*'a'"):
-        mill.run_server(datasource={1: "a"}, mapfn=words, reducefn=lambda items: pairs)
+        server_runner.run_server(datasource={1: "a"}, mapfn=words, reducefn=lambda items: pairs)
 
 
-def test_j16_without_reducefn_each_key_keeps_its_values(mill):
+def test_j16_without_reducefn_each_key_keeps_its_values(server_runner):
     """And a missing reducefn hangs nothing (row J15)."""
-    assert mill.run_server(datasource={1: "a b a"}, mapfn=words) == {"a": [1, 1], "b": [1]}
-    found = mill.run_server(datasource={1: "a b a"}, mapfn=words, collectfn=extra)
+    assert server_runner.run_server(datasource={1: "a b a"}, mapfn=words) == {"a": [1, 1], "b": [1]}
+    found = server_runner.run_server(datasource={1: "a b a"}, mapfn=words, collectfn=extra)
     assert found == {"A": [1, 1], "B": [("b", 1)], "EXTRA": [99], "EMPTY": []}
 
 
-def test_j12_without_mapfn_the_datasource_is_reduced(mill):
+def test_j12_without_mapfn_the_datasource_is_reduced(server_runner):
     source = {"a": [1, 2], "b": "not a list", "c": []}
-    found = mill.run_server(datasource=source, reducefn=lambda k, vs: (k, vs))
+    found = server_runner.run_server(datasource=source, reducefn=lambda k, vs: (k, vs))
     assert found == {"a": ("a", [1, 2]), "b": ("b", "not a list"), "c": ("c", [])}
-    found = mill.run_server(
+    found = server_runner.run_server(
         datasource={"a": [1, 2]}, reducefn=lambda items: [(k, sum(v)) for k, v in items]
     )
     assert found == {"a": 3}
 
 
-def test_j19_a_generator_as_simple_reducefn_emits_pairs(mill):
+def test_j19_a_generator_as_simple_reducefn_emits_pairs(server_runner):
     """As ours may; theirs tried to send the generator itself."""
 
     def several(k, vs):
         yield k, sum(vs)
         yield (k, "twice"), 2 * sum(vs)
 
-    found = mill.run_server(datasource={1: "a a"}, mapfn=words, reducefn=several)
+    found = server_runner.run_server(datasource={1: "a a"}, mapfn=words, reducefn=several)
     assert found == {"a": 2, ("a", "twice"): 4}
 
 
@@ -304,13 +315,15 @@ def test_j19_a_generator_as_simple_reducefn_emits_pairs(mill):
         (lambda items: [(k, map(str, vs)) for k, vs in items], ["1", "1"]),
     ],
 )
-def test_j15_an_iterator_that_reducefn_returns_is_a_value(mill, reducefn, value):
+def test_j15_an_iterator_that_reducefn_returns_is_a_value(server_runner, reducefn, value):
     """zip and filter returned lists in Python 2, so scripts return what is an iterator today."""
-    assert mill.run_server(datasource={1: "a a"}, mapfn=words, reducefn=reducefn) == {"a": value}
+    assert server_runner.run_server(datasource={1: "a a"}, mapfn=words, reducefn=reducefn) == {
+        "a": value
+    }
 
 
-def test_j13_an_iterator_that_collectfn_returns_is_a_value(mill):
-    run = functools.partial(mill.run_server, datasource={1: "a a"}, mapfn=words)
+def test_j13_an_iterator_that_collectfn_returns_is_a_value(server_runner):
+    run = functools.partial(server_runner.run_server, datasource={1: "a a"}, mapfn=words)
     found = run(collectfn=lambda k, vs: zip(vs, vs, strict=True), reducefn=lambda k, vs: vs)
     assert found == {"a": [[(1, 1), (1, 1)]]}
     found = run(
@@ -321,9 +334,9 @@ def test_j13_an_iterator_that_collectfn_returns_is_a_value(mill):
 
 
 @pytest.mark.parametrize("collectfn", [None, total])
-def test_j10_mapfn_gets_key_and_value_if_it_can_take_both(mill, collectfn):
+def test_j10_mapfn_gets_key_and_value_if_it_can_take_both(server_runner, collectfn):
     """Whether a parameter has a default or not, as theirs called it; else the value."""
-    run = functools.partial(mill.run_server, datasource={1: 7}, collectfn=collectfn)
+    run = functools.partial(server_runner.run_server, datasource={1: 7}, collectfn=collectfn)
     assert run(mapfn=lambda k, v=None: [(k, v)], reducefn=total) == {1: 7}
     assert run(mapfn=lambda k=0, v=None: [(k, v)], reducefn=total) == {1: 7}
     assert run(mapfn=lambda *given: [given], reducefn=total) == {1: 7}
@@ -333,7 +346,7 @@ def test_j10_mapfn_gets_key_and_value_if_it_can_take_both(mill, collectfn):
 # ------------------------------------------------------------------- finishfn, resultfn
 
 
-def test_j17_finishfn_runs_here_over_all_results(mill):
+def test_j17_finishfn_runs_here_over_all_results(server_runner):
     seen = []
 
     def finish(items):
@@ -342,27 +355,31 @@ def test_j17_finishfn_runs_here_over_all_results(mill):
             if v > 1:
                 yield k.lower(), v * 10
 
-    found = mill.run_server(datasource=numbered(), mapfn=words, reducefn=total, finishfn=finish)
+    found = server_runner.run_server(
+        datasource=numbered(), mapfn=words, reducefn=total, finishfn=finish
+    )
     assert found == {"humpty": 20, "sat": 20}
     assert sorted(seen) == sorted(WORDS)
-    found = mill.run_server(datasource=numbered(), mapfn=words, finishfn=total)
+    found = server_runner.run_server(datasource=numbered(), mapfn=words, finishfn=total)
     assert found == WORDS
 
 
-def test_j17_an_error_in_finishfn_or_resultfn_ends_the_run(mill):
+def test_j17_an_error_in_finishfn_or_resultfn_ends_the_run(server_runner):
     """Theirs hung."""
     with pytest.raises(ZeroDivisionError):
-        mill.run_server(datasource=numbered(), mapfn=words, finishfn=lambda k, v: 1 / 0)
+        server_runner.run_server(datasource=numbered(), mapfn=words, finishfn=lambda k, v: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        mill.run_server(datasource=numbered(), mapfn=words, resultfn=lambda txn, results: 1 / 0)
-    assert mill.run_server(datasource=numbered(), mapfn=words, finishfn=total) == WORDS
+        server_runner.run_server(
+            datasource=numbered(), mapfn=words, resultfn=lambda txn, results: 1 / 0
+        )
+    assert server_runner.run_server(datasource=numbered(), mapfn=words, finishfn=total) == WORDS
 
 
-def test_j18_resultfn_gets_txn_and_results(mill):
+def test_j18_resultfn_gets_txn_and_results(server_runner):
     heard = []
     server = mincemeat.Server()
     server.set_datasource(numbered(), txn=("mine", 7))
-    found = mill.run_server(
+    found = server_runner.run_server(
         server,
         mapfn=words,
         reducefn=total,
@@ -372,11 +389,11 @@ def test_j18_resultfn_gets_txn_and_results(mill):
     assert heard == [(("mine", 7), WORDS)]
 
 
-def test_j18_output_holds_what_was_not_fetched(mill):
+def test_j18_output_holds_what_was_not_fetched(server_runner):
     server = mincemeat.Server()
     server.set_datasource(numbered(), txn=5)
     server.mapfn, server.reducefn = words, total
-    server.conn("changeme", mill.port)
+    server.conn("changeme", server_runner.port)
     assert list(server.output) == [(5, WORDS)]
     assert server.results() == WORDS
     assert server.results() is None
@@ -398,14 +415,14 @@ def test_j19_applyover_and_generator_go_by_arity():
 # ------------------------------------------------------------------- what functions see
 
 
-def test_j20_closures_defaults_and_helpers_work(mill):
+def test_j20_closures_defaults_and_helpers_work(server_runner):
     """Theirs had no enclosing globals, defaults or closures."""
     offset = 5
 
     def mapper(k, v, step=10):
         yield helper(k), step + offset
 
-    found = mill.run_server(datasource={1: 0, 2: 0}, mapfn=mapper, reducefn=total)
+    found = server_runner.run_server(datasource={1: 0, 2: 0}, mapfn=mapper, reducefn=total)
     assert found == {"helped 1": 15, "helped 2": 15}
 
 
@@ -413,7 +430,7 @@ def helper(k):
     return f"helped {k}"
 
 
-def test_j21_partials_and_methods_work(mill):
+def test_j21_partials_and_methods_work(server_runner):
     class Scaler:
         def __init__(self, by):
             self.by = by
@@ -422,12 +439,12 @@ def test_j21_partials_and_methods_work(mill):
             return sum(vs) * self.by
 
     scaled = functools.partial(lambda by, k, v: [(k, v * by)], 3)
-    found = mill.run_server(datasource={1: 2}, mapfn=scaled, reducefn=Scaler(7).reduce)
+    found = server_runner.run_server(datasource={1: 2}, mapfn=scaled, reducefn=Scaler(7).reduce)
     assert found == {1: 42}
 
 
-def test_j2_functions_as_attributes_of_a_subclass(mill):
-    class Mine(mincemeat.Server):
+def test_j2_functions_as_attributes_of_a_subclass(server_runner):
+    class ScriptServer(mincemeat.Server):
         scale = 2
 
         @staticmethod
@@ -440,24 +457,24 @@ def test_j2_functions_as_attributes_of_a_subclass(mill):
         def resultfn(self, txn, results):
             super().resultfn(txn, {k: -v for k, v in results.items()})
 
-    server = Mine()
+    server = ScriptServer()
     server.extra = "travels"
-    assert mill.run_server(server, datasource={1: "a b a"}) == {"a": -4, "b": -2}
+    assert server_runner.run_server(server, datasource={1: "a b a"}) == {"a": -4, "b": -2}
     assert server.password == "changeme"
     sent = cloudpickle.dumps(server.reducefn)
     assert b"travels" in sent
     assert b"changeme" not in sent
 
 
-def test_j2_functions_in_a_subclass_need_no_self_as_only_their_code_was_sent(mill):
-    class Mine(mincemeat.Server):
+def test_j2_functions_in_a_subclass_need_no_self_as_only_their_code_was_sent(server_runner):
+    class ScriptServer(mincemeat.Server):
         def mapfn(k, v):
             return words(k, v)
 
         def reducefn(k, vs):
             return sum(vs)
 
-    assert mill.run_server(Mine(), datasource={1: "a b a"}) == {"a": 2, "b": 1}
+    assert server_runner.run_server(ScriptServer(), datasource={1: "a b a"}) == {"a": 2, "b": 1}
 
 
 def test_j20_names_of_mincemeats_own_globals_are_set_where_they_lack():
@@ -472,7 +489,7 @@ def helper():
     return time.time()
 """
     exec(code, space)  # noqa: S102
-    Names([space["mapfn"]])()
+    MincemeatGlobals([space["mapfn"]])()
     assert space["hashlib"].__name__ == "hashlib"
     assert space["random"].__name__ == "random"
     assert space["time"].__name__ == "time"
@@ -482,16 +499,18 @@ def helper():
     assert "socket" not in space
 
 
-def test_s8_a_poison_item_ends_the_job_with_its_error(mill):
+def test_s8_a_poison_item_ends_the_job_with_its_error(server_runner):
     """Theirs killed every worker in turn, and the server waited for ever."""
     with pytest.raises(ZeroDivisionError) as caught:
-        mill.run_server(datasource={1: 1, 2: 0}, mapfn=lambda k, v: [(k, 1 / v)], reducefn=total)
+        server_runner.run_server(
+            datasource={1: 1, 2: 0}, mapfn=lambda k, v: [(k, 1 / v)], reducefn=total
+        )
     assert isinstance(caught.value, redismr.MapError)
     assert "key 2" in str(caught.value)
-    assert mill.run_server(datasource=numbered(), mapfn=words, reducefn=total) == WORDS
+    assert server_runner.run_server(datasource=numbered(), mapfn=words, reducefn=total) == WORDS
 
 
-def test_s3_retransmit_0_switches_duplicates_off(mill, monkeypatch):
+def test_s3_retransmit_0_switches_duplicates_off(server_runner, monkeypatch):
     """Issue #10 of theirs: is it right that the same work is done twice?"""
     chosen = []
     real = redismr.run
@@ -499,7 +518,7 @@ def test_s3_retransmit_0_switches_duplicates_off(mill, monkeypatch):
     for retransmit in (0, 5):
         server = mincemeat.Server()
         server.set_datasource({1: "a"}, retransmit=retransmit)
-        assert mill.run_server(server, mapfn=words, reducefn=total) == {"a": 1}
+        assert server_runner.run_server(server, mapfn=words, reducefn=total) == {"a": 1}
     assert chosen == [False, True]
 
 
@@ -507,10 +526,10 @@ async def later(k, vs):
     return vs
 
 
-def test_what_is_no_function_is_refused(mill):
+def test_what_is_no_function_is_refused(server_runner):
     with pytest.raises(redismr.ConfigError, match="reducefn must be a function"):
-        mill.run_server(datasource={1: 1}, mapfn=words, reducefn="total")
+        server_runner.run_server(datasource={1: 1}, mapfn=words, reducefn="total")
     with pytest.raises(redismr.ConfigError, match="reducefn must take"):
-        mill.run_server(datasource={1: 1}, mapfn=words, reducefn=lambda a, b, c: 1)
+        server_runner.run_server(datasource={1: 1}, mapfn=words, reducefn=lambda a, b, c: 1)
     with pytest.raises(redismr.ConfigError, match="reducefn must be a plain function"):
-        mill.run_server(datasource={1: 1}, mapfn=words, reducefn=later)
+        server_runner.run_server(datasource={1: 1}, mapfn=words, reducefn=later)

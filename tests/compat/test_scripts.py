@@ -8,8 +8,8 @@ import socket
 
 import pytest
 from compat.conftest import PASSWORD
-from support import eventually, runs
-from system.crew import SECRET, Crew, offspring
+from support import eventually, is_running
+from system.processes import SECRET, Processes, descendants_of
 
 WORDS = {
     "a": 2, "on": 1, "great": 1, "Humpty": 3, "again": 1, "wall": 1, "Dumpty": 2, "men": 1,
@@ -72,70 +72,73 @@ HEAD = """
 """
 
 
-def printed(process):
+def output_of(process):
     assert process.returncode == 0, process.stderr
     return ast.literal_eval(process.stdout)
 
 
-def test_j3_the_example_runs_unchanged_beside_a_shim(stage):
+def test_j3_the_example_runs_unchanged_beside_a_shim(sandbox):
     """Its worker is ``python mincemeat.py -p changeme HOST``, from the shim as well (C1)."""
-    stage.script(SHIM, "mincemeat.py")
-    example = stage.script(EXAMPLE, "example.py")
-    words = ["mincemeat.py", "-p", PASSWORD, "-P", stage.port, "-l", "localhost"]
-    stage.start(*words)
-    assert printed(stage.run(example)) == WORDS
+    sandbox.script(SHIM, "mincemeat.py")
+    example = sandbox.script(EXAMPLE, "example.py")
+    words = ["mincemeat.py", "-p", PASSWORD, "-P", sandbox.port, "-l", "localhost"]
+    sandbox.start(*words)
+    assert output_of(sandbox.run(example)) == WORDS
 
 
-def test_c1_default_port_and_host(stage):
+def test_c1_default_port_and_host(sandbox):
     """11235 on localhost, for script and worker: both commands."""
     for n, command in enumerate(("redismr.compat.mincemeat", "redismr mincemeat")):
-        example = stage.script(
+        example = sandbox.script(
             EXAMPLE.replace(", port=PORT", "").replace(
                 "import min", "from redismr.compat import min"
             )
         )
-        script = stage.start(example)
-        eventually(lambda: listens(11235), 20)
-        worker = stage.start("-m", *command.split(), "-p", PASSWORD)
+        script = sandbox.start(example)
+        eventually(lambda: is_listening(11235), 20)
+        worker = sandbox.start("-m", *command.split(), "-p", PASSWORD)
         assert script.wait() == 0, script.log
         assert ast.literal_eval(script.log.splitlines()[-1]) == WORDS
         assert worker.wait() == 0, (n, worker.log)
 
 
-def test_c1_version(stage):
+def test_c1_version(sandbox):
     for command in ("redismr.compat.mincemeat", "redismr mincemeat"):
-        said = stage.run("-m", *command.split(), "--version")
+        said = sandbox.run("-m", *command.split(), "--version")
         assert said.stdout == "mincemeat.py 0.1.4\n"
 
 
-def test_c2_refused_is_said(stage):
+def test_c2_refused_is_said(sandbox):
     """Theirs exited with 0."""
     for command in ("redismr.compat.mincemeat", "redismr mincemeat"):
-        said = stage.run("-m", *command.split(), "-P", stage.port)
+        said = sandbox.run("-m", *command.split(), "-P", sandbox.port)
         assert said.returncode == 3
         assert (
-            said.stderr == f"redismr: cannot work for localhost:{stage.port}: Connection refused\n"
+            said.stderr
+            == f"redismr: cannot work for localhost:{sandbox.port}: Connection refused\n"
         )
 
 
-def test_w1_a_wrong_password_is_said(stage):
+def test_w1_a_wrong_password_is_said(sandbox):
     """Theirs left silently, with 0; the server goes on."""
-    script = stage.start(stage.script(EXAMPLE.replace("import m", "from redismr.compat import m")))
-    eventually(lambda: listens(stage.port), 20)
+    script = sandbox.start(
+        sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+    )
+    eventually(lambda: is_listening(sandbox.port), 20)
     for options in ([], ["-l"]):
-        wrong = stage.run(
-            "-m", "redismr.compat.mincemeat", "-p", "wrong", "-P", stage.port, *options
+        wrong = sandbox.run(
+            "-m", "redismr.compat.mincemeat", "-p", "wrong", "-P", sandbox.port, *options
         )
         assert wrong.returncode == 3
         assert "another password" in wrong.stderr
-    stage.worker()
+    sandbox.worker()
     assert script.wait() == 0
     assert ast.literal_eval(script.log.splitlines()[-1]) == WORDS
 
 
-def test_w1_nothing_but_our_server_is_talked_to(stage):
-    with socket.create_server(("127.0.0.1", stage.port)) as listener:
-        worker = stage.start("-m", "redismr.compat.mincemeat", "-P", stage.port, "127.0.0.1")
+def test_w1_nothing_but_our_server_is_talked_to(sandbox):
+    with socket.create_server(("127.0.0.1", sandbox.port)) as listener:
+        worker = sandbox.start("-m", "redismr.compat.mincemeat", "-P", sandbox.port, "127.0.0.1")
         line, _ = listener.accept()
         with line:
             assert line.recv(4096).startswith(b"AUTH redismr ")
@@ -144,22 +147,24 @@ def test_w1_nothing_but_our_server_is_talked_to(stage):
     assert "no redismr server" in worker.log
 
 
-def test_c1_loop_says_the_same_trouble_once(stage):
-    with socket.create_server(("127.0.0.1", stage.port)) as listener:
-        worker = stage.worker()
+def test_c1_loop_says_the_same_trouble_once(sandbox):
+    with socket.create_server(("127.0.0.1", sandbox.port)) as listener:
+        worker = sandbox.worker()
         for _ in range(3):
             line, _ = listener.accept()
             with line:
                 line.recv(4096)
                 line.sendall(b"challenge:0123456789\n")
-    worker.says(f"waiting for a server at localhost:{stage.port}")  # the listener is closed
+    worker.wait_for_output(
+        f"waiting for a server at localhost:{sandbox.port}"
+    )  # the listener is closed
     assert worker.log.count("no redismr server") == 1
     assert worker.popen.poll() is None
 
 
-def test_j3_a_port_in_use_is_an_error_at_once(stage):
+def test_j3_a_port_in_use_is_an_error_at_once(sandbox):
     """And it is free again when the script has ended (#6 of theirs)."""
-    script = stage.script(
+    script = sandbox.script(
         HEAD
         + """
     import errno
@@ -169,16 +174,16 @@ def test_j3_a_port_in_use_is_an_error_at_once(stage):
         print(exc.errno == errno.EADDRINUSE, exc.filename, exc.strerror)
     """
     )
-    with socket.create_server(("127.0.0.1", stage.port)):
-        said = stage.run(script)
-        assert said.stdout == f"True *:{stage.port} Address already in use\n"
+    with socket.create_server(("127.0.0.1", sandbox.port)):
+        said = sandbox.run(script)
+        assert said.stdout == f"True *:{sandbox.port} Address already in use\n"
     for _ in range(2):
-        assert stage.run(script).stdout == "{}\n"
+        assert sandbox.run(script).stdout == "{}\n"
 
 
-def test_j5_one_server_is_run_many_times_by_the_same_worker(stage):
-    worker = stage.worker()
-    script = stage.script(
+def test_j5_one_server_is_run_many_times_by_the_same_worker(sandbox):
+    worker = sandbox.worker()
+    script = sandbox.script(
         HEAD
         + """
     s, ranks = server(None, mapfn=lambda k, v: [(k, v), (k, 1)]), {n: n for n in range(5)}
@@ -188,15 +193,15 @@ def test_j5_one_server_is_run_many_times_by_the_same_worker(stage):
     print(sorted(ranks.items()))
     """
     )
-    found = stage.run(script)
+    found = sandbox.run(script)
     assert found.stdout == f"{[(n, n + 100) for n in range(5)]}\n", found.stderr
-    assert worker.log in {"", f"redismr: waiting for a server at localhost:{stage.port}\n"}
+    assert worker.log in {"", f"redismr: waiting for a server at localhost:{sandbox.port}\n"}
 
 
-def test_j5_without_a_new_datasource_the_same_is_run_again(stage):
-    stage.worker()
-    found = stage.run(
-        stage.script(
+def test_j5_without_a_new_datasource_the_same_is_run_again(sandbox):
+    sandbox.worker()
+    found = sandbox.run(
+        sandbox.script(
             HEAD
             + """
     s = server({1: "a", 2: "b"})
@@ -210,11 +215,11 @@ def test_j5_without_a_new_datasource_the_same_is_run_again(stage):
     assert found.stdout == "True\n{'d': 1} {1: 'd'}\n", found.stderr
 
 
-def test_j20_names_of_mincemeats_globals(stage):
+def test_j20_names_of_mincemeats_globals(sandbox):
     """hashlib is imported by nobody; theirs had it. A name that is the script's own stays so."""
-    stage.worker()
-    found = stage.run(
-        stage.script("""
+    sandbox.worker()
+    found = sandbox.run(
+        sandbox.script("""
     from redismr.compat import mincemeat
     os = "my own os"
 
@@ -235,11 +240,11 @@ def test_j20_names_of_mincemeats_globals(stage):
     assert found.stdout == f"{{'{digest}': [('my own os', 11235, 'random')]}} False\n", found.stderr
 
 
-def test_j20_also_for_functions_of_a_module_beside_the_script(stage):
-    stage.worker()
-    stage.script("def mapfn(k, v): yield hashlib.md5(v.encode()).hexdigest(), k", "jobs.py")
-    found = stage.run(
-        stage.script(
+def test_j20_also_for_functions_of_a_module_beside_the_script(sandbox):
+    sandbox.worker()
+    sandbox.script("def mapfn(k, v): yield hashlib.md5(v.encode()).hexdigest(), k", "jobs.py")
+    found = sandbox.run(
+        sandbox.script(
             HEAD
             + """
     import jobs
@@ -250,10 +255,10 @@ def test_j20_also_for_functions_of_a_module_beside_the_script(stage):
     assert found.stdout == "{'9dd4e461268c8034f5c8564e155c67a6': 1} False\n", found.stderr
 
 
-def test_s16_prints_stay_on_the_worker(stage):
-    worker = stage.worker()
-    found = stage.run(
-        stage.script(
+def test_s16_prints_stay_on_the_worker(sandbox):
+    worker = sandbox.worker()
+    found = sandbox.run(
+        sandbox.script(
             HEAD
             + """
     def mapfn(k, v):
@@ -265,20 +270,20 @@ def test_s16_prints_stay_on_the_worker(stage):
         )
     )
     assert found.stdout == "{1: 1}\n", found.stderr
-    worker.says("mapping 1")
+    worker.wait_for_output("mapping 1")
 
 
-def test_helper_modules_and_relative_paths(stage):
+def test_helper_modules_and_relative_paths(sandbox):
     """Modules beside the script travel; those beside the worker are found there; relative paths
     are the worker's own."""
-    there = stage.folder / "there"
+    there = sandbox.folder / "there"
     there.mkdir()
     (there / "input.txt").write_text("from the worker")
     (there / "workers_helper.py").write_text("NAME = 'the worker'")
-    stage.script("def shout(text): return text.upper()", "helper.py")
-    stage.worker(cwd=there)
-    found = stage.run(
-        stage.script(
+    sandbox.script("def shout(text): return text.upper()", "helper.py")
+    sandbox.worker(cwd=there)
+    found = sandbox.run(
+        sandbox.script(
             HEAD
             + """
     import helper
@@ -293,32 +298,38 @@ def test_helper_modules_and_relative_paths(stage):
     assert found.stdout == "{'FROM THE WORKER': ['the worker']}\n", found.stderr
 
 
-def test_w1_an_empty_password_is_for_this_machine_only(stage):
-    script = stage.start(stage.script(HEAD + "    print(server({1: 'a'}).run_server(port=PORT))"))
-    said = script.says("no password: only this machine can join")
+def test_w1_an_empty_password_is_for_this_machine_only(sandbox):
+    script = sandbox.start(
+        sandbox.script(HEAD + "    print(server({1: 'a'}).run_server(port=PORT))")
+    )
+    said = script.wait_for_output("no password: only this machine can join")
     assert said.count("\n") == 1
-    eventually(lambda: listens(stage.port), 20)
+    eventually(lambda: is_listening(sandbox.port), 20)
     others = socket.gethostbyname(socket.gethostname())
-    assert others.startswith("127.") or not listens(stage.port, others)
-    worker = stage.run("-m", "redismr.compat.mincemeat", "-P", stage.port)
+    assert others.startswith("127.") or not is_listening(sandbox.port, others)
+    worker = sandbox.run("-m", "redismr.compat.mincemeat", "-P", sandbox.port)
     assert worker.returncode == 0, worker.stderr
     assert script.wait() == 0
     assert "{'a': 1}" in script.log
 
 
-def test_w1_a_password_lets_other_machines_in(stage):
-    script = stage.start(stage.script(EXAMPLE.replace("import m", "from redismr.compat import m")))
-    eventually(lambda: listens(stage.port), 20)
+def test_w1_a_password_lets_other_machines_in(sandbox):
+    script = sandbox.start(
+        sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+    )
+    eventually(lambda: is_listening(sandbox.port), 20)
     here = socket.gethostbyname(socket.gethostname())
-    worker = stage.run("-m", "redismr.compat.mincemeat", "-p", PASSWORD, "-P", stage.port, here)
+    worker = sandbox.run("-m", "redismr.compat.mincemeat", "-p", PASSWORD, "-P", sandbox.port, here)
     assert worker.returncode == 0, worker.stderr
     assert script.wait() == 0, script.log
 
 
-def test_waiting_for_workers_is_explained(stage):
-    script = stage.start(stage.script(EXAMPLE.replace("import m", "from redismr.compat import m")))
-    said = script.says("no workers yet")
-    assert f"redismr mincemeat -p PASSWORD -P {stage.port} HOST" in said
+def test_waiting_for_workers_is_explained(sandbox):
+    script = sandbox.start(
+        sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+    )
+    said = script.wait_for_output("no workers yet")
+    assert f"redismr mincemeat -p PASSWORD -P {sandbox.port} HOST" in said
     assert PASSWORD not in said
 
 
@@ -338,27 +349,27 @@ FOREVER = (
 
 
 @pytest.mark.parametrize("loop", [False, True])
-def test_c2_a_server_gone_midway(stage, loop):
+def test_c2_a_server_gone_midway(sandbox, loop):
     """The worker ends with it, and all its processes; with -l it waits for the next server."""
-    script = stage.start(stage.script(FOREVER))
-    eventually(lambda: listens(stage.port), 20)
-    worker = stage.worker(loop=loop)
-    eventually((stage.folder / "mapping").exists, 20)
-    family = worker.below()
+    script = sandbox.start(sandbox.script(FOREVER))
+    eventually(lambda: is_listening(sandbox.port), 20)
+    worker = sandbox.worker(loop=loop)
+    eventually((sandbox.folder / "mapping").exists, 20)
+    descendants = worker.descendants()
     script.kill()
-    eventually(lambda: not any(map(runs, family)), 20)
+    eventually(lambda: not any(map(is_running, descendants)), 20)
     if loop:
         example = EXAMPLE.replace("import m", "from redismr.compat import m")
-        assert printed(stage.run(stage.script(example))) == WORDS
+        assert output_of(sandbox.run(sandbox.script(example))) == WORDS
         assert worker.popen.poll() is None
     else:
         assert worker.wait() == 0, worker.log
 
 
-def test_s7_workers_join_and_leave_at_any_time(stage):
+def test_s7_workers_join_and_leave_at_any_time(sandbox):
     """A killed worker's task is done by another, though none was idle (S4 of theirs hung)."""
-    script = stage.start(
-        stage.script(
+    script = sandbox.start(
+        sandbox.script(
             HEAD
             + """
     import pathlib, threading
@@ -371,19 +382,19 @@ def test_s7_workers_join_and_leave_at_any_time(stage):
     """
         )
     )
-    first = stage.worker()
-    eventually((stage.folder / "mapping").exists, 20)
-    (stage.folder / "second").touch()
+    first = sandbox.worker()
+    eventually((sandbox.folder / "mapping").exists, 20)
+    (sandbox.folder / "second").touch()
     first.kill()
-    stage.worker()
+    sandbox.worker()
     assert script.wait(40) == 0
     assert "{'a': 1}" in script.log
 
 
-def test_s10_s11_a_run_ends_with_its_results_though_a_worker_is_busy_with_a_duplicate(stage):
+def test_s10_s11_a_run_ends_with_its_results_though_a_worker_is_busy_with_a_duplicate(sandbox):
     """Idle workers stay connected meanwhile, and wait (S14)."""
-    script = stage.start(
-        stage.script(
+    script = sandbox.start(
+        sandbox.script(
             HEAD
             + """
     import pathlib, threading
@@ -398,36 +409,36 @@ def test_s10_s11_a_run_ends_with_its_results_though_a_worker_is_busy_with_a_dupl
         )
     )
     for _ in range(2):
-        stage.worker()
+        sandbox.worker()
     assert script.wait(60) == 0
     assert "{'a': 28}" in script.log
-    assert (stage.folder / "slow").exists()
+    assert (sandbox.folder / "slow").exists()
 
 
-def test_c1_ctrl_c_ends_the_worker_at_once(stage):
-    script = stage.start(stage.script(FOREVER))
-    worker = stage.worker()
-    eventually((stage.folder / "mapping").exists, 20)
-    family = worker.below()
+def test_c1_ctrl_c_ends_the_worker_at_once(sandbox):
+    script = sandbox.start(sandbox.script(FOREVER))
+    worker = sandbox.worker()
+    eventually((sandbox.folder / "mapping").exists, 20)
+    descendants = worker.descendants()
     worker.send(signal.SIGINT)
     assert worker.wait() == 130
-    eventually(lambda: not any(map(runs, family)), 20)
+    eventually(lambda: not any(map(is_running, descendants)), 20)
     assert script.popen.poll() is None
 
 
-def test_c1_verbose(stage):
+def test_c1_verbose(sandbox):
     """Lines of theirs (W10) on stderr."""
-    stage.start(stage.script(FOREVER))
-    eventually(lambda: listens(stage.port), 20)
+    sandbox.start(sandbox.script(FOREVER))
+    eventually(lambda: is_listening(sandbox.port), 20)
     for flag in ("-v", "-V"):
-        stage.worker(flag).says("INFO:mincemeat:Authenticated other end")
+        sandbox.worker(flag).wait_for_output("INFO:mincemeat:Authenticated other end")
 
 
-def test_c1_executors(stage):
+def test_c1_executors(sandbox):
     """-n tasks at a time."""
-    stage.worker("-n", "2")
-    found = stage.run(
-        stage.script(
+    sandbox.worker("-n", "2")
+    found = sandbox.run(
+        sandbox.script(
             HEAD
             + """
     import pathlib, threading
@@ -446,10 +457,10 @@ def test_c1_executors(stage):
 # ------------------------------------------------------------------- library use
 
 
-def test_c3_a_client_of_ones_own(stage):
+def test_c3_a_client_of_ones_own(sandbox):
     """Passwords as str and bytes; a new Client for the next server."""
-    clients = stage.start(
-        stage.script(
+    clients = sandbox.start(
+        sandbox.script(
             """
     from redismr.compat import mincemeat
     for password in ("changeme", b"changeme"):
@@ -465,16 +476,16 @@ def test_c3_a_client_of_ones_own(stage):
             "clients.py",
         )
     )
-    example = stage.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+    example = sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
     for times in (1, 2):
-        assert printed(stage.run(example)) == WORDS
-        clients.says("worked\n" * times)
+        assert output_of(sandbox.run(example)) == WORDS
+        clients.wait_for_output("worked\n" * times)
     assert clients.wait() == 0
 
 
-def test_c6_handle_error_may_raise_out_of_conn(stage):
-    found = stage.run(
-        stage.script("""
+def test_c6_handle_error_may_raise_out_of_conn(sandbox):
+    found = sandbox.run(
+        sandbox.script("""
     import socket
     from redismr.compat import mincemeat
 
@@ -495,10 +506,10 @@ def test_c6_handle_error_may_raise_out_of_conn(stage):
     assert found.stderr == ""
 
 
-def test_c5_functions_that_the_worker_has(stage):
+def test_c5_functions_that_the_worker_has(sandbox):
     """What the server does not send: mapfn=None or False, and reducefn."""
-    stage.start(
-        stage.script(
+    sandbox.start(
+        sandbox.script(
             """
     from redismr.compat import mincemeat
 
@@ -517,8 +528,8 @@ def test_c5_functions_that_the_worker_has(stage):
             "special.py",
         )
     )
-    found = stage.run(
-        stage.script(
+    found = sandbox.run(
+        sandbox.script(
             HEAD
             + """
     for more in ({"mapfn": None, "reducefn": None}, {"mapfn": False}, {"reducefn": False},
@@ -530,11 +541,11 @@ def test_c5_functions_that_the_worker_has(stage):
     assert found.stdout == "{'a': ['', 9]}\n{'a': 9}\n{'a': ['', 3]}\n{'a': [3, 6]}\n", found.stderr
 
 
-def test_j11_no_mapfn_anywhere_is_said(stage):
+def test_j11_no_mapfn_anywhere_is_said(sandbox):
     """Theirs killed each worker that came."""
-    stage.worker()
-    found = stage.run(
-        stage.script(
+    sandbox.worker()
+    found = sandbox.run(
+        sandbox.script(
             HEAD
             + """
     server({1: "a"}, mapfn=None, reducefn=None).run_server("changeme", PORT)
@@ -546,11 +557,11 @@ def test_j11_no_mapfn_anywhere_is_said(stage):
     assert found.stderr.count("/redismr/") == 1, found.stderr
 
 
-def test_w9_a_server_inside_a_mapfn(stage):
+def test_w9_a_server_inside_a_mapfn(sandbox):
     """Issue #3 of theirs: first split files, then chunks."""
-    stage.worker()
-    found = stage.run(
-        stage.script(
+    sandbox.worker()
+    found = sandbox.run(
+        sandbox.script(
             HEAD
             + """
     def outer(k, v):
@@ -573,43 +584,43 @@ def test_w9_a_server_inside_a_mapfn(stage):
     assert found.stdout == "{'x': 3}\n", found.stderr
 
 
-def test_ctrl_c_in_the_script(stage):
-    script = stage.start(stage.script(FOREVER))
-    stage.worker()
-    eventually((stage.folder / "mapping").exists, 20)
-    family = offspring(script.pid)
+def test_ctrl_c_in_the_script(sandbox):
+    script = sandbox.start(sandbox.script(FOREVER))
+    sandbox.worker()
+    eventually((sandbox.folder / "mapping").exists, 20)
+    descendants = descendants_of(script.pid)
     script.send(signal.SIGINT)
     assert script.wait() != 0
     assert script.log.rstrip().endswith("KeyboardInterrupt")
     assert script.log.count("/redismr/") == 1, script.log
-    eventually(lambda: not any(map(runs, family)), 20)
+    eventually(lambda: not any(map(is_running, descendants)), 20)
 
 
-def test_j3_redismr_url_names_another_server(stage, server, tmp_path):
+def test_j3_redismr_url_names_another_server(sandbox, server, tmp_path):
     """The same script, on a Redis: any redismr worker with its secret does the work."""
-    crew = Crew(server.url, tmp_path / "crew")
+    processes = Processes(server.url, tmp_path / "processes")
     try:
-        crew.worker()
-        example = stage.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
-        found = stage.run(example, REDISMR_URL=server.url, REDISMR_SECRET=SECRET)
-        assert printed(found) == WORDS
-        assert not listens(stage.port)
+        processes.worker()
+        example = sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+        found = sandbox.run(example, REDISMR_URL=server.url, REDISMR_SECRET=SECRET)
+        assert output_of(found) == WORDS
+        assert not is_listening(sandbox.port)
     finally:
-        crew.close()
+        processes.close()
 
 
-def test_j3_redismr_url_for_the_worker_too(stage, server):
+def test_j3_redismr_url_for_the_worker_too(sandbox, server):
     """It works while the script runs, and ends with that."""
     named = {"REDISMR_URL": server.url, "REDISMR_SECRET": SECRET}
-    alone = stage.run("-m", "redismr.compat.mincemeat", **named)
+    alone = sandbox.run("-m", "redismr.compat.mincemeat", **named)
     assert alone.returncode == 3
-    example = stage.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
-    script = stage.start(example, **named)
-    stage.worker(**named)
+    example = sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+    script = sandbox.start(example, **named)
+    sandbox.worker(**named)
     assert script.wait() == 0, script.log
     assert ast.literal_eval(script.log.splitlines()[-1]) == WORDS
 
 
-def listens(port, host="127.0.0.1"):
+def is_listening(port, host="127.0.0.1"):
     with socket.socket() as probe:
         return probe.connect_ex((host, port)) == 0

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from compat.conftest import PASSWORD, free_port
 from support import eventually
-from system.crew import parent_of
+from system.processes import parent_of
 
 from redismr.compat import shepherd
 
@@ -25,69 +25,69 @@ WORDS = "[('a', 3), ('b', 2)]"
 
 
 @pytest.fixture
-def herd(stage):
-    """Starts ``python -m redismr.compat.shepherd`` for the port of the stage."""
+def start_shepherd(sandbox):
+    """Starts ``python -m redismr.compat.shepherd`` for the port of the sandbox."""
 
     def start(*options, password=PASSWORD, **env):
-        words = ("-m", "redismr.compat.shepherd", "-p", password, "-P", stage.port)
-        return stage.start(*words, *options, **env)
+        words = ("-m", "redismr.compat.shepherd", "-p", password, "-P", sandbox.port)
+        return sandbox.start(*words, *options, **env)
 
     return start
 
 
-def test_c7_n_clients_wait_for_a_server_and_end_with_it(stage, herd):
-    clients = herd("-n", "2", "-s", "0.2")
-    served = stage.run(stage.script(SERVE))
+def test_c7_n_clients_wait_for_a_server_and_end_with_it(sandbox, start_shepherd):
+    clients = start_shepherd("-n", "2", "-s", "0.2")
+    served = sandbox.run(sandbox.script(SERVE))
     assert served.stdout.strip() == WORDS, served.stderr
     assert clients.wait(40) == 0
 
 
-def test_c7_with_8_they_work_for_one_server_after_another(stage, herd):
-    clients = herd("-8", "-n", "2")
+def test_c7_with_8_they_work_for_one_server_after_another(sandbox, start_shepherd):
+    clients = start_shepherd("-8", "-n", "2")
     for _ in range(2):
-        assert stage.run(stage.script(SERVE)).stdout.strip() == WORDS
+        assert sandbox.run(sandbox.script(SERVE)).stdout.strip() == WORDS
     assert clients.popen.poll() is None
     clients.send(signal.SIGINT)
     assert clients.wait(40) == 130
 
 
-def test_c7_without_s_there_is_one_try_that_says_what_is_wrong(herd):
-    once = herd("localhost")
+def test_c7_without_s_there_is_one_try_that_says_what_is_wrong(start_shepherd):
+    once = start_shepherd("localhost")
     assert once.wait(40) == 3
     assert "refused" in once.log
-    quiet = herd("-q")
+    quiet = start_shepherd("-q")
     assert quiet.wait(40) == 3
     assert not quiet.log
 
 
-def test_c7_another_password_is_said_however_patient_they_are(stage, herd):
-    server = stage.start(stage.script(SERVE))
-    server.says("waiting", 30)
-    wrong = herd("-s", "0.2", "-8", password="guessed")
+def test_c7_another_password_is_said_however_patient_they_are(sandbox, start_shepherd):
+    server = sandbox.start(sandbox.script(SERVE))
+    server.wait_for_output("waiting", 30)
+    wrong = start_shepherd("-s", "0.2", "-8", password="guessed")
     assert wrong.wait(40) == 3
     assert "password" in wrong.log
 
 
-def test_c7_what_they_wait_for_is_said_once(stage, herd):
-    quiet = herd("-8", "-q")
-    patient = herd("-s", "0.01")
-    patient.says(f"waiting for a server at localhost:{stage.port}")
-    astray = herd("-s", "0.01", "nosuch.invalid")
-    astray.says(f"cannot work for nosuch.invalid:{stage.port}")
+def test_c7_what_they_wait_for_is_said_once(sandbox, start_shepherd):
+    quiet = start_shepherd("-8", "-q")
+    patient = start_shepherd("-s", "0.01")
+    patient.wait_for_output(f"waiting for a server at localhost:{sandbox.port}")
+    astray = start_shepherd("-s", "0.01", "nosuch.invalid")
+    astray.wait_for_output(f"cannot work for nosuch.invalid:{sandbox.port}")
     for clients in (quiet, patient, astray):
         clients.send(signal.SIGINT)
         assert clients.wait(40) == 130
     assert [clients.log.count("\n") for clients in (quiet, patient, astray)] == [0, 1, 1]
 
 
-def test_c7_what_can_never_work_ends_them(herd):
-    clients = herd("-s", "0.01", "-8", REDISMR_URL="redis://db.example:6379/0")
+def test_c7_what_can_never_work_ends_them(start_shepherd):
+    clients = start_shepherd("-s", "0.01", "-8", REDISMR_URL="redis://db.example:6379/0")
     assert clients.wait(40) == 3
     assert "needs a shared secret" in clients.log
 
 
-def test_c8_run_ends_when_its_own_worker_does(stage):
-    ran = stage.start(stage.script("""
+def test_c8_run_ends_when_its_own_worker_does(sandbox):
+    ran = sandbox.start(sandbox.script("""
         import time
         from redismr.compat import shepherd
 
@@ -98,39 +98,43 @@ def test_c8_run_ends_when_its_own_worker_does(stage):
 
         shepherd.run(datasource=[1], port=PORT, mapfn=mapfn)
     """))  # fmt: skip
-    ran.says("mapping")
-    kill_worker(ran)
+    ran.wait_for_output("mapping")
+    kill_worker_of(ran)
     assert ran.wait(40) == 1
     assert "RuntimeError: the worker process ended by itself" in ran.log
 
 
-def test_c7_a_worker_that_was_killed_is_said(stage, herd):
-    stage.start(stage.script(SERVE)).says("waiting", 30)
-    clients = herd("-8", "-n", "2")
-    kill_worker(clients)
+def test_c7_a_worker_that_was_killed_is_said(sandbox, start_shepherd):
+    sandbox.start(sandbox.script(SERVE)).wait_for_output("waiting", 30)
+    clients = start_shepherd("-8", "-n", "2")
+    kill_worker_of(clients)
     assert clients.wait(40) == 3
-    assert f"cannot work for localhost:{stage.port}: the worker process ended" in clients.log
+    assert f"cannot work for localhost:{sandbox.port}: the worker process ended" in clients.log
 
 
-def kill_worker(process):
+def kill_worker_of(process):
     """Kill its worker process, as soon as it has one."""
 
-    def its_worker():
-        return [pid for pid in process.below() if parent_of(pid) == process.pid and is_worker(pid)]
+    def worker_pids():
+        return [
+            pid
+            for pid in process.descendants()
+            if parent_of(pid) == process.pid and is_worker_process(pid)
+        ]
 
-    os.kill(eventually(its_worker)[0], signal.SIGKILL)
+    os.kill(eventually(worker_pids)[0], signal.SIGKILL)
 
 
-def is_worker(pid):
-    said = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True)
-    return "-m redismr.workers" in said.stdout
+def is_worker_process(pid):
+    output = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True)
+    return "-m redismr.workers" in output.stdout
 
 
-def test_c7_server_and_clients_are_siblings_in_pools_and_try_once(stage):
+def test_c7_server_and_clients_are_siblings_in_pools_and_try_once(sandbox):
     """As shepherd.py keeps both over mincemeat.py: a client that is refused leaves for good, and
     the script waits for all of them. The first server's process is still there at the second run.
     """
-    ran = stage.run(stage.script("""
+    ran = sandbox.run(sandbox.script("""
         import multiprocessing
         from redismr.compat import mincemeat
 
@@ -166,17 +170,17 @@ def test_c7_server_and_clients_are_siblings_in_pools_and_try_once(stage):
             called.wait()
             called.clear()
             with fork.Pool(2) as clients:
-                said = [clients.apply_async(work) for _ in range(2)]
+                output = [clients.apply_async(work) for _ in range(2)]
                 clients.close()
                 clients.join()
-            assert None in [each.get() for each in said]
+            assert None in [each.get() for each in output]
             print(sorted(results.get(10).items()))
     """))  # fmt: skip
     assert ran.stdout.splitlines() == [WORDS, WORDS], ran.stderr
 
 
-def test_c8_run_is_a_server_and_its_workers_at_once(stage):
-    ran = stage.run(stage.script("""
+def test_c8_run_is_a_server_and_its_workers_at_once(sandbox):
+    ran = sandbox.run(sandbox.script("""
         from redismr.compat import shepherd
 
         for options in ({}, {"mapfn": shepherd.map_word_count, "reducefn": lambda k, vs: len(vs)}):
@@ -189,8 +193,8 @@ def test_c8_run_is_a_server_and_its_workers_at_once(stage):
     assert ran.stdout.splitlines() == ["[(1, 'x y'), (2, 'x')]", "[('x', 2), ('y', 1)]"], ran.stderr
 
 
-def test_c8_a_server_numbers_what_is_no_mapping(stage):
-    ran = stage.run(stage.script("""
+def test_c8_a_server_numbers_what_is_no_mapping(sandbox):
+    ran = sandbox.run(sandbox.script("""
         from redismr.compat import shepherd
 
         print(sorted(shepherd.run(datasource=(n * n for n in range(4)), port=PORT).items()))
@@ -213,8 +217,8 @@ def test_c6_conn_raises_what_keeps_a_client_from_its_server():
         shepherd.Client().conn("localhost", free_port())
 
 
-def test_c8_run_raises_what_its_datasource_does(stage):
-    ran = stage.run(stage.script("""
+def test_c8_run_raises_what_its_datasource_does(sandbox):
+    ran = sandbox.run(sandbox.script("""
         from redismr.compat import shepherd
 
         class Bad(dict):
@@ -229,8 +233,8 @@ def test_c8_run_raises_what_its_datasource_does(stage):
     assert ran.stdout.startswith("SourceRaised the source raised PermissionError"), ran.stderr
 
 
-def test_c8_run_raises_what_a_function_does(stage):
-    ran = stage.run(stage.script("""
+def test_c8_run_raises_what_a_function_does(sandbox):
+    ran = sandbox.run(sandbox.script("""
         from redismr.compat import shepherd
 
         try:

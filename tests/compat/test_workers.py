@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from compat.test_scripts import EXAMPLE, HEAD, WORDS, listens, printed
+from compat.test_scripts import EXAMPLE, HEAD, WORDS, is_listening, output_of
 from support import eventually
-from system.crew import ONE_ENGINE, SECRET
+from system.processes import ONE_ENGINE, SECRET
 
 OWN_WORKERS = (
     HEAD
@@ -29,12 +29,12 @@ OWN_WORKERS = (
 
 @ONE_ENGINE
 @pytest.mark.parametrize(("join", "named"), [(False, False), (True, False), (True, True)])
-def test_c3_children_of_the_script_end_with_its_run(stage, server, join, named):
+def test_c3_children_of_the_script_end_with_its_run(sandbox, server, join, named):
     """Theirs did: a script that waits for them, as multiprocessing does at exit, would wait for
     ever, as the server is kept until it ends."""
     env = {"REDISMR_URL": server.url, "REDISMR_SECRET": SECRET} if named else {}
-    script = stage.start(
-        stage.script(
+    script = sandbox.start(
+        sandbox.script(
             OWN_WORKERS
             + f"""
     over = multiprocessing.Event()
@@ -56,10 +56,10 @@ def test_c3_children_of_the_script_end_with_its_run(stage, server, join, named):
     assert script.log.count("client over") == 2
 
 
-def test_c1_a_worker_command_that_the_script_starts_ends_with_its_run(stage):
+def test_c1_a_worker_command_that_the_script_starts_ends_with_its_run(sandbox):
     """Also under a shell; one that comes later is refused."""
-    script = stage.start(
-        stage.script(
+    script = sandbox.start(
+        sandbox.script(
             OWN_WORKERS
             + """
     command = f"{sys.executable} -m redismr.compat.mincemeat -p changeme -P PORT"
@@ -81,9 +81,9 @@ def test_c1_a_worker_command_that_the_script_starts_ends_with_its_run(stage):
     assert script.log.count("Connection refused\nstatus 3\n") == 2
 
 
-def test_c1_with_loop_it_stays_for_the_next_run(stage):
-    script = stage.start(
-        stage.script(
+def test_c1_with_loop_it_stays_for_the_next_run(sandbox):
+    script = sandbox.start(
+        sandbox.script(
             OWN_WORKERS
             + """
     words = [sys.executable, "-m", "redismr.compat.mincemeat", "-lp", "changeme", "-P", "PORT"]
@@ -91,7 +91,7 @@ def test_c1_with_loop_it_stays_for_the_next_run(stage):
     pids = set()
     for _ in range(3):
         print(s.run_server("changeme", PORT), flush=True)
-        pids |= {worker.pid for worker in s._host.client.workers()}
+        pids |= {worker.pid for worker in s._hosted_server.client.workers()}
     print("workers:", len(pids), flush=True)
     child.terminate()
     """
@@ -101,10 +101,10 @@ def test_c1_with_loop_it_stays_for_the_next_run(stage):
     assert script.log.endswith("{'a': 3}\n" * 3 + "workers: 1\n")
 
 
-def test_c3_threads_end_with_the_run_that_they_are_late_for(stage):
+def test_c3_threads_end_with_the_run_that_they_are_late_for(sandbox):
     """Threads are joined before anything else at exit."""
-    script = stage.start(
-        stage.script(
+    script = sandbox.start(
+        sandbox.script(
             OWN_WORKERS
             + """
     over = threading.Event()
@@ -124,10 +124,10 @@ def test_c3_threads_end_with_the_run_that_they_are_late_for(stage):
     assert "ConnectionRefusedError" in script.log
 
 
-def test_c3_children_of_a_server_that_is_never_closed(stage):
+def test_c3_children_of_a_server_that_is_never_closed(sandbox):
     """Its port is gone before they are joined."""
-    script = stage.start(
-        stage.script(
+    script = sandbox.start(
+        sandbox.script(
             OWN_WORKERS
             + """
     over = multiprocessing.Event()
@@ -146,10 +146,10 @@ def test_c3_children_of_a_server_that_is_never_closed(stage):
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_c3_conn_as_the_target_of_a_process(stage, method):
+def test_c3_conn_as_the_target_of_a_process(sandbox, method):
     """By every start method: password and functions go along."""
-    script = stage.start(
-        stage.script(
+    script = sandbox.start(
+        sandbox.script(
             f"""
     import multiprocessing, sys, threading
     from redismr.compat import mincemeat
@@ -183,10 +183,10 @@ def test_c3_conn_as_the_target_of_a_process(stage, method):
 # ------------------------------------------------------------------- functions of its own
 
 
-def test_c5_own_functions_that_do_not_pickle_are_an_error(stage):
+def test_c5_own_functions_that_do_not_pickle_are_an_error(sandbox):
     """By name, and not a success; theirs never sent them anywhere."""
-    script = stage.start(
-        stage.script(
+    script = sandbox.start(
+        sandbox.script(
             HEAD
             + """
     import threading
@@ -216,10 +216,10 @@ def test_c5_own_functions_that_do_not_pickle_are_an_error(stage):
     assert "Traceback" not in script.log
 
 
-def test_c5_own_functions_of_any_size(stage):
+def test_c5_own_functions_of_any_size(sandbox):
     """An environment variable may hold 128 KB; several executors read the same."""
-    stage.start(
-        stage.script(
+    sandbox.start(
+        sandbox.script(
             """
     from redismr.compat import mincemeat
     many = {n: str(n) * 5 for n in range(30_000)}
@@ -235,8 +235,8 @@ def test_c5_own_functions_of_any_size(stage):
             "large.py",
         )
     )
-    found = stage.run(
-        stage.script(
+    found = sandbox.run(
+        sandbox.script(
             HEAD
             + """
     source = dict.fromkeys(range(40), "a")
@@ -250,9 +250,9 @@ def test_c5_own_functions_of_any_size(stage):
 # ------------------------------------------------------------------- what tasks may do
 
 
-def test_w9_a_script_that_a_mapfn_runs(stage):
+def test_w9_a_script_that_a_mapfn_runs(sandbox):
     """As another process, with a server and a port of its own."""
-    inner = stage.folder / "inner.py"
+    inner = sandbox.folder / "inner.py"
     inner.write_text(
         """
 import sys, threading
@@ -268,9 +268,9 @@ threading.Thread(target=work).start()
 print(s.run_server("other", port))
 """
     )
-    stage.worker()
-    found = stage.run(
-        stage.script(
+    sandbox.worker()
+    found = sandbox.run(
+        sandbox.script(
             HEAD
             + f"""
     def mapfn(k, v):
@@ -288,8 +288,8 @@ print(s.run_server("other", port))
 
 
 @pytest.mark.parametrize(("flag", "shown"), [("", "WE"), ("-v", "IWE"), ("-V", "DIWE")])
-def test_w10_what_functions_log_is_seen_on_the_worker(stage, flag, shown):
-    worker = stage.worker(*[flag] * bool(flag))
+def test_w10_what_functions_log_is_seen_on_the_worker(sandbox, flag, shown):
+    worker = sandbox.worker(*[flag] * bool(flag))
     body = """
     def mapfn(k, v):
         import logging
@@ -298,14 +298,14 @@ def test_w10_what_functions_log_is_seen_on_the_worker(stage, flag, shown):
         yield v, k
     print(server({1: "a"}, mapfn=mapfn).run_server("changeme", PORT))
     """
-    assert stage.run(stage.script(HEAD + body)).stdout == "{'a': 1}\n"
-    worker.says("ERROR:root:said of a at 40")
+    assert sandbox.run(sandbox.script(HEAD + body)).stdout == "{'a': 1}\n"
+    worker.wait_for_output("ERROR:root:said of a at 40")
     lines = [line for line in worker.log.splitlines() if "root:said of a at" in line]
     assert [line[0] for line in lines] == list(shown)
 
 
-def test_w10_basicconfig_in_a_function_holds(stage):
-    worker = stage.worker()
+def test_w10_basicconfig_in_a_function_holds(sandbox):
+    worker = sandbox.worker()
     body = """
     def mapfn(k, v):
         import logging
@@ -314,17 +314,17 @@ def test_w10_basicconfig_in_a_function_holds(stage):
         yield v, k
     print(server({1: "a"}, mapfn=mapfn).run_server("changeme", PORT))
     """
-    assert stage.run(stage.script(HEAD + body)).stdout == "{'a': 1}\n"
-    worker.says("mine: heard")
+    assert sandbox.run(sandbox.script(HEAD + body)).stdout == "{'a': 1}\n"
+    worker.wait_for_output("mine: heard")
 
 
 # ------------------------------------------------------------------- servers
 
 
-def test_j5_who_comes_with_loop_works_for_all_runs_and_others_for_one(stage):
+def test_j5_who_comes_with_loop_works_for_all_runs_and_others_for_one(sandbox):
     """Wherever they were started, as theirs; what is typed for the next run says so."""
-    script = stage.start(
-        stage.script(
+    script = sandbox.start(
+        sandbox.script(
             HEAD
             + """
     import threading
@@ -339,11 +339,11 @@ def test_j5_who_comes_with_loop_works_for_all_runs_and_others_for_one(stage):
     """
         )
     )
-    eventually(lambda: listens(stage.port), 20)
-    once = stage.worker(loop=False)
+    eventually(lambda: is_listening(sandbox.port), 20)
+    once = sandbox.worker(loop=False)
     assert once.wait() == 0, once.log
-    script.says(f"redismr mincemeat -l -p PASSWORD -P {stage.port} HOST")
-    worker = stage.worker()
+    script.wait_for_output(f"redismr mincemeat -l -p PASSWORD -P {sandbox.port} HOST")
+    worker = sandbox.worker()
     assert script.wait() == 0, script.log
     assert worker.popen.poll() is None
     assert [line for line in script.log.splitlines() if line[0] == "{"] == [
@@ -351,11 +351,11 @@ def test_j5_who_comes_with_loop_works_for_all_runs_and_others_for_one(stage):
     ]
 
 
-def test_c1_with_loop_it_follows_the_port_to_another_server(stage):
+def test_c1_with_loop_it_follows_the_port_to_another_server(sandbox):
     """Each run gives the port back, also where the process that made it goes on."""
-    stage.worker()
-    script = stage.start(
-        stage.script(
+    sandbox.worker()
+    script = sandbox.start(
+        sandbox.script(
             HEAD
             + """
     import multiprocessing
@@ -374,10 +374,10 @@ def test_c1_with_loop_it_follows_the_port_to_another_server(stage):
     assert [line for line in script.log.splitlines() if line[0] == "{"] == ["{'a': 0}", "{'a': 1}"]
 
 
-def test_j2_a_datasource_of_the_class(stage):
-    stage.worker()
-    found = stage.run(
-        stage.script(
+def test_j2_a_datasource_of_the_class(sandbox):
+    sandbox.worker()
+    found = sandbox.run(
+        sandbox.script(
             HEAD
             + """
     class Mine(mincemeat.Server):
@@ -403,9 +403,9 @@ def test_j2_a_datasource_of_the_class(stage):
     assert found.stdout == expected, found.stderr
 
 
-def test_j3_trouble_with_names_and_passwords(stage):
-    found = stage.run(
-        stage.script(
+def test_j3_trouble_with_names_and_passwords(sandbox):
+    found = sandbox.run(
+        sandbox.script(
             HEAD
             + """
     for password, interface in (("x", "no.such.host.example"), ("half \\ud800", "")):
@@ -419,18 +419,18 @@ def test_j3_trouble_with_names_and_passwords(stage):
     assert found.stdout == "gaierror False False\nValueError True True\n", found.stderr
 
 
-def test_c1_a_password_of_bytes_that_are_no_text(stage):
+def test_c1_a_password_of_bytes_that_are_no_text(sandbox):
     """On the command line too."""
-    stage.worker(password="\udcff x")
+    sandbox.worker(password="\udcff x")
     example = EXAMPLE.replace("import m", "from redismr.compat import m")
     example = example.replace('"changeme"', 'b"\\xff x"')
-    assert printed(stage.run(stage.script(example))) == WORDS
+    assert output_of(sandbox.run(sandbox.script(example))) == WORDS
 
 
-def test_w3_a_command_that_is_too_large_is_an_error(stage):
+def test_w3_a_command_that_is_too_large_is_an_error(sandbox):
     """A server drops who is too slow to read it, and nobody would hear of it."""
-    found = stage.run(
-        stage.script(
+    found = sandbox.run(
+        sandbox.script(
             HEAD
             + """
     import threading

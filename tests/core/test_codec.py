@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redismr.core.codec import chunks_of, decode_block, encode_block, estimate, frames_of
+from redismr.core.codec import decode_block, encode_block, estimate_bytes, join_frames, split_frame
 from redismr.errors import BadKey, BadValue
 
 
@@ -132,27 +132,30 @@ def test_find_class_resolves_globals():
 
 @given(st.binary(max_size=50), st.integers(1, 8))
 def test_frames_survive_being_cut(frame, limit):
-    chunks = list(chunks_of(frame, limit))
+    chunks = list(split_frame(frame, limit))
     assert [chunk[0] for chunk in chunks] == [1] * (len(chunks) - 1) + [0]
     assert all(len(chunk) <= limit + 1 for chunk in chunks)
-    assert list(frames_of(chunks)) == [frame]
+    assert list(join_frames(chunks)) == [frame]
 
 
 @given(st.lists(st.binary(max_size=20)), st.integers(1, 8))
 def test_frames_follow_each_other(frames, limit):
-    assert list(frames_of(chunk for frame in frames for chunk in chunks_of(frame, limit))) == frames
+    assert (
+        list(join_frames(chunk for frame in frames for chunk in split_frame(frame, limit)))
+        == frames
+    )
 
 
 def test_a_giant_value_spans_chunks():
     value = b"x" * (5 << 20)
-    chunks = list(chunks_of(encode_block(["k"], [value])))
+    chunks = list(split_frame(encode_block(["k"], [value])))
     assert len(chunks) == 6
-    assert decode_block(next(frames_of(chunks))) == (["k"], [value])
+    assert decode_block(next(join_frames(chunks))) == (["k"], [value])
 
 
 def test_a_frame_without_end_is_refused():
     with pytest.raises(ValueError, match="cut off"):
-        list(frames_of([b"\1abc"]))
+        list(join_frames([b"\1abc"]))
 
 
 @pytest.mark.parametrize(
@@ -162,9 +165,9 @@ def test_estimates_are_about_right(value):
     keys = [f"key {i}" for i in range(1000)]
     values = [pickle.loads(pickle.dumps(value)) for _ in keys]
     actual = len(encode_block(keys, values))
-    assert actual / 3 <= estimate((keys, values)) <= actual * 3
+    assert actual / 3 <= estimate_bytes((keys, values)) <= actual * 3
 
 
 def test_an_estimate_never_raises():
-    assert estimate((["k"], [(x for x in "abc")])) > 0
-    assert estimate(([], [])) == 0
+    assert estimate_bytes((["k"], [(x for x in "abc")])) > 0
+    assert estimate_bytes(([], [])) == 0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redismr.core.events import EVENT_KINDS, Event, decode, encode
+from redismr.core.events import EVENT_KINDS, Event, decode_event, encode_event
 from redismr.core.seal import Keyring
 
 RING = Keyring("77" * 32, "redismr")
@@ -32,11 +32,11 @@ EVENT = Event("j1", "my txn", 3, "partition", {"partition": 0})
 
 @given(EVENTS)
 def test_round_trip(event: Event) -> None:
-    assert decode(encode(event, RING), RING) == event
+    assert decode_event(encode_event(event, RING), RING) == event
 
 
 def test_other_languages_can_read_it_and_check_it() -> None:
-    message = encode(EVENT, RING)
+    message = encode_event(EVENT, RING)
     assert b"\n" not in message and message.isascii()
     parsed = json.loads(message)
     assert parsed["job"] == "j1" and parsed["data"] == {"partition": 0} and parsed["v"] == 1
@@ -47,21 +47,21 @@ def test_other_languages_can_read_it_and_check_it() -> None:
 @given(st.data())
 @settings(max_examples=300)
 def test_whatever_is_altered_is_not_an_event(data: st.DataObject) -> None:
-    message = bytearray(encode(EVENT, RING))
+    message = bytearray(encode_event(EVENT, RING))
     bit = data.draw(st.integers(0, 8 * len(message) - 1))
     message[bit // 8] ^= 1 << bit % 8
-    assert decode(bytes(message), RING) is None
+    assert decode_event(bytes(message), RING) is None
 
 
 @given(st.binary(max_size=300))
 def test_noise_is_not_an_event(noise: bytes) -> None:
-    assert decode(noise, RING) is None
+    assert decode_event(noise, RING) is None
 
 
 def test_another_secret_or_namespace_is_not_ours() -> None:
-    message = encode(EVENT, RING)
-    assert decode(message, Keyring("78" * 32, "redismr")) is None
-    assert decode(message, Keyring("77" * 32, "elsewhere")) is None
+    message = encode_event(EVENT, RING)
+    assert decode_event(message, Keyring("78" * 32, "redismr")) is None
+    assert decode_event(message, Keyring("77" * 32, "elsewhere")) is None
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,11 @@ def test_another_secret_or_namespace_is_not_ours() -> None:
 )
 def test_well_signed_nonsense_is_not_an_event(body: bytes) -> None:
     tag = RING.sign("", "event", (), body).hex().encode()
-    assert decode(body[:-1] + b',"tag":"' + tag + b'"}', RING) is None
+    assert decode_event(body[:-1] + b',"tag":"' + tag + b'"}', RING) is None
 
 
 def test_too_long_is_not_an_event() -> None:
-    assert decode(encode(Event("j", "t", 1, "failed", {"x": "y" * (1 << 20)}), RING), RING) is None
+    assert (
+        decode_event(encode_event(Event("j", "t", 1, "failed", {"x": "y" * (1 << 20)}), RING), RING)
+        is None
+    )

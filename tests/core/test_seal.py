@@ -36,7 +36,7 @@ def test_what_is_sealed_opens_at_its_place(
 @given(st.binary(max_size=64), st.binary(max_size=200), st.lists(st.binary(max_size=200)))
 def test_the_tag_is_the_hmac_of_rfc_2104(key: bytes, begin: bytes, pieces: list[bytes]) -> None:
     tag = hmac.digest(key, begin + b"".join(pieces), "sha256")
-    assert seal_module._Mac(key, begin).tag(*pieces) == tag
+    assert seal_module._KeyedMac(key, begin).tag(*pieces) == tag
 
 
 @given(st.data(), st.sampled_from([b"", b"hello", b"whale " * 500]))
@@ -124,7 +124,7 @@ def test_lengths_are_checked_before_the_mac(monkeypatch: pytest.MonkeyPatch) -> 
     def never(*_args: object) -> None:
         raise AssertionError("read for the MAC")
 
-    monkeypatch.setattr(seal_module, "_fields", never)
+    monkeypatch.setattr(seal_module, "_bencode", never)
     with pytest.raises(SealError, match="claims 5000 bytes, 4999 are allowed"):
         RING.open("job", "code", (), blob, limit=4999)
     lying = blob[:6] + struct.pack(">I", 10) + blob[HEAD:]

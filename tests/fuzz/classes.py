@@ -48,7 +48,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Noted:
+class PointWithNote:
     """Equal whatever the note says."""
 
     x: Any
@@ -56,19 +56,19 @@ class Noted:
 
 
 @dataclass(frozen=True)
-class Name:
+class CaselessName:
     """Equal whatever the case: no hash of its fields can know that."""
 
     text: str
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Name) and self.text.lower() == other.text.lower()
+        return isinstance(other, CaselessName) and self.text.lower() == other.text.lower()
 
     def __hash__(self) -> int:
         return hash(self.text.lower())
 
 
-class Folded(str):
+class CaselessStr(str):
     """A str with an equality of its own."""
 
     __slots__ = ()
@@ -87,23 +87,23 @@ class Spot(NamedTuple):
     y: Any = 2
 
 
-class Case(Spot):
+class CaselessTuple(Spot):
     """A named tuple with an equality of its own."""
 
     __slots__ = ()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Case) and str(self.x).lower() == str(other.x).lower()
+        return isinstance(other, CaselessTuple) and str(self.x).lower() == str(other.x).lower()
 
     def __hash__(self) -> int:
         return hash(str(self.x).lower())
 
 
-class Modulo(int):
+class EqualModulo3(int):
     """A number with an equality of its own."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Modulo) and int(self) % 3 == int(other) % 3
+        return isinstance(other, EqualModulo3) and int(self) % 3 == int(other) % 3
 
     def __hash__(self) -> int:
         return int(self) % 3
@@ -132,12 +132,12 @@ class Money:
     """Can be added up, with a trace of the order."""
 
     cents: int
-    said: str = ""
+    trace: str = ""
 
     def __add__(self, other: Any) -> Money:
         if not isinstance(other, Money):
             return NotImplemented
-        return Money(self.cents + other.cents, self.said + other.said)
+        return Money(self.cents + other.cents, self.trace + other.trace)
 
     def __radd__(self, other: Any) -> Money:
         return self if other == 0 else NotImplemented

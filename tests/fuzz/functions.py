@@ -20,7 +20,7 @@ class BadRecord(Exception):
     """What mapfn raises for a bad record."""
 
 
-def opened(record: Record) -> tuple[bool, Any]:
+def decode_record(record: Record) -> tuple[bool, Any]:
     """What a record says, in whichever form."""
     if isinstance(record, (bytes, bytearray, memoryview)):
         record = pickle.loads(record)
@@ -31,7 +31,7 @@ def opened(record: Record) -> tuple[bool, Any]:
 def yielding(_key: Any, record: Record) -> Iterator[Pair]:
     """A generator of tuples."""
     redismr.count("records")
-    bad, pairs = opened(record)
+    bad, pairs = decode_record(record)
     yield from map(tuple, pairs)
     if bad:
         raise BadRecord
@@ -53,7 +53,7 @@ def of_lists(_key: Any, record: Record) -> Iterator[Any]:
         yield [key, value]
 
 
-def refilling(_key: Any, record: Record) -> Iterator[Any]:
+def with_refilled_value(_key: Any, record: Record) -> Iterator[Any]:
     """One list for all values, filled anew for each, and emptied at the end."""
     row: list[Any] = []
     for key, value in yielding(None, record):
@@ -62,14 +62,14 @@ def refilling(_key: Any, record: Record) -> Iterator[Any]:
     row.clear()
 
 
-def one_pair(_key: Any, record: Record) -> Iterator[Any]:
+def with_refilled_pair(_key: Any, record: Record) -> Iterator[Any]:
     """One list for all pairs."""
     pair: list[Any] = [None, None]
     for pair[0], pair[1] in yielding(None, record):
         yield pair
 
 
-def nesting(_key: Any, record: Record) -> Iterator[Any]:
+def with_changed_inner(_key: Any, record: Record) -> Iterator[Any]:
     """A value whose inner part is changed after the yield."""
     inner: dict[str, Any] = {}
     for key, value in yielding(None, record):
@@ -77,7 +77,7 @@ def nesting(_key: Any, record: Record) -> Iterator[Any]:
         yield key, (1, inner)
 
 
-def shouting(_key: Any, record: Record) -> Iterator[Pair]:
+def with_shared_key(_key: Any, record: Record) -> Iterator[Pair]:
     """The same key for all records, too."""
     for key, value in yielding(None, record):
         yield key, value
@@ -87,40 +87,40 @@ def shouting(_key: Any, record: Record) -> Iterator[Pair]:
 MAPFNS: Mapping[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        yielding, by_value, listing, of_lists, refilling, one_pair, nesting, shouting,
+        yielding, by_value, listing, of_lists, with_refilled_value, with_refilled_pair, with_changed_inner, with_shared_key,  # noqa: E501
     )
 }  # fmt: skip
 
 
-def own_list(_key: Any, values: Any) -> Any:
+def user_list(_key: Any, values: Any) -> Any:
     """All values, in order."""
     redismr.count("keys")
     return [*values]
 
 
-def own_sum(_key: Any, values: Any) -> Any:
+def user_sum(_key: Any, values: Any) -> Any:
     """What the builtin gives."""
     return sum(values)
 
 
-def own_min(_key: Any, values: Any) -> Any:
+def user_min(_key: Any, values: Any) -> Any:
     """What the builtin gives."""
     return min(values)
 
 
-def own_max(_key: Any, values: Any) -> Any:
+def user_max(_key: Any, values: Any) -> Any:
     """What the builtin gives."""
     return max(values)
 
 
-def own_items(items: Any) -> Iterator[Pair]:
+def user_items(items: Any) -> Iterator[Pair]:
     """The form that gets an iterator."""
     for key, values in items:
         redismr.count("keys")
         yield key, [*values]
 
 
-def own_generator(key: Any, values: Any) -> Iterator[Pair]:
+def user_generator(key: Any, values: Any) -> Iterator[Pair]:
     """A reducer that yields its pairs, and a second key beside each."""
     redismr.count("keys")
     yield key, [*values]
@@ -132,19 +132,19 @@ def last(_key: Any, values: Any) -> Any:
     return values[-1]
 
 
-OWN: Mapping[str, Callable[..., Any]] = {
+USER_REDUCEFNS: Mapping[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (own_list, own_sum, own_min, own_max, own_items, own_generator, last)
+    for function in (user_list, user_sum, user_min, user_max, user_items, user_generator, last)
 }
 COMBINERS: Mapping[str, tuple[str, ...]] = {
     "last": ("last",),
-    "own_min": ("min", "own_min"),
-    "own_max": ("max", "own_max"),
-    "own_sum": ("sum", "own_sum"),
+    "user_min": ("min", "user_min"),
+    "user_max": ("max", "user_max"),
+    "user_sum": ("sum", "user_sum"),
 }
 """Reducers of a user's own, and combiners that change nothing of what they give."""
 
-EXACTLY = COMBINERS["own_sum"]
+EXACT_SUM_COMBINERS = COMBINERS["user_sum"]
 """Combiners for values of which the order of adding cannot be seen."""
 
 
@@ -158,19 +158,19 @@ def by_repr(key: Any, partitions: int) -> int:
     return zlib.crc32(repr(key).encode()) % partitions
 
 
-_turn = itertools.count()
+_turns = itertools.count()
 
 
-def by_turns(_key: Any, partitions: int) -> int:
+def round_robin(_key: Any, partitions: int) -> int:
     """No function of the key at all."""
-    return next(_turn) % partitions
+    return next(_turns) % partitions
 
 
-def by_nothing(_key: Any, partitions: int) -> int:
+def always_last(_key: Any, partitions: int) -> int:
     """Everything in the last partition."""
     return partitions - 1
 
 
 PARTITIONFNS: Mapping[str, Callable[[Any, int], int]] = {
-    function.__name__: function for function in (by_python_hash, by_repr, by_turns, by_nothing)
+    function.__name__: function for function in (by_python_hash, by_repr, round_robin, always_last)
 }

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 import redismr
-from fuzz.functions import MAPFNS, OWN, BadRecord
+from fuzz.functions import MAPFNS, USER_REDUCEFNS, BadRecord
 from fuzz.palette import KEYS
-from fuzz.programs import Program, named
+from fuzz.programs import RandomProgram, reducer_by_name
 
 _ABSENT = object()
 
 
 @dataclass(slots=True)
-class Answer:
+class ExpectedResult:
     """What the loop gives: pairs in order of first appearance, counters, skips, refusals."""
 
     pairs: list[tuple[Any, Any]] = field(default_factory=list)
@@ -30,9 +30,9 @@ class Answer:
     refusals: set[type[Exception]] = field(default_factory=set)
 
 
-def plain_loop(program: Program) -> Answer:
+def plain_loop(program: RandomProgram) -> ExpectedResult:
     """One process, one dict."""
-    answer, groups, records = Answer(), dict[Any, list[Any]](), 0
+    answer, groups, records = ExpectedResult(), dict[Any, list[Any]](), 0
     for key, record in _items(program):
         records += 1
         try:
@@ -44,7 +44,9 @@ def plain_loop(program: Program) -> Answer:
         for k, v in pairs:
             groups.setdefault(k, []).append(v)
     reduce = _reducer(program.functions.reducer)
-    skips_keys = "on_error" in program.functions.options and _of_one_key(program.functions.reducer)
+    skips_keys = "on_error" in program.functions.options and _skips_single_keys(
+        program.functions.reducer
+    )
     for key, values in groups.items():
         try:
             answer.pairs += reduce(key, values, answer.counters)
@@ -61,18 +63,18 @@ def plain_loop(program: Program) -> Answer:
     return answer
 
 
-def _allowed(program: Program, records: int) -> float:
+def _allowed(program: RandomProgram, records: int) -> float:
     budget = program.functions.options.get("on_error", 0)
     if budget == "skip":
         return math.inf
     return budget * records if isinstance(budget, float) else budget
 
 
-def _of_one_key(reducer: str) -> bool:
-    return reducer in OWN and reducer != "own_items"
+def _skips_single_keys(reducer: str) -> bool:
+    return reducer in USER_REDUCEFNS and reducer != "user_items"
 
 
-def _items(program: Program) -> Any:
+def _items(program: RandomProgram) -> Any:
     source = program.open_source()
     if hasattr(source, "splits"):
         return list(enumerate(program.records))
@@ -81,7 +83,7 @@ def _items(program: Program) -> Any:
     return enumerate(source)
 
 
-def _emitted(program: Program, key: Any, record: Any) -> Any:
+def _emitted(program: RandomProgram, key: Any, record: Any) -> Any:
     """Each pair is copied by the caller before the next is asked for."""
     mapfn = MAPFNS[program.functions.mapfn]
     return mapfn(record) if program.functions.mapfn == "by_value" else mapfn(key, record)
@@ -92,26 +94,26 @@ Reduce = Callable[[Any, list[Any], Counter[str]], list[tuple[Any, Any]]]
 
 def _reducer(name: str) -> Reduce:
     name = name.removeprefix("builtin ")
-    if name in _GIVES:
-        return lambda key, values, _counters: [(key, _GIVES[name](values))]
+    if name in _BUILTIN_RESULTS:
+        return lambda key, values, _counters: [(key, _BUILTIN_RESULTS[name](values))]
 
     def own(key: Any, values: list[Any], counters: Counter[str]) -> list[tuple[Any, Any]]:
-        if name in {"own_list", "own_items", "own_generator"}:
+        if name in {"user_list", "user_items", "user_generator"}:
             counters["keys"] += 1
-        if name == "own_items":
-            return list(named(name)([(key, values)]))
-        if name == "own_generator":
-            return list(named(name)(key, values))
-        return [(key, named(name)(key, values))]
+        if name == "user_items":
+            return list(reducer_by_name(name)([(key, values)]))
+        if name == "user_generator":
+            return list(reducer_by_name(name)(key, values))
+        return [(key, reducer_by_name(name)(key, values))]
 
     return own
 
 
 def exact_sum(values: list[Any]) -> Any:
     """The builtin's; where there are only ints and floats, floats among them, without rounding."""
-    kinds = set(map(type, values))
-    floats = kinds & {float, np.float64}
-    if floats and kinds <= {int, bool, float, np.float64}:
+    types = set(map(type, values))
+    floats = types & {float, np.float64}
+    if floats and types <= {int, bool, float, np.float64}:
         try:
             return (np.float64 if np.float64 in floats else float)(math.fsum(values))
         except (OverflowError, ValueError):
@@ -119,14 +121,14 @@ def exact_sum(values: list[Any]) -> Any:
     return sum(values)
 
 
-def with_one_nan(values: list[Any]) -> set[Any]:
+def set_with_one_nan(values: list[Any]) -> set[Any]:
     """A set in which NaN stands once: which of them are one object is not seen elsewhere."""
     set(values)  # raises where one of them has no hash
     nans = list(filter(_is_nan, values))
     return {value for value in values if not _is_nan(value)}.union(nans[:1])
 
 
-_GIVES: Mapping[str, Callable[[list[Any]], Any]] = {
+_BUILTIN_RESULTS: Mapping[str, Callable[[list[Any]], Any]] = {
     "sum": exact_sum,
     "mean": lambda values: exact_sum(values) / len(values),
     "count": len,
@@ -134,14 +136,14 @@ _GIVES: Mapping[str, Callable[[list[Any]], Any]] = {
     "min": min,
     "max": max,
     "list": list,
-    "set": with_one_nan,
+    "set": set_with_one_nan,
     "first": lambda values: values[0],
     "any": any,
     "all": all,
 }
 
 
-def differences(program: Program, run: Callable[[], redismr.Results]) -> list[str]:
+def differences(program: RandomProgram, run: Callable[[], redismr.Results]) -> list[str]:
     """How what ``run`` gives differs from the plain loop; [] if it does not.
 
     An error is right where the loop raises one of the same class; where a key may be refused, if
@@ -161,50 +163,53 @@ def differences(program: Program, run: Callable[[], redismr.Results]) -> list[st
         return [f"{type(error).__name__}: {str(error)[:300]}"]
     if answer.refusals:
         return [f"gives {found[:5]!r}, where a plain loop raises {answer.refusals}"]
-    said = _compare(program, answer, results, found)
+    found_differences = _compare(program, answer, results, found)
     results.close()
-    return said
+    return found_differences
 
 
 def _compare(
-    program: Program, answer: Answer, results: redismr.Results, found: list[tuple[Any, Any]]
+    program: RandomProgram,
+    answer: ExpectedResult,
+    results: redismr.Results,
+    found: list[tuple[Any, Any]],
 ) -> list[str]:
     wanted = dict(answer.pairs)
-    if program.functions.options.get("sort") and not same(found, answer.pairs):
+    if program.functions.options.get("sort") and not is_same(found, answer.pairs):
         return [f"in order: {found!r} instead of {answer.pairs!r}"]
-    said = [f"{name}: {a!r} instead of {b!r}" for name, a, b in (
+    found_differences = [f"{name}: {a!r} instead of {b!r}" for name, a, b in (
         ("keys", sorted(map(repr, (k for k, _ in found))), sorted(map(repr, wanted))),
         ("len", len(results), len(wanted)),
         ("dict", len(dict(results)), len(wanted)),
         ("counters", dict(results.counters), dict(answer.counters)),
         ("skipped", results.skipped.total, answer.skipped),
     ) if a != b]  # fmt: skip
-    said += [
+    found_differences += [
         f"{key!r}: {value!r} instead of {wanted.get(key, 'no such key')!r}"
         for key, value in found
-        if not same(value, wanted.get(key, _ABSENT))
+        if not is_same(value, wanted.get(key, _ABSENT))
     ]
     again = dict(results)
-    said += [
+    found_differences += [
         f"dict()[{key!r}]: {again.get(key)!r}" for key, value in found
-        if not same(again.get(key, _ABSENT), value)
+        if not is_same(again.get(key, _ABSENT), value)
     ]  # fmt: skip
     for family in program.key_families:
         for key in KEYS[family]:
             there, value = key in results, results.get(key, _ABSENT)
-            if there != (key in wanted) or not same(value, wanted.get(key, _ABSENT)):
-                said.append(f"look-up of {key!r}: {there}, {value!r}")
-    return said
+            if there != (key in wanted) or not is_same(value, wanted.get(key, _ABSENT)):
+                found_differences.append(f"look-up of {key!r}: {there}, {value!r}")
+    return found_differences
 
 
-def same(one: Any, other: Any) -> bool:
+def is_same(one: Any, other: Any) -> bool:
     """Whether two values are alike in type and value, all the way down; NaN is like NaN."""
     if type(one) is not type(other):
         return False
     if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
+        return len(one) == len(other) and all(map(is_same, one, other))
     if isinstance(one, dict):
-        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+        return list(one) == list(other) and all(is_same(one[key], other[key]) for key in one)
     if isinstance(one, (set, frozenset)):
         return sorted(map(repr, one)) == sorted(map(repr, other))
     if isinstance(one, np.ndarray):

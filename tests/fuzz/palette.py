@@ -16,18 +16,18 @@ import pandas as pd
 
 from fuzz.classes import (
     Access,
-    Case,
+    CaselessName,
+    CaselessStr,
+    CaselessTuple,
     Colour,
     Corner,
-    Folded,
+    EqualModulo3,
     Level,
-    Modulo,
     Money,
-    Name,
-    Noted,
     Peak,
     Place,
     Point,
+    PointWithNote,
     Spot,
     Tone,
     Weight,
@@ -56,8 +56,8 @@ KEYS: Mapping[str, Family] = {
     "mixed": ("a", b"a", 1, "1", None, (), (1,), ("a", None), frozenset(), frozenset({1, "a"})),
     "tuples": ((1, 2), (1.0, True + 1), Place(1, 2), (1, Place(2, 3)), (1, (2, 3)), (Level.ONE, 2)),
     "sets": (frozenset({1, 2}), frozenset({1.0, 2.0}), frozenset({2, True}), frozenset({(1, 2)})),
-    "points": (Point(1), Point(1.0), Point(True, 0.0), Point("a"), Point((1, 2)), Noted(1),
-               Noted(1, "x"), Noted(1.0, "y")),
+    "points": (Point(1), Point(1.0), Point(True, 0.0), Point("a"), Point((1, 2)), PointWithNote(1),
+               PointWithNote(1, "x"), PointWithNote(1.0, "y")),
     "named tuples": (Place(1, 2), Spot(1), Spot(1.0, 2), (1, 2), (True, 2), (Spot(1), 0)),
     "kinds of points": (Point(1), Point(1, False), Corner(1), Corner(1.0), Peak(1),
                         Peak(1, 0, 0.0)),
@@ -82,35 +82,35 @@ KEYS: Mapping[str, Family] = {
                range(0, 4, 2)),
     "numpy days": (np.datetime64("2026-01-01"), np.datetime64("2026-01-01T00"),
                    np.timedelta64(1, "D"), np.timedelta64(24, "h")),
-    "cases": tuple(Case(text) for text in ("abc", "x", "y", "ABC", "X", "Y")),
-    "modulo": tuple(map(Modulo, range(9))),
-    "modulo in tuples": tuple((Modulo(n),) for n in range(9)),
-    "names": tuple(Name(text) for text in ("abc", "x", "y", "ABC", "X", "Y", "aBc")),
-    "folded": tuple(Folded(text) for text in ("abc", "ABC", "x", "X")),
-    "names in tuples": tuple((1, Name(text)) for text in ("abc", "ABC", "x", "X", "y", "Y")),
-    "names in sets": tuple(frozenset({Name(text)}) for text in ("abc", "ABC", "x", "X")),
-    "names in points": tuple(Point(Name(text)) for text in ("abc", "ABC", "x", "X")),
+    "cases": tuple(CaselessTuple(text) for text in ("abc", "x", "y", "ABC", "X", "Y")),
+    "modulo": tuple(map(EqualModulo3, range(9))),
+    "modulo in tuples": tuple((EqualModulo3(n),) for n in range(9)),
+    "names": tuple(CaselessName(text) for text in ("abc", "x", "y", "ABC", "X", "Y", "aBc")),
+    "folded": tuple(CaselessStr(text) for text in ("abc", "ABC", "x", "X")),
+    "names in tuples": tuple((1, CaselessName(text)) for text in ("abc", "ABC", "x", "X", "y", "Y")),  # noqa: E501
+    "names in sets": tuple(frozenset({CaselessName(text)}) for text in ("abc", "ABC", "x", "X")),
+    "names in points": tuple(Point(CaselessName(text)) for text in ("abc", "ABC", "x", "X")),
 }  # fmt: skip
 
-ORDERED = ("words", "zero", "huge", "numpy zero")
+SORTABLE_FAMILIES = ("words", "zero", "huge", "numpy zero")
 """Families whose keys can be sorted."""
 
-MAY_BE_REFUSED = frozenset({
+REFUSABLE_FAMILIES = frozenset({
     "addresses", "ranges", "numpy days", "names", "folded", "names in tuples", "names in sets",
     "names in points", "cases", "modulo", "modulo in tuples",
 })  # fmt: skip
 """Families that have no stable hash, or need not have one: these are right, or refused by name."""
 
-HASHED_WITH_NONE = frozenset({"mixed", "addresses", "ranges"})
+FAMILIES_WITH_HASH_OF_NONE = frozenset({"mixed", "addresses", "ranges"})
 """Families with keys in whose hash is that of None, which before Python 3.12 is its address: of
 ``range(0)`` and of an IPv6 address too, whose parts are None."""
 
 NAN = float("nan")
 
-EXACT = ("ints", "huge", "bools", "fractions", "durations")
+EXACT_SUM_FAMILIES = ("ints", "huge", "bools", "fractions", "durations")
 """Families of which the order of adding cannot be seen."""
 
-DELICATE = ("numpy bools", "float32", "float64", "decimals", "nan")
+ROUNDING_FAMILIES = ("numpy bools", "float32", "float64", "decimals", "nan")
 """Families whose sums depend on how, or where, they are added up."""
 
 VALUES: Mapping[str, Family] = {

@@ -9,19 +9,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import redismr
-from fuzz.functions import COMBINERS, EXACTLY, MAPFNS, OWN, PARTITIONFNS
+from fuzz.functions import COMBINERS, EXACT_SUM_COMBINERS, MAPFNS, PARTITIONFNS, USER_REDUCEFNS
 from fuzz.palette import (
-    DELICATE,
-    EXACT,
-    HASHED_WITH_NONE,
+    EXACT_SUM_FAMILIES,
+    FAMILIES_WITH_HASH_OF_NONE,
     KEYS,
-    MAY_BE_REFUSED,
-    ORDERED,
+    REFUSABLE_FAMILIES,
+    ROUNDING_FAMILIES,
+    SORTABLE_FAMILIES,
     VALUES,
 )
 
-NAMED = ("sum", "count", "min", "max", "mean", "list", "set", "first", "any", "all")
-BUILTINS = {f.__name__: f for f in (sum, min, max, len, list, set, any, all)}
+NAMED_REDUCERS = ("sum", "count", "min", "max", "mean", "list", "set", "first", "any", "all")
+BUILTIN_FUNCTIONS = {f.__name__: f for f in (sum, min, max, len, list, set, any, all)}
 SOURCES = (
     "list", "generator", "refilled", "refilled dict", "views", "mapping", "shared mapping", "pairs",
     "refilled pairs",
@@ -31,7 +31,7 @@ Record = tuple[bool, tuple[tuple[Any, Any], ...]]
 
 
 @dataclass(frozen=True)
-class Functions:
+class RandomFunctions:
     """The functions and options of a program: its code, which several sets of records share.
 
     ``keys`` and ``values`` are the families that may be among the records.
@@ -47,19 +47,22 @@ class Functions:
 
     def arguments(self) -> dict[str, Any]:
         """What ``redismr.run`` takes besides the source."""
-        given: dict[str, Any] = {"mapfn": MAPFNS[self.mapfn], "reducefn": named(self.reducer)}
+        given: dict[str, Any] = {
+            "mapfn": MAPFNS[self.mapfn],
+            "reducefn": reducer_by_name(self.reducer),
+        }
         if self.combiner:
-            given["combinefn"] = named(self.combiner)
+            given["combinefn"] = reducer_by_name(self.combiner)
         if self.partitionfn:
             given["partitionfn"] = PARTITIONFNS[self.partitionfn]
         return given | dict(self.options)
 
 
 @dataclass(frozen=True)
-class Program:
+class RandomProgram:
     """Functions, and records from a source of some kind."""
 
-    functions: Functions
+    functions: RandomFunctions
     key_families: tuple[str, ...]
     value_family: str
     source: str
@@ -69,16 +72,16 @@ class Program:
     @property
     def may_be_refused(self) -> bool:
         """Whether a key may be refused as one without a stable hash."""
-        return self.functions.partitionfn is None and not MAY_BE_REFUSED.isdisjoint(
+        return self.functions.partitionfn is None and not REFUSABLE_FAMILIES.isdisjoint(
             self.key_families
         )
 
     @property
     def may_split_keys(self) -> bool:
         """Whether the partitionfn may answer otherwise for a key, or for keys that are equal."""
-        return self.functions.partitionfn in {"by_repr", "by_turns"} or (
+        return self.functions.partitionfn in {"by_repr", "round_robin"} or (
             self.functions.partitionfn == "by_python_hash"
-            and not HASHED_WITH_NONE.isdisjoint(self.key_families)
+            and not FAMILIES_WITH_HASH_OF_NONE.isdisjoint(self.key_families)
         )
 
     def open_source(self) -> Any:
@@ -157,12 +160,12 @@ class SharedBuffer:
         return self.buffer
 
 
-def named(name: str) -> Any:
+def reducer_by_name(name: str) -> Any:
     """A reducer by the name that stands in a program."""
-    return OWN.get(name) or BUILTINS.get(name.removeprefix("builtin "), name)
+    return USER_REDUCEFNS.get(name) or BUILTIN_FUNCTIONS.get(name.removeprefix("builtin "), name)
 
 
-def draw(rng: random.Random) -> Functions:
+def random_functions(rng: random.Random) -> RandomFunctions:
     """Functions and options that could be a user's."""
     mapfn, reducer = rng.choice(list(MAPFNS)), _reducer(rng)
     keys, values = tuple(KEYS), tuple(VALUES)
@@ -170,37 +173,44 @@ def draw(rng: random.Random) -> Functions:
     if (chunk := rng.choice((None, 1, 2, 5, 20))) is not None:
         options["chunk"] = chunk
     if rng.random() < 0.25:
-        keys, options["sort"] = ORDERED, True
-        mapfn = "yielding" if mapfn == "shouting" else mapfn
-        reducer = "own_list" if reducer == "own_generator" else reducer
+        keys, options["sort"] = SORTABLE_FAMILIES, True
+        mapfn = "yielding" if mapfn == "with_shared_key" else mapfn
+        reducer = "user_list" if reducer == "user_generator" else reducer
     partitionfn = rng.choice(list(PARTITIONFNS)) if rng.random() < 0.25 else None
     if partitionfn == "by_python_hash" and rng.random() < 0.5:
         keys = ("words",)
     if rng.random() < 0.3:
         options["on_error"] = rng.choice(("skip", "skip", 3, 0.25))
         if partitionfn is None:  # a record with a key that is refused would be skipped as well
-            keys = tuple(family for family in keys if family not in MAY_BE_REFUSED)
+            keys = tuple(family for family in keys if family not in REFUSABLE_FAMILIES)
     if rng.random() < 0.1:
         options["memory"] = 64 << 20
     # What a combinefn raises is no record's fault, and so never skipped.
     combiners = () if "on_error" in options else COMBINERS.get(reducer, ())
     combiner = rng.choice(combiners) if combiners and rng.random() < 0.5 else None
-    if combiner in EXACTLY:
-        values = EXACT
-    return Functions(mapfn, reducer, combiner, partitionfn, options, keys, values)
+    if combiner in EXACT_SUM_COMBINERS:
+        values = EXACT_SUM_FAMILIES
+    return RandomFunctions(mapfn, reducer, combiner, partitionfn, options, keys, values)
 
 
 def _reducer(rng: random.Random) -> str:
     kind = rng.random()
     if kind < 0.6:
-        return rng.choice(("sum", "mean", *NAMED))
-    return rng.choice([f"builtin {name}" for name in BUILTINS] if kind < 0.75 else list(OWN))
+        return rng.choice(("sum", "mean", *NAMED_REDUCERS))
+    return rng.choice(
+        [f"builtin {name}" for name in BUILTIN_FUNCTIONS] if kind < 0.75 else list(USER_REDUCEFNS)
+    )
 
 
-def program(functions: Functions, rng: random.Random, label: str = "") -> Program:
+def random_program(
+    functions: RandomFunctions, rng: random.Random, label: str = ""
+) -> RandomProgram:
     """Records for the functions, and a source."""
-    delicate = DELICATE if functions.reducer in {"sum", "mean", "builtin sum"} else ()
-    families, values = _key_families(functions, rng), _some(functions.values, delicate, rng)
+    delicate = ROUNDING_FAMILIES if functions.reducer in {"sum", "mean", "builtin sum"} else ()
+    families, values = (
+        _key_families(functions, rng),
+        _choose_family(functions.values, delicate, rng),
+    )
     keys = [key for family in families for key in KEYS[family]]
     rng.shuffle(keys)
     keys = keys[: rng.choice((1, 3, len(keys)))]
@@ -214,24 +224,24 @@ def program(functions: Functions, rng: random.Random, label: str = "") -> Progra
         return (skips and rng.random() < 0.2, tuple(pairs))
 
     records = tuple(record() for _ in range(rng.choice((0, 1, 3, 10, 40, 40))))
-    return Program(functions, families, values, rng.choice(SOURCES), records, label)
+    return RandomProgram(functions, families, values, rng.choice(SOURCES), records, label)
 
 
-def _key_families(functions: Functions, rng: random.Random) -> tuple[str, ...]:
-    first = _some(functions.keys, MAY_BE_REFUSED, rng)
+def _key_families(functions: RandomFunctions, rng: random.Random) -> tuple[str, ...]:
+    first = _choose_family(functions.keys, REFUSABLE_FAMILIES, rng)
     second = rng.choice(functions.keys)
     # What numpy's numbers are compared with is chosen within their families.
     alone = "sort" in functions.options or "numpy" in first + second or rng.random() < 0.7
     return (first,) if alone or first == second else (first, second)
 
 
-def _some(families: tuple[str, ...], delicate: Collection[str], rng: random.Random) -> str:
+def _choose_family(families: tuple[str, ...], delicate: Collection[str], rng: random.Random) -> str:
     """One of the families; half of the time one in which more has gone wrong than in others."""
     likely = [family for family in families if family in delicate]
     return rng.choice(likely if likely and rng.random() < 0.5 else families)
 
 
-def smaller(whole: Program) -> Iterator[Program]:
+def smaller_programs(whole: RandomProgram) -> Iterator[RandomProgram]:
     """Parts of a program, the halves of its records first: for showing what went wrong."""
     size = len(whole.records) // 2
     while size:

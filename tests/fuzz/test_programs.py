@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from chaos.test_cut import run
 
-from fuzz.oracle import same
+from fuzz.oracle import is_same
 from fuzz.palette import NAN
 
 
@@ -33,4 +33,4 @@ def test_programs_give_what_a_plain_loop_gives() -> None:
     ],
 )
 def test_the_comparison_tells_types_and_orders_apart(one, other, alike) -> None:
-    assert same(one, other) is alike
+    assert is_same(one, other) is alike

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 from support import engine_binary, eventually, open_client
-from system.crew import SECRET, Process
+from system.processes import SECRET, Process
 
 from redismr import settings
-from redismr.server.access import user_rules
+from redismr.server.credentials import user_acl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,7 +164,7 @@ def containers(
 
 
 def test_the_server_takes_its_configuration(containers: Containers) -> None:
-    connection = settings.resolve(environ=containers.environment("worker"))
+    connection = settings.resolve_connection(environ=containers.environment("worker"))
     assert connection
     with contextlib.closing(open_client(connection.url)) as client:
         memory = client.info("memory")
@@ -185,7 +185,7 @@ def test_the_server_takes_its_configuration(containers: Containers) -> None:
 
 def test_its_user_is_that_of_redismr_up(services: dict[str, Any]) -> None:
     script = services["redis"]["command"][-1]
-    *_, as_up = user_rules("PASSWORD", "NAMESPACE").splitlines()
+    *_, as_up = user_acl("PASSWORD", "NAMESPACE").splitlines()
     ours = next(line for line in script.splitlines() if "user redismr" in line)
     named = ours.strip().replace("#$$hash", ">PASSWORD").replace("$$space", "NAMESPACE")
     assert named == as_up

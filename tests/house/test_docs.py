@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from redismr.cli import VERBS
+from redismr.cli import SUBCOMMANDS
 from redismr.core.model import ENDED_STATES, JOB_TRANSITIONS, TASK_TRANSITIONS
 from redismr.store import keys
-from redismr.store.access import ROLES, Role, rule
+from redismr.store.acl_rules import ROLES, Role, acl_rule
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -86,12 +86,12 @@ def test_architecture_points_at_files_that_exist() -> None:
 
 def test_readme_documents_every_command_and_no_other() -> None:
     documented = set(re.findall(r"`redismr ([a-z]+)", README.split("## Command line")[1]))
-    assert documented - {"run"} == set(VERBS) - {"run"}
+    assert documented - {"run"} == set(SUBCOMMANDS) - {"run"}
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_the_rights_of_each_user_are_documented(role: Role) -> None:
-    line = rule(role, f"redismr-{role}", "redismr")
+    line = acl_rule(role, f"redismr-{role}", "redismr")
     assert f"\n{line}\n" in (ROOT / "docs/servers.md").read_text(encoding="utf-8")
     assert run(["-m", "redismr", "acl", role], ROOT) == f"{line}\n"
 

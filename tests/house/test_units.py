@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from system.crew import SECRET
+from system.processes import SECRET
 
 from redismr import settings
 from redismr.cli import cli
@@ -92,7 +92,7 @@ def test_their_commands_and_variables_are_ours(unit: Path, tmp_path: Path) -> No
     )
     assert settings.find_secret(environ=environ) == SECRET
     if verb == "worker":
-        found = settings.resolve(environ=environ)
+        found = settings.resolve_connection(environ=environ)
         assert found
         assert f":{SECRET}@" in found.url
 

@@ -13,7 +13,7 @@ import pytest
 
 import redismr
 from redismr.context import count, here, param
-from redismr.core.functions import prepare
+from redismr.engine.program import prepare_program
 from redismr.errors import BadValue, MapError, ReduceError
 from redismr.local import run_inline
 from redismr.sources import as_source
@@ -24,7 +24,7 @@ def run(
 ):
     return run_inline(
         as_source(source),
-        prepare(mapfn, reducefn, **functions),
+        prepare_program(mapfn, reducefn, **functions),
         partitions=partitions,
         params=params or {},
         sort=sort,
@@ -69,7 +69,7 @@ def test_counters_params_and_here():
 
 
 def test_sorted_within_partitions():
-    program = prepare(words, "sum", partitionfn=lambda key, _n: int(key >= "m"))
+    program = prepare_program(words, "sum", partitionfn=lambda key, _n: int(key >= "m"))
     source = as_source(["z a q m b y c"])
     pairs, _, _ = run_inline(source, program, partitions=2, params={}, sort=True, seed=0)
     assert [key for key, _ in pairs] == list("abcmqyz")
@@ -200,7 +200,7 @@ def test_what_is_refilled_counts_as_it_was_given():
     assert dict(first) == {"n": [0]}
 
 
-class Unmakeable:
+class CannotBeUnpickled:
     """Pickles, and cannot be made again."""
 
     def __reduce__(self):
@@ -211,7 +211,7 @@ def test_what_a_worker_could_not_make_again_is_refused_by_name():
     with pytest.raises(
         BadValue, match=r"item 0 of the source .* ValueError: .*'no number'"
     ) as info:
-        run([Unmakeable()], lambda _: [])
+        run([CannotBeUnpickled()], lambda _: [])
     assert isinstance(info.value, MapError)
     assert "while reading the input" in str(info.value)
 

@@ -19,7 +19,7 @@ import pytest
 
 import redismr
 from redismr import context
-from redismr.context import TaskContext, count, here, param, provisional, running
+from redismr.context import TaskContext, active_task, count, discard_counts_on_error, here, param
 
 EXECUTOR = ThreadPoolExecutor(2)
 DUMMY = multiprocessing.dummy.Pool(2)
@@ -75,7 +75,7 @@ def from_asyncio(work):
     asyncio.run(main())
 
 
-WAYS = {
+THREAD_STARTERS = {
     way.__name__: way
     for way in (
         thread, raw_thread, timer, copied_context, new_pool, new_dummy_pool, thread_of_a_thread,
@@ -87,22 +87,22 @@ WAYS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", THREAD_STARTERS)
 def test_what_threads_count_is_counted(way):
     def mapfn(x):
         count("here")
-        WAYS[way](lambda: count("there", 2))
+        THREAD_STARTERS[way](lambda: count("there", 2))
         yield x, 1
 
     found = redismr.run([1, 2, 3], mapfn, "sum", inline=True, chunk=1)
     assert found.counters == {"here": 3, "there": 6}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", THREAD_STARTERS)
 def test_param_and_here_are_those_of_the_task(way):
     def mapfn(x):
         seen = []
-        WAYS[way](lambda: seen.append((param("p"), here())))
+        THREAD_STARTERS[way](lambda: seen.append((param("p"), here())))
         yield seen[0] == ("q", here()), x
 
     found = dict(redismr.run([1, 2], mapfn, "sum", inline=True, chunk=1, params={"p": "q"}))
@@ -113,7 +113,7 @@ def test_many_threads_lose_no_count():
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        with running(TaskContext()) as task:
+        with active_task(TaskContext()) as task:
             threads = [
                 threading.Thread(target=lambda: [count("n") for _ in range(2000)]) for _ in range(4)
             ]
@@ -129,14 +129,14 @@ def test_many_threads_lose_no_count():
 
 
 def test_jobs_of_two_threads_do_not_mix():
-    both = threading.Barrier(2, timeout=10)
+    barrier = threading.Barrier(2, timeout=10)
 
     def job(name):
         def mapfn(x):
-            both.wait()
+            barrier.wait()
             new_pool(lambda: count(param("name")))
             thread(lambda: count(here().source and param("name")))
-            both.wait()
+            barrier.wait()
             yield x, 1
 
         return redismr.run([1], mapfn, "sum", inline=True, params={"name": name}).counters
@@ -154,21 +154,21 @@ def test_jobs_of_two_threads_do_not_mix():
 
 
 def test_a_thread_that_may_be_of_either_job_is_refused():
-    both = threading.Barrier(2, timeout=10)
+    barrier = threading.Barrier(2, timeout=10)
     errors = []
 
     def job():
-        with running(TaskContext()):
-            both.wait()
+        with active_task(TaskContext()):
+            barrier.wait()
             try:
                 raw_thread_raises()
             except RuntimeError as error:
                 errors.append(str(error))
-            both.wait()
+            barrier.wait()
 
     def raw_thread_raises():
         caught = []
-        raw_thread(lambda: caught.append(error_of(lambda: count("x"))))
+        raw_thread(lambda: caught.append(make_task_error(lambda: count("x"))))
         raise caught[0]
 
     threads = [threading.Thread(target=job) for _ in range(2)]
@@ -180,7 +180,7 @@ def test_a_thread_that_may_be_of_either_job_is_refused():
     assert all("2 tasks run in this process" in error for error in errors)
 
 
-def error_of(work):
+def make_task_error(work):
     try:
         work()
     except RuntimeError as error:
@@ -191,28 +191,28 @@ def error_of(work):
 @pytest.mark.parametrize("way", ["thread", "pool"])
 def test_a_thread_that_outlives_its_task_counts_for_no_other(way, monkeypatch):
     """Neither for the next task of its process, nor unnoticed, nor with an error that ends it."""
-    monkeypatch.setattr(context, "_told", set())
-    go, told = threading.Event(), []
+    monkeypatch.setattr(context, "_given_warnings", set())
+    go, messages = threading.Event(), []
 
     def late():
         assert go.wait(10)
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as recorded:
             warnings.simplefilter("always")
             for _ in range(2):
                 count("late")
-            told.extend(str(each.message) for each in said)
+            messages.extend(str(each.message) for each in recorded)
 
-    with running(TaskContext(here=context.Here(task="m1"))) as first:
+    with active_task(TaskContext(here=context.Here(task="m1"))) as first:
         if way == "thread":
             outlives = threading.Thread(target=late)
             outlives.start()
             wait = outlives.join
         else:
             wait = EXECUTOR.submit(late).result
-    with running(TaskContext()) as second:
+    with active_task(TaskContext()) as second:
         go.set()
         wait()
-    (once,) = told
+    (once,) = messages
     assert once.startswith(
         "redismr.count('late') was called in a thread whose task has ended: it is not counted ("
     )
@@ -224,7 +224,7 @@ def test_a_thread_that_outlives_its_task_counts_for_no_other(way, monkeypatch):
 def test_a_pool_that_a_task_made_works_for_the_next(kind):
     pool = None
     for _ in range(2):
-        with running(TaskContext()) as task:
+        with active_task(TaskContext()) as task:
             pool = pool or kind(1)
             list(pool.map(count, ["n", "n"]))
             if kind is not ThreadPoolExecutor:
@@ -256,8 +256,8 @@ def test_what_other_interpreters_are_given_is_left_as_it_is(monkeypatch):
 
     module = SimpleNamespace(InterpreterPoolExecutor=Interpreters)
     monkeypatch.setitem(sys.modules, "concurrent.futures.interpreter", module)
-    monkeypatch.setattr(context, "_carry", None)
-    with running(TaskContext()), Interpreters(1) as pool:
+    monkeypatch.setattr(context, "_call_in_task", None)
+    with active_task(TaskContext()), Interpreters(1) as pool:
         assert pool.submit(abs, -1).result() == 1
 
 
@@ -273,10 +273,10 @@ def test_a_thread_of_a_record_that_is_skipped_counts_nothing():
         threads.append(threading.Thread(target=late))
         threads[-1].start()
 
-    with running(TaskContext()) as task:
-        with provisional():
+    with active_task(TaskContext()) as task:
+        with discard_counts_on_error():
             counting("kept")
-        with pytest.raises(ZeroDivisionError), provisional():
+        with pytest.raises(ZeroDivisionError), discard_counts_on_error():
             counting("skipped")
             raise ZeroDivisionError
         go.set()
@@ -290,7 +290,7 @@ def test_threads_of_a_combinefn_may_not_count():
         yield x, 1
 
     def combinefn(key, values):
-        WAYS["new_pool"](lambda: count("x"))
+        THREAD_STARTERS["new_pool"](lambda: count("x"))
         return sum(values)
 
     with pytest.raises(redismr.MapError, match="cannot be used in combinefn"):
@@ -299,7 +299,7 @@ def test_threads_of_a_combinefn_may_not_count():
 
 def test_a_thread_of_an_initfn_goes_on_whatever_it_counts(recwarn, monkeypatch):
     """It is none of a task's, and may be what the tasks wait for."""
-    monkeypatch.setattr(context, "_told", set())
+    monkeypatch.setattr(context, "_given_warnings", set())
     work, done = queue.Queue(), queue.Queue()
 
     def serve():
@@ -320,7 +320,7 @@ def test_a_thread_of_an_initfn_goes_on_whatever_it_counts(recwarn, monkeypatch):
 
 
 def test_threads_of_mapfn_may_count_while_a_combinefn_runs():
-    with running(TaskContext()) as task:
+    with active_task(TaskContext()) as task:
         ready, go = threading.Event(), threading.Event()
 
         def work():
@@ -331,14 +331,14 @@ def test_threads_of_mapfn_may_count_while_a_combinefn_runs():
         started = threading.Thread(target=work)
         started.start()
         assert ready.wait(10)
-        with context.uncountable():
+        with context.forbid_counting():
             go.set()
             started.join()
     assert task.counters == {"n": 1}
 
 
 def test_outside_a_task_nothing_is_counted_in_a_thread_either():
-    for way in WAYS.values():
+    for way in THREAD_STARTERS.values():
         way(lambda: count("x"))
         seen = []
         way(lambda seen=seen: seen.append((param("p", 1), here())))
@@ -347,20 +347,20 @@ def test_outside_a_task_nothing_is_counted_in_a_thread_either():
 
 def test_a_forked_child_says_that_it_cannot_count():
     reader, writer = os.pipe()
-    with running(TaskContext(params={"p": 1})) as task:
+    with active_task(TaskContext(params={"p": 1})) as task:
         pid = os.fork()
         if pid == 0:
-            with warnings.catch_warnings(record=True) as told:
+            with warnings.catch_warnings(record=True) as messages:
                 warnings.simplefilter("always")
                 count("x")
                 thread(lambda: count("y"))
-                os.write(writer, "\n".join(str(each.message) for each in told).encode())
+                os.write(writer, "\n".join(str(each.message) for each in messages).encode())
             os._exit(param("p"))
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     assert task.counters == {}
     os.close(writer)
     with open(reader) as pipe:
-        said = pipe.read().split("\n")
-    assert [text.partition(":")[0] for text in said] == [
+        recorded = pipe.read().split("\n")
+    assert [text.partition(":")[0] for text in recorded] == [
         f"redismr.count('{name}') was called in a process that a task has started" for name in "xy"
     ]

@@ -1,6 +1,7 @@
 """An attacker who can write to Redis and has no secret, and the engine under their hands.
 
-Most tests play the worker in this process: ``Hand`` is the real executor and the real lease
+Most tests play the worker in this process: ``SteppedWorker`` is the real executor and the real
+lease
 keeper, driven step by step, so that an attack comes exactly between two steps.
 """
 
@@ -13,15 +14,15 @@ import time
 from typing import Any
 
 import pytest
-from system.crew import SECRET, Crew
+from system.processes import SECRET, Processes
 
 import redismr
 from redismr.config import Connection
 from redismr.core.seal import Keyring
 from redismr.store import Store
-from redismr.workers.executor import RECYCLE, Executor, Post
+from redismr.workers.executor import EXIT_RECYCLE, Executor, ExecutorSetup
 from redismr.workers.leases import LeaseKeeper
-from redismr.workers.slots import Slots
+from redismr.workers.shared_slots import Slots
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\r"
 """What must never reach a terminal."""
@@ -67,7 +68,7 @@ def sequential(source: dict[str, int] = SOURCE) -> dict[str, Any]:
     return {k: reducefn(k, values) for k, values in groups.items()}
 
 
-class Bomb:
+class PickleBomb:
     """Unpickling it makes a file."""
 
     def __init__(self, path: Any) -> None:
@@ -77,7 +78,7 @@ class Bomb:
         return open, (self.path, "w")
 
 
-class Hand:
+class SteppedWorker:
     """A worker in this process: the real executor and lease keeper, one step at a time."""
 
     def __init__(self, connection: Connection) -> None:
@@ -85,29 +86,29 @@ class Hand:
         self.keyring = Keyring(connection.secret, connection.namespace)
         self._lines: list[socket.socket] = []
         self._count = 0
-        self.fresh()
+        self.new_executor()
 
-    def fresh(self) -> Executor:
+    def new_executor(self) -> Executor:
         """Another executor, which knows nothing yet."""
         self._count += 1
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self._lines += [ours, theirs]
-        self.said = ours
-        post = Post(Slots(1).all[0], theirs, f"hand:{self._count}")
-        self.executor = Executor(post, self.connection, self.keyring)
-        self.executor.store.link.patience = 5
-        self.leases = LeaseKeeper(self.executor.store, self.executor.report.altered)
+        self.notices = ours
+        setup = ExecutorSetup(Slots(1).all[0], theirs, f"hand:{self._count}")
+        self.executor = Executor(setup, self.connection, self.keyring)
+        self.executor.store.server.patience = 5
+        self.leases = LeaseKeeper(self.executor.store, self.executor.reporter.fail_altered_job)
         return self.executor
 
     def step(self) -> bool:
         """Serve one job for a turn; False if there was nothing to do."""
         outcome = self.executor._serve_next()
-        if outcome == RECYCLE:
-            self.fresh()
+        if outcome == EXIT_RECYCLE:
+            self.new_executor()
         with contextlib.suppress(BlockingIOError):
-            self.said.recv(65536)
-        self.executor._passed.clear()
+            self.notices.recv(65536)
+        self.executor._skip_until.clear()
         return outcome is not None
 
     def close(self) -> None:
@@ -115,7 +116,7 @@ class Hand:
             line.close()
 
 
-class Scene:
+class AttackTestbed:
     """One job on a server that an attacker can write to."""
 
     def __init__(self, server: Any, tmp_path: Any, namespace: str = "redismr") -> None:
@@ -124,9 +125,9 @@ class Scene:
         self.redis = server.client()
         self.store = Store(self.connection, patience=5)
         self.keys = self.store.keys
-        self.hand = Hand(self.connection)
+        self.worker = SteppedWorker(self.connection)
         self.marker = tmp_path / "marker"
-        self.bomb = pickle.dumps(Bomb(self.marker))
+        self.bomb = pickle.dumps(PickleBomb(self.marker))
 
     def submit(self, function: Any = mapfn, source: Any = SOURCE, **options: Any) -> Any:
         chosen = {"partitions": 2, "lease": 0.1, "chunk": 1} | options
@@ -137,26 +138,26 @@ class Scene:
         """The full name of a control key."""
         return self.keys.control((job or self.job).id, name)
 
-    def until(self, state: str, timeout: float = 10) -> None:
+    def run_until(self, state: str, timeout: float = 10) -> None:
         """Work until the job is there, no further: one task at a time."""
         deadline = time.monotonic() + timeout
-        while self.store.look(self.job.id).state != state:
+        while self.store.status(self.job.id).state != state:
             assert time.monotonic() < deadline
-            self.one_task()
+            self.run_one_task()
 
-    def one_task(self) -> None:
+    def run_one_task(self) -> None:
         """Claim and commit exactly one task."""
-        store = self.hand.executor.store
+        store = self.worker.executor.store
         claim, commit = store.claim, store.commit
         store.claim = lambda job, name, nonce, *_few, **o: claim(job, name, nonce, 1, 1, **o)
         store.commit = lambda job, name, commits, _nonce, _want, *a, **o: commit(
             job, name, commits, "", 0, *a, **o
         )
         try:
-            self.hand.step()
+            self.worker.step()
         finally:
             store.claim, store.commit = claim, commit
-            self.hand.executor._session = None
+            self.worker.executor._current_session = None
 
     def outcome(self, handle: Any = None, timeout: float = 12) -> Any:
         """The result as a dict, or the error; never neither."""
@@ -165,16 +166,16 @@ class Scene:
         while time.monotonic() < deadline:
             busy = False
             with contextlib.suppress(redismr.StoreError):  # the supervisor's _guarded
-                self.hand.leases.reclaim()
+                self.worker.leases.reclaim()
             with contextlib.suppress(redismr.StoreError):  # a worker that ends is started anew
-                busy = self.hand.step()
+                busy = self.worker.step()
             try:
                 return dict(handle.result(timeout=0.0 if busy else 0.01))
             except redismr.JobTimeout:
                 continue
             except redismr.RedismrError as error:
                 return error
-        look = self.store.look(handle.id)
+        look = self.store.status(handle.id)
         pytest.fail(f"the job hangs: {look}")
 
     def check(self, outcome: Any, right: Any = None) -> None:
@@ -188,9 +189,9 @@ class Scene:
             assert outcome == (sequential() if right is None else right)
 
     def close(self) -> None:
-        self.hand.close()
+        self.worker.close()
         self.client.close()
-        self.store.link.close()
+        self.store.server.close()
 
 
 def assert_printable(text: str) -> None:
@@ -199,15 +200,15 @@ def assert_printable(text: str) -> None:
 
 
 @pytest.fixture
-def scene(server, tmp_path):
-    scene = Scene(server, tmp_path)
-    yield scene
-    scene.close()
+def testbed(server, tmp_path):
+    testbed = AttackTestbed(server, tmp_path)
+    yield testbed
+    testbed.close()
 
 
 @pytest.fixture
-def crew(server, tmp_path):
+def processes(server, tmp_path):
     """Starts real workers; kills them at the end of the test."""
-    crew = Crew(server.url, tmp_path / "crew")
-    yield crew
-    crew.close()
+    processes = Processes(server.url, tmp_path / "processes")
+    yield processes
+    processes.close()

@@ -23,7 +23,7 @@ FIELDS = {
     "key_id": ["00000000"],
     "digest": ["0" * 64],
     "expire_at": ["1", "99999999999999"],
-    "seen": ["99999999999999"],
+    "supervisor_seen_at": ["99999999999999"],
     "submit_until": ["1"],
     "ended_at": ["1"],
     "created_at": ["1"],
@@ -37,7 +37,7 @@ FIELDS = {
     "spent_m": ["-5"],
     "priority": ["1000"],
     "backup": ["0"],
-    "each": ["1"],
+    "each_worker": ["1"],
     "pace_m": ["9" * 15],
     "txn": ["other"],
     "name": ["other"],
@@ -47,182 +47,192 @@ DEADLY = {"python", "protocol", "key_id", "digest"}
 
 @pytest.mark.parametrize("phase", ["submitted", "leased", "reducing", "succeeded"])
 @pytest.mark.parametrize("field", FIELDS)
-def test_a_clear_field_is_altered(scene, field, phase):
+def test_a_clear_field_is_altered(testbed, field, phase):
     """Each value in a job of its own; they share one server, worker and test."""
     values = [*FIELDS[field], *GARBAGE, None]
     for value in values[::6] if phase == "leased" else values:  # each costs the time of a lease
-        scene.submit()
+        testbed.submit()
         if phase == "leased":
-            scene.store.claim(scene.job.id, "somebody", "n", 1)
+            testbed.store.claim(testbed.job.id, "somebody", "n", 1)
         elif phase != "submitted":
-            scene.until(phase)
-        meta = scene.key("meta")
+            testbed.run_until(phase)
+        meta = testbed.key("meta")
         if value is None:
-            scene.redis.hdel(meta, field)
+            testbed.redis.hdel(meta, field)
         else:
-            scene.redis.hset(meta, field, value)
-        outcome = scene.outcome()
-        scene.check(outcome)
+            testbed.redis.hset(meta, field, value)
+        outcome = testbed.outcome()
+        testbed.check(outcome)
         if field in DEADLY and phase == "submitted":
             assert isinstance(outcome, redismr.JobFailed), (field, value)
             assert field in str(outcome)
-        for row in scene.client.jobs():  # a listing survives whatever lies there
+        for row in testbed.client.jobs():  # a listing survives whatever lies there
             assert isinstance(row.age, float)
-        scene.job.errors()
-        scene.redis.flushall()
+        testbed.job.errors()
+        testbed.redis.flushall()
 
 
-STRUCTURES = ("ready", "processing", "lease", "own", "done", "result", "claims", "tries", "dead")
+STRUCTURES = (
+    "ready",
+    "processing",
+    "lease",
+    "attempts",
+    "done",
+    "result",
+    "last_claims",
+    "budgets",
+    "failures",
+)
 
 
 @pytest.mark.parametrize("phase", ["submitted", "leased", "reducing", "succeeded"])
 @pytest.mark.parametrize("name", [*STRUCTURES, "meta", "spec", "end", "out", "code"])
-def test_a_key_is_deleted_or_of_another_type(scene, name, phase):
+def test_a_key_is_deleted_or_of_another_type(testbed, name, phase):
     for harm in ("delete",) if phase == "leased" else ("delete", "string", "hash"):
-        scene.submit()
+        testbed.submit()
         if phase == "leased":
-            scene.store.claim(scene.job.id, "somebody", "n", 1)
+            testbed.store.claim(testbed.job.id, "somebody", "n", 1)
         elif phase != "submitted":
-            scene.until(phase)
-        key = scene.key(name)
-        scene.redis.delete(key)
+            testbed.run_until(phase)
+        key = testbed.key(name)
+        testbed.redis.delete(key)
         if harm == "string":
-            scene.redis.set(key, scene.bomb)
+            testbed.redis.set(key, testbed.bomb)
         elif harm == "hash":
-            scene.redis.hset(key, mapping={ESCAPE: scene.bomb, "0": scene.bomb})
-        scene.check(scene.outcome())
-        scene.redis.flushall()
+            testbed.redis.hset(key, mapping={ESCAPE: testbed.bomb, "0": testbed.bomb})
+        testbed.check(testbed.outcome())
+        testbed.redis.flushall()
 
 
 BOGUS = ["m3", "m0", "m2", "r0", "r7", "", "m²", ESCAPE, "m" + "9" * 99]
 
 
 @pytest.mark.parametrize("phase", ["submitted", "leased", "reducing"])
-@pytest.mark.parametrize("name", ["ready", "processing", "lease", "own", "done", "result"])
-def test_an_entry_is_added(scene, name, phase):
+@pytest.mark.parametrize("name", ["ready", "processing", "lease", "attempts", "done", "result"])
+def test_an_entry_is_added(testbed, name, phase):
     for bogus in BOGUS[::3] if phase == "leased" else BOGUS:
-        scene.submit(lost_leases=0)
+        testbed.submit(lost_leases=0)
         if phase == "leased":
-            scene.store.claim(scene.job.id, "somebody", "n", 1)
+            testbed.store.claim(testbed.job.id, "somebody", "n", 1)
         elif phase != "submitted":
-            scene.until(phase)
-        key = scene.key(name)
+            testbed.run_until(phase)
+        key = testbed.key(name)
         if name in ("ready", "processing"):
-            scene.redis.lpush(key, bogus)
+            testbed.redis.lpush(key, bogus)
         elif name == "lease":
-            scene.redis.zadd(key, {bogus: "inf"})
-        elif name == "own":
-            scene.redis.hset(key, bogus, f"{bogus}.evil evil 1")
+            testbed.redis.zadd(key, {bogus: "inf"})
+        elif name == "attempts":
+            testbed.redis.hset(key, bogus, f"{bogus}.evil evil 1")
         else:
-            scene.redis.hset(key, bogus[1:], b"evil " + scene.bomb)
-        scene.redis.expire(key, 60)
-        scene.check(scene.outcome())
-        scene.redis.flushall()
+            testbed.redis.hset(key, bogus[1:], b"evil " + testbed.bomb)
+        testbed.redis.expire(key, 60)
+        testbed.check(testbed.outcome())
+        testbed.redis.flushall()
 
 
-@pytest.mark.parametrize("name", ["ready", "lease", "own"])
-def test_a_task_dropped_from_the_schedule_is_no_hang(scene, name):
-    scene.submit()
-    scene.store.claim(scene.job.id, "somebody", "n", 1)
-    scene.redis.delete(scene.key(name))
-    outcome = scene.outcome()
-    scene.check(outcome)
-    if name == "own":
+@pytest.mark.parametrize("name", ["ready", "lease", "attempts"])
+def test_a_task_dropped_from_the_schedule_is_no_hang(testbed, name):
+    testbed.submit()
+    testbed.store.claim(testbed.job.id, "somebody", "n", 1)
+    testbed.redis.delete(testbed.key(name))
+    outcome = testbed.outcome()
+    testbed.check(outcome)
+    if name == "attempts":
         assert outcome == sequential()
     elif name == "ready":
         assert "vanished" in str(outcome)
 
 
 @pytest.mark.parametrize("state", ["mapping", "reducing", "succeeded", "x"])
-def test_a_state_set_ahead_of_the_submitter_ends_the_job(scene, state):
+def test_a_state_set_ahead_of_the_submitter_ends_the_job(testbed, state):
     def source():
         yield 1
-        (meta,) = scene.redis.scan_iter("redismr:{*}:meta")
-        scene.redis.hset(meta, "state", state)
+        (meta,) = testbed.redis.scan_iter("redismr:{*}:meta")
+        testbed.redis.hset(meta, "state", state)
         yield 2
 
     with pytest.raises(redismr.RedismrError) as info:
-        scene.submit(source=source()).result(10)
+        testbed.submit(source=source()).result(10)
     assert not isinstance(info.value, redismr.JobTimeout)
-    scene.check(info.value)
-    (job,) = scene.client.jobs()
+    testbed.check(info.value)
+    (job,) = testbed.client.jobs()
     if state in RUNNING_STATES:
         assert job.state == "failed", "else it would stay for its whole ttl, and never be over"
     with pytest.raises(redismr.RedismrError) as info:
-        scene.client.attach(job.job_id).result(0)
+        testbed.client.attach(job.job_id).result(0)
     assert not isinstance(info.value, redismr.JobTimeout)
 
 
-def test_a_lease_without_end_runs_out(scene):
-    scene.submit()
-    scene.store.claim(scene.job.id, "somebody", "n", 1)
-    scene.redis.zadd(scene.key("lease"), {"m0": "inf"})
-    assert scene.outcome() == sequential()
+def test_a_lease_without_end_runs_out(testbed):
+    testbed.submit()
+    testbed.store.claim(testbed.job.id, "somebody", "n", 1)
+    testbed.redis.zadd(testbed.key("lease"), {"m0": "inf"})
+    assert testbed.outcome() == sequential()
 
 
-def test_a_claim_answered_with_lies(scene):
+def test_a_claim_answered_with_lies(testbed):
     """The memo of claims may name tasks of others: tokens decide, not the memo."""
-    scene.submit()
-    executor = scene.hand.executor
-    scene.redis.hset(scene.key("claims"), executor.post.name, "nonce m0,m1,m2,zzz")
-    scene.redis.expire(scene.key("claims"), 60)
-    assert scene.outcome() == sequential()
+    testbed.submit()
+    executor = testbed.worker.executor
+    testbed.redis.hset(testbed.key("last_claims"), executor.setup.name, "nonce m0,m1,m2,zzz")
+    testbed.redis.expire(testbed.key("last_claims"), 60)
+    assert testbed.outcome() == sequential()
 
 
-def test_hints_are_only_hints(scene):
+def test_hints_are_only_hints(testbed):
     """Index, wake list and rows of workers lost, filled with rubbish, or of another type."""
-    keys = scene.keys
-    wake = keys.wake(PROTOCOL, PYTHON, scene.hand.keyring.key_id)
+    keys = testbed.keys
+    wake = keys.wake(PROTOCOL, PYTHON, testbed.worker.keyring.key_id)
     rubbish = {ESCAPE: "1", "x" * 100: "2", "{": 3, "gone-1": -1e300, "j" * 60: 5}
     for harm in ("delete", "fill", "retype"):
-        scene.submit()
+        testbed.submit()
         if harm == "retype":
             for key in (keys.jobs, keys.recent, wake, keys.workers):
-                scene.redis.set(key, scene.bomb)
-            assert not scene.store.wait_wake(PYTHON, scene.hand.keyring.key_id, 0.01)
-            scene.store.beat("one", {})
+                testbed.redis.set(key, testbed.bomb)
+            assert not testbed.store.wait_wake(PYTHON, testbed.worker.keyring.key_id, 0.01)
+            testbed.store.heartbeat("one", {})
         elif harm == "fill":
-            scene.redis.zadd(keys.jobs, rubbish)
-            scene.redis.zadd(keys.recent, rubbish)
-            scene.redis.rpush(wake, *[scene.bomb] * 9)
-            scene.redis.hset(keys.control("j" * 60, "meta"), "state", "?")
-            scene.redis.set(keys.control("gone-1", "meta"), "?", px=60_000)
-            scene.redis.expire(keys.control("j" * 60, "meta"), 60)
+            testbed.redis.zadd(keys.jobs, rubbish)
+            testbed.redis.zadd(keys.recent, rubbish)
+            testbed.redis.rpush(wake, *[testbed.bomb] * 9)
+            testbed.redis.hset(keys.control("j" * 60, "meta"), "state", "?")
+            testbed.redis.set(keys.control("gone-1", "meta"), "?", px=60_000)
+            testbed.redis.expire(keys.control("j" * 60, "meta"), 60)
         else:
-            scene.redis.delete(keys.jobs, keys.recent, wake)
-        assert scene.outcome() == sequential()
-        assert {row.job_id for row in scene.client.jobs()} <= {scene.job.id, "j" * 60}
+            testbed.redis.delete(keys.jobs, keys.recent, wake)
+        assert testbed.outcome() == sequential()
+        assert {row.job_id for row in testbed.client.jobs()} <= {testbed.job.id, "j" * 60}
 
 
-def test_a_spec_that_is_gone_ends_its_job_at_once(scene):
-    scene.submit()
-    scene.redis.delete(scene.key("spec"))
-    assert scene.hand.step()
+def test_a_spec_that_is_gone_ends_its_job_at_once(testbed):
+    testbed.submit()
+    testbed.redis.delete(testbed.key("spec"))
+    assert testbed.worker.step()
     with pytest.raises(redismr.JobFailed, match=r"spec .* is missing"):
-        scene.job.result(timeout=5)
+        testbed.job.result(timeout=5)
 
 
 @pytest.mark.parametrize("field", ["ttl_ms", "added", "partitions"])
-def test_numbers_that_no_job_has_do_not_end_a_supervisor(scene, field):
+def test_numbers_that_no_job_has_do_not_end_a_supervisor(testbed, field):
     for value in ("99999999999999", "9" * 40, "x", "nan", "-1e9", None):
-        scene.submit()
-        meta = scene.key("meta")
+        testbed.submit()
+        meta = testbed.key("meta")
         if value is None:
-            scene.redis.hdel(meta, field)
+            testbed.redis.hdel(meta, field)
         else:
-            scene.redis.hset(meta, field, value)
+            testbed.redis.hset(meta, field, value)
         with pytest.raises(redismr.errors.KeysAltered):
-            scene.store.extend(scene.job.id)
-        scene.redis.flushall()
+            testbed.store.extend(testbed.job.id)
+        testbed.redis.flushall()
 
 
-def test_a_damaged_job_can_be_deleted(scene):
+def test_a_damaged_job_can_be_deleted(testbed):
     for name in ("meta", "end", "ready"):
-        scene.submit()
-        scene.redis.delete(scene.key(name))
-        scene.redis.sadd(scene.key(name), "x")
-        scene.job.delete()
-        assert not list(scene.redis.scan_iter(match="redismr:{*"))
+        testbed.submit()
+        testbed.redis.delete(testbed.key(name))
+        testbed.redis.sadd(testbed.key(name), "x")
+        testbed.job.delete()
+        assert not list(testbed.redis.scan_iter(match="redismr:{*"))
 
 
 ROWS = [
@@ -233,20 +243,20 @@ ROWS = [
 ]  # fmt: skip
 
 
-def test_rows_of_workers_that_lie(scene, capfd, monkeypatch):
-    monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER", 0.0)
+def test_rows_of_workers_that_lie(testbed, capfd, monkeypatch):
+    monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER_SECONDS", 0.0)
     for i, row in enumerate(ROWS):
-        scene.redis.hset(scene.keys.workers, f"{ESCAPE}{i}", row)
-    scene.redis.expire(scene.keys.workers, 60)
-    for worker in scene.client.workers():
+        testbed.redis.hset(testbed.keys.workers, f"{ESCAPE}{i}", row)
+    testbed.redis.expire(testbed.keys.workers, 60)
+    for worker in testbed.client.workers():
         assert worker.executors >= 0
         assert worker.problem.isprintable()
         assert worker.host.isprintable()
     # Nobody works yet, so the waiter explains why, from those rows.
-    job = scene.submit(tiny, reducefn="sum", partitions=None)
+    job = testbed.submit(tiny, reducefn="sum", partitions=None)
     with pytest.raises(redismr.JobTimeout):
         job.result(timeout=1.5)
     said = capfd.readouterr().err
     assert "another secret" in said
     assert "\x1b" not in said and "\x07" not in said and "\x9b" not in said
-    assert scene.outcome() == {0: 3, 1: 1, 2: 2}
+    assert testbed.outcome() == {0: 3, 1: 1, 2: 2}

@@ -17,23 +17,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from security.conftest import tiny
-from system.crew import SECRET, run, script
+from system.processes import SECRET, run, script
 
 import redismr
 from redismr import confidential
 from redismr.client.embedded import LocalWorker
 from redismr.compat.mincemeat import Server
 from redismr.config import Connection
+from redismr.core.failure_record import make_failure, printable_text, short_repr
+from redismr.core.job_payloads import JobSealer
 from redismr.core.seal import Keyring, new_secret, zstd
-from redismr.core.trace import clean, failure_of, short_repr
-from redismr.core.vault import Vault
 from redismr.errors import BadValue, CodeError, ConfigError
-from redismr.guessing import why_guessable
-from redismr.server.access import derived_credentials
-from redismr.settings import resolve
+from redismr.server.credentials import derived_credentials
+from redismr.settings import resolve_connection
 from redismr.shipping import load, pack
-from redismr.shipping.discreet import without_secrets
 from redismr.shipping.modules import ModuleSource
+from redismr.shipping.source_redaction import redact_modules
+from redismr.weak_secrets import weakness_of
 
 WORD = "kT3-vB9_qL7xN2wZ"
 PASSWORD = "p/8@xW:2%dQ5"
@@ -43,12 +43,12 @@ URL = f"redis://me:{quote(PASSWORD, safe='')}@127.0.0.1:1/0"
 @pytest.fixture(autouse=True)
 def met():
     """A connection whose words are known; at the end the process forgets those of the test."""
-    words, private = dict(confidential._words), set(confidential._private)
+    words, private = dict(confidential._forms_by_word), set(confidential._private_words)
     yield Connection(url=URL, secret=WORD)
-    confidential._words.clear()
-    confidential._words.update(words)
-    confidential._private.intersection_update(private)
-    confidential.confide()  # looks for these again
+    confidential._forms_by_word.clear()
+    confidential._forms_by_word.update(words)
+    confidential._private_words.intersection_update(private)
+    confidential.remember_secrets()  # looks for these again
 
 
 def from_main(source, name="mapfn", **names):
@@ -95,26 +95,26 @@ def test_a_function_that_holds_it_is_refused_by_name(use):
     assert PASSWORD not in text
 
 
-def test_params_and_names_that_hold_it_are_refused_by_name(scene):
+def test_params_and_names_that_hold_it_are_refused_by_name(testbed):
     with pytest.raises(CodeError, match=r"params\['deep'\] .*the value at 'x'.*holds the secret"):
         pack({"mapfn": tiny}, {"deep": {"x": WORD}, "fine": 1})
     for option in ("name", "txn"):
         with pytest.raises(ConfigError, match=f"{option} holds a secret") as caught:
-            scene.client.submit([1], tiny, "sum", **{option: f"job {SECRET}"})
+            testbed.client.submit([1], tiny, "sum", **{option: f"job {SECRET}"})
         assert SECRET not in str(caught.value)
-    assert not scene.redis.keys("*")
+    assert not testbed.redis.keys("*")
 
 
 def test_an_unused_class_that_holds_it_stays_behind(monkeypatch):
     main = ModuleType("__main__")
     exec(f"class Old:\n def go(self): return {WORD!r}\nclass Fine: pass", vars(main))  # noqa: S102
     monkeypatch.setitem(sys.modules, "__main__", main)
-    parcel = pack({"mapfn": from_main("def mapfn(k, v): yield k, v")})
-    assert WORD.encode() not in parcel.code
-    world = load(parcel.code, worker=False).world
-    assert world.class_of("__main__", "Fine").__name__ == "Fine"
+    packed_code = pack({"mapfn": from_main("def mapfn(k, v): yield k, v")})
+    assert WORD.encode() not in packed_code.code
+    script_namespaces = load(packed_code.code, worker=False).script_namespaces
+    assert script_namespaces.get_class("__main__", "Fine").__name__ == "Fine"
     with pytest.raises(AttributeError):
-        world.class_of("__main__", "Old")
+        script_namespaces.get_class("__main__", "Old")
 
 
 def test_words_that_anybody_would_guess_are_not_looked_for():
@@ -123,12 +123,12 @@ def test_words_that_anybody_would_guess_are_not_looked_for():
     Connection(url="redis://:password@h/0", secret=WORD)
     fn = from_main("def mapfn(k, v): yield 'password', 'changeme'")
     assert list(load(pack({"mapfn": fn}).code, worker=False).functions["mapfn"](1, 2))
-    shown = confidential.blanked_wholly("run(password='changeme')")
+    shown = confidential.redact_all_words("run(password='changeme')")
     assert shown == "run(***='***')"
     for word in ("x", "redis123", "password1", "elephant"):
-        confidential.confide(word)
-        assert not confidential.reveals(f"a text with {word} in it".encode())
-    assert confidential.blanked_wholly("yield x, 'x', exit") == "yield x, '***', exit"
+        confidential.remember_secrets(word)
+        assert not confidential.contains_secret(f"a text with {word} in it".encode())
+    assert confidential.redact_all_words("yield x, 'x', exit") == "yield x, '***', exit"
 
 
 # ------------------------------------------------------------------------- sources
@@ -158,7 +158,7 @@ WRITTEN = {
 @pytest.mark.parametrize("way", WRITTEN)
 def test_a_module_travels_without_it_and_says_so_where_it_is_used(way):
     source = f"BEFORE = 1\n{WRITTEN[way]}\ndef line(): raise ValueError\n"
-    sent = without_secrets({"conf": ModuleSource("conf.py", source, None)})["conf"].source
+    sent = redact_modules({"conf": ModuleSource("conf.py", source, None)})["conf"].source
     assert WORD not in sent
     assert quote(PASSWORD, safe="") not in sent
     scope = {"__name__": "conf"}
@@ -185,7 +185,7 @@ def test_a_module_travels_without_it_and_says_so_where_it_is_used(way):
 
 def test_a_name_in_a_function_may_mean_another_thing():
     source = f'A = "{WORD}"\ndef f(A): return f"<{{A}}>"\n'
-    sent = without_secrets({"conf": ModuleSource("conf.py", source, None)})["conf"].source
+    sent = redact_modules({"conf": ModuleSource("conf.py", source, None)})["conf"].source
     exec(sent, scope := {})  # noqa: S102
     assert scope["f"](1) == "<1>"
 
@@ -195,13 +195,13 @@ def test_a_module_that_cannot_do_without_is_refused_by_name():
     with pytest.raises(
         CodeError, match=r"module conf cannot be sent.*/a/conf.py, line 2"
     ) as caught:
-        without_secrets({"conf": ModuleSource("/a/conf.py", source, None)})
+        redact_modules({"conf": ModuleSource("/a/conf.py", source, None)})
     assert WORD not in str(caught.value)
 
 
 def test_modules_without_it_are_sent_as_they_are():
     module = ModuleSource("m.py", 'X = "anything"\n', None)
-    assert without_secrets({"m": module})["m"] is module
+    assert redact_modules({"m": module})["m"] is module
 
 
 # ------------------------------------------------------------------------- a whole job
@@ -272,12 +272,12 @@ def seen_by_a_reader(client):
     return seen
 
 
-def test_nothing_in_redis_tells_it(server, crew, tmp_path):
+def test_nothing_in_redis_tells_it(server, processes, tmp_path):
     folder = tmp_path / "home"
     folder.mkdir()
     script(folder, f'SECRET = "{SECRET}"\nURL = "redis://:{WORD}@h/0"\n', "settings.py")
     body = JOB.format(secret=SECRET, password=WORD, half=SECRET[:9], other=SECRET[9:])
-    worker = crew.worker(1)
+    worker = processes.worker(1)
     done = run(sys.executable, script(folder, body), cwd=folder, secret=None, URL=server.url)
     assert done.returncode == 0, done.stderr
     refused, skipped, failed = done.stdout.split("skipped")[0], *done.stdout.split("failed")
@@ -294,12 +294,12 @@ def test_nothing_in_redis_tells_it(server, crew, tmp_path):
         assert word not in worker.log + done.stdout + done.stderr
 
 
-def test_an_item_a_value_and_a_result_with_it_are_refused(scene):
+def test_an_item_a_value_and_a_result_with_it_are_refused(testbed):
     with pytest.raises(BadValue, match="an item of the input holds the secret") as caught:
-        scene.submit(source={"a": SECRET})
+        testbed.submit(source={"a": SECRET})
     assert SECRET not in str(caught.value)
     with pytest.raises(redismr.JobError):
-        scene.client.submit([1], tiny).result(0.01)
+        testbed.client.submit([1], tiny).result(0.01)
     ring = Keyring(SECRET, "redismr")
     for kind in ("segment", "out", "manifest", "result", "code", "spec"):
         with pytest.raises(BadValue, match="holds the secret that signs jobs"):
@@ -309,10 +309,17 @@ def test_an_item_a_value_and_a_result_with_it_are_refused(scene):
 # ------------------------------------------------------------------------- objects
 
 
-def test_what_holds_it_refuses_to_be_pickled_by_name(scene):
-    job = scene.submit(tiny, reducefn="sum")
-    ring = scene.hand.keyring
-    things = [scene.client, scene.connection, job, ring, Vault(ring, "j"), scene.client._store.link]
+def test_what_holds_it_refuses_to_be_pickled_by_name(testbed):
+    job = testbed.submit(tiny, reducefn="sum")
+    ring = testbed.worker.keyring
+    things = [
+        testbed.client,
+        testbed.connection,
+        job,
+        ring,
+        JobSealer(ring, "j"),
+        testbed.client._store.server,
+    ]
     for thing in things:
         name = type(thing).__name__
         for use in (pickle.dumps, cloudpickle.dumps, copy.deepcopy):
@@ -328,12 +335,12 @@ def test_what_holds_it_refuses_to_be_pickled_by_name(scene):
         with pytest.raises(CodeError, match=r"params\['x'\]"):
             pack({"mapfn": tiny}, {"x": thing})
         assert SECRET not in repr(thing)
-    results = dict(scene.outcome())
+    results = dict(testbed.outcome())
     assert results
-    scene.until("succeeded")
+    testbed.run_until("succeeded")
     with pytest.raises(TypeError, match="the result of a job holds a secret"):
         pickle.dumps(job.result())
-    assert issubclass(LocalWorker, confidential.Confined)
+    assert issubclass(LocalWorker, confidential.Unpicklable)
 
 
 def test_a_server_of_mincemeat_still_travels_with_its_methods():
@@ -346,35 +353,35 @@ def test_a_server_of_mincemeat_still_travels_with_its_methods():
 
 
 def test_texts_for_people_have_it_blanked():
-    assert clean(f"a {WORD} b") == "a *** b"
-    assert clean("x" * 490 + WORD)[-20:].count("kT3") == 0
+    assert printable_text(f"a {WORD} b") == "a *** b"
+    assert printable_text("x" * 490 + WORD)[-20:].count("kT3") == 0
     for value in (WORD, [WORD], {"k": ("a" * 60 + WORD + "b" * 200)}, "x" * 60 + WORD + "y" * 9**6):
         shown = short_repr(value)
         assert not any(WORD[i : i + 6] in shown for i in range(len(WORD) - 6)), shown
     assert "secret in them" in short_repr(b"a" * 90 + WORD.encode())
 
 
-@given(st.text(min_size=16, max_size=40).filter(lambda t: not why_guessable(t)), st.binary())
+@given(st.text(min_size=16, max_size=40).filter(lambda t: not weakness_of(t)), st.binary())
 def test_a_word_is_found_in_all_its_forms(word, around):
     try:
         data = word.encode()
     except UnicodeEncodeError:
         return
-    confidential.confide(word)
+    confidential.remember_secrets(word)
     for form in (data, data.hex().encode(), quote(word, safe="").encode(), pickle.dumps([word])):
-        assert confidential.reveals(around + form + around)
-    assert confidential.reveals(base64.b64encode(around + data + around))
-    assert confidential.reveals(base64.urlsafe_b64encode(around + data + around))
-    assert word not in confidential.blanked(f"a{word}b")
+        assert confidential.contains_secret(around + form + around)
+    assert confidential.contains_secret(base64.b64encode(around + data + around))
+    assert confidential.contains_secret(base64.urlsafe_b64encode(around + data + around))
+    assert word not in confidential.redact_secrets(f"a{word}b")
 
 
 def test_a_failure_whose_class_or_function_is_named_so_can_be_handed_in():
     """What cannot be sealed would be tried again for ever."""
     error = type(WORD, (Exception,), {"__module__": WORD})("text")
-    failure = failure_of(error, stage="map", task="m0")
+    failure = make_failure(error, stage="map", task="m0")
     assert WORD not in repr(failure)
     assert (failure.error_module, failure.error_name) == ("***", "***")
-    Vault(Keyring(SECRET, "redismr"), "j").seal_failure(failure, "m0")
+    JobSealer(Keyring(SECRET, "redismr"), "j").seal_failure(failure, "m0")
 
 
 # ------------------------------------------------------------------------- no secrets
@@ -391,30 +398,30 @@ NO_SECRETS = (
 @pytest.mark.parametrize("word", NO_SECRETS)
 def test_what_others_guess_is_no_secret(word):
     with pytest.raises(ConfigError, match=r"the secret .*guessed.*redismr secret") as caught:
-        resolve("redis://h", word, environ={})
+        resolve_connection("redis://h", word, environ={})
     assert not word or len(word) < 3 or word not in str(caught.value)
     with pytest.raises(ConfigError, match=r"redismr secret"):
         redismr.serve("0.0.0.0", password=word)  # noqa: S104
 
 
 def test_what_redismr_secret_makes_is_one():
-    assert not [word for _ in range(300) if why_guessable(word := new_secret())]
+    assert not [word for _ in range(300) if weakness_of(word := new_secret())]
 
 
 @given(st.binary(min_size=32, max_size=32).filter(lambda b: len(set(b)) > 20))
 def test_random_bytes_are_one_in_hex_and_base64(data):
-    assert not why_guessable(data.hex())
-    assert not why_guessable(base64.b64encode(data).decode())
+    assert not weakness_of(data.hex())
+    assert not weakness_of(base64.b64encode(data).decode())
 
 
 @pytest.mark.parametrize("word", ["sixteen letters!", "correct horse battery staple", WORD])
 def test_other_words_are_secrets(word):
-    assert resolve("redis://h", word, environ={}).secret == word
+    assert resolve_connection("redis://h", word, environ={}).secret == word
 
 
-def test_the_oldest_words_are_forgotten_and_the_clients_own_never(scene):
+def test_the_oldest_words_are_forgotten_and_the_clients_own_never(testbed):
     for _ in range(100):
         derived_credentials(new_secret())
-    assert not confidential.reveals(SECRET.encode())
+    assert not confidential.contains_secret(SECRET.encode())
     with pytest.raises(CodeError, match="holds the secret"):
-        scene.client.submit([1], tiny, params={"x": SECRET})
+        testbed.client.submit([1], tiny, params={"x": SECRET})

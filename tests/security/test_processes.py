@@ -8,24 +8,24 @@ from pathlib import Path
 
 import pytest
 from security.conftest import ESCAPE, SOURCE, assert_printable, mapfn, sequential
-from system.crew import OTHER_SECRET, SECRET, offspring, redismr_cli
+from system.processes import OTHER_SECRET, SECRET, descendants_of, redismr_cli
 
 import redismr
 from redismr.config import Connection
 from redismr.core.seal import Keyring
 
 
-def poison(scene):
+def poison(testbed):
     """Jobs and hints of every bad kind beside those of honest people."""
-    redis, keys = scene.redis, scene.keys
+    redis, keys = testbed.redis, testbed.keys
     names = [ESCAPE, "wrong-1", "bad-1", "bad-2", "bad-3", "x" * 500]
     redis.zadd(keys.jobs, dict.fromkeys(names, -(10**17)))
     redis.zadd(keys.recent, dict.fromkeys(names, 9000000000000000.0))
-    redis.set(keys.control("wrong-1", "meta"), scene.bomb)
+    redis.set(keys.control("wrong-1", "meta"), testbed.bomb)
     honest = {
         "state": "mapping", "python": "3.11", "protocol": "1", "digest": "0" * 64,
-        "key_id": scene.hand.keyring.key_id, "lease_ms": "1000", "expire_at": "9" * 13,
-        "seen": "1", "n_map": "1", "partitions": "1", "added": "1", "lost_leases": "0",
+        "key_id": testbed.worker.keyring.key_id, "lease_ms": "1000", "expire_at": "9" * 13,
+        "supervisor_seen_at": "1", "n_map": "1", "partitions": "1", "added": "1", "lost_leases": "0",  # noqa: E501
     }  # fmt: skip
     for name, change in (
         ("bad-1", {"lease_ms": ESCAPE, "protocol": ESCAPE, "ended_at": "x"}),
@@ -36,42 +36,42 @@ def poison(scene):
         redis.rpush(keys.control(name, "ready"), ESCAPE, "m0")
         redis.zadd(keys.control(name, "lease"), {ESCAPE: 1})
         for kind in ("spec", "code", "params", "end"):
-            redis.set(keys.control(name, kind), scene.bomb)
-        redis.hset(keys.input(name, 0), "m0.0", scene.bomb)
+            redis.set(keys.control(name, kind), testbed.bomb)
+        redis.hset(keys.input(name, 0), "m0.0", testbed.bomb)
     row = '{"beat": 9999999999999, "host": "\\u001b]0;x\\u0007", "problem": "\\u001b[2J\\n"}'
     redis.hset(keys.workers, ESCAPE, row)
     for key in redis.scan_iter("redismr*"):
         redis.expire(key, 600)
 
 
-def test_poisoned_jobs_harm_nobody_else(scene, crew):
-    poison(scene)
-    worker = crew.worker(2)
+def test_poisoned_jobs_harm_nobody_else(testbed, processes):
+    poison(testbed)
+    worker = processes.worker(2)
     for _ in range(3):
-        scene.submit(lease=0.5)
-        assert dict(scene.job.result(timeout=20)) == sequential()
+        testbed.submit(lease=0.5)
+        assert dict(testbed.job.result(timeout=20)) == sequential()
     assert worker.popen.poll() is None
     # Each bad job has cost an executor's process at most one change of code: no more now.
     left = set(worker.executors(2))
-    scene.submit(lease=0.5)
-    assert dict(scene.job.result(timeout=20)) == sequential()
+    testbed.submit(lease=0.5)
+    assert dict(testbed.job.result(timeout=20)) == sequential()
     assert left == set(worker.executors(2))
-    assert not scene.marker.exists()
+    assert not testbed.marker.exists()
     assert_printable(worker.log)
     for words in (
         ["jobs"], ["workers"], ["jobs", "--json"], ["workers", "--json"],
-        ["errors", scene.job.id], ["result", "bad-3"], ["result", "bad-3", "--wait"],
-        ["result", scene.job.id], ["cancel", "bad-2"],
+        ["errors", testbed.job.id], ["result", "bad-3"], ["result", "bad-3", "--wait"],
+        ["result", testbed.job.id], ["cancel", "bad-2"],
     ):  # fmt: skip
-        said = redismr_cli(*words, url=crew.url, timeout=20)
+        said = redismr_cli(*words, url=processes.url, timeout=20)
         assert_printable(said.stdout + said.stderr)
         assert "Traceback" not in said.stderr, (words, said.stderr)
         assert SECRET not in said.stdout + said.stderr
-    assert not scene.marker.exists()
+    assert not testbed.marker.exists()
 
 
-def test_where_the_secret_shows(scene, crew, tmp_path):
-    worker = crew.worker(1)
+def test_where_the_secret_shows(testbed, processes, tmp_path):
+    worker = processes.worker(1)
 
     def spy(key, value):
         import os
@@ -84,32 +84,32 @@ def test_where_the_secret_shows(scene, crew, tmp_path):
 
     scope = {"__name__": "__main__"}
     spy = type(spy)(spy.__code__, scope, "spy")
-    result = dict(scene.client.run({"a": 1}, spy, lease=0.5))
+    result = dict(testbed.client.run({"a": 1}, spy, lease=0.5))
     assert result["environ"] == [[]]
     assert SECRET not in result["shown"][0]
     said = subprocess.run(["ps", "-ef"], capture_output=True, text=True, check=True).stdout
     assert SECRET not in said
-    for pid in offspring(worker.pid):
+    for pid in descendants_of(worker.pid):
         assert SECRET not in Path(f"/proc/{pid}/cmdline").read_text()
     assert SECRET not in worker.log
     connection = Connection(url="redis://u:pw12345@h/0", secret=SECRET)
-    things = (connection, Keyring(SECRET, "redismr"), scene.client, scene.client.jobs())
+    things = (connection, Keyring(SECRET, "redismr"), testbed.client, testbed.client.jobs())
     for thing in things:
         assert SECRET not in repr(thing)
         assert "pw12345" not in repr(thing)
     assert os.environ.get("REDISMR_SECRET") is None
 
 
-def test_a_worker_with_another_secret_takes_nothing_and_both_sides_say_so(scene, crew):
-    worker = crew.worker(1, secret=OTHER_SECRET)
-    scene.submit(lease=0.5)
+def test_a_worker_with_another_secret_takes_nothing_and_both_sides_say_so(testbed, processes):
+    worker = processes.worker(1, secret=OTHER_SECRET)
+    testbed.submit(lease=0.5)
     mine, theirs = (Keyring(secret, "redismr").key_id for secret in (SECRET, OTHER_SECRET))
-    log = worker.says(f"is signed with secret {mine}")
+    log = worker.wait_for_output(f"is signed with secret {mine}")
     assert theirs in log
     assert OTHER_SECRET not in log
     with pytest.raises(redismr.JobTimeout):
-        scene.job.result(timeout=0.1)
-    assert scene.store.look(scene.job.id).maps_done == 0
-    assert theirs in scene.job._waiting.reason()
-    assert scene.outcome() == sequential(SOURCE)
+        testbed.job.result(timeout=0.1)
+    assert testbed.store.status(testbed.job.id).maps_done == 0
+    assert theirs in testbed.job._idle_explainer.reason()
+    assert testbed.outcome() == sequential(SOURCE)
     assert mapfn.__module__ == "__main__"

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import redis
-from support import REPOSITORY, engine_binary, eventually, open_client, runs
+from support import REPOSITORY, engine_binary, eventually, is_running, open_client
 
 from redismr.errors import ConfigError, StoreUnavailable
 from redismr.server import PrivateServer, start
@@ -58,18 +58,18 @@ def parent_of(pid: int) -> int:
     return int(said.stdout)
 
 
-def catches(pid: int, number: int) -> bool:
+def handles_signal(pid: int, number: int) -> bool:
     """Whether the process has a handler for the signal."""
     status = Path(f"/proc/{pid}/status").read_text()
     mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
     return bool(int(mask, 16) >> (number - 1) & 1)
 
 
-def gone(pid: int, path: Path) -> Callable[[], bool]:
-    return lambda: not runs(pid) and not path.parent.exists()
+def has_ended(pid: int, path: Path) -> Callable[[], bool]:
+    return lambda: not is_running(pid) and not path.parent.exists()
 
 
-class Parent:
+class ParentProcess:
     """Another Python process with a private server, whose URL it says first."""
 
     def __init__(self, body: str) -> None:
@@ -195,7 +195,7 @@ def test_close_leaves_nothing() -> None:
     server = start()
     pid, path = pid_of(server.url), socket_of(server.url)
     server.close()
-    assert gone(pid, path)()
+    assert has_ended(pid, path)()
     assert not server.alive
     server.close()
 
@@ -204,22 +204,22 @@ def test_the_with_block_closes_it_on_an_error_too() -> None:
     with pytest.raises(ZeroDivisionError), start() as server:
         pid, path = pid_of(server.url), socket_of(server.url)
         raise ZeroDivisionError
-    assert gone(pid, path)()
+    assert has_ended(pid, path)()
 
 
 def test_it_ends_with_a_parent_that_forgets_it() -> None:
-    with Parent("server = start(); print(server.url); sys.stdin.readline()") as parent:
+    with ParentProcess("server = start(); print(server.url); sys.stdin.readline()") as parent:
         parent.process.communicate("\n", timeout=10)
         assert parent.process.returncode == 0
-        eventually(gone(parent.pid, parent.path))
+        eventually(has_ended(parent.pid, parent.path))
 
 
 def test_it_ends_with_a_parent_that_is_killed() -> None:
-    with Parent("server = start(); print(server.url); time.sleep(60)") as parent:
+    with ParentProcess("server = start(); print(server.url); time.sleep(60)") as parent:
         keeper = parent_of(parent.pid)
         parent.process.kill()
-        eventually(gone(parent.pid, parent.path), message="the server outlived its parent")
-        eventually(lambda: not runs(keeper))
+        eventually(has_ended(parent.pid, parent.path), message="the server outlived its parent")
+        eventually(lambda: not is_running(keeper))
 
 
 @pytest.mark.parametrize(
@@ -232,9 +232,11 @@ def test_it_ends_with_a_parent_that_is_killed() -> None:
 )
 def test_children_that_outlive_the_parent_do_not_hold_the_server(child: str) -> None:
     body = f"server = start(); {child}; print(server.url); time.sleep(60)"
-    with Parent(body) as parent:
+    with ParentProcess(body) as parent:
         parent.process.kill()
-        eventually(gone(parent.pid, parent.path), message="a child of the parent holds the pipe")
+        eventually(
+            has_ended(parent.pid, parent.path), message="a child of the parent holds the pipe"
+        )
 
 
 def test_the_end_of_a_forked_child_is_not_the_end_of_the_server() -> None:
@@ -248,7 +250,7 @@ def test_the_end_of_a_forked_child_is_not_the_end_of_the_server() -> None:
         print(server.alive)
         time.sleep(60)
     """
-    with Parent(body) as parent:
+    with ParentProcess(body) as parent:
         assert parent.line() == "True"
         assert pid_of(parent.url) == parent.pid
 
@@ -263,7 +265,7 @@ def test_ctrl_c_does_not_reach_it() -> None:
             print("interrupted", server.alive)
             time.sleep(60)
     """
-    with Parent(body) as parent:
+    with ParentProcess(body) as parent:
         os.killpg(parent.process.pid, signal.SIGINT)
         assert parent.line() == "interrupted True"
         assert pid_of(parent.url) == parent.pid
@@ -283,7 +285,7 @@ def test_it_ends_when_the_keeper_is_killed() -> None:
     with start() as server:
         pid, path = pid_of(server.url), socket_of(server.url)
         os.kill(parent_of(pid), signal.SIGKILL)
-        eventually(lambda: not runs(pid), message="the server outlived its keeper")
+        eventually(lambda: not is_running(pid), message="the server outlived its keeper")
         eventually(lambda: not server.alive)
     assert not path.parent.exists()
 
@@ -294,9 +296,9 @@ def test_it_ends_when_the_keeper_is_asked_to() -> None:
         pid, path = pid_of(server.url), socket_of(server.url)
         keeper = parent_of(pid)
         # The keeper installs its handler while the server starts, so it may come second.
-        eventually(lambda: catches(keeper, signal.SIGTERM))
+        eventually(lambda: handles_signal(keeper, signal.SIGTERM))
         os.kill(keeper, signal.SIGTERM)
-        eventually(gone(pid, path))
+        eventually(has_ended(pid, path))
 
 
 def test_a_killed_server_is_noticed_and_its_stale_socket_removed() -> None:
@@ -304,7 +306,7 @@ def test_a_killed_server_is_noticed_and_its_stale_socket_removed() -> None:
         pid, path = pid_of(server.url), socket_of(server.url)
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: not server.alive)
-        assert gone(pid, path)()
+        assert has_ended(pid, path)()
 
 
 @pytest.mark.slow
@@ -312,7 +314,7 @@ def test_a_server_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     with start() as server:
         pid = pid_of(server.url)
         os.kill(pid, signal.SIGSTOP)
-    assert not runs(pid)
+    assert not is_running(pid)
 
 
 # ------------------------------------------------------------------------- when it cannot start
@@ -374,7 +376,7 @@ def test_a_server_that_never_answers_is_ended(
     monkeypatch.setenv("REDISMR_SERVER", silent)
     with pytest.raises(StoreUnavailable, match=r"within 0\.3 s(?s:.*)hm"):
         start(deadline=0.3)
-    assert not runs(int((tmp_path / "pid").read_text()))
+    assert not is_running(int((tmp_path / "pid").read_text()))
 
 
 @pytest.mark.usefixtures("temporary")

@@ -16,7 +16,7 @@ from support import engine_binary, eventually, open_client
 
 from redismr.errors import ConfigError
 from redismr.server import PrivateServer, join, serve, start
-from redismr.server.access import derived_credentials, is_loopback, random_credentials
+from redismr.server.credentials import derived_credentials, is_loopback, random_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,15 +18,15 @@ SHIP = """
 def ship(functions, params=None, data=None):
     import os, pickle
     from redismr.shipping import pack
-    parcel = pack(functions, params)
-    with open(os.environ["PARCEL"], "wb") as file:
-        pickle.dump((parcel.code, parcel.params, pickle.dumps(data)), file)
+    packed_code = pack(functions, params)
+    with open(os.environ["PACKED_CODE"], "wb") as file:
+        pickle.dump((packed_code.code, packed_code.params, pickle.dumps(data)), file)
 """
 
 WORKER = """
 import os, pickle, sys, traceback
 from redismr.shipping import load
-with open(os.environ["PARCEL"], "rb") as file:
+with open(os.environ["PACKED_CODE"], "rb") as file:
     code, packed_params, packed_data = pickle.load(file)
 try:
     loaded = load(code, packed_params)
@@ -38,7 +38,7 @@ exec(sys.argv[1])
 """
 
 
-class Journey:
+class RoundTrip:
     """A project folder to submit from, which is gone by the time the worker runs."""
 
     def __init__(self, folder: Path) -> None:
@@ -49,10 +49,10 @@ class Journey:
             **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
             "PYTHONPATH": str(REPOSITORY),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "PARCEL": str(folder / "parcel"),
+            "PACKED_CODE": str(folder / "packed_code"),
         }
 
-    def write(self, **files: str) -> Journey:
+    def write(self, **files: str) -> RoundTrip:
         """Files by name; ``__`` in a name is a folder."""
         for name, text in files.items():
             path = self.project / (name.replace("__of__", "/") + ".py")
@@ -66,14 +66,14 @@ class Journey:
         argv = argv or (str(self.project / "wc.py"),)
         return self.run([sys.executable, *argv], cwd=self.project, check=check)
 
-    def work(self, statements: str, *, check: bool = True) -> str:
+    def run_on_worker(self, statements: str, *, check: bool = True) -> str:
         """What the statements print on a worker."""
         shutil.rmtree(self.project, ignore_errors=True)
         command = [sys.executable, "-c", WORKER, statements]
         return self.run(command, cwd=self.elsewhere, check=check)
 
     def run(self, command: list[str], *, cwd: Path, check: bool, stdin: str = "") -> str:
-        done = subprocess.run(
+        completed = subprocess.run(
             command,
             cwd=cwd,
             env=self.env,
@@ -84,12 +84,12 @@ class Journey:
             check=False,
         )
         if check:
-            assert done.returncode == 0, done.stderr
-            return done.stdout.strip()
-        assert done.returncode != 0, done.stdout
-        return done.stderr.strip()
+            assert completed.returncode == 0, completed.stderr
+            return completed.stdout.strip()
+        assert completed.returncode != 0, completed.stdout
+        return completed.stderr.strip()
 
 
 @pytest.fixture
-def journey(tmp_path: Path) -> Journey:
-    return Journey(tmp_path)
+def round_trip(tmp_path: Path) -> RoundTrip:
+    return RoundTrip(tmp_path)

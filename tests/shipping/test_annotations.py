@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from redismr.compat.functions import takes_items
-from redismr.core.functions import prepare
+from redismr.compat.adapted_functions import takes_items
+from redismr.engine.program import prepare_program
 from redismr.errors import ConfigError
 
 # Before 3.14 the same text needs the __future__ to run at all.
@@ -109,20 +109,20 @@ def program(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_functions_are_told_by_their_parameters_alone(program):
-    made = prepare(
+    made = prepare_program(
         program["by_value"],
         program["reducefn"],
         partitionfn=program["partitionfn"],
         initfn=program["initfn"],
     )
-    assert (made.by_value, made.reduce.items) == (True, False)
-    assert not prepare(program["mapfn"]).by_value
+    assert (made.takes_value_only, made.reduce.takes_items) == (True, False)
+    assert not prepare_program(program["mapfn"]).takes_value_only
     assert takes_items(program["by_value"])
     with pytest.raises(ConfigError, match="takes 3 arguments"):
-        prepare(program["three"])
+        prepare_program(program["three"])
 
 
-THERE = """
+UNPICKLING_PROGRAM = """
 import pickle, sys
 mapfn, known, *others = pickle.load(sys.stdin.buffer)
 ((point, made),) = mapfn(0, 6)
@@ -137,20 +137,23 @@ def test_what_is_sent_by_value_works_there_and_keeps_its_annotations(tmp_path: P
         PROGRAM
         + """
 import sys
-from redismr.core import byvalue
-sys.stdout.buffer.write(byvalue.dumps((mapfn, Known, Plain, Box, Row, Typed, helper)))
+from redismr.core import pickle_by_value
+sys.stdout.buffer.write(pickle_by_value.dumps((mapfn, Known, Plain, Box, Row, Typed, helper)))
 """,
         encoding="utf-8",
     )
-    here = subprocess.run(
+    sender = subprocess.run(
         [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, timeout=60
     )
-    assert here.returncode == 0, here.stderr.decode()
-    there = subprocess.run(
-        [sys.executable, "-c", THERE], input=here.stdout, capture_output=True, timeout=60
+    assert sender.returncode == 0, sender.stderr.decode()
+    receiver = subprocess.run(
+        [sys.executable, "-c", UNPICKLING_PROGRAM],
+        input=sender.stdout,
+        capture_output=True,
+        timeout=60,
     )
-    assert there.returncode == 0, there.stderr.decode()
-    assert there.stdout.decode().splitlines() == [
+    assert receiver.returncode == 0, receiver.stderr.decode()
+    assert receiver.stdout.decode().splitlines() == [
         "Point(x=1, near=None) Box(frame=Row(number=7, frame=[{'number': 7}]), more=[])",
         "True "
         + str(
@@ -164,22 +167,22 @@ if __name__ == "__main__":
     import redismr
     functions = dict(mapfn=mapfn, reducefn=reducefn, partitionfn=partitionfn, initfn=initfn)
     with redismr.Client(executors=1) as client:
-        for run, here in (redismr.run, {"inline": True}), (client.run, {}):
-            result = run(range(9), **functions, **here)
+        for run, options in (redismr.run, {"inline": True}), (client.run, {}):
+            result = run(range(9), **functions, **options)
             print(sorted((point.x, total) for point, total in result.items()))
 """
 
 
 def test_a_whole_job_runs(tmp_path: Path):
     (tmp_path / "script.py").write_text(PROGRAM + JOB, encoding="utf-8")
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["[(0, 20), (1, 25)]"] * 2
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stdout.splitlines() == ["[(0, 20), (1, 25)]"] * 2
 
 
 def test_functions_of_modules_that_are_installed_still_go_by_name(program):
-    from redismr.core import byvalue
+    from redismr.core import pickle_by_value
 
-    assert pickle.loads(byvalue.dumps(prepare)) is prepare
+    assert pickle.loads(pickle_by_value.dumps(prepare_program)) is prepare_program

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from tests.shipping.conftest import Journey
+from tests.shipping.conftest import RoundTrip
 
 CLASSES = """
 import abc, collections, enum, functools, os, typing
@@ -26,7 +26,7 @@ class OneSlot:
 class Data:
     x: int = 3
 @dataclass(frozen=True, slots=True, order=True)
-class Frozen:
+class PickledSnapshot:
     x: int = 3
     y: tuple = ()
 
@@ -174,10 +174,10 @@ def fib(n):
     return n if n < 2 else fib(n - 1) + fib(n - 2)
 """
 
-LOOKS = [
+CLASS_CHECKS = [
     "Slots().get(), MoreSlots().get(), NoSlots().get()",
     "hasattr(OneSlot(), '__dict__'), hasattr(Data(), '__dict__'), Data(1)",
-    "Frozen(1) < Frozen(2), hash(Frozen(1)) == hash(Frozen(1)), Frozen(1)",
+    "PickledSnapshot(1) < PickledSnapshot(2), hash(PickledSnapshot(1)) == hash(PickledSnapshot(1)), PickledSnapshot(1)",  # noqa: E501
     "Tagged.tag, Again.tag, sorted(Base.registry), made_on_the_worker()",
     "Colored.color, More.color, More.z, Meta.seen, read_only()",
     "Concrete().f(), abstract()",
@@ -193,22 +193,22 @@ LOOKS = [
 ]
 
 
-def test_classes_are_what_they_are_in_the_script(journey: Journey) -> None:
+def test_classes_are_what_they_are_in_the_script(round_trip: RoundTrip) -> None:
     """With their slots, and without hooks that would register or refuse them a second time."""
-    looks = ", ".join(f"lambda: ({look})" for look in LOOKS)
-    journey.submit(
+    looks = ", ".join(f"lambda: ({look})" for look in CLASS_CHECKS)
+    round_trip.submit(
         f"{CLASSES}\nlooks = [{looks}]\n"
         "ship({str(n): f for n, f in enumerate(looks)}, data=[repr(f()) for f in looks])"
     )
-    out = journey.work("print([data, [repr(look()) for look in f.values()]])")
+    out = round_trip.run_on_worker("print([data, [repr(look()) for look in f.values()]])")
     wanted, seen = ast.literal_eval(out)
-    assert [it for it in zip(LOOKS, wanted, seen, strict=True) if it[1] != it[2]] == []
-    assert len(seen) == len(LOOKS)
+    assert [row for row in zip(CLASS_CHECKS, wanted, seen, strict=True) if row[1] != row[2]] == []
+    assert len(seen) == len(CLASS_CHECKS)
 
 
-def test_unused_classes_load_when_a_record_asks_for_them(journey: Journey) -> None:
+def test_unused_classes_load_when_a_record_asks_for_them(round_trip: RoundTrip) -> None:
     """Also two that refer to each other; one that cannot be made again is named only then."""
-    journey.submit("""
+    round_trip.submit("""
 import collections, threading
 COUNT = 0
 def step():
@@ -246,7 +246,7 @@ def mapfn(k, v):
     return step()
 ship({"mapfn": mapfn, "initfn": initfn}, data=[Strange(a=1), Point(1), Other(2)])
 """)
-    out = journey.work("""
+    out = round_trip.run_on_worker("""
 import __main__
 f["initfn"]()
 strange, point, other = data
@@ -257,8 +257,8 @@ print(strange["a"], hasattr(__main__, "Locked"), hasattr(__main__, "Nothing"))
     assert out.splitlines() == ["12 2 True 11", "1 2 2", "1 False False"]
 
 
-def test_a_class_that_cannot_be_made_again_fails_only_who_uses_it(journey: Journey) -> None:
-    journey.submit("""
+def test_a_class_that_cannot_be_made_again_fails_only_who_uses_it(round_trip: RoundTrip) -> None:
+    round_trip.submit("""
 class Broken:
     def __reduce__(self):
         return breaks, ()
@@ -270,7 +270,7 @@ def mapfn(k, v):
     return k
 ship({"mapfn": mapfn}, data=len)
 """)
-    out = journey.work("""
+    out = round_trip.run_on_worker("""
 print(f["mapfn"](1, 2))
 import __main__
 try:
@@ -286,20 +286,20 @@ except Exception as error:
     ]
 
 
-def test_a_used_class_that_cannot_be_made_again_is_named(journey: Journey) -> None:
+def test_a_used_class_that_cannot_be_made_again_is_named(round_trip: RoundTrip) -> None:
     """Hooks of installed packages run again, and may want the keywords that are not kept."""
-    packages = journey.elsewhere / "site-packages"
+    packages = round_trip.elsewhere / "site-packages"
     packages.mkdir()
     (packages / "installed.py").write_text(
         "class Base:\n    def __init_subclass__(cls, *, tag):\n        cls.tag = tag\n"
     )
-    journey.env["PYTHONPATH"] += f":{packages}"
-    journey.submit("""
+    round_trip.env["PYTHONPATH"] += f":{packages}"
+    round_trip.submit("""
 import installed
 class Used(installed.Base, tag="x"):
     pass
 ship({"mapfn": lambda k, v: Used.tag})
 """)
-    error = journey.work("", check=False)
+    error = round_trip.run_on_worker("", check=False)
     assert "CodeError: the job's code does not load here: TypeError: the class Used cannot" in error
     assert "missing 1 required keyword-only argument: 'tag'" in error

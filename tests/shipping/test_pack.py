@@ -14,10 +14,15 @@ from unittest import mock
 import pytest
 
 import redismr
-from redismr.advice import Advice
 from redismr.errors import CodeError
-from redismr.shipping import Parcel, load, load_params, pack
-from redismr.shipping.modules import closure, imported_names, is_local, names_in_code
+from redismr.shipping import PackedCode, load, load_params, pack
+from redismr.shipping.modules import (
+    find_local_modules,
+    imported_names,
+    imported_names_in_code,
+    is_local,
+)
+from redismr.user_warnings import Advice
 
 Function = Callable[..., Any]
 
@@ -52,9 +57,9 @@ def test_the_digest_is_of_code_and_params() -> None:
 
 
 def test_functions_of_installed_modules_go_by_name() -> None:
-    parcel = pack({"mapfn": str.split, "reducefn": sum, "combinefn": max, "initfn": None})
-    assert len(parcel.code) < 500 + len(pack({}).code)
-    loaded = load(parcel.code, worker=False)
+    packed_code = pack({"mapfn": str.split, "reducefn": sum, "combinefn": max, "initfn": None})
+    assert len(packed_code.code) < 500 + len(pack({}).code)
+    loaded = load(packed_code.code, worker=False)
     assert loaded.functions["reducefn"] is sum and loaded.functions["mapfn"] is str.split
 
 
@@ -129,9 +134,9 @@ def test_a_class_of_main_that_does_not_pickle_is_left_out(monkeypatch: pytest.Mo
     vars(main).update(Bad=bad, Good=good, Alias=good)
     monkeypatch.setitem(sys.modules, "__main__", main)
     loaded = load(pack({"mapfn": len}).code, worker=False)
-    assert loaded.world.class_of("__main__", "Good").__name__ == "Good"
+    assert loaded.script_namespaces.get_class("__main__", "Good").__name__ == "Good"
     with pytest.raises(AttributeError, match="Bad"):
-        loaded.world.class_of("__main__", "Bad")
+        loaded.script_namespaces.get_class("__main__", "Bad")
     mapfn = main_function("def mapfn(k, v):\n return Bad", "mapfn", Bad=bad)
     with pytest.raises(CodeError, match=r"the global 'Bad', in it the attribute 'lock'"):
         pack({"mapfn": mapfn})
@@ -158,19 +163,19 @@ def test_what_is_big_is_warned_of_once_where_the_job_is_begun(how: str, monkeypa
     def stop(*_: object, **__: object) -> None:
         raise Packed
 
-    monkeypatch.setattr("redismr.client.client.one_by_one", stop)
+    monkeypatch.setattr("redismr.client.client.as_per_worker_source", stop)
     monkeypatch.setattr("redismr.client.client.as_source", stop)
     client = redismr.Client.__new__(redismr.Client)
-    client.connection = types.SimpleNamespace(confide=lambda: None)  # type: ignore[assignment]
+    client.connection = types.SimpleNamespace(remember_secrets=lambda: None)  # type: ignore[assignment]
     begin = {
         "redismr.run": functools.partial(redismr.run, client=client, progress=False),
         "client.run": client.run,
         "client.submit": client.submit,
     }[how]
-    with pytest.warns(Advice, match="table") as told, pytest.raises(Packed):
+    with pytest.warns(Advice, match="table") as warned, pytest.raises(Packed):
         begin([1], len, "sum", params={"table": "y" * 11_000_000})
-    here = [__file__, sys._getframe().f_lineno - 1]
-    assert [[warning.filename, warning.lineno] for warning in told] == [here]
+    expected = [__file__, sys._getframe().f_lineno - 1]
+    assert [[warning.filename, warning.lineno] for warning in warned] == [expected]
 
 
 def test_a_warning_points_at_the_caller() -> None:
@@ -181,16 +186,17 @@ def test_a_warning_points_at_the_caller() -> None:
 
 
 def test_many_threads_may_pack() -> None:
-    parcels: list[Parcel] = []
+    packed_codes: list[PackedCode] = []
     mapfn = main_function("def mapfn(k, v):\n return k", "mapfn")
     threads = [
-        threading.Thread(target=lambda: parcels.append(pack({"mapfn": mapfn}))) for _ in range(8)
+        threading.Thread(target=lambda: packed_codes.append(pack({"mapfn": mapfn})))
+        for _ in range(8)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({parcel.digest for parcel in parcels}) == 1
+    assert len({packed_code.digest for packed_code in packed_codes}) == 1
 
 
 def test_another_format_is_refused() -> None:
@@ -214,12 +220,12 @@ def fun():
     assert imported_names("not python", "p") == set()
     body = "def fun():\n" + "".join(f" {line}\n" for line in source.split("\n") if "*" not in line)
     code = compile(body, "x", "exec")
-    assert set(names_in_code(code, "p.q")) == expected - {"m"}
+    assert set(imported_names_in_code(code, "p.q")) == expected - {"m"}
 
 
 def test_only_the_users_modules_are_shipped() -> None:
     names = ["json", "sys", "builtins", "cloudpickle", "redismr.shipping", "redis", "no.such", ""]
-    assert closure(names, []) == {}
+    assert find_local_modules(names, []) == {}
     assert not is_local(functools.__file__)
     assert is_local(__file__)
-    assert __name__ in closure([__name__], [])
+    assert __name__ in find_local_modules([__name__], [])

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from redismr.errors import BadInput, ConfigError, SourceChanged, SourceError
 from redismr.sources import as_source, csv, files, jsonl, lines, text
-from redismr.sources.files import find
-from redismr.sources.globs import matches
-from redismr.sources.protocol import amount_of, expected_of, unit_of
+from redismr.sources.files import find_files
+from redismr.sources.glob_matches import match_glob
+from redismr.sources.protocol import amount_of, expected_amount_of, unit_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -126,7 +126,7 @@ def test_without_links_globs_match_what_pythons_do(tmp_path_factory, data):
     )
     pattern = os.path.join(root, *pattern)
     expected = {path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)}
-    assert [path for path in matches(pattern) if os.path.isfile(path)] == sorted(expected)
+    assert [path for path in match_glob(pattern) if os.path.isfile(path)] == sorted(expected)
 
 
 def test_a_folder_that_cannot_be_looked_into_is_refused(folder, monkeypatch):
@@ -174,7 +174,7 @@ def test_a_pipe_is_refused(folder):
 def test_splits_add_up_to_what_lies_on_disk(folder, source):
     (folder / "a.gz").write_bytes(gzip.compress(b"packed " * 99))
     source = as_source(source)
-    assert sum(map(amount_of, splits_of(source))) == expected_of(source) == source.size > 0
+    assert sum(map(amount_of, splits_of(source))) == expected_amount_of(source) == source.size > 0
     assert unit_of(source) == "bytes"
 
 
@@ -270,8 +270,8 @@ def test_a_compressed_file_gives_its_bytes_in_any_steps(tmp_path_factory, suffix
     path = tmp_path_factory.mktemp("packed") / f"f.{suffix}"
     parts = [bytes(size // 2) + os.urandom(size - size // 2) for size in sizes]
     path.write_bytes(b"".join(map(PACKERS[suffix], parts)))
-    (file,) = find(path)
-    with file.opened() as stream:
+    (file,) = find_files(path)
+    with file.open_checked() as stream:
         assert b"".join(iter(lambda: stream.read(asked), b"")) == b"".join(parts)
 
 
@@ -325,8 +325,8 @@ def test_what_another_try_may_help_against_is_no_bad_input(folder, monkeypatch):
     (folder / "l.txt.gz").write_bytes(gzip.compress(b"text"))
     for error in (OSError(5, "Input/output error"), MemoryError()):
         with pytest.raises(SourceError, match=r"reading .*/l\.txt\.gz") as info:
-            for file in find("l.txt.gz"):
-                with file.opened():
+            for file in find_files("l.txt.gz"):
+                with file.open_checked():
                     raise error
         assert not isinstance(info.value, BadInput)
 
@@ -368,9 +368,9 @@ def test_a_file_written_to_on_this_host_is_not_read(folder):
     os.utime(folder / "a.txt", ns=(1, 1))
     with pytest.raises(SourceChanged, match="was written to after"):
         list(split.read())
-    (span,) = split.spans
-    elsewhere = replace(span, file=replace(span.file, host="another-host"))
-    assert list(replace(split, spans=(elsewhere,)).read()) == [("a.txt", "I am a.txt")]
+    (byte_range,) = split.byte_ranges
+    elsewhere = replace(byte_range, file=replace(byte_range.file, host="another-host"))
+    assert list(replace(split, byte_ranges=(elsewhere,)).read()) == [("a.txt", "I am a.txt")]
 
 
 def test_a_file_that_changes_while_it_is_read_is_an_error(folder):
@@ -417,9 +417,10 @@ def test_a_file_that_shrinks_while_it_is_read_is_an_error(folder, suffix):
 def test_a_file_rewritten_while_it_is_read_is_an_error_on_any_host(folder):
     path = folder / "n.txt"
     path.write_text("line\n" * 100_000)
-    ((span,),) = [split.spans for split in splits_of(lines(path))]
+    ((byte_range,),) = [split.byte_ranges for split in splits_of(lines(path))]
     split = replace(
-        splits_of(lines(path))[0], spans=(replace(span, file=replace(span.file, host="b")),)
+        splits_of(lines(path))[0],
+        byte_ranges=(replace(byte_range, file=replace(byte_range.file, host="b")),),
     )
     reading = split.read()
     next(reading)
@@ -468,11 +469,11 @@ def test_many_small_files_are_packed_and_big_ones_are_alone(folder):
     assert 32 < len(small) < 150
     assert [name for split in small for name, _ in split.read()] == [f"s{n:03}" for n in range(300)]
     assert small[-1].source.startswith("s") and "more" in small[-1].source
-    assert small[-1].where(0) == small[-1].spans[0].file.name
+    assert small[-1].where(0) == small[-1].byte_ranges[0].file.name
     for n in range(300, 340):
         (folder / f"s{n:03}").write_text("x" * 400_000)
-    assert all(len(split.spans) <= 2 for split in splits_of("s3*"))
-    assert [len(s.spans) for s in splits_of("s0*", chunk=40)] == [40, 40, 20]
+    assert all(len(split.byte_ranges) <= 2 for split in splits_of("s3*"))
+    assert [len(s.byte_ranges) for s in splits_of("s0*", chunk=40)] == [40, 40, 20]
 
 
 def test_splits_are_small(folder):

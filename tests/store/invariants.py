@@ -23,7 +23,7 @@ class Step:
     reply: list[Any]
     before: View
     after: View
-    #: Every token that was ever in ``own``, on the way that led here (a rewind forgets).
+    #: Every token that was ever in ``attempts``, on the way that led here (a rewind forgets).
     issued: set[str] = field(default_factory=set)
     #: Token or nonce of the call, if it was one that could open the reduce stage.
     openers: tuple[str, ...] = ()
@@ -40,10 +40,12 @@ def token_of(record: str) -> str:
 
 def tokens_in(view: View) -> list[str]:
     """All tokens of live attempts."""
-    return [holder.split(" ")[0] for held in view["own"].values() for holder in held.split(",")]
+    return [
+        holder.split(" ")[0] for held in view["attempts"].values() for holder in held.split(",")
+    ]
 
 
-def made_from(record: str) -> dict[str, str]:
+def tokens_made_from(record: str) -> dict[str, str]:
     """Map index -> the token a result was made from."""
     return dict(pair.split("=") for pair in record.split(" ")[2:] if pair)
 
@@ -59,15 +61,15 @@ def I1_one_place(step: Step) -> None:
     else:
         places += [f"m{i}" for i in view["done"]]
         wanted = [f"m{i}" for i in range(int(view["meta"]["added"]))]
-    dead = [task for task in view["dead"] if task[0] in "mr"]
+    dead = [task for task in view["failures"] if task[0] in "mr"]
     assert sorted(places + dead) == sorted(wanted)
 
 
-def I2_lease_is_own(step: Step) -> None:
+def I2_lease_has_holder(step: Step) -> None:
     view = step.after
-    assert sorted(view["processing"]) == sorted(view["lease"]) == sorted(view["own"])
-    assert all(1 <= len(held.split(",")) <= 2 for held in view["own"].values())
-    for task, held in view["own"].items():
+    assert sorted(view["processing"]) == sorted(view["lease"]) == sorted(view["attempts"])
+    assert all(1 <= len(held.split(",")) <= 2 for held in view["attempts"].values())
+    for task, held in view["attempts"].items():
         executors = [holder.split(" ")[1] for holder in held.split(",")]
         assert len(executors) == len(set(executors)), "two attempts by one executor"
         assert all(holder.startswith(f"{task}.") for holder in held.split(",")), "another's token"
@@ -85,7 +87,7 @@ def I4_results_of_present_maps(step: Step) -> None:
     if state_of(view) in ("mapping", "reducing"):
         present = {i: token_of(record) for i, record in view["done"].items()}
         for record in view["result"].values():
-            assert made_from(record) == present
+            assert tokens_made_from(record) == present
 
 
 def I5_named_exists(step: Step) -> None:
@@ -119,7 +121,7 @@ def I8_closed_stage(step: Step) -> None:
 
 def I9_ended_is_empty(step: Step) -> None:
     if state_of(step.after) not in RUNNING:
-        assert not any(step.after[key] for key in ("ready", "processing", "lease", "own"))
+        assert not any(step.after[key] for key in ("ready", "processing", "lease", "attempts"))
 
 
 def I10_never_idle(step: Step) -> None:
@@ -127,22 +129,22 @@ def I10_never_idle(step: Step) -> None:
         assert step.after["ready"] or step.after["lease"]
 
 
-_CHARGED_BY = {"error": ("fail",), "lost": ("fail", "reclaim"), "gone": ("invalidate",)}
+_CHARGED_BY = {"error": ("fail",), "lost": ("fail", "reclaim"), "invalidated": ("invalidate",)}
 
 
 def I11_budgets(step: Step) -> None:
-    meta, tries = step.after["meta"], step.after["tries"]
-    limits = {"error": meta.get("retries", 0), "lost": meta.get("lost_leases", 0), "gone": 3}
-    if meta.get("skips") == "1":  # a death is looked at twice before it ends a job
+    meta, budgets = step.after["meta"], step.after["budgets"]
+    limits = {"error": meta.get("retries", 0), "lost": meta.get("lost_leases", 0), "invalidated": 3}
+    if meta.get("skip_records") == "1":  # a death is looked at twice before it ends a job
         limits["lost"] = max(1, int(limits["lost"]))
-    for name, used in tries.items():
+    for name, used in budgets.items():
         kind, _, task = name.partition(":")
         if kind not in limits:
             continue
         if int(used) > int(limits[kind]):
-            assert task in step.after["dead"]
+            assert task in step.after["failures"]
             assert state_of(step.after) == "failed"
-        before = int(step.before["tries"].get(name, 0))
+        before = int(step.before["budgets"].get(name, 0))
         if step.verb not in _CHARGED_BY[kind]:
             assert int(used) == before
         elif step.verb == "fail" and kind == "lost":  # a second death may explain the first
@@ -161,10 +163,26 @@ def I13_refused_changes_nothing(step: Step) -> None:
     if step.verb == "commit" and answer == "OK":
         statuses = step.reply[6 : 6 + step.reply[5]]
         refused = bool(statuses) and not any(status == "OK" for status in statuses)
-        keys = ("done", "result", "dead", "tries", "out")  # the claim it carries may lease more
+        keys = (
+            "done",
+            "result",
+            "failures",
+            "budgets",
+            "out",
+        )  # the claim it carries may lease more
     else:
         refused = answer in ("FENCED", "STALE", "DONE", "ENDED", "GONE", "SHORT", "EXISTS")
-        keys = ("ready", "processing", "lease", "own", "done", "result", "dead", "tries", "claims")
+        keys = (
+            "ready",
+            "processing",
+            "lease",
+            "attempts",
+            "done",
+            "result",
+            "failures",
+            "budgets",
+            "last_claims",
+        )
     if refused:
         assert all(step.before[key] == step.after[key] for key in keys)
         assert state_of(step.before) == state_of(step.after)
@@ -185,24 +203,24 @@ _HINTS = {  # no result and no budget depends on them
     "shuffled", "retried", "pace_m", "pace_r", "input", "read", "spent_m", "spent_r",
 }  # fmt: skip
 _META = _HINTS | {
-    "state", "added", "created_at", "seen", "expire_at", "ttl_ms", "submit_ms", "submit_until",
+    "state", "added", "created_at", "supervisor_seen_at", "expire_at", "ttl_ms", "submit_ms", "submit_until",  # noqa: E501
     "partitions", "lease_ms", "retries", "lost_leases",
-    "backup", "skips", "each", "n_map", "basis", "cause", "ended_at",
+    "backup", "skip_records", "each_worker", "n_map", "basis", "cause", "ended_at",
 }  # fmt: skip
 
 
 def I15_counters_derived(step: Step) -> None:
-    assert {name for name in step.after["meta"] if not name.startswith("for:")} <= _META
+    assert {name for name in step.after["meta"] if not name.startswith("assigned:")} <= _META
 
 
-def ghost(step: Step) -> None:
+def results_of_same_maps(step: Step) -> None:
     """At the end each partition's result was made from each map once, and all from the same."""
     view = step.after
     if state_of(view) != "succeeded":
         return
     n_map, partitions = int(view["meta"]["n_map"]), int(view["meta"]["partitions"])
     assert len(view["result"]) == (partitions if n_map else 0)
-    origins = [made_from(record) for record in view["result"].values()]
+    origins = [tokens_made_from(record) for record in view["result"].values()]
     for origin in origins:
         assert sorted(origin, key=int) == [str(i) for i in range(n_map)]
         assert all(token.startswith(f"m{i}.") for i, token in origin.items())
@@ -210,7 +228,7 @@ def ghost(step: Step) -> None:
 
 
 ALL = [check for name, check in sorted(globals().items()) if name[0] == "I" and name[1:2].isdigit()]
-ALL.append(ghost)
+ALL.append(results_of_same_maps)
 
 
 def check(step: Step) -> None:

@@ -1,7 +1,8 @@
 """The task protocol once more, as plain Python: what the scripts in ``store/lua`` must do.
 
 One method per verb; it takes what the script takes and returns what the script replies. There is
-no Redis here, no clock and no randomness: a job is a few dicts and lists, and ``now`` is given. The
+no Redis here, no clock and no randomness: a job is a min_want dicts and lists, and ``now`` is
+given. The
 state machine (``steps.py``) takes the same random steps with a ``Model`` and with a real server,
 and compares every answer and all that is stored. To add a verb, add a method of its name.
 """
@@ -17,7 +18,7 @@ RUNNING = ("submitting", "mapping", "reducing")
 Reply = list[Any]
 
 
-SMALL_SHUFFLE, FEW_MAPS = 262_144, 64
+SMALL_SHUFFLE_BYTES, SMALL_JOB_MAPS = 262_144, 64
 
 
 @dataclass(slots=True)
@@ -41,13 +42,13 @@ class Model:
     ready: list[str] = field(default_factory=list)
     processing: list[str] = field(default_factory=list)
     lease: dict[str, float] = field(default_factory=dict)
-    own: dict[str, list[Holder]] = field(default_factory=dict)
+    attempts: dict[str, list[Holder]] = field(default_factory=dict)
     done: dict[str, str] = field(default_factory=dict)
     result: dict[str, str] = field(default_factory=dict)
     out: dict[str, str] = field(default_factory=dict)
-    claims: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
-    dead: dict[str, str] = field(default_factory=dict)
-    tries: dict[str, Any] = field(default_factory=dict)
+    last_claims: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    budgets: dict[str, Any] = field(default_factory=dict)
 
     def copy(self) -> Model:
         """A state to come back to."""
@@ -60,13 +61,17 @@ class Model:
             "ready": list(self.ready),
             "processing": list(self.processing),
             "lease": dict(self.lease),
-            "own": {task: ",".join(map(str, holders)) for task, holders in self.own.items()},
+            "attempts": {
+                task: ",".join(map(str, holders)) for task, holders in self.attempts.items()
+            },
             "done": dict(self.done),
             "result": dict(self.result),
             "out": dict(self.out),
-            "claims": {who: f"{last} {','.join(ids)}" for who, (last, ids) in self.claims.items()},
-            "dead": dict(self.dead),
-            "tries": {name: str(value) for name, value in self.tries.items()},
+            "last_claims": {
+                who: f"{last} {','.join(ids)}" for who, (last, ids) in self.last_claims.items()
+            },
+            "failures": dict(self.failures),
+            "budgets": {name: str(value) for name, value in self.budgets.items()},
         }
 
     @property
@@ -87,7 +92,7 @@ class Model:
             return ["EXISTS", str(self.meta["expire_at"])]
         expire_at = now + ttl_ms
         self.meta = {
-            "state": "submitting", "added": 0, "created_at": now, "seen": now,
+            "state": "submitting", "added": 0, "created_at": now, "supervisor_seen_at": now,
             "expire_at": expire_at, "ttl_ms": ttl_ms, "submit_ms": submit_ms,
             "submit_until": now + submit_ms, **fields,
         }  # fmt: skip
@@ -111,7 +116,7 @@ class Model:
         for index in range(added, last):
             self.ready.append(f"m{index}")
             for worker in workers[index - first :][:1]:
-                self.meta[f"for:{worker}"] = f"m{index}"
+                self.meta[f"assigned:{worker}"] = f"m{index}"
         self.meta["added"] = max(added, last)
         return ["OK", self.meta["added"], finished, self.state]
 
@@ -136,17 +141,17 @@ class Model:
             return ["ENDED", self.state]
         self.meta |= {"state": "cancelled", "ended_at": now}
         self.meta.pop("basis", None)
-        self._clear("ready", "processing", "lease", "own", "done", "result", "out")
-        self._clear("claims", "dead", "tries")
+        self._clear("ready", "processing", "lease", "attempts", "done", "result", "out")
+        self._clear("last_claims", "failures", "budgets")
         return ["OK", "cancelled"]
 
-    def fail_job(self, now: int, cause: str, blob: str) -> Reply:
+    def fail_job(self, now: int, cause: str, sealed_failure: str) -> Reply:
         """Ended by a fault that no task is to blame for."""
         if not self.meta:
             return ["GONE", ""]
         if not self.running:
             return ["ENDED", self.state]
-        self.dead["job"] = blob
+        self.failures["job"] = sealed_failure
         self._end_failed(cause, now)
         return ["OK", "failed"]
 
@@ -162,22 +167,22 @@ class Model:
     # ------------------------------------------------------------------ an executor's verbs
 
     def claim(
-        self, now: int, executor: str, nonce: str, want: int, reducers: int, backup: int,
-        opening: int,
+        self, now: int, executor: str, nonce: str, want: int, want_reduces: int, backup: int,
+        include_spec: int,
     ) -> Reply:  # fmt: skip
-        """A few ready tasks become leased, under tokens of this nonce; or one a second time."""
+        """A min_want ready tasks become leased, under tokens of this nonce; or one a second time."""  # noqa: E501
         if not self.meta:
             return ["GONE", "", "", 0, [], 0]
         before = self.state, self.meta.get("basis", "")
-        want = self._together(reducers) if self.state == "reducing" else want
+        want = self._together(want_reduces) if self.state == "reducing" else want
         ids = self._grant(now, executor, nonce, want, want, backup=bool(backup))
-        sealed = ["spec", "code", "params"] if opening and ids else []
+        sealed = ["spec", "code", "params"] if include_spec and ids else []
         first = ids and len(self.processing) == len(ids) and not self.done
         return ["OK", *before, now, sealed, *ids, len(self.ready) if first else 0]
 
     def commit(
-        self, now: int, executor: str, next_nonce: str, want: int, few: int,
-        reducers: int, commits: list[Any],
+        self, now: int, executor: str, next_nonce: str, want: int, min_want: int,
+        want_reduces: int, commits: list[Any],
     ) -> Reply:  # fmt: skip
         """Each attempt is counted once or refused; then a claim."""
         if not self.meta:
@@ -185,7 +190,7 @@ class Model:
         statuses, opener, took = [], None, 0
         for at in range(0, len(commits), 8):
             task, token, basis, chunks, shuffled, record, _, read = commits[at : at + 8]
-            since = next((h.since for h in self.own.get(task, []) if h.token == token), now)
+            since = next((h.since for h in self.attempts.get(task, []) if h.token == token), now)
             statuses.append(self._settle(task, token, basis, chunks, record))
             if statuses[-1] == "OK":
                 opener, took = token, max(took, now - since)
@@ -199,20 +204,22 @@ class Model:
             self.meta[spent] = self.meta.get(spent, 0) + took
             opened = self._advance(opener, now)
         state, basis = self.state, self.meta.get("basis", "")
-        few = self._together(reducers) if state == "reducing" else few
-        turned = state == "reducing" and commits and commits[0][0] == "m"
-        ids = self._grant(now, executor, next_nonce, few if turned else want, few)
-        named = ["end", dict(self.done)] if turned and ids and self._small() else []
-        return ["OK", state, basis, now, opened, len(statuses), *statuses, *ids, named]
+        min_want = self._together(want_reduces) if state == "reducing" else min_want
+        maps_just_ended = state == "reducing" and commits and commits[0][0] == "m"
+        ids = self._grant(
+            now, executor, next_nonce, min_want if maps_just_ended else want, min_want
+        )
+        map_outputs = ["end", dict(self.done)] if maps_just_ended and ids and self._small() else []
+        return ["OK", state, basis, now, opened, len(statuses), *statuses, *ids, map_outputs]
 
     def fail(
         self, now: int, id: str, token: str, executor: str,  # noqa: A002 - as the script names it
-        kind: str, signature: str, cause: str, blob: str, place: str, note: str,
+        kind: str, signature: str, cause: str, sealed_failure: str, ordinal: str, note: str,
     ) -> Reply:  # fmt: skip
         """One attempt is over; the task goes on without it, or the job ends."""
         if not self.meta:
             return ["GONE", ""]
-        if id[1:] in self._book(id):
+        if id[1:] in self._records_of(id):
             return ["DONE", self.state]
         if not self.running:
             return ["ENDED", self.state]
@@ -220,27 +227,27 @@ class Model:
             return ["FENCED", self.state]
         ends = kind == "fatal"
         if kind == "error":
-            before, by = self.tries.get(f"sig:{id}", " ").split(" ")
+            before, by = self.budgets.get(f"signature:{id}", " ").split(" ")
             ends = self._charge(f"error:{id}") > self.meta["retries"]
             ends |= before == signature and by != executor
-            self.tries[f"sig:{id}"] = f"{signature} {executor}"
+            self.budgets[f"signature:{id}"] = f"{signature} {executor}"
         elif kind == "lost":
             charge, allowed = 1, self.meta["lost_leases"]
-            if place and self.meta.get("skips") == 1:
-                notes = self.dead.get(f"crash:{id}", "") + f"{place} {token} {note},"
-                deaths = [each.split(" ")[0] for each in notes.split(",")[:-1]]
-                if deaths.count(place) == 2:
+            if ordinal and self.meta.get("skip_records") == 1:
+                notes = self.failures.get(f"crash:{id}", "") + f"{ordinal} {token} {note},"
+                ordinals = [each.split(" ")[0] for each in notes.split(",")[:-1]]
+                if ordinals.count(ordinal) == 2:
                     charge = -1  # the next attempt skips the record, and both are explained
-                allowed = -1 if len(deaths) > 200 else max(allowed, 1)
-                self.dead[f"crash:{id}"] = notes
+                allowed = -1 if len(ordinals) > 200 else max(allowed, 1)
+                self.failures[f"crash:{id}"] = notes
             ends = self._charge(f"lost:{id}", charge) > allowed
         if ends:
-            self.dead[id] = blob
+            self.failures[id] = sealed_failure
             self._end_failed(cause, now)
             return ["DEAD", "failed"]
         self.meta["retried"] = self.meta.get("retried", 0) + 1
-        self.dead[f"last:{id}"] = blob
-        if id not in self.own:
+        self.failures[f"last:{id}"] = sealed_failure
+        if id not in self.attempts:
             self._unlease(id)
             self.ready.append(id)
         return ["RETRY", self.state]
@@ -249,18 +256,18 @@ class Model:
         """Claimed tasks go back to the head of the line, uncharged."""
         if not self.meta:
             return ["GONE", "", 0]
-        last, given = self.claims.get(executor, ("", []))
+        last, given = self.last_claims.get(executor, ("", []))
         if not ids and last == nonce:
             ids = given
         released = 0
         for task in reversed(ids):
-            if self._drop_token(task, f"{task}.{nonce}") and task not in self.own:
+            if self._drop_token(task, f"{task}.{nonce}") and task not in self.attempts:
                 self._unlease(task)
                 self.ready.insert(0, task)
                 released += 1
         return ["OK", self.state, released]
 
-    def names(self, now: int) -> Reply:
+    def map_outputs(self, now: int) -> Reply:
         """What a reducer of this moment reads."""
         if not self.meta:
             return ["GONE", "", "", None, []]
@@ -288,15 +295,15 @@ class Model:
         if self.result:
             gone = set(self.done)
             self._clear("result", "out")
-        self._clear("ready", "processing", "lease", "own")
+        self._clear("ready", "processing", "lease", "attempts")
         self.meta["state"] = "mapping"
         del self.meta["basis"]
         before = len(self.done)
         for index in sorted(gone, key=int):
             del self.done[index]
             self.ready.append(f"m{index}")
-            if self._charge(f"gone:m{index}") > 3:
-                self.dead[f"m{index}"] = ""
+            if self._charge(f"invalidated:m{index}") > 3:
+                self.failures[f"m{index}"] = ""
                 self._end_failed(
                     f"the segments of task m{index} vanished or were altered in Redis, again and"
                     " again (eviction, failover, or somebody without the secret)",
@@ -310,15 +317,17 @@ class Model:
 
     # ------------------------------------------------------------------ a supervisor's verbs
 
-    def renew(self, now: int, pairs_: list[str]) -> Reply:
-        """The named leases last longer, as far as they are still held."""
+    def renew(self, now: int, held_leases: list[str]) -> Reply:
+        """The map_outputs leases last longer, as far as they are still held."""
         if not self.meta:
             return ["GONE", "", 0]
         self._broke_silence(now)
         extend = self.meta["expire_at"] - now < self.meta["ttl_ms"] * 0.75
         lost = []
-        for task, token, started in zip(pairs_[::3], pairs_[1::3], pairs_[2::3], strict=True):
-            mine = [holder for holder in self.own.get(task, []) if holder.token == token]
+        for task, token, started in zip(
+            held_leases[::3], held_leases[1::3], held_leases[2::3], strict=True
+        ):
+            mine = [holder for holder in self.attempts.get(task, []) if holder.token == token]
             for holder in mine:
                 if started == "1" and not holder.started:
                     holder.started, holder.since = True, now
@@ -342,13 +351,13 @@ class Model:
         if self.state == "submitting" and now > self.meta["submit_until"]:
             self._end_failed("SubmitterLost", now)
             return ["OK", "failed", 0, now, 0, lease_ms]
-        if self.state == "mapping" and self.meta.get("each") == 1:
+        if self.state == "mapping" and self.meta.get("each_worker") == 1:
             what = "what a worker did for it was lost or altered in Redis"
             self._end_failed(f"{what}, and no other may do it", now)
             return ["OK", "failed", 0, now, 0, lease_ms]
         reclaimed = 0
         for task in self._leased_by(lambda until: until <= now)[:limit]:
-            started = [holder for holder in self.own.pop(task, []) if holder.started]
+            started = [holder for holder in self.attempts.pop(task, []) if holder.started]
             self._unlease(task)
             reclaimed += 1
             if not started:
@@ -357,7 +366,7 @@ class Model:
                 self.ready.append(task)
                 self.meta["retried"] = self.meta.get("retried", 0) + 1
             else:
-                self.dead[task] = ""
+                self.failures[task] = ""
                 times = self.meta["lost_leases"] + 1
                 who = f"at last executor {started[-1].executor}"
                 advice = "see the log of that worker; lost_leases allows more"
@@ -380,28 +389,28 @@ class Model:
         if self.ready or self._broke_silence(now):
             return ["OK", self.state, 0, len(self.ready), 0]
         late = [
-            task for task, holder in self._lone_claims()
+            task for task, holder in self._single_attempts()
             if not holder.started and now - holder.since >= 2000
         ]  # fmt: skip
         for task in late:
-            del self.own[task]
+            del self.attempts[task]
             self._unlease(task)
         self.ready = late
         if late:
             return ["OK", self.state, len(late), len(late), 0]
         return ["OK", self.state, 0, 0, len(self._slow(now, f"{worker}:"))]
 
-    def look(self, now: int, outcome: int) -> Reply:
+    def status(self, now: int, with_results: int) -> Reply:
         """Where the job is."""
         if not self.meta:
             return ["GONE", now]
         counts = len(self.done), len(self.result), len(self.lease)
-        found = ["end", dict(self.result)] if outcome and self.state == "succeeded" else []
+        found = ["end", dict(self.result)] if with_results and self.state == "succeeded" else []
         return ["OK", now, *counts, *self._at_work(now), found, self.view()["meta"]]
 
     def _at_work(self, now: int) -> tuple[int, int, int]:
         since: dict[str, int] = {}
-        for holder in (h for holders in self.own.values() for h in holders if h.started):
+        for holder in (h for holders in self.attempts.values() for h in holders if h.started):
             since[holder.executor] = min(since.get(holder.executor, now), holder.since)
         ages = [max(0, now - at) for at in since.values()]
         return len(ages), sum(ages), min(ages, default=0)
@@ -409,9 +418,9 @@ class Model:
     # ------------------------------------------------------------------ what they are made of
 
     def _settle(self, task: str, token: str, basis: str, chunks: int, record: str) -> str:
-        book, index = self._book(task), task[1:]
-        if index in book:
-            return "DUP_OK" if self._token_of(book, index) == token else "FENCED"
+        records, index = self._records_of(task), task[1:]
+        if index in records:
+            return "DUP_OK" if self._token_of(records, index) == token else "FENCED"
         if not self.running or not self._holds(task, token):
             return "FENCED"
         if task[0] == "r":
@@ -419,8 +428,8 @@ class Model:
                 return "FENCED"
             if any(f"{token}.{chunk}" not in self.out for chunk in range(chunks)):
                 return "RESTAGE"
-        book[index] = f"{token} {record}"
-        del self.own[task]
+        records[index] = f"{token} {record}"
+        del self.attempts[task]
         self._unlease(task)
         return "OK"
 
@@ -436,21 +445,24 @@ class Model:
         if self.state == "reducing" and (n_map == 0 or len(self.result) == partitions):
             self.meta |= {"state": "succeeded", "ended_at": now}
             del self.meta["basis"]
-            self._clear("ready", "processing", "lease", "own", "done")
+            self._clear("ready", "processing", "lease", "attempts", "done")
         return opened
 
-    def _together(self, reducers: int) -> int:
-        return reducers if self._small() else min(1, reducers)
+    def _together(self, want_reduces: int) -> int:
+        return want_reduces if self._small() else min(1, want_reduces)
 
     def _small(self) -> bool:
-        return self.meta.get("shuffled", 0) <= SMALL_SHUFFLE and self.meta["n_map"] <= FEW_MAPS
+        return (
+            self.meta.get("shuffled", 0) <= SMALL_SHUFFLE_BYTES
+            and self.meta["n_map"] <= SMALL_JOB_MAPS
+        )
 
     def _grant(
         self, now: int, executor: str, nonce: str, want: int, least: int, *, backup: bool = False
     ) -> list[str]:
         if not nonce:
             return []
-        last, given = self.claims.get(executor, ("", []))
+        last, given = self.last_claims.get(executor, ("", []))
         if last == nonce:
             return [task for task in given if self._holds(task, f"{task}.{nonce}")]
         if not self.running:
@@ -458,43 +470,47 @@ class Model:
         ids: list[str] = []
         want = min(want, max(1, least, len(self.ready) // 4))
         while len(ids) < want and (task := self._next_for(executor)):
-            alone = f"lost:{task}" in self.tries
+            alone = f"lost:{task}" in self.budgets
             if alone and ids:
                 break
             self.ready.remove(task)
             self.processing.append(task)
             self.lease[task] = now + self.meta["lease_ms"]
-            self.own[task] = [Holder(f"{task}.{nonce}", executor, not ids, now)]
+            self.attempts[task] = [Holder(f"{task}.{nonce}", executor, not ids, now)]
             ids.append(task)
             if alone:
                 break
         slow = self._slow(now, executor) if backup and want and not ids else []
         if slow:
             task = max(slow, key=lambda pair: pair[1])[0]
-            self.own[task].append(Holder(f"{task}.{nonce}", executor, started=True, since=now))
+            self.attempts[task].append(Holder(f"{task}.{nonce}", executor, started=True, since=now))
             self._unlease(task)
             self.processing.append(task)
             self.lease[task] = now + self.meta["lease_ms"]
             ids.append(task)
-        self.claims[executor] = (nonce, ids)
+        self.last_claims[executor] = (nonce, ids)
         return list(ids)
 
     def _next_for(self, executor: str) -> str:
         """What is ready for it: the head of the line, or its worker's own map task."""
-        if self.meta.get("each") != 1 or self.state == "reducing":
+        if self.meta.get("each_worker") != 1 or self.state == "reducing":
             return self.ready[0] if self.ready else ""
-        own = str(self.meta.get(f"for:{executor.rpartition(':')[0]}", ""))
+        own = str(self.meta.get(f"assigned:{executor.rpartition(':')[0]}", ""))
         return own if own in self.ready else ""
 
-    def _lone_claims(self) -> list[tuple[str, Holder]]:
+    def _single_attempts(self) -> list[tuple[str, Holder]]:
         """Tasks with one attempt, the oldest claim first; none if the job wants no backup runs."""
         if self.meta.get("backup") != 1:
             return []
-        return [(task, self.own[task][0]) for task in self.processing if len(self.own[task]) == 1]
+        return [
+            (task, self.attempts[task][0])
+            for task in self.processing
+            if len(self.attempts[task]) == 1
+        ]
 
     def _slow(self, now: int, executor: str) -> list[tuple[str, int]]:
         """Tasks that this executor may run beside their holder, and for how long they have run."""
-        claims, worker = self._lone_claims(), executor.rpartition(":")[0]
+        claims, worker = self._single_attempts(), executor.rpartition(":")[0]
         if not claims:
             return []
         paces = sorted(self._paces(claims[0][0][0]))
@@ -511,8 +527,8 @@ class Model:
         return [int(word) for word in str(self.meta.get(f"pace_{stage}", "")).split()]
 
     def _broke_silence(self, now: int) -> bool:
-        silence, lease_ms = now - self.meta["seen"], self.meta["lease_ms"]
-        self.meta["seen"] = now
+        silence, lease_ms = now - self.meta["supervisor_seen_at"], self.meta["lease_ms"]
+        self.meta["supervisor_seen_at"] = now
         if silence > self.meta["submit_ms"] / 2:
             self.meta["submit_until"] = now + self.meta["submit_ms"]
         if silence <= lease_ms / 2:
@@ -520,30 +536,32 @@ class Model:
         for task, until in self.lease.items():
             if (times := until % 1) < 0.75:  # in quarters: thrice since it was given or renewed
                 self.lease[task] = now + lease_ms + times + 0.25
-                for holder in self.own[task]:
+                for holder in self.attempts[task]:
                     holder.since = now
         return True
 
     def _end_failed(self, cause: str, now: int) -> None:
         self.meta |= {"state": "failed", "cause": cause, "ended_at": now}
         self.meta.pop("basis", None)
-        self._clear("ready", "processing", "lease", "own")
+        self._clear("ready", "processing", "lease", "attempts")
 
-    def _book(self, task: str) -> dict[str, str]:
+    def _records_of(self, task: str) -> dict[str, str]:
         return self.done if task[0] == "m" else self.result
 
-    def _token_of(self, book: dict[str, str], index: object) -> str:
-        return book.get(str(index), "").partition(" ")[0]
+    def _token_of(self, records: dict[str, str], index: object) -> str:
+        return records.get(str(index), "").partition(" ")[0]
 
     def _holds(self, task: str, token: str) -> bool:
-        return any(holder.token == token for holder in self.own.get(task, []))
+        return any(holder.token == token for holder in self.attempts.get(task, []))
 
     def _drop_token(self, task: str, token: str) -> bool:
         held = self._holds(task, token)
         if held:
-            self.own[task] = [holder for holder in self.own[task] if holder.token != token]
-            if not self.own[task]:
-                del self.own[task]
+            self.attempts[task] = [
+                holder for holder in self.attempts[task] if holder.token != token
+            ]
+            if not self.attempts[task]:
+                del self.attempts[task]
         return held
 
     def _unlease(self, task: str) -> None:
@@ -557,8 +575,8 @@ class Model:
         )
 
     def _charge(self, budget: str, by: int = 1) -> int:
-        self.tries[budget] = self.tries.get(budget, 0) + by
-        return int(self.tries[budget])
+        self.budgets[budget] = self.budgets.get(budget, 0) + by
+        return int(self.budgets[budget])
 
     def _clear(self, *names: str) -> None:
         for name in names:

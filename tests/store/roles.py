@@ -15,7 +15,7 @@ from support import REPOSITORY, Server
 
 from redismr.config import Connection
 from redismr.store import Store
-from redismr.store.access import ROLES, Role, rule
+from redismr.store.acl_rules import ROLES, Role, acl_rule
 from redismr.store.connect import connect
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ SENDERS = _senders()
 
 def user_url(server: Server, role: Role, namespace: str = "redismr") -> str:
     """The server's URL for a user of this role, who is made as ``redismr acl`` says."""
-    words = rule(role, role, namespace).replace("PASSWORD", "word").split()
+    words = acl_rule(role, role, namespace).replace("PASSWORD", "word").split()
     admin = server.client()
     admin.execute_command(*words)
     admin.close()
@@ -72,7 +72,7 @@ class RoleStore(Store):
             return act
 
         def acting(*args: Any, **kwargs: Any) -> Any:
-            link = self.link
+            link = self.server
             before, link.client = link.client, self._clients[next(self._turns[verb])]
             self._acting = True
             try:
@@ -84,5 +84,5 @@ class RoleStore(Store):
 
     def end(self) -> None:
         """Close every connection."""
-        for client in (self.link.client, *self._clients.values()):
+        for client in (self.server.client, *self._clients.values()):
             client.connection_pool.disconnect()

@@ -23,7 +23,7 @@ return found
 _LISTS = ("ready", "processing")
 
 
-class Subject:
+class ServerJob:
     """A ``Store`` under a clock of the test's own; everything read is text."""
 
     def __init__(self, store: Store) -> None:
@@ -41,29 +41,29 @@ class Subject:
         self.names = [*CONTROL, *(f"shuffle{p}" for p in range(partitions))]
         keys = self.store.keys
         self.keys = [keys.control(job, name) for name in CONTROL] + keys.shuffles(job, partitions)
-        self._look = self.store.link.client.script_load(_LOOK)
+        self._look = self.store.server.client.script_load(_LOOK)
 
     def call(self, verb: str, now: int, argv: dict[str, Any]) -> list[Any]:
         """One verb, with the words of its script's header."""
         self.store.now_ms = now
         rest: list[Any] = []
         named = dict(argv)
-        for name in ("commits", "missing", "pairs_", "ids", "workers"):
+        for name in ("commits", "missing", "held_leases", "ids", "workers"):
             rest += named.pop(name, [])
         for name, value in named.pop("fields", {}).items():
             rest += (name, value)
         if verb == "commit":
-            named |= {"channel": "c", "everybody": "a", "reducing": "r", "succeeded": "s"}
+            named |= {"channel": "c", "all_channel": "a", "reducing": "r", "succeeded": "s"}
         if verb == "create":
-            named |= {"channel": "c", "everybody": "a", "news": "n"} | {
+            named |= {"channel": "c", "all_channel": "a", "event": "n"} | {
                 "spec_blob": "spec",
                 "code_blob": "code",
                 "params_blob": "params",
             }
         reply = [_text(part) for part in self.store._run(verb, self.job, rest, **named)]
-        if reply[0] == "OK" and verb in ("look", "names"):
+        if reply[0] == "OK" and verb in ("status", "map_outputs"):
             reply[-1] = _pairs(reply[-1])
-        if reply[0] == "OK" and verb == "look" and reply[-2]:
+        if reply[0] == "OK" and verb == "status" and reply[-2]:
             reply[-2][1] = _pairs(reply[-2][1])
         if reply[0] == "OK" and verb == "commit" and reply[-1]:
             reply[-1][1] = _pairs(reply[-1][1])
@@ -71,7 +71,7 @@ class Subject:
 
     def view(self) -> dict[str, Any]:
         """Every key of the job and its deadline, in one round trip."""
-        found = self.store.link.client.evalsha(self._look, len(self.keys), *self.keys)
+        found = self.store.server.client.evalsha(self._look, len(self.keys), *self.keys)
         view: dict[str, Any] = {"deadlines": {}}
         for name, (deadline, held) in zip(self.names, found, strict=True):
             view["deadlines"][name] = deadline
@@ -87,17 +87,17 @@ class Subject:
     @contextmanager
     def full(self) -> Iterator[None]:
         """No memory is left: what adds nothing must go on. A fake server has no limit."""
-        client, patience = self.store.link.client, self.store.link.patience
+        client, patience = self.store.server.client, self.store.server.patience
         if "Fake" in type(client).__name__:
             yield
             return
-        self.store.link.patience = 0
+        self.store.server.patience = 0
         client.config_set("maxmemory", "1")
         try:
             yield
         finally:
             client.config_set("maxmemory", "0")
-            self.store.link.patience = patience
+            self.store.server.patience = patience
 
     # ------------------------------------------------------------------ bulk data
 
@@ -128,9 +128,9 @@ class Subject:
         """Delete result chunks."""
         self.store.drop_result(self.job, names)
 
-    def keep_bulk(self, n_map: int, deadline: int) -> None:
+    def extend_bulk(self, n_map: int, deadline: int) -> None:
         """What follows an extension."""
-        self.store.keep_bulk(self.job, n_map, self.partitions, deadline)
+        self.store.extend_bulk(self.job, n_map, self.partitions, deadline)
 
     def delete(self) -> None:
         """Nothing is left."""
@@ -140,7 +140,7 @@ class Subject:
 
     def save(self) -> tuple[Any, Any]:
         """Copies of the control keys, and of the segments."""
-        with self.store.link.client.pipeline(transaction=False) as pipe:
+        with self.store.server.client.pipeline(transaction=False) as pipe:
             for key in self.keys:
                 pipe.dump(key)
                 pipe.pexpiretime(key)
@@ -150,7 +150,7 @@ class Subject:
 
     def restore(self, saved: Any) -> None:
         """Put the copies back, with their deadlines."""
-        with self.store.link.client.pipeline(transaction=True) as pipe:
+        with self.store.server.client.pipeline(transaction=True) as pipe:
             for key, dump, deadline in saved:
                 if dump is None:
                     pipe.delete(key)

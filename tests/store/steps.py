@@ -1,6 +1,7 @@
 """Random steps of a job, taken by the model and by the scripts on a server: they must agree.
 
-A ``Walk`` is one job. Each step is a method; it draws what it needs from a ``Pick`` (Hypothesis, or
+A ``RandomJob`` is one job. Each step is a method; it draws what it needs from a ``Choices``
+(Hypothesis, or
 a seeded generator), so both drivers take the same steps. After every call the answer and all keys
 of the job are compared with the model; the invariants are checked on what the server holds.
 
@@ -16,19 +17,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from store.invariants import Step, check, made_from, tokens_in
+from store.invariants import Step, check, tokens_in, tokens_made_from
 from store.model import Model
-from store.server import Subject
+from store.server import ServerJob
 
 T = TypeVar("T")
 EXECUTORS = ("a:1", "a:2", "b:1")
 WORKERS = ("a", "b", "c")
 
 
-class Pick(Protocol):
+class Choices(Protocol):
     """Where choices come from."""
 
-    def one(self, options: Sequence[T]) -> T: ...
+    def choose(self, options: Sequence[T]) -> T: ...
     def chance(self, percent: int) -> bool: ...
 
 
@@ -62,20 +63,20 @@ class Checkpoint:
     issued: set[str]
 
 
-class Walk:
+class RandomJob:
     """One job under random steps."""
 
-    def __init__(self, subject: Subject, job: str, pick: Pick, seen: Counter[str]) -> None:
+    def __init__(self, subject: ServerJob, job: str, choices: Choices, seen: Counter[str]) -> None:
         self.subject, self.job, self.seen = subject, job, seen
         # A batch is a quarter of what is ready: eight tasks make batches of two; of three if 48 are
         # wanted.
-        self.maps = pick.one((0, 1, 2, 2, 2, 3, 3, 8, 8, 12, 12))
-        self.partitions = pick.one((1, 2, 2, 3, 8))
-        self.lease_ms = pick.one((1000, 6000))
+        self.maps = choices.choose((0, 1, 2, 2, 2, 3, 3, 8, 8, 12, 12))
+        self.partitions = choices.choose((1, 2, 2, 3, 8))
+        self.lease_ms = choices.choose((1000, 6000))
         #: Segments do not last; there is a record that ends each process; who is stopped now.
-        self.leaky, self.deadly, self.stopped = pick.chance(15), pick.chance(30), ""
+        self.leaky, self.deadly, self.stopped = choices.chance(15), choices.chance(30), ""
         #: One map task for each worker; that of one that is gone is claimed in its name.
-        self.each = pick.chance(15)
+        self.each = choices.chance(15)
         self.executors = EXECUTORS
         if self.each:
             self.maps, self.executors = min(self.maps, len(WORKERS)), (*EXECUTORS, "c:gone")
@@ -95,21 +96,21 @@ class Walk:
         self.call(
             "create",
             ttl_ms=3_600_000,
-            submit_ms=pick.one((3000, 15_000, 15_000)),
+            submit_ms=choices.choose((3000, 15_000, 15_000)),
             fields={
                 "partitions": self.partitions,
                 "lease_ms": self.lease_ms,
-                "retries": pick.one((0, 1, 3, 3, 3)),
-                "lost_leases": pick.one((0, 1, 3, 3, 3)),
-                "backup": pick.one((0, 1, 1)),
-                "skips": pick.one((0, 1)),
-                "each": int(self.each),
+                "retries": choices.choose((0, 1, 3, 3, 3)),
+                "lost_leases": choices.choose((0, 1, 3, 3, 3)),
+                "backup": choices.choose((0, 1, 1)),
+                "skip_records": choices.choose((0, 1)),
+                "each_worker": int(self.each),
             },
         )
-        if pick.chance(50):
+        if choices.chance(50):
             self.add(0, self.maps)
-            if pick.chance(40):
-                self.stop(pick)
+            if choices.chance(40):
+                self.stop(choices)
 
     @property
     def over(self) -> bool:
@@ -122,13 +123,13 @@ class Walk:
         """The same call to the model and to the server: same answer, same state, invariants."""
         # Nothing the model is given may be shared with the server's side.
         fields = argv.get("fields")
-        its = {k: v for k, v in argv.items() if k != "fields"} | (fields or {})
-        expected = getattr(self.model, verb)(self.now, **its)
+        expected_argv = {k: v for k, v in argv.items() if k != "fields"} | (fields or {})
+        expected = getattr(self.model, verb)(self.now, **expected_argv)
         reply = self.subject.call(verb, self.now, argv)
         assert reply == expected, f"{verb}{argv}: the server says {reply}, the model {expected}"
         before, self.last = self.view, (verb, argv)
         self.compare(verb, reply, repeated=repeated, openers=self._openers(argv))
-        self.seen.update(what_happened(verb, reply, before, self.view))
+        self.seen.update(coverage_of(verb, reply, before, self.view))
         return reply
 
     def compare(
@@ -147,7 +148,7 @@ class Walk:
         if verb == "rewind":
             before = self.view
         check(Step(verb, reply, before, self.view, self.issued, openers, repeated))
-        for task, holders in self.model.own.items():
+        for task, holders in self.model.attempts.items():
             for holder in holders:
                 owner = self.owners.setdefault(holder.token, holder.executor)
                 assert owner == holder.executor, f"I6_tokens_once: {task} {holder}"
@@ -159,7 +160,7 @@ class Walk:
     def nonce(self) -> str:
         return f"n{next(self.numbers)}"
 
-    def learn(self, executor: str, nonce: str, basis: str, tasks: Sequence[str]) -> None:
+    def note_granted(self, executor: str, nonce: str, basis: str, tasks: Sequence[str]) -> None:
         """An executor reads an answer: these tasks are its own, as far as it knows."""
         known = {attempt.token for attempt in self.attempts}
         for task in tasks:
@@ -174,28 +175,28 @@ class Walk:
             if a.executor == executor and self.model._holds(a.task, a.token)
         ]  # fmt: skip
 
-    def an_attempt(self, pick: Pick, kind: str = "mr") -> Attempt | None:
+    def pick_attempt(self, choices: Choices, kind: str = "mr") -> Attempt | None:
         """An attempt of somebody who is not waiting for an answer; live ones twice as often."""
         busy = {self.stopped, *self.unanswered}
         free = [a for a in self.attempts if a.task[0] in kind and a.executor not in busy]
         live = [a for a in free if self.model._holds(a.task, a.token)]
-        if live and pick.chance(70):
-            return pick.one(live)
-        return pick.one(free) if free else None
+        if live and choices.chance(70):
+            return choices.choose(live)
+        return choices.choose(free) if free else None
 
     # ------------------------------------------------------------------ the submitter
 
-    def submit(self, pick: Pick) -> None:
+    def submit(self, choices: Choices) -> None:
         """Adds a range, the whole of it again, a gap, nothing; closes, also too early and twice."""
         if self.model.state == "submitting" and self.model.meta["added"] < self.maps:
-            first = pick.one((0, self.model.meta["added"], self.model.meta["added"] + 1))
-            last = min(self.maps, first + pick.one((0, 1, 2, 9)))
+            first = choices.choose((0, self.model.meta["added"], self.model.meta["added"] + 1))
+            last = min(self.maps, first + choices.choose((0, 1, 2, 9)))
             self.add(min(first, last), last)
-        elif pick.chance(20):
+        elif choices.chance(20):
             self.add(0, self.maps)
-        if self.each and pick.chance(90) and len(self.model.done) < self.maps:
+        if self.each and choices.chance(90) and len(self.model.done) < self.maps:
             return  # closed when all is done
-        if pick.chance(40):
+        if choices.chance(40):
             # Closing takes what was added as the whole input: nobody closes with fewer.
             self.call("close", n=self.maps, nonce=self.nonce(), end_blob="end")
 
@@ -204,18 +205,18 @@ class Walk:
         workers = WORKERS[first:last] if self.each else ()
         self.call("add", first=first, last=last, input=f"{last} 1 0 0", workers=workers)
 
-    def create(self, pick: Pick) -> None:
+    def create(self, choices: Choices) -> None:
         """The submitter's create was repeated."""
         if self.model.meta:
             self.call("create", ttl_ms=1, submit_ms=1, fields={"partitions": 9})
 
-    def cancel(self, pick: Pick) -> None:
+    def cancel(self, choices: Choices) -> None:
         self.call("cancel")
 
-    def fail_job(self, pick: Pick) -> None:
-        self.call("fail_job", cause="forged", blob="why")
+    def fail_job(self, choices: Choices) -> None:
+        self.call("fail_job", cause="forged", sealed_failure="why")
 
-    def delete(self, pick: Pick) -> None:
+    def delete(self, choices: Choices) -> None:
         """Nothing of the job is left, and everybody else is still at it."""
         self.subject.delete()
         self.model, self.shuffle = Model(), [{} for _ in range(self.partitions)]
@@ -224,136 +225,154 @@ class Walk:
 
     # ------------------------------------------------------------------ executors
 
-    def claim(self, pick: Pick) -> None:
-        executor = pick.one(self.awake)
-        argv = {"executor": executor, "nonce": self.nonce(), "want": pick.one((0, 1, 2, 3, 48))}
-        argv["reducers"] = pick.one((0, 1, 2, 48))
-        self.ask(pick, "claim", **argv, backup=pick.one((0, 1)), opening=pick.one((0, 1)))
+    def claim(self, choices: Choices) -> None:
+        executor = choices.choose(self.awake)
+        argv = {
+            "executor": executor,
+            "nonce": self.nonce(),
+            "want": choices.choose((0, 1, 2, 3, 48)),
+        }
+        argv["want_reduces"] = choices.choose((0, 1, 2, 48))
+        self.call_lossily(
+            choices,
+            "claim",
+            **argv,
+            backup=choices.choose((0, 1)),
+            include_spec=choices.choose((0, 1)),
+        )
 
-    def serve(self, pick: Pick) -> None:
+    def serve(self, choices: Choices) -> None:
         """An executor does what it is there for: claims, runs it all, commits or reports a hole."""
-        executor, want = pick.one(self.awake), pick.one((1, 2, 3))
+        executor, want = choices.choose(self.awake), choices.choose((1, 2, 3))
         argv = {"executor": executor, "nonce": self.nonce(), "want": want}
-        argv["reducers"] = want
-        self.ask(pick, "claim", **argv, backup=1, opening=1)
+        argv["want_reduces"] = want
+        self.call_lossily(choices, "claim", **argv, backup=1, include_spec=1)
         mine = self.held_by(executor)
         if executor in self.unanswered or not mine:
             return
-        if self.deadly and f"lost:{mine[0].task}" in self.model.tries:
-            self.die_in(executor, "1")
+        if self.deadly and f"lost:{mine[0].task}" in self.model.budgets:
+            self.die_at_record(executor, "1")
             return
         if self.leaky and mine[0].task[0] == "r":
-            self.lose(pick)
+            self.lose(choices)
         for attempt in mine:
             if not attempt.record:
-                self.run(pick, attempt)
+                self.run(choices, attempt)
         if hole := next((a for a in mine if a.missing), None):
             self.report(hole, hole.missing)
         else:
-            self.hand_in(pick, mine[0])
+            self.commit_batch(choices, mine[0])
 
-    def stop(self, pick: Pick) -> None:
+    def stop(self, choices: Choices) -> None:
         """An executor is stopped with its new batch until the next one is; others take the rest."""
-        self.stopped = pick.one(("", *self.executors))
+        self.stopped = choices.choose(("", *self.executors))
         if not self.stopped or self.each:
             return
         argv = {"executor": self.stopped, "nonce": self.nonce()}
-        self.ask(pick, "claim", **argv, want=3, reducers=1, backup=0, opening=0)
-        thirsty = self.awake[0]
-        while self.model.running and self.model.ready and thirsty not in self.unanswered:
-            argv = {"executor": thirsty, "nonce": self.nonce()}
-            self.ask(pick, "claim", **argv, want=3, reducers=1, backup=0, opening=0)
+        self.call_lossily(
+            choices, "claim", **argv, want=3, want_reduces=1, backup=0, include_spec=0
+        )
+        other_executor = self.awake[0]
+        while self.model.running and self.model.ready and other_executor not in self.unanswered:
+            argv = {"executor": other_executor, "nonce": self.nonce()}
+            self.call_lossily(
+                choices, "claim", **argv, want=3, want_reduces=1, backup=0, include_spec=0
+            )
 
     @property
     def awake(self) -> list[str]:
         """The executors that are not stopped."""
         return [executor for executor in self.executors if executor != self.stopped]
 
-    def ask(self, pick: Pick, verb: str, **argv: Any) -> None:
+    def call_lossily(self, choices: Choices, verb: str, **argv: Any) -> None:
         """A claim or commit, whose answer may be lost: asked again at once, later, or never."""
         executor = argv["executor"]
         if executor in self.unanswered:
-            self.repeat(pick, executor)
+            self.repeat(choices, executor)
             return
         reply = self.call(verb, **argv)
-        if pick.chance(15):
-            self.unanswered[executor] = (verb, argv, self.told(verb, reply)[1])
+        if choices.chance(15):
+            self.unanswered[executor] = (verb, argv, self.answer_of(verb, reply)[1])
             return
-        if pick.chance(15) and reply[0] != "GONE":
+        if choices.chance(15) and reply[0] != "GONE":
             again = self.call(verb, repeated=True, **argv)
-            assert self.told(verb, again)[1] == self.told(verb, reply)[1], "I12: other tasks"
+            assert self.answer_of(verb, again)[1] == self.answer_of(verb, reply)[1], (
+                "I12: other tasks"
+            )
             if verb == "commit":
                 firm = [("DUP_OK" if s == "OK" else s) for s in reply[6 : 6 + reply[5]]]
                 assert again[6 : 6 + again[5]] == firm, "I12: other statuses"
-        self.hear(pick, verb, argv, reply)
+        self.on_answer(choices, verb, argv, reply)
 
-    def repeat(self, pick: Pick, executor: str) -> None:
-        """The answer never came: ask again, in the same words, or be dead by now."""
+    def repeat(self, choices: Choices, executor: str) -> None:
+        """The answer never came: call_lossily again, in the same words, or be dead by now."""
         verb, argv, given = self.unanswered.pop(executor)
-        if pick.chance(25):
+        if choices.chance(25):
             self.attempts = [a for a in self.attempts if a.executor != executor]
             return
         reply = self.call(verb, **argv)
         if not self.rewound:
-            assert set(self.told(verb, reply)[1]) <= set(given), "I12: other tasks"
-        self.hear(pick, verb, argv, reply)
+            assert set(self.answer_of(verb, reply)[1]) <= set(given), "I12: other tasks"
+        self.on_answer(choices, verb, argv, reply)
 
-    def again(self, pick: Pick) -> None:
+    def again(self, choices: Choices) -> None:
         """Whoever asked last has lost the answer, and asks in the same words."""
         verb, argv = self.last
         self.call(verb, **argv)
 
-    def told(self, verb: str, reply: list[Any]) -> tuple[str, list[str]]:
+    def answer_of(self, verb: str, reply: list[Any]) -> tuple[str, list[str]]:
         """Basis and tasks that an answer gives."""
         if reply[0] == "GONE":
             return "", []
         return reply[2], reply[5 if verb == "claim" else 6 + reply[5] : -1]
 
-    def hear(self, pick: Pick, verb: str, argv: dict[str, Any], reply: list[Any]) -> None:
+    def on_answer(
+        self, choices: Choices, verb: str, argv: dict[str, Any], reply: list[Any]
+    ) -> None:
         """The executor acts on an answer: keeps its new tasks, frees or undoes what it staged."""
-        basis, tasks = self.told(verb, reply)
+        basis, tasks = self.answer_of(verb, reply)
         if verb == "claim":
-            self.learn(argv["executor"], argv["nonce"], basis, tasks)
+            self.note_granted(argv["executor"], argv["nonce"], basis, tasks)
             return
-        self.learn(argv["executor"], argv["next_nonce"], basis, tasks)
+        self.note_granted(argv["executor"], argv["next_nonce"], basis, tasks)
         tokens = argv["commits"][1::8]
         statuses = reply[6 : 6 + reply[5]] if reply[0] == "OK" else ["GONE"] * len(tokens)
         for token, status in zip(tokens, statuses, strict=True):
             attempt = next((a for a in self.attempts if a.token == token), None)
-            if attempt is None or pick.chance(10):
+            if attempt is None or choices.chance(10):
                 continue  # it died before it could tidy up
             if status in ("OK", "DUP_OK"):
-                self.free_read(attempt)
+                self.free_segments_read(attempt)
             else:
                 self.undo(attempt)
                 if status == "RESTAGE":
                     ids = [attempt.task]
                     self.call("release", executor=attempt.executor, nonce=attempt.nonce, ids=ids)
 
-    def work(self, pick: Pick) -> None:
+    def work(self, choices: Choices) -> None:
         """Runs an attempt up to its commit, or only a part of the way."""
-        attempt = self.an_attempt(pick)
+        attempt = self.pick_attempt(choices)
         if attempt and not attempt.record:
-            self.run(pick, attempt)
+            self.run(choices, attempt)
 
-    def run(self, pick: Pick, attempt: Attempt) -> None:
+    def run(self, choices: Choices, attempt: Attempt) -> None:
         """Map or reduce: read, stage, seal a record."""
         if attempt.task[0] == "r":
-            return self.reduce(pick, attempt)
+            return self.reduce(choices, attempt)
         # The map need not be deterministic: each attempt stages for other partitions.
-        staged = [p for p in range(self.partitions) if pick.chance(60)]
+        staged = [p for p in range(self.partitions) if choices.chance(60)]
         attempt.fields = tuple((p, f"{attempt.token}.0") for p in staged)
         attempt.record = f"staged={','.join(map(str, staged))}"
-        if not pick.chance(5):  # a failover may swallow what was staged
+        if not choices.chance(5):  # a failover may swallow what was staged
             self.subject.stage(attempt.fields, attempt.token, self.deadline)
             for p, name in attempt.fields:
                 self.shuffle[p][name] = attempt.token
         self.compare("stage", [])
         return None
 
-    def reduce(self, pick: Pick, attempt: Attempt) -> None:
+    def reduce(self, choices: Choices, attempt: Attempt) -> None:
         """Reads names and segments, and finds them whole, or some missing."""
-        reply = self.call("names")
+        reply = self.call("map_outputs")
         if reply[0] == "GONE" or reply[1] != "reducing" or reply[2] != attempt.basis:
             return
         done = {index: record.split(" ") for index, record in reply[4].items()}
@@ -369,43 +388,46 @@ class Walk:
         )
         if attempt.missing:
             return
-        attempt.chunks = pick.one((0, 1, 2))
+        attempt.chunks = choices.choose((0, 1, 2))
         origin = " ".join(f"{index}={token}" for index, (token, _) in sorted(done.items()))
         attempt.record = f"{attempt.chunks} {origin}"
         attempt.fields = tuple((p, f"{token}.0") for _, token in named)
-        if not pick.chance(10):
+        if not choices.chance(10):
             names = [f"{attempt.token}.{chunk}" for chunk in range(attempt.chunks)]
             self.subject.stage_result(names, attempt.token, self.deadline)
             self.model.out.update(dict.fromkeys(names, attempt.token))
         self.compare("stage", [])
 
-    def commit(self, pick: Pick) -> None:
+    def commit(self, choices: Choices) -> None:
         """Attempts of one executor, live or long lost; the claim it carries may be none."""
-        if first := self.an_attempt(pick):
+        if first := self.pick_attempt(choices):
             if not first.record:
-                self.run(pick, first)
-            self.hand_in(pick, first)
+                self.run(choices, first)
+            self.commit_batch(choices, first)
 
-    def hand_in(self, pick: Pick, first: Attempt) -> None:
+    def commit_batch(self, choices: Choices, first: Attempt) -> None:
         """Commits this attempt, maybe with others of its executor."""
         ready = [
             a for a in self.attempts
             if a.executor == first.executor and a.record and a.task[0] == first.task[0]
         ]  # fmt: skip
         commits = [first] if first.record else []
-        commits += [a for a in ready if a is not first and pick.chance(60)]
+        commits += [a for a in ready if a is not first and choices.chance(60)]
         flat = [
             x
             for a in commits
             for x in (a.task, a.token, a.basis, self.claimed(a), 7, a.record, "news", 3)
         ]
-        if flat and pick.chance(5):
-            flat[2] = "n0"  # as if it had read the names of another opening
-        following = self.nonce() if pick.chance(70) else ""
-        want = pick.one((0, 1, 2, 48))
+        if flat and choices.chance(5):
+            flat[2] = "n0"  # as if it had read the names of another include_spec
+        following = self.nonce() if choices.chance(70) else ""
+        want = choices.choose((0, 1, 2, 48))
         argv = {"executor": first.executor, "next_nonce": following, "want": want}
-        argv |= {"few": pick.one((0, 1, 3)), "reducers": pick.one((0, 1, 2, 48))}
-        self.ask(pick, "commit", **argv, commits=flat)
+        argv |= {
+            "min_want": choices.choose((0, 1, 3)),
+            "want_reduces": choices.choose((0, 1, 2, 48)),
+        }
+        self.call_lossily(choices, "commit", **argv, commits=flat)
 
     def claimed(self, attempt: Attempt) -> int:
         return attempt.chunks if attempt.task[0] == "r" else 0
@@ -421,7 +443,7 @@ class Walk:
             self.drop(attempt.fields)
         self.compare("undo", [])
 
-    def free_read(self, attempt: Attempt) -> None:
+    def free_segments_read(self, attempt: Attempt) -> None:
         """A counted reducer frees exactly the fields that it has read."""
         if attempt.task[0] == "r":
             self.drop(attempt.fields)
@@ -432,37 +454,37 @@ class Walk:
         for p, name in fields:
             self.shuffle[p].pop(name, None)
 
-    def fail(self, pick: Pick) -> None:
-        if attempt := self.an_attempt(pick):
-            kind = pick.one(("error",) * 6 + ("lost",) * 6 + ("fatal",))
-            signature = pick.one(("s1", *[attempt.token] * 4))
-            self.fail_it(attempt, kind, signature, pick.one(("", "1", "1", "2")))
+    def fail(self, choices: Choices) -> None:
+        if attempt := self.pick_attempt(choices):
+            kind = choices.choose(("error",) * 6 + ("lost",) * 6 + ("fatal",))
+            signature = choices.choose(("s1", *[attempt.token] * 4))
+            self.fail_attempt(attempt, kind, signature, choices.choose(("", "1", "1", "2")))
 
-    def fail_it(self, attempt: Attempt, kind: str, signature: str, place: str) -> None:
+    def fail_attempt(self, attempt: Attempt, kind: str, signature: str, place: str) -> None:
         self.call(
             "fail", id=attempt.task, token=attempt.token, executor=attempt.executor, kind=kind,
-            signature=signature, cause="test", blob="b", place=place, note="ab",
+            signature=signature, cause="test", sealed_failure="b", ordinal=place, note="ab",
         )  # fmt: skip
 
-    def release(self, pick: Pick) -> None:
+    def release(self, choices: Choices) -> None:
         """By name, by nonce alone, or of an answer that nobody has heard."""
-        attempt = self.an_attempt(pick)
+        attempt = self.pick_attempt(choices)
         if attempt is None:
             return
         same = [a.task for a in self.attempts if a.nonce == attempt.nonce]
-        ids = pick.one(([], [attempt.task], same))
+        ids = choices.choose(([], [attempt.task], same))
         self.call("release", executor=attempt.executor, nonce=attempt.nonce, ids=ids)
 
-    def invalidate(self, pick: Pick) -> None:
+    def invalidate(self, choices: Choices) -> None:
         """With what was found missing, with a token of the past, or as a liar."""
-        attempt = self.an_attempt(pick, "r")
+        attempt = self.pick_attempt(choices, "r")
         if attempt is None:
             return
         missing = list(attempt.missing)
-        if not missing and attempt.record and pick.chance(30):
-            missing = [pick.one(sorted(made_from(f"t {attempt.record}").items()))]
-        if pick.chance(20):
-            missing.append((str(pick.one((0, 1, 99))), "m0.stale"))
+        if not missing and attempt.record and choices.chance(30):
+            missing = [choices.choose(sorted(tokens_made_from(f"t {attempt.record}").items()))]
+        if choices.chance(20):
+            missing.append((str(choices.choose((0, 1, 99))), "m0.stale"))
         self.report(attempt, missing)
 
     def report(self, attempt: Attempt, missing: Sequence[tuple[str, str]]) -> None:
@@ -470,17 +492,17 @@ class Walk:
         argv = {"id": attempt.task, "token": attempt.token, "basis": attempt.basis}
         self.call("invalidate", **argv, missing=flat)
 
-    def die(self, pick: Pick) -> None:
+    def die(self, choices: Choices) -> None:
         """An executor's process ends: its supervisor fails what ran and gives back the rest."""
-        self.die_in(pick.one(self.executors), pick.one(("", "1", "1", "2")))
+        self.die_at_record(choices.choose(self.executors), choices.choose(("", "1", "1", "2")))
 
-    def die_in(self, executor: str, place: str) -> None:
+    def die_at_record(self, executor: str, place: str) -> None:
         for nth, attempt in enumerate(self.held_by(executor)):
             if nth:
                 ids = [attempt.task]
                 self.call("release", executor=executor, nonce=attempt.nonce, ids=ids)
             else:
-                self.fail_it(attempt, "lost", "died", place)
+                self.fail_attempt(attempt, "lost", "died", place)
         if executor in self.unanswered:
             _, argv, _ = self.unanswered.pop(executor)
             nonce = argv.get("next_nonce", argv.get("nonce"))
@@ -489,89 +511,91 @@ class Walk:
 
     # ------------------------------------------------------------------ supervisors, time, faults
 
-    def renew(self, pick: Pick) -> None:
+    def renew(self, choices: Choices) -> None:
         """Some of what the attempts think they hold, started or not; nothing is news as well."""
-        named = [a for a in self.attempts if pick.chance(40)]
-        self.renew_these(pick, named, [pick.chance(25) for _ in named])
+        named = [a for a in self.attempts if choices.chance(40)]
+        self.renew_attempts(choices, named, [choices.chance(25) for _ in named])
 
-    def renew_these(self, pick: Pick, named: Sequence[Attempt], started: Sequence[bool]) -> None:
+    def renew_attempts(
+        self, choices: Choices, named: Sequence[Attempt], started: Sequence[bool]
+    ) -> None:
         pairs = zip(named, started, strict=True)
         flat = [x for a, begun in pairs for x in (a.task, a.token, "1" if begun else "0")]
-        if self.call("renew", pairs_=flat)[2:3] == [1]:
-            self.extend(pick)
+        if self.call("renew", held_leases=flat)[2:3] == [1]:
+            self.extend(choices)
 
-    def extend(self, pick: Pick) -> None:
+    def extend(self, choices: Choices) -> None:
         """The deadline moves; who should move that of the bulk keys may die before it does."""
         self.call("extend")
-        if pick.chance(80):
-            self.subject.keep_bulk(self.maps, self.deadline)
+        if choices.chance(80):
+            self.subject.extend_bulk(self.maps, self.deadline)
             self.compare("keep", [])
 
-    def reclaim(self, pick: Pick) -> None:
-        self.call("reclaim", limit=pick.one((1, 2, 100)))
+    def reclaim(self, choices: Choices) -> None:
+        self.call("reclaim", limit=choices.choose((1, 2, 100)))
 
-    def steal(self, pick: Pick) -> None:
+    def steal(self, choices: Choices) -> None:
         """A worker has nothing to do."""
-        self.call("steal", worker=pick.one(("a", "b")))
+        self.call("steal", worker=choices.choose(("a", "b")))
 
-    def recommit(self, pick: Pick) -> None:
+    def recommit(self, choices: Choices) -> None:
         """Commits what was run before, as far as there is any."""
-        if (attempt := self.an_attempt(pick)) and attempt.record:
-            self.hand_in(pick, attempt)
+        if (attempt := self.pick_attempt(choices)) and attempt.record:
+            self.commit_batch(choices, attempt)
 
-    def fill(self, pick: Pick) -> None:
+    def fill(self, choices: Choices) -> None:
         """The server is full: every verb but create still does all of its work."""
-        step = pick.one(
+        step = choices.choose(
             (self.claim, self.submit, self.renew, self.reclaim, self.steal, self.fail, self.die,
-             self.release, self.invalidate, self.recommit, self.extend, self.ask_around)
+             self.release, self.invalidate, self.recommit, self.extend, self.read_only_verbs)
         )  # fmt: skip
         self.seen["fill"] += 1
         with self.subject.full():
-            step(pick)
+            step(choices)
             self.call("add", first=0, last=self.model.meta.get("added", 0), input="")
 
-    def tick(self, pick: Pick) -> None:
+    def tick(self, choices: Choices) -> None:
         """Time passes, mostly with somebody heard of on the way; a failover may set it back."""
-        self.now += pick.one((1, 100, 300, 450, 450, 499, 501, 600, 1001, 2500, -700, -2500))
-        if pick.chance(2):
-            self.now += pick.one((16_000, 1_000_000))
-        if pick.chance(60):
-            self.renew(pick)
-        if pick.chance(50):
-            self.reclaim(pick)
+        self.now += choices.choose((1, 100, 300, 450, 450, 499, 501, 600, 1001, 2500, -700, -2500))
+        if choices.chance(2):
+            self.now += choices.choose((16_000, 1_000_000))
+        if choices.chance(60):
+            self.renew(choices)
+        if choices.chance(50):
+            self.reclaim(choices)
 
-    def wait(self, pick: Pick) -> None:
+    def wait(self, choices: Choices) -> None:
         """Time passes and workers live, but for one that is silent: its leases run out.
 
         Its claims become late and its tasks slow to others before that, who steal and back up.
         """
-        silent, submitter = pick.one(("", "a", "b")), pick.chance(90)
-        for _ in range(pick.one((2, 4, 8, 16))):
+        silent, submitter = choices.choose(("", "a", "b")), choices.chance(90)
+        for _ in range(choices.choose((2, 4, 8, 16))):
             self.now += self.lease_ms // 3
             alive = [a for a in self.attempts if a.executor[0] != silent]
-            self.renew_these(pick, alive, [bool(a.record) for a in alive])
+            self.renew_attempts(choices, alive, [bool(a.record) for a in alive])
             if submitter and self.model.state == "submitting":
                 self.call("add", first=0, last=0, input="")
-            if pick.chance(25):
-                self.reclaim(pick)
-            if pick.chance(20):
-                self.steal(pick)
+            if choices.chance(25):
+                self.reclaim(choices)
+            if choices.chance(20):
+                self.steal(choices)
 
-    def ask_around(self, pick: Pick) -> None:
+    def read_only_verbs(self, choices: Choices) -> None:
         """What only reads: a reader changes nothing."""
         before = self.view
-        self.call("look", outcome=pick.one((0, 1)))
-        self.call("names")
+        self.call("status", with_results=choices.choose((0, 1)))
+        self.call("map_outputs")
         assert self.view == before
 
-    def lose(self, pick: Pick) -> None:
+    def lose(self, choices: Choices) -> None:
         """Eviction, or a failover of another slot: segments are gone."""
         there = [(p, name) for p, fields in enumerate(self.shuffle) for name in sorted(fields)]
         if there:
-            self.drop(there if pick.chance(30) else [pick.one(there)])
+            self.drop(there if choices.chance(30) else [choices.choose(there)])
             self.compare("lose", [])
 
-    def remember(self, pick: Pick) -> None:
+    def remember(self, choices: Choices) -> None:
         """A moment that may come back."""
         if self.model.meta:
             control, segments = self.subject.save()
@@ -586,12 +610,12 @@ class Walk:
             )
             del self.checkpoints[:-3]
 
-    def rewind(self, pick: Pick) -> None:
+    def rewind(self, choices: Choices) -> None:
         """A failover takes one slot, or each of them, back to an earlier moment."""
         if not self.checkpoints:
-            return self.remember(pick)
-        then = pick.one(self.checkpoints)
-        slots = pick.one(("control", "control", "segments", "both"))
+            return self.remember(choices)
+        then = choices.choose(self.checkpoints)
+        slots = choices.choose(("control", "control", "segments", "both"))
         if slots != "segments":
             self.subject.restore(then.control)
             self.rewound = True
@@ -609,7 +633,7 @@ class Walk:
         return int(self.model.meta.get("expire_at", self.now + 1_000_000))
 
 
-def what_happened(verb: str, reply: list[Any], before: Any, after: Any) -> Iterator[str]:
+def coverage_of(verb: str, reply: list[Any], before: Any, after: Any) -> Iterator[str]:
     """What a call did, in words: so that a campaign can say whether it has seen everything."""
     answered = verb == "commit" and reply[0] == "OK" and reply[5]
     yield from (f"{verb}:{word}" for word in (reply[6 : 6 + reply[5]] if answered else reply[:1]))
@@ -624,22 +648,23 @@ def what_happened(verb: str, reply: list[Any], before: Any, after: Any) -> Itera
         yield "steal:late"
     if verb == "steal" and reply[4]:
         yield "steal:slow"
-    for task, held in before["own"].items():
-        if "," in held and after["own"].get(task, "").count(",") == 0:
+    for task, held in before["attempts"].items():
+        if "," in held and after["attempts"].get(task, "").count(",") == 0:
             yield f"{verb}:of two"
     if any(
-        "," in held and "," not in before["own"].get(t, ",") for t, held in after["own"].items()
+        "," in held and "," not in before["attempts"].get(t, ",")
+        for t, held in after["attempts"].items()
     ):
         yield f"{verb}:second"
-    for budget, used in before["tries"].items():
-        if budget.startswith("lost:") and int(after["tries"].get(budget, used)) < int(used):
+    for budget, used in before["budgets"].items():
+        if budget.startswith("lost:") and int(after["budgets"].get(budget, used)) < int(used):
             yield f"{verb}:forgiven"
 
 
 STEPS = {
     "submit": 10, "serve": 20, "claim": 12, "work": 5, "commit": 20, "stop": 2, "fail": 2, "die": 2,
     "release": 2, "invalidate": 4, "renew": 3, "reclaim": 3, "steal": 2, "wait": 5, "fill": 2,
-    "tick": 4, "again": 3, "ask_around": 1, "extend": 1, "lose": 3, "remember": 3, "rewind": 3,
+    "tick": 4, "again": 3, "read_only_verbs": 1, "extend": 1, "lose": 3, "remember": 3, "rewind": 3,
 }  # fmt: skip
 """Step -> weight."""
 

@@ -11,10 +11,10 @@ from roles import user_url
 from redismr.config import Connection
 from redismr.errors import StoreError, UnfitServer
 from redismr.store import Store
-from redismr.store.access import ROLES, commands, probes, rule
-from redismr.store.fitness import _ask, examine
+from redismr.store.acl_rules import ROLES, acl_rule, commands, probe_commands
 from redismr.store.keys import Keys
-from redismr.store.scripts import names, script
+from redismr.store.scripts import script, script_names
+from redismr.store.server_fitness import _send_commands, check_server
 
 HINTS = {"PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE", "SELECT"}
 """Of channels, which carry hints; and what is sent only where the URL names a database."""
@@ -27,9 +27,9 @@ def connection(server):
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_command_is_asked_for_as_the_server_takes_it(server, role):
-    client, asked = server.client(), probes(role, Keys("redismr"))
+    client, asked = server.client(), probe_commands(role, Keys("redismr"))
     line = client.connection_pool.get_connection()
-    _, *queued, _ = _ask(line, [("MULTI",), *asked.values(), ("DISCARD",)])
+    _, *queued, _ = _send_commands(line, [("MULTI",), *asked.values(), ("DISCARD",)])
     assert dict(zip(asked, queued, strict=True)) == dict.fromkeys(asked, b"QUEUED")
     assert client.dbsize() == 0
 
@@ -38,7 +38,7 @@ def test_every_command_is_asked_for_as_the_server_takes_it(server, role):
 def test_a_user_who_is_made_by_its_rule_is_let_in(server, connection, role):
     admin = server.client()
     admin.acl_log_reset()
-    examine(replace(connection, url=user_url(server, role)), role)
+    check_server(replace(connection, url=user_url(server, role)), role)
     assert admin.dbsize() == 0
     assert not [row for row in admin.acl_log() if "setinfo" not in row["object"]]
 
@@ -49,7 +49,7 @@ def test_each_command_that_a_user_lacks_is_named_with_the_way_out(server, connec
     for command in set(commands(role)) - HINTS:
         admin.execute_command("ACL", "SETUSER", role, f"-{command}")
         with pytest.raises(UnfitServer) as caught:
-            examine(its, role)
+            check_server(its, role)
         admin.execute_command("ACL", "SETUSER", role, f"+{command}")
         said = str(caught.value)
         assert f" {command.replace('|', ' ')} (NOPERM)" in said
@@ -62,17 +62,17 @@ def test_keys_that_a_user_may_not_touch_are_named(server, connection):
     url = user_url(server, "worker", namespace="other")
     said = r"no keys of the namespace redismr \(NOPERM\): set --namespace.*redismr acl worker"
     with pytest.raises(UnfitServer, match=said):
-        examine(replace(connection, url=url), "worker")
-    examine(replace(connection, url=url, namespace="other"), "worker")
+        check_server(replace(connection, url=url), "worker")
+    check_server(replace(connection, url=url, namespace="other"), "worker")
     with pytest.raises(UnfitServer, match=r"`redismr acl worker --user worker --namespace third`"):
-        examine(replace(connection, url=url, namespace="third"), "worker")
+        check_server(replace(connection, url=url, namespace="third"), "worker")
 
 
 def test_who_only_reads_cannot_write_by_a_script_either(server, connection, store):
     job = make_job(store, "j1")
     its = Store(replace(connection, url=user_url(server, "monitor")), patience=0)
-    its.link.check("monitor")
-    assert its.look(job).state == "submitting"
+    its.server.check("monitor")
+    assert its.status(job).state == "submitting"
     its.announce(job, 0, 0)  # a hint of one who may give none
     assert store.runnable() == []
     for write in (its.cancel, lambda job: its.delete(job, 1, 1)):
@@ -80,8 +80,8 @@ def test_who_only_reads_cannot_write_by_a_script_either(server, connection, stor
             write(job)
     with pytest.raises(StoreError):
         its.claim(job, "e", "n", 1)
-    assert store.look(job).state == "submitting"
-    its.link.close()
+    assert store.status(job).state == "submitting"
+    its.server.close()
 
 
 @pytest.mark.parametrize("right", ["-lrange", "resetkeys"])
@@ -94,38 +94,38 @@ def test_what_is_refused_within_a_script_is_no_altered_key(server, connection, s
     with pytest.raises(StoreError, match="NOPERM") as caught:
         its.claim(job, "e", "n", 1)
     assert type(caught.value) is StoreError
-    its.link.close()
+    its.server.close()
 
 
 def test_rows_of_workers_that_are_gone_trouble_nobody_who_only_reads(server, connection):
     server.client().hset("redismr:workers", "w", '{"beat": 1}')
     its = Store(replace(connection, url=user_url(server, "monitor")), patience=0)
     assert its.worker_rows()[1] == {}
-    its.link.close()
+    its.server.close()
     server.client().delete("redismr:workers")
 
 
 def test_nobody_is_asked_for_rights_again(server, connection, store):
     its = Store(replace(connection, url=user_url(server, "submitter")), patience=0)
-    its.link.check("monitor")
+    its.server.check("monitor")
     seen = []
-    its.link.check = lambda role: seen.append(role) or its.link._roles.add(role)
+    its.server.check = lambda role: seen.append(role) or its.server._roles.add(role)
     for _ in range(3):
         its.cancel("j0")
     assert seen == ["submitter"]
     ours = Store(connection, patience=0)  # as of a private server: never looked at
     assert ours.cancel("j0") == "GONE"
-    assert not ours.link._roles
-    ours.link.close()
-    its.link.close()
+    assert not ours.server._roles
+    ours.server.close()
+    its.server.close()
 
 
 def test_every_script_is_of_somebody():
     used = set().union(*(commands(role) for role in ROLES))
-    for name in names():
+    for name in script_names():
         assert script(name).commands <= used, name
 
 
 def test_a_rule_names_its_namespace_and_no_password():
-    line = rule("worker", "me", "team")
+    line = acl_rule("worker", "me", "team")
     assert line.startswith("ACL SETUSER me reset on >PASSWORD ~team:* &team:* -@all +")

@@ -9,7 +9,7 @@ from test_protocol import commit_all, fail, reducing
 from redismr.core.model import token_of
 
 HERE, THERE = "a:1:x", "b:2:y"  # two workers; an executor's name is its worker's and its slot
-SLOW_MS, LATE_MS, OTHERS_FIRST_MS = 2000, 2000, 1500
+SLOW_TASK_MS, LATE_CLAIM_MS, SAME_WORKER_DELAY_MS = 2000, 2000, 1500
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def passes(store, job, ms, *held):
         store.renew(job, [(task, token_of(task, nonce), on) for task, nonce, on in held])
 
 
-def straggling(store, job, ms=SLOW_MS):
+def straggling(store, job, ms=SLOW_TASK_MS):
     """m0 has been running at HERE for so long."""
     store.add(job, 0, 1)
     assert claim(store, job, f"{HERE}:0", "first").tasks == ("m0",)
@@ -39,12 +39,12 @@ def straggling(store, job, ms=SLOW_MS):
 
 
 def holders(store, job, task):
-    raw = store.link.one("HGET", store.keys.control(job, "own"), task)
+    raw = store.server.command("HGET", store.keys.control(job, "attempts"), task)
     return [held.split()[0] for held in raw.decode().split(",")] if raw else []
 
 
 def charged(store, job):
-    return store.link.one("HGETALL", store.keys.control(job, "tries"))
+    return store.server.command("HGETALL", store.keys.control(job, "budgets"))
 
 
 # ------------------------------------------------------------------------- second attempts
@@ -55,18 +55,18 @@ def test_a_slow_task_may_run_a_second_time_elsewhere_and_only_if_asked(store, jo
     assert claim(store, job, f"{THERE}:0", "n1").tasks == ()
     assert claim(store, job, f"{THERE}:0", "n2", backup=True).tasks == ("m0",)
     assert holders(store, job, "m0") == ["m0.first", "m0.n2"]
-    assert store.holders(job) == [{HERE, THERE}]
+    assert store.workers_holding(job) == [{HERE, THERE}]
 
 
 @pytest.mark.parametrize("written", ["", "x", "x y", " , ,", b"\xff"])
 def test_nobody_holds_a_task_of_which_something_else_was_written(store, job, written):
     straggling(store, job, ms=0)
-    store.link.one("HSET", store.keys.control(job, "own"), "m0", written)
-    assert store.holders(job) == [set()]
+    store.server.command("HSET", store.keys.control(job, "attempts"), "m0", written)
+    assert store.workers_holding(job) == [set()]
 
 
 def test_not_before_two_seconds(store, job):
-    straggling(store, job, SLOW_MS - 1)
+    straggling(store, job, SLOW_TASK_MS - 1)
     assert claim(store, job, f"{THERE}:0", "n1", backup=True).tasks == ()
     assert store.steal(job, THERE).slow == 0
     passes(store, job, 1, ("m0", "first", True))
@@ -77,7 +77,7 @@ def test_never_on_the_same_executor_and_later_on_the_same_worker(store, job):
     straggling(store, job)
     assert store.steal(job, HERE).slow == 0
     assert claim(store, job, f"{HERE}:1", "n1", backup=True).tasks == ()
-    passes(store, job, OTHERS_FIRST_MS, ("m0", "first", True))
+    passes(store, job, SAME_WORKER_DELAY_MS, ("m0", "first", True))
     assert claim(store, job, f"{HERE}:0", "n2", backup=True).tasks == ()
     assert store.steal(job, HERE).slow == 1
     assert claim(store, job, f"{HERE}:1", "n3", backup=True).tasks == ("m0",)
@@ -86,7 +86,7 @@ def test_never_on_the_same_executor_and_later_on_the_same_worker(store, job):
 def test_never_a_third_time(store, job):
     straggling(store, job)
     claim(store, job, f"{THERE}:0", "n1", backup=True)
-    passes(store, job, 10 * SLOW_MS, ("m0", "first", True), ("m0", "n1", True))
+    passes(store, job, 10 * SLOW_TASK_MS, ("m0", "first", True), ("m0", "n1", True))
     assert claim(store, job, "c:3:z:0", "n2", backup=True).tasks == ()
     assert store.steal(job, "c:3:z").slow == 0
 
@@ -107,7 +107,7 @@ def test_a_lost_reply_gives_the_same_second_attempt(store, job):
 
 def test_a_job_may_forbid_it(store):
     job = make_job(store, "j1", backup=0)
-    straggling(store, job, 20 * SLOW_MS)
+    straggling(store, job, 20 * SLOW_TASK_MS)
     assert store.steal(job, THERE).slow == 0
     assert claim(store, job, f"{THERE}:0", "n1", backup=True).tasks == ()
 
@@ -126,7 +126,7 @@ def test_the_first_commit_counts_and_the_other_learns_of_it(store, job, winner):
     assert store.renew(job, [("m0", f"m0.{other}", True)])[1] == {"m0"}
     assert commit_all(store, job, lost).statuses == ("FENCED",)
     assert fail(store, job, lost, kind="lost") == "DONE"
-    assert (store.look(job).maps_done, charged(store, job)) == (1, {})
+    assert (store.status(job).maps_done, charged(store, job)) == (1, {})
 
 
 def test_one_that_fails_or_is_released_leaves_the_task_to_the_other(store, job):
@@ -167,12 +167,12 @@ def test_a_slow_reduce_task_is_counted_once(store, job):
     slow = store.claim(job, f"{HERE}:1", "first", 1)
     fast = store.claim(job, f"{HERE}:0", "fast", 1)
     assert commit_all(store, job, fast).statuses == ("OK",)
-    passes(store, job, SLOW_MS, (*slow.tasks, "first", True))
+    passes(store, job, SLOW_TASK_MS, (*slow.tasks, "first", True))
     second = claim(store, job, f"{THERE}:0", "n1", backup=True)
     assert second.tasks == slow.tasks
     assert commit_all(store, job, second).statuses == ("OK",)
     assert commit_all(store, job, slow).statuses == ("FENCED",)
-    assert store.look(job).state == "succeeded"
+    assert store.status(job).state == "succeeded"
 
 
 @pytest.mark.parametrize("who", ["first", "n1"])
@@ -180,14 +180,14 @@ def test_either_reduce_attempt_may_invalidate_and_both_end_by_it(store, job, who
     basis = reducing(store, job)
     (other,) = store.claim(job, f"{THERE}:1", "n0", 1).tasks
     (task,) = store.claim(job, f"{HERE}:0", "first", 1).tasks
-    passes(store, job, SLOW_MS, (other, "n0", True), (task, "first", True))
+    passes(store, job, SLOW_TASK_MS, (other, "n0", True), (task, "first", True))
     assert claim(store, job, f"{THERE}:0", "n1", backup=True).tasks == (task,)
-    token = store.names(job)[3][0].split(b" ")[0].decode()
+    token = store.map_outputs(job)[3][0].split(b" ")[0].decode()
     assert store.invalidate(job, task, f"{task}.{who}", basis, {0: token}) == ("OK", 1)
     other = "n1" if who == "first" else "first"
     assert store.invalidate(job, task, f"{task}.{other}", basis, {0: token})[0] == "FENCED"
     assert store.renew(job, [(task, f"{task}.{other}", True)])[1] == {task}
-    assert charged(store, job) == {b"gone:m0": b"1"}
+    assert charged(store, job) == {b"invalidated:m0": b"1"}
 
 
 def test_what_is_slow_depends_on_the_stage(store, job):
@@ -208,7 +208,7 @@ def test_an_outage_makes_nobody_look_slow(store, job):
     straggling(store, job, 100)
     store.now_ms += 60_000
     assert store.steal(job, THERE).slow == 0
-    passes(store, job, SLOW_MS - 1, ("m0", "first", True))
+    passes(store, job, SLOW_TASK_MS - 1, ("m0", "first", True))
     assert store.steal(job, THERE).slow == 0
     passes(store, job, 1, ("m0", "first", True))
     assert store.steal(job, THERE).slow == 1
@@ -223,7 +223,7 @@ def batch(store, job, **fields):
     assert len(claim(store, job, f"{HERE}:0", "first", 4).tasks) == 4
     for i in range(4, 16):
         commit_all(store, job, claim(store, job, f"{THERE}:0", f"n{i}"))
-    assert store.look(job).leased == 4
+    assert store.status(job).leased == 4
 
 
 def held(*started):
@@ -232,7 +232,7 @@ def held(*started):
 
 def test_claims_that_were_not_started_are_stolen_uncharged(store, job):
     batch(store, job)
-    passes(store, job, LATE_MS - 1, *held(0))
+    passes(store, job, LATE_CLAIM_MS - 1, *held(0))
     assert store.steal(job, THERE).stolen == 0
     passes(store, job, 1, *held(0))
     spare = store.steal(job, THERE)
@@ -248,14 +248,14 @@ def test_claims_that_were_not_started_are_stolen_uncharged(store, job):
 def test_a_task_that_was_marked_started_is_not_stolen(store, job):
     batch(store, job)
     passes(store, job, 500, *held(0, 1, 2))
-    passes(store, job, LATE_MS, *held(0))
+    passes(store, job, LATE_CLAIM_MS, *held(0))
     assert store.steal(job, THERE).stolen == 1
     assert holders(store, job, "m2") == ["m2.first"]
 
 
 def test_a_stolen_task_that_was_run_after_all_is_fenced(store, job):
     batch(store, job)
-    passes(store, job, LATE_MS, *held(0))
+    passes(store, job, LATE_CLAIM_MS, *held(0))
     store.steal(job, THERE)
     old = store.claim(job, f"{HERE}:0", "first", 4)
     assert old.tasks == ("m0",), "a repeated claim names only what is still held"
@@ -267,20 +267,20 @@ def test_a_stolen_task_that_was_run_after_all_is_fenced(store, job):
 
 def test_nothing_is_stolen_while_something_is_ready_or_after_an_outage(store, job):
     batch(store, job)
-    passes(store, job, LATE_MS, *held(0))
+    passes(store, job, LATE_CLAIM_MS, *held(0))
     store.add(job, 16, 17)
     assert store.steal(job, THERE).stolen == 0
     claim(store, job, f"{THERE}:0", "n99")
     store.now_ms += 60_000
     assert store.steal(job, THERE).stolen == 0
-    passes(store, job, LATE_MS, *held(0))
+    passes(store, job, LATE_CLAIM_MS, *held(0))
     assert store.steal(job, THERE).stolen == 3
 
 
 def test_a_job_may_forbid_stealing(store):
     job = make_job(store, "j1", backup=0)
     batch(store, job)
-    passes(store, job, 20 * LATE_MS, *held(0))
+    passes(store, job, 20 * LATE_CLAIM_MS, *held(0))
     assert store.steal(job, THERE).stolen == 0
 
 

@@ -11,7 +11,7 @@ def test_a_forked_child_does_not_read_its_parents_messages(server):
     client = server.client()
     with Subscription(client, "news") as channel:
         assert channel.get(5) is None
-        assert channel.renewed
+        assert channel.resubscribed
         for number in range(3):
             client.publish("news", number)
         pid = os.fork()

@@ -10,28 +10,28 @@ from jobs import make_job
 def died(store):
     """Claim m0 and have its process die at that record ("" is none); returns what became of it."""
 
-    def died(job, place, note=b"note", executor="e1"):
-        number = len(store.crashes(job, "m0"))
-        nonce = f"n{place}x{number}x{store.now_ms}"
+    def died(job, ordinal, note=b"note", executor="e1"):
+        number = len(store.crash_notes(job, "m0"))
+        nonce = f"n{ordinal}x{number}x{store.now_ms}"
         store.now_ms += 1
         claim = store.claim(job, executor, nonce, 1)
         assert claim.tasks == ("m0",)
         return store.fail(
             job, "m0", f"m0.{nonce}", executor,
-            kind="lost", signature="crash", cause="why", failure=b"sealed", place=place, note=note,
+            kind="lost", signature="crash", cause="why", failure=b"sealed", ordinal=ordinal, note=note,  # noqa: E501
         )[0]  # fmt: skip
 
     return died
 
 
 def skipping(store, name="j1", **fields):
-    job = make_job(store, name, **{"skips": 1, "lost_leases": 1, **fields})
+    job = make_job(store, name, **{"skip_records": 1, "lost_leases": 1, **fields})
     store.add(job, 0, 1)
     return job
 
 
 def lost(store, job):
-    return int(store.link.one("HGET", store.keys.control(job, "tries"), "lost:m0"))
+    return int(store.server.command("HGET", store.keys.control(job, "budgets"), "lost:m0"))
 
 
 def test_a_record_that_ended_two_processes_explains_them(store, died):
@@ -41,10 +41,10 @@ def test_a_record_that_ended_two_processes_explains_them(store, died):
         assert lost(store, job) == 1
         assert died(job, str(record)) == "RETRY"
         assert lost(store, job) == 0
-    notes = store.crashes(job, "m0")
+    notes = store.crash_notes(job, "m0")
     assert len({token for token, _ in notes}) == 40
     assert {note for _, note in notes} == {b"note"}
-    assert "crash:m0" not in store.dead(job), "it is no failure"
+    assert "crash:m0" not in store.failures(job), "it is no failure"
 
 
 def test_a_record_that_goes_on_killing_is_charged_again(store, died):
@@ -54,12 +54,12 @@ def test_a_record_that_goes_on_killing_is_charged_again(store, died):
 
 def test_deaths_in_other_records_each_time_are_not_explained(store, died):
     job = skipping(store)
-    assert [died(job, place) for place in ("1", "11")] == ["RETRY", "DEAD"]
+    assert [died(job, ordinal) for ordinal in ("1", "11")] == ["RETRY", "DEAD"]
 
 
 def test_one_death_may_come_before_it_is_explained(store, died):
     job = skipping(store, lost_leases=0)
-    assert [died(job, place) for place in "1122"] == ["RETRY"] * 4
+    assert [died(job, ordinal) for ordinal in "1122"] == ["RETRY"] * 4
     assert died(job, "") == "DEAD", "a death in no record is charged to lost_leases as ever"
 
 
@@ -70,27 +70,27 @@ def test_deaths_are_bounded_whatever_explains_them(store, died):
 
 
 def test_where_nothing_may_be_skipped_nothing_is_kept(store, died):
-    job = skipping(store, skips=0)
+    job = skipping(store, skip_records=0)
     assert [died(job, "1") for _ in range(2)] == ["RETRY", "DEAD"]
-    assert store.crashes(job, "m0") == []
+    assert store.crash_notes(job, "m0") == []
 
 
 def test_a_repeated_report_changes_nothing(store, died):
     job = skipping(store)
     assert died(job, "1") == "RETRY"
-    token, _ = store.crashes(job, "m0")[0]
+    token, _ = store.crash_notes(job, "m0")[0]
     again = store.fail(
         job, "m0", token, "e1", kind="lost", signature="crash", cause="why", failure=b"sealed",
-        place="1", note=b"note",
+        ordinal="1", note=b"note",
     )  # fmt: skip
     assert again[0] == "FENCED"
     assert lost(store, job) == 1
-    assert len(store.crashes(job, "m0")) == 1
+    assert len(store.crash_notes(job, "m0")) == 1
 
 
 @pytest.mark.parametrize("garbage", [b"", b",", b"1 m0.x zz,", b"1 2 3 4,", b"\xff ,a b,1 m0.y 00"])
 def test_what_the_script_did_not_write_is_passed_over(store, garbage):
     job = skipping(store)
-    key = store.keys.control(job, "dead")
-    store.link.together([("HSET", key, "crash:m0", garbage), ("EXPIRE", key, 60)])
-    assert store.crashes(job, "m0") in ([], [("m0.y", b"\0")])
+    key = store.keys.control(job, "failures")
+    store.server.pipeline([("HSET", key, "crash:m0", garbage), ("EXPIRE", key, 60)])
+    assert store.crash_notes(job, "m0") in ([], [("m0.y", b"\0")])

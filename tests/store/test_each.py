@@ -22,7 +22,7 @@ def finish(store, job, executor, nonce="n"):
 
 
 def test_s13_a_worker_may_claim_its_own_task_and_no_other(store):
-    job = make_job(store, "each", each=1)
+    job = make_job(store, "each", each_worker=1)
     give(store, job, "host:1:a", "host:1:b")
     assert claimed(store, job, "host:1:b:0") == ("m1",)
     assert claimed(store, job, "host:1:b:1") == ()
@@ -31,7 +31,7 @@ def test_s13_a_worker_may_claim_its_own_task_and_no_other(store):
 
 
 def test_s13_what_fails_is_tried_again_by_the_same_worker(store):
-    job = make_job(store, "each", each=1)
+    job = make_job(store, "each", each_worker=1)
     give(store, job, "a", "b")
     assert claimed(store, job, "a:0") == ("m0",)
     store.fail(job, "m0", "m0.n", "a:0", kind="error", signature="s", cause="c", failure=b"why")
@@ -41,7 +41,7 @@ def test_s13_what_fails_is_tried_again_by_the_same_worker(store):
 
 
 def test_s13_the_task_of_a_worker_that_is_gone_is_claimed_in_its_name(store):
-    job = make_job(store, "each", each=1)
+    job = make_job(store, "each", each_worker=1)
     give(store, job, "a", "b")
     finish(store, job, "a:0")
     finish(store, job, "b:gone")
@@ -50,7 +50,7 @@ def test_s13_the_task_of_a_worker_that_is_gone_is_claimed_in_its_name(store):
 
 
 def test_s13_who_may_is_decided_by_the_first_add(store):
-    job = make_job(store, "each", each=1)
+    job = make_job(store, "each", each_worker=1)
     give(store, job, "a")
     give(store, job, "b")
     assert claimed(store, job, "b:0") == ()
@@ -59,7 +59,7 @@ def test_s13_who_may_is_decided_by_the_first_add(store):
 
 def test_s13_results_that_are_lost_after_the_end_of_the_input_fail_the_job(store):
     """As a failover leaves it: closed, and a map task to do, whose worker may be gone."""
-    job = make_job(store, "each", each=1)
+    job = make_job(store, "each", each_worker=1)
     give(store, job, "a")
     assert store.close(job, 1, "end", b"end")[1] == "mapping"
     assert store.reclaim(job).state == "failed"

@@ -14,7 +14,7 @@ from jobs import make_job
 from test_state_machine import explore
 
 from redismr.config import Connection
-from redismr.store import Commit, Store, link, scripts
+from redismr.store import Commit, Store, retrying_client, scripts
 
 
 @pytest.fixture
@@ -24,9 +24,9 @@ def fake_store(monkeypatch):
         source = its.source.split("\n", 1)[1]
         return replace(its, source=source, sha="0" * 40)
 
-    monkeypatch.setattr(link, "script", without_shebang)
+    monkeypatch.setattr(retrying_client, "script", without_shebang)
     store = Store(Connection(url="redis://fake", secret="x" * 16), patience=0)
-    store.link.client = fakeredis.FakeRedis()
+    store.server.client = fakeredis.FakeRedis()
     store.now_ms = store.server_ms()
     return store
 
@@ -41,7 +41,7 @@ def test_a_job_from_create_to_success(fake_store):
         committed = fake_store.commit(job, "e", [done], "", 0)
         assert committed.statuses == ("OK",)
     assert committed.claim.state == "succeeded"
-    assert fake_store.results(job) == {0: b"r0.n2 record", 1: b"r1.n3 record"}
+    assert fake_store.result_records(job) == {0: b"r0.n2 record", 1: b"r1.n3 record"}
 
 
 def test_scripts_and_model_agree_after_every_step(fake_store):

@@ -17,15 +17,15 @@ from support import eventually
 
 from redismr.config import Connection
 from redismr.errors import ConfigError, StoreUnavailable, UnfitServer
-from redismr.store import fitness, reach
+from redismr.store import connection_errors, server_fitness
 from redismr.store.connect import connect
-from redismr.store.fitness import examine
-from redismr.store.link import Link
-from redismr.store.refusals import plainly
+from redismr.store.error_kinds import error_text
+from redismr.store.retrying_client import RetryingClient
+from redismr.store.server_fitness import check_server
 
 
 def look(url, role="worker"):
-    examine(Connection(url=url, secret="5" * 32), role)
+    check_server(Connection(url=url, secret="5" * 32), role)
 
 
 def refused(url, kind, text, role="worker"):
@@ -100,11 +100,11 @@ def test_a_node_of_a_cluster(engine, slots):
 
 def test_options_of_other_programs_in_a_url_change_nothing(server):
     url = f"{server.url}&protocol=3&decode_responses=True&retry=3"
-    with contextlib.closing(Link(Connection(url=url, secret="5" * 32))) as link:
+    with contextlib.closing(RetryingClient(Connection(url=url, secret="5" * 32))) as link:
         link.check("submitter")
-        assert link.one("HSET", "redismr:x", "f", b"\xff") == 1
-        assert link.one("HGETALL", "redismr:x") == {b"f": b"\xff"}
-        link.one("UNLINK", "redismr:x")
+        assert link.command("HSET", "redismr:x", "f", b"\xff") == 1
+        assert link.command("HGETALL", "redismr:x") == {b"f": b"\xff"}
+        link.command("UNLINK", "redismr:x")
 
 
 @pytest.mark.parametrize(
@@ -130,13 +130,13 @@ def test_a_replica_names_its_master(engine):
 def test_a_replica_that_sentinels_still_call_the_master_is_waited_for():
     info = {"redis_version": "7.0.15", "role": "slave", "master_host": "h", "master_port": "1"}
     with pytest.raises(StoreUnavailable, match="has just become a replica of h:1"):
-        fitness._judge(info, "the master of 'x'", watched=True)
+        server_fitness._check_info(info, "the master of 'x'", watched=True)
 
 
 def test_a_server_that_loads_its_data_is_waited_for():
     info = {"redis_version": "7.0.15", "loading": "1", "loading_loaded_perc": "12.50"}
     with pytest.raises(StoreUnavailable, match=r"loading its data \(12 %\)"):
-        fitness._judge(info, "h:1", watched=False)
+        server_fitness._check_info(info, "h:1", watched=False)
 
 
 def test_a_sentinel_named_as_a_server_names_its_service(engine, tmp_path):
@@ -278,7 +278,7 @@ def test_protected_mode():
 
 
 def test_a_url_with_tls_for_a_server_without(engine, monkeypatch):
-    monkeypatch.setattr(fitness, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(server_fitness, "ANSWER_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with started(engine, port=port) as server:
@@ -306,8 +306,8 @@ def test_another_protocol(reply):
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
 def test_a_port_that_says_nothing(scheme, monkeypatch):
-    monkeypatch.setattr(fitness, "ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr(reach, "KNOCK_SECONDS", 0.1)
+    monkeypatch.setattr(server_fitness, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(connection_errors, "PROBE_SECONDS", 0.1)
     held = []
     with listening(lambda line: held.append(line.dup())) as port:
         said = refused(f"{scheme}://127.0.0.1:{port}", StoreUnavailable, "no Redis answers")
@@ -344,7 +344,7 @@ def test_a_server_is_named_with_the_port_that_the_url_leaves_out():
     ],
 )
 def test_what_others_say_of_a_line_is_said_without_its_address(theirs, ours):
-    assert plainly(redis.ConnectionError(theirs)) == ours
+    assert error_text(redis.ConnectionError(theirs)) == ours
 
 
 def test_a_socket_that_is_missing(tmp_path):
@@ -363,7 +363,7 @@ def test_sentinels_that_are_none(engine):
 
 def test_what_is_said_fits_the_longest_wait():
     """Start of a command, an answer that does not come, and a knock: within five seconds."""
-    assert fitness.ANSWER_SECONDS + 2 * reach.KNOCK_SECONDS <= 3.5
+    assert server_fitness.ANSWER_SECONDS + 2 * connection_errors.PROBE_SECONDS <= 3.5
 
 
 @pytest.mark.parametrize(

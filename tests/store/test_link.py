@@ -12,11 +12,11 @@ import redis
 from redismr.config import Connection
 from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable
 from redismr.store import Store
-from redismr.store import link as link_module
+from redismr.store import retrying_client as link_module
 
 WAYS = {
-    "alone": lambda store: store.link.one("HSET", "{redismr:j1}:x", "f", "v"),
-    "in a pipeline": lambda store: store.link.together([("HSET", "{redismr:j1}:x", "f", "v")]),
+    "alone": lambda store: store.server.command("HSET", "{redismr:j1}:x", "f", "v"),
+    "in a pipeline": lambda store: store.server.pipeline([("HSET", "{redismr:j1}:x", "f", "v")]),
     "in a transaction": lambda store: store.add("j1", 0, 0, {0: {"m0.0": b"x"}}, 1 << 45),
     "in a script": lambda store: store.create(
         "j2", spec=b"", code=b"", params=b"", ttl_ms=1000, submit_ms=1000, fields={}
@@ -37,7 +37,7 @@ def make_down(server):
     server.client().replicaof("127.0.0.1", 1)
 
 
-PASSING = {"READONLY": make_readonly, "NOREPLICAS": make_lonely, "MASTERDOWN": make_down}
+TEMPORARY_WORDS = {"READONLY": make_readonly, "NOREPLICAS": make_lonely, "MASTERDOWN": make_down}
 
 
 @pytest.fixture
@@ -45,22 +45,22 @@ def impatient(server):
     store = Store(Connection(url=server.url, secret=server.secret), patience=0)
     yield store
     server.client().replicaof("NO", "ONE")
-    store.link.close()
+    store.server.close()
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("word", PASSING)
+@pytest.mark.parametrize("word", TEMPORARY_WORDS)
 def test_trouble_that_passes_is_waited_for(server, impatient, word, way):
-    PASSING[word](server)
+    TEMPORARY_WORDS[word](server)
     with pytest.raises(StoreUnavailable, match="refuses for now"):
         WAYS[way](impatient)
 
 
 @pytest.mark.parametrize("word", ["READONLY", "NOREPLICAS"])
 def test_a_job_can_be_looked_at_where_nothing_can_be_written(server, store, job, impatient, word):
-    PASSING[word](server)
-    assert impatient.look(job).state == "submitting"
-    assert impatient.names(job)[0] == "submitting"
+    TEMPORARY_WORDS[word](server)
+    assert impatient.status(job).state == "submitting"
+    assert impatient.map_outputs(job)[0] == "submitting"
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -68,7 +68,7 @@ def test_a_full_server_is_told_apart(server, impatient, way):
     server.config(maxmemory=1)
     with pytest.raises(StoreFull, match="maxmemory"):
         WAYS[way](impatient)
-    assert impatient.link.full()
+    assert impatient.server.is_full()
 
 
 @pytest.mark.parametrize("way", ["in a pipeline", "in a transaction"])
@@ -81,14 +81,14 @@ def test_a_key_of_another_type_is_told_apart(server, impatient, way):
 
 def test_another_refusal_is_an_error_at_once(store):
     with pytest.raises(StoreError, match="refused"):
-        store.link.one("NOSUCHCOMMAND")
+        store.server.command("NOSUCHCOMMAND")
 
 
 def test_a_refused_write_is_done_when_the_server_is_a_master_again(server):
     store = Store(Connection(url=server.url, secret=server.secret), patience=20)
     make_readonly(server)
     waits = threading.Event()
-    store.link._on_wait = lambda _text, _waited: waits.set()
+    store.server._on_wait = lambda _text, _waited: waits.set()
 
     def promote():
         waits.wait(10)
@@ -103,13 +103,13 @@ def test_a_refused_write_is_done_when_the_server_is_a_master_again(server):
 
 def test_a_demoted_master_s_connections_are_dropped(server, impatient):
     client = server.client()
-    impatient.link.one("PING")
+    impatient.server.command("PING")
     before = {row["id"] for row in client.client_list()}
     make_readonly(server)
     with pytest.raises(StoreUnavailable):
-        impatient.link.one("SET", "{redismr}:x", "1", "EX", 60)
+        impatient.server.command("SET", "{redismr}:x", "1", "EX", 60)
     client.replicaof("NO", "ONE")
-    impatient.link.one("PING")
+    impatient.server.command("PING")
     names = {row["id"]: row["name"] for row in client.client_list()}
     assert [i for i, name in names.items() if name == "redismr" and i not in before]
 
@@ -117,10 +117,10 @@ def test_a_demoted_master_s_connections_are_dropped(server, impatient):
 def test_hints_do_not_wait_for_room(server, store, job):
     server.config(maxmemory=1)
     store.announce("j1", 0, 0)
-    store.record("j1", 1 << 45, 0)
+    store.list_until("j1", 1 << 45, 0)
     store.wake(3, "3.11", "key")
-    store.beat("w", {"host": "h"})
-    store.retire("j1", 0)
+    store.heartbeat("w", {"host": "h"})
+    store.move_last("j1", 0)
     assert store.runnable() == []
 
 
@@ -128,13 +128,15 @@ def test_a_worker_that_dies_right_after_its_first_beat_leaves_nothing_for_ever(
     server, store, monkeypatch
 ):
     said = []
-    real = store.link.hint
-    monkeypatch.setattr(store.link, "hint", lambda *commands: said.append(1) or real(*commands))
-    assert store.beat("w", {"host": "h"}) == 1
+    real = store.server.best_effort
+    monkeypatch.setattr(
+        store.server, "best_effort", lambda *commands: said.append(1) or real(*commands)
+    )
+    assert store.heartbeat("w", {"host": "h"}) == 1
     assert len(said) == 1  # it may be dead after any of them
     assert server.client().ttl(store.keys.workers) > 0
     server.client().flushall()
-    assert store.beat("w", {"host": "h"}) == 1
+    assert store.heartbeat("w", {"host": "h"}) == 1
     assert server.client().ttl(store.keys.workers) > 0
 
 
@@ -142,8 +144,8 @@ def test_a_worker_that_dies_right_after_its_first_beat_leaves_nothing_for_ever(
 def test_a_shared_key_that_somebody_altered_is_mended_once(server, store, key):
     def write():
         store.announce("j1", 0, 0)
-        store.record("j1", 1 << 45, 0)
-        store.beat("w", {"host": "h"})
+        store.list_until("j1", 1 << 45, 0)
+        store.heartbeat("w", {"host": "h"})
         store.wake(3, "3.11", "key")
 
     admin = server.client()
@@ -157,7 +159,7 @@ def test_a_shared_key_that_somebody_altered_is_mended_once(server, store, key):
         if trouble := next(troubles):
             raise trouble
 
-    store._mended(name.decode(), ask)
+    store._with_key_repair(name.decode(), ask)
     assert admin.exists(name)
     assert admin.type(name) != b"string"
 
@@ -187,11 +189,11 @@ def test_a_full_server_drains(server, store, job):
 
 def test_no_task_is_added_without_its_input(server, store, job):
     splits, expire_at = {0: {"m0.0": b"x"}}, store.now_ms + 60_000
-    store.link.patience = 0
+    store.server.patience = 0
     server.config(maxmemory=1)
     with pytest.raises(StoreFull):
         store.add(job, 0, 1, splits, expire_at)
-    assert store.look(job).meta["added"] == "0"
+    assert store.status(job).meta["added"] == "0"
     server.config(maxmemory=0)
     server.client().script_flush()
     assert store.add(job, 0, 1, splits, expire_at).added == 1
@@ -199,16 +201,16 @@ def test_no_task_is_added_without_its_input(server, store, job):
 
 
 def test_a_full_server_is_an_error_after_a_while(server, store, monkeypatch):
-    monkeypatch.setattr(link_module, "FULL_SECONDS", 0.2)
-    store.link.patience = None
+    monkeypatch.setattr(link_module, "FULL_PATIENCE_SECONDS", 0.2)
+    store.server.patience = None
     server.config(maxmemory=1)
     with pytest.raises(StoreFull, match="give it more memory, or delete finished jobs"):
         store.add("j1", 0, 0, {0: {"m0.0": b"x"}}, store.now_ms + 60_000)
 
 
 def test_an_outage_does_not_use_up_the_patience_for_a_full_server(store, monkeypatch):
-    monkeypatch.setattr(link_module, "FULL_SECONDS", 0.05)
-    store.link.patience = None
+    monkeypatch.setattr(link_module, "FULL_PATIENCE_SECONDS", 0.05)
+    store.server.patience = None
     until = time.monotonic() + 0.1
     answers = iter([redis.exceptions.OutOfMemoryError("full"), None])
 
@@ -219,34 +221,34 @@ def test_an_outage_does_not_use_up_the_patience_for_a_full_server(store, monkeyp
             raise trouble
         return "done"
 
-    assert store.link.safely(send) == "done"
+    assert store.server.with_retries(send) == "done"
 
 
 def test_a_cut_line_is_not_an_absent_server(store, monkeypatch):
-    real, cuts = link_module.examine, iter([1, 1])
+    real, cuts = link_module.check_server, iter([1, 1])
 
-    def examine(*asked):
+    def check_server(*asked):
         if next(cuts, 0):
             raise StoreUnavailable("Connection closed by server.")
         return real(*asked)
 
-    monkeypatch.setattr(link_module, "examine", examine)
-    store.link.check("worker")
+    monkeypatch.setattr(link_module, "check_server", check_server)
+    store.server.check("worker")
     assert not list(cuts)
 
 
 def test_an_absent_server_is_said_after_three_tries(server, store, monkeypatch):
     server.kill()
-    real, tries = link_module.examine, []
-    monkeypatch.setattr(link_module, "examine", lambda *its: tries.append(its) or real(*its))
+    real, tries = link_module.check_server, []
+    monkeypatch.setattr(link_module, "check_server", lambda *its: tries.append(its) or real(*its))
     with pytest.raises(StoreUnavailable, match="no Redis answers"):
-        store.link.check("monitor")
+        store.server.check("monitor")
     assert len(tries) == 3
 
 
 def test_a_channel_comes_back_by_itself(server, store):
     client = server.client()
-    with store.subscribed("t") as channel:
+    with store.subscribe("t") as channel:
         assert channel.get(1) is None
         store.publish("t", b"one")
         assert channel.get(10) == b"one"
@@ -258,13 +260,13 @@ def test_a_channel_comes_back_by_itself(server, store):
 
 
 def test_a_channel_that_cannot_be_had_is_no_error(server, impatient):
-    impatient.link.one("PING")
-    with impatient.subscribed("t") as channel:
+    impatient.server.command("PING")
+    with impatient.subscribe("t") as channel:
         server.pause()
         server.kill()
         assert channel.get(0.1) is None
         assert channel.get(0.1) is None
-        server.revive()
+        server.ensure_running()
         assert channel.get(0.1) is None
         impatient.publish("t", b"back")
         assert channel.get(10) == b"back"
@@ -284,33 +286,33 @@ def test_words_without_a_class_of_their_own_are_known(impatient, said, around):
         raise redis.ResponseError(around.format(said))
 
     with pytest.raises(StoreUnavailable, match=said):
-        impatient.link.safely(refuse)
+        impatient.server.with_retries(refuse)
 
 
 def test_bulk_is_freed_when_the_job_has_ended_and_not_before(server, store, job):
     store.add(job, 0, 1, {0: {"m0.0": b"x"}}, store.now_ms + 60_000)
-    store.free(job, 1, 2)  # as who saw an end that a failover took back
+    store.free_bulk(job, 1, 2)  # as who saw an end that a failover took back
     assert store.get_inputs(job, ["m0"]) == [b"x"]
     assert store.cancel(job) == "OK"
     server.config(maxmemory=1)
-    store.free(job, 1, 2)
+    store.free_bulk(job, 1, 2)
     assert store.get_inputs(job, ["m0"]) == [None]
 
 
 def test_a_failover_is_thought_of_where_there_was_a_replica(store, monkeypatch):
     answers = [0, 0, 2]
-    monkeypatch.setattr(link_module, "replicas", lambda _client: answers.pop(0))
-    assert not store.link.replicated()
-    assert not store.link.replicated()
+    monkeypatch.setattr(link_module, "replica_count", lambda _client: answers.pop(0))
+    assert not store.server.may_fail_over()
+    assert not store.server.may_fail_over()
     assert len(answers) == 2  # not asked at every commit
-    monkeypatch.setattr(link_module, "REPLICAS_SECONDS", 0)
-    assert [store.link.replicated() for _ in range(4)] == [False, True, True, True]
+    monkeypatch.setattr(link_module, "REPLICAS_CHECK_SECONDS", 0)
+    assert [store.server.may_fail_over() for _ in range(4)] == [False, True, True, True]
 
 
 def test_a_failover_is_thought_of_where_sentinels_watch():
     # Not asked: right after a failover the new master has no replica.
     store = Store(Connection(url="redis+sentinel://127.0.0.1:1/x", secret="s" * 32), patience=0)
-    assert store.link.replicated()
+    assert store.server.may_fail_over()
 
 
 @pytest.mark.parametrize("outage", [0.05, 0.2, 1.0, 3.0])
@@ -329,5 +331,5 @@ def test_after_an_outage_nobody_stays_away_for_much_longer_than_it_was(monkeypat
             raise redis.ConnectionError("away")
 
     connection = Connection(url="redis://localhost:1", secret="0" * 32)
-    link_module.Link(connection, patience=None).safely(send)
+    link_module.RetryingClient(connection, patience=None).with_retries(send)
     assert now[0] - 100 <= 1.25 * outage + 0.02

@@ -9,12 +9,14 @@ from jobs import LEASE_MS, make_job
 
 from redismr.errors import KeysAltered
 from redismr.workers.leases import Child, LeaseKeeper
-from redismr.workers.slots import Holding, Slots
+from redismr.workers.shared_slots import Holding, Slots
 
 
 def test_a_pass_asks_as_often_for_many_jobs_as_for_one(store, monkeypatch):
-    asked, safely = [], store.link.safely
-    monkeypatch.setattr(store.link, "safely", lambda send: asked.append(send) or safely(send))
+    asked, safely = [], store.server.with_retries
+    monkeypatch.setattr(
+        store.server, "with_retries", lambda send: asked.append(send) or safely(send)
+    )
 
     def trips(jobs):
         """Of the pass that renews, lists and takes back, with a task of each job held."""
@@ -24,14 +26,14 @@ def test_a_pass_asks_as_often_for_many_jobs_as_for_one(store, monkeypatch):
             store.add(job, 0, 1)
             store.announce(job, 0, 0)
             store.claim(job, f"w:{slot.index}", "n", 1)
-            slot.hold(Holding(job, "n", tasks=("m0",)))
+            slot.set_holding(Holding(job, "n", tasks=("m0",)))
             children.append(Child(slot, os.getpid(), socket.socket()))
         keeper = LeaseKeeper(store)
         del asked[:]
         assert keeper.renew(children) == []
         keeper.find_work(0)
         for child in children:
-            child.line.close()
+            child.control.close()
         return len(asked)
 
     few = trips(["one"])
@@ -49,7 +51,7 @@ def test_a_pass_takes_back_all_that_a_dead_host_held(store, job):
         store.reclaim(job, 0)  # somebody is heard of
     store.now_ms += LEASE_MS // 3
     LeaseKeeper(store).reclaim()
-    assert store.look(job).leased == 0
+    assert store.status(job).leased == 0
 
 
 def test_a_script_that_the_server_forgot_is_no_trouble_for_a_pass(server, store, job):

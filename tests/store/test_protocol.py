@@ -8,12 +8,12 @@ from jobs import LEASE_MS, make_job
 from redismr.store import Commit
 
 
-def commit_all(store, job, claim, nonce="", want=0, few=1, **extra):
+def commit_all(store, job, claim, nonce="", want=0, min_want=1, **extra):
     commits = [
         Commit(t, f"{t}.{claim.nonce}", b"record of " + t.encode(), basis=claim.basis, **extra)
         for t in claim.tasks
     ]
-    return store.commit(job, "e1", commits, nonce, want, few=few)
+    return store.commit(job, "e1", commits, nonce, want, min_want=min_want)
 
 
 def run_maps(store, job, n):
@@ -28,16 +28,16 @@ def reducing(store, job, n=2):
     store.add(job, 0, n)
     store.close(job, n, "close", b"end")
     run_maps(store, job, n)
-    look = store.look(job)
+    look = store.status(job)
     assert look.state == "reducing"
     return look.meta["basis"]
 
 
 def test_create_twice_changes_nothing(store, job):
-    before = store.look(job).meta
+    before = store.status(job).meta
     store.now_ms += 500
     make_job(store, job, partitions=9)
-    assert store.look(job).meta == before
+    assert store.status(job).meta == before
 
 
 def test_add_is_idempotent_and_refuses_gaps(store, job):
@@ -70,7 +70,7 @@ def test_tasks_so_quick_that_a_share_is_not_worth_a_round_trip_go_together(store
     store.add(job, 0, 11)
     claim = store.claim(job, "e1", "n1", 3)
     assert len(claim.tasks) == 3
-    assert len(commit_all(store, job, claim, "n2", 64, few=4).claim.tasks) == 4
+    assert len(commit_all(store, job, claim, "n2", 64, min_want=4).claim.tasks) == 4
     assert len(store.claim(job, "e2", "n3", 4).tasks) == 4
 
 
@@ -80,8 +80,8 @@ def test_reducers_so_quick_go_together_from_the_first_on(store):
     claim = store.claim(job, "e1", "n1", 1)
     store.close(job, 1, "c", b"end")
     commits = [Commit("m0", f"m0.{claim.nonce}", b"record")]
-    assert len(store.commit(job, "e1", commits, "n2", 64, reducers=3).claim.tasks) == 3
-    assert len(store.claim(job, "e2", "n3", 1, reducers=4).tasks) == 4
+    assert len(store.commit(job, "e1", commits, "n2", 64, want_reduces=3).claim.tasks) == 3
+    assert len(store.claim(job, "e2", "n3", 1, want_reduces=4).tasks) == 4
 
 
 @pytest.mark.parametrize(("maps", "shuffled"), [(65, 1), (1, 262_145)])
@@ -92,9 +92,9 @@ def test_reducers_of_a_job_that_is_not_small_go_one_by_one(store, maps, shuffled
     for i in range(maps):
         token = f"m{i}.{store.claim(job, 'e1', f'n{i}', 1).nonce}"
         commits = [Commit(f"m{i}", token, b"record", shuffled=shuffled)]
-        last = store.commit(job, "e1", commits, f"then{i}", int(i == maps - 1), reducers=3)
+        last = store.commit(job, "e1", commits, f"then{i}", int(i == maps - 1), want_reduces=3)
     assert last.claim.tasks == ("r0",)
-    assert store.claim(job, "e2", "other", 1, reducers=4).tasks == ("r1",)
+    assert store.claim(job, "e2", "other", 1, want_reduces=4).tasks == ("r1",)
 
 
 def test_nobody_gets_more_than_one_reducer_if_nothing_is_known_of_them(store):
@@ -118,7 +118,7 @@ def test_a_commit_counts_once_and_claims_the_next(store, job):
     assert first.statuses == ("OK", "OK")
     assert again.statuses == ("DUP_OK", "DUP_OK")
     assert again.claim.tasks == first.claim.tasks != ()
-    assert store.look(job).maps_done == 2
+    assert store.status(job).maps_done == 2
 
 
 def test_a_look_says_how_much_is_read_and_who_is_at_it(store, job):
@@ -127,10 +127,10 @@ def test_a_look_says_how_much_is_read_and_who_is_at_it(store, job):
     store.now_ms += 400
     store.claim(job, "e2", "n2", 1)
     store.now_ms += 100
-    assert store.look(job).at_work == (2, 600, 100)
+    assert store.status(job).executors_at_work == (2, 600, 100)
     store.commit(job, "e1", [Commit("m0", f"m0.{claim.nonce}", b"record", read=5)], "", 0)
-    look = store.look(job)
-    assert look.at_work == (1, 100, 100)
+    look = store.status(job)
+    assert look.executors_at_work == (1, 100, 100)
     assert [look.meta[name] for name in ("input", "read", "spent_m")] == ["30 20 1 5", "5", "500"]
 
 
@@ -138,7 +138,7 @@ def test_of_very_many_attempts_no_look_is_taken_at_each(store, job):
     store.add(job, 0, 1001)
     for executor in range(1001):
         store.claim(job, f"e{executor}", "n", 1)
-    assert store.look(job).at_work == (-1, 0, 0)
+    assert store.status(job).executors_at_work == (-1, 0, 0)
 
 
 def test_a_task_that_one_commit_names_twice_is_counted_once(store, server, job):
@@ -155,11 +155,11 @@ def test_a_task_that_one_commit_names_twice_is_counted_once(store, server, job):
 def test_a_foreign_token_is_fenced_and_changes_nothing(store, server, job):
     store.add(job, 0, 2)
     store.claim(job, "e1", "n1", 1)
-    before = server.client().hgetall(store.keys.control(job, "own"))
+    before = server.client().hgetall(store.keys.control(job, "attempts"))
     fenced = store.commit(job, "zombie", [Commit("m0", "m0.old", b"wrong")], "", 0)
     assert fenced.statuses == ("FENCED",)
-    assert store.look(job).maps_done == 0
-    assert server.client().hgetall(store.keys.control(job, "own")) == before
+    assert store.status(job).maps_done == 0
+    assert server.client().hgetall(store.keys.control(job, "attempts")) == before
 
 
 def test_the_last_map_opens_the_reduce_stage_and_the_last_reduce_ends_the_job(store, job):
@@ -172,13 +172,13 @@ def test_the_last_map_opens_the_reduce_stage_and_the_last_reduce_ends_the_job(st
         assert claim.basis == "m1.map1"
         committed = commit_all(store, job, claim)
     assert committed.claim.state == "succeeded"
-    assert set(store.results(job)) == {0, 1}
+    assert set(store.result_records(job)) == {0, 1}
 
 
 def test_maps_that_finish_before_close_still_open_the_reduce_stage(store, job):
     store.add(job, 0, 2)
     run_maps(store, job, 2)
-    assert store.look(job).state == "submitting"
+    assert store.status(job).state == "submitting"
     status, state, _, opened = store.close(job, 2, "close", b"end")
     assert (status, state, opened) == ("OK", "reducing", 2)
     assert store.close(job, 2, "close", b"end")[:2] == ("OK", "reducing")
@@ -191,7 +191,7 @@ def test_an_empty_job_succeeds_at_close_without_workers(store, job):
 def test_close_says_when_a_failover_took_inputs_back(store, job):
     store.add(job, 0, 2)
     assert store.close(job, 5, "close", b"end")[0] == "SHORT"
-    assert store.look(job).state == "submitting"
+    assert store.status(job).state == "submitting"
 
 
 def test_a_reduce_with_another_basis_is_fenced(store, job):
@@ -205,7 +205,7 @@ def test_a_result_whose_chunks_are_gone_is_staged_again(store, job):
     reducing(store, job)
     claim = store.claim(job, "e1", "r", 1)
     assert commit_all(store, job, claim, chunks=1).statuses == ("RESTAGE",)
-    expire_at = int(store.look(job).meta["expire_at"])
+    expire_at = int(store.status(job).meta["expire_at"])
     store.put_result(job, {f"{claim.tasks[0]}.r.0": b"chunk"}, expire_at)
     assert commit_all(store, job, claim, chunks=1).statuses == ("OK",)
 
@@ -243,7 +243,7 @@ def test_a_task_that_keeps_losing_its_lease_ends_the_job(store, job):
     for i in range(4):
         assert store.claim(job, "e1", f"n{i}", 1).tasks == ("m0",)
         expire(store, job)
-    look = store.look(job)
+    look = store.status(job)
     assert look.state == "failed"
     assert look.meta["cause"] == (
         "the process that ran task m0 died or was cut off 4 times, at last executor e1: see the "
@@ -255,8 +255,8 @@ def test_an_unstarted_claim_is_reclaimed_uncharged(store, job):
     store.add(job, 0, 8)
     assert store.claim(job, "e1", "n1", 2).tasks == ("m0", "m1")
     expire(store, job)
-    tries = store.link.one("HKEYS", store.keys.control(job, "tries"))
-    assert tries == [b"lost:m0"], "only the task that had started is charged"
+    budgets = store.server.command("HKEYS", store.keys.control(job, "budgets"))
+    assert budgets == [b"lost:m0"], "only the task that had started is charged"
     assert store.claim(job, "e1", "n2", 1).tasks == ("m1",), "the innocent goes first"
 
 
@@ -293,12 +293,12 @@ def test_what_was_renewed_since_the_last_outage_survives_any_number_of_them(stor
 
 
 def test_an_outage_shorter_than_half_a_lease_does_not_lose_the_submitter(store, job):
-    store.link.one("HSET", store.keys.control(job, "meta"), "submit_ms", LEASE_MS // 4)
+    store.server.command("HSET", store.keys.control(job, "meta"), "submit_ms", LEASE_MS // 4)
     store.add(job, 0, 1)
     store.reclaim(job)
     store.now_ms += LEASE_MS // 3
     store.reclaim(job)
-    assert store.look(job).state == "submitting"
+    assert store.status(job).state == "submitting"
 
 
 def test_a_silent_submitter_fails_the_job(store, job):
@@ -306,7 +306,7 @@ def test_a_silent_submitter_fails_the_job(store, job):
     for _ in range(100):
         store.now_ms += LEASE_MS // 3
         store.reclaim(job)
-    assert store.look(job).meta["cause"] == "SubmitterLost"
+    assert store.status(job).meta["cause"] == "SubmitterLost"
 
 
 def fail(store, job, claim, *, kind="error", signature="s", executor="e1"):
@@ -321,9 +321,9 @@ def test_retries_are_used_up_then_the_job_fails(store, job):
     store.add(job, 0, 1)
     outcomes = [fail(store, job, store.claim(job, "e1", f"n{i}", 1)) for i in range(4)]
     assert outcomes == ["RETRY", "RETRY", "RETRY", "DEAD"]
-    look = store.look(job)
+    look = store.status(job)
     assert (look.state, look.meta["retried"]) == ("failed", "3")  # the last was not tried again
-    assert store.dead(job)["m0"] == b"sealed"
+    assert store.failures(job)["m0"] == b"sealed"
     assert store.claim(job, "e1", "late", 1).tasks == ()
 
 
@@ -345,7 +345,7 @@ def test_a_late_failure_of_a_done_task_charges_nothing(store, job):
     claim = store.claim(job, "e1", "n1", 1)
     commit_all(store, job, claim)
     assert fail(store, job, claim, kind="lost") == "DONE"
-    assert not store.link.one("EXISTS", store.keys.control(job, "tries"))
+    assert not store.server.command("EXISTS", store.keys.control(job, "budgets"))
 
 
 def test_release_gives_back_uncharged_and_by_nonce(store, job):
@@ -354,7 +354,7 @@ def test_release_gives_back_uncharged_and_by_nonce(store, job):
     assert store.release(job, "e1", "n1") == 2
     assert store.release(job, "e1", "n1") == 0
     assert store.claim(job, "e2", "n2", 2).tasks == claim.tasks
-    assert not store.link.one("EXISTS", store.keys.control(job, "tries"))
+    assert not store.server.command("EXISTS", store.keys.control(job, "budgets"))
 
 
 def test_a_suspect_runs_alone(store, job):
@@ -370,11 +370,11 @@ def test_a_suspect_runs_alone(store, job):
 def test_invalidate_closes_the_stage_and_reruns_the_map(store, job):
     basis = reducing(store, job)
     claim = store.claim(job, "e1", "r", 1)
-    done = store.names(job)[3]
+    done = store.map_outputs(job)[3]
     token = done[0].split(b" ")[0].decode()
     task = claim.tasks[0]
     assert store.invalidate(job, task, f"{task}.r", basis, {0: token}) == ("OK", 1)
-    assert store.look(job).state == "mapping"
+    assert store.status(job).state == "mapping"
     assert commit_all(store, job, claim).statuses == ("FENCED",)
     assert store.claim(job, "e1", "again", 5).tasks == ("m0",)
 
@@ -383,19 +383,19 @@ def test_invalidate_after_a_result_reruns_every_map(store, job):
     basis = reducing(store, job)
     commit_all(store, job, store.claim(job, "e1", "ra", 1))
     claim = store.claim(job, "e1", "rb", 1)
-    token = store.names(job)[3][1].split(b" ")[0].decode()
+    token = store.map_outputs(job)[3][1].split(b" ")[0].decode()
     task = claim.tasks[0]
     assert store.invalidate(job, task, f"{task}.rb", basis, {1: token}) == ("OK", 2)
-    assert store.results(job) == {}
+    assert store.result_records(job) == {}
 
 
 @pytest.mark.parametrize("token", ["r0.nobody", "r1.r"])
 def test_invalidate_by_an_attempt_that_is_not_live_is_fenced(store, job, token):
     basis = reducing(store, job)
     store.claim(job, "e1", "r", 1)
-    done = store.names(job)[3][0].split(b" ")[0].decode()
+    done = store.map_outputs(job)[3][0].split(b" ")[0].decode()
     assert store.invalidate(job, "r0", token, basis, {0: done})[0] == "FENCED"
-    assert store.look(job).state == "reducing"
+    assert store.status(job).state == "reducing"
 
 
 def test_cancel_ends_it_once_and_fences_what_runs(store, job):
@@ -411,7 +411,7 @@ def test_cancel_ends_it_once_and_fences_what_runs(store, job):
 def test_a_job_that_is_gone_is_told_apart(store):
     assert store.claim("nope", "e", "n", 1) is None
     assert store.commit("nope", "e", [], "n", 1) is None
-    assert store.look("nope") is None
+    assert store.status("nope") is None
     assert store.add("nope", 0, 1).status == "GONE"
     assert store.cancel("nope") == "GONE"
     assert store.renew("nope", [("m0", "m0.n", True)]) == ("", {"m0"})
@@ -419,7 +419,7 @@ def test_a_job_that_is_gone_is_told_apart(store):
 
 def test_delete_leaves_no_key(store, server, job):
     reducing(store, job)
-    expire_at = int(store.look(job).meta["expire_at"])
+    expire_at = int(store.status(job).meta["expire_at"])
     store.add(job, 0, 0, {0: {"m0.0": b"x"}, 1500: {"m1500.0": b"x"}}, expire_at)
     store.put_segments(job, {0: {"a": b"x"}, 1: {"b": b"x"}}, expire_at)
     store.delete(job, 1501, 2)
@@ -428,7 +428,7 @@ def test_delete_leaves_no_key(store, server, job):
 
 def test_every_key_of_a_job_has_the_same_deadline(store, server, job):
     reducing(store, job)
-    expire_at = int(store.look(job).meta["expire_at"])
+    expire_at = int(store.status(job).meta["expire_at"])
     store.put_segments(job, {0: {"a": b"x"}}, expire_at)
     store.add(job, 0, 0, {0: {"m0.0": b"x"}}, expire_at)
     claim = store.claim(job, "e1", "r", 1)
@@ -441,12 +441,12 @@ def test_every_key_of_a_job_has_the_same_deadline(store, server, job):
 def test_renewing_extends_every_key_once_a_quarter_of_the_ttl_is_over(store, server, job):
     store.add(job, 0, 2)
     store.close(job, 2, "close", b"end")
-    expire_at = int(store.look(job).meta["expire_at"])
+    expire_at = int(store.status(job).meta["expire_at"])
     store.add(job, 0, 0, {0: {"m0.0": b"x"}}, expire_at)
     store.put_segments(job, {1: {"a": b"x"}}, expire_at)
     store.claim(job, "e1", "n1", 1)
     store.renew(job, [("m0", "m0.n1", True)])
-    assert int(store.look(job).meta["expire_at"]) == expire_at
+    assert int(store.status(job).meta["expire_at"]) == expire_at
     store.now_ms += 1_000_000  # of an hour
     store.renew(job, [("m0", "m0.n1", True)])
     client = server.client()

@@ -8,9 +8,9 @@ from importlib import resources
 import pytest
 
 from redismr.store.keys import CONTROL
-from redismr.store.scripts import names, script
+from redismr.store.scripts import script, script_names
 
-VERBS = names()
+VERBS = script_names()
 REFUSED_WHEN_FULL = {"create"}
 
 
@@ -20,23 +20,23 @@ def source_of(name):
 
 def test_every_verb_has_a_script():
     assert {"create", "add", "close", "claim", "renew", "commit", "fail", "release"} <= set(VERBS)
-    assert {"reclaim", "invalidate", "cancel", "names", "look"} <= set(VERBS)
+    assert {"reclaim", "invalidate", "cancel", "map_outputs", "status"} <= set(VERBS)
 
 
 @pytest.mark.parametrize("name", VERBS)
 def test_header_names_what_the_body_uses(name):
-    its = script(name)
-    body = its.source.split("\n", 1)[1]
-    assert its.argv[0] == "now_ms"
-    for key in its.keys:
+    loaded = script(name)
+    body = loaded.source.split("\n", 1)[1]
+    assert loaded.argv[0] == "now_ms"
+    for key in loaded.keys:
         assert key.rstrip("_") in CONTROL, f"{name}.lua declares an unknown key {key}"
     code = re.sub(r"--[^\n]*", "", body)
     assert not re.search(r"\b(KEYS|ARGV)\b", re.sub(r"--[^\n]*", "", source_of(name)))
-    for key in its.keys:
+    for key in loaded.keys:
         assert len(re.findall(rf"\b{key}\b", code)) > 1, f"{name}.lua never uses its key {key}"
 
 
-READS = {"look", "names"}
+READS = {"status", "map_outputs"}
 """Those are answered by a server that takes no writes, too."""
 
 

@@ -6,15 +6,15 @@ import pytest
 
 from redismr.config import Connection
 from redismr.errors import ConfigError
-from redismr.settings import resolve
+from redismr.settings import resolve_connection
 from redismr.store import Store
-from redismr.store.sentinel import watched
+from redismr.store.sentinel import parse_sentinel_url
 
 SECRET = "sixteen letters!"
 
 
 def test_a_sentinel_url_names_hosts_service_database_and_logins():
-    its = watched(
+    its = parse_sentinel_url(
         "redis+sentinel://me:p%40ss@a:1,b,[::1]:3/my%2Fservice/4"
         "?sentinel_username=u&sentinel_password=s"
     )
@@ -25,22 +25,24 @@ def test_a_sentinel_url_names_hosts_service_database_and_logins():
 
 
 def test_only_hosts_and_service_are_needed():
-    its = watched("rediss+sentinel://a/svc")
+    its = parse_sentinel_url("rediss+sentinel://a/svc")
     assert (its.sentinels, its.service, its.db) == ((("a", 26379),), "svc", 0)
     assert (its.login, its.sentinel_login, its.tls) == ({}, {}, True)
 
 
 @pytest.mark.parametrize("scheme", ["redis", "valkey", "rediss", "valkeys"])
 def test_a_client_asks_the_sentinels_and_repeats_nothing(scheme):
-    connection = resolve(f"{scheme}+sentinel://:hunter2@a:1,b:2/svc/3", SECRET, environ={})
+    connection = resolve_connection(
+        f"{scheme}+sentinel://:hunter2@a:1,b:2/svc/3", SECRET, environ={}
+    )
     assert connection is not None
-    link = Store(connection).link
+    link = Store(connection).server
     pool = link.client.connection_pool
     kwargs = pool.connection_kwargs
     assert (kwargs["password"], kwargs["protocol"]) == ("hunter2", 2)
     assert kwargs["retry"].get_retries() == 0
     assert link.db == 3
-    assert link.where == "the master of 'svc' (sentinels a:1, b:2)"
+    assert link.shown_address == "the master of 'svc' (sentinels a:1, b:2)"
     for sentinel in pool.sentinel_manager.sentinels:
         its = sentinel.connection_pool.connection_kwargs
         assert its["retry"].get_retries() == 0

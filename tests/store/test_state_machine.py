@@ -23,21 +23,21 @@ from hypothesis.stateful import (
 from roles import RoleStore
 from store.invariants import ALL, Step
 from store.model import Model
-from store.server import Subject
-from store.steps import RARE, STEPS, Walk
+from store.server import ServerJob
+from store.steps import RARE, STEPS, RandomJob
 
 from redismr.store import scripts
 
 _serial = itertools.count()
 
 
-class Drawn:
+class DrawnChoices:
     """Choices by Hypothesis."""
 
     def __init__(self, data):
         self.data = data
 
-    def one(self, options):
+    def choose(self, options):
         return options[self.data.draw(st.integers(0, len(options) - 1))]
 
     def chance(self, percent):
@@ -48,28 +48,28 @@ class Drawn:
 class Protocol(RuleBasedStateMachine):
     """A walk whose next step is always Hypothesis' choice."""
 
-    subject: Subject
+    subject: ServerJob
 
     @initialize(data=st.data())
     def begin(self, data):
-        self.walk = Walk(self.subject, f"sm{next(_serial)}", Drawn(data), Counter())
+        self.walk = RandomJob(self.subject, f"sm{next(_serial)}", DrawnChoices(data), Counter())
 
     @rule(data=st.data(), name=st.sampled_from([n for n, w in STEPS.items() for _ in range(w)]))
     def step(self, data, name):
-        getattr(self.walk, name)(Drawn(data))
+        getattr(self.walk, name)(DrawnChoices(data))
 
     @precondition(lambda self: not self.walk.over)
     @rule(data=st.data(), name=st.sampled_from(sorted(RARE)), often=st.integers(0, 9))
     def seldom(self, data, name, often):
         if often == 9:
-            getattr(self.walk, name)(Drawn(data))
+            getattr(self.walk, name)(DrawnChoices(data))
 
 
 def explore(store, examples, steps):
     """Run the machine against this store."""
 
     class Bound(Protocol):
-        subject = Subject(store)
+        subject = ServerJob(store)
 
     run_state_machine_as_test(
         Bound,
@@ -87,11 +87,11 @@ def test_scripts_and_model_agree_after_every_step(server):
 
 
 def test_the_model_has_every_verb():
-    assert set(scripts.names()) <= set(dir(Model))
+    assert set(scripts.script_names()) <= set(dir(Model))
 
 
 def _view(**keys):
-    hashes = ("lease", "own", "done", "result", "out", "claims", "dead", "tries")
+    hashes = ("lease", "attempts", "done", "result", "out", "last_claims", "failures", "budgets")
     empty = {name: dict[str, str]() for name in hashes}
     return {"meta": {"state": "reducing", "n_map": "1", "partitions": "2", "added": "1"}} | {
         "ready": [], "processing": [], "deadlines": {}, **empty, **keys
@@ -101,21 +101,21 @@ def _view(**keys):
 _META = functools.partial(dict, n_map="1", partitions="2", added="1", expire_at="9")
 _BROKEN = {
     "I1_one_place": _view(ready=["r0", "r0"]),
-    "I2_lease_is_own": _view(lease={"r0": 1}),
+    "I2_lease_has_holder": _view(lease={"r0": 1}),
     "I3_reducing_is_mapped": _view(),
     "I4_results_of_present_maps": _view(done={"0": "m0.a "}, result={"0": "r0.x 0 0=m0.b"}),
     "I5_named_exists": _view(result={"0": "r0.x 1 0=m0.b"}),
-    "I6_tokens_once": _view(own={"r0": "r0.old a:1 1 5"}),
+    "I6_tokens_once": _view(attempts={"r0": "r0.old a:1 1 5"}),
     "I7_basis": _view(),
     "I8_closed_stage": _view(meta=_META(state="mapping"), result={"0": "r0.x 0 0=m0.b"}),
     "I9_ended_is_empty": _view(meta=_META(state="failed"), ready=["m0"]),
     "I10_never_idle": _view(),
-    "I11_budgets": _view(tries={"gone:m0": "4"}),
+    "I11_budgets": _view(budgets={"invalidated:m0": "4"}),
     "I12_same_nonce_same_answer": _view(ready=["r0"]),
     "I13_refused_changes_nothing": _view(ready=["r0"]),
     "I14_one_deadline": _view(meta=_META(state="mapping"), deadlines={"meta": 9, "ready": -1}),
     "I15_counters_derived": _view(meta=_META(state="mapping", words="7")),
-    "ghost": _view(
+    "results_of_same_maps": _view(
         meta=_META(state="succeeded"), result={"0": "r0.x 0 0=m0.a", "1": "r1.x 0 0=m0.b"}
     ),
 }

@@ -9,10 +9,10 @@ from store.jobs import make_job
 
 from redismr.core.model import PROTOCOL
 from redismr.errors import KeysAltered, StoreError, StoreFull
-from redismr.store import FEW_TASKS, Commit, Moves, Store, hints
-from redismr.store.link import Link
+from redismr.store import SMALL_JOB_TASKS, Commit, StageEvents, Store, job_index
+from redismr.store.retrying_client import RetryingClient
 
-MOVES = Moves("t", b"reducing", b"succeeded")
+STAGE_EVENTS = StageEvents("t", b"reducing", b"succeeded")
 WAKING = 1, "3.11", "key"
 
 
@@ -20,15 +20,17 @@ WAKING = 1, "3.11", "key"
 def asked(monkeypatch):
     """One entry for each round trip from here on."""
     seen = []
-    real = Link.safely
-    monkeypatch.setattr(Link, "safely", lambda self, send: seen.append(1) or real(self, send))
+    real = RetryingClient.with_retries
+    monkeypatch.setattr(
+        RetryingClient, "with_retries", lambda self, send: seen.append(1) or real(self, send)
+    )
     return seen
 
 
 @pytest.fixture
 def channel(store):
     """What is published of transaction ``t``."""
-    with store.subscribed("t") as channel:
+    with store.subscribe("t") as channel:
         channel.get(1)
         yield channel
 
@@ -41,13 +43,13 @@ def user(server, store):
     def open_as(*rules):
         admin.execute_command("ACL", "SETUSER", "some", "on", ">word", "~redismr:*", *rules)
         url = f"{server.url}&username=some&password=word"
-        opened.append(Store(replace(store.link.connection, url=url), patience=0))
+        opened.append(Store(replace(store.server.connection, url=url), patience=0))
         opened[-1].now_ms = store.now_ms
         return opened[-1]
 
     yield open_as
     for each in opened:
-        each.link.close()
+        each.server.close()
     admin.execute_command("ACL", "DELUSER", "some")
 
 
@@ -62,7 +64,7 @@ def create(store, **more):
 def test_a_job_is_announced_listed_and_told_of_in_the_round_trip_that_makes_it(
     store, asked, channel
 ):
-    assert create(store, news=b"news") == store.now_ms + 60_000
+    assert create(store, event=b"news") == store.now_ms + 60_000
     assert len(asked) == 1
     assert (store.runnable(), store.recent()) == (["j9"], ["j9"])
     assert channel.get(10) == b"news"
@@ -73,25 +75,25 @@ def test_what_is_refused_of_it_is_mended_and_said_again(server, store, name):
     """What is along in the round trip may meet a key that somebody has altered."""
     server.client().set(getattr(store.keys, name), "not a sorted set", ex=60)
     assert create(store) == store.now_ms + 60_000
-    assert store.look("j9").state == "submitting"
+    assert store.status("j9").state == "submitting"
     assert (store.runnable(), store.recent()) == (["j9"], ["j9"])
 
 
 def test_a_script_that_the_server_does_not_know_takes_along_the_same(server, store, channel):
     server.client().script_flush()
-    create(store, news=b"news")
-    create(store, news=b"news")
+    create(store, event=b"news")
+    create(store, event=b"news")
     assert store.runnable() == ["j9"]
     assert channel.get(10) == b"news"
     assert channel.get(0.1) is None
 
 
 def test_nobody_hears_of_a_job_that_a_full_server_refuses(server, store, channel):
-    admin, store.link.patience = server.client(), 0
+    admin, store.server.patience = server.client(), 0
     admin.config_set("maxmemory", "1")
     try:
         with pytest.raises(StoreFull):
-            create(store, news=b"news")
+            create(store, event=b"news")
     finally:
         admin.config_set("maxmemory", "0")
     assert channel.get(0.1) is None
@@ -103,13 +105,13 @@ def test_a_job_that_had_to_wait_is_listed_until_its_end(store):
         "j9", spec=b"s", code=b"c", params=b"p", ttl_ms=60_000, submit_ms=5000, fields={},
         since_ms=asked_ms,
     )  # fmt: skip
-    assert store.link.one("ZSCORE", store.keys.recent, "j9") == deadline == asked_ms + 90_000
+    assert store.server.command("ZSCORE", store.keys.recent, "j9") == deadline == asked_ms + 90_000
 
 
 @pytest.mark.parametrize("harm", ["full", "altered"])
 def test_tasks_whose_input_is_refused_may_be_added_again(server, store, job, harm):
     """An error of one command in the transaction is heard, and the same may be said again."""
-    admin, store.link.patience = server.client(), 0
+    admin, store.server.patience = server.client(), 0
     key = store.keys.input(job, 0)
     if harm == "full":
         admin.config_set("maxmemory", "1")
@@ -121,7 +123,7 @@ def test_tasks_whose_input_is_refused_may_be_added_again(server, store, job, har
     finally:
         admin.config_set("maxmemory", "0")
     if harm == "full":
-        assert store.look(job).meta["added"] == "0"
+        assert store.status(job).meta["added"] == "0"
     admin.unlink(key)
     assert store.add(job, 0, 1, {0: {"m0.0": b"x"}}, 1 << 42, waking=WAKING).added == 1
     assert store.claim(job, "e1", "n1", 9).tasks == ("m0",)
@@ -143,32 +145,33 @@ def test_wake_ups_are_not_lost_to_whoever_altered_them(server, store, job):
 
 def test_whoever_gets_tasks_gets_what_begins_the_work_with_them(store, job, asked):
     store.add(job, 0, 1)
-    claim = store.claim(job, "e1", "n1", 1, opening=True)
-    assert (claim.tasks, claim.opening) == (("m0",), (b"spec", b"code", b"params"))
+    claim = store.claim(job, "e1", "n1", 1, include_spec=True)
+    assert (claim.tasks, claim.sealed_job) == (("m0",), (b"spec", b"code", b"params"))
     assert len(asked) == 2
-    assert store.claim(job, "e1", "n1", 1, opening=True) == claim
-    assert store.claim(job, "e2", "n2", 1, opening=True).opening == ()
-    assert store.claim(job, "e1", "n1", 1).opening == ()
+    assert store.claim(job, "e1", "n1", 1, include_spec=True) == claim
+    assert store.claim(job, "e2", "n2", 1, include_spec=True).sealed_job == ()
+    assert store.claim(job, "e1", "n1", 1).sealed_job == ()
 
 
 @pytest.mark.parametrize(
-    ("tasks", "want", "wakes"), [(1, 1, 0), (3, 1, 2), (3, 3, 0), (FEW_TASKS, 1, FEW_TASKS - 1)]
+    ("tasks", "want", "wakes"),
+    [(1, 1, 0), (3, 1, 2), (3, 3, 0), (SMALL_JOB_TASKS, 1, SMALL_JOB_TASKS - 1)],
 )
 def test_who_claims_first_of_a_few_tasks_wakes_others_for_what_it_leaves(
     store, job, tasks, want, wakes
 ):
     store.add(job, 0, tasks)
-    assert store.claim(job, "e1", "n1", want).wakes == wakes
-    assert store.claim(job, "e1", "n1", want).wakes == wakes, "the answer may be lost"
-    assert store.claim(job, "e2", "n2", 1).wakes == 0
+    assert store.claim(job, "e1", "n1", want).wake_count == wakes
+    assert store.claim(job, "e1", "n1", want).wake_count == wakes, "the answer may be lost"
+    assert store.claim(job, "e2", "n2", 1).wake_count == 0
     store.release(job, "e1", "n1")
     store.release(job, "e2", "n2")
-    assert store.claim(job, "e3", "n3", want).wakes == wakes, "the first may have died before"
+    assert store.claim(job, "e3", "n3", want).wake_count == wakes, "the first may have died before"
 
 
 def test_who_claims_of_many_tasks_need_wake_nobody(store, job):
-    store.add(job, 0, FEW_TASKS + 1)  # its submitter wakes as many as it can use
-    assert store.claim(job, "e1", "n1", 1).wakes == 0
+    store.add(job, 0, SMALL_JOB_TASKS + 1)  # its submitter wakes as many as it can use
+    assert store.claim(job, "e1", "n1", 1).wake_count == 0
 
 
 def commit_maps(store, job, maps):
@@ -186,15 +189,15 @@ def test_whoever_gets_the_first_reducers_hears_what_they_read(store, job, asked)
     committed = commit()
     assert len(asked) == 1
     assert committed.claim.tasks == ("r0",)
-    _, basis, *named = store.names(job)
-    assert (committed.claim.basis, committed.named) == (basis, tuple(named))
-    assert commit().named == committed.named
+    _, basis, *named = store.map_outputs(job)
+    assert (committed.claim.basis, committed.map_outputs) == (basis, tuple(named))
+    assert commit().map_outputs == committed.map_outputs
 
 
 def test_a_commit_does_not_copy_what_reducers_of_many_maps_read(store):
     committed = commit_maps(store, make_job(store, "wide"), 65)()
     assert committed.claim.tasks == ("r0",)
-    assert committed.named is None
+    assert committed.map_outputs is None
 
 
 def test_a_commit_counts_where_the_end_of_the_input_was_altered(server, store, job):
@@ -205,7 +208,7 @@ def test_a_commit_counts_where_the_end_of_the_input_was_altered(server, store, j
     server.client().expire(end, 60)
     committed = commit()
     assert (committed.statuses, committed.claim.tasks) == (("OK",), ("r0",))
-    assert committed.named is None
+    assert committed.map_outputs is None
 
 
 def test_code_that_is_long_is_not_copied_by_a_script(store):
@@ -214,20 +217,20 @@ def test_code_that_is_long_is_not_copied_by_a_script(store):
         fields={"lease_ms": 1000},
     )  # fmt: skip
     store.add("j9", 0, 1)
-    assert store.claim("j9", "e1", "n1", 1, opening=True).opening == (b"s",)
-    assert store.parcel("j9") == [b"c", bytes(100_000)]
+    assert store.claim("j9", "e1", "n1", 1, include_spec=True).sealed_job == (b"s",)
+    assert store.get_code_and_params("j9") == [b"c", bytes(100_000)]
 
 
 def test_who_may_not_publish_may_work(store, user):
     """Redis gives a new user no channels; what is published is a hint."""
     mute = user("+@all", "resetchannels")
-    create(mute, news=b"news")
+    create(mute, event=b"news")
     mute.add("j9", 0, 1)
     mute.claim("j9", "e1", "n1", 1)
     mute.close("j9", 1, "c", b"end")
-    claim = mute.commit("j9", "e1", [Commit("m0", "m0.n1", b"m")], "n2", 1, MOVES).claim
-    last = [Commit("r0", "r0.n2", b"r", claim.basis, news=b"partition")]
-    assert mute.commit("j9", "e1", last, "", 0, MOVES).claim.state == "succeeded"
+    claim = mute.commit("j9", "e1", [Commit("m0", "m0.n1", b"m")], "n2", 1, STAGE_EVENTS).claim
+    last = [Commit("r0", "r0.n2", b"r", claim.basis, event=b"partition")]
+    assert mute.commit("j9", "e1", last, "", 0, STAGE_EVENTS).claim.state == "succeeded"
 
 
 def test_a_commit_tells_what_it_has_moved_and_tells_it_once(store, channel):
@@ -236,13 +239,13 @@ def test_a_commit_tells_what_it_has_moved_and_tells_it_once(store, channel):
     maps = store.claim(job, "e1", "n1", 1)
     store.close(job, 1, "c", b"end")
     done = [Commit("m0", "m0.n1", b"m")]
-    foreign = [Commit("m0", "m0.no", b"m", news=b"wrong")]
-    assert store.commit(job, "e2", foreign, "", 0, MOVES).statuses == ("FENCED",)
-    claim = store.commit(job, "e1", done, "n2", 1, MOVES).claim
+    foreign = [Commit("m0", "m0.no", b"m", event=b"wrong")]
+    assert store.commit(job, "e2", foreign, "", 0, STAGE_EVENTS).statuses == ("FENCED",)
+    claim = store.commit(job, "e1", done, "n2", 1, STAGE_EVENTS).claim
     assert (maps.tasks, claim.tasks) == (("m0",), ("r0",))
-    last = [Commit("r0", "r0.n2", b"r", claim.basis, news=b"partition")]
+    last = [Commit("r0", "r0.n2", b"r", claim.basis, event=b"partition")]
     for status in ("OK", "DUP_OK"):
-        assert store.commit(job, "e1", last, "", 0, MOVES).statuses == (status,)
+        assert store.commit(job, "e1", last, "", 0, STAGE_EVENTS).statuses == (status,)
     heard = [channel.get(10) for _ in range(3)]
     assert heard == [b"reducing", b"partition", b"succeeded"]
     assert channel.get(0.1) is None
@@ -254,13 +257,13 @@ def test_who_waits_gets_the_outcome_with_the_look_that_saw_it(store, asked):
     store.claim(job, "e1", "n1", 1)
     store.close(job, 1, "c", b"end")
     claim = store.commit(job, "e1", [Commit("m0", "m0.n1", b"m")], "n2", 1).claim
-    assert store.look(job, outcome=True).outcome is None
+    assert store.status(job, with_results=True).results is None
     store.commit(job, "e1", [Commit("r0", "r0.n2", b"r", claim.basis)], "", 0)
-    assert store.look(job).outcome is None
+    assert store.status(job).results is None
     asked.clear()
-    assert store.look(job, outcome=True).outcome == (b"end", {0: b"r0.n2 r"})
+    assert store.status(job, with_results=True).results == (b"end", {0: b"r0.n2 r"})
     assert len(asked) == 1
-    assert store.outcome(job) == (b"end", {0: b"r0.n2 r"})
+    assert store.end_and_results(job) == (b"end", {0: b"r0.n2 r"})
 
 
 def test_who_may_not_delete_hears_so(store, user):
@@ -279,7 +282,7 @@ def test_a_row_is_left_of_a_job_that_is_deleted(server, store, asked, harm, monk
     if harm == "no JSON":
         client.zadd(key, {"{": store.now_ms + 9000, "[]": store.now_ms + 9000})
         client.pexpire(key, 9000)
-    monkeypatch.setattr(hints, "TRIMMED", 0)
+    monkeypatch.setattr(job_index, "TRIM_CHANCE", 0)
     for n in range(3):
         create(store)
         asked.clear()
@@ -291,8 +294,8 @@ def test_a_row_is_left_of_a_job_that_is_deleted(server, store, asked, harm, monk
     _, rows = store.deleted()
     assert [row["job"] for row in rows] == ["j0", "j1", "j2"][harm == "altered" :]
     assert 0 < client.pttl(key) <= 9000
-    monkeypatch.setattr(hints, "TRIMMED", 1)
-    monkeypatch.setattr(hints, "DELETED_ROWS", 2)
+    monkeypatch.setattr(job_index, "TRIM_CHANCE", 1)
+    monkeypatch.setattr(job_index, "MAX_DELETED_ROWS", 2)
     create(store)
     row = {"job": "j3", "deleted": store.now_ms + 2000, "until": store.now_ms + 4000}
     store.delete("j9", 0, 1, row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from system.crew import SECRET, Crew
+from system.processes import SECRET, Processes
 
 import redismr
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def crew(server: support.Server, tmp_path: Path) -> Iterator[Crew]:
+def processes(server: support.Server, tmp_path: Path) -> Iterator[Processes]:
     """Starts workers for the server; kills them at the end of the test."""
-    crew = Crew(server.url, tmp_path / "crew")
-    yield crew
+    processes = Processes(server.url, tmp_path / "processes")
+    yield processes
     server.resume()
-    crew.close()
+    processes.close()
 
 
 @pytest.fixture
@@ -33,17 +33,19 @@ def client(server: support.Server) -> Iterator[redismr.Client]:
 
 
 @pytest.fixture(scope="module")
-def farm(engine_server: support.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
+def shared_worker(
+    engine_server: support.Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Processes]:
     """One worker with two executors that serves all tests of a module."""
-    crew = Crew(engine_server.url, tmp_path_factory.mktemp("farm"))
-    crew.worker(2)
-    yield crew
-    crew.close()
+    processes = Processes(engine_server.url, tmp_path_factory.mktemp("shared_worker"))
+    processes.worker(2)
+    yield processes
+    processes.close()
     engine_server.reset()  # its worker may have said meanwhile that it is there
 
 
 @pytest.fixture
-def shared(farm: Crew, client: redismr.Client) -> redismr.Client:
+def client_with_worker(shared_worker: Processes, client: redismr.Client) -> redismr.Client:
     """A client of a server that has a worker."""
     return client
 

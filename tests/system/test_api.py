@@ -30,55 +30,55 @@ def keys_of(server, job_id):
 # ------------------------------------------------------------------------- run, submit, attach
 
 
-def test_run_counts_words(shared):
-    assert dict(shared.run(TEXTS, words, "sum")) == COUNTS
+def test_run_counts_words(client_with_worker):
+    assert dict(client_with_worker.run(TEXTS, words, "sum")) == COUNTS
 
 
-def test_the_module_function_takes_a_client(shared):
-    assert dict(redismr.run(TEXTS, words, "sum", client=shared)) == COUNTS
+def test_the_module_function_takes_a_client(client_with_worker):
+    assert dict(redismr.run(TEXTS, words, "sum", client=client_with_worker)) == COUNTS
 
 
-def test_submit_gives_a_handle_that_waits_and_collects(shared):
-    job = shared.submit(TEXTS, words, "sum", txn="t1")
+def test_submit_gives_a_handle_that_waits_and_collects(client_with_worker):
+    job = client_with_worker.submit(TEXTS, words, "sum", txn="t1")
     assert job.txn == "t1"
     assert job.wait(20)
     assert job.state == "succeeded"
     assert dict(job.result()) == COUNTS
 
 
-def test_attach_finds_a_job_of_another_client(shared, server):
-    from system.crew import SECRET
+def test_attach_finds_a_job_of_another_client(client_with_worker, server):
+    from system.processes import SECRET
 
-    job_id = shared.submit(TEXTS, words, "sum").id
+    job_id = client_with_worker.submit(TEXTS, words, "sum").id
     with redismr.Client(server.url, secret=SECRET) as other:
         assert dict(other.attach(job_id).result(20)) == COUNTS
 
 
-def test_jobs_lists_what_exists(shared):
-    job = shared.submit(TEXTS, words, "sum", name="hamlet", txn="t2")
+def test_jobs_lists_what_exists(client_with_worker):
+    job = client_with_worker.submit(TEXTS, words, "sum", name="hamlet", txn="t2")
     job.result(20)
-    (row,) = shared.jobs()
+    (row,) = client_with_worker.jobs()
     assert (row.job_id, row.name, row.txn, row.state) == (job.id, "hamlet", "t2", "succeeded")
     job.delete()
-    assert shared.jobs() == []
+    assert client_with_worker.jobs() == []
 
 
-def test_workers_lists_who_is_there(client, crew):
-    worker = crew.worker(2)
+def test_workers_lists_who_is_there(client, processes):
+    worker = processes.worker(2)
     (row,) = eventually(lambda: [row for row in client.workers() if row.pid == worker.pid])
     assert row.executors == 2
     assert row.problem == ""
 
 
-def test_iterating_a_job_gives_each_pair_once(shared):
-    job = shared.submit(TEXTS, words, "sum", partitions=4)
+def test_iterating_a_job_gives_each_pair_once(client_with_worker):
+    job = client_with_worker.submit(TEXTS, words, "sum", partitions=4)
     pairs = list(job)
     assert len(pairs) == len(COUNTS)
     assert dict(pairs) == COUNTS
 
 
-def test_delete_leaves_nothing(shared, server):
-    job = shared.submit(TEXTS, words, "sum")
+def test_delete_leaves_nothing(client_with_worker, server):
+    job = client_with_worker.submit(TEXTS, words, "sum")
     job.result(20)
     job.delete()
     assert keys_of(server, job.id) == []
@@ -86,8 +86,8 @@ def test_delete_leaves_nothing(shared, server):
         job.state
 
 
-def test_progress_counts_tasks_and_what_is_in_them(shared, tmp_path):
-    job = shared.submit(range(10), lambda x: [(x % 3, x)], "sum", chunk=1, partitions=3)
+def test_progress_counts_tasks_and_what_is_in_them(client_with_worker, tmp_path):
+    job = client_with_worker.submit(range(10), lambda x: [(x % 3, x)], "sum", chunk=1, partitions=3)
     job.wait(20)
     done = job.progress()
     assert (done.state, done.maps_done, done.maps_total) == ("succeeded", 10, 10)
@@ -98,13 +98,15 @@ def test_progress_counts_tasks_and_what_is_in_them(shared, tmp_path):
     paths = [tmp_path / name for name in "abc"]
     for size, path in zip((5, 50_000, 500), paths, strict=True):
         path.write_text("x" * size)
-    job = shared.submit(redismr.files(paths), lambda name, text: [(len(text), 1)], "sum")
+    job = client_with_worker.submit(
+        redismr.files(paths), lambda name, text: [(len(text), 1)], "sum"
+    )
     job.wait(20)
     maps = job.progress().maps
     assert (maps.unit, maps.done, maps.total) == ("bytes", 50_505, 50_505)
 
 
-def test_the_amount_is_known_before_all_of_it_is_handed_in(shared, tmp_path):
+def test_the_amount_is_known_before_all_of_it_is_handed_in(client_with_worker, tmp_path):
     """And what is done of it, task by task."""
     gate, seen = tmp_path / "gate", []
 
@@ -118,22 +120,24 @@ def test_the_amount_is_known_before_all_of_it_is_handed_in(shared, tmp_path):
         if progress.maps.done == 9:
             gate.touch()
 
-    assert dict(shared.run(list(range(10)), mapfn, "sum", chunk=1, progress=draw)) == {0: 10}
+    assert dict(client_with_worker.run(list(range(10)), mapfn, "sum", chunk=1, progress=draw)) == {
+        0: 10
+    }
     assert {progress.maps.total for progress in seen} == {10}
     (before, *_) = [progress.maps for progress in seen if progress.maps.done == 9]
     assert (before.tasks_done, before.tasks_begun) == (9, 10)
     assert before.busy in {1, 2}, "a backup is at the same task"
 
 
-def test_errors_lists_failed_attempts(shared):
-    job = shared.submit([1, 0], lambda x: [(1 / x, 1)], "sum", retries=0)
+def test_errors_lists_failed_attempts(client_with_worker):
+    job = client_with_worker.submit([1, 0], lambda x: [(1 / x, 1)], "sum", retries=0)
     assert job.wait(20)
     (failure,) = job.errors()
     assert failure.error_name == "ZeroDivisionError"
     assert failure.function == "mapfn"
 
 
-def test_counters_are_exact(shared):
+def test_counters_are_exact(client_with_worker):
     def mapfn(x):
         redismr.count("seen")
         redismr.count("sum", x)
@@ -143,14 +147,14 @@ def test_counters_are_exact(shared):
         redismr.count("groups")
         return len(values)
 
-    with shared.run(range(5000), mapfn, reducefn, chunk=100) as results:
+    with client_with_worker.run(range(5000), mapfn, reducefn, chunk=100) as results:
         assert results.counters == {"seen": 5000, "sum": sum(range(5000)), "groups": 7}
-    job = shared.submit(range(50), mapfn, reducefn, chunk=7)
+    job = client_with_worker.submit(range(50), mapfn, reducefn, chunk=7)
     job.wait(20)
     assert job.counters == {"seen": 50, "sum": sum(range(50)), "groups": 7}
 
 
-def test_attempts_that_failed_are_not_counted(shared, tmp_path):
+def test_attempts_that_failed_are_not_counted(client_with_worker, tmp_path):
     def mapfn(x):
         redismr.count("seen")
         marker = tmp_path / "failed-once"
@@ -159,7 +163,7 @@ def test_attempts_that_failed_are_not_counted(shared, tmp_path):
             raise ValueError("once")
         return [(x, x)]
 
-    results = shared.run(range(10), mapfn, "sum", chunk=10)
+    results = client_with_worker.run(range(10), mapfn, "sum", chunk=10)
     assert results.counters == {"seen": 10}
     assert len(results) == 10
 
@@ -168,8 +172,8 @@ def test_attempts_that_failed_are_not_counted(shared, tmp_path):
 
 
 @pytest.fixture
-def results(shared):
-    with shared.run(TEXTS, words, "sum", partitions=3) as results:
+def results(client_with_worker):
+    with client_with_worker.run(TEXTS, words, "sum", partitions=3) as results:
         yield results
 
 
@@ -206,9 +210,9 @@ def test_results_refuse_change(results):
         results["to"] = 4
 
 
-def test_closed_results_are_closed(shared, server):
-    results = shared.run(TEXTS, words, "sum")
-    (row,) = shared.jobs()
+def test_closed_results_are_closed(client_with_worker, server):
+    results = client_with_worker.run(TEXTS, words, "sum")
+    (row,) = client_with_worker.jobs()
     results.close()
     results.close()
     for use in (len, list, dict, operator.itemgetter("to"), lambda r: r.items().__iter__()):
@@ -218,148 +222,150 @@ def test_closed_results_are_closed(shared, server):
     assert "closed" in repr(results)
 
 
-def test_closing_submitted_results_keeps_the_job(shared):
-    job = shared.submit(TEXTS, words, "sum")
+def test_closing_submitted_results_keeps_the_job(client_with_worker):
+    job = client_with_worker.submit(TEXTS, words, "sum")
     job.result(20).close()
-    assert dict(shared.attach(job.id).result()) == COUNTS
+    assert dict(client_with_worker.attach(job.id).result()) == COUNTS
 
 
-def test_forgotten_results_delete_their_job(shared, server):
-    assert len(shared.run(TEXTS, words, "sum")) == 8
-    assert shared.jobs() == []
+def test_forgotten_results_delete_their_job(client_with_worker, server):
+    assert len(client_with_worker.run(TEXTS, words, "sum")) == 8
+    assert client_with_worker.jobs() == []
 
 
-def test_kept_results_outlive_their_process_and_themselves(shared):
-    with shared.run(TEXTS, words, "sum") as results:
+def test_kept_results_outlive_their_process_and_themselves(client_with_worker):
+    with client_with_worker.run(TEXTS, words, "sum") as results:
         assert results.keep()
-    assert dict(shared.attach(results.job_id).result()) == COUNTS
+    assert dict(client_with_worker.attach(results.job_id).result()) == COUNTS
     assert not results.keep(), "they were closed"
     inline = redismr.run(TEXTS, words, "sum", inline=True)
     assert (inline.job_id, inline.keep()) == ("", False)
 
 
 @pytest.mark.parametrize("name", ["finishfn", "resultfn"])
-def test_a_result_outlives_an_error_of_what_is_run_here(shared, name):
+def test_a_result_outlives_an_error_of_what_is_run_here(client_with_worker, name):
     def fails(*_):
         raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine") as caught:
-        shared.run(TEXTS, words, "sum", **{name: fails})
-    (said,) = caught.value.__notes__
+        client_with_worker.run(TEXTS, words, "sum", **{name: fails})
+    (note,) = caught.value.__notes__
     del caught
     gc.collect()  # who forgets results of a run deletes its job
-    (row,) = shared.jobs()
+    (row,) = client_with_worker.jobs()
     command = f"redismr result {row.job_id} --no-finishfn"
-    assert said == f"the result of job {row.job_id} is kept for its ttl: {command}"
-    assert dict(shared.attach(row.job_id).result(finish=False)) == COUNTS
+    assert note == f"the result of job {row.job_id} is kept for its ttl: {command}"
+    assert dict(client_with_worker.attach(row.job_id).result(finish=False)) == COUNTS
 
 
 def test_a_result_on_our_own_server_outlives_such_an_error_as_well(embedded):
     with pytest.raises(ZeroDivisionError) as caught:
         embedded.run(TEXTS, words, "sum", finishfn=lambda _: 1 // 0)
-    (said,) = caught.value.__notes__
-    job = re.search(r"Client\(\).attach\('(\S+)'\).result\(finish=False\)", said)[1]
-    assert "as long as this process lives" in said
+    (note,) = caught.value.__notes__
+    job = re.search(r"Client\(\).attach\('(\S+)'\).result\(finish=False\)", note)[1]
+    assert "as long as this process lives" in note
     del caught
     gc.collect()
     assert dict(embedded.attach(job).result(finish=False)) == COUNTS
     embedded.attach(job).delete()
 
 
-def test_finished_runs_can_be_listed(shared, server):
-    shared.run(TEXTS, words, "sum", name="words", txn="t", ttl=60, partitions=2).close()
-    shared.run([], words, "sum").close()
-    stopped = shared.submit(TEXTS, words, "sum")
+def test_finished_runs_can_be_listed(client_with_worker, server):
+    client_with_worker.run(TEXTS, words, "sum", name="words", txn="t", ttl=60, partitions=2).close()
+    client_with_worker.run([], words, "sum").close()
+    stopped = client_with_worker.submit(TEXTS, words, "sum")
     stopped.delete()
-    assert shared.jobs() == []
-    empty, row = shared.jobs(deleted=True)
+    assert client_with_worker.jobs() == []
+    empty, row = client_with_worker.jobs(deleted=True)
     assert (row.name, row.txn, row.state, row.deleted) == ("words", "t", "succeeded", True)
     assert (row.maps_done, row.maps_total, row.reduces_done) == (len(TEXTS), len(TEXTS), 2)
     assert 0 <= row.age < row.ttl <= 60
     assert (empty.maps_total, empty.reduces_total, empty.ttl > 60) == (0, 0, True)
     with pytest.raises(redismr.JobNotFound):
-        shared.attach(row.job_id)
-    with shared.run(TEXTS, words, "sum") as results:
-        assert [r.deleted for r in shared.jobs(deleted=True)] == [False, True, True]
+        client_with_worker.attach(row.job_id)
+    with client_with_worker.run(TEXTS, words, "sum") as results:
+        assert [r.deleted for r in client_with_worker.jobs(deleted=True)] == [False, True, True]
         assert results["to"] == 3
 
 
-def test_sort_gives_a_total_order(shared):
+def test_sort_gives_a_total_order(client_with_worker):
     numbers = [(x * 7919) % 1009 for x in range(1009)]
-    results = shared.run(numbers, lambda x: [(x, x)], "first", sort=True, partitions=5)
+    results = client_with_worker.run(numbers, lambda x: [(x, x)], "first", sort=True, partitions=5)
     assert list(results) == sorted(numbers)
     assert list(results.items()) == [(x, x) for x in range(1009)]
     assert results[17] == 17
 
 
-def test_a_reducer_may_emit_other_keys(shared):
+def test_a_reducer_may_emit_other_keys(client_with_worker):
     def reducefn(key, values):
         yield key.upper(), sum(values)
 
-    results = shared.run(TEXTS, words, reducefn, partitions=4)
+    results = client_with_worker.run(TEXTS, words, reducefn, partitions=4)
     assert results["TO"] == 3
     assert "to" not in results
     assert dict(results) == {key.upper(): n for key, n in COUNTS.items()}
     assert len(results) == 8
 
 
-def test_a_key_emitted_twice_counts_once(shared):
+def test_a_key_emitted_twice_counts_once(client_with_worker):
     def reducefn(items):
         for _key, values in items:
             yield "all", sum(values)
 
-    results = shared.run(TEXTS, words, reducefn, partitions=4)
+    results = client_with_worker.run(TEXTS, words, reducefn, partitions=4)
     assert len(results) == len(list(results)) == len(dict(results)) == 1
     assert list(results) == ["all"]
     inline = redismr.run(TEXTS, words, reducefn, partitions=4, inline=True)
     assert dict(results).keys() == dict(inline).keys()
 
 
-def test_two_results_are_read_at_the_same_time(shared):
-    one = shared.run(TEXTS, words, "sum", partitions=2)
-    two = shared.run(TEXTS, words, "count", partitions=2)
-    assert all(a == b for a, b in zip(one.items(), two.items(), strict=True))
+def test_two_results_are_read_at_the_same_time(client_with_worker):
+    sums = client_with_worker.run(TEXTS, words, "sum", partitions=2)
+    counts = client_with_worker.run(TEXTS, words, "count", partitions=2)
+    assert all(a == b for a, b in zip(sums.items(), counts.items(), strict=True))
 
 
 # ------------------------------------------------------------------------- functions
 
 
-def test_finishfn_makes_the_outcome(shared):
-    assert shared.run(TEXTS, words, "sum", finishfn=lambda results: results["to"]) == 3
+def test_finishfn_makes_the_outcome(client_with_worker):
+    assert client_with_worker.run(TEXTS, words, "sum", finishfn=lambda results: results["to"]) == 3
 
 
-def test_finishfn_of_a_submitted_job_runs_where_it_is_collected(shared, server):
-    from system.crew import SECRET
+def test_finishfn_of_a_submitted_job_runs_where_it_is_collected(client_with_worker, server):
+    from system.processes import SECRET
 
-    job = shared.submit(TEXTS, words, "sum", finishfn=lambda results: results.top(1)[0][1])
+    job = client_with_worker.submit(
+        TEXTS, words, "sum", finishfn=lambda results: results.top(1)[0][1]
+    )
     assert job.result(20) == 3
     with redismr.Client(server.url, secret=SECRET) as other:
         assert other.attach(job.id).result() == 3
 
 
-def test_resultfn_is_called_once_by_run(shared):
+def test_resultfn_is_called_once_by_run(client_with_worker):
     calls = []
-    outcome = shared.run(
+    outcome = client_with_worker.run(
         TEXTS, words, "sum", txn="t3", resultfn=lambda txn, results: calls.append((txn, results))
     )
     assert calls == [("t3", outcome)]
 
 
-def test_resultfn_is_called_once_by_submit(shared):
+def test_resultfn_is_called_once_by_submit(client_with_worker):
     calls, called = [], threading.Event()
 
     def resultfn(txn, results):
         calls.append((txn, dict(results)))
         called.set()
 
-    job = shared.submit(TEXTS, words, "sum", txn="t4", resultfn=resultfn)
+    job = client_with_worker.submit(TEXTS, words, "sum", txn="t4", resultfn=resultfn)
     assert called.wait(20)
     job.result()
     job.result()
     assert calls == [("t4", COUNTS)]
 
 
-def test_params_reach_every_function(shared):
+def test_params_reach_every_function(client_with_worker):
     def mapfn(text):
         return [(word, 1) for word in text.split() if word not in redismr.param("stop")]
 
@@ -367,10 +373,13 @@ def test_params_reach_every_function(shared):
         return sum(values) * redismr.param("times")
 
     params = {"stop": {"a"}, "times": 10}
-    assert dict(shared.run(["a b", "b c"], mapfn, reducefn, params=params)) == {"b": 20, "c": 10}
+    assert dict(client_with_worker.run(["a b", "b c"], mapfn, reducefn, params=params)) == {
+        "b": 20,
+        "c": 10,
+    }
 
 
-def test_initfn_runs_before_the_first_task(shared):
+def test_initfn_runs_before_the_first_task(client_with_worker):
     state = []
 
     def initfn():
@@ -379,65 +388,69 @@ def test_initfn_runs_before_the_first_task(shared):
     def mapfn(x):
         return [(x, len(state) and state[0])]
 
-    results = shared.run(range(20), mapfn, "first", initfn=initfn, params={"start": 9}, chunk=1)
+    results = client_with_worker.run(
+        range(20), mapfn, "first", initfn=initfn, params={"start": 9}, chunk=1
+    )
     assert set(results.values()) == {9}
     assert state == []
 
 
-def test_here_says_where_code_runs(shared):
+def test_here_says_where_code_runs(client_with_worker):
     def mapfn(x):
         place = redismr.here()
         return [(x, (place.job, place.stage, place.task, place.source))]
 
-    job = shared.submit([0], mapfn, "first")
+    job = client_with_worker.submit([0], mapfn, "first")
     assert job.result(20)[0] == (job.id, "map", "m0", "item 0")
 
 
-def test_a_mapfn_may_return_none_a_mapping_or_a_list(shared):
+def test_a_mapfn_may_return_none_a_mapping_or_a_list(client_with_worker):
     def mapfn(x):
         return None if x == 0 else {x: 1} if x == 1 else [[x, 1]]
 
-    assert dict(shared.run(range(3), mapfn, "sum")) == {1: 1, 2: 1}
+    assert dict(client_with_worker.run(range(3), mapfn, "sum")) == {1: 1, 2: 1}
 
 
-def test_a_combinefn_sees_the_values_of_one_task(shared):
-    results = shared.run(
+def test_a_combinefn_sees_the_values_of_one_task(client_with_worker):
+    results = client_with_worker.run(
         TEXTS, words, lambda _key, values: sum(values), combinefn=lambda _key, values: sum(values)
     )
     assert dict(results) == COUNTS
 
 
-def test_collectfn_is_another_word_for_combinefn(shared):
-    results = shared.run(TEXTS, words, "list", collectfn=lambda _key, values: -len(values))
+def test_collectfn_is_another_word_for_combinefn(client_with_worker):
+    results = client_with_worker.run(
+        TEXTS, words, "list", collectfn=lambda _key, values: -len(values)
+    )
     assert sum(results["to"]) == -3
 
 
-def test_count_is_refused_in_a_combinefn(shared):
+def test_count_is_refused_in_a_combinefn(client_with_worker):
     def combinefn(_key, values):
         redismr.count("n")
         return sum(values)
 
     with pytest.raises(redismr.MapError, match="cannot be used in combinefn"):
-        shared.run(TEXTS, words, "sum", combinefn=combinefn, retries=0)
+        client_with_worker.run(TEXTS, words, "sum", combinefn=combinefn, retries=0)
 
 
-def test_a_partitionfn_places_keys(shared):
-    job = shared.submit(
+def test_a_partitionfn_places_keys(client_with_worker):
+    job = client_with_worker.submit(
         range(9), lambda x: [(x, x)], "first", partitions=3, partitionfn=lambda k, n: (k // 3) % n
     )
     assert list(job.result(20)) == list(range(9))
     assert job.result()[4] == 4
-    assert shared.attach(job.id).result()[4] == 4
+    assert client_with_worker.attach(job.id).result()[4] == 4
 
 
 # ------------------------------------------------------------------------- events
 
 
-def test_events_of_a_transaction_reach_a_listener(shared):
+def test_events_of_a_transaction_reach_a_listener(client_with_worker):
     events, ready = [], threading.Event()
 
     def listen():
-        stream = shared.listen(txn="t5")
+        stream = client_with_worker.listen(txn="t5")
         ready.set()
         for event in stream:
             events.append(event)
@@ -448,9 +461,9 @@ def test_events_of_a_transaction_reach_a_listener(shared):
     thread.start()
     assert ready.wait(5)
     # Subscribed is seen in Redis, not here.
-    eventually(lambda: [n for n, count in _subscribers(shared) if count and b"t5" in n])
-    job = shared.submit(TEXTS, words, "sum", txn="t5", partitions=2)
-    shared.submit(TEXTS, words, "sum", txn="other").result(20)
+    eventually(lambda: [n for n, count in _subscribers(client_with_worker) if count and b"t5" in n])
+    job = client_with_worker.submit(TEXTS, words, "sum", txn="t5", partitions=2)
+    client_with_worker.submit(TEXTS, words, "sum", txn="other").result(20)
     job.result(20)
     thread.join(10)
     assert not thread.is_alive()
@@ -462,18 +475,21 @@ def test_events_of_a_transaction_reach_a_listener(shared):
 
 
 def _subscribers(client):
-    redis = client._store.link.client
+    redis = client._store.server.client
     return redis.pubsub_numsub(*redis.pubsub_channels())
 
 
 # ------------------------------------------------------------------------- sources
 
 
-def test_source_mapping(shared):
-    assert dict(shared.run({"x": 1, "y": 2}, lambda k, v: [(k, v)], "list")) == {"x": [1], "y": [2]}
+def test_source_mapping(client_with_worker):
+    assert dict(client_with_worker.run({"x": 1, "y": 2}, lambda k, v: [(k, v)], "list")) == {
+        "x": [1],
+        "y": [2],
+    }
 
 
-def test_source_of_the_ancestors(shared):
+def test_source_of_the_ancestors(client_with_worker):
     class Datasource:
         def __iter__(self):
             return iter("ab")
@@ -481,18 +497,24 @@ def test_source_of_the_ancestors(shared):
         def __getitem__(self, key):
             return key * 2
 
-    assert dict(shared.run(Datasource(), lambda k, v: [(k, v)], "first")) == {"a": "aa", "b": "bb"}
+    assert dict(client_with_worker.run(Datasource(), lambda k, v: [(k, v)], "first")) == {
+        "a": "aa",
+        "b": "bb",
+    }
 
 
-def test_source_iterable_is_numbered(shared):
-    assert dict(shared.run("ab" for _ in range(2))) == {0: ["ab"], 1: ["ab"]}
-    assert dict(shared.run(["x", "y"], lambda k, v: [(v, k)], "first")) == {"x": 0, "y": 1}
+def test_source_iterable_is_numbered(client_with_worker):
+    assert dict(client_with_worker.run("ab" for _ in range(2))) == {0: ["ab"], 1: ["ab"]}
+    assert dict(client_with_worker.run(["x", "y"], lambda k, v: [(v, k)], "first")) == {
+        "x": 0,
+        "y": 1,
+    }
 
 
-def test_source_pairs(shared):
+def test_source_pairs(client_with_worker):
     source = redismr.pairs([("a", 1), ("b", 2), ("a", 3)])
-    assert dict(shared.run(source)) == {"a": [1, 3], "b": [2]}
-    assert dict(shared.run(source, None, "sum")) == {"a": 4, "b": 2}
+    assert dict(client_with_worker.run(source)) == {"a": [1, 3], "b": [2]}
+    assert dict(client_with_worker.run(source, None, "sum")) == {"a": 4, "b": 2}
 
 
 @pytest.fixture
@@ -502,55 +524,59 @@ def files(tmp_path):
     return tmp_path
 
 
-def test_source_glob_and_path(shared, files):
+def test_source_glob_and_path(client_with_worker, files):
     pattern = str(files / "*.txt")
     expected = {str(files / "a.txt"): ["one two\nthree\n"], str(files / "b.txt"): ["one\n"]}
-    assert dict(shared.run(pattern)) == expected
-    assert dict(shared.run(Path(pattern))) == expected
-    assert dict(shared.run(redismr.files(pattern, ship=True))) == expected
+    assert dict(client_with_worker.run(pattern)) == expected
+    assert dict(client_with_worker.run(Path(pattern))) == expected
+    assert dict(client_with_worker.run(redismr.files(pattern, ship=True))) == expected
 
 
-def test_source_lines_and_text(shared, files):
+def test_source_lines_and_text(client_with_worker, files):
     pattern = str(files / "*.txt")
     expected = {"one": 2, "two": 1, "three": 1}
 
     def mapfn(_where, text):
         return [(word, 1) for word in text.split()]
 
-    assert dict(shared.run(redismr.lines(pattern), mapfn, "sum")) == expected
-    assert dict(shared.run(redismr.text(pattern), mapfn, "sum")) == expected
-    seen = shared.run(redismr.lines(pattern), lambda where, line: [(line, where.line)], "first")
+    assert dict(client_with_worker.run(redismr.lines(pattern), mapfn, "sum")) == expected
+    assert dict(client_with_worker.run(redismr.text(pattern), mapfn, "sum")) == expected
+    seen = client_with_worker.run(
+        redismr.lines(pattern), lambda where, line: [(line, where.line)], "first"
+    )
     assert seen["three"] == 2
 
 
-def test_source_jsonl_and_csv(shared, tmp_path):
+def test_source_jsonl_and_csv(client_with_worker, tmp_path):
     (tmp_path / "x.jsonl").write_text('{"n": 1}\n\n{"n": 2}\n')
     (tmp_path / "x.csv").write_text('name,note\nann,"two\nlines"\nbob,x\n')
     jsonl = redismr.jsonl(tmp_path / "x.jsonl")
-    assert dict(shared.run(jsonl, lambda row: [("n", row["n"])], "sum")) == {"n": 3}
+    assert dict(client_with_worker.run(jsonl, lambda row: [("n", row["n"])], "sum")) == {"n": 3}
     rows = redismr.csv(tmp_path / "x.csv")
     mapfn = lambda row: [(row["name"], row["note"])]
-    assert dict(shared.run(rows, mapfn, "first")) == {"ann": "two\nlines", "bob": "x"}
+    assert dict(client_with_worker.run(rows, mapfn, "first")) == {"ann": "two\nlines", "bob": "x"}
 
 
-def test_source_compressed_lines(shared, tmp_path):
+def test_source_compressed_lines(client_with_worker, tmp_path):
     import gzip
 
     (tmp_path / "x.gz").write_bytes(gzip.compress(b"a\nb\na\n"))
-    results = shared.run(redismr.lines(tmp_path / "x.gz"), lambda line: [(line, 1)], "sum")
+    results = client_with_worker.run(
+        redismr.lines(tmp_path / "x.gz"), lambda line: [(line, 1)], "sum"
+    )
     assert dict(results) == {"a": 2, "b": 1}
 
 
-def test_a_large_file_is_cut_and_no_line_is_lost(shared, tmp_path):
+def test_a_large_file_is_cut_and_no_line_is_lost(client_with_worker, tmp_path):
     path = tmp_path / "big.txt"
     path.write_text("".join(f"line {n}\n" for n in range(20_000)))
     source = redismr.lines(path, split=8192)
-    results = shared.run(source, lambda line: [(int(line[5:]) % 10, 1)], "sum")
+    results = client_with_worker.run(source, lambda line: [(int(line[5:]) % 10, 1)], "sum")
     assert dict(results) == dict.fromkeys(range(10), 2000)
 
 
 @pytest.mark.parametrize("repeat", [False, True])
-def test_a_partition_larger_than_its_memory_is_reduced_in_passes(shared, repeat):
+def test_a_partition_larger_than_its_memory_is_reduced_in_passes(client_with_worker, repeat):
     """The keys of all passes are told apart, and one that is emitted again counts once."""
 
     def mapfn(n):
@@ -562,6 +588,6 @@ def test_a_partition_larger_than_its_memory_is_reduced_in_passes(shared, repeat)
         if repeat and key == "3-7":
             yield key, 0
 
-    found = shared.run(range(10), mapfn, reducefn, partitions=1, memory=16 << 20)
+    found = client_with_worker.run(range(10), mapfn, reducefn, partitions=1, memory=16 << 20)
     assert len(found) == 5 * 25_000
     assert all(value == 4 * int(key[0]) + 1 for key, value in found.items() if key != "3-7")

@@ -8,8 +8,8 @@ import signal
 import time
 
 import pytest
-from support import eventually, runs
-from system.crew import file_lines
+from support import eventually, is_running
+from system.processes import file_lines
 
 import redismr
 
@@ -55,15 +55,15 @@ def straggler(tmp_path):
     straggler.gate.write_text("")
 
 
-def two_workers(crew, executors=1):
-    workers = [crew.worker(executors) for _ in range(2)]
+def two_workers(processes, executors=1):
+    workers = [processes.worker(executors) for _ in range(2)]
     for worker in workers:
         worker.executors(executors)
     return workers
 
 
-def test_a_hanging_map_is_finished_by_its_backup_and_counted_once(client, crew, straggler):
-    two_workers(crew)
+def test_a_hanging_map_is_finished_by_its_backup_and_counted_once(client, processes, straggler):
+    two_workers(processes)
     mapfn = straggler.function(3, lambda x, _: [(x % 2, x)])
     job = client.submit(range(8), mapfn, "list", chunk=1, lease=LEASE)
     results = job.result(30)
@@ -73,12 +73,12 @@ def test_a_hanging_map_is_finished_by_its_backup_and_counted_once(client, crew, 
     assert hung != backup
     assert job.progress().retries == 0
     # The one that hangs in vain is replaced, and its place works again.
-    eventually(lambda: not runs(hung))
+    eventually(lambda: not is_running(hung))
     assert dict(client.run([7], lambda x: [(x, 1)], "sum")) == {7: 1}
 
 
-def test_a_hanging_reduce_is_finished_by_its_backup_and_counted_once(client, crew, straggler):
-    two_workers(crew)
+def test_a_hanging_reduce_is_finished_by_its_backup_and_counted_once(client, processes, straggler):
+    two_workers(processes)
     reducefn = straggler.function(3, lambda _key, values: sum(values))
     job = client.submit(
         range(40), lambda x: [(x % 8, x)], reducefn, chunk=5, lease=LEASE, partitions=4
@@ -90,9 +90,9 @@ def test_a_hanging_reduce_is_finished_by_its_backup_and_counted_once(client, cre
     assert job.progress().retries == 0
 
 
-def test_a_job_may_forbid_it(client, crew, tmp_path):
+def test_a_job_may_forbid_it(client, processes, tmp_path):
     """Its straggler is older than that of a job that does not, which the same idle ones finish."""
-    two_workers(crew, 2)
+    two_workers(processes, 2)
     alone, helped = Straggler(tmp_path / "alone"), Straggler(tmp_path / "helped")
     mapfn = alone.function(1, lambda x, _: [(x, 1)])
     first = client.submit(range(4), mapfn, "sum", chunk=1, lease=LEASE, backup=False)
@@ -109,7 +109,7 @@ def test_a_job_may_forbid_it(client, crew, tmp_path):
 
 
 def test_the_batch_of_a_stopped_executor_is_taken_over_before_its_lease_ends(
-    client, crew, tmp_path
+    client, processes, tmp_path
 ):
     marker = str(tmp_path / "stopped")
 
@@ -123,14 +123,14 @@ def test_the_batch_of_a_stopped_executor_is_taken_over_before_its_lease_ends(
                 pass
         return [(x % 3, x)]
 
-    workers = two_workers(crew)
+    workers = two_workers(processes)
     results = client.run(range(1000), mapfn, "sum", chunk=1, lease=LEASE)
     assert dict(results) == {key: sum(range(key, 1000, 3)) for key in range(3)}
     assert results.counters["calls"] == 1000
     assert any("not begun in time" in worker.log for worker in workers)
 
 
-def test_a_batch_that_turns_out_slow_is_cut(client, crew, tmp_path):
+def test_a_batch_that_turns_out_slow_is_cut(client, processes, tmp_path):
     """Sized for quick tasks, it meets eight slow ones: some of them are counted before the last."""
     log = tmp_path / "log"
     name = str(log)
@@ -142,10 +142,10 @@ def test_a_batch_that_turns_out_slow_is_cut(client, crew, tmp_path):
             time.sleep(0.15)
         return [(0, 1)]
 
-    crew.worker(1)
+    processes.worker(1)
     job = client.submit(range(600), mapfn, "sum", chunk=1, lease=LEASE)
     eventually(lambda: len(file_lines(log)()) == 8)
-    assert job._look().maps_done > 200
+    assert job._read_status().maps_done > 200
     assert dict(job.result(30)) == {0: 600}
     assert len(file_lines(log)()) == 8
     assert job.progress().retries == 0
@@ -169,10 +169,10 @@ class Meeting:
                 eventually(lambda: len(list(place.glob("pid*"))) == 2)
         return os.getpid()
 
-    def held(self, client, crew, source, *functions, **options):
+    def held(self, client, processes, source, *functions, **options):
         """A job of which one process got all tasks together; another one came during the first."""
         options |= {"backup": False, "retries": 0}
-        worker = crew.worker(1)
+        worker = processes.worker(1)
         for _ in range(5):
             client.run(source(""), *functions, **options)
         (executor,) = worker.executors()
@@ -180,7 +180,7 @@ class Meeting:
         job = client.submit(source(self.folder), *functions, **options)
         os.kill(executor, signal.SIGCONT)
         eventually(self.first.exists)
-        crew.worker(1).executors()
+        processes.worker(1).executors()
         self.gate.touch()
         return job
 
@@ -191,18 +191,20 @@ def meeting(tmp_path):
     return Meeting(folder)
 
 
-def test_a_slow_job_is_shared_though_the_last_one_of_its_code_was_quick(client, crew, meeting):
+def test_a_slow_job_is_shared_though_the_last_one_of_its_code_was_quick(client, processes, meeting):
     attend = meeting.attend
     job = meeting.held(
-        client, crew, lambda folder: [folder] * 3, lambda x: [(attend(x), 1)], "sum", chunk=1
+        client, processes, lambda folder: [folder] * 3, lambda x: [(attend(x), 1)], "sum", chunk=1
     )
     assert len(job.result(30)) == 2
 
 
-def test_slow_reducers_are_shared_though_those_of_the_last_job_were_quick(client, crew, meeting):
+def test_slow_reducers_are_shared_though_those_of_the_last_job_were_quick(
+    client, processes, meeting
+):
     attend = meeting.attend
     job = meeting.held(
-        client, crew, lambda folder: dict.fromkeys(range(3), folder),
+        client, processes, lambda folder: dict.fromkeys(range(3), folder),
         lambda number, folder: [(number, folder)], lambda _key, folders: attend(folders[0]),
         partitions=3, partitionfn=lambda key, n: key % n,
     )  # fmt: skip

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from support import eventually
-from system.crew import SECRET, environ, redismr_cli, run, script
+from system.processes import SECRET, environ, redismr_cli, run, script
 
 import redismr
 
@@ -49,7 +49,7 @@ def told(done):
 SUCCEEDED = "redismr: # succeeded: {} items in {} map tasks, # tasks, # shuffled, #"
 
 
-def test_run_prints_the_result_and_tells_what_became_of_the_job(farm, server, job_file):
+def test_run_prints_the_result_and_tells_what_became_of_the_job(shared_worker, server, job_file):
     done = redismr_cli("run", job_file, url=server.url)
     assert (done.returncode, done.stdout) == (0, COUNTED)
     assert told(done) == SUCCEEDED.format(2, 2)
@@ -68,30 +68,30 @@ def test_run_inline(job_file):
     assert (done.returncode, done.stdout, done.stderr) == (0, COUNTED, "")
 
 
-def test_run_deletes_its_job(farm, server, client, job_file):
+def test_run_deletes_its_job(shared_worker, server, client, job_file):
     assert redismr_cli("run", job_file, url=server.url).returncode == 0
     assert client.jobs() == []
 
 
-def test_run_reads_the_files_it_is_given(farm, server, job_file, tmp_path):
+def test_run_reads_the_files_it_is_given(shared_worker, server, job_file, tmp_path):
     (tmp_path / "a.txt").write_text("x y\n")
     (tmp_path / "b.txt").write_text("y\n")
     done = redismr_cli("run", "--lines", job_file, f"{tmp_path}/*.txt", url=server.url)
     assert (done.returncode, done.stdout) == (0, "x\t1\ny\t2\n")
 
 
-def test_run_top_and_json(farm, server, job_file):
+def test_run_top_and_json(shared_worker, server, job_file):
     done = redismr_cli("run", job_file, "--top", "1", "--json", url=server.url)
     assert json.loads(done.stdout) in (["be", 2], ["to", 2])
 
 
-def test_run_final_prints(farm, server, tmp_path):
+def test_run_final_prints(shared_worker, server, tmp_path):
     body = WORDCOUNT + "    def final(key, value):\n        print(key, value)\n"
     done = redismr_cli("run", script(tmp_path, body), url=server.url)
     assert done.stdout == COUNTED.replace("\t", " ")
 
 
-def test_a_reader_that_leaves_is_no_error(farm, server, tmp_path):
+def test_a_reader_that_leaves_is_no_error(shared_worker, server, tmp_path):
     body = """
         source = range(100_000)
         def mapfn(x):
@@ -107,7 +107,7 @@ def test_a_reader_that_leaves_is_no_error(farm, server, tmp_path):
         assert len(client.attach(row.job_id).result()) == 100_000
 
 
-def test_submit_watch_result_jobs_delete(farm, server, job_file):
+def test_submit_watch_result_jobs_delete(shared_worker, server, job_file):
     done = redismr_cli("submit", job_file, "--name", "wc", url=server.url)
     assert done.returncode == 0
     job_id = done.stdout.strip()
@@ -122,14 +122,14 @@ def test_submit_watch_result_jobs_delete(farm, server, job_file):
     assert "not in Redis any more" in done.stderr
 
 
-def test_workers_are_listed(crew, server, client):
-    crew.worker(2)
+def test_workers_are_listed(processes, server, client):
+    processes.worker(2)
     eventually(client.workers)
     done = redismr_cli("workers", "--json", url=server.url)
     assert 2 in [json.loads(line)["executors"] for line in done.stdout.splitlines()]
 
 
-def test_user_errors_exit_with_1(farm, server, tmp_path):
+def test_user_errors_exit_with_1(shared_worker, server, tmp_path):
     path = script(tmp_path, "source = [0]\ndef mapfn(x):\n    return [(1 / x, x)]\n")
     done = redismr_cli("run", path, "--retries", "0", url=server.url)
     assert done.returncode == 1
@@ -140,7 +140,7 @@ def test_user_errors_exit_with_1(farm, server, tmp_path):
     assert len(done.stderr.splitlines()) <= 16
 
 
-def test_errors_of_a_failed_job(farm, server, tmp_path, client):
+def test_errors_of_a_failed_job(shared_worker, server, tmp_path, client):
     path = script(tmp_path, "source = [0]\ndef mapfn(x):\n    return [(1 / x, x)]\n")
     job_id = redismr_cli("submit", path, "--retries", "0", url=server.url).stdout.strip()
     assert client.attach(job_id).wait(20)
@@ -175,7 +175,7 @@ def test_no_secret_exits_with_2(server, job_file):
     assert "redismr secret" in done.stderr
 
 
-def test_ctrl_c_cancels_and_exits_with_130(farm, server, client, tmp_path):
+def test_ctrl_c_cancels_and_exits_with_130(shared_worker, server, client, tmp_path):
     marker = tmp_path / "marker"
     body = SLOW.replace('os.environ["MARKER"]', repr(str(marker)))
     process = subprocess.Popen(
@@ -206,7 +206,7 @@ def test_ctrl_c_ends_an_embedded_run(tmp_path):
     assert b"Traceback" not in err
 
 
-def test_ctrl_c_in_a_script_cancels(farm, server, client, tmp_path):
+def test_ctrl_c_in_a_script_cancels(shared_worker, server, client, tmp_path):
     marker = tmp_path / "marker"
     body = f"""
         import redismr, time
@@ -228,40 +228,42 @@ def test_ctrl_c_in_a_script_cancels(farm, server, client, tmp_path):
     assert [row.state for row in client.jobs()] == ["cancelled"]
 
 
-def test_listen_prints_events_as_json(farm, server, crew, client):
-    listener = crew.start(sys.executable, "-u", "-m", "redismr", "listen", "t9")
-    raw = client._store.link.client
+def test_listen_prints_events_as_json(shared_worker, server, processes, client):
+    listener = processes.start(sys.executable, "-u", "-m", "redismr", "listen", "t9")
+    raw = client._store.server.client
     eventually(lambda: [n for n in raw.pubsub_channels() if b"t9" in n])
     client.submit([1], lambda x: [(x, x)], txn="t9").result(20)
-    listener.says('"succeeded"')
+    listener.wait_for_output('"succeeded"')
     kinds = [json.loads(line)["kind"] for line in listener.log.splitlines()]
     assert kinds[0] == "submitted"
     listener.send(signal.SIGINT)
     assert listener.wait() in (0, 130)
 
 
-def test_up_gives_a_server_that_others_join(crew, tmp_path, job_file):
-    up = crew.start("env", "-u", "REDISMR_URL", sys.executable, "-m", "redismr", "up", "-n", "1")
-    line = up.says("redismr worker\n").splitlines()[0]
+def test_up_gives_a_server_that_others_join(processes, tmp_path, job_file):
+    up = processes.start(
+        "env", "-u", "REDISMR_URL", sys.executable, "-m", "redismr", "up", "-n", "1"
+    )
+    line = up.wait_for_output("redismr worker\n").splitlines()[0]
     assert line.startswith("export REDISMR_URL=")
     done = run("bash", "-c", f"{line}; {sys.executable} -m redismr run {job_file}")
     assert (done.returncode, done.stdout) == (0, COUNTED), done.stderr
-    below = up.below()
+    below = up.descendants()
     up.send(signal.SIGINT)
     assert up.wait() == 0
-    from support import runs
+    from support import is_running
 
-    eventually(lambda: not any(map(runs, below)))
+    eventually(lambda: not any(map(is_running, below)))
 
 
-def test_the_secret_is_in_no_process_list(farm, server, crew):
-    worker = crew.worker(1)
-    for pid in [worker.pid, *worker.below()]:
+def test_the_secret_is_in_no_process_list(shared_worker, server, processes):
+    worker = processes.worker(1)
+    for pid in [worker.pid, *worker.descendants()]:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             assert SECRET.encode() not in file.read()
 
 
-def test_python_scripts_print_nothing_else(farm, server, tmp_path):
+def test_python_scripts_print_nothing_else(shared_worker, server, tmp_path):
     path = script(tmp_path, "import redismr\nprint(dict(redismr.run([1], lambda x: [(x, x)])))\n")
     done = run(sys.executable, path, url=server.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "{1: [1]}\n", "")

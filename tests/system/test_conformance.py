@@ -145,8 +145,8 @@ def inline(*args, **options):
     return redismr.run(*args, inline=True, **options)
 
 
-def test_on_a_shared_server(job, shared):
-    assert contents(job(shared.run)) == contents(job(inline))
+def test_on_a_shared_server(job, client_with_worker):
+    assert contents(job(client_with_worker.run)) == contents(job(inline))
 
 
 def test_embedded(job, embedded):
@@ -154,8 +154,8 @@ def test_embedded(job, embedded):
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 7])
-def test_any_number_of_partitions(shared, partitions):
+def test_any_number_of_partitions(client_with_worker, partitions):
     options = {"partitions": partitions, "sort": True, "chunk": 3}
-    there = shared.run(WORDS * 5, numbered, joined, **options)
+    there = client_with_worker.run(WORDS * 5, numbered, joined, **options)
     here = inline(WORDS * 5, numbered, joined, **options)
     assert list(there.items()) == list(here.items())

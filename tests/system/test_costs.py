@@ -9,16 +9,16 @@ import pytest
 from support import eventually
 
 from redismr.client.submitter import (
-    BESIDE_SECONDS,
-    FLUSH_BYTES,
-    FLUSH_SECONDS,
-    FLUSH_TASKS,
+    BACKGROUND_PATIENCE_SECONDS,
     LINGER_SECONDS,
-    Buffer,
-    Rewound,
+    SUBMIT_FLUSH_BYTES,
+    SUBMIT_FLUSH_SECONDS,
+    SUBMIT_FLUSH_TASKS,
+    InputRolledBack,
+    SplitBuffer,
     Submitter,
 )
-from redismr.store.link import Link
+from redismr.store.retrying_client import RetryingClient
 
 ROUND_TRIPS = 8
 """On a shared server: 5 to hand in, 2 to wait and collect, 1 to delete; channels apart."""
@@ -29,43 +29,43 @@ def tiny(x):
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def round_trips(monkeypatch):
     """How often this process asked the server."""
     seen = []
 
-    def counting(self, send, real=Link.safely):
+    def counting(self, send, real=RetryingClient.with_retries):
         seen.append(self.client.connection_pool.connection_kwargs.get("client_name"))
         return real(self, send)
 
-    monkeypatch.setattr(Link, "safely", counting)
+    monkeypatch.setattr(RetryingClient, "with_retries", counting)
     return seen
 
 
-def test_a_small_job_takes_its_submitter_few_round_trips(shared, asked):
+def test_a_small_job_takes_its_submitter_few_round_trips(client_with_worker, round_trips):
     took = []
     for _ in range(5):
-        asked.clear()
-        assert dict(shared.run([1], tiny, "sum")) == {1: 1}
-        took.append(len(asked))
+        round_trips.clear()
+        assert dict(client_with_worker.run([1], tiny, "sum")) == {1: 1}
+        took.append(len(round_trips))
     assert min(took) <= ROUND_TRIPS  # a slow machine looks once more while it waits
 
 
 def test_a_quick_source_fills_a_buffer(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    buffer = Buffer()
+    buffer = SplitBuffer()
     assert buffer.put(0, {"m0.0": b"x"})  # workers should not wait for a full buffer
     buffer.clear()
-    assert not any(buffer.put(n, {f"m{n}.0": b"x"}) for n in range(1, FLUSH_TASKS))
-    assert buffer.put(FLUSH_TASKS, {"m": b"x"})
+    assert not any(buffer.put(n, {f"m{n}.0": b"x"}) for n in range(1, SUBMIT_FLUSH_TASKS))
+    assert buffer.put(SUBMIT_FLUSH_TASKS, {"m": b"x"})
     buffer.clear()
-    assert buffer.put(FLUSH_TASKS + 1, {"m": bytes(FLUSH_BYTES)})
+    assert buffer.put(SUBMIT_FLUSH_TASKS + 1, {"m": bytes(SUBMIT_FLUSH_BYTES)})
     buffer.clear()
-    assert not buffer.put(FLUSH_TASKS + 2, {"m": b"x"})
-    assert not buffer.lingers()
-    now[0] += max(FLUSH_SECONDS, LINGER_SECONDS)
-    assert buffer.lingers()
-    assert buffer.put(FLUSH_TASKS + 3, {"m": b"x"})
+    assert not buffer.put(SUBMIT_FLUSH_TASKS + 2, {"m": b"x"})
+    assert not buffer.is_overdue()
+    now[0] += max(SUBMIT_FLUSH_SECONDS, LINGER_SECONDS)
+    assert buffer.is_overdue()
+    assert buffer.put(SUBMIT_FLUSH_TASKS + 3, {"m": b"x"})
 
 
 def test_trouble_with_what_lingers_is_not_asked_for_again_at_once(monkeypatch):
@@ -73,21 +73,21 @@ def test_trouble_with_what_lingers_is_not_asked_for_again_at_once(monkeypatch):
 
     def flush(store):
         tries.append(store)
-        raise Rewound
+        raise InputRolledBack
 
     submitter = Submitter(
         SimpleNamespace(patient=float), None, 0, None, slots=1, on_step=lambda: None,
-        cancel=lambda: None, look=lambda _: None,
+        cancel=lambda: None, check_frame=lambda _: None,
     )  # fmt: skip
     submitter._buffer.put(0, {"m0.0": b"x"})
-    submitter._buffer.since -= LINGER_SECONDS
+    submitter._buffer.filled_since -= LINGER_SECONDS
     monkeypatch.setattr(submitter, "_flush", flush)
     monkeypatch.setattr(submitter._stop, "wait", lambda _seconds: next(waits))
-    submitter._keep()
-    assert tries == [BESIDE_SECONDS]  # the next one comes with the lease
+    submitter._flush_and_renew()
+    assert tries == [BACKGROUND_PATIENCE_SECONDS]  # the next one comes with the lease
 
 
-def test_what_a_source_gave_is_worked_on_while_it_gives_no_more(shared, tmp_path):
+def test_what_a_source_gave_is_worked_on_while_it_gives_no_more(client_with_worker, tmp_path):
     def mapfn(x):
         (tmp_path / str(x)).touch()
         return [(x, 1)]
@@ -97,4 +97,4 @@ def test_what_a_source_gave_is_worked_on_while_it_gives_no_more(shared, tmp_path
         eventually(lambda: len(list(tmp_path.iterdir())) == 20)
         yield 20
 
-    assert len(shared.run(source(), mapfn, "sum", chunk=1)) == 21
+    assert len(client_with_worker.run(source(), mapfn, "sum", chunk=1)) == 21

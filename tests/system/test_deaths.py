@@ -12,16 +12,16 @@ import sys
 import time
 
 import pytest
-from support import eventually, runs
-from system.crew import SECRET, file_lines, parent_of
+from support import eventually, is_running
+from system.processes import SECRET, file_lines, parent_of
 
 import redismr
 from redismr.client import submitter
 from redismr.config import Connection
 from redismr.core.seal import Keyring
-from redismr.workers.executor import Executor, Post
-from redismr.workers.session import Brief
-from redismr.workers.slots import Slots
+from redismr.workers.executor import Executor, ExecutorSetup
+from redismr.workers.session import JobHeader
+from redismr.workers.shared_slots import Slots
 from redismr.workers.tasks import Attempt
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, or needs PDEATHSIG")
@@ -33,8 +33,8 @@ def one(x):
 
 def tried(server, job):
     """The budgets that a job has used."""
-    found = server.client().hgetall(f"redismr:{{{job.id}}}:tries")
-    return {key.decode(): int(value) for key, value in found.items() if b"sig:" not in key}
+    found = server.client().hgetall(f"redismr:{{{job.id}}}:budgets")
+    return {key.decode(): int(value) for key, value in found.items() if b"signature:" not in key}
 
 
 def segfault():
@@ -54,13 +54,13 @@ def quit_at_once():
     ("end", "said"),
     [(segfault, "SIGSEGV"), (out_of_memory, "SIGKILL"), (quit_at_once, "status 3")],
 )
-def test_a_poison_task_ends_its_job_and_costs_no_other(server, client, crew, end, said):
+def test_a_poison_task_ends_its_job_and_costs_no_other(server, client, processes, end, said):
     def mapfn(x):
         if x == 1267:
             end()
         return one(x)
 
-    crew.worker(2)
+    processes.worker(2)
     job = client.submit(range(2000), mapfn, "sum", chunk=5, lost_leases=1, lease=60)
     with pytest.raises(redismr.MapError, match=said) as caught:
         job.result(20)
@@ -71,7 +71,7 @@ def test_a_poison_task_ends_its_job_and_costs_no_other(server, client, crew, end
 
 
 @LINUX
-def test_a_task_that_holds_the_gil_keeps_its_lease(client, crew, tmp_path):
+def test_a_task_that_holds_the_gil_keeps_its_lease(client, processes, tmp_path):
     begun = tmp_path / "begun"
 
     def mapfn(x):
@@ -80,19 +80,19 @@ def test_a_task_that_holds_the_gil_keeps_its_lease(client, crew, tmp_path):
         ctypes.PyDLL(None).usleep(1_200_000)  # a PyDLL call does not let go of the GIL
         return one(x)
 
-    crew.worker(1)
-    crew.worker(1)
+    processes.worker(1)
+    processes.worker(1)
     assert dict(client.run([1], mapfn, "sum", lease=0.3)) == {1: 1}
     assert file_lines(begun)() == ["x"]
 
 
 @LINUX
-def test_a_task_that_holds_the_gil_is_killed_at_its_timeout(server, client, crew):
+def test_a_task_that_holds_the_gil_is_killed_at_its_timeout(server, client, processes):
     def mapfn(x):
         ctypes.PyDLL(None).sleep(60)
         return one(x)
 
-    crew.worker(1)
+    processes.worker(1)
     job = client.submit([1], mapfn, "sum", task_timeout=0.2, lost_leases=1)
     with pytest.raises(redismr.MapError, match=r"longer than task_timeout=0\.2 s"):
         job.result(20)
@@ -100,27 +100,27 @@ def test_a_task_that_holds_the_gil_is_killed_at_its_timeout(server, client, crew
 
 
 @LINUX
-def test_a_task_is_killed_at_its_timeout_while_redis_is_away(server, client, crew, tmp_path):
+def test_a_task_is_killed_at_its_timeout_while_redis_is_away(server, client, processes, tmp_path):
     begun = tmp_path / "begun"
 
     def mapfn(x):
         begun.write_text(str(os.getpid()))
         time.sleep(60)
 
-    crew.worker(1)
+    processes.worker(1)
     client.submit([1], mapfn, "sum", task_timeout=2, lease=0.5)
     pid = int(eventually(lambda: begun.exists() and begun.read_text()))
     server.kill()
-    assert runs(pid)
-    eventually(lambda: not runs(pid))
+    assert is_running(pid)
+    eventually(lambda: not is_running(pid))
 
 
 @LINUX
-def test_an_executor_that_stays_stopped_is_replaced(server, client, crew):
+def test_an_executor_that_stays_stopped_is_replaced(server, client, processes):
     def mapfn(_x):
         os.kill(os.getpid(), signal.SIGSTOP)
 
-    worker = crew.worker(1)
+    worker = processes.worker(1)
     job = client.submit([1], mapfn, "sum", lease=0.2, lost_leases=1)
     with pytest.raises(redismr.RedismrError, match=r"was cut off 2 times|did not go on"):
         job.result(20)
@@ -131,7 +131,7 @@ def test_an_executor_that_stays_stopped_is_replaced(server, client, crew):
 
 @LINUX
 def test_a_worker_that_comes_back_too_late_counts_nothing_and_stops_its_executor(
-    client, crew, tmp_path
+    client, processes, tmp_path
 ):
     begun, name = tmp_path / "begun", str(tmp_path / "begun")
 
@@ -143,25 +143,25 @@ def test_a_worker_that_comes_back_too_late_counts_nothing_and_stops_its_executor
             time.sleep(60)
         return one(x)
 
-    late = crew.worker(1)
+    late = processes.worker(1)
     job = client.submit([1], mapfn, "sum", lease=0.5)
     (pid,) = map(int, eventually(file_lines(begun)))
     for stopped in (late.pid, pid):
         os.kill(stopped, signal.SIGSTOP)
-    other = crew.worker(1)
+    other = processes.worker(1)
     results = job.result(20)
     other.kill()
     for stopped in (late.pid, pid):
         os.kill(stopped, signal.SIGCONT)
-    eventually(lambda: not runs(pid))
-    late.says("task m0: stopped")
+    eventually(lambda: not is_running(pid))
+    late.wait_for_output("task m0: stopped")
     assert dict(results) == {1: 1}
     assert results.counters["calls"] == 1
     assert dict(client.run([1], one, "sum")) == {1: 1}
 
 
 @LINUX
-def test_a_worker_without_its_fork_server_ends_and_leaves_nothing(client, crew, tmp_path):
+def test_a_worker_without_its_fork_server_ends_and_leaves_nothing(client, processes, tmp_path):
     begun, gate = tmp_path / "begun", tmp_path / "gate"
 
     def mapfn(x):
@@ -170,21 +170,21 @@ def test_a_worker_without_its_fork_server_ends_and_leaves_nothing(client, crew, 
             time.sleep(0.01)
         return one(x)
 
-    worker = crew.worker(2)
+    worker = processes.worker(2)
     job = client.submit([1], mapfn, "sum", lease=0.5)
     pid = int(eventually(lambda: begun.exists() and begun.read_text()))
-    family = worker.below()
+    descendants = worker.descendants()
     os.kill(parent_of(pid), signal.SIGKILL)
     assert worker.wait() == 1
     assert "Traceback" not in worker.log
-    eventually(lambda: not any(map(runs, family)))
+    eventually(lambda: not any(map(is_running, descendants)))
     gate.touch()
-    crew.worker(1)
+    processes.worker(1)
     assert dict(job.result(20)) == {1: 1}
 
 
 @LINUX
-def test_a_death_while_redis_is_away_is_told_when_it_is_back(server, client, crew, tmp_path):
+def test_a_death_while_redis_is_away_is_told_when_it_is_back(server, client, processes, tmp_path):
     begun, name = tmp_path / "begun", str(tmp_path / "begun")
 
     def mapfn(x):
@@ -194,12 +194,12 @@ def test_a_death_while_redis_is_away_is_told_when_it_is_back(server, client, cre
             time.sleep(60)
         return one(x)
 
-    crew.worker(1)
+    processes.worker(1)
     job = client.submit([1], mapfn, "sum", lease=60)
     (pid,) = map(int, eventually(file_lines(begun)))
     server.kill()
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not runs(pid))
+    eventually(lambda: not is_running(pid))
     server.restart()
     (failure,) = eventually(job.errors)
     assert (failure.error_name, failure.pid) == ("WorkerDied", pid)
@@ -208,19 +208,19 @@ def test_a_death_while_redis_is_away_is_told_when_it_is_back(server, client, cre
 
 
 @LINUX
-def test_a_death_is_told_before_its_worker_ends(server, client, crew, tmp_path):
+def test_a_death_is_told_before_its_worker_ends(server, client, processes, tmp_path):
     begun = tmp_path / "begun"
 
     def mapfn(x):
         begun.write_text(str(os.getpid()))
         time.sleep(60)
 
-    worker = crew.worker(1)
+    worker = processes.worker(1)
     job = client.submit([1], mapfn, "sum", lease=60)
     pid = int(eventually(lambda: begun.exists() and begun.read_text()))
     server.kill()
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not runs(pid))
+    eventually(lambda: not is_running(pid))
     worker.send(signal.SIGTERM)
     # Which of the two depends on whether it has noticed the death.
     eventually(lambda: "finishing" in worker.log or "stopping" in worker.log)
@@ -231,7 +231,9 @@ def test_a_death_is_told_before_its_worker_ends(server, client, crew, tmp_path):
 
 
 @pytest.mark.parametrize("chunk", [1, 6])
-def test_a_child_that_user_code_forked_does_not_go_on_as_an_executor(client, crew, tmp_path, chunk):
+def test_a_child_that_user_code_forked_does_not_go_on_as_an_executor(
+    client, processes, tmp_path, chunk
+):
     begun, name = tmp_path / "begun", str(tmp_path / "begun")
 
     def mapfn(x):
@@ -242,7 +244,7 @@ def test_a_child_that_user_code_forked_does_not_go_on_as_an_executor(client, cre
             sys.exit(x)
         return [(x, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else "a child")]
 
-    crew.worker(1)
+    processes.worker(1)
     found = dict(client.run(range(6), mapfn, "list", chunk=chunk, lease=60))
     assert found == {0: [0], 1: [1], 2: [0], 3: [3], 4: [0], 5: [5]}
     assert sorted(file_lines(begun)()) == list("012345")
@@ -250,7 +252,7 @@ def test_a_child_that_user_code_forked_does_not_go_on_as_an_executor(client, cre
 
 @LINUX
 def test_a_child_that_user_code_forked_does_not_overwrite_what_is_counted(
-    server, client, crew, tmp_path
+    server, client, processes, tmp_path
 ):
     name, counted, ended = str(tmp_path / "child"), tmp_path / "counted", tmp_path / "ended"
 
@@ -267,18 +269,18 @@ def test_a_child_that_user_code_forked_does_not_overwrite_what_is_counted(
             time.sleep(0.01)
         return [(key, ("parent" if child else "child!") + "." * 600) for key in range(20)]
 
-    crew.worker(2)
+    processes.worker(2)
     job = client.submit([0, 1], mapfn, "list", chunk=1, lease=60, partitions=1, backup=False)
     eventually(lambda: server.client().hexists(f"redismr:{{{job.id}}}:done", "0"))
     counted.touch()
     (child,) = map(int, file_lines(tmp_path / "child")())
-    eventually(lambda: not runs(child))
+    eventually(lambda: not is_running(child))
     ended.touch()
     assert {value[:6] for (value,) in dict(job.result(20)).values()} == {"parent"}
 
 
 @LINUX
-def test_a_second_signal_gives_everything_back_uncharged(server, client, crew, tmp_path):
+def test_a_second_signal_gives_everything_back_uncharged(server, client, processes, tmp_path):
     begun = tmp_path / "begun"
 
     def mapfn(x):
@@ -286,20 +288,22 @@ def test_a_second_signal_gives_everything_back_uncharged(server, client, crew, t
             file.write(f"{x}\n")
         time.sleep(60)
 
-    worker = crew.worker(2)
+    worker = processes.worker(2)
     job = client.submit(range(6), mapfn, "sum", chunk=1, lease=60)
     eventually(lambda: len(file_lines(begun)()) == 2)
     worker.send(signal.SIGTERM)
-    worker.says("finishing")
+    worker.wait_for_output("finishing")
     worker.send(signal.SIGTERM)
     assert worker.wait() == 1
     redis = server.client()
     assert redis.llen(f"redismr:{{{job.id}}}:ready") == 6
-    assert redis.hlen(f"redismr:{{{job.id}}}:own") == 0
+    assert redis.hlen(f"redismr:{{{job.id}}}:attempts") == 0
     assert tried(server, job) == {}
 
 
-def test_what_waits_behind_a_long_task_is_given_back_at_sigterm(server, client, crew, tmp_path):
+def test_what_waits_behind_a_long_task_is_given_back_at_sigterm(
+    server, client, processes, tmp_path
+):
     begun, gate = tmp_path / "begun", tmp_path / "gate"
     name = str(begun)
 
@@ -311,16 +315,16 @@ def test_what_waits_behind_a_long_task_is_given_back_at_sigterm(server, client, 
                 time.sleep(0.01)
         return one(x)
 
-    worker = crew.worker(1)
+    worker = processes.worker(1)
     job = client.submit(range(400), mapfn, "sum", chunk=1, lease=60, backup=False)
     eventually(file_lines(begun))
     worker.send(signal.SIGTERM)
-    own = f"redismr:{{{job.id}}}:own"
+    own = f"redismr:{{{job.id}}}:attempts"
     eventually(lambda: max(int(task[1:]) for task in server.client().hkeys(own)) == 300)
     assert worker.popen.poll() is None, "it finishes that task"
     gate.touch()
     assert worker.wait() == 0
-    crew.worker(1)
+    processes.worker(1)
     assert dict(job.result(20)) == dict.fromkeys(range(400), 1)
     assert sorted(map(int, file_lines(begun)())) == [*range(300, 400)]
     assert job.progress().retries == 0
@@ -330,11 +334,11 @@ def test_what_waits_behind_a_long_task_is_given_back_at_sigterm(server, client, 
 def executor(server):
     """One that runs in this process, by hand."""
     ours, theirs = socket.socketpair()
-    post = Post(Slots(1).all[0], theirs, "w:1:0")
+    setup = ExecutorSetup(Slots(1).all[0], theirs, "w:1:0")
     connection = Connection(url=server.url, secret=SECRET)
-    executor = Executor(post, connection, Keyring(SECRET, "redismr"))
+    executor = Executor(setup, connection, Keyring(SECRET, "redismr"))
     yield executor
-    executor.store.link.close()
+    executor.store.server.close()
     ours.close()
     theirs.close()
 
@@ -348,16 +352,16 @@ def test_a_claim_that_has_not_started_is_given_back_at_sigterm(
 
     def claim_then_stop(*args, **kwargs):
         granted = claim(*args, **kwargs)
-        executor.slot.stop()
+        executor.slot.request_stop()
         return granted
 
     monkeypatch.setattr(executor.store, "claim", claim_then_stop)
-    executor._serve(Brief.read(executor.store, job.id), backup=False)
+    executor._serve_turn(JobHeader.read(executor.store, job.id), backup=False)
     assert ran == []
     assert server.client().lrange(f"redismr:{{{job.id}}}:ready", 0, -1) == [
         b"m%d" % i for i in range(6)
     ]
-    assert server.client().hlen(f"redismr:{{{job.id}}}:own") == 0
+    assert server.client().hlen(f"redismr:{{{job.id}}}:attempts") == 0
 
 
 def test_a_job_of_few_tasks_wakes_one_worker_and_that_one_others(
@@ -371,9 +375,9 @@ def test_a_job_of_few_tasks_wakes_one_worker_and_that_one_others(
     (wake,) = redis.scan_iter("redismr:wake:*")
     assert redis.llen(wake) == 1
     redis.delete(wake)
-    executor._work = lambda _session, claim: claims.append(claim)
+    executor._run_batches = lambda _session, claim: claims.append(claim)
     claims = []
-    executor._serve(Brief.read(executor.store, job.id), backup=False)
+    executor._serve_turn(JobHeader.read(executor.store, job.id), backup=False)
     assert [claim.tasks for claim in claims] == [("m0",)]
     assert redis.llen(wake) == 2
 
@@ -381,8 +385,8 @@ def test_a_job_of_few_tasks_wakes_one_worker_and_that_one_others(
 def test_the_first_reducers_of_a_small_job_need_not_ask_what_they_read(client, executor):
     """The mapfn is no function of ours: loaded, our modules would come twice to this process."""
     job = client.submit([[(n, 1)] for n in range(3)], copy.copy, "sum", chunk=1)
-    executor.store.names = None
-    executor._serve(Brief.read(executor.store, job.id), backup=False)
+    executor.store.map_outputs = None
+    executor._serve_turn(JobHeader.read(executor.store, job.id), backup=False)
     assert dict(job.result(10)) == dict.fromkeys(range(3), 1)
 
 
@@ -392,7 +396,7 @@ def test_what_an_attempt_has_read_goes_with_it(client, executor):
     gc.collect()
     gc.disable()
     try:
-        executor._serve(Brief.read(executor.store, job.id), backup=False)
+        executor._serve_turn(JobHeader.read(executor.store, job.id), backup=False)
         assert not [thing for thing in gc.get_objects() if isinstance(thing, Attempt)]
     finally:
         gc.enable()

@@ -11,14 +11,14 @@ import time
 
 import pytest
 from support import eventually
-from system.crew import file_lines
+from system.processes import file_lines
 
 import redismr
-from redismr.client import each
+from redismr.client import per_worker
 from redismr.store import Store
 
 
-def who(number, item):
+def executor_and_item(number, item):
     """Who ran which item."""
     yield os.getppid(), item
 
@@ -40,7 +40,7 @@ def logging_to(path, gate=None):
     return mapfn
 
 
-class InThread:
+class RunInThread:
     """A run under way."""
 
     def __init__(self, client, *args, **options):
@@ -62,13 +62,13 @@ class InThread:
         return self.outcome
 
 
-def test_s13_each_connected_worker_gets_one_task_of_an_endless_source(crew, client, tmp_path):
+def test_s13_each_connected_worker_gets_one_task_of_an_endless_source(processes, client, tmp_path):
     for executors in (1, 2, 3):
-        crew.worker(executors)
+        processes.worker(executors)
     eventually(lambda: len(client.workers()) == 3)
     gate = tmp_path / "gate"
     mapfn = logging_to(tmp_path / "log", gate)
-    job = InThread(client, itertools.count(), mapfn, each_worker=True)
+    job = RunInThread(client, itertools.count(), mapfn, each_worker=True)
     lines = file_lines(tmp_path / "log")
     eventually(lambda: len(lines()) == 3)
     gate.touch()
@@ -77,14 +77,14 @@ def test_s13_each_connected_worker_gets_one_task_of_an_endless_source(crew, clie
     assert len({line.split()[1] for line in lines()}) == 3
 
 
-def test_s13_who_joins_while_others_still_map_gets_one_too(crew, client, tmp_path):
-    crew.worker(2)
+def test_s13_who_joins_while_others_still_map_gets_one_too(processes, client, tmp_path):
+    processes.worker(2)
     gate, lines = tmp_path / "gate", file_lines(tmp_path / "log")
-    job = InThread(
+    job = RunInThread(
         client, itertools.count(), logging_to(tmp_path / "log", gate), "list", each_worker=True
     )
     eventually(lambda: len(lines()) == 1)
-    crew.worker(2)
+    processes.worker(2)
     eventually(lambda: len(lines()) == 2)
     gate.touch()
     result = job.result()
@@ -92,23 +92,25 @@ def test_s13_who_joins_while_others_still_map_gets_one_too(crew, client, tmp_pat
     assert result[0] != result[1]
 
 
-def test_s13_a_source_with_fewer_items_than_workers_is_enough_for_some(crew, client):
+def test_s13_a_source_with_fewer_items_than_workers_is_enough_for_some(processes, client):
     for _ in range(3):
-        crew.worker()
+        processes.worker()
     eventually(lambda: len(client.workers()) == 3)
-    assert sum(map(len, client.run(["only"], who, each_worker=True).values())) == 1
-    assert dict(client.run([], who, each_worker=True)) == {}
+    assert sum(map(len, client.run(["only"], executor_and_item, each_worker=True).values())) == 1
+    assert dict(client.run([], executor_and_item, each_worker=True)) == {}
 
 
 @pytest.mark.slow
-def test_s13_no_task_is_given_to_another_worker_when_one_dies(crew, client, tmp_path, monkeypatch):
-    monkeypatch.setattr(each, "SILENT_SECONDS", 6.0)  # a beat comes every 5
+def test_s13_no_task_is_given_to_another_worker_when_one_dies(
+    processes, client, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(per_worker, "WORKER_SILENT_SECONDS", 6.0)  # a beat comes every 5
     gate, lines = tmp_path / "gate", file_lines(tmp_path / "log")
-    crew.worker()
-    victim = crew.worker()
+    processes.worker()
+    victim = processes.worker()
     eventually(lambda: len(client.workers()) == 2)
     mapfn = logging_to(tmp_path / "log", gate)
-    job = InThread(client, itertools.count(), mapfn, each_worker=True, lease=1)
+    job = RunInThread(client, itertools.count(), mapfn, each_worker=True, lease=1)
     eventually(lambda: len(lines()) == 2)
     victim.kill()
     gate.touch()
@@ -116,81 +118,93 @@ def test_s13_no_task_is_given_to_another_worker_when_one_dies(crew, client, tmp_
     assert len(lines()) == 2
 
 
-def given(client, admin):
+def workers_given_a_task(client, admin):
     """Who was given a task of the newest job."""
     job = client.jobs()[0].job_id
     fields = admin.hkeys(f"redismr:{{{job}}}:meta")
-    return {field.decode()[4:] for field in fields if field.startswith(b"for:")}
+    return {field.decode()[9:] for field in fields if field.startswith(b"assigned:")}
 
 
-def test_s13_who_has_been_silent_for_long_is_given_nothing(crew, server, client):
-    crew.worker()
+def test_s13_who_has_been_silent_for_long_is_given_nothing(processes, server, client):
+    processes.worker()
     admin = server.client()
     ((worker, row),) = eventually(lambda: admin.hgetall("redismr:workers").items())
     row = json.loads(row) | {"beat": int(time.time() * 1000) - 20_000}
     admin.hset("redismr:workers", "killed:1:abc", json.dumps(row))
-    assert len(client.submit(itertools.count(), who, each_worker=True).result(20)) == 1
-    assert given(client, admin) == {worker.decode()}
+    assert (
+        len(client.submit(itertools.count(), executor_and_item, each_worker=True).result(20)) == 1
+    )
+    assert workers_given_a_task(client, admin) == {worker.decode()}
 
 
-class Busy:
+class BusyAndIdleWorker:
     """A worker that is in another job until it is let go, and one more that is idle."""
 
-    def __init__(self, crew, server, client, folder):
+    def __init__(self, processes, server, client, folder):
         self.admin, self.client, self.gate = server.client(), client, folder / "busy"
-        self.worker, lines = crew.worker(), file_lines(folder / "other")
+        self.worker, lines = processes.worker(), file_lines(folder / "other")
         mapfn = logging_to(folder / "other", self.gate)
-        self.job = InThread(client, ["other"], mapfn, backup=False)
+        self.job = RunInThread(client, ["other"], mapfn, backup=False)
         eventually(lambda: len(lines()) == 1)
         (self.id,) = map(bytes.decode, self.admin.hkeys("redismr:workers"))
-        crew.worker()
+        processes.worker()
         eventually(lambda: len(client.workers()) == 2)
 
-    def asked_with_others(self, lines):
+    def wait_until_both_have_tasks(self, lines):
         """Once both were given a task, and the idle one has done it."""
-        eventually(lambda: len(given(self.client, self.admin)) == 2 and len(lines()) == 1)
-        assert self.id in given(self.client, self.admin)
+        eventually(
+            lambda: len(workers_given_a_task(self.client, self.admin)) == 2 and len(lines()) == 1
+        )
+        assert self.id in workers_given_a_task(self.client, self.admin)
 
-    def go(self):
+    def release(self):
         self.gate.touch()
         self.job.result()
 
 
 def test_s13_who_leaves_before_its_turn_is_not_waited_for(
-    crew, server, client, tmp_path, monkeypatch
+    processes, server, client, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(each, "SILENT_SECONDS", 1e9)
-    monkeypatch.setattr(each, "LEFT_SECONDS", 0.5)
-    busy, lines = Busy(crew, server, client, tmp_path), file_lines(tmp_path / "log")
-    job = InThread(client, itertools.count(), logging_to(tmp_path / "log"), each_worker=True)
-    busy.asked_with_others(lines)
+    monkeypatch.setattr(per_worker, "WORKER_SILENT_SECONDS", 1e9)
+    monkeypatch.setattr(per_worker, "ROW_MISSING_SECONDS", 0.5)
+    busy, lines = (
+        BusyAndIdleWorker(processes, server, client, tmp_path),
+        file_lines(tmp_path / "log"),
+    )
+    job = RunInThread(client, itertools.count(), logging_to(tmp_path / "log"), each_worker=True)
+    busy.wait_until_both_have_tasks(lines)
     busy.worker.send(signal.SIGTERM)
-    busy.worker.says("finishing the tasks that run")
-    busy.go()
+    busy.worker.wait_for_output("finishing the tasks that run")
+    busy.release()
     assert len(job.result()) == 1
     assert len(lines()) == 1
 
 
 @pytest.mark.slow
-def test_s13_whose_row_was_lost_is_asked_all_the_same(crew, server, client, tmp_path, monkeypatch):
-    monkeypatch.setattr(each, "LEFT_SECONDS", 60.0)  # a beat comes every 5
-    busy, lines = Busy(crew, server, client, tmp_path), file_lines(tmp_path / "log")
-    job = InThread(client, itertools.count(), logging_to(tmp_path / "log"), each_worker=True)
-    busy.asked_with_others(lines)
+def test_s13_whose_row_was_lost_is_asked_all_the_same(
+    processes, server, client, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(per_worker, "ROW_MISSING_SECONDS", 60.0)  # a beat comes every 5
+    busy, lines = (
+        BusyAndIdleWorker(processes, server, client, tmp_path),
+        file_lines(tmp_path / "log"),
+    )
+    job = RunInThread(client, itertools.count(), logging_to(tmp_path / "log"), each_worker=True)
+    busy.wait_until_both_have_tasks(lines)
     busy.admin.delete("redismr:workers")
     eventually(lambda: len(client.workers()) == 2)
-    busy.go()
+    busy.release()
     assert len(job.result()) == 2
     assert len(lines()) == 2
 
 
-def test_s13_a_failover_in_the_middle_is_said(crew, server, client, tmp_path):
+def test_s13_a_failover_in_the_middle_is_said(processes, server, client, tmp_path):
     for _ in range(2):
-        crew.worker()
+        processes.worker()
     eventually(lambda: len(client.workers()) == 2)
     gate, lines = tmp_path / "gate", file_lines(tmp_path / "log")
     mapfn = logging_to(tmp_path / "log", gate)
-    job = InThread(client, itertools.count(), mapfn, each_worker=True)
+    job = RunInThread(client, itertools.count(), mapfn, each_worker=True)
     eventually(lambda: len(lines()) == 2)
     server.client().hset(f"redismr:{{{client.jobs()[0].job_id}}}:meta", "added", 1)
     with pytest.raises(redismr.JobFailed, match="its workers cannot be asked again"):
@@ -199,7 +213,7 @@ def test_s13_a_failover_in_the_middle_is_said(crew, server, client, tmp_path):
     gate.touch()
 
 
-def test_s13_a_failover_before_the_input_is_closed_is_said(crew, server, client, monkeypatch):
+def test_s13_a_failover_before_the_input_is_closed_is_said(processes, server, client, monkeypatch):
     close, admin = Store.close, server.client()
 
     def rewound(self, job, *args):
@@ -207,45 +221,45 @@ def test_s13_a_failover_before_the_input_is_closed_is_said(crew, server, client,
         return close(self, job, *args)
 
     monkeypatch.setattr(Store, "close", rewound)
-    crew.worker()
+    processes.worker()
     with pytest.raises(redismr.JobFailed, match="its workers cannot be asked again"):
-        client.run(itertools.count(), who, each_worker=True)
+        client.run(itertools.count(), executor_and_item, each_worker=True)
 
 
-def test_s13_nobody_there_is_said_and_ends_where_it_is_to_end(crew, client):
+def test_s13_nobody_there_is_said_and_ends_where_it_is_to_end(processes, client):
     with pytest.raises(redismr.NoWorkers, match="no workers are connected"):
-        client.run(itertools.count(), who, each_worker=True, wait_for_workers=0.5)
+        client.run(itertools.count(), executor_and_item, each_worker=True, wait_for_workers=0.5)
 
 
-def test_s13_an_error_on_a_worker_ends_the_job(crew, client):
+def test_s13_an_error_on_a_worker_ends_the_job(processes, client):
     def mapfn(number, item):
         raise ZeroDivisionError(f"of item {item}")
 
-    crew.worker()
-    crew.worker()
+    processes.worker()
+    processes.worker()
     with pytest.raises(redismr.MapError, match="of item"):
         client.run(itertools.count(), mapfn, each_worker=True)
 
 
 def test_s13_inline_is_one_worker():
-    result = redismr.run(itertools.count(5), who, each_worker=True, inline=True)
+    result = redismr.run(itertools.count(5), executor_and_item, each_worker=True, inline=True)
     assert list(result.values()) == [[5]]
 
 
 def test_each_worker_is_true_or_false():
     with pytest.raises(redismr.ConfigError, match="each_worker"):
-        redismr.run([], who, each_worker=1, inline=True)
+        redismr.run([], executor_and_item, each_worker=1, inline=True)
 
 
 def test_in_a_crowd_whose_beats_are_rare_nobody_is_given_up_early(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(each.time, "monotonic", lambda: now[0])
-    crowd = each.Crowd()
-    for _ in range(20):  # one second each, and no news
+    monkeypatch.setattr(per_worker.time, "monotonic", lambda: now[0])
+    liveness = per_worker.WorkerLiveness()
+    for _ in range(20):  # one second per_worker, and no news
         now[0] += 1
-        crowd.heard(0, {"seldom": 0}, leisure=5.0)
-    assert crowd.gone(["seldom"]) == []
+        liveness.update(0, {"seldom": 0}, slowdown=5.0)
+    assert liveness.silent_workers(["seldom"]) == []
     rows = {"a": {"every_ms": 5000}, "b": {"every_ms": 25_000}, "c": {}}
-    assert each._leisure(rows) == 5.0
-    assert each._leisure({"evil": {"every_ms": 10**12}}) == 5.0
-    assert each._leisure({}) == 1.0
+    assert per_worker._beat_slowdown(rows) == 5.0
+    assert per_worker._beat_slowdown({"evil": {"every_ms": 10**12}}) == 5.0
+    assert per_worker._beat_slowdown({}) == 1.0

@@ -11,13 +11,13 @@ import sys
 import time
 
 import pytest
-from system.crew import ONE_ENGINE
+from system.processes import ONE_ENGINE
 
 import redismr
-from redismr.cli.exits import code_of
+from redismr.cli.exit_codes import exit_code_for
 
 
-def one(x):
+def emit_item(x):
     return [(x, 1)]
 
 
@@ -29,15 +29,15 @@ def check_lines(error):
 
 
 def still_works(client):
-    return dict(client.run([1, 2], one, "sum")) == {1: 1, 2: 1}
+    return dict(client.run([1, 2], emit_item, "sum")) == {1: 1, 2: 1}
 
 
-def test_mapfn_raises(shared):
+def test_mapfn_raises(client_with_worker):
     def mapfn(key, value):
         return [(key, 1 / value)]
 
     with pytest.raises(ZeroDivisionError, match="division by zero") as caught:
-        shared.run({"good": 1, "bad": 0}, mapfn, "sum", retries=0)
+        client_with_worker.run({"good": 1, "bad": 0}, mapfn, "sum", retries=0)
     assert isinstance(caught.value, redismr.MapError)
     text = check_lines(caught.value)
     assert "'bad'" in text
@@ -47,62 +47,64 @@ def test_mapfn_raises(shared):
     assert caught.value.failure.function == "mapfn"
 
 
-def test_the_line_and_byte_of_a_record_are_named(shared, tmp_path):
+def test_the_line_and_byte_of_a_record_are_named(client_with_worker, tmp_path):
     (tmp_path / "log").write_text("1\n2\nx\n")
     with pytest.raises(ValueError, match="invalid literal") as caught:
-        shared.run(redismr.lines(tmp_path / "log"), lambda s: [(int(s), 1)], "sum", retries=0)
+        client_with_worker.run(
+            redismr.lines(tmp_path / "log"), lambda s: [(int(s), 1)], "sum", retries=0
+        )
     text = check_lines(caught.value)
     assert f"{tmp_path}/log (line 3, byte 4)" in text
     assert "'x'" in text
 
 
-def test_reducefn_raises(shared):
+def test_reducefn_raises(client_with_worker):
     def reducefn(key, values):
         raise LookupError(f"no {key}")
 
     with pytest.raises(LookupError, match="no 7") as caught:
-        shared.run([7], one, reducefn, retries=0)
+        client_with_worker.run([7], emit_item, reducefn, retries=0)
     assert isinstance(caught.value, redismr.ReduceError)
     assert "in reducefn" in check_lines(caught.value)
     assert "key = 7" in str(caught.value)
 
 
-def test_combinefn_raises(shared):
+def test_combinefn_raises(client_with_worker):
     def combinefn(key, values):
         raise ArithmeticError("combined")
 
     with pytest.raises(ArithmeticError, match="combined") as caught:
-        shared.run([7], one, "sum", combinefn=combinefn, retries=0)
+        client_with_worker.run([7], emit_item, "sum", combinefn=combinefn, retries=0)
     assert isinstance(caught.value, redismr.MapError)
     assert "in combinefn" in check_lines(caught.value)
 
 
-def test_partitionfn_raises(shared):
+def test_partitionfn_raises(client_with_worker):
     def partitionfn(key, n):
         return {}[key]
 
     with pytest.raises(KeyError) as caught:
-        shared.run([7], one, "sum", partitionfn=partitionfn, retries=0)
+        client_with_worker.run([7], emit_item, "sum", partitionfn=partitionfn, retries=0)
     assert isinstance(caught.value, redismr.MapError)
     assert "in partitionfn" in check_lines(caught.value)
 
 
-def test_a_partition_out_of_range_is_named(shared):
+def test_a_partition_out_of_range_is_named(client_with_worker):
     with pytest.raises(redismr.MapError, match="partition"):
-        shared.run([7], one, "sum", partitionfn=lambda _key, n: n, retries=0)
+        client_with_worker.run([7], emit_item, "sum", partitionfn=lambda _key, n: n, retries=0)
 
 
-def test_initfn_raises(shared):
+def test_initfn_raises(client_with_worker):
     def initfn():
         raise RuntimeError("no model")
 
     with pytest.raises(RuntimeError, match="no model") as caught:
-        shared.run([7], one, "sum", initfn=initfn, retries=0)
+        client_with_worker.run([7], emit_item, "sum", initfn=initfn, retries=0)
     assert isinstance(caught.value, redismr.MapError)
     check_lines(caught.value)
 
 
-def test_retries_are_used_up(shared, tmp_path):
+def test_retries_are_used_up(client_with_worker, tmp_path):
     log = tmp_path / "log"
 
     def mapfn(x):
@@ -112,12 +114,12 @@ def test_retries_are_used_up(shared, tmp_path):
         raise ValueError(f"try {tries}")
 
     with pytest.raises(ValueError, match="try") as caught:
-        shared.run([1], mapfn, "sum", retries=2)
+        client_with_worker.run([1], mapfn, "sum", retries=2)
     assert len(log.read_text().splitlines()) == 3
     assert "attempt 3 of 3" in str(caught.value)
 
 
-def test_the_same_error_on_two_executors_ends_it_at_once(shared, tmp_path):
+def test_the_same_error_on_two_executors_ends_it_at_once(client_with_worker, tmp_path):
     log = tmp_path / "log"
 
     def mapfn(x):
@@ -126,38 +128,38 @@ def test_the_same_error_on_two_executors_ends_it_at_once(shared, tmp_path):
         raise ValueError("same")
 
     with pytest.raises(ValueError, match="same"):
-        shared.run([1], mapfn, "sum", retries=50)
+        client_with_worker.run([1], mapfn, "sum", retries=50)
     assert len(log.read_text().splitlines()) < 51
 
 
-def test_a_long_message_is_cut(shared):
+def test_a_long_message_is_cut(client_with_worker):
     def mapfn(x):
         raise ValueError("\n".join(["long" * 100] * 100))
 
     with pytest.raises(ValueError, match="long") as caught:
-        shared.run([1], mapfn, "sum", retries=0)
+        client_with_worker.run([1], mapfn, "sum", retries=0)
     check_lines(caught.value)
 
 
-def test_finishfn_raises_as_it_is(shared):
+def test_finishfn_raises_as_it_is(client_with_worker):
     error = LookupError("mine")
 
     def finishfn(_results):
         raise error
 
     with pytest.raises(LookupError) as caught:
-        shared.run([1], one, "sum", finishfn=finishfn)
+        client_with_worker.run([1], emit_item, "sum", finishfn=finishfn)
     assert caught.value is error
 
 
-def test_resultfn_raises_as_it_is(shared):
+def test_resultfn_raises_as_it_is(client_with_worker):
     error = LookupError("mine")
 
     def resultfn(_txn, _results):
         raise error
 
     with pytest.raises(LookupError) as caught:
-        shared.run([1], one, "sum", resultfn=resultfn)
+        client_with_worker.run([1], emit_item, "sum", resultfn=resultfn)
     assert caught.value is error
 
 
@@ -176,19 +178,19 @@ def interrupt(_x):
     raise KeyboardInterrupt
 
 
-def hoard(_x):
+def run_out_of_memory(_x):
     raise MemoryError
 
 
-def stop(_x):
+def raise_stop_iteration(_x):
     raise StopIteration
 
 
-def close(_x):
+def raise_generator_exit(_x):
     raise GeneratorExit
 
 
-def cancel(_x):
+def raise_cancelled(_x):
     raise asyncio.CancelledError
 
 
@@ -207,26 +209,26 @@ def unprintable(_x):
         (recurse, RecursionError),
         (exit_system, redismr.MapError),
         (interrupt, redismr.MapError),
-        (hoard, MemoryError),
-        (stop, redismr.MapError),
-        (close, redismr.MapError),
-        (cancel, redismr.MapError),
+        (run_out_of_memory, MemoryError),
+        (raise_stop_iteration, redismr.MapError),
+        (raise_generator_exit, redismr.MapError),
+        (raise_cancelled, redismr.MapError),
         (unprintable, redismr.MapError),
     ],
 )
-def test_a_worker_survives_exceptions(shared, farm, mapfn, expected):
-    before = farm.started[0].executors(2)
+def test_a_worker_survives_exceptions(client_with_worker, shared_worker, mapfn, expected):
+    before = shared_worker.started[0].executors(2)
     with pytest.raises(expected) as caught:
-        shared.run([5], mapfn, "sum", retries=0)
+        client_with_worker.run([5], mapfn, "sum", retries=0)
     assert isinstance(caught.value, redismr.MapError)
     assert "  in mapfn, on item 0 (key 0)\n     key = 0\n     value = 5\n" in check_lines(
         caught.value
     )
-    assert still_works(shared)
-    assert len(farm.started[0].executors(2)) == len(before)
+    assert still_works(client_with_worker)
+    assert len(shared_worker.started[0].executors(2)) == len(before)
 
 
-def test_an_exception_that_is_raised_again_and_again_shows_its_frames_once(shared):
+def test_an_exception_that_is_raised_again_and_again_shows_its_frames_once(client_with_worker):
     error = LookupError("kept")
 
     def mapfn(_x):
@@ -234,21 +236,21 @@ def test_an_exception_that_is_raised_again_and_again_shows_its_frames_once(share
         raise error
 
     with pytest.raises(LookupError) as caught:
-        shared.run([5], mapfn, "sum", retries=3)
+        client_with_worker.run([5], mapfn, "sum", retries=3)
     assert len(caught.value.failure.frames) == 1
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
-def test_a_worker_survives_them_in_a_reducefn(shared, error):
+def test_a_worker_survives_them_in_a_reducefn(client_with_worker, error):
     def reducefn(_key, _values):
         raise error
 
     with pytest.raises(redismr.ReduceError, match=r"in reducefn\n     key = 5\n     value = \[1\]"):
-        shared.run([5], one, reducefn, retries=0)
-    assert still_works(shared)
+        client_with_worker.run([5], emit_item, reducefn, retries=0)
+    assert still_works(client_with_worker)
 
 
-class Unmakeable:
+class CannotUnpickle:
     def __setstate__(self, _state):
         raise ValueError("cannot make")
 
@@ -256,46 +258,48 @@ class Unmakeable:
         return 1
 
 
-def leave(*_):
+def exit_with_3(*_):
     sys.exit(3)
 
 
 @ONE_ENGINE
 @pytest.mark.parametrize(
-    ("source", "functions", "kind", "said", "tries"),
+    ("source", "functions", "kind", "message", "tries"),
     [
         ("bad.txt", {}, redismr.BadInput, "bad.txt, line 2, byte 2: not utf-8", 1),
         (redismr.csv, {}, redismr.BadInput, "not utf-8", 1),
-        ([Unmakeable()], {}, redismr.BadValue, "cannot be made again", 1),
+        ([CannotUnpickle()], {}, redismr.BadValue, "cannot be made again", 1),
         (
             [1],
-            {"mapfn": lambda key, _: [(key, Unmakeable())], "reducefn": "list"},
+            {"mapfn": lambda key, _: [(key, CannotUnpickle())], "reducefn": "list"},
             redismr.BadValue,
             "cannot be made again from a pickle, as a worker has to: ValueError: cannot make. Emit",
             1,
         ),
-        ([1], {"mapfn": leave}, redismr.MapError, "  in mapfn, on item 0 (key 0)", 0),
-        ([1], {"initfn": leave}, redismr.MapError, "  in initfn\n", 0),
-        ([1], {"combinefn": leave}, redismr.MapError, "  in combinefn\n     key = 1", 0),
-        ([1], {"partitionfn": leave}, redismr.MapError, "  in partitionfn\n     key = 1", 0),
-        ([1], {"reducefn": leave}, redismr.ReduceError, "  in reducefn\n     key = 1", 0),
+        ([1], {"mapfn": exit_with_3}, redismr.MapError, "  in mapfn, on item 0 (key 0)", 0),
+        ([1], {"initfn": exit_with_3}, redismr.MapError, "  in initfn\n", 0),
+        ([1], {"combinefn": exit_with_3}, redismr.MapError, "  in combinefn\n     key = 1", 0),
+        ([1], {"partitionfn": exit_with_3}, redismr.MapError, "  in partitionfn\n     key = 1", 0),
+        ([1], {"reducefn": exit_with_3}, redismr.ReduceError, "  in reducefn\n     key = 1", 0),
     ],
 )
-def test_inline_is_as_workers_are(shared, tmp_path, source, functions, kind, said, tries):
+def test_inline_is_as_workers_are(
+    client_with_worker, tmp_path, source, functions, kind, message, tries
+):
     (tmp_path / "bad.txt").write_bytes(b"a\n\xe9\n")
     if not isinstance(source, list):
         name = tmp_path / "bad.txt"
         source = source(name) if callable(source) else name
     functions = {"mapfn": lambda _, v: [(v, 1)], "reducefn": "sum"} | functions
     errors = []
-    for options in ({"inline": True}, {"client": shared}):
+    for options in ({"inline": True}, {"client": client_with_worker}):
         with pytest.raises(redismr.TaskError) as caught:
             redismr.run(source, **functions, **options, retries=3 if tries else 0)
         errors.append(caught.value)
     inline, remote = errors
     assert isinstance(inline, kind) and isinstance(remote, kind)
-    assert code_of(inline) == code_of(remote) == 1
-    assert said in str(inline) and said in str(remote)
+    assert exit_code_for(inline) == exit_code_for(remote) == 1
+    assert message in str(inline) and message in str(remote)
     assert str(inline).count("/bad.txt") <= 1 and str(remote).count("/bad.txt") <= 1
     assert inline.failure.frames == remote.failure.frames
     assert not tries or remote.failure.attempt == tries
@@ -306,29 +310,29 @@ def test_inline_is_as_workers_are(shared, tmp_path, source, functions, kind, sai
     ("role", "options"),
     [("mapfn", {"on_error": "skip"}), ("reducefn", {"on_error": "skip"}), ("initfn", {})],
 )
-def test_a_debugger_on_a_worker_says_at_once_where_it_works(shared, role, options):
+def test_a_debugger_on_a_worker_says_at_once_where_it_works(client_with_worker, role, options):
     def look(*_):
         breakpoint()  # noqa: T100
 
-    functions = {"mapfn": one, "reducefn": "sum", role: look}
+    functions = {"mapfn": emit_item, "reducefn": "sum", role: look}
     with pytest.raises(
         redismr.DebuggerError, match=r"inline=True \(redismr run --inline\)"
     ) as caught:
-        shared.run([5], **functions, **options)
+        client_with_worker.run([5], **functions, **options)
     assert caught.value.failure.attempt == 1
     assert caught.value.failure.function == role
     assert caught.value.failure.frames[-1].text.startswith("breakpoint()")
 
 
-def test_pdb_on_a_worker_is_told_as_the_debugger_it_is(shared):
+def test_pdb_on_a_worker_is_told_as_the_debugger_it_is(client_with_worker):
     def mapfn(x):
         pdb.set_trace()  # noqa: T100
         yield x, 1
 
     with pytest.raises(redismr.DebuggerError, match="on item 0") as caught:
-        shared.run([5], mapfn, "sum", on_error="skip")
+        client_with_worker.run([5], mapfn, "sum", on_error="skip")
     assert caught.value.failure.attempt == 1
-    assert still_works(shared)
+    assert still_works(client_with_worker)
 
 
 def exit_at_once(_x):
@@ -348,7 +352,7 @@ def kill_itself(_x):
 
 
 @pytest.mark.parametrize(
-    ("mapfn", "said"),
+    ("mapfn", "message"),
     [
         (exit_at_once, "status 9"),
         (exit_clean, "status 0"),
@@ -356,30 +360,32 @@ def kill_itself(_x):
         (kill_itself, "SIGSEGV"),
     ],
 )
-def test_a_worker_survives_the_death_of_an_executor(shared, mapfn, said):
-    with pytest.raises(redismr.MapError, match=said) as caught:
-        shared.run([1, 2, 3], lambda x: mapfn(x) if x == 2 else one(x), lost_leases=0, chunk=3)
+def test_a_worker_survives_the_death_of_an_executor(client_with_worker, mapfn, message):
+    with pytest.raises(redismr.MapError, match=message) as caught:
+        client_with_worker.run(
+            [1, 2, 3], lambda x: mapfn(x) if x == 2 else emit_item(x), lost_leases=0, chunk=3
+        )
     assert "item 1" in str(caught.value) or "record 2" in str(caught.value)
-    assert still_works(shared)
+    assert still_works(client_with_worker)
 
 
-def test_a_task_is_retried_when_its_process_died(shared, tmp_path):
+def test_a_task_is_retried_when_its_process_died(client_with_worker, tmp_path):
     def mapfn(x):
         marker = tmp_path / "died"
         if not marker.exists():
             marker.write_text("")
             os._exit(1)
-        return one(x)
+        return emit_item(x)
 
-    assert dict(shared.run([1], mapfn, "sum")) == {1: 1}
+    assert dict(client_with_worker.run([1], mapfn, "sum")) == {1: 1}
 
 
-def test_task_timeout_kills(shared):
+def test_task_timeout_kills(client_with_worker):
     def mapfn(x):
         while True:
             time.sleep(0.01)
 
     with pytest.raises(redismr.MapError, match="longer than task_timeout") as caught:
-        shared.run([1], mapfn, "sum", task_timeout=0.3, lost_leases=0, lease=0.6)
+        client_with_worker.run([1], mapfn, "sum", task_timeout=0.3, lost_leases=0, lease=0.6)
     check_lines(caught.value)
-    assert still_works(shared)
+    assert still_works(client_with_worker)

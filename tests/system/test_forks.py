@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from support import eventually, runs
-from system.crew import environ, run, script
+from support import eventually, is_running
+from system.processes import environ, run, script
 
 ENDS = """
     import gc, multiprocessing, os, sys, time
@@ -82,10 +82,10 @@ forked_by_multiprocessing 0 True
 """
 
 
-def test_however_a_child_ends_its_parent_keeps_the_results(crew, client, tmp_path):
+def test_however_a_child_ends_its_parent_keeps_the_results(processes, client, tmp_path):
     """On a server that both go on to use; at the end of the parent the job is deleted."""
-    crew.worker(2)
-    done = run(sys.executable, script(tmp_path, ENDS), url=crew.url)
+    processes.worker(2)
+    done = run(sys.executable, script(tmp_path, ENDS), url=processes.url)
     assert (done.stdout, done.stderr) == (RIGHT, "")
     assert client.jobs() == []
 
@@ -96,7 +96,9 @@ def test_however_a_child_ends_its_parent_keeps_its_server(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["source", "progress"])
-def test_a_child_that_is_forked_while_a_job_runs_does_not_cancel_it(crew, client, tmp_path, where):
+def test_a_child_that_is_forked_while_a_job_runs_does_not_cancel_it(
+    processes, client, tmp_path, where
+):
     program = f"""
         import os, sys, redismr
 
@@ -115,10 +117,10 @@ def test_a_child_that_is_forked_while_a_job_runs_does_not_cancel_it(crew, client
             progress = leaves if {where == "progress"} else None
             print(dict(redismr.run(source, mapfn, "sum", progress=progress)))
     """
-    crew.worker(1)
+    processes.worker(1)
     # From 3.12 on Python warns of a fork beside a thread, which the submitter has.
     quiet = "-W", "ignore:This process:DeprecationWarning"
-    done = run(sys.executable, *quiet, script(tmp_path, program), url=crew.url)
+    done = run(sys.executable, *quiet, script(tmp_path, program), url=processes.url)
     assert (done.stdout, done.stderr) == ("{1: 1, 2: 1, 3: 1}\n", "")
     assert client.jobs() == []
 
@@ -147,6 +149,6 @@ def test_a_child_keeps_nothing_of_its_parents_alive(tmp_path):
         assert parent.stdin and parent.stdout
         started = [int(pid) for pid in parent.stdout.read().split()]
         assert len(started) >= 2
-        eventually(lambda: not any(map(runs, started)), message="kept alive by the child")
+        eventually(lambda: not any(map(is_running, started)), message="kept alive by the child")
         parent.stdin.close()
     assert parent.returncode == 0

@@ -10,10 +10,10 @@ import pytest
 from support import eventually
 
 import redismr
-import redismr.store.link
+import redismr.store.retrying_client
 
 HURRIED = (
-    "import redismr.store.link as link; link.FULL_SECONDS = 0.5; "
+    "import redismr.store.retrying_client as link; link.FULL_PATIENCE_SECONDS = 0.5; "
     "from redismr.cli import cli; cli(['worker', '-n', '2'])"
 )
 
@@ -46,8 +46,8 @@ def refused(server):
     return int(stats.get("errorstat_OOM", {}).get("count", 0))
 
 
-def test_a_job_goes_on_when_there_is_room_again(server, client, crew, full):
-    worker = crew.worker(2)
+def test_a_job_goes_on_when_there_is_room_again(server, client, processes, full):
+    worker = processes.worker(2)
     before = refused(server)
     job = client.submit(range(8), large, counted, chunk=1, lease=0.5)
     eventually(lambda: refused(server) > before + 20, 20)
@@ -58,10 +58,10 @@ def test_a_job_goes_on_when_there_is_room_again(server, client, crew, full):
     assert worker.popen.poll() is None
 
 
-def test_the_reason_for_waiting_is_said(server, client, crew, full, monkeypatch, capsys):
-    monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER", 0.2)
-    monkeypatch.setattr(redismr.client.waiting, "_REFRESH", 0.1)
-    crew.worker(2)
+def test_the_reason_for_waiting_is_said(server, client, processes, full, monkeypatch, capsys):
+    monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(redismr.client.waiting, "_REFRESH_SECONDS", 0.1)
+    processes.worker(2)
     before = refused(server)
     job = client.submit(range(8), large, counted, chunk=1)
     eventually(lambda: refused(server) > before + 5, 20)
@@ -71,9 +71,9 @@ def test_the_reason_for_waiting_is_said(server, client, crew, full, monkeypatch,
     full()
 
 
-def test_a_job_ends_when_there_is_no_room_for_long(server, client, crew, full):
-    worker = crew.start(sys.executable, "-c", HURRIED)
-    worker.says("waiting for jobs")
+def test_a_job_ends_when_there_is_no_room_for_long(server, client, processes, full):
+    worker = processes.start(sys.executable, "-c", HURRIED)
+    worker.wait_for_output("waiting for jobs")
     job = client.submit(range(8), large, counted, chunk=1, lease=0.5)
     with pytest.raises(redismr.StoreFull, match="at its memory limit") as caught:
         job.result(30)
@@ -84,8 +84,8 @@ def test_a_job_ends_when_there_is_no_room_for_long(server, client, crew, full):
     assert worker.popen.poll() is None
 
 
-def test_jobs_can_be_cancelled_and_deleted(server, client, crew, full):
-    crew.worker(2)
+def test_jobs_can_be_cancelled_and_deleted(server, client, processes, full):
+    processes.worker(2)
     before = refused(server)
     job = client.submit(range(8), large, counted, chunk=1, lease=0.5)
     eventually(lambda: refused(server) > before + 5, 20)
@@ -99,7 +99,7 @@ def test_jobs_can_be_cancelled_and_deleted(server, client, crew, full):
 
 
 def test_a_submitter_gives_up_in_words(server, client, full, monkeypatch):
-    monkeypatch.setattr(redismr.store.link, "FULL_SECONDS", 0.5)
+    monkeypatch.setattr(redismr.store.retrying_client, "FULL_PATIENCE_SECONDS", 0.5)
     source = (os.urandom(1 << 20) for _ in range(20))
     with pytest.raises(redismr.StoreFull, match="give it more memory"):
         client.submit(source, one, chunk=1)

@@ -6,7 +6,7 @@ import math
 import time
 
 import pytest
-from system.crew import redismr_cli, script
+from system.processes import redismr_cli, script
 
 import redismr
 from redismr.client import submitter
@@ -38,13 +38,13 @@ def test_wait_zero_looks_once(job):
 
 @pytest.mark.parametrize("timeout", [math.nan, math.inf, "2", True])
 def test_a_timeout_is_a_number_of_seconds(job, timeout):
-    for ask in (job.wait, job.result):
+    for call in (job.wait, job.result):
         with pytest.raises(redismr.ConfigError, match=r"timeout=.* must be a number of seconds"):
-            ask(timeout)
+            call(timeout)
 
 
 def test_labels_and_functions_are_checked_before_anything_is_asked_for(client):
-    for name, ask in {
+    for name, call in {
         "job_id": lambda: client.attach("\ud800"),
         "txn": lambda: client.listen(txn=5),
         "fn": lambda: client.each("print"),
@@ -52,7 +52,7 @@ def test_labels_and_functions_are_checked_before_anything_is_asked_for(client):
         "progress": lambda: client.run([1], print, progress=True),
     }.items():
         with pytest.raises(redismr.ConfigError, match=f"^{name}="):
-            ask()
+            call()
 
 
 def test_cancel_ends_a_job_and_frees_its_input(job, server):
@@ -108,7 +108,7 @@ def test_a_job_past_its_ttl_is_not_found(client, eventually):
         job.result()
 
 
-def test_a_job_that_runs_outlives_its_ttl(client, crew, tmp_path, eventually):
+def test_a_job_that_runs_outlives_its_ttl(client, processes, tmp_path, eventually):
     gate = tmp_path / "gate"
 
     def mapfn(x):
@@ -116,14 +116,14 @@ def test_a_job_that_runs_outlives_its_ttl(client, crew, tmp_path, eventually):
             time.sleep(0.01)
         return [(x, x)]
 
-    crew.worker(1)
+    processes.worker(1)
     job = client.submit([1], mapfn, "sum", ttl=1)
 
     def deadline():
-        return int(job._store.look(job.id).meta["expire_at"])
+        return int(job._store.status(job.id).meta["expire_at"])
 
-    born = deadline()
-    eventually(lambda: deadline() > born + 2000)
+    first_deadline = deadline()
+    eventually(lambda: deadline() > first_deadline + 2000)
     gate.touch()
 
 
@@ -133,7 +133,7 @@ def test_an_iterating_reader_hears_of_the_end(job):
         list(job)
 
 
-def test_a_dead_submitter_fails_its_job(client, crew):
+def test_a_dead_submitter_fails_its_job(client, processes):
     # Only a worker's look tells: without any, nobody would have worked on it either.
     def endless():
         yield 1
@@ -175,9 +175,9 @@ def test_a_job_that_ends_before_its_input_is_closed_has_a_handle(client, monkeyp
     """A quick worker may fail it so soon; whoever submits wants its id all the same."""
     real = submitter.close_input
 
-    def late(store, vault, python, n):
-        store.cancel(vault.job)
-        real(store, vault, python, n)
+    def late(store, sealer, python, n):
+        store.cancel(sealer.job)
+        real(store, sealer, python, n)
 
     monkeypatch.setattr(submitter, "close_input", late)
     job = client.submit([1], lambda x: [(x, x)], "sum")

@@ -43,8 +43,8 @@ PARTITIONFNS = {
 
 
 @pytest.mark.parametrize("partitionfn", PARTITIONFNS.values(), ids=list(PARTITIONFNS))
-def test_a_partitionfn_is_not_believed_where_a_key_is_missed(shared, partitionfn):
-    with shared.run(WORDS, one, "sum", partitions=8, partitionfn=partitionfn) as counts:
+def test_a_partitionfn_is_not_believed_where_a_key_is_missed(client_with_worker, partitionfn):
+    with client_with_worker.run(WORDS, one, "sum", partitions=8, partitionfn=partitionfn) as counts:
         assert [counts.get(word, 0) for word in WORDS] == [1] * 40
         assert all(word in counts for word in WORDS)
         assert len(counts) == 40
@@ -66,9 +66,9 @@ class Caseless(str):
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_a_look_up_finds_what_a_dict_finds(shared, inline):
+def test_a_look_up_finds_what_a_dict_finds(client_with_worker, inline):
     keys = ["a", 1, (2, None), ip_address("::1"), range(3)]
-    counts = redismr.run(keys, one, "sum", partitions=7, client=shared, inline=inline)
+    counts = redismr.run(keys, one, "sum", partitions=7, client=client_with_worker, inline=inline)
     for key in (Caseless("A"), "a", True, 1.0, (2.0, None), ip_address("0::1"), range(0, 3, 1)):
         assert counts[key] == 1
     for key in ("b", Caseless("b"), object(), float("nan"), (1, object()), None):
@@ -78,9 +78,9 @@ def test_a_look_up_finds_what_a_dict_finds(shared, inline):
             counts[key]
 
 
-def test_without_input_no_key_is_found(shared):
+def test_without_input_no_key_is_found(client_with_worker):
     for options in ({}, {"partitionfn": by_hash}):
-        counts = shared.run([], one, "sum", partitions=3, **options)
+        counts = client_with_worker.run([], one, "sum", partitions=3, **options)
         assert "a" not in counts
         with pytest.raises(TypeError, match="unhashable"):
             assert [] not in counts
@@ -100,8 +100,8 @@ def frequent(_key, values):
 
 @pytest.mark.parametrize("reducefn", ["sum", frequent])
 @pytest.mark.parametrize("inline", [False, True])
-def test_a_key_that_comes_out_of_two_partitions_ends_the_job(shared, inline, reducefn):
-    options = {"partitions": 4, "chunk": 1, "inline": inline, "client": shared}
+def test_a_key_that_comes_out_of_two_partitions_ends_the_job(client_with_worker, inline, reducefn):
+    options = {"partitions": 4, "chunk": 1, "inline": inline, "client": client_with_worker}
     with pytest.raises(redismr.BadKey, match=r"partitionfn sent the key '[abc]'") as caught:
         redismr.run(list("abcabc" * 20), one, reducefn, partitionfn=by_turns, **options)
     assert isinstance(caught.value, redismr.ReduceError)
@@ -113,8 +113,8 @@ def total(_key, values):
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_a_key_that_reducers_emit_in_every_partition_is_one(shared, inline):
-    options = {"partitions": 4, "inline": inline, "client": shared}
+def test_a_key_that_reducers_emit_in_every_partition_is_one(client_with_worker, inline):
+    options = {"partitions": 4, "inline": inline, "client": client_with_worker}
     counts = redismr.run(WORDS, one, total, partitionfn=by_hash, **options)
     assert (len(counts), list(counts), dict(counts)) == (1, ["all"], {"all": 1})
 
@@ -137,33 +137,35 @@ class Place:
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_a_dataclass_that_compares_in_its_own_way_is_refused(shared, inline):
+def test_a_dataclass_that_compares_in_its_own_way_is_refused(client_with_worker, inline):
     words = ["abc", "ABC"]
 
     def mapfn(_n, word):
         yield ("key", Name(word)), 1
 
     with pytest.raises(redismr.BadKey, match=r"Name have no stable hash: .*, which stands in"):
-        redismr.run(words, mapfn, "sum", partitions=8, client=shared, inline=inline)
+        redismr.run(words, mapfn, "sum", partitions=8, client=client_with_worker, inline=inline)
     counts = redismr.run(
-        words, mapfn, "sum", partitionfn=lambda *_: 1, client=shared, inline=inline
+        words, mapfn, "sum", partitionfn=lambda *_: 1, client=client_with_worker, inline=inline
     )
     assert dict(counts) == {("key", Name("abc")): 2}
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_a_dataclass_that_compares_by_its_fields_is_taken(shared, inline):
+def test_a_dataclass_that_compares_by_its_fields_is_taken(client_with_worker, inline):
     def mapfn(n, word):
         yield Place(word, ip_address(n % 3)), 1
 
-    counts = redismr.run(["x", "y"] * 9, mapfn, "sum", partitions=5, client=shared, inline=inline)
+    counts = redismr.run(
+        ["x", "y"] * 9, mapfn, "sum", partitions=5, client=client_with_worker, inline=inline
+    )
     assert sum(counts.values()) == 18
     assert len(counts) == len(dict(counts)) == 6
     assert counts[Place("x", ip_address(0))] == 3
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_keys_of_classes_made_in_a_function_are_found(shared, inline):
+def test_keys_of_classes_made_in_a_function_are_found(client_with_worker, inline):
     @dataclass(frozen=True)
     class Spot:
         n: int
@@ -176,14 +178,18 @@ def test_keys_of_classes_made_in_a_function_are_found(shared, inline):
         yield Spot(n % 2), 1
         yield Side(1 + n % 2), 1
 
-    counts = redismr.run(range(8), mapfn, "sum", partitions=5, client=shared, inline=inline)
+    counts = redismr.run(
+        range(8), mapfn, "sum", partitions=5, client=client_with_worker, inline=inline
+    )
     keys = [Spot(0), Spot(1), Side.LEFT, Side.RIGHT]
     assert [counts.get(key) for key in keys] == [4] * 4
     assert len(counts) == 4
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_keys_that_are_equal_to_themselves_only_are_refused_with_a_partitionfn_too(shared, inline):
+def test_keys_that_are_equal_to_themselves_only_are_refused_with_a_partitionfn_too(
+    client_with_worker, inline
+):
     class Node:
         pass
 
@@ -191,5 +197,5 @@ def test_keys_that_are_equal_to_themselves_only_are_refused_with_a_partitionfn_t
     with pytest.raises(redismr.BadKey, match=r"Node.*keys travel as copies"):
         redismr.run(
             range(6), lambda _n: [(node, 1)], "sum",
-            partitionfn=lambda *_: 0, chunk=1, client=shared, inline=inline,
+            partitionfn=lambda *_: 0, chunk=1, client=client_with_worker, inline=inline,
         )  # fmt: skip

@@ -11,11 +11,11 @@ import warnings
 
 import pytest
 from support import REPOSITORY, eventually
-from system.crew import SECRET, Crew, run, script
+from system.processes import SECRET, Processes, run, script
 
 import redismr
-from redismr.client.fit import Lacks, globals_in
-from redismr.core.model import Made
+from redismr.client.library_check import MissingLibraries, modules_in_pickle
+from redismr.core.model import Provenance
 from redismr.errors import CodeError
 from redismr.shipping import libraries
 
@@ -59,12 +59,12 @@ PROGRAM = """
 
 
 @pytest.fixture
-def crew(tmp_path):
+def processes(tmp_path):
     """On one server: what is told does not come from there."""
     with redismr.serve() as server:
-        crew = Crew(server.url, tmp_path / "crew")
-        yield crew
-        crew.close()
+        processes = Processes(server.url, tmp_path / "processes")
+        yield processes
+        processes.close()
 
 
 @pytest.fixture
@@ -87,14 +87,16 @@ def installed(tmp_path):
 
 
 @pytest.fixture
-def told(crew, installed, tmp_path):
+def told(processes, installed, tmp_path):
     """What a program says whose submitter and worker have these versions of the library."""
 
     def said(what, submitter, worker):
         paths = [f"{REPOSITORY}:{installed(version)}" for version in (submitter, worker)]
-        crew.worker(1, PYTHONPATH=paths[1])
+        processes.worker(1, PYTHONPATH=paths[1])
         program = script(tmp_path, PROGRAM)
-        done = run(sys.executable, program, what, url=crew.url, cwd=tmp_path, PYTHONPATH=paths[0])
+        done = run(
+            sys.executable, program, what, url=processes.url, cwd=tmp_path, PYTHONPATH=paths[0]
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -133,12 +135,12 @@ def test_a_fault_of_the_users_stays_one(told):
     assert "AttributeError" in text
 
 
-def test_a_job_goes_on_where_another_worker_has_it(crew, installed, tmp_path):
+def test_a_job_goes_on_where_another_worker_has_it(processes, installed, tmp_path):
     program = PROGRAM.replace("retries=1", "retries=50")
     for version in (0, 2):
-        crew.worker(1, PYTHONPATH=f"{REPOSITORY}:{installed(version)}")
+        processes.worker(1, PYTHONPATH=f"{REPOSITORY}:{installed(version)}")
     done = run(
-        sys.executable, script(tmp_path, program), "input", url=crew.url, cwd=tmp_path,
+        sys.executable, script(tmp_path, program), "input", url=processes.url, cwd=tmp_path,
         PYTHONPATH=f"{REPOSITORY}:{installed(2)}",
     )  # fmt: skip
     assert json.loads(done.stdout) == {"a": [1]}, done.stderr
@@ -147,13 +149,13 @@ def test_a_job_goes_on_where_another_worker_has_it(crew, installed, tmp_path):
 # ------------------------------------------------------------------------- at submit
 
 
-def test_workers_tell_the_versions_of_the_usual_libraries(crew):
-    crew.worker(1)
-    with redismr.Client(crew.url, secret=SECRET) as client:
+def test_workers_tell_the_versions_of_the_usual_libraries(processes):
+    processes.worker(1)
+    with redismr.Client(processes.url, secret=SECRET) as client:
         rows = eventually(lambda: client._store.worker_rows()[1])
     (row,) = rows.values()
     told = dict(pair.split("=") for pair in row["libraries"].split())
-    assert told.keys() == libraries.TOLD.keys()
+    assert told.keys() == libraries.REPORTED_LIBRARIES.keys()
     for name, version in told.items():
         asked = subprocess.run(
             [sys.executable, "-c", f"import {name}; print({name}.__version__)"],
@@ -162,43 +164,45 @@ def test_workers_tell_the_versions_of_the_usual_libraries(crew):
         assert asked.stdout.strip() == version
 
 
-def lacks(row, **versions):
+def missing_of(row, **versions):
     class Spec:
         python = "3.11"
         libraries = versions
 
-    return Lacks.among({"w": {"python": "3.11", "key_id": "k", **row}}, Spec, "k")
+    return MissingLibraries.from_worker_rows(
+        {"w": {"python": "3.11", "key_id": "k", **row}}, Spec, "k"
+    )
 
 
 def test_a_submitter_is_warned_once_of_what_workers_lack():
     row = {"host": "h\x1b[2J", "pid": 7, "libraries": "json=1.9.1 decimal= numpy=2.0"}
-    lacking = lacks(row, json="2.0.0", decimal="1.70", numpy="2.4.6", other="1")
+    missing = missing_of(row, json="2.0.0", decimal="1.70", numpy="2.4.6", other="1")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        lacking.warn(["json.decoder", "numpy", "other", "__main__"])
-        lacking.look(pickle.dumps([decimal.Decimal(1)] * 3))
-        lacking.look(pickle.dumps([decimal.Decimal(1)]))
+        missing.warn(["json.decoder", "numpy", "other", "__main__"])
+        missing.check_pickle(pickle.dumps([decimal.Decimal(1)] * 3))
+        missing.check_pickle(pickle.dumps([decimal.Decimal(1)]))
     first, second = (str(warning.message) for warning in caught)
     assert "needs json 2.0.0, as here; worker h[2J:7 has json 1.9.1 and may not load it" in first
     assert "worker h[2J:7 has no decimal" in second
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        lacking.look(pickle.dumps(["decimal", {"json": "numpy"}]))
-        lacks({**row, "key_id": "x"}, json="2").warn(["json"])
-        lacks({**row, "python": "3.9"}, json="2").warn(["json"])
-        lacks({}, json="2").warn(["json"])
+        missing.check_pickle(pickle.dumps(["decimal", {"json": "numpy"}]))
+        missing_of({**row, "key_id": "x"}, json="2").warn(["json"])
+        missing_of({**row, "python": "3.9"}, json="2").warn(["json"])
+        missing_of({}, json="2").warn(["json"])
 
 
 def test_globals_of_a_pickle_are_told_from_its_texts():
     value = [decimal.Decimal(1), "numpy", decimal.Decimal(2), {"json": redismr.BadKey, 1: "numpy"}]
-    assert set(globals_in(pickle.dumps(value, 5))) == {"decimal", "redismr.errors"}
-    assert set(globals_in(pickle.dumps(["json", 1, b"numpy"], 4))) == set()
+    assert set(modules_in_pickle(pickle.dumps(value, 5))) == {"decimal", "redismr.errors"}
+    assert set(modules_in_pickle(pickle.dumps(["json", 1, b"numpy"], 4))) == set()
 
 
 # ------------------------------------------------------------------------- whose fault it is
 
 
-def error_of(body):
+def make_task_error(body):
     scope = {"__name__": "users_own"}
     try:
         exec(body, scope)  # noqa: S102
@@ -219,31 +223,33 @@ def error_of(body):
     ],
 )
 def test_only_what_failed_in_a_library_of_another_version_is_its_fault(body, blamed):
-    error = error_of(body)
-    text = libraries.explain(error, "it", Made("the submitter", {"pytest": "0.0.1"}), b"pytest")
+    error = make_task_error(body)
+    text = libraries.describe_library_error(
+        error, "it", Provenance("the submitter", {"pytest": "0.0.1"}), b"pytest"
+    )
     assert bool(text) == blamed, text
-    same = Made("the submitter", {"pytest": pytest.__version__})
-    assert libraries.explain(error, "it", same, b"pytest") is None
+    same = Provenance("the submitter", {"pytest": pytest.__version__})
+    assert libraries.describe_library_error(error, "it", same, b"pytest") is None
     if blamed:
         wrapped = CodeError("it does not load")
         wrapped.__cause__ = error
-        made = Made("w", {"pytest": "0.0.1"})
+        made = Provenance("w", {"pytest": "0.0.1"})
         assert f"has pytest {pytest.__version__}; w has pytest 0.0.1" in str(
-            libraries.explain(wrapped, "it", made)
+            libraries.describe_library_error(wrapped, "it", made)
         )
 
 
 def test_libraries_that_are_loaded_tell_their_versions():
-    found = libraries.loaded()
+    found = libraries.loaded_versions()
     assert found["pytest"] == pytest.__version__
     assert not found.keys() & {"json", "sys", "redismr.errors"}
-    assert libraries.version_here("no_such_library") == ""
-    assert libraries.version_here("pytest") == pytest.__version__
+    assert libraries.available_version("no_such_library") == ""
+    assert libraries.available_version("pytest") == pytest.__version__
 
 
 def test_what_an_import_has_not_found_is_missing_even_if_it_is_installed():
     """Something may hide it: a module of that name before it in the path, or a hook."""
-    made = Made("the submitter", {"numpy": libraries.version_here("numpy")})
+    made = Provenance("the submitter", {"numpy": libraries.available_version("numpy")})
     raised = ModuleNotFoundError("No module named 'numpy'", name="numpy")
-    text = libraries.explain(raised, "the input", made, here="w1")
+    text = libraries.describe_library_error(raised, "the input", made, worker="w1")
     assert text.startswith("the input cannot be loaded by worker w1, which has no numpy; the")

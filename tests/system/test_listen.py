@@ -12,14 +12,14 @@ from itertools import count, pairwise
 
 import pytest
 from support import REPOSITORY, eventually
-from system.crew import SECRET
+from system.processes import SECRET
 
 import redismr
-from redismr.client import listen
-from redismr.core.events import Event, encode
+from redismr.client import listener as listener_module
+from redismr.core.events import Event, encode_event
 from redismr.core.seal import Keyring
 from redismr.store import Store
-from redismr.store.hints import Subscription
+from redismr.store.job_index import Subscription
 
 
 class Listener(threading.Thread):
@@ -40,21 +40,21 @@ class Listener(threading.Thread):
     def run(self):
         with self.client:
             follow = self.client.listen
-            self.client.listen = lambda *args: self._noted(follow(*args))
+            self.client.listen = lambda *args: self._mark_listening(follow(*args))
             try:
-                self.client.each(self.hear, self.txn, **self.options)
+                self.client.each(self.on_result, self.txn, **self.options)
             except Exception as error:
                 self.error = error
 
-    def _noted(self, events):
+    def _mark_listening(self, events):
         self.listening.set()  # from here on it misses nothing
         return events
 
-    def hear(self, txn, results):
+    def on_result(self, txn, results):
         self.heard.append((txn, dict(results)))
         return txn != "stop" and len(self.heard) != self.enough
 
-    def end(self):
+    def stop_and_get_results(self):
         self.join(30)
         assert not self.is_alive()
         if self.error:
@@ -70,27 +70,27 @@ def submit(client, n, txn):
     return client.submit([n], double, "sum", txn=txn)
 
 
-def test_results_of_all_transactions_come_once(farm, server, client):
+def test_results_of_all_transactions_come_once(shared_worker, server, client):
     listener = Listener(server)
     for n in range(8):
         submit(client, n, f"t{n}")
     eventually(lambda: len(listener.heard) == 8)
     submit(client, 9, "stop")
-    assert Counter(txn for txn, _ in listener.end()) == Counter(
+    assert Counter(txn for txn, _ in listener.stop_and_get_results()) == Counter(
         [f"t{n}" for n in range(8)] + ["stop"]
     )
     assert dict(listener.heard)["t3"] == {3: 6}
 
 
-def test_results_of_one_transaction_only(farm, server, client):
+def test_results_of_one_transaction_only(shared_worker, server, client):
     listener = Listener(server, "mine", enough=3)
     for n in range(3):
         submit(client, n, "theirs").result(20)
         submit(client, n, "mine").result(20)
-    assert [txn for txn, _ in listener.end()] == ["mine"] * 3
+    assert [txn for txn, _ in listener.stop_and_get_results()] == ["mine"] * 3
 
 
-def test_results_come_once_when_every_message_is_lost(farm, server, client, monkeypatch):
+def test_results_come_once_when_every_message_is_lost(shared_worker, server, client, monkeypatch):
     monkeypatch.setattr(
         Subscription, "get", lambda self, seconds: threading.Event().wait(0.02) or None
     )
@@ -98,10 +98,16 @@ def test_results_come_once_when_every_message_is_lost(farm, server, client, monk
     for n in range(4):
         submit(client, n, f"t{n}").result(20)
     submit(client, 9, "stop")
-    assert sorted(txn for txn, _ in listener.end()) == ["stop", "t0", "t1", "t2", "t3"]
+    assert sorted(txn for txn, _ in listener.stop_and_get_results()) == [
+        "stop",
+        "t0",
+        "t1",
+        "t2",
+        "t3",
+    ]
 
 
-def test_results_come_once_while_the_line_is_cut_again_and_again(farm, server, client):
+def test_results_come_once_while_the_line_is_cut_again_and_again(shared_worker, server, client):
     listener, admin = Listener(server), server.client()
     for n in range(12):
         submit(client, n, f"t{n}")
@@ -109,32 +115,34 @@ def test_results_come_once_while_the_line_is_cut_again_and_again(farm, server, c
     submit(client, 9, "stop").result(20)
     eventually(lambda: len(listener.heard) >= 13 or not listener.is_alive())
     assert max(Counter(txn for txn, _ in listener.heard).values()) == 1
-    assert "stop" in dict(listener.end())
+    assert "stop" in dict(listener.stop_and_get_results())
 
 
-def test_a_result_that_ends_while_the_server_restarts_comes_once(farm, server, client):
+def test_a_result_that_ends_while_the_server_restarts_comes_once(shared_worker, server, client):
     listener = Listener(server)
     submit(client, 1, "before").result(20)
     server.restart()
     submit(client, 2, "after").result(20)
     eventually(lambda: len(listener.heard) == 2, 30)
     submit(client, 9, "stop")
-    assert [txn for txn, _ in listener.end()] == ["before", "after", "stop"]
+    assert [txn for txn, _ in listener.stop_and_get_results()] == ["before", "after", "stop"]
 
 
-def test_a_message_that_comes_again_changes_nothing(farm, server, client):
+def test_a_message_that_comes_again_changes_nothing(shared_worker, server, client):
     listener, admin = Listener(server), server.client()
     job = submit(client, 1, "one")
     job.result(20)
     eventually(lambda: listener.heard)
-    message = encode(Event(job.id, "one", 0, "succeeded"), Keyring(SECRET, "redismr"))
+    message = encode_event(Event(job.id, "one", 0, "succeeded"), Keyring(SECRET, "redismr"))
     for _ in range(3):
         assert admin.publish("redismr:events:0", message)
     submit(client, 9, "stop")
-    assert [txn for txn, _ in listener.end()] == ["one", "stop"]
+    assert [txn for txn, _ in listener.stop_and_get_results()] == ["one", "stop"]
 
 
-def test_who_listens_hears_what_happens_before_the_first_event_is_asked_for(farm, server, client):
+def test_who_listens_hears_what_happens_before_the_first_event_is_asked_for(
+    shared_worker, server, client
+):
     """Of a ``run`` there is nothing but messages: its job is deleted when it is closed."""
     events, ends = client.listen(), []
     client.run([1], double, "sum", txn="one").close()
@@ -145,54 +153,54 @@ def test_who_listens_hears_what_happens_before_the_first_event_is_asked_for(farm
     assert [event.txn for event in ends] == ["one"]
 
 
-class Late(Listener):
+class ReadsWhenClosed(Listener):
     """Reads the results of "run" when they are closed, and not before."""
 
     def __init__(self, server):
         self.reading, self.closed = threading.Event(), threading.Event()
         super().__init__(server)
 
-    def hear(self, txn, results):
+    def on_result(self, txn, results):
         if txn == "run":
             self.reading.set()
             assert self.closed.wait(10)
-        return super().hear(txn, results)
+        return super().on_result(txn, results)
 
 
-def test_results_that_are_closed_while_they_are_read_are_left_out(farm, server, client):
-    listener = Late(server)
+def test_results_that_are_closed_while_they_are_read_are_left_out(shared_worker, server, client):
+    listener = ReadsWhenClosed(server)
     large = lambda number, item: [(item, os.urandom(100_000))]
     results = client.run(range(20), large, "first", txn="run")
     assert listener.reading.wait(10)
     results.close()
     listener.closed.set()
     submit(client, 9, "stop")
-    assert [txn for txn, _ in listener.end()] == ["stop"]
+    assert [txn for txn, _ in listener.stop_and_get_results()] == ["stop"]
 
 
-def test_the_loss_of_another_job_is_an_error_of_who_asked_for_it(farm, server, client):
-    class Asking(Listener):
-        def hear(self, txn, results):
+def test_the_loss_of_another_job_is_an_error_of_who_asked_for_it(shared_worker, server, client):
+    class RaisesJobLost(Listener):
+        def on_result(self, txn, results):
             raise redismr.JobLost("of another", job_id="another")
 
-    listener = Asking(server)
+    listener = RaisesJobLost(server)
     submit(client, 1, "one")
     with pytest.raises(redismr.JobLost, match="of another"):
-        listener.end()
+        listener.stop_and_get_results()
 
 
-def test_a_listener_waits_for_redis_however_long_it_is_away(farm, server, client):
-    listener, told = Listener(server), []
-    listener.client._store.link.patience = 0
-    listener.client._listener.link._on_wait = lambda *said: told.append(said)
+def test_a_listener_waits_for_redis_however_long_it_is_away(shared_worker, server, client):
+    listener, wait_reports = Listener(server), []
+    listener.client._store.server.patience = 0
+    listener.client._listener_store.server._on_wait = lambda *report: wait_reports.append(report)
     server.kill()
-    eventually(lambda: told)
+    eventually(lambda: wait_reports)
     server.restart()
     submit(client, 9, "stop")
-    assert [txn for txn, _ in listener.end()] == ["stop"]
+    assert [txn for txn, _ in listener.stop_and_get_results()] == ["stop"]
 
 
-def test_jobs_that_were_altered_keep_no_other_from_being_heard(farm, server, client):
+def test_jobs_that_were_altered_keep_no_other_from_being_heard(shared_worker, server, client):
     jobs, admin = [submit(client, n, f"t{n}") for n in range(3)], server.client()
     for job in jobs:
         job.result(20)
@@ -200,11 +208,11 @@ def test_jobs_that_were_altered_keep_no_other_from_being_heard(farm, server, cli
         admin.delete(f"redismr:{{{job.id}}}:{name}")
         admin.lpush(f"redismr:{{{job.id}}}:{name}", "altered")
         admin.expire(f"redismr:{{{job.id}}}:{name}", 60)
-    store = client._listener
+    store = client._listener_store
     assert list(store.states([job.id for job in jobs])) == [jobs[1].id, jobs[2].id]
-    ends = listen.Ends(store, client._keyring, None, None)
-    ends._over.clear()
-    assert [end.txn for end in ends.missed()] == ["t2"]
+    ends = listener_module.JobEndTracker(store, client._keyring, None, None)
+    ends._ended_jobs.clear()
+    assert [end.txn for end in ends.find_missed_ends()] == ["t2"]
 
 
 class Clock:
@@ -217,25 +225,25 @@ class Clock:
         return self.now
 
 
-def test_the_time_of_who_listens_is_not_that_of_a_look(farm, server, client, monkeypatch):
-    monkeypatch.setattr(listen, "time", clock := Clock())
-    ends = listen.Ends(client._listener, client._keyring, None, None)
+def test_the_time_of_who_listens_is_not_that_of_a_look(shared_worker, server, client, monkeypatch):
+    monkeypatch.setattr(listener_module, "time", clock := Clock())
+    ends = listener_module.JobEndTracker(client._listener_store, client._keyring, None, None)
     for n in range(3):
         submit(client, n, f"t{n}").result(20)
     heard = []
-    for end in ends.missed():
+    for end in ends.find_missed_ends():
         heard.append(end.txn)
         clock.now += 100
     assert len(heard) == 3
-    assert ends.due == listen.LOOK_SECONDS
+    assert ends.next_poll_at == listener_module.END_POLL_SECONDS
 
 
-class Enough(Exception):
+class StopTest(Exception):
     """Ends a test."""
 
 
 def test_costly_looks_are_rare_on_a_quiet_channel_too(server, client, monkeypatch):
-    monkeypatch.setattr(listen, "time", clock := Clock())
+    monkeypatch.setattr(listener_module, "time", clock := Clock())
     looks, calls, states = [], count(), Store.states
 
     def costly(self, jobs):
@@ -245,20 +253,20 @@ def test_costly_looks_are_rare_on_a_quiet_channel_too(server, client, monkeypatc
 
     def quiet(self, seconds):
         if next(calls) > 1000:
-            raise Enough
+            raise StopTest
         clock.now += seconds
 
     monkeypatch.setattr(Store, "states", costly)
     monkeypatch.setattr(Subscription, "get", quiet)
-    with pytest.raises(Enough):
+    with pytest.raises(StopTest):
         next(client.listen())
     _, *looks = looks  # the first was to know what had ended before
     assert {after - before for before, after in pairwise(looks)} == {21}
 
 
-def test_the_keys_are_read_when_the_channel_was_cut(farm, server, client, monkeypatch):
+def test_the_keys_are_read_when_the_channel_was_cut(shared_worker, server, client, monkeypatch):
     looks, states, get = [], Store.states, Subscription.get
-    monkeypatch.setattr(listen, "LOOK_SECONDS", 3600)
+    monkeypatch.setattr(listener_module, "END_POLL_SECONDS", 3600)
     monkeypatch.setattr(Store, "states", lambda *args: looks.append(0) or states(*args))
     monkeypatch.setattr(Subscription, "get", lambda self, _: get(self, 0.1) and None)
     listener = Listener(server)
@@ -266,10 +274,10 @@ def test_the_keys_are_read_when_the_channel_was_cut(farm, server, client, monkey
     submit(client, 9, "stop").result(20)
     assert len(looks) == 2
     server.client().client_kill_filter(_type="pubsub")
-    assert [txn for txn, _ in listener.end()] == ["stop"]
+    assert [txn for txn, _ in listener.stop_and_get_results()] == ["stop"]
 
 
-def test_an_end_that_is_told_too_early_waits_for_the_truth(farm, server, client, tmp_path):
+def test_an_end_that_is_told_too_early_waits_for_the_truth(shared_worker, server, client, tmp_path):
     """A message that is replayed while its job runs tells nothing."""
     gate = str(tmp_path / "gate")
 
@@ -287,7 +295,7 @@ def test_an_end_that_is_told_too_early_waits_for_the_truth(farm, server, client,
     thread = threading.Thread(target=lambda: kinds.append(next(events).kind), daemon=True)
     thread.start()
     for kind in ("succeeded", "failed", "partition"):
-        message = encode(Event(job.id, "one", 0, kind), ring)
+        message = encode_event(Event(job.id, "one", 0, kind), ring)
         eventually(lambda m=message: admin.publish("redismr:events:0:one", m))
     thread.join(10)
     (tmp_path / "gate").touch()
@@ -300,7 +308,7 @@ def test_an_event_of_another_transaction_is_not_this_ones(server, client):
     thread = threading.Thread(target=lambda: heard.append(next(events).txn), daemon=True)
     thread.start()
     for txn in ("two", "one"):
-        message = encode(Event("job", txn, 0, "submitted"), ring)
+        message = encode_event(Event("job", txn, 0, "submitted"), ring)
         eventually(lambda m=message: admin.publish("redismr:events:0:one", m))
     thread.join(10)
     assert heard == ["one"]
@@ -310,28 +318,30 @@ def fails(number, item):
     raise ZeroDivisionError("on purpose")
 
 
-def test_an_error_is_raised_or_handed_over(farm, server, client):
+def test_an_error_is_raised_or_handed_over(shared_worker, server, client):
     errors = []
     tolerant, strict = Listener(server, errors=errors), Listener(server)
     client.submit([1], fails, "sum", txn="bad", retries=0)
     with pytest.raises(redismr.MapError, match="on purpose"):
-        strict.end()
+        strict.stop_and_get_results()
     submit(client, 9, "stop")
-    assert [txn for txn, _ in tolerant.end()] == ["stop"]
+    assert [txn for txn, _ in tolerant.stop_and_get_results()] == ["stop"]
     assert [txn for txn, _ in errors] == ["bad"]
     assert isinstance(errors[0][1], ZeroDivisionError)
 
 
-def test_what_has_ended_before_is_no_news_but_a_job_asked_for_is(farm, server, client):
+def test_what_has_ended_before_is_no_news_but_a_job_asked_for_is(shared_worker, server, client):
     job = submit(client, 1, "old")
     job.result(20)
     assert next(iter(client.listen(job=job.id))).kind == "succeeded"
     listener = Listener(server)
     submit(client, 9, "stop")
-    assert [txn for txn, _ in listener.end()] == ["stop"]
+    assert [txn for txn, _ in listener.stop_and_get_results()] == ["stop"]
 
 
-def test_resultfn_is_called_once_when_every_message_is_lost(farm, server, client, monkeypatch):
+def test_resultfn_is_called_once_when_every_message_is_lost(
+    shared_worker, server, client, monkeypatch
+):
     monkeypatch.setattr(
         Subscription, "get", lambda self, seconds: threading.Event().wait(0.02) or None
     )
@@ -341,8 +351,8 @@ def test_resultfn_is_called_once_when_every_message_is_lost(farm, server, client
     assert calls == [{3: 6}]
 
 
-def test_redismr_listen_prints_each_end_once(farm, server, client):
-    listening = farm.start(sys.executable, "-m", "redismr", "listen", "nightly")
+def test_redismr_listen_prints_each_end_once(shared_worker, server, client):
+    listening = shared_worker.start(sys.executable, "-m", "redismr", "listen", "nightly")
     eventually(lambda: b"redismr:events:0:nightly" in server.client().pubsub_channels())
     for n in range(5):
         server.client().client_kill_filter(_type="pubsub")
@@ -356,15 +366,15 @@ def test_redismr_listen_prints_each_end_once(farm, server, client):
     assert {event["txn"] for event in ends()} == {"nightly"}
 
 
-def test_the_example_in_the_documents_hears_what_is_signed(farm, server, client, tmp_path):
+def test_the_example_in_the_documents_hears_what_is_signed(shared_worker, server, client, tmp_path):
     text = (REPOSITORY / "docs" / "events.md").read_text()
     program = tmp_path / "listen.py"
     program.write_text(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0])
-    listening = farm.start(sys.executable, str(program))
+    listening = shared_worker.start(sys.executable, str(program))
     ours, admin = Keyring(SECRET, "redismr"), server.client()
-    hello = encode(Event("job", "hello", 0, "submitted"), ours)
+    hello = encode_event(Event("job", "hello", 0, "submitted"), ours)
     eventually(lambda: admin.publish("redismr:events:0", hello) and "hello" in listening.log)
-    forged = encode(Event("job", "forged", 0, "failed"), Keyring("another secret", "redismr"))
+    forged = encode_event(Event("job", "forged", 0, "failed"), Keyring("another secret", "redismr"))
     assert admin.publish("redismr:events:0", forged)
     submit(client, 1, "genuine")
-    assert "forged" not in listening.says("succeeded genuine")
+    assert "forged" not in listening.wait_for_output("succeeded genuine")

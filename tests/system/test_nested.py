@@ -6,8 +6,8 @@ import signal
 import sys
 
 import pytest
-from support import eventually, runs
-from system.crew import parent_of
+from support import eventually, is_running
+from system.processes import parent_of
 
 INNER = """
 import redismr
@@ -28,23 +28,23 @@ def evens_and_odds(n):
     yield n, dict(redismr.run(range(n), mapfn, "sum", client=redismr.Client(executors=1)))
 
 
-def test_a_job_inside_a_mapfn_has_a_private_server(client, crew):
+def test_a_job_inside_a_mapfn_has_a_private_server(client, processes):
     """The worker's Redis has a secret, which functions do not have. All goes with the worker."""
-    worker = crew.worker()
+    worker = processes.worker()
     assert dict(client.run([4, 5], evens_and_odds, "first")) == {4: {0: 2, 1: 4}, 5: {0: 6, 1: 4}}
-    family = worker.below()
+    descendants = worker.descendants()
     executor = worker.executors()[0]
-    assert [pid for pid in family if parent_of(pid) == executor], "its server and worker"
+    assert [pid for pid in descendants if parent_of(pid) == executor], "its server and worker"
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
-    eventually(lambda: not any(map(runs, family)))
+    eventually(lambda: not any(map(is_running, descendants)))
 
 
 def test_a_job_inside_a_mapfn_of_a_local_worker(embedded):
     assert dict(embedded.run([4], evens_and_odds, "first")) == {4: {0: 2, 1: 4}}
 
 
-def test_a_program_that_a_mapfn_starts_has_a_private_server(client, crew, tmp_path):
+def test_a_program_that_a_mapfn_starts_has_a_private_server(client, processes, tmp_path):
     program = tmp_path / "inner.py"
     program.write_text(INNER)
     words = [sys.executable, str(program)]
@@ -55,12 +55,12 @@ def test_a_program_that_a_mapfn_starts_has_a_private_server(client, crew, tmp_pa
         ran = subprocess.run(words, capture_output=True, text=True, check=False)
         yield n, ran.stdout or ran.stderr
 
-    crew.worker()
+    processes.worker()
     assert dict(client.run([1], mapfn, "first")) == {1: "{0: 2, 1: 4}\n"}
 
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
-def test_what_functions_log_is_theirs_to_set_up(client, crew, quiet):
+def test_what_functions_log_is_theirs_to_set_up(client, processes, quiet):
     """Whatever the worker itself says or keeps quiet."""
 
     def mapfn(n):
@@ -70,13 +70,13 @@ def test_what_functions_log_is_theirs_to_set_up(client, crew, quiet):
         logging.getLogger("any").info("the record %s", n)
         yield n, n
 
-    worker = crew.worker(1, *quiet, ready=not quiet)
+    worker = processes.worker(1, *quiet, ready=not quiet)
     assert dict(client.run([7], mapfn, "first")) == {7: 7}
-    worker.says("mine: the record 7\n")
+    worker.wait_for_output("mine: the record 7\n")
     assert ("waiting for jobs" in worker.log) == (not quiet)
 
 
-def test_processes_of_a_mapfn_say_that_they_cannot_count(client, crew):
+def test_processes_of_a_mapfn_say_that_they_cannot_count(client, processes):
     def mapfn(x):
         import multiprocessing
         import subprocess
@@ -91,7 +91,7 @@ def test_processes_of_a_mapfn_say_that_they_cannot_count(client, crew):
         redismr.count("here")
         yield x, child.exitcode
 
-    worker = crew.worker()
+    worker = processes.worker()
     results = client.run([1], mapfn, "sum")
     assert (dict(results), results.counters) == ({1: 0}, {"here": 1})
     assert "count('forked') was called in a process that a task has started" in worker.log

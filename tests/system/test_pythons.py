@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from system.crew import run, script
+from system.processes import run, script
 
 T_STRINGS = sys.version_info >= (3, 14)
 INTERPRETERS = sys.version_info >= (3, 13)

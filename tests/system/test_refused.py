@@ -11,7 +11,7 @@ import pytest
 import support
 from store.roles import user_url
 from support import eventually
-from system.crew import ONE_ENGINE, OTHER_SECRET, SECRET, Crew, redismr_cli, script
+from system.processes import ONE_ENGINE, OTHER_SECRET, SECRET, Processes, redismr_cli, script
 
 import redismr
 
@@ -42,17 +42,17 @@ def at_once(url, folder):
     """Every program that uses a server, started together: its words -> the process."""
     script(folder, JOB, "job.py")
     script(folder, PROGRAM, "program.py")
-    crew = Crew(url, folder)
+    processes = Processes(url, folder)
     words = [
         "run job.py", "submit job.py", "jobs", "workers", "watch j", "result j", "errors j",
         "listen", "cancel j", "delete j", "worker", "repl job.py",
     ]  # fmt: skip
-    started = {w: crew.start(sys.executable, "-m", "redismr", *w.split()) for w in words}
-    started["program"] = crew.start(sys.executable, "program.py")
+    started = {w: processes.start(sys.executable, "-m", "redismr", *w.split()) for w in words}
+    started["program"] = processes.start(sys.executable, "program.py")
     try:
         yield started
     finally:
-        crew.close()
+        processes.close()
 
 
 def lines_of(process):
@@ -104,10 +104,10 @@ def test_a_user_who_lacks_a_command_is_told_of_it_within_seconds(server, tmp_pat
     assert server.client().dbsize() == before
 
 
-def test_a_worker_waits_for_replicas_and_says_so_once(server, client, crew):
+def test_a_worker_waits_for_replicas_and_says_so_once(server, client, processes):
     server.config(min_replicas_to_write=1)
-    worker = crew.worker(1, ready=False)
-    worker.says("takes no writes for now (NOREPLICAS)")
+    worker = processes.worker(1, ready=False)
+    worker.wait_for_output("takes no writes for now (NOREPLICAS)")
     eventually(lambda: looks(server) >= 4)
     with pytest.raises(redismr.StoreUnavailable, match=r"no writes for now \(NOREPLICAS\)"):
         client.submit([1], lambda x: [(x, 1)])
@@ -116,7 +116,7 @@ def test_a_worker_waits_for_replicas_and_says_so_once(server, client, crew):
     assert "Redis is back" not in worker.log
     server.config(min_replicas_to_write=0)
     assert dict(client.run([1], lambda x: [(x, 1)], "sum")) == {1: 1}
-    log = worker.says("Redis is back")
+    log = worker.wait_for_output("Redis is back")
     assert log.count("NOREPLICAS") == log.count("Redis is back") == 1
 
 
@@ -139,13 +139,13 @@ def test_who_is_not_let_in_hears_of_nothing_else(server, tmp_path, change, words
 
 
 @ONE_ENGINE
-def test_a_worker_that_alone_has_its_secret_is_told_so(server, client, crew):
-    first = crew.worker(1)
+def test_a_worker_that_alone_has_its_secret_is_told_so(server, client, processes):
+    first = processes.worker(1)
     eventually(client.workers)
-    other = crew.worker(1, secret=OTHER_SECRET)
-    log = other.says("no other worker there has this secret")
+    other = processes.worker(1, secret=OTHER_SECRET)
+    log = other.wait_for_output("no other worker there has this secret")
     assert f"(fingerprints of theirs: {client._keyring.key_id})" in log
-    for worker in (crew.worker(1), first):
+    for worker in (processes.worker(1), first):
         assert "no other worker" not in worker.log
 
 
@@ -154,9 +154,11 @@ def looks(server):
     return server.client().info("commandstats").get("cmdstat_discard", {}).get("calls", 0)
 
 
-def test_a_worker_whose_rights_are_taken_away_ends_with_one_line(server, client, tmp_path, crew):
+def test_a_worker_whose_rights_are_taken_away_ends_with_one_line(
+    server, client, tmp_path, processes
+):
     url = user_url(server, "worker")
-    worker = crew.worker(2, url=url)
+    worker = processes.worker(2, url=url)
     assert dict(client.run([1], lambda x: [(x, 1)], "sum")) == {1: 1}
     server.client().execute_command("ACL", "SETUSER", "worker", "-lrange", "-hset")
     client.submit([1], lambda x: [(x, 1)])
@@ -169,7 +171,7 @@ def test_a_worker_whose_rights_are_taken_away_ends_with_one_line(server, client,
     assert "Redis is back" not in worker.log
 
 
-def test_each_role_has_the_rights_to_do_its_work(server, crew, tmp_path):
+def test_each_role_has_the_rights_to_do_its_work(server, processes, tmp_path):
     """A job with a killed worker, one for each worker, and all who only read."""
     urls = {role: user_url(server, role) for role in ("worker", "submitter", "monitor")}
     server.client().acl_log_reset()
@@ -180,13 +182,17 @@ def test_each_role_has_the_rights_to_do_its_work(server, crew, tmp_path):
             time.sleep(0.01)
         return [(x % 2, x)]
 
-    doomed, other = crew.worker(1, url=urls["worker"]), crew.worker(1, url=urls["worker"])
+    doomed, other = processes.worker(1, url=urls["worker"]), processes.worker(1, url=urls["worker"])
     with redismr.Client(urls["submitter"], secret=SECRET) as client:
         eventually(lambda: len(client.workers()) == 2)
         assert len(client.run(range(2), lambda x: [(x, 1)], "sum", each_worker=True)) == 2
         job = client.submit(range(8), mapfn, "sum", chunk=1, lease=1)
-        watch = crew.start(sys.executable, "-m", "redismr", "watch", job.id, url=urls["monitor"])
-        listen = crew.start(sys.executable, "-m", "redismr", "listen", job.id, url=urls["monitor"])
+        watch = processes.start(
+            sys.executable, "-m", "redismr", "watch", job.id, url=urls["monitor"]
+        )
+        listen = processes.start(
+            sys.executable, "-m", "redismr", "listen", job.id, url=urls["monitor"]
+        )
         eventually(lambda: job.progress().maps_running)
         doomed.kill()
         for words in ("jobs", "workers"):
@@ -196,7 +202,7 @@ def test_each_role_has_the_rights_to_do_its_work(server, crew, tmp_path):
         gate.touch()
         assert dict(job.result(30)) == {0: 12, 1: 16}
         assert watch.wait() == 0
-        listen.says('"succeeded"')
+        listen.wait_for_output('"succeeded"')
         said = redismr_cli("result", job.id, url=urls["monitor"])
         assert sorted(said.stdout.split()) == ["0", "1", "12", "16"]
         refused = redismr_cli("cancel", job.id, url=urls["monitor"])

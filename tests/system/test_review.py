@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from support import eventually, runs
-from system.crew import environ
+from support import eventually, is_running
+from system.processes import environ
 
 import redismr
 
@@ -89,9 +89,9 @@ def test_a_forked_child_does_not_keep_the_workers_alive(tmp_path):
         "sys.stdout.flush()\n"
         "os.kill(os.getpid(), 9)\n",
     )
-    child, nursery = map(int, done.stdout.split())
+    child, fork_server = map(int, done.stdout.split())
     try:
-        eventually(lambda: not runs(nursery), message="the worker outlived its client")
+        eventually(lambda: not is_running(fork_server), message="the worker outlived its client")
     finally:
         os.kill(child, signal.SIGKILL)
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support import REPOSITORY
-from system.crew import run, script
+from system.processes import run, script
 
 JOB = """
     import os, redismr
@@ -28,8 +28,8 @@ JOB = """
 
     go()
 """
-NO_FIRST_NET = "import redismr.processes as p; p.refuse_while_loading = lambda: None"
-SECOND_NET_FAR_BELOW = "import redismr.processes as p; p.MOST_DEPTH = 5"
+NO_FIRST_NET = "import redismr.process_guards as p; p.refuse_while_loading = lambda: None"
+SECOND_NET_FAR_BELOW = "import redismr.process_guards as p; p.MAX_DEPTH = 5"
 
 IN_A_THREAD = """
 import threading
@@ -131,8 +131,8 @@ def test_a_mapfn_that_runs_its_own_job_is_stopped(tmp_path):
 def test_nested_executors_share_the_cores_of_the_one_above():
     code = (
         "import os; from redismr.workers import cores\n"
-        "from redismr.workers.process import settle_in\n"
-        "settle_in(1); settle_in(max(1, cores() // 4)); print(cores(), os.environ['REDISMR_DEPTH'])"
+        "from redismr.workers.process_setup import prepare_process\n"
+        "prepare_process(1); prepare_process(max(1, cores() // 4)); print(cores(), os.environ['REDISMR_DEPTH'])"  # noqa: E501
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1 2\n"

@@ -16,7 +16,7 @@ import termios
 
 import pytest
 from support import eventually
-from system.crew import ONE_ENGINE, environ, redismr_cli, script
+from system.processes import ONE_ENGINE, environ, redismr_cli, script
 
 pytestmark = ONE_ENGINE
 
@@ -91,7 +91,7 @@ def gate(tmp_path):
 
 
 @pytest.fixture
-def screen(farm, server, tmp_path, gate):
+def screen(shared_worker, server, tmp_path, gate):
     """Begins to run a job at a terminal, of which the last items wait for the gate."""
     job, begun = script(tmp_path, ITEMS.format(gate=str(gate))), []
 
@@ -140,7 +140,7 @@ def test_ctrl_c_on_a_terminal(screen, client):
     assert [row.state for row in client.jobs()] == ["cancelled"]
 
 
-def test_listings_on_a_terminal_and_in_a_pipe(farm, server, client):
+def test_listings_on_a_terminal_and_in_a_pipe(shared_worker, server, client):
     job = client.submit([1], lambda x: [(x, x)], name="one")
     assert job.wait(20)
     screen = Screen(80, server.url, "jobs")

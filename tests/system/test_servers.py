@@ -10,10 +10,10 @@ import time
 import pytest
 import redis
 from support import eventually
-from system.crew import ONE_ENGINE, OTHER_SECRET, SECRET, redismr_cli
+from system.processes import ONE_ENGINE, OTHER_SECRET, SECRET, redismr_cli
 
 import redismr
-from redismr.store.link import Link
+from redismr.store.retrying_client import RetryingClient
 
 
 def one(x):
@@ -98,11 +98,11 @@ def test_a_server_lost_midway_is_an_error_within_patience(server, client):
 
 @ONE_ENGINE
 def test_a_run_whose_server_is_away_for_long_leaves_the_job_alone(
-    server, client, crew, monkeypatch
+    server, client, processes, monkeypatch
 ):
     """Whoever types what is said has the result when the server is back, be that at once."""
     cleaned = []
-    monkeypatch.setattr(client, "_quietly", lambda *what: cleaned.append(what))
+    monkeypatch.setattr(client, "_clean_up_quietly", lambda *what: cleaned.append(what))
 
     def lost(progress):
         if progress.state == "mapping":
@@ -116,7 +116,7 @@ def test_a_run_whose_server_is_away_for_long_leaves_the_job_alone(
         f"\n  job {job} may still be running. When Redis is back: redismr result {job} --wait"
     )
     server.restart()
-    crew.worker()
+    processes.worker()
     said = redismr_cli("result", job, "--wait", url=server.url)
     assert (said.returncode, said.stdout) == (0, "1\t1\n")
 
@@ -128,11 +128,11 @@ def test_a_server_that_is_lost_while_a_job_is_handed_in_is_waited_for_once(
     """And not by the thread beside, by whoever cancels, and by the caller, one after another."""
     waits = []
 
-    def bear(link, exc, word, said, _waited, attempt, real=Link._bear):
+    def bear(link, exc, word, said, _waited, attempt, real=RetryingClient._pause_or_raise):
         waits.append(link.patience)
         real(link, exc, word, said, 60.0, attempt)  # time is short: patience is over at once
 
-    monkeypatch.setattr(Link, "_bear", bear)
+    monkeypatch.setattr(RetryingClient, "_pause_or_raise", bear)
 
     def source():
         yield 1
@@ -163,16 +163,16 @@ def test_our_own_server_that_has_ended_is_an_error_at_once(tmp_path):
 
 def test_what_is_waited_for_is_said_once_and_for_how_long(server, client, monkeypatch):
     said = []
-    link = client._store.patient(0.1).link
+    link = client._store.with_patience(0.1).server
     link._on_wait = lambda text, waited: said.append(text)
     server.kill()
     with pytest.raises(redismr.StoreUnavailable):
-        link.one("TIME")
+        link.command("TIME")
     assert said
     assert all(text.endswith("; waiting for it, 0.1 s at most") for text in said)
 
 
-def test_a_job_goes_on_when_the_server_is_back(server, client, crew, tmp_path):
+def test_a_job_goes_on_when_the_server_is_back(server, client, processes, tmp_path):
     gate = tmp_path / "gate"
 
     def mapfn(x):
@@ -181,20 +181,20 @@ def test_a_job_goes_on_when_the_server_is_back(server, client, crew, tmp_path):
         return [(x % 3, x)]
 
     job = client.submit(range(20), mapfn, "list", chunk=1, lease=1)
-    crew.worker(2)
+    processes.worker(2)
     eventually(lambda: job.progress().maps_done >= 5)
     server.kill()
     gate.write_text("")
-    crew.started[0].says("waiting for it")
+    processes.started[0].wait_for_output("waiting for it")
     server.restart()
     assert dict(job.result(40)) == {k: [x for x in range(20) if x % 3 == k] for k in range(3)}
-    crew.started[0].says("Redis is back")
+    processes.started[0].wait_for_output("Redis is back")
 
 
-def test_a_frozen_server_is_waited_for(server, client, crew):
+def test_a_frozen_server_is_waited_for(server, client, processes):
     job = client.submit(range(5), one, "sum", chunk=1)
     server.pause()
-    crew.worker(ready=False)
+    processes.worker(ready=False)
     server.resume()
     assert len(job.result(30)) == 5
 
@@ -225,7 +225,9 @@ def test_attach_with_another_secret(server, client):
         assert its._keyring.key_id in str(caught.value)
 
 
-def test_a_worker_with_another_secret_takes_nothing_and_says_so(server, client, crew, tmp_path):
+def test_a_worker_with_another_secret_takes_nothing_and_says_so(
+    server, client, processes, tmp_path
+):
     marker = tmp_path / "ran"
 
     def mapfn(x):
@@ -233,8 +235,8 @@ def test_a_worker_with_another_secret_takes_nothing_and_says_so(server, client, 
         return one(x)
 
     job = client.submit([1], mapfn)
-    stranger = crew.worker(secret=OTHER_SECRET)
-    log = stranger.says("signed with secret")
+    stranger = processes.worker(secret=OTHER_SECRET)
+    log = stranger.wait_for_output("signed with secret")
     ours = client._keyring.key_id
     assert f"signed with secret {ours}" in log
     assert not marker.exists()
@@ -248,7 +250,7 @@ def test_a_worker_with_another_secret_takes_nothing_and_says_so(server, client, 
 
 
 def test_events_of_strangers_are_not_heard(server, client):
-    with client._store.subscribed(None) as channel:
+    with client._store.subscribe(None) as channel:
         channel.get(1)
         with redismr.Client(server.url, secret=OTHER_SECRET) as other:
             other.submit([1], one)
@@ -261,29 +263,29 @@ def test_events_of_strangers_are_not_heard(server, client):
 # ------------------------------------------------------------------------- another Python
 
 
-def test_another_python_is_reported_and_never_run(server, client, crew, tmp_path, monkeypatch):
+def test_another_python_is_reported_and_never_run(server, client, processes, tmp_path, monkeypatch):
     marker = tmp_path / "ran"
 
     def mapfn(x):
         marker.write_text("")
         return one(x)
 
-    monkeypatch.setattr("redismr.client.specs.PYTHON", "3.9")
+    monkeypatch.setattr("redismr.client.job_options.PYTHON", "3.9")
     job = client.submit([1], mapfn)
-    worker = crew.worker()
-    worker.says("needs Python 3.9")
+    worker = processes.worker()
+    worker.wait_for_output("needs Python 3.9")
     with pytest.raises(redismr.NoWorkers, match=r"Python 3\.9"):
         client.run([1], mapfn, wait_for_workers=0.2)
     assert not marker.exists()
     assert job.state == "mapping"
 
 
-def test_a_clear_field_that_lies_about_python_runs_nothing(server, client, crew, monkeypatch):
-    monkeypatch.setattr("redismr.client.specs.PYTHON", "3.9")
+def test_a_clear_field_that_lies_about_python_runs_nothing(server, client, processes, monkeypatch):
+    monkeypatch.setattr("redismr.client.job_options.PYTHON", "3.9")
     job = client.submit([1], one, "sum")
     meta = next(key for key in server.client().scan_iter() if key.endswith(b":meta"))
     server.client().hset(meta, "python", f"3.{__import__('sys').version_info.minor}")
-    crew.worker()
+    processes.worker()
     with pytest.raises(redismr.JobFailed, match="python"):
         job.result(10)
 
@@ -292,20 +294,20 @@ def test_a_clear_field_that_lies_about_python_runs_nothing(server, client, crew,
 
 
 @pytest.mark.parametrize("name", ["spec", "code", "params"])
-def test_forged_blobs_fail_the_job(server, client, crew, name):
+def test_forged_blobs_fail_the_job(server, client, processes, name):
     job = client.submit([1], one, "sum")
     raw: redis.Redis = server.client()
     key = next(key for key in raw.scan_iter() if key.endswith(f":{name}".encode()))
     blob = bytearray(raw.get(key))
     blob[-1] ^= 1
     raw.set(key, bytes(blob), keepttl=True)
-    crew.worker()
+    processes.worker()
     with pytest.raises((redismr.JobFailed, redismr.SealError)):
         job.result(15)
 
 
-def test_a_forged_result_is_noticed(server, shared):
-    job = shared.submit(range(50), one, "sum", partitions=2)
+def test_a_forged_result_is_noticed(server, client_with_worker):
+    job = client_with_worker.submit(range(50), one, "sum", partitions=2)
     job.wait(20)
     raw = server.client()
     key = next(key for key in raw.scan_iter() if key.endswith(b":result"))

@@ -6,11 +6,11 @@ import json
 import sys
 
 import pytest
-from system.crew import redismr_cli, run, script
+from system.processes import redismr_cli, run, script
 
 
 @pytest.fixture
-def program(tmp_path, server, farm):
+def program(tmp_path, server, shared_worker):
     """Runs a script's text in a folder of its own and gives what it printed, as JSON."""
 
     def started(body, *, name="script.py"):
@@ -132,7 +132,7 @@ JOB = """
 """
 
 
-def test_another_process_collects_by_id(tmp_path, server, farm):
+def test_another_process_collects_by_id(tmp_path, server, shared_worker):
     job_id = redismr_cli("submit", script(tmp_path, JOB), url=server.url).stdout.strip()
     said = redismr_cli("result", job_id, "--wait", "--json", url=server.url, cwd="/")
     assert said.stderr == ""

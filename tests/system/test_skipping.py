@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 from support import eventually
-from system.crew import SECRET, redismr_cli, script
+from system.processes import SECRET, redismr_cli, script
 
 import redismr
 from redismr.core.model import token_of
@@ -35,11 +35,11 @@ def expected(numbers, bad):
 
 
 @pytest.fixture(params=["cluster", "inline"])
-def run(request, shared):
+def run(request, client_with_worker):
     """redismr.run, in both its ways."""
     if request.param == "inline":
         return lambda *args, **options: redismr.run(*args, inline=True, **options)
-    return shared.run
+    return client_with_worker.run
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 40])
@@ -131,8 +131,10 @@ def deadly(n):
 
 
 @pytest.mark.parametrize("lost_leases", [0, 3])
-def test_records_that_kill_the_process_are_found_and_skipped(shared, lost_leases):
-    job = shared.submit(range(40), deadly, "list", chunk=40, on_error=3, lost_leases=lost_leases)
+def test_records_that_kill_the_process_are_found_and_skipped(client_with_worker, lost_leases):
+    job = client_with_worker.submit(
+        range(40), deadly, "list", chunk=40, on_error=3, lost_leases=lost_leases
+    )
     results = job.result(60)
     assert dict(results) == expected(range(40), lambda n: n in (13, 21, 27))
     assert results.counters == {"begun": 37}
@@ -140,16 +142,16 @@ def test_records_that_kill_the_process_are_found_and_skipped(shared, lost_leases
     assert told == {"13": "WorkerDied", "21": "ValueError", "27": "WorkerDied"}
     assert "SIGKILL" in job.skipped()[0].message
     assert job.skipped()[0].where == "item 13 (key 13)"
-    assert shared.attach(job.id).skipped() == job.skipped()
+    assert client_with_worker.attach(job.id).skipped() == job.skipped()
     assert job.progress().retries == 4, "two processes for each of the two, and none for others"
 
 
-def test_one_too_many_that_kills_ends_the_job(shared):
+def test_one_too_many_that_kills_ends_the_job(client_with_worker):
     with pytest.raises(redismr.TooManySkipped, match="WorkerDied"):
-        shared.run(range(40), deadly, "list", chunk=40, on_error=1)
+        client_with_worker.run(range(40), deadly, "list", chunk=40, on_error=1)
 
 
-def test_a_record_that_killed_only_once_is_kept(shared, tmp_path):
+def test_a_record_that_killed_only_once_is_kept(client_with_worker, tmp_path):
     """As a record in whose time somebody's kill -9 came."""
     folder = str(tmp_path)
 
@@ -160,12 +162,12 @@ def test_a_record_that_killed_only_once_is_kept(shared, tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
         return [("n", n)]
 
-    with shared.run(range(9), mapfn, "list", chunk=9, on_error="skip") as results:
+    with client_with_worker.run(range(9), mapfn, "list", chunk=9, on_error="skip") as results:
         assert dict(results) == {"n": list(range(9))}
         assert results.skipped.total == 0
 
 
-def test_deaths_in_ever_other_records_are_bounded(shared, tmp_path):
+def test_deaths_in_ever_other_records_are_bounded(client_with_worker, tmp_path):
     folder = str(tmp_path)
 
     def mapfn(n):
@@ -176,19 +178,21 @@ def test_deaths_in_ever_other_records_are_bounded(shared, tmp_path):
         return [("n", n)]
 
     with pytest.raises(redismr.MapError, match="killed by SIGKILL"):
-        shared.run(range(9), mapfn, "list", chunk=9, on_error="skip", lost_leases=2)
+        client_with_worker.run(range(9), mapfn, "list", chunk=9, on_error="skip", lost_leases=2)
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_process_that_dies_outside_of_mapfn_has_no_record_blamed(shared):
+def test_a_process_that_dies_outside_of_mapfn_has_no_record_blamed(client_with_worker):
     def combinefn(key, values):
         os.kill(os.getpid(), signal.SIGKILL)
 
     with pytest.raises(redismr.MapError, match="killed by SIGKILL"):
-        shared.run(range(3), mapfn, "list", combinefn=combinefn, on_error="skip", lost_leases=1)
+        client_with_worker.run(
+            range(3), mapfn, "list", combinefn=combinefn, on_error="skip", lost_leases=1
+        )
 
 
-def test_a_key_that_ends_processes_is_named_and_not_skipped(shared):
+def test_a_key_that_ends_processes_is_named_and_not_skipped(client_with_worker):
     """Its number among the keys of a partition would be another if maps ran again."""
 
     def reducefn(key, values):
@@ -198,33 +202,33 @@ def test_a_key_that_ends_processes_is_named_and_not_skipped(shared):
 
     options = {"on_error": "skip", "partitions": 1, "lost_leases": 1}
     with pytest.raises(redismr.ReduceError, match="killed by SIGKILL") as info:
-        shared.run(range(3), lambda n: [(n, n)], reducefn, **options)
+        client_with_worker.run(range(3), lambda n: [(n, n)], reducefn, **options)
     assert "on key 2 of its partition" in str(info.value)
 
 
-def test_a_record_that_hangs_is_skipped(shared):
+def test_a_record_that_hangs_is_skipped(client_with_worker):
     def mapfn(n):
         while n == 5:
             time.sleep(0.01)
         return [("n", n)]
 
     options = {"task_timeout": 0.4, "lease": 0.6}
-    with shared.run(range(9), mapfn, "list", chunk=9, on_error=1, **options) as results:
+    with client_with_worker.run(range(9), mapfn, "list", chunk=9, on_error=1, **options) as results:
         assert dict(results) == {"n": [0, 1, 2, 3, 4, 6, 7, 8]}
         assert [f.error_name for f in results.skipped] == ["TaskTimeout"]
 
 
-def test_a_slow_task_is_not_its_last_records_fault(shared):
+def test_a_slow_task_is_not_its_last_records_fault(client_with_worker):
     def mapfn(n):
         time.sleep(0.2)
         return [("n", n)]
 
     options = {"task_timeout": 1.0, "lease": 0.6, "lost_leases": 1}
     with pytest.raises(redismr.MapError, match="ran longer than"):
-        shared.run(range(50), mapfn, "list", chunk=50, on_error="skip", **options)
+        client_with_worker.run(range(50), mapfn, "list", chunk=50, on_error="skip", **options)
 
 
-def test_exit_and_system_exit(shared):
+def test_exit_and_system_exit(client_with_worker):
     def mapfn(n):
         if n == 2:
             os._exit(3)
@@ -232,7 +236,7 @@ def test_exit_and_system_exit(shared):
             sys.exit("no")
         return [("n", n)]
 
-    with shared.run(range(6), mapfn, "list", chunk=6, on_error="skip") as results:
+    with client_with_worker.run(range(6), mapfn, "list", chunk=6, on_error="skip") as results:
         assert dict(results) == {"n": [0, 1, 3, 5]}
         names = Counter(f.error_name for f in results.skipped)
         assert names == {"WorkerDied": 1, "SystemExit": 1}
@@ -242,7 +246,7 @@ def test_exit_and_system_exit(shared):
 # ---------------------------------------------------------------------- telling, and forging
 
 
-def test_skipped_can_be_asked_at_any_time(shared, tmp_path):
+def test_skipped_can_be_asked_at_any_time(client_with_worker, tmp_path):
     gate = str(tmp_path / "gate")
 
     def mapfn(n):
@@ -252,16 +256,16 @@ def test_skipped_can_be_asked_at_any_time(shared, tmp_path):
             raise ValueError(n)
         return [("n", n)]
 
-    job = shared.submit(range(4), mapfn, "list", chunk=1, on_error="skip")
+    job = client_with_worker.submit(range(4), mapfn, "list", chunk=1, on_error="skip")
     eventually(lambda: job.skipped().total == 2)
     open(gate, "w").close()
     assert job.wait(20)
     assert [f.value for f in job.skipped()] == ["0", "1"]
-    assert [f.value for f in shared.attach(job.id).skipped()] == ["0", "1"]
+    assert [f.value for f in client_with_worker.attach(job.id).skipped()] == ["0", "1"]
     assert dict(job) == {"n": [2, 3]}
 
 
-def test_maps_that_run_again_skip_the_same_once(shared, server, tmp_path):
+def test_maps_that_run_again_skip_the_same_once(client_with_worker, server, tmp_path):
     gate = str(tmp_path / "gate")
 
     def mapfn(n):
@@ -272,28 +276,33 @@ def test_maps_that_run_again_skip_the_same_once(shared, server, tmp_path):
             raise ValueError(n)
         redismr.count("good")
 
-    job = shared.submit(range(4), mapfn, "list", chunk=1, partitions=1, on_error=2)
+    job = client_with_worker.submit(range(4), mapfn, "list", chunk=1, partitions=1, on_error=2)
     redis, keys = server.client(), job._store.keys
     eventually(lambda: redis.hlen(keys.control(job.id, "done")) == 3)
     assert redis.delete(keys.shuffle(job.id, 0))
     open(gate, "w").close()
     results = job.result(30)
-    assert redis.hgetall(keys.control(job.id, "tries")) == {b"gone:m0": b"1", b"gone:m2": b"1"}
+    assert redis.hgetall(keys.control(job.id, "budgets")) == {
+        b"invalidated:m0": b"1",
+        b"invalidated:m2": b"1",
+    }
     assert [value[:1] for value in results["n"]] == [b"0", b"2"]
     assert results.counters == {"good": 2}
     assert [f.value for f in results.skipped] == ["1", "3"]
     assert results.skipped.total == 2
 
 
-def test_many_skips_are_counted_exactly_and_kept_in_part(shared):
-    with shared.run(range(3000), lambda n: 1 / 0, "sum", chunk=200, on_error="skip") as results:
+def test_many_skips_are_counted_exactly_and_kept_in_part(client_with_worker):
+    with client_with_worker.run(
+        range(3000), lambda n: 1 / 0, "sum", chunk=200, on_error="skip"
+    ) as results:
         assert results.skipped.total == 3000
         assert len(results.skipped) == 1000
 
 
-def test_the_collector_believes_the_sealed_budget_only(shared, monkeypatch):
+def test_the_collector_believes_the_sealed_budget_only(client_with_worker, monkeypatch):
     """As if every reducer had looked away."""
-    job = shared.submit(range(20), mapfn, "list", on_error="skip")
+    job = client_with_worker.submit(range(20), mapfn, "list", on_error="skip")
     assert job.wait(20)
     job._spec = job._spec.__class__(
         **{**{name: getattr(job._spec, name) for name in job._spec.__slots__}, "on_error": 1}
@@ -303,7 +312,7 @@ def test_the_collector_believes_the_sealed_budget_only(shared, monkeypatch):
 
 
 @pytest.mark.parametrize("forge", ["garbage", "another token", "another record"])
-def test_a_forged_note_makes_no_record_be_skipped(shared, server, tmp_path, forge):
+def test_a_forged_note_makes_no_record_be_skipped(client_with_worker, server, tmp_path, forge):
     """Who writes to Redis without the secret cannot have a record left out."""
     gate = str(tmp_path / "gate")
 
@@ -314,8 +323,8 @@ def test_a_forged_note_makes_no_record_be_skipped(shared, server, tmp_path, forg
             os.kill(os.getpid(), signal.SIGKILL)
         return [("n", n)]
 
-    job = shared.submit(range(6), mapfn, "list", chunk=6, on_error="skip")
-    redis, dead = server.client(), job._store.keys.control(job.id, "dead")
+    job = client_with_worker.submit(range(6), mapfn, "list", chunk=6, on_error="skip")
+    redis, dead = server.client(), job._store.keys.control(job.id, "failures")
     open(gate, "w").close()
     note = eventually(lambda: redis.hget(dead, "crash:m0"))
     place, token, blob = note.rstrip(b",").split(b",")[0].split(b" ")
@@ -366,8 +375,8 @@ def test_run_tells_it_although_finishfn_hides_the_results(tmp_path):
     assert "2 records skipped" in told.stderr
 
 
-def test_errors_lists_what_was_skipped(shared, server):
-    job = shared.submit(range(20), mapfn, "list", on_error="skip")
+def test_errors_lists_what_was_skipped(client_with_worker, server):
+    job = client_with_worker.submit(range(20), mapfn, "list", on_error="skip")
     assert job.wait(20)
     lines = redismr_cli("errors", job.id, url=server.url, secret=SECRET).stdout.splitlines()
     assert [line.split("\t")[2] for line in lines] == ["KIND", "skipped", "skipped"]

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 from support import eventually
-from system.crew import environ, run, script
+from system.processes import environ, run, script
 
 import redismr
-from redismr.cli import VERBS
+from redismr.cli import SUBCOMMANDS
 
 JOB = """
     source = range(40)
@@ -27,7 +27,7 @@ CLOSED = "<&- >&- 2>&-"
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def streams_setup(tmp_path_factory):
     """A server, a worker none of whose streams is open, a job that is done, and one that failed."""
     folder = tmp_path_factory.mktemp("streams")
     script(folder, JOB, "job.py")
@@ -76,9 +76,9 @@ COMMANDS = {
 }
 
 
-def shell(world, typed, streams=""):
-    words = typed.format(**vars(world.ids))
-    env = world.env
+def shell(streams_setup, typed, streams=""):
+    words = typed.format(**vars(streams_setup.ids))
+    env = streams_setup.env
     if words.startswith("run -n"):
         env = {name: text for name, text in env.items() if not name.startswith("REDISMR_")}
     command = f"set -o pipefail; {sys.executable} -m redismr {words}"
@@ -87,28 +87,28 @@ def shell(world, typed, streams=""):
     else:
         command += f" {streams}"
     return subprocess.run(
-        ["bash", "-c", command], env=env, cwd=world.folder, stdin=subprocess.DEVNULL,
+        ["bash", "-c", command], env=env, cwd=streams_setup.folder, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
 
-def all_of(world, streams, commands=COMMANDS):
+def run_all(streams_setup, streams, commands=COMMANDS):
     """Each of the commands with these streams, some at a time."""
     with ThreadPoolExecutor(3) as pool:
-        outcomes = pool.map(lambda name: shell(world, COMMANDS[name][0], streams), commands)
+        outcomes = pool.map(lambda name: shell(streams_setup, COMMANDS[name][0], streams), commands)
         return list(zip(commands, outcomes, strict=True))
 
 
 def test_every_verb_is_in_the_table():
     words = {typed.split()[0] for typed, _, _ in COMMANDS.values()} | {"up", "listen"}
-    assert words >= set(VERBS)
+    assert words >= set(SUBCOMMANDS)
 
 
 @pytest.mark.parametrize("streams", ["<&- 2>&-", "2>/dev/full"])
-def test_output_is_right_whatever_else_is_closed_or_full(world, streams):
+def test_output_is_right_whatever_else_is_closed_or_full(streams_setup, streams):
     commands = COMMANDS if "<" in streams else ["run", "run embedded", "result", "worker"]
     commands = [name for name in commands if name != "repl" or "<" not in streams]
-    for name, done in all_of(world, streams, commands):
+    for name, done in run_all(streams_setup, streams, commands):
         _, lines, code = COMMANDS[name]
         assert done.returncode == code, (name, done)
         found = len(done.stdout.splitlines())
@@ -128,62 +128,67 @@ RESULTS = {"run": 1, "run embedded": 1, "submit": 1, "result": 1, "repl": 2}
         ("| true", "Broken pipe"),
     ],
 )
-def test_output_that_is_lost_is_one_line_of_error_and_an_exit_code(world, streams, why):
+def test_output_that_is_lost_is_one_line_of_error_and_an_exit_code(streams_setup, streams, why):
     """The line says where the result is that could not be printed, and there it is."""
     commands = [name for name, (typed, *_) in COMMANDS.items() if " | " not in typed]
     if streams != ">/dev/full":
         commands = [*RESULTS, "jobs"] if streams == ">&-" else RESULTS
-    for name, done in all_of(world, streams, commands):
+    for name, done in run_all(streams_setup, streams, commands):
         _, lines, code = COMMANDS[name]
         assert "Traceback" not in done.stderr, (name, done.stderr)
         assert done.returncode == (code if lines == 0 else 4), (name, done)
         if lines == 0:
             continue
-        said = done.stderr.replace("a print on the worker\n", "").splitlines()
-        ways = [line for line in said if re.search("redismr result |result is in", line)]
-        assert len(ways) == RESULTS.get(name, 0), (name, said)
-        for way in ways:
-            assert is_there(world, way) == (12 if name == "repl" else 40), (name, way)
+        error_lines = done.stderr.replace("a print on the worker\n", "").splitlines()
+        hints = [line for line in error_lines if re.search("redismr result |result is in", line)]
+        assert len(hints) == RESULTS.get(name, 0), (name, error_lines)
+        for hint in hints:
+            assert count_result_keys(streams_setup, hint) == (12 if name == "repl" else 40), (
+                name,
+                hint,
+            )
         lost = f"redismr: cannot write to standard output: {why}"
-        about = [line.partition(";")[0] for line in said if "Transaction" not in line]
-        assert about == [lost], (name, said)
+        about = [line.partition(";")[0] for line in error_lines if "Transaction" not in line]
+        assert about == [lost], (name, error_lines)
 
 
-def is_there(world, said):
+def count_result_keys(streams_setup, message):
     """How many keys the result has that an error leads to, by what it tells to type or to open."""
-    if saved := re.search(r"the result is in (\S+)$", said):
+    if saved := re.search(r"the result is in (\S+)$", message):
         return len(Path(saved[1]).read_text().splitlines())
-    job = re.search(r"redismr result (\S+)( --wait)?$", said)
-    return len(world.client.attach(job[1]).result(20))
+    job = re.search(r"redismr result (\S+)( --wait)?$", message)
+    return len(streams_setup.client.attach(job[1]).result(20))
 
 
-def test_with_no_stream_at_all_the_exit_code_tells(world):
+def test_with_no_stream_at_all_the_exit_code_tells(streams_setup):
     for streams in (CLOSED, ">/dev/full 2>/dev/full"):
-        for name, done in all_of(world, streams, ["run", "run embedded", "submit", "secret"]):
+        for name, done in run_all(
+            streams_setup, streams, ["run", "run embedded", "submit", "secret"]
+        ):
             assert (done.returncode, done.stdout, done.stderr) == (4, "", ""), name
 
 
-def test_a_reader_that_leaves_hears_nothing(world):
+def test_a_reader_that_leaves_hears_nothing(streams_setup):
     for typed in ("run -q job.py", "result {done}", "--help"):
-        done = shell(world, typed, "| head -1")
+        done = shell(streams_setup, typed, "| head -1")
         assert (done.returncode, done.stderr) == (0, ""), typed
         assert len(done.stdout.splitlines()) == 1
 
 
 @pytest.mark.parametrize("typed", ["--help", "--version", "run --help", "jobs"])
-def test_a_reader_that_left_before_hears_nothing_either(world, typed):
+def test_a_reader_that_left_before_hears_nothing_either(streams_setup, typed):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-m", "redismr", *typed.split()], env=world.env, cwd=world.folder,
+        [sys.executable, "-m", "redismr", *typed.split()], env=streams_setup.env, cwd=streams_setup.folder,  # noqa: E501
         stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
     )  # fmt: skip
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_function_of_an_inline_job_that_prints_to_a_full_disk(world):
-    done = shell(world, "run --inline job.py", ">/dev/full")
+def test_a_function_of_an_inline_job_that_prints_to_a_full_disk(streams_setup):
+    done = shell(streams_setup, "run --inline job.py", ">/dev/full")
     assert done.returncode == 4
     assert done.stderr == (
         "redismr: cannot write to standard output: No space left on device; a function of the job "
@@ -191,12 +196,12 @@ def test_a_function_of_an_inline_job_that_prints_to_a_full_disk(world):
     )
 
 
-def test_commands_that_would_go_on_end_when_their_output_is_lost(world):
+def test_commands_that_would_go_on_end_when_their_output_is_lost(streams_setup):
     with ThreadPoolExecutor(2) as pool:
-        up = pool.submit(shell, world, "up -n 1", ">/dev/full")
-        listen = pool.submit(shell, world, "listen", ">/dev/full")
+        up = pool.submit(shell, streams_setup, "up -n 1", ">/dev/full")
+        listen = pool.submit(shell, streams_setup, "listen", ">/dev/full")
         while not listen.done():  # it may not listen yet
-            dict(world.client.run([1], lambda x: [(x, 1)], "sum"))
+            dict(streams_setup.client.run([1], lambda x: [(x, 1)], "sum"))
         for done in (up.result(), listen.result()):
             assert (done.returncode, done.stderr) == (
                 4, "redismr: cannot write to standard output: No space left on device\n",
@@ -239,7 +244,7 @@ def test_a_pipe_that_takes_nothing_for_a_while_is_waited_for(unbuffered):
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     code = (
-        "from redismr import streams; streams.of_command()\n"
+        "from redismr import streams; streams.use_command_streams()\n"
         "print('x' * 1_000_000); import sys; sys.stdout.flush()"
     )
     env = environ(PYTHONUNBUFFERED=unbuffered)

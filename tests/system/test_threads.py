@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def test_threads_of_a_mapfn_and_of_a_reducefn_are_counted(shared):
+def test_threads_of_a_mapfn_and_of_a_reducefn_are_counted(client_with_worker):
     def in_threads(name):
         import threading
         from concurrent.futures import ThreadPoolExecutor
@@ -27,12 +27,12 @@ def test_threads_of_a_mapfn_and_of_a_reducefn_are_counted(shared):
         in_threads("reduced")
         return sum(values)
 
-    results = shared.run(range(6), mapfn, reducefn, chunk=2)
+    results = client_with_worker.run(range(6), mapfn, reducefn, chunk=2)
     assert dict(results) == {0: 6, 1: 9}
     assert results.counters == {"mapped": 30, "reduced": 10}
 
 
-def test_a_pool_of_the_modules_works_for_each_task(shared):
+def test_a_pool_of_the_modules_works_for_each_task(client_with_worker):
     """Its threads are older than all tasks but the first: each item counts for who handed it in."""
 
     def mapfn(x):
@@ -47,5 +47,5 @@ def test_a_pool_of_the_modules_works_for_each_task(shared):
         keep.pool.submit(redismr.count, redismr.here().task).result()
         yield x, 1
 
-    results = shared.run(range(8), mapfn, "sum", chunk=1)
+    results = client_with_worker.run(range(8), mapfn, "sum", chunk=1)
     assert results.counters == {f"m{n}": 1 for n in range(8)}

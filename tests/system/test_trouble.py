@@ -9,9 +9,9 @@ import threading
 import time
 
 import pytest
+from sentinel_group import SentinelGroup
 from support import eventually
-from system.crew import SECRET, Crew, file_lines, redismr_cli, run, script
-from watched import Watched
+from system.processes import SECRET, Processes, file_lines, redismr_cli, run, script
 
 import redismr
 
@@ -22,17 +22,17 @@ def one(x):
     return [(x, 1)]
 
 
-def test_a_worker_that_never_had_a_server_can_be_stopped(server, crew):
+def test_a_worker_that_never_had_a_server_can_be_stopped(server, processes):
     server.kill()
-    worker = crew.worker(2, ready=False)
-    worker.says("waiting for it")
+    worker = processes.worker(2, ready=False)
+    worker.wait_for_output("waiting for it")
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
     assert "finishing" not in worker.log
 
 
-def test_a_worker_whose_server_is_away_can_be_stopped(server, crew, client):
-    worker = crew.worker(1)
+def test_a_worker_whose_server_is_away_can_be_stopped(server, processes, client):
+    worker = processes.worker(1)
     assert dict(client.run([1], one, "sum")) == {1: 1}
     server.kill()
     worker.send(signal.SIGTERM)
@@ -40,7 +40,7 @@ def test_a_worker_whose_server_is_away_can_be_stopped(server, crew, client):
 
 
 @LINUX
-def test_a_stopped_executor_loses_its_lease(client, crew, tmp_path):
+def test_a_stopped_executor_loses_its_lease(client, processes, tmp_path):
     begun = tmp_path / "begun"
 
     def mapfn(x):
@@ -50,11 +50,11 @@ def test_a_stopped_executor_loses_its_lease(client, crew, tmp_path):
             time.sleep(0.01)
         return one(x)
 
-    crew.worker(1)
+    processes.worker(1)
     job = client.submit([1], mapfn, "sum", lease=0.5)
     pid = int(eventually(file_lines(begun))[0])
     os.kill(pid, signal.SIGSTOP)
-    crew.worker(1)
+    processes.worker(1)
     assert dict(job.result(20)) == {1: 1}
 
 
@@ -63,7 +63,7 @@ WITHIN = 5.0
 
 
 @pytest.fixture
-def begun(crew, client, tmp_path):
+def begun(processes, client, tmp_path):
     """A job of which a task runs, until ``flush`` takes it away; its worker lives on."""
     mark, gate = tmp_path / "begun", tmp_path / "gate"
 
@@ -73,7 +73,7 @@ def begun(crew, client, tmp_path):
             time.sleep(0.01)
         return one(x)
 
-    worker = crew.worker(1)
+    worker = processes.worker(1)
     job = client.submit(range(9), mapfn, "sum", lease=0.5, chunk=1)
     eventually(mark.exists)
     yield job
@@ -109,16 +109,18 @@ def test_flushall_is_a_lost_job_for_who_listens(server, client, begun):
     assert isinstance(listening.end(), redismr.JobLost)
 
 
-def test_flushall_is_a_lost_job_for_who_watches(server, crew, begun):
-    watching = crew.start(sys.executable, "-m", "redismr", "watch", begun.id)
+def test_flushall_is_a_lost_job_for_who_watches(server, processes, begun):
+    watching = processes.start(sys.executable, "-m", "redismr", "watch", begun.id)
     eventually(lambda: _subscribers(server))
     server.client().flushall()
     assert watching.wait(WITHIN) != 0
     assert "Redis" in watching.log
 
 
-def test_flushall_is_a_lost_job_for_who_reads_results(server, shared):
-    results = shared.submit(range(20), lambda x: [(x, os.urandom(100_000))], "first").result(20)
+def test_flushall_is_a_lost_job_for_who_reads_results(server, client_with_worker):
+    results = client_with_worker.submit(
+        range(20), lambda x: [(x, os.urandom(100_000))], "first"
+    ).result(20)
     server.client().flushall()
     with pytest.raises(redismr.JobLost, match="vanished"):
         dict(results)
@@ -163,7 +165,7 @@ def test_what_functions_print_is_not_in_the_result(tmp_path):
     assert "from mapfn" in done.stderr
 
 
-def test_resultfn_is_called_before_a_script_ends(farm, server, tmp_path):
+def test_resultfn_is_called_before_a_script_ends(shared_worker, server, tmp_path):
     body = """
         import redismr
         client = redismr.Client()
@@ -173,13 +175,13 @@ def test_resultfn_is_called_before_a_script_ends(farm, server, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "{1: [1]}\n", "")
 
 
-def test_reading_results_survives_a_restart_of_the_server(server, shared):
-    with shared.run(range(1000), one, "sum", partitions=4) as results:
+def test_reading_results_survives_a_restart_of_the_server(server, client_with_worker):
+    with client_with_worker.run(range(1000), one, "sum", partitions=4) as results:
         server.restart()
         assert len(dict(results)) == 1000
 
 
-def test_a_script_that_ends_has_deleted_its_jobs(farm, server, client, tmp_path):
+def test_a_script_that_ends_has_deleted_its_jobs(shared_worker, server, client, tmp_path):
     body = "import redismr\nresults = redismr.run([1], lambda x: [(x, x)])\nprint(len(results))\n"
     done = run(sys.executable, script(tmp_path, body), url=server.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
@@ -188,7 +190,7 @@ def test_a_script_that_ends_has_deleted_its_jobs(farm, server, client, tmp_path)
 
 
 def test_a_submitter_that_is_killed_while_it_submits_fails_the_job(
-    farm, server, client, tmp_path, crew
+    shared_worker, server, client, tmp_path, processes
 ):
     body = """
         import redismr, time
@@ -201,8 +203,8 @@ def test_a_submitter_that_is_killed_while_it_submits_fails_the_job(
             time.sleep(60)
         redismr.Client().submit(source(), lambda x: [(x, x)], chunk=1, lease=0.5)
     """
-    process = crew.start(sys.executable, str(script(tmp_path, body)))
-    process.says("given")
+    process = processes.start(sys.executable, str(script(tmp_path, body)))
+    process.wait_for_output("given")
     process.kill()
     (row,) = client.jobs()
     with pytest.raises(redismr.SubmitterLost, match="fell silent"):
@@ -227,8 +229,8 @@ def test_flushall_is_a_lost_job_for_who_submits(server, client, pause):
     assert len(taken) < WITHIN / pause
 
 
-def test_the_server_forgets_scripts_and_clients(server, client, crew):
-    worker = crew.worker(2)
+def test_the_server_forgets_scripts_and_clients(server, client, processes):
+    worker = processes.worker(2)
     admin = server.client()
     job = client.submit(range(60), lambda x: time.sleep(0.02) or one(x), "sum", chunk=1, lease=0.5)
     for _ in range(5):
@@ -241,14 +243,14 @@ def test_the_server_forgets_scripts_and_clients(server, client, crew):
     assert worker.popen.poll() is None
 
 
-def test_a_rewind_to_before_the_close_is_made_good(server, client, crew):
+def test_a_rewind_to_before_the_close_is_made_good(server, client, processes):
     job = client.submit(range(10), one, "sum", chunk=1)
     admin, meta = server.client(), f"redismr:{{{job.id}}}:meta"
     # As a failover leaves it that has lost the last script.
     admin.hset(meta, "state", "submitting")
     admin.hdel(meta, "n_map")
     admin.delete(f"redismr:{{{job.id}}}:end")
-    crew.worker(2)
+    processes.worker(2)
     assert dict(job.result(30)) == dict.fromkeys(range(10), 1)
 
 
@@ -275,7 +277,7 @@ return found
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_rewind_to_before_the_end_is_made_good(
-    server, client, crew, tmp_path, monkeypatch, known
+    server, client, processes, tmp_path, monkeypatch, known
 ):
     """Whether the outcome came with the look that saw the end, or was to be read after it."""
     begun, gate = tmp_path / "begun", tmp_path / "gate"
@@ -286,7 +288,7 @@ def test_a_rewind_to_before_the_end_is_made_good(
             time.sleep(0.01)
         return len(values)
 
-    crew.worker(2)
+    processes.worker(2)
     job = client.submit(range(10), one, reducefn, chunk=1, lease=0.5)
     eventually(begun.exists)
     admin = server.client()
@@ -294,8 +296,8 @@ def test_a_rewind_to_before_the_end_is_made_good(
     gate.write_text("")
     real, deadline = job._raise_unless_succeeded, int(time.time() * 1000) + 3_600_000
     if not known:
-        look = job._look
-        monkeypatch.setattr(job, "_look", lambda **_: look(lost=True))
+        read_status = job._read_status
+        monkeypatch.setattr(job, "_read_status", lambda **_: read_status(existed=True))
 
     def seen(look):
         # As a failover does it that lost the end, right after we have seen it.
@@ -312,7 +314,7 @@ def test_a_rewind_to_before_the_end_is_made_good(
 
 
 @pytest.fixture
-def halfway(client, crew, tmp_path):
+def halfway(client, processes, tmp_path):
     """A job that has a large result of partition 0, and reduces 1 until the gate is opened."""
     gate = tmp_path / "gate"
 
@@ -326,11 +328,11 @@ def halfway(client, crew, tmp_path):
             time.sleep(0.01)
         return values[0]
 
-    crew.worker(2)
+    processes.worker(2)
     job = client.submit(
         [1], mapfn, reducefn, partitions=2, backup=False, partitionfn=lambda key, _n: int(key < 0)
     )
-    eventually(lambda: job._store.look(job.id).reduces_done == 1, 20)
+    eventually(lambda: job._store.status(job.id).reduces_done == 1, 20)
     yield job
     gate.write_text("")
 
@@ -339,9 +341,10 @@ def test_who_iterates_hears_that_what_is_read_was_withdrawn(server, halfway, tmp
     pairs = iter(halfway)
     next(pairs)
     store = halfway._store
-    _, basis, _, maps = store.names(halfway.id)
+    _, basis, _, maps = store.map_outputs(halfway.id)
     held = eventually(
-        lambda: server.client().hget(f"redismr:{{{halfway.id}}}:own", "r1"), message="not begun"
+        lambda: server.client().hget(f"redismr:{{{halfway.id}}}:attempts", "r1"),
+        message="not begun",
     )
     gone = {0: maps[0].partition(b" ")[0].decode()}
     assert store.invalidate(halfway.id, "r1", held.split()[0].decode(), basis, gone) == ("OK", 1)
@@ -360,15 +363,15 @@ def test_who_iterates_hears_in_the_middle_that_the_job_was_cancelled(halfway):
 
 
 def test_a_failover_is_followed(engine, tmp_path):
-    servers = Watched(engine, sentinels=1)
-    crew = Crew(servers.url, tmp_path / "crew")
+    servers = SentinelGroup(engine, sentinels=1)
+    processes = Processes(servers.url, tmp_path / "processes")
     try:
-        worker = crew.worker(2)
+        worker = processes.worker(2)
         with redismr.Client(servers.url, secret=SECRET) as client:
             assert dict(client.run(range(9), one, "sum")) == dict.fromkeys(range(9), 1)
             servers.demote(servers.switch())  # connections stay open: READONLY tells
             assert dict(client.run(range(9), one, "sum")) == dict.fromkeys(range(9), 1)
         assert worker.popen.poll() is None
     finally:
-        crew.close()
+        processes.close()
         servers.close()

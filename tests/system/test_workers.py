@@ -12,8 +12,8 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY, eventually, runs
-from system.crew import ONE_ENGINE, SECRET, file_lines, parent_of, redismr_cli, script
+from support import REPOSITORY, eventually, is_running
+from system.processes import ONE_ENGINE, SECRET, file_lines, parent_of, redismr_cli, script
 
 import redismr
 
@@ -55,10 +55,10 @@ def gate(tmp_path):
 # ------------------------------------------------------------------------- come and go
 
 
-def test_a_worker_waits_for_a_server_that_is_not_up_yet(server, crew):
+def test_a_worker_waits_for_a_server_that_is_not_up_yet(server, processes):
     server.kill()
-    worker = crew.worker(ready=False)
-    worker.says("waiting for it")
+    worker = processes.worker(ready=False)
+    worker.wait_for_output("waiting for it")
     assert "waiting for jobs" not in worker.log
     server.restart()
     with redismr.Client(server.url, secret=SECRET) as client:
@@ -66,85 +66,85 @@ def test_a_worker_waits_for_a_server_that_is_not_up_yet(server, crew):
     assert worker.popen.poll() is None
 
 
-def test_a_worker_reconnects(server, client, crew):
-    worker = crew.worker()
+def test_a_worker_reconnects(server, client, processes):
+    worker = processes.worker()
     assert dict(client.run([1], one, "sum")) == {1: 1}
     server.restart()
     assert dict(client.run([2], one, "sum")) == {2: 1}
     assert worker.popen.poll() is None
 
 
-def test_a_worker_survives_a_cut_of_all_connections(server, client, crew):
-    crew.worker()
+def test_a_worker_survives_a_cut_of_all_connections(server, client, processes):
+    processes.worker()
     assert dict(client.run([1], one, "sum")) == {1: 1}
     server.client().client_kill_filter(_type="normal", skipme=True)
     assert dict(client.run([2], one, "sum")) == {2: 1}
 
 
-def test_workers_join_midway(client, crew, gate):
+def test_workers_join_midway(client, processes, gate):
     job = client.submit(range(8), gate.mapfn(), "list", chunk=1)
-    crew.worker(1)
+    processes.worker(1)
     eventually(lambda: len(gate.lines()) == 1)
-    crew.worker(1)
+    processes.worker(1)
     eventually(lambda: len(gate.lines()) == 2)
     gate.open()
     assert dict(job.result(20)) == {0: [0, 3, 6], 1: [1, 4, 7], 2: [2, 5]}
     assert len({line.split()[1] for line in gate.lines()}) == 2
 
 
-def test_a_worker_that_leaves_finishes_its_task_and_gives_back_the_others(client, crew, gate):
+def test_a_worker_that_leaves_finishes_its_task_and_gives_back_the_others(client, processes, gate):
     job = client.submit(range(40), gate.mapfn(), "list", chunk=1)
-    first = crew.worker(1)
+    first = processes.worker(1)
     eventually(gate.lines)
     first.send(signal.SIGTERM)
-    first.says("finishing the tasks that run")
+    first.wait_for_output("finishing the tasks that run")
     gate.open()
     assert first.wait() == 0
-    look = job._look()
+    look = job._read_status()
     assert look.leased == 0
     assert look.maps_done >= 1
     assert client.workers() == []
-    crew.worker(1)
+    processes.worker(1)
     assert sum(map(len, job.result(20).values())) == 40
     begun = [line.split()[0] for line in gate.lines()]
     assert len(begun) == len(set(begun)) == 40
     assert job.progress().retries == 0
 
 
-def test_ctrl_c_drains_as_well(client, crew, gate):
-    worker = crew.worker(1)
+def test_ctrl_c_drains_as_well(client, processes, gate):
+    worker = processes.worker(1)
     job = client.submit([1], gate.mapfn(), "list")
     eventually(gate.lines)
     worker.send(signal.SIGINT)
-    worker.says("finishing the tasks that run")
+    worker.wait_for_output("finishing the tasks that run")
     gate.open()
     assert worker.wait() == 0
-    assert job._look().maps_done == 1
+    assert job._read_status().maps_done == 1
 
 
-def test_a_second_signal_stops_at_once(client, crew, gate):
+def test_a_second_signal_stops_at_once(client, processes, gate):
     job = client.submit([1], gate.mapfn(), "list")
-    worker = crew.worker(1)
+    worker = processes.worker(1)
     eventually(gate.lines)
     worker.send(signal.SIGTERM)
-    worker.says("finishing")
+    worker.wait_for_output("finishing")
     worker.send(signal.SIGTERM)
     assert worker.wait() == 1
-    look = job._look()
+    look = job._read_status()
     assert (look.leased, look.maps_done) == (0, 0)
     gate.open()
-    crew.worker(1)
+    processes.worker(1)
     assert dict(job.result(20)) == {1: [1]}
 
 
 @ONE_ENGINE
 def test_a_worker_that_was_killed_is_lost_after_three_beats(
-    server, client, crew, gate, monkeypatch, capsys
+    server, client, processes, gate, monkeypatch, capsys
 ):
     """It counts no more, though its lease runs on; and who waits hears of it."""
-    monkeypatch.setattr(redismr.client.waiting, "_REFRESH", 0.0)
+    monkeypatch.setattr(redismr.client.waiting, "_REFRESH_SECONDS", 0.0)
     job = client.submit([1, 2], gate.mapfn(), "list", chunk=1, lease=60)
-    worker = crew.worker(1)
+    worker = processes.worker(1)
     eventually(gate.lines)
     seen = eventually(lambda: (p := job.progress()).workers and p)
     assert (seen.maps_running, seen.workers, seen.slots) == (1, 1, 1)
@@ -157,15 +157,15 @@ def test_a_worker_that_was_killed_is_lost_after_three_beats(
     seen = eventually(lambda: (p := job.progress()).waiting and p)
     assert (seen.maps_running, seen.workers, seen.slots) == (0, 0, 0)
     name = f"{os.uname().nodename}:{worker.pid}"
-    assert f"no workers are connected to {job._store.link.where}" in seen.waiting
+    assert f"no workers are connected to {job._store.server.shown_address}" in seen.waiting
     assert f"; lost: {name})" in seen.waiting
-    crew.worker(1)
+    processes.worker(1)
     seen = eventually(lambda: (p := job.progress()).workers and p)
     assert seen.slots == 1
     gate.open()
     eventually(lambda: job.progress().maps_done == 1)
-    monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER", 0.0)
-    monkeypatch.setattr(redismr.client.waiting, "ASKED_SECONDS", 0.0)
+    monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(redismr.client.waiting, "PROGRESS_ASKED_SECONDS", 0.0)
     assert not job.wait(0.1)
     said = capsys.readouterr().err
     assert f"1 task of lost workers ({name}) can run again" in said
@@ -174,22 +174,24 @@ def test_a_worker_that_was_killed_is_lost_after_three_beats(
 
 
 @ONE_ENGINE
-def test_who_shows_the_progress_shows_the_reason_for_waiting(server, crew, monkeypatch, capsys):
+def test_who_shows_the_progress_shows_the_reason_for_waiting(
+    server, processes, monkeypatch, capsys
+):
     """`redismr watch` said each reason twice. The worker is in another database."""
-    crew.worker(1)
-    monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER", 0.0)
+    processes.worker(1)
+    monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER_SECONDS", 0.0)
     with redismr.Client(server.url.replace("db=0", "db=3"), secret=SECRET) as client:
         job = client.submit([1], one)
         assert "(namespace redismr, database 3)" in job.progress().waiting
         assert not job.wait(0.05)
         assert capsys.readouterr().err == ""
-        monkeypatch.setattr(redismr.client.waiting, "ASKED_SECONDS", 0.0)
+        monkeypatch.setattr(redismr.client.waiting, "PROGRESS_ASKED_SECONDS", 0.0)
         assert not job.wait(0.05)
         assert capsys.readouterr().err.count("no workers") == 1
 
 
 def test_a_worker_that_rests_longer_in_a_crowd_is_not_lost(server, client):
-    client._store.beat("w1", {"every_ms": 25_000})
+    client._store.heartbeat("w1", {"every_ms": 25_000})
     silent_for(server, 70)
     assert [row.lost for row in client.workers()] == [False]
     silent_for(server, 80)
@@ -207,48 +209,48 @@ def silent_for(server, seconds):
     raw.hset("redismr:workers", worker, json.dumps({**json.loads(row), "beat": beat}))
 
 
-def test_an_idle_worker_leaves_at_once(crew):
-    worker = crew.worker(2)
+def test_an_idle_worker_leaves_at_once(processes):
+    worker = processes.worker(2)
     worker.executors(2)
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
 
 
-def test_burst_ends_when_nothing_is_left(client, crew):
+def test_burst_ends_when_nothing_is_left(client, processes):
     jobs = [client.submit(range(20), one, "sum", chunk=1) for _ in range(2)]
-    worker = crew.worker(2, "--burst")
+    worker = processes.worker(2, "--burst")
     assert worker.wait() == 0
     assert [job.state for job in jobs] == ["succeeded", "succeeded"]
 
 
-def test_burst_without_work_ends(crew):
-    assert crew.worker(1, "--burst").wait() == 0
+def test_burst_without_work_ends(processes):
+    assert processes.worker(1, "--burst").wait() == 0
 
 
-def test_max_tasks_ends(client, crew):
+def test_max_tasks_ends(client, processes):
     job = client.submit(range(1000), one, "sum", chunk=1)
-    worker = crew.worker(1, "--max-tasks", "30")
+    worker = processes.worker(1, "--max-tasks", "30")
     assert worker.wait() == 0
     assert job.state == "mapping"
     assert job.progress().maps_done == 30
-    assert job._look().leased == 0
+    assert job._read_status().leased == 0
 
 
 # ------------------------------------------------------------------------- death
 
 
 @LINUX
-def test_executors_die_with_their_supervisor(crew):
-    worker = crew.worker(2)
+def test_executors_die_with_their_supervisor(processes):
+    worker = processes.worker(2)
     worker.executors(2)
-    family = worker.below()
+    descendants = worker.descendants()
     os.kill(worker.pid, signal.SIGKILL)
-    eventually(lambda: not any(map(runs, family)))
+    eventually(lambda: not any(map(is_running, descendants)))
 
 
 @LINUX
-def test_an_executor_that_is_killed_costs_one_retry(client, crew, gate):
-    worker = crew.worker(1)
+def test_an_executor_that_is_killed_costs_one_retry(client, processes, gate):
+    worker = processes.worker(1)
     job = client.submit([1], gate.mapfn(), "list", lease=60)
     eventually(gate.lines)
     gate.open()
@@ -258,8 +260,8 @@ def test_an_executor_that_is_killed_costs_one_retry(client, crew, gate):
 
 
 @LINUX
-def test_a_killed_executor_is_retried_while_others_wait(client, crew, gate):
-    worker = crew.worker(1)
+def test_a_killed_executor_is_retried_while_others_wait(client, processes, gate):
+    worker = processes.worker(1)
     job = client.submit([1], gate.mapfn(), "list", lease=60)
     begun = eventually(gate.lines)
     os.kill(int(begun[0].split()[1]), signal.SIGKILL)
@@ -273,14 +275,14 @@ def test_a_killed_executor_is_retried_while_others_wait(client, crew, gate):
 
 
 @LINUX
-def test_executors_that_die_together_are_all_replaced(crew):
+def test_executors_that_die_together_are_all_replaced(processes):
     """One death used to go unheard when it was reported while another's place was filled."""
-    worker = crew.worker(8)
+    worker = processes.worker(8)
     for _ in range(5):
         dead = worker.executors(8)
         for pid in dead:
             os.kill(pid, signal.SIGKILL)
-        eventually(lambda dead=dead: not set(dead) & set(worker.below()))
+        eventually(lambda dead=dead: not set(dead) & set(worker.descendants()))
         worker.executors(8)
 
 
@@ -294,7 +296,9 @@ def sequential(paths):
 
 
 @LINUX
-def test_real_text_with_a_worker_killed_midway_equals_the_sequential_result(client, crew, tmp_path):
+def test_real_text_with_a_worker_killed_midway_equals_the_sequential_result(
+    client, processes, tmp_path
+):
     paths = sorted((REPOSITORY / "redismr").glob("*/*.py"))[:40]
     log = str(tmp_path / "log")
 
@@ -308,8 +312,8 @@ def test_real_text_with_a_worker_killed_midway_equals_the_sequential_result(clie
         name = os.path.basename(where)
         return [(word, (name, where.line)) for word in line.split()]
 
-    victim = crew.worker(1)
-    crew.worker(1)
+    victim = processes.worker(1)
+    processes.worker(1)
     job = client.submit(
         redismr.lines([str(path) for path in paths], split=4096), mapfn, "list", lease=1
     )
@@ -323,7 +327,7 @@ def test_real_text_with_a_worker_killed_midway_equals_the_sequential_result(clie
 
 
 @LINUX
-def test_the_embedded_server_and_workers_die_with_a_killed_parent(crew, tmp_path):
+def test_the_embedded_server_and_workers_die_with_a_killed_parent(processes, tmp_path):
     program = script(
         tmp_path,
         """
@@ -333,27 +337,27 @@ def test_the_embedded_server_and_workers_die_with_a_killed_parent(crew, tmp_path
         sys.stdin.read() or time.sleep(60)
         """,
     )
-    parent = crew.start("env", "-u", "REDISMR_URL", "-u", "REDISMR_SECRET", sys.executable,
+    parent = processes.start("env", "-u", "REDISMR_URL", "-u", "REDISMR_SECRET", sys.executable,
                         str(program))  # fmt: skip
-    parent.says("{1: 1}")
-    family = parent.below()
-    assert len(family) >= 4
+    parent.wait_for_output("{1: 1}")
+    descendants = parent.descendants()
+    assert len(descendants) >= 4
     os.kill(parent.pid, signal.SIGKILL)
-    eventually(lambda: not any(map(runs, family)))
+    eventually(lambda: not any(map(is_running, descendants)))
 
 
 # ------------------------------------------------------------------------- in the way
 
 
-def test_a_lost_lease_of_a_stopped_worker_is_taken_over(client, crew, gate):
-    first = crew.worker(1)
+def test_a_lost_lease_of_a_stopped_worker_is_taken_over(client, processes, gate):
+    first = processes.worker(1)
     job = client.submit([1], gate.mapfn(), "list", lease=0.5)
     begun = eventually(gate.lines)
     frozen = [first.pid, int(begun[0].split()[1])]
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
     try:
-        crew.worker(1)
+        processes.worker(1)
         gate.open()
         assert dict(job.result(30)) == {1: [1]}
     finally:
@@ -362,37 +366,37 @@ def test_a_lost_lease_of_a_stopped_worker_is_taken_over(client, crew, gate):
     assert dict(client.attach(job.id).result()) == {1: [1]}
 
 
-def test_a_cancelled_job_frees_its_executor(client, crew, gate):
-    crew.worker(1)
+def test_a_cancelled_job_frees_its_executor(client, processes, gate):
+    processes.worker(1)
     job = client.submit([1], gate.mapfn(), "list", lease=0.5)
     eventually(gate.lines)
     job.cancel()
     assert dict(client.run([7], one, "sum")) == {7: 1}
 
 
-def test_a_deleted_job_frees_its_executor(client, crew, gate):
-    crew.worker(1)
+def test_a_deleted_job_frees_its_executor(client, processes, gate):
+    processes.worker(1)
     job = client.submit([1], gate.mapfn(), "list", lease=0.5)
     eventually(gate.lines)
     job.delete()
     assert dict(client.run([7], one, "sum")) == {7: 1}
 
 
-def test_a_worker_that_stops_leaves_the_wake_up_to_others(server, client, crew, gate):
+def test_a_worker_that_stops_leaves_the_wake_up_to_others(server, client, processes, gate):
     """One executor is busy; for the other one, which has ended, a wake-up is still waited for."""
-    worker = crew.worker(2)
+    worker = processes.worker(2)
     client.submit([1], gate.mapfn(), "list")
     eventually(gate.lines)
     worker.send(signal.SIGTERM)
-    worker.says("finishing the tasks that run")
+    worker.wait_for_output("finishing the tasks that run")
     eventually(lambda: len(worker.executors(1)) == 1)
     client.submit([7], one, "sum")
     eventually(lambda: list(server.client().scan_iter("redismr:wake:*")))
 
 
-def test_a_deleted_job_leaves_no_wake_ups_that_nobody_takes(server, client, crew, gate):
+def test_a_deleted_job_leaves_no_wake_ups_that_nobody_takes(server, client, processes, gate):
     """What its executor gave back wakes workers of their own Python; the job's is not known."""
-    crew.worker(1)
+    processes.worker(1)
     job = client.submit([1], gate.mapfn(), "list", lease=0.5)
     eventually(gate.lines)
     job.delete()
@@ -404,21 +408,21 @@ def test_a_deleted_job_leaves_no_wake_ups_that_nobody_takes(server, client, crew
     eventually(lambda: not [k for k in redis.scan_iter() if k.decode() not in names], 10)
 
 
-def test_user_code_sees_neither_secret_nor_password(server, client, crew):
+def test_user_code_sees_neither_secret_nor_password(server, client, processes):
     own = server.url.replace("unix://", "unix://default:any@")
-    crew.worker(1, url=own, REDISMR_PASSWORD="hidden")
+    processes.worker(1, url=own, REDISMR_PASSWORD="hidden")
     results = client.run([1], lambda x: [(x, sorted(os.environ))], "first")
     assert not [name for name in results[1] if re.match("REDISMR_(SECRET|PASSWORD)", name)]
 
 
-def test_string_hashes_are_the_same_in_all_workers(client, crew):
+def test_string_hashes_are_the_same_in_all_workers(client, processes):
     for _ in range(2):
-        crew.worker(1)
+        processes.worker(1)
     results = client.run(range(20), lambda x: [(hash("whale"), time.sleep(0.01))], "count", chunk=1)
     assert len(results) == 1
 
 
-def test_the_parent_of_an_executor_is_no_supervisor(crew):
-    worker = crew.worker(1)
+def test_the_parent_of_an_executor_is_no_supervisor(processes):
+    worker = processes.worker(1)
     (executor,) = worker.executors(1)
     assert parent_of(executor) != worker.pid

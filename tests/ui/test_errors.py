@@ -7,10 +7,10 @@ import json
 
 import pytest
 
+from redismr.core.failure_record import make_task_error
 from redismr.core.model import Failure, Frame
-from redismr.core.trace import error_of
 from redismr.errors import ConfigError, StoreUnavailable
-from redismr.ui.errors import failure_screen, say, screen, show
+from redismr.ui.error_screens import error_screen, failure_screen, print_error, print_message
 
 
 @pytest.fixture(autouse=True)
@@ -18,15 +18,15 @@ def no_debugging(monkeypatch):
     monkeypatch.setenv("REDISMR_DEBUG", "")
 
 
-def raised(function, *args):
+def raised_by(function, *args):
     with pytest.raises(Exception) as caught:
         function(*args)
     return caught.value
 
 
-def shown(error):
+def printed(error):
     stream = io.StringIO()
-    show(error, stream)
+    print_error(error, stream)
     return stream.getvalue()
 
 
@@ -45,21 +45,21 @@ FAILURE = Failure(
 
 
 def test_our_errors_are_their_text():
-    assert shown(ConfigError("retries=-1 must be more")) == "redismr: retries=-1 must be more\n"
+    assert printed(ConfigError("retries=-1 must be more")) == "redismr: retries=-1 must be more\n"
 
 
 def test_notes_are_shown():
     error = StoreUnavailable("no answer")
     error.add_note("is it running?")
-    assert shown(error) == "redismr: no answer\nis it running?\n"
+    assert printed(error) == "redismr: no answer\nis it running?\n"
 
 
 def test_an_error_without_text_has_its_name():
-    assert shown(ConfigError()) == "redismr: ConfigError\n"
+    assert printed(ConfigError()) == "redismr: ConfigError\n"
 
 
 def test_a_task_error_shows_its_own_lines():
-    text = shown(error_of(FAILURE, "wc-1"))
+    text = printed(make_task_error(FAILURE, "wc-1"))
     assert text.startswith("redismr: ZeroDivisionError: division by zero\n  in mapfn, on record")
     assert "x = 1 / 0" in text
     assert "Traceback" not in text
@@ -67,32 +67,32 @@ def test_a_task_error_shows_its_own_lines():
 
 
 def test_a_failure_looks_like_the_error_it_raises():
-    assert failure_screen(FAILURE, "wc-1") == str(error_of(FAILURE, "wc-1"))
+    assert failure_screen(FAILURE, "wc-1") == str(make_task_error(FAILURE, "wc-1"))
 
 
 def test_an_error_in_users_code_shows_the_users_frames_only():
     def finishfn():
         return json.loads("{")
 
-    lines = shown(raised(finishfn)).splitlines()
+    lines = printed(raised_by(finishfn)).splitlines()
     assert lines[0].startswith("redismr: JSONDecodeError: Expecting property name")
     assert '    return json.loads("{")' in lines
     assert not any("json/decoder.py" in line for line in lines)
 
 
 def test_a_deep_recursion_is_short():
-    def down(n):
-        return down(n + 1)
+    def recurse(n):
+        return recurse(n + 1)
 
-    assert len(shown(raised(down, 0)).splitlines()) <= 18
+    assert len(printed(raised_by(recurse, 0)).splitlines()) <= 18
 
 
 def test_a_bug_of_ours_is_shown_whole():
-    assert screen(TypeError("ours")) == ""
-    assert shown(TypeError("ours")) == "TypeError: ours\n"
-    within_python = raised(json.loads, "{")
+    assert error_screen(TypeError("ours")) == ""
+    assert printed(TypeError("ours")) == "TypeError: ours\n"
+    within_python = raised_by(json.loads, "{")
     within_python.__traceback__ = within_python.__traceback__.tb_next.tb_next
-    assert "Traceback (most recent call last)" in shown(within_python)
+    assert "Traceback (most recent call last)" in printed(within_python)
 
 
 def test_debugging_shows_tracebacks(monkeypatch):
@@ -101,11 +101,11 @@ def test_debugging_shows_tracebacks(monkeypatch):
     def fail():
         raise ConfigError("no")
 
-    assert shown(raised(fail)).startswith("Traceback (most recent call last):")
+    assert printed(raised_by(fail)).startswith("Traceback (most recent call last):")
 
 
 def test_escape_codes_are_dropped():
-    assert shown(ConfigError("a\x1b[2Jb")) == "redismr: a[2Jb\n"
+    assert printed(ConfigError("a\x1b[2Jb")) == "redismr: a[2Jb\n"
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
@@ -114,6 +114,6 @@ def test_colour(monkeypatch, no_color, coloured):
     monkeypatch.setenv("NO_COLOR", no_color)
     stream = io.StringIO()
     stream.isatty = lambda: True
-    say("hello", stream)
+    print_message("hello", stream)
     assert ("\x1b" in stream.getvalue()) is coloured
     assert stream.getvalue().endswith(" hello\n")

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from redismr.core.model import Progress
-from redismr.core.work import Work
-from redismr.ui.progress import LiveReporter, reporter, summary_line
+from redismr.core.work_amount import StageProgress
+from redismr.ui.progress import LiveDisplay, progress_display, summary_line
 
 
 class Terminal(io.StringIO):
@@ -41,33 +41,33 @@ def plain_terminal(monkeypatch):
 
 def progress(**fields):
     """Of a job of 8 map tasks: what is not said of its work follows from its tasks."""
-    all_of_it = {"job_id": "wc-1", "state": "mapping", "maps_total": 8} | fields
-    done, total = all_of_it.get("maps_done", 0), all_of_it["maps_total"]
-    reduced, partitions = all_of_it.get("reduces_done", 0), all_of_it.get("reduces_total")
-    maps = Work(done=done, total=total, tasks=total)
-    reduces = Work(done=reduced, total=partitions, tasks=partitions)
-    return Progress(**({"maps": maps, "reduces": reduces} | all_of_it))
+    all_fields = {"job_id": "wc-1", "state": "mapping", "maps_total": 8} | fields
+    done, total = all_fields.get("maps_done", 0), all_fields["maps_total"]
+    reduced, partitions = all_fields.get("reduces_done", 0), all_fields.get("reduces_total")
+    maps = StageProgress(done=done, total=total, tasks=total)
+    reduces = StageProgress(done=reduced, total=partitions, tasks=partitions)
+    return Progress(**({"maps": maps, "reduces": reduces} | all_fields))
 
 
-def working(done, total, *, busy=2, speed=1.0, unit="tasks"):
+def work_done(done, total, *, busy=2, speed=1.0, unit="tasks"):
     """Work that ``busy`` executors do at this speed, seen when each has just begun a task."""
-    return Work(
+    return StageProgress(
         unit=unit, done=done, total=total, spent=done / speed, busy=busy, tasks=total,
         tasks_done=done, tasks_begun=done + busy,
     )  # fmt: skip
 
 
-def played(stream, clock, seconds, *, state="mapping", every=0.2, **fields):
+def run_display(stream, clock, seconds, *, state="mapping", every=0.2, **fields):
     """A reporter that has seen a job go on for some seconds."""
-    draw = reporter(stream, always=fields.pop("always", False), clock=clock)
+    display = progress_display(stream, always=fields.pop("always", False), clock=clock)
     began = clock.now
     while clock.now - began <= seconds:
-        draw(progress(state=state, elapsed=clock.now - began, **fields))
+        display(progress(state=state, elapsed=clock.now - began, **fields))
         clock.now += every
-    return draw
+    return display
 
 
-def screen(terminal):
+def last_frame(terminal):
     """The last frame drawn, without control sequences."""
     frame = terminal.getvalue().rpartition("\x1b[2K")[2]
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame)
@@ -76,38 +76,41 @@ def screen(terminal):
 class TestPipe:
     def test_is_silent(self, clock):
         pipe = io.StringIO()
-        draw = played(pipe, clock, 60)
-        draw(progress(state="succeeded"))
+        display = run_display(pipe, clock, 60)
+        display(progress(state="succeeded"))
         assert pipe.getvalue() == ""
 
     def test_but_told_once_what_is_running_if_that_is_to_be_announced(self, clock):
         pipe = io.StringIO()
-        draw = reporter(pipe, announce=True, summary=False, clock=clock)
+        display = progress_display(pipe, announce=True, summary=False, clock=clock)
         for _ in range(60):
-            draw(progress())
+            display(progress())
             assert pipe.getvalue() == ("" if clock.now < 105 else "redismr: job wc-1 is running\n")
             clock.now += 1
-        draw(progress(state="succeeded"))
+        display(progress(state="succeeded"))
         assert pipe.getvalue().count("\n") == 1
 
     @pytest.mark.parametrize(("state", "lines"), [("failed", 1), ("succeeded", 0)])
     def test_and_what_became_of_it_if_that_is_an_error(self, clock, state, lines):
         pipe = io.StringIO()
-        with pytest.raises(ValueError), reporter(pipe, announce=True, clock=clock) as draw:
-            draw(progress(state=state))
+        with (
+            pytest.raises(ValueError),
+            progress_display(pipe, announce=True, clock=clock) as display,
+        ):
+            display(progress(state=state))
             raise ValueError
         assert pipe.getvalue().count("redismr: wc-1 failed: 0/8 map tasks, ") == lines
         assert len(pipe.getvalue().splitlines()) == lines
 
     def test_but_told_once_why_a_job_waits(self, clock):
         pipe = io.StringIO()
-        played(pipe, clock, 60, waiting="no workers\x1b[2J")
+        run_display(pipe, clock, 60, waiting="no workers\x1b[2J")
         assert pipe.getvalue() == "redismr: wc-1 is waiting: no workers[2J\n"
 
     def test_lines_where_asked_for(self, clock):
         pipe = io.StringIO()
-        draw = played(pipe, clock, 11, always=True, maps_done=3, shuffle_bytes=2_500_000)
-        draw(progress(state="succeeded", maps_done=8, reduces_done=4, elapsed=12))
+        display = run_display(pipe, clock, 11, always=True, maps_done=3, shuffle_bytes=2_500_000)
+        display(progress(state="succeeded", maps_done=8, reduces_done=4, elapsed=12))
         lines = pipe.getvalue().splitlines()
         assert len(lines) == 3
         assert (
@@ -119,13 +122,13 @@ class TestPipe:
     def test_a_notebook_gets_lines(self, clock, monkeypatch):
         monkeypatch.setitem(sys.modules, "ipykernel", sys)
         notebook = io.StringIO()
-        played(notebook, clock, 6)
+        run_display(notebook, clock, 6)
         assert "map 0/8 tasks" in notebook.getvalue()
 
     def test_a_dumb_terminal_gets_lines(self, clock, monkeypatch):
         monkeypatch.setenv("TERM", "dumb")
         terminal = Terminal()
-        played(terminal, clock, 6)
+        run_display(terminal, clock, 6)
         assert "map 0/8 tasks" in terminal.getvalue()
         assert "\x1b" not in terminal.getvalue()
 
@@ -133,47 +136,47 @@ class TestPipe:
 class TestTerminal:
     def test_a_quick_job_leaves_one_line(self, clock):
         terminal = Terminal()
-        draw = played(terminal, clock, 0.3)
-        draw(progress(state="succeeded", maps_done=1, reduces_done=1, elapsed=0.31))
+        display = run_display(terminal, clock, 0.3)
+        display(progress(state="succeeded", maps_done=1, reduces_done=1, elapsed=0.31))
         summary = "wc-1 succeeded: 1 map task, 1 reduce task, 0.0 MB shuffled, 0.3 s\n"
         assert terminal.getvalue() == summary
 
     def test_a_quick_job_does_not_import_rich(self):
         code = (
             "import sys; from redismr.core.model import Progress; from redismr.ui import progress\n"
-            "sys.stderr.isatty = lambda: True; draw = progress.reporter()\n"
-            "assert type(draw) is progress.LiveReporter\n"
-            "[draw(Progress(job_id='j', state=s)) for s in ('mapping', 'succeeded')]\n"
+            "sys.stderr.isatty = lambda: True; display = progress.progress_display()\n"
+            "assert type(display) is progress.LiveDisplay\n"
+            "[display(Progress(job_id='j', state=s)) for s in ('mapping', 'succeeded')]\n"
             "assert 'rich' not in sys.modules"
         )
         subprocess.run([sys.executable, "-c", code], check=True, env={"TERM": "xterm"})
 
     def test_rows_fit_80_columns(self, clock):
         terminal = Terminal()
-        draw = played(
+        display = run_display(
             terminal, clock, 2, maps_done=123_456, maps_total=999_999, maps_running=1024,
             shuffle_bytes=10**15, retries=1000, workers=300, slots=9000,
             reduces_total=4096,
         )  # fmt: skip
-        rows = screen(terminal).splitlines()
+        rows = last_frame(terminal).splitlines()
         assert [row.split()[0] for row in rows] == ["wc-1", "map", "reduce", "shuffle"]
         assert max(map(len, rows)) <= 80
         assert "123,456/999,999 tasks" in rows[1]
-        draw.close()
+        display.close()
 
     @pytest.mark.parametrize("unit", ["items", "bytes", "tasks"])
     @pytest.mark.parametrize("columns", [40, 80, 120])
     def test_time_left_and_rate_are_the_last_to_go(self, clock, monkeypatch, columns, unit):
         monkeypatch.setenv("COLUMNS", str(columns))
         terminal = Terminal()
-        draw = reporter(terminal, clock=clock)
+        display = progress_display(terminal, clock=clock)
         each = 1_000_000 if unit == "bytes" else 1
         for done in range(0, 4000, 400):
-            maps = working(done * each, 9000 * each, speed=200 * each, unit=unit)
-            draw(progress(maps=maps, maps_running=2, workers=1, slots=2, shuffle_bytes=10**9))
+            maps = work_done(done * each, 9000 * each, speed=200 * each, unit=unit)
+            display(progress(maps=maps, maps_running=2, workers=1, slots=2, shuffle_bytes=10**9))
             clock.now += 1
-        frame = screen(terminal)
-        draw.close()
+        frame = last_frame(terminal)
+        display.close()
         assert max(map(len, frame.splitlines())) <= columns
         shown = re.search(r"\n  map +(\S*━\S* +)?(.*)", frame)
         bar, told = shown[1], shown[2].rstrip()
@@ -185,71 +188,71 @@ class TestTerminal:
 
     def test_the_stage_that_runs_has_the_notes(self, clock):
         terminal = Terminal()
-        draw = played(terminal, clock, 0.5, maps_done=8)
+        display = run_display(terminal, clock, 0.5, maps_done=8)
         for done in range(10):
-            work = working(done, 20, busy=1)
-            draw(progress(state="reducing", maps_done=8, reduces_total=20, reduces=work))
+            work = work_done(done, 20, busy=1)
+            display(progress(state="reducing", maps_done=8, reduces_total=20, reduces=work))
             clock.now += 1
-        _, maps, reduces, _ = screen(terminal).splitlines()
+        _, maps, reduces, _ = last_frame(terminal).splitlines()
         assert maps.rstrip().endswith("8/8 tasks")
         assert re.search(r"9/20 tasks +eta 0:11 +1\.0 tasks/s", reduces)
 
     def test_an_unknown_total_has_no_bar_and_no_eta(self, clock):
         terminal = Terminal()
-        draw = reporter(terminal, clock=clock)
+        display = progress_display(terminal, clock=clock)
         for done in range(5):
-            draw(progress(state="submitting", maps_total=None, maps_done=done))
+            display(progress(state="submitting", maps_total=None, maps_done=done))
             clock.now += 1
-        assert re.search(r"map +4/\? tasks +1\.0 tasks/s +reading input", screen(terminal))
+        assert re.search(r"map +4/\? tasks +1\.0 tasks/s +reading input", last_frame(terminal))
 
     def test_the_reason_of_a_wait_is_whole(self, clock):
         terminal = Terminal()
         reason = "no workers are connected to redis://db1 (namespace x). " * 3
-        draw = played(terminal, clock, 1, waiting=reason)
-        assert " ".join(reason.split()) in " ".join(screen(terminal).split())
-        draw.close()
-        assert screen(terminal).strip() == ""
+        display = run_display(terminal, clock, 1, waiting=reason)
+        assert " ".join(reason.split()) in " ".join(last_frame(terminal).split())
+        display.close()
+        assert last_frame(terminal).strip() == ""
 
     def test_time_spent_waiting_is_no_pace(self, clock):
         terminal = Terminal()
-        draw = played(terminal, clock, 600, every=1, waiting="no workers")
+        display = run_display(terminal, clock, 600, every=1, waiting="no workers")
         for done in range(5):
-            draw(progress(maps=working(done, 8, busy=1)))
+            display(progress(maps=work_done(done, 8, busy=1)))
             clock.now += 1
-        assert re.search(r"4/8 tasks +eta 0:04 +0\.8 tasks/s", screen(terminal))
+        assert re.search(r"4/8 tasks +eta 0:04 +0\.8 tasks/s", last_frame(terminal))
 
     def test_text_of_others_cannot_drive_the_terminal(self, clock):
         terminal = Terminal()
-        draw = reporter(terminal, clock=clock)
+        display = progress_display(terminal, clock=clock)
         for _ in range(2):
-            draw(progress(job_id="[bold]x\x1b]0;owned\x07", waiting="\x1b[2J[red]"))
+            display(progress(job_id="[bold]x\x1b]0;owned\x07", waiting="\x1b[2J[red]"))
             clock.now += 1
         assert "\x1b]0;" not in terminal.getvalue()
         assert "[bold]x" in terminal.getvalue()
 
     def test_the_cursor_comes_back_after_an_exception(self, clock):
         terminal = Terminal()
-        with pytest.raises(KeyboardInterrupt), reporter(terminal, clock=clock) as draw:
-            draw(progress())
+        with pytest.raises(KeyboardInterrupt), progress_display(terminal, clock=clock) as display:
+            display(progress())
             clock.now += 1
-            draw(progress())
+            display(progress())
             raise KeyboardInterrupt
         assert terminal.getvalue().count("\x1b[?25l") == terminal.getvalue().count("\x1b[?25h") == 1
 
     def test_the_cursor_comes_back_from_a_forgotten_reporter(self, clock):
         terminal = Terminal()
-        draw = played(terminal, clock, 1)
-        assert isinstance(draw, LiveReporter)
-        del draw
+        display = run_display(terminal, clock, 1)
+        assert isinstance(display, LiveDisplay)
+        del display
         assert "\x1b[?25h" in terminal.getvalue()
 
     def test_one_reporter_draws_job_after_job(self, clock):
         terminal = Terminal()
-        draw = reporter(terminal, clock=clock)
+        display = progress_display(terminal, clock=clock)
         for name in ("a", "b"):
-            draw(progress(job_id=name))
-            draw(progress(job_id=name, state="succeeded"))
-            draw(progress(job_id=name, state="succeeded"))
+            display(progress(job_id=name))
+            display(progress(job_id=name, state="succeeded"))
+            display(progress(job_id=name, state="succeeded"))
         assert re.findall(r"(\w) succeeded", terminal.getvalue()) == ["a", "b"]
 
 
@@ -270,6 +273,6 @@ class TestSummary:
 
 def test_a_map_only_job_still_has_partitions(clock):
     terminal = Terminal()
-    draw = played(terminal, clock, 1, reduces_total=4)
-    assert "0/4 tasks" in screen(terminal)
-    draw.close()
+    display = run_display(terminal, clock, 1, reduces_total=4)
+    assert "0/4 tasks" in last_frame(terminal)
+    display.close()

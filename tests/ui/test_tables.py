@@ -27,11 +27,11 @@ def plain_terminal(monkeypatch):
 
 
 def job(**fields):
-    known = {
+    defaults = {
         "job_id": "wc-1", "txn": "wc-1", "name": "", "state": "mapping", "maps_done": 2,
         "maps_total": None, "reduces_done": 0, "reduces_total": 4, "age": 75.5, "ttl": 86324.5,
     }  # fmt: skip
-    return JobInfo(**(known | fields))
+    return JobInfo(**(defaults | fields))
 
 
 WORKER = WorkerInfo(
@@ -40,47 +40,47 @@ WORKER = WorkerInfo(
 )  # fmt: skip
 
 
-def shown(rows, columns, *, stream=None, as_json=False):
+def printed(rows, columns, *, stream=None, as_json=False):
     stream = stream or io.StringIO()
-    tables.show(rows, columns, stream, as_json=as_json)
+    tables.print_rows(rows, columns, stream, as_json=as_json)
     return re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())  # bold titles
 
 
 def test_a_pipe_gets_tabs_and_bare_numbers():
-    assert shown([job(cause="a\tb\nc")], tables.JOBS) == (
+    assert printed([job(cause="a\tb\nc")], tables.JOB_COLUMNS) == (
         "JOB\tTXN\tNAME\tSTATE\tMAP TASKS\tREDUCE TASKS\tAGE\tTTL\tCAUSE\n"
         "wc-1\t\t\tmapping\t2/?\t0/4\t75.5\t86324.5\ta b c\n"
     )
 
 
 def test_json_has_every_field():
-    (line,) = shown([WORKER], tables.WORKERS, as_json=True).splitlines()
+    (line,) = printed([WORKER], tables.WORKER_COLUMNS, as_json=True).splitlines()
     assert json.loads(line)["key_id"] == "9a02beef"
     assert json.loads(line)["problem"] == ""
 
 
 def test_json_of_an_event():
     stream = io.StringIO()
-    tables.show_json([Event("j", "t", 1, "partition", {"partition": 3})], stream)
+    tables.print_json_rows([Event("j", "t", 1, "partition", {"partition": 3})], stream)
     assert json.loads(stream.getvalue()) == {
         "job": "j", "txn": "t", "seq": 1, "kind": "partition", "data": {"partition": 3},
     }  # fmt: skip
 
 
 def test_a_terminal_gets_a_table_without_empty_columns():
-    head, row = shown([job()], tables.JOBS, stream=Terminal()).splitlines()
+    head, row = printed([job()], tables.JOB_COLUMNS, stream=Terminal()).splitlines()
     assert re.split("  +", head) == ["JOB", "STATE", "MAP TASKS", "REDUCE TASKS", "AGE", "TTL"]
     assert row.split() == ["wc-1", "mapping", "2/?", "0/4", "76s", "24h"]
 
 
 def test_a_table_takes_no_codes_from_others():
-    text = shown([job(name="\x1b[2J[red]x[/red] :smile:")], tables.JOBS, stream=Terminal())
+    text = printed([job(name="\x1b[2J[red]x[/red] :smile:")], tables.JOB_COLUMNS, stream=Terminal())
     assert "\x1b" not in text
     assert "[2J[red]x[/red] :smile:" in text
 
 
 def test_workers_fit_80_columns():
-    text = shown([WORKER], tables.WORKERS, stream=Terminal())
+    text = printed([WORKER], tables.WORKER_COLUMNS, stream=Terminal())
     assert max(map(len, text.splitlines())) <= 80
     assert text.splitlines()[1].split() == [
         "w1",
@@ -95,30 +95,30 @@ def test_workers_fit_80_columns():
 
 
 def test_nothing_is_no_table():
-    assert shown([], tables.JOBS, stream=Terminal()) == ""
-    assert shown([], tables.JOBS, as_json=True) == ""
+    assert printed([], tables.JOB_COLUMNS, stream=Terminal()) == ""
+    assert printed([], tables.JOB_COLUMNS, as_json=True) == ""
 
 
 def test_a_pipe_has_titles_also_of_nothing():
     """So that a script may leave out the first line, whatever there is."""
-    assert shown([], tables.FAILURES) == "TASK\tATTEMPT\tKIND\tFUNCTION\tERROR\tWHERE\n"
+    assert printed([], tables.FAILURE_COLUMNS) == "TASK\tATTEMPT\tKIND\tFUNCTION\tERROR\tWHERE\n"
 
 
-CROWDED = {
+LONG_VALUES = {
     "jobs": (
         [job(
             job_id="tfz1ab-0123456789abcdef", txn="nightly-2026-11-28", name="words of all books",
             state="failed", maps_done=999, maps_total=1234,
             cause="ZeroDivisionError: division by zero in mapfn on record 17 of logs/access.log",
         )] * 2,
-        tables.JOBS,
+        tables.JOB_COLUMNS,
     ),
     "workers": (
         [replace(
             WORKER, worker_id="web3-4117-9a02", host="web3.example.com",
             problem="the jobs need Python 3.13, and this worker runs Python 3.11",
         )] * 2,
-        tables.WORKERS,
+        tables.WORKER_COLUMNS,
     ),
     "errors": (
         [Failure(
@@ -126,24 +126,24 @@ CROWDED = {
             error_name="ZeroDivisionError", message="division by zero " * 9,
             where="record 17 of logs/access.log (line 17, byte 1044)",
         )] * 2,
-        tables.FAILURES,
+        tables.FAILURE_COLUMNS,
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
-@pytest.mark.parametrize("listing", CROWDED)
+@pytest.mark.parametrize("listing", LONG_VALUES)
 def test_no_row_is_longer_than_its_line(monkeypatch, listing, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
-    rows, shape = CROWDED[listing]
-    lines = shown(rows, shape, stream=Terminal()).splitlines()
+    rows, shape = LONG_VALUES[listing]
+    lines = printed(rows, shape, stream=Terminal()).splitlines()
     assert len(lines) == 1 + len(rows)
     assert max(map(len, lines)) <= columns
     assert "…" in lines[1] or columns == 40, "what is cut is marked"
     assert lines[1].startswith(str(shape[0].value(rows[0])) + "  "), "whole, to be copied"
 
 
-@pytest.mark.parametrize(("columns", "told"), [(40, "failed"), (80, "Zero"), (120, "nightly-")])
-def test_a_wider_line_tells_more(monkeypatch, columns, told):
+@pytest.mark.parametrize(("columns", "expected"), [(40, "failed"), (80, "Zero"), (120, "nightly-")])
+def test_a_wider_line_tells_more(monkeypatch, columns, expected):
     monkeypatch.setenv("COLUMNS", str(columns))
-    assert told in shown(*CROWDED["jobs"], stream=Terminal())
+    assert expected in printed(*LONG_VALUES["jobs"], stream=Terminal())

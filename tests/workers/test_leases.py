@@ -8,18 +8,18 @@ from collections import Counter
 
 import pytest
 
-from redismr.store.store import Reclaimed, Spare
+from redismr.store.store import ReclaimReply, Stealable
 from redismr.workers import leases
-from redismr.workers.leases import LOOKED_AT, TIDIED, LeaseKeeper
+from redismr.workers.leases import JOBS_PER_LOOK, TIDIED_PER_LOOK, LeaseKeeper
 
 
-class Index:
+class FakeStore:
     """A store of jobs, each with its state; counts what is asked of it."""
 
     def __init__(self):
         self.jobs = {}
         self.lease_ms = 500
-        self.asked = Counter()
+        self.calls = Counter()
         self.looks = 0
 
     def runnable(self, _limit=512):
@@ -27,76 +27,76 @@ class Index:
         return list(self.jobs)
 
     def reclaim_all(self, jobs, _limit):
-        self.asked.update(jobs)
-        return {job: Reclaimed(self.jobs[job], 0, 1, 0, self.lease_ms) for job in jobs}
+        self.calls.update(jobs)
+        return {job: ReclaimReply(self.jobs[job], 0, 1, 0, self.lease_ms) for job in jobs}
 
     def renew_all(self, held):
         assert not held
         return {}
 
     def steal(self, job, _worker):
-        self.asked["steal", job] += 1
-        return Spare("mapping", 0, 0, 0)
+        self.calls["steal", job] += 1
+        return Stealable("mapping", 0, 0, 0)
 
     def server_ms(self):
         return 1
 
-    def forget(self, *jobs):
+    def drop_jobs(self, *jobs):
         for job in jobs:
             del self.jobs[job]
 
     def meta(self, _job, *fields):
         return dict.fromkeys(fields, "1")
 
-    def free(self, job, _n_map, _partitions):
-        self.asked["free", job] += 1
+    def free_bulk(self, job, _n_map, _partitions):
+        self.calls["free", job] += 1
 
 
 @pytest.fixture
-def index():
-    return Index()
+def store():
+    return FakeStore()
 
 
-def test_jobs_that_have_ended_are_not_asked_about_at_every_tick(index):
-    index.jobs = {"one": "succeeded", "two": "mapping", "three": "failed"}
-    keeper = LeaseKeeper(index)
+def test_jobs_that_have_ended_are_not_asked_about_at_every_tick(store):
+    store.jobs = {"one": "succeeded", "two": "mapping", "three": "failed"}
+    keeper = LeaseKeeper(store)
     for _ in range(3):
         keeper.reclaim()
-    assert index.asked == {"one": 1, ("free", "one"): 1, "two": 3, "three": 1}
+    assert store.calls == {"one": 1, ("free", "one"): 1, "two": 3, "three": 1}
 
 
-def test_nothing_is_remembered_of_a_job_that_is_gone(index):
-    keeper = LeaseKeeper(index)
+def test_nothing_is_remembered_of_a_job_that_is_gone(store):
+    keeper = LeaseKeeper(store)
     for number in range(1000):
-        index.jobs = {f"job{number}": "cancelled"}
+        store.jobs = {f"job{number}": "cancelled"}
         keeper.reclaim()
-    index.jobs = {}
+    store.jobs = {}
     keeper.reclaim()
-    assert not keeper._ended
+    assert not keeper._recheck_ended_at
 
 
-def test_leases_that_others_hold_are_looked_after_as_often_as_our_own(index):
+def test_leases_that_others_hold_are_looked_after_as_often_as_our_own(store):
     """A look after more than half a lease takes the pause for an outage, and re-arms them all."""
-    index.jobs = {"one": "mapping"}  # a lease of 500 ms
-    keeper = LeaseKeeper(index)
+    store.jobs = {"one": "mapping"}  # a lease of 500 ms
+    keeper = LeaseKeeper(store)
     keeper.reclaim()
     keeper.renew([])
     assert keeper.tick_seconds < 0.25
-    index.jobs = {}
+    store.jobs = {}
     keeper.reclaim()
     keeper.renew([])
     assert keeper.tick_seconds > 0.25
 
 
-def test_ended_jobs_are_tidied_a_few_at_a_time(index):
-    index.jobs = {f"job{number}": "succeeded" for number in range(3 * TIDIED)}
-    keeper = LeaseKeeper(index)
+def test_ended_jobs_are_tidied_a_few_at_a_time(store):
+    store.jobs = {f"job{number}": "succeeded" for number in range(3 * TIDIED_PER_LOOK)}
+    keeper = LeaseKeeper(store)
     for looks in (1, 2, 3):
         keeper.reclaim()
-        freed = [what for what in index.asked if what[0] == "free"]
-        assert len(freed) == looks * TIDIED
+        freed = [what for what in store.calls if what[0] == "free"]
+        assert len(freed) == looks * TIDIED_PER_LOOK
     keeper.reclaim()
-    assert {index.asked["free", job] for job in index.jobs} == {1}
+    assert {store.calls["free", job] for job in store.jobs} == {1}
 
 
 class Clock:
@@ -112,41 +112,41 @@ class Clock:
 
 @pytest.mark.parametrize("lease_ms", [100, 200, 500, 1000, 2900, 3100, 4600, 8000, 15_000, 60_000])
 def test_no_pause_between_looks_for_expired_leases_is_taken_for_an_outage(
-    index, lease_ms, monkeypatch
+    store, lease_ms, monkeypatch
 ):
     """What is dead stays leased for ever if each look comes after more than half a lease."""
     clock, looks = Clock(), []
     monkeypatch.setattr(leases, "time", clock)
-    index.jobs, index.lease_ms = {"one": "mapping"}, lease_ms
-    keeper = LeaseKeeper(index)
+    store.jobs, store.lease_ms = {"one": "mapping"}, lease_ms
+    keeper = LeaseKeeper(store)
     while len(looks) < 50:
-        began, before = clock.monotonic(), index.asked["one"]
+        began, before = clock.monotonic(), store.calls["one"]
         keeper.renew([])
         keeper.find_work(1)
-        if index.asked["one"] > before:
+        if store.calls["one"] > before:
             looks.append(began)
         clock.now = began + keeper.tick_seconds
     pauses = [after - before for before, after in itertools.pairwise(looks)]
-    assert max(pauses[1:]) < min(lease_ms, leases.LONGEST_MS) / 2000
+    assert max(pauses[1:]) < min(lease_ms, leases.ASSUMED_LEASE_MS) / 2000
 
 
-def test_idle_executors_look_at_all_jobs_in_turn(index):
-    index.jobs = {f"job{number}": "mapping" for number in range(3 * LOOKED_AT)}
-    keeper = LeaseKeeper(index)
+def test_idle_executors_look_at_all_jobs_in_turn(store):
+    store.jobs = {f"job{number}": "mapping" for number in range(3 * JOBS_PER_LOOK)}
+    keeper = LeaseKeeper(store)
     for _ in range(3):
         keeper.find_work(1)
-    assert {index.asked["steal", job] for job in index.jobs} == {1}
+    assert {store.calls["steal", job] for job in store.jobs} == {1}
 
 
-def test_a_job_whose_end_was_taken_back_is_looked_at_again(index, monkeypatch):
-    monkeypatch.setattr(leases, "ENDED_SECONDS", 0)
-    index.jobs = {"one": "succeeded"}
-    keeper = LeaseKeeper(index)
+def test_a_job_whose_end_was_taken_back_is_looked_at_again(store, monkeypatch):
+    monkeypatch.setattr(leases, "RECHECK_ENDED_SECONDS", 0)
+    store.jobs = {"one": "succeeded"}
+    keeper = LeaseKeeper(store)
     keeper.reclaim()
-    index.jobs = {"one": "reducing"}
+    store.jobs = {"one": "reducing"}
     keeper.reclaim()
     keeper.find_work(1)
-    assert index.asked["steal", "one"] == 1
+    assert store.calls["steal", "one"] == 1
 
 
 @pytest.fixture
@@ -157,30 +157,37 @@ def clock(monkeypatch):
     return now
 
 
-def looks_in_a_minute(index, keeper, clock):
-    index.looks = 0
+def looks_in_a_minute(store, keeper, clock):
+    store.looks = 0
     for _ in range(60):
         clock[0] += 1
         keeper.find_work(2)
-    return index.looks
+    return store.looks
 
 
-def test_an_idle_worker_without_jobs_asks_no_more_than_it_must(index, clock):
-    keeper = LeaseKeeper(index)
+def test_an_idle_worker_without_jobs_asks_no_more_than_it_must(store, clock):
+    keeper = LeaseKeeper(store)
     keeper.find_work(2)
-    assert 10 <= looks_in_a_minute(index, keeper, clock) <= 14  # every 5 s
+    assert 10 <= looks_in_a_minute(store, keeper, clock) <= 14  # every 5 s
 
 
-def test_of_a_crowd_each_asks_more_seldom(index, clock):
-    keeper = LeaseKeeper(index)
-    assert [keeper.crowded(n) for n in (0, 1, 100, 200, 500, 10_000)] == [1, 1, 1, 2, 5, 5]
+def test_of_a_crowd_each_asks_more_seldom(store, clock):
+    keeper = LeaseKeeper(store)
+    assert [keeper.update_rest_factor(n) for n in (0, 1, 100, 200, 500, 10_000)] == [
+        1,
+        1,
+        1,
+        2,
+        5,
+        5,
+    ]
     keeper.find_work(2)
-    assert looks_in_a_minute(index, keeper, clock) <= 3
+    assert looks_in_a_minute(store, keeper, clock) <= 3
 
 
-def test_of_a_crowd_too_each_looks_after_jobs_that_run(index, clock):
-    index.jobs, index.lease_ms = {"one": "mapping"}, 15_000
-    keeper = LeaseKeeper(index)
-    keeper.crowded(500)
+def test_of_a_crowd_too_each_looks_after_jobs_that_run(store, clock):
+    store.jobs, store.lease_ms = {"one": "mapping"}, 15_000
+    keeper = LeaseKeeper(store)
+    keeper.update_rest_factor(500)
     keeper.find_work(2)
-    assert looks_in_a_minute(index, keeper, clock) >= 60
+    assert looks_in_a_minute(store, keeper, clock) >= 60

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from redismr.workers.slots import Holding, Slots
+from redismr.workers.shared_slots import Holding, Slots
 
 
 class Killed(Exception):
     """The executor ends here, in the middle of a write."""
 
 
-class Words:
+class KilledWriter:
     """The words of a slot whose writer is killed at the nth write."""
 
     def __init__(self, real, writes):
@@ -36,9 +36,9 @@ def slot():
     return Slots(2).all[1]
 
 
-def cut(slot, writes, do):
+def killed_after(slot, writes, do):
     """Do it, but be killed after so many writes; whether it was finished."""
-    real, slot._words = slot._words, Words(slot._words, writes)
+    real, slot._numbers = slot._numbers, KilledWriter(slot._numbers, writes)
     try:
         do()
     except Killed:
@@ -46,12 +46,12 @@ def cut(slot, writes, do):
     else:
         return True
     finally:
-        slot._words = real
+        slot._numbers = real
 
 
 def test_what_is_held_can_be_read(slot):
-    slot.hold(BEFORE)
-    slot.run(1)
+    slot.set_holding(BEFORE)
+    slot.set_running(1)
     slot.cursor[0] = 7
     assert slot.read() == Holding("job", "nonce1", "nonce2", ("m1", "m2"), 500, 900, 1, 7)
 
@@ -60,11 +60,11 @@ def test_a_death_at_any_write_leaves_what_was_held_before_or_after(slot):
     finished, writes, seen = False, 0, set()
     while not finished:
         slot.reset()
-        slot.hold(BEFORE)
-        slot.run(1)
-        finished = cut(slot, writes, lambda: slot.hold(AFTER))
+        slot.set_holding(BEFORE)
+        slot.set_running(1)
+        finished = killed_after(slot, writes, lambda: slot.set_holding(AFTER))
         found = slot.read()
-        assert found in (BEFORE, AFTER, Holding(*_of(BEFORE), running=1)), writes
+        assert found in (BEFORE, AFTER, Holding(*fields_of(BEFORE), running=1)), writes
         seen.add(found.nonce)
         writes += 1
     assert seen == {"nonce1", "nonce2"}
@@ -73,10 +73,10 @@ def test_a_death_at_any_write_leaves_what_was_held_before_or_after(slot):
 def test_a_slot_is_readable_again_after_any_death_in_it(slot):
     finished, writes = False, 0
     while not finished:
-        finished = cut(slot, writes, lambda: slot.hold(AFTER))
+        finished = killed_after(slot, writes, lambda: slot.set_holding(AFTER))
         slot.reset()
         assert slot.read() == Holding()
-        slot.hold(BEFORE)
+        slot.set_holding(BEFORE)
         assert slot.read() == BEFORE
         writes += 1
 
@@ -85,15 +85,15 @@ def test_a_slot_holds_a_whole_batch_of_the_longest_names():
     tasks = tuple(f"m{999_999_900 + i}" for i in range(64))
     first, second = Slots(2).all
     for slot in (first, second):
-        slot.hold(Holding("j" * 64, "n" * 11, "n" * 11, tasks, 3_600_000, 86_400_000))
+        slot.set_holding(Holding("j" * 64, "n" * 11, "n" * 11, tasks, 3_600_000, 86_400_000))
     assert first.read().tasks == second.read().tasks == tasks
 
 
 def test_tasks_are_counted_across_deaths(slot):
     slot.count_task()
     slot.reset()
-    assert slot.tasks == 1
+    assert slot.tasks_counted == 1
 
 
-def _of(h):
+def fields_of(h):
     return h.job, h.nonce, h.next_nonce, h.tasks, h.lease_ms, h.timeout_ms

@@ -17,14 +17,14 @@ local function advance(opener, now, expire_at)
         end
       end
     end
-    keep(expire_at, ready)
+    set_deadline(expire_at, ready)
   end
   if state == 'reducing' and (n_map == 0 or redis.call('HLEN', result) == partitions) then
     state = 'succeeded'
     redis.call('HSET', meta, 'state', state, 'ended_at', now)
     redis.call('HDEL', meta, 'basis')
     -- Every result manifest carries what it needs of the maps: their records are free to go.
-    redis.call('UNLINK', ready, processing, lease, own, done)
+    redis.call('UNLINK', ready, processing, lease, attempts, done)
   end
   return state, opened
 end

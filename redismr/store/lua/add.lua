@@ -5,7 +5,7 @@
 -- allow-oom: a submitter that waits for room is alive, and must be able to say so; a full server refuses
 -- those plain commands, and with them the transaction.
 -- `workers`, one for each index of the range, are those who may run it: of a job with one map task for
--- each worker (meta.each). Who may is written with the task, so no crash leaves one that anybody takes.
+-- each worker (meta.each_worker). Who may is written with the task, so no crash leaves one that anybody takes.
 -- `input` says how much all of the input is so far, for the progress rows; empty: as it was said before.
 -- FLAGS: allow-oom
 -- KEYS: meta ready done
@@ -16,17 +16,17 @@ if not state then return { 'GONE', 0, 0, '' } end
 local added = math.max(0, tonumber(redis.call('HGET', meta, 'added')))
 local finished = redis.call('HLEN', done)
 if state ~= 'submitting' then return { 'ENDED', added, finished, state } end
-redis.call('HSET', meta, 'submit_until', clock() + tonumber(redis.call('HGET', meta, 'submit_ms')))
+redis.call('HSET', meta, 'submit_until', server_ms() + tonumber(redis.call('HGET', meta, 'submit_ms')))
 if input ~= '' then redis.call('HSET', meta, 'input', input) end
 if tonumber(first) > added then return { 'SHORT', added, finished, state } end
 if tonumber(last) > added then
   for index = added, tonumber(last) - 1 do
     local id, worker = 'm' .. string.format('%d', index), workers[index - tonumber(first) + 1]
     redis.call('RPUSH', ready, id)
-    if worker then redis.call('HSET', meta, 'for:' .. worker, id) end
+    if worker then redis.call('HSET', meta, 'assigned:' .. worker, id) end
   end
   added = tonumber(last)
   redis.call('HSET', meta, 'added', added)
-  keep(redis.call('HGET', meta, 'expire_at'), ready)
+  set_deadline(redis.call('HGET', meta, 'expire_at'), ready)
 end
 return { 'OK', added, finished, state }

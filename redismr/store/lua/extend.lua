@@ -3,7 +3,7 @@
 -- Crash point: a caller that dies in between leaves bulk keys at the deadline before this one, which
 -- is at least half a ttl away; the next call, a quarter of a ttl later, extends them all.
 -- FLAGS: allow-oom
--- KEYS: meta spec end_ code params ready processing lease own done result out claims dead tries
+-- KEYS: meta spec end_ code params ready processing lease attempts done result out last_claims failures budgets
 -- ARGV: now_ms
 -- RETURNS: {"OK"|"ENDED"|"GONE", expire_at, added, partitions}
 local m = redis.call('HMGET', meta, 'state', 'ttl_ms', 'added', 'partitions')
@@ -15,7 +15,7 @@ if not (ttl and ttl > 0 and ttl <= 400 * 86400000 and added and added >= 0 and a
     and partitions and partitions >= 0 and partitions <= 4096) then
   error('ttl_ms, added or partitions is none that a job can have')
 end
-local expire_at = string.format('%d', clock() + ttl)
+local expire_at = string.format('%d', server_ms() + ttl)
 redis.call('HSET', meta, 'expire_at', expire_at)
-keep(expire_at, meta, spec, end_, code, params, ready, processing, lease, own, done, result, out, claims, dead, tries)
+set_deadline(expire_at, meta, spec, end_, code, params, ready, processing, lease, attempts, done, result, out, last_claims, failures, budgets)
 return { 'OK', expire_at, added, partitions }

@@ -1,0 +1,48 @@
+"""``redismr acl``: what a user of the server needs to be allowed."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import click
+
+from redismr import settings
+from redismr.store.acl_rules import ROLES, Role, acl_rule
+from redismr.ui.error_screens import print_message
+
+
+def _check_user_name(
+    ctx: click.Context, option: click.Parameter, user_name: str | None
+) -> str | None:
+    """A user's name as Redis takes it: one word."""
+    if user_name is not None and not re.fullmatch(r"[^\s\0]+", user_name):
+        raise click.BadParameter("a user's name has no spaces", ctx, option)
+    return user_name
+
+
+@click.command()
+@click.argument("role", type=click.Choice(ROLES), metavar="ROLE")
+@click.option(
+    "--user", metavar="NAME", callback=_check_user_name, help="[redismr-worker, and so on]"
+)
+@click.option("--namespace", metavar="NAME", help="Prefix of all keys. [REDISMR_NAMESPACE]")
+def acl(*, role: Role, user: str | None, namespace: str | None) -> None:
+    """Print the ACL command that makes a user with the least rights.
+
+    ROLE is worker, for `redismr worker`; submitter, who hands jobs in and reads, cancels and
+    deletes them; or monitor, who only reads: jobs, workers, progress, results, events. Put a
+    password in the place of PASSWORD, and type the line into redis-cli as an administrator.
+
+    \b
+      redismr acl worker
+      redismr acl monitor --user grafana --namespace team1
+    """  # noqa: D301  click wants the control character
+    key_prefix = settings.resolve_namespace(namespace)
+    click.echo(acl_rule(role, user or f"redismr-{role}", key_prefix))
+    if sys.stdout.isatty():
+        print_message(
+            "put a password in the place of PASSWORD; then REDISMR_URL is "
+            f"redis://{user or f'redismr-{role}'}:PASSWORD@HOST:6379/0",
+            sys.stderr,
+        )

@@ -1,0 +1,180 @@
+"""Verbs about jobs on a server: jobs, watch, result, errors, cancel, delete."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from redismr.cli import exit_codes
+from redismr.cli.shared_options import (
+    add_server_options,
+    json_option,
+    make_client,
+    print_outcome,
+    refuse_top_with_sort,
+    require_connection,
+    top_option,
+    wait_for_server_option,
+)
+from redismr.core.plurals import pluralize
+from redismr.errors import JobTimeout, RedismrError
+from redismr.standard_streams import OutputLost
+from redismr.ui import tables
+from redismr.ui.error_screens import add_recovery_hint, failure_screen, print_message
+from redismr.ui.progress import progress_display
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from redismr.client import Client, Job
+    from redismr.core.model import Failure
+
+_PROGRESS_POLL_SECONDS = 0.2
+
+
+@click.command()
+@click.option("--all", "deleted", is_flag=True,
+              help="Also finished runs: their data is gone, their rows stay for ttl.")  # fmt: skip
+@add_server_options
+@json_option
+def jobs(*, deleted: bool, url: str | None, namespace: str | None, as_json: bool) -> None:
+    """List the jobs on the server, newest first."""
+    with make_client(require_connection(url, namespace, "a list of jobs")) as client:
+        rows = sorted(client.jobs(deleted=deleted), key=lambda job: job.age)
+    tables.print_rows(rows, tables.JOB_COLUMNS, sys.stdout, as_json=as_json)
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@wait_for_server_option
+@add_server_options
+def watch(
+    *, job_id: str, wait_for_server: float | None, url: str | None, namespace: str | None
+) -> int:
+    """Show a job's progress until it ends. Ctrl-C stops watching, not the job."""
+    with (
+        make_client(require_connection(url, namespace, "watching a job")) as client,
+        progress_display(sys.stderr, always=True) as display,
+    ):
+        job = _attach(client, job_id, wait_for_server)
+        while not job.wait(_PROGRESS_POLL_SECONDS):
+            display(job.progress())
+        display(job.progress())
+        if job.state != "succeeded":
+            job.result(timeout=0)  # raises what became of it
+        _print_skipped_count(job)
+    return exit_codes.SUCCESS
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--wait", is_flag=True, help="Wait until there is one.")
+@click.option("--sort", is_flag=True, help="Print in order of keys.")
+@click.option("--no-finishfn", "finish", is_flag=True, flag_value=False, default=True,
+              help="Print the pairs, whatever the job's finishfn makes of them.")  # fmt: skip
+@top_option
+@json_option
+@wait_for_server_option
+@add_server_options
+def result(  # noqa: PLR0913 - one for each option
+    *, job_id: str, wait: bool, sort: bool, finish: bool, top: int | None, as_json: bool,
+    wait_for_server: float | None, url: str | None, namespace: str | None,
+) -> None:  # fmt: skip
+    """Print a job's result as `key<TAB>value` lines, or what its finishfn makes of it."""
+    refuse_top_with_sort(top, sort=sort)
+    with make_client(require_connection(url, namespace, "the result of a job")) as client:
+        job = _attach(client, job_id, wait_for_server)
+        if wait:
+            with progress_display(sys.stderr, summary=False) as display:
+                while not job.wait(_PROGRESS_POLL_SECONDS):
+                    display(job.progress())
+        with _add_hints_about_kept_result(job_id):
+            outcome = job.result(timeout=0, finish=finish)
+            print_outcome(outcome, top=top, sort=sort, as_json=as_json)
+        _print_skipped_count(job)
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@json_option
+@add_server_options
+def errors(*, job_id: str, as_json: bool, url: str | None, namespace: str | None) -> None:
+    """Show what failed in a job, and what was skipped, and on which records."""
+    with make_client(require_connection(url, namespace, "errors of a job")) as client:
+        job = client.attach(job_id)
+        _print_failures(
+            job.errors(), job_id, as_json=as_json
+        )  # also if what was skipped cannot be read
+        skipped = job.skipped()
+    _print_failures(skipped, job_id, as_json=as_json, titles=False)
+    if skipped.total > len(skipped):
+        more = pluralize(skipped.total - len(skipped), "more record")
+        print_message(f"and {more} skipped", sys.stderr)
+
+
+@contextmanager
+def _add_hints_about_kept_result(job_id: str) -> Iterator[None]:
+    """The body prints a result, which stays on the server whatever comes between."""
+    try:
+        yield
+    except OutputLost as lost:
+        if not lost.reader_has_left:
+            add_recovery_hint(lost, f"the result is still there: redismr result {job_id}")
+        raise
+    except JobTimeout as timed_out:
+        add_recovery_hint(timed_out, f"to wait for it: redismr result {job_id} --wait")
+        raise
+    except RedismrError:
+        raise
+    except Exception as error:
+        add_recovery_hint(error, f"without its finishfn: redismr result {job_id} --no-finishfn")
+        raise
+
+
+def _attach(client: Client, job_id: str, wait_for_server: float | None) -> Job:
+    if wait_for_server is None:
+        return client.attach(job_id)
+    return client.attach(job_id, wait_for_server=wait_for_server)
+
+
+def _print_skipped_count(job: Job) -> None:
+    if total := job.skipped().total:
+        print_message(f"{pluralize(total, 'record')} skipped: redismr errors {job.id}", sys.stderr)
+
+
+def _print_failures(
+    failures: Sequence[Failure], job_id: str, *, as_json: bool, titles: bool = True
+) -> None:
+    if as_json or not sys.stdout.isatty():
+        tables.print_rows(
+            failures, tables.FAILURE_COLUMNS, sys.stdout, as_json=as_json, titles=titles
+        )
+    else:
+        for failure in failures:
+            click.echo(failure_screen(failure, job_id))
+
+
+@click.command()
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@add_server_options
+def cancel(*, job_ids: tuple[str, ...], url: str | None, namespace: str | None) -> None:
+    """Stop jobs; what their workers are doing for them is dropped."""
+    with make_client(require_connection(url, namespace, "cancelling a job")) as client:
+        for job_id in job_ids:
+            was_running = client.attach(job_id).cancel()
+            outcome = "cancelled" if was_running else "had already ended"
+            sys.stdout.write(f"{job_id}\t{outcome}\n")  # the others, also if that is lost
+
+
+@click.command()
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@add_server_options
+def delete(*, job_ids: tuple[str, ...], url: str | None, namespace: str | None) -> None:
+    """Delete jobs and all their data, results too."""
+    with make_client(require_connection(url, namespace, "deleting a job")) as client:
+        for job_id in job_ids:
+            client.attach(job_id).delete()
+            sys.stdout.write(f"{job_id}\tdeleted\n")  # the others, also if that is lost

@@ -1,0 +1,277 @@
+"""``redismr repl``: a prompt whose lines are jobs, many of them at once."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import redismr
+from redismr import settings
+from redismr.cli import exit_codes, job_file
+from redismr.cli.cmd_run import add_read_options, print_job_outcome
+from redismr.cli.job_file import ReadOptions
+from redismr.cli.line_input import MAX_WAIT_SECONDS, ReplConsole, parse_file_names
+from redismr.cli.shared_options import EXECUTOR_COUNT, add_server_options
+from redismr.cli.unshown_results import is_server_private, keep_unless_shown
+from redismr.compat.wordcount_demo import count_table, word_count, worker_info
+from redismr.errors import ConfigError, RedismrError, StoreError
+from redismr.sources.file_sources import FileSource
+from redismr.standard_streams import OutputLost
+from redismr.ui.error_screens import add_recovery_hint, print_error, print_message, recovery_hint_of
+
+if TYPE_CHECKING:
+    from redismr.client import Client
+    from redismr.core.model import Progress
+
+MAX_IN_FLIGHT = 16
+"""Transactions that may be in flight; further lines wait for one to end."""
+
+CANCEL_WAIT_SECONDS = 5.0
+"""How long Ctrl-C waits until what was in flight is gone from the server."""
+
+
+@click.command()
+@click.argument("file", required=False, metavar="[FILE]")
+@click.option("-n", "--executors", type=EXECUTOR_COUNT, metavar="N",
+              help="Local processes, where no server is named. [one a core]")  # fmt: skip
+@click.option("--top", type=click.IntRange(min=1), metavar="N",
+              help="How many keys to show. [100; with FILE all]")  # fmt: skip
+@add_read_options
+@add_server_options
+def repl(
+    *, file: str | None, executors: int | None, top: int | None, kind: str | None,
+    encoding: str | None, errors: str | None, url: str | None, namespace: str | None,
+) -> int:  # fmt: skip
+    """Count the words of the files that you name, line by line, on the running workers.
+
+    A line has one or several names or globs, quoted as in a shell; with @ before it the workers
+    read the files themselves. An empty line asks every worker for its statistics. The prompt is
+    back at once, for up to 16 lines: outcomes are printed when they are there, by the number of
+    their transaction. The end of the input waits for all of them; Ctrl-C stops them. The exit code
+    is that of the first line that failed.
+
+    With FILE, its functions are run instead, as by `redismr run FILE`, on what the lines name,
+    read as its source is.
+    """
+    read_options = ReadOptions(kind, encoding, errors)
+    if not file and kind in ("jsonl", "csv"):
+        raise ConfigError(f"--{kind} gives no text to count the words of: name a job FILE as well")
+    line_job = (
+        _load_line_job(file, read_options, top)
+        if file
+        else word_count_job(top or 100, read_options)
+    )
+    if note := settings.ignored_url_note(url):
+        print_message(note, sys.stderr)
+    console = ReplConsole()
+    with redismr.Client(url, namespace=namespace, executors=executors) as client:
+        session = ReplSession(client, line_job, console)
+        try:
+            for line in console.lines():
+                session.start_transaction(line)
+            session.drain()
+            return session.exit_code()
+        except KeyboardInterrupt:
+            session.cancel()
+            raise
+
+
+@dataclass(frozen=True)
+class LineJob:
+    """What is done with the files that a line names.
+
+    ``make_source`` makes a source of them. ``print_outcome`` prints an outcome under its heading;
+    ``count_format`` says
+    in that how much there is.
+    """
+
+    name: str
+    functions: Mapping[str, Any]
+    print_outcome: Callable[[Any], object]
+    count_format: str = "{} results"
+    make_source: Callable[[list[str]], Any] = redismr.files
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def source(self, line: str) -> Any:
+        """The files; whole ones are read here, unless the line begins with @.
+
+        Raises:
+            SourceError: some of the names match nothing.
+        """
+        source = self.make_source(parse_file_names(line.removeprefix("@")))
+        reads_whole_files = isinstance(source, FileSource) and source.format.kind == "files"
+        return replace(source, ship=not line.startswith("@")) if reads_whole_files else source
+
+
+def word_count_job(top: int = 100, read_options: ReadOptions = ReadOptions()) -> LineJob:  # noqa: B008 - frozen
+    """Counts words, and shows a table of at least ``top`` of them, if there are so many."""
+    return LineJob(
+        "Word Count",
+        {"mapfn": word_count, "reducefn": "sum"},
+        lambda counts: sys.stdout.writelines(count_table(counts, top)),
+        f"top {top} of {{}} results",
+        read_options.make_source,
+    )
+
+
+def _load_line_job(file: str, read_options: ReadOptions, top: int | None) -> LineJob:
+    job = job_file.load(file)
+    return LineJob(
+        job.options.get("name") or Path(file).stem,
+        {**job.functions, "resultfn": None, "params": job.params},
+        partial(print_job_outcome, job, top=top),
+        make_source=lambda names: job_file.job_source(job, names, read_options),
+        options=job.options,
+    )
+
+
+_WORKER_STATISTICS = LineJob(
+    "Stats",
+    {"mapfn": worker_info, "reducefn": "first"},
+    lambda statistics_by_worker: sys.stdout.writelines(
+        f"{n} : {what}\n" for n, what in sorted(statistics_by_worker.items())
+    ),
+    options={"each_worker": True},
+)
+
+
+class SessionStopped(Exception):
+    """The session is over, and the job is to be cancelled."""
+
+
+class ReplSession:
+    """Runs lines as transactions; the console shows their outcomes, and what they wait for."""
+
+    def __init__(self, client: Client, line_job: LineJob, console: ReplConsole) -> None:
+        self._client, self._line_job, self._console = client, line_job, console
+        self._txn_prefix = f"repl-{socket.gethostname()}-{os.getpid()}"
+        self._transaction_numbers = itertools.count()
+        self._in_flight_limit = threading.BoundedSemaphore(MAX_IN_FLIGHT)
+        self._threads_in_flight: list[threading.Thread] = []
+        self._stop_requested = threading.Event()
+        self._reason_lock, self._printed_reason = threading.Lock(), ""
+        self._lost_output: OutputLost | None = None
+        self._errors: dict[int, BaseException] = {}
+
+    def start_transaction(self, text: str) -> None:
+        """Begin a transaction; its outcome is printed when it is there, under its number.
+
+        An empty line asks every worker for its statistics.
+        """
+        if not self._in_flight_limit.acquire(blocking=False):
+            if self._console.is_terminal:
+                self._console.print_note(f"{MAX_IN_FLIGHT} in flight: waiting for one to end")
+            while not self._in_flight_limit.acquire(timeout=MAX_WAIT_SECONDS):
+                pass
+        number, text = next(self._transaction_numbers), text.strip()
+        thread = threading.Thread(
+            target=self._run_transaction, args=(number, text), name=f"txn-{number}", daemon=True
+        )
+        in_flight = [running for running in self._threads_in_flight if running.is_alive()]
+        if not in_flight:
+            self._printed_reason = ""  # what is waited for from now on is news
+        self._threads_in_flight = [*in_flight, thread]
+        thread.start()
+
+    def drain(self, timeout_seconds: float | None = None) -> None:
+        """Wait for all that is in flight, or so long."""
+        deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
+        for thread in self._threads_in_flight:
+            while thread.is_alive() and (seconds_left := deadline - time.monotonic()) > 0:
+                thread.join(min(seconds_left, MAX_WAIT_SECONDS))
+
+    def exit_code(self) -> int:
+        """That of the first line that failed.
+
+        Raises:
+            OutputLost: an outcome could not be printed.
+        """
+        if self._lost_output:
+            add_recovery_hint(self._lost_output, "each result is where it was said above")
+            raise self._lost_output
+        return (
+            exit_codes.exit_code_for(self._errors[min(self._errors)])
+            if self._errors
+            else exit_codes.SUCCESS
+        )
+
+    def cancel(self) -> None:
+        """Stop what is in flight; nothing of it stays on the server."""
+        self._stop_requested.set()
+        self.drain(CANCEL_WAIT_SECONDS)
+
+    def _run_transaction(self, number: int, line: str) -> None:
+        line_job = self._line_job if line else _WORKER_STATISTICS
+        title = f"Transaction {number}; {line_job.name};"
+        try:
+            with self._shown_outcome(number, line_job, line) as outcome:
+                result_count = len(outcome) if isinstance(outcome, Mapping) else 1
+                with self._console.above_prompt():
+                    sys.stdout.write(f"{title} {line_job.count_format.format(result_count)}:\n")
+                    line_job.print_outcome(outcome)
+        except OutputLost as lost:
+            self._lost_output = lost
+            if (recovery_hint := recovery_hint_of(lost)) and not lost.reader_has_left:
+                self._console.print_note(f"{title} {recovery_hint}")
+        except BaseException as error:  # noqa: BLE001  whatever the user's code raises: others go on
+            self._errors[number] = error
+            if not self._stop_requested.is_set():
+                with self._console.above_prompt():
+                    sys.stdout.write(f"{title} failed:\n")
+                    print_error(error, sys.stderr)
+        finally:
+            self._in_flight_limit.release()
+
+    @contextlib.contextmanager
+    def _shown_outcome(self, number: int, line_job: LineJob, line: str) -> Iterator[Any]:
+        """What comes of the line. Its job is deleted afterwards."""
+        source = line_job.source(line) if line else itertools.count()
+        run_options = {
+            "name": line_job.name,
+            **line_job.options,
+            "txn": f"{self._txn_prefix}-{number}",
+        }
+        results = self._run_job(source, {**line_job.functions, **run_options})
+        finishfn, private = line_job.functions.get("finishfn"), is_server_private(self._client)
+        with keep_unless_shown(results, finishfn, private=private) as outcome:
+            yield outcome
+
+    def _run_job(self, source: Any, options: Mapping[str, Any]) -> Any:
+        """The results, as of ``Client.run``; a job that fails or is stopped is gone afterwards."""
+        job_id = ""
+
+        def on_progress(progress: Progress) -> None:
+            nonlocal job_id
+            job_id = progress.job_id
+            if self._stop_requested.is_set():
+                raise SessionStopped
+            self._print_wait_reason(progress.waiting)
+
+        try:
+            return self._client.run(source, progress=on_progress, finish=False, **options)
+        except Exception as error:
+            if job_id and not isinstance(error, StoreError):
+                with contextlib.suppress(RedismrError):
+                    self._client.attach(job_id).delete()
+            raise
+
+    def _print_wait_reason(self, reason: str) -> None:
+        """Say what is waited for: each reason once, however many wait for it."""
+        with self._reason_lock:
+            if not reason or reason == self._printed_reason:
+                return
+            self._printed_reason = reason
+        self._console.print_note(f"waiting: {reason}")

@@ -1,0 +1,336 @@
+"""``redismr run`` and ``redismr submit``: job files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+import redismr
+from redismr import settings
+from redismr.cli import job_file
+from redismr.cli.job_file import ReadOptions
+from redismr.cli.shared_options import (
+    EXECUTOR_COUNT,
+    add_server_options,
+    checked_option,
+    json_option,
+    make_client,
+    print_outcome,
+    refuse_top_with_sort,
+    require_at_most_one,
+    require_connection,
+    top_option,
+    wait_for_server_option,
+)
+from redismr.cli.unshown_results import is_server_private, keep_unless_shown
+from redismr.client.embedded import prestart
+from redismr.core.model import Skipped
+from redismr.errors import BadKey, ConfigError
+from redismr.standard_streams import OutputLost
+from redismr.ui.error_screens import add_recovery_hint, print_message, skipped_lines
+from redismr.ui.progress import progress_display, summary_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from redismr.cli.job_file import JobFile
+    from redismr.client import Client
+    from redismr.ui.progress import ProgressDisplay
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+_SOURCE_KINDS = {
+    "files": "one record a file",
+    "lines": "one record a line",
+    "text": "records of many lines, cut at line ends",
+    "jsonl": "a JSON value a line",
+    "csv": "rows of CSV",
+}
+
+
+def _parse_params(
+    ctx: click.Context, option: click.Parameter, given: tuple[str, ...]
+) -> dict[str, Any]:
+    """-P key=value, the value as JSON if it is JSON."""
+    params: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise click.BadParameter(f"{text!r} is not key=value", ctx, option)
+        try:
+            params[key] = json.loads(value)
+        except ValueError:
+            params[key] = value
+    return params
+
+
+def _set_kind(ctx: click.Context, option: click.Parameter, given: bool) -> None:  # noqa: FBT001
+    """How the input is read: by one of --lines and its like, or as whole files."""
+    previous = ctx.params.setdefault("kind", None)
+    if given:
+        if previous:
+            raise click.UsageError(f"--{previous} and {option.opts[0]}: give one of them", ctx)
+        ctx.params["kind"] = option.name
+
+
+_READ_OPTIONS = (
+    *(
+        click.option(
+            f"--{kind}", is_flag=True, expose_value=False, callback=_set_kind,
+            help=f"Read the input as {description}.",
+        )
+        for kind, description in _SOURCE_KINDS.items()
+    ),
+    click.option("--encoding", metavar="NAME", help="Encoding of the input's text. [utf-8]"),
+    click.option(
+        "--errors", metavar="HANDLER",
+        help="For bytes that are no such text: strict, replace, ignore... [strict]",
+    ),
+)  # fmt: skip
+_JOB_OPTIONS = (
+    click.argument("file", metavar="FILE"),
+    click.argument("inputs", nargs=-1, metavar="[INPUT]..."),
+    *_READ_OPTIONS,
+    click.option(
+        "-P", "params", multiple=True, callback=_parse_params, metavar="KEY=VALUE",
+        help="A parameter for redismr.param(); JSON if it is JSON.",
+    ),
+    checked_option("--name", help="A name for people, shown in listings."),
+    checked_option("--txn", help="Your label for the job; its events are told under it."),
+    checked_option("--partitions", type=int, metavar="N", help="Reduce tasks. [by the data's size]"),  # noqa: E501
+    checked_option(
+        "--on-error", metavar="skip|N|FRACTION",
+        help="Skip records that fail: all, at most N, or a fraction (0.01). [fail]",
+    ),
+    checked_option("--retries", type=int, metavar="N", help="Further tries of a task. [3]"),
+    checked_option(
+        "--timeout", "task_timeout", type=float, metavar="SECONDS",
+        help="Stop a try of a task that runs longer.",
+    ),
+    click.option(
+        "--no-backup", "backup", is_flag=True, flag_value=False, default=None,
+        help="Never run a slow task a second time beside the first.",
+    ),
+    click.option(
+        "--each-worker", is_flag=True, default=None,
+        help="Give each worker one item of the source, instead of sharing it out.",
+    ),
+    checked_option("--priority", type=int, metavar="N", help="Higher goes first. [0]"),
+    checked_option("--ttl", type=float, metavar="SECONDS", help="Life of all its data. [86400]"),
+    click.option("--sort", is_flag=True, default=None, help="Have the result in order of keys."),
+    wait_for_server_option,
+)  # fmt: skip
+
+
+def add_read_options(command: Command) -> Command:
+    """--lines and its like, --encoding and --errors."""
+    for add_option in reversed(_READ_OPTIONS):
+        command = add_option(command)
+    return command
+
+
+def add_job_options(command: Command) -> Command:
+    """What run and submit have in common; all but the first few are fields of JobOptions."""
+    for add_option in reversed(_JOB_OPTIONS):
+        command = add_option(command)
+    return add_server_options(command)
+
+
+@click.command()
+@add_job_options
+@click.option("-n", "--executors", type=EXECUTOR_COUNT, metavar="N",
+              help="Local processes, where no server is named. [one a core]")  # fmt: skip
+@checked_option("--wait", "wait_for_workers", type=float, metavar="SECONDS",
+              help="Give up when no worker has come by then.")  # fmt: skip
+@click.option("--inline", is_flag=True, help="Run in this process, without Redis: pdb works.")
+@top_option
+@json_option
+@click.option("-q", "--quiet", is_flag=True, help="Print the result only.")
+def run(  # noqa: PLR0913 - one for each option
+    *, file: str, inputs: tuple[str, ...], kind: str | None, encoding: str | None,
+    errors: str | None, params: dict[str, Any],
+    url: str | None, namespace: str | None, executors: int | None,
+    inline: bool, top: int | None, as_json: bool, quiet: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Run a job file and print its result, as `key<TAB>value` lines.
+
+    FILE is a Python file with mapfn, and maybe reducefn (a function, or a name such as "sum"),
+    source, combinefn, partitionfn, initfn, finishfn(results), final(key, value), params, options.
+    INPUT are files or globs to read instead of those of its source, in the same way: as lines,
+    with its encoding, and so on.
+
+    \b
+      redismr run wc.py books/*.txt
+      redismr run wc.py --lines 'logs/*.gz' --top 10
+      redismr run wc.py -P stopwords='["a", "the"]' --json | jq .
+    """  # noqa: D301  click wants the control character
+    not_with_inline = {"--url": url, "--namespace": namespace, "-n": executors,
+                     "--wait": options["wait_for_workers"],
+                     "--wait-for-server": options["wait_for_server"]}  # fmt: skip
+    for name, value in not_with_inline.items():
+        require_at_most_one(
+            {"--inline": inline, name: value}, "inline there are no server and workers"
+        )
+    refuse_top_with_sort(top, sort=options["sort"])
+    job = job_file.load(file)
+    _refuse_unused_print_options(job, {"--top": top, "--json": as_json})
+    source = job_file.job_source(job, inputs, ReadOptions(kind, encoding, errors))
+    if not quiet and not inline and (ignored_url_note := settings.ignored_url_note(url)):
+        print_message(ignored_url_note, sys.stderr)
+    with (
+        _open_client(url, namespace, executors, inline=inline) as client,
+        _progress_display(quiet=quiet) as display,
+    ):
+        merged_options = _merge_options(job, options)
+        with _explain_lost_output():
+            results = redismr.run(
+                source,
+                **{**job.functions, "resultfn": None},
+                client=client,
+                inline=inline,
+                progress=display or False,
+                finish=False,
+                params={**job.params, **params},
+                **merged_options,
+            )
+        finishfn, private = job.functions["finishfn"], is_server_private(client)
+        with keep_unless_shown(results, finishfn, private=private, as_json=as_json) as outcome:
+            if resultfn := job.functions["resultfn"]:
+                resultfn(merged_options.get("txn") or results.job_id or "inline", outcome)
+            print_job_outcome(job, outcome, top=top, as_json=as_json)
+    _print_summary(display, results)
+    if not quiet:
+        _print_skipped(display, results)
+
+
+@contextmanager
+def _explain_lost_output() -> Iterator[None]:
+    """The body runs a job, whose functions may print here if it is an inline one."""
+    try:
+        yield
+    except OutputLost as lost:
+        first_lost = lost.__cause__ if isinstance(lost.__cause__, OutputLost) else lost
+        if not first_lost.reader_has_left:
+            add_recovery_hint(
+                first_lost, "a function of the job printed there, so the job has failed"
+            )
+        raise
+
+
+def _refuse_unused_print_options(job: JobFile, given: Mapping[str, Any]) -> None:
+    """Refuse what says how results are printed, where the job file does that."""
+    for printer in ("final", "finishfn"):
+        function = job.final if printer == "final" else job.functions[printer]
+        if function is not None and (unused := [name for name, value in given.items() if value]):
+            raise ConfigError(
+                f"{unused[0]} is about how results are printed, and {printer} in {job.path} decides "  # noqa: E501
+                "that: leave one of them out"
+            )
+
+
+def print_job_outcome(
+    job: JobFile, outcome: Any, *, top: int | None = None, as_json: bool = False
+) -> None:
+    """Print the outcome, or let the file's final do so, in order of keys.
+
+    Raises:
+        BadKey: final, and the keys have no order.
+    """
+    if job.final is None:
+        print_outcome(outcome, top=top, sort=False, as_json=as_json)
+        return
+    try:
+        pairs = outcome.sorted()
+    except BadKey as error:
+        cause = error.__cause__
+        raise BadKey(
+            f"final needs keys that can be ordered: {cause}. finishfn(results) needs no order"
+        ) from cause
+    for key, value in pairs:
+        job.final(key, value)
+
+
+@click.command()
+@add_job_options
+@click.option("-q", "--quiet", is_flag=True, help="Print the id only.")
+def submit(  # noqa: PLR0913 - one for each option
+    *, file: str, inputs: tuple[str, ...], kind: str | None, encoding: str | None,
+    errors: str | None, params: dict[str, Any],
+    url: str | None, namespace: str | None, quiet: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Hand a job file to a server, print the job's id, and leave.
+
+    FILE and INPUT are as for `redismr run`. Once the id is printed nothing is needed of this
+    machine any more; so resultfn and final are not run. finishfn is, by `redismr result`.
+    """
+    server = require_connection(url, namespace, "a job that goes on without you")
+    job = job_file.load(file)
+    source = job_file.job_source(job, inputs, ReadOptions(kind, encoding, errors))
+    with make_client(server) as client:
+        submitted = client.submit(
+            source,
+            **{**job.functions, "resultfn": None},
+            params={**job.params, **params},
+            **_merge_options(job, options),
+        )
+        try:
+            click.echo(submitted.id)
+        except OutputLost as lost:
+            add_recovery_hint(
+                lost, f"job {submitted.id} was handed in: redismr result {submitted.id} --wait"
+            )
+            raise
+    if quiet:
+        return
+    if job.functions["resultfn"] or job.final:
+        print_message(f"resultfn and final of {file} are for `redismr run`: not used", sys.stderr)
+    if sys.stderr.isatty():
+        click.echo(f"redismr watch {submitted.id}", err=True)
+        click.echo(f"redismr result {submitted.id} --wait", err=True)
+
+
+def _merge_options(job: JobFile, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The file's options, and over them what was given on the command line."""
+    return {**job.options, **{name: value for name, value in options.items() if value is not None}}
+
+
+@contextmanager
+def _open_client(
+    url: str | None, namespace: str | None, executors: int | None, *, inline: bool
+) -> Iterator[Client | None]:
+    if inline:
+        yield None
+    else:
+        prestart(url, namespace, executors)
+        with redismr.Client(url, namespace=namespace, executors=executors) as client:
+            yield client
+
+
+@contextmanager
+def _progress_display(*, quiet: bool) -> Iterator[ProgressDisplay | None]:
+    if quiet:
+        yield None
+    else:
+        with progress_display(sys.stderr, summary=False, announce=True) as display:
+            yield display
+
+
+def _print_summary(display: ProgressDisplay | None, outcome: Any) -> None:
+    if display is not None and display.last_progress is not None:
+        prefix = "" if sys.stderr.isatty() else "redismr: "  # others write into a pipe as well
+        line = summary_line(display.last_progress, getattr(outcome, "counters", None))
+        click.echo(prefix + line, err=True)
+
+
+def _print_skipped(display: ProgressDisplay | None, outcome: Any) -> None:
+    """What was left out, and where: the job is deleted by now, and with it the whole list."""
+    last = display.last_progress if display is not None else None
+    skipped = last.skipped if last else getattr(outcome, "skipped", None)
+    if isinstance(skipped, Skipped) and skipped.total:
+        print_message(
+            skipped_lines(skipped, "; after `redismr submit`, `redismr errors` lists all"),
+            sys.stderr,
+        )

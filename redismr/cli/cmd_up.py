@@ -1,0 +1,139 @@
+"""``redismr up``: a server and local workers in one command."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import socket
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from redismr import settings
+from redismr.cli import exit_codes
+from redismr.cli.shared_options import PORT_NUMBER, debug_option
+from redismr.client.embedded import LocalWorker
+from redismr.config import DEFAULT_NAMESPACE, MAX_EXECUTORS
+from redismr.core.plurals import pluralize
+from redismr.core.seal import new_secret
+from redismr.errors import ConfigError, StoreUnavailable
+from redismr.server import join, serve
+from redismr.server.credentials import is_loopback
+from redismr.ui.error_screens import print_message
+from redismr.workers import cores
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_WILDCARD_ADDRESSES = ("", "*", "0.0.0.0", "::")  # noqa: S104
+_LIVENESS_CHECK_SECONDS = 0.5
+
+
+@click.command()
+@click.option("--bind", default="127.0.0.1", show_default=True, metavar="ADDRESS",
+              help="Who may connect: 0.0.0.0 for every machine that reaches this one.")  # fmt: skip
+@click.option("--port", type=PORT_NUMBER, default=0, metavar="PORT", help="[any free one]")
+@click.option("-n", "--executors", type=click.IntRange(0, MAX_EXECUTORS), metavar="N",
+              help="Local processes that run tasks; 0 for none. [one a core]")  # fmt: skip
+@click.option("--namespace", metavar="NAME", help="Prefix of all keys. [REDISMR_NAMESPACE]")
+@click.option("--print", "only_print", is_flag=True,
+              help="Print how others join, and start nothing.")  # fmt: skip
+@click.option("-q", "--quiet", is_flag=True, help="Do not print how others join.")
+@debug_option
+def up(
+    *, bind: str, port: int, executors: int | None, namespace: str | None, only_print: bool,
+    quiet: bool,
+) -> int:  # fmt: skip
+    """Start a private server and local workers, and show how others join.
+
+    It keeps nothing on disk and ends, with all its jobs, on Ctrl-C. REDISMR_SECRET is its secret
+    if that is set, else a new one that is shown. The password in its URL is derived from the
+    secret: with a secret of yours and a --port, the URL is the same after each restart, and may
+    stand in a unit file. --print shows it beforehand.
+
+    \b
+      export REDISMR_SECRET=$(redismr secret)
+      redismr up --bind 0.0.0.0 --port 6380 --print
+    """  # noqa: D301  click wants the control character
+    given_secret = settings.find_secret()
+    secret = settings.check_secret(given_secret or new_secret())
+    url_is_stable = bool(given_secret and port)
+    if only_print:
+        if not url_is_stable:
+            raise ConfigError(
+                "--print needs a --port and a REDISMR_SECRET: else both are new at each start"
+            )
+        _print_join_commands(
+            join(_advertised_address(bind), port, secret, namespace=namespace).url,
+            secret,
+            namespace,
+        )
+        return exit_codes.SUCCESS
+    signal.signal(signal.SIGTERM, _raise_interrupt)
+    count = cores() if executors is None else executors
+    # Also while it starts: whoever stops a service then has not interrupted anything.
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as cleanup:
+        try:
+            server = cleanup.enter_context(serve(bind, port, secret, namespace=namespace))
+        except OSError as error:
+            where = f"{bind}:{port}" if port else bind
+            raise ConfigError(f"cannot serve on {where}: {error.strerror}") from error
+        worker = None
+        if count:
+            worker = LocalWorker(replace(server.connection, secret=secret), count)
+            cleanup.callback(worker.close)
+        if not quiet:
+            _print_join_help(count, any_machine=not is_loopback(bind), url_is_stable=url_is_stable)
+            _print_join_commands(server.url_for(_advertised_address(bind)), secret, namespace)
+        while server.alive and (worker is None or worker.alive):
+            time.sleep(_LIVENESS_CHECK_SECONDS)
+        raise StoreUnavailable(f"the {'worker' if server.alive else 'server'} ended by itself")
+    return exit_codes.SUCCESS
+
+
+def _print_join_help(executors: int, *, any_machine: bool, url_is_stable: bool) -> None:
+    """What a person should know about the two lines that follow."""
+    if sys.stderr.isatty():
+        server_text = f"the server runs until Ctrl-C, with {pluralize(executors, 'local executor')}"
+        where = "from any machine" if any_machine else "from this machine (others: --bind 0.0.0.0)"
+        changes_text = (
+            "" if url_is_stable else ", new at each start without --port and REDISMR_SECRET"
+        )
+        print_message(
+            f"{server_text}. To join it {where}, type these lines{changes_text}:", sys.stderr
+        )
+
+
+def _print_join_commands(url: str, secret: str, namespace: str | None) -> None:
+    """The two lines that make another machine a worker."""
+    environ = {"REDISMR_URL": url, "REDISMR_SECRET": secret}
+    if (prefix := settings.resolve_namespace(namespace)) != DEFAULT_NAMESPACE:
+        environ["REDISMR_NAMESPACE"] = prefix
+    click.echo(
+        " ".join(("export", *(f"{name}={shlex.quote(value)}" for name, value in environ.items())))
+    )
+    click.echo("redismr worker")
+    sys.stdout.flush()
+
+
+def _raise_interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _advertised_address(bind: str) -> str:
+    """What others call the address that is bound."""
+    return _outbound_address() if bind in _WILDCARD_ADDRESSES else bind
+
+
+def _outbound_address() -> str:
+    """The address of this machine on the way out of it, or its name. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return socket.gethostname()
+        return str(probe.getsockname()[0])

@@ -1,0 +1,71 @@
+"""``redismr worker`` and ``redismr workers``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from redismr import ctrl_c, standard_streams
+from redismr import workers as worker_package
+from redismr.cli.shared_options import (
+    EXECUTOR_COUNT,
+    add_server_options,
+    json_option,
+    make_client,
+    require_connection,
+)
+from redismr.config import WorkerOptions
+from redismr.ui import tables
+
+
+@click.command()
+@click.option("-n", "--executors", type=EXECUTOR_COUNT, metavar="N",
+              help="Processes that run tasks. [one a core]")  # fmt: skip
+@click.option("--burst", is_flag=True, help="End when there is nothing left to do.")
+@click.option("--max-tasks", type=click.IntRange(min=1), metavar="N", help="End after N tasks.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("--parent-pipe", type=int, hidden=True)
+@add_server_options
+def worker(
+    *, executors: int | None, burst: bool, max_tasks: int | None, quiet: bool,
+    parent_pipe: int | None, url: str | None, namespace: str | None,
+) -> int:  # fmt: skip
+    """Work for a server until told to stop.
+
+    Ctrl-C or SIGTERM finishes what is running and leaves; a second one leaves at once.
+    """
+    server = require_connection(url, namespace, "a worker")
+    fix_hash_seed()
+    standard_streams.use_worker_streams()
+    options = WorkerOptions(
+        executors=executors or worker_package.cores(),
+        burst=burst,
+        max_tasks=max_tasks,
+        parent_pipe=parent_pipe,
+        quiet=quiet,
+    )
+    return worker_package.main(server, options)
+
+
+@click.command()
+@add_server_options
+@json_option
+def workers(*, url: str | None, namespace: str | None, as_json: bool) -> None:
+    """List the workers on the server, and what keeps them from working."""
+    with make_client(require_connection(url, namespace, "a list of workers")) as client:
+        rows = sorted(client.workers(), key=lambda worker: (worker.host, worker.pid))
+    tables.print_rows(rows, tables.WORKER_COLUMNS, sys.stdout, as_json=as_json)
+
+
+def fix_hash_seed() -> None:
+    """Start this process anew unless str hashes are the same in all workers.
+
+    Attempts of one task have to see the same order of a set, wherever they run.
+    """
+    if sys.flags.hash_randomization and os.environ.get("PYTHONHASHSEED") != "0":
+        sys.stdout.flush()
+        environ = {**os.environ, "PYTHONHASHSEED": "0"}
+        ctrl_c.block_ctrl_c()
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606

@@ -1,0 +1,102 @@
+"""Exit codes, and how every error of a verb becomes one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from redismr import ctrl_c, errors
+from redismr.core.failure_record import is_debugger_exit
+from redismr.standard_streams import OutputLost
+from redismr.ui.error_screens import print_error, print_message, recovery_hint_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SUCCESS = 0
+FAILED = 1
+USAGE = 2
+UNAVAILABLE = 3
+OUTPUT_NOT_WRITTEN = 4
+CANCELLED = ctrl_c.EXIT_CODE
+
+_EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    # The first that fits. The first two are also of the class that the user's code raised.
+    (errors.TaskError, FAILED),
+    (errors.SourceRaised, FAILED),
+    (errors.BadInput, FAILED),
+    (errors.JobCancelled, CANCELLED),
+    (errors.NoWorkers, UNAVAILABLE),
+    (errors.JobTimeout, UNAVAILABLE),
+    (errors.JobNotFound, USAGE),
+    (errors.StoreError, UNAVAILABLE),
+    (errors.ConfigError, USAGE),
+    (errors.SourceError, USAGE),
+    (errors.WrongSecret, USAGE),
+)
+
+
+def exit_code_for(error: BaseException) -> int:
+    """The exit code that says what kind of error this is."""
+    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)
+
+
+@contextlib.contextmanager
+def exit_on_error(ctx: click.Context) -> Iterator[None]:
+    """Print what the body raises as a person should see it, and exit with its code."""
+    try:
+        yield
+    except (click.exceptions.Exit, click.Abort):
+        raise
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else ctx.command_path
+        message = " ".join(error.format_message().split()).removesuffix(
+            "."
+        )  # click's may have lines
+        print_message(f"{message} (see `{where} --help`)", sys.stderr)
+        ctx.exit(USAGE)
+    except KeyboardInterrupt as interrupt:
+        ctrl_c.print_interrupted(recovery_hint_of(interrupt))
+        ctrl_c.exit_again_on_ctrl_c()
+        ctx.exit(CANCELLED)
+    except OutputLost as lost:
+        ctx.exit(report_lost_output(lost))
+    except BaseException as error:  # whatever it is, a person has to read it
+        if is_debugger_exit(error):
+            recovery_hint = recovery_hint_of(error)
+            print_message(
+                f"stopped in the debugger{'; ' * bool(recovery_hint)}{recovery_hint}", sys.stderr
+            )
+            ctx.exit(CANCELLED)
+        if isinstance(error, SystemExit):  # of the user's final, with a code of its own
+            if recovery_hint := recovery_hint_of(error):
+                print_message(recovery_hint, sys.stderr)
+            raise
+        with contextlib.suppress(OutputLost):  # what was printed before an error comes before it
+            sys.stdout.flush()
+        print_error(error, sys.stderr)
+        ctx.exit(exit_code_for(error))
+
+
+def report_lost_output(lost: OutputLost) -> int:
+    """Say that output was lost, and what is left of it; the exit code.
+
+    A reader that has left is no error if it took some, or if there was no result to take; a person
+    is told all the same that a result was kept.
+    """
+    if isinstance(lost.__cause__, OutputLost):  # met by a function of an inline job
+        lost = lost.__cause__
+    recovery_hint, reason = (
+        recovery_hint_of(lost),
+        f"cannot write to standard output: {lost.strerror}",
+    )
+    if lost.reader_has_left or (lost.errno == errno.EPIPE and not recovery_hint):
+        if recovery_hint and sys.stderr.isatty():
+            print_message(recovery_hint, sys.stderr)
+        return SUCCESS
+    print_message(f"{reason}; {recovery_hint}" if recovery_hint else reason, sys.stderr)
+    return OUTPUT_NOT_WRITTEN

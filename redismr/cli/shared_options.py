@@ -1,0 +1,134 @@
+"""Options that several verbs share, and the client they all open."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+import redismr
+from redismr import settings
+from redismr.config import MAX_EXECUTORS, MAX_PORT, OPTION_RULES
+from redismr.errors import ConfigError
+from redismr.ui.result_lines import write_outcome, write_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from redismr.client import Client
+    from redismr.config import Connection
+
+EXECUTOR_COUNT = click.IntRange(1, MAX_EXECUTORS)
+PORT_NUMBER = click.IntRange(0, MAX_PORT)
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+
+def _enable_debug(_ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001
+    if value:
+        os.environ["REDISMR_DEBUG"] = "1"  # workers that we start shall know too
+
+
+def _check_value(_ctx: click.Context, option: click.Parameter, value: Any) -> Any:
+    if value is None:
+        return None
+    if option.name == "on_error":
+        for kind in (int, float):
+            with suppress(ValueError):
+                value = kind(value)
+                break
+    return OPTION_RULES[str(option.name)].check(option.opts[-1], value)
+
+
+checked_option = partial(click.option, callback=_check_value)
+"""A field of JobOptions, refused under the name that was typed."""
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    callback=_enable_debug,
+    help="Show whole tracebacks (or set REDISMR_DEBUG=1).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+wait_for_server_option = checked_option(
+    "--wait-for-server", type=float, metavar="SECONDS",
+    help="Give up when the server, once there, has been away for so long. [30]",
+)  # fmt: skip
+top_option = click.option(
+    "--top", type=click.IntRange(min=1), metavar="N", help="Print the N largest values only."
+)
+
+
+def add_server_options(command: Command) -> Command:
+    """--url, --namespace and --debug, as every verb that talks to a server has them."""
+    command = debug_option(command)
+    command = click.option(
+        "--namespace", metavar="NAME", help="Prefix of all keys. [REDISMR_NAMESPACE, or redismr]"
+    )(command)
+    return click.option(
+        "--url",
+        metavar="URL",
+        help="Redis to use: redis://HOST:PORT/0, rediss:// for TLS, unix:///SOCKET, or "
+        "redis+sentinel://HOST:26379,HOST2:26379/SERVICE/0. [REDISMR_URL]",
+    )(command)
+
+
+def require_at_most_one(given: Mapping[str, Any], why: str) -> None:
+    """Refuse options of which at most one can be followed.
+
+    Raises:
+        ConfigError: several were given; names the first two.
+    """
+    names = [name for name, value in given.items() if value]
+    if len(names) > 1:
+        raise ConfigError(f"{names[0]} and {names[1]} cannot be combined: {why}")
+
+
+def refuse_top_with_sort(top: int | None, *, sort: bool | None) -> None:
+    """Refuse --top with --sort."""
+    require_at_most_one({"--top": top, "--sort": sort}, "one goes by values, the other by keys")
+
+
+def require_connection(url: str | None, namespace: str | None, purpose: str) -> Connection:
+    """The server that arguments or the environment name.
+
+    Raises:
+        ConfigError: they name none, and ``purpose`` makes no sense on a server that ends with us.
+    """
+    server = settings.resolve_connection(url, namespace=namespace)
+    if server is None:
+        raise ConfigError(
+            f"{settings.ignored_url_note(url) or 'no server is named'}; {purpose} needs one: set REDISMR_URL and "  # noqa: E501
+            "REDISMR_SECRET, or give --url (`redismr up` starts one)"
+        )
+    return server
+
+
+def make_client(connection: Connection) -> Client:
+    """A client of a server that is already there."""
+    return redismr.Client(connection.url, secret=connection.secret, namespace=connection.namespace)
+
+
+def print_outcome(outcome: Any, *, top: int | None, sort: bool, as_json: bool) -> None:
+    """Print results, or what a finishfn made of them.
+
+    Raises:
+        ConfigError: --top or --sort, and they are no results any more.
+    """
+    if not (top or sort):
+        write_outcome(outcome, sys.stdout, as_json=as_json)
+    elif not isinstance(outcome, redismr.Results):
+        type_name = type(outcome).__name__
+        raise ConfigError(
+            "--top and --sort are for results, and finishfn has made something else of them "
+            f"({type_name}): add --no-finishfn"
+        )
+    else:
+        pairs = outcome.top(top) if top else outcome.sorted()
+        write_pairs(pairs, sys.stdout, as_json=as_json)
+    sys.stdout.flush()

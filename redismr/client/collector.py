@@ -1,0 +1,254 @@
+"""Reads a finished job's result, believing only what is sealed.
+
+``state`` in Redis is clear text, so it only says when to look. What is returned was proven: the
+spec and the end are the submitter's, and every partition has a manifest, sealed by a worker, all
+made from the same attempts of exactly the maps that the end names.
+"""
+
+from __future__ import annotations
+
+import operator
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+from redismr.client.end_errors import job_vanished_error
+from redismr.confidential import Unpicklable
+from redismr.core.codec import decode_block, join_frames
+from redismr.core.failure_record import make_task_error
+from redismr.core.job_payloads import JobSealer
+from redismr.core.model import (
+    MAX_SKIPPED_KEPT,
+    RUNNING_STATES,
+    JobSpec,
+    ResultManifest,
+    Skipped,
+    task_index,
+)
+from redismr.engine.bad_records import max_skips, skip_limit_failure
+from redismr.engine.kernel import Block
+from redismr.engine.key_hash import partition_of
+from redismr.errors import JobFailed, SealError
+from redismr.shipping.libraries import explain_library_errors
+from redismr.store import EndAndRecords, Store
+
+CHUNKS_PER_FETCH = 4
+"""Result chunks (of up to 1 MB) asked for at once: bounds the memory of who iterates."""
+
+FindClass = Callable[[str, str], Any]
+
+
+def collect(
+    store: Store,
+    sealer: JobSealer,
+    spec: JobSpec,
+    outcome: EndAndRecords | None = None,
+    *,
+    partitionfn: Callable[[Any, int], int] | None,
+    find_class: FindClass | None,
+) -> tuple[RedisPartitions, dict[str, int], Skipped]:
+    """The verified result of a job that says it has succeeded, its counters, and what it skipped.
+
+    ``outcome`` is what was read of it, if it was; ``partitionfn`` the job's, where it is at hand.
+
+    Raises:
+        JobLost: the whole job is gone. EndRolledBack: its end is.
+        SealError: a sealed piece is missing or not as sealed.
+        TooManySkipped: more was skipped than the job's submitter allowed.
+        JobFailed: the pieces are genuine but do not belong to one result.
+    """
+    with _job_lost_if_gone(store, sealer.job), _rolled_back_if_running(store, sealer.job):
+        end, records = outcome or store.end_and_results(sealer.job)
+        n_map = sealer.open_end(end)
+        manifests = _open_manifests(sealer, records, spec.partitions if n_map else 0)
+    if len({(m.basis, m.maps_digest, m.maps) for m in manifests}) > 1 or any(
+        m.maps != n_map for m in manifests
+    ):
+        raise JobFailed(
+            f"the partitions of job {sealer.job} in Redis are of different runs of its maps: "
+            "something without the secret put old ones back",
+            job_id=sealer.job,
+        )
+    counters: Counter[str] = Counter(manifests[0].map_counters if manifests else ())
+    for manifest in manifests:
+        counters.update(manifest.counters)
+    partitions = RedisPartitions(
+        store, sealer, manifests, _candidate_partitions(spec, partitionfn), find_class
+    )
+    return partitions, dict(counters), _checked_skips(sealer, spec, manifests)
+
+
+def _open_manifests(
+    sealer: JobSealer, records: Mapping[int, bytes], partitions: int
+) -> list[ResultManifest]:
+    for p in range(partitions):
+        if p not in records:
+            raise SealError(
+                f"job {sealer.job} is marked succeeded in Redis, but the result of partition "
+                f"{p} is not there: something without the secret changed it, or Redis lost data"
+            )
+    return [sealer.open_result_manifest(p, records[p]) for p in range(partitions)]
+
+
+class EndRolledBack(JobFailed):
+    """A failover took the server back to before the job's end: it runs again."""
+
+
+class ComputedAgain(JobFailed):
+    """What was handed out of a running job is no part of its result any more."""
+
+    def __init__(self, job: str, partition: int) -> None:
+        super().__init__(
+            f"partition {partition} of job {job} was computed again after it had been read, since "
+            "data of the job was lost: read the result once more",
+            job_id=job,
+        )
+
+
+@contextmanager
+def _job_lost_if_gone(store: Store, job: str) -> Iterator[None]:
+    """Nothing was altered where all is gone (FLUSHALL, deleted): then the error is JobLost."""
+    try:
+        yield
+    except SealError:
+        if store.status(job) is None:
+            raise job_vanished_error(job) from None
+        raise
+
+
+@contextmanager
+def _rolled_back_if_running(store: Store, job: str) -> Iterator[None]:
+    """Nothing was altered where an ended job runs again: then the error is EndRolledBack."""
+    try:
+        yield
+    except SealError:
+        status = store.status(job)
+        if status is not None and status.state in RUNNING_STATES:
+            raise EndRolledBack(
+                f"Redis forgot that job {job} had ended (a failover); it runs again: wait for its "
+                "result once more",
+                job_id=job,
+            ) from None
+        raise
+
+
+def _checked_skips(
+    sealer: JobSealer, spec: JobSpec, manifests: Sequence[ResultManifest]
+) -> Skipped:
+    """What was left out, checked against the sealed budget: reducers did, each for itself."""
+    if spec.on_error == "fail" or not manifests:
+        return Skipped()
+    skipped = manifests[0].map_skipped
+    for manifest in manifests:
+        skipped = skipped.plus(manifest.skipped)
+    records_in = manifests[0].records_in
+    if skipped.total > max_skips(spec.on_error, records_in):
+        raise make_task_error(skip_limit_failure(spec.on_error, skipped, records_in), sealer.job)
+    return skipped
+
+
+def skipped_so_far(store: Store, sealer: JobSealer) -> Skipped:
+    """What the finished tasks of a job have left out; its map records go when it has succeeded."""
+    skipped = Skipped()
+    for index, record in sorted(store.map_records(sealer.job).items()):
+        manifest = sealer.open_map_manifest(f"m{index}", record, MAX_SKIPPED_KEPT - len(skipped))
+        skipped = skipped.plus(manifest.skipped)
+    for partition, record in sorted(store.result_records(sealer.job).items()):
+        skipped = skipped.plus(sealer.open_result_manifest(partition, record).skipped)
+    return skipped
+
+
+def read_partition(
+    store: Store, sealer: JobSealer, manifest: ResultManifest, find_class: FindClass | None
+) -> Iterator[Block]:
+    """The blocks of one partition; each chunk is authenticated before it is parsed.
+
+    Raises:
+        SealError: a chunk that the manifest names is missing or not as sealed.
+        JobLost: the whole job is gone.
+        LibraryMismatch: a library that it needs is missing in this process, or another version.
+    """
+    partition = task_index(manifest.task)
+
+    def decode(frame: bytes) -> Block:
+        with explain_library_errors(f"the result of job {sealer.job}", manifest.provenance, frame):
+            return decode_block(frame, find_class)
+
+    yield from map(decode, manifest.inline)
+
+    def chunks() -> Iterator[bytes]:
+        for first in range(0, manifest.part.chunks, CHUNKS_PER_FETCH):
+            numbers = range(first, min(first + CHUNKS_PER_FETCH, manifest.part.chunks))
+            blobs = store.get_result(sealer.job, [f"{manifest.token}.{n}" for n in numbers])
+            for number, blob in zip(numbers, blobs, strict=True):
+                yield sealer.open_result_chunk(manifest.token, partition, number, blob)
+
+    with _job_lost_if_gone(store, sealer.job):
+        for frame in join_frames(chunks()):
+            yield decode(frame)
+
+
+class RedisPartitions(Unpicklable):
+    """The partitions of a result in Redis."""
+
+    _display_name = "the result of a job"
+
+    def __init__(
+        self,
+        store: Store,
+        sealer: JobSealer,
+        manifests: Sequence[ResultManifest],
+        candidate_partitions: Callable[[Any], Iterable[int]],
+        find_class: FindClass | None,
+    ) -> None:
+        self._store, self._sealer, self.manifests = store, sealer, manifests
+        self._find_class = find_class
+        self.on_close: weakref.finalize[[int], object] | None = None
+        self.candidate_partitions = candidate_partitions
+        self.records: Sequence[int] = [m.part.records for m in manifests]
+        self.has_unique_keys = not any(m.has_foreign_keys for m in manifests)
+
+    def blocks(self, partition: int) -> Iterator[Block]:
+        """The blocks of a partition, some MB ahead of the reader at most."""
+        store, sealer, manifest = self._store, self._sealer, self.manifests[partition]
+        with _rolled_back_if_running(store, sealer.job):
+            yield from read_partition(store, sealer, manifest, self._find_class)
+
+    def keep(self) -> bool:
+        """Nobody owns the job any more."""
+        if self.on_close:
+            self.on_close.detach()
+        return True
+
+    def close(self) -> None:
+        """Tell whoever owns the job."""
+        if self.on_close:
+            self.on_close()
+
+
+def _candidate_partitions(
+    spec: JobSpec, partitionfn: Callable[[Any, int], int] | None
+) -> Callable[[Any], Iterable[int]]:
+    """See ``ResultPartitions.candidate_partitions``.
+
+    A partitionfn is only asked where to look first: here it may see other string hashes, or another
+    state, than in the workers.
+    """
+
+    def candidate_partitions(key: Any) -> Iterable[int]:
+        all_partitions = range(spec.partitions)
+        try:
+            if partitionfn is not None:
+                first = operator.index(partitionfn(key, spec.partitions))
+            elif spec.partitionfn:
+                return all_partitions
+            else:
+                return (partition_of(key, spec.partitions),)
+        except Exception:  # noqa: BLE001 - BadKey, or what the user's function raises
+            return all_partitions  # a key of a class without a stable hash may be equal to one with
+        return chain((first,), (p for p in all_partitions if p != first))
+
+    return candidate_partitions

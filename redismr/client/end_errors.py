@@ -1,0 +1,133 @@
+"""What became of a job that has no result, in words and as the error to raise."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from redismr.core.failure_record import make_task_error
+from redismr.core.model import Failure
+from redismr.core.plurals import pluralize
+from redismr.errors import (
+    JobCancelled,
+    JobError,
+    JobFailed,
+    JobLost,
+    JobNotFound,
+    KeysAltered,
+    SealError,
+    StoreUnavailable,
+    SubmitterLost,
+)
+from redismr.store import number
+
+if TYPE_CHECKING:
+    from redismr.core.job_payloads import JobSealer
+    from redismr.store import JobStatus, Store
+
+_NO_CAUSE = "Redis gives no cause; something without the secret may have set its state"
+
+
+def failures_by_task(sealer: JobSealer, dead: Mapping[str, bytes]) -> dict[str, Failure]:
+    """The last sealed failure of each task, in task order; what is not sealed is left out."""
+    found: dict[str, Failure] = {}
+    # What a task died of comes after, and so in place of, what it was tried again for.
+    for key, blob in sorted(dead.items(), key=lambda item: not item[0].startswith("last:")):
+        task = key.removeprefix("last:")
+        with contextlib.suppress(SealError, ValueError):
+            found[task] = sealer.open_failure(task, blob)
+    return {task: found[task] for task in sorted(found, key=_task_order)}
+
+
+def end_error(sealer: JobSealer, status: JobStatus, dead: Mapping[str, bytes]) -> JobError:
+    """Why the job ended without a result; of several dead tasks the first one's failure."""
+    job = sealer.job
+    if status.state == "cancelled":
+        return JobCancelled(f"job {job} was cancelled", job_id=job)
+    failures = failures_by_task(sealer, dead)
+    for task in sorted((t for t in dead if not t.startswith("last:")), key=_task_order):
+        if task in failures and task == "job":
+            return JobFailed(f"job {job} failed: {failures[task].message}", job_id=job)
+        if task in failures:
+            return make_task_error(failures[task], job, None)
+    cause = status.meta.get("cause", "")
+    if cause == "SubmitterLost":
+        added = pluralize(number(status.meta.get("added")), "map task")
+        return SubmitterLost(
+            f"job {job} failed: its submitter fell silent after {added}, before its "
+            "input was complete",
+            job_id=job,
+        )
+    shown_cause = json.dumps(cause)[1:-1][:200]  # clear text of the server: no control characters
+    return JobFailed(f"job {job} failed: {shown_cause or _NO_CAUSE}", job_id=job)
+
+
+def fail_as_altered(store: Store, sealer: JobSealer, alteration: str) -> JobFailed:
+    """End a running job whose clear fields do not fit its sealed spec; returns the error."""
+    message = f"{alteration}: something without the secret writes to its keys"
+    failure = Failure(
+        kind="error", stage="map", task="", function="", error_module="redismr.errors",
+        error_name="KeysAltered", message=message, retryable=False,
+    )  # fmt: skip
+    with contextlib.suppress(KeysAltered):
+        store.fail_job(sealer.job, "altered in Redis", sealer.seal_failure(failure, "job"))
+    return JobFailed(f"job {sealer.job} failed: {message}", job_id=sealer.job)
+
+
+def unreachable_error(
+    unavailable: StoreUnavailable, job_id: str, *, input_complete: bool = True
+) -> StoreUnavailable:
+    """The error for a server that is away too long while a job is waited for: how to come back."""
+    doing = "may still be running" if input_complete else "may not have been handed in whole"
+    error = StoreUnavailable(
+        f"{unavailable}\n  job {job_id} {doing}. When Redis is back: redismr result {job_id} --wait"
+    )
+    error.job_id = job_id
+    return error
+
+
+def kept_result_note(job_id: str, *, own_server: bool) -> str:
+    """How to get at a result that finishfn failed on; ``own_server``: on a server of this process."""  # noqa: E501
+    if own_server:
+        how = f"as long as this process lives: Client().attach({job_id!r}).result(finish=False)"
+        return f"the result of job {job_id} is kept {how}"
+    return f"the result of job {job_id} is kept for its ttl: redismr result {job_id} --no-finishfn"
+
+
+def job_vanished_error(job_id: str) -> JobLost:
+    """The error for a job that was there and is not any more."""
+    return JobLost(
+        f"job {job_id} vanished from Redis: it was deleted, its ttl is over, or the server lost "
+        "its data",
+        job_id=job_id,
+    )
+
+
+def job_not_found_error(job_id: str) -> JobNotFound:
+    """The error for an id that Redis does not know, in words that tell why that may be."""
+    submitted_at = submit_time_of(job_id)
+    if submitted_at is None:
+        return JobNotFound(f"there is no job {job_id!r}: `redismr jobs` lists them", job_id=job_id)
+    hours = max(0.0, time.time() - submitted_at) / 3600
+    return JobNotFound(
+        f"job {job_id} is not in Redis any more (it was submitted {hours:.1f} h ago): its ttl is "
+        "over, it was deleted, or this is not the server or namespace it was submitted to",
+        job_id=job_id,
+    )
+
+
+def submit_time_of(job_id: str) -> float | None:
+    """When a job id was made, from the id itself; None if it is not an id of ours."""
+    head, _, tail = job_id.partition("-")
+    try:
+        return float(int(head, 36)) if len(head) == 6 and len(tail) == 16 else None
+    except ValueError:
+        return None
+
+
+def _task_order(task: str) -> tuple[str, int]:
+    return (task[:1], int(task[1:])) if re.fullmatch("[mr][0-9]{1,9}", task) else ("", 0)

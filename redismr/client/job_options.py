@@ -1,0 +1,159 @@
+"""What a caller asks for, sorted; the spec that is made of it, and what stands in clear."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from redismr.confidential import SECRET_REMEDY, contains_secret
+from redismr.config import JobOptions, check_params, choose_combiner, parse_job_options
+from redismr.core.model import MAX_JOB_AGE_MS, PROTOCOL, PYTHON, JobSpec
+from redismr.errors import ConfigError
+from redismr.shipping.libraries import loaded_versions
+from redismr.sources import Source
+from redismr.sources.protocol import expected_amount_of, unit_of
+
+if TYPE_CHECKING:
+    from redismr.client.results import Results
+    from redismr.core.model import Progress
+
+Function = Callable[..., Any]
+ProgressFunction = Callable[["Progress"], None]
+
+BYTES_PER_PARTITION = 5 << 20
+MAX_PARTITIONS = 256
+DEFAULT_PARTITIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitterState:
+    """What only the submitting process has of a job."""
+
+    finishfn: Callable[[Results], Any] | None = None
+    partitionfn: Callable[[Any, int], int] | None = None
+    delete: Callable[[int], object] | None = None
+    delete_at_exit: bool = True
+    show_progress: ProgressFunction | None = None
+    wait_for_workers: float | None = None
+    restart_worker: Callable[[], None] | None = None
+
+
+def split_options(
+    mapfn: Function | None, reducefn: Function | str | None, options: dict[str, Any]
+) -> tuple[dict[str, Any], Mapping[str, Any], JobOptions]:
+    """Functions, params and the rest of what a caller gave by name.
+
+    Raises:
+        ConfigError: an option is wrong, or would show a secret.
+    """
+    remaining = dict(options)
+    names = ("combinefn", "partitionfn", "initfn", "finishfn")
+    functions = {"mapfn": mapfn, "reducefn": reducefn, **{n: remaining.pop(n, None) for n in names}}
+    functions["combinefn"] = choose_combiner(
+        functions["combinefn"], remaining.pop("collectfn", None)
+    )
+    params = check_params(remaining.pop("params", None))
+    chosen_options = parse_job_options(remaining)
+    for option in ("name", "txn"):  # in clear, and in every listing
+        if contains_secret((getattr(chosen_options, option) or "").encode()):
+            raise ConfigError(
+                f"{option} holds a secret, or the password of a server. {SECRET_REMEDY}."
+            )
+    return functions, params, chosen_options
+
+
+def new_spec(
+    chosen_options: JobOptions,
+    size: int | None,
+    digest: str,
+    functions: Mapping[str, Any],
+    *,
+    now_ms: int,
+    slots: int,
+) -> JobSpec:
+    """The spec of a new job, with an id of its own.
+
+    Args:
+        chosen_options: what its caller wants.
+        size: the bytes of its source, if they are known.
+        digest: of its code.
+        functions: by the names that ``split_options`` gives them.
+        now_ms: the server's time.
+        slots: how many executors there are, 0 if nobody knows.
+    """
+    job_id = new_job_id()
+    return JobSpec(
+        job_id=job_id,
+        txn=chosen_options.txn or job_id,
+        name=chosen_options.name or "",
+        python=PYTHON,
+        protocol=PROTOCOL,
+        partitions=chosen_options.partitions or partitions_for(size, slots),
+        sort=chosen_options.sort,
+        code_digest=digest,
+        retries=chosen_options.retries,
+        lost_leases=chosen_options.lost_leases,
+        # What renews the leases, thrice in each, is what prolongs the job.
+        lease_ms=int(min(chosen_options.lease, chosen_options.ttl / 2) * 1000),
+        task_timeout_ms=int(chosen_options.task_timeout * 1000)
+        if chosen_options.task_timeout
+        else None,
+        memory=chosen_options.memory,
+        priority=chosen_options.priority,
+        seed=chosen_options.seed,
+        ttl_ms=int(chosen_options.ttl * 1000),
+        not_after_ms=now_ms + MAX_JOB_AGE_MS,
+        on_error=chosen_options.on_error,
+        finish=functions["finishfn"] is not None,
+        partitionfn=functions["partitionfn"] is not None,
+        backup=chosen_options.backup and not chosen_options.each_worker,
+        libraries=loaded_versions(),
+    )
+
+
+def partitions_for(size: int | None, slots: int) -> int:
+    """Two per executor at least, so that reducers share the load; more for more data.
+
+    ``slots`` is how many executors there are, 0 if nobody knows; ``size`` the bytes of the source.
+    """
+    if not slots:
+        return DEFAULT_PARTITIONS
+    wanted = max(2 * slots, (size or 0) // BYTES_PER_PARTITION)
+    return min(wanted, MAX_PARTITIONS)
+
+
+def clear_fields(
+    spec: JobSpec, key_id: str, source: Source, *, each_worker: bool
+) -> dict[str, str | int]:
+    """What scheduling and progress rows need in clear: never more than hints."""
+    expected = None if each_worker else expected_amount_of(source)  # each worker takes one split
+    return {
+        "unit": unit_of(source),
+        **({} if expected is None else {"expected": expected}),
+        "python": spec.python,
+        "protocol": spec.protocol,
+        "key_id": key_id,
+        "digest": spec.code_digest,
+        "partitions": spec.partitions,
+        "retries": spec.retries,
+        "lost_leases": spec.lost_leases,
+        "lease_ms": spec.lease_ms,
+        "skip_records": int(spec.on_error != "fail"),
+        "priority": spec.priority,
+        "backup": int(spec.backup),
+        "each_worker": int(each_worker),
+        "txn": spec.txn,
+        "name": spec.name,
+    }
+
+
+def new_job_id() -> str:
+    """Its birth in seconds (6 digits of base 36) and 64 random bits."""
+    seconds, digits = int(time.time()), ""
+    while seconds:
+        seconds, digit = divmod(seconds, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+    return f"{digits}-{secrets.token_hex(8)}"

@@ -1,0 +1,136 @@
+"""Follows jobs to their ends: over pub/sub, which may lose messages, and the keys, which do not."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from redismr.client.end_errors import job_vanished_error
+from redismr.core.events import Event, decode_event
+from redismr.core.job_payloads import JobSealer
+from redismr.core.model import ENDED_STATES
+from redismr.errors import JobError, KeysAltered, SealError
+
+if TYPE_CHECKING:
+    from redismr.client.job import Job
+    from redismr.core.seal import Keyring
+    from redismr.store import Store
+    from redismr.store.channel import Subscription
+
+END_POLL_SECONDS = 1.0
+"""How often the keys are read, whatever the channel says."""
+
+POLL_COST_RATIO = 20
+"""A look takes a twentieth of the time at most, however many jobs there are."""
+
+MAX_REMEMBERED_JOBS = 10_000
+
+
+class JobEndTracker:
+    """The jobs of one transaction, or of all, or one job, that end from now on: each once.
+
+    One that has ended already is no news, unless it is the one that is asked for.
+
+    Attributes:
+        next_poll_at: when the keys are to be read again, on our clock.
+    """
+
+    def __init__(self, store: Store, keyring: Keyring, txn: str | None, job: str | None) -> None:
+        self._store, self._keyring, self._txn, self._job = store, keyring, txn, job
+        self._ended_jobs = set[str]() if job else set(self._end_states(store.recent()))
+        self.next_poll_at = 0.0
+
+    def matches(self, event: Event) -> bool:
+        """Whether it is of what is asked for."""
+        return self._job in (None, event.job) and self._txn in (None, event.txn)
+
+    def end_from_message(self, event: Event) -> Event | None:
+        """The end that a message tells of, if it is news. It is believed where the keys are gone.
+
+        ``run`` deletes its jobs as soon as their results are closed.
+        """
+        if event.job in self._ended_jobs:
+            return None
+        state = event.kind
+        with contextlib.suppress(KeysAltered):
+            state = self._store.meta(event.job, "state").get("state") or state
+        if state not in ENDED_STATES:
+            return None
+        self._ended_jobs.add(event.job)
+        return replace(event, kind=state)
+
+    def find_missed_ends(self) -> list[Event]:
+        """The ends that no message told of: a look, of which the others are ``POLL_COST_RATIO`` apart."""  # noqa: E501
+        began = time.monotonic()
+        recent = [self._job] if self._job else self._store.recent()
+        ended = self._end_states([job for job in recent if job not in self._ended_jobs])
+        found = [end for job, state in ended.items() if (end := self._end_event(job, state))]
+        if len(self._ended_jobs) > 2 * len(recent) + MAX_REMEMBERED_JOBS:
+            self._ended_jobs.intersection_update(recent)
+        now = time.monotonic()
+        self.next_poll_at = now + max(END_POLL_SECONDS, POLL_COST_RATIO * (now - began))
+        return found
+
+    def raise_if_job_gone(self) -> None:
+        """Raise if the job that is asked for is gone: it has no more events."""
+        if self._job is not None and not self._store.meta(self._job, "state"):
+            raise job_vanished_error(self._job)
+
+    def _end_states(self, jobs: list[str]) -> dict[str, str]:
+        states = self._store.states(jobs)
+        return {job: state for job, state in states.items() if state in ENDED_STATES}
+
+    def _end_event(self, job: str, state: str) -> Event | None:
+        """News of a job that has ended, if its sealed label is one that is asked for."""
+        self._ended_jobs.add(job)
+        with contextlib.suppress(KeysAltered, SealError):  # another secret's, or nobody's
+            if blob := self._store.get_sealed(job, "spec"):
+                txn = JobSealer(self._keyring, job).open_spec(blob).txn
+                return Event(job, txn, 0, state) if self._txn in (None, txn) else None
+        return None
+
+
+def deliver_result(
+    job: Job,
+    fn: Callable[[str, Any], object],
+    errorfn: Callable[[str, Exception], object] | None = None,
+) -> object:
+    """Wait for a job's end, and hand it over once; returns what ``fn`` or ``errorfn`` does.
+
+    Raises:
+        JobError, SealError: the job's error, if no ``errorfn`` takes it.
+    """
+    try:
+        results = job.result()
+    except (JobError, SealError) as error:
+        if errorfn is None:
+            raise
+        return errorfn(job.txn, error)
+    return fn(job.txn, results)
+
+
+def follow_events(
+    store: Store, keyring: Keyring, txn: str | None = None, job: str | None = None
+) -> Iterator[Event]:
+    """Events from the time of the call on; each job's end once, also where its message was lost."""
+    ends, channel = JobEndTracker(store, keyring, txn, job), store.subscribe(txn)
+    channel.get(END_POLL_SECONDS)  # subscribes: now, and not when the first event is asked for
+    return _read_events(ends, channel, keyring)
+
+
+def _read_events(ends: JobEndTracker, channel: Subscription, keyring: Keyring) -> Iterator[Event]:
+    with channel:
+        while True:
+            message = channel.get(max(0.0, ends.next_poll_at - time.monotonic()))
+            event = decode_event(message, keyring) if message else None
+            if event and ends.matches(event):
+                if event.kind not in ENDED_STATES:
+                    yield event
+                elif end := ends.end_from_message(event):
+                    yield end
+            if channel.resubscribed or time.monotonic() >= ends.next_poll_at:
+                yield from ends.find_missed_ends()
+                ends.raise_if_job_gone()

@@ -1,0 +1,111 @@
+"""The worker command of mincemeat.py: ``python -m redismr.compat.mincemeat -p changeme HOST``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import threading
+
+from redismr.compat.hosting import DEFAULT_PORT, server_from_environment
+from redismr.compat.worker import Client
+from redismr.settings import redact_url
+from redismr.ui.error_screens import print_message
+
+VERSION = "0.1.4"
+DEFAULT_RETRY_SECONDS = 0.5
+
+EXIT_DONE, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 3, 130
+
+
+class _ReportingClient(Client):
+    """Says what keeps it from its server, each thing once; with ``waits_for_server``, that there is none."""  # noqa: E501
+
+    waits_for_server = quiet = False
+    last_message = ""
+
+    def handle_error(self) -> None:
+        """Once, and not at all with ``quiet``."""
+        no_server_yet = self.waits_for_server and isinstance(self.error, ConnectionRefusedError)
+        text = (
+            f"waiting for {self._server_description()}" if no_server_yet else self._error_message()
+        )
+        if text != self.last_message and not self.quiet:
+            self.last_message = text
+            print_message(text, sys.stderr)
+
+    def _server_description(self) -> str:
+        """What it waits for, in words."""
+        named = server_from_environment()
+        if named is None:
+            return f"a server at {self._server_address}"
+        port = self._server_address.rpartition(":")[2]
+        return (
+            f"a server of port {port} at {redact_url(named.url)}, which the environment names: HOST "  # noqa: E501
+            "and password are not used"
+        )
+
+
+def work_for_server(
+    host: str, port: int = DEFAULT_PORT, password: str = "", *, executors: int = 1,
+    wait: bool = False, loop: bool = False, retry_seconds: float = DEFAULT_RETRY_SECONDS, quiet: bool = False,  # noqa: E501
+) -> int:  # fmt: skip
+    """Work for a server until it ends; the exit status.
+
+    0 when the server has ended; 3 where there was none, or it refused us; 130 after Ctrl-C.
+
+    Args:
+        host: where it is; with port and password.
+        port: of the server.
+        password: of the server.
+        executors: how many tasks to run at a time.
+        wait: for a server, trying every ``retry_seconds``; that is said, once.
+        loop: the same, and for the next one when it has ended.
+        retry_seconds: seconds between two tries.
+        quiet: say nothing.
+    """
+    client, waits_for_server = _ReportingClient(), wait or loop
+    client.password, client.executors = password, executors
+    client.waits_for_server, client.quiet, client.waits_for_next_run = waits_for_server, quiet, loop
+    never_set = threading.Event()
+    try:
+        while True:
+            client.conn(host, port)
+            error = client.error
+            if error is None and not loop:
+                return EXIT_DONE
+            if error is not None and not (waits_for_server and _is_worth_retrying(error)):
+                return EXIT_REFUSED
+            never_set.wait(retry_seconds)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _is_worth_retrying(error: BaseException) -> bool:
+    """Whether another try may go better."""
+    return isinstance(error, OSError) and not isinstance(error, PermissionError)
+
+
+def run_client(argv: list[str] | None = None) -> None:
+    """The command line: reads ``sys.argv``, and exits with what ``work_for_server`` returns unless that is 0.
+
+    What user functions print is printed here.
+    """  # noqa: E501
+    parser = argparse.ArgumentParser(prog="mincemeat.py", description="Work for a server.")
+    add = parser.add_argument
+    add("-p", "--password", default="", help="password")
+    add("-P", "--port", type=int, default=DEFAULT_PORT, help=f"port of the server [{DEFAULT_PORT}]")
+    add("-v", "--verbose", action="store_const", dest="level", const=logging.INFO, help="say more")
+    add("-V", "--loud", action="store_const", dest="level", const=logging.DEBUG, help="say all")
+    add("-l", "--loop", action="store_true", help="keep trying to connect, and wait for more work")
+    add("-n", "--executors", type=int, default=1, help="how many tasks to run at a time [1]")
+    add("--version", action="version", version=f"%(prog)s {VERSION}")
+    add("server", nargs="?", default="localhost", help="host of the server [localhost]")
+    args = parser.parse_args(argv)
+    if args.level:
+        logging.basicConfig(level=args.level)
+    status = work_for_server(
+        args.server, args.port, args.password, executors=args.executors, loop=args.loop
+    )
+    if status:
+        sys.exit(status)

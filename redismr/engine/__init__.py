@@ -1,0 +1,1 @@
+"""MapReduce itself: what map and reduce tasks do to records. No Redis, processes or files."""

@@ -1,0 +1,290 @@
+"""Bad records are left out, kept and counted, instead of ending the job: ``on_error``.
+
+A record's output is taken whole before any of it is used, so that a skipped one contributes
+nothing, neither pairs nor counters. All of it wraps the program's functions: without ``on_error``
+nothing here runs. What cannot be laid at the door of one record or key (combinefn, a function of
+items, a value that a named reducer or the codec refuses, the source) fails as ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from types import GeneratorType
+from typing import Any
+
+from redismr.context import discard_counts_on_error
+from redismr.core.failure_record import is_debugger_exit, make_failure, printable_text, short_repr
+from redismr.core.model import Crash, Failure, OnError, Skipped, Stage
+from redismr.core.value_snapshots import IMMUTABLE_TYPES, CannotSnapshot, Snapshotter
+from redismr.engine.emitted import (
+    UserCodeError,
+    check_pair,
+    choose_value_snapshot,
+    explain_output_error,
+    iterate_pairs,
+    snapshot_key,
+)
+from redismr.engine.partitioner import choose_partitions
+from redismr.engine.program import GroupFunction, Program
+from redismr.errors import DebuggerError
+
+RECORDED_SKIPS_PER_TASK = 100
+"""Of a task's skips so many are kept in full, the first ones; all are counted."""
+
+LocateRecords = Callable[[Sequence[int]], Iterable[Any]]
+
+_OUTSIDE_USER_CODE = -2
+"""``cursor[0]`` is this minus the ordinal while no function of the user's works on the record: a
+process that dies in reading, combining or encoding must not have the record blamed for it."""
+
+
+class SkipLimitExceeded(Exception):
+    """More was skipped than ``on_error`` allows; ``failure`` says so."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def max_skips(on_error: OnError, records_in: int | None) -> float | Fraction:
+    """How many may be skipped of so many records; of some number that is not known yet (None)."""
+    if on_error == "skip":
+        return math.inf
+    if isinstance(on_error, float):
+        return math.inf if records_in is None else Fraction(repr(float(on_error))) * records_in
+    return int(on_error)
+
+
+def skip_limit_failure(on_error: OnError, skipped: Skipped, records_in: int | None) -> Failure:
+    """What ends the job as more was skipped than is allowed: the first skip, saying so."""
+    of_all = f" of {records_in:,}" if isinstance(on_error, float) else ""
+    count_text = f"{skipped.total:,}{of_all} record{'s'[: bool(of_all) or skipped.total != 1]}"
+    first, *others = skipped
+    notes = [f"skipped as well: {other.where}: {_summary(other)}" for other in others[:2]]
+    return replace(
+        first,
+        kind="error",
+        error_module="redismr.errors",
+        error_name="TooManySkipped",
+        message=f"{count_text} had to be skipped, more than on_error={on_error!r} allows; "
+        f"the first with {_summary(first)}"[:500],
+        notes=(*notes, "mend what they fail on, or allow more with on_error"),
+        retryable=False,
+    )
+
+
+class SkipRecorder:
+    """Takes note of what one attempt skips.
+
+    Args:
+        locate_records: the words for where records of these ordinals are; may read the input again.
+        skipped_before: what had been skipped when the attempt began.
+        records_in: the records of the job, if they are known by now.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        task: str,
+        on_error: OnError,
+        locate_records: LocateRecords,
+        *,
+        skipped_before: Skipped = Skipped(),  # noqa: B008 - it is as immutable as ()
+        records_in: int | None = None,
+    ) -> None:
+        self._stage, self._task, self._on_error = stage, task, on_error
+        self._locate_records, self._skipped_before, self._records_in = (
+            locate_records,
+            skipped_before,
+            records_in,
+        )
+        self._recorded: list[tuple[int, Failure]] = []
+        self._total = 0
+        self.check()
+
+    def check(self) -> None:
+        """See whether what was skipped so far is allowed.
+
+        Raises:
+            SkipLimitExceeded: it is not.
+        """
+        total = self._skipped_before.total + self._total
+        if total > max_skips(self._on_error, self._records_in):
+            skipped = self._skipped_before.plus(self.skipped())
+            raise SkipLimitExceeded(skip_limit_failure(self._on_error, skipped, self._records_in))
+
+    def skip(
+        self, function: str, ordinal: int, error: BaseException | Crash, key: Any, value: Any
+    ) -> None:
+        """A record, or a key of reducefn, is left out for this error.
+
+        Raises:
+            SkipLimitExceeded: it was one too many.
+        """
+        self._total += 1
+        if len(self._recorded) < RECORDED_SKIPS_PER_TASK:
+            cause = error if isinstance(error, BaseException) else Exception(error.what)
+            failure = make_failure(
+                cause,
+                stage=self._stage,
+                task=self._task,
+                function=function,
+                kind="skipped",
+                where=f"key {short_repr(key)}" if self._stage == "reduce" else "",
+                key=key,
+                value=value,
+                retryable=False,
+            )
+            if isinstance(error, Crash):
+                failure = replace(failure, error_module="redismr", error_name=error.name)
+            self._recorded.append((ordinal, failure))
+        self.check()
+
+    def skipped(self) -> Skipped:
+        """What was skipped, each with its place."""
+        if self._stage == "reduce":
+            return Skipped((failure for _, failure in self._recorded), self._total)
+        ordinals = [ordinal for ordinal, _ in self._recorded]
+        places: list[str] = []
+        with contextlib.suppress(Exception):  # the file may have vanished since
+            places = [printable_text(place, 300) for place in self._locate_records(ordinals)]
+        places += [f"record {ordinal + 1} of its task" for ordinal in ordinals[len(places) :]]
+        kept = (
+            replace(failure, where=place)
+            for (_, failure), place in zip(self._recorded, places, strict=True)
+        )
+        return Skipped(kept, self._total)
+
+
+def with_skipping_mapfn(
+    program: Program,
+    partitions: int,
+    cursor: MutableSequence[int],
+    skip_recorder: SkipRecorder,
+    crashes: Mapping[int, Crash],
+) -> Program:
+    """The program with a mapfn that yields nothing for a bad record.
+
+    A record of ``crashes`` (by ordinal) is skipped without being looked at: it ends processes.
+    With a combinefn it is that one's keys that need a partition, and no record's fault if not.
+    """
+    call, snapshot_value = _mapfn_of_key_and_value(program), choose_value_snapshot(program)
+    needs_partitions = program.combine is None
+
+    def mapfn(key: Any, value: Any) -> list[tuple[Any, Any]]:
+        pairs: list[tuple[Any, Any]] = []  # no list[...](): that is 1 us
+        ordinal = cursor[0]
+        crash, function = crashes.get(ordinal), "mapfn"
+        error: BaseException | Crash | None = crash
+        if crash is None:
+            try:
+                with discard_counts_on_error():
+                    _collect_pairs(call, (key, value), pairs, "mapfn", snapshot_value)
+                    if needs_partitions and pairs:
+                        function = "partitionfn" if program.partitionfn else "mapfn"
+                        choose_partitions(program, [k for k, _ in pairs], partitions)
+            except BaseException as exc:
+                error = exc.__cause__ if isinstance(exc, UserCodeError) else exc
+                if _is_stop_request(error):
+                    raise
+        cursor[0] = _OUTSIDE_USER_CODE - ordinal
+        if error is not None:
+            skip_recorder.skip(function, ordinal, error, key, value)
+            return []
+        return pairs
+
+    return replace(program, mapfn=mapfn, takes_value_only=False)
+
+
+def with_skipping_reducefn(program: Program, skip_recorder: SkipRecorder) -> Program:
+    """The program with a reducefn that yields nothing for a key on which it raises.
+
+    Only a function of (key, values): what one of all items raises is no single key's fault.
+    """
+    reduce = program.reduce
+    if not isinstance(reduce, GroupFunction) or reduce.takes_items:
+        return program
+    call, snapshot_value = reduce.call, Snapshotter().take
+
+    def emitted(key: Any, values: Any) -> Iterable[Any]:
+        result = call(key, values)
+        return result if isinstance(result, Iterator) else ((key, result),)
+
+    def reducefn(key: Any, values: Any) -> Iterator[tuple[Any, Any]]:
+        pairs: list[tuple[Any, Any]] = []
+
+        try:
+            with discard_counts_on_error():
+                _collect_pairs(emitted, (key, values), pairs, "reducefn", snapshot_value)
+        except BaseException as exc:
+            if _is_stop_request(exc):
+                raise
+            skip_recorder.skip("reducefn", -1, exc, key, values)
+            return iter(())
+        return iter(pairs)
+
+    return replace(program, reduce=GroupFunction(reducefn))
+
+
+def current_ordinal(cursor: Sequence[int]) -> int:
+    """The record that was read last, -1 if none was, whether or not bad ones are skipped."""
+    return cursor[0] if cursor[0] >= -1 else _OUTSIDE_USER_CODE - cursor[0]
+
+
+def _mapfn_of_key_and_value(program: Program) -> Callable[[Any, Any], Any]:
+    function, takes_value_only = program.mapfn, program.takes_value_only
+    if function is None:
+        return lambda key, value: ((key, value),)
+    return (lambda _key, value: function(value)) if takes_value_only else function
+
+
+def _collect_pairs(
+    emit: Callable[[Any, Any], Any],
+    record: tuple[Any, Any],
+    pairs: list[Any],
+    role: str,
+    snapshot_value: Callable[[Any], Any],
+) -> None:
+    """All pairs that are emitted, checked, each as it was then.
+
+    Raises:
+        Exception: whatever the user's function raises. BadPair, BadKey: what it emitted is none.
+    """
+    out = pair = None
+    try:
+        out = emit(*record)
+        for pair in out if type(out) is GeneratorType else iterate_pairs(out, role):
+            if type(pair) is not tuple:
+                check_pair(pair, role)
+            k, v = pair
+            hash(k)
+            if type(v) not in IMMUTABLE_TYPES:
+                with contextlib.suppress(
+                    CannotSnapshot
+                ):  # no record's fault: the kernel will say so
+                    v = snapshot_value(v)
+            pairs.append((snapshot_key(k), v))
+    except BaseException as error:
+        explained = explain_output_error(error, pair, role, out)
+        if isinstance(out, GeneratorType):  # what it counts on its way out is not counted
+            with contextlib.suppress(Exception):
+                out.close()
+        if explained is error:
+            raise
+        raise explained from None
+
+
+def _is_stop_request(error: BaseException | None) -> bool:
+    """Whether it is a person who wants an end, or to look, and no bad record."""
+    return isinstance(error, KeyboardInterrupt | DebuggerError) or (
+        error is not None and is_debugger_exit(error)
+    )
+
+
+def _summary(failure: Failure) -> str:
+    first = failure.message.partition("\n")[0]
+    return f"{failure.error_name}: {first[:160]}" if first else failure.error_name

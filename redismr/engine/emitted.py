@@ -1,0 +1,127 @@
+"""What user functions emit: pairs, and the errors that name what is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import GeneratorType, TracebackType
+from typing import Any
+
+from redismr.core.failure_record import NOT_GIVEN, short_repr
+from redismr.core.value_snapshots import IMMUTABLE_TYPES, CannotSnapshot, Snapshotter, private_copy
+from redismr.engine.program import GroupFunction, Program
+from redismr.errors import BadKey, BadPair, BadValue, RecordError
+
+
+class UserCodeError(Exception):
+    """A function of the user's raised, or emitted what cannot be used. The cause is ``__cause__``.
+
+    ``ordinal`` is the record of the split (or the key group) it happened on, -1 if it was none.
+    """
+
+    def __init__(
+        self, function: str, ordinal: int = -1, key: Any = NOT_GIVEN, value: Any = NOT_GIVEN
+    ) -> None:
+        super().__init__(f"{function} failed")
+        self.function, self.ordinal, self.key, self.value = function, ordinal, key, value
+
+
+def is_generator_close(error: BaseException) -> bool:
+    """Whether it only says, at a ``yield`` of the kernel's, that nobody reads on."""
+    traceback = error.__traceback__
+    return isinstance(error, GeneratorExit) and traceback is not None and not traceback.tb_next
+
+
+def iterate_pairs(out: Any, role: str = "mapfn") -> Iterable[Any]:
+    """The pairs in what a function returned: an iterable of them, a mapping, or None.
+
+    Raises:
+        BadPair: it is none of these.
+    """
+    if out is None:
+        return ()
+    if isinstance(out, Mapping):
+        return out.items()
+    if isinstance(out, Iterable):
+        return out
+    raise BadPair(
+        f"{role} must yield (key, value) pairs or return an iterable of them, a mapping or None;"
+        f" it returned {short_repr(out)}, of type {type(out).__qualname__}"
+    )
+
+
+def check_pair(pair: Any, role: str = "mapfn") -> None:
+    """Accept a tuple or list of length 2 and nothing else, though a str of length 2 would unpack.
+
+    Raises:
+        BadPair: it is no pair.
+    """
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise BadPair(
+            f"{role} must yield (key, value) pairs, tuples or lists of length 2, and yielded"
+            f" {short_repr(pair)}, of type {type(pair).__qualname__}. A function that returns"
+            " its pairs returns a list of them, also of one"
+        )
+
+
+def choose_value_snapshot(program: Program) -> Callable[[Any], Any]:
+    """What keeps the values that the program's mapfn emits, each as it was then."""
+    if program.mapfn is None:  # the source's own, which no function sees before they are written
+        return _unchanged
+    reducer = program.reduce
+    is_sent_as_is = isinstance(reducer, GroupFunction) or reducer.name in ("list", "first")
+    return Snapshotter().take if is_sent_as_is and program.combine is None else private_copy
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+def snapshot_key(key: Any) -> Any:
+    """A key as it is now; itself if it equals nothing but itself."""
+    if type(key) in IMMUTABLE_TYPES:
+        return key
+    try:
+        copy = private_copy(key)
+        return copy if copy is key or (copy == key and hash(copy) == hash(key)) else key
+    except Exception:  # noqa: BLE001 - who hashes or encodes it says what is wrong with it
+        return key
+
+
+def explain_output_error(
+    error: BaseException, pair: Any, role: str = "mapfn", out: object = None
+) -> BaseException:
+    """The error by name if a statement of the kernel's raised it over what was emitted.
+
+    The loops leave checks to the exceptions that unpacking and hashing raise anyway. Those come
+    from the kernel's own frame, and ``pair`` is then the culprit. If it was yielded by ``out``, the
+    traceback ends there.
+    """
+    explained = _as_output_error(error, pair, role)
+    frame = out.gi_frame if isinstance(out, GeneratorType) else None
+    if frame is None or (explained is error and not isinstance(error, RecordError)):
+        return explained
+    return explained.with_traceback(TracebackType(None, frame, frame.f_lasti, frame.f_lineno))
+
+
+def _as_output_error(error: BaseException, pair: Any, role: str) -> BaseException:
+    if isinstance(error, CannotSnapshot):
+        key, value = pair
+        return BadValue(
+            f"the value of key {short_repr(key)}, of type {type(value).__qualname__}, cannot be"
+            f" pickled: {error}"
+        )
+    traceback = error.__traceback__
+    if pair is None or traceback is None or traceback.tb_next is not None:
+        return error
+    try:
+        check_pair(pair, role)
+        hash(pair[0])
+    except BadPair as bad:
+        return bad
+    except TypeError:
+        key = pair[0]
+        return BadKey(
+            f"{role} emitted a key of type {type(key).__qualname__}, which is not hashable:"
+            f" {short_repr(key)}. Emit a tuple or a str instead"
+        )
+    return error

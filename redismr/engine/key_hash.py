@@ -1,0 +1,164 @@
+"""Which partition a key belongs to: the same in every process, and the same for equal keys.
+
+Python's own ``hash`` keeps the second promise but not the first: strings hash differently in each
+process. So single values go by ``value_hashes``, and tuples, frozensets, slices and dataclasses by
+their parts. What cannot be told apart by value, a plain object say, is refused by name. Whether a
+key is refused is up to its class and those of its parts, and never to what was seen before. Only of
+some classes single values are refused: NaN, for one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from zlib import crc32
+
+from redismr.core.failure_record import short_repr
+from redismr.engine.key_equality import compared_fields, inherits_equality
+from redismr.engine.value_hashes import (
+    Hasher,
+    NoStableHash,
+    find_value_hasher,
+    hash_bytes,
+    hash_number,
+    hash_str,
+    mix_two_hashes,
+    portable_class_name,
+)
+from redismr.errors import BadKey
+
+_UINT32_MASK = 0xFFFFFFFF
+_ADVICE = (
+    "Use a str, bytes, number, date, UUID, Enum, None, frozen dataclass that compares by its"
+    " fields, or a tuple or frozenset of these; or give a partitionfn(key, partitions)"
+)
+
+
+def partition_of(key: Any, partitions: int) -> int:
+    """The partition of one key, 0 to ``partitions - 1``.
+
+    Raises:
+        BadKey: the key has no stable hash.
+    """
+    return stable_hash(key) % partitions
+
+
+def partition_or_zero(key: Any, partitions: int) -> int:
+    """``partition_of``, and 0 for a key that has no stable hash."""
+    try:
+        return partition_of(key, partitions)
+    except BadKey:
+        return 0
+
+
+def has_stable_hash(key: Any) -> bool:
+    """Whether ``stable_hash`` knows the key."""
+    try:
+        stable_hash(key)
+    except BadKey:
+        return False
+    return True
+
+
+def partitions_of(keys: list[Any], partitions: int) -> list[int]:
+    """``partition_of`` of each key, in bulk.
+
+    Raises:
+        BadKey: one of the keys has no stable hash.
+    """
+    types = set(map(type, keys))
+    if types == {str}:
+        if partitions == 1:
+            return [0] * len(keys)
+        try:
+            # Measured: 85 ns a key against 290 through stable_hash; map() instead of a
+            # comprehension gains nothing.
+            return [crc32(key.encode()) % partitions for key in keys]
+        except UnicodeEncodeError:
+            pass  # lone surrogates: hash_str knows them
+    if len(types) == 1:
+        hasher = _find_hasher(types.pop())
+        try:
+            return [hasher(key) % partitions for key in keys]
+        except NoStableHash:
+            pass  # stable_hash makes a message of it
+    return [stable_hash(key) % partitions for key in keys]
+
+
+def stable_hash(key: Any) -> int:
+    """32 bits that are equal for equal keys, in every process, whatever PYTHONHASHSEED says.
+
+    Raises:
+        BadKey: the key has no stable hash; the message names what of it has none, and the way out.
+    """
+    cls = type(key)
+    try:
+        return (_HASHERS_BY_TYPE.get(cls) or _find_hasher(cls))(key)
+    except NoStableHash as error:
+        raise _no_stable_hash_error(key, error) from None
+
+
+def _find_hasher(cls: type) -> Hasher:
+    """The hasher for keys of this class, remembered for the next one."""
+    hasher = _HASHERS_BY_TYPE.get(cls)
+    if hasher is None:
+        hasher = _find_hasher_of_parts(cls) or find_value_hasher(cls) or _refuse_key
+        if inherits_equality(type(cls), type):  # else another class may pass for this one
+            _HASHERS_BY_TYPE[cls] = hasher
+    return hasher
+
+
+def _find_hasher_of_parts(cls: type) -> Hasher | None:
+    """A hasher for those that have parts."""
+    if issubclass(cls, tuple) and inherits_equality(cls, tuple):
+        # The copy is a plain one: a subclass may iterate over something else than it compares.
+        return lambda key: _hash_tuple(tuple.__getitem__(key, slice(None)))
+    if issubclass(cls, frozenset) and inherits_equality(cls, frozenset):
+        return lambda key: _hash_frozenset(frozenset.copy(key))
+    if cls is slice:  # hashable since 3.12, by the same three
+        return lambda key: _hash_tuple((key.start, key.stop, key.step))
+    get_fields = compared_fields(cls)
+    if get_fields is None:
+        return None
+    seed = hash_str(portable_class_name(cls))
+    return lambda key: _hash_tuple(get_fields(key)) ^ seed
+
+
+def _refuse_key(key: Any) -> int:
+    cls = type(key)
+    module = cls.__module__
+    prefix = "" if module in {"builtins", "__main__"} else f"{module}."
+    raise NoStableHash(key, f"keys of type {prefix}{cls.__qualname__} have no stable hash")
+
+
+def _no_stable_hash_error(key: Any, error: NoStableHash) -> BadKey:
+    whole = "" if error.value is key else f", which stands in {short_repr(key)}"
+    return BadKey(f"{error.reason}: {short_repr(error.value)}{whole}. {error.advice or _ADVICE}")
+
+
+def _hash_tuple(key: tuple[Any, ...]) -> int:
+    total, get = 3, _HASHERS_BY_TYPE.get
+    for part in key:
+        cls = type(part)
+        total = (total * 1000003 ^ (get(cls) or _find_hasher(cls))(part)) & _UINT32_MASK
+    return mix_two_hashes(total, len(key))
+
+
+def _hash_frozenset(key: frozenset[Any]) -> int:
+    # Members are mixed first, or {1, 2} and a set with the same sum of hashes would meet.
+    total = 0
+    for member in key:
+        cls = type(member)
+        total += mix_two_hashes((_HASHERS_BY_TYPE.get(cls) or _find_hasher(cls))(member), 4)
+    return mix_two_hashes(total & _UINT32_MASK, len(key))
+
+
+_HASHERS_BY_TYPE: dict[type, Hasher] = {
+    str: hash_str,
+    bytes: hash_bytes,
+    int: hash_number,
+    bool: hash_number,
+    float: hash_number,
+    tuple: _hash_tuple,
+    frozenset: _hash_frozenset,
+}
+"""Exact types; those of other keys are added as they are met."""

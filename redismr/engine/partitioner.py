@@ -1,0 +1,125 @@
+"""Columns of pairs dealt out to partitions, and cut into blocks of a handy size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice, repeat
+from operator import index
+from typing import TYPE_CHECKING, Any
+
+from redismr.context import forbid_counting
+from redismr.core.codec import Block, estimate_bytes
+from redismr.core.failure_record import short_repr
+from redismr.core.key_column import SLICE_KEYS, KeyColumn, are_all_str
+from redismr.engine.emitted import UserCodeError
+from redismr.engine.key_hash import partitions_of
+from redismr.errors import BadKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from redismr.engine.program import Program
+
+PartitionedColumns = list[tuple[int, Block]]
+"""(partition, its columns) for each partition that gets any, ascending."""
+
+BLOCK_BYTES = 1 << 20
+"""Blocks are cut to about this many raw bytes; one giant record is a block of its own."""
+
+
+def choose_partitions(program: Program, keys: list[Any], partitions: int) -> list[int]:
+    """The partition of each key, by the program's partitionfn or the stable hash.
+
+    Raises:
+        BadKey: a key has no stable hash.
+        UserCodeError: partitionfn raised, or returned no partition.
+    """
+    partitionfn, current_key = program.partitionfn, None
+    if partitionfn is None:
+        return partitions_of(keys, partitions)
+    try:
+        with forbid_counting():
+            return [
+                _check_partition(partitionfn(current_key := key, partitions), key, partitions)
+                for key in keys
+            ]
+    except BaseException as error:
+        raise UserCodeError("partitionfn", -1, current_key) from error
+
+
+def partition_pairs(
+    keys: Collection[Any],
+    values: Iterable[Any],
+    choose_key_partitions: Callable[[list[Any]], list[int]],
+    partitions: int,
+) -> PartitionedColumns:
+    """The columns of each partition, in the order given."""
+    # Measured with one-item tasks: columns for 64 partitions are a tenth of what a task costs.
+    if len(keys) < partitions:
+        few = list(keys)
+        return partition_groups(few, ([value] for value in values), choose_key_partitions(few))
+    columns: list[tuple[KeyColumn, list[Any]]] = [(KeyColumn(), []) for _ in range(partitions)]
+    buckets: list[list[Any]] = [[] for _ in range(partitions)]
+    # Measured: two bound appends a record (54 ns) beat sorting by partition, a list of indexes,
+    # and columns of pairs that are unzipped later (190 to 280 ns).
+    append_key = [bucket.append for bucket in buckets]
+    append_value = [column[1].append for column in columns]
+    keys_left, values = iter(keys), iter(values)
+    while key_slice := list(islice(keys_left, SLICE_KEYS)):
+        for key, value, part in zip(
+            key_slice, values, choose_key_partitions(key_slice), strict=False
+        ):
+            append_key[part](key)
+            append_value[part](value)
+        all_str = are_all_str(key_slice)
+        for bucket, (column, _) in zip(buckets, columns, strict=True):
+            column.add(bucket, all_str=all_str)
+            bucket.clear()
+    return [(part, column) for part, column in enumerate(columns) if column[1]]
+
+
+def partition_groups(
+    keys: Iterable[Any], groups: Iterable[list[Any]], key_partitions: list[int]
+) -> PartitionedColumns:
+    """``partition_pairs``, each key with a list of values: it is repeated for each of them."""
+    columns: dict[int, tuple[list[Any], list[Any]]] = {}
+    for key, values, part in zip(keys, groups, key_partitions, strict=True):
+        column = columns.get(part)
+        if column is None:
+            column = columns[part] = ([], [])
+        if len(values) == 1:
+            column[0].append(key)
+            column[1].append(values[0])
+        else:
+            column[0].extend(repeat(key, len(values)))
+            column[1].extend(values)
+    return sorted(columns.items())
+
+
+def cut_into_blocks(keys: Collection[Any], values: list[Any]) -> Iterator[Block]:
+    """The columns in blocks of about ``BLOCK_BYTES``, in order."""
+    if not (count := len(keys)):
+        return
+    size = estimate_bytes((keys, values)) if count > 1 else 0
+    if size <= BLOCK_BYTES * 1.25:
+        yield keys, values
+        return
+    if not isinstance(keys, list):
+        keys = list(keys)
+    # Even pieces first, which is all for even records; a piece with a giant is cut again.
+    step = max(1, min(count // 2, count * BLOCK_BYTES // size))
+    for start in range(0, count, step):
+        yield from cut_into_blocks(keys[start : start + step], values[start : start + step])
+
+
+def _check_partition(partition: Any, key: Any, partitions: int) -> int:
+    try:
+        number = index(partition)
+    except TypeError:
+        number = -1
+    if not 0 <= number < partitions:
+        raise BadKey(
+            f"partitionfn returned {short_repr(partition)} for key {short_repr(key)}:"
+            f" it must return an int from 0 to {partitions - 1}"
+        )
+    return number

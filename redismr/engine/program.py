@@ -1,0 +1,150 @@
+"""The user's functions, checked and adapted once, so that the kernel never asks again.
+
+How a function is called is told by its required positional parameters, of a decorated one those of
+what the decorator returned (``engine/signatures.py``), never by calling it and catching a
+TypeError:
+``mapfn(value)`` or ``mapfn(key, value)``; a reducer or combiner ``f(items)`` or ``f(key, values)``.
+``*args`` counts as two, and so does a callable without a signature.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from redismr.core.failure_record import short_repr
+from redismr.engine.reducers import BUILTIN_REDUCERS, REDUCERS, Reducer
+from redismr.engine.signatures import UNLIMITED, count_arguments
+from redismr.errors import ConfigError
+
+_EXPECTED_ARGUMENTS = {
+    "partitionfn": "(key, partitions)",
+    "initfn": "no arguments",
+    "finishfn": "(results)",
+    "resultfn": "(txn, results)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFunction:
+    """A combinefn or reducefn: ``call(items)`` if ``takes_items``, else ``call(key, values)``."""
+
+    call: Callable[..., Any]
+    takes_items: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The user's functions, normalised: what the kernel runs. Cheap to call.
+
+    ``mapfn`` takes the value if ``takes_value_only``, else key and value; None hands each record
+    of the
+    source on. ``reduce`` is a named reducer (its combiner known, "list" if no reducefn was given)
+    or the user's own. ``combine`` is None where the user gave none. ``memory`` is what a process
+    may take in bytes, if that was said.
+    """
+
+    mapfn: Callable[..., Any] | None
+    takes_value_only: bool
+    reduce: Reducer | GroupFunction
+    combine: GroupFunction | None = None
+    partitionfn: Callable[[Any, int], Any] | None = None
+    initfn: Callable[[], Any] | None = None
+    sort: bool = False
+    memory: int | None = None
+
+
+def prepare_program(
+    mapfn: Callable[..., Any] | None = None,
+    reducefn: Callable[..., Any] | str | None = None,
+    *,
+    combinefn: Callable[..., Any] | str | None = None,
+    partitionfn: Callable[[Any, int], Any] | None = None,
+    initfn: Callable[[], Any] | None = None,
+    sort: bool = False,
+) -> Program:
+    """The program that these functions make.
+
+    Raises:
+        ConfigError: one of them cannot be what it is given as; the message says why.
+    """
+    _check_arity("partitionfn", partitionfn, 2)
+    _check_arity("initfn", initfn, 0)
+    reduce = REDUCERS["list"] if reducefn is None else _resolve_reducer("reducefn", reducefn)
+    combine = None if combinefn is None else _resolve_reducer("combinefn", combinefn)
+    if combine is reduce:
+        combine = None  # a named reducer brings its own
+    if isinstance(combine, Reducer):
+        combine = GroupFunction(combine)
+    takes_value_only = mapfn is not None and _arity("mapfn", mapfn) == 1
+    return Program(mapfn, takes_value_only, reduce, combine, partitionfn, initfn, sort)
+
+
+def check_functions(
+    mapfn: Callable[..., Any] | None = None,
+    reducefn: Callable[..., Any] | str | None = None,
+    *,
+    finishfn: Callable[..., Any] | None = None,
+    resultfn: Callable[..., Any] | None = None,
+    **others: Any,
+) -> None:
+    """Refuse at once, on the submitter, what would fail on every worker, or on the result.
+
+    Raises:
+        ConfigError: as ``prepare_program``, which takes the other arguments.
+    """
+    _check_arity("finishfn", finishfn, 1)
+    _check_arity("resultfn", resultfn, 2)
+    prepare_program(mapfn, reducefn, **others)
+
+
+def _resolve_reducer(role: str, function: Callable[..., Any] | str) -> Reducer | GroupFunction:
+    if isinstance(function, str):
+        if function not in REDUCERS:
+            names = " ".join(REDUCERS)
+            raise ConfigError(f"{role}={function!r} is not a named reducer; there are: {names}")
+        return REDUCERS[function]
+    for builtin, name in BUILTIN_REDUCERS:
+        if function is builtin:
+            return REDUCERS[name]
+    return GroupFunction(function, takes_items=_arity(role, function) == 1)
+
+
+def _arity(role: str, function: Callable[..., Any]) -> int:
+    """1 or 2: how many arguments the function is to be called with."""
+    required, maximum = _positional_range(role, function)
+    arity = max(required, 2) if maximum == UNLIMITED else required or min(maximum, 1)
+    if arity not in {1, 2}:
+        wanted = "(value) or (key, value)" if role == "mapfn" else "(key, values) or (items)"
+        raise ConfigError(f"{role} must take {wanted}; {_describe_arity(function, required)}")
+    return arity
+
+
+def _check_arity(role: str, function: Callable[..., Any] | None, wanted: int) -> None:
+    if function is None:
+        return
+    required, maximum = _positional_range(role, function, ignore_wrapped=True)
+    if not required <= wanted <= maximum:
+        raise ConfigError(
+            f"{role} must take {_EXPECTED_ARGUMENTS[role]}; {_describe_arity(function, required)}"
+        )
+
+
+def _describe_arity(function: Callable[..., Any], required: int) -> str:
+    return f"{short_repr(function)} takes {required or 'no'} argument{'s'[: required != 1]}"
+
+
+def _positional_range(
+    role: str, function: Callable[..., Any], *, ignore_wrapped: bool = False
+) -> tuple[int, int]:
+    """How many positional arguments it requires, and the most that it takes."""
+    if not callable(function):
+        raise ConfigError(f"{role} must be a function, not {short_repr(function)}")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigError(f"{role} must be a plain function, not an async one")
+    required, maximum, keyword = count_arguments(function, ignore_wrapped=ignore_wrapped)
+    if keyword:
+        raise ConfigError(f"{role} requires the keyword argument {keyword!r}, never given here")
+    return required, maximum

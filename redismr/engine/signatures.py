@@ -1,0 +1,89 @@
+"""How many arguments a function takes, as it is written.
+
+``inspect.signature`` follows ``__wrapped__``, and so tells of a decorated function what was
+decorated, though the decorator may drop an argument, or put one in.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import MethodType
+from typing import Any, NamedTuple
+
+from redismr.core.annotations import signature
+
+UNLIMITED = 1 << 10
+"""As many arguments as one likes."""
+
+Function = Callable[..., Any]
+
+
+class ArgumentCount(NamedTuple):
+    """How many positional arguments are required, and the most that are taken.
+
+    ``required_keyword`` is the first keyword argument that is required, empty if none is.
+    """
+
+    required: int
+    maximum: int
+    required_keyword: str = ""
+
+
+def count_arguments(function: Function, *, ignore_wrapped: bool = False) -> ArgumentCount:
+    """What a call of the function itself takes; anything if it has no signature.
+
+    One that takes ``*args`` hands them on to what it wraps, if it wraps anything: unless
+    ``ignore_wrapped`` is set, that decides, as long as one or two can be given.
+
+    >>> count_arguments(lambda key, value=0: None)
+    ArgumentCount(required=1, maximum=2, required_keyword='')
+    """
+    direct = _count_direct_arguments(function)
+    if (
+        direct.maximum == UNLIMITED
+        and not ignore_wrapped
+        and (inner := _wrapped_function(function)) is not None
+    ):
+        inner_count = count_arguments(inner)
+        if (
+            direct.required <= 2
+            and inner_count.maximum >= max(direct.required, 1)
+            and inner_count.required <= 2
+        ):
+            return ArgumentCount(
+                max(direct.required, inner_count.required),
+                inner_count.maximum,
+                direct.required_keyword,
+            )
+    return direct
+
+
+def _count_direct_arguments(function: Function) -> ArgumentCount:
+    try:
+        parameters = signature(function, follow_wrapped=False).parameters.values()
+    except (TypeError, ValueError):  # some functions written in C
+        return ArgumentCount(0, UNLIMITED)
+    positional = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    required = sum(p.default is p.empty for p in positional)
+    takes_any_number = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    required_keywords = [
+        p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty
+    ]
+    return ArgumentCount(
+        required, UNLIMITED if takes_any_number else len(positional), *required_keywords[:1]
+    )
+
+
+def _wrapped_function(function: Function) -> Function | None:
+    """What a function hands its arguments on to, as far as ``functools.wraps`` tells."""
+    if isinstance(function, functools.partial):
+        inner = _wrapped_function(function.func)
+        return inner and functools.partial(inner, *function.args, **function.keywords)
+    inner = getattr(function, "__wrapped__", None)
+    if isinstance(function, MethodType):
+        return inner and MethodType(inner, function.__self__)
+    if inner is None and not isinstance(function, type):
+        call = getattr(function, "__call__", None)  # noqa: B004 - a method, of an object
+        return _wrapped_function(call) if isinstance(call, MethodType) else None
+    return inner if callable(inner) else None

@@ -1,0 +1,118 @@
+"""Sees local modules being loaded, and has each taken down at the end of that.
+
+There is no event for it in Python. Where it loads by itself or for somebody who calls a loader, the
+loader's ``exec_module`` tells; of what is being loaded when the watch begins, such as the module
+that imports redismr first, the spec does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from types import FrameType, ModuleType
+from typing import Any
+
+from redismr.module_snapshots import is_local_source, snapshot_module
+
+_PACKAGE = __name__.partition(".")[0]
+_MODULE_GETATTRIBUTE = ModuleType.__getattribute__
+
+
+def watch_imports() -> None:
+    """Take down all local modules that are loaded, and from now on each one that will be."""
+    if any(isinstance(finder, _WatchingFinder) for finder in sys.meta_path):
+        return
+    running = _running_namespaces()
+    modules: list[Any] = list(sys.modules.values())  # some put other things there
+    for module in modules:
+        kind = type(module)
+        if not issubclass(kind, ModuleType) or kind.__getattribute__ is not _MODULE_GETATTRIBUTE:
+            continue  # a lazy module stays one
+        space = vars(module)
+        if is_local_source(space.get("__file__")) and not _watch_load_end(space.get("__spec__")):
+            snapshot_module(module, at_load_end=False, still_loading=id(space) in running)
+    _hook_loader(SourceFileLoader)
+    sys.meta_path.insert(0, _WatchingFinder())
+
+
+class _LoadingSpec(ModuleSpec):
+    """The spec of a module that is being loaded: Python sets ``_initializing`` at the end."""
+
+    @property
+    def _initializing(self) -> bool:
+        return True
+
+    @_initializing.setter
+    def _initializing(self, is_loading: bool) -> None:
+        self.__class__ = ModuleSpec  # type: ignore[assignment]
+        self._initializing = is_loading
+        module = sys.modules.get(self.name)
+        if module is not None:  # else the load failed
+            snapshot_module(module)
+
+
+def _watch_load_end(spec: Any) -> bool:
+    """Whether that is the spec of a module that is being loaded, which tells from now on."""
+    if type(spec) is not ModuleSpec or not getattr(spec, "_initializing", False):
+        return False
+    spec.__class__ = _LoadingSpec
+    return True
+
+
+def _running_namespaces() -> set[int]:
+    """The ids of the namespaces of modules whose text this thread is running."""
+    found = set[int]()
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            found.add(id(frame.f_globals))
+        frame = frame.f_back
+    return found
+
+
+_hooked_loaders = set[type]()
+
+
+def _hook_loader(loader: type) -> None:
+    """Have modules taken down when loaders of that class have run their text."""
+    execute: Any = loader.exec_module  # type: ignore[attr-defined]
+
+    def exec_module(self: Any, module: ModuleType) -> None:
+        execute(self, module)
+        if is_local_source(vars(module).get("__file__")):
+            snapshot_module(module)
+
+    # Python leaves the frames of its import system out of a user's traceback: this one as well.
+    exec_module.__code__ = exec_module.__code__.replace(
+        co_filename="<frozen importlib._bootstrap>", co_name="_call_with_frames_removed"
+    )
+    loader.exec_module = exec_module  # type: ignore[attr-defined]
+    _hooked_loaders.add(loader)
+
+
+class _WatchingFinder:
+    """A finder that lets the others find, and follows loaders of other kinds: zip files, pytest."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """What the finders after this one find."""
+        finders: list[Any] = list(sys.meta_path)
+        for finder in finders[finders.index(self) + 1 :] if self in finders else ():
+            find = getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = find(name, path, target) if find else None
+            if spec is not None:
+                if is_local_source(spec.origin) and _is_unhooked_loader(type(spec.loader)):
+                    _hook_loader(type(spec.loader))
+                return spec
+        return None
+
+
+def _is_unhooked_loader(loader: type) -> bool:
+    """Whether nobody tells of what loaders of that class load; our own does."""
+    return (
+        hasattr(loader, "exec_module")
+        and _hooked_loaders.isdisjoint(loader.__mro__)
+        and loader.__module__.partition(".")[0] != _PACKAGE
+    )

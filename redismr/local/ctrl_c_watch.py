@@ -1,0 +1,43 @@
+"""Tells Ctrl-C from a KeyboardInterrupt that a user function raises by itself."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any, Self
+
+
+class CtrlCWatch:
+    """Takes note of Ctrl-C in its body; whoever handled it before handles it still."""
+
+    def __init__(self) -> None:
+        self._was_pressed = False
+        self._previous_handler: Any = None
+
+    def __enter__(self) -> Self:
+        # Only the main thread hears of signals.
+        if threading.current_thread() is threading.main_thread():
+            previous = signal.getsignal(signal.SIGINT)
+            if callable(previous):  # neither ignored, nor handled outside Python
+                self._previous_handler = previous
+                try:
+                    signal.signal(signal.SIGINT, self._handle)
+                except ValueError:  # the main thread of a sub-interpreter hears of none
+                    self._previous_handler = None
+            else:
+                self._was_pressed = previous is None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A user function may have set another handler, which stays.
+        if self._previous_handler is not None and signal.getsignal(signal.SIGINT) == self._handle:
+            signal.signal(signal.SIGINT, self._previous_handler)
+
+    def caused(self, error: BaseException) -> bool:
+        """Whether the error is what Ctrl-C raises, and Ctrl-C may have raised it."""
+        return isinstance(error, KeyboardInterrupt) and self._was_pressed
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._was_pressed = True
+        self._previous_handler(number, frame)

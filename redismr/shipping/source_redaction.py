@@ -1,0 +1,222 @@
+"""Sources without secrets: the lines that tracebacks show, and the modules that run on workers.
+
+Tracebacks want the lines of functions that were sent, and only those go. A module's whole source
+has to run on the worker; the literals in it that hold a secret stay behind.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from types import CodeType
+
+from redismr.confidential import (
+    REDACTED,
+    SECRET_REMEDY,
+    NotSendable,
+    WithheldSecret,
+    contains_secret,
+    redact_all_words,
+    redact_secrets,
+    searched_forms,
+)
+from redismr.errors import CodeError
+from redismr.shipping.modules import ModuleSource
+from redismr.shipping.parsing import parse_source
+
+_MAX_SHOWN_CHARS = 1 << 20
+_HOLDS_SECRET = "holds the secret that signs jobs, or the password of a server"  # noqa: S105  a text about both
+_TEXT_METHODS = frozenset({"format", "strip"})
+
+
+def refuse_secrets(pickled: bytes) -> bytes:
+    """What was pickled.
+
+    Raises:
+        NotSendable: it holds a secret of this process.
+    """
+    if contains_secret(pickled):
+        raise NotSendable("what is sent", _HOLDS_SECRET, SECRET_REMEDY)
+    return pickled
+
+
+def redact_modules(modules: Mapping[str, ModuleSource]) -> dict[str, ModuleSource]:
+    """The modules, with an ``WithheldSecret`` in place of each literal that holds a secret.
+
+    Nearly always no worker needs it: the module has it for the program that submits. Lines keep
+    their numbers.
+
+    Raises:
+        CodeError: a source cannot be rewritten so; names it.
+    """
+    return {
+        name: replace(module, source=_redacted_source(name, module)) if found else module
+        for name, module in modules.items()
+        for found in (lines_with_secrets(module.source),)
+    }
+
+
+def _redacted_source(name: str, module: ModuleSource) -> str:
+    first = min(lines_with_secrets(module.source))
+    source = redact_secrets(_replace_secret_literals(name, module.source))
+    if parse_source(source) and not lines_with_secrets(source):
+        return source
+    raise CodeError(
+        f"the module {name} cannot be sent to workers: {module.path}, line {first}, {_HOLDS_SECRET}. "  # noqa: E501
+        f"{SECRET_REMEDY}; or keep it in a module that neither the script nor the job's functions import."  # noqa: E501
+    )
+
+
+def _replace_secret_literals(name: str, source: str) -> str:
+    """The source with an expression that gives an ``WithheldSecret`` for each literal with a secret."""  # noqa: E501
+    lines = source.encode("utf-8", "surrogatepass").splitlines(keepends=True)
+    for node in reversed(_secret_literals(source)):
+        first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+        head, tail = lines[first][: node.col_offset], lines[last][node.end_col_offset :]
+        module_expression = f"__import__({WithheldSecret.__module__!r}, fromlist=['_'])"
+        kind = "bytes" if any(map(_is_bytes_literal, ast.walk(node))) else "str"
+        absent = (
+            f"({module_expression}.WithheldSecret({name!r}, {node.lineno}, {kind})"
+            + "\n" * (last - first)
+            + ")"
+        )
+        # In one piece: later lines keep their places in the list, and are empty.
+        lines[first : last + 1] = [head + absent.encode() + tail, *[b""] * (last - first)]
+    return b"".join(lines).decode("utf-8", "surrogatepass")
+
+
+def traceback_lines(
+    code_objects: Iterable[CodeType], is_shown_file: Callable[[str], bool]
+) -> dict[str, str]:
+    """File name -> the lines of these functions in it, all others empty, secrets blanked.
+
+    ``is_shown_file`` says which files are shown.
+    """
+    wanted: dict[str, set[int]] = {}
+    for code in code_objects:
+        wanted.setdefault(code.co_filename, set()).update(_line_range(code))
+    texts = {}
+    for file in sorted(filter(is_shown_file, wanted)):
+        linecache.checkcache(file)
+        lines = linecache.getlines(file)
+        if not lines:
+            continue
+        secret_lines = lines_with_secrets("".join(lines))
+        last = min(max(wanted[file]), len(lines))
+        shown = ["\n"] * last
+        for n in filter(last.__ge__, wanted[file]):
+            shown[n - 1] = _redacted_line(lines[n - 1], holds_secret=n in secret_lines)
+        text = "".join(shown)
+        if len(text) <= _MAX_SHOWN_CHARS:
+            texts[file] = text
+    return texts
+
+
+def _redacted_line(line: str, *, holds_secret: bool) -> str:
+    text = redact_all_words(line)
+    # What is put together of pieces cannot be blanked piece by piece.
+    return f"{REDACTED}\n" if holds_secret and text == line else text
+
+
+@lru_cache(maxsize=1024)
+def _line_range(code: CodeType) -> range:
+    """From the first line of a function to its last, functions within it included."""
+    lines = [n for position in code.co_positions() for n in position[:2] if n]
+    inner = [_line_range(c)[-1] for c in code.co_consts if isinstance(c, CodeType)]
+    return range(code.co_firstlineno, max([code.co_firstlineno, *lines, *inner]) + 1)
+
+
+def lines_with_secrets(source: str) -> frozenset[int]:
+    """The numbers of the lines that hold a secret, however its text is written or put together."""
+    return _lines_with_secrets(source, searched_forms())
+
+
+@lru_cache(maxsize=512)  # programs submit many jobs from the same files
+def _lines_with_secrets(source: str, secrets: tuple[bytes, ...]) -> frozenset[int]:
+    if not secrets:
+        return frozenset()
+    lines = enumerate(_to_utf8(source).splitlines(), 1)
+    found = {number for number, line in lines if contains_secret(line)}
+    for node in _secret_literals(source):
+        found.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return frozenset(found)
+
+
+def _secret_literals(source: str) -> list[ast.expr]:
+    """The outermost literals that hold a secret, in the order of the source; no docstrings."""
+    tree = parse_source(source)
+    found: list[ast.expr] = []
+    secret_names: dict[str, bytes] = {}
+    for statement in tree.body if tree else ():
+        inside = list(_secret_literals_in(statement, secret_names))
+        found += (node for node, _ in inside)
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and inside:
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            text = b"".join(text for _, text in inside)
+            secret_names.update(
+                (target.id, text) for target in targets if isinstance(target, ast.Name)
+            )
+    return sorted(found, key=lambda node: (node.lineno, node.col_offset))
+
+
+def _secret_literals_in(
+    statement: ast.AST, secret_names: Mapping[str, bytes]
+) -> Iterator[tuple[ast.expr, bytes]]:
+    """Those within a statement, with their texts. ``secret_names`` are the module's that hold a secret.
+
+    In functions a name may mean something else.
+    """  # noqa: E501
+    todo = [(statement, secret_names)]
+    while todo:
+        node, secret_names = todo.pop()
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            secret_names = {}
+        text = _literal_text(node, secret_names) if isinstance(node, ast.expr) else b""
+        if len(text) > 1 and not isinstance(node, ast.Name) and contains_secret(text):
+            yield node, text  # type: ignore[misc]  # an expression, see above
+        else:
+            todo.extend((child, secret_names) for child in ast.iter_child_nodes(node))
+
+
+def _literal_text(node: ast.AST, secret_names: Mapping[str, bytes]) -> bytes:
+    """That of a literal, or of literals and names put together: ``+``, ``%``, f-string, format."""
+    return b"".join(_literal_text_parts(node, secret_names))
+
+
+def _literal_text_parts(node: ast.AST, secret_names: Mapping[str, bytes]) -> Iterator[bytes]:
+    inner: list[ast.expr] = []
+    if isinstance(node, ast.Constant):
+        if isinstance(node.value, str):
+            yield _to_utf8(node.value)
+        elif isinstance(node.value, bytes):
+            yield node.value
+    elif isinstance(node, ast.Name):
+        yield secret_names.get(node.id, b"")
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
+        right = node.right
+        inner = [node.left, *(right.elts if isinstance(right, ast.Tuple) else [right])]
+    elif isinstance(node, ast.JoinedStr):
+        inner = node.values
+    elif isinstance(node, ast.FormattedValue):
+        inner = [node.value]
+    elif (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in _TEXT_METHODS
+    ):
+        inner = [node.func.value, *node.args, *(keyword.value for keyword in node.keywords)]
+    for part in inner:
+        yield from _literal_text_parts(part, secret_names)
+
+
+def _is_bytes_literal(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, bytes)
+
+
+def _to_utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

@@ -1,0 +1,86 @@
+"""What a glob matches, links to folders included, and each folder below ``**`` once.
+
+``glob.glob`` follows a link into its own folder until the name is too long, and two such links
+until the end of time; and where it may not look into a folder, it leaves out what is there.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+
+from redismr.errors import SourceError
+
+
+def match_glob(pattern: str) -> list[str]:
+    """The sorted names that the path or glob means, as they were written, "./a.txt" and all.
+
+    Raises:
+        SourceError: a folder below ``**`` cannot be looked into.
+    """
+    if os.path.lexists(pattern):
+        return [pattern]
+    return sorted(set(_expand(os.path.expanduser(pattern))))
+
+
+def _expand(pattern: str) -> Iterator[str]:
+    parts = pattern.split(os.sep)
+    if "**" not in parts:
+        yield from glob.glob(pattern)
+        return
+    star_index = parts.index("**")
+    before, after = os.sep.join([*parts[:star_index], ""]), os.sep.join(parts[star_index + 1 :])
+    for root in glob.glob(before) if glob.has_magic(before) else [before]:
+        for folder in _walk_folders(root):
+            if star_index < len(parts) - 1:
+                yield from _expand(glob.escape(folder) + after)
+                continue
+            yield from (folder + entry.name for entry in _visible_entries(folder))
+            if folder:
+                yield folder
+
+
+def _walk_folders(root: str) -> Iterator[str]:
+    """The folder and all below it but hidden ones, each once: "" or names that end with a slash.
+
+    Links are followed after all else, so that a folder goes by its own name if it has one here.
+    """
+    seen, links = set[tuple[int, int]](), [root]
+    while links:
+        inner = [links.pop(0)]
+        while inner:
+            folder = inner.pop()
+            try:
+                status = os.stat(folder or ".")
+            except OSError:
+                continue  # vanished, or a link in a circle
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            yield folder
+            for entry in _visible_entries(folder):
+                if _is_folder(entry):
+                    name = os.path.join(folder, entry.name, "")
+                    (links if entry.is_symlink() else inner).append(name)
+
+
+def _visible_entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder or ".") as entries:
+            found = [entry for entry in entries if not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise SourceError(
+            f"cannot look into the folder {folder!r}: {error.strerror or error}. Choose a pattern "
+            "that does not lead there, or get leave to read it."
+        ) from error
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False

@@ -1,0 +1,162 @@
+"""Records taken from the caller's own objects, each as it was when it was given.
+
+A source may give the same object again and again, with other contents: what may change is frozen
+before the next record is asked for. Nothing of that is needed for containers of Python's own, in
+whose iterators no code of the user's runs: their records are pickled before any does.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from io import BytesIO
+from reprlib import repr as short
+from typing import Any
+
+from redismr.core.value_snapshots import (
+    IMMUTABLE_TYPES,
+    CannotSnapshot,
+    NoIteratorPickler,
+    may_hold_iterator,
+    take_pair_snapshot,
+    take_snapshot,
+)
+from redismr.errors import BadValue, error_phrase
+from redismr.sources.protocol import Split
+
+Pair = tuple[Any, Any]
+
+_BUILTIN_CONTAINERS: tuple[Iterable[Any], ...] = (
+    *((), [], {}, {}.values(), {}.items(), set()),
+    *("", b"", range(0), range(1 << 70)),
+)
+_BUILTIN_ITERATORS = frozenset(type(iter(container)) for container in _BUILTIN_CONTAINERS)
+
+
+class RecordSnapshots:
+    """Takes records from one iterator, some at a time, and keeps them."""
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._is_builtin = type(iterator) in _BUILTIN_ITERATORS
+        #: How many records the iterator has given, also when it raised.
+        self.taken_count = 0
+        #: The types of the items taken last.
+        self.item_types: set[type] = set()
+
+    def take_items(self, records: Iterable[Any]) -> list[Any]:
+        """The items, each as it was when it was taken.
+
+        Raises:
+            BadValue: one of them cannot be sent to a worker; the message names it.
+        """
+        snapshots = list[Any]()
+        try:
+            if self._is_builtin:
+                snapshots.extend(records)
+                self.item_types = set(map(type, snapshots))
+            else:
+                self._snapshot_items(records, snapshots)
+        finally:
+            self.taken_count += len(snapshots)
+        return snapshots
+
+    def _snapshot_items(self, records: Iterable[Any], snapshots: list[Any]) -> None:
+        item_types, fixed_type = set[type](), None
+        append, type_ = snapshots.append, type
+        for item in records:
+            if type_(item) is not fixed_type:
+                if type_(item) in IMMUTABLE_TYPES:
+                    fixed_type = type_(item)
+                else:
+                    item = _item_snapshot(self.taken_count + len(snapshots), item)  # noqa: PLW2901
+                item_types.add(type_(item))
+            append(item)
+        self.item_types = item_types
+
+    def take_pairs(self, records: Iterable[Pair]) -> list[Pair]:
+        """The pairs, each key and value as it was when it was taken.
+
+        Raises:
+            BadValue: as ``take_items``.
+        """
+        snapshots = list[Pair]()
+        try:
+            if self._is_builtin:
+                snapshots.extend(records)
+                return snapshots
+            append, fixed = snapshots.append, IMMUTABLE_TYPES
+            for pair in records:
+                key, value = pair
+                if type(key) not in fixed or type(value) not in fixed:
+                    pair = _pair_snapshot(self.taken_count + len(snapshots), key, value)  # noqa: PLW2901
+                append(pair)
+        finally:
+            self.taken_count += len(snapshots)
+        return snapshots
+
+
+def pickle_split(split: Split) -> bytes:
+    """The split pickled; by value where plain pickle cannot.
+
+    Raises:
+        BadValue: a record cannot be pickled, or an iterator is in it; the message names it.
+    """
+    data = None
+    with suppress(Exception):  # whatever the user's classes raise
+        data = pickle.dumps(split, 5)
+        if not may_hold_iterator(data):
+            return data
+    buffer = BytesIO()
+    try:
+        NoIteratorPickler(buffer).dump(split)
+    except Exception as error:
+        raise _find_unpicklable(split) or _unsendable_error(split.source, split, error) from error
+    return buffer.getvalue() if data is None else data
+
+
+def unpickle_error(
+    label: str,
+    error: Exception,
+    advice: str = "Give what is in it, and build it in mapfn or initfn",
+) -> BadValue:
+    """The error for a pickle from which the objects in it cannot be made again."""
+    bad = BadValue(
+        f"{label} cannot be made again from a pickle, as a worker has to: {type(error).__name__}: "
+        f"{error_phrase(error)}. {advice}"
+    )
+    bad.__cause__ = error
+    return bad
+
+
+def _item_snapshot(number: int, item: Any) -> Any:
+    try:
+        return take_snapshot(item)
+    except CannotSnapshot as error:
+        raise _unsendable_error(f"item {number}", item, error) from error.__cause__
+
+
+def _pair_snapshot(number: int, key: Any, value: Any) -> Pair:
+    try:
+        return take_pair_snapshot(key, value)
+    except CannotSnapshot as error:
+        raise _unsendable_error(
+            f"item {number} (key {short(key)})", value, error
+        ) from error.__cause__
+
+
+def _find_unpicklable(split: Split) -> BadValue | None:
+    for ordinal, (_, value) in enumerate(split.read()):
+        try:
+            NoIteratorPickler(BytesIO()).dump(value)
+        except Exception as error:  # noqa: BLE001 - as above
+            return _unsendable_error(split.where(ordinal), value, error)
+    return None
+
+
+def _unsendable_error(where: str, item: Any, error: Exception) -> BadValue:
+    return BadValue(
+        f"{where} of the source, of type {type(item).__qualname__}, cannot be sent to a worker: "
+        f"{error_phrase(error)}. Give what is in it, or what it is made from (list(group), dict(row), "  # noqa: E501
+        "a path), and build it in mapfn or initfn"
+    )

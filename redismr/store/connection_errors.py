@@ -1,0 +1,212 @@
+"""Why a server cannot be reached, or lets nobody in: from an error of redis-py to a true line.
+
+What heals by itself, or may be started later, is ``StoreUnavailable``: workers wait for that. What
+stays so until somebody changes the URL or the server is ``UnfitServer``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+from urllib.parse import unquote, urlsplit
+
+import redis
+from redis.exceptions import BusyLoadingError, InvalidResponse
+
+from redismr.confidential import passwords_in
+from redismr.config import Connection
+from redismr.errors import StoreError, StoreUnavailable, UnfitServer
+from redismr.store.error_kinds import (
+    NO_ANSWER_ERRORS,
+    TEMPORARY_WORDS,
+    error_kind,
+    error_text,
+    with_first_word,
+)
+from redismr.store.sentinel import is_sentinel_url
+
+PROBE_SECONDS = 0.5
+"""How long a port is asked whether it speaks TLS."""
+
+
+def connection_error(
+    exc: Exception, connection: Connection, shown_address: str, seconds: float, remedy: str
+) -> StoreError:
+    """The error to raise for one that came while a server was looked at.
+
+    ``seconds`` is how long an answer was waited for; ``remedy`` says how a user gets its rights.
+    """
+    word, message = error_kind(exc)
+    if isinstance(exc, redis.AuthenticationError):  # a ConnectionError to redis-py
+        return UnfitServer(_login_trouble(message, connection, shown_address))
+    if word == "NOPERM":
+        found = re.search(r"'([\w|]+)' command", message)
+        command = found[1].replace("|", " ").upper() if found else "a command"
+        return UnfitServer(
+            f"the server at {shown_address} does not let this user use {command} (NOPERM): {remedy}"
+        )
+    if word == "DENIED":
+        return UnfitServer(_protected_mode_text(shown_address))
+    if word in TEMPORARY_WORDS or isinstance(exc, BusyLoadingError):
+        return StoreUnavailable(
+            f"the server at {shown_address} is not ready: {with_first_word(word, message)}"
+        )
+    if isinstance(exc, (*NO_ANSWER_ERRORS, InvalidResponse)):
+        return _unreached_error(exc, connection, shown_address, seconds)
+    if "index is out of range" in message or "invalid DB index" in message:
+        return UnfitServer(
+            f"the server at {shown_address} has no database of that number ({message}): the URL's last part "  # noqa: E501
+            "must be below its setting `databases`, which is 16 by default"
+        )
+    unknown = re.search(r"(?i)unknown command\W*(\w+)", message)
+    if unknown and is_sentinel_url(connection.url):
+        return UnfitServer(
+            f"what answers for {shown_address} is no Sentinel: name a server by redis://HOST:PORT"
+        )
+    if unknown:
+        return UnfitServer(unknown_command_text(shown_address, unknown[1]))
+    return UnfitServer(f"the server at {shown_address} refused to be looked at: {message}")
+
+
+def unknown_command_text(shown_address: str, names: str) -> str:
+    """What is said of a server that does not know these commands."""
+    return (
+        f"the server at {shown_address} knows no {names} (rename-command in its settings?), which redismr "  # noqa: E501
+        "needs: give it a server with all commands"
+    )
+
+
+def _protected_mode_text(shown_address: str) -> str:
+    return (
+        f"the server at {shown_address} is in protected mode: it serves only its own machine until it has "  # noqa: E501
+        "a password (requirepass), which then goes into the URL"
+    )
+
+
+def _login_trouble(message: str, connection: Connection, shown_address: str) -> str:
+    """What is wrong with a user name and a password, or with having none."""
+    if "Authentication required" in message or not passwords_in(connection.url):
+        return (
+            f"the server at {shown_address} asks for a password: write it into the URL, "
+            "redis://USER:PASSWORD@HOST (or :PASSWORD@HOST), or set REDISMR_PASSWORD to it"
+        )
+    if "without any password configured" in message:
+        return (
+            f"the server at {shown_address} has no password, and the URL gives one: leave that out"
+        )
+    return f"the server at {shown_address} refused the URL's user or password: {message}"
+
+
+def _unreached_error(
+    exc: Exception, connection: Connection, shown_address: str, seconds: float
+) -> StoreError:
+    """Nobody answered as Redis does."""
+    message = error_text(exc)
+    if is_sentinel_url(connection.url):  # what follows are representations of redis-py's clients
+        message, _, more = message.partition(" : ")
+        message = message.partition(" for '")[0]  # the service stands in our text
+        message += ", and not all sentinels answer" if more else ""
+    if "path too long" in message:
+        return UnfitServer(f"{shown_address} has too long a path: some 100 bytes are possible")
+    greeting = "" if isinstance(exc, redis.TimeoutError | TimeoutError) else _greeting(connection)
+    if "-DENIED" in greeting:
+        return UnfitServer(_protected_mode_text(shown_address))
+    if "max number of clients" in message + greeting:
+        return StoreUnavailable(
+            f"the server at {shown_address} has as many clients as it takes: end some, or raise its "  # noqa: E501
+            "maxclients"
+        )
+    if trouble := _tls_trouble(exc, connection, shown_address):
+        return UnfitServer(trouble)
+    if isinstance(exc, InvalidResponse):
+        return UnfitServer(f"what listens at {shown_address} is no Redis: {message}")
+    if isinstance(exc, TimeoutError | redis.TimeoutError) and "connecting" not in message.lower():
+        return StoreUnavailable(
+            f"no Redis answers at {shown_address}: the connection was taken, and nothing was said for "  # noqa: E501
+            f"{seconds:g} s"
+        )
+    return StoreUnavailable(f"no Redis answers at {shown_address}: {message}")
+
+
+def _tls_trouble(exc: Exception, connection: Connection, shown_address: str) -> str:
+    """What is wrong with TLS, "" if nothing is known to be."""
+    url = urlsplit(connection.url)
+    if url.scheme not in ("redis", "rediss") or not url.hostname:
+        return ""
+    endpoint = (url.hostname, url.port or 6379)
+    message = str(exc)
+    if url.scheme == "redis":
+        silent = isinstance(exc, redis.TimeoutError)  # who speaks TLS hangs up on what is none
+        if silent or "refused" in message or not _speaks_tls(endpoint):
+            return ""
+        return f"the server at {shown_address} speaks TLS: write rediss:// instead of redis://"
+    if "No such file" in message:
+        return "a file that the URL names for TLS (ssl_ca_certs, ssl_certfile...) is not there"
+    if "CERTIFICATE_VERIFY_FAILED" in message:
+        why = message.partition("CERTIFICATE_VERIFY_FAILED]")[2].partition("(_ssl")[0].strip()
+        return (
+            f"the certificate of the server at {shown_address} is not trusted here ({why}): add "
+            "?ssl_ca_certs=FILE to the URL, with the authority that signed it"
+        )
+    if "CERTIFICATE_REQUIRED" in message or "certificate required" in message:
+        return (
+            f"the server at {shown_address} asks for a certificate of ours: add "
+            "?ssl_certfile=FILE&ssl_keyfile=FILE to the URL"
+        )
+    if _speaks_redis(endpoint):
+        return f"the server at {shown_address} speaks no TLS: write redis:// instead of rediss://"
+    if "WRONG_VERSION_NUMBER" in message or "RECORD_LAYER" in message:
+        return f"what listens at {shown_address} speaks neither TLS nor Redis: {error_text(exc)}"
+    return ""
+
+
+def _greeting(connection: Connection) -> str:
+    """What a server says unasked: why it hangs up, which who writes first may not get to read."""
+    url = urlsplit(connection.url)
+    with contextlib.suppress(OSError, ValueError):
+        if url.scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(PROBE_SECONDS)
+                sock.connect(unquote(url.path))
+                return _receive_text(sock)
+        if url.scheme == "redis" and url.hostname:
+            with socket.create_connection((url.hostname, url.port or 6379), PROBE_SECONDS) as sock:
+                return _receive_text(sock)
+    return ""
+
+
+def _receive_text(sock: socket.socket) -> str:
+    return sock.recv(256).decode("utf-8", "replace")
+
+
+def _speaks_tls(endpoint: tuple[str, int]) -> bool:
+    """Whether a handshake is answered; nothing is said, so nobody needs to be trusted."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection(endpoint, PROBE_SECONDS) as sock,
+            context.wrap_socket(sock),
+        ):
+            return True
+    except ssl.SSLError as exc:
+        return "ALERT" in (exc.reason or "")  # only who speaks TLS refuses so
+    except OSError:
+        return False
+
+
+def _speaks_redis(endpoint: tuple[str, int]) -> bool:
+    """Whether a PING in clear, which tells no secret, is answered as Redis does."""
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(endpoint, PROBE_SECONDS) as sock,
+    ):
+        sock.sendall(b"PING\r\n")
+        message = sock.recv(64)
+        return message.startswith(
+            (b"+PONG", b"-NOAUTH", b"-ERR", b"-NOPERM", b"-DENIED", b"-LOADING")
+        )
+    return False

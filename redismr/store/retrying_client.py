@@ -1,0 +1,379 @@
+"""One client to the server, and the rule of what happens when it does not answer.
+
+Everything sent through ``RetryingClient.with_retries`` may be repeated without harm (scripts by
+token or nonce,
+HSETs of the same bytes, reads), so a lost reply is answered by sending it again, with jitter, until
+patience runs out. redis-py's errors end here: above this room there are only ours.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import redis
+from redis.exceptions import NoScriptError, RedisError
+
+from redismr.confidential import Unpicklable
+from redismr.config import Connection
+from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable
+from redismr.store.acl_rules import Role
+from redismr.store.connect import BLOCK_SECONDS, address, connect, replica_count
+from redismr.store.error_kinds import (
+    DEMOTED_WORDS,
+    NO_ANSWER_ERRORS,
+    TEMPORARY_WORDS,
+    error_kind,
+    is_altered,
+    with_first_word,
+)
+from redismr.store.scripts import script
+from redismr.store.sentinel import is_sentinel_url
+from redismr.store.server_fitness import check_server
+
+T = TypeVar("T")
+Argument = str | bytes | int
+
+PATIENCE_SECONDS = 30.0
+"""How long an answer is waited for, by whoever says nothing else."""
+
+MAX_CHECKS = 3
+"""How often a server is looked for before it is said that there is none."""
+
+QUICK_CHECK_SECONDS = 0.5
+"""A server that takes longer than this not to answer is not asked again before that is said."""
+
+FULL_PATIENCE_SECONDS = 120.0
+"""How long a write refused for lack of memory is tried again before it is an error, with the
+usual patience or more. Others (a supervisor must not keep its leases waiting) give up sooner."""
+
+REPLICAS_CHECK_SECONDS = 5.0
+"""How often a server that has no replica is asked whether it has one by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piggyback:
+    """Plain commands in the round trip of a script: ``commands_before`` and ``commands_after`` it.
+
+    Whether they are refused, or it is, does not matter to the others, and they may be sent twice.
+    ``on_refused`` is called if one that goes behind a script that was done is refused.
+    """
+
+    commands_before: Sequence[Sequence[Argument]] = ()
+    commands_after: Sequence[Sequence[Argument]] = ()
+    on_refused: Callable[[], object] = lambda: None
+
+
+NO_PIGGYBACK = Piggyback()
+
+
+class RetryingClient(Unpicklable):
+    """A client, the scripts on it, and patience. Thread-safe: redis-py keeps a pool.
+
+    ``patience`` is in seconds; None waits for ever (workers do), 0 never repeats. ``on_wait`` hears
+    before each further try why it is needed, and for how many seconds it has been.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        patience: float | None = PATIENCE_SECONDS,
+        name: str = "redismr",
+        timeout: float = BLOCK_SECONDS + 10,
+        on_wait: Callable[[str, float], None] | None = None,
+    ) -> None:
+        self.connection = connection
+        self.client = connect(connection, name=name, timeout=timeout)
+        self.patience = patience
+        self._on_wait = on_wait
+        self._replicated = is_sentinel_url(connection.url)
+        self._replicas_checked_at = -REPLICAS_CHECK_SECONDS
+        self._checked = False
+        self._roles: set[Role] = set()
+
+    def with_patience(self, seconds: float | None) -> RetryingClient:
+        """The same connections, for who has another patience."""
+        copy = object.__new__(RetryingClient)
+        copy.__dict__ = {**self.__dict__, "patience": seconds}
+        return copy
+
+    @property
+    def shown_address(self) -> str:
+        """The server's address for messages, without passwords."""
+        return address(self.connection.url, self.client)
+
+    @property
+    def db(self) -> int:
+        """The database index."""
+        return int(self.client.connection_pool.connection_kwargs.get("db") or 0)
+
+    def check(self, role: Role) -> None:
+        """Raise if there is no server, none that may hold jobs, or one that keeps us from our role.
+
+        A cut line is not yet an absent server: asked again, but for no longer than one notices.
+        """
+        self._checked = True
+        for _ in range(MAX_CHECKS - 1):
+            began = time.monotonic()
+            try:
+                check_server(self.connection, role)
+            except StoreUnavailable:
+                if time.monotonic() - began > QUICK_CHECK_SECONDS:
+                    raise
+            else:
+                break
+            time.sleep(random.uniform(0.05, 0.15))
+        else:
+            check_server(self.connection, role)
+        self._roles.add(role)
+
+    def require(self, role: Role) -> None:
+        """The same once for each role, where the server was looked at before: not our own one."""
+        if self._checked and role not in self._roles:
+            self.check(role)
+
+    def may_fail_over(self) -> bool:
+        """Whether a failover may put another server here, one that has forgotten some writes.
+
+        So where sentinels watch, and for good where there was a replica: right after a failover
+        the new master has none, and just then what a client knows may be what it has forgotten.
+        """
+        now = time.monotonic()
+        if not self._replicated and now - self._replicas_checked_at >= REPLICAS_CHECK_SECONDS:
+            self._replicated = self.with_retries(lambda: replica_count(self.client)) > 0
+            self._replicas_checked_at = now
+        return self._replicated
+
+    def is_full(self) -> bool:
+        """Whether the server is at its memory limit: it refuses what would store more."""
+        memory = self.with_retries(lambda: self.client.info("memory"))
+        return 0 < int(memory.get("maxmemory", 0)) <= int(memory.get("used_memory", 0))
+
+    def close(self) -> None:
+        """Close every connection of the pool."""
+        self.client.connection_pool.disconnect()
+
+    def with_retries(self, send: Callable[[], T]) -> T:
+        """The answer of ``send``, which is repeated while the server is away or full.
+
+        Raises:
+            StoreUnavailable: patience ran out.
+            StoreFull: the server stayed at maxmemory for ``FULL_PATIENCE_SECONDS``, or patience
+            ran out.
+            KeysAltered: a key is not of the type that we made it.
+            StoreError: the server refused the command for another reason.
+        """
+        started, attempt, full = time.monotonic(), 0, False
+        while True:
+            try:
+                return send()
+            except (*NO_ANSWER_ERRORS, RedisError) as exc:
+                word, message = error_kind(exc)
+                if (word == "OOM") != full:  # another trouble, another patience
+                    full, started = not full, time.monotonic()
+                self._pause_or_raise(exc, word, message, time.monotonic() - started, attempt)
+            attempt += 1
+
+    def _pause_or_raise(
+        self, exc: Exception, word: str, message: str, waited: float, attempt: int
+    ) -> None:
+        """Return after a pause if the same may be sent again; else raise what it comes to."""
+        if word == "OOM":
+            limit = FULL_PATIENCE_SECONDS
+            if self.patience is not None and self.patience < PATIENCE_SECONDS:
+                limit = self.patience
+            if waited >= limit:
+                raise StoreFull(
+                    f"Redis at {self.shown_address} is at its memory limit (maxmemory) and stayed so for "  # noqa: E501
+                    f"{waited:.0f} s: give it more memory, or delete finished jobs"
+                ) from exc
+            text = f"Redis at {self.shown_address} is full; waiting for room"
+        elif _is_temporary(exc, word):
+            if word in DEMOTED_WORDS:  # connect anew: Sentinel, or DNS, knows the master by now
+                self.client.connection_pool.disconnect(inuse_connections=False)
+            if self.patience is not None and waited >= self.patience:
+                gone = f"Redis at {self.shown_address} {_unavailable_text(word, message, waited)}"
+                raise StoreUnavailable(gone) from exc
+            text = f"Redis at {self.shown_address} {_unavailable_text(word, message)}"
+            if self.patience:
+                text = f"{text.rstrip('.')}; waiting for it, {self.patience:g} s at most"
+        elif is_altered(word, message):
+            raise _keys_altered(message) from exc
+        else:
+            raise StoreError(
+                f"Redis at {self.shown_address} refused: {with_first_word(word, message)}"
+            ) from exc
+        if attempt >= 2 and self._on_wait:
+            self._on_wait(text, waited)
+        # Full jitter: a thousand workers must not come back in step. And after a short outage soon:
+        # what a claim gave whose reply was lost is renewed by nobody until it is asked for again.
+        time.sleep(random.uniform(0.005, min(1.0, max(0.02, waited / 4))))
+
+    def call(
+        self,
+        name: str,
+        keys: Mapping[str, str],
+        argv: Mapping[str, Argument],
+        rest: Sequence[Argument] = (),
+        before: Sequence[Sequence[Argument]] = (),
+        piggyback: Piggyback = NO_PIGGYBACK,
+    ) -> list[Any]:
+        """Run a script by name: one atomic step, safe to repeat.
+
+        Plain commands that go ``before`` it are done in the same transaction, or not at all; the
+        ``piggyback`` is not.
+        """
+        loaded = script(name)
+        arguments = [
+            len(loaded.keys),
+            *(keys[key] for key in loaded.keys),
+            *loaded.arguments(argv, rest),
+        ]
+
+        def send() -> tuple[Any, bool]:
+            if before:  # in full: a transaction is not the place to hear that it is not known
+                step = (("MULTI",), *before, ("EVAL", loaded.source, *arguments), ("EXEC",))
+                replies, refused = self._send_step(step, piggyback)
+                return replies[-1], refused
+            try:
+                return self._send_step((("EVALSHA", loaded.sha, *arguments),), piggyback)
+            except NoScriptError:
+                return self._send_step((("EVAL", loaded.source, *arguments),), piggyback)
+
+        reply, refused = self.with_retries(send)
+        if refused:
+            piggyback.on_refused()
+        return list(reply)
+
+    def call_each(
+        self, name: str, many: Sequence[tuple[Mapping[str, str], Sequence[Argument]]],
+        argv: Mapping[str, Argument],
+    ) -> list[list[Any] | KeysAltered]:  # fmt: skip
+        """Run one script for each (keys, rest), in one round trip: each is a step of its own.
+
+        An altered key of one is no trouble of the others, so it is its answer.
+        """
+        loaded = script(name)
+        arguments = [
+            (len(loaded.keys), *(keys[key] for key in loaded.keys), *loaded.arguments(argv, rest))
+            for keys, rest in many
+        ]
+
+        def ask(*how: str) -> list[Any]:
+            with self.client.pipeline(transaction=False) as pipe:
+                for each in arguments:
+                    pipe.execute_command(*how, *each)  # type: ignore[no-untyped-call]
+                return pipe.execute(raise_on_error=False)
+
+        def send() -> list[Any]:
+            replies = ask("EVALSHA", loaded.sha)
+            if any(isinstance(reply, NoScriptError) for reply in replies):
+                replies = ask("EVAL", loaded.source)
+            for i, reply in enumerate(replies):
+                if isinstance(reply, RedisError):
+                    if not is_altered(*error_kind(reply)):
+                        raise reply
+                    replies[i] = _keys_altered(str(reply))
+            return replies
+
+        return self.with_retries(send) if many else []
+
+    def pipeline(
+        self, commands: Sequence[Sequence[Argument]], *, atomic: bool = False
+    ) -> list[Any]:
+        """Several plain commands in one round trip; ``atomic`` puts them in MULTI/EXEC."""
+        return (
+            self.with_retries(lambda: self._pipeline(commands, atomic=atomic)) if commands else []
+        )
+
+    def best_effort(self, *commands: Sequence[Argument]) -> list[Any]:
+        """Plain commands that may be lost: a full server drops them instead of keeping us waiting.
+
+        Somebody who waits for room here could be the one who makes room. What this user may not do
+        is dropped as well: who only reads gives no hints. Returns the answers, or nothing if they
+        were dropped.
+        """
+
+        def send() -> list[Any]:
+            try:
+                return self._pipeline(commands, atomic=False)
+            except RedisError as exc:
+                if error_kind(exc)[0] not in ("OOM", "NOPERM"):
+                    raise
+                return []
+
+        return self.with_retries(send)
+
+    def command(self, *command: Argument) -> Any:
+        """One plain command that is safe to repeat."""
+        return self.with_retries(lambda: self.client.execute_command(*command))  # type: ignore[no-untyped-call]
+
+    def _send_step(
+        self, commands: Sequence[Sequence[Argument]], piggyback: Piggyback
+    ) -> tuple[Any, bool]:
+        """The answer to the last of the commands; whether something behind them was refused."""
+        if len(commands) == 1 and piggyback is NO_PIGGYBACK:
+            return self.client.execute_command(*commands[0]), False  # type: ignore[no-untyped-call]
+        with self.client.pipeline(transaction=False) as pipe:
+            for each in (*piggyback.commands_before, *commands, *piggyback.commands_after):
+                pipe.execute_command(*each)  # type: ignore[no-untyped-call]
+            replies = pipe.execute(raise_on_error=False)
+        end = len(piggyback.commands_before) + len(commands)
+        answers = replies[len(piggyback.commands_before) : end]
+        last = answers[-1]
+        for answer in (*answers, *(last if isinstance(last, list) else ())):
+            if isinstance(answer, Exception):
+                raise answer
+        return last, any(isinstance(reply, Exception) for reply in replies[end:])
+
+    def _pipeline(self, commands: Sequence[Sequence[Argument]], *, atomic: bool) -> list[Any]:
+        with self.client.pipeline(transaction=atomic) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)  # type: ignore[no-untyped-call]
+            return pipe.execute()
+
+
+def _unavailable_text(word: str, message: str, waited: float = 0.0) -> str:
+    """What a server does that may answer later; in the end, for how long it has done so."""
+    long = f" for {waited:.0f} s" if waited >= 1 else ""
+    if word:
+        return f"{f'has refused{long}' if long else 'refuses for now'}: {with_first_word(word, message)}"  # noqa: E501
+    return f"{f'has not answered{long}' if long else 'does not answer'}: {message}"
+
+
+def _is_temporary(exc: Exception, word: str) -> bool:
+    """Whether the same may be answered later; a wrong password, a ConnectionError, never is."""
+    away = isinstance(exc, NO_ANSWER_ERRORS) and not isinstance(exc, redis.AuthenticationError)
+    return away or word in TEMPORARY_WORDS
+
+
+def _keys_altered(message: str) -> KeysAltered:
+    return KeysAltered(
+        f"a key in Redis does not hold what redismr puts there; something else wrote to it ({message})"  # noqa: E501
+    )
+
+
+def number(value: object, default: int = 0) -> int:
+    """A clear number of Redis as an int; ``default`` for what is none: anybody may write there."""
+    try:
+        found = int(text(value))
+    except ValueError:
+        return default
+    return found if abs(found) < 1 << 53 else default
+
+
+def text(value: object) -> str:
+    """A reply as text; nil is empty."""
+    if value is None:
+        return ""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def time_reply_ms(clock: Sequence[int]) -> int:
+    """What TIME answers, in ms."""
+    seconds, micros = clock
+    return int(seconds) * 1000 + int(micros) // 1000

@@ -1,0 +1,100 @@
+"""Error screens: what went wrong, in at most about 15 lines, without frames of our own."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from typing import TYPE_CHECKING, TextIO, cast
+
+from redismr.core.failure_record import make_failure, make_task_error
+from redismr.core.plurals import pluralize
+from redismr.errors import RedismrError
+from redismr.settings import is_debugging
+from redismr.standard_streams import NeverFailingStream
+from redismr.ui.terminal_text import printable_lines
+
+if TYPE_CHECKING:
+    from redismr.core.model import Failure, Skipped
+
+_RECOVERY_HINT = "__redismr_recovery_hint__"
+_MAX_LINES = 18
+_MAX_SKIPPED_SHOWN = 3
+_RED, _RESET = "\x1b[1;31m", "\x1b[0m"
+
+
+def print_error(error: BaseException, stream: TextIO | None) -> None:
+    """Print ``error`` for a person: its text, or the user's own frames; all of it in debugging.
+
+    An exception that passed through no code but ours is a bug of ours, and shown whole.
+    """
+    text = "" if is_debugging() else error_screen(error)
+    if text:
+        print_message(text, stream)
+    else:
+        traceback.print_exception(error, file=cast("TextIO", NeverFailingStream(stream)))
+    if recovery_hint := recovery_hint_of(error):
+        print_message(recovery_hint, stream)
+
+
+def add_recovery_hint(error: BaseException, text: str) -> None:
+    """Have the person who is shown the error told this as well, whatever the error itself says."""
+    error.__dict__[_RECOVERY_HINT] = text
+
+
+def recovery_hint_of(error: BaseException) -> str:
+    """What ``add_recovery_hint`` has left with the error; empty if it has not."""
+    return str(error.__dict__.get(_RECOVERY_HINT, ""))
+
+
+def print_message(text: str, stream: TextIO | None) -> None:
+    """Print ``redismr: text``, the name in red where there are colours.
+
+    Nothing where the stream takes nothing: what is said beside a result decides nothing.
+    """
+    output = NeverFailingStream(stream)
+    colour = output.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    name = f"{_RED}redismr:{_RESET}" if colour else "redismr:"
+    output.write(f"{name} {printable_lines(text)}\n")
+    output.flush()
+
+
+def error_screen(error: BaseException) -> str:
+    """The lines that say what happened; empty if only a whole traceback would."""
+    if isinstance(error, RedismrError):
+        notes = getattr(error, "__notes__", ())
+        lines = "\n".join((str(error) or type(error).__name__, *notes)).split("\n")
+    else:
+        failure = make_failure(error, stage="map", task="")
+        if not failure.frames:
+            return ""
+        lines = [*error_line(failure).split("\n"), *(f"  note: {note}" for note in failure.notes)]
+        for frame in failure.frames:
+            lines.append(f'  File "{frame.file}", line {frame.line}, in {frame.function}')
+            lines += [f"    {frame.text}"] if frame.text else []
+    if len(lines) > _MAX_LINES:
+        lines[_MAX_LINES - 1 :] = [
+            f"  ... and {pluralize(len(lines) - _MAX_LINES + 1, 'line')} more"
+        ]
+    return "\n".join(lines)
+
+
+def failure_screen(failure: Failure, job_id: str) -> str:
+    """One failed attempt, in the words of the error that ``result()`` raises for it."""
+    return printable_lines(str(make_task_error(failure, job_id)))
+
+
+def skipped_lines(skipped: Skipped, hint: str = "") -> str:
+    """How many records were left out, and where the first ones are; ``hint``: and the others."""
+    lines = [f"{pluralize(skipped.total, 'record')} skipped"]
+    lines += [
+        f"  {failure.where}: {error_line(failure)}" for failure in skipped[:_MAX_SKIPPED_SHOWN]
+    ]
+    if skipped.total > _MAX_SKIPPED_SHOWN:
+        lines.append(f"  ... and {skipped.total - _MAX_SKIPPED_SHOWN:,} more{hint}")
+    return "\n".join(lines)
+
+
+def error_line(failure: Failure) -> str:
+    """``ZeroDivisionError: division by zero``, or how else the attempt ended."""
+    name = failure.error_name or failure.kind
+    return f"{name}: {failure.message}" if failure.message else name

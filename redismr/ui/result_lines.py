@@ -1,0 +1,155 @@
+"""Results as lines: ``key<TAB>value`` for people and pipes, or JSON, one pair a line.
+
+NumPy's values are shown as Python's: its numbers as numbers, its arrays as lists.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from operator import is_
+from typing import Any, TextIO
+
+from redismr.errors import RedismrError
+
+_SEPARATORS = re.compile(r"[\t\n\r]")
+_PYTHON_TYPES = frozenset((str, int, float, bool, type(None)))
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=True)
+
+
+def text_field(value: object) -> str:
+    """A str as is, else JSON, else ``repr``; as JSON if that holds a tab or the end of a line.
+
+    >>> text_field("whale"), text_field(("a", 1)), text_field({1, 2})
+    ('whale', '["a", 1]', '{1, 2}')
+    """
+    value = _to_python(value)
+    text = value if type(value) is str else _json_or_none(value)
+    if text is None:
+        text = repr(value)
+    return _encoder.encode(text) if _SEPARATORS.search(text) else text
+
+
+def json_line(*values: object) -> str:
+    """A JSON list of the values; what JSON does not know becomes its ``repr``, as a string.
+
+    >>> json_line("a", 1), json_line("a", {1})
+    ('["a", 1]', '["a", "{1}"]')
+    """
+    return "[" + ", ".join(json_value(value) for value in values) + "]"
+
+
+def json_value(value: object) -> str:
+    """One JSON value, as ``json_line`` writes it."""
+    value = _to_python(value)
+    text = _json_or_none(value)
+    return _encoder.encode(repr(value)) if text is None else text
+
+
+def _json_or_none(value: object) -> str | None:
+    try:
+        return _encoder.encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _to_python(value: Any) -> Any:
+    """The value with Python's own in place of NumPy's, also in containers."""
+    if type(value) in _PYTHON_TYPES or "numpy" not in sys.modules:
+        return value
+    try:
+        return _convert_numpy(value)
+    except RecursionError:
+        return value
+
+
+def _convert_numpy(value: Any) -> Any:
+    kind = type(value)
+    if kind in _PYTHON_TYPES:
+        return value
+    if isinstance(value, dict):
+        items = list(chain.from_iterable(value.items()))
+        converted = list(map(_convert_numpy, items))
+        return (
+            value
+            if _same_objects(converted, items)
+            else dict(zip(converted[::2], converted[1::2], strict=True))
+        )
+    if isinstance(value, (list, tuple, set, frozenset)):
+        converted = list(map(_convert_numpy, value))
+        return value if _same_objects(converted, value) else getattr(kind, "_make", kind)(converted)
+    return _convert_array_or_scalar(value)
+
+
+def _same_objects(first: Iterable[Any], second: Iterable[Any]) -> bool:
+    return all(map(is_, first, second))
+
+
+def _convert_array_or_scalar(value: Any) -> Any:
+    numpy = sys.modules["numpy"]
+    if not isinstance(value, (numpy.ndarray, numpy.generic)):
+        return value
+    if value.dtype.kind in "mM":  # their own Python types are coarser, or ints
+        value = value.astype(str)
+    elif value.dtype.kind == "f":  # one of more digits than a float has stays itself otherwise
+        value = value.astype(float)
+    return _convert_numpy(value.tolist())
+
+
+def write_pairs(pairs: Iterable[tuple[Any, Any]], stream: TextIO, *, as_json: bool = False) -> None:
+    """A line for each pair, written as they come."""
+    # Keys may hold what this stream's encoding cannot say (a file name of odd bytes).
+    if reconfigure := getattr(stream, "reconfigure", None):
+        reconfigure(errors="backslashreplace")
+    stream.writelines(_json_lines(pairs) if as_json else _text_lines(pairs))
+
+
+def write_outcome(outcome: object, stream: TextIO, *, as_json: bool = False) -> None:
+    """A mapping as its pairs, None as nothing, anything else as one value on one line."""
+    if isinstance(outcome, Mapping):
+        write_pairs(outcome.items(), stream, as_json=as_json)
+    elif outcome is not None:
+        stream.write((json_value(outcome) if as_json else text_field(outcome)) + "\n")
+
+
+def save_outcome(outcome: object, *, as_json: bool = False) -> str:
+    """Write what ``write_outcome`` prints into a new file; its name.
+
+    It is in the folder for temporary files or, where that is full, in this one.
+
+    Raises:
+        OSError: it can be written in neither. RedismrError: the outcome cannot be read.
+    """
+    import tempfile  # few need it, and every command would wait for it
+
+    try:
+        return _save_in(outcome, tempfile.gettempdir(), as_json=as_json)
+    except RedismrError:  # some are OSErrors
+        raise
+    except OSError:
+        return _save_in(outcome, os.getcwd(), as_json=as_json)
+
+
+def _save_in(outcome: object, folder: str, *, as_json: bool) -> str:
+    import tempfile
+
+    handle, name = tempfile.mkstemp(".jsonl" if as_json else ".tsv", "redismr-result-", folder)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            write_outcome(outcome, file, as_json=as_json)
+    except BaseException:
+        os.unlink(name)
+        raise
+    return name
+
+
+def _text_lines(pairs: Iterable[tuple[Any, Any]]) -> Iterator[str]:
+    return (f"{text_field(key)}\t{text_field(value)}\n" for key, value in pairs)
+
+
+def _json_lines(pairs: Iterable[tuple[Any, Any]]) -> Iterator[str]:
+    return (json_line(key, value) + "\n" for key, value in pairs)

@@ -1,0 +1,236 @@
+"""Records as they were when their source gave them, whatever became of them after that."""
+
+from __future__ import annotations
+
+import array
+import copy
+import itertools
+import pickle
+import sqlite3
+from collections import Counter, deque
+from dataclasses import dataclass
+from threading import Lock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redismr.errors import BadValue, SourceRaised
+from redismr.sources import as_source, pairs
+from redismr.sources.record_snapshots import pickle_split
+
+
+@dataclass
+class Box:
+    first: int
+
+
+class Rows(list):
+    pass
+
+
+def refill(thing, n):
+    if isinstance(thing, Box):
+        thing.first = n
+    elif isinstance(thing, (tuple, dict)):
+        thing[0][0] = n
+    else:
+        thing[0] = n
+
+
+REFILLED = {
+    "list": lambda: [0],
+    "subclass": lambda: Rows([0]),
+    "bytearray": lambda: bytearray(1),
+    "dict": lambda: {0: {0: 0}},
+    "array": lambda: array.array("i", [0]),
+    "deque": lambda: deque([0]),
+    "object": lambda: Box(0),
+    "tuple": lambda: ([0], [0]),
+    "nested": lambda: {0: [0, {"a": [Box(1)]}]},
+}
+
+
+def records(source, chunk=None):
+    splits = [pickle_split(split) for split in as_source(source, chunk=chunk).splits()]
+    return [record for frame in splits for record in pickle.loads(frame).read()]
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 7])
+@pytest.mark.parametrize("kind", REFILLED)
+def test_a_source_may_refill_one_object(kind, chunk):
+    seen = []
+
+    def source():
+        thing = REFILLED[kind]()
+        for n in range(60):
+            refill(thing, n)
+            seen.append(copy.deepcopy(thing))
+            yield thing
+        refill(thing, 99)
+
+    got = records(source(), chunk)
+    assert got == list(enumerate(seen))
+    assert all(type(value) is type(seen[0]) for _, value in got)
+    seen.clear()
+    assert records(pairs((n, thing) for n, thing in enumerate(source())), chunk) == list(
+        enumerate(seen)
+    )
+    seen.clear()
+    assert records(pairs([thing, 1] for thing in source()), chunk) == [(one, 1) for one in seen]
+    seen.clear()
+    assert records(itertools.chain(source()), chunk) == list(enumerate(seen))
+
+
+def test_a_pair_that_is_refilled_counts_as_it_was():
+    def source():
+        pair = [0, [0]]
+        for pair[0] in range(50):
+            pair[1][0] = pair[0]
+            yield pair
+
+    assert records(pairs(source())) == [(n, [n]) for n in range(50)]
+
+
+def test_a_mapping_may_give_one_buffer_for_all_keys():
+    class Buffer:
+        buffer = bytearray(2)
+
+        def __iter__(self):
+            return iter(range(100))
+
+        def __getitem__(self, key):
+            self.buffer[0] = key
+            return memoryview(self.buffer)[:1]
+
+    assert [(key, value.tolist()) for key, value in records(Buffer())] == [
+        (n, [n]) for n in range(100)
+    ]
+
+
+def test_one_record_goes_on_sharing_what_it_shared():
+    def source():
+        row = [1]
+        yield row, [row]
+
+    ((_, (row, rows)),) = records(source())
+    assert rows[0] is row
+    ((key, value),) = records(pairs((row, rows) for row, rows in source()))
+    assert value[0] is key
+
+
+rows = st.recursive(
+    st.integers() | st.text(max_size=2),
+    lambda parts: (
+        st.lists(parts, max_size=3) | st.dictionaries(st.text(max_size=2), parts, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.lists(rows, max_size=60), st.sampled_from([None, 1, 5]), st.data())
+def test_any_edits_between_two_records_are_not_seen(items, chunk, data):
+    edits = data.draw(st.lists(st.integers(0, 60), max_size=20))
+
+    def source():
+        for n, item in enumerate(items):
+            yield item
+            for at in edits:
+                if at <= n and isinstance(items[at], list):
+                    items[at].append(n)
+                elif at <= n and isinstance(items[at], dict):
+                    items[at][str(n)] = n
+
+    before, plain = copy.deepcopy(items), []
+    for n, item in enumerate(source()):
+        plain.append((n, copy.deepcopy(item)))
+    items[:] = before
+    assert records(source(), chunk) == plain
+
+
+def test_a_record_is_kept_before_the_next_is_asked_for_and_no_further_ahead():
+    taken = []
+
+    def source():
+        row = [0]
+        for row[0] in range(10**9):
+            taken.append(row[0])
+            yield row
+
+    splits = as_source(source()).splits()
+    got = [value for split in itertools.islice(splits, 40) for _, value in split.read()]
+    assert got == [[n] for n in taken]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        itertools.groupby("aab"),
+        list(itertools.groupby("aab")),
+        pairs(itertools.groupby("aab")),
+        pairs(list(itertools.groupby("aab"))),
+        {"a": next(itertools.groupby("a"))[1]},
+        (iter([n]) for n in range(3)),
+        ({"deep": [map(str, [n])]} for n in range(3)),
+    ],
+    ids=["groups", "list", "pairs", "pairs of a list", "dict", "iterators", "deep"],
+)
+def test_an_iterator_is_refused_by_name(source):
+    with pytest.raises(BadValue, match=r"item 0 .*an iterator is in it .*list\(group\)"):
+        records(source)
+    assert records((key, list(group)) for key, group in itertools.groupby("aab")) == [
+        (0, ("a", ["a", "a"])),
+        (1, ("b", ["b"])),
+    ]
+
+
+@pytest.mark.parametrize("inner", [iter, reversed, enumerate, deque, itertools.chain])
+@pytest.mark.parametrize(
+    "make",
+    [list, iter, tuple, lambda rows: dict(enumerate(rows)), lambda rows: pairs(enumerate(rows))],
+    ids=["list", "iter", "tuple", "dict", "pairs"],
+)
+def test_an_iterator_that_rows_of_a_container_share_is_refused_by_name(make, inner):
+    """Each task would read its own copy from the start."""
+    shared = inner([1, 2, 3])
+    shared = iter(shared) if inner is deque else shared
+    with pytest.raises(BadValue, match=r"item 0 .*of type dict, .*an iterator is in it"):
+        records(make([{"rows": [shared]}, {"rows": [shared]}]))
+    text = [{"text": "import builtins, itertools, _deque_"}, {"text": [complex(1, 2), slice(3)]}]
+    assert [value for _, value in records(make(text))] == text
+
+
+@pytest.mark.parametrize("make", [list, iter, lambda items: (item for item in items)])
+def test_what_cannot_be_sent_is_named(make):
+    items = [[n] for n in range(57)] + [{"lock": Lock()}]
+    with pytest.raises(BadValue, match=r"item 57 .*of type dict, cannot be sent .*cannot pickle"):
+        records(make(items))
+    with pytest.raises(BadValue, match=r"item 57 \(key 'k57'\).*cannot pickle"):
+        records(pairs((f"k{n}", item) for n, item in enumerate(items)))
+
+
+def test_rows_of_a_cursor():
+    connection = sqlite3.connect(":memory:")
+    query = "select 1, 'a' union select 2, 'b'"
+    assert records(connection.execute(query)) == [(0, (1, "a")), (1, (2, "b"))]
+    connection.row_factory = sqlite3.Row
+    with pytest.raises(BadValue, match=r"of type Row.*dict\(row\)"):
+        records(connection.execute(query))
+    connection.close()
+
+
+def test_a_source_that_fails_between_records_is_still_a_source_that_failed():
+    def source():
+        yield [1]
+        raise KeyError("k")
+
+    with pytest.raises(SourceRaised, match="KeyError"):
+        records(source())
+
+
+def test_containers_of_pythons_own_are_pickled_a_pack_at_a_time():
+    shared = {"big": "x" * 1000}
+    (split,) = as_source([[shared, n] for n in range(100)], chunk=100).splits()
+    assert len(pickle_split(split)) < 5000
+    (split,) = as_source(([shared, n] for n in range(100)), chunk=100).splits()
+    assert records([Counter("aab")]) == [(0, Counter("aab"))]

@@ -1,0 +1,192 @@
+"""Real worker processes and scripts, always killed at the end of a test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support import REPOSITORY, eventually, is_running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SECRET = "d29ab04e7713c85f06e1a98b43f7c25d"
+OTHER_SECRET = "5b80f1c3e964a72d8f15d03c7ea2946b"
+ONE_ENGINE = pytest.mark.parametrize("engine", ["valkey"], indirect=True)
+"""For tests of what no engine has a say in: each runs once."""
+
+
+def environ(url: str | None = None, secret: str | None = SECRET, **more: str) -> dict[str, str]:
+    """A shell in which redismr is installed, and that names this server."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("REDISMR_")
+    }
+    for name in ("COLUMNS", "LINES"):  # readline sets them where pytest-xdist starts its processes
+        environment.pop(name, None)
+    environment |= {"PYTHONPATH": str(REPOSITORY), **more}
+    if url is not None:
+        environment["REDISMR_URL"] = url
+    if secret is not None:
+        environment["REDISMR_SECRET"] = secret
+    return environment
+
+
+def descendants_of(pid: int) -> list[int]:
+    """Every process below this one."""
+    listing = subprocess.run(
+        ["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    )
+    pairs = [tuple(map(int, line.split())) for line in listing.stdout.splitlines()]
+    found, todo = [], [pid]
+    while todo:
+        parent = todo.pop()
+        found_children = [child for child, ppid in pairs if ppid == parent]
+        found += found_children
+        todo += found_children
+    return found
+
+
+class Process:
+    """A child in a session of its own; what it prints goes to a file."""
+
+    def __init__(self, command: list[str], env: dict[str, str], cwd: Path, log: Path) -> None:
+        self.log_path = log
+        self.seen_pids: set[int] = set()
+        with log.open("wb") as file:
+            self.popen = subprocess.Popen(
+                command, env=env, cwd=cwd, stdin=subprocess.DEVNULL,
+                stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def wait_for_output(self, text: str, timeout: float = 20) -> str:
+        """Its output, as soon as that holds the text."""
+        eventually(
+            lambda: text in self.log or self.popen.poll() is not None,
+            timeout,
+            lambda: f"{text!r} not said: {self.log}",
+        )
+        assert text in self.log, self.log
+        return self.log
+
+    def descendants(self) -> list[int]:
+        """Its descendants, remembered so that none survives the test."""
+        found = descendants_of(self.pid)
+        self.seen_pids.update(found)
+        return found
+
+    def send(self, number: int) -> None:
+        self.popen.send_signal(number)
+
+    def wait(self, timeout: float = 20) -> int:
+        try:
+            return self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running: {self.log}") from None
+
+    def kill(self) -> None:
+        """kill -9 of it and all its descendants."""
+        self.descendants()
+        self.popen.kill()
+        self.popen.wait()
+        for pid in self.seen_pids:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if is_running(pid):
+                    os.kill(pid, signal.SIGKILL)
+
+
+class Worker(Process):
+    """A ``python -m redismr worker``."""
+
+    def executors(self, count: int = 1) -> list[int]:
+        """The pids of its executors, once there are that many."""
+
+        def found() -> list[int]:
+            fork_servers = [pid for pid in self.descendants() if parent_of(pid) == self.pid]
+            return [pid for pid in self.descendants() if parent_of(pid) in fork_servers]
+
+        eventually(lambda: len(found()) >= count)
+        return found()
+
+
+def parent_of(pid: int) -> int:
+    with contextlib.suppress(OSError, IndexError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return -1
+
+
+class Processes:
+    """Starts processes against one server, and ends them."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self.folder = url, folder
+        self.started: list[Process] = []
+        folder.mkdir(exist_ok=True)
+
+    def worker(
+        self, executors: int = 1, *options: str, url: str | None = None,
+        secret: str = SECRET, ready: bool = True, **env: str,
+    ) -> Worker:  # fmt: skip
+        command = [sys.executable, "-m", "redismr", "worker", "-n", str(executors), *options]
+        log = self.folder / f"worker{len(self.started)}.log"
+        worker = Worker(command, environ(url or self.url, secret, **env), self.folder, log)
+        self.started.append(worker)
+        if ready:
+            worker.wait_for_output("waiting for jobs")
+        return worker
+
+    def start(self, *command: str, url: str | None = None, cwd: Path | None = None) -> Process:
+        """Any command, in the background."""
+        log = self.folder / f"process{len(self.started)}.log"
+        process = Process(list(command), environ(url or self.url), cwd or self.folder, log)
+        self.started.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in reversed(self.started):
+            process.kill()
+
+
+Run = subprocess.CompletedProcess[str]
+
+
+def run(
+    *command: str | Path, url: str | None = None, cwd: Path | None = None,
+    secret: str | None = SECRET, timeout: float = 60, **env: str,
+) -> Run:  # fmt: skip
+    """A command to its end, with its output apart."""
+    return subprocess.run(
+        [str(word) for word in command], env=environ(url, secret, **env), cwd=cwd,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+
+
+def redismr_cli(*words: str | Path, **options: object) -> Run:
+    """``python -m redismr WORDS``."""
+    return run(sys.executable, "-m", "redismr", *words, **options)  # type: ignore[arg-type]
+
+
+def script(folder: Path, body: str, name: str = "script.py") -> Path:
+    """A user's program on disk."""
+    path = folder / name
+    path.write_text(textwrap.dedent(body))
+    return path
+
+
+def file_lines(path: Path) -> Callable[[], list[str]]:
+    """What user functions have appended to a file so far."""
+    return lambda: path.read_text().splitlines() if path.exists() else []
