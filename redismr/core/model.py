@@ -25,6 +25,13 @@ Stage = Literal["map", "reduce"]
 JobState = Literal["submitting", "mapping", "reducing", "succeeded", "failed", "cancelled"]
 TaskState = Literal["ready", "leased", "done", "dead"]
 
+CommitStatus = Literal["OK", "DUP_OK", "FENCED", "RESTAGE"]
+"""Counted now; counted before; to be discarded; staged chunks are gone, so run it again."""
+
+FailStatus = Literal["RETRY", "DEAD", "DONE", "FENCED", "ENDED", "GONE"]
+"""What became of a task of which one attempt failed: to be tried again; out of budget, and the job
+with it; done by another attempt; not held by that attempt; its job has ended; its job is gone."""
+
 MAX_JOB_AGE_MS = 7 * 86_400_000
 """How long after its submission a job may run at all: bounds the replay of a copied one."""
 
@@ -68,7 +75,12 @@ TASK_TRANSITIONS: Mapping[str, Mapping[str, str]] = {
 
 def task_stage(task: str) -> Stage:
     """``m12`` is a map task, ``r3`` a reduce task."""
-    return "map" if task[0] == "m" else "reduce"
+    return "map" if is_map_task(task) else "reduce"
+
+
+def is_map_task(task: str) -> bool:
+    """True for ``m12``, False for ``r3``."""
+    return task[0] == "m"
 
 
 def task_index(task: str) -> int:
@@ -79,6 +91,15 @@ def task_index(task: str) -> int:
 def token_of(task: str, nonce: str) -> str:
     """The unique name of one attempt: the task and the nonce of the claim that began it."""
     return f"{task}.{nonce}"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRef:
+    """The name of one attempt, for all who fail, release or report it."""
+
+    job: str
+    task: str
+    token: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
