@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from redismr.core.failure_record import printable_text
 from redismr.core.model import PROTOCOL
+from redismr.core.printable import printable_text
 from redismr.errors import KeysAltered
 from redismr.store.connect import BLOCK_SECONDS
 from redismr.store.reply_values import Answer, number, reply_text, time_reply_ms
