@@ -112,7 +112,7 @@ class Reporter:
             host=self._host,
             pid=self._pid,
             python=self._python,
-            attempt=self._attempts_used(attempt.session.job, attempt.task, "error") + 1,
+            attempt=self.store.budget_used(attempt.session.job, attempt.task, "error") + 1,
             attempts=spec.retries + 1,
             retryable=not fatal,
         )
@@ -231,7 +231,7 @@ class Reporter:
             host=self._host,
             pid=pid,
             python=self._python,
-            attempt=self._attempts_used(job, task, "lost") + 1,
+            attempt=self.store.budget_used(job, task, "lost") + 1,
             attempts=number(meta.get("lost_leases")) + 1,
         )
         txn = meta.get("txn") or job
@@ -243,10 +243,6 @@ class Reporter:
     def publish_event(self, txn: str, job: str, kind: str, data: dict[str, object]) -> None:
         """Publish a hint on the transaction's channel."""
         self.store.publish(txn, encode_event(Event(job, txn, 0, kind, data), self.keyring))
-
-    def _attempts_used(self, job: str, task: str, kind: str) -> int:
-        key = self.store.keys.control(job, "budgets")
-        return number(self.store.server.command("HGET", key, f"{kind}:{task}"))
 
 
 def _is_fatal(exc: BaseException, cause: BaseException) -> bool:
