@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from redismr.core.model import Progress
+from redismr.core.status_rows import Progress
 from redismr.core.work_amount import StageProgress
 from redismr.ui.progress import LiveDisplay, progress_display, summary_line
 
