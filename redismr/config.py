@@ -163,7 +163,8 @@ class JobOptionsDict(TypedDict, total=False):
     lease: float
     #: How often a task is tried again after its worker was lost.
     lost_leases: int
-    #: Bytes that an executor should take at most, Python's own 44 MB included; None: no limit.
+    #: Bytes that an executor should take at most, Python's own 44 MB included; None: what the
+    #: default buffers need.
     memory: int | None
     #: Items, or whole files, in each map task; None: chosen by their size.
     chunk: int | None
