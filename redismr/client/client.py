@@ -27,7 +27,7 @@ from redismr.client.listings import deleted_row, deleted_rows, job_rows, worker_
 from redismr.client.per_worker import PerWorkerSubmitter, as_per_worker_source
 from redismr.client.results import Results
 from redismr.client.submitter import SUBMIT_LEASE_MS, JobEnded, Submitter
-from redismr.client.waiting import report_long_wait
+from redismr.client.wait_reasons import report_long_wait
 from redismr.confidential import Unpicklable
 from redismr.config import LABEL_RULE, OPTION_RULES, Connection, check_callable, checked_executors
 from redismr.core.annotations import Function
@@ -155,7 +155,7 @@ class Client(Unpicklable):
     ) -> Any:
         """What finishfn makes of the results; a result that was computed outlives its errors."""
         try:
-            outcome = job.apply_finishfn(results)
+            outcome = job._apply_finishfn(results)  # noqa: SLF001
             if resultfn:
                 resultfn(job.txn, outcome)
         except BaseException as exc:
@@ -370,7 +370,7 @@ class Client(Unpicklable):
                 raise fail_as_altered(self._store, sealer, contradiction) from None
             job.result(0)  # raises what became of it
         except StoreUnavailable as unavailable:
-            raise job.unreachable_error(unavailable) from unavailable.__cause__
+            raise job._unreachable_error(unavailable) from unavailable.__cause__  # noqa: SLF001
         return job
 
     def _create(
@@ -410,7 +410,7 @@ class Client(Unpicklable):
     def _clean_up_quietly(self, job: Job, cleanup: Callable[[Job], object]) -> None:
         """Clean up, within a second or two; an error in it must not hide the one that led here."""
         with contextlib.suppress(Exception):  # keys expire by themselves
-            cleanup(job.with_store(self._cleanup_store))
+            cleanup(job._with_store(self._cleanup_store))  # noqa: SLF001
 
 
 def _wait_for_own_server(backend: EmbeddedBackend, text: str, waited: float) -> None:
