@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from redismr.core.plurals import pluralize
+from redismr.core.printable import printable_line
 from redismr.ui.human_units import (
     format_amount,
     format_bytes,
@@ -20,7 +21,6 @@ from redismr.ui.human_units import (
     format_percent,
     format_rate,
 )
-from redismr.ui.terminal_text import printable_line
 
 if TYPE_CHECKING:
     from redismr.core.model import Progress

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Self, TextIO, cast
 
 from redismr.core.model import ENDED_STATES
 from redismr.core.plurals import pluralize
+from redismr.core.printable import printable_line
 from redismr.process_guards import only_in_this_process
 from redismr.standard_streams import NeverFailingStream
 from redismr.ui.error_screens import print_message, skipped_lines
 from redismr.ui.forecast import StageEstimate
 from redismr.ui.human_units import format_amount, format_bytes, format_clock
 from redismr.ui.rate import RateMeter
-from redismr.ui.terminal_text import printable_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,9 +10,9 @@ import pytest
 
 from redismr import errors
 from redismr.cli import SUBCOMMANDS, cli, exit_codes
-from redismr.core.failure_record import make_task_error
 from redismr.core.mixed_errors import source_raised_error
 from redismr.core.model import Failure
+from redismr.core.task_errors import make_task_error
 
 
 def python(*words, **options):

@@ -22,7 +22,7 @@ LONGER: dict[str, int] = {
     "engine/kernel.py": 429,
     "engine/kernel.py:_map_folding": 58,
     "server/private.py": 407,
-    "store/store.py": 429,
+    "store/store.py": 427,
     "workers/executor.py": 411,
     "workers/supervisor.py": 422,
     "workers/tasks.py": 410,
