@@ -33,33 +33,7 @@ class StageEstimate:
     """The rate of one stage of one job, and the seconds until the stage is over."""
 
     def __init__(self) -> None:
-        self._rate_meter, self._forecast = RateMeter(), Forecast()
-        self._remaining: int | None = None
-
-    def update(self, now: float, work: StageProgress) -> None:
-        """Note the progress at ``now``, in seconds of any steady clock."""
-        self._rate_meter.update(now, work.done)
-        self._forecast.update(now, work)
-        # busy is -1 with too many executors to look at each; their work is even: the rate will do.
-        self._remaining = None if work.busy >= 0 or work.total is None else work.total - work.done
-
-    def rate(self) -> float:
-        """Return items, bytes or tasks per second."""
-        return self._rate_meter.rate()
-
-    def seconds_left(self) -> float | None:
-        """Return the seconds until the stage is over; None while too little is known."""
-        return (
-            self._forecast.seconds_left()
-            if self._remaining is None
-            else self._rate_meter.seconds_left(self._remaining)
-        )
-
-
-class Forecast:
-    """The seconds until one stage of one job is over, from the work of its executors."""
-
-    def __init__(self) -> None:
+        self._rate_meter = RateMeter()
         self._work: StageProgress | None = None
         self._now = 0.0
         self._smoothed_busy = 0.0
@@ -69,6 +43,7 @@ class Forecast:
 
     def update(self, now: float, work: StageProgress) -> None:
         """Note the progress at ``now``, in seconds of any steady clock."""
+        self._rate_meter.update(now, work.done)
         if self._work and work.done < self._work.done:  # lost work runs again
             self._points = deque([(0.0, 0)])
             self._heaviest_since = None
@@ -88,10 +63,18 @@ class Forecast:
             self._heaviest_since = now - work.least
         self._now, self._work = now, work
 
+    def rate(self) -> float:
+        """Return items, bytes or tasks per second."""
+        return self._rate_meter.rate()
+
     def seconds_left(self) -> float | None:
         """Return the seconds until the stage is over; None while too little is known."""
         work, speed = self._work, self._speed()
-        if not work or work.total is None or not speed or work.busy < 0:
+        if not work or work.total is None:
+            return None
+        if work.busy < 0:  # too many executors to look at each; their work is even
+            return self._rate_meter.seconds_left(work.total - work.done)
+        if not speed:
             return None
         if work.total <= work.done:
             return 0.0

@@ -5,22 +5,19 @@ This module imports rich, so it is imported only when there is something to draw
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from redismr.core.plurals import pluralize
 from redismr.core.printable import printable_line
-from redismr.ui.human_units import (
-    format_amount,
-    format_bytes,
-    format_clock,
-    format_percent,
-    format_rate,
-)
+from redismr.standard_streams import NeverFailingStream
+from redismr.ui.human_units import format_amount, format_bytes, format_clock, format_rate
 
 if TYPE_CHECKING:
     from redismr.core.model import Progress
@@ -36,6 +33,21 @@ _MIN_SHOWN_BYTES_PER_SECOND = 50_000.0
 def make_console(stream: TextIO) -> Console:
     """Return a console on ``stream`` without markup, emoji codes and syntax colours."""
     return Console(file=stream, markup=False, emoji=False, highlight=False)
+
+
+def start_live(stream: TextIO) -> Live:
+    """Return a started display on the terminal ``stream``, whose rows are cleared at its end."""
+    live = Live(
+        console=make_console(stream),
+        auto_refresh=False,
+        transient=True,
+        # Output to this very terminal is led around the rows. A result that goes into a pipe must
+        # stay in the pipe.
+        redirect_stdout=NeverFailingStream(sys.stdout).isatty(),
+        redirect_stderr=NeverFailingStream(sys.stderr).isatty(),
+    )
+    live.start()
+    return live
 
 
 def progress_rows(
@@ -91,7 +103,8 @@ class _StageRow:
         """Return pairs of bar width and the text after the bar, the widest pair first."""
         work, bar_widths = self._work, _BAR_WIDTHS if self._work.total is not None else (0,)
         full_amount = format_amount(work.done, work.total, work.unit)
-        short_amount = format_percent(work.done, work.total) if work.total else full_amount
+        # Rounded down: 100% means that all is done.
+        short_amount = f"{100 * work.done // work.total}%" if work.total else full_amount
         text = Text.assemble(full_amount, *self._notes)
         layouts = [(bar_widths[0], text.copy().append(*self._running))] if self._running else []
         layouts += [(bar_width, text) for bar_width in bar_widths]

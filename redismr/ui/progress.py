@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from rich.console import Console
     from rich.live import Live
 
     from redismr.core.model import Progress
@@ -163,7 +162,7 @@ class LiveDisplay(ProgressDisplay):
         from redismr.ui import live_rows
 
         if self._live is None:
-            self._live = _start_live(live_rows.make_console(self._stream))
+            self._live = live_rows.start_live(self._stream)
             self._stop_live = only_in_this_process(self._live.stop)
             # A caller who forgets to close the display must not lose the cursor of the terminal.
             weakref.finalize(self, self._stop_live)
@@ -255,19 +254,3 @@ def _input_read(maps: StageProgress) -> str:
 
 def _amount_done(work: StageProgress) -> str:
     return format_amount(work.done, work.total, work.unit)
-
-
-def _start_live(console: Console) -> Live:
-    from rich.live import Live
-
-    live = Live(
-        console=console,
-        auto_refresh=False,
-        transient=True,
-        # Output to this very terminal is led around the rows. A result that goes into a pipe must
-        # stay in the pipe.
-        redirect_stdout=NeverFailingStream(sys.stdout).isatty(),
-        redirect_stderr=NeverFailingStream(sys.stderr).isatty(),
-    )
-    live.start()
-    return live

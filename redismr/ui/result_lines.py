@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from operator import is_
 from typing import Any, TextIO
@@ -107,7 +107,10 @@ def write_pairs(pairs: Iterable[tuple[Any, Any]], stream: TextIO, *, as_json: bo
     # Keys may hold characters that the stream cannot encode (a file name of undecodable bytes).
     if reconfigure := getattr(stream, "reconfigure", None):
         reconfigure(errors="backslashreplace")
-    stream.writelines(_json_lines(pairs) if as_json else _text_lines(pairs))
+    if as_json:
+        stream.writelines(json_line(key, value) + "\n" for key, value in pairs)
+    else:
+        stream.writelines(f"{text_field(key)}\t{text_field(value)}\n" for key, value in pairs)
 
 
 def write_outcome(outcome: object, stream: TextIO, *, as_json: bool = False) -> None:
@@ -149,11 +152,3 @@ def _save_in(outcome: object, folder: str, *, as_json: bool) -> str:
         os.unlink(name)
         raise
     return name
-
-
-def _text_lines(pairs: Iterable[tuple[Any, Any]]) -> Iterator[str]:
-    return (f"{text_field(key)}\t{text_field(value)}\n" for key, value in pairs)
-
-
-def _json_lines(pairs: Iterable[tuple[Any, Any]]) -> Iterator[str]:
-    return (json_line(key, value) + "\n" for key, value in pairs)

@@ -42,7 +42,7 @@ JOB_COLUMNS = (
     Column("STATE", lambda job: job.state),
     Column(
         "MAP TASKS",
-        lambda job: f"{job.maps_done}/{_count_or_question_mark(job.maps_total)}",
+        lambda job: f"{job.maps_done}/{'?' if job.maps_total is None else job.maps_total}",
         align_right=True,
     ),
     Column("REDUCE TASKS", lambda job: f"{job.reduces_done}/{job.reduces_total}", align_right=True),
@@ -151,7 +151,3 @@ def _columns_that_fit(columns: list[Column], rows: list[Any], width: int) -> lis
             break
         fitting.append(column)
     return [column for column in columns if column in fitting]
-
-
-def _count_or_question_mark(count: int | None) -> str:
-    return "?" if count is None else str(count)
