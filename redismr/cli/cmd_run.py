@@ -142,7 +142,7 @@ def add_job_options(command: CommandFunction) -> CommandFunction:
 @add_job_options
 @executors_option
 @checked_option("--wait", "wait_for_workers", type=float, metavar="SECONDS",
-                help="Give up when no worker has come by then.")  # fmt: skip
+                help="Give up if no worker has come within so many SECONDS.")  # fmt: skip
 @click.option("--inline", is_flag=True, help="Run in this process, without Redis: pdb works.")
 @top_option
 @json_option
@@ -170,7 +170,7 @@ def run(  # noqa: PLR0913 - one for each option
         ("--wait", options["wait_for_workers"]), ("--wait-for-server", options["wait_for_server"]),
     ):  # fmt: skip
         require_at_most_one(
-            {"--inline": inline, name: value}, "inline there are no server and workers"
+            {"--inline": inline, name: value}, "an inline run has no server and no workers"
         )
     refuse_top_with_sort(top, sort=options["sort"])
     job = load_job_file(file)

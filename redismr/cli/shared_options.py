@@ -61,7 +61,7 @@ executors_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 wait_for_server_option = checked_option(
     "--wait-for-server", type=float, metavar="SECONDS",
-    help="Give up when the server, once there, has been away for so long. [30]",
+    help="Give up when the server has answered before, and is away for so many SECONDS. [30]",
 )  # fmt: skip
 top_option = click.option(
     "--top", type=click.IntRange(min=1), metavar="N", help="Print the N largest values only."
@@ -95,7 +95,7 @@ def require_at_most_one(given: Mapping[str, Any], why: str) -> None:
 
 def refuse_top_with_sort(top: int | None, *, sort: bool | None) -> None:
     """Refuse --top together with --sort."""
-    require_at_most_one({"--top": top, "--sort": sort}, "one goes by values, the other by keys")
+    require_at_most_one({"--top": top, "--sort": sort}, "--top orders by value, --sort by key")
 
 
 def require_connection(url: str | None, namespace: str | None, purpose: str) -> Connection:

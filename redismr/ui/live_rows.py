@@ -9,7 +9,6 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +19,8 @@ from redismr.standard_streams import NeverFailingStream
 from redismr.ui.human_units import format_amount, format_bytes, format_clock, format_rate
 
 if TYPE_CHECKING:
+    from rich.live import Live
+
     from redismr.core.model import Progress
     from redismr.core.work_amount import StageProgress
     from redismr.ui.forecast import StageEstimate
@@ -37,6 +38,8 @@ def make_console(stream: TextIO) -> Console:
 
 def start_live(stream: TextIO) -> Live:
     """Return a started display on the terminal ``stream``, whose rows are cleared at its end."""
+    from rich.live import Live  # some ms that a table can do without
+
     live = Live(
         console=make_console(stream),
         auto_refresh=False,
