@@ -14,10 +14,11 @@ from types import GeneratorType
 from typing import Any, cast
 
 from redismr.errors import ConfigError
-from redismr.sources.byte_ranges import Where
-from redismr.sources.file_sources import FileSource, csv, files, jsonl, lines, text
+from redismr.sources.file_functions import csv, files, jsonl, lines, text
+from redismr.sources.file_sources import FileSource
 from redismr.sources.in_memory import ItemSource, PairSource, mapping_pairs, pairs
 from redismr.sources.protocol import Source, Split
+from redismr.sources.record_place import Where
 
 __all__ = [
     "Source",
@@ -56,7 +57,7 @@ def as_source(obj: Any, *, chunk: int | None = None) -> Source:
         obj = files(cast("str | os.PathLike[str]", obj))
     if isinstance(obj, FileSource):
         return obj.with_files_found(chunk)
-    _refuse_exhausted_generator(obj.original if isinstance(obj, PairSource) else obj)
+    _refuse_exhausted_generator(obj.original if isinstance(obj, (ItemSource, PairSource)) else obj)
     if isinstance(obj, (ItemSource, PairSource)):
         return obj if chunk is None else replace(obj, chunk=chunk)
     if isinstance(obj, Source):
@@ -69,7 +70,7 @@ def as_source(obj: Any, *, chunk: int | None = None) -> Source:
         # dict.items gives the same pairs as mapping_pairs, without a Python frame for each
         return PairSource(obj, dict.items if type(obj) is dict else mapping_pairs, chunk)
     if isinstance(obj, Iterable) or hasattr(obj, "__getitem__"):
-        return ItemSource(obj, chunk)
+        return ItemSource(obj, chunk=chunk)
     raise ConfigError(
         f"{type(obj).__name__} is not a source: give a glob of files, a mapping, an iterable, or "
         "an object with __iter__ over its keys and __getitem__"

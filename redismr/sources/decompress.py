@@ -26,7 +26,7 @@ else:
 DAMAGE_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 """What reading one that is damaged or cut raises."""
 
-_BUFFER_BYTES = 1 << 16
+READ_BUFFER_BYTES = 1 << 16
 _READ_ALL_BYTES = 1 << 20
 
 
@@ -79,7 +79,7 @@ def open_decompressed(raw: BinaryIO, path: str) -> tuple[BinaryIO, _Decompressed
         OSError, EOFError, ...: one of ``DAMAGE_ERRORS``.
     """
     decompressed = _DecompressedFile(raw, suffix_of(path))
-    return io.BufferedReader(decompressed, _BUFFER_BYTES), decompressed
+    return io.BufferedReader(decompressed, READ_BUFFER_BYTES), decompressed
 
 
 class _DecompressedFile(io.RawIOBase):
@@ -111,7 +111,8 @@ class _DecompressedFile(io.RawIOBase):
         while not self._decoder.eof or self._start_next_stream():
             data, needs_input = b"", self._decoder.needs_input
             if needs_input:
-                data, self._unread_input = self._unread_input or self._raw.read(_BUFFER_BYTES), b""
+                data = self._unread_input or self._raw.read(READ_BUFFER_BYTES)
+                self._unread_input = b""
             output: bytes = self._decoder.decompress(data, size)
             if output:
                 self.size += len(output)
@@ -122,11 +123,11 @@ class _DecompressedFile(io.RawIOBase):
 
     def _start_next_stream(self) -> bool:
         """Whether another stream follows the one that has ended."""
-        rest, zeros = self._decoder.unused_data or self._raw.read(_BUFFER_BYTES), 0
+        rest, zeros = self._decoder.unused_data or self._raw.read(READ_BUFFER_BYTES), 0
         while self._padding and rest.startswith(b"\0"):
             stripped = rest.lstrip(b"\0")
             zeros += len(rest) - len(stripped)
-            rest = stripped or self._raw.read(_BUFFER_BYTES)
+            rest = stripped or self._raw.read(READ_BUFFER_BYTES)
         if zeros and zeros % self._padding:
             raise EOFError(f"{pluralize(zeros, 'zero byte')} too many after its data")
         if rest:

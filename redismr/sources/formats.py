@@ -14,15 +14,9 @@ from typing import Any, ClassVar, Protocol
 
 from redismr.core.plurals import pluralize
 from redismr.errors import BadInput, ConfigError
-from redismr.sources.byte_ranges import (
-    ByteRange,
-    Encoding,
-    Where,
-    describe_place,
-    make_where,
-    read_lines,
-    read_texts,
-)
+from redismr.sources.byte_ranges import ByteRange, read_lines, read_texts
+from redismr.sources.record_place import Where, describe_file_place, make_where
+from redismr.sources.text_encoding import Encoding
 
 Record = tuple[str, Any]
 _BYTE_ORDER_MARK = "\ufeff"
@@ -136,7 +130,7 @@ class JsonlFormat(LinesFormat):
                 before = line[: error.pos + line.startswith(_BYTE_ORDER_MARK)]
                 byte += len(before.encode(self.encoding.name, "replace"))
         return (
-            f"{describe_place(byte_range.file, where.line, byte)}: not JSON: {reason}: {_shortened_repr(line)}. Correct "  # noqa: E501
+            f"{describe_file_place(byte_range.file, where.line, byte)}: not JSON: {reason}: {_shortened_repr(line)}. Correct "  # noqa: E501
             "the line, or read the file with lines() and parse it in mapfn, where on_error counts."
         )
 
@@ -242,7 +236,7 @@ class CsvFormat:
 
 
 def _describe_row_place(byte_range: ByteRange, where: Where) -> str:
-    return describe_place(byte_range.file, where.line, where.offset)
+    return describe_file_place(byte_range.file, where.line, where.offset)
 
 
 def _shortened_repr(value: object) -> str:

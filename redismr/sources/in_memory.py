@@ -15,11 +15,13 @@ from typing import Any, ClassVar
 
 from redismr.config import show_value
 from redismr.core.mixed_errors import source_raised_error
-from redismr.errors import BadValue, ConfigError, SourceError, SourceRaised, error_phrase
+from redismr.errors import BadValue, ConfigError, SourceError, error_phrase
 from redismr.sources.batching import SizeEstimator, guided_batches
+from redismr.sources.protocol import Split
 from redismr.sources.record_snapshots import Pair, RecordSnapshots
 
 ITEM_BATCH_BYTES = 256_000
+_SIZED_CONTAINERS = frozenset({list, tuple, range, dict, set, frozenset})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,89 +90,98 @@ class PairSplit:
 
 
 @dataclass(frozen=True, slots=True)
-class ItemSource:
-    """(0, item), (1, item)... of any iterable, in its order.
+class _InMemorySource:
+    """The records that ``records_of(original)`` yields, in its order, read once for each run.
 
     An iterator (a generator, an open file) can be read once: ``rereadable`` is False, and a second
-    run given the same one finds it spent, that is, empty.
+    run finds it empty.
     """
 
-    items: Iterable[Any]
-    chunk: int | None = None
-    size: None = None
-    unit: ClassVar[str] = "items"
-
-    @property
-    def expected(self) -> int | None:
-        """How many items, of Python's own containers; ``len`` of others may cost or lie."""
-        return _known_length(self.items)
-
-    @property
-    def rereadable(self) -> bool:
-        """False for iterators."""
-        return not isinstance(self.items, Iterator)
-
-    def splits(self) -> Iterator[ItemSplit]:
-        """Batches of items, taken from the iterable as they are asked for."""
-        start, snapshots = 0, None
-        try:
-            items = iter(self.items)
-            snapshots, estimator = RecordSnapshots(items), SizeEstimator()
-
-            def estimate_sizes(batch: Sequence[Any]) -> Sequence[float]:
-                return estimator.item_sizes(batch, snapshots.item_types)
-
-            for values in guided_batches(
-                items, estimate_sizes, ITEM_BATCH_BYTES, self.chunk, snapshots.take_items
-            ):
-                yield ItemSplit(start, values)
-                start += len(values)
-        except BadValue:
-            raise
-        except Exception as error:
-            raise _source_raised_error(error, self.items, snapshots) from error
-
-
-@dataclass(frozen=True, slots=True)
-class PairSource:
-    """The (key, value) pairs that ``pairs_of(original)`` yields, in its order."""
-
     original: Any
-    pairs_of: Callable[[Any], Iterable[Pair]]
+    """The caller's object."""
+    records_of: Callable[[Any], Iterable[Any]] = iter
     chunk: int | None = None
+    """Records of one task; None sizes tasks by the guided rule."""
     size: None = None
     unit: ClassVar[str] = "items"
+    passed_errors: ClassVar[tuple[type[Exception], ...]] = (BadValue,)
+    """Errors of ``splits`` that say all by themselves: they are raised as they are."""
 
     @property
     def expected(self) -> int | None:
-        """How many pairs, as that of ``ItemSource``."""
-        return _known_length(self.original)
+        """Number of records of a built-in container; None for others, whose ``len`` may lie."""
+        return len(self.original) if type(self.original) in _SIZED_CONTAINERS else None
 
     @property
     def rereadable(self) -> bool:
         """False for iterators."""
         return not isinstance(self.original, Iterator)
 
-    def splits(self) -> Iterator[PairSplit]:
-        """Batches of pairs, taken from the source as they are asked for."""
+    def splits(self) -> Iterator[Any]:
+        """Yield one split per task; each takes its records from the source when asked for.
+
+        Raises:
+            BadValue: a record cannot be sent to a worker.
+            SourceRaised: the source raised an error; the message says at which record.
+        """
         start, snapshots = 0, None
         try:
-            pairs = iter(self.pairs_of(self.original))
-            snapshots = RecordSnapshots(pairs)
-            for batch in guided_batches(
-                pairs,
-                SizeEstimator().pair_sizes,
-                ITEM_BATCH_BYTES,
-                self.chunk,
-                snapshots.take_pairs,
-            ):
-                # Not zip(*batch): an iterator for each pair wakes the garbage collector (7x slower)
-                yield PairSplit(start, [key for key, _ in batch], [value for _, value in batch])
+            records = iter(self.records_of(self.original))
+            snapshots = RecordSnapshots(records)
+            for batch in self._batches(records, snapshots):
+                yield self._make_split(start, batch)
                 start += len(batch)
-        except (SourceError, BadValue):
+        except self.passed_errors:
             raise
         except Exception as error:
-            raise _source_raised_error(error, self.original, snapshots) from error
+            raise source_raised_error(
+                f"iterating over the source ({type(self.original).__name__}) raised "
+                f"{type(error).__name__} at item {snapshots.taken_count if snapshots else 0}: "
+                f"{error_phrase(error)}. The job has not had all of its input.",
+                error,
+            ) from error
+
+    def _batches(self, records: Iterator[Any], snapshots: RecordSnapshots) -> Iterator[list[Any]]:
+        raise NotImplementedError
+
+    def _make_split(self, start: int, batch: list[Any]) -> Split:
+        raise NotImplementedError
+
+
+class ItemSource(_InMemorySource):
+    """The records (0, item), (1, item)... of any iterable, in its order."""
+
+    __slots__ = ()
+
+    def _batches(self, records: Iterator[Any], snapshots: RecordSnapshots) -> Iterator[list[Any]]:
+        estimator = SizeEstimator()
+
+        def estimate_sizes(batch: Sequence[Any]) -> Sequence[float]:
+            return estimator.item_sizes(batch, snapshots.item_types)
+
+        return guided_batches(
+            records, estimate_sizes, ITEM_BATCH_BYTES, self.chunk, snapshots.take_items
+        )
+
+    def _make_split(self, start: int, batch: list[Any]) -> Split:
+        return ItemSplit(start, batch)
+
+
+class PairSource(_InMemorySource):
+    """The (key, value) records of a mapping or of ``pairs()``, in its order."""
+
+    __slots__ = ()
+    passed_errors = (BadValue, SourceError)
+
+    def _batches(self, records: Iterator[Any], snapshots: RecordSnapshots) -> Iterator[list[Any]]:
+        estimate_sizes = SizeEstimator().pair_sizes
+        return guided_batches(
+            records, estimate_sizes, ITEM_BATCH_BYTES, self.chunk, snapshots.take_pairs
+        )
+
+    def _make_split(self, start: int, batch: list[Any]) -> Split:
+        # Not zip(*batch): an iterator for each pair wakes the garbage collector (7x slower)
+        return PairSplit(start, [key for key, _ in batch], [value for _, value in batch])
 
 
 def mapping_pairs(mapping: Any) -> Iterator[Pair]:
@@ -230,23 +241,5 @@ def pairs(iterable: Iterable[Any] | Mapping[Any, Any], *more: Any) -> PairSource
     return PairSource(iterable, checked_pairs)
 
 
-_SIZED_CONTAINERS = frozenset({list, tuple, range, dict, set, frozenset})
-
-
-def _known_length(items: Any) -> int | None:
-    return len(items) if type(items) in _SIZED_CONTAINERS else None
-
-
 def _item_range_text(start: int, length: int) -> str:
     return f"item {start}" if length == 1 else f"items {start}-{start + length - 1}"
-
-
-def _source_raised_error(
-    error: Exception, source: Any, snapshots: RecordSnapshots | None
-) -> SourceRaised:
-    return source_raised_error(
-        f"iterating over the source ({type(source).__name__}) raised {type(error).__name__} "
-        f"at item {snapshots.taken_count if snapshots else 0}: {error_phrase(error)}. "
-        "The job has not had all of its input.",
-        error,
-    )

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from redismr.errors import BadInput, ConfigError, SourceChanged, SourceError
 from redismr.sources import as_source, csv, files, jsonl, lines, text
-from redismr.sources.files import find_files
 from redismr.sources.glob_matches import match_glob
+from redismr.sources.input_files import find_files
 from redismr.sources.protocol import amount_of, expected_amount_of, unit_of
 
 if sys.version_info >= (3, 14):

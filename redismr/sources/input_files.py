@@ -18,12 +18,16 @@ from typing import Any, BinaryIO
 from redismr.config import show_value
 from redismr.core.plurals import pluralize
 from redismr.errors import BadInput, ConfigError, SourceChanged, SourceError
-from redismr.sources.decompress import DAMAGE_ERRORS, is_compressed, open_decompressed, suffix_of
+from redismr.sources.decompress import (
+    DAMAGE_ERRORS,
+    READ_BUFFER_BYTES,
+    is_compressed,
+    open_decompressed,
+    suffix_of,
+)
 from redismr.sources.glob_matches import match_glob
 
 Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-
-_BUFFER_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class InputFile:
             SourceChanged: its size (on the submitter's host also its mtime) is another one.
         """
         try:
-            raw = open(self.path, "rb", buffering=_BUFFER_BYTES, opener=_open_without_waiting)  # noqa: SIM115
+            raw = open(self.path, "rb", buffering=READ_BUFFER_BYTES, opener=_open_without_waiting)  # noqa: SIM115
         except OSError as error:
             raise SourceError(self._cannot_open_text(error)) from error
         with raw:

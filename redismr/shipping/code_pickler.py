@@ -10,7 +10,12 @@ from typing import Any
 from redismr.core import pickle_by_value
 from redismr.core.pickle_by_value import BY_VALUE_MODULES, ReducedValue
 from redismr.shipping.modules import imported_names_in_code
-from redismr.shipping.shared_globals import get_class, make_class, make_function, set_function_state
+from redismr.shipping.shared_globals import (
+    get_script_class,
+    make_script_class,
+    make_script_function,
+    set_function_state,
+)
 from redismr.shipping.source_redaction import refuse_secrets
 
 
@@ -38,7 +43,7 @@ class References:
             self.code_objects.add(obj.__code__)
 
 
-class Pickler(pickle_by_value.Pickler):
+class CodePickler(pickle_by_value.Pickler):
     """Tells in ``references`` what it met.
 
     With an ``only_class``, which is a class of a script, that class goes alone: its script's other
@@ -73,13 +78,13 @@ class Pickler(pickle_by_value.Pickler):
     def reduce_class(self, cls: type, reduced: ReducedValue) -> ReducedValue:
         """A class by value, or, beside an ``only_class``, one of the script's by name."""
         if self._only_class is not None and cls is not self._only_class and is_script_class(cls):
-            return get_class, (cls.__module__, cls.__qualname__)
+            return get_script_class, (cls.__module__, cls.__qualname__)
         if cls.__module__ in BY_VALUE_MODULES:
             self.references.uses_scripts = True
             self.references.class_ids.add(id(cls))
         make, parts, *others = super().reduce_class(cls, reduced)
         if cls is self._only_class:
-            make, parts = make_class, (cls.__module__, cls.__qualname__, make, parts)
+            make, parts = make_script_class, (cls.__module__, cls.__qualname__, make, parts)
         return make, parts, *others
 
     def reduce_function(self, function: FunctionType, reduced: ReducedValue) -> ReducedValue:
@@ -99,12 +104,12 @@ class Pickler(pickle_by_value.Pickler):
         self.references.uses_scripts = True
         self.references.script_globals[script].update(found)
         state = set_state, (attributes, members | {"__globals__": found})
-        return make_function, (script, make, parts), state, *others, set_function_state
+        return make_script_function, (script, make, parts), state, *others, set_function_state
 
 
 def dump_with_references(obj: object) -> tuple[bytes, References]:
     """The pickle of something by itself, and what it needs."""
-    pickler = Pickler()
+    pickler = CodePickler()
     pickler.dump(obj)
     return pickler.packed(), pickler.references
 
