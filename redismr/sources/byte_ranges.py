@@ -1,7 +1,7 @@
-"""Byte ranges of files, cut at line ends, and the lines in them.
+"""Byte ranges of files, and the lines in them.
 
-Ranges are chosen from the size alone. The line that begins at byte ``s`` belongs to the range
-``begin <= s < end``, so that every line is in exactly one range, wherever the cuts fall.
+Ranges are chosen by size alone. The line that begins at byte ``s`` belongs to the range with
+``begin <= s < end``: every line is in exactly one range, wherever the file is cut.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from redismr.sources.record_place import LineBuffer, RangeStart, Where
 from redismr.sources.text_encoding import Encoding
 
 DECODE_BYTES = 1 << 15
-"""Bytes decoded at a time: measured faster than larger ones, which fall out of the cache."""
+"""Bytes decoded at a time: larger pieces do not fit the processor's cache and were slower."""
 
 _UNKNOWN_SIZE = sys.maxsize
-_MAX_READ_BYTES = 1 << 30  # read(n) sets n bytes aside
+_MAX_READ_BYTES = 1 << 30  # read(n) allocates n bytes at once
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """The lines of ``file`` that begin in ``begin <= byte < end``; ``end`` None means all of it."""
+    """The lines of ``file`` that begin in ``begin <= byte < end``; ``end`` None: the whole file."""
 
     file: InputFile
     begin: int = 0
@@ -33,19 +33,19 @@ class ByteRange:
 
     @property
     def size(self) -> int:
-        """Bytes to read, as far as the submitter knows."""
+        """Bytes of the range on disk; a compressed file holds more."""
         return (self.file.size if self.end is None else self.end) - self.begin
 
     @property
     def source(self) -> str:
-        """The file's name, and which bytes of it unless all."""
+        """The file's name, and the range unless it is the whole file."""
         if self.end is None or self.size == self.file.size:
             return self.file.name
         return f"{self.file.name} bytes {self.begin}-{self.end}"
 
 
 def cut_file(file: InputFile, split: int | None) -> Iterator[ByteRange]:
-    """The file in equal ranges of at most ``split`` bytes; None: in one piece."""
+    """Yield equal ranges of at most ``split`` bytes that make up the file; None: one range."""
     if split is None:
         yield ByteRange(file)
         return
@@ -57,11 +57,16 @@ def cut_file(file: InputFile, split: int | None) -> Iterator[ByteRange]:
 def read_buffers(
     stream: BinaryIO, byte_range: ByteRange, size: int | None
 ) -> Iterator[tuple[int, bytes]]:
-    """(offset, data) of the range's lines: data of about ``size`` bytes that end at a line end."""
+    """Yield (offset, data) of the range's lines, in order.
+
+    Each data is about ``size`` bytes (None: the whole range) and ends at a line end or the file's
+    end.
+    """
     file, position, end = byte_range.file, byte_range.begin, byte_range.end
     if end is None:
         end = _UNKNOWN_SIZE if file.compressed else file.size
     if position:
+        # The line that holds byte begin - 1 belongs to the range before: skip the rest of it.
         stream.seek(position - 1)
         position -= 1
         newline = False
@@ -84,7 +89,7 @@ def read_buffers(
 def read_texts(
     byte_range: ByteRange, encoding: Encoding, size: int | None = DECODE_BYTES
 ) -> Iterator[tuple[LineBuffer, str]]:
-    """The range's lines as text, about ``size`` bytes at a time, each with its place."""
+    """Yield (place, text) of the range's lines, about ``size`` bytes at a time, in order."""
     file = byte_range.file
     with file.open_checked() as stream:
         if not encoding.has_newline_byte:
@@ -101,13 +106,16 @@ def read_texts(
 def read_lines(
     byte_range: ByteRange, encoding: Encoding, *, keep_ends: bool = False
 ) -> Iterator[tuple[Where, str]]:
-    r"""Each line of the range with its place; its ``\n`` or ``\r\n`` is dropped unless ``keep_ends``."""  # noqa: E501
+    r"""Yield (place, line) for each line of the range, in order.
+
+    The ``\n`` or ``\r\n`` at its end is dropped unless ``keep_ends``.
+    """
     name, new_str = byte_range.file.name, str.__new__
     for buffer, text in read_texts(byte_range, encoding):
         if keep_ends:
             split_lines = io.StringIO(text, newline="\n").readlines()
         else:
-            if "\r" in text:  # ten times cheaper than a vain replace
+            if "\r" in text:  # ten times faster than a replace() that finds nothing
                 text = text.replace("\r\n", "\n")  # noqa: PLW2901
             split_lines = text.split("\n")
             if not split_lines[-1]:

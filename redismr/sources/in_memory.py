@@ -1,8 +1,8 @@
-"""Sources held by the submitter: mappings, (key, value) pairs, and any other iterable.
+"""Sources in the memory of the submitter: mappings, (key, value) pairs and all other iterables.
 
-Splits carry the items themselves, in columns, so that reading one is a bare ``zip`` or
-``enumerate``. Items are taken from the caller's object one at a time while ``splits()`` runs: a
-generator of any length never has more than one batch in memory.
+A split holds its items in columns, so that reading it is a bare ``zip`` or ``enumerate``. Items
+are taken from the caller's object while ``splits()`` runs: of a generator of any length, one batch
+at a time is in memory.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ _SIZED_CONTAINERS = frozenset({list, tuple, range, dict, set, frozenset})
 
 @dataclass(frozen=True, slots=True)
 class ItemSplit:
-    """Items ``start``, ``start + 1``... of an iterable; the keys, their numbers, cost nothing."""
+    """Items ``start``, ``start + 1``... of an iterable; the keys are those numbers, not stored."""
 
     start: int
     values: list[Any]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Made again by a call: of one item 0.7 of the time of a dataclass's own way."""
+        """Pickle as a call: for one item 0.7 of the time that the dataclass's own way takes."""
         return ItemSplit, (self.start, self.values)
 
     @property
     def amount(self) -> int:
-        """How many items."""
+        """Number of items."""
         return len(self.values)
 
     @property
     def source(self) -> str:
-        """Which items these are."""
+        """The numbers of the items: ``items 8-15``."""
         return _item_range_text(self.start, len(self.values))
 
     def read(self) -> Iterator[Pair]:
-        """(number, item) for each item, in order."""
+        """Return (number, item) for each item, in order."""
         return enumerate(self.values, self.start)
 
     def where(self, ordinal: int) -> str:
-        """``item 17 (key 17)``."""
+        """Return ``item 17 (key 17)``."""
         if not 0 <= ordinal < len(self.values):
             return self.source
         return f"item {self.start + ordinal} (key {self.start + ordinal})"
@@ -58,32 +58,32 @@ class ItemSplit:
 
 @dataclass(frozen=True, slots=True)
 class PairSplit:
-    """Keys and values of a mapping or of pairs, from the ``start``-th on."""
+    """Keys and values of a mapping or of pairs, from the ``start``-th pair on."""
 
     start: int
     keys: list[Any]
     values: list[Any]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """As that of ``ItemSplit``."""
+        """Pickle as a call, as ``ItemSplit`` does."""
         return PairSplit, (self.start, self.keys, self.values)
 
     @property
     def amount(self) -> int:
-        """How many items."""
+        """Number of pairs."""
         return len(self.keys)
 
     @property
     def source(self) -> str:
-        """Which items these are."""
+        """The numbers of the pairs: ``items 8-15``."""
         return _item_range_text(self.start, len(self.keys))
 
     def read(self) -> Iterator[Pair]:
-        """(key, value) for each pair, in order."""
+        """Return (key, value) for each pair, in order."""
         return zip(self.keys, self.values, strict=True)
 
     def where(self, ordinal: int) -> str:
-        """``item 17 (key 'whale')``."""
+        """Return ``item 17 (key 'whale')``."""
         if not 0 <= ordinal < len(self.keys):
             return self.source
         return f"item {self.start + ordinal} (key {short(self.keys[ordinal])})"
@@ -91,25 +91,24 @@ class PairSplit:
 
 @dataclass(frozen=True, slots=True)
 class _InMemorySource:
-    """The records that ``records_of(original)`` yields, in its order, read once for each run.
+    """The records that ``records_of(original)`` yields, in its order.
 
-    An iterator (a generator, an open file) can be read once: ``rereadable`` is False, and a second
-    run finds it empty.
+    An iterator (a generator, an open file) can be read once: a second run finds it empty.
     """
 
     original: Any
     """The caller's object."""
     records_of: Callable[[Any], Iterable[Any]] = iter
     chunk: int | None = None
-    """Records of one task; None sizes tasks by the guided rule."""
+    """Number of records in one task; None leaves it to the guided rule."""
     size: None = None
     unit: ClassVar[str] = "items"
     passed_errors: ClassVar[tuple[type[Exception], ...]] = (BadValue,)
-    """Errors of ``splits`` that say all by themselves: they are raised as they are."""
+    """Errors that ``splits`` raises as they are, because their messages name the record."""
 
     @property
     def expected(self) -> int | None:
-        """Number of records of a built-in container; None for others, whose ``len`` may lie."""
+        """Number of records of a built-in container; None for others: ``len`` may cost or lie."""
         return len(self.original) if type(self.original) in _SIZED_CONTAINERS else None
 
     @property
@@ -118,11 +117,11 @@ class _InMemorySource:
         return not isinstance(self.original, Iterator)
 
     def splits(self) -> Iterator[Any]:
-        """Yield one split per task; each takes its records from the source when asked for.
+        """Yield the split of each task; its records are taken from the source at that moment.
 
         Raises:
             BadValue: a record cannot be sent to a worker.
-            SourceRaised: the source raised an error; the message says at which record.
+            SourceRaised: the source raised an error; the message gives the record's number.
         """
         start, snapshots = 0, None
         try:
@@ -180,15 +179,16 @@ class PairSource(_InMemorySource):
         )
 
     def _make_split(self, start: int, batch: list[Any]) -> Split:
-        # Not zip(*batch): an iterator for each pair wakes the garbage collector (7x slower)
+        # zip(*batch) would make an iterator for each pair, which wakes the garbage collector: 7
+        # times slower.
         return PairSplit(start, [key for key, _ in batch], [value for _, value in batch])
 
 
 def mapping_pairs(mapping: Any) -> Iterator[Pair]:
-    """(key, mapping[key]) for each key, fetched one at a time; ``len`` is never asked for.
+    """Yield (key, mapping[key]) for each key, fetched one at a time; ``len`` is not called.
 
     Raises:
-        SourceRaised: ``mapping[key]`` raised; the message names the key. No item is ever skipped.
+        SourceRaised: ``mapping[key]`` raised; the message names the key. No key is ever skipped.
     """
     for number, key in enumerate(mapping):
         try:
@@ -197,19 +197,19 @@ def mapping_pairs(mapping: Any) -> Iterator[Pair]:
             name = type(mapping).__name__
             raise source_raised_error(
                 f"the source raised {type(error).__name__} for key {short(key)} (item {number}): "
-                f"{error_phrase(error)}. A source with __getitem__ is read as source[key] for each key "  # noqa: E501
-                f"that iterating over it gives; if {name} gives items, pass (item for item in "
-                f"source).",
+                f"{error_phrase(error)}. A source with __getitem__ is read as source[key] for each "
+                f"key that iterating over it gives; if {name} gives items, pass (item for item in "
+                "source).",
                 error,
             ) from error
         yield key, value
 
 
 def checked_pairs(items: Iterable[Any]) -> Iterator[Pair]:
-    """The items as they are, each made sure to be a pair.
+    """Yield (item[0], item[1]) for each item.
 
     Raises:
-        SourceError: an item is not a tuple or list of length 2; the message shows it.
+        SourceError: an item is not a tuple or list of length 2; the message shows the item.
     """
     for number, item in zip(count(), items, strict=False):
         if not isinstance(item, (tuple, list)) or len(item) != 2:
@@ -222,14 +222,17 @@ def checked_pairs(items: Iterable[Any]) -> Iterator[Pair]:
 
 
 def pairs(iterable: Iterable[Any] | Mapping[Any, Any], *more: Any) -> PairSource:
-    """Each (key, value) of the iterable as one record, in order, keys as they are, repeats kept.
+    """Return a source with each (key, value) of the iterable as one record, in order.
 
-    ``redismr.pairs([("a", 1), ("a", 2)])`` gives two records with the key "a". A mapping gives its
-    items. An iterator can be used for one run only: a second one finds it spent.
+    Keys are kept as they are, repeated keys too. A mapping gives its items. One batch of an
+    iterator is in memory at a time; an iterator serves one run, a second run finds it empty.
 
     Raises:
-        ConfigError: what is given is not one iterable.
+        ConfigError: the argument is not one iterable.
         SourceError: (when run) an item is not a tuple or list of length 2.
+
+    >>> [list(split.read()) for split in pairs([("a", 1), ("a", 2)]).splits()]
+    [[('a', 1)], [('a', 2)]]
     """
     if more:
         raise ConfigError("for several pairs pass a list: pairs([(key, value), ...])")

@@ -1,4 +1,4 @@
-"""The place of each record in its file: name, byte and line, computed only when asked for."""
+"""The place of a record in its file: name, byte and line, computed only when asked for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redismr.sources.input_files import InputFile
 
 
 class RangeStart:
-    """Where the reading of a range began; counts the lines before it if somebody asks."""
+    """The byte at which the reading of a range began; counts the lines before it on demand."""
 
     def __init__(self, file: InputFile, offset: int) -> None:
         self._file = file
@@ -20,7 +20,7 @@ class RangeStart:
 
     @cached_property
     def first_line(self) -> int:
-        """The number of the first line; reads the file up to there, once."""
+        """Number of the line that begins here, from 1; reads the file up to here, once."""
         line, left = 1, self._offset
         if left:
             with self._file.open_checked() as stream:
@@ -31,12 +31,13 @@ class RangeStart:
 
 
 class LineBuffer:
-    """Some lines as they were read: what their places are computed from, when asked for."""
+    """The bytes of some lines as they were read; their places are computed when asked for."""
 
     def __init__(
         self, range_start: RangeStart, line: int, offset: int | None, data: bytes = b""
     ) -> None:
         self.range_start = range_start
+        #: Number of lines between the start of the range and this buffer.
         self.line = line
         self._offset = offset
         self._data = data
@@ -46,17 +47,12 @@ class LineBuffer:
         return list(accumulate(map(len, io.BytesIO(self._data)), initial=self._offset))
 
     def offset(self, index: int) -> int | None:
-        """The byte at which line ``index`` of the buffer begins; None where no line's is known."""
+        """Return the byte at which line ``index`` of the buffer begins; None if unknown."""
         return self._offsets[index] if index and self._offset is not None else self._offset
 
 
 class Where(str):
-    """The name of a record's file, equal to it as a str, that also knows the place in it.
-
-    ``offset`` is the byte at which the record begins (of the unpacked contents; None in encodings
-    such as UTF-16, which are read whole). ``line`` is its line number, from 1. In a file that was
-    cut, the first ``line`` of a split costs a read of what lies before it.
-    """
+    """The name of a record's file: a str equal to it that also has the record's place in it."""
 
     __slots__ = ("buffer", "line_index")
 
@@ -65,16 +61,22 @@ class Where(str):
 
     @property
     def offset(self) -> int | None:
-        """The byte at which the record begins."""
+        """The byte, of the decompressed contents, at which the record begins.
+
+        None in encodings such as UTF-16, whose files are read whole.
+        """
         return self.buffer.offset(self.line_index)
 
     @property
     def line(self) -> int:
-        """The number of the record's first line, from 1."""
+        """Number of the record's first line, from 1.
+
+        In a file that was cut, the first call for a split reads the file before the split.
+        """
         return self.buffer.range_start.first_line + self.buffer.line + self.line_index
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Without the data around it, but able to count lines wherever the file can be read."""
+        """Pickle without the data of the buffer; ``line`` works wherever the file can be read."""
         line = self.buffer.line + self.line_index
         return _unpickle_where, (str(self), self.buffer.range_start, line, self.offset)
 
@@ -83,13 +85,13 @@ IMMUTABLE_TYPES.add(Where)
 
 
 def describe_file_place(file: InputFile, line: int, byte: int | None) -> str:
-    """Where in the file something is wrong, in words: ``/logs/a.gz, line 3, byte 20``."""
-    unpacked = " of its unpacked contents" if file.compressed else ""
-    return f"{file.path}, line {line}{'' if byte is None else f', byte {byte}'}{unpacked}"
+    """Return the words for a place in a file: ``/logs/a.gz, line 3, byte 20``."""
+    decompressed = " of its unpacked contents" if file.compressed else ""
+    return f"{file.path}, line {line}{'' if byte is None else f', byte {byte}'}{decompressed}"
 
 
 def make_where(name: str, buffer: LineBuffer) -> Where:
-    """The place where ``buffer`` begins in the file ``name``."""
+    """Return the place at which ``buffer`` begins in the file ``name``."""
     where = str.__new__(Where, name)
     where.buffer = buffer
     where.line_index = 0
