@@ -1,4 +1,4 @@
-"""Code on its way from submitter to worker: packed here, loaded there."""
+"""A job's functions and their modules: packed by the submitter, loaded by workers and readers."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ def parse_size(size: Any) -> int | None:
     if size is None:
         return None
     number: float = 0
-    if isinstance(size, Integral) and not isinstance(size, bool):
+    if type(size) is not bool and isinstance(size, Integral):
         number = int(size)
     elif isinstance(size, str):
         pattern = r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]?)(?:i?b)?\s*"

@@ -25,7 +25,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 @dataclass(frozen=True, slots=True)
 class RecordFormat:
-    """How the records of one range are made."""
+    """The way in which a byte range becomes records."""
 
     kind: ClassVar[str]
     """The name of the function that makes sources of this format."""

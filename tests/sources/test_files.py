@@ -333,7 +333,7 @@ def test_what_another_try_may_help_against_is_no_bad_input(folder, monkeypatch):
 
 def test_a_cut_file_is_named_with_the_byte_of_its_contents(folder):
     (folder / "l.gz").write_bytes(gzip.compress(b"ab\n" * 1000)[:-8])
-    with pytest.raises(BadInput, match=r"l\.gz, byte 3000 of its unpacked contents: the data ends too"):
+    with pytest.raises(BadInput, match=r"l\.gz, byte 3000 of its unpacked contents: the data ends"):
         records(lines("l.gz"))
 
 
