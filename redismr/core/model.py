@@ -265,7 +265,7 @@ class ResultManifest:
     """The result of one partition, and from what it was made.
 
     ``basis`` and ``maps_digest`` name the map attempts it was made from; they are equal in all
-    partitions of one result. ``has_foreign_keys`` says that a key may be of another, or come twice.
+    partitions of one result. ``has_irregular_keys``: a key may be of another, or come twice.
     ``map_counters`` and ``records_in`` are the sums over those maps, so that the map records
     can be freed with the intermediate data. ``inline`` holds the frames of a small result itself.
     ``skipped`` are keys left out here, ``map_skipped`` the records left out by those maps: all of
@@ -279,7 +279,7 @@ class ResultManifest:
     maps_digest: str
     part: PartSize
     inline: tuple[bytes, ...] = ()
-    has_foreign_keys: bool = False
+    has_irregular_keys: bool = False
     counters: Mapping[str, int] = field(default_factory=dict)
     map_counters: Mapping[str, int] = field(default_factory=dict)
     records_in: int = 0

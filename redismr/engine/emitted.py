@@ -25,10 +25,14 @@ class UserCodeError(Exception):
         self.function, self.ordinal, self.key, self.value = function, ordinal, key, value
 
 
-def is_generator_close(error: BaseException) -> bool:
-    """Whether it only says, at a ``yield`` of the kernel's, that nobody reads on."""
+def must_reraise(error: BaseException) -> bool:
+    """True if a loop of the kernel must not blame the user's function for ``error``.
+
+    Either ``error`` names a function already, or the reader has closed the loop at its ``yield``.
+    """
     traceback = error.__traceback__
-    return isinstance(error, GeneratorExit) and traceback is not None and not traceback.tb_next
+    is_close = isinstance(error, GeneratorExit) and traceback is not None and not traceback.tb_next
+    return isinstance(error, UserCodeError) or is_close
 
 
 def iterate_pairs(out: Any, role: str = "mapfn") -> Iterable[Any]:

@@ -22,7 +22,7 @@ from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 from redismr.core.value_snapshots import IMMUTABLE_TYPES
-from redismr.engine.emitted import UserCodeError, is_generator_close, snapshot_key
+from redismr.engine.emitted import UserCodeError, must_reraise, snapshot_key
 from redismr.errors import BadKey
 
 _IGNORED_OPCODES = ("CACHE", "EXTENDED_ARG")
@@ -159,10 +159,8 @@ def count_keys(
                 taken = 0
         if not keys_may_change:
             _check_unchanged(totals)
-    except UserCodeError:
-        raise
     except BaseException as error:
-        if not outputs.in_mapfn or is_generator_close(error):
+        if not outputs.in_mapfn or must_reraise(error):
             raise
         cause = _as_unhashable_key_error(error)
         raise UserCodeError("mapfn", outputs.ordinal, outputs.key, outputs.value) from cause

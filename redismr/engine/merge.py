@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, MutableSequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
 from typing import Any
 
 from redismr.core.codec import Block
 from redismr.core.failure_record import NOT_GIVEN
-from redismr.engine.call_reducer import (
-    RESULT_BYTES,
-    RESULT_RECORDS,
-    BufferLimit,
-    ResultColumns,
-    run_group_function,
-)
+from redismr.engine.buffer_limit import RESULT_RECORDS, result_buffer_limit
+from redismr.engine.call_reducer import ResultColumns, run_group_function
 from redismr.engine.emitted import UserCodeError
 from redismr.engine.program import GroupFunction, Program
 from redismr.engine.reducers import Reducer
 from redismr.errors import BadKey
+
+
+@dataclass(frozen=True, slots=True)
+class SubPass:
+    """One of several passes over a partition that is larger than memory."""
+
+    index: int
+    """From 0; the pass reduces this share of the keys."""
+    count: int
+    """Number of passes over the partition."""
+
+
+WHOLE_PARTITION = SubPass(0, 1)
+"""The only pass over a partition that fits into memory."""
 
 
 def reduce_blocks(
@@ -89,7 +98,7 @@ def _finish_groups(
 ) -> Iterator[ResultColumns]:
     """The results of a named reducer, some thousand at a time."""
     keys, values, finish = list[Any](), list[Any](), reducer.finish
-    buffer_limit, next_check = BufferLimit(RESULT_RECORDS, RESULT_BYTES), 1
+    buffer_limit, next_check = result_buffer_limit(), 1
     for ordinal, (key, states) in enumerate(_order_groups(groups, sort=program.sort)):
         cursor[0] = ordinal
         try:
@@ -101,9 +110,9 @@ def _finish_groups(
         if len(keys) >= next_check:
             next_check = buffer_limit.next_check(len(keys), value)
             if not next_check:
-                yield keys, values, False
+                yield ResultColumns(keys, values)
                 keys, values, next_check = [], [], 1
-    yield keys, values, False
+    yield ResultColumns(keys, values)
 
 
 def _slice_totals(totals: dict[Any, Any], *, sort: bool) -> Iterator[ResultColumns]:
@@ -113,7 +122,8 @@ def _slice_totals(totals: dict[Any, Any], *, sort: bool) -> Iterator[ResultColum
         order = _sorted_indexes(keys)
         keys, values = [keys[i] for i in order], [values[i] for i in order]
     for start in range(0, len(keys), RESULT_RECORDS):
-        yield keys[start : start + RESULT_RECORDS], values[start : start + RESULT_RECORDS], False
+        stop = start + RESULT_RECORDS
+        yield ResultColumns(keys[start:stop], values[start:stop])
 
 
 def _order_groups(groups: dict[Any, Any], *, sort: bool) -> Iterable[tuple[Any, Any]]:
@@ -126,15 +136,15 @@ def _order_groups(groups: dict[Any, Any], *, sort: bool) -> Iterable[tuple[Any, 
 
 def _sort_columns(columns: Iterable[ResultColumns]) -> Iterator[ResultColumns]:
     """All columns as one, in key order also where a reducer emitted keys of its own."""
-    keys, values, renamed = list[Any](), list[Any](), False
-    for some_keys, some_values, some_renamed in columns:
-        keys += some_keys
-        values += some_values
-        renamed |= some_renamed
-    if renamed:
+    keys, values, has_other_keys = list[Any](), list[Any](), False
+    for column in columns:
+        keys += column.keys
+        values += column.values
+        has_other_keys |= column.has_other_keys
+    if has_other_keys:
         order = _sorted_indexes(keys)
         keys, values = [keys[i] for i in order], [values[i] for i in order]
-    yield keys, values, renamed
+    yield ResultColumns(keys, values, has_other_keys)
 
 
 def _sorted_indexes(keys: list[Any]) -> list[int]:
@@ -154,8 +164,9 @@ def unsortable_keys_error(error: Exception) -> BadKey:
     )
 
 
-def select_share(blocks: Iterable[Block], share: int, shares: int) -> Iterator[Block]:
-    """The records of the keys of one share; each key is in exactly one."""
+def select_share(blocks: Iterable[Block], sub_pass: SubPass) -> Iterator[Block]:
+    """Yield the records whose keys belong to the sub-pass; each key belongs to exactly one."""
+    share, shares = sub_pass.index, sub_pass.count
     if shares == 1:
         yield from blocks
         return

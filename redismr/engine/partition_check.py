@@ -18,7 +18,7 @@ from redismr.core.codec import Block, decode_block, encode_block
 from redismr.core.failure_record import short_repr
 from redismr.engine.emitted import UserCodeError
 from redismr.engine.key_hash import has_stable_hash, partition_or_zero, partitions_of
-from redismr.engine.merge import select_share
+from redismr.engine.merge import SubPass, select_share
 from redismr.engine.partitioner import PartitionedColumns, cut_into_blocks
 from redismr.engine.program import Program
 from redismr.errors import BadKey
@@ -54,7 +54,7 @@ def placement_blocks(columns: PartitionedColumns, partitions: int) -> Iterator[t
             yield checking_partition, (block_keys, KeyPlacements(numbers))
 
 
-def check_placements(blocks: Iterable[Block], share: int, shares: int) -> Iterator[Block]:
+def check_placements(blocks: Iterable[Block], sub_pass: SubPass) -> Iterator[Block]:
     """The blocks that hold values, in order; of the others those keys that are in the share.
 
     Raises:
@@ -65,7 +65,7 @@ def check_placements(blocks: Iterable[Block], share: int, shares: int) -> Iterat
         if type(block[1]) is not KeyPlacements:
             yield block
             continue
-        for keys, numbers in select_share([block], share, shares):
+        for keys, numbers in select_share([block], sub_pass):
             for key, partition in zip(keys, numbers, strict=True):
                 first_partition = partition_by_key.setdefault(key, partition)
                 if first_partition != partition:
