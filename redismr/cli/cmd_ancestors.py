@@ -13,8 +13,8 @@ from redismr.cli.cmd_run import print_job_outcome
 from redismr.cli.shared_options import EXECUTOR_COUNT, PORT_NUMBER
 from redismr.cli.unshown_results import keep_unless_shown
 from redismr.compat import octo as octo_compat
-from redismr.compat.client_main import VERSION, work_for_server
-from redismr.compat.hosting import DEFAULT_PORT
+from redismr.compat.client_main import MINCEMEAT_VERSION, work_for_server
+from redismr.compat.hosting import MINCEMEAT_PORT
 
 if TYPE_CHECKING:
     from redismr.client import Results
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("host", default="localhost")
 @click.option("-p", "--password", default="", help="The script's password.")
-@click.option("-P", "--port", type=PORT_NUMBER, default=DEFAULT_PORT, show_default=True, metavar="PORT",  # noqa: E501
+@click.option("-P", "--port", type=PORT_NUMBER, default=MINCEMEAT_PORT, show_default=True, metavar="PORT",  # noqa: E501
               help="The script's port.")  # fmt: skip
 @click.option("-l", "--loop", is_flag=True, help="Wait for a server, and then for the next one.")
 @click.option("-n", "--executors", type=EXECUTOR_COUNT, default=1, show_default=True,
               metavar="N", help="How many tasks to run at a time.")  # fmt: skip
 @click.option("-v", "--verbose", "level", flag_value=logging.INFO, type=int, help="Say more.")
 @click.option("-V", "--loud", "level", flag_value=logging.DEBUG, type=int, help="Say all.")
-@click.version_option(VERSION, prog_name="mincemeat.py", message="%(prog)s %(version)s")
+@click.version_option(MINCEMEAT_VERSION, prog_name="mincemeat.py", message="%(prog)s %(version)s")
 def mincemeat(
     *, host: str, password: str, port: int, loop: bool, executors: int, level: int | None
 ) -> int:
@@ -61,7 +61,7 @@ def _refuse_port_as_password(_ctx: click.Context, _option: click.Parameter, pass
 
 _password_option = click.option("-p", "--password", default="", callback=_refuse_port_as_password,
                          help="Server and clients have the same.")  # fmt: skip
-_port_option = click.option("-P", "--port", type=PORT_NUMBER, default=octo_compat.DEFAULT_PORT, show_default=True,  # noqa: E501
+_port_option = click.option("-P", "--port", type=PORT_NUMBER, default=octo_compat.OCTO_PORT, show_default=True,  # noqa: E501
                      metavar="PORT", help="The server's port.")  # fmt: skip
 
 
