@@ -1,4 +1,4 @@
-"""Turns the functions of mincemeat.py and its forks into those of a redismr job.
+"""The mappers and reducers that travel to workers and call a user's functions as mincemeat.py did.
 
 mincemeat.py calls ``mapfn(key, value)`` with one item of the datasource, groups what it yields, and
 applies ``collectfn`` once to each group. Its fork allows ``collectfn``, ``reducefn`` and
@@ -13,16 +13,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
-from operator import itemgetter
-from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from redismr.compat.doorway import (
     UNLIMITED,
     CannotSnapshot,
-    check_functions,
     check_pair,
     count_arguments,
     explain_output_error,
@@ -31,7 +27,6 @@ from redismr.compat.doorway import (
     snapshot_key,
 )
 from redismr.compat.worker_functions import WorkerFunction
-from redismr.errors import ConfigError
 
 Function = Callable[..., Any]
 Pair = tuple[Any, Any]
@@ -40,92 +35,10 @@ Gather = Callable[[Any], Any]
 """Makes the values that the user's reducefn gets of the values that have arrived for a key."""
 
 
-def generator(func: Function) -> Function:
-    """Return the iterator form of ``func(key, value)``, which returns a value."""
-
-    def apply_to_items(items: Iterable[Pair]) -> Iterator[Pair]:
-        for key, value in items:
-            yield key, func(key, value)
-
-    return apply_to_items
-
-
-def applyover(func: Function, items: Iterable[Pair]) -> Iterable[Any]:
-    """Return the pairs that ``func``, of either form, makes of the items."""
-    return (func if takes_items(func) else generator(func))(iter(items))  # type: ignore[no-any-return]
-
-
 def takes_items(func: Function) -> bool:
     """True if ``func`` has the iterator form: exactly one parameter is required."""
     required, maximum, _ = count_arguments(func)
     return required == 1 and maximum < UNLIMITED
-
-
-@dataclass(frozen=True)
-class JobFunctions:
-    """The functions that a job is submitted with."""
-
-    mapfn: Function | None
-    reducefn: Function | None
-    user_functions: list[object]
-    """The functions behind these two, as the user or the worker has them."""
-
-
-def adapt_functions(
-    mapfn: Function | bool | None,  # noqa: FBT001  the fork's False: the worker's own function
-    collectfn: Function | None,
-    reducefn: Function | bool | None,  # noqa: FBT001
-) -> JobFunctions:
-    """Return the job functions that do what these functions did in mincemeat.py.
-
-    Without a reducefn each key keeps the list of its values. Without a mapfn the pairs of the
-    datasource are reduced. Without both, the workers' own functions run. False stands for the
-    worker's own function of that name.
-
-    Raises:
-        ConfigError: one of them is not a function, or takes parameters that no call can give.
-    """
-    for role, func in (("mapfn", mapfn), ("collectfn", collectfn), ("reducefn", reducefn)):
-        if func and not callable(func):
-            raise ConfigError(f"{role} must be a function, not {func!r}")
-    map_function: Any
-    reduce_function: Any
-    map_function, collectfn, reduce_function = map(_without_self, (mapfn, collectfn, reducefn))
-    check_functions(map_function or None, reduce_function or None)
-    all_from_worker = mapfn is None and reducefn is None
-    collects_items = collectfn is not None and takes_items(collectfn)
-    gather: Gather | None = join_lists if collects_items else None
-    if mapfn is None and not all_from_worker:
-        gather = itemgetter(0)  # the value in the datasource; of equal keys the first counts
-
-    user_functions: list[object] = [map_function, collectfn, reduce_function]
-    if all_from_worker or mapfn is False:
-        map_function = WorkerMapper(collectfn)
-        user_functions[:2] = map_function.mapfn, map_function.collectfn
-    elif map_function:
-        required, maximum, _ = count_arguments(map_function)
-        # The kernel would call a function of one or two arguments with the value alone.
-        if collectfn or required < 2 <= maximum:
-            map_function = AdaptedMapper(map_function, collectfn)
-    if all_from_worker or reducefn is False:
-        user_functions[2] = own_reducefn = WorkerFunction("reducefn", optional=all_from_worker)
-        reduce_function = WorkerReducer(own_reducefn, gather)
-    elif gather or not (reduce_function is None or _has_core_semantics(reduce_function)):
-        reduce_function = _adapt_reducer(reduce_function, gather)
-    return JobFunctions(map_function, reduce_function, user_functions)
-
-
-def _without_self(func: Any) -> Any:
-    """Return the plain function of a method that has no parameter for ``self``, else ``func``.
-
-    mincemeat.py sent the code alone, so ``def mapfn(k, v)`` in a subclass got key and value.
-    """
-    underlying = getattr(func, "__func__", None)
-    if not isinstance(underlying, FunctionType) or not isinstance(func, MethodType):
-        return func
-    required, maximum, _ = count_arguments(underlying)
-    names = underlying.__code__.co_varnames
-    return underlying if required == maximum == 2 and names[0] not in {"self", "cls"} else func
 
 
 class AdaptedMapper:
@@ -207,14 +120,14 @@ def join_lists(values: Any) -> list[Any]:
 
 
 class KeyReducer:
-    """Makes one result of a key, under the same key, with ``reducefn(key, values)``, if there is one.
+    """Makes the result of a key with ``reducefn(key, values)``; without one the values are it.
 
-    A generator function may emit other pairs instead.
-    """  # noqa: E501
+    A generator function emits pairs instead, whose keys may differ.
+    """
 
     def __init__(self, reducefn: Function | None, gather: Gather | None) -> None:
         self.reducefn, self.gather = reducefn, gather
-        self.emits_pairs = reducefn is not None and _emits_pairs(reducefn)
+        self.emits_pairs = reducefn is not None and emits_pairs(reducefn)
 
     def __call__(self, key: Any, values: Any) -> Any:
         """Return the result of one key."""
@@ -261,10 +174,11 @@ class WorkerReducer:
 
     @functools.cached_property
     def _reducer(self) -> KeyReducer | ItemsReducer:
-        return _adapt_reducer(self.function.look_up(), self.gather)
+        return adapt_reducer(self.function.look_up(), self.gather)
 
 
-def _adapt_reducer(reducefn: Function | None, gather: Gather | None) -> KeyReducer | ItemsReducer:
+def adapt_reducer(reducefn: Function | None, gather: Gather | None) -> KeyReducer | ItemsReducer:
+    """Return the reducer that calls ``reducefn`` in the function's own form."""
     if reducefn is not None and takes_items(reducefn):
         return ItemsReducer(reducefn, gather)
     return KeyReducer(reducefn, gather)
@@ -277,17 +191,8 @@ def _iterator_as_list(result: Any) -> Any:
     return list(result) if iterates else result
 
 
-def _emits_pairs(reducefn: Function) -> bool:
+def emits_pairs(reducefn: Function) -> bool:
+    """True if ``reducefn`` is a generator function, or an object that is called as one."""
     return inspect.isgeneratorfunction(reducefn) or inspect.isgeneratorfunction(
         getattr(type(reducefn), "__call__", None)  # noqa: B004  an object's
-    )
-
-
-def _has_core_semantics(reducefn: Function) -> bool:
-    """True if the kernel's rules for ``reducefn`` are those of mincemeat.py.
-
-    ``max`` and other built-in functions return no iterators; generator functions emit pairs.
-    """
-    return not takes_items(reducefn) and (
-        isinstance(reducefn, BuiltinFunctionType) or _emits_pairs(reducefn)
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 
-from redismr.compat.adapted_functions import applyover, generator
 from redismr.compat.channels import Channel as ServerChannel
 from redismr.compat.client_main import MINCEMEAT_VERSION as VERSION
 from redismr.compat.client_main import run_client
@@ -25,6 +24,7 @@ from redismr.compat.daemons import (
 )
 from redismr.compat.doorway import use_command_streams
 from redismr.compat.hosting import MINCEMEAT_PORT as DEFAULT_PORT
+from redismr.compat.job_functions import applyover, generator
 from redismr.compat.mincemeat_globals import MincemeatGlobals
 from redismr.compat.threaded import Server
 from redismr.compat.timers import (

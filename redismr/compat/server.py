@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 
 import redismr
 from redismr.compat import timers
-from redismr.compat.adapted_functions import adapt_functions, applyover
 from redismr.compat.channels import Channel, connected_channels
 from redismr.compat.doorway import is_debugging, partition_or_zero
 from redismr.compat.endpoint import Endpoint, pong_data
 from redismr.compat.hosting import MINCEMEAT_PORT, HostedServer, acquire_server, password_text
+from redismr.compat.job_functions import adapt_functions, applyover
 from redismr.compat.job_watcher import JobWatcher, ServerClosed
 from redismr.compat.transactions import TaskManager, Transaction
 from redismr.compat.user_commands import ALL_CLIENTS

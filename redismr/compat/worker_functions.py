@@ -6,7 +6,6 @@ import functools
 import os
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 FUNCTIONS_FD_VARIABLE = "REDISMR_MINCEMEAT_FUNCTIONS"
@@ -16,12 +15,11 @@ LOG_LEVEL_VARIABLE = "REDISMR_MINCEMEAT_LEVEL"
 """The environment variable with the log level for these functions; empty if none was set."""
 
 
-@dataclass(frozen=True)
 class WorkerFunction:
-    """Names a function that every worker has."""
+    """Names a function that workers have of their own. No dataclass: executors import this."""
 
-    name: str
-    optional: bool = False
+    def __init__(self, name: str, *, optional: bool = False) -> None:
+        self.name, self.optional = name, optional
 
     def look_up(self) -> Callable[..., Any] | None:
         """Return this worker's function; None if the worker has none and the job needs none.
