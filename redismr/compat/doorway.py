@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from redismr.config import DEFAULT_NAMESPACE, Connection
 from redismr.core import pickle_by_value
-from redismr.core.model import Progress
-from redismr.core.seal import Keyring
-from redismr.core.value_snapshots import CannotSnapshot, private_copy
+from redismr.core.pickled_snapshots import CannotSnapshot
+from redismr.core.seal import TAG_BYTES, Keyring
+from redismr.core.status_rows import Progress
+from redismr.core.value_snapshots import private_copy
 from redismr.engine.emitted import check_pair, explain_output_error, iterate_pairs, snapshot_key
 from redismr.engine.key_hash import partition_or_zero
 from redismr.engine.program import check_functions
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_NAMESPACE",  # the namespace on the server of a script
     "JOIN_USER",  # the user as whom a client logs in
+    "TAG_BYTES",  # the length of a signature
     "UNLIMITED",  # "any number of parameters", as count_arguments says it
     "CannotSnapshot",  # raised by private_copy and snapshot_key
     "Connection",  # where a server is, and how to open it

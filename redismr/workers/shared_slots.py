@@ -19,7 +19,7 @@ from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass
 from typing import cast
 
-from redismr.core.failure_record import printable_text
+from redismr.core.printable import printable_text
 
 SLOT_BYTES = 8192
 _SEQ, _ORDINAL, _PAIRS, _RUNNING, _TASKS, _STOP, _BUSY, _LENGTH, _LENGTH2 = range(9)

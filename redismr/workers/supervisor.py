@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from types import FrameType
 
 from redismr.config import Connection, WorkerOptions
-from redismr.core.failure_record import printable_text
 from redismr.core.model import PROTOCOL, PYTHON, token_of
+from redismr.core.printable import printable_text
 from redismr.core.seal import Keyring
 from redismr.errors import StoreError, StoreUnavailable
 from redismr.shipping.libraries import reported_versions
