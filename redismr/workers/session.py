@@ -192,9 +192,10 @@ class Session:
         if from_commit and commit_basis == basis:
             end, records = from_commit
         else:
-            state, now_basis, end, records = self.store.map_outputs(self.job)
-            if state != "reducing" or now_basis != basis:
+            reply = self.store.map_outputs(self.job)
+            if reply.state != "reducing" or reply.basis != basis:
                 return None
+            end, records = reply.outputs
         try:
             n_map = self.sealer.open_end(end)
         except SealError as exc:
