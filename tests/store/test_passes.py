@@ -8,7 +8,8 @@ import socket
 from jobs import LEASE_MS, make_job
 
 from redismr.errors import KeysAltered
-from redismr.workers.leases import Child, LeaseKeeper
+from redismr.workers.child import Child
+from redismr.workers.leases import LeaseKeeper
 from redismr.workers.shared_slots import Holding, Slots
 
 
