@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from numbers import Integral, Real
 from reprlib import repr as short
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from redismr.confidential import Unpicklable, passwords_in, remember_secrets
 from redismr.errors import ConfigError
@@ -136,6 +136,51 @@ def _reject_bool(value: Any) -> Any:
     if isinstance(value, bool):
         raise TypeError
     return value
+
+
+class JobOptionsDict(TypedDict, total=False):
+    """The options of one job as a caller gives them by name: for editors and type checkers.
+
+    ``JobOptions`` has the same fields, with defaults and checks.
+    """
+
+    #: What people see in listings and progress rows, in clear text; at most 1000 characters.
+    name: str | None
+    #: The caller's own label, in clear text: several jobs may share one. None: the id of the job.
+    txn: str | None
+    #: How many reduce tasks; None: chosen by the size of the source and the number of executors.
+    partitions: int | None
+    #: True gives results in key order.
+    sort: bool
+    #: For records on which mapfn fails, and keys on which reducefn does: "fail", "skip", or how
+    #: many may be skipped, as a count (int) or as a fraction of all records (float).
+    on_error: str | int | float
+    #: How often a task is tried again after an error in user code.
+    retries: int
+    #: Seconds that one attempt of a task may take; None: as long as it needs.
+    task_timeout: float | None
+    #: Seconds after which the tasks of a lost worker are given to others.
+    lease: float
+    #: How often a task is tried again after its worker was lost.
+    lost_leases: int
+    #: Bytes that an executor should take at most, Python's own 44 MB included; None: no limit.
+    memory: int | None
+    #: Items, or whole files, in each map task; None: chosen by their size.
+    chunk: int | None
+    #: Jobs with a larger number go first.
+    priority: int
+    #: Seeds the ``random`` module in every task, so that a job can be repeated exactly.
+    seed: int
+    #: True lets an idle executor run a second attempt beside a slow one.
+    backup: bool
+    #: True gives each worker exactly one map task.
+    each_worker: bool
+    #: Seconds for which the job stays on the server.
+    ttl: float
+    #: Seconds that the submitter waits for a first worker; None: as long as it takes.
+    wait_for_workers: float | None
+    #: Seconds that the submitter waits for a server that is away; None: as long as it takes.
+    wait_for_server: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import click
 
@@ -19,25 +19,36 @@ from redismr.cli import exit_codes
 from redismr.ui.error_screens import print_message
 from redismr.user_warnings import Advice
 
-SUBCOMMANDS = {
-    # verb: (module of this room, what --help says in one line); in the order of --help
-    "run": ("cmd_run", "Run a job file here and print its result."),
-    "submit": ("cmd_run", "Hand a job file to a server and print the job's id."),
-    "jobs": ("cmd_jobs", "List the jobs on the server."),
-    "watch": ("cmd_jobs", "Show a job's progress until it ends."),
-    "result": ("cmd_jobs", "Print a job's result."),
-    "errors": ("cmd_jobs", "Show what failed in a job, or was skipped."),
-    "listen": ("cmd_listen", "Print events as JSON lines while they happen."),
-    "cancel": ("cmd_jobs", "Stop jobs."),
-    "delete": ("cmd_jobs", "Delete jobs and all their data."),
-    "up": ("cmd_up", "Start a server and local workers that others may join."),
-    "worker": ("cmd_workers", "Work for a server, on as many cores as there are."),
-    "workers": ("cmd_workers", "List the workers on the server."),
-    "repl": ("cmd_repl", "Count words, or run a job file, on the files that you type in."),
-    "secret": ("cmd_secret", "Print a new secret."),
-    "acl": ("cmd_acl", "Print the rights that a user of the server needs."),
-    "mincemeat": ("cmd_ancestors", "Work for a script written for mincemeat.py."),
-    "octo": ("cmd_ancestors", "Serve a job file, or work for one, as octo.py did."),
+
+class Subcommand(NamedTuple):
+    """A row of the table of subcommands."""
+
+    module: str
+    """The module of this room that defines the subcommand, as a function of its name."""
+    help_line: str
+    """The line that ``redismr --help`` shows."""
+
+
+SUBCOMMANDS = {  # in the order of --help
+    "run": Subcommand("cmd_run", "Run a job file here and print its result."),
+    "submit": Subcommand("cmd_run", "Hand a job file to a server and print the job's id."),
+    "jobs": Subcommand("cmd_jobs", "List the jobs on the server."),
+    "watch": Subcommand("cmd_jobs", "Show a job's progress until it ends."),
+    "result": Subcommand("cmd_jobs", "Print a job's result."),
+    "errors": Subcommand("cmd_jobs", "Show what failed in a job, or was skipped."),
+    "listen": Subcommand("cmd_listen", "Print events as JSON lines while they happen."),
+    "cancel": Subcommand("cmd_jobs", "Stop jobs."),
+    "delete": Subcommand("cmd_jobs", "Delete jobs and all their data."),
+    "up": Subcommand("cmd_up", "Start a server and local workers that others may join."),
+    "worker": Subcommand("cmd_workers", "Work for a server, on as many cores as there are."),
+    "workers": Subcommand("cmd_workers", "List the workers on the server."),
+    "repl": Subcommand(
+        "cmd_repl", "Count words, or run a job file, on the files that you type in."
+    ),
+    "secret": Subcommand("cmd_secret", "Print a new secret."),
+    "acl": Subcommand("cmd_acl", "Print the rights that a user of the server needs."),
+    "mincemeat": Subcommand("cmd_ancestors", "Work for a script written for mincemeat.py."),
+    "octo": Subcommand("cmd_ancestors", "Serve a job file, or work for one, as octo.py did."),
 }
 
 
@@ -52,7 +63,7 @@ class LazyGroup(click.Group):
         """The verb, freshly imported."""
         if cmd_name not in SUBCOMMANDS:
             return None
-        module = importlib.import_module(f"redismr.cli.{SUBCOMMANDS[cmd_name][0]}")
+        module = importlib.import_module(f"redismr.cli.{SUBCOMMANDS[cmd_name].module}")
         command = getattr(module, cmd_name)
         ctrl_c.raise_on_ctrl_c()
         return cast("click.Command", command)
@@ -60,7 +71,7 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table itself, so that --help imports no verb."""
         with formatter.section("Commands"):
-            formatter.write_dl([(verb, help_line) for verb, (_, help_line) in SUBCOMMANDS.items()])
+            formatter.write_dl([(name, row.help_line) for name, row in SUBCOMMANDS.items()])
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
         """As click, which would end with 1 where the reader of --help or --version has left."""

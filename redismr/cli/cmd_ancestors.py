@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from redismr.cli import job_file
 from redismr.cli.cmd_run import print_job_outcome
+from redismr.cli.job_file import job_source, load_job_file
 from redismr.cli.shared_options import EXECUTOR_COUNT, PORT_NUMBER
 from redismr.cli.unshown_results import keep_unless_shown
 from redismr.compat import octo as octo_compat
@@ -74,7 +74,7 @@ def server(*, file: str, password: str, port: int) -> None:
 
     FILE is what `redismr run` takes. Without a password only clients on this machine can join.
     """
-    job = job_file.load(file)
+    job = load_job_file(file)
 
     def print_results(results: Results, private: bool) -> None:  # noqa: FBT001
         with keep_unless_shown(results, job.functions["finishfn"], private=private) as outcome:
@@ -83,7 +83,7 @@ def server(*, file: str, password: str, port: int) -> None:
             print_job_outcome(job, outcome)
 
     octo_compat.run_server(
-        job_file.job_source(job),
+        job_source(job),
         {**job.functions, "resultfn": None},
         print_results,
         port=port,
@@ -105,5 +105,5 @@ def client(*, host: str, password: str, port: int, executors: int) -> int:
     A FILE names its server (`server = "host"`, else localhost); it is not needed otherwise.
     """
     if os.path.isfile(host):
-        host = job_file.load(host).server or "localhost"
+        host = load_job_file(host).server or "localhost"
     return work_for_server(host, port, password, executors=executors, loop=True)

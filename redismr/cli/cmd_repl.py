@@ -20,9 +20,9 @@ import click
 
 import redismr
 from redismr import settings
-from redismr.cli import exit_codes, job_file
+from redismr.cli import exit_codes
 from redismr.cli.cmd_run import add_read_options, print_job_outcome
-from redismr.cli.job_file import ReadOptions
+from redismr.cli.job_file import ReadOptions, job_source, load_job_file
 from redismr.cli.line_input import MAX_WAIT_SECONDS, ReplConsole, parse_file_names
 from redismr.cli.shared_options import EXECUTOR_COUNT, add_server_options
 from redismr.cli.unshown_results import is_server_private, keep_unless_shown
@@ -128,12 +128,12 @@ def word_count_job(top: int = 100, read_options: ReadOptions = ReadOptions()) ->
 
 
 def _load_line_job(file: str, read_options: ReadOptions, top: int | None) -> LineJob:
-    job = job_file.load(file)
+    job = load_job_file(file)
     return LineJob(
         job.options.get("name") or Path(file).stem,
         {**job.functions, "resultfn": None, "params": job.params},
         partial(print_job_outcome, job, top=top),
-        make_source=lambda names: job_file.job_source(job, names, read_options),
+        make_source=lambda names: job_source(job, names, read_options),
         options=job.options,
     )
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import redismr
 from redismr import settings
-from redismr.cli import job_file
-from redismr.cli.job_file import ReadOptions
+from redismr.cli.job_file import ReadOptions, job_source, load_job_file
 from redismr.cli.shared_options import (
     EXECUTOR_COUNT,
+    CommandFunction,
     add_server_options,
     checked_option,
     json_option,
@@ -35,13 +35,12 @@ from redismr.ui.error_screens import add_recovery_hint, print_message, skipped_l
 from redismr.ui.progress import progress_display, summary_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from redismr.cli.job_file import JobFile
     from redismr.client import Client
     from redismr.ui.progress import ProgressDisplay
 
-Command = TypeVar("Command", bound="Callable[..., Any]")
 _SOURCE_KINDS = {
     "files": "one record a file",
     "lines": "one record a line",
@@ -125,14 +124,14 @@ _JOB_OPTIONS = (
 )  # fmt: skip
 
 
-def add_read_options(command: Command) -> Command:
+def add_read_options(command: CommandFunction) -> CommandFunction:
     """--lines and its like, --encoding and --errors."""
     for add_option in reversed(_READ_OPTIONS):
         command = add_option(command)
     return command
 
 
-def add_job_options(command: Command) -> Command:
+def add_job_options(command: CommandFunction) -> CommandFunction:
     """What run and submit have in common; all but the first few are fields of JobOptions."""
     for add_option in reversed(_JOB_OPTIONS):
         command = add_option(command)
@@ -175,14 +174,14 @@ def run(  # noqa: PLR0913 - one for each option
             {"--inline": inline, name: value}, "inline there are no server and workers"
         )
     refuse_top_with_sort(top, sort=options["sort"])
-    job = job_file.load(file)
+    job = load_job_file(file)
     _refuse_unused_print_options(job, {"--top": top, "--json": as_json})
-    source = job_file.job_source(job, inputs, ReadOptions(kind, encoding, errors))
+    source = job_source(job, inputs, ReadOptions(kind, encoding, errors))
     if not quiet and not inline and (ignored_url_note := settings.ignored_url_note(url)):
         print_message(ignored_url_note, sys.stderr)
     with (
         _open_client(url, namespace, executors, inline=inline) as client,
-        _progress_display(quiet=quiet) as display,
+        _display_unless_quiet(quiet=quiet) as display,
     ):
         merged_options = _merge_options(job, options)
         with _explain_lost_output():
@@ -267,8 +266,8 @@ def submit(  # noqa: PLR0913 - one for each option
     machine any more; so resultfn and final are not run. finishfn is, by `redismr result`.
     """
     server = require_connection(url, namespace, "a job that goes on without you")
-    job = job_file.load(file)
-    source = job_file.job_source(job, inputs, ReadOptions(kind, encoding, errors))
+    job = load_job_file(file)
+    source = job_source(job, inputs, ReadOptions(kind, encoding, errors))
     with make_client(server) as client:
         submitted = client.submit(
             source,
@@ -310,7 +309,7 @@ def _open_client(
 
 
 @contextmanager
-def _progress_display(*, quiet: bool) -> Iterator[ProgressDisplay | None]:
+def _display_unless_quiet(*, quiet: bool) -> Iterator[ProgressDisplay | None]:
     if quiet:
         yield None
     else:

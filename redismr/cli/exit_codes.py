@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from redismr import ctrl_c, errors
-from redismr.core.failure_record import is_debugger_exit
+from redismr.core.user_frames import is_debugger_exit
 from redismr.standard_streams import OutputLost
 from redismr.ui.error_screens import print_error, print_message, recovery_hint_of
 

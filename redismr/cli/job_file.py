@@ -42,7 +42,7 @@ class JobFile:
     server: str = ""
 
 
-def load(path: str) -> JobFile:
+def load_job_file(path: str) -> JobFile:
     """Run the file and collect what it defines.
 
     Its folder comes first on ``sys.path``, so that it imports its neighbours as a script does.

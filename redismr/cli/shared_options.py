@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EXECUTOR_COUNT = click.IntRange(1, MAX_EXECUTORS)
 PORT_NUMBER = click.IntRange(0, MAX_PORT)
 
-Command = TypeVar("Command", bound="Callable[..., Any]")
+CommandFunction = TypeVar("CommandFunction", bound="Callable[..., Any]")
 
 
 def _enable_debug(_ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001
@@ -64,7 +64,7 @@ top_option = click.option(
 )
 
 
-def add_server_options(command: Command) -> Command:
+def add_server_options(command: CommandFunction) -> CommandFunction:
     """--url, --namespace and --debug, as every verb that talks to a server has them."""
     command = debug_option(command)
     command = click.option(

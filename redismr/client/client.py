@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from redismr import settings, standard_streams
 from redismr.client.embedded import EmbeddedBackend, embedded_backend
@@ -15,6 +15,7 @@ from redismr.client.end_errors import fail_as_altered, job_not_found_error, kept
 from redismr.client.job import Job
 from redismr.client.job_options import (
     ProgressFunction,
+    SubmitOptionsDict,
     SubmitterState,
     clear_fields,
     new_spec,
@@ -29,6 +30,7 @@ from redismr.client.submitter import SUBMIT_LEASE_MS, JobEnded, Submitter
 from redismr.client.waiting import report_long_wait
 from redismr.confidential import Unpicklable
 from redismr.config import LABEL_RULE, OPTION_RULES, Connection, check_callable, checked_executors
+from redismr.core.annotations import Function
 from redismr.core.events import Event, encode_event
 from redismr.core.job_payloads import JobSealer
 from redismr.core.model import (
@@ -52,8 +54,6 @@ from redismr.process_guards import only_in_this_process, refuse_while_loading
 from redismr.shipping import PackedCode, pack
 from redismr.sources import Source, as_source
 from redismr.store import Store
-
-Function = Callable[..., Any]
 
 
 class Client(Unpicklable):
@@ -125,7 +125,7 @@ class Client(Unpicklable):
         progress: ProgressFunction | None = None,
         resultfn: Callable[[str, Any], object] | None = None,
         finish: bool = True,
-        **options: Any,
+        **options: Unpack[SubmitOptionsDict],
     ) -> Any:
         """Submit a job, wait for it, and return its ``Results`` (or what finishfn makes of them).
 
@@ -171,7 +171,7 @@ class Client(Unpicklable):
         reducefn: Function | str | None = None,
         *,
         resultfn: Callable[[str, Any], object] | None = None,
-        **options: Any,
+        **options: Unpack[SubmitOptionsDict],
     ) -> Job:
         """Hand a job in and return its handle once all its input is in Redis.
 
@@ -305,7 +305,7 @@ class Client(Unpicklable):
         source: Any,
         mapfn: Function | None,
         reducefn: Function | str | None,
-        options: dict[str, Any],
+        options: SubmitOptionsDict,
         *,
         owns_job: bool,
         show_progress: ProgressFunction | None = None,

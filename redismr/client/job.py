@@ -30,7 +30,6 @@ from redismr.client.submitter import InputLost
 from redismr.client.waiting import IdleExplainer, deadline_of, progress_of, wait_until_end
 from redismr.confidential import Unpicklable
 from redismr.core.events import Event, encode_event
-from redismr.core.failure_record import imported_class
 from redismr.core.job_payloads import JobSealer
 from redismr.core.model import (
     ENDED_STATES,
@@ -41,6 +40,7 @@ from redismr.core.model import (
     ResultManifest,
     Skipped,
 )
+from redismr.core.task_errors import imported_class
 from redismr.errors import (
     JobTimeout,
     KeysAltered,

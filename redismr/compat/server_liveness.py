@@ -117,7 +117,7 @@ class ListenerLiveness:
     def __init__(self, connection: Connection, label: str, *, waits_for_next_run: bool) -> None:
         self._waits_for_next_run = waits_for_next_run
         self._store = Store(connection, name="mincemeat-line")
-        self._channel = self._store.keys.events(self._store.server.db, label)
+        self._label = label
         self._closed = threading.Event()
         if not self._has_listener():
             raise ConnectionRefusedError(
@@ -140,4 +140,4 @@ class ListenerLiveness:
         self._store.server.close()
 
     def _has_listener(self) -> bool:
-        return bool(self._store.server.command("PUBSUB", "NUMSUB", self._channel)[1])
+        return self._store.has_listener(self._label)

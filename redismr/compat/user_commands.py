@@ -9,7 +9,6 @@ from __future__ import annotations
 import hmac
 import logging
 import pickle
-import re
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -77,8 +76,8 @@ class CommandBus:
             if self._ended.is_set():
                 return
             try:
-                self._store.server.command(
-                    "PUBLISH", self._channel(name), self._sign(name, body) + body
+                self._store.publish_to(
+                    channel_label(self.port, name), self._sign(name, body) + body
                 )
             except StoreError as exc:
                 log.info("a command was not sent: %s", exc)
@@ -87,23 +86,15 @@ class CommandBus:
         """Who listens as a client now; nobody once this end is closed, or the server gone."""
         if self._ended.is_set():
             return []
-        prefix = self._channel("")
-        pattern = re.sub(r"([][*?\\])", r"\\\1", prefix) + "*"
         try:
-            channel_names = self._store.server.command("PUBSUB", "CHANNELS", pattern)
+            return self._store.listened_txns(channel_label(self.port, ""))
         except StoreError as exc:
             log.info("cannot see who is there: %s", exc)
             return []
-        return sorted(
-            name[len(prefix.encode()) :].decode(errors="replace") for name in channel_names
-        )
 
     def close(self) -> None:
         """Hear nothing more."""
         self._ended.set()
-
-    def _channel(self, name: str) -> str:
-        return self._store.keys.events(self._store.server.db, channel_label(self.port, name))
 
     def _sign(self, recipient: str, body: bytes) -> bytes:
         place = ("mincemeat", channel_label(self.port, recipient))

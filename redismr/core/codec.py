@@ -20,8 +20,8 @@ from operator import is_, is_not, sub
 from struct import Struct
 from typing import Any
 
-from redismr.core.failure_record import short_repr
 from redismr.core.key_column import KEY_SEPARATOR, KeyColumn, join_keys
+from redismr.core.printable import short_repr
 from redismr.core.value_snapshots import NoIteratorPickler, restore_snapshot
 from redismr.errors import BadKey, BadValue, RecordError
 

@@ -8,7 +8,7 @@ from operator import is_
 from typing import Any
 
 from redismr.core.codec import estimate_bytes
-from redismr.core.failure_record import NOT_GIVEN
+from redismr.core.failure_capture import NOT_GIVEN
 from redismr.core.value_snapshots import IMMUTABLE_TYPES, Snapshotter
 from redismr.engine.emitted import (
     UserCodeError,

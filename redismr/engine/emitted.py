@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import GeneratorType, TracebackType
 from typing import Any
 
-from redismr.core.failure_record import NOT_GIVEN, short_repr
+from redismr.core.failure_capture import NOT_GIVEN
+from redismr.core.printable import short_repr
 from redismr.core.value_snapshots import IMMUTABLE_TYPES, CannotSnapshot, Snapshotter, private_copy
 from redismr.engine.program import GroupFunction, Program
 from redismr.errors import BadKey, BadPair, BadValue, RecordError

@@ -7,16 +7,13 @@ decorated, though the decorator may drop an argument, or put one in.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from types import MethodType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from redismr.core.annotations import signature
+from redismr.core.annotations import Function, signature
 
 UNLIMITED = 1 << 10
 """As many arguments as one likes."""
-
-Function = Callable[..., Any]
 
 
 class ArgumentCount(NamedTuple):

@@ -14,7 +14,7 @@ from redismr.core.model import RUNNING_STATES
 from redismr.errors import KeysAltered
 from redismr.store.keys import Keys
 from redismr.store.replies import EndAndRecords
-from redismr.store.retrying_client import Argument, RetryingClient, text
+from redismr.store.retrying_client import Argument, RetryingClient, number, text
 
 Fields = Mapping[str, bytes]
 
@@ -113,6 +113,15 @@ class ChunkStore:
         if all(value is None for value in values):
             return {}
         return {field: text(value) for field, value in zip(fields, values, strict=True)}
+
+    def ready_count(self, job: str) -> int:
+        """Number of tasks of the job that wait to be claimed."""
+        return int(self.server.command("LLEN", self.keys.control(job, "ready")))
+
+    def budget_used(self, job: str, task: str, kind: str) -> int:
+        """Number of charges to one budget (``error`` or ``lost``) of a task so far."""
+        key = self.keys.control(job, "budgets")
+        return number(self.server.command("HGET", key, f"{kind}:{task}"))
 
     def states(self, jobs: Sequence[str]) -> dict[str, str]:
         """Job -> its state in clear; what is gone, or altered, is left out. 1000 a round trip."""

@@ -11,10 +11,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from redismr.core.failure_record import printable_text
 from redismr.core.model import PROTOCOL
+from redismr.core.printable import printable_text
 from redismr.errors import KeysAltered
-from redismr.store.channel import Subscription
 from redismr.store.connect import BLOCK_SECONDS
 from redismr.store.retrying_client import Argument, Piggyback, number, text, time_reply_ms
 
@@ -287,21 +286,6 @@ class JobIndexStore:
             {executor.rpartition(":")[0] for executor in _EXECUTOR.findall(text(raw))}
             for raw in found.values()
         ]
-
-    def publish(self, txn: str, message: bytes) -> None:
-        """Tell listeners of this transaction and of all. At most once: truth is in the keys."""
-        self.server.best_effort(*self._publish_commands(txn, message))
-
-    def _publish_commands(self, txn: str, message: bytes) -> list[Sequence[Argument]]:
-        return [("PUBLISH", channel, message) for channel in self._channels(txn)]
-
-    def _channels(self, txn: str) -> tuple[str, str]:
-        """That of the transaction, and that of all."""
-        return self.keys.events(self.server.db, txn), self.keys.events(self.server.db)
-
-    def subscribe(self, txn: str | None) -> Subscription:
-        """Messages of one transaction, or of all, from its first ``get`` on; for ``with``."""
-        return Subscription(self.server.client, self.keys.events(self.server.db, txn))
 
     def _best_effort(self, *commands: Sequence[Argument]) -> list[Any]:
         return self._with_key_repair(

@@ -1,7 +1,7 @@
 """The task protocol: one method per verb, each one atomic step on the server.
 
-Python never reads and then writes: every change of a job's state is one script (DESIGN: rules of
-section 4, ARCHITECTURE.md: invariants). All methods may be repeated with the same arguments.
+Python never reads and then writes: one script makes each change of a job's state (invariants in
+ARCHITECTURE.md). Every method may be repeated with the same arguments.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from redismr.config import Connection
 from redismr.core.model import Claim
 from redismr.errors import KeysAltered
+from redismr.store.channel import ChannelStore
 from redismr.store.chunks import ChunkStore, Fields, parse_records, staging_commands
 from redismr.store.connect import BLOCK_SECONDS
 from redismr.store.job_index import SMALL_JOB_TASKS, JobIndexStore, WakeTarget
@@ -35,7 +36,7 @@ LISTING_MARGIN_MS = 1000
 later than that is listed anew."""
 
 
-class Store(ChunkStore, JobIndexStore):
+class Store(ChunkStore, JobIndexStore, ChannelStore):
     """A connection to the server that speaks in the verbs of the protocol.
 
     ``now_ms`` replaces the server's clock in tests; nothing else sets it.
@@ -79,15 +80,12 @@ class Store(ChunkStore, JobIndexStore):
             written.
         """
         self.server.require("submitter")
-        piggyback, until_ms, channels = (
-            NO_PIGGYBACK,
-            since_ms + ttl_ms + LISTING_MARGIN_MS,
-            ("", ""),
-        )
+        until_ms = since_ms + ttl_ms + LISTING_MARGIN_MS
+        piggyback, channels = NO_PIGGYBACK, ("", "")
         if since_ms:
             priority = int(fields.get("priority", 0))
             piggyback = self._listing_piggyback(job, priority, since_ms, until_ms)
-            channels = self._channels(str(fields.get("txn", job)))
+            channels = self._event_channels(str(fields.get("txn", job)))
         flat: list[Argument] = [part for pair in fields.items() for part in pair]
         reply = self._run(
             "create",
@@ -198,7 +196,7 @@ class Store(ChunkStore, JobIndexStore):
         flat: list[Argument] = []
         for c in commits:
             flat += (c.task, c.token, c.basis, c.chunks, c.shuffled, c.record, c.event, c.read)
-        channel, all_channel = self._channels(stage_events.txn) if stage_events else ("", "")
+        channel, all_channel = self._event_channels(stage_events.txn) if stage_events else ("", "")
         reply = self._run(
             "commit", job, flat, executor=executor, next_nonce=next_nonce, want=want, min_want=min_want,  # noqa: E501
             want_reduces=want_reduces, channel=channel, all_channel=all_channel,

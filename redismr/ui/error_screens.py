@@ -6,12 +6,13 @@ import os
 import traceback
 from typing import TYPE_CHECKING, TextIO, cast
 
-from redismr.core.failure_record import make_failure, make_task_error
+from redismr.core.failure_capture import make_failure
 from redismr.core.plurals import pluralize
+from redismr.core.printable import printable_lines
+from redismr.core.task_errors import make_task_error
 from redismr.errors import RedismrError
 from redismr.settings import is_debugging
 from redismr.standard_streams import NeverFailingStream
-from redismr.ui.terminal_text import printable_lines
 
 if TYPE_CHECKING:
     from redismr.core.model import Failure, Skipped

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from redismr.ui.rate import RateMeter
+
 if TYPE_CHECKING:
     from redismr.core.work_amount import StageProgress
 
@@ -110,3 +112,30 @@ class Forecast:
         if self._heaviest_since is None:
             return seconds + max(0.0, seconds_to_start)
         return max(0.0, seconds - (self._now - self._heaviest_since))
+
+
+class StageEstimate:
+    """What was seen of one stage of one job: how fast it goes, how long the rest will take."""
+
+    def __init__(self) -> None:
+        self._rate_meter, self._forecast = RateMeter(), Forecast()
+        self._remaining: int | None = None
+
+    def update(self, now: float, work: StageProgress) -> None:
+        """Take note of ``work`` as it is at ``now`` (seconds on any steady clock)."""
+        self._rate_meter.update(now, work.done)
+        self._forecast.update(now, work)
+        # Of very many executors nobody looks at each, and their work is even.
+        self._remaining = None if work.busy >= 0 or work.total is None else work.total - work.done
+
+    def rate(self) -> float:
+        """Items, bytes or tasks per second."""
+        return self._rate_meter.rate()
+
+    def seconds_left(self) -> float | None:
+        """Seconds until the stage is over; None while there is too little to go by."""
+        return (
+            self._forecast.seconds_left()
+            if self._remaining is None
+            else self._rate_meter.seconds_left(self._remaining)
+        )

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from redismr.core.plurals import pluralize
+from redismr.core.printable import printable_line
 from redismr.ui.human_units import (
     format_amount,
     format_bytes,
@@ -17,12 +18,11 @@ from redismr.ui.human_units import (
     format_percent,
     format_rate,
 )
-from redismr.ui.terminal_text import printable_line
 
 if TYPE_CHECKING:
     from redismr.core.model import Progress
     from redismr.core.work_amount import StageProgress
-    from redismr.ui.progress import StageEstimate
+    from redismr.ui.forecast import StageEstimate
 
 _LABEL_WIDTH = 10
 _BAR_WIDTHS = (24, 16, 8)
@@ -35,7 +35,7 @@ def make_console(stream: TextIO) -> Console:
     return Console(file=stream, markup=False, emoji=False, highlight=False)
 
 
-def job_rows(
+def progress_rows(
     progress: Progress, maps: StageEstimate, reduces: StageEstimate, shuffle_bytes_per_second: float
 ) -> RenderableType:
     """Four rows, and a fifth when the job waits for something; ``shuffle_bytes_per_second`` is a rate.

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Self, TextIO, cast
 
 from redismr.core.model import ENDED_STATES
 from redismr.core.plurals import pluralize
+from redismr.core.printable import printable_line
 from redismr.process_guards import only_in_this_process
 from redismr.standard_streams import NeverFailingStream
 from redismr.ui.error_screens import print_message, skipped_lines
-from redismr.ui.forecast import Forecast
+from redismr.ui.forecast import StageEstimate
 from redismr.ui.human_units import format_amount, format_bytes, format_clock
 from redismr.ui.rate import RateMeter
-from redismr.ui.terminal_text import printable_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -167,9 +167,8 @@ class LiveDisplay(ProgressDisplay):
             self._stop_live = only_in_this_process(self._live.stop)
             # Whoever forgets to close us must not lose the cursor of their terminal.
             weakref.finalize(self, self._stop_live)
-        self._live.update(
-            live_rows.job_rows(progress, self.maps, self.reduces, self.shuffle.rate()), refresh=True
-        )
+        rows = live_rows.progress_rows(progress, self.maps, self.reduces, self.shuffle.rate())
+        self._live.update(rows, refresh=True)
 
 
 class LineDisplay(ProgressDisplay):
@@ -261,33 +260,6 @@ def _input_read(maps: StageProgress) -> str:
 
 def _amount_done(work: StageProgress) -> str:
     return format_amount(work.done, work.total, work.unit)
-
-
-class StageEstimate:
-    """What was seen of one stage of one job: how fast it goes, how long the rest will take."""
-
-    def __init__(self) -> None:
-        self._rate_meter, self._forecast = RateMeter(), Forecast()
-        self._remaining: int | None = None
-
-    def update(self, now: float, work: StageProgress) -> None:
-        """Take note of ``work`` as it is at ``now`` (seconds on any steady clock)."""
-        self._rate_meter.update(now, work.done)
-        self._forecast.update(now, work)
-        # Of very many executors nobody looks at each, and their work is even.
-        self._remaining = None if work.busy >= 0 or work.total is None else work.total - work.done
-
-    def rate(self) -> float:
-        """Items, bytes or tasks per second."""
-        return self._rate_meter.rate()
-
-    def seconds_left(self) -> float | None:
-        """Seconds until the stage is over; None while there is too little to go by."""
-        return (
-            self._forecast.seconds_left()
-            if self._remaining is None
-            else self._rate_meter.seconds_left(self._remaining)
-        )
 
 
 def _start_live(console: Console) -> Live:

@@ -7,9 +7,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from redismr.core.printable import printable_line
 from redismr.ui.error_screens import error_line
 from redismr.ui.human_units import format_duration
-from redismr.ui.terminal_text import printable_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

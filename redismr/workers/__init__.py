@@ -6,7 +6,7 @@ import logging
 import os
 
 from redismr.config import Connection, WorkerOptions
-from redismr.core.failure_record import printable_text
+from redismr.core.printable import printable_text
 from redismr.process_guards import CORES_VARIABLE
 
 

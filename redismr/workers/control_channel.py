@@ -10,7 +10,7 @@ import select
 import socket
 from dataclasses import dataclass
 
-from redismr.core.failure_record import printable_text
+from redismr.core.printable import printable_text
 from redismr.workers.shared_slots import Slot
 
 IDLE, LEASE, PROBLEM = b"idle", b"lease", b"problem"

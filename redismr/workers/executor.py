@@ -136,7 +136,7 @@ class Executor:
             return None
         self._headers[job] = header
         if self._code_digest and header.digest != self._code_digest:
-            waiting = self.store.server.command("LLEN", self.store.keys.control(job, "ready"))
+            waiting = self.store.ready_count(job)
             if backup and not waiting:
                 waiting = self.store.steal(job, self.setup.name.rpartition(":")[0]).slow
             return EXIT_RECYCLE if waiting else None

@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from redismr.core.events import Event, encode_event
-from redismr.core.failure_record import NOT_GIVEN, is_debugger_exit, make_failure
+from redismr.core.failure_capture import NOT_GIVEN, make_failure
 from redismr.core.job_payloads import JobSealer
 from redismr.core.model import PYTHON, Crash, Failure, task_stage
+from redismr.core.user_frames import is_debugger_exit
 from redismr.engine.bad_records import SkipLimitExceeded
 from redismr.engine.kernel import UserCodeError
 from redismr.errors import (
@@ -111,7 +112,7 @@ class Reporter:
             host=self._host,
             pid=self._pid,
             python=self._python,
-            attempt=self._attempts_used(attempt.session.job, attempt.task, "error") + 1,
+            attempt=self.store.budget_used(attempt.session.job, attempt.task, "error") + 1,
             attempts=spec.retries + 1,
             retryable=not fatal,
         )
@@ -230,7 +231,7 @@ class Reporter:
             host=self._host,
             pid=pid,
             python=self._python,
-            attempt=self._attempts_used(job, task, "lost") + 1,
+            attempt=self.store.budget_used(job, task, "lost") + 1,
             attempts=number(meta.get("lost_leases")) + 1,
         )
         txn = meta.get("txn") or job
@@ -242,10 +243,6 @@ class Reporter:
     def publish_event(self, txn: str, job: str, kind: str, data: dict[str, object]) -> None:
         """Publish a hint on the transaction's channel."""
         self.store.publish(txn, encode_event(Event(job, txn, 0, kind, data), self.keyring))
-
-    def _attempts_used(self, job: str, task: str, kind: str) -> int:
-        key = self.store.keys.control(job, "budgets")
-        return number(self.store.server.command("HGET", key, f"{kind}:{task}"))
 
 
 def _is_fatal(exc: BaseException, cause: BaseException) -> bool:
