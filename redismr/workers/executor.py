@@ -20,11 +20,13 @@ from redismr.errors import JobLost, KeysAltered, RedismrError, StoreError, Store
 from redismr.store import Commit, CommitReply, Store
 from redismr.workers.batch_sizing import BatchSizer
 from redismr.workers.control_channel import LOOK_FOR_BACKUPS, ExecutorSetup
+from redismr.workers.job_header import JobAltered, JobHeader
 from redismr.workers.process_setup import end_if_forked, prepare_process
 from redismr.workers.reporter import Reporter
-from redismr.workers.session import JobAltered, JobHeader, Session
+from redismr.workers.session import Session
 from redismr.workers.shared_slots import Holding
-from redismr.workers.tasks import Attempt, SegmentsMissing, StageClosed, run_map, run_reduce
+from redismr.workers.task_inputs import SegmentsMissing
+from redismr.workers.tasks import Attempt, StageClosed, run_map, run_reduce
 
 log = logging.getLogger("redismr.worker")
 

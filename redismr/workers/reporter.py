@@ -72,7 +72,7 @@ class Reporter:
             self.wake(committed.opened - len(committed.claim.tasks))  # the others have us
         if not self.store.server.may_fail_over():  # else a failover could forget this commit
             for attempt in counted:
-                attempt.on_committed()
+                attempt.free_input()
         if state == "succeeded":
             with contextlib.suppress(SealError):  # who collects the result meets it, and says so
                 n_map = session.sealer.open_end(self.store.get_sealed(job, "end"))
