@@ -388,7 +388,7 @@ class Client(Unpicklable):
             submit_ms=SUBMIT_LEASE_MS,
             fields=clear_fields(spec, self._keyring.key_id, source, each_worker=each_worker),
             event=encode_event(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring),
-        )
+        ).expire_at
 
     def _server_time_and_workers(self) -> tuple[int, Mapping[str, Mapping[str, Any]]]:
         """The server's time in ms; rows about the workers that are there, and not lost."""

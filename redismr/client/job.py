@@ -197,7 +197,7 @@ class Job(Unpicklable):
 
     def cancel(self) -> bool:
         """Stop the job and free its data; False if it had ended before."""
-        outcome = self._store.cancel(self.id)
+        outcome = self._store.cancel(self.id).status
         if outcome == "GONE":
             raise job_not_found_error(self.id)
         if outcome != "OK":

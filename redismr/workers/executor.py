@@ -290,8 +290,8 @@ class Executor:
 
         If a failover took it back, it may have taken what the claim was for: nobody altered that.
         """
-        _, lost = self.store.renew(attempt.session.job, [(attempt.task, attempt.token, True)])
-        return attempt.task not in lost
+        held = [(attempt.task, attempt.token, True)]
+        return attempt.task not in self.store.renew(attempt.session.job, held).lost
 
     def _commit(
         self,

@@ -137,7 +137,7 @@ class LeaseKeeper:
             if isinstance(answer, KeysAltered):
                 self._on_altered(job, str(answer))
                 continue
-            state, lost = answer
+            state, lost = answer.state, answer.lost
             to_kill += [
                 (c, LEASE_LOST) for c, h in held[job] if _has_lost_its_task(c, h, state, lost)
             ]

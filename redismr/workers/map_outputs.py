@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,6 +9,7 @@ from redismr.core.job_payloads import JobSealer, maps_digest_of
 from redismr.core.model import MAX_SKIPPED_KEPT, MapManifest, Skipped
 from redismr.core.plurals import pluralize
 from redismr.errors import SealError
+from redismr.store import EndAndRecords
 from redismr.workers.job_header import JobAltered
 
 
@@ -28,14 +28,13 @@ class MapOutputs:
     skipped: Skipped
 
     @classmethod
-    def open(
-        cls, sealer: JobSealer, basis: str, end: bytes | None, records: Mapping[int, bytes]
-    ) -> Self:
+    def open(cls, sealer: JobSealer, basis: str, outputs: EndAndRecords) -> Self:
         """Verify the sealed end and all map records.
 
         Raises:
             JobAltered: one of them is missing or not as sealed.
         """
+        end, records = outputs
         try:
             n_map = sealer.open_end(end)
         except SealError as exc:

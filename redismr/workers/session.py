@@ -141,14 +141,13 @@ class Session:
         """
         if self._map_outputs and self._map_outputs.basis == basis:
             return self._map_outputs
-        commit_basis, from_commit = self.outputs_from_commit
-        if from_commit and commit_basis == basis:
-            end, records = from_commit
-        else:
-            state, now_basis, end, records = self.store.map_outputs(self.job)
-            if state != "reducing" or now_basis != basis:
+        commit_basis, outputs = self.outputs_from_commit
+        if outputs is None or commit_basis != basis:
+            reply = self.store.map_outputs(self.job)
+            if reply.state != "reducing" or reply.basis != basis:
                 return None
-        self._map_outputs = MapOutputs.open(self.sealer, basis, end, records)
+            outputs = reply.outputs
+        self._map_outputs = MapOutputs.open(self.sealer, basis, outputs)
         return self._map_outputs
 
     def _open_spec(self, blob: bytes | None, now_ms: int) -> JobSpec:

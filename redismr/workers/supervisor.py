@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from redismr.config import Connection, WorkerOptions
-from redismr.core.model import PROTOCOL, PYTHON, token_of
+from redismr.core.model import PROTOCOL, PYTHON, AttemptRef, token_of
 from redismr.core.seal import Keyring
 from redismr.errors import StoreError, StoreUnavailable
 from redismr.shipping.libraries import reported_versions
@@ -278,15 +278,12 @@ class Supervisor:
             kind = "timeout" if child.kill_reason.startswith(OVERDUE) else "crash"
             place = "record {} of its input" if task[0] == "m" else "key {} of its partition"
             where = place.format(holding.ordinal + 1) if holding.ordinal >= 0 else ""
-            token, ordinal = token_of(task, holding.nonce), child.record_to_blame(holding)
             self.reporter.report_crash(
-                holding.job,
-                task,
-                token,
+                AttemptRef(holding.job, task, token_of(task, holding.nonce)),
                 cause,
                 kind=kind,
                 where=where,
-                ordinal=ordinal,
+                ordinal=child.record_to_blame(holding),
                 pid=exited.pid,
             )
         if holding.next_nonce:
