@@ -15,9 +15,8 @@ FUNCTION_LINES = 50
 LUA_LINES = 80
 LONGER: dict[str, int] = {
     "server/private.py": 407,
-    "workers/executor.py": 411,
-    "workers/supervisor.py": 419,
-    "workers/tasks.py": 410,
+    "workers/executor.py": 401,
+    "workers/supervisor.py": 415,
 }
 """What is longer, and how long it is today. A number here may only fall, a name only go."""
 
