@@ -80,7 +80,7 @@ class Reporter:
             self.wake(committed.opened - len(committed.claim.tasks))  # the others have us
         if not self.store.server.may_fail_over():  # else a failover could forget this commit
             for attempt in counted:
-                attempt.on_committed()
+                attempt.free_input()
         if state == "succeeded":
             with contextlib.suppress(SealError):  # who collects the result meets it, and says so
                 n_map = session.sealer.open_end(self.store.get_sealed(job, "end"))
@@ -126,7 +126,7 @@ class Reporter:
         )
         cause.__traceback__ = None  # one that user code raises again would show these frames again
         self.hand_in_failure(
-            _ref_of(attempt),
+            attempt.ref,
             spec.txn,
             failure,
             kind="fatal" if fatal else "error",
@@ -149,7 +149,7 @@ class Reporter:
         """More was skipped than is allowed: that is so for every attempt, the job has failed."""
         failure = replace(failure, host=self._host, pid=self._pid, python=self._python)
         txn = attempt.session.spec.txn
-        self.hand_in_failure(_ref_of(attempt), txn, failure, kind="fatal", signature="")
+        self.hand_in_failure(attempt.ref, txn, failure, kind="fatal", signature="")
 
     def hand_in_failure(
         self,
@@ -183,7 +183,7 @@ class Reporter:
     def report_missing(self, attempt: Attempt, maps: dict[int, str]) -> None:
         """Segments are gone: have those maps run again."""
         session = attempt.session
-        invalidated = self.store.invalidate(_ref_of(attempt), attempt.basis, maps)
+        invalidated = self.store.invalidate(attempt.ref, attempt.basis, maps)
         if invalidated.status == "OK":
             self.wake(invalidated.rerun)
         elif invalidated.status == "DEAD":
@@ -244,10 +244,6 @@ class Reporter:
     def publish_event(self, txn: str, job: str, kind: str, data: dict[str, object]) -> None:
         """Publish a hint on the transaction's channel."""
         self.store.publish(txn, encode_event(Event(job, txn, 0, kind, data), self.keyring))
-
-
-def _ref_of(attempt: Attempt) -> AttemptRef:
-    return AttemptRef(attempt.session.job, attempt.task, attempt.token)
 
 
 def _is_fatal(exc: BaseException, cause: BaseException) -> bool:

@@ -9,7 +9,8 @@ from jobs import LEASE_MS, make_job
 
 from redismr.errors import KeysAltered
 from redismr.store.replies import RenewReply
-from redismr.workers.leases import Child, LeaseKeeper
+from redismr.workers.child import Child
+from redismr.workers.leases import LeaseKeeper
 from redismr.workers.shared_slots import Holding, Slots
 
 
