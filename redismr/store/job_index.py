@@ -19,7 +19,7 @@ from redismr.store.reply_values import Answer, number, reply_text, time_reply_ms
 from redismr.store.round_trips import Argument, Piggyback, RedisCommand
 
 if TYPE_CHECKING:
-    from redismr.store.keys import Keys
+    from redismr.store.keys import KeyNames
     from redismr.store.retrying_client import RetryingClient
 
 WakeTarget = tuple[int, str, str]
@@ -66,7 +66,7 @@ class JobIndexStore:
     """Announce, wake, beat, publish."""
 
     server: RetryingClient
-    keys: Keys
+    keys: KeyNames
     _heartbeat_sent = False
 
     @property

@@ -59,7 +59,7 @@ CONTROL = (
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class KeyNames:
     """Key names under one namespace."""
 
     namespace: str

@@ -20,7 +20,7 @@ from redismr.store.acl_rules import Role, commands, probe_commands
 from redismr.store.connect import address, connect
 from redismr.store.connection_errors import connection_error, unknown_command_text
 from redismr.store.error_kinds import DEMOTED_WORDS, TEMPORARY_WORDS, error_kind
-from redismr.store.keys import Keys
+from redismr.store.keys import KeyNames
 from redismr.store.sentinel import is_sentinel_url
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _inspect(
         if isinstance(answer, ResponseError)
     }
     if "MULTI" not in refused:  # else what follows would be done
-        probed = probe_commands(role, Keys(connection.namespace))
+        probed = probe_commands(role, KeyNames(connection.namespace))
         answers = _send_commands(conn, [*probed.values(), ("DISCARD",)])
         refused |= {
             word: answer
