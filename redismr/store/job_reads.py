@@ -19,7 +19,7 @@ JOBS_PER_ROUND_TRIP = 1000
 
 
 class JobReads:
-    """What can be asked of a job, in clear and sealed."""
+    """Reads clear fields and sealed values of a job."""
 
     server: RetryingClient
     keys: KeyNames

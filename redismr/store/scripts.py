@@ -34,7 +34,7 @@ class Script:
     rest: str | None
     """Name of the list of all further arguments."""
     source: str
-    """What the server gets."""
+    """The full text for the server."""
     sha: str
     commands: frozenset[str]
     """Redis commands that the script calls."""
