@@ -17,7 +17,7 @@ ClearState = JobState | Literal[""]
 
 CreateStatus = Literal["OK", "EXISTS"]
 AddStatus = Literal["OK", "SHORT", "ENDED", "GONE"]
-"""Status of ``add`` and ``close``: done; a failover took input back; the job has ended; it is gone."""
+"""Status of ``add`` and ``close``: done; a failover took input back; the job has ended; is gone."""
 
 EndStatus = Literal["OK", "ENDED", "GONE"]
 """Status of ``cancel``, ``fail_job`` and ``extend``: done; ended before; the job is gone."""
