@@ -38,7 +38,7 @@ def run(plan: Plan) -> Outcome:
                     outcome.add(kind)
                     outcome.add("commits rolled back", sum(lost.values()))
                     hurt |= lost.keys()
-            outcome.missed += workers.gone()
+            outcome.missed += workers.ended_early()
     finally:
         servers.close()
     outcome.floor("failovers", plan.amount(20))

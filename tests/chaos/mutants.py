@@ -68,7 +68,7 @@ def _said(tree: Path, row: str) -> tuple[str, bool]:
     return said[0], bool(wrong and int(wrong[1]))
 
 
-class Hunt:
+class MutantHunt:
     """Runs mutants against the rows of the cut."""
 
     def __init__(self, folder: Path) -> None:
@@ -108,7 +108,7 @@ def main() -> int:
         parser.error(f"no such mutant: {', '.join(sorted(unknown))}")
     folder, bad = Path(tempfile.mkdtemp(prefix="mut-", dir="/tmp")), 0
     try:
-        hunt = Hunt(folder)
+        hunt = MutantHunt(folder)
         for name in args.names or known:
             began = time.monotonic()
             try:

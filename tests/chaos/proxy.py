@@ -27,7 +27,7 @@ PIECES = 50
 """Most pieces one read is cut into; what is left after them goes as one."""
 
 
-class Torn(Exception):
+class ConnectionCut(Exception):
     """The connection is to be cut here."""
 
 
@@ -82,7 +82,7 @@ class Proxy:
         while data := await source.read(1 << 16):
             if self.random.random() < REFUSED:
                 self.counts["refused"] += 1
-                raise Torn
+                raise ConnectionCut
             to.write(data)
             await to.drain()
 
@@ -101,7 +101,7 @@ class Proxy:
                     to.write(bytes(buffer[: begin + part]))
                     with contextlib.suppress(OSError):
                         await to.drain()
-                    raise Torn
+                    raise ConnectionCut
                 begin = end
             to.write(bytes(buffer[:begin]))
             del buffer[:begin]
@@ -141,7 +141,7 @@ async def run(listen: str, upstream: str, mode: str, seed: str) -> None:
     server.close()
 
 
-class Between:
+class RunningProxy:
     """A running proxy, for a row: its URL, and what it has done."""
 
     def __init__(self, upstream: Path, folder: Path, mode: str, seed: str) -> None:
