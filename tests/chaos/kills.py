@@ -44,7 +44,7 @@ WORKERS, EXECUTORS = 3, 3
 
 
 def run(plan: Plan) -> Outcome:
-    """Jobs flow while executors, fork servers, supervisors and whole workers are killed."""
+    """Run jobs while executors, fork servers, supervisors and whole workers are killed."""
     outcome, server, rng = Outcome(), Server("valkey"), plan.rng("kills")
     least = {"kills": plan.amount(1000), "jobs": plan.amount(100)}
     least |= {f"at {point}": int(20 * plan.scale) for point in NAMED}
@@ -91,7 +91,7 @@ def _short_of(least: dict[str, int], outcome: Outcome, log: WorkerLog, killer: _
 
 
 def _killed(log: WorkerLog, killer: _Killer) -> dict[str, float]:
-    """Processes that got a SIGKILL from us; not those that went with them."""
+    """Count processes that we killed, without those that ended with them."""
     lines = log.words("kill")
     points = Counter(point for point, _, _ in lines)
     supervisors = {int(pid) for point, pid, _ in lines if point in OF_SUPERVISORS}
@@ -107,7 +107,7 @@ def _killed(log: WorkerLog, killer: _Killer) -> dict[str, float]:
 
 
 def _case(rng: random.Random) -> Case:
-    """A job whose mapfn now and then fails by itself; kills are not its fault.
+    """Make a job whose mapfn sometimes raises, so that kills must not be charged to it.
 
     None may be skipped: a record in which two executors were killed would be.
     """
@@ -140,7 +140,7 @@ class _Killer:
         self.at: dict[int, float] = {}
 
     def strike(self) -> None:
-        """One blow."""
+        """Kill one process, or signal it."""
         worker = self.rng.choice(self.pool.workers)
         fork_server, executors = self.pool.family(worker)
         if not executors:
@@ -170,7 +170,7 @@ class _Killer:
 
 
 def _count(outcome: Outcome, log: WorkerLog, killer: _Killer, flow: JobStream) -> None:
-    """What the kills cost: executions beyond one of each task, and time."""
+    """Count what the kills cost: executions beyond one of each task, and time."""
     outcome.add("largest batch", max(int(rest[0]) for rest in log.words("grant")))
     begun, erred = len(log.words("attempt")), len(log.words("erred"))
     outcome.add("re-executed", max(0, begun - flow.tasks - erred))

@@ -1,4 +1,4 @@
-"""What a thousand jobs of every fate leave behind: nothing, once their ttl is over."""
+"""A thousand jobs with every kind of end: once their ttl is over, nothing is left."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BAD = ("failed", "crashed")
 
 
 def run(plan: Plan) -> Outcome:
-    """Jobs of every fate; then everything is measured again as it was before them."""
+    """Run jobs of every fate; measure keys, memory and files before and after."""
     outcome, server = Outcome(), Server("valkey")
     try:
         with fleet(server.url, plan, "leaks") as workers, client_of(server.url) as client:
@@ -75,7 +75,7 @@ def run(plan: Plan) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What may grow. Memory is compared with some room, the rest to the unit."""
+    """Figures that could grow. Memory is compared with some room, the others exactly."""
 
     keys: int
     memory: int
@@ -86,7 +86,7 @@ class Measures:
 
 
 class _MeasuredProcesses:
-    """The server, this process and the workers, as they are measured."""
+    """Measures the server, this process and the workers."""
 
     def __init__(
         self, server: Server, client: redismr.Client, processes: list[Worker], pilot: redismr.Job
@@ -99,7 +99,7 @@ class _MeasuredProcesses:
         )
 
     def is_quiet(self, before: Measures | None) -> bool:
-        """Whether only the pilot's keys are left, and the memory that there was."""
+        """True if only the pilot's keys are left, and memory is as it was."""
         if self.redis.zcard("redismr:jobs") > 1 or any(
             self.pilot.id not in k for k in self.leftover_keys()
         ):
@@ -107,19 +107,19 @@ class _MeasuredProcesses:
         return before is None or self._memory() <= before.memory + SPARE_BYTES
 
     def leftover_keys(self) -> list[str]:
-        """Every key of a job, and wake-ups that nobody took."""
+        """Return every key of a job, and wake-ups that nobody took."""
         keys = sorted(key.decode() for key in self.redis.scan_iter(count=1000))
         return [k for k in keys if k not in INDEXES]
 
     def describe_leftovers(self) -> str:
-        """What is left, and what it is: for whoever looks for the cause."""
+        """Describe what is left, to find the cause."""
         keys = [k for k in self.leftover_keys() if self.pilot.id not in k]
         lists = {k: self.redis.lrange(k, 0, 3) for k in keys if self.redis.type(k) == b"list"}
         listed = self.redis.zrange("redismr:jobs", 0, -1)
         return f"left behind: {keys[:20]}, {lists}, {listed}, {self.client.jobs()}"
 
     def measure(self) -> Measures:
-        """All of it, now."""
+        """Measure everything now."""
         gc.collect()
         pids = [pid for worker in self.processes for pid in (worker.pid, *children(worker.pid)[:1])]
         return Measures(
@@ -146,7 +146,7 @@ SPARE = {
 
 
 def _compare(before: Measures, scene: _MeasuredProcesses, outcome: Outcome) -> None:
-    """What stays above its measure for a while has grown; a moment's more has not."""
+    """Report figures that stay above their measure for a while."""
 
     def grown() -> dict[str, int]:
         after = scene.measure()
@@ -160,7 +160,7 @@ def _compare(before: Measures, scene: _MeasuredProcesses, outcome: Outcome) -> N
 
 
 def _background_job(client: redismr.Client, folder: Path) -> redismr.Job:
-    """A job with a short lease that runs all the time: workers look after leases often."""
+    """Submit a job with a short lease that runs all the time, so that workers reclaim often."""
     gate, begun = str(folder / "gate"), folder / "begun"
 
     def mapfn(x: Any) -> Any:
@@ -201,7 +201,7 @@ def _begin(client: redismr.Client, fate: str) -> redismr.Job:
 
 
 def _end(job: redismr.Job, fate: str) -> str:
-    """See the job to its end; what is wrong about it, or nothing."""
+    """Wait for the end of a job; return what is wrong about it, or nothing."""
     if fate == "cancelled":
         job.cancel()
         return "" if job.state in ("cancelled", "succeeded") else f"{job.id}: {job.state}"
@@ -221,7 +221,7 @@ def _run_job(client: redismr.Client, fate: str) -> None:
 
 
 def _run_jobs(client: redismr.Client, rng: random.Random, count: int, outcome: Outcome) -> None:
-    """So many jobs, some at a time, each seen to its end."""
+    """Run so many jobs, several at a time, each to its end."""
     fates = [rng.choice(FATES) for _ in range(count)]
     while fates:
         begun = []
@@ -256,7 +256,7 @@ _SUBMITTER = f"""
 
 
 def _dying_submitters(workers: Fleet, count: int, outcome: Outcome) -> None:
-    """Submitters that are killed in the middle of their sources."""
+    """Kill submitters in the middle of their sources."""
     program = script(workers.folder, _SUBMITTER)
     for _ in range(count):
         process = workers.start(sys.executable, str(program))

@@ -1,4 +1,4 @@
-"""A proxy between workers and Redis that understands whole replies, and loses or dribbles them.
+"""A proxy between workers and Redis that parses replies, and loses or delays them.
 
 ``python -m chaos.proxy LISTEN SERVER MODE SEED``: a process of its own between two unix sockets. A
 line on its stdin is answered by one of JSON, what it has done so far; it ends with its stdin.
@@ -28,11 +28,11 @@ PIECES = 50
 
 
 class ConnectionCut(Exception):
-    """The connection is to be cut here."""
+    """Raised to cut the connection here."""
 
 
 def end_of(buffer: bytes | bytearray, at: int = 0) -> int | None:
-    """Where the RESP2 value that begins at ``at`` ends; None if it is not all there."""
+    """Return where the RESP2 value at ``at`` ends; None if it is incomplete."""
     wanted = 1
     while wanted:
         line = buffer.find(b"\r\n", at)
@@ -50,7 +50,7 @@ def end_of(buffer: bytes | bytearray, at: int = 0) -> int | None:
 
 
 class Proxy:
-    """Pumps connections; each direction has its own way of being unkind."""
+    """Forwards connections, with a fault of its own for each direction."""
 
     def __init__(self, upstream: str, mode: str, seed: str) -> None:
         self.upstream, self.slow = upstream, mode == "slow"
@@ -142,7 +142,7 @@ async def run(listen: str, upstream: str, mode: str, seed: str) -> None:
 
 
 class RunningProxy:
-    """A running proxy, for a row: its URL, and what it has done."""
+    """A running proxy of a row: its URL, and counts of what it did."""
 
     def __init__(self, upstream: Path, folder: Path, mode: str, seed: str) -> None:
         listen = folder / "proxy"
@@ -155,14 +155,14 @@ class RunningProxy:
         self._answer()
 
     def counts(self) -> Counter[str]:
-        """How often it has done what."""
+        """Return how often each fault was made."""
         assert self._process.stdin
         self._process.stdin.write(b"\n")
         self._process.stdin.flush()
         return Counter(self._answer())
 
     def close(self) -> None:
-        """It ends; every connection through it is cut."""
+        """End the proxy; every connection through it is cut."""
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait(5)

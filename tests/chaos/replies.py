@@ -1,4 +1,4 @@
-"""Replies that never come, come in part, or come late and in pieces."""
+"""Replies that never arrive, arrive in part, or arrive late and in pieces."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RAN_OUT = re.compile(r"(\d+) tasks? taken back")
 
 
 def run_with_lost_replies(plan: Plan) -> Outcome:
-    """Jobs until the proxy has eaten its fill; workers and client both sit behind it."""
+    """Run jobs until the proxy has lost enough replies to workers and clients."""
     outcome, server = Outcome(), Server("valkey")
     between = RunningProxy(server.directory / "s", server.directory, "eat", f"{plan.seed}.eat")
     wanted = plan.amount(EATEN)
@@ -45,7 +45,7 @@ def run_with_lost_replies(plan: Plan) -> Outcome:
 
 
 def run_with_slow_replies(plan: Plan) -> Outcome:
-    """Jobs over a line that dribbles; at the end workers die while many other jobs wait."""
+    """Run jobs over a slow connection; at the end workers die while many other jobs wait."""
     outcome, server = Outcome(), Server("valkey")
     between = RunningProxy(server.directory / "s", server.directory, "slow", f"{plan.seed}.slow")
     try:
@@ -74,7 +74,7 @@ def _kill_one_worker(
     plan: Plan, server: Server, workers: Fleet, client: redismr.Client, outcome: Outcome,
     number: int,
 ) -> None:  # fmt: skip
-    """A worker dies: the other must see it, although each look at leases is over so many jobs."""
+    """Kill a worker: the other one must reclaim its tasks, although it looks after many jobs."""
     rng, redis = plan.rng("bereave", number), server.client()
     waiting = [submit(client, case(rng, tasks=1, priority=0)) for _ in range(WAITING)]
     its = case(rng, tasks=4, priority=9, on_error="fail", backup=False)
@@ -106,7 +106,7 @@ def _kill_one_worker(
 def _run_jobs(
     plan: Plan, client: redismr.Client, outcome: Outcome, row: str, number: int, **options: object
 ) -> None:
-    """A few jobs at a time, so that their scripts mix."""
+    """Run a few jobs at a time, so that their scripts mix."""
     cases = [case(plan.rng(row, number, n), **options) for n in range(JOBS_AT_ONCE)]
 
     def one(its: Case) -> Outcome:

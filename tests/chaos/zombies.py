@@ -21,7 +21,7 @@ AWAKE = 2
 
 
 def run(plan: Plan) -> Outcome:
-    """Jobs flow on some workers while others are stopped, overtaken, and go on."""
+    """Run jobs on some workers while others are stopped, lose their leases, and go on."""
     outcome, server, rng = Outcome(), Server("valkey"), plan.rng("zombies")
     zombies, fenced, stopped = plan.amount(300), plan.amount(60), plan.amount(30)
     try:
@@ -56,7 +56,7 @@ def run(plan: Plan) -> Outcome:
 
 
 def _case(rng: random.Random) -> Case:
-    """A job of tasks long enough for a stop to hit them; leases are lost, but not by their fault.
+    """Make a job whose tasks are long enough to be stopped; lost leases are not its fault.
 
     A few outlast their lease: with their supervisor stopped, they finish in vain.
     """
@@ -79,7 +79,7 @@ class _StoppedParts:
         self.fork_servers = set[int]()
 
     def step(self) -> None:
-        """Wake those whose time is over, stop others."""
+        """Resume processes whose time is over, and stop others."""
         for worker, (at, pids) in list(self._stopped.items()):
             if time.monotonic() > at:
                 del self._stopped[worker]
@@ -89,7 +89,7 @@ class _StoppedParts:
                 self._stop(worker)
 
     def _holds(self, worker: Worker) -> bool:
-        """Whether it has a task: else nobody would miss it."""
+        """True if the executor holds a task: else its stop would have no effect."""
         mark = b":%d:" % worker.pid
         return any(
             mark in attempt
@@ -98,7 +98,7 @@ class _StoppedParts:
         )
 
     def resume_all(self) -> None:
-        """Everybody goes on."""
+        """Resume all processes."""
         for _, pids in self._stopped.values():
             self._wake(pids)
 
