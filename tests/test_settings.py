@@ -238,8 +238,8 @@ def test_urls_that_redis_py_understands(given: str, taken: str) -> None:
         ("redis://:hunter2@host:port/0", "host or port"),
         ("redis://:hunter2@host:99999/0", "host or port"),
         ("redis://:hunter2@[::1/0", "host or port"),
-        ("redis://:hunter2@host/jobs", "database's number"),
-        ("rediss://:hunter2@host/1/2", "database's number"),
+        ("redis://:hunter2@host/jobs", "database number"),
+        ("rediss://:hunter2@host/1/2", "database number"),
     ],
 )
 def test_other_urls_are_refused_by_name(url: str, words: str) -> None:
