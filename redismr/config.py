@@ -261,8 +261,8 @@ OPTION_RULES = {
 }
 """The allowed values of each field of ``JobOptions``."""
 
-_NONE_ALLOWED = {field.name for field in fields(JobOptions) if field.default is None}
-_NONE_ALLOWED |= {"wait_for_server"}  # for ever, and not by default
+# wait_for_server=None means for ever, but is not the default
+_NONE_ALLOWED = {"wait_for_server"} | {f.name for f in fields(JobOptions) if f.default is None}
 
 
 def parse_job_options(given: Mapping[str, Any]) -> JobOptions:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 REDISMR_FOLDER = os.path.join(os.path.dirname(__file__), "")
-"""Where the files of this package are; ends with a separator."""
+"""The folder of this package; ends with a separator."""
 
 
 class Advice(UserWarning):

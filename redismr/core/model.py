@@ -39,7 +39,7 @@ MAX_SKIPPED_KEPT = 1000
 """Most skipped records of a job that are kept in full: the first ones. All are counted."""
 
 OnError = str | int | float
-"""What to do with a bad record: "fail", "skip", or how many may be skipped (float: of all)."""
+"""The treatment of bad records: "fail", "skip", or how many may be skipped (float: of all)."""
 
 RUNNING_STATES: frozenset[str] = frozenset({"submitting", "mapping", "reducing"})
 ENDED_STATES: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
@@ -164,7 +164,7 @@ class Claim:
     job_id: str
     nonce: str
     #: State of the job after the claim.
-    state: str
+    state: JobState
     #: Empty if there was no task to claim.
     tasks: tuple[str, ...] = ()
     #: The opening of the reduce stage; reduce commits must name it.

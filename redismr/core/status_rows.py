@@ -6,17 +6,19 @@ All of it is clear text of the server: a hint for people, never believed by redi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from redismr.core.model import Skipped
+from redismr.core.model import JobState, Skipped
 from redismr.core.work_amount import StageProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a job is. Totals are None until they are known."""
+    """The progress of a job. Totals are None until they are known."""
 
     job_id: str
-    state: str
+    #: "" if the keys of the job vanished.
+    state: JobState | Literal[""]
     #: Tasks that are done; ``maps.done`` counts the items or bytes in them.
     maps_done: int = 0
     #: Tasks that executors hold.

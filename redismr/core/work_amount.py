@@ -64,7 +64,7 @@ class InputAmount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageProgress:
-    """How much of a stage is done at one moment. Clear text of the server: a hint for people."""
+    """The progress of one stage at one moment. Clear text of the server: a hint for people."""
 
     #: What ``done`` and ``total`` count: "items", "bytes" or "tasks".
     unit: str = "tasks"

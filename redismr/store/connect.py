@@ -34,7 +34,7 @@ _MIN_POOL_CONNECTIONS = 100
 """What redis-py allows a pool where nobody says otherwise: each thread that waits needs one."""
 
 _TIMEOUT = seconds_rule(0.001, 3600, "between 0.001 and 3600 seconds")
-_OPTION_RULES = {
+_URL_OPTION_RULES = {
     "db": int_rule(0, (1 << 31) - 1, "the number of a database, from 0 on"),
     "socket_timeout": _TIMEOUT,
     "socket_connect_timeout": _TIMEOUT,
@@ -49,7 +49,7 @@ _TEXT_OPTIONS = (
     "retry_on_error",
     "max_connections",
 )
-_ALLOWED_OPTIONS = {*_FIXED_OPTIONS, *_OPTION_RULES, *_FLAG_OPTIONS, *_TEXT_OPTIONS}
+_ALLOWED_OPTIONS = {*_FIXED_OPTIONS, *_URL_OPTION_RULES, *_FLAG_OPTIONS, *_TEXT_OPTIONS}
 _FLAG_WORDS = ("0", "1", "true", "false", "yes", "no", "t", "f", "y", "n")
 
 
@@ -78,7 +78,7 @@ def connect(connection: Connection, *, name: str, timeout: float) -> redis.Redis
     try:
         pool = redis.ConnectionPool.from_url(connection.url, **settings)
         given = pool.connection_kwargs
-        for option, rule in _OPTION_RULES.items():
+        for option, rule in _URL_OPTION_RULES.items():
             if option in given:
                 given[option] = rule.check(option, given[option])
         given.update({name: settings[name] for name in _FIXED_OPTIONS})
