@@ -1,4 +1,4 @@
-"""docker-compose.yml, checked by the real Compose; no engine is needed for that.
+"""docker-compose.yml, checked by the real Compose; no server is needed for that.
 
 What its containers run is run here as it stands, with the paths of a folder: their server's
 configuration, and what tells whether they are healthy.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
-from support import engine_binary, eventually, open_client
+from support import eventually, open_client, server_binary
 from system.processes import SECRET, Process
 
 from redismr import settings
@@ -108,7 +108,7 @@ LIMIT = 300 << 20
 class Containers:
     """What the two containers run, in a folder."""
 
-    def __init__(self, services: dict[str, Any], folder: Path, engine: str) -> None:
+    def __init__(self, services: dict[str, Any], folder: Path, server_kind: str) -> None:
         self.services, self.folder = services, folder
         (folder / "data").mkdir()
         (folder / "redismr_password").write_text(PASSWORD)
@@ -117,7 +117,7 @@ class Containers:
         self.renamed = {
             "/run/secrets/": f"{folder}/",
             "/sys/fs/cgroup/": f"{folder}/",
-            "docker-entrypoint.sh valkey-server -": f"{engine_binary(engine)} -",
+            "docker-entrypoint.sh valkey-server -": f"{server_binary(server_kind)} -",
             "valkey-cli": f"redis-cli -s {folder}/s",  # Debian has it with redis-server
             "dir /data": f"dir {folder}/data\nport 0\nunixsocket {folder}/s",
             "redis://redismr@redis:6379/0": f"unix://redismr@{folder}/s?db=0",
@@ -150,10 +150,10 @@ class Containers:
 
 @pytest.fixture(scope="module")
 def containers(
-    services: dict[str, Any], engine: str, tmp_path_factory: Any
+    services: dict[str, Any], server_kind: str, tmp_path_factory: Any
 ) -> Iterator[Containers]:
     """With a running server, which is healthy."""
-    found = Containers(services, tmp_path_factory.mktemp("compose"), engine)
+    found = Containers(services, tmp_path_factory.mktemp("compose"), server_kind)
     assert not found.healthy("redis")
     server = found.start("redis", *map(found.here, services["redis"]["command"]))
     try:
