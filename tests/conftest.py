@@ -29,9 +29,9 @@ from redismr import confidential
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-CHOSEN_SERVER_KINDS = (
-    tuple(os.environ.get("REDISMR_ENGINES", "").replace(",", " ").split())
-    or support.SERVER_KINDS[: 2 if shutil.which("redis-server") else 1]
+_NAMED_KINDS = tuple(os.environ.get("REDISMR_ENGINES", "").replace(",", " ").split())
+CHOSEN_SERVER_KINDS = _NAMED_KINDS or tuple(
+    kind for kind in support.SERVER_KINDS if kind != "redis" or shutil.which("redis-server")
 )
 
 UNSTABLE_NAME = re.compile(r"set\(\{| at 0x[0-9a-f]+|<object ")

