@@ -18,7 +18,7 @@ def test_no_two_modules_have_the_same_name() -> None:
 
 
 def test_no_two_classes_or_constants_have_the_same_name() -> None:
-    """A leading underscore makes no other name."""
+    """A leading underscore does not make another name."""
     names = (
         (name, path)
         for path in ROOT.rglob("*.py")
