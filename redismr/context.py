@@ -34,14 +34,10 @@ from redismr.process_guards import job_depth
 class Here:
     """The place where the calling code runs; all fields are empty outside a task."""
 
-    #: Id of the job.
-    job: str = ""
-    #: "map" or "reduce".
-    stage: str = ""
-    #: Id of the task: "m12", "r3".
-    task: str = ""
-    #: The input of a map task in words, such as the file and its bytes.
-    source: str = ""
+    job: str = ""  #: Id of the job.
+    stage: str = ""  #: "map" or "reduce".
+    task: str = ""  #: Id of the task: "m12", "r3".
+    source: str = ""  #: The input of a map task in words, such as the file and its bytes.
 
 
 @dataclass(slots=True, eq=False)
@@ -60,10 +56,8 @@ class TaskContext:
     #: The task of which this is a part, such as one record that may be skipped.
     parent: TaskContext | None = None
     has_ended: bool = False
-    #: True if the counts of this part are discarded.
-    is_dropped: bool = False
-    #: The process that runs the task.
-    pid: int = field(default_factory=lambda: _pid)
+    is_dropped: bool = False  #: True if the counts of this part are discarded.
+    pid: int = field(default_factory=lambda: _pid)  #: The process that runs the task.
 
 
 class _ThreadState(threading.local):
@@ -339,10 +333,8 @@ def _add_in_time(task: TaskContext | None, name: str, amount: int) -> bool:
             if task.is_dropped:
                 return True
             if not task.has_ended:
-                task.other_threads_counters = task.other_threads_counters or {}
-                task.other_threads_counters[name] = (
-                    task.other_threads_counters.get(name, 0) + amount
-                )
+                counters = task.other_threads_counters = task.other_threads_counters or {}
+                counters[name] = counters.get(name, 0) + amount
                 return True
             task = task.parent
     return False

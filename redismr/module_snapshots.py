@@ -31,55 +31,24 @@ _MAX_HASHED_BYTES = 1 << 20
 _MAX_KEPT_LENGTH = 1000  # longer texts are not kept in memory
 _SCALAR_TYPES = frozenset((str, bytes, int, float, complex, bool, type(None)))
 _CONSTANT_TYPES = _SCALAR_TYPES | {
-    FunctionType,
-    CodeType,
-    ModuleType,
-    type,
-    staticmethod,
-    classmethod,
-    property,
-}
+    FunctionType, CodeType, ModuleType, type, staticmethod, classmethod, property,
+}  # fmt: skip
 _COLLECTION_TYPES = (list, tuple, set, frozenset, deque)
 
-# Set by the import system, by Python itself on first use (pickle's __slotnames__), or when a class
-# is made.
-_IGNORED_NAMES = frozenset(
-    [
-        "__name__",
-        "__doc__",
-        "__package__",
-        "__loader__",
-        "__spec__",
-        "__file__",
-        "__path__",
-        "__cached__",
-        "__builtins__",
-        "__warningregistry__",
-        "__dict__",
-        "__weakref__",
-        "__annotations__",
-        "__annotate__",
-        "__annotate_func__",
-        "__annotations_cache__",
-        "__conditional_annotations__",
-        "_abc_impl",
-        "__abstractmethods__",
-        "__parameters__",
-        "__static_attributes__",
-        "__firstlineno__",
-        "__module__",
-        "__qualname__",
-        "__match_args__",
-        "__wrapped__",
-        "__slotnames__",
-        "_member_names_",
-        "_member_map_",
-        "_value2member_map_",
-        "_hashable_values_",
-        "_unhashable_values_",
-        "_unhashable_values_map_",
-    ]
-)
+_IGNORED_NAMES = frozenset({
+    # set by the import system
+    "__name__", "__doc__", "__package__", "__loader__", "__spec__", "__file__", "__path__",
+    "__cached__", "__builtins__",
+    # set by Python on first use
+    "__warningregistry__", "__slotnames__", "__annotations__", "__annotations_cache__",
+    "__annotate__", "__annotate_func__", "__conditional_annotations__",
+    # set when a class is made
+    "__dict__", "__weakref__", "__module__", "__qualname__", "__firstlineno__", "__parameters__",
+    "__static_attributes__", "__match_args__", "__wrapped__", "__abstractmethods__", "_abc_impl",
+    # set when an enumeration is made
+    "_member_names_", "_member_map_", "_value2member_map_", "_hashable_values_",
+    "_unhashable_values_", "_unhashable_values_map_",
+})  # fmt: skip
 _FUNCTION_ATTRIBUTES = ("__code__", "__defaults__", "__kwdefaults__")
 
 
@@ -101,8 +70,7 @@ MISSING: Any = object()
 class Changes(NamedTuple):
     """The differences from a fresh load, by dotted name (``RATE``, ``Shape.sides``)."""
 
-    #: Names that were set or changed, with their values.
-    values: dict[str, Any]
+    values: dict[str, Any]  #: Names that were set or changed, with their values.
     #: Those of ``values`` that are the same objects with other contents.
     changed_in_place: frozenset[str]
     deleted: tuple[str, ...]
@@ -284,12 +252,8 @@ class _IdentityMark:
             self.thing = partial(_return_argument, thing)
 
     def __eq__(self, other: object) -> bool:
-        own_object = self.thing()
-        return (
-            isinstance(other, _IdentityMark)
-            and own_object is not None
-            and own_object is other.thing()
-        )
+        own = self.thing()
+        return isinstance(other, _IdentityMark) and own is not None and own is other.thing()
 
 
 def _is_constant(value: Any) -> bool:
@@ -337,10 +301,8 @@ class _Marker:
         if issubclass(kind, dict):
             return kind, [(self.mark(k), self.mark(v)) for k, v in list(dict.items(value))]
         if issubclass(kind, _COLLECTION_TYPES):
-            collection_type: Any = next(
-                base for base in _COLLECTION_TYPES if issubclass(kind, base)
-            )
-            return kind, [self.mark(part) for part in list(collection_type.__iter__(value))]
+            base: Any = next(base for base in _COLLECTION_TYPES if issubclass(kind, base))
+            return kind, [self.mark(part) for part in list(base.__iter__(value))]
         if issubclass(kind, (type, FunctionType, ModuleType)):
             return _IdentityMark(value)
         if kind is SimpleNamespace or is_user_class(kind):

@@ -198,11 +198,7 @@ def check_text(origin: str, value: object) -> str:
 
 
 def _translate_url(url: str, origin: str) -> str:
-    """Return the URL as redis-py wants it.
-
-    Raises:
-        ConfigError: it is no URL of a server; the message names ``origin`` and says what to write.
-    """
+    """Return the URL as redis-py wants it, or raise a ConfigError that says what to write."""
     match = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://(.+)", url)
     if match is None:
         raise ConfigError(
@@ -229,11 +225,7 @@ def _translate_url(url: str, origin: str) -> str:
 
 
 def _require_secret(secret: str | None, url: str) -> str:
-    """Return the secret if there is one and it is strong enough.
-
-    Raises:
-        ConfigError: neither; the message says how to make a secret.
-    """
+    """Return the secret, or raise a ConfigError that says how to make one."""
     if secret is None:
         raise ConfigError(
             f"{redact_url(url)} needs a shared secret: workers run only code that is signed with "

@@ -46,10 +46,8 @@ def weakness_of(word: str, min_length: int = MIN_SECRET_LENGTH) -> str:
     steps = [pair in _ADJACENT_PAIRS for pair in pairwise(low)]
     if sum(steps) * 4 >= len(steps) * 3:
         return "is characters in their usual order"
-    if (
-        len(re.sub(r"[\W_]", "", _COMMON_RUNS.sub("", _COMMON_WORDS.sub(" ", low))))
-        < _MIN_UNCOMMON_CHARACTERS
-    ):
+    uncommon = re.sub(r"[\W_]", "", _COMMON_RUNS.sub("", _COMMON_WORDS.sub(" ", low)))
+    if len(uncommon) < _MIN_UNCOMMON_CHARACTERS:
         return "is made of words that everybody tries first"
     return ""
 

@@ -31,12 +31,9 @@ class Event:
 
     job: str
     txn: str
-    #: Always 0 today.
-    seq: int
-    #: One of ``EVENT_KINDS``.
-    kind: str
-    #: Values that JSON can hold.
-    data: Mapping[str, Any] = field(default_factory=dict)
+    seq: int  #: Always 0 today.
+    kind: str  #: One of ``EVENT_KINDS``.
+    data: Mapping[str, Any] = field(default_factory=dict)  #: Values that JSON can hold.
 
 
 def encode_event(event: Event, keyring: Keyring) -> bytes:

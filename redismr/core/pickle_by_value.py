@@ -49,14 +49,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             # cloudpickle sends these by name, but a worker cannot import a script
             return _empty_lru_cache, (obj.__wrapped__, obj.cache_parameters())
         if isinstance(obj, functools.singledispatchmethod):
-            return (
-                _new_dispatch_method,
-                (),
-                (obj.func, obj.dispatcher),
-                None,
-                None,
-                _set_dispatch_method_state,
-            )
+            state = obj.func, obj.dispatcher
+            return _new_dispatch_method, (), state, None, None, _set_dispatch_method_state
         if isinstance(obj, functools.cached_property):  # holds a lock before Python 3.12
             return functools.cached_property, (obj.func,), {"attrname": obj.attrname}
         # a context manager that a decorator holds has not been entered yet
@@ -89,14 +83,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reduce_function(self, function: FunctionType, reduced: ReducedValue) -> ReducedValue:
         """Reduce a function that travels by value; ``reduced`` is cloudpickle's answer."""
         if function.__code__ is _DISPATCHER_CODE:
-            return (
-                _new_dispatcher,
-                (),
-                _dispatcher_state(function),
-                None,
-                None,
-                _set_dispatcher_state,
-            )
+            state = _dispatcher_state(function)
+            return _new_dispatcher, (), state, None, None, _set_dispatcher_state
         return reduced
 
 

@@ -32,20 +32,9 @@ else:
     from backports import zstd
 
 KINDS = (
-    "spec",
-    "end",
-    "code",
-    "params",
-    "input",
-    "segment",
-    "bundle",
-    "manifest",
-    "result",
-    "out",
-    "failure",
-    "skip",
-    "event",
-)
+    "spec", "end", "code", "params", "input", "segment", "manifest", "result", "out", "failure",
+    "skip", "event",
+)  # fmt: skip
 
 _BULK_KINDS = frozenset({"input", "segment", "out", "manifest", "result"})
 _SECRET_OR_PASSWORD = "the secret that signs jobs, or the password of a server"  # noqa: S105  a text about both

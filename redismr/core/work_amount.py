@@ -19,14 +19,10 @@ class InputAmount:
     task of one item takes.
     """
 
-    #: Amount of all tasks.
-    total: int = 0
-    #: Amount of the heaviest task.
-    heaviest: int = 0
-    #: Index of the heaviest task.
-    index: int = 0
-    #: Amount of all tasks before the heaviest one.
-    ahead: int = 0
+    total: int = 0  #: Amount of all tasks.
+    heaviest: int = 0  #: Amount of the heaviest task.
+    index: int = 0  #: Index of the heaviest task.
+    ahead: int = 0  #: Amount of all tasks before the heaviest one.
 
     def add(self, index: int, amount: int) -> None:
         """Add the task ``index``, which comes after all others.
@@ -66,26 +62,16 @@ class InputAmount:
 class StageProgress:
     """The progress of one stage at one moment. Clear text of the server: a hint for people."""
 
-    #: What ``done`` and ``total`` count: "items", "bytes" or "tasks".
-    unit: str = "tasks"
-    #: Amount of the tasks that are done.
-    done: int = 0
-    #: Amount of all tasks; None while unknown.
-    total: int | None = None
-    #: Executor-seconds that the done tasks took.
-    spent: float = 0.0
-    #: Executors that run a task; -1 if they are too many to look at.
-    busy: int = 0
-    #: Seconds that the running tasks have run so far, together.
-    since: float = 0.0
-    #: Seconds that the latest of them has run.
-    least: float = 0.0
-    #: How many tasks there are; None while unknown.
-    tasks: int | None = None
+    unit: str = "tasks"  #: What ``done`` and ``total`` count: "items", "bytes" or "tasks".
+    done: int = 0  #: Amount of the tasks that are done.
+    total: int | None = None  #: Amount of all tasks; None while unknown.
+    spent: float = 0.0  #: Executor-seconds that the done tasks took.
+    busy: int = 0  #: Executors that run a task; -1 if they are too many to look at.
+    since: float = 0.0  #: Seconds that the running tasks have run so far, together.
+    least: float = 0.0  #: Seconds that the latest of them has run.
+    tasks: int | None = None  #: How many tasks there are; None while unknown.
     tasks_done: int = 0
-    #: Tasks that are done or running.
-    tasks_begun: int = 0
-    #: The heaviest task, as in ``InputAmount``.
-    heaviest: int = 0
+    tasks_begun: int = 0  #: Tasks that are done or running.
+    heaviest: int = 0  #: The heaviest task, as in ``InputAmount``.
     index: int = 0
     ahead: int = 0
