@@ -311,7 +311,7 @@ def _count_from_other_thread(name: str, amount: int) -> None:
     elif not (task.countable or task.has_ended):
         raise RuntimeError(
             "redismr.count() cannot be used in combinefn, partitionfn or initfn: "
-            "they run 0..n times"
+            "they may run any number of times"
         )
     elif not (task.countable and _add_in_time(task, name, amount)):
         # No error: it would end a thread that other threads may wait for.

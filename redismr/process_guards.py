@@ -86,8 +86,8 @@ def refuse_while_loading() -> None:
         return
     called, file, line = _calling_place()
     raise RunawayJob(
-        f"{file}, line {line}, calls {called}() while it is imported: whatever loads the code of "
-        "its job would start that job again, without end. Put the call under "
+        f"{file}, line {line}, calls {called}() while it is imported: every worker that loads the "
+        "code of the job would start the job again, without end. Put the call under "
         '`if __name__ == "__main__":`'
     )
 

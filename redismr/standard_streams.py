@@ -88,8 +88,8 @@ def inheritable_descriptor(fd: int) -> int:
     import subprocess  # slow to import, and `redismr --help` starts no child
 
     open_missing_descriptors()
-    ours = (sys.__stdin__, sys.__stdout__, sys.__stderr__)[fd] is not None
-    return fd if ours or fd in _opened_descriptors else subprocess.DEVNULL
+    was_open = (sys.__stdin__, sys.__stdout__, sys.__stderr__)[fd] is not None
+    return fd if was_open or fd in _opened_descriptors else subprocess.DEVNULL
 
 
 class NeverFailingStream:
