@@ -119,8 +119,8 @@ class NoIteratorPickler(ByValuePickler):
         kind = type(obj)
         if hasattr(kind, "__next__") and kind.__module__ in _ITERATOR_MODULES:
             raise TypeError(
-                f"an iterator is in it ({kind.__module__}.{kind.__qualname__}), and what that "
-                "gives depends on who reads it first: give list(...) of it instead"
+                f"an iterator is in it ({kind.__module__}.{kind.__qualname__}), whose items go to "
+                "whichever reader asks first: give list(...) of it instead"
             )
         if kind is memoryview:
             return _make_memoryview, (obj.tobytes(), obj.format, obj.shape, obj.readonly)

@@ -364,8 +364,8 @@ def test_who_iterates_hears_in_the_middle_that_the_job_was_cancelled(halfway):
         list(pairs)
 
 
-def test_a_failover_is_followed(engine, tmp_path):
-    servers = SentinelGroup(engine, sentinels=1)
+def test_a_failover_is_followed(server_kind, tmp_path):
+    servers = SentinelGroup(server_kind, sentinels=1)
     processes = Processes(servers.url, tmp_path / "processes")
     try:
         worker = processes.worker(2)
