@@ -91,7 +91,7 @@ class JobSubmission:
 
         Raises:
             JobError: the job ended meanwhile.
-            SourceError, or what the source raises: the job has failed with that cause.
+            SourceError, or what the source raises: the job was cancelled.
             StoreUnavailable: the server does not answer, or takes no writes for now.
         """
         options = prepared.options
