@@ -13,7 +13,8 @@ from redismr.client.end_errors import failures_by_task
 from redismr.client.job_progress import progress_of
 from redismr.client.job_reading import ReadableJob
 from redismr.client.job_waiting import deadline_of
-from redismr.core.model import Failure, Progress, Skipped
+from redismr.core.model import Failure, Skipped
+from redismr.core.status_rows import Progress
 from redismr.store import Store
 
 

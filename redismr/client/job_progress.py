@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from redismr.core.model import ENDED_STATES, RUNNING_STATES, Progress
+from redismr.core.model import ENDED_STATES, RUNNING_STATES
+from redismr.core.status_rows import Progress
 from redismr.core.work_amount import WORK_UNITS, InputAmount, StageProgress
 from redismr.store import number
 

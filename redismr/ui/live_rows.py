@@ -20,7 +20,7 @@ from redismr.ui.human_units import (
 )
 
 if TYPE_CHECKING:
-    from redismr.core.model import Progress
+    from redismr.core.status_rows import Progress
     from redismr.core.work_amount import StageProgress
     from redismr.ui.forecast import StageEstimate
 
