@@ -164,10 +164,11 @@ class JobOptionsDict(TypedDict, total=False):
     lease: float
     #: How often a task is tried again after its worker was lost.
     lost_leases: int
-    #: Bytes that an executor should take at most, Python's own 44 MB included; None: no limit. Map
-    #: tasks write what they hold sooner, and a large partition of an unsorted job is reduced in
-    #: several passes, each of which reads all of it. An estimate, from 64 MB on: with small keys
-    #: that all differ, reducers take up to twice as much; long keys and groups are not bounded.
+    #: Bytes that an executor should take at most, Python's own 44 MB included; None: as much as
+    #: the default buffers need. Map tasks write what they hold sooner, and a large partition of an
+    #: unsorted job is reduced in several passes, each of which reads all of it. An estimate, from
+    #: 64 MB on: with small keys that all differ, reducers take up to twice as much; long keys and
+    #: groups are not bounded.
     memory: int | None
     #: Items, or whole files, in each map task; None: chosen by their size.
     chunk: int | None
