@@ -27,14 +27,7 @@ from redismr.core.model import ENDED_STATES
 from redismr.core.seal import Keyring
 from redismr.core.status_rows import JobInfo, WorkerInfo
 from redismr.engine.program import check_functions
-from redismr.errors import (
-    JobError,
-    JobLost,
-    JobNotFound,
-    NoWorkers,
-    SealError,
-    StoreUnavailable,
-)
+from redismr.errors import JobError, JobLost, JobNotFound, NoWorkers, SealError, StoreUnavailable
 from redismr.process_guards import only_in_this_process, refuse_while_loading
 from redismr.store import Store
 

@@ -140,9 +140,7 @@ class LocalWorker(Unpicklable):
 
 
 def prestart(
-    url: str | None = None,
-    namespace: str | None = None,
-    executors: int | None = None,
+    url: str | None = None, namespace: str | None = None, executors: int | None = None
 ) -> None:
     """Start the embedded backend for the next ``Client()``, if no server is named.
 

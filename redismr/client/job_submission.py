@@ -46,10 +46,7 @@ class PreparedJob:
 
 
 def prepare_job(
-    source: Any,
-    mapfn: Function | None,
-    reducefn: Function | str | None,
-    options: SubmitOptionsDict,
+    source: Any, mapfn: Function | None, reducefn: Function | str | None, options: SubmitOptionsDict
 ) -> PreparedJob:
     """Check what a caller gave, and pack the functions with the modules that they need.
 
@@ -69,11 +66,7 @@ class JobSubmission:
     """Submits the jobs of one client to the client's server."""
 
     def __init__(
-        self,
-        keyring: Keyring,
-        store: Store,
-        cleanup_store: Store,
-        embedded: EmbeddedBackend | None,
+        self, keyring: Keyring, store: Store, cleanup_store: Store, embedded: EmbeddedBackend | None
     ) -> None:
         self._keyring, self._store, self._cleanup_store = keyring, store, cleanup_store
         self._embedded = embedded
