@@ -40,9 +40,7 @@ def test_a_value_is_kept_as_a_plain_value_or_refused_with_the_name_of_its_option
     else:
         assert type(kept) in (int, float, bool, str)
         assert kept == (float(value) if type(kept) is float else value)
-        assert (
-            json.loads(json.dumps(kept).encode()) == kept
-        )  # the sealed spec holds what was chosen
+        assert json.loads(json.dumps(kept).encode()) == kept  # as the spec is sealed
         assert not isinstance(kept, float) or math.isfinite(kept)
 
 

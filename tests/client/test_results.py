@@ -142,9 +142,7 @@ def test_threads_that_share_an_iterator_get_each_item_once(read, sort):
 
 
 def test_several_threads_can_read_one_result(monkeypatch):
-    monkeypatch.setattr(
-        module, "_MAX_KEPT_RECORDS", 300
-    )  # so that threads drop each other's partitions
+    monkeypatch.setattr(module, "_MAX_KEPT_RECORDS", 300)  # so threads drop partitions
     before = sys.getswitchinterval()
     keys = list(range(1000))
     partitions = FakePartitions(
