@@ -60,7 +60,7 @@ class JobAccess(Unpicklable):
         Raises:
             JobNotFound: Redis does not know the job any more.
         """
-        outcome = self._store.cancel(self.id)
+        outcome = self._store.cancel(self.id).status
         if outcome == "GONE":
             raise job_not_found_error(self.id)
         if outcome != "OK":

@@ -21,10 +21,11 @@ def _stage_work(status: JobStatus, stage: str) -> StageProgress:
     spent = number(status.meta.get("spent_" + stage)) / 1000
     if status.state not in RUNNING_STATES or (stage == "r") != (status.state == "reducing"):
         return StageProgress(spent=spent)
-    busy, ms, least = status.executors_at_work
+    at_work = status.executors_at_work
     done = status.maps_done if stage == "m" else status.reduces_done
     return StageProgress(
-        spent=spent, busy=busy, since=ms / 1000, least=least / 1000,
+        spent=spent, busy=at_work.count, since=at_work.total_ms / 1000,
+        least=at_work.last_ms / 1000,
         tasks_done=done, tasks_begun=done + status.leased,
     )  # fmt: skip
 
