@@ -45,15 +45,15 @@ def collect(
     store: Store,
     sealer: JobSealer,
     spec: JobSpec,
-    outcome: EndAndRecords | None = None,
+    end_and_records: EndAndRecords | None = None,
     *,
     partitionfn: Callable[[Any, int], int] | None,
     find_class: FindClass | None,
 ) -> tuple[RedisPartitions, dict[str, int], Skipped]:
     """Verify the result of a job whose state is "succeeded"; return it, counters, skipped records.
 
-    ``outcome`` holds the sealed end and manifests; None reads them. ``partitionfn`` is the job's,
-    if this process has it.
+    ``end_and_records`` are the sealed end and manifests; None reads them. ``partitionfn`` is the
+    job's, if this process has it.
 
     Raises:
         JobLost: the whole job is gone. EndRolledBack: a failover took back the job's end.
@@ -62,7 +62,7 @@ def collect(
         JobFailed: the manifests are genuine, but do not belong to one result.
     """
     with _job_lost_if_gone(store, sealer.job), _rolled_back_if_running(store, sealer.job):
-        end, records = outcome or store.end_and_results(sealer.job)
+        end, records = end_and_records or store.end_and_results(sealer.job)
         n_map = sealer.open_end(end)
         manifests = _open_manifests(sealer, records, spec.partitions if n_map else 0)
     if len({(m.basis, m.maps_digest, m.maps) for m in manifests}) > 1 or any(
