@@ -86,7 +86,7 @@ def unreachable_error(
     unavailable: StoreUnavailable, job_id: str, *, input_complete: bool = True
 ) -> StoreUnavailable:
     """Return the error for a server that was away too long: how to come back to the job."""
-    doing = "may still be running" if input_complete else "may not have been handed in whole"
+    doing = "may still be running" if input_complete else "may have only a part of its input"
     error = StoreUnavailable(
         f"{unavailable}\n  job {job_id} {doing}. When Redis is back: redismr result {job_id} --wait"
     )

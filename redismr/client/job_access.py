@@ -28,10 +28,10 @@ _MAX_INPUT_COUNT = 100_000_000
 
 
 class JobAccess(Unpicklable):
-    """What a handle needs to read the state of one job and to end the job.
+    """The part of a handle that reads the state of one job and ends the job.
 
     ``submitter_state`` is None in a process that did not submit the job. ``n_map`` is the number
-    of map tasks, once this process has handed in all of them: Redis may forget tasks in a failover.
+    of map tasks, once this process has added all of them: Redis may forget tasks in a failover.
     """
 
     def __init__(

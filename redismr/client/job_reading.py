@@ -84,7 +84,7 @@ class ReadableJob(AwaitableJob):
     def _read_while_running(
         self, partition: int, manifest: ResultManifest
     ) -> Iterator[Iterable[tuple[Any, Any]]]:
-        """Read a partition of a job that may still run, whose data may be replaced meanwhile.
+        """Read a partition of a job that may still run and replace the partition's data meanwhile.
 
         Raises:
             ComputedAgain: the partition is being computed again. JobError: the job has failed.

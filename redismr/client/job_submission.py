@@ -1,4 +1,4 @@
-"""Submission of a job: check and pack what the caller gave, create the job, hand in the input."""
+"""Submission of a job: check and pack what the caller gave, create the job, add the input."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class JobSubmission:
         owns_job: bool,
         show_progress: ProgressFunction | None = None,
     ) -> Job:
-        """Create the job and hand in all of its input; return the handle.
+        """Create the job and add all of its input; return the handle.
 
         With ``owns_job`` the job is deleted when its results are closed or collected.
 
@@ -115,7 +115,7 @@ class JobSubmission:
         except JobEnded as ended:
             # Only this submitter closes the input, and it has not: the state was altered.
             if ended.state in RUNNING_STATES:
-                contradiction = "its state says that all of its input is there, which is not so"
+                contradiction = "its state says that the input is complete, but it is not"
                 raise fail_as_altered(self._store, sealer, contradiction) from None
             job.result(0)  # raises the error that ended the job
         except StoreUnavailable as unavailable:

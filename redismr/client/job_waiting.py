@@ -117,7 +117,7 @@ class AwaitableJob(JobAccess):
         if wait_limit is not None and self._idle_explainer.idle_seconds > wait_limit:
             raise NoWorkers(
                 f"no worker took job {self.id} within {wait_limit:g} s: "
-                f"{self._idle_explainer.reason() or 'they are busy with other jobs'}",
+                f"{self._idle_explainer.reason() or 'all of them are busy with other jobs'}",
                 job_id=self.id,
             )
 

@@ -33,7 +33,7 @@ class JobWatch:
     def check(self, status: JobStatus, n_map: int | None) -> None:
         """Check a status of the job, and repair what a failover took back.
 
-        ``n_map`` is the number of map tasks, if this process has handed in all of them.
+        ``n_map`` is the number of map tasks, if this process has added all of them.
 
         Raises:
             JobFailed: clear fields were altered. InputLost: a failover took back the input.
@@ -65,7 +65,7 @@ class JobWatch:
         """
         status = self._store.status(self._spec.job_id)
         if status and status.state == "submitting":
-            return "its state says that its input is not all there, which is not so"
+            return "its state says that the input is incomplete, but it is complete"
         return ""
 
 
@@ -76,7 +76,7 @@ def altered_field(status: JobStatus, spec: JobSpec, key_id: str) -> str:
     """
     meta = status.meta
     if status.state not in RUNNING_STATES | ENDED_STATES:
-        return "its state in Redis is not one that a job can have"
+        return "its state in Redis is not the state of a job"
     for name, sealed in (
         ("python", spec.python),
         ("protocol", spec.protocol),
@@ -90,7 +90,7 @@ def altered_field(status: JobStatus, spec: JobSpec, key_id: str) -> str:
         ("skip_records", int(spec.on_error != "fail")),
     ):
         if meta.get(name) != str(sealed):
-            return f"{name} in Redis is not as it was submitted"
+            return f"{name} in Redis differs from what was submitted"
     if not 0 < number(meta.get("expire_at")) - status.now_ms < _MAX_TTL_MS:
-        return "its deadline (expire_at) in Redis is not one that it can have"
+        return "its deadline (expire_at) in Redis is impossible"
     return ""

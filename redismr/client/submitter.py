@@ -336,7 +336,7 @@ def close_input_again(store: Store, sealer: JobSealer, python: str, n: int) -> N
     except JobEnded:
         return  # the job's handle tells how it ended
     except InputRolledBack:
-        raise input_lost_error(sealer.job, "after all of it had been handed in") from None
+        raise input_lost_error(sealer.job, "after all of it had been submitted") from None
 
 
 def _job_lost_error(job: str) -> JobLost:
