@@ -27,6 +27,7 @@ from redismr.core.model import (
     Skipped,
     task_index,
 )
+from redismr.core.pickled_snapshots import FindClass
 from redismr.core.task_errors import make_task_error
 from redismr.engine.bad_records import max_skips, skip_limit_failure
 from redismr.engine.kernel import Block
@@ -37,8 +38,6 @@ from redismr.store import EndAndRecords, Store
 
 CHUNKS_PER_FETCH = 4
 """Result chunks (of up to 1 MB) fetched at once: this bounds the memory of a reader."""
-
-FindClass = Callable[[str, str], Any]
 
 
 def collect(

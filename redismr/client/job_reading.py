@@ -23,7 +23,8 @@ from redismr.shipping import LoadedCode, OtherPythonCode, load_for_reader
 from redismr.shipping.libraries import SUBMITTER, explain_library_errors
 
 if TYPE_CHECKING:
-    from redismr.client.collector import FindClass, RedisPartitions
+    from redismr.client.collector import RedisPartitions
+    from redismr.core.pickled_snapshots import FindClass
     from redismr.store import EndAndRecords
 
 
