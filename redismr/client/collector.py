@@ -98,7 +98,7 @@ class EndRolledBack(JobFailed):
 
 
 class ComputedAgain(JobFailed):
-    """A partition that was read while the job ran is no part of the job's result any more."""
+    """A partition that was read while the job ran is no longer part of the job's result."""
 
     def __init__(self, job: str, partition: int) -> None:
         super().__init__(

@@ -89,7 +89,7 @@ class ReadableJob(AwaitableJob):
 
         Raises:
             ComputedAgain: the partition is being computed again. JobError: the job has failed.
-            SealError: the data was altered or lost, and for neither reason.
+            SealError: the data was altered, or lost for another reason.
         """
         find_class = self._find_class()
         try:

@@ -30,9 +30,9 @@ MAX_REMEMBERED_JOBS = 10_000
 
 
 class JobEndTracker:
-    """Tells each end, from now on, of one job, or of the jobs of one transaction or of all: once.
+    """Tells each end exactly once: of one job, or of all jobs (of one txn) that end from now on.
 
-    Jobs that have ended already are not told, unless one job is asked for and has ended.
+    A single job that is asked for may have ended before.
 
     Attributes:
         next_poll_at: the time of ``time.monotonic()`` at which the keys are to be read again.
@@ -127,7 +127,7 @@ def _read_events(ends: JobEndTracker, channel: Subscription, keyring: Keyring) -
         while True:
             message = channel.get(max(0.0, ends.next_poll_at - time.monotonic()))
             event = decode_event(message, keyring) if message else None
-            # A message came: it is told as it is, unless it is an end that was told.
+            # A message came: an end is told once, other events as they come.
             if event and ends.matches(event):
                 if event.kind not in ENDED_STATES:
                     yield event
