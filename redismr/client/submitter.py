@@ -167,6 +167,7 @@ class Submitter:
                     spec.job_id, spec.priority, spec.submitted_ms, wait_for_room=True
                 )
                 self._close_input(n)
+            # A failover took back tasks: add all of them again, if the source can be read again.
             except InputRolledBack:
                 if not source.rereadable:
                     why = "and its source can be read only once"
