@@ -327,10 +327,8 @@ class Client(Unpicklable):
             if event.kind not in ENDED_STATES:
                 continue
             try:
-                if (
-                    deliver_result(self._attach(self._listener_store, event.job), fn, on_error)
-                    is False
-                ):
+                job = self._attach(self._listener_store, event.job)
+                if deliver_result(job, fn, on_error) is False:
                     return
             # The job was deleted before its result was read: leave it out.
             except (JobNotFound, JobLost) as error:

@@ -99,11 +99,8 @@ class AwaitableJob(JobAccess):
         Raises:
             NoWorkers: nobody has worked on the job for ``wait_for_workers`` seconds.
         """
-        now, ended, submitter = (
-            time.monotonic(),
-            status.state in ENDED_STATES,
-            self._submitter_state,
-        )
+        now, ended = time.monotonic(), status.state in ENDED_STATES
+        submitter = self._submitter_state
         shows_progress = self._show_progress is not None
         if shows_progress and (ended or now - self._progress_shown_at >= PROGRESS_SECONDS):
             self._progress_shown_at = now

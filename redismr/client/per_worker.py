@@ -90,11 +90,8 @@ class PerWorkerSubmitter(Submitter):
             liveness.update(now_ms, beats, _beat_slowdown(rows))
             # A worker is there and has no task yet: give it the next split.
             for worker, beat in beats.items():
-                if (
-                    has_splits
-                    and worker not in task_of
-                    and now_ms - beat < liveness.silent_seconds * 1000
-                ):
+                is_there = now_ms - beat < liveness.silent_seconds * 1000
+                if has_splits and worker not in task_of and is_there:
                     has_splits = self._add_task_for(worker, len(task_of), splits, len(beats))
                     if has_splits:
                         task_of[worker] = len(task_of)

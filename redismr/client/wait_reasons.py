@@ -102,11 +102,7 @@ class IdleExplainer:
     def _idle_explanation(self) -> str:
         """Return why the job makes no progress, if that lasts too long; else an empty text."""
         now = time.monotonic()
-        if (
-            now - self._progressed_at > EXPLAIN_AFTER_SECONDS
-            and self._refresh_rows() is not None
-            and self._server_is_full
-        ):
+        if now - self._progressed_at > EXPLAIN_AFTER_SECONDS and self._is_server_full():
             address = self._store.server.shown_address
             return (
                 f"Redis at {address} is full (maxmemory): the job goes on when "
@@ -173,6 +169,10 @@ class IdleExplainer:
                 self._server_is_full = self._store.server.is_full()
             self._rows_read_at = now
         return self._living_rows
+
+    def _is_server_full(self) -> bool:
+        self._refresh_rows()
+        return self._server_is_full
 
     def _count_orphaned_tasks(self, living: set[str]) -> int:
         with contextlib.suppress(KeysAltered):
