@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redismr.core.status_rows import JobInfo, WorkerInfo
 from redismr.errors import KeysAltered
 from redismr.store import number
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from redismr.core.model import JobSpec
     from redismr.store import Store
 
@@ -90,6 +92,12 @@ def worker_rows(store: Store) -> list[WorkerInfo]:
         )
         for worker_id, row in sorted(rows.items())
     ]
+
+
+def can_run_job(row: Mapping[str, Any], spec: JobSpec, key_id: str) -> bool:
+    """True if a worker, as its row says, has the secret, Python and protocol of a job."""
+    worker = row.get("key_id"), row.get("python"), row.get("protocol")
+    return worker == (key_id, spec.python, spec.protocol)
 
 
 def deleted_row(spec: JobSpec, n_map: int, now_ms: int) -> dict[str, str | int]:

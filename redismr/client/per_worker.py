@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from redismr.client.listings import can_run_job
 from redismr.client.submitter import InputRolledBack, Submitter, close_input, input_lost_error
-from redismr.core.model import PROTOCOL, MapManifest, token_of
+from redismr.core.model import MapManifest, token_of
 from redismr.errors import ConfigError
 from redismr.sources import Source, Split, as_source
 from redismr.store import HEARTBEAT_SECONDS, Commit
@@ -110,9 +111,8 @@ class PerWorkerSubmitter(Submitter):
 
     def _can_run_job(self, worker: str, row: dict[str, Any]) -> bool:
         """True if the worker can run the job, and its id, clear text, is safe in a key's name."""
-        job_identity = self._sealer.keyring.key_id, self._spec.python, PROTOCOL
-        worker_identity = row.get("key_id"), row.get("python"), row.get("protocol")
-        return worker_identity == job_identity and bool(_WORKER_ID.fullmatch(worker))
+        key_id = self._sealer.keyring.key_id
+        return can_run_job(row, self._spec, key_id) and bool(_WORKER_ID.fullmatch(worker))
 
     def _add_task_for(self, worker: str, index: int, splits: Iterator[Split], workers: int) -> bool:
         """Add the next split as a task for the worker; False if the source has no more."""

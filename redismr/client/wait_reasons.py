@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from redismr.core.model import PROTOCOL
+from redismr.client.listings import can_run_job
 from redismr.core.plurals import pluralize
 from redismr.errors import KeysAltered, StoreError
 from redismr.ui.error_screens import print_message
@@ -143,13 +143,8 @@ class IdleExplainer:
         )
 
     def _eligible_rows(self) -> list[dict[str, object]]:
-        return [
-            row
-            for row in self._refresh_rows()
-            if row.get("key_id") == self._keyring.key_id
-            and row.get("python") == self._spec.python
-            and row.get("protocol") == PROTOCOL
-        ]
+        key_id = self._keyring.key_id
+        return [row for row in self._refresh_rows() if can_run_job(row, self._spec, key_id)]
 
     def _refresh_rows(self) -> list[dict[str, object]]:
         now = time.monotonic()
