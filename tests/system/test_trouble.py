@@ -297,8 +297,8 @@ def test_a_rewind_to_before_the_end_is_made_good(
     gate.write_text("")
     real, deadline = job._raise_unless_succeeded, int(time.time() * 1000) + 3_600_000
     if not known:
-        read_status = job._read_status
-        monkeypatch.setattr(job, "_read_status", lambda **_: read_status(existed=True))
+        watch_status = job._watch_status
+        monkeypatch.setattr(job, "_watch_status", lambda **_: watch_status())
 
     def seen(look):
         # As a failover does it that lost the end, right after we have seen it.
