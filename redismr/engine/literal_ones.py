@@ -202,6 +202,6 @@ def _as_unhashable_key_error(error: BaseException) -> BaseException:
     if match is None or frame.f_code not in _COUNTING_CODE:
         return error
     return BadKey(
-        f"mapfn emitted a key that is not hashable: it is, or contains, a {match[1]}."
+        f"mapfn emitted a key of type {match[1]}, or one that contains it, which is not hashable."
         " Emit a tuple or a str instead"
     )
