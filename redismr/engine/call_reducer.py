@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from typing import Any, NamedTuple
 
-from redismr.core.failure_record import NOT_GIVEN
-from redismr.core.value_snapshots import IMMUTABLE_TYPES, Snapshotter
+from redismr.core.failure_capture import NOT_GIVEN
+from redismr.core.plain_copies import IMMUTABLE_TYPES
+from redismr.core.value_snapshots import Snapshotter
 from redismr.engine.buffer_limit import result_buffer_limit
 from redismr.engine.emitted import (
     UserCodeError,

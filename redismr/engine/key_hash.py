@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 from zlib import crc32
 
-from redismr.core.failure_record import short_repr
+from redismr.core.printable import short_repr
 from redismr.engine.key_equality import compared_fields, inherits_equality
 from redismr.engine.value_hashes import (
     UINT32_MASK,

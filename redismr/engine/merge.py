@@ -9,7 +9,7 @@ from itertools import compress
 from typing import Any
 
 from redismr.core.codec import Block
-from redismr.core.failure_record import NOT_GIVEN
+from redismr.core.failure_capture import NOT_GIVEN
 from redismr.engine.buffer_limit import RESULT_RECORDS, result_buffer_limit
 from redismr.engine.call_reducer import ResultColumns, run_group_function
 from redismr.engine.emitted import UserCodeError

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from redismr.core.codec import Block, decode_block, encode_block
-from redismr.core.failure_record import short_repr
+from redismr.core.printable import short_repr
 from redismr.engine.emitted import UserCodeError
 from redismr.engine.key_hash import has_stable_hash, partition_or_zero, partitions_of
 from redismr.engine.merge import SubPass, select_share

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from redismr.context import forbid_counting
 from redismr.core.codec import Block, estimate_bytes
-from redismr.core.failure_record import short_repr
 from redismr.core.key_column import SLICE_KEYS, KeyColumn, are_all_str
+from redismr.core.printable import short_repr
 from redismr.engine.emitted import UserCodeError
 from redismr.engine.key_hash import partitions_of
 from redismr.errors import BadKey

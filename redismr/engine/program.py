@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from redismr.core.failure_record import short_repr
+from redismr.core.printable import short_repr
 from redismr.engine.reducers import BUILTIN_REDUCERS, REDUCERS, Reducer
 from redismr.engine.signatures import UNLIMITED, count_arguments
 from redismr.errors import ConfigError

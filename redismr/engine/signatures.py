@@ -7,16 +7,13 @@ decorated, though the decorator may drop an argument or add one.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from types import MethodType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from redismr.core.annotations import signature
+from redismr.core.annotations import Function, signature
 
 UNLIMITED = 1 << 10
 """``ArgumentCount.maximum`` of a function with ``*args``."""
-
-Function = Callable[..., Any]
 
 
 class ArgumentCount(NamedTuple):

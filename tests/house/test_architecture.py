@@ -14,16 +14,9 @@ MODULE_LINES = 400
 FUNCTION_LINES = 50
 LUA_LINES = 80
 LONGER: dict[str, int] = {
-    "client/client.py": 427,
-    "client/client.py:_submit_job": 62,
-    "client/job.py": 419,
-    "client/results.py": 413,
-    "core/value_snapshots.py": 412,
     "server/private.py": 407,
-    "store/store.py": 429,
-    "workers/executor.py": 411,
-    "workers/supervisor.py": 422,
-    "workers/tasks.py": 410,
+    "workers/executor.py": 401,
+    "workers/supervisor.py": 415,
 }
 """What is longer, and how long it is today. A number here may only fall, a name only go."""
 
