@@ -193,7 +193,7 @@ def with_skipping_mapfn(
                     _collect_pairs(call, (key, value), pairs, "mapfn", snapshot_value)
                     if needs_partitions and pairs:
                         function = "partitionfn" if program.partitionfn else "mapfn"
-                        choose_partitions(program, [k for k, _ in pairs], partitions)
+                        choose_partitions(program, partitions, "mapfn", [k for k, _ in pairs])
             except BaseException as exc:
                 error = exc.__cause__ if isinstance(exc, UserCodeError) else exc
                 if _is_stop_request(error):

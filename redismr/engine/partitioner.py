@@ -27,16 +27,21 @@ BLOCK_BYTES = 1 << 20
 """Approximate size of a block before compression; a larger record is a block of its own."""
 
 
-def choose_partitions(program: Program, keys: list[Any], partitions: int) -> list[int]:
+def choose_partitions(
+    program: Program, partitions: int, emitter: str, keys: list[Any]
+) -> list[int]:
     """Return the partition of each key, by the program's partitionfn or the stable hash.
 
     Raises:
-        BadKey: a key has no stable hash.
-        UserCodeError: partitionfn raised, or did not return a partition.
+        UserCodeError: of ``emitter``, the function that emitted the keys, if one has no stable
+            hash; of partitionfn, if that raised or did not return a partition.
     """
     partitionfn, current_key = program.partitionfn, None
     if partitionfn is None:
-        return partitions_of(keys, partitions)
+        try:
+            return partitions_of(keys, partitions)
+        except Exception as error:
+            raise UserCodeError(emitter) from error
     try:
         with forbid_counting():
             return [

@@ -23,8 +23,6 @@ from redismr.engine.reducers import REDUCERS, Reducer
 def use_named_sum(program: Program) -> Program:
     """Return the program, with the named "sum" in place of functions that do the same."""
     reduce, combine = _named_sum_or_same(program.reduce), _named_sum_or_same(program.combine)
-    if reduce is program.reduce and combine is program.combine:
-        return program
     if (
         reduce is _SUM_REDUCER
         and combine in (_SUM_REDUCER, None)

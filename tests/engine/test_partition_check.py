@@ -106,9 +106,7 @@ def test_a_key_in_two_partitions_is_found_for_every_reducer(reducer, passes, com
 @pytest.mark.usefixtures("buffer_limits")
 @settings(deadline=None)
 @given(splits_of(st.integers()), st.lists(st.integers(0, 99), min_size=1), st.integers(1, 4))
-def test_an_inconsistent_partitionfn_gives_right_results_or_an_error(
-    splits, numbers, partitions
-):
+def test_an_inconsistent_partitionfn_gives_right_results_or_an_error(splits, numbers, partitions):
     program = prepare_program(None, "sum", partitionfn=InconsistentPartitionfn(numbers))
     try:
         pairs = run_in_memory(program, splits, partitions)
