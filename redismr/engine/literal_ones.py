@@ -85,7 +85,7 @@ def _makes_pair_with_one(
 ) -> bool:
     """True if these instructions yield a pair of any object and the int 1."""
     return (
-        load.opname in ("LOAD_CONST", "LOAD_SMALL_INT")
+        load.opname == "LOAD_CONST"
         and type(load.argval) is int
         and load.argval == 1
         and (load.arg or 0) < 256  # no EXTENDED_ARG before it

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice, repeat
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redismr.context import forbid_counting
 from redismr.core.codec import Block, estimate_bytes
@@ -13,12 +13,8 @@ from redismr.core.key_column import SLICE_KEYS, KeyColumn, are_all_str
 from redismr.core.printable import short_repr
 from redismr.engine.emitted import UserCodeError
 from redismr.engine.key_hash import partitions_of
+from redismr.engine.program import Program
 from redismr.errors import BadKey
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from redismr.engine.program import Program
 
 PartitionedColumns = list[tuple[int, Block]]
 """(partition, its keys and values) for each partition that gets any record, ascending."""

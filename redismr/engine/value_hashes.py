@@ -170,9 +170,7 @@ def _hash_network(key: Any) -> int:
 
 def _hash_zone(key: Any) -> int:
     if type(key)(key.key) is not key:
-        reason = (
-            "a ZoneInfo made by no_cache or from_file has no stable hash, as it equals only itself"
-        )
+        reason = "a ZoneInfo of no_cache or from_file has no stable hash, as it equals only itself"
         raise NoStableHash(key, reason, "Use ZoneInfo(name), or its name")
     return mix_hashes(13, hash_str(key.key))
 
