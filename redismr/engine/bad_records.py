@@ -270,8 +270,9 @@ def _collect_pairs(
             k, v = pair
             hash(k)
             if type(v) not in IMMUTABLE_TYPES:
-                with contextlib.suppress(CannotSnapshot):  # not blamed on the record: the kernel
-                    v = snapshot_value(v)  # meets it again, and raises
+                # The kernel raises for a value without a snapshot; the record is not to blame.
+                with contextlib.suppress(CannotSnapshot):
+                    v = snapshot_value(v)
             pairs.append((snapshot_key(k), v))
     except BaseException as error:
         explained = explain_output_error(error, pair, role, out)

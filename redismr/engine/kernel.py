@@ -111,7 +111,7 @@ def _may_leave_partition(
     program: Program, keys: list[Any], partition: int, partitions: int
 ) -> bool:
     """True if a key may belong to another partition than the one that yields it."""
-    if not has_trusted_partitionfn(program):  # it might claim the key for two partitions
+    if not has_trusted_partitionfn(program):  # partitionfn might give one key to two
         return True
     try:
         key_partitions = choose_partitions(program, partitions, "reducefn", keys)

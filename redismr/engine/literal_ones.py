@@ -88,7 +88,7 @@ def _makes_pair_with_one(
         load.opname == "LOAD_CONST"
         and type(load.argval) is int
         and load.argval == 1
-        and (load.arg or 0) < 256  # no EXTENDED_ARG before it
+        and (load.arg or 0) < 256  # no EXTENDED_ARG before the load
         and (build.opname, build.arg) == ("BUILD_TUPLE", 2)
         # A jump may bring another value than the 1: ``yield key, 1 if key else 2``.
         and not (build.is_jump_target or yield_.is_jump_target)
@@ -183,7 +183,7 @@ def _check_unchanged(totals: Counter[Any]) -> None:
     if IMMUTABLE_TYPES.issuperset(map(type, totals)):
         return
     mutable_types = set(map(type, totals)) - IMMUTABLE_TYPES - {tuple}
-    # Not set(totals): it would reuse the hashes that the keys had when they came.
+    # Not set(totals): it would reuse the hashes that the keys had when added.
     if mutable_types and len(set(iter(totals))) != len(totals):
         names = " or ".join(sorted(cls.__qualname__ for cls in mutable_types))
         raise UserCodeError("mapfn") from BadKey(

@@ -72,7 +72,7 @@ class Reducer:
     finish: Callable[[list[Any]], Any]
     """Returns the result of a key's partial results."""
     fold: Literal["", "values", "ones"] = ""
-    """What the map task may add up as it comes: int values, or a 1 for each value."""
+    """Numbers that a map task may add up as they come: int values, or a 1 for each value."""
     is_user_value: Callable[[Any], bool] = lambda _partial: True
     """Returns True if a partial result is surely a value that the user's function emitted."""
 

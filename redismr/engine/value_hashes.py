@@ -3,7 +3,7 @@
 The class of a value chooses its hasher. A subclass counts as its base only if it inherits the
 base's ``__eq__`` and ``__hash__``: else, equal keys of a case-insensitive str could be sent to
 different partitions. Hashers call the methods of the base, because a subclass may override methods
-that ``__eq__`` does not call.
+that ``__eq__`` does not call. A small constant goes into most hashes, to tell types apart.
 """
 
 from __future__ import annotations
