@@ -1,4 +1,4 @@
-"""What a module's text says of the names that its load binds, without running it."""
+"""Reads from a module's source, without running it, which names its load binds to what."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _FUNCTION_NODES = (ast.FunctionDef, ast.AsyncFunctionDef)
 def derived_names(
     source: str, package: str, changed_names: Mapping[str, AbstractSet[str]]
 ) -> frozenset[str]:
-    r"""The names that a module's load binds to something made of a changed name, by dotted name.
+    r"""Return the dotted names that a module's load binds to values made of changed names.
 
     Args:
         source: the module's text.
-        package: what its relative imports are relative to.
-        changed_names: module -> names in it.
+        package: the package that its relative imports start from.
+        changed_names: module -> changed names in that module.
 
     >>> text = "from conf import A as B, C; import conf; D = E = conf.A * 2; F = D + 1; G = 1"
     >>> sorted(derived_names(text, "", {"conf": {"A"}}))
@@ -53,12 +53,12 @@ def derived_names(
 
 
 def declared_constants(source: str) -> dict[str, Any]:
-    r"""The names that a module's load binds to constants, once and in no other way.
+    r"""Return name -> constant for each name that a module's load binds only once, to a constant.
 
     >>> declared_constants("A = 1; B = {'x': [-1]}; C = A; D = 1\nif A:\n    D = 2")
     {'A': 1, 'B': {'x': [-1]}}
     """
-    bound = Counter(
+    bound_counts = Counter(
         name
         for statement in _top_level_statements(source)
         for name in _bound_names(statement, None)
@@ -68,7 +68,7 @@ def declared_constants(source: str) -> dict[str, Any]:
         target = statement.targets[0] if isinstance(statement, ast.Assign) else None
         if isinstance(statement, ast.AnnAssign):
             target = statement.target
-        if isinstance(target, ast.Name) and bound[target.id] == 1:
+        if isinstance(target, ast.Name) and bound_counts[target.id] == 1:
             with suppress(ValueError, TypeError, AttributeError):
                 found[target.id] = ast.literal_eval(statement.value)  # type: ignore[attr-defined]
     return found
@@ -83,7 +83,7 @@ def _top_level_statements(source: str) -> tuple[ast.stmt, ...]:
 def _changed_names_from_import(
     statement: ast.ImportFrom, package: str, changed_names: Mapping[str, AbstractSet[str]]
 ) -> tuple[set[str], set[str]]:
-    """The changed names that it binds, and the names that it binds to changed modules."""
+    """Return names that the statement binds to changed values, and to modules with changes."""
     module = "." * statement.level + (statement.module or "")
     if statement.level:
         try:
@@ -104,7 +104,11 @@ def _uses_any_name(node: ast.AST, names: AbstractSet[str]) -> bool:
 
 
 def _bound_names(node: ast.stmt, affected_names: AbstractSet[str] | None) -> Iterator[str]:
-    """What a statement binds; of functions and classes, with ``affected_names``, what is made at once."""  # noqa: E501
+    """Yield the dotted names that a statement binds.
+
+    With ``affected_names``, a function or class statement yields only the defaults or attributes
+    that it makes from these names.
+    """
     if isinstance(node, _FUNCTION_NODES):
         if affected_names is None:
             yield node.name
