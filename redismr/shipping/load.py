@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
@@ -43,7 +44,7 @@ class LoadedCode:
         try:
             with loading_job_code():
                 loaded_module = importlib.import_module(module)
-            return _get_dotted(loaded_module, name)
+            return attrgetter(name)(loaded_module)
         except (ImportError, AttributeError):
             first, _, rest = name.partition(".")
             try:
@@ -53,7 +54,7 @@ class LoadedCode:
                 cls = None
             if cls is None:
                 raise
-            return _get_dotted(cls, rest)
+            return attrgetter(rest)(cls) if rest else cls
 
 
 def load_code(code: bytes, params: bytes = b"", *, worker: bool = True) -> LoadedCode:
@@ -135,9 +136,3 @@ def _expose_script_classes(script_namespaces: ScriptNamespaces) -> None:
         module_vars = vars(sys.modules.setdefault(module, ModuleType(module)))
         module_vars.update(classes)
         module_vars["__getattr__"] = partial(script_namespaces.get_script_class, module)
-
-
-def _get_dotted(obj: Any, name: str) -> Any:
-    for part in filter(None, name.split(".")):
-        obj = getattr(obj, part)
-    return obj

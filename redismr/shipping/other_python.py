@@ -10,6 +10,7 @@ import importlib
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NoReturn
 
 from redismr.core.model import PYTHON
@@ -52,13 +53,10 @@ class OtherPythonCode:
         if module.startswith(_CODE_MAKING_MODULES):
             self._raise_unreadable("holds a function or a class by value")
         try:
-            found = importlib.import_module(_RENAMED_MODULES.get(module, module))
-            for part in name.split("."):
-                found = getattr(found, part)
+            return attrgetter(name)(importlib.import_module(_RENAMED_MODULES.get(module, module)))
         except (ImportError, AttributeError) as error:
             missing = "a class of its script" if module == "__main__" else "what is not here"
             self._raise_unreadable(f"names {module}.{name}, {missing}", error)
-        return found
 
     def _raise_unreadable(self, reason: str, cause: BaseException | None = None) -> NoReturn:
         raise CodeError(

@@ -91,12 +91,10 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
         }
         main_pickler.dump(used_classes)
         pickled = main_pickler.packed()
-        if len(pickled) > WARN_CODE_BYTES:
-            _warn_about_size("functions", len(pickled), functions)
-        if len(packed_params) > WARN_CODE_BYTES:
-            _warn_about_size("params", len(packed_params), params)
-        if (size := sum(map(len, local_modules.packed_changes.values()))) > WARN_CODE_BYTES:
-            _warn_about_size("changed modules", size, local_modules.changed_values)
+        changes_bytes = sum(map(len, local_modules.packed_changes.values()))
+        _warn_if_large("functions", len(pickled), functions)
+        _warn_if_large("params", len(packed_params), params)
+        _warn_if_large("changed modules", changes_bytes, local_modules.changed_values)
     shipped_modules = redact_modules(local_modules.modules)
     code_objects = (
         main_pickler.references.code_objects | references.code_objects | local_modules.code_objects
@@ -175,7 +173,9 @@ def _raise_for_unpicklable(named: Iterable[tuple[str, Any]], advice: str) -> Non
             raise CodeError(f"{name} cannot be sent to workers: {why}. {advice}.") from error
 
 
-def _warn_about_size(payload: str, size: int, parts: Mapping[str, Any]) -> None:
+def _warn_if_large(payload: str, size: int, parts: Mapping[str, Any]) -> None:
+    if size <= WARN_CODE_BYTES:
+        return
     name, part_size = largest_part(parts, lambda obj: len(dump_with_references(obj)[0]))
     warn_user(
         f"the {payload} of this job take {size / 1e6:.0f} MB, which every executor must read; the "

@@ -52,21 +52,17 @@ def redact_modules(modules: Mapping[str, ModuleSource]) -> dict[str, ModuleSourc
     Raises:
         CodeError: a source cannot be rewritten; names the module and the line.
     """
-    return {
-        name: replace(module, source=_redacted_source(name, module))
-        if lines_with_secrets(module.source)
-        else module
-        for name, module in modules.items()
-    }
+    return {name: _redacted_module(name, module) for name, module in modules.items()}
 
 
-def _redacted_source(name: str, module: ModuleSource) -> str:
-    first = min(lines_with_secrets(module.source))
+def _redacted_module(name: str, module: ModuleSource) -> ModuleSource:
+    if not (secret_lines := lines_with_secrets(module.source)):
+        return module
     source = redact_secrets(_replace_secret_literals(name, module.source))
     if parse_source(source) and not lines_with_secrets(source):
-        return source
+        return replace(module, source=source)
     raise CodeError(
-        f"the module {name} cannot be sent to workers: {module.path}, line {first}, "
+        f"the module {name} cannot be sent to workers: {module.path}, line {min(secret_lines)}, "
         f"{_HOLDS_SECRET}. {SECRET_REMEDY}; or keep it in a module that neither the script nor "
         "the job's functions import."
     )

@@ -223,4 +223,3 @@ class CsvFormat(RecordFormat):
 
 def _describe_row_place(byte_range: ByteRange, where: Where) -> str:
     return describe_file_place(byte_range.file, where.line, where.offset)
-
