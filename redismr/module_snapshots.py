@@ -22,7 +22,7 @@ from weakref import ref
 _NON_USER_ROOTS = tuple(
     os.path.join(os.path.realpath(os.path.dirname(file)), "") for file in (os.__file__, __file__)
 )
-_STDLIB_FOLDER = os.path.join(os.path.dirname(os.__file__), "")
+STDLIB_FOLDER = os.path.join(os.path.dirname(os.__file__), "")
 _INSTALL_FOLDERS = {"site-packages", "dist-packages"}
 
 _MAX_VALUES = 20_000  # values looked at in one module: about 5 ms
@@ -120,7 +120,7 @@ def is_local_source(file: object) -> bool:
     """Whether that names Python source which is local: quick where it lies in the library."""
     if not isinstance(file, str) or not file.endswith(".py"):
         return False
-    if file.startswith(_STDLIB_FOLDER) and _INSTALL_FOLDERS.isdisjoint(file.split(os.sep)):
+    if file.startswith(STDLIB_FOLDER) and _INSTALL_FOLDERS.isdisjoint(file.split(os.sep)):
         return False  # most are, and asking the disk takes 20 us each
     return is_local(file)
 

@@ -11,6 +11,7 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from redismr.errors import RunawayJob
+from redismr.user_warnings import REDISMR_FOLDER
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,8 +27,6 @@ each depth, and not their product."""
 
 MAX_DEPTH = 3
 """So many jobs may be one inside the other, each with a private server of its own."""
-
-_REDISMR_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 def only_in_this_process(clean_up: Callable[P, T]) -> Callable[P, T | None]:
@@ -112,11 +111,11 @@ def _calling_place() -> tuple[str, str, int]:
     """What was called of ours, and from where: file and line, of its module if it is a module's."""
     frame = sys._getframe(1)  # noqa: SLF001
     called = ""
-    while frame.f_back and frame.f_code.co_filename.startswith(_REDISMR_FOLDER):
+    while frame.f_back and frame.f_code.co_filename.startswith(REDISMR_FOLDER):
         called = frame.f_code.co_qualname.removesuffix(".__init__")
         frame = frame.f_back
     caller = step = frame
-    while not step.f_code.co_filename.startswith(_REDISMR_FOLDER):
+    while not step.f_code.co_filename.startswith(REDISMR_FOLDER):
         if step.f_code.co_name == "<module>":
             caller = step
             break

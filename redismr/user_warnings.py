@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from types import FrameType
 
-_REDISMR_FOLDER = os.path.join(os.path.dirname(__file__), "")
+REDISMR_FOLDER = os.path.join(os.path.dirname(__file__), "")
 
 
 class Advice(UserWarning):
@@ -22,6 +22,6 @@ def warn_user(text: str) -> None:
 
 
 def _redismr_frames(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None and frame.f_code.co_filename.startswith(_REDISMR_FOLDER):
+    while frame is not None and frame.f_code.co_filename.startswith(REDISMR_FOLDER):
         yield frame
         frame = frame.f_back

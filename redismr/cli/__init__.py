@@ -1,7 +1,7 @@
-"""The command line: parse, call, print, exit. No logic, and the only room that knows click.
+"""The command line: parse, call, print, exit. No logic, and the only room that imports click.
 
-``redismr --help`` and the start of any verb import click and one small module, nothing else: see
-``SUBCOMMANDS``. Exit codes are in ``exit_codes``.
+``redismr --help`` imports click but no subcommand, and a subcommand imports its own module only:
+see ``SUBCOMMANDS``. Exit codes are in ``exit_codes``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import click
 
@@ -19,66 +19,80 @@ from redismr.cli import exit_codes
 from redismr.ui.error_screens import print_message
 from redismr.user_warnings import Advice
 
-SUBCOMMANDS = {
-    # verb: (module of this room, what --help says in one line); in the order of --help
-    "run": ("cmd_run", "Run a job file here and print its result."),
-    "submit": ("cmd_run", "Hand a job file to a server and print the job's id."),
-    "jobs": ("cmd_jobs", "List the jobs on the server."),
-    "watch": ("cmd_jobs", "Show a job's progress until it ends."),
-    "result": ("cmd_jobs", "Print a job's result."),
-    "errors": ("cmd_jobs", "Show what failed in a job, or was skipped."),
-    "listen": ("cmd_listen", "Print events as JSON lines while they happen."),
-    "cancel": ("cmd_jobs", "Stop jobs."),
-    "delete": ("cmd_jobs", "Delete jobs and all their data."),
-    "up": ("cmd_up", "Start a server and local workers that others may join."),
-    "worker": ("cmd_workers", "Work for a server, on as many cores as there are."),
-    "workers": ("cmd_workers", "List the workers on the server."),
-    "repl": ("cmd_repl", "Count words, or run a job file, on the files that you type in."),
-    "secret": ("cmd_secret", "Print a new secret."),
-    "acl": ("cmd_acl", "Print the rights that a user of the server needs."),
-    "mincemeat": ("cmd_ancestors", "Work for a script written for mincemeat.py."),
-    "octo": ("cmd_ancestors", "Serve a job file, or work for one, as octo.py did."),
+
+class Subcommand(NamedTuple):
+    """A row of the table of subcommands."""
+
+    module: str
+    """The module of this room with a click command of the subcommand's name."""
+    help_line: str
+    """The description in ``redismr --help``."""
+
+
+SUBCOMMANDS = {  # in the order of --help
+    "run": Subcommand("cmd_run", "Run a job file here and print its result."),
+    "submit": Subcommand("cmd_run", "Hand a job file to a server and print the job's id."),
+    "jobs": Subcommand("cmd_jobs", "List the jobs on the server."),
+    "watch": Subcommand("cmd_jobs", "Show a job's progress until it ends."),
+    "result": Subcommand("cmd_jobs", "Print a job's result."),
+    "errors": Subcommand("cmd_jobs", "Show what failed in a job, or was skipped."),
+    "listen": Subcommand("cmd_jobs", "Print events as JSON lines while they happen."),
+    "cancel": Subcommand("cmd_jobs", "Stop jobs."),
+    "delete": Subcommand("cmd_jobs", "Delete jobs and all their data."),
+    "up": Subcommand("cmd_up", "Start a server and local workers that others may join."),
+    "worker": Subcommand("cmd_workers", "Work for a server, on as many cores as there are."),
+    "workers": Subcommand("cmd_workers", "List the workers on the server."),
+    "repl": Subcommand(
+        "cmd_repl", "Count words, or run a job file, on the files that you type in."
+    ),
+    "secret": Subcommand("cmd_secret", "Print a new secret."),
+    "acl": Subcommand("cmd_acl", "Print the rights that a user of the server needs."),
+    "mincemeat": Subcommand("cmd_ancestors", "Work for a script written for mincemeat.py."),
+    "octo": Subcommand("cmd_ancestors", "Serve a job file, or work for one, as octo.py did."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group that imports a verb's module when the verb is called, and knows our exit codes."""
+    """A click group that imports the module of a subcommand only when the subcommand is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All verbs, in the order of the table."""
+        """Return the names of all subcommands, in the order of the table."""
         return list(SUBCOMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The verb, freshly imported."""
+        """Import the module of the subcommand, and return its click command."""
         if cmd_name not in SUBCOMMANDS:
             return None
-        module = importlib.import_module(f"redismr.cli.{SUBCOMMANDS[cmd_name][0]}")
+        module = importlib.import_module(f"redismr.cli.{SUBCOMMANDS[cmd_name].module}")
         command = getattr(module, cmd_name)
         ctrl_c.raise_on_ctrl_c()
         return cast("click.Command", command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table itself, so that --help imports no verb."""
+        """Write the table itself, so that ``--help`` imports no subcommand."""
         with formatter.section("Commands"):
-            formatter.write_dl([(verb, help_line) for verb, (_, help_line) in SUBCOMMANDS.items()])
+            formatter.write_dl([(name, row.help_line) for name, row in SUBCOMMANDS.items()])
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
-        """As click, which would end with 1 where the reader of --help or --version has left."""
+        """Parse the arguments as click does, but exit with our code if output is lost.
+
+        click alone exits with 1 when the reader of --help or --version has closed the pipe.
+        """
         try:
             return super().make_context(*args, **more)
         except standard_streams.OutputLost as lost:
             raise click.exceptions.Exit(exit_codes.report_lost_output(lost)) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb; whatever it raises becomes a line on stderr and an exit code.
+        """Run the subcommand, and turn every exception into a line on stderr and an exit code.
 
-        Here and not around ``main``, where click would take a user's EOFError for a Ctrl-C.
+        This is not done around ``main``, because click takes a user's EOFError for a Ctrl-C.
         """
         with exit_codes.exit_on_error(ctx):
             code = super().invoke(ctx)
-            if code == exit_codes.CANCELLED:  # the verb has met the interrupt itself
+            if code == exit_codes.CANCELLED:  # the subcommand has handled the interrupt itself
                 ctrl_c.print_interrupted()
-            sys.stdout.flush()  # so that output that is lost is met here and not at exit
+            sys.stdout.flush()  # an error of writing is raised here, not at the interpreter's exit
             ctx.exit(code or exit_codes.SUCCESS)
 
 
@@ -107,7 +121,10 @@ def cli() -> None:
 
 
 def _print_user_warnings() -> None:
-    """What we warn of is about a job file, and no line of a program: a line like all others."""
+    """Print warnings of redismr like all other messages.
+
+    Such a warning is about a job file, so the line of source code that Python adds would mislead.
+    """
     python_showwarning = warnings.showwarning
 
     def print_warning(message: Warning | str, category: type[Warning], *location: Any) -> None:
@@ -120,7 +137,7 @@ def _print_user_warnings() -> None:
 
 
 def main() -> None:
-    """The ``redismr`` command."""
+    """Run the ``redismr`` command, and exit."""
     ctrl_c.exit_on_ctrl_c()
     standard_streams.use_command_streams()
     _print_user_warnings()

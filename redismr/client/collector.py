@@ -18,7 +18,6 @@ from typing import Any
 from redismr.client.end_errors import job_vanished_error
 from redismr.confidential import Unpicklable
 from redismr.core.codec import decode_block, join_frames
-from redismr.core.failure_record import make_task_error
 from redismr.core.job_payloads import JobSealer
 from redismr.core.model import (
     MAX_SKIPPED_KEPT,
@@ -28,6 +27,7 @@ from redismr.core.model import (
     Skipped,
     task_index,
 )
+from redismr.core.task_errors import make_task_error
 from redismr.engine.bad_records import max_skips, skip_limit_failure
 from redismr.engine.kernel import Block
 from redismr.engine.key_hash import partition_of
@@ -209,7 +209,7 @@ class RedisPartitions(Unpicklable):
         self.on_close: weakref.finalize[[int], object] | None = None
         self.candidate_partitions = candidate_partitions
         self.records: Sequence[int] = [m.part.records for m in manifests]
-        self.has_unique_keys = not any(m.has_foreign_keys for m in manifests)
+        self.has_unique_keys = not any(m.has_irregular_keys for m in manifests)
 
     def blocks(self, partition: int) -> Iterator[Block]:
         """The blocks of a partition, some MB ahead of the reader at most."""

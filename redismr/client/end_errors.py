@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from redismr.core.failure_record import make_task_error
 from redismr.core.model import Failure
 from redismr.core.plurals import pluralize
+from redismr.core.task_errors import make_task_error
 from redismr.errors import (
     JobCancelled,
     JobError,

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from redismr.confidential import SECRET_REMEDY, contains_secret
-from redismr.config import JobOptions, check_params, choose_combiner, parse_job_options
+from redismr.config import (
+    JobOptions,
+    JobOptionsDict,
+    check_params,
+    choose_combiner,
+    parse_job_options,
+)
+from redismr.core.annotations import Function
 from redismr.core.model import MAX_JOB_AGE_MS, PROTOCOL, PYTHON, JobSpec
 from redismr.errors import ConfigError
 from redismr.shipping.libraries import loaded_versions
@@ -18,14 +25,29 @@ from redismr.sources.protocol import expected_amount_of, unit_of
 
 if TYPE_CHECKING:
     from redismr.client.results import Results
-    from redismr.core.model import Progress
+    from redismr.core.status_rows import Progress
 
-Function = Callable[..., Any]
 ProgressFunction = Callable[["Progress"], None]
 
 BYTES_PER_PARTITION = 5 << 20
 MAX_PARTITIONS = 256
 DEFAULT_PARTITIONS = 16
+
+
+class SubmitOptionsDict(JobOptionsDict, total=False):
+    """What ``Client.run`` and ``Client.submit`` take by name: functions, params and job options.
+
+    ``redismr.run`` explains the functions.
+    """
+
+    combinefn: Function | str | None
+    #: The ancestors' name of ``combinefn``.
+    collectfn: Function | str | None
+    partitionfn: Callable[[Any, int], int] | None
+    finishfn: Callable[[Results], Any] | None
+    initfn: Callable[[], object] | None
+    #: For ``redismr.param`` in user functions.
+    params: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +64,14 @@ class SubmitterState:
 
 
 def split_options(
-    mapfn: Function | None, reducefn: Function | str | None, options: dict[str, Any]
+    mapfn: Function | None, reducefn: Function | str | None, options: SubmitOptionsDict
 ) -> tuple[dict[str, Any], Mapping[str, Any], JobOptions]:
     """Functions, params and the rest of what a caller gave by name.
 
     Raises:
         ConfigError: an option is wrong, or would show a secret.
     """
-    remaining = dict(options)
+    remaining: dict[str, Any] = dict(options)
     names = ("combinefn", "partitionfn", "initfn", "finishfn")
     functions = {"mapfn": mapfn, "reducefn": reducefn, **{n: remaining.pop(n, None) for n in names}}
     functions["combinefn"] = choose_combiner(

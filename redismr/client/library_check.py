@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from redismr.core.failure_record import printable_text
 from redismr.core.model import JobSpec
+from redismr.core.printable import printable_text
 from redismr.user_warnings import warn_user
 
 _TEXT_OPCODES = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}

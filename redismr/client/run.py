@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Unpack
 
 from redismr.client.embedded import prestart
 from redismr.config import (
     FLAG_RULE,
     JobOptions,
+    JobOptionsDict,
     check_params,
     choose_combiner,
     parse_job_options,
     show_value,
 )
+from redismr.core.annotations import Function
 from redismr.engine.program import check_functions
 from redismr.errors import ConfigError, RedismrError, TaskError
 from redismr.process_guards import refuse_while_loading
@@ -25,10 +28,8 @@ if TYPE_CHECKING:
     from redismr.client.job_options import ProgressFunction
     from redismr.client.results import Results
 
-Function = Callable[..., Any]
-
 INLINE_PARTITIONS = 2
-"""As few as can show that a function relies on seeing all keys in one process."""
+"""The smallest number that shows if a function relies on seeing all keys in one process."""
 
 
 def run(  # noqa: PLR0913  the options of a job, each with a default
@@ -37,6 +38,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
     reducefn: Function | str | None = None,
     *,
     combinefn: Function | str | None = None,
+    collectfn: Function | str | None = None,
     partitionfn: Callable[[Any, int], int] | None = None,
     finishfn: Callable[[Results], Any] | None = None,
     resultfn: Callable[[str, Any], object] | None = None,
@@ -44,57 +46,70 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
     params: Mapping[str, Any] | None = None,
     inline: bool = False,
     progress: ProgressFunction | bool | None = None,
-    wait_for_workers: float | None = None,
     finish: bool = True,
     client: Client | None = None,
-    **options: Any,
+    **options: Unpack[JobOptionsDict],
 ) -> Any:
-    """The result of a MapReduce, equal to that of a plain sequential run, each record counted once.
+    """Run a MapReduce and return its result, equal to that of a sequential run.
+
+    Each record counts exactly once, whatever is retried.
 
     Args:
         source: a glob or path (whole files), a mapping, any iterable, or what ``redismr.lines``
-            and its like return.
+            and similar functions return.
         mapfn: ``mapfn(key, value)`` or ``mapfn(value)``: yields or returns pairs, a mapping, or
             None. None: each (key, value) of the source goes to the reducer.
         reducefn: ``f(key, values)`` returns the value; ``f(items)`` gets an iterator of
             (key, values) and yields pairs; or one of "sum count min max mean list set first any
             all". None: the values of each key, as a list in input order.
-        combinefn: the same forms, run on the workers over parts of a key's values, any number of
-            times (``collectfn`` is an alias).
+        combinefn: takes the same forms as ``reducefn``. Workers call combinefn with parts of a
+            key's values, any number of times.
+        collectfn: another name of ``combinefn``.
         partitionfn: ``f(key, partitions)`` -> 0..partitions-1, the same for equal keys, always and
             in every process: a key that comes out of two partitions ends the job.
-        finishfn: ``f(results)``, run here; what it returns is what ``run`` returns.
-        resultfn: ``f(txn, results)``, called once, here.
-        initfn: run in each worker process before its first task of the job.
-        params: for ``redismr.param`` inside user functions.
-        inline: run in this process, without Redis: breakpoint(), pdb and its post-mortem work.
-        progress: True or a callable taking ``Progress``; None draws on a terminal only.
-        wait_for_workers: seconds until ``NoWorkers`` is raised; None waits, and says why.
-        finish: False returns the results, whatever finishfn would make of them: that only goes
-            along, for who asks for the job's result later.
-        client: one to use again; None: as ``Client()`` does.
-        **options: the fields of ``redismr.config.JobOptions``: name, txn, partitions, sort,
+        finishfn: ``f(results)``, called in this process; ``run`` returns what finishfn returns.
+        resultfn: ``f(txn, results)``, called once, in this process.
+        initfn: called in each worker process before the first task of the job.
+        params: values for ``redismr.param`` in user functions.
+        inline: True runs the job in this process, without Redis, so that breakpoint(), pdb and
+            its post-mortem work.
+        progress: True draws a progress bar, False draws none, None draws one on a terminal only; a
+            callable is called with a ``Progress`` several times a second.
+        finish: False returns the results without calling finishfn; finishfn still travels with the
+            job, for callers that collect the result later.
+        client: a ``Client`` to use; None makes one with ``Client()``.
+        **options: the fields of ``redismr.config.JobOptionsDict``: name, txn, partitions, sort,
             on_error, retries, task_timeout, lease, lost_leases, memory, chunk, priority, seed,
-            backup, each_worker, ttl, wait_for_server.
+            backup, each_worker, ttl, wait_for_workers, wait_for_server.
 
     Returns:
-        A read-only mapping; closing it, or the end of the process, deletes the job. Children that
-        the process forks may read it too, for as long. The job stays for its ttl after ``keep()``,
-        and where finishfn or resultfn raises.
+        ``Results``, a read-only mapping that fetches a few MB at a time as it is read. Closing it,
+        or the end of this process, deletes the job. Forked children may read it too, as long as it
+        is open here. The job stays on the server for its ttl after ``keep()``, and if finishfn or
+        resultfn raises.
 
     Raises:
-        MapError, ReduceError, SourceRaised: user code raised; also of the original class.
-        ConfigError, SourceError, CodeError: what was given cannot be used; nothing was started.
+        MapError, ReduceError, SourceRaised: user code raised; the error is also an instance of the
+            original class.
+        ConfigError, SourceError, CodeError: an argument cannot be used; nothing was started.
+        NoWorkers: no worker took the job within ``wait_for_workers`` seconds.
         RedismrError: see ``redismr.errors`` for the others.
+
+    >>> def words(line):
+    ...     for word in line.split():
+    ...         yield word, 1
+    >>> counts = run(["to be", "or not to be"], words, "sum", inline=True)
+    >>> dict(counts)
+    {'to': 2, 'be': 2, 'or': 1, 'not': 1}
     """
     functions = {
-        "combinefn": choose_combiner(combinefn, options.pop("collectfn", None)),
+        "combinefn": choose_combiner(combinefn, collectfn),
         "partitionfn": partitionfn,
         "initfn": initfn,
     }
     try:
         _check_types(inline=inline, progress=progress, client=client)
-        chosen_options = parse_job_options({**options, "wait_for_workers": wait_for_workers})
+        chosen_options = parse_job_options(options)
         params = check_params(params)
         check_functions(mapfn, reducefn, finishfn=finishfn, resultfn=resultfn, **functions)
     except ConfigError as exc:
@@ -105,7 +120,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         except TaskError as exc:
             if is_debugging():
                 raise
-            # So that pdb.pm() and its like begin where the user's code failed, not in our frames.
+            # The traceback ends where the user's code failed: pdb.pm() and the like begin there.
             cause = exc.__cause__
             raise exc.with_traceback(cause.__traceback__ if cause else None) from cause
         if finishfn and finish:
@@ -128,7 +143,6 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
                 resultfn=resultfn,
                 params=params,
                 progress=show_progress,
-                wait_for_workers=wait_for_workers,
                 finish=finish,
                 **functions,
                 **options,
@@ -138,15 +152,15 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
 
 
 def _without_frames(error: RedismrError) -> RedismrError:
-    """What a person has to know is in the text; our frames would push it off the screen."""
+    """Return the error without our frames, which would push its text off the screen."""
     return error if is_debugging() else error.with_traceback(None)
 
 
 def _check_types(*, inline: object, progress: object, client: object) -> None:
-    """Refuse what is not of its type, before our own server is started.
+    """Refuse arguments of a wrong type, before a private server is started.
 
     Raises:
-        ConfigError: one of them is not; the message names it.
+        ConfigError: the argument that the message names has a wrong type.
     """
     FLAG_RULE.check("inline", inline)
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
@@ -167,7 +181,8 @@ def _run_inline(
     params: Mapping[str, Any],
     chosen_options: JobOptions,
 ) -> Results:
-    from redismr.client.results import InMemoryPartitions, Results, in_key_order
+    from redismr.client.result_partitions import InMemoryPartitions, in_key_order
+    from redismr.client.results import Results
     from redismr.engine.program import prepare_program
     from redismr.local import run_inline
     from redismr.sources import as_source
@@ -189,27 +204,18 @@ def _run_inline(
     if chosen_options.sort:
         pairs = in_key_order(pairs)
     return Results(
-        InMemoryPartitions([pairs]), sort=chosen_options.sort, counters=counters, skipped=skipped
+        InMemoryPartitions(pairs), sort=chosen_options.sort, counters=counters, skipped=skipped
     )
 
 
-class _open_progress:  # noqa: N801  reads as a verb where it is used
-    """The progress callable for ``progress=``, closed at the end; None for False."""
+def _open_progress(
+    progress: ProgressFunction | bool | None,  # noqa: FBT001  as run() takes it
+) -> AbstractContextManager[ProgressFunction | None]:
+    """Open what draws the progress of a job, and close it at the end of the ``with`` block."""
+    if callable(progress):
+        return nullcontext(progress)
+    if progress is False:
+        return nullcontext()
+    from redismr.ui.progress import progress_display
 
-    def __init__(self, progress: ProgressFunction | bool | None) -> None:  # noqa: FBT001  as run() takes it
-        self._progress = progress
-        self._reporter: Any = None
-
-    def __enter__(self) -> ProgressFunction | None:
-        if callable(self._progress):
-            return self._progress
-        if self._progress is False:
-            return None
-        from redismr.ui.progress import progress_display
-
-        self._reporter = progress_display(sys.stderr, always=self._progress is True)
-        return self._reporter.__enter__()  # type: ignore[no-any-return]
-
-    def __exit__(self, *exc: object) -> None:
-        if self._reporter:
-            self._reporter.__exit__(*exc)
+    return progress_display(sys.stderr, always=progress is True)

@@ -9,14 +9,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from redismr.compat.doorway import JOIN_USER, Connection, Store, derived_credentials
 from redismr.errors import RedismrError
-from redismr.server.credentials import JOIN_USER, derived_credentials
-from redismr.store import Store
-
-if TYPE_CHECKING:
-    from redismr.config import Connection
 
 _CHECK_SECONDS = 0.5
 _CONNECT_TIMEOUT_SECONDS = 10.0
@@ -117,7 +112,7 @@ class ListenerLiveness:
     def __init__(self, connection: Connection, label: str, *, waits_for_next_run: bool) -> None:
         self._waits_for_next_run = waits_for_next_run
         self._store = Store(connection, name="mincemeat-line")
-        self._channel = self._store.keys.events(self._store.server.db, label)
+        self._label = label
         self._closed = threading.Event()
         if not self._has_listener():
             raise ConnectionRefusedError(
@@ -140,4 +135,4 @@ class ListenerLiveness:
         self._store.server.close()
 
     def _has_listener(self) -> bool:
-        return bool(self._store.server.command("PUBSUB", "NUMSUB", self._channel)[1])
+        return self._store.has_listener(self._label)

@@ -9,24 +9,17 @@ from __future__ import annotations
 import hmac
 import logging
 import pickle
-import re
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from redismr.core import pickle_by_value
-from redismr.core.seal import Keyring
+from redismr.compat.doorway import TAG_BYTES, Connection, Keyring, Store, pickle_by_value
 from redismr.errors import StoreError
-from redismr.store import Store
-
-if TYPE_CHECKING:
-    from redismr.config import Connection
 
 log = logging.getLogger("mincemeat")
 
 SERVER = "server"
 ALL_CLIENTS = "*"
-_TAG_BYTES = 32
 _MAX_COMMAND_BYTES = 16 << 20
 """In one command. A server drops who has not read 32 MB of them, and what was on the way to it."""
 _MESSAGE_WAIT_SECONDS = 0.25
@@ -77,8 +70,8 @@ class CommandBus:
             if self._ended.is_set():
                 return
             try:
-                self._store.server.command(
-                    "PUBLISH", self._channel(name), self._sign(name, body) + body
+                self._store.publish_to(
+                    channel_label(self.port, name), self._sign(name, body) + body
                 )
             except StoreError as exc:
                 log.info("a command was not sent: %s", exc)
@@ -87,23 +80,15 @@ class CommandBus:
         """Who listens as a client now; nobody once this end is closed, or the server gone."""
         if self._ended.is_set():
             return []
-        prefix = self._channel("")
-        pattern = re.sub(r"([][*?\\])", r"\\\1", prefix) + "*"
         try:
-            channel_names = self._store.server.command("PUBSUB", "CHANNELS", pattern)
+            return self._store.listened_txns(channel_label(self.port, ""))
         except StoreError as exc:
             log.info("cannot see who is there: %s", exc)
             return []
-        return sorted(
-            name[len(prefix.encode()) :].decode(errors="replace") for name in channel_names
-        )
 
     def close(self) -> None:
         """Hear nothing more."""
         self._ended.set()
-
-    def _channel(self, name: str) -> str:
-        return self._store.keys.events(self._store.server.db, channel_label(self.port, name))
 
     def _sign(self, recipient: str, body: bytes) -> bytes:
         place = ("mincemeat", channel_label(self.port, recipient))
@@ -119,7 +104,7 @@ class CommandBus:
         self._store.server.close()
 
     def _handle_message(self, message: bytes) -> None:
-        tag, body = message[:_TAG_BYTES], message[_TAG_BYTES:]
+        tag, body = message[:TAG_BYTES], message[TAG_BYTES:]
         if not hmac.compare_digest(tag, self._sign(self.name, body)):
             return
         try:

@@ -43,11 +43,14 @@ class InputAmount:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """What ``str`` gave; nothing at all from any other text, as anybody may write there.
+        """Return the amount that ``str`` wrote; an empty one for any other text.
 
-        >>> InputAmount.parse("13 5 1 3") == InputAmount(13, 5, 1, 3), InputAmount.parse("13 x") ==
-        InputAmount()
-        (True, True)
+        Anybody who reaches Redis may write such a text.
+
+        >>> InputAmount.parse("13 5 1 3") == InputAmount(13, 5, 1, 3)
+        True
+        >>> InputAmount.parse("13 x") == InputAmount()
+        True
         """
         words = text.split(" ")
         if len(words) != 4 or not all(w.isdecimal() and w.isascii() and len(w) < 16 for w in words):

@@ -43,7 +43,7 @@ class References:
             self.code_objects.add(obj.__code__)
 
 
-class CodePickler(pickle_by_value.Pickler):
+class CodePickler(pickle_by_value.ByValuePickler):
     """Pickles by value what no worker can import, and lists in ``references`` what was pickled.
 
     With ``only_class``, a class of a script, the pickle holds that class alone: the script's other

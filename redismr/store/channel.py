@@ -1,15 +1,21 @@
-"""Pub/sub channels: hints that something has happened. What is true is in the keys."""
+"""Pub/sub channels: hints that something has happened. The keys hold the truth."""
 
 from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from contextlib import suppress
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import redis
 import redis.client
+
+if TYPE_CHECKING:
+    from redismr.store.keys import Keys
+    from redismr.store.retrying_client import RetryingClient
+    from redismr.store.round_trips import RedisCommand
 
 SUBSCRIBE_SECONDS = 5.0
 
@@ -67,3 +73,47 @@ class Subscription:
             with suppress(redis.RedisError, OSError):
                 self._pubsub.close()
             self._pubsub = None
+
+
+class ChannelStore:
+    """Publishes and subscribes. A channel belongs to one transaction, or is that of all of them."""
+
+    server: RetryingClient
+    keys: Keys
+
+    def publish(self, txn: str, message: bytes) -> None:
+        """Publish to listeners of this transaction and of all; a lost message changes nothing."""
+        self.server.best_effort(*self._publish_commands(txn, message))
+
+    def publish_to(self, txn: str, message: bytes) -> None:
+        """Publish to listeners of this transaction alone.
+
+        Raises:
+            StoreError: the server did not take the message.
+        """
+        self.server.command("PUBLISH", self._channel(txn), message)
+
+    def has_listener(self, txn: str) -> bool:
+        """True if a client is subscribed to the transaction's own channel."""
+        return bool(self.server.command("PUBSUB", "NUMSUB", self._channel(txn))[1])
+
+    def listened_txns(self, prefix: str) -> list[str]:
+        """Transactions that begin with ``prefix`` and have a listener, each without the prefix."""
+        start = self._channel(prefix)
+        pattern = re.sub(r"([][*?\\])", r"\\\1", start) + "*"
+        channels = self.server.command("PUBSUB", "CHANNELS", pattern)
+        return sorted(name[len(start.encode()) :].decode(errors="replace") for name in channels)
+
+    def subscribe(self, txn: str | None) -> Subscription:
+        """Messages of one transaction, or of all, from the first ``get`` on; for ``with``."""
+        return Subscription(self.server.client, self._channel(txn))
+
+    def _publish_commands(self, txn: str, message: bytes) -> list[RedisCommand]:
+        return [("PUBLISH", channel, message) for channel in self._event_channels(txn)]
+
+    def _event_channels(self, txn: str) -> tuple[str, str]:
+        """The channel of the transaction, and the channel of all."""
+        return self._channel(txn), self._channel(None)
+
+    def _channel(self, txn: str | None) -> str:
+        return self.keys.events(self.server.db, txn)

@@ -1,10 +1,10 @@
-"""Numbers as people read them."""
+"""Format durations, amounts, rates and percentages for people."""
 
 from __future__ import annotations
 
 
 def format_clock(seconds: float) -> str:
-    """A length of time as a clock shows it.
+    """Format a duration as a clock shows it.
 
     >>> format_clock(7), format_clock(75.9), format_clock(3723)
     ('0:07', '1:15', '1:02:03')
@@ -15,24 +15,24 @@ def format_clock(seconds: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A rough length of time, in one unit.
+    """Format a duration roughly, in one unit.
 
     >>> format_duration(0.42), format_duration(59), format_duration(7200), format_duration(200000)
     ('0.4s', '59s', '2h', '56h')
     """
-    for limit, unit, words in (
+    for limit, unit_seconds, template in (
         (10, 1, "{:.1f}s"),
         (100, 1, "{:.0f}s"),
         (6000, 60, "{:.0f}m"),
         (360_000, 3600, "{:.0f}h"),
     ):
         if seconds < limit:
-            return words.format(seconds / unit)
+            return template.format(seconds / unit_seconds)
     return f"{seconds / 86400:.0f}d"
 
 
 def format_bytes(count: float) -> str:
-    """Bytes in decimal units, MB at least.
+    """Format a number of bytes in decimal units, the smallest being MB.
 
     >>> format_bytes(0), format_bytes(412_300_000), format_bytes(1_100_000_000_000)
     ('0.0 MB', '412.3 MB', '1.1 TB')
@@ -44,14 +44,14 @@ def format_bytes(count: float) -> str:
 
 
 def format_amount(done: int, total: int | None, unit: str) -> str:
-    """How much of how much, of items, tasks or bytes.
+    """Format the done part of a total, in items, tasks or bytes; a total of None shows as ``?``.
 
-    >>> format_amount(1234, 10_000, "items"), format_amount(0, 1, "tasks"), format_amount(3, None,
-    "items")
-    ('1,234/10,000 items', '0/1 task', '3/? items')
-    >>> format_amount(12_340_000, 412_300_000, "bytes"), format_amount(900_000_000, 1_100_000_000,
-    "bytes")
-    ('12.3/412.3 MB', '900.0 MB/1.1 GB')
+    >>> format_amount(1234, 10_000, "items"), format_amount(0, 1, "tasks")
+    ('1,234/10,000 items', '0/1 task')
+    >>> format_amount(3, None, "items"), format_amount(12_340_000, 412_300_000, "bytes")
+    ('3/? items', '12.3/412.3 MB')
+    >>> format_amount(900_000_000, 1_100_000_000, "bytes")
+    '900.0 MB/1.1 GB'
     """
     if unit != "bytes":
         whole = "?" if total is None else f"{total:,}"
@@ -60,28 +60,18 @@ def format_amount(done: int, total: int | None, unit: str) -> str:
     return f"{part.removesuffix(whole[-3:])}/{whole}"
 
 
-def format_percent(done: int, total: int) -> str:
-    """How much of how much, short; all of it only when nothing is left.
-
-    >>> format_percent(1, 3), format_percent(999, 1000), format_percent(3, 3)
-    ('33%', '99%', '100%')
-    """
-    return f"{100 * done // total}%"
-
-
 def format_rate(per_second: float, unit: str) -> str:
-    """How much gets done, by the minute when it is slow.
+    """Format a rate; a slow one is shown per minute.
 
-    >>> format_rate(214.4, "items"), format_rate(2.13, "items"), format_rate(0.05, "tasks"),
-    format_rate(12_300_000, "bytes")
-    ('214 items/s', '2.1 items/s', '3.0 tasks/min', '12.3 MB/s')
-    >>> format_rate(12_300, "bytes")
-    '12.3 kB/s'
+    >>> format_rate(214.4, "items"), format_rate(2.13, "items"), format_rate(0.05, "tasks")
+    ('214 items/s', '2.1 items/s', '3.0 tasks/min')
+    >>> format_rate(12_300_000, "bytes"), format_rate(12_300, "bytes")
+    ('12.3 MB/s', '12.3 kB/s')
     """
     if unit == "bytes":
         slow = per_second < 100_000
         return f"{per_second / 1e3:.1f} kB/s" if slow else f"{format_bytes(per_second)}/s"
-    for limit, words in ((10, "{:,.0f} {}/s"), (0.5, "{:.1f} {}/s")):
+    for limit, template in ((10, "{:,.0f} {}/s"), (0.5, "{:.1f} {}/s")):
         if per_second >= limit:
-            return words.format(per_second, unit)
+            return template.format(per_second, unit)
     return f"{per_second * 60:.1f} {unit}/min"

@@ -10,9 +10,9 @@ import pytest
 
 from redismr import errors
 from redismr.cli import SUBCOMMANDS, cli, exit_codes
-from redismr.core.failure_record import make_task_error
 from redismr.core.mixed_errors import source_raised_error
 from redismr.core.model import Failure
+from redismr.core.task_errors import make_task_error
 
 
 def python(*words, **options):
@@ -31,7 +31,7 @@ def test_every_verb_has_help_and_fits_its_line_in_the_table(invoke, verb):
     result = invoke(verb, "--help")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Usage: redismr {verb} ")
-    assert SUBCOMMANDS[verb][1].endswith(".")
+    assert SUBCOMMANDS[verb].help_line.endswith(".")
 
 
 @pytest.mark.parametrize("verb", SUBCOMMANDS)

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from redismr.cli import job_file
+from redismr.cli.job_file import load_job_file
 from redismr.errors import ConfigError
 
 
 def test_all_the_names(write_job_file):
-    job = job_file.load(
+    job = load_job_file(
         write_job_file(
             "def mapfn(k, v): ...\n"
             "reducefn = 'sum'; datasource = {1: 2}; collectfn = len; final = print\n"
@@ -31,7 +31,7 @@ def test_all_the_names(write_job_file):
 
 
 def test_our_words_come_before_the_ancestors(write_job_file):
-    job = job_file.load(
+    job = load_job_file(
         write_job_file("mapfn = combinefn = max; collectfn = min; source = [1]; datasource = [2]")
     )
     assert job.functions["combinefn"] is max
@@ -46,7 +46,7 @@ def test_it_is_a_module_but_not_main(write_job_file, work_folder):
         "if __name__ == '__main__': raise SystemExit('ran')\n"
     )
     (work_folder / "helper.py").write_text("def mapfn(v): ...")
-    assert job_file.load(name).functions["mapfn"].__module__ == "helper"
+    assert load_job_file(name).functions["mapfn"].__module__ == "helper"
     assert sys.modules["__jobfile__"].__file__ == str(work_folder / name)
     sys.modules.pop("helper")
 
@@ -54,7 +54,7 @@ def test_it_is_a_module_but_not_main(write_job_file, work_folder):
 def test_its_classes_pickle_by_reference(write_job_file):
     import pickle
 
-    job_file.load(write_job_file("class Point: x = 1\nmapfn = Point"))
+    load_job_file(write_job_file("class Point: x = 1\nmapfn = Point"))
     point = sys.modules["__jobfile__"].Point()
     assert pickle.loads(pickle.dumps(point)).x == 1
 
@@ -66,7 +66,7 @@ def test_its_classes_pickle_by_reference(write_job_file):
         ("def mapfn(:", "wc.py, line 1 is not Python: invalid syntax"),
         ("mapfn = 1\n  x", "wc.py, line 2 is not Python: unexpected indent"),
         ("mapfn = '\0'", "wc.py is not Python: source code string cannot contain null bytes"),
-        ("mapfn = print; params = 3", "wc.py: params is a int, and has to be a dict"),
+        ("mapfn = print; params = 3", "wc.py: params must be a dict, not int"),
         ("mapfn = final = finishfn = print", "wc.py defines both final and finishfn: keep one"),
         (
             "mapfn = print; options = {'retires': 1}",
@@ -79,7 +79,7 @@ def test_its_classes_pickle_by_reference(write_job_file):
 )
 def test_what_is_no_job_file(write_job_file, text, message):
     with pytest.raises(ConfigError) as caught:
-        job_file.load(write_job_file(text))
+        load_job_file(write_job_file(text))
     assert message.replace("wc.py is not", "wc.py") in str(caught.value).replace(
         "wc.py is not", "wc.py"
     )
@@ -114,7 +114,7 @@ def test_a_missing_module_is_named(invoke, write_job_file):
 
 
 def test_nothing_is_cached_beside_it(write_job_file, work_folder):
-    job_file.load(write_job_file("mapfn = print"))
+    load_job_file(write_job_file("mapfn = print"))
     assert [path.name for path in work_folder.iterdir()] == ["wc.py"]
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from redismr.core.events import Event
-from redismr.core.failure_record import make_task_error
-from redismr.core.model import Failure, JobInfo, WorkerInfo
+from redismr.core.model import Failure
+from redismr.core.status_rows import JobInfo, WorkerInfo
+from redismr.core.task_errors import make_task_error
 from redismr.errors import JobTimeout, SealError
 
 pytestmark = pytest.mark.usefixtures("named_server_env")

@@ -14,17 +14,10 @@ import numpy as np
 import pytest
 
 import redismr.errors
-from redismr.core.failure_record import (
-    NOT_GIVEN,
-    decode_failure,
-    encode_failure,
-    imported_class,
-    make_failure,
-    make_task_error,
-    printable_text,
-    short_repr,
-)
+from redismr.core.failure_capture import NOT_GIVEN, make_failure
+from redismr.core.failure_record import decode_failure, encode_failure
 from redismr.core.model import Failure
+from redismr.core.task_errors import imported_class, make_task_error
 from redismr.errors import (
     BadPair,
     BadValue,
@@ -423,14 +416,6 @@ def test_hostile_objects() -> None:
     exc = ValueError("x")
     exc.__notes__ = "not a list"  # type: ignore[assignment]
     assert failure(exc).notes == ()
-
-
-def test_short_reprs() -> None:
-    assert short_repr(("k", 1)) == "('k', 1)"
-    for value in ("x" * 10**7, b"x" * 10**7, bytearray(10**7), [["y" * 1000] * 1000] * 1000):
-        assert len(short_repr(value)) <= 120
-    assert short_repr(b"abc") == "b'abc'"
-    assert printable_text("x" * 50, 10) == "x" * 7 + "..."
 
 
 def test_decoding_is_lenient_to_newer_fields_and_strict_to_nonsense() -> None:

@@ -24,8 +24,9 @@ from redismr import confidential
 from redismr.client.embedded import LocalWorker
 from redismr.compat.mincemeat import Server
 from redismr.config import Connection
-from redismr.core.failure_record import make_failure, printable_text, short_repr
+from redismr.core.failure_capture import make_failure
 from redismr.core.job_payloads import JobSealer
+from redismr.core.printable import printable_text, short_repr
 from redismr.core.seal import Keyring, new_secret, zstd
 from redismr.errors import BadValue, CodeError, ConfigError
 from redismr.server.credentials import derived_credentials

@@ -163,8 +163,8 @@ def test_what_is_big_is_warned_of_once_where_the_job_is_begun(how: str, monkeypa
     def stop(*_: object, **__: object) -> None:
         raise Packed
 
-    monkeypatch.setattr("redismr.client.client.as_per_worker_source", stop)
-    monkeypatch.setattr("redismr.client.client.as_source", stop)
+    monkeypatch.setattr("redismr.client.job_submission.as_per_worker_source", stop)
+    monkeypatch.setattr("redismr.client.job_submission.as_source", stop)
     client = redismr.Client.__new__(redismr.Client)
     client.connection = types.SimpleNamespace(remember_secrets=lambda: None)  # type: ignore[assignment]
     begin = {

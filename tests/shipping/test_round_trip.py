@@ -275,7 +275,7 @@ def mapfn(k, v):
 ship({"mapfn": mapfn})
 """)
     out = round_trip.run_on_worker("""
-from redismr.core.failure_record import make_failure
+from redismr.core.failure_capture import make_failure
 try:
     f["mapfn"](1, 0)
 except ZeroDivisionError as error:
@@ -336,7 +336,7 @@ ways = {
 """
 
 TRACED = """
-from redismr.core.failure_record import make_failure
+from redismr.core.failure_capture import make_failure
 for name, way in f.items():
     try:
         way(0)

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from redismr.core.failure_record import make_task_error
 from redismr.core.model import Failure, Frame
+from redismr.core.task_errors import make_task_error
 from redismr.errors import ConfigError, StoreUnavailable
 from redismr.ui.error_screens import error_screen, failure_screen, print_error, print_message
 

@@ -1,0 +1,102 @@
+"""Turn a ``Failure`` back into an exception that the user sees.
+
+The original class is looked up among the modules that are already imported. No module is imported
+by a name that came from Redis.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from redismr.core.mixed_errors import mixed_error
+from redismr.core.model import Failure
+from redismr.errors import LibraryMismatch, MapError, ReduceError, TaskError
+
+_MAX_ERROR_LINES = 15
+
+_ACTIVITY = {"source": "while reading the input", "code": "while loading the code", "": ""}
+
+
+def make_task_error(
+    failure: Failure, job_id: str = "", resolve: Callable[[str, str], Any] | None = None
+) -> TaskError | LibraryMismatch:
+    """Return the MapError or ReduceError to raise. ``str`` of it tells all, in about 15 lines.
+
+    A failure of kind "library" becomes a LibraryMismatch: no user code is to blame.
+
+    The error is also an instance of the original exception's class if this process has that class
+    (in builtins or an imported module) and the class can be a second base. StopIteration,
+    GeneratorExit, SystemExit and KeyboardInterrupt never are: they would silently end loops.
+    The error can be pickled.
+
+    Args:
+        failure: what a worker reported.
+        job_id: the job, for the text and ``.job_id``; empty for an inline run.
+        resolve: (module, qualified name) -> class or None; must not import.
+    """
+    base: type[TaskError] = MapError if failure.stage == "map" else ReduceError
+    text = _failure_text(failure, job_id)
+    if failure.kind == "library":
+        return LibraryMismatch(text, job_id=job_id, failure=failure)
+    original = (resolve or imported_class)(failure.error_module, failure.error_name)
+
+    def reduce(_self: TaskError, _protocol: object) -> tuple[Any, ...]:
+        return make_task_error, (failure, job_id)
+
+    error = mixed_error(base, original, text, reduce, job_id=job_id, failure=failure)
+    return error or base(text, job_id=job_id, failure=failure)
+
+
+def imported_class(module: str, name: str) -> Any:
+    """Return the class of that qualified name if its module is already imported, else None.
+
+    The look-up reads namespaces only: it imports nothing and runs no attribute hook of a module.
+    """
+    found: Any = builtins if module == "builtins" else sys.modules.get(module)
+    for part in name.split("."):
+        try:
+            found = vars(found)[part]
+        except (KeyError, TypeError):
+            return None
+    return found if isinstance(found, type) else None
+
+
+def _failure_text(failure: Failure, job_id: str) -> str:
+    """Return the error's text; middle frames are left out where the other lines are many."""
+    name = failure.error_name if failure.kind in {"error", "skipped"} else ""
+    head = f"{name}: {failure.message}" if name and failure.message else name or failure.message
+    activity = _ACTIVITY.get(failure.function, f"in {failure.function}")
+    record = f"on {failure.where}" if failure.where else ""
+    lines = head.split("\n")
+    if activity or record:
+        lines.append("  " + ", ".join(filter(None, (activity, record))))
+    record_reprs = ("key", failure.key), ("value", failure.value)
+    lines += [f"     {label} = {text}" for label, text in record_reprs if text]
+    if failure.kind != "skipped":
+        lines.append("  " + _attempt_line(failure, job_id))
+    lines += [f"  note: {note}" for note in failure.notes]
+    if failure.frames:
+        max_frames = max(2, (_MAX_ERROR_LINES - len(lines) - 1) // 2)
+        frames = failure.frames
+        if len(frames) > max_frames:
+            frames = (frames[0], *frames[1 - max_frames :])
+        where = "Worker traceback" if failure.host else "Where it failed"
+        lines.append(f"  {where} (your frames only):")
+        for frame in frames:
+            lines.append(f'    File "{frame.file}", line {frame.line}, in {frame.function}')
+            lines += [f"      {frame.text}"] if frame.text else []
+    return "\n".join(lines)
+
+
+def _attempt_line(failure: Failure, job_id: str) -> str:
+    worker = f" (worker {failure.host}:{failure.pid})" if failure.host else ""
+    words = (
+        f"job {job_id}" if job_id else "",
+        f"task {failure.task}" if failure.task else "",
+        f"attempt {failure.attempt} of {failure.attempts}{worker}",
+        f"python {failure.python}" if failure.python else "",
+    )
+    return ", ".join(filter(None, words))
