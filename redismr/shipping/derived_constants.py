@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -11,6 +10,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
+from redismr.shipping.modules import absolute_module_name
 from redismr.shipping.parsing import parse_source
 
 _FUNCTION_NODES = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -84,19 +84,17 @@ def _changed_names_from_import(
     statement: ast.ImportFrom, package: str, changed_names: Mapping[str, AbstractSet[str]]
 ) -> tuple[set[str], set[str]]:
     """Return names that the statement binds to changed values, and to modules with changes."""
-    module = "." * statement.level + (statement.module or "")
-    if statement.level:
-        try:
-            module = importlib.util.resolve_name(module, package)
-        except ImportError:
-            return set(), set()
+    module = absolute_module_name(statement.module or "", statement.level, package) or ""
     of_module = changed_names.get(module, frozenset())
-    names = {a.asname or a.name for a in statement.names if a.name in of_module}
-    if any(alias.name == "*" for alias in statement.names):
-        names.update(of_module)
-    return names, {
-        a.asname or a.name for a in statement.names if f"{module}.{a.name}" in changed_names
-    }
+    names, modules = set[str](), set[str]()
+    for alias in statement.names:
+        if alias.name == "*":
+            names |= of_module
+        elif alias.name in of_module:
+            names.add(alias.asname or alias.name)
+        if f"{module}.{alias.name}" in changed_names:
+            modules.add(alias.asname or alias.name)
+    return names, modules
 
 
 def _uses_any_name(node: ast.AST, names: AbstractSet[str]) -> bool:

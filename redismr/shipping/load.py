@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import importlib
 import pickle
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from operator import attrgetter
-from types import ModuleType
 from typing import Any
 
 from redismr.errors import CodeError, RunawayJob
@@ -89,7 +86,7 @@ def load_code(code: bytes, params: bytes = b"", *, worker: bool = True) -> Loade
         importer.apply_deferred(deferred)
     script_namespaces.classes |= classes
     if worker:
-        _expose_script_classes(script_namespaces)
+        script_namespaces.expose_classes()
     return LoadedCode(
         functions, load_params(params, worker=worker), script_namespaces, digest_code(code, params)
     )
@@ -126,13 +123,3 @@ def _explain_load_errors() -> Iterator[None]:
         raise CodeError(
             f"the job's code does not load here: {type(error).__name__}: {error}"
         ) from error
-
-
-def _expose_script_classes(script_namespaces: ScriptNamespaces) -> None:
-    """Let plain pickle find the scripts' classes, also those that are not loaded yet."""
-    for module, classes in script_namespaces.classes.items():
-        if not script_namespaces.has_classes(module):
-            continue  # multiprocessing makes one module of this script and another here
-        module_vars = vars(sys.modules.setdefault(module, ModuleType(module)))
-        module_vars.update(classes)
-        module_vars["__getattr__"] = partial(script_namespaces.get_script_class, module)

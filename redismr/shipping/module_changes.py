@@ -43,10 +43,8 @@ def collect_local_modules(
 ) -> LocalModules:
     """Return the local modules among ``names``, the modules that these need, and their changes.
 
-    Args:
-        names: dotted names that may be modules.
-        folders: as for ``find_local_modules``.
-        referenced_names: returns the names that the job's functions and params refer to.
+    ``names`` and ``folders`` are those of ``find_local_modules``; ``referenced_names`` returns the
+    names that the job's functions and params refer to.
 
     Raises:
         CodeError: a changed value does not pickle, in a module that the functions need.
@@ -144,13 +142,12 @@ class _LocalModuleCollector:
         """Return the collected modules and their changes, packed."""
         local_modules = LocalModules(self._modules, {}, {}, set(), {})
         for name, changes in self._changes.items():
-            references = {path: self._references[name, path] for path in changes.values}
-            immediate: dict[str, Any] = {}
-            deferred: dict[str, Any] = {}
+            immediate, deferred = dict[str, Any](), dict[str, Any]()
             for path, value in changes.values.items():
+                references = self._references[name, path]
                 local_modules.changed_values[f"{name}.{path}"] = value
-                local_modules.code_objects.update(references[path].code_objects)
-                (deferred if references[path].uses_scripts else immediate)[path] = value
+                local_modules.code_objects.update(references.code_objects)
+                (deferred if references.uses_scripts else immediate)[path] = value
             if immediate or changes.deleted:
                 packed = dump_with_references(changes._replace(values=immediate))[0]
                 local_modules.packed_changes[name] = packed

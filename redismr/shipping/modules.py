@@ -129,13 +129,17 @@ def _installed_in(folder: str) -> frozenset[str]:
 def _names_from_import(
     module: str, level: int, names: tuple[str, ...], package: str
 ) -> Iterator[str]:
-    if level:
-        try:
-            module = importlib.util.resolve_name("." * level + module, package)
-        except ImportError:
-            return
-    yield module
-    yield from (f"{module}.{name}" for name in names if name != "*")
+    if (absolute_name := absolute_module_name(module, level, package)) is not None:
+        yield absolute_name
+        yield from (f"{absolute_name}.{name}" for name in names if name != "*")
+
+
+def absolute_module_name(module: str, level: int, package: str) -> str | None:
+    """Return the dotted name of an imported module; None if ``level`` dots leave the package."""
+    try:
+        return importlib.util.resolve_name("." * level + module, package)
+    except ImportError:
+        return None
 
 
 def _read_local_source(name: str, search_path: tuple[str, ...]) -> ModuleSource | None:

@@ -7,9 +7,11 @@ script that no function uses has a pickle of its own, which is loaded when the c
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from io import BytesIO
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from redismr.errors import CodeError
@@ -68,9 +70,14 @@ class ScriptNamespaces:
             script_globals.setdefault(name, value)
         return make(code, script_globals, *others)
 
-    def has_classes(self, module: str) -> bool:
-        """True if the script has classes, loaded or not."""
-        return bool(self.classes.get(module) or self._packed_classes.get(module))
+    def expose_classes(self) -> None:
+        """Let plain pickle find the scripts' classes by name, loaded or not."""
+        for module, classes in self.classes.items():
+            if not classes and not self._packed_classes.get(module):
+                continue  # multiprocessing makes one module of this script and another here
+            module_vars = vars(sys.modules.setdefault(module, ModuleType(module)))
+            module_vars.update(classes)
+            module_vars["__getattr__"] = partial(self.get_script_class, module)
 
     def get_script_class(self, module: str, name: str) -> Any:
         """Return a class of a script; load it if need be.
