@@ -55,6 +55,7 @@ def guided_batches(
     left_over: list[Item] = []
     batched_count, lookahead_items = 0, 1
     while True:
+        # One batch: items that do not fit any more begin the next one.
         batch: list[Item] = []
         size, max_items = 0.0, min(MAX_BATCH_ITEMS, 1 + batched_count // _GROWTH_DIVISOR)
         while len(batch) < max_items and size < limit and not (batch and left_over):
