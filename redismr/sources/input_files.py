@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from redismr.config import show_value
 from redismr.core.plurals import pluralize
+from redismr.core.printable import printable_text
 from redismr.errors import BadInput, ConfigError, SourceChanged, SourceError
 from redismr.sources.decompress import (
     DAMAGE_ERRORS,
@@ -235,11 +236,7 @@ def _no_match_text(pattern: str, *, only_directories: bool) -> str:
             f"Write {inside!r} to read all files below."
         )
     return (
-        f"no file matches {shorten(repr(pattern), 200)} (in {current_folder}). Check the pattern "
-        "and the current directory; text to be processed as it is belongs in a list: [text]."
+        f"no file matches {printable_text(repr(pattern), 200)} (in {current_folder}). Check the "
+        "pattern and the current directory; text to be processed as it is belongs in a list: "
+        "[text]."
     )
-
-
-def shorten(text: str, limit: int = 120) -> str:
-    """Return the text, or its beginning and ``...`` if it has more than ``limit`` characters."""
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
