@@ -110,5 +110,5 @@ def test_what_can_be_read_is_and_what_cannot_is_named(job_of):
         with pytest.raises(redismr.CodeError) as info:
             dict(job.result())
         said = f"the result of job {job.id} is of Python {PYTHON} and cannot be read by Python 3.99"
-        assert str(info.value).startswith(f"{said}: it {why}")
+        assert str(info.value).startswith(f"{said}: the result {why}")
         assert f"Read it with Python {PYTHON}" in str(info.value)
