@@ -20,7 +20,6 @@ LONGER: dict[str, int] = {
     "client/results.py": 413,
     "engine/kernel.py": 429,
     "engine/kernel.py:_map_folding": 58,
-    "server/private.py": 407,
     "store/store.py": 427,
     "workers/executor.py": 411,
     "workers/supervisor.py": 422,

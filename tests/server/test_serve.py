@@ -118,7 +118,7 @@ def test_the_port_listens_before_anything_else_is_done(engine: str, monkeypatch:
 
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    monkeypatch.setattr("redismr.server.private.find_binary", lambda: find(port=port))
+    monkeypatch.setattr("redismr.server.launch.find_binary", lambda: find(port=port))
     with serve(port=port, password=PASSWORD) as server, early[0], early[1]:
         assert early[0].recv(100) == b"+OK\r\n"
         early[0].sendall(b"PING\r\n")
@@ -140,7 +140,7 @@ def test_a_child_that_is_forked_meanwhile_does_not_keep_the_port(
         child.start()
         return engine_binary(engine)
 
-    monkeypatch.setattr("redismr.server.private.find_binary", find)
+    monkeypatch.setattr("redismr.server.launch.find_binary", find)
     try:
         with (
             serve(password=PASSWORD) as server,
@@ -161,7 +161,7 @@ def test_who_came_early_for_a_server_that_does_not_start_is_let_go(monkeypatch: 
 
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    monkeypatch.setattr("redismr.server.private.find_binary", lambda: find(port=port))
+    monkeypatch.setattr("redismr.server.launch.find_binary", lambda: find(port=port))
     with pytest.raises(ConfigError):
         serve(port=port, password=PASSWORD)
     with early[0], contextlib.suppress(ConnectionResetError):
