@@ -1,7 +1,7 @@
-"""The command line: parse, call, print, exit. No logic, and the only room that knows click.
+"""The command line: parse, call, print, exit. No logic, and the only room that imports click.
 
-``redismr --help`` and the start of any verb import click and one small module, nothing else: see
-``SUBCOMMANDS``. Exit codes are in ``exit_codes``.
+``redismr --help`` imports click but no subcommand, and a subcommand imports its own module only:
+see ``SUBCOMMANDS``. Exit codes are in ``exit_codes``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Subcommand(NamedTuple):
     """A row of the table of subcommands."""
 
     module: str
-    """The module of this room that defines the subcommand, as a function of its name."""
+    """The module of this room with a click command of the subcommand's name."""
     help_line: str
-    """The line that ``redismr --help`` shows."""
+    """The description in ``redismr --help``."""
 
 
 SUBCOMMANDS = {  # in the order of --help
@@ -36,7 +36,7 @@ SUBCOMMANDS = {  # in the order of --help
     "watch": Subcommand("cmd_jobs", "Show a job's progress until it ends."),
     "result": Subcommand("cmd_jobs", "Print a job's result."),
     "errors": Subcommand("cmd_jobs", "Show what failed in a job, or was skipped."),
-    "listen": Subcommand("cmd_listen", "Print events as JSON lines while they happen."),
+    "listen": Subcommand("cmd_jobs", "Print events as JSON lines while they happen."),
     "cancel": Subcommand("cmd_jobs", "Stop jobs."),
     "delete": Subcommand("cmd_jobs", "Delete jobs and all their data."),
     "up": Subcommand("cmd_up", "Start a server and local workers that others may join."),
@@ -53,14 +53,14 @@ SUBCOMMANDS = {  # in the order of --help
 
 
 class LazyGroup(click.Group):
-    """A group that imports a verb's module when the verb is called, and knows our exit codes."""
+    """A click group that imports the module of a subcommand only when the subcommand is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All verbs, in the order of the table."""
+        """Return the names of all subcommands, in the order of the table."""
         return list(SUBCOMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The verb, freshly imported."""
+        """Import the module of the subcommand, and return its click command."""
         if cmd_name not in SUBCOMMANDS:
             return None
         module = importlib.import_module(f"redismr.cli.{SUBCOMMANDS[cmd_name].module}")
@@ -69,27 +69,30 @@ class LazyGroup(click.Group):
         return cast("click.Command", command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table itself, so that --help imports no verb."""
+        """Write the table itself, so that ``--help`` imports no subcommand."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, row.help_line) for name, row in SUBCOMMANDS.items()])
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
-        """As click, which would end with 1 where the reader of --help or --version has left."""
+        """Parse the arguments as click does, but exit with our code if output is lost.
+
+        click alone exits with 1 when the reader of --help or --version has closed the pipe.
+        """
         try:
             return super().make_context(*args, **more)
         except standard_streams.OutputLost as lost:
             raise click.exceptions.Exit(exit_codes.report_lost_output(lost)) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb; whatever it raises becomes a line on stderr and an exit code.
+        """Run the subcommand, and turn every exception into a line on stderr and an exit code.
 
-        Here and not around ``main``, where click would take a user's EOFError for a Ctrl-C.
+        This is not done around ``main``, because click takes a user's EOFError for a Ctrl-C.
         """
         with exit_codes.exit_on_error(ctx):
             code = super().invoke(ctx)
-            if code == exit_codes.CANCELLED:  # the verb has met the interrupt itself
+            if code == exit_codes.CANCELLED:  # the subcommand has handled the interrupt itself
                 ctrl_c.print_interrupted()
-            sys.stdout.flush()  # so that output that is lost is met here and not at exit
+            sys.stdout.flush()  # an error of writing is raised here, not at the interpreter's exit
             ctx.exit(code or exit_codes.SUCCESS)
 
 
@@ -118,7 +121,10 @@ def cli() -> None:
 
 
 def _print_user_warnings() -> None:
-    """What we warn of is about a job file, and no line of a program: a line like all others."""
+    """Print warnings of redismr like all other messages.
+
+    Such a warning is about a job file, so the line of source code that Python adds would mislead.
+    """
     python_showwarning = warnings.showwarning
 
     def print_warning(message: Warning | str, category: type[Warning], *location: Any) -> None:
@@ -131,7 +137,7 @@ def _print_user_warnings() -> None:
 
 
 def main() -> None:
-    """The ``redismr`` command."""
+    """Run the ``redismr`` command, and exit."""
     ctrl_c.exit_on_ctrl_c()
     standard_streams.use_command_streams()
     _print_user_warnings()

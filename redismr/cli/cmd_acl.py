@@ -1,4 +1,4 @@
-"""``redismr acl``: what a user of the server needs to be allowed."""
+"""``redismr acl``: print the rights that a user of the server needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redismr.ui.error_screens import print_message
 def _check_user_name(
     ctx: click.Context, option: click.Parameter, user_name: str | None
 ) -> str | None:
-    """A user's name as Redis takes it: one word."""
+    """Check that the name of the Redis user is one word, as Redis requires."""
     if user_name is not None and not re.fullmatch(r"[^\s\0]+", user_name):
         raise click.BadParameter("a user's name has no spaces", ctx, option)
     return user_name
@@ -30,9 +30,9 @@ def _check_user_name(
 def acl(*, role: Role, user: str | None, namespace: str | None) -> None:
     """Print the ACL command that makes a user with the least rights.
 
-    ROLE is worker, for `redismr worker`; submitter, who hands jobs in and reads, cancels and
-    deletes them; or monitor, who only reads: jobs, workers, progress, results, events. Put a
-    password in the place of PASSWORD, and type the line into redis-cli as an administrator.
+    ROLE is worker (runs `redismr worker`), submitter (hands in, reads, cancels and deletes jobs) or
+    monitor (only reads: jobs, workers, progress, results, events). Put a password in the place of
+    PASSWORD, and type the line into redis-cli as an administrator.
 
     \b
       redismr acl worker

@@ -1,4 +1,4 @@
-"""``redismr mincemeat`` and ``redismr octo``: the ancestors' commands, under their names."""
+"""``redismr mincemeat`` and ``redismr octo``: the commands of mincemeat.py and octo.py."""
 
 from __future__ import annotations
 
@@ -13,31 +13,36 @@ from redismr.cli.job_file import job_source, load_job_file
 from redismr.cli.shared_options import EXECUTOR_COUNT, PORT_NUMBER
 from redismr.cli.unshown_results import keep_unless_shown
 from redismr.compat import octo as octo_compat
-from redismr.compat.client_main import VERSION, work_for_server
-from redismr.compat.hosting import DEFAULT_PORT
+from redismr.compat.client_main import MINCEMEAT_VERSION, work_for_server
+from redismr.compat.hosting import MINCEMEAT_PORT
+from redismr.config import MAX_PORT
 
 if TYPE_CHECKING:
     from redismr.client import Results
 
 
+_executors_option = click.option("-n", "--executors", type=EXECUTOR_COUNT, default=1,
+                                 show_default=True, metavar="N",
+                                 help="Number of tasks to run at a time.")  # fmt: skip
+
+
 @click.command()
 @click.argument("host", default="localhost")
 @click.option("-p", "--password", default="", help="The script's password.")
-@click.option("-P", "--port", type=PORT_NUMBER, default=DEFAULT_PORT, show_default=True, metavar="PORT",  # noqa: E501
-              help="The script's port.")  # fmt: skip
+@click.option("-P", "--port", type=PORT_NUMBER, default=MINCEMEAT_PORT, show_default=True,
+              metavar="PORT", help="The script's port.")  # fmt: skip
 @click.option("-l", "--loop", is_flag=True, help="Wait for a server, and then for the next one.")
-@click.option("-n", "--executors", type=EXECUTOR_COUNT, default=1, show_default=True,
-              metavar="N", help="How many tasks to run at a time.")  # fmt: skip
-@click.option("-v", "--verbose", "level", flag_value=logging.INFO, type=int, help="Say more.")
-@click.option("-V", "--loud", "level", flag_value=logging.DEBUG, type=int, help="Say all.")
-@click.version_option(VERSION, prog_name="mincemeat.py", message="%(prog)s %(version)s")
+@_executors_option
+@click.option("-v", "--verbose", "level", flag_value=logging.INFO, type=int, help="Log more.")
+@click.option("-V", "--loud", "level", flag_value=logging.DEBUG, type=int, help="Log everything.")
+@click.version_option(MINCEMEAT_VERSION, prog_name="mincemeat.py", message="%(prog)s %(version)s")
 def mincemeat(
     *, host: str, password: str, port: int, loop: bool, executors: int, level: int | None
 ) -> int:
     """Work for a script that was written for mincemeat.py, until it ends.
 
-    What user functions print is printed here. Ends with 3 if there is no server, or it has another
-    password.
+    The output of user functions is printed here. The exit code is 3 if there is no server, or if
+    the server has another password.
     """
     if level:
         logging.basicConfig(level=level)
@@ -50,19 +55,23 @@ def octo() -> None:
 
 
 def _refuse_port_as_password(_ctx: click.Context, _option: click.Parameter, password: str) -> str:
-    """Refuse what octo.py took for its port: it would open another one, with a weak password."""
-    if password.isdecimal() and int(password) < 1 << 16:
+    """Refuse a number for -p, which was the port in octo.py.
+
+    As a password, the number would be weak, and the server would listen on another port.
+    """
+    if password.isdecimal() and int(password) <= MAX_PORT:
         raise click.BadParameter(
-            f"-p is the password; write -P {password} if that is the port. As a password a number is "  # noqa: E501
-            "too easy to guess"
+            f"-p is the password; write -P {password} if that is the port. As a password a number "
+            "is too easy to guess"
         )
     return password
 
 
 _password_option = click.option("-p", "--password", default="", callback=_refuse_port_as_password,
-                         help="Server and clients have the same.")  # fmt: skip
-_port_option = click.option("-P", "--port", type=PORT_NUMBER, default=octo_compat.DEFAULT_PORT, show_default=True,  # noqa: E501
-                     metavar="PORT", help="The server's port.")  # fmt: skip
+                                help="The password that server and clients share.")  # fmt: skip
+_port_option = click.option("-P", "--port", type=PORT_NUMBER, default=octo_compat.OCTO_PORT,
+                            show_default=True, metavar="PORT",
+                            help="The server's port.")  # fmt: skip
 
 
 @octo.command(short_help="Serve a job file until its job is done.")
@@ -72,7 +81,8 @@ _port_option = click.option("-P", "--port", type=PORT_NUMBER, default=octo_compa
 def server(*, file: str, password: str, port: int) -> None:
     """Serve a job file until its job is done, and call its final(key, value) in order of keys.
 
-    FILE is what `redismr run` takes. Without a password only clients on this machine can join.
+    FILE is a job file, as for `redismr run`. Without a password only clients on this machine can
+    join.
     """
     job = load_job_file(file)
 
@@ -97,12 +107,11 @@ def server(*, file: str, password: str, port: int) -> None:
 @click.argument("host", metavar="HOST|FILE")
 @_password_option
 @_port_option
-@click.option("-n", "--executors", type=EXECUTOR_COUNT, default=1, show_default=True,
-              metavar="N", help="How many tasks to run at a time.")  # fmt: skip
+@_executors_option
 def client(*, host: str, password: str, port: int, executors: int) -> int:
     """Work for a server, wait for the next one when it is done, and so on until Ctrl-C.
 
-    A FILE names its server (`server = "host"`, else localhost); it is not needed otherwise.
+    Of a FILE only its line `server = "host"` is used; without one, the server is localhost.
     """
     if os.path.isfile(host):
         host = load_job_file(host).server or "localhost"

@@ -1,4 +1,4 @@
-"""Verbs about jobs on a server: jobs, watch, result, errors, cancel, delete."""
+"""Subcommands for jobs on a server: jobs, watch, result, errors, cancel, delete, listen."""
 
 from __future__ import annotations
 
@@ -64,17 +64,17 @@ def watch(
             display(job.progress())
         display(job.progress())
         if job.state != "succeeded":
-            job.result(timeout=0)  # raises what became of it
+            job.result(timeout=0)  # raises the error that ended the job
         _print_skipped_count(job)
     return exit_codes.SUCCESS
 
 
 @click.command()
 @click.argument("job_id", metavar="ID")
-@click.option("--wait", is_flag=True, help="Wait until there is one.")
+@click.option("--wait", is_flag=True, help="Wait until the job has a result.")
 @click.option("--sort", is_flag=True, help="Print in order of keys.")
 @click.option("--no-finishfn", "finish", is_flag=True, flag_value=False, default=True,
-              help="Print the pairs, whatever the job's finishfn makes of them.")  # fmt: skip
+              help="Print the pairs, and do not call the job's finishfn.")  # fmt: skip
 @top_option
 @json_option
 @wait_for_server_option
@@ -83,7 +83,7 @@ def result(  # noqa: PLR0913 - one for each option
     *, job_id: str, wait: bool, sort: bool, finish: bool, top: int | None, as_json: bool,
     wait_for_server: float | None, url: str | None, namespace: str | None,
 ) -> None:  # fmt: skip
-    """Print a job's result as `key<TAB>value` lines, or what its finishfn makes of it."""
+    """Print a job's result as `key<TAB>value` lines, or the value that its finishfn returns."""
     refuse_top_with_sort(top, sort=sort)
     with make_client(require_connection(url, namespace, "the result of a job")) as client:
         job = _attach(client, job_id, wait_for_server)
@@ -102,12 +102,11 @@ def result(  # noqa: PLR0913 - one for each option
 @json_option
 @add_server_options
 def errors(*, job_id: str, as_json: bool, url: str | None, namespace: str | None) -> None:
-    """Show what failed in a job, and what was skipped, and on which records."""
+    """Show the failures of a job and its skipped records, and where they are in the input."""
     with make_client(require_connection(url, namespace, "errors of a job")) as client:
         job = client.attach(job_id)
-        _print_failures(
-            job.errors(), job_id, as_json=as_json
-        )  # also if what was skipped cannot be read
+        # Failures are printed first: reading the skipped records may fail.
+        _print_failures(job.errors(), job_id, as_json=as_json)
         skipped = job.skipped()
     _print_failures(skipped, job_id, as_json=as_json, titles=False)
     if skipped.total > len(skipped):
@@ -117,7 +116,7 @@ def errors(*, job_id: str, as_json: bool, url: str | None, namespace: str | None
 
 @contextmanager
 def _add_hints_about_kept_result(job_id: str) -> Iterator[None]:
-    """The body prints a result, which stays on the server whatever comes between."""
+    """Add a hint to an error of the body, which prints a result that stays on the server."""
     try:
         yield
     except OutputLost as lost:
@@ -161,12 +160,13 @@ def _print_failures(
 @click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
 @add_server_options
 def cancel(*, job_ids: tuple[str, ...], url: str | None, namespace: str | None) -> None:
-    """Stop jobs; what their workers are doing for them is dropped."""
+    """Stop jobs. Work that is under way for them is dropped."""
     with make_client(require_connection(url, namespace, "cancelling a job")) as client:
         for job_id in job_ids:
             was_running = client.attach(job_id).cancel()
             outcome = "cancelled" if was_running else "had already ended"
-            sys.stdout.write(f"{job_id}\t{outcome}\n")  # the others, also if that is lost
+            # Not click.echo, which flushes: the other jobs are cancelled even if output is lost.
+            sys.stdout.write(f"{job_id}\t{outcome}\n")
 
 
 @click.command()
@@ -177,4 +177,19 @@ def delete(*, job_ids: tuple[str, ...], url: str | None, namespace: str | None) 
     with make_client(require_connection(url, namespace, "deleting a job")) as client:
         for job_id in job_ids:
             client.attach(job_id).delete()
-            sys.stdout.write(f"{job_id}\tdeleted\n")  # the others, also if that is lost
+            sys.stdout.write(f"{job_id}\tdeleted\n")  # not click.echo, as in cancel
+
+
+@click.command()
+@click.argument("label", metavar="[TXN|ID]", required=False)
+@add_server_options
+def listen(label: str | None, url: str | None, namespace: str | None) -> None:
+    """Print events as JSON lines while they happen, until Ctrl-C.
+
+    The events are those of one transaction or job, or of all jobs. The end of each job is printed
+    once, also if the connection is lost for a while. The other events are hints, and may be lost.
+    """
+    with make_client(require_connection(url, namespace, "listening")) as client:
+        is_job_id = label is not None and any(job.job_id == label for job in client.jobs())
+        events = client.listen(job=label) if is_job_id else client.listen(txn=label)
+        tables.print_json_rows(events, sys.stdout)

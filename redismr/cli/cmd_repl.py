@@ -1,4 +1,4 @@
-"""``redismr repl``: a prompt whose lines are jobs, many of them at once."""
+"""``redismr repl``: a prompt at which each line starts a job; many jobs run at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from redismr.cli import exit_codes
 from redismr.cli.cmd_run import add_read_options, print_job_outcome
 from redismr.cli.job_file import ReadOptions, job_source, load_job_file
 from redismr.cli.line_input import MAX_WAIT_SECONDS, ReplConsole, parse_file_names
-from redismr.cli.shared_options import EXECUTOR_COUNT, add_server_options
+from redismr.cli.shared_options import add_server_options, executors_option
 from redismr.cli.unshown_results import is_server_private, keep_unless_shown
 from redismr.compat.wordcount_demo import count_table, word_count, worker_info
 from redismr.errors import ConfigError, RedismrError, StoreError
@@ -34,21 +34,20 @@ from redismr.ui.error_screens import add_recovery_hint, print_error, print_messa
 
 if TYPE_CHECKING:
     from redismr.client import Client
-    from redismr.core.model import Progress
+    from redismr.core.status_rows import Progress
 
 MAX_IN_FLIGHT = 16
-"""Transactions that may be in flight; further lines wait for one to end."""
+"""Transactions that may run at once; a further line waits until one has ended."""
 
 CANCEL_WAIT_SECONDS = 5.0
-"""How long Ctrl-C waits until what was in flight is gone from the server."""
+"""Seconds that Ctrl-C waits until the running jobs are gone from the server."""
 
 
 @click.command()
 @click.argument("file", required=False, metavar="[FILE]")
-@click.option("-n", "--executors", type=EXECUTOR_COUNT, metavar="N",
-              help="Local processes, where no server is named. [one a core]")  # fmt: skip
+@executors_option
 @click.option("--top", type=click.IntRange(min=1), metavar="N",
-              help="How many keys to show. [100; with FILE all]")  # fmt: skip
+              help="Number of keys to show. [100; with FILE all]")  # fmt: skip
 @add_read_options
 @add_server_options
 def repl(
@@ -57,23 +56,22 @@ def repl(
 ) -> int:  # fmt: skip
     """Count the words of the files that you name, line by line, on the running workers.
 
-    A line has one or several names or globs, quoted as in a shell; with @ before it the workers
+    A line has one or several names or globs, quoted as in a shell; after a leading @ the workers
     read the files themselves. An empty line asks every worker for its statistics. The prompt is
-    back at once, for up to 16 lines: outcomes are printed when they are there, by the number of
-    their transaction. The end of the input waits for all of them; Ctrl-C stops them. The exit code
-    is that of the first line that failed.
+    back at once, for up to 16 lines: each outcome is printed when it is there, with the number of
+    its transaction. At the end of the input, repl waits for all of them; Ctrl-C stops them. The
+    exit code is that of the first line that failed.
 
-    With FILE, its functions are run instead, as by `redismr run FILE`, on what the lines name,
-    read as its source is.
+    With FILE, its functions are run instead, as by `redismr run FILE`, on the files that the lines
+    name, which are read as its source is.
     """
     read_options = ReadOptions(kind, encoding, errors)
     if not file and kind in ("jsonl", "csv"):
         raise ConfigError(f"--{kind} gives no text to count the words of: name a job FILE as well")
-    line_job = (
-        _load_line_job(file, read_options, top)
-        if file
-        else word_count_job(top or 100, read_options)
-    )
+    if file:
+        line_job = _load_line_job(file, read_options, top)
+    else:
+        line_job = word_count_job(top or 100, read_options)
     if note := settings.ignored_url_note(url):
         print_message(note, sys.stderr)
     console = ReplConsole()
@@ -91,25 +89,26 @@ def repl(
 
 @dataclass(frozen=True)
 class LineJob:
-    """What is done with the files that a line names.
-
-    ``make_source`` makes a source of them. ``print_outcome`` prints an outcome under its heading;
-    ``count_format`` says
-    in that how much there is.
-    """
+    """The job that is run on the files of a line."""
 
     name: str
     functions: Mapping[str, Any]
     print_outcome: Callable[[Any], object]
+    """Prints an outcome below its heading."""
     count_format: str = "{} results"
+    """The part of the heading that says how many results there are."""
     make_source: Callable[[list[str]], Any] = redismr.files
+    """Returns a source of the files or globs."""
     options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of ``Client.run``."""
 
     def source(self, line: str) -> Any:
-        """The files; whole ones are read here, unless the line begins with @.
+        """Return a source of the files that a line names.
+
+        Whole files are read here, and on the workers if the line begins with @.
 
         Raises:
-            SourceError: some of the names match nothing.
+            SourceError: Some of the names match no file.
         """
         source = self.make_source(parse_file_names(line.removeprefix("@")))
         reads_whole_files = isinstance(source, FileSource) and source.format.kind == "files"
@@ -117,7 +116,10 @@ class LineJob:
 
 
 def word_count_job(top: int = 100, read_options: ReadOptions = ReadOptions()) -> LineJob:  # noqa: B008 - frozen
-    """Counts words, and shows a table of at least ``top`` of them, if there are so many."""
+    """Return a job that counts words and prints a table of the ``top`` most frequent ones.
+
+    Ties at the end of the table make it longer.
+    """
     return LineJob(
         "Word Count",
         {"mapfn": word_count, "reducefn": "sum"},
@@ -142,18 +144,18 @@ _WORKER_STATISTICS = LineJob(
     "Stats",
     {"mapfn": worker_info, "reducefn": "first"},
     lambda statistics_by_worker: sys.stdout.writelines(
-        f"{n} : {what}\n" for n, what in sorted(statistics_by_worker.items())
+        f"{worker} : {statistics}\n" for worker, statistics in sorted(statistics_by_worker.items())
     ),
     options={"each_worker": True},
 )
 
 
 class SessionStopped(Exception):
-    """The session is over, and the job is to be cancelled."""
+    """Raised in the progress callback of a job, to cancel the job when the session stops."""
 
 
 class ReplSession:
-    """Runs lines as transactions; the console shows their outcomes, and what they wait for."""
+    """Runs each line as a transaction, in a thread of its own, and prints the outcome."""
 
     def __init__(self, client: Client, line_job: LineJob, console: ReplConsole) -> None:
         self._client, self._line_job, self._console = client, line_job, console
@@ -167,7 +169,7 @@ class ReplSession:
         self._errors: dict[int, BaseException] = {}
 
     def start_transaction(self, text: str) -> None:
-        """Begin a transaction; its outcome is printed when it is there, under its number.
+        """Start a transaction, whose outcome is printed later, with the number of the transaction.
 
         An empty line asks every worker for its statistics.
         """
@@ -180,36 +182,34 @@ class ReplSession:
         thread = threading.Thread(
             target=self._run_transaction, args=(number, text), name=f"txn-{number}", daemon=True
         )
-        in_flight = [running for running in self._threads_in_flight if running.is_alive()]
+        in_flight = [other for other in self._threads_in_flight if other.is_alive()]
         if not in_flight:
-            self._printed_reason = ""  # what is waited for from now on is news
+            self._printed_reason = ""  # a reason to wait is news again
         self._threads_in_flight = [*in_flight, thread]
         thread.start()
 
     def drain(self, timeout_seconds: float | None = None) -> None:
-        """Wait for all that is in flight, or so long."""
+        """Wait until all transactions have ended, or for ``timeout_seconds``."""
         deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
         for thread in self._threads_in_flight:
             while thread.is_alive() and (seconds_left := deadline - time.monotonic()) > 0:
                 thread.join(min(seconds_left, MAX_WAIT_SECONDS))
 
     def exit_code(self) -> int:
-        """That of the first line that failed.
+        """Return the exit code of the first line that failed, else 0.
 
         Raises:
-            OutputLost: an outcome could not be printed.
+            OutputLost: An outcome could not be printed.
         """
         if self._lost_output:
-            add_recovery_hint(self._lost_output, "each result is where it was said above")
+            add_recovery_hint(self._lost_output, "the lines above say where each result is")
             raise self._lost_output
-        return (
-            exit_codes.exit_code_for(self._errors[min(self._errors)])
-            if self._errors
-            else exit_codes.SUCCESS
-        )
+        if not self._errors:
+            return exit_codes.SUCCESS
+        return exit_codes.exit_code_for(self._errors[min(self._errors)])
 
     def cancel(self) -> None:
-        """Stop what is in flight; nothing of it stays on the server."""
+        """Cancel all running transactions, and delete their jobs from the server."""
         self._stop_requested.set()
         self.drain(CANCEL_WAIT_SECONDS)
 
@@ -226,7 +226,7 @@ class ReplSession:
             self._lost_output = lost
             if (recovery_hint := recovery_hint_of(lost)) and not lost.reader_has_left:
                 self._console.print_note(f"{title} {recovery_hint}")
-        except BaseException as error:  # noqa: BLE001  whatever the user's code raises: others go on
+        except BaseException as error:  # noqa: BLE001  user code may raise anything; others go on
             self._errors[number] = error
             if not self._stop_requested.is_set():
                 with self._console.above_prompt():
@@ -237,20 +237,17 @@ class ReplSession:
 
     @contextlib.contextmanager
     def _shown_outcome(self, number: int, line_job: LineJob, line: str) -> Iterator[Any]:
-        """What comes of the line. Its job is deleted afterwards."""
+        """Run the line's job and yield its outcome; the job is deleted when the body is done."""
         source = line_job.source(line) if line else itertools.count()
-        run_options = {
-            "name": line_job.name,
-            **line_job.options,
-            "txn": f"{self._txn_prefix}-{number}",
-        }
-        results = self._run_job(source, {**line_job.functions, **run_options})
+        named_options = {"name": line_job.name, **line_job.options}
+        txn = f"{self._txn_prefix}-{number}"
+        results = self._run_job(source, {**line_job.functions, **named_options, "txn": txn})
         finishfn, private = line_job.functions.get("finishfn"), is_server_private(self._client)
         with keep_unless_shown(results, finishfn, private=private) as outcome:
             yield outcome
 
     def _run_job(self, source: Any, options: Mapping[str, Any]) -> Any:
-        """The results, as of ``Client.run``; a job that fails or is stopped is gone afterwards."""
+        """Return the results, as ``Client.run`` does; delete a job that fails or is cancelled."""
         job_id = ""
 
         def on_progress(progress: Progress) -> None:
@@ -269,7 +266,7 @@ class ReplSession:
             raise
 
     def _print_wait_reason(self, reason: str) -> None:
-        """Say what is waited for: each reason once, however many wait for it."""
+        """Print a reason to wait once, however many transactions wait for the same."""
         with self._reason_lock:
             if not reason or reason == self._printed_reason:
                 return

@@ -1,10 +1,10 @@
-"""``redismr run`` and ``redismr submit``: job files."""
+"""``redismr run`` and ``redismr submit``: run a job file, or hand it in."""
 
 from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,10 +13,10 @@ import redismr
 from redismr import settings
 from redismr.cli.job_file import ReadOptions, job_source, load_job_file
 from redismr.cli.shared_options import (
-    EXECUTOR_COUNT,
     CommandFunction,
     add_server_options,
     checked_option,
+    executors_option,
     json_option,
     make_client,
     print_outcome,
@@ -53,7 +53,7 @@ _SOURCE_KINDS = {
 def _parse_params(
     ctx: click.Context, option: click.Parameter, given: tuple[str, ...]
 ) -> dict[str, Any]:
-    """-P key=value, the value as JSON if it is JSON."""
+    """Return the params of all ``-P key=value``; a value that is no JSON is a str."""
     params: dict[str, Any] = {}
     for text in given:
         key, equals, value = text.partition("=")
@@ -67,7 +67,7 @@ def _parse_params(
 
 
 def _set_kind(ctx: click.Context, option: click.Parameter, given: bool) -> None:  # noqa: FBT001
-    """How the input is read: by one of --lines and its like, or as whole files."""
+    """Store the name of the source option, such as --lines, under ``kind``; refuse a second one."""
     previous = ctx.params.setdefault("kind", None)
     if given:
         if previous:
@@ -86,7 +86,7 @@ _READ_OPTIONS = (
     click.option("--encoding", metavar="NAME", help="Encoding of the input's text. [utf-8]"),
     click.option(
         "--errors", metavar="HANDLER",
-        help="For bytes that are no such text: strict, replace, ignore... [strict]",
+        help="How to treat bytes that are no such text: strict, replace, ignore... [strict]",
     ),
 )  # fmt: skip
 _JOB_OPTIONS = (
@@ -98,16 +98,16 @@ _JOB_OPTIONS = (
         help="A parameter for redismr.param(); JSON if it is JSON.",
     ),
     checked_option("--name", help="A name for people, shown in listings."),
-    checked_option("--txn", help="Your label for the job; its events are told under it."),
+    checked_option("--txn", help="Your label for the job; its events carry the label."),
     checked_option("--partitions", type=int, metavar="N", help="Reduce tasks. [by the data's size]"),  # noqa: E501
     checked_option(
         "--on-error", metavar="skip|N|FRACTION",
         help="Skip records that fail: all, at most N, or a fraction (0.01). [fail]",
     ),
-    checked_option("--retries", type=int, metavar="N", help="Further tries of a task. [3]"),
+    checked_option("--retries", type=int, metavar="N", help="Further attempts of a task. [3]"),
     checked_option(
         "--timeout", "task_timeout", type=float, metavar="SECONDS",
-        help="Stop a try of a task that runs longer.",
+        help="Stop an attempt of a task that runs longer.",
     ),
     click.option(
         "--no-backup", "backup", is_flag=True, flag_value=False, default=None,
@@ -117,22 +117,22 @@ _JOB_OPTIONS = (
         "--each-worker", is_flag=True, default=None,
         help="Give each worker one item of the source, instead of sharing it out.",
     ),
-    checked_option("--priority", type=int, metavar="N", help="Higher goes first. [0]"),
-    checked_option("--ttl", type=float, metavar="SECONDS", help="Life of all its data. [86400]"),
-    click.option("--sort", is_flag=True, default=None, help="Have the result in order of keys."),
+    checked_option("--priority", type=int, metavar="N", help="Jobs with a higher N go first. [0]"),
+    checked_option("--ttl", type=float, metavar="SECONDS", help="Life of the job's data. [86400]"),
+    click.option("--sort", is_flag=True, default=None, help="Sort the result by key."),
     wait_for_server_option,
 )  # fmt: skip
 
 
 def add_read_options(command: CommandFunction) -> CommandFunction:
-    """--lines and its like, --encoding and --errors."""
+    """Add the options that say how input is read: --lines and so on, --encoding and --errors."""
     for add_option in reversed(_READ_OPTIONS):
         command = add_option(command)
     return command
 
 
 def add_job_options(command: CommandFunction) -> CommandFunction:
-    """What run and submit have in common; all but the first few are fields of JobOptions."""
+    """Add the options that run and submit share; from --name on they are fields of JobOptions."""
     for add_option in reversed(_JOB_OPTIONS):
         command = add_option(command)
     return add_server_options(command)
@@ -140,14 +140,13 @@ def add_job_options(command: CommandFunction) -> CommandFunction:
 
 @click.command()
 @add_job_options
-@click.option("-n", "--executors", type=EXECUTOR_COUNT, metavar="N",
-              help="Local processes, where no server is named. [one a core]")  # fmt: skip
+@executors_option
 @checked_option("--wait", "wait_for_workers", type=float, metavar="SECONDS",
-              help="Give up when no worker has come by then.")  # fmt: skip
+                help="Give up if no worker has come within so many SECONDS.")  # fmt: skip
 @click.option("--inline", is_flag=True, help="Run in this process, without Redis: pdb works.")
 @top_option
 @json_option
-@click.option("-q", "--quiet", is_flag=True, help="Print the result only.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the result.")
 def run(  # noqa: PLR0913 - one for each option
     *, file: str, inputs: tuple[str, ...], kind: str | None, encoding: str | None,
     errors: str | None, params: dict[str, Any],
@@ -158,20 +157,20 @@ def run(  # noqa: PLR0913 - one for each option
 
     FILE is a Python file with mapfn, and maybe reducefn (a function, or a name such as "sum"),
     source, combinefn, partitionfn, initfn, finishfn(results), final(key, value), params, options.
-    INPUT are files or globs to read instead of those of its source, in the same way: as lines,
-    with its encoding, and so on.
+    INPUT are files or globs that replace those of its source, and are read in the same way: as
+    lines, with the same encoding, and so on.
 
     \b
       redismr run wc.py books/*.txt
       redismr run wc.py --lines 'logs/*.gz' --top 10
       redismr run wc.py -P stopwords='["a", "the"]' --json | jq .
     """  # noqa: D301  click wants the control character
-    not_with_inline = {"--url": url, "--namespace": namespace, "-n": executors,
-                     "--wait": options["wait_for_workers"],
-                     "--wait-for-server": options["wait_for_server"]}  # fmt: skip
-    for name, value in not_with_inline.items():
+    for name, value in (
+        ("--url", url), ("--namespace", namespace), ("-n", executors),
+        ("--wait", options["wait_for_workers"]), ("--wait-for-server", options["wait_for_server"]),
+    ):  # fmt: skip
         require_at_most_one(
-            {"--inline": inline, name: value}, "inline there are no server and workers"
+            {"--inline": inline, name: value}, "an inline run has no server and no workers"
         )
     refuse_top_with_sort(top, sort=options["sort"])
     job = load_job_file(file)
@@ -179,9 +178,12 @@ def run(  # noqa: PLR0913 - one for each option
     source = job_source(job, inputs, ReadOptions(kind, encoding, errors))
     if not quiet and not inline and (ignored_url_note := settings.ignored_url_note(url)):
         print_message(ignored_url_note, sys.stderr)
+    opened_display: AbstractContextManager[ProgressDisplay | None] = (
+        nullcontext() if quiet else progress_display(sys.stderr, summary=False, announce=True)
+    )
     with (
         _open_client(url, namespace, executors, inline=inline) as client,
-        _display_unless_quiet(quiet=quiet) as display,
+        opened_display as display,
     ):
         merged_options = _merge_options(job, options)
         with _explain_lost_output():
@@ -207,36 +209,38 @@ def run(  # noqa: PLR0913 - one for each option
 
 @contextmanager
 def _explain_lost_output() -> Iterator[None]:
-    """The body runs a job, whose functions may print here if it is an inline one."""
+    """Add a hint to lost output of the body, which runs a job: user functions print if inline."""
     try:
         yield
     except OutputLost as lost:
-        first_lost = lost.__cause__ if isinstance(lost.__cause__, OutputLost) else lost
-        if not first_lost.reader_has_left:
-            add_recovery_hint(
-                first_lost, "a function of the job printed there, so the job has failed"
-            )
+        first = lost.__cause__ if isinstance(lost.__cause__, OutputLost) else lost
+        if not first.reader_has_left:
+            add_recovery_hint(first, "a function of the job printed there, so the job has failed")
         raise
 
 
 def _refuse_unused_print_options(job: JobFile, given: Mapping[str, Any]) -> None:
-    """Refuse what says how results are printed, where the job file does that."""
+    """Check that no option about printing is given for a job file that prints the results itself.
+
+    Raises:
+        ConfigError: One is given.
+    """
     for printer in ("final", "finishfn"):
         function = job.final if printer == "final" else job.functions[printer]
         if function is not None and (unused := [name for name, value in given.items() if value]):
             raise ConfigError(
-                f"{unused[0]} is about how results are printed, and {printer} in {job.path} decides "  # noqa: E501
-                "that: leave one of them out"
+                f"{unused[0]} is about how results are printed, and {printer} in {job.path} "
+                "decides that: leave one of them out"
             )
 
 
 def print_job_outcome(
     job: JobFile, outcome: Any, *, top: int | None = None, as_json: bool = False
 ) -> None:
-    """Print the outcome, or let the file's final do so, in order of keys.
+    """Print the outcome, or call the job file's final for each pair, in order of keys.
 
     Raises:
-        BadKey: final, and the keys have no order.
+        BadKey: The job file has a final, and the keys cannot be ordered.
     """
     if job.final is None:
         print_outcome(outcome, top=top, sort=False, as_json=as_json)
@@ -254,7 +258,7 @@ def print_job_outcome(
 
 @click.command()
 @add_job_options
-@click.option("-q", "--quiet", is_flag=True, help="Print the id only.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the id.")
 def submit(  # noqa: PLR0913 - one for each option
     *, file: str, inputs: tuple[str, ...], kind: str | None, encoding: str | None,
     errors: str | None, params: dict[str, Any],
@@ -262,8 +266,8 @@ def submit(  # noqa: PLR0913 - one for each option
 ) -> None:  # fmt: skip
     """Hand a job file to a server, print the job's id, and leave.
 
-    FILE and INPUT are as for `redismr run`. Once the id is printed nothing is needed of this
-    machine any more; so resultfn and final are not run. finishfn is, by `redismr result`.
+    FILE and INPUT are as for `redismr run`. Once the id is printed, the job no longer needs this
+    machine. So resultfn and final are not called; `redismr result` calls finishfn.
     """
     server = require_connection(url, namespace, "a job that goes on without you")
     job = load_job_file(file)
@@ -292,40 +296,31 @@ def submit(  # noqa: PLR0913 - one for each option
 
 
 def _merge_options(job: JobFile, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The file's options, and over them what was given on the command line."""
+    """Return the options of the job file, overridden by those of the command line."""
     return {**job.options, **{name: value for name, value in options.items() if value is not None}}
 
 
-@contextmanager
 def _open_client(
     url: str | None, namespace: str | None, executors: int | None, *, inline: bool
-) -> Iterator[Client | None]:
+) -> AbstractContextManager[Client | None]:
     if inline:
-        yield None
-    else:
-        prestart(url, namespace, executors)
-        with redismr.Client(url, namespace=namespace, executors=executors) as client:
-            yield client
-
-
-@contextmanager
-def _display_unless_quiet(*, quiet: bool) -> Iterator[ProgressDisplay | None]:
-    if quiet:
-        yield None
-    else:
-        with progress_display(sys.stderr, summary=False, announce=True) as display:
-            yield display
+        return nullcontext()
+    prestart(url, namespace, executors)
+    return redismr.Client(url, namespace=namespace, executors=executors)
 
 
 def _print_summary(display: ProgressDisplay | None, outcome: Any) -> None:
     if display is not None and display.last_progress is not None:
-        prefix = "" if sys.stderr.isatty() else "redismr: "  # others write into a pipe as well
+        prefix = "" if sys.stderr.isatty() else "redismr: "  # other programs share the pipe
         line = summary_line(display.last_progress, getattr(outcome, "counters", None))
         click.echo(prefix + line, err=True)
 
 
 def _print_skipped(display: ProgressDisplay | None, outcome: Any) -> None:
-    """What was left out, and where: the job is deleted by now, and with it the whole list."""
+    """Print the number of skipped records and the first of them.
+
+    The job is deleted by now, and with it the whole list.
+    """
     last = display.last_progress if display is not None else None
     skipped = last.skipped if last else getattr(outcome, "skipped", None)
     if isinstance(skipped, Skipped) and skipped.total:

@@ -1,4 +1,4 @@
-"""``redismr secret``."""
+"""``redismr secret``: print a new secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``redismr up``: a server and local workers in one command."""
+"""``redismr up``: start a server and local workers in one command."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _LIVENESS_CHECK_SECONDS = 0.5
 
 @click.command()
 @click.option("--bind", default="127.0.0.1", show_default=True, metavar="ADDRESS",
-              help="Who may connect: 0.0.0.0 for every machine that reaches this one.")  # fmt: skip
+              help="Address to listen on; 0.0.0.0 lets other machines connect.")  # fmt: skip
 @click.option("--port", type=PORT_NUMBER, default=0, metavar="PORT", help="[any free one]")
 @click.option("-n", "--executors", type=click.IntRange(0, MAX_EXECUTORS), metavar="N",
               help="Local processes that run tasks; 0 for none. [one a core]")  # fmt: skip
 @click.option("--namespace", metavar="NAME", help="Prefix of all keys. [REDISMR_NAMESPACE]")
 @click.option("--print", "only_print", is_flag=True,
-              help="Print how others join, and start nothing.")  # fmt: skip
-@click.option("-q", "--quiet", is_flag=True, help="Do not print how others join.")
+              help="Print the lines with which others join, and start nothing.")  # fmt: skip
+@click.option("-q", "--quiet", is_flag=True, help="Do not print the lines with which others join.")
 @debug_option
 def up(
     *, bind: str, port: int, executors: int | None, namespace: str | None, only_print: bool,
@@ -50,10 +50,10 @@ def up(
 ) -> int:  # fmt: skip
     """Start a private server and local workers, and show how others join.
 
-    It keeps nothing on disk and ends, with all its jobs, on Ctrl-C. REDISMR_SECRET is its secret
-    if that is set, else a new one that is shown. The password in its URL is derived from the
-    secret: with a secret of yours and a --port, the URL is the same after each restart, and may
-    stand in a unit file. --print shows it beforehand.
+    The server keeps nothing on disk and ends, with all its jobs, on Ctrl-C. Its secret is
+    REDISMR_SECRET if that is set, else a new one that is printed. The password in the URL is
+    derived from the secret: with a secret of yours and a --port, the URL is the same after each
+    restart, and may stand in a unit file. --print shows the URL beforehand.
 
     \b
       export REDISMR_SECRET=$(redismr secret)
@@ -65,7 +65,7 @@ def up(
     if only_print:
         if not url_is_stable:
             raise ConfigError(
-                "--print needs a --port and a REDISMR_SECRET: else both are new at each start"
+                "--print needs a --port and a REDISMR_SECRET: otherwise both are new at each start"
             )
         _print_join_commands(
             join(_advertised_address(bind), port, secret, namespace=namespace).url,
@@ -75,13 +75,13 @@ def up(
         return exit_codes.SUCCESS
     signal.signal(signal.SIGTERM, _raise_interrupt)
     count = cores() if executors is None else executors
-    # Also while it starts: whoever stops a service then has not interrupted anything.
+    # A stop while the server starts is a success too: nothing was interrupted.
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as cleanup:
         try:
             server = cleanup.enter_context(serve(bind, port, secret, namespace=namespace))
         except OSError as error:
-            where = f"{bind}:{port}" if port else bind
-            raise ConfigError(f"cannot serve on {where}: {error.strerror}") from error
+            address = f"{bind}:{port}" if port else bind
+            raise ConfigError(f"cannot serve on {address}: {error.strerror}") from error
         worker = None
         if count:
             worker = LocalWorker(replace(server.connection, secret=secret), count)
@@ -96,20 +96,16 @@ def up(
 
 
 def _print_join_help(executors: int, *, any_machine: bool, url_is_stable: bool) -> None:
-    """What a person should know about the two lines that follow."""
+    """Explain on a terminal the two lines that ``_print_join_commands`` prints next."""
     if sys.stderr.isatty():
         server_text = f"the server runs until Ctrl-C, with {pluralize(executors, 'local executor')}"
-        where = "from any machine" if any_machine else "from this machine (others: --bind 0.0.0.0)"
-        changes_text = (
-            "" if url_is_stable else ", new at each start without --port and REDISMR_SECRET"
-        )
-        print_message(
-            f"{server_text}. To join it {where}, type these lines{changes_text}:", sys.stderr
-        )
+        origin = "from any machine" if any_machine else "from this machine (others: --bind 0.0.0.0)"
+        change = "" if url_is_stable else ", new at each start without --port and REDISMR_SECRET"
+        print_message(f"{server_text}. To join it {origin}, type these lines{change}:", sys.stderr)
 
 
 def _print_join_commands(url: str, secret: str, namespace: str | None) -> None:
-    """The two lines that make another machine a worker."""
+    """Print the two lines that make another machine a worker."""
     environ = {"REDISMR_URL": url, "REDISMR_SECRET": secret}
     if (prefix := settings.resolve_namespace(namespace)) != DEFAULT_NAMESPACE:
         environ["REDISMR_NAMESPACE"] = prefix
@@ -125,15 +121,15 @@ def _raise_interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _advertised_address(bind: str) -> str:
-    """What others call the address that is bound."""
-    return _outbound_address() if bind in _WILDCARD_ADDRESSES else bind
+    """Return the address under which other machines reach ``bind``. Nothing is sent.
 
-
-def _outbound_address() -> str:
-    """The address of this machine on the way out of it, or its name. Nothing is sent."""
+    For a wildcard, that is the address this machine uses towards others, or its host name.
+    """
+    if bind not in _WILDCARD_ADDRESSES:
+        return bind
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))
+            probe.connect(("192.0.2.1", 9))  # an address that is reserved for documentation
         except OSError:
             return socket.gethostname()
         return str(probe.getsockname()[0])

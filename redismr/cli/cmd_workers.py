@@ -1,4 +1,4 @@
-"""``redismr worker`` and ``redismr workers``."""
+"""``redismr worker`` and ``redismr workers``: work for a server, and list its workers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from redismr.ui import tables
 @click.command()
 @click.option("-n", "--executors", type=EXECUTOR_COUNT, metavar="N",
               help="Processes that run tasks. [one a core]")  # fmt: skip
-@click.option("--burst", is_flag=True, help="End when there is nothing left to do.")
-@click.option("--max-tasks", type=click.IntRange(min=1), metavar="N", help="End after N tasks.")
+@click.option("--burst", is_flag=True, help="Exit when there is nothing left to do.")
+@click.option("--max-tasks", type=click.IntRange(min=1), metavar="N", help="Exit after N tasks.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("--parent-pipe", type=int, hidden=True)
 @add_server_options
@@ -34,7 +34,8 @@ def worker(
 ) -> int:  # fmt: skip
     """Work for a server until told to stop.
 
-    Ctrl-C or SIGTERM finishes what is running and leaves; a second one leaves at once.
+    After Ctrl-C or SIGTERM the worker finishes its running tasks and exits; after a second one it
+    exits at once.
     """
     server = require_connection(url, namespace, "a worker")
     fix_hash_seed()
@@ -53,16 +54,17 @@ def worker(
 @add_server_options
 @json_option
 def workers(*, url: str | None, namespace: str | None, as_json: bool) -> None:
-    """List the workers on the server, and what keeps them from working."""
+    """List the workers on the server, and the problems that keep them from working."""
     with make_client(require_connection(url, namespace, "a list of workers")) as client:
         rows = sorted(client.workers(), key=lambda worker: (worker.host, worker.pid))
     tables.print_rows(rows, tables.WORKER_COLUMNS, sys.stdout, as_json=as_json)
 
 
 def fix_hash_seed() -> None:
-    """Start this process anew unless str hashes are the same in all workers.
+    """Restart this process with PYTHONHASHSEED=0 unless it has that already.
 
-    Attempts of one task have to see the same order of a set, wherever they run.
+    All workers then hash a str alike: the attempts of a task must see a set in the same order,
+    wherever they run.
     """
     if sys.flags.hash_randomization and os.environ.get("PYTHONHASHSEED") != "0":
         sys.stdout.flush()

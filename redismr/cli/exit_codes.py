@@ -1,4 +1,4 @@
-"""Exit codes, and how every error of a verb becomes one."""
+"""Exit codes, and the one place that turns an error of a subcommand into an exit code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ OUTPUT_NOT_WRITTEN = 4
 CANCELLED = ctrl_c.EXIT_CODE
 
 _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
-    # The first that fits. The first two are also of the class that the user's code raised.
+    # The first match counts. Errors of the first two classes also have the class that the user's
+    # code raised.
     (errors.TaskError, FAILED),
     (errors.SourceRaised, FAILED),
     (errors.BadInput, FAILED),
@@ -41,23 +42,21 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
 
 
 def exit_code_for(error: BaseException) -> int:
-    """The exit code that says what kind of error this is."""
+    """Return the exit code for this kind of error."""
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)
 
 
 @contextlib.contextmanager
 def exit_on_error(ctx: click.Context) -> Iterator[None]:
-    """Print what the body raises as a person should see it, and exit with its code."""
+    """Print any exception of the body for the user, and exit with the code of the exception."""
     try:
         yield
     except (click.exceptions.Exit, click.Abort):
         raise
     except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else ctx.command_path
-        message = " ".join(error.format_message().split()).removesuffix(
-            "."
-        )  # click's may have lines
-        print_message(f"{message} (see `{where} --help`)", sys.stderr)
+        command_path = error.ctx.command_path if error.ctx else ctx.command_path
+        message = " ".join(error.format_message().split()).removesuffix(".")  # may have lines
+        print_message(f"{message} (see `{command_path} --help`)", sys.stderr)
         ctx.exit(USAGE)
     except KeyboardInterrupt as interrupt:
         ctrl_c.print_interrupted(recovery_hint_of(interrupt))
@@ -65,35 +64,32 @@ def exit_on_error(ctx: click.Context) -> Iterator[None]:
         ctx.exit(CANCELLED)
     except OutputLost as lost:
         ctx.exit(report_lost_output(lost))
-    except BaseException as error:  # whatever it is, a person has to read it
+    except BaseException as error:  # user code may raise anything
+        recovery_hint = recovery_hint_of(error)
         if is_debugger_exit(error):
-            recovery_hint = recovery_hint_of(error)
-            print_message(
-                f"stopped in the debugger{'; ' * bool(recovery_hint)}{recovery_hint}", sys.stderr
-            )
+            message = "stopped in the debugger"
+            print_message(f"{message}; {recovery_hint}" if recovery_hint else message, sys.stderr)
             ctx.exit(CANCELLED)
         if isinstance(error, SystemExit):  # of the user's final, with a code of its own
-            if recovery_hint := recovery_hint_of(error):
+            if recovery_hint:
                 print_message(recovery_hint, sys.stderr)
             raise
-        with contextlib.suppress(OutputLost):  # what was printed before an error comes before it
+        with contextlib.suppress(OutputLost):  # output from before the error goes before it
             sys.stdout.flush()
         print_error(error, sys.stderr)
         ctx.exit(exit_code_for(error))
 
 
 def report_lost_output(lost: OutputLost) -> int:
-    """Say that output was lost, and what is left of it; the exit code.
+    """Print that output was lost and where the result is; return the exit code.
 
-    A reader that has left is no error if it took some, or if there was no result to take; a person
-    is told all the same that a result was kept.
+    A closed pipe is no error if the reader took some output, or if there was no result to read. On
+    a terminal, the user is still told where the result was kept.
     """
-    if isinstance(lost.__cause__, OutputLost):  # met by a function of an inline job
+    if isinstance(lost.__cause__, OutputLost):  # a function of an inline job printed
         lost = lost.__cause__
-    recovery_hint, reason = (
-        recovery_hint_of(lost),
-        f"cannot write to standard output: {lost.strerror}",
-    )
+    recovery_hint = recovery_hint_of(lost)
+    reason = f"cannot write to standard output: {lost.strerror}"
     if lost.reader_has_left or (lost.errno == errno.EPIPE and not recovery_hint):
         if recovery_hint and sys.stderr.isatty():
             print_message(recovery_hint, sys.stderr)

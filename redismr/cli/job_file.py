@@ -1,4 +1,4 @@
-"""A job file: a Python file that says what to run by the names it defines."""
+"""Job files: Python files whose names (mapfn, source and so on) define a job."""
 
 from __future__ import annotations
 
@@ -23,33 +23,34 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
 
 MODULE_NAME = "__jobfile__"
-"""The name a job file is loaded under: not ``__main__``, so what is under that guard stays put."""
+"""The module name of a job file. Not ``__main__``: code under that guard must not run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFile:
-    """What a job file defines. ``functions`` are the keyword arguments of ``redismr.run``.
-
-    ``server`` is the host that serves it, where it is one of octo.py's.
-    """
+    """The names that a job file defines."""
 
     path: str
     source: Any
     functions: Mapping[str, Any]
+    """The functions, under the names of the arguments of ``redismr.run``; None if undefined."""
     final: Callable[[Any, Any], object] | None
     params: Mapping[str, Any]
     options: Mapping[str, Any]
+    """Options of ``redismr.run``."""
     server: str = ""
+    """The host that serves the job, in a file written for octo.py."""
 
 
 def load_job_file(path: str) -> JobFile:
-    """Run the file and collect what it defines.
+    """Run a job file, and return the names that it defines.
 
-    Its folder comes first on ``sys.path``, so that it imports its neighbours as a script does.
+    The folder of the file comes first on ``sys.path``, so the file imports modules beside it as a
+    script does.
 
     Raises:
-        ConfigError: it cannot be read, is no Python, or defines what no job can use.
-        Exception: whatever its own code raises.
+        ConfigError: The file cannot be read, is no Python, or defines what no job can use.
+        Exception: Any error of the file's own code.
     """
     with _refuse_self_started_job(path):
         names = vars(_load_module(path))
@@ -82,7 +83,7 @@ def load_job_file(path: str) -> JobFile:
 
 @contextmanager
 def _refuse_self_started_job(path: str) -> Iterator[None]:
-    """Refuse a script that runs its job as it is loaded: there would be two jobs."""
+    """Refuse a script that calls ``redismr.run`` while it is loaded: there would be two jobs."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise ConfigError(
@@ -100,31 +101,33 @@ def _refuse_self_started_job(path: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How the command line says that files are read; None: as the job file does, or by default.
+    """Options of the command line that say how files are read.
 
-    ``kind`` is the name of a source: files, text, lines, jsonl or csv.
+    None means: as the job file's source reads its files, or by default.
     """
 
     kind: str | None = None
+    """The name of a source: files, text, lines, jsonl or csv."""
     encoding: str | None = None
     errors: str | None = None
 
     @property
     def text_options(self) -> dict[str, str]:
-        """What is said of the text in the files."""
+        """The options about the text in the files, if given."""
         text_options = {"encoding": self.encoding, "errors": self.errors}
         return {name: value for name, value in text_options.items() if value is not None}
 
     @property
     def first_option(self) -> str:
-        """The first option that was given, if any."""
+        """The first option that was given, as it is typed; empty if there is none."""
         return f"--{self.kind}" if self.kind else next((f"--{o}" for o in self.text_options), "")
 
     def make_source(self, patterns: Any, settings_from: Any = None) -> Any:
-        """A source of these files, with the settings of the source ``settings_from``, if that is of files.
+        """Return a source of the files that match ``patterns``.
 
-        A source of another kind than ``kind`` has its encoding and error handler in common.
-        """  # noqa: E501
+        The new source takes its settings from ``settings_from`` if that is a source of files, and
+        only the encoding and its error handler if that is of another kind.
+        """
         options = self.text_options
         if isinstance(settings_from, FileSource):
             if self.kind in (None, settings_from.format.kind):
@@ -138,10 +141,12 @@ class ReadOptions:
 def job_source(
     job: JobFile, inputs: Sequence[str] = (), read_options: ReadOptions = ReadOptions()
 ) -> Any:
-    """The job's input: what the command line names, read as the file reads its own, else that.
+    """Return the source of the job: the ``inputs``, or the job file's own source if there are none.
+
+    The inputs are read with the settings of the job file's source, if that is a source of files.
 
     Raises:
-        ConfigError: there is none; or ``read_options`` is about files, and it is of none.
+        ConfigError: There is no source, or ``read_options`` were given and the source has no files.
     """
     if inputs:
         return read_options.make_source(list(inputs), _source_in_file(job))
@@ -157,12 +162,13 @@ def job_source(
     if isinstance(source, str | os.PathLike):
         return read_options.make_source(source)
     raise ConfigError(
-        f"{read_options.first_option} says how files are read, and the source in {job.path} names no files"  # noqa: E501
+        f"{read_options.first_option} says how files are read, and the source in {job.path} names "
+        "no files"
     )
 
 
 def _source_in_file(job: JobFile) -> Any:
-    """What the file's ``source`` is, or returns."""
+    """Return the job file's ``source``, or what that returns if it is a function."""
     if not inspect.isroutine(job.source):
         return job.source
     try:
@@ -173,16 +179,16 @@ def _source_in_file(job: JobFile) -> Any:
 
 
 def _load_module(path: str) -> ModuleType:
-    """The file as a module under our name; nothing is cached on disk."""
+    """Load the file as the module ``MODULE_NAME``; nothing is cached on disk."""
     code = _compile(path)
     file = Path(path).resolve()
     loader = importlib.machinery.SourceFileLoader(MODULE_NAME, str(file))
     spec = importlib.machinery.ModuleSpec(MODULE_NAME, loader, origin=str(file))
-    spec.has_location = True  # so that the module gets its __file__
+    spec.has_location = True  # gives the module its __file__
     module = importlib.util.module_from_spec(spec)
     sys.modules[MODULE_NAME] = module
     sys.path.insert(0, str(file.parent))
-    exec(code, vars(module))  # noqa: S102 - it is what a job file is for
+    exec(code, vars(module))  # noqa: S102 - a job file is there to be run
     return module
 
 
@@ -203,5 +209,5 @@ def _compile(path: str) -> CodeType:
 def _dict_defined_as(path: str, names: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = names.get(name, {})
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{path}: {name} is a {type(value).__name__}, and has to be a dict")
+        raise ConfigError(f"{path}: {name} must be a dict, not {type(value).__name__}")
     return value

@@ -1,4 +1,4 @@
-"""Lines that somebody types, and a screen on which others print meanwhile."""
+"""Read lines that a user types, on a terminal where threads print at the same time."""
 
 from __future__ import annotations
 
@@ -24,14 +24,11 @@ PROMPT = "GLOB> "
 HISTORY_FILE = "~/.redismr_history"
 
 MAX_WAIT_SECONDS = 0.5
-"""No wait is longer at a time: a Ctrl-C that arrives just before one begins is heeded after it."""
+"""Longest single wait: a Ctrl-C that arrives just before a wait is handled after the wait."""
 
 
 class ReplConsole:
-    """Lines from a terminal, with a prompt and history, or from a file or pipe without.
-
-    ``is_terminal`` tells which.
-    """
+    """Reads lines: from a terminal with a prompt and history, or from a file or pipe."""
 
     def __init__(self) -> None:
         self.is_terminal = sys.stdin.isatty()
@@ -40,7 +37,7 @@ class ReplConsole:
         self._prompt_is_shown = False
 
     def lines(self) -> Iterator[str]:
-        """Each line of the input, until its end."""
+        """Yield each line of the input."""
         if not self.is_terminal:
             yield from _lines_from_pipe()
             return
@@ -59,12 +56,12 @@ class ReplConsole:
 
     @contextlib.contextmanager
     def above_prompt(self) -> Iterator[None]:
-        """Print something whole; on a terminal above the prompt, which is shown once more."""
+        """Let the body print without interruption; on a terminal, print the prompt again below."""
         with self._lock:
             prompt_is_shown = self._prompt_is_shown
             if prompt_is_shown:
                 sys.stdout.write("\r\x1b[K")
-                sys.stdout.flush()  # what follows may go to stderr
+                sys.stdout.flush()  # the body may print to stderr
             try:
                 yield
             finally:
@@ -74,13 +71,13 @@ class ReplConsole:
                 sys.stdout.flush()
 
     def print_note(self, text: str) -> None:
-        """Say something on stderr, on a page of its own."""
+        """Print a message on stderr, above the prompt."""
         with self.above_prompt():
             print_message(text, sys.stderr)
 
     @contextlib.contextmanager
     def _readline_history(self) -> Iterator[None]:
-        """Lines of this session and of those before it, if there is a readline."""
+        """Load the history of earlier sessions, and save it after the body, if readline exists."""
         path = os.path.expanduser(HISTORY_FILE)
         try:
             import readline
@@ -99,7 +96,7 @@ class ReplConsole:
 
 
 def _lines_from_pipe() -> Iterator[str]:
-    """Each line of a standard input that is no terminal."""
+    """Yield each line of a standard input that is no terminal."""
     stdin, data, rest = sys.stdin, b"\n", b""
     while data:
         while not select.select([stdin], [], [], MAX_WAIT_SECONDS)[0]:
@@ -107,22 +104,24 @@ def _lines_from_pipe() -> Iterator[str]:
         data = os.read(stdin.fileno(), 1 << 16)
         *lines, rest = (rest + data).split(b"\n")
         if rest and not data:
-            lines = [rest]  # the last line may have no end
+            lines = [rest]  # a last line without a line end
         for line in lines:
             yield line.decode(stdin.encoding, stdin.errors or "strict")
 
 
 def parse_file_names(line: str) -> list[str]:
-    """The names and globs of a line, as in a shell, or the one that it is, spaces and all.
+    """Split a line into names and globs, as a shell does.
+
+    A line that matches a file as a whole is one name, spaces included.
 
     Raises:
-        SourceError: some of them match nothing, which are named; or there are none.
+        SourceError: Some of the names match no file, and the error lists them; or there is no name.
     """
     if match_glob(line):
         return [os.path.expanduser(line)]
     try:
         names = [os.path.expanduser(word) for word in shlex.split(line)]
-    except ValueError as error:  # of a quote
+    except ValueError as error:  # a quote is not closed
         raise SourceError(f"cannot tell the names in {line!r} apart: {error}") from None
     if unmatched := [name for name in names if not match_glob(name)]:
         raise SourceError(f"nothing matches {', '.join(map(repr, unmatched))} in {os.getcwd()}")

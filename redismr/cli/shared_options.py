@@ -1,4 +1,4 @@
-"""Options that several verbs share, and the client they all open."""
+"""Options that several subcommands share, and the client that they open."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CommandFunction = TypeVar("CommandFunction", bound="Callable[..., Any]")
 
 def _enable_debug(_ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001
     if value:
-        os.environ["REDISMR_DEBUG"] = "1"  # workers that we start shall know too
+        os.environ["REDISMR_DEBUG"] = "1"  # workers that this command starts inherit it
 
 
 def _check_value(_ctx: click.Context, option: click.Parameter, value: Any) -> Any:
@@ -45,7 +45,7 @@ def _check_value(_ctx: click.Context, option: click.Parameter, value: Any) -> An
 
 
 checked_option = partial(click.option, callback=_check_value)
-"""A field of JobOptions, refused under the name that was typed."""
+"""An option that is a field of JobOptions; an error names the option as the user typed it."""
 
 debug_option = click.option(
     "--debug",
@@ -54,10 +54,14 @@ debug_option = click.option(
     callback=_enable_debug,
     help="Show whole tracebacks (or set REDISMR_DEBUG=1).",
 )
+executors_option = click.option(
+    "-n", "--executors", type=EXECUTOR_COUNT, metavar="N",
+    help="Local processes, where no server is named. [one a core]",
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 wait_for_server_option = checked_option(
     "--wait-for-server", type=float, metavar="SECONDS",
-    help="Give up when the server, once there, has been away for so long. [30]",
+    help="Give up when the server has answered before, and is away for so many SECONDS. [30]",
 )  # fmt: skip
 top_option = click.option(
     "--top", type=click.IntRange(min=1), metavar="N", help="Print the N largest values only."
@@ -65,7 +69,7 @@ top_option = click.option(
 
 
 def add_server_options(command: CommandFunction) -> CommandFunction:
-    """--url, --namespace and --debug, as every verb that talks to a server has them."""
+    """Add --url, --namespace and --debug, the options of each subcommand that uses a server."""
     command = debug_option(command)
     command = click.option(
         "--namespace", metavar="NAME", help="Prefix of all keys. [REDISMR_NAMESPACE, or redismr]"
@@ -79,10 +83,10 @@ def add_server_options(command: CommandFunction) -> CommandFunction:
 
 
 def require_at_most_one(given: Mapping[str, Any], why: str) -> None:
-    """Refuse options of which at most one can be followed.
+    """Check that at most one of these options was given.
 
     Raises:
-        ConfigError: several were given; names the first two.
+        ConfigError: Several were given; the error names the first two.
     """
     names = [name for name, value in given.items() if value]
     if len(names) > 1:
@@ -90,43 +94,43 @@ def require_at_most_one(given: Mapping[str, Any], why: str) -> None:
 
 
 def refuse_top_with_sort(top: int | None, *, sort: bool | None) -> None:
-    """Refuse --top with --sort."""
-    require_at_most_one({"--top": top, "--sort": sort}, "one goes by values, the other by keys")
+    """Refuse --top together with --sort."""
+    require_at_most_one({"--top": top, "--sort": sort}, "--top orders by value, --sort by key")
 
 
 def require_connection(url: str | None, namespace: str | None, purpose: str) -> Connection:
-    """The server that arguments or the environment name.
+    """Return the server that the options or the environment name.
 
     Raises:
-        ConfigError: they name none, and ``purpose`` makes no sense on a server that ends with us.
+        ConfigError: They name none, and a private server would be of no use for ``purpose``.
     """
     server = settings.resolve_connection(url, namespace=namespace)
     if server is None:
+        problem = settings.ignored_url_note(url) or "no server is named"
         raise ConfigError(
-            f"{settings.ignored_url_note(url) or 'no server is named'}; {purpose} needs one: set REDISMR_URL and "  # noqa: E501
-            "REDISMR_SECRET, or give --url (`redismr up` starts one)"
+            f"{problem}; {purpose} needs one: set REDISMR_URL and REDISMR_SECRET, or give --url "
+            "(`redismr up` starts one)"
         )
     return server
 
 
 def make_client(connection: Connection) -> Client:
-    """A client of a server that is already there."""
+    """Return a client of a server that is already running."""
     return redismr.Client(connection.url, secret=connection.secret, namespace=connection.namespace)
 
 
 def print_outcome(outcome: Any, *, top: int | None, sort: bool, as_json: bool) -> None:
-    """Print results, or what a finishfn made of them.
+    """Print results, or the value that a finishfn made of them.
 
     Raises:
-        ConfigError: --top or --sort, and they are no results any more.
+        ConfigError: --top or --sort was given, and the outcome is no results any more.
     """
     if not (top or sort):
         write_outcome(outcome, sys.stdout, as_json=as_json)
     elif not isinstance(outcome, redismr.Results):
-        type_name = type(outcome).__name__
         raise ConfigError(
             "--top and --sort are for results, and finishfn has made something else of them "
-            f"({type_name}): add --no-finishfn"
+            f"({type(outcome).__name__}): add --no-finishfn"
         )
     else:
         pairs = outcome.top(top) if top else outcome.sorted()

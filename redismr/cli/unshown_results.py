@@ -1,4 +1,4 @@
-"""A result that was computed is not thrown away: what becomes of one that cannot be shown."""
+"""Keep a computed result that cannot be printed, and tell the user where the result is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def is_server_private(client: Client | None) -> bool:
-    """Whether the server ends with this command, or there is none: an inline run."""
+    """True if the server ends with this command, or there is no server (an inline run)."""
     return client is None or client.connection.embedded
 
 
@@ -30,12 +30,11 @@ def keep_unless_shown(
     private: bool,
     as_json: bool = False,
 ) -> Iterator[Any]:
-    """What finishfn makes of the results; their job is deleted when the body has shown that.
+    """Yield the outcome that the body prints; delete the job when the body has printed it.
 
-    Where anything keeps the body from it, the error says how to get at the result: on a server that
-    others can ask the job stays, of a ``private`` one the result is saved in a file. Not where
-    there is nothing to keep, nor for a reader who has seen enough, nor after Ctrl-C, nor where a
-    function of the user's has ended the command well.
+    The outcome is what finishfn returns, or the results. If anything keeps the body from printing,
+    the result is kept, and a recovery hint on the error says where: the job stays on the server,
+    or, if the server is ``private``, the result is saved in a file.
     """
     outcome, command = results, f"redismr result {results.job_id}"
     try:
@@ -46,16 +45,19 @@ def keep_unless_shown(
         yield outcome
         standard_streams.check_delivered()
     except BaseException as error:
+        # Case 1: nothing to keep, or a function of the user's has ended the command with success.
         if _says_result_is_gone(results.job_id, error) or (
             isinstance(error, SystemExit) and not error.code
         ):
             pass
+        # Case 2: the job stays on the server. A server that was lost may come back without data.
         elif not private and results.keep():
-            server_lost = isinstance(error, StoreUnavailable)  # and may come back without its data
-            how_long = (
+            server_lost = isinstance(error, StoreUnavailable)
+            duration = (
                 "was left there. When Redis is back" if server_lost else "is kept for its ttl"
             )
-            add_recovery_hint(error, f"the result of job {results.job_id} {how_long}: {command}")
+            add_recovery_hint(error, f"the result of job {results.job_id} {duration}: {command}")
+        # Case 3: the server ends now. After Ctrl-C, or for a reader who took enough, no file.
         elif not isinstance(error, KeyboardInterrupt) and not _reader_took_enough(error):
             add_recovery_hint(error, _save_result(outcome, as_json=as_json))
         raise
@@ -64,7 +66,7 @@ def keep_unless_shown(
 
 
 def _says_result_is_gone(job_id: str, error: BaseException) -> bool:
-    """Whether the error says that there is no such result any more."""
+    """True if the error says that the result no longer exists."""
     if isinstance(error, JobError):
         return error.job_id == job_id and not isinstance(error, LibraryMismatch)
     return isinstance(error, SealError)

@@ -11,21 +11,15 @@ import logging
 import pickle
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from redismr.core import pickle_by_value
-from redismr.core.seal import Keyring
+from redismr.compat.doorway import TAG_BYTES, Connection, Keyring, Store, pickle_by_value
 from redismr.errors import StoreError
-from redismr.store import Store
-
-if TYPE_CHECKING:
-    from redismr.config import Connection
 
 log = logging.getLogger("mincemeat")
 
 SERVER = "server"
 ALL_CLIENTS = "*"
-_TAG_BYTES = 32
 _MAX_COMMAND_BYTES = 16 << 20
 """In one command. A server drops who has not read 32 MB of them, and what was on the way to it."""
 _MESSAGE_WAIT_SECONDS = 0.25
@@ -110,7 +104,7 @@ class CommandBus:
         self._store.server.close()
 
     def _handle_message(self, message: bytes) -> None:
-        tag, body = message[:_TAG_BYTES], message[_TAG_BYTES:]
+        tag, body = message[:TAG_BYTES], message[TAG_BYTES:]
         if not hmac.compare_digest(tag, self._sign(self.name, body)):
             return
         try:

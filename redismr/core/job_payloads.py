@@ -26,6 +26,7 @@ from redismr.core.model import (
     ResultManifest,
     Skipped,
 )
+from redismr.core.pickle_by_value import PICKLE_PROTOCOL
 from redismr.core.seal import Keyring
 from redismr.errors import SealError
 
@@ -156,7 +157,7 @@ class JobSealer(Unpicklable):
             manifest.maps_digest,
             part,
             manifest.inline,
-            manifest.has_foreign_keys,
+            manifest.has_irregular_keys,
             dict(manifest.counters),
             dict(manifest.map_counters),
             manifest.records_in,
@@ -170,7 +171,7 @@ class JobSealer(Unpicklable):
         """What the committed attempt of a partition wrote, from its record in ``result``."""
         task = f"r{partition}"
         token, body = self._open_manifest("result", task, record)
-        basis, maps, digest, part, inline, has_foreign_keys, *counts = body
+        basis, maps, digest, part, inline, has_irregular_keys, *counts = body
         counters, map_counters, records_in, skipped, map_skipped, provenance = counts
         return ResultManifest(
             task=task,
@@ -180,7 +181,7 @@ class JobSealer(Unpicklable):
             maps_digest=digest,
             part=PartSize(*part),
             inline=inline,
-            has_foreign_keys=has_foreign_keys,
+            has_irregular_keys=has_irregular_keys,
             counters=counters,
             map_counters=map_counters,
             records_in=records_in,
@@ -218,7 +219,7 @@ class JobSealer(Unpicklable):
         return self.keyring.open(self.job, kind, place, blob, limit=limit)
 
     def _seal_manifest(self, kind: str, task: str, token: str, body: tuple[Any, ...]) -> bytes:
-        data = pickle.dumps(body, 5)
+        data = pickle.dumps(body, PICKLE_PROTOCOL)
         return self.keyring.seal(self.job, kind, (task, token), data, compress=True)
 
     def _open_manifest(self, kind: str, task: str, record: bytes) -> tuple[str, tuple[Any, ...]]:

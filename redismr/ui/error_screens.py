@@ -1,4 +1,4 @@
-"""Error screens: what went wrong, in at most about 15 lines, without frames of our own."""
+"""Error screens: the error and the user's own frames, in 18 lines at most."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ _RED, _RESET = "\x1b[1;31m", "\x1b[0m"
 
 
 def print_error(error: BaseException, stream: TextIO | None) -> None:
-    """Print ``error`` for a person: its text, or the user's own frames; all of it in debugging.
+    """Print the error screen and the recovery hint of ``error``.
 
-    An exception that passed through no code but ours is a bug of ours, and shown whole.
+    The whole traceback is printed instead of the screen in debug mode, and for an exception that
+    passed through no code of the user's: that is a bug of redismr.
     """
     text = "" if is_debugging() else error_screen(error)
     if text:
@@ -38,19 +39,19 @@ def print_error(error: BaseException, stream: TextIO | None) -> None:
 
 
 def add_recovery_hint(error: BaseException, text: str) -> None:
-    """Have the person who is shown the error told this as well, whatever the error itself says."""
+    """Attach a hint that ``print_error`` prints after the error: what the user can do next."""
     error.__dict__[_RECOVERY_HINT] = text
 
 
 def recovery_hint_of(error: BaseException) -> str:
-    """What ``add_recovery_hint`` has left with the error; empty if it has not."""
+    """Return the hint that ``add_recovery_hint`` attached, or an empty string."""
     return str(error.__dict__.get(_RECOVERY_HINT, ""))
 
 
 def print_message(text: str, stream: TextIO | None) -> None:
-    """Print ``redismr: text``, the name in red where there are colours.
+    """Print ``redismr: text``, the name in red on a terminal with colours.
 
-    Nothing where the stream takes nothing: what is said beside a result decides nothing.
+    A stream that cannot be written to is no error: messages beside a result may be lost.
     """
     output = NeverFailingStream(stream)
     colour = output.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -60,7 +61,7 @@ def print_message(text: str, stream: TextIO | None) -> None:
 
 
 def error_screen(error: BaseException) -> str:
-    """The lines that say what happened; empty if only a whole traceback would."""
+    """Return the text for ``error``; empty if only a whole traceback tells what happened."""
     if isinstance(error, RedismrError):
         notes = getattr(error, "__notes__", ())
         lines = "\n".join((str(error) or type(error).__name__, *notes)).split("\n")
@@ -80,12 +81,15 @@ def error_screen(error: BaseException) -> str:
 
 
 def failure_screen(failure: Failure, job_id: str) -> str:
-    """One failed attempt, in the words of the error that ``result()`` raises for it."""
+    """Return the text of the error that ``result()`` raises for this failed attempt."""
     return printable_lines(str(make_task_error(failure, job_id)))
 
 
 def skipped_lines(skipped: Skipped, hint: str = "") -> str:
-    """How many records were left out, and where the first ones are; ``hint``: and the others."""
+    """Return lines with the number of skipped records and the first three of them.
+
+    If there are more than three, ``hint`` says where the others are listed.
+    """
     lines = [f"{pluralize(skipped.total, 'record')} skipped"]
     lines += [
         f"  {failure.where}: {error_line(failure)}" for failure in skipped[:_MAX_SKIPPED_SHOWN]
@@ -96,6 +100,6 @@ def skipped_lines(skipped: Skipped, hint: str = "") -> str:
 
 
 def error_line(failure: Failure) -> str:
-    """``ZeroDivisionError: division by zero``, or how else the attempt ended."""
+    """Return ``ZeroDivisionError: division by zero``, or the kind of failure and its message."""
     name = failure.error_name or failure.kind
     return f"{name}: {failure.message}" if failure.message else name

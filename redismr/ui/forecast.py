@@ -1,8 +1,8 @@
-"""How long the rest of a stage will take, from how much is done and how long that took.
+"""Estimate the rate of a stage, and the seconds until the stage is over.
 
-Speed is measured in executor-seconds: so time without workers is no work, a worker that joins
-counts at once, and whoever begins to watch late knows it too. What runs now is taken to have come
-as far as its time allows at that speed.
+Speed is measured in work per executor-second. So time without workers is no work, a worker that
+joins counts at once, and the figure is the same for a watcher who comes late. A running task is
+taken to be as far as its time allows at that speed.
 """
 
 from __future__ import annotations
@@ -16,30 +16,34 @@ if TYPE_CHECKING:
     from redismr.core.work_amount import StageProgress
 
 _MIN_EXECUTOR_SECONDS = 1.0
-"""Executor-seconds of finished work before a time is named."""
+"""Executor-seconds of finished work that a forecast needs."""
 
 _WARMUP_SHARE = 0.25
-"""Of what is done this much, the first, says nothing: executors loaded the code, ran initfn."""
+"""Share of the finished work, the first part, that is left out of the speed while more is known:
+executors loaded the code and ran initfn during it."""
 
 _MIN_GROWTH = 1.02
-"""Growth of what is done after which a point is kept: hours of watching stay small."""
+"""Growth of the finished work before a new point is kept: hours of watching need few points."""
 
 _SMOOTHING_SECONDS = 3.0
 """Seconds over which a change in the number of busy executors is spread: jobs take turns."""
 
 
-class Forecast:
-    """The time that is left of one stage of one job."""
+class StageEstimate:
+    """The rate of one stage of one job, and the seconds until the stage is over."""
 
     def __init__(self) -> None:
+        self._rate_meter = RateMeter()
         self._work: StageProgress | None = None
         self._now = 0.0
         self._smoothed_busy = 0.0
         self._heaviest_since: float | None = None
         self._points: deque[tuple[float, int]] = deque([(0.0, 0)])
+        """(executor-seconds spent, amount done), oldest first."""
 
     def update(self, now: float, work: StageProgress) -> None:
-        """Take note of ``work`` as it is at ``now`` (seconds on any steady clock)."""
+        """Note the progress at ``now``, in seconds of any steady clock."""
+        self._rate_meter.update(now, work.done)
         if self._work and work.done < self._work.done:  # lost work runs again
             self._points = deque([(0.0, 0)])
             self._heaviest_since = None
@@ -53,39 +57,54 @@ class Forecast:
             share = min(1.0, (now - self._now) / _SMOOTHING_SECONDS)
             self._smoothed_busy += (work.busy - self._smoothed_busy) * share
         else:
-            self._smoothed_busy = max(0.0, work.busy)  # who comes first counts whole at once
+            self._smoothed_busy = max(0.0, work.busy)  # the first executors count whole at once
         if self._heaviest_since is None and work.index < work.tasks_begun:
-            self._heaviest_since = now - work.least  # or earlier, where nobody saw it begin
+            # The heaviest task may have begun earlier, before anybody watched.
+            self._heaviest_since = now - work.least
         self._now, self._work = now, work
 
+    def rate(self) -> float:
+        """Return items, bytes or tasks per second."""
+        return self._rate_meter.rate()
+
     def seconds_left(self) -> float | None:
-        """Seconds until the stage is over; None while there is too little to go by."""
+        """Return the seconds until the stage is over; None while too little is known."""
         work, speed = self._work, self._speed()
-        if not work or work.total is None or not speed or work.busy < 0:
+        if not work or work.total is None:
+            return None
+        if work.busy < 0:  # too many executors to look at each; their work is even
+            return self._rate_meter.seconds_left(work.total - work.done)
+        if not speed:
             return None
         if work.total <= work.done:
             return 0.0
         tasks_are_waiting = work.tasks is None or work.tasks > work.tasks_begun
-        busy = float(min(work.busy, work.tasks_begun - work.tasks_done))
-        if tasks_are_waiting:
-            busy = self._smoothed_busy
+        busy = (
+            self._smoothed_busy
+            if tasks_are_waiting
+            else min(work.busy, work.tasks_begun - work.tasks_done)
+        )
         if busy < 0.05:
             return None
+        amount_per_second = speed * busy
         done_estimate = work.done + speed * work.since
-        # What takes longer than it should is likely to take as long again.
-        left = abs(work.total - done_estimate) / (speed * busy)
-        uneven_end = max(0.0, busy - 1) / (2 * busy)  # of a task: they do not end all at once
-        seconds_to_start = (work.ahead - done_estimate) / (
-            speed * busy
-        ) - uneven_end * self._task_seconds(work, speed)
+        # A stage that is over its forecast is likely to take as much time again: hence abs.
+        left = abs(work.total - done_estimate) / amount_per_second
+        # Tasks do not end all at once: the share of a task's time that the last one ends later.
+        uneven_end = max(0.0, busy - 1) / (2 * busy)
+        seconds_to_start = (
+            work.ahead - done_estimate
+        ) / amount_per_second - uneven_end * self._task_seconds(work, speed)
         heaviest = self._heaviest_seconds_left(work, speed, seconds_to_start)
         task = self._task_seconds(work, speed, work.heaviest if heaviest else 0)
+        # Case 1: tasks wait for an executor. All that is left counts, and the uneven end.
         if tasks_are_waiting:
             return max(left + uneven_end * task, heaviest)
+        # Case 2: every task has begun. The heaviest one, or the one that began last, ends last.
         return max(left, heaviest or task - work.least)
 
     def _speed(self) -> float:
-        """How much an executor does in a second; 0 if nothing is known."""
+        """Return the amount that an executor does in a second; 0 if nothing is known."""
         (spent, done), (spent_now, done_now) = self._points[0], self._points[-1]
         if not done and self._points[1][1] <= done_now / 2:
             spent, done = self._points[1]
@@ -96,7 +115,10 @@ class Forecast:
         return (done_now - done) / (spent_now - spent)
 
     def _task_seconds(self, work: StageProgress, speed: float, excluded: int = 0) -> float:
-        """How long a task takes of those not finished, ``excluded`` from one; 0 if nobody knows."""
+        """Return the mean seconds of an unfinished task; 0 if nothing is known.
+
+        An ``excluded`` amount is that of one task which does not count.
+        """
         if work.tasks is None or work.total is None:
             return 0.0
         tasks = work.tasks - work.tasks_done - bool(excluded)
@@ -105,37 +127,13 @@ class Forecast:
     def _heaviest_seconds_left(
         self, work: StageProgress, speed: float, seconds_to_start: float
     ) -> float:
-        """Seconds until the heaviest task is over, which begins in ``seconds_to_start``; 0 if it may be."""  # noqa: E501
+        """Return the seconds until the heaviest task is over; 0 if that task may be over already.
+
+        A heaviest task that has not begun begins in ``seconds_to_start``.
+        """
         if work.total is None or work.total - work.done < work.heaviest:
             return 0.0
         seconds = work.heaviest / speed
         if self._heaviest_since is None:
             return seconds + max(0.0, seconds_to_start)
         return max(0.0, seconds - (self._now - self._heaviest_since))
-
-
-class StageEstimate:
-    """What was seen of one stage of one job: how fast it goes, how long the rest will take."""
-
-    def __init__(self) -> None:
-        self._rate_meter, self._forecast = RateMeter(), Forecast()
-        self._remaining: int | None = None
-
-    def update(self, now: float, work: StageProgress) -> None:
-        """Take note of ``work`` as it is at ``now`` (seconds on any steady clock)."""
-        self._rate_meter.update(now, work.done)
-        self._forecast.update(now, work)
-        # Of very many executors nobody looks at each, and their work is even.
-        self._remaining = None if work.busy >= 0 or work.total is None else work.total - work.done
-
-    def rate(self) -> float:
-        """Items, bytes or tasks per second."""
-        return self._rate_meter.rate()
-
-    def seconds_left(self) -> float | None:
-        """Seconds until the stage is over; None while there is too little to go by."""
-        return (
-            self._forecast.seconds_left()
-            if self._remaining is None
-            else self._rate_meter.seconds_left(self._remaining)
-        )

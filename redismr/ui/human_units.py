@@ -60,15 +60,6 @@ def format_amount(done: int, total: int | None, unit: str) -> str:
     return f"{part.removesuffix(whole[-3:])}/{whole}"
 
 
-def format_percent(done: int, total: int) -> str:
-    """Format the done part of a total as a percentage, rounded down: 100% means all is done.
-
-    >>> format_percent(1, 3), format_percent(999, 1000), format_percent(3, 3)
-    ('33%', '99%', '100%')
-    """
-    return f"{100 * done // total}%"
-
-
 def format_rate(per_second: float, unit: str) -> str:
     """Format a rate; a slow one is shown per minute.
 

@@ -1,7 +1,11 @@
-"""The rows of a running job, for a terminal. Imports rich, so it is imported only to draw."""
+"""Draw the rows of a running job on a terminal.
+
+This module imports rich, so it is imported only when there is something to draw.
+"""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -11,39 +15,54 @@ from rich.text import Text
 
 from redismr.core.plurals import pluralize
 from redismr.core.printable import printable_line
-from redismr.ui.human_units import (
-    format_amount,
-    format_bytes,
-    format_clock,
-    format_percent,
-    format_rate,
-)
+from redismr.standard_streams import NeverFailingStream
+from redismr.ui.human_units import format_amount, format_bytes, format_clock, format_rate
 
 if TYPE_CHECKING:
-    from redismr.core.model import Progress
+    from rich.live import Live
+
+    from redismr.core.status_rows import Progress
     from redismr.core.work_amount import StageProgress
     from redismr.ui.forecast import StageEstimate
 
 _LABEL_WIDTH = 10
 _BAR_WIDTHS = (24, 16, 8)
 _MIN_SHOWN_BYTES_PER_SECOND = 50_000.0
-"""Bytes a second that do not read as 0.0 MB."""
+"""Slowest rate of the shuffle that is shown: a slower one reads as 0.0 MB."""
 
 
 def make_console(stream: TextIO) -> Console:
-    """A console on ``stream`` that takes no markup, no emoji codes and no syntax colours."""
+    """Return a console on ``stream`` without markup, emoji codes and syntax colours."""
     return Console(file=stream, markup=False, emoji=False, highlight=False)
+
+
+def start_live(stream: TextIO) -> Live:
+    """Return a started display on the terminal ``stream``, whose rows are cleared at its end."""
+    from rich.live import Live  # some ms that a table can do without
+
+    live = Live(
+        console=make_console(stream),
+        auto_refresh=False,
+        transient=True,
+        # Output to this very terminal is led around the rows. A result that goes into a pipe must
+        # stay in the pipe.
+        redirect_stdout=NeverFailingStream(sys.stdout).isatty(),
+        redirect_stderr=NeverFailingStream(sys.stderr).isatty(),
+    )
+    live.start()
+    return live
 
 
 def progress_rows(
     progress: Progress, maps: StageEstimate, reduces: StageEstimate, shuffle_bytes_per_second: float
 ) -> RenderableType:
-    """Four rows, and a fifth when the job waits for something; ``shuffle_bytes_per_second`` is a rate.
+    """Return four rows, and a fifth while the job waits for something.
 
-    None is longer than the terminal: eta and rate of the stage that runs are the last to go.
-    """  # noqa: E501
+    No row is longer than the terminal. On a narrow one, the last things left out are the time left
+    and the rate of the running stage.
+    """
     reducing = progress.state == "reducing"
-    lines: list[RenderableType] = [
+    rows: list[RenderableType] = [
         _header(progress),
         _StageRow("  map", progress.maps, None if reducing else maps, progress.maps_running),
         _StageRow(
@@ -52,57 +71,59 @@ def progress_rows(
         _shuffle_row(progress, 0.0 if reducing else shuffle_bytes_per_second),
     ]
     if progress.waiting:
-        lines.append(Text(f"  waiting: {printable_line(progress.waiting)}", style="yellow"))
-    return Group(*lines)
+        rows.append(Text(f"  waiting: {printable_line(progress.waiting)}", style="yellow"))
+    return Group(*rows)
 
 
 class _StageRow:
-    """How far one stage is: a bar, how much of how much, and if it runs, what is to be expected."""
+    """The row of one stage: a bar, the amount done and, while the stage runs, its estimate."""
 
     def __init__(
-        self, label: str, work: StageProgress, stage: StageEstimate | None, running: int
+        self, label: str, work: StageProgress, estimate: StageEstimate | None, running: int
     ) -> None:
         self._label, self._work = label.ljust(_LABEL_WIDTH), work
-        self._notes = _notes(work, stage) if stage else []
+        self._notes = _notes(work, estimate) if estimate else []
         self._running = ("  " + pluralize(running, "task") + " running", "dim") if running else None
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
-        """The widest form that fits into the terminal."""
-        bar, text = next(
-            (layout for layout in self._layouts() if _width(*layout) < options.max_width),
-            self._layouts()[-1],
+        """Draw the widest layout that fits into the terminal."""
+        layouts = self._layouts()
+        bar_width, text = next(
+            (layout for layout in layouts if _width(*layout) < options.max_width), layouts[-1]
         )
         label = Text(self._label, no_wrap=True, overflow="ellipsis")
-        if not bar:
+        if not bar_width:
             yield label.append_text(text)
             return
         grid = Table.grid()
         grid.add_column(width=_LABEL_WIDTH, no_wrap=True)
-        grid.add_column(width=bar + 1, no_wrap=True)
+        grid.add_column(width=bar_width + 1, no_wrap=True)
         grid.add_column(no_wrap=True)
-        grid.add_row(label, _bar(self._work, bar), text)
+        grid.add_row(label, _bar(self._work, bar_width), text)
         yield grid
 
     def _layouts(self) -> list[tuple[int, Text]]:
-        """(width of the bar, what follows), what shows most first."""
-        work, bars = self._work, _BAR_WIDTHS if self._work.total is not None else (0,)
+        """Return pairs of bar width and the text after the bar, the widest pair first."""
+        work, bar_widths = self._work, _BAR_WIDTHS if self._work.total is not None else (0,)
         full_amount = format_amount(work.done, work.total, work.unit)
-        short_amount = format_percent(work.done, work.total) if work.total else full_amount
-        plain = Text.assemble(full_amount, *self._notes)
-        forms = [(bars[0], plain.copy().append(*self._running))] if self._running else []
-        forms += [(bar, plain) for bar in bars]
-        return [*forms, (0, plain), (0, Text.assemble(short_amount, *self._notes))]
+        # Rounded down: 100% means that all is done.
+        short_amount = f"{100 * work.done // work.total}%" if work.total else full_amount
+        text = Text.assemble(full_amount, *self._notes)
+        layouts = [(bar_widths[0], text.copy().append(*self._running))] if self._running else []
+        layouts += [(bar_width, text) for bar_width in bar_widths]
+        return [*layouts, (0, text), (0, Text.assemble(short_amount, *self._notes))]
 
 
-def _width(bar: int, text: Text) -> int:
-    return _LABEL_WIDTH + bar + bool(bar) + text.cell_len
+def _width(bar_width: int, text: Text) -> int:
+    return _LABEL_WIDTH + bar_width + bool(bar_width) + text.cell_len
 
 
-def _notes(work: StageProgress, stage: StageEstimate) -> list[tuple[str, str]]:
+def _notes(work: StageProgress, estimate: StageEstimate) -> list[tuple[str, str]]:
+    """Return (text, style) of the time left, the rate, and whether input is still being read."""
     notes = []
-    if (left := stage.seconds_left()) is not None:
+    if (left := estimate.seconds_left()) is not None:
         notes.append((f"  eta {format_clock(left + 0.5)}", "cyan"))
-    if per_second := stage.rate():
+    if per_second := estimate.rate():
         notes.append((f"  {format_rate(per_second, work.unit)}", ""))
     if work.tasks is None:
         notes.append(("  reading input", "dim"))
@@ -110,21 +131,21 @@ def _notes(work: StageProgress, stage: StageEstimate) -> list[tuple[str, str]]:
 
 
 def _header(progress: Progress) -> Text:
-    head = _clipped_line(printable_line(progress.job_id), "bold")
-    head.append(f"  {progress.state} {format_clock(progress.elapsed)}")
+    row = _clipped_row(printable_line(progress.job_id), "bold")
+    row.append(f"  {progress.state} {format_clock(progress.elapsed)}")
     if progress.workers:
         workers, slots = pluralize(progress.workers, "worker"), pluralize(progress.slots, "slot")
-        head.append(f"  {workers}, {slots}", style="dim")
+        row.append(f"  {workers}, {slots}", style="dim")
     if progress.retries:
-        head.append(f"  {progress.retries:,} retried", style="yellow")
-    return head
+        row.append(f"  {progress.retries:,} retried", style="yellow")
+    return row
 
 
 def _shuffle_row(progress: Progress, per_second: float) -> Text:
-    line = _clipped_line("  shuffle".ljust(_LABEL_WIDTH) + format_bytes(progress.shuffle_bytes))
+    row = _clipped_row("  shuffle".ljust(_LABEL_WIDTH) + format_bytes(progress.shuffle_bytes))
     if per_second >= _MIN_SHOWN_BYTES_PER_SECOND:
-        line.append(f"  {format_bytes(per_second)}/s", style="dim")
-    return line
+        row.append(f"  {format_bytes(per_second)}/s", style="dim")
+    return row
 
 
 def _bar(work: StageProgress, width: int) -> RenderableType:
@@ -132,7 +153,7 @@ def _bar(work: StageProgress, width: int) -> RenderableType:
     return ProgressBar(total=total, completed=work.done, width=width, finished_style="green")
 
 
-def _clipped_line(text: str, style: str = "") -> Text:
-    """A line that is cut where the terminal ends."""
-    line = Text(no_wrap=True, overflow="ellipsis")
-    return line.append(text, style=style)
+def _clipped_row(text: str, style: str = "") -> Text:
+    """Return a row that is cut at the edge of the terminal."""
+    row = Text(no_wrap=True, overflow="ellipsis")
+    return row.append(text, style=style)

@@ -1,8 +1,8 @@
-"""A running job on the screen: ``progress_display()`` makes what ``run(progress=...)`` calls.
+"""Show a running job: ``progress_display()`` returns the callable that ``run(progress=...)`` takes.
 
-On a terminal the rows of ``ui.rows`` are redrawn in place and leave one line of summary; where
-asked for, or in a notebook, a plain line is printed every few seconds; in a pipe there is silence,
-except that a job that cannot get on says why.
+On a terminal, the rows of ``live_rows`` are redrawn in place, and one summary line stays. In a
+notebook, and where the caller asks for lines, a plain line is printed every few seconds. A pipe
+gets nothing, except the reason why a job waits.
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from rich.console import Console
     from rich.live import Live
 
-    from redismr.core.model import Progress
+    from redismr.core.status_rows import Progress
     from redismr.core.work_amount import StageProgress
 
 _DRAW_AFTER_SECONDS = 0.4
-"""Seconds a job may take without being drawn: no flicker, and no import of rich, for small ones."""
+"""Seconds before the first drawing of a job: a short job neither flickers nor imports rich."""
 _LINE_INTERVAL_SECONDS = 5.0
-"""Seconds before the first and between two plain lines."""
+"""Seconds before the first plain line, and between two of them."""
 
 
 def progress_display(
@@ -47,16 +46,17 @@ def progress_display(
     summary: bool = True,
     clock: Callable[[], float] = time.monotonic,
 ) -> ProgressDisplay:
-    """The drawer that suits ``stream`` (stderr). ``always`` draws lines even in a pipe.
+    """Return the display that suits ``stream`` (default: stderr).
 
-    ``announce`` says in a pipe, once, that a job which takes a while is running, and what became
-    of it where that is an error: then nobody else sums it up.
+    With ``always``, a pipe gets plain lines too. With ``announce``, a pipe is told once that a job
+    of some seconds is running, and gets the summary of a job that ends with an error: the caller
+    prints the summary of a job that succeeds.
     """
-    # Whatever becomes of a terminal, the job goes on.
+    # Whatever becomes of the terminal, the job goes on.
     stream = cast("TextIO", NeverFailingStream(sys.stderr if stream is None else stream))
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         return LiveDisplay(stream, summary=summary, clock=clock)
-    # A notebook's stream is no terminal, but somebody is looking at it.
+    # The stream of a notebook is no terminal, but somebody reads it.
     draws_lines = always or stream.isatty() or "ipykernel" in sys.modules
     return LineDisplay(
         stream,
@@ -68,41 +68,40 @@ def progress_display(
 
 
 class ProgressDisplay:
-    """Call it with each ``Progress``; it closes itself when the job has ended.
+    """A display to be called with each ``Progress``; the display closes when the job has ended.
 
-    ``last_progress`` is the latest progress. ``close()`` may be called at any time, any number of
-    times;
-    as a context manager it closes on the way out, also by Ctrl-C.
+    ``close()`` may be called at any time, any number of times. As a context manager, the display
+    closes on the way out, also after Ctrl-C.
     """
+
+    last_progress: Progress | None = None
+    """The latest progress."""
 
     def __init__(self, stream: TextIO, *, summary: bool, clock: Callable[[], float]) -> None:
         self._stream = stream
         self._summary = summary
         self._clock = clock
-        self.last_progress: Progress | None = None
         self._is_drawing = False
 
     def __call__(self, progress: Progress) -> None:
-        """Draw it, or the summary if the job has ended."""
-        last = (
-            self.last_progress
-            if self.last_progress and self.last_progress.job_id == progress.job_id
-            else None
-        )
+        """Draw the progress, or print the summary if the job has ended."""
+        last = self.last_progress
+        if last and last.job_id != progress.job_id:
+            last = None
+        # Case 1: the summary of this job is out. Only the skipped records, read last, are new.
         if last and last.state in ENDED_STATES:
-            self.last_progress = (
-                progress  # told already, but for what was skipped: that is read last
-            )
+            self.last_progress = progress
             if self._summary and progress.skipped:
                 print_message(skipped_lines(progress.skipped), self._stream)
             return
+        # Case 2: a job that was not drawn so far.
         if not (last and self._is_drawing):
             self.close()
             self._start_job()
         self._is_drawing, self.last_progress = True, progress
         now = self._clock()
         if progress.waiting:
-            self._start_meters()  # how long nobody worked says nothing about the work
+            self._start_meters()  # time without workers says nothing about the work
         self.maps.update(now, progress.maps)
         self.shuffle.update(now, progress.shuffle_bytes)
         if progress.state == "reducing":
@@ -115,7 +114,7 @@ class ProgressDisplay:
             self._draw(progress, now)
 
     def close(self) -> None:
-        """Take what is drawn off the screen."""
+        """Clear the drawing from the screen."""
         self._is_drawing = False
 
     def __enter__(self) -> Self:
@@ -125,14 +124,14 @@ class ProgressDisplay:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        where: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
         if error:
             self._on_error()
 
     def _on_error(self) -> None:
-        """What was drawn for has ended with an error."""
+        """React to an error that ends the block of the context manager."""
 
     def _start_job(self) -> None:
         self._start_meters()
@@ -151,7 +150,7 @@ class LiveDisplay(ProgressDisplay):
     _live: Live | None = None
 
     def close(self) -> None:
-        """Clear the rows and give the cursor back."""
+        """Clear the rows and show the cursor again."""
         super().close()
         if self._live is not None:
             self._stop_live()
@@ -163,16 +162,16 @@ class LiveDisplay(ProgressDisplay):
         from redismr.ui import live_rows
 
         if self._live is None:
-            self._live = _start_live(live_rows.make_console(self._stream))
+            self._live = live_rows.start_live(self._stream)
             self._stop_live = only_in_this_process(self._live.stop)
-            # Whoever forgets to close us must not lose the cursor of their terminal.
+            # A caller who forgets to close the display must not lose the cursor of the terminal.
             weakref.finalize(self, self._stop_live)
         rows = live_rows.progress_rows(progress, self.maps, self.reduces, self.shuffle.rate())
         self._live.update(rows, refresh=True)
 
 
 class LineDisplay(ProgressDisplay):
-    """A plain line now and then; when ``quiet``, only why a job waits."""
+    """A plain line every few seconds; if ``quiet``, only the reason why a job waits."""
 
     def __init__(
         self, stream: TextIO, *, quiet: bool, summary: bool, clock: Callable[[], float],
@@ -188,19 +187,13 @@ class LineDisplay(ProgressDisplay):
         self._announced = False
 
     def _on_error(self) -> None:
-        if (
-            self._announce
-            and self.last_progress
-            and self.last_progress.state in {"failed", "cancelled"}
-        ):
-            self._print(f"redismr: {summary_line(self.last_progress)}")
+        last = self.last_progress
+        if self._announce and last and last.state in {"failed", "cancelled"}:
+            self._print(f"redismr: {summary_line(last)}")
 
     def _draw(self, progress: Progress, now: float) -> None:
-        if (
-            self._announce
-            and not self._announced
-            and now - self.started_at >= _LINE_INTERVAL_SECONDS
-        ):
+        seconds = now - self.started_at
+        if self._announce and not self._announced and seconds >= _LINE_INTERVAL_SECONDS:
             self._announced = True
             self._print(f"redismr: job {progress.job_id} is running")
         if progress.waiting and progress.waiting != self._printed_wait_reason:
@@ -215,64 +208,49 @@ class LineDisplay(ProgressDisplay):
 
 
 def plain_line(progress: Progress, maps: StageEstimate, reduces: StageEstimate) -> str:
-    """The rows of a job in one line of text."""
+    """Return the progress of a job as one line of text."""
     running = reduces if progress.state == "reducing" else maps
-    words = [
-        f"redismr: {printable_line(progress.job_id)} {progress.state} {format_clock(progress.elapsed)}",  # noqa: E501
+    job_id, elapsed = printable_line(progress.job_id), format_clock(progress.elapsed)
+    parts = [
+        f"redismr: {job_id} {progress.state} {elapsed}",
         f"map {_amount_done(progress.maps)}",
         f"reduce {_amount_done(progress.reduces)}",
         f"{format_bytes(progress.shuffle_bytes)} shuffled",
     ]
     if (left := running.seconds_left()) is not None:
-        words.append(f"{'reduce' if running is reduces else 'map'} eta {format_clock(left + 0.5)}")
-    return "  ".join(words)
+        parts.append(f"{'reduce' if running is reduces else 'map'} eta {format_clock(left + 0.5)}")
+    return "  ".join(parts)
 
 
 def summary_line(progress: Progress, counters: Mapping[str, int] | None = None) -> str:
-    """What became of a job, in one line."""
+    """Return one line about a job that has ended: state, tasks, sizes, time and counters."""
     if progress.state == "succeeded":
         tasks = pluralize(progress.maps_done, "map task")
-        words = [
+        parts = [
             _input_read(progress.maps) + tasks,
             pluralize(progress.reduces_done, "reduce task"),
         ]
     else:
-        words = [
+        parts = [
             format_amount(progress.maps_done, progress.maps_total, "map tasks"),
             format_amount(progress.reduces_done, progress.reduces_total, "reduce tasks"),
         ]
-    words += [f"{format_bytes(progress.shuffle_bytes)} shuffled", f"{progress.elapsed:.1f} s"]
+    parts += [f"{format_bytes(progress.shuffle_bytes)} shuffled", f"{progress.elapsed:.1f} s"]
     if progress.retries:
-        words.append(f"{progress.retries:,} retried")
-    words += [
+        parts.append(f"{progress.retries:,} retried")
+    parts += [
         f"{printable_line(name)} {count:,}" for name, count in sorted((counters or {}).items())
     ]
-    return f"{printable_line(progress.job_id)} {progress.state}: {', '.join(words)}"
+    return f"{printable_line(progress.job_id)} {progress.state}: {', '.join(parts)}"
 
 
 def _input_read(maps: StageProgress) -> str:
+    """Return "200 items in " or "4.1 MB in "; nothing if the input is only counted in tasks."""
     if maps.unit == "tasks":
         return ""
-    return (
-        f"{pluralize(maps.done, 'item') if maps.unit == 'items' else format_bytes(maps.done)} in "
-    )
+    amount = pluralize(maps.done, "item") if maps.unit == "items" else format_bytes(maps.done)
+    return f"{amount} in "
 
 
 def _amount_done(work: StageProgress) -> str:
     return format_amount(work.done, work.total, work.unit)
-
-
-def _start_live(console: Console) -> Live:
-    from rich.live import Live
-
-    live = Live(
-        console=console,
-        auto_refresh=False,
-        transient=True,
-        # Only what would land on this very terminal may be led around the rows: a result that
-        # goes into a pipe must stay there.
-        redirect_stdout=NeverFailingStream(sys.stdout).isatty(),
-        redirect_stderr=NeverFailingStream(sys.stderr).isatty(),
-    )
-    live.start()
-    return live

@@ -1,30 +1,32 @@
-"""How fast something gets done, and how long the rest will take if it is done evenly."""
+"""Measure a smoothed rate, and the seconds left at an even rate."""
 
 from __future__ import annotations
 
 from collections import deque
 
 _MIN_WINDOW_SECONDS = 15.0
-"""Seconds looked back over at least, where that holds enough changes."""
+"""Seconds that the window spans at least, if they hold enough changes."""
 _MIN_CHANGES = 8
-"""Changes looked back over at least: long tasks finish less often than the window turns."""
+"""Changes that the window holds at least: long tasks finish less often than every 15 seconds."""
 _MIN_WATCHED_SECONDS = 1.0
-"""Seconds to have watched before naming a time that is left."""
+"""Seconds between the first and the last change that an estimate of the time left needs."""
 
 
 class RateMeter:
-    """A smoothed rate from a growing count, seen now and then.
+    """A smoothed rate of a growing count that is looked at now and then.
 
-    Only changes are kept, so that hours of watching stay small, and the time left counts down
-    between two changes instead of jumping. A count that falls (lost work runs again) starts anew.
+    The meter keeps only changes, so hours of watching stay small, and the time left counts down
+    between two changes instead of jumping. A count that falls (lost work runs again) starts a new
+    measurement.
     """
 
     def __init__(self) -> None:
         self._changes: deque[tuple[float, float]] = deque()
+        """(second, count), oldest first."""
         self._now = 0.0
 
     def update(self, now: float, count: float) -> None:
-        """Take note that ``count`` is reached at ``now`` (seconds on any steady clock)."""
+        """Note the count at ``now``, in seconds of any steady clock."""
         changes = self._changes
         if changes and count < changes[-1][1]:
             changes.clear()
@@ -35,21 +37,21 @@ class RateMeter:
         self._now = now
 
     def rate(self) -> float:
-        """Per second, up to now: falls while nothing happens."""
+        """Return the count per second up to now; the rate falls while nothing happens."""
         if not self._changes:
             return 0.0
         (first, before), (_, after) = self._changes[0], self._changes[-1]
         return (after - before) / max(self._now - first, 1e-9)
 
     def seconds_left(self, remaining: float) -> float | None:
-        """Seconds until ``remaining`` more are done, or None while there is too little to go by."""
+        """Return the seconds until ``remaining`` more are done; None while too little is known."""
         if not self._changes:
             return None
         (first, before), (last, after) = self._changes[0], self._changes[-1]
         if last - first < _MIN_WATCHED_SECONDS:
             return None
         seconds_unchanged = self._now - last
-        # What has kept us waiting for so long is likely to take as long again.
+        # A wait that is over its forecast is likely to take as much time again.
         return max(
             remaining * (last - first) / (after - before) - seconds_unchanged, seconds_unchanged
         )

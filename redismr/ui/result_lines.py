@@ -1,6 +1,6 @@
-"""Results as lines: ``key<TAB>value`` for people and pipes, or JSON, one pair a line.
+"""Write results as lines, one pair a line: ``key<TAB>value``, or JSON.
 
-NumPy's values are shown as Python's: its numbers as numbers, its arrays as lists.
+NumPy's values are written as Python's: numbers as numbers, arrays as lists.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from operator import is_
 from typing import Any, TextIO
@@ -22,7 +22,9 @@ _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=
 
 
 def text_field(value: object) -> str:
-    """A str as is, else JSON, else ``repr``; as JSON if that holds a tab or the end of a line.
+    """Return a str as it is, else JSON, else the ``repr``; never with a tab or a line end.
+
+    Text that holds a tab or a line end is encoded as a JSON string.
 
     >>> text_field("whale"), text_field(("a", 1)), text_field({1, 2})
     ('whale', '["a", 1]', '{1, 2}')
@@ -35,7 +37,7 @@ def text_field(value: object) -> str:
 
 
 def json_line(*values: object) -> str:
-    """A JSON list of the values; what JSON does not know becomes its ``repr``, as a string.
+    """Return a JSON list of the values; a value that JSON cannot hold is replaced by its ``repr``.
 
     >>> json_line("a", 1), json_line("a", {1})
     ('["a", 1]', '["a", "{1}"]')
@@ -44,7 +46,7 @@ def json_line(*values: object) -> str:
 
 
 def json_value(value: object) -> str:
-    """One JSON value, as ``json_line`` writes it."""
+    """Return one JSON value, as ``json_line`` writes it."""
     value = _to_python(value)
     text = _json_or_none(value)
     return _encoder.encode(repr(value)) if text is None else text
@@ -58,7 +60,7 @@ def _json_or_none(value: object) -> str | None:
 
 
 def _to_python(value: Any) -> Any:
-    """The value with Python's own in place of NumPy's, also in containers."""
+    """Return the value with Python's types in place of NumPy's, also inside containers."""
     if type(value) in _PYTHON_TYPES or "numpy" not in sys.modules:
         return value
     try:
@@ -93,23 +95,26 @@ def _convert_array_or_scalar(value: Any) -> Any:
     numpy = sys.modules["numpy"]
     if not isinstance(value, (numpy.ndarray, numpy.generic)):
         return value
-    if value.dtype.kind in "mM":  # their own Python types are coarser, or ints
+    if value.dtype.kind in "mM":  # tolist() gives ints, or datetimes with fewer digits
         value = value.astype(str)
-    elif value.dtype.kind == "f":  # one of more digits than a float has stays itself otherwise
+    elif value.dtype.kind == "f":  # tolist() leaves a longdouble as it is
         value = value.astype(float)
     return _convert_numpy(value.tolist())
 
 
 def write_pairs(pairs: Iterable[tuple[Any, Any]], stream: TextIO, *, as_json: bool = False) -> None:
-    """A line for each pair, written as they come."""
-    # Keys may hold what this stream's encoding cannot say (a file name of odd bytes).
+    """Write a line for each pair, as the pairs come."""
+    # Keys may hold characters that the stream cannot encode (a file name of undecodable bytes).
     if reconfigure := getattr(stream, "reconfigure", None):
         reconfigure(errors="backslashreplace")
-    stream.writelines(_json_lines(pairs) if as_json else _text_lines(pairs))
+    if as_json:
+        stream.writelines(json_line(key, value) + "\n" for key, value in pairs)
+    else:
+        stream.writelines(f"{text_field(key)}\t{text_field(value)}\n" for key, value in pairs)
 
 
 def write_outcome(outcome: object, stream: TextIO, *, as_json: bool = False) -> None:
-    """A mapping as its pairs, None as nothing, anything else as one value on one line."""
+    """Write a mapping as its pairs, None as nothing, and anything else as one value on one line."""
     if isinstance(outcome, Mapping):
         write_pairs(outcome.items(), stream, as_json=as_json)
     elif outcome is not None:
@@ -117,18 +122,20 @@ def write_outcome(outcome: object, stream: TextIO, *, as_json: bool = False) -> 
 
 
 def save_outcome(outcome: object, *, as_json: bool = False) -> str:
-    """Write what ``write_outcome`` prints into a new file; its name.
+    """Write the lines of ``write_outcome`` into a new file, and return the name of the file.
 
-    It is in the folder for temporary files or, where that is full, in this one.
+    The file is in the folder for temporary files or, if that cannot be written to, in the current
+    folder.
 
     Raises:
-        OSError: it can be written in neither. RedismrError: the outcome cannot be read.
+        OSError: neither folder can be written to.
+        RedismrError: the outcome cannot be read.
     """
-    import tempfile  # few need it, and every command would wait for it
+    import tempfile  # imported late: the import would delay the start of every command
 
     try:
         return _save_in(outcome, tempfile.gettempdir(), as_json=as_json)
-    except RedismrError:  # some are OSErrors
+    except RedismrError:  # some RedismrErrors are OSErrors
         raise
     except OSError:
         return _save_in(outcome, os.getcwd(), as_json=as_json)
@@ -145,11 +152,3 @@ def _save_in(outcome: object, folder: str, *, as_json: bool) -> str:
         os.unlink(name)
         raise
     return name
-
-
-def _text_lines(pairs: Iterable[tuple[Any, Any]]) -> Iterator[str]:
-    return (f"{text_field(key)}\t{text_field(value)}\n" for key, value in pairs)
-
-
-def _json_lines(pairs: Iterable[tuple[Any, Any]]) -> Iterator[str]:
-    return (json_line(key, value) + "\n" for key, value in pairs)

@@ -1,4 +1,4 @@
-"""Listings: a table on a terminal, TAB-separated lines below their titles in a pipe, or JSON."""
+"""Print listings: a table on a terminal, lines of TAB-separated fields in a pipe, or JSON."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ _COLUMN_GAP = 2
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A title, the value in a row, and how a person likes to read it (default: as it is).
-
-    ``drop_priority``: text of any length, which is cut where the terminal ends: 1 is the last that
-    is left
-    out of a narrow one. 0: it is shown whole.
-    """
+    """A column of a listing."""
 
     title: str
     value: Callable[[Any], object]
-    formatted: Callable[[Any], str] = str
+    """Returns the value of a row; pipes get the value as it is."""
+    format: Callable[[Any], str] = str
+    """Returns the text of a value for the table on a terminal."""
     align_right: bool = False
     drop_priority: int = 0
+    """0: the text is shown whole. Else text of any length, cut to the width of the terminal; on a
+    narrow terminal the column with the highest number is left out first."""
 
 
 JOB_COLUMNS = (
@@ -43,7 +42,7 @@ JOB_COLUMNS = (
     Column("STATE", lambda job: job.state),
     Column(
         "MAP TASKS",
-        lambda job: f"{job.maps_done}/{_count_or_question_mark(job.maps_total)}",
+        lambda job: f"{job.maps_done}/{'?' if job.maps_total is None else job.maps_total}",
         align_right=True,
     ),
     Column("REDUCE TASKS", lambda job: f"{job.reduces_done}/{job.reduces_total}", align_right=True),
@@ -84,10 +83,10 @@ def print_rows(
     as_json: bool = False,
     titles: bool = True,
 ) -> None:
-    """Print the rows in the form that suits ``stream``; JSON has every field of them.
+    """Print the rows in the form that suits ``stream``; JSON has every field of a row.
 
-    Lines in a pipe come below one of ``titles``, also if there are none: so a script may always
-    leave out the first.
+    In a pipe, a line of ``titles`` comes first, also if there are no rows: a script can always
+    skip the first line.
     """
     if as_json:
         print_json_rows(rows, stream)
@@ -103,7 +102,7 @@ def print_rows(
 
 
 def print_json_rows(rows: Iterable[DataclassInstance], stream: TextIO) -> None:
-    """One JSON object a line, readable as soon as its row is known."""
+    """Print one JSON object a line, and flush each line as soon as its row is known."""
     for row in rows:
         stream.write(json.dumps(dataclasses.asdict(row)) + "\n")
         stream.flush()
@@ -117,24 +116,27 @@ def _print_table(rows: list[Any], columns: Sequence[Column], stream: TextIO) -> 
 
     terminal = make_console(stream)
     table = Table(box=None, pad_edge=False, padding=(0, _COLUMN_GAP, 0, 0), header_style="bold")
-    # A column that is empty all the way down only takes room from the others.
+    # A column without any text only takes room from the others.
     visible_columns = [column for column in columns if any(column.value(row) != "" for row in rows)]
     visible_columns = _columns_that_fit(visible_columns, rows, terminal.width)
     for column in visible_columns:
-        # What may be narrower is not told to be in one line, or rich would narrow all alike.
+        # A column that may be cut has no no_wrap, or rich would narrow all columns alike.
         justify: Literal["right", "left"] = "right" if column.align_right else "left"
         table.add_column(
             column.title, justify=justify, no_wrap=not column.drop_priority, min_width=1
         )
     for row in rows:
-        texts = (printable_line(column.formatted(column.value(row))) for column in visible_columns)
+        texts = (printable_line(column.format(column.value(row))) for column in visible_columns)
         table.add_row(*(Text(text, no_wrap=True, overflow="ellipsis") for text in texts))
     if rows:
         terminal.print(table)
 
 
 def _columns_that_fit(columns: list[Column], rows: list[Any], width: int) -> list[Column]:
-    """As many columns as fit, in their order; wide ones are content with the room of a title."""
+    """Return as many columns as fit into ``width``, in their order.
+
+    A column with a ``drop_priority`` needs no more room than its title.
+    """
     from rich.cells import cell_len
 
     width_left, fitting = width + _COLUMN_GAP, list[Column]()
@@ -142,14 +144,10 @@ def _columns_that_fit(columns: list[Column], rows: list[Any], width: int) -> lis
         texts = (
             []
             if column.drop_priority
-            else [printable_line(column.formatted(column.value(row))) for row in rows]
+            else [printable_line(column.format(column.value(row))) for row in rows]
         )
         width_left -= max(map(cell_len, [column.title, *texts])) + _COLUMN_GAP
         if fitting and width_left < 0:
             break
         fitting.append(column)
     return [column for column in columns if column in fitting]
-
-
-def _count_or_question_mark(count: int | None) -> str:
-    return "?" if count is None else str(count)

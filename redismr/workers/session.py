@@ -16,7 +16,7 @@ from redismr.core.model import Claim, JobSpec, Provenance
 from redismr.engine.kernel import UserCodeError
 from redismr.engine.program import Program, prepare_program
 from redismr.errors import JobLost, SealError
-from redismr.shipping import digest_code, load, load_params
+from redismr.shipping import digest_code, load_code, load_params
 from redismr.shipping.libraries import SUBMITTER, explain_library_errors
 from redismr.store import StageEvents, number
 from redismr.workers.job_header import JobAltered, JobHeader
@@ -111,7 +111,7 @@ class Session:
                 raise JobAltered(f"the code of job {self.job} is not the code of its spec")
             if (program := self._loaded_program) is None:
                 with self.explain_library_errors("the job's code", b""):
-                    f = load(code).functions
+                    f = load_code(code).functions
                 program = prepare_program(
                     f.get("mapfn"),
                     f.get("reducefn"),

@@ -32,8 +32,8 @@ from redismr.engine.bad_records import (
     with_skipping_mapfn,
     with_skipping_reducefn,
 )
-from redismr.engine.call_reducer import DuplicateKeyDetector
-from redismr.engine.kernel import Block, map_task, reduce_task
+from redismr.engine.duplicate_keys import DuplicateKeyDetector
+from redismr.engine.kernel import Block, SubPass, map_task, reduce_task
 from redismr.engine.program import GroupFunction, Program
 from redismr.engine.sum_reducers import use_named_sum
 from redismr.errors import SealError
@@ -170,12 +170,12 @@ def run_reduce(attempt: Attempt) -> Commit:
     )
     attempt.seed_random()
     here = context.Here(session.job, "reduce", attempt.task, f"partition {partition}")
-    has_foreign_keys, records = False, 0
+    has_irregular_keys, records = False, 0
     with context.active_task(context.TaskContext(here, session.params)) as running:
-        for block, is_foreign in _reduce_passes(attempt, program, outputs, partition):
+        for block, is_irregular in _reduce_passes(attempt, program, outputs, partition):
             writer.write(partition, block)
             records += len(block[0])
-            has_foreign_keys |= is_foreign
+            has_irregular_keys |= is_irregular
     inline = writer.finish().get(partition, ())
     part = writer.parts.get(partition, PartSize(0, records, writer.raw_bytes))
     manifest = ResultManifest(
@@ -186,7 +186,7 @@ def run_reduce(attempt: Attempt) -> Commit:
         maps_digest=outputs.digest,
         part=part,
         inline=inline,
-        has_foreign_keys=has_foreign_keys,
+        has_irregular_keys=has_irregular_keys,
         counters=running.counters,
         map_counters=outputs.counters,
         records_in=outputs.records_in,
@@ -220,7 +220,7 @@ def _reduce_passes(
             attempt.cursor,
             partition,
             partitions,
-            (i, passes),
+            SubPass(i, passes),
             duplicate_detector=duplicate_detector,
         )
 

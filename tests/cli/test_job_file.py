@@ -66,7 +66,7 @@ def test_its_classes_pickle_by_reference(write_job_file):
         ("def mapfn(:", "wc.py, line 1 is not Python: invalid syntax"),
         ("mapfn = 1\n  x", "wc.py, line 2 is not Python: unexpected indent"),
         ("mapfn = '\0'", "wc.py is not Python: source code string cannot contain null bytes"),
-        ("mapfn = print; params = 3", "wc.py: params is a int, and has to be a dict"),
+        ("mapfn = print; params = 3", "wc.py: params must be a dict, not int"),
         ("mapfn = final = finishfn = print", "wc.py defines both final and finishfn: keep one"),
         (
             "mapfn = print; options = {'retires': 1}",

@@ -14,7 +14,7 @@ import pytest
 import redismr
 from redismr import ctrl_c
 from redismr.cli.unshown_results import keep_unless_shown
-from redismr.core.model import Progress
+from redismr.core.status_rows import Progress
 from redismr.errors import JobLost, SealError
 from redismr.sources import csv
 
@@ -480,10 +480,11 @@ def test_a_reader_that_leaves_is_no_error(write_job_file):
     code = (
         "import sys, redismr; from redismr.cli import main\n"
         "from contextlib import nullcontext\n"
-        "from redismr.client.results import InMemoryPartitions, Results\n"
+        "from redismr.client.result_partitions import InMemoryPartitions\n"
+        "from redismr.client.results import Results\n"
         "redismr.Client = lambda *a, **k: nullcontext()\n"
         "pairs = [(n, None) for n in range(200_000)]\n"
-        "redismr.run = lambda *a, **k: Results(InMemoryPartitions([pairs]))\n"
+        "redismr.run = lambda *a, **k: Results(InMemoryPartitions(pairs))\n"
         f"sys.argv = ['redismr', 'run', {write_job_file(WC)!r}]; main()"
     )
     process = subprocess.Popen(

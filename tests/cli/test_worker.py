@@ -175,7 +175,7 @@ def is_listening(port):
 
 def test_up_for_every_machine_names_an_address_to_reach():
     up = run_up("-n", "0", "--bind", "0.0.0.0")  # noqa: S104
-    assert f"@{up_module._outbound_address()}:" in up.lines[0]
+    assert f"@{up_module._advertised_address('*')}:" in up.lines[0]
 
 
 def test_up_on_an_address_that_is_none(invoke):

@@ -195,8 +195,8 @@ def test_a_submitter_that_is_killed_while_it_submits_fails_the_job(
 ):
     body = """
         import redismr, time
-        import redismr.client.submitter, redismr.client.client
-        redismr.client.client.SUBMIT_LEASE_MS = 1000
+        import redismr.client.submitter, redismr.client.job_submission
+        redismr.client.job_submission.SUBMIT_LEASE_MS = 1000
         redismr.client.submitter.SUBMIT_LEASE_MS = 1000
         def source():
             yield 1

@@ -11,7 +11,7 @@ import pytest
 from redismr.core.work_amount import InputAmount, StageProgress
 from redismr.sources import as_source
 from redismr.sources.protocol import amount_of
-from redismr.ui.forecast import Forecast
+from redismr.ui.forecast import StageEstimate
 
 LOOK_COUNT = 50
 
@@ -74,7 +74,7 @@ def forecasts(task_runs, *, change_work=lambda work: work, begin=0.0):
     input_amount = InputAmount()
     for index, task in enumerate(task_runs):
         input_amount.add(index, task.amount)
-    end, forecast = max(task.ended for task in task_runs), Forecast()
+    end, forecast = max(task.ended for task in task_runs), StageEstimate()
     for look in range(int(begin * LOOK_COUNT), LOOK_COUNT):
         now = end * look / LOOK_COUNT
         forecast.update(now, change_work(work_at(now, task_runs, input_amount)))
@@ -157,7 +157,7 @@ def test_who_begins_to_watch_late_knows_as_much():
 
 def test_worker_after_worker_counts_at_once():
     task_runs = schedule([1] * 100, 2)
-    forecast = Forecast()
+    forecast = StageEstimate()
     for second in range(26):
         forecast.update(second, work_at(second, task_runs, InputAmount(100, 1)))
     alone = forecast.seconds_left()
@@ -180,19 +180,19 @@ def test_worker_after_worker_counts_at_once():
     ids=["nothing", "not one task", "no total", "nobody at it", "a moment", "too many to look at"],
 )
 def test_says_nothing_from_nothing(nothing):
-    forecast = Forecast()
+    forecast = StageEstimate()
     forecast.update(0.0, nothing)
     assert forecast.seconds_left() is None
 
 
 def test_nothing_is_left_when_all_is_done():
-    forecast = Forecast()
+    forecast = StageEstimate()
     forecast.update(0.0, StageProgress(total=100, done=100, spent=50))
     assert forecast.seconds_left() == 0
 
 
 def test_what_takes_longer_than_it_should_is_not_nearly_over():
-    forecast = Forecast()
+    forecast = StageEstimate()
     work = StageProgress(
         total=2, done=1, spent=10, busy=1, tasks=2, tasks_done=1, tasks_begun=2, heaviest=1
     )
@@ -203,7 +203,7 @@ def test_what_takes_longer_than_it_should_is_not_nearly_over():
 
 
 def test_lost_work_starts_anew():
-    forecast = Forecast()
+    forecast = StageEstimate()
     forecast.update(
         0, StageProgress(total=100, done=80, spent=80, busy=1, tasks_begun=81, tasks_done=80)
     )
@@ -214,7 +214,7 @@ def test_lost_work_starts_anew():
 
 
 def test_hours_of_watching_stay_small():
-    forecast = Forecast()
+    forecast = StageEstimate()
     for look in range(20_000):
         forecast.update(look / 5, StageProgress(total=20_000, done=look, spent=look / 5, busy=1))
     assert len(forecast._points) < 100
