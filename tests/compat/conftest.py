@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from system.processes import Process, Run, environ, script
+from system.processes import CommandResult, Process, shell_env, write_script
 
 from redismr.compat import hosting, mincemeat
 
@@ -39,14 +39,14 @@ class Sandbox:
         """A Python command, in the background."""
         log = self.folder / f"process{len(self.started)}.log"
         words = [sys.executable, *map(str, command)]
-        process = Process(words, environ(None, None, **env), cwd or self.folder, log)
+        process = Process(words, shell_env(None, None, **env), cwd or self.folder, log)
         self.started.append(process)
         return process
 
-    def run(self, *command: object, cwd: Path | None = None, **env: str) -> Run:
+    def run(self, *command: object, cwd: Path | None = None, **env: str) -> CommandResult:
         """A Python command to its end, with its output apart."""
         return subprocess.run(
-            [sys.executable, *map(str, command)], env=environ(None, None, **env),
+            [sys.executable, *map(str, command)], env=shell_env(None, None, **env),
             cwd=cwd or self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=60, check=False,
         )  # fmt: skip
@@ -59,9 +59,9 @@ class Sandbox:
         words = ["-m", "redismr.compat.mincemeat", "-p", password, "-P", str(self.port)]
         return self.start(*words, *["-l"] * loop, *options, cwd=cwd, **env)
 
-    def script(self, body: str, name: str = "script.py") -> Path:
+    def write_script(self, body: str, name: str = "script.py") -> Path:
         """A user's program that may name PORT."""
-        return script(self.folder, re.sub(r"\bPORT\b", str(self.port), body), name)
+        return write_script(self.folder, re.sub(r"\bPORT\b", str(self.port), body), name)
 
     def close(self) -> None:
         for process in reversed(self.started):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import REPOSITORY, eventually
-from system.processes import environ
+from system.processes import shell_env
 
 import redismr
 from redismr.cli import SUBCOMMANDS
@@ -191,7 +191,7 @@ def test_pk_daemon_prints_the_top_of_a_fast_job(start_example: Any) -> None:
 def test_pk_repl_counts_the_texts_of_the_examples() -> None:
     """Section 2: several transactions, one of them for each worker; the end of input ends it."""
     done = subprocess.run(
-        [sys.executable, "-m", "redismr", "repl", "-n", "2"], cwd=ANCESTORS, env=environ(),
+        [sys.executable, "-m", "redismr", "repl", "-n", "2"], cwd=ANCESTORS, env=shell_env(),
         input="texts/*.txt\n@texts/*moon*.txt\n\n", capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip
