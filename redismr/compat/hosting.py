@@ -18,21 +18,14 @@ import threading
 from typing import Any, Protocol
 
 import redismr
+from redismr.compat import doorway
 from redismr.compat.channels import Channel
-from redismr.compat.doorway import (
-    DEFAULT_NAMESPACE,
-    Connection,
-    PrivateServer,
-    print_message,
-    resolve_connection,
-    start,
-)
 from redismr.compat.user_commands import ALL_CLIENTS, SERVER, CommandBus
 from redismr.errors import StoreUnavailable
 
 MINCEMEAT_PORT = 11235
 
-NAMESPACE = DEFAULT_NAMESPACE
+NAMESPACE = doorway.DEFAULT_NAMESPACE
 """The namespace on a private server: nobody else uses the server, so clients need not be told."""
 
 HELLO, SERVING, RELEASED = ":hello", ":serving", ":released"
@@ -54,7 +47,7 @@ class HostedServer:
     ) -> None:
         self.requested_port, self.bind_and_password = port, (interface, password)
         self.was_resumed = False
-        self.server: PrivateServer | None = None
+        self.server: doorway.PrivateServer | None = None
         self.owner: Owner | None = owner
         connection = server_from_environment()
         if connection is None:
@@ -153,9 +146,7 @@ def acquire_server(
         if hosted_server is not None and hosted_server.owner is not None:
             if hosted_server.server is None:  # a Redis serves several at a time
                 return HostedServer(owner, interface, port, password, how_to_open)
-            raise OSError(
-                errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), _address_text(interface, port)
-            )
+            doorway.raise_address_error(errno.EADDRINUSE, interface, port)
         if (
             hosted_server is not None
             and hosted_server.alive
@@ -171,12 +162,12 @@ def acquire_server(
         return hosted_server
 
 
-def server_from_environment() -> Connection | None:
+def server_from_environment() -> doorway.Connection | None:
     """Return the server that REDISMR_URL names; None if it names none.
 
     Executors have no such variable, so a function on a worker gets a server of its own.
     """
-    return resolve_connection()
+    return doorway.resolve_connection()
 
 
 def password_text(password: str | bytes | None) -> str:
@@ -196,17 +187,19 @@ def _lock(port: int) -> threading.Lock:
     return _locks.setdefault(port, threading.Lock())
 
 
-def _start_hosted(interface: str, port: int, password: str, how_to_open: str) -> PrivateServer:
+def _start_hosted(
+    interface: str, port: int, password: str, how_to_open: str
+) -> doorway.PrivateServer:
     bind = interface
     if not password and interface not in {"localhost", "127.0.0.1", "::1"}:
-        print_message(
+        doorway.print_message(
             f"no password: only this machine can join port {port}. {how_to_open} to let others in",
             sys.stderr,
         )
         bind = "127.0.0.1"
     if bind:
         socket.getaddrinfo(bind, None)  # raises OSError for an unknown name
-    return start(bind=bind, port=port, password=password, namespace=NAMESPACE)
+    return doorway.start(bind=bind, port=port, password=password, namespace=NAMESPACE)
 
 
 def _discard(hosted_server: HostedServer) -> None:
@@ -214,10 +207,6 @@ def _discard(hosted_server: HostedServer) -> None:
         if other is hosted_server:
             del _hosted_servers[port]
     hosted_server.close()
-
-
-def _address_text(interface: str, port: int) -> str:
-    return f"{interface or '*'}:{port}"
 
 
 @atexit.register

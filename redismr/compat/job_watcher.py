@@ -28,12 +28,8 @@ class WaitReporter:
     """
 
     def __init__(self, hosted_server: HostedServer, command: str, default_port: int) -> None:
-        self._hosted_server, self._command, self._default_port = (
-            hosted_server,
-            command,
-            default_port,
-        )
-        self._last_reason = ""
+        self._hosted_server, self._last_reason = hosted_server, ""
+        self._command, self._default_port = command, default_port
 
     def __call__(self, progress: Progress) -> None:
         """Report a new reason to wait."""

@@ -16,17 +16,8 @@ from typing import Any
 
 import cloudpickle
 
+from redismr.compat import doorway
 from redismr.compat.command_relay import Relay
-from redismr.compat.doorway import (
-    Connection,
-    LocalWorker,
-    explain_pickle_error,
-    join,
-    open_missing_descriptors,
-    pickle_by_value,
-    print_message,
-    refuse_while_loading,
-)
 from redismr.compat.endpoint import Endpoint, pong_data
 from redismr.compat.hosting import (
     HELLO,
@@ -87,8 +78,8 @@ class Client(Endpoint):
         If there is no server, or the server refuses this client, ``handle_error`` is called;
         ``authenticated`` is False afterwards.
         """
-        refuse_while_loading()
-        open_missing_descriptors()
+        doorway.refuse_while_loading()
+        doorway.open_missing_descriptors()
         self._reset_state()
         self._connect_finished.clear()
         self._authenticated = False
@@ -135,7 +126,7 @@ class Client(Endpoint):
 
     def handle_error(self) -> None:
         """Print why there is no server. A subclass may raise ``error`` out of ``conn``."""
-        print_message(self._error_message(), sys.stderr)
+        doorway.print_message(self._error_message(), sys.stderr)
 
     # -- commands -----------------------------------------------------------------
 
@@ -165,7 +156,7 @@ class Client(Endpoint):
 
     # -- the work -----------------------------------------------------------------
 
-    def _connect(self, host: str, port: int, password: str) -> Connection:
+    def _connect(self, host: str, port: int, password: str) -> doorway.Connection:
         named = server_from_environment()
         if named is not None:
             self._liveness = ListenerLiveness(
@@ -174,7 +165,7 @@ class Client(Endpoint):
             connection = named
         else:
             self._liveness = ConnectionLiveness(host, port, password)
-            connection = join(host, port, password, namespace=NAMESPACE)
+            connection = doorway.join(host, port, password, namespace=NAMESPACE)
         self.addr = host, port
         self.locl = socket.gethostname(), f"{os.getpid()}:{secrets.token_hex(4)}"
         self._command_bus = CommandBus(connection, port, ":".join(self.locl), self._on_command)
@@ -212,14 +203,14 @@ class Client(Endpoint):
         # At the first look it may be our server, whose message is still on the way.
         return self._open_port_count > 1
 
-    def _work_in_thread(self, connection: Connection) -> None:
+    def _work_in_thread(self, connection: doorway.Connection) -> None:
         try:
             self._work(connection)
         except Exception as exc:
             if exc is not self.error:  # raised by handle_error: see self.error
                 raise
 
-    def _work(self, connection: Connection) -> None:
+    def _work(self, connection: doorway.Connection) -> None:
         try:
             self._run_worker(connection)
         except Exception as exc:  # noqa: BLE001  handle_error reports it
@@ -229,7 +220,7 @@ class Client(Endpoint):
         finally:
             self._disconnect()
 
-    def _run_worker(self, connection: Connection) -> None:
+    def _run_worker(self, connection: doorway.Connection) -> None:
         assert self._liveness is not None
         with tempfile.TemporaryFile() as functions_file:  # a variable holds 128 KB at most
             functions_file.write(self._pickled_functions())
@@ -240,7 +231,7 @@ class Client(Endpoint):
                 FUNCTIONS_FD_VARIABLE: str(functions_file.fileno()),
                 LOG_LEVEL_VARIABLE: _log_level_text(),
             }
-            worker = LocalWorker(
+            worker = doorway.LocalWorker(
                 connection,
                 self.executors,
                 environ=environ,
@@ -288,14 +279,14 @@ class Client(Endpoint):
             if error := _pickling_error(func):
                 is_own_method = getattr(func, "__self__", None) is self
                 pickled = SimpleNamespace(**self.__reduce__()[1][1]) if is_own_method else func
-                reason = explain_pickle_error(pickled, error, _pickling_error)
+                reason = doorway.explain_pickle_error(pickled, error, _pickling_error)
                 raise CodeError(f"its {name} cannot be sent to its executors: {reason}") from error
-        return pickle_by_value.dumps(functions)
+        return doorway.pickle_by_value.dumps(functions)
 
 
 def _pickling_error(thing: object) -> Exception | None:
     try:
-        pickle_by_value.dumps(thing)
+        doorway.pickle_by_value.dumps(thing)
     except Exception as error:  # noqa: BLE001  __reduce__ may raise anything
         return error
     return None

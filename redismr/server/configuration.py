@@ -7,8 +7,6 @@ import os
 import tempfile
 from pathlib import Path
 
-from redismr.server.credentials import keeper_acl, user_acl
-
 MAX_SOCKET_PATH_BYTES = 103
 """The longest path of a unix socket on macOS; Linux takes four bytes more."""
 
@@ -22,23 +20,11 @@ def make_directory() -> str:
 
 
 def server_configuration(
-    *,
-    socket_path: str,
-    bind: str | None,
-    auth: str,
-    keeper_auth: str,
-    namespace: str,
-    maxmemory: int | None,
+    socket_path: str, bind: str | None, users: str, maxmemory: int | None
 ) -> str:
-    """Return the text of the configuration: a socket, no files, one user for jobs.
+    """Return a configuration with a unix socket, these users, and nothing kept on disk.
 
-    Args:
-        socket_path: of the unix socket, in a directory of its own.
-        bind: the address of the TCP port, which stays closed at first; None for no port at all.
-        auth: what the user of jobs logs in with.
-        keeper_auth: what the user who opens and closes the port logs in with.
-        namespace: the prefix of the keys and channels that the user of jobs may touch.
-        maxmemory: bytes; None for half of the memory.
+    A TCP port, with ``bind``, stays closed at first. ``maxmemory`` None is half of the memory.
     """
     return (
         ("" if bind is None else f"bind {bind or '*'}\n")
@@ -57,8 +43,7 @@ def server_configuration(
         # SIGTERM is noticed at the next tick: 20 ms instead of 100, for 0.2 % of a core.
         "hz 50\n"
         "loglevel warning\n"
-        + user_acl(auth, namespace)
-        + ("" if bind is None else keeper_acl(keeper_auth))
+        + users
     )
 
 

@@ -30,7 +30,14 @@ from redismr.config import Connection
 from redismr.errors import ConfigError, StoreUnavailable
 from redismr.server import keeper as keeper_script
 from redismr.server.configuration import make_directory, server_configuration
-from redismr.server.credentials import JOIN_USER, KEEPER_USER, Credentials, tcp_url
+from redismr.server.credentials import (
+    JOIN_USER,
+    KEEPER_USER,
+    Credentials,
+    keeper_acl,
+    tcp_url,
+    user_acl,
+)
 from redismr.server.early_listener import EarlyListener, raise_address_error
 
 if TYPE_CHECKING:
@@ -72,15 +79,11 @@ class PrivateServer(Unpicklable):
             url=self.url, secret=credentials.secret, namespace=namespace, embedded=True
         )
         try:
+            bind, users = None, user_acl(credentials.auth, namespace)
+            if early_listener:
+                bind, users = early_listener.bind, users + keeper_acl(self._keeper_auth)
             self._keeper = self._start_keeper(
-                server_configuration(
-                    socket_path=self._socket,
-                    bind=early_listener.bind if early_listener else None,
-                    auth=credentials.auth,
-                    keeper_auth=self._keeper_auth,
-                    namespace=namespace,
-                    maxmemory=maxmemory,
-                )
+                server_configuration(self._socket, bind, users, maxmemory)
             )
         except BaseException:
             shutil.rmtree(self._directory, ignore_errors=True)

@@ -121,7 +121,7 @@ def test_pk_election_takes_plain_workers(sandbox: Sandbox, start_example: Any) -
 def test_pk_election_ends_with_an_error_of_its_datasource(sandbox: Sandbox) -> None:
     """Which may be an OSError, and so look like a port that is taken."""
     elected = sandbox.start(
-        sandbox.script(f"""
+        sandbox.write_script(f"""
         import runpy, sys
         from redismr.compat import hosting
         hosting.MINCEMEAT_PORT = {sandbox.port}
@@ -147,7 +147,7 @@ def test_pk_masterless_completes_alone(start_example: Any) -> None:
 def test_pk_masterless_has_one_server_however_often_it_tries(sandbox: Sandbox) -> None:
     """A client that does not reach its own server at once must not make another one."""
     ran = sandbox.start(
-        sandbox.script(f"""
+        sandbox.write_script(f"""
         import runpy, sys
         from redismr.compat import hosting
         hosting.MINCEMEAT_PORT = {sandbox.port}
@@ -225,7 +225,7 @@ def test_both_programs_of_the_document_print_the_same(sandbox: Sandbox, start_ex
     sandbox.worker()
     programs = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
     output = [
-        output_of(start_example(sandbox.script(body, f"p{n}.py")))
+        output_of(start_example(sandbox.write_script(body, f"p{n}.py")))
         for n, body in enumerate(programs)
     ]
     two_lines = "Humpty Dumpty sat on a wall Humpty Dumpty had a great fall"

@@ -419,7 +419,7 @@ RESULT = "[('Dumpty', 1), ('Humpty', 2), ('fell', 1), ('sat', 1)]\n"
 
 def test_w8_election(sandbox):
     """One script everywhere: one becomes the server, prints, and ends; the others work for it."""
-    script = sandbox.script(ELECTION)
+    script = sandbox.write_script(ELECTION)
     started = [sandbox.start(script) for _ in range(3)]
     assert [process.wait(60) for process in started] == [0, 0, 0]
     assert sorted(process.log for process in started) == [RESULT, "client\n", "client\n"]
@@ -430,7 +430,7 @@ def test_w8_no_election_is_needed_with_redismr_url(sandbox, server, tmp_path):
     processes = Processes(server.url, tmp_path / "processes")
     try:
         processes.worker()
-        script = sandbox.script(ELECTION)
+        script = sandbox.write_script(ELECTION)
         named = {"REDISMR_URL": server.url, "REDISMR_SECRET": SECRET}
         started = [sandbox.start(script, **named) for _ in range(2)]
         assert [process.wait(60) for process in started] == [0, 0]

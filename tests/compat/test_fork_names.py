@@ -237,7 +237,7 @@ def test_w3_a_servers_own_mapfn_says_why_it_cannot_send(server_runner):
 
     server = Sending()
     server.reducefn = total
-    with pytest.raises(MapError, match="methods of its own Client") as caught:
+    with pytest.raises(MapError, match="methods of the worker's own Client") as caught:
         server_runner.run_server(server, datasource={1: 1})
     assert isinstance(caught.value, ConfigError)
 

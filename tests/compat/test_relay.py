@@ -64,5 +64,5 @@ def test_w3_trouble_reaches_the_sender_and_the_next_command_is_heard(
 
 
 def test_w3_without_a_relay_it_is_said():
-    with pytest.raises(ConfigError, match="only methods of its own Client"):
+    with pytest.raises(ConfigError, match="only methods of the worker's own Client"):
         send_through_relay(None, "whatever")

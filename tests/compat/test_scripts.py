@@ -79,8 +79,8 @@ def output_of(process):
 
 def test_j3_the_example_runs_unchanged_beside_a_shim(sandbox):
     """Its worker is ``python mincemeat.py -p changeme HOST``, from the shim as well (C1)."""
-    sandbox.script(SHIM, "mincemeat.py")
-    example = sandbox.script(EXAMPLE, "example.py")
+    sandbox.write_script(SHIM, "mincemeat.py")
+    example = sandbox.write_script(EXAMPLE, "example.py")
     words = ["mincemeat.py", "-p", PASSWORD, "-P", sandbox.port, "-l", "localhost"]
     sandbox.start(*words)
     assert output_of(sandbox.run(example)) == WORDS
@@ -89,7 +89,7 @@ def test_j3_the_example_runs_unchanged_beside_a_shim(sandbox):
 def test_c1_default_port_and_host(sandbox):
     """11235 on localhost, for script and worker: both commands."""
     for n, command in enumerate(("redismr.compat.mincemeat", "redismr mincemeat")):
-        example = sandbox.script(
+        example = sandbox.write_script(
             EXAMPLE.replace(", port=PORT", "").replace(
                 "import min", "from redismr.compat import min"
             )
@@ -122,7 +122,7 @@ def test_c2_refused_is_said(sandbox):
 def test_w1_a_wrong_password_is_said(sandbox):
     """Theirs left silently, with 0; the server goes on."""
     script = sandbox.start(
-        sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+        sandbox.write_script(EXAMPLE.replace("import m", "from redismr.compat import m"))
     )
     eventually(lambda: is_listening(sandbox.port), 20)
     for options in ([], ["-l"]):
@@ -164,7 +164,7 @@ def test_c1_loop_says_the_same_trouble_once(sandbox):
 
 def test_j3_a_port_in_use_is_an_error_at_once(sandbox):
     """And it is free again when the script has ended (#6 of theirs)."""
-    script = sandbox.script(
+    script = sandbox.write_script(
         HEAD
         + """
     import errno
@@ -183,7 +183,7 @@ def test_j3_a_port_in_use_is_an_error_at_once(sandbox):
 
 def test_j5_one_server_is_run_many_times_by_the_same_worker(sandbox):
     worker = sandbox.worker()
-    script = sandbox.script(
+    script = sandbox.write_script(
         HEAD
         + """
     s, ranks = server(None, mapfn=lambda k, v: [(k, v), (k, 1)]), {n: n for n in range(5)}
@@ -201,7 +201,7 @@ def test_j5_one_server_is_run_many_times_by_the_same_worker(sandbox):
 def test_j5_without_a_new_datasource_the_same_is_run_again(sandbox):
     sandbox.worker()
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     s = server({1: "a", 2: "b"})
@@ -219,7 +219,7 @@ def test_j20_names_of_mincemeats_globals(sandbox):
     """hashlib is imported by nobody; theirs had it. A name that is the script's own stays so."""
     sandbox.worker()
     found = sandbox.run(
-        sandbox.script("""
+        sandbox.write_script("""
     from redismr.compat import mincemeat
     os = "my own os"
 
@@ -242,9 +242,9 @@ def test_j20_names_of_mincemeats_globals(sandbox):
 
 def test_j20_also_for_functions_of_a_module_beside_the_script(sandbox):
     sandbox.worker()
-    sandbox.script("def mapfn(k, v): yield hashlib.md5(v.encode()).hexdigest(), k", "jobs.py")
+    sandbox.write_script("def mapfn(k, v): yield hashlib.md5(v.encode()).hexdigest(), k", "jobs.py")
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import jobs
@@ -258,7 +258,7 @@ def test_j20_also_for_functions_of_a_module_beside_the_script(sandbox):
 def test_s16_prints_stay_on_the_worker(sandbox):
     worker = sandbox.worker()
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     def mapfn(k, v):
@@ -280,10 +280,10 @@ def test_helper_modules_and_relative_paths(sandbox):
     there.mkdir()
     (there / "input.txt").write_text("from the worker")
     (there / "workers_helper.py").write_text("NAME = 'the worker'")
-    sandbox.script("def shout(text): return text.upper()", "helper.py")
+    sandbox.write_script("def shout(text): return text.upper()", "helper.py")
     sandbox.worker(cwd=there)
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import helper
@@ -300,7 +300,7 @@ def test_helper_modules_and_relative_paths(sandbox):
 
 def test_w1_an_empty_password_is_for_this_machine_only(sandbox):
     script = sandbox.start(
-        sandbox.script(HEAD + "    print(server({1: 'a'}).run_server(port=PORT))")
+        sandbox.write_script(HEAD + "    print(server({1: 'a'}).run_server(port=PORT))")
     )
     said = script.wait_for_output("no password: only this machine can join")
     assert said.count("\n") == 1
@@ -315,7 +315,7 @@ def test_w1_an_empty_password_is_for_this_machine_only(sandbox):
 
 def test_w1_a_password_lets_other_machines_in(sandbox):
     script = sandbox.start(
-        sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+        sandbox.write_script(EXAMPLE.replace("import m", "from redismr.compat import m"))
     )
     eventually(lambda: is_listening(sandbox.port), 20)
     here = socket.gethostbyname(socket.gethostname())
@@ -326,7 +326,7 @@ def test_w1_a_password_lets_other_machines_in(sandbox):
 
 def test_waiting_for_workers_is_explained(sandbox):
     script = sandbox.start(
-        sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+        sandbox.write_script(EXAMPLE.replace("import m", "from redismr.compat import m"))
     )
     said = script.wait_for_output("no workers yet")
     assert f"redismr mincemeat -p PASSWORD -P {sandbox.port} HOST" in said
@@ -351,7 +351,7 @@ FOREVER = (
 @pytest.mark.parametrize("loop", [False, True])
 def test_c2_a_server_gone_midway(sandbox, loop):
     """The worker ends with it, and all its processes; with -l it waits for the next server."""
-    script = sandbox.start(sandbox.script(FOREVER))
+    script = sandbox.start(sandbox.write_script(FOREVER))
     eventually(lambda: is_listening(sandbox.port), 20)
     worker = sandbox.worker(loop=loop)
     eventually((sandbox.folder / "mapping").exists, 20)
@@ -360,7 +360,7 @@ def test_c2_a_server_gone_midway(sandbox, loop):
     eventually(lambda: not any(map(is_running, descendants)), 20)
     if loop:
         example = EXAMPLE.replace("import m", "from redismr.compat import m")
-        assert output_of(sandbox.run(sandbox.script(example))) == WORDS
+        assert output_of(sandbox.run(sandbox.write_script(example))) == WORDS
         assert worker.popen.poll() is None
     else:
         assert worker.wait() == 0, worker.log
@@ -369,7 +369,7 @@ def test_c2_a_server_gone_midway(sandbox, loop):
 def test_s7_workers_join_and_leave_at_any_time(sandbox):
     """A killed worker's task is done by another, though none was idle (S4 of theirs hung)."""
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import pathlib, threading
@@ -394,7 +394,7 @@ def test_s7_workers_join_and_leave_at_any_time(sandbox):
 def test_s10_s11_a_run_ends_with_its_results_though_a_worker_is_busy_with_a_duplicate(sandbox):
     """Idle workers stay connected meanwhile, and wait (S14)."""
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import pathlib, threading
@@ -416,7 +416,7 @@ def test_s10_s11_a_run_ends_with_its_results_though_a_worker_is_busy_with_a_dupl
 
 
 def test_c1_ctrl_c_ends_the_worker_at_once(sandbox):
-    script = sandbox.start(sandbox.script(FOREVER))
+    script = sandbox.start(sandbox.write_script(FOREVER))
     worker = sandbox.worker()
     eventually((sandbox.folder / "mapping").exists, 20)
     descendants = worker.descendants()
@@ -428,7 +428,7 @@ def test_c1_ctrl_c_ends_the_worker_at_once(sandbox):
 
 def test_c1_verbose(sandbox):
     """Lines of theirs (W10) on stderr."""
-    sandbox.start(sandbox.script(FOREVER))
+    sandbox.start(sandbox.write_script(FOREVER))
     eventually(lambda: is_listening(sandbox.port), 20)
     for flag in ("-v", "-V"):
         sandbox.worker(flag).wait_for_output("INFO:mincemeat:Authenticated other end")
@@ -438,7 +438,7 @@ def test_c1_executors(sandbox):
     """-n tasks at a time."""
     sandbox.worker("-n", "2")
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import pathlib, threading
@@ -460,7 +460,7 @@ def test_c1_executors(sandbox):
 def test_c3_a_client_of_ones_own(sandbox):
     """Passwords as str and bytes; a new Client for the next server."""
     clients = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             """
     from redismr.compat import mincemeat
     for password in ("changeme", b"changeme"):
@@ -476,7 +476,7 @@ def test_c3_a_client_of_ones_own(sandbox):
             "clients.py",
         )
     )
-    example = sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+    example = sandbox.write_script(EXAMPLE.replace("import m", "from redismr.compat import m"))
     for times in (1, 2):
         assert output_of(sandbox.run(example)) == WORDS
         clients.wait_for_output("worked\n" * times)
@@ -485,7 +485,7 @@ def test_c3_a_client_of_ones_own(sandbox):
 
 def test_c6_handle_error_may_raise_out_of_conn(sandbox):
     found = sandbox.run(
-        sandbox.script("""
+        sandbox.write_script("""
     import socket
     from redismr.compat import mincemeat
 
@@ -509,7 +509,7 @@ def test_c6_handle_error_may_raise_out_of_conn(sandbox):
 def test_c5_functions_that_the_worker_has(sandbox):
     """What the server does not send: mapfn=None or False, and reducefn."""
     sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             """
     from redismr.compat import mincemeat
 
@@ -529,7 +529,7 @@ def test_c5_functions_that_the_worker_has(sandbox):
         )
     )
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     for more in ({"mapfn": None, "reducefn": None}, {"mapfn": False}, {"reducefn": False},
@@ -545,7 +545,7 @@ def test_j11_no_mapfn_anywhere_is_said(sandbox):
     """Theirs killed each worker that came."""
     sandbox.worker()
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     server({1: "a"}, mapfn=None, reducefn=None).run_server("changeme", PORT)
@@ -561,7 +561,7 @@ def test_w9_a_server_inside_a_mapfn(sandbox):
     """Issue #3 of theirs: first split files, then chunks."""
     sandbox.worker()
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     def outer(k, v):
@@ -585,7 +585,7 @@ def test_w9_a_server_inside_a_mapfn(sandbox):
 
 
 def test_ctrl_c_in_the_script(sandbox):
-    script = sandbox.start(sandbox.script(FOREVER))
+    script = sandbox.start(sandbox.write_script(FOREVER))
     sandbox.worker()
     eventually((sandbox.folder / "mapping").exists, 20)
     descendants = descendants_of(script.pid)
@@ -601,7 +601,7 @@ def test_j3_redismr_url_names_another_server(sandbox, server, tmp_path):
     processes = Processes(server.url, tmp_path / "processes")
     try:
         processes.worker()
-        example = sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+        example = sandbox.write_script(EXAMPLE.replace("import m", "from redismr.compat import m"))
         found = sandbox.run(example, REDISMR_URL=server.url, REDISMR_SECRET=SECRET)
         assert output_of(found) == WORDS
         assert not is_listening(sandbox.port)
@@ -614,7 +614,7 @@ def test_j3_redismr_url_for_the_worker_too(sandbox, server):
     named = {"REDISMR_URL": server.url, "REDISMR_SECRET": SECRET}
     alone = sandbox.run("-m", "redismr.compat.mincemeat", **named)
     assert alone.returncode == 3
-    example = sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+    example = sandbox.write_script(EXAMPLE.replace("import m", "from redismr.compat import m"))
     script = sandbox.start(example, **named)
     sandbox.worker(**named)
     assert script.wait() == 0, script.log

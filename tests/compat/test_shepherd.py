@@ -37,7 +37,7 @@ def start_shepherd(sandbox):
 
 def test_c7_n_clients_wait_for_a_server_and_end_with_it(sandbox, start_shepherd):
     clients = start_shepherd("-n", "2", "-s", "0.2")
-    served = sandbox.run(sandbox.script(SERVE))
+    served = sandbox.run(sandbox.write_script(SERVE))
     assert served.stdout.strip() == WORDS, served.stderr
     assert clients.wait(40) == 0
 
@@ -45,7 +45,7 @@ def test_c7_n_clients_wait_for_a_server_and_end_with_it(sandbox, start_shepherd)
 def test_c7_with_8_they_work_for_one_server_after_another(sandbox, start_shepherd):
     clients = start_shepherd("-8", "-n", "2")
     for _ in range(2):
-        assert sandbox.run(sandbox.script(SERVE)).stdout.strip() == WORDS
+        assert sandbox.run(sandbox.write_script(SERVE)).stdout.strip() == WORDS
     assert clients.popen.poll() is None
     clients.send(signal.SIGINT)
     assert clients.wait(40) == 130
@@ -61,7 +61,7 @@ def test_c7_without_s_there_is_one_try_that_says_what_is_wrong(start_shepherd):
 
 
 def test_c7_another_password_is_said_however_patient_they_are(sandbox, start_shepherd):
-    server = sandbox.start(sandbox.script(SERVE))
+    server = sandbox.start(sandbox.write_script(SERVE))
     server.wait_for_output("waiting", 30)
     wrong = start_shepherd("-s", "0.2", "-8", password="guessed")
     assert wrong.wait(40) == 3
@@ -87,7 +87,7 @@ def test_c7_what_can_never_work_ends_them(start_shepherd):
 
 
 def test_c8_run_ends_when_its_own_worker_does(sandbox):
-    ran = sandbox.start(sandbox.script("""
+    ran = sandbox.start(sandbox.write_script("""
         import time
         from redismr.compat import shepherd
 
@@ -105,7 +105,7 @@ def test_c8_run_ends_when_its_own_worker_does(sandbox):
 
 
 def test_c7_a_worker_that_was_killed_is_said(sandbox, start_shepherd):
-    sandbox.start(sandbox.script(SERVE)).wait_for_output("waiting", 30)
+    sandbox.start(sandbox.write_script(SERVE)).wait_for_output("waiting", 30)
     clients = start_shepherd("-8", "-n", "2")
     kill_worker_of(clients)
     assert clients.wait(40) == 3
@@ -134,7 +134,7 @@ def test_c7_server_and_clients_are_siblings_in_pools_and_try_once(sandbox):
     """As shepherd.py keeps both over mincemeat.py: a client that is refused leaves for good, and
     the script waits for all of them. The first server's process is still there at the second run.
     """
-    ran = sandbox.run(sandbox.script("""
+    ran = sandbox.run(sandbox.write_script("""
         import multiprocessing
         from redismr.compat import mincemeat
 
@@ -180,7 +180,7 @@ def test_c7_server_and_clients_are_siblings_in_pools_and_try_once(sandbox):
 
 
 def test_c8_run_is_a_server_and_its_workers_at_once(sandbox):
-    ran = sandbox.run(sandbox.script("""
+    ran = sandbox.run(sandbox.write_script("""
         from redismr.compat import shepherd
 
         for options in ({}, {"mapfn": shepherd.map_word_count, "reducefn": lambda k, vs: len(vs)}):
@@ -194,7 +194,7 @@ def test_c8_run_is_a_server_and_its_workers_at_once(sandbox):
 
 
 def test_c8_a_server_numbers_what_is_no_mapping(sandbox):
-    ran = sandbox.run(sandbox.script("""
+    ran = sandbox.run(sandbox.write_script("""
         from redismr.compat import shepherd
 
         print(sorted(shepherd.run(datasource=(n * n for n in range(4)), port=PORT).items()))
@@ -218,7 +218,7 @@ def test_c6_conn_raises_what_keeps_a_client_from_its_server():
 
 
 def test_c8_run_raises_what_its_datasource_does(sandbox):
-    ran = sandbox.run(sandbox.script("""
+    ran = sandbox.run(sandbox.write_script("""
         from redismr.compat import shepherd
 
         class Bad(dict):
@@ -234,7 +234,7 @@ def test_c8_run_raises_what_its_datasource_does(sandbox):
 
 
 def test_c8_run_raises_what_a_function_does(sandbox):
-    ran = sandbox.run(sandbox.script("""
+    ran = sandbox.run(sandbox.write_script("""
         from redismr.compat import shepherd
 
         try:

@@ -34,7 +34,7 @@ def test_c3_children_of_the_script_end_with_its_run(sandbox, server, join, named
     ever, as the server is kept until it ends."""
     env = {"REDISMR_URL": server.url, "REDISMR_SECRET": SECRET} if named else {}
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             OWN_WORKERS
             + f"""
     over = multiprocessing.Event()
@@ -59,7 +59,7 @@ def test_c3_children_of_the_script_end_with_its_run(sandbox, server, join, named
 def test_c1_a_worker_command_that_the_script_starts_ends_with_its_run(sandbox):
     """Also under a shell; one that comes later is refused."""
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             OWN_WORKERS
             + """
     command = f"{sys.executable} -m redismr.compat.mincemeat -p changeme -P PORT"
@@ -83,7 +83,7 @@ def test_c1_a_worker_command_that_the_script_starts_ends_with_its_run(sandbox):
 
 def test_c1_with_loop_it_stays_for_the_next_run(sandbox):
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             OWN_WORKERS
             + """
     words = [sys.executable, "-m", "redismr.compat.mincemeat", "-lp", "changeme", "-P", "PORT"]
@@ -104,7 +104,7 @@ def test_c1_with_loop_it_stays_for_the_next_run(sandbox):
 def test_c3_threads_end_with_the_run_that_they_are_late_for(sandbox):
     """Threads are joined before anything else at exit."""
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             OWN_WORKERS
             + """
     over = threading.Event()
@@ -127,7 +127,7 @@ def test_c3_threads_end_with_the_run_that_they_are_late_for(sandbox):
 def test_c3_children_of_a_server_that_is_never_closed(sandbox):
     """Its port is gone before they are joined."""
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             OWN_WORKERS
             + """
     over = multiprocessing.Event()
@@ -149,7 +149,7 @@ def test_c3_children_of_a_server_that_is_never_closed(sandbox):
 def test_c3_conn_as_the_target_of_a_process(sandbox, method):
     """By every start method: password and functions go along."""
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             f"""
     import multiprocessing, sys, threading
     from redismr.compat import mincemeat
@@ -186,7 +186,7 @@ def test_c3_conn_as_the_target_of_a_process(sandbox, method):
 def test_c5_own_functions_that_do_not_pickle_are_an_error(sandbox):
     """By name, and not a success; theirs never sent them anywhere."""
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import threading
@@ -219,7 +219,7 @@ def test_c5_own_functions_that_do_not_pickle_are_an_error(sandbox):
 def test_c5_own_functions_of_any_size(sandbox):
     """An environment variable may hold 128 KB; several executors read the same."""
     sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             """
     from redismr.compat import mincemeat
     many = {n: str(n) * 5 for n in range(30_000)}
@@ -236,7 +236,7 @@ def test_c5_own_functions_of_any_size(sandbox):
         )
     )
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     source = dict.fromkeys(range(40), "a")
@@ -270,7 +270,7 @@ print(s.run_server("other", port))
     )
     sandbox.worker()
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + f"""
     def mapfn(k, v):
@@ -298,7 +298,7 @@ def test_w10_what_functions_log_is_seen_on_the_worker(sandbox, flag, shown):
         yield v, k
     print(server({1: "a"}, mapfn=mapfn).run_server("changeme", PORT))
     """
-    assert sandbox.run(sandbox.script(HEAD + body)).stdout == "{'a': 1}\n"
+    assert sandbox.run(sandbox.write_script(HEAD + body)).stdout == "{'a': 1}\n"
     worker.wait_for_output("ERROR:root:said of a at 40")
     lines = [line for line in worker.log.splitlines() if "root:said of a at" in line]
     assert [line[0] for line in lines] == list(shown)
@@ -314,7 +314,7 @@ def test_w10_basicconfig_in_a_function_holds(sandbox):
         yield v, k
     print(server({1: "a"}, mapfn=mapfn).run_server("changeme", PORT))
     """
-    assert sandbox.run(sandbox.script(HEAD + body)).stdout == "{'a': 1}\n"
+    assert sandbox.run(sandbox.write_script(HEAD + body)).stdout == "{'a': 1}\n"
     worker.wait_for_output("mine: heard")
 
 
@@ -324,7 +324,7 @@ def test_w10_basicconfig_in_a_function_holds(sandbox):
 def test_j5_who_comes_with_loop_works_for_all_runs_and_others_for_one(sandbox):
     """Wherever they were started, as theirs; what is typed for the next run says so."""
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import threading
@@ -355,7 +355,7 @@ def test_c1_with_loop_it_follows_the_port_to_another_server(sandbox):
     """Each run gives the port back, also where the process that made it goes on."""
     sandbox.worker()
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import multiprocessing
@@ -377,7 +377,7 @@ def test_c1_with_loop_it_follows_the_port_to_another_server(sandbox):
 def test_j2_a_datasource_of_the_class(sandbox):
     sandbox.worker()
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     class Mine(mincemeat.Server):
@@ -405,7 +405,7 @@ def test_j2_a_datasource_of_the_class(sandbox):
 
 def test_j3_trouble_with_names_and_passwords(sandbox):
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     for password, interface in (("x", "no.such.host.example"), ("half \\ud800", "")):
@@ -424,13 +424,13 @@ def test_c1_a_password_of_bytes_that_are_no_text(sandbox):
     sandbox.worker(password="\udcff x")
     example = EXAMPLE.replace("import m", "from redismr.compat import m")
     example = example.replace('"changeme"', 'b"\\xff x"')
-    assert output_of(sandbox.run(sandbox.script(example))) == WORDS
+    assert output_of(sandbox.run(sandbox.write_script(example))) == WORDS
 
 
 def test_w3_a_command_that_is_too_large_is_an_error(sandbox):
     """A server drops who is too slow to read it, and nobody would hear of it."""
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import threading
