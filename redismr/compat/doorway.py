@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from redismr.config import DEFAULT_NAMESPACE, Connection  # of the server of a script
 from redismr.core import pickle_by_value  # pickles own functions and the data of commands
-from redismr.core.pickled_snapshots import CannotSnapshot  # raised by the two copies below
+from redismr.core.pickled_snapshots import CannotSnapshot  # raised by the functions that copy
 from redismr.core.seal import TAG_BYTES, Keyring  # sign user commands
 from redismr.core.status_rows import Progress  # what ``run`` reports while a job runs
-from redismr.core.value_snapshots import private_copy  # of a value that collectfn gets later
-from redismr.engine.emitted import (  # for collectfn: what mapfn emits  # ... and copies of the keys
-    check_pair,
-    explain_output_error,
-    iterate_pairs,
-    snapshot_key,
+from redismr.core.value_snapshots import private_copy  # copies a value that collectfn gets later
+from redismr.engine.emitted import (
+    check_pair,  # refuses what is no pair
+    explain_output_error,  # for a key or value that cannot be copied
+    iterate_pairs,  # walks over what a function emits
+    snapshot_key,  # copies a key that collectfn gets later
 )
 from redismr.engine.key_hash import partition_or_zero  # the partitionfn: takes any key
 from redismr.engine.program import check_functions  # before they are wrapped

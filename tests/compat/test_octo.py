@@ -1,4 +1,4 @@
-"""Rows J22 and C9: job files of octo.py, its server and its clients, as real processes."""
+"""Job files of octo.py, its server and its clients, as real processes."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def final(word, value):
 
 @pytest.fixture
 def octo(sandbox):
-    """Starts ``redismr octo`` with words, in the background."""
+    """Starts ``redismr octo`` with these arguments, in the background."""
     return lambda *words, **env: sandbox.start(
         "-m", "redismr", "octo", *words, "-P", sandbox.port, **env
     )
 
 
-def test_j22_final_is_called_on_the_server_in_sorted_key_order(sandbox, octo):
+def test_final_is_called_on_the_server_in_sorted_key_order(sandbox, octo):
     file = sandbox.write_script(TRIANGULAR, "triangular.py")
     octo("client", "localhost")
     served = sandbox.run("-m", "redismr", "octo", "server", file, "-P", sandbox.port)
@@ -61,13 +61,13 @@ def test_j22_final_is_called_on_the_server_in_sorted_key_order(sandbox, octo):
     assert served.stdout.splitlines() == NUMBERS
 
 
-def test_j22_redismr_run_takes_the_same_file(sandbox):
+def test_redismr_run_takes_the_same_file(sandbox):
     ran = sandbox.run("-m", "redismr", "run", sandbox.write_script(TRIANGULAR, "triangular.py"))
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == NUMBERS
 
 
-def test_c9_clients_stay_and_wait_for_the_next_server(sandbox, octo):
+def test_clients_stay_and_wait_for_the_next_server(sandbox, octo):
     numbers = sandbox.write_script(TRIANGULAR, "triangular.py")
     words = sandbox.write_script(WORDS, "words.py")
     client = octo("client", "localhost", "-n", "2")
@@ -81,7 +81,7 @@ def test_c9_clients_stay_and_wait_for_the_next_server(sandbox, octo):
     assert client.wait() == 130
 
 
-def test_c9_a_client_is_told_its_server_by_the_file(sandbox, octo):
+def test_a_client_gets_the_server_from_the_file(sandbox, octo):
     file = sandbox.write_script(WORDS, "words.py")
     octo("client", file)
     server = octo("server", file)
@@ -107,7 +107,7 @@ def test_octo_client_with_another_password_says_so_and_ends_with_3(sandbox, octo
     assert "password" in client.log
 
 
-def test_octo_client_says_once_what_it_waits_for(sandbox, octo):
+def test_octo_client_reports_once_what_is_waited_for(sandbox, octo):
     client = octo("client", "localhost")
     client.wait_for_output(f"waiting for a server at localhost:{sandbox.port}")
     server = octo("server", sandbox.write_script(TRIANGULAR, "triangular.py"))
@@ -117,16 +117,16 @@ def test_octo_client_says_once_what_it_waits_for(sandbox, octo):
     assert client.log.count("waiting") == 1
 
 
-def test_octo_client_says_that_it_uses_the_named_server(sandbox, octo, server):
+def test_octo_client_reports_that_the_named_server_is_used(sandbox, octo, server):
     env = {"REDISMR_URL": server.url, "REDISMR_SECRET": SECRET}
     client = octo("client", "-p", "foo", "somewhere.invalid", **env)
-    said = client.wait_for_output("HOST and password are not used")
-    assert f"waiting for a server of port {sandbox.port} at {server.url}" in said
+    output = client.wait_for_output("HOST and password are not used")
+    assert f"waiting for a server of port {sandbox.port} at {server.url}" in output
 
 
 @pytest.mark.parametrize("words", [("server", "triangular.py"), ("client", "localhost")])
 def test_octo_does_not_take_a_port_for_a_password(sandbox, words):
-    """octo.py's -p was the port."""
+    """In octo.py -p was the port."""
     refused = sandbox.run("-m", "redismr", "octo", words[0], "-p", "9000", words[1])
     assert refused.returncode == 2
     assert "write -P 9000" in refused.stderr
@@ -159,9 +159,9 @@ def test_final_says_that_its_keys_have_no_order(sandbox, octo):
     server = octo("server", file)
     here = sandbox.run("-m", "redismr", "run", file)
     assert server.wait(40) == here.returncode
-    for said in (server.log, here.stderr):
-        assert "final needs keys that can be ordered" in said
-        assert "sorted()" not in said
+    for output in (server.log, here.stderr):
+        assert "final needs keys that can be ordered" in output
+        assert "sorted()" not in output
 
 
 def test_octo_server_without_a_password_is_for_this_machine_only(sandbox, octo):
@@ -182,7 +182,7 @@ def _connects(host, port):
     return True
 
 
-def test_octo_server_ends_with_1_when_its_functions_fail(sandbox, octo):
+def test_octo_server_ends_with_1_when_functions_fail(sandbox, octo):
     file = sandbox.write_script(TRIANGULAR.replace("return sum(value)", "return 1 / 0"), "bad.py")
     octo("client", "localhost")
     server = octo("server", file)
