@@ -78,13 +78,3 @@ class Channel(CommandSender):
         self.send_command("disconnect")
 
     close = handle_close
-
-
-def connected_channels(command_bus: CommandBus) -> dict[Channel, None]:
-    """Return the channels of the clients that are connected: ``taskmanager.channels`` of a server.
-
-    The dict is new at each call, so callers may walk over it while clients come and go. The values
-    are None, which in the fork means an idle client: the server does not know what each client
-    does.
-    """
-    return {Channel(command_bus, name): None for name in command_bus.connected_clients()}

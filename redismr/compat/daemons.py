@@ -8,8 +8,8 @@ means only that pings are sent.
 from __future__ import annotations
 
 import threading
-from collections.abc import MutableSequence
-from typing import Any
+from collections.abc import Mapping, MutableSequence
+from typing import Any, ClassVar
 
 from redismr.compat import timers
 from redismr.compat.threaded import Server
@@ -31,19 +31,24 @@ class Mincemeat_daemon(threading.Thread):  # noqa: N801
     ``process``.
     """
 
+    default_class: type[Any] = Server
+    default_options: ClassVar[Mapping[str, float]] = {}
+
     def __init__(
         self,
         credentials: dict[str, Any],
-        cls: type[Any],
+        cls: type[Any] | None = None,
         map: dict[int, Any] | None = None,  # noqa: A002  the name in the fork
         schedule: MutableSequence[timers.Timer] | None = None,
         shuttout: float | None = 0.5,
         **options: Any,
     ) -> None:
         super().__init__(daemon=True)
-        self._options, self._stopped, self._failed = options, False, ""
+        self._options = {**self.default_options, **options}
+        self._stopped, self._failed = False, ""
         endpoint_map = {} if map is None else map
-        self.endpoint = cls(map=endpoint_map, schedule=schedule, shuttout=shuttout)
+        make_endpoint = cls or self.default_class
+        self.endpoint = make_endpoint(map=endpoint_map, schedule=schedule, shuttout=shuttout)
         self.endpoint.conn(**{**credentials, "asynchronous": True})
 
     def run(self) -> None:
@@ -106,38 +111,24 @@ class Server_daemon(Mincemeat_daemon):  # noqa: N801
         OSError: the port is taken, so another process is the server.
     """
 
-    def __init__(
-        self, credentials: dict[str, Any], cls: type[Any] = Server, **options: Any
-    ) -> None:
-        super().__init__(credentials, cls, **options)
+    default_class = Server
 
 
 class Client_daemon(Mincemeat_daemon):  # noqa: N801
     """A client in a thread. If there is no server, its state is "failed: ..."."""
 
-    def __init__(
-        self, credentials: dict[str, Any], cls: type[Any] = Client, **options: Any
-    ) -> None:
-        super().__init__(credentials, cls, **options)
+    default_class = Client
 
 
 class Server_HB_daemon(Server_daemon):  # noqa: N801
     """A server in a thread that sends pings; see the module about heartbeats."""
 
-    def __init__(
-        self, credentials: dict[str, Any], cls: type[Any] = Server_HB, *, interval: float = 7.0,
-        allowed: float = 15.0, timeout: float = 999.0, **options: Any,
-    ) -> None:  # fmt: skip
-        options |= {"interval": interval, "allowed": allowed, "timeout": timeout}
-        super().__init__(credentials, cls, **options)
+    default_class = Server_HB
+    default_options: ClassVar = {"interval": 7.0, "allowed": 15.0, "timeout": 999.0}
 
 
 class Client_HB_daemon(Client_daemon):  # noqa: N801
     """A client in a thread that sends pings; see the module about heartbeats."""
 
-    def __init__(
-        self, credentials: dict[str, Any], cls: type[Any] = Client_HB, *, interval: float = 27.0,
-        allowed: float = 60.0, timeout: float = 999.0, **options: Any,
-    ) -> None:  # fmt: skip
-        options |= {"interval": interval, "allowed": allowed, "timeout": timeout}
-        super().__init__(credentials, cls, **options)
+    default_class = Client_HB
+    default_options: ClassVar = {"interval": 27.0, "allowed": 60.0, "timeout": 999.0}

@@ -1,4 +1,4 @@
-"""What ``Server`` and ``Client`` share: a name, hooks, timers, a place in a loop's map, an end."""
+"""The base of ``Server`` and ``Client``: a name, hooks, timers, a place in a loop's map, an end."""
 
 from __future__ import annotations
 

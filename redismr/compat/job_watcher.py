@@ -1,4 +1,4 @@
-"""What a server does while its job runs: fire timers, set its state, report what it waits for."""
+"""Callbacks for the progress of a server's job: timers, the server's state, reasons to wait."""
 
 from __future__ import annotations
 

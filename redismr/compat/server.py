@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import redismr
 from redismr.compat import timers
-from redismr.compat.channels import Channel, connected_channels
+from redismr.compat.channels import Channel
 from redismr.compat.doorway import is_debugging, partition_or_zero
 from redismr.compat.endpoint import Endpoint, pong_data
 from redismr.compat.hosting import MINCEMEAT_PORT, HostedServer, acquire_server, password_text
@@ -202,7 +202,13 @@ class TransactionServer(Endpoint):
             log.critical("Unknown command received: %s", command)
 
     def _connected_channels(self) -> dict[Channel, None]:
-        return connected_channels(self._hosted_server.command_bus) if self._hosted_server else {}
+        """Return the channels of the clients that are connected now, for ``taskmanager.channels``.
+
+        The dict is new at each call, so callers may walk over it while clients come and go. The
+        values are None, as those of idle clients in the fork: what a client does is not known here.
+        """
+        bus = self._hosted_server and self._hosted_server.command_bus
+        return {Channel(bus, name): None for name in bus.connected_clients()} if bus else {}
 
     # -- the loop -----------------------------------------------------------------
 
@@ -222,7 +228,6 @@ class TransactionServer(Endpoint):
         try:
             self._run(keep_open=False)
         except BaseException as exc:  # noqa: BLE001  other threads read self.error
-            self.error = exc
             log.error("the server ended: %s", exc)  # noqa: TRY400  the text says all
 
     def _run(self, *, keep_open: bool) -> None:
@@ -235,12 +240,9 @@ class TransactionServer(Endpoint):
             self.error = exc
             raise
         finally:
-            self._stop_serving(keep_open=keep_open and not self._closing.is_set())
-
-    def _stop_serving(self, *, keep_open: bool) -> None:
-        assert self._hosted_server is not None
-        self._hosted_server.release(close=not keep_open)
-        self._remove_from_map()
+            assert self._hosted_server is not None
+            self._hosted_server.release(close=not keep_open or self._closing.is_set())
+            self._remove_from_map()
 
     def _transactions(self) -> Iterator[Transaction]:
         """Wait for transactions and yield them: one, or all in turn for a PERMANENT server."""

@@ -1,4 +1,4 @@
-"""How a client notices that its server has ended."""
+"""Tells a client when its server has ended."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, MutableSequence
+from operator import itemgetter
 from typing import Any
 
 log = logging.getLogger("mincemeat")
@@ -72,7 +73,8 @@ def _take_due(schedule: MutableSequence[Timer], now: float) -> list[Timer]:
     """Take out and return the timers that are due; set those again that repeat."""
     due = []
     with _schedule_lock:  # loops of several threads may share a schedule
-        for entry in sorted((timer for timer in list(schedule) if timer[0] <= now), key=_expiry):
+        due_now = [timer for timer in list(schedule) if timer[0] <= now]
+        for entry in sorted(due_now, key=itemgetter(0)):
             try:
                 schedule.remove(entry)
             except ValueError:  # its owner has removed it meanwhile
@@ -84,10 +86,6 @@ def _take_due(schedule: MutableSequence[Timer], now: float) -> list[Timer]:
                     log.info("%d calls of %r were missed", missed, entry[1])
                 schedule.append((expiry, entry[1], entry[2]))
     return due
-
-
-def _expiry(entry: Timer) -> float:
-    return entry[0]
 
 
 def process(

@@ -21,7 +21,7 @@ log = logging.getLogger("mincemeat")
 SERVER = "server"
 ALL_CLIENTS = "*"
 _MAX_COMMAND_BYTES = 16 << 20
-"""Of one command. The server disconnects a listener that leaves 32 MB of messages unread."""
+"""Limit of one command. Redis disconnects a listener that leaves 32 MB of messages unread."""
 _MESSAGE_WAIT_SECONDS = 0.25
 
 CommandHandler = Callable[[str, str, Any, Any], None]

@@ -50,7 +50,7 @@ class Client(Endpoint):
     reducefn: Any = None
     password: Any = None
     executors = 1
-    """How many tasks the client runs at a time, each in a process of its own."""
+    """Number of tasks that the client runs at a time, each in a process of its own."""
 
     waits_for_next_run = False
     """True if the client waits for the next run when one is over. Set it where the client would

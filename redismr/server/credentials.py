@@ -27,7 +27,7 @@ class Credentials(Unpicklable):
     """The password of the user of jobs; sent to the server, unencrypted."""
 
     secret: str = field(repr=False)
-    """What signs and seals; never sent."""
+    """The key that signs and seals; never sent."""
 
     def __post_init__(self) -> None:
         """Remember both, so that nothing that holds one of them leaves this process."""

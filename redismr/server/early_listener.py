@@ -15,7 +15,7 @@ import threading
 from typing import NoReturn
 
 _BACKLOG = 512
-"""How many connections may wait; the platform may allow fewer."""
+"""Number of connections that may wait; the platform may allow fewer."""
 
 _READ_BYTES = 1 << 16
 

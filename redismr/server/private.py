@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import NoReturn, Self
 from urllib.parse import quote
 
 from redismr import standard_streams
@@ -39,9 +39,6 @@ from redismr.server.credentials import (
     user_acl,
 )
 from redismr.server.early_listener import EarlyListener, raise_address_error
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 READY_POLL_SECONDS = 0.002
 READY_SECONDS = 10.0
@@ -149,20 +146,12 @@ class PrivateServer(Unpicklable):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
-        where = (
-            f"{self._early_listener.bind or '*'}:{self._early_listener.port}"
-            if self._early_listener
-            else self._socket
-        )
+        port = self._early_listener
+        where = f"{port.bind or '*'}:{port.port}" if port else self._socket
         return f"<PrivateServer {self._binary.name} at {where}>"
 
     def _start_keeper(self, configuration: str) -> subprocess.Popen[bytes]:
@@ -179,9 +168,7 @@ class PrivateServer(Unpicklable):
             start_new_session=True,
         )
         assert process.stdin is not None
-        with contextlib.suppress(
-            BrokenPipeError
-        ):  # The keeper died at once: _wait_for_ping reports its output.
+        with contextlib.suppress(BrokenPipeError):  # It died at once: _wait_for_ping says why.
             process.stdin.write(os.fsencode(configuration) + b"\0")
         return process
 
@@ -198,9 +185,8 @@ class PrivateServer(Unpicklable):
     def _is_answering(self) -> bool:
         """True if the server lets us in. Asked without redis-py, whose import costs 0.1 s."""
         with contextlib.suppress(OSError):
-            return self._run_as_user(JOIN_USER, self._credentials.auth, "PING").endswith(
-                b"+PONG\r\n"
-            )
+            replies = self._run_as_user(JOIN_USER, self._credentials.auth, "PING")
+            return replies.endswith(b"+PONG\r\n")
         return False
 
     def _run_as_user(self, user: str, auth: str, command: str, seconds: float = 1) -> bytes:
