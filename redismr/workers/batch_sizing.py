@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from redismr.core.model import Stage
 from redismr.store import SMALL_JOB_TASKS
 
 BATCH_SECONDS = 0.05
@@ -40,3 +41,7 @@ class BatchSizer:
         if self._task_seconds == 0.0:
             return 1
         return max(1, min(most, int(seconds / self._task_seconds)))
+
+
+BatchSizers = dict[Stage, BatchSizer]
+"""The sizers of both stages, map first."""

@@ -237,9 +237,7 @@ class Reporter:
         )
         txn = meta.get("txn") or job
         crash = Crash(ordinal, failure.error_name, what)
-        return self.hand_in_failure(
-            attempt, txn, failure, kind="lost", signature=kind, crash=crash
-        )
+        return self.hand_in_failure(attempt, txn, failure, kind="lost", signature=kind, crash=crash)
 
     def publish_event(self, txn: str, job: str, kind: str, data: dict[str, object]) -> None:
         """Publish a hint on the transaction's channel."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import Server, eventually
-from system.processes import SECRET, Processes, environ, script
+from system.processes import SECRET, Processes, shell_env, write_script
 
 import redismr
 from redismr.cli.cmd_repl import word_count_job
@@ -54,7 +54,8 @@ def run_repl(folder, typed, *options, url=None, **env):
     """Its output for what is piped in."""
     return subprocess.run(
         [*REPL, "-n", "2", *options], input=typed, cwd=folder, capture_output=True, text=True,
-        timeout=60, env=environ(url, SECRET if url else None, HOME=str(folder), **env), check=False,
+        timeout=60, check=False,
+        env=shell_env(url, SECRET if url else None, HOME=str(folder), **env),
     )  # fmt: skip
 
 
@@ -75,7 +76,7 @@ class ReplTerminal:
 
     def __init__(self, folder, *options, url=None):
         self._controller_fd, terminal_fd = pty.openpty()
-        env = environ(url, SECRET if url else None, HOME=str(folder), TERM="dumb")
+        env = shell_env(url, SECRET if url else None, HOME=str(folder), TERM="dumb")
         self.process = subprocess.Popen(
             [*REPL, "-n", "2", *options], stdin=terminal_fd, stdout=terminal_fd, stderr=subprocess.STDOUT,  # noqa: E501
             cwd=folder, env=env, start_new_session=True,
@@ -193,7 +194,7 @@ reducefn = "sum"
 
 
 def test_repl_the_prompt_is_back_while_transactions_are_in_flight(text_folder, terminal):
-    screen = terminal(str(script(text_folder, WAITS_FOR_GATE)))
+    screen = terminal(str(write_script(text_folder, WAITS_FOR_GATE)))
     screen.wait_for("Which files?  eg. '*.txt<enter>'")
     screen.wait_for("GLOB> ")
     screen.type("a.txt\n")
@@ -226,7 +227,7 @@ def start_repl(server, text_folder):
 
     def start(line, *options):
         process = subprocess.Popen(
-            [*REPL, *options], stdin=subprocess.PIPE, cwd=text_folder, env=environ(server.url)
+            [*REPL, *options], stdin=subprocess.PIPE, cwd=text_folder, env=shell_env(server.url)
         )
         started.append(process)
         process.stdin.write(line.encode() + b"\n")
@@ -242,7 +243,7 @@ def start_repl(server, text_folder):
 
 def test_repl_ctrl_c_stops_what_is_in_flight(server, processes, text_folder, start_repl):
     processes.worker(2)
-    process = start_repl("a.txt", str(script(text_folder, WAITS_FOR_GATE)))
+    process = start_repl("a.txt", str(write_script(text_folder, WAITS_FOR_GATE)))
     with redismr.Client(server.url, secret=SECRET) as client:
         eventually(client.jobs)
         eventually(lambda: client.jobs()[0].state == "mapping")
@@ -280,7 +281,7 @@ def test_repl_ctrl_c_just_before_a_line_is_waited_for_is_not_lost(text_folder):
     """
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE, cwd=text_folder, env=environ(),
+        stderr=subprocess.PIPE, cwd=text_folder, env=shell_env(),
     )  # fmt: skip
     try:
         process.stdin.write(b"a.txt\n")
@@ -337,7 +338,9 @@ def final(number, length):
 
 
 def test_repl_runs_any_job_file_on_what_a_line_names(text_folder):
-    finished = run_repl(text_folder, "a.txt\n", str(script(text_folder, WITH_FINAL)), "--lines")
+    finished = run_repl(
+        text_folder, "a.txt\n", str(write_script(text_folder, WITH_FINAL)), "--lines"
+    )
     assert finished.returncode == 0, finished.stderr
     assert transactions(finished.stdout)[0] == (
         "script; 2 results:", ["line 1 has 18", "line 2 has 9"]
@@ -349,7 +352,7 @@ def test_repl_reads_as_the_job_files_source_does_and_as_its_options_say(text_fol
     body += "def mapfn(where, line):\n    yield where.line, line\n"
     (text_folder / "latin.txt").write_bytes(b"one\ncaf\xe9\n")
     finished = run_repl(
-        text_folder, "latin.txt\n", str(script(text_folder, body)), "--encoding", "latin-1"
+        text_folder, "latin.txt\n", str(write_script(text_folder, body)), "--encoding", "latin-1"
     )
     assert sorted(transactions(finished.stdout)[0][1]) == ["1\tone", "2\tcafé"], finished
 
@@ -364,7 +367,9 @@ def test_repl_goes_on_after_an_error(text_folder):
         """
     (text_folder / "c.txt").write_text("cat")
     typed = "b.txt\na.txt\nc.txt\n"
-    finished = run_repl(text_folder, typed, str(script(text_folder, body)), TMPDIR=str(text_folder))
+    finished = run_repl(
+        text_folder, typed, str(write_script(text_folder, body)), TMPDIR=str(text_folder)
+    )
     assert finished.returncode == 1
     outcomes = transactions(finished.stdout)
     assert outcomes[0][0] == "script; failed:"

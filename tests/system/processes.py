@@ -23,7 +23,7 @@ ONE_SERVER_KIND = pytest.mark.parametrize("server_kind", ["valkey"], indirect=Tr
 """For tests that do not depend on the kind of server: each runs once."""
 
 
-def environ(url: str | None = None, secret: str | None = SECRET, **more: str) -> dict[str, str]:
+def shell_env(url: str | None = None, secret: str | None = SECRET, **more: str) -> dict[str, str]:
     """A shell in which redismr is installed, and that names this server."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("REDISMR_")
@@ -143,7 +143,7 @@ class Processes:
     ) -> Worker:  # fmt: skip
         command = [sys.executable, "-m", "redismr", "worker", "-n", str(executors), *options]
         log = self.folder / f"worker{len(self.started)}.log"
-        worker = Worker(command, environ(url or self.url, secret, **env), self.folder, log)
+        worker = Worker(command, shell_env(url or self.url, secret, **env), self.folder, log)
         self.started.append(worker)
         if ready:
             worker.wait_for_output("waiting for jobs")
@@ -152,7 +152,7 @@ class Processes:
     def start(self, *command: str, url: str | None = None, cwd: Path | None = None) -> Process:
         """Any command, in the background."""
         log = self.folder / f"process{len(self.started)}.log"
-        process = Process(list(command), environ(url or self.url), cwd or self.folder, log)
+        process = Process(list(command), shell_env(url or self.url), cwd or self.folder, log)
         self.started.append(process)
         return process
 
@@ -161,26 +161,26 @@ class Processes:
             process.kill()
 
 
-Run = subprocess.CompletedProcess[str]
+CommandResult = subprocess.CompletedProcess[str]
 
 
-def run(
+def run_command(
     *command: str | Path, url: str | None = None, cwd: Path | None = None,
     secret: str | None = SECRET, timeout: float = 60, **env: str,
-) -> Run:  # fmt: skip
+) -> CommandResult:  # fmt: skip
     """A command to its end, with its output apart."""
     return subprocess.run(
-        [str(word) for word in command], env=environ(url, secret, **env), cwd=cwd,
+        [str(word) for word in command], env=shell_env(url, secret, **env), cwd=cwd,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
 
 
-def redismr_cli(*words: str | Path, **options: object) -> Run:
+def redismr_cli(*words: str | Path, **options: object) -> CommandResult:
     """``python -m redismr WORDS``."""
-    return run(sys.executable, "-m", "redismr", *words, **options)  # type: ignore[arg-type]
+    return run_command(sys.executable, "-m", "redismr", *words, **options)  # type: ignore[arg-type]
 
 
-def script(folder: Path, body: str, name: str = "script.py") -> Path:
+def write_script(folder: Path, body: str, name: str = "script.py") -> Path:
     """A user's program on disk."""
     path = folder / name
     path.write_text(textwrap.dedent(body))

@@ -6,7 +6,7 @@ import sys
 from pathlib import PurePosixPath
 
 import pytest
-from system.processes import SECRET, run, script
+from system.processes import SECRET, run_command, write_script
 
 import redismr
 from redismr.core.model import PYTHON
@@ -87,8 +87,10 @@ class Thing:
 @pytest.fixture
 def job_of(session_server, shared_worker, tmp_path, monkeypatch):
     """The handle of a job by its name, for a reader whose Python the jobs are not of."""
-    script(tmp_path, THINGS, "local_things.py")
-    done = run(sys.executable, script(tmp_path, SCRIPT), url=session_server.url, cwd=tmp_path)
+    write_script(tmp_path, THINGS, "local_things.py")
+    done = run_command(
+        sys.executable, write_script(tmp_path, SCRIPT), url=session_server.url, cwd=tmp_path
+    )
     assert (done.returncode, done.stderr) == (0, "")
     ids = dict(line.split() for line in done.stdout.splitlines())
     monkeypatch.setattr("redismr.shipping.other_python.PYTHON", "3.99")

@@ -6,7 +6,7 @@ import math
 import time
 
 import pytest
-from system.processes import redismr_cli, script
+from system.processes import redismr_cli, write_script
 
 import redismr
 from redismr.client import submitter
@@ -155,7 +155,7 @@ def test_a_source_that_raises_ends_its_job(client):
 
 
 def test_no_workers_in_time_exits_with_3(server, client, tmp_path):
-    job_file = script(tmp_path, "source = [1]\ndef mapfn(x):\n    return [(x, 1)]\n")
+    job_file = write_script(tmp_path, "source = [1]\ndef mapfn(x):\n    return [(x, 1)]\n")
     done = redismr_cli("run", job_file, "--wait", "0.2", url=server.url)
     assert done.returncode == 3
     assert done.stdout == ""

@@ -11,7 +11,7 @@ import warnings
 
 import pytest
 from support import REPOSITORY, eventually
-from system.processes import SECRET, Processes, run, script
+from system.processes import SECRET, Processes, run_command, write_script
 
 import redismr
 from redismr.client.library_check import MissingLibraries, modules_in_pickle
@@ -93,8 +93,8 @@ def told(processes, installed, tmp_path):
     def said(what, submitter, worker):
         paths = [f"{REPOSITORY}:{installed(version)}" for version in (submitter, worker)]
         processes.worker(1, PYTHONPATH=paths[1])
-        program = script(tmp_path, PROGRAM)
-        done = run(
+        program = write_script(tmp_path, PROGRAM)
+        done = run_command(
             sys.executable, program, what, url=processes.url, cwd=tmp_path, PYTHONPATH=paths[0]
         )
         assert done.returncode == 0, done.stderr
@@ -139,8 +139,8 @@ def test_a_job_goes_on_where_another_worker_has_it(processes, installed, tmp_pat
     program = PROGRAM.replace("retries=1", "retries=50")
     for version in (0, 2):
         processes.worker(1, PYTHONPATH=f"{REPOSITORY}:{installed(version)}")
-    done = run(
-        sys.executable, script(tmp_path, program), "input", url=processes.url, cwd=tmp_path,
+    done = run_command(
+        sys.executable, write_script(tmp_path, program), "input", url=processes.url, cwd=tmp_path,
         PYTHONPATH=f"{REPOSITORY}:{installed(2)}",
     )  # fmt: skip
     assert json.loads(done.stdout) == {"a": [1]}, done.stderr

@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from system.processes import run, script
+from system.processes import run_command, write_script
 
 T_STRINGS = sys.version_info >= (3, 14)
 INTERPRETERS = sys.version_info >= (3, 13)
@@ -18,8 +18,8 @@ def program(tmp_path):
 
     def started(body, **modules):
         for name, text in modules.items():
-            script(tmp_path, text, f"{name}.py")
-        done = run(sys.executable, script(tmp_path, body), secret=None, cwd=tmp_path)
+            write_script(tmp_path, text, f"{name}.py")
+        done = run_command(sys.executable, write_script(tmp_path, body), secret=None, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         return json.loads(done.stdout)
 

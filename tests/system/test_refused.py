@@ -11,7 +11,14 @@ import pytest
 import support
 from store.roles import user_url
 from support import eventually
-from system.processes import ONE_SERVER_KIND, OTHER_SECRET, SECRET, Processes, redismr_cli, script
+from system.processes import (
+    ONE_SERVER_KIND,
+    OTHER_SECRET,
+    SECRET,
+    Processes,
+    redismr_cli,
+    write_script,
+)
 
 import redismr
 
@@ -40,8 +47,8 @@ SAID_WITHIN = 5
 @contextlib.contextmanager
 def at_once(url, folder):
     """Every program that uses a server, started together: its words -> the process."""
-    script(folder, JOB, "job.py")
-    script(folder, PROGRAM, "program.py")
+    write_script(folder, JOB, "job.py")
+    write_script(folder, PROGRAM, "program.py")
     processes = Processes(url, folder)
     words = [
         "run job.py", "submit job.py", "jobs", "workers", "watch j", "result j", "errors j",
@@ -87,7 +94,7 @@ def test_every_program_names_a_node_of_a_cluster_and_ends(tmp_path):
 def test_a_user_who_lacks_a_command_is_told_of_it_within_seconds(server, tmp_path, role, words):
     url = user_url(server, role)
     server.client().execute_command("ACL", "SETUSER", role, "-hset")
-    script(tmp_path, JOB, "job.py")
+    write_script(tmp_path, JOB, "job.py")
     job = "j"
     if "delete" in words:
         with redismr.Client(server.url, secret=SECRET) as client:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from support import eventually, is_running
-from system.processes import environ
+from system.processes import shell_env
 
 import redismr
 
@@ -19,7 +19,7 @@ def run_script(tmp_path, text, *arguments, timeout=60):
     script.write_text(text)
     return subprocess.run(
         [sys.executable, str(script), *arguments],
-        capture_output=True, text=True, timeout=timeout, cwd=tmp_path, check=False, env=environ(),
+        capture_output=True, text=True, timeout=timeout, cwd=tmp_path, check=False, env=shell_env(),
     )  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def test_a_job_file_that_runs_itself_is_refused(tmp_path):
     )
     done = subprocess.run(
         [sys.executable, "-m", "redismr", "run", "wc.py"],
-        capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False, env=environ(),
+        capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False, env=shell_env(),
     )  # fmt: skip
     assert done.returncode == 2
     assert "runs its job by itself" in done.stderr

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support import REPOSITORY
-from system.processes import run, script
+from system.processes import run_command, write_script
 
 JOB = """
     import os, redismr
@@ -47,7 +47,7 @@ IMPORTED = {
     "thread": ["-c", IN_A_THREAD],
 }
 SCRIPTS = {
-    "script": ["job.py"],
+    "write_script": ["job.py"],
     "module": ["-m", "pkg.job"],
     "runpy": ["-c", "import runpy; runpy.run_path('job.py', run_name='__main__')"],
     "text": ["-c", "exec(open('job.py').read())"],
@@ -56,9 +56,9 @@ SCRIPTS = {
 
 @pytest.fixture
 def folder(tmp_path):
-    script(tmp_path, JOB, "job.py")
+    write_script(tmp_path, JOB, "job.py")
     (tmp_path / "pkg").mkdir()
-    script(tmp_path / "pkg", JOB, "job.py")
+    write_script(tmp_path / "pkg", JOB, "job.py")
     for name in ("main.py", "test_job.py"):
         (tmp_path / name).write_text("import job\n")
     return tmp_path
@@ -67,7 +67,7 @@ def folder(tmp_path):
 def python(folder, words, name="loads", **env):
     """What a program printed, and how often its module was loaded, by depth."""
     loads = folder / name
-    done = run(sys.executable, *words, cwd=folder, secret=None, LOADS=str(loads), **env)
+    done = run_command(sys.executable, *words, cwd=folder, secret=None, LOADS=str(loads), **env)
     return done, Counter(map(int, loads.read_text().split()))
 
 
@@ -124,7 +124,7 @@ def test_a_mapfn_that_runs_its_own_job_is_stopped(tmp_path):
         if __name__ == "__main__":
             redismr.run([1], mapfn, "first", retries=0)
     """
-    done = run(sys.executable, script(tmp_path, program), secret=None)
+    done = run_command(sys.executable, write_script(tmp_path, program), secret=None)
     assert "RunawayJob: this is a job inside a job, 3 deep" in done.stderr
 
 

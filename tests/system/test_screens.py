@@ -16,7 +16,7 @@ import termios
 
 import pytest
 from support import eventually
-from system.processes import ONE_SERVER_KIND, environ, redismr_cli, script
+from system.processes import ONE_SERVER_KIND, redismr_cli, shell_env, write_script
 
 pytestmark = ONE_SERVER_KIND
 
@@ -43,7 +43,7 @@ class Screen:
             [sys.executable, "-m", "redismr", *map(str, words)],
             stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
-            env=environ(url, TERM="xterm", **env),
+            env=shell_env(url, TERM="xterm", **env),
         )  # fmt: skip
         os.close(theirs)
         os.set_blocking(self._ours, False)
@@ -93,7 +93,7 @@ def gate(tmp_path):
 @pytest.fixture
 def screen(shared_worker, server, tmp_path, gate):
     """Begins to run a job at a terminal, of which the last items wait for the gate."""
-    job, begun = script(tmp_path, ITEMS.format(gate=str(gate))), []
+    job, begun = write_script(tmp_path, ITEMS.format(gate=str(gate))), []
 
     def begin(columns, **env):
         begun.append(Screen(columns, server.url, "run", job, **env))

@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from system.processes import redismr_cli, run, script
+from system.processes import redismr_cli, run_command, write_script
 
 
 @pytest.fixture
@@ -16,7 +16,9 @@ def program(tmp_path, server, shared_worker):
     def started(body, *, name="script.py"):
         folder = tmp_path / "home"
         folder.mkdir(exist_ok=True)
-        done = run(sys.executable, script(folder, body, name), url=server.url, cwd=tmp_path)
+        done = run_command(
+            sys.executable, write_script(folder, body, name), url=server.url, cwd=tmp_path
+        )
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         return json.loads(done.stdout)
@@ -72,10 +74,12 @@ def test_dataclasses_of_the_script_as_keys_and_values(program):
 def test_modules_beside_the_script(program, tmp_path):
     folder = tmp_path / "home"
     (folder / "tools").mkdir(parents=True)
-    script(folder, "def clean(s):\n    import deeper\n    return deeper.low(s)\n", "helper.py")
-    script(folder, "def low(s):\n    return s.lower()\n", "deeper.py")
-    script(folder / "tools", "from .part import two\n", "__init__.py")
-    script(folder / "tools", "two = 2\n", "part.py")
+    write_script(
+        folder, "def clean(s):\n    import deeper\n    return deeper.low(s)\n", "helper.py"
+    )
+    write_script(folder, "def low(s):\n    return s.lower()\n", "deeper.py")
+    write_script(folder / "tools", "from .part import two\n", "__init__.py")
+    write_script(folder / "tools", "two = 2\n", "part.py")
     said = program("""
         import json, redismr
         import helper, tools
@@ -133,7 +137,7 @@ JOB = """
 
 
 def test_another_process_collects_by_id(tmp_path, server, shared_worker):
-    job_id = redismr_cli("submit", script(tmp_path, JOB), url=server.url).stdout.strip()
+    job_id = redismr_cli("submit", write_script(tmp_path, JOB), url=server.url).stdout.strip()
     said = redismr_cli("result", job_id, "--wait", "--json", url=server.url, cwd="/")
     assert said.stderr == ""
     assert sorted(said.stdout.splitlines()) == [
@@ -160,7 +164,7 @@ def test_state_of_modules_as_inline_sees_it(program, tmp_path):
     """Each job with what the modules hold when it is submitted, though the workers are the same."""
     folder = tmp_path / "home"
     folder.mkdir()
-    script(folder, "RATE = 1\nKINDS = {}\ndef price(x):\n    return x * RATE\n", "prices.py")
+    write_script(folder, "RATE = 1\nKINDS = {}\ndef price(x):\n    return x * RATE\n", "prices.py")
     said = program("""
         import json, redismr, prices
         def mapfn(n):

@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 from support import eventually
-from system.processes import SECRET, redismr_cli, script
+from system.processes import SECRET, redismr_cli, write_script
 
 import redismr
 from redismr.core.model import token_of
@@ -354,7 +354,7 @@ JOB = """
 
 @pytest.mark.parametrize("how", ["embedded", "inline"])
 def test_run_tells_what_was_skipped(tmp_path, how):
-    job = script(tmp_path, JOB)
+    job = write_script(tmp_path, JOB)
     flags = ["--inline"] if how == "inline" else ["-n", "1"]
     told = redismr_cli("run", job, "--on-error", "skip", *flags, secret=None)
     assert told.returncode == 0, told.stderr
@@ -369,7 +369,9 @@ def test_run_tells_what_was_skipped(tmp_path, how):
 
 
 def test_run_tells_it_although_finishfn_hides_the_results(tmp_path):
-    job = script(tmp_path, JOB + "\n    def finishfn(results):\n        return len(results)\n")
+    job = write_script(
+        tmp_path, JOB + "\n    def finishfn(results):\n        return len(results)\n"
+    )
     told = redismr_cli("run", job, "--on-error", "5", "-n", "1", secret=None)
     assert (told.returncode, told.stdout) == (0, "2\n"), told.stderr
     assert "2 records skipped" in told.stderr

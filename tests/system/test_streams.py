@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from support import eventually
-from system.processes import environ, run, script
+from system.processes import run_command, shell_env, write_script
 
 import redismr
 from redismr.cli import SUBCOMMANDS
@@ -30,11 +30,11 @@ CLOSED = "<&- >&- 2>&-"
 def streams_setup(tmp_path_factory):
     """A server, a worker none of whose streams is open, a job that is done, and one that failed."""
     folder = tmp_path_factory.mktemp("streams")
-    script(folder, JOB, "job.py")
+    write_script(folder, JOB, "job.py")
     (folder / "typed").write_text(f"{folder}/job.py\n" * 2)
     with redismr.serve() as server:
         url, secret = server.connection.url, server.connection.secret
-        env = environ(url, secret, PYTHONUNBUFFERED="", TMPDIR=str(folder))
+        env = shell_env(url, secret, PYTHONUNBUFFERED="", TMPDIR=str(folder))
         worker = subprocess.Popen(
             ["bash", "-c", f"exec {sys.executable} -m redismr worker -n 1 {CLOSED}"], env=env
         )
@@ -53,7 +53,7 @@ def streams_setup(tmp_path_factory):
 
 COMMANDS = {
     # name: (what is typed, lines that it prints or None for any number above 0, exit code)
-    "run": ("run job.py", 40, 0),
+    "run_command": ("run job.py", 40, 0),
     "run embedded": ("run -n 1 job.py", 40, 0),
     "run inline": ("run --inline job.py | sed '/a print/d'", None, 0),
     "submit": ("submit job.py", 1, 0),
@@ -106,7 +106,7 @@ def test_every_verb_is_in_the_table():
 
 @pytest.mark.parametrize("streams", ["<&- 2>&-", "2>/dev/full"])
 def test_output_is_right_whatever_else_is_closed_or_full(streams_setup, streams):
-    commands = COMMANDS if "<" in streams else ["run", "run embedded", "result", "worker"]
+    commands = COMMANDS if "<" in streams else ["run_command", "run embedded", "result", "worker"]
     commands = [name for name in commands if name != "repl" or "<" not in streams]
     for name, done in run_all(streams_setup, streams, commands):
         _, lines, code = COMMANDS[name]
@@ -116,7 +116,7 @@ def test_output_is_right_whatever_else_is_closed_or_full(streams_setup, streams)
         assert done.stderr == "", name
 
 
-RESULTS = {"run": 1, "run embedded": 1, "submit": 1, "result": 1, "repl": 2}
+RESULTS = {"run_command": 1, "run embedded": 1, "submit": 1, "result": 1, "repl": 2}
 """How many results each of these could not print."""
 
 
@@ -163,7 +163,7 @@ def count_result_keys(streams_setup, message):
 def test_with_no_stream_at_all_the_exit_code_tells(streams_setup):
     for streams in (CLOSED, ">/dev/full 2>/dev/full"):
         for name, done in run_all(
-            streams_setup, streams, ["run", "run embedded", "submit", "secret"]
+            streams_setup, streams, ["run_command", "run embedded", "submit", "secret"]
         ):
             assert (done.returncode, done.stdout, done.stderr) == (4, "", ""), name
 
@@ -228,8 +228,8 @@ PROGRAM = """
     "streams", ["<&-", ">&-", "2>&-", CLOSED, "2>/dev/full", ">/dev/full 2>/dev/full"]
 )
 def test_a_program_has_its_result_and_ends_well(tmp_path, streams):
-    script(tmp_path, PROGRAM)
-    done = run(
+    write_script(tmp_path, PROGRAM)
+    done = run_command(
         "bash", "-c", f"{sys.executable} script.py {streams}",
         cwd=tmp_path, secret=None,
     )  # fmt: skip
@@ -247,7 +247,7 @@ def test_a_pipe_that_takes_nothing_for_a_while_is_waited_for(unbuffered):
         "from redismr import streams; streams.use_command_streams()\n"
         "print('x' * 1_000_000); import sys; sys.stdout.flush()"
     )
-    env = environ(PYTHONUNBUFFERED=unbuffered)
+    env = shell_env(PYTHONUNBUFFERED=unbuffered)
     child = subprocess.Popen([sys.executable, "-c", code], stdout=writer, env=env)
     os.close(writer)
     with open(reader) as pipe:

@@ -11,7 +11,7 @@ import time
 import pytest
 from sentinel_group import SentinelGroup
 from support import eventually
-from system.processes import SECRET, Processes, file_lines, redismr_cli, run, script
+from system.processes import SECRET, Processes, file_lines, redismr_cli, run_command, write_script
 
 import redismr
 from redismr.core.model import AttemptRef
@@ -135,7 +135,7 @@ class Hearing(threading.Thread):
         self.call, self.error = call, None
         self.start()
 
-    def run(self):
+    def run_command(self):
         try:
             self.call()
         except redismr.RedismrError as error:
@@ -161,7 +161,7 @@ PRINTING = """
 
 
 def test_what_functions_print_is_not_in_the_result(tmp_path):
-    done = redismr_cli("run", script(tmp_path, PRINTING), secret=None)
+    done = redismr_cli("run_command", write_script(tmp_path, PRINTING), secret=None)
     assert (done.returncode, done.stdout) == (0, "1\t[1]\n")
     assert "from mapfn" in done.stderr
 
@@ -172,7 +172,7 @@ def test_resultfn_is_called_before_a_script_ends(shared_worker, server, tmp_path
         client = redismr.Client()
         client.submit([1], lambda x: [(x, x)], resultfn=lambda txn, results: print(dict(results)))
     """
-    done = run(sys.executable, script(tmp_path, body), url=server.url)
+    done = run_command(sys.executable, write_script(tmp_path, body), url=server.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "{1: [1]}\n", "")
 
 
@@ -184,7 +184,7 @@ def test_reading_results_survives_a_restart_of_the_server(server, client_with_wo
 
 def test_a_script_that_ends_has_deleted_its_jobs(shared_worker, server, client, tmp_path):
     body = "import redismr\nresults = redismr.run([1], lambda x: [(x, x)])\nprint(len(results))\n"
-    done = run(sys.executable, script(tmp_path, body), url=server.url)
+    done = run_command(sys.executable, write_script(tmp_path, body), url=server.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
     assert client.jobs() == []
     assert list(server.client().scan_iter("*code*")) == []
@@ -204,7 +204,7 @@ def test_a_submitter_that_is_killed_while_it_submits_fails_the_job(
             time.sleep(60)
         redismr.Client().submit(source(), lambda x: [(x, x)], chunk=1, lease=0.5)
     """
-    process = processes.start(sys.executable, str(script(tmp_path, body)))
+    process = processes.start(sys.executable, str(write_script(tmp_path, body)))
     process.wait_for_output("given")
     process.kill()
     (row,) = client.jobs()

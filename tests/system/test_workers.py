@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pytest
 from support import REPOSITORY, eventually, is_running
-from system.processes import ONE_SERVER_KIND, SECRET, file_lines, parent_of, redismr_cli, script
+from system.processes import (
+    ONE_SERVER_KIND,
+    SECRET,
+    file_lines,
+    parent_of,
+    redismr_cli,
+    write_script,
+)
 
 import redismr
 
@@ -328,7 +335,7 @@ def test_real_text_with_a_worker_killed_midway_equals_the_sequential_result(
 
 @LINUX
 def test_the_embedded_server_and_workers_die_with_a_killed_parent(processes, tmp_path):
-    program = script(
+    program = write_script(
         tmp_path,
         """
         import redismr, sys, time

@@ -39,15 +39,15 @@ def test_nobody_claims_in_the_name_of_one_whose_end_is_not_settled(supervisor, m
         if trouble := answers.pop(0):
             raise trouble
 
-    monkeypatch.setattr(supervisor, "_report_exit", settle)
+    monkeypatch.setattr(supervisor.exits, "_report_exit", settle)
     supervisor._on_executor_exit(
         child_of(supervisor, 0, Holding("job", next_nonce="n1")), ExecutorExit(1000, -9)
     )
     supervisor._on_executor_exit(child_of(supervisor, 1, Holding()), ExecutorExit(1001, 0))
     assert list(supervisor._respawn_at) == [1], "one that held nothing is replaced"
-    supervisor._run_duty(supervisor._report_exits)
+    supervisor._run_duty(supervisor.exits.report_all)
     assert list(supervisor._respawn_at) == [1]
-    supervisor._run_duty(supervisor._report_exits)
+    supervisor._run_duty(supervisor.exits.report_all)
     assert list(supervisor._respawn_at) == [1, 0]
 
 
@@ -55,7 +55,7 @@ def test_one_who_held_tasks_of_an_altered_job_is_replaced(supervisor, monkeypatc
     def settle(*_):
         raise KeysAltered("no list")
 
-    monkeypatch.setattr(supervisor, "_report_exit", settle)
+    monkeypatch.setattr(supervisor.exits, "_report_exit", settle)
     supervisor._on_executor_exit(
         child_of(supervisor, 0, Holding("job", "n1", tasks=("m0",))), ExecutorExit(1000, -9)
     )
@@ -99,16 +99,16 @@ def test_a_wake_up_is_for_one_who_is_idle_here_or_for_others(supervisor, monkeyp
 def test_one_whose_client_is_gone_does_not_wait_for_a_server_that_is(supervisor, monkeypatch):
     """The two mostly go together: a worker busy with a task left 3 s after its server."""
     monkeypatch.setattr(
-        supervisor, "_report_exit", lambda *_: supervisor.store.release("job", "e", "n")
+        supervisor.exits, "_report_exit", lambda *_: supervisor.store.release("job", "e", "n")
     )
     ours, theirs = socket.socketpair()
     supervisor.options = WorkerOptions(executors=1, parent_pipe=ours.fileno())
     supervisor.selector.register(ours, supervisor_module.selectors.EVENT_READ)
     child = child_of(supervisor, 0, Holding("job", "n1", tasks=("m0",)))
-    supervisor._on_parent_exit()
+    supervisor._on_client_exit(ours.fileno())
     supervisor._on_executor_exit(child, ExecutorExit(1000, -9))
-    assert supervisor._unreported_exits
-    assert not supervisor._has_duties()
+    assert supervisor.exits.unreported
+    assert not supervisor.stopping.waits_for_redis()
     ours.close()
     theirs.close()
 
