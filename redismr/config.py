@@ -1,6 +1,6 @@
 """Options as frozen dataclasses, with their defaults, units and checks.
 
-Pure data: reading the environment or files into these is ``settings.py``'s business.
+Nothing here reads the environment or files: ``settings.py`` does that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Number = TypeVar("Number", int, float)
 
 
 MAX_NAME_LENGTH = 1000
-"""The longest name and txn, in characters: every listing and event has them."""
+"""Longest name and txn, in characters: every listing and event holds them."""
 
 MAX_EXECUTORS = 1024
 
@@ -35,19 +35,18 @@ _PLAIN_LITERAL_TYPES = (int, float, str, bool, type(None))
 
 @dataclass(frozen=True, slots=True)
 class OptionRule:
-    """What an option may be: in words, and as what makes the value that is kept.
+    """The rule for the values of one option."""
 
-    ``convert`` raises TypeError, ValueError or OverflowError for what the option cannot be.
-    """
-
+    #: The allowed values in words: "<name>=<value> must be <description>".
     description: str
+    #: Returns the value to keep; raises TypeError, ValueError or OverflowError for a wrong one.
     convert: Callable[[Any], Any]
 
     def check(self, name: str, value: Any) -> Any:
-        """The value as it is kept.
+        """Return the value to keep.
 
         Raises:
-            ConfigError: the option cannot be that; the message names it.
+            ConfigError: the option cannot have that value; the message names both.
         """
         try:
             return self.convert(value)
@@ -56,7 +55,7 @@ class OptionRule:
 
 
 def show_value(value: Any) -> str:
-    """A value in a message: cut where it is long, with its type where people could not tell it.
+    """Return a value for a message: cut if it is long, with its type if that is not plain.
 
     >>> show_value(2.0), show_value("no"), show_value([1])
     ('2.0', "'no'", '[1] (list)')
@@ -71,7 +70,7 @@ def show_value(value: Any) -> str:
 
 
 def int_rule(low: int, high: int, description: str = "") -> OptionRule:
-    """Whole numbers from ``low`` to ``high``, NumPy's too; no floats and no bools."""
+    """Return a rule for whole numbers from ``low`` to ``high``, NumPy's too, but no bools."""
 
     def convert(value: Any) -> int:
         number = operator.index(_reject_bool(value))
@@ -81,7 +80,7 @@ def int_rule(low: int, high: int, description: str = "") -> OptionRule:
 
 
 def seconds_rule(low: float, high: float, description: str) -> OptionRule:
-    """Numbers from ``low`` to ``high``, whole or not; neither bools nor NaN."""
+    """Return a rule for numbers from ``low`` to ``high``; neither bools nor NaN."""
 
     def convert(value: Any) -> float:
         if not isinstance(_reject_bool(value), Real):
@@ -91,17 +90,19 @@ def seconds_rule(low: float, high: float, description: str) -> OptionRule:
     return OptionRule(description, convert)
 
 
-def text_rule(longest: int) -> OptionRule:
-    """Text that can be written as UTF-8, so without halves of surrogate pairs."""
+def text_rule(max_length: int) -> OptionRule:
+    """Return a rule for text that can be written as UTF-8."""
 
     def convert(value: Any) -> str:
         if not isinstance(value, str):
             raise TypeError
         value.encode()
-        _check_range(len(value), 0, longest)
+        _check_range(len(value), 0, max_length)
         return str(value)
 
-    return OptionRule(f"UTF-8 text (no lone surrogates) of at most {longest} characters", convert)
+    return OptionRule(
+        f"UTF-8 text (no lone surrogates) of at most {max_length} characters", convert
+    )
 
 
 LABEL_RULE = text_rule(MAX_NAME_LENGTH)
@@ -163,7 +164,10 @@ class JobOptionsDict(TypedDict, total=False):
     lease: float
     #: How often a task is tried again after its worker was lost.
     lost_leases: int
-    #: Bytes that an executor should take at most, Python's own 44 MB included; None: no limit.
+    #: Bytes that an executor should take at most, Python's own 44 MB included; None: no limit. Map
+    #: tasks write what they hold sooner, and a large partition of an unsorted job is reduced in
+    #: several passes, each of which reads all of it. An estimate, from 64 MB on: with small keys
+    #: that all differ, reducers take up to twice as much; long keys and groups are not bounded.
     memory: int | None
     #: Items, or whole files, in each map task; None: chosen by their size.
     chunk: int | None
@@ -173,38 +177,25 @@ class JobOptionsDict(TypedDict, total=False):
     seed: int
     #: True lets an idle executor run a second attempt beside a slow one.
     backup: bool
-    #: True gives each worker exactly one map task.
+    #: True gives each worker that is there, or comes before the others are done, exactly one map
+    #: task: one item of the source, or ``chunk`` of them. The rest of the source is not read, so it
+    #: may be endless. The output of a worker that vanishes is left out.
     each_worker: bool
     #: Seconds for which the job stays on the server.
     ttl: float
     #: Seconds that the submitter waits for a first worker; None: as long as it takes.
     wait_for_workers: float | None
-    #: Seconds that the submitter waits for a server that is away; None: as long as it takes.
+    #: Seconds that the submitter waits for a server that is away; None: as long as it takes. A
+    #: server that keeps the connection open but does not answer counts as away after 20 s.
     wait_for_server: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOptions:
-    """What a caller may choose about one job. Times in seconds, sizes in bytes.
-
-    ``memory`` is what an executor should take at most, Python's own 44 MB included: map tasks hand
-    on what they hold sooner, and of an unsorted job a larger partition is reduced in several
-    passes, each of which reads it all. It is an estimate, from 64 MB on: of small keys that all
-    differ, reducers take up to twice as much, and long keys or groups take what they take.
-
-    ``on_error`` says what becomes of records that mapfn fails on (and keys, for reducefn): "fail",
-    "skip", or how many may be skipped: a count, or a fraction of all records.
-
-    ``each_worker`` gives each worker that is there, or comes before the others are done, just one
-    map task: one item of the source, or ``chunk`` of them. The rest of the source is not read, so
-    it may be endless. What a worker that vanishes would have given is left out.
-
-    ``wait_for_workers`` and ``wait_for_server`` are how long the process that submits waits for a
-    first worker, and for a server that is away meanwhile; None: as long as it takes. One that holds
-    the line and says nothing is noticed after 20 s.
+    """The options of one job, with defaults. ``JobOptionsDict`` says what each of them means.
 
     Raises:
-        ConfigError: an option is of a wrong type or out of its range; the message names it.
+        ConfigError: an option has a wrong type or is out of range; the message names it.
     """
 
     name: str | None = None
@@ -227,7 +218,11 @@ class JobOptions:
     wait_for_server: float | None = 30.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work, all faults in one message; keep plain ints, floats and bools."""
+        """Check all options; keep plain ints, floats and bools.
+
+        Raises:
+            ConfigError: options are wrong; the message names all of them.
+        """
         faults = []
         for name, rule in OPTION_RULES.items():
             if (given := getattr(self, name)) is None and name in _NONE_ALLOWED:
@@ -264,17 +259,17 @@ OPTION_RULES = {
     ),
     "wait_for_server": seconds_rule(0.001, LEAP_YEAR_SECONDS, "between 0.001 seconds and 366 days"),
 }
-"""What each field of ``JobOptions`` may be."""
+"""The allowed values of each field of ``JobOptions``."""
 
 _NONE_ALLOWED = {field.name for field in fields(JobOptions) if field.default is None}
 _NONE_ALLOWED |= {"wait_for_server"}  # for ever, and not by default
 
 
 def parse_job_options(given: Mapping[str, Any]) -> JobOptions:
-    """The options that a caller gave by name.
+    """Return the options that a caller gave by name.
 
     Raises:
-        ConfigError: a name that is no option, or a value out of range.
+        ConfigError: a name is no option, or a value is out of range.
     """
     known = [field.name for field in fields(JobOptions)]
     unknown = sorted(set(map(str, given)) - set(known))
@@ -286,10 +281,10 @@ def parse_job_options(given: Mapping[str, Any]) -> JobOptions:
 
 
 def check_params(params: Any) -> Mapping[str, Any]:
-    """The params of a job, none for None.
+    """Return the params of a job; empty for None.
 
     Raises:
-        ConfigError: they are no mapping.
+        ConfigError: ``params`` is no mapping.
     """
     if params is None:
         return {}
@@ -301,19 +296,19 @@ def check_params(params: Any) -> Mapping[str, Any]:
 
 
 def checked_executors(executors: Any, name: str = "executors") -> int | None:
-    """How many executors to have; None for the default.
+    """Return the number of executors to start; None for the default.
 
     Raises:
-        ConfigError: they are no number of processes.
+        ConfigError: it is not a whole number from 1 to ``MAX_EXECUTORS``.
     """
     return None if executors is None else int_rule(1, MAX_EXECUTORS).check(name, executors)
 
 
 def choose_combiner(combinefn: Any, collectfn: Any) -> Any:
-    """The combiner, under whichever of its two names it was given.
+    """Return the combiner, given under either of its two names.
 
     Raises:
-        ConfigError: it was given under both.
+        ConfigError: it was given under both names.
     """
     if combinefn is not None and collectfn is not None:
         raise ConfigError("combinefn and collectfn are two names of one function: give one of them")
@@ -321,10 +316,10 @@ def choose_combiner(combinefn: Any, collectfn: Any) -> Any:
 
 
 def check_callable(name: str, function: Any) -> None:
-    """Refuse what is given as a function, and is none.
+    """Check that an argument is a function or None.
 
     Raises:
-        ConfigError: so it is; the message names it.
+        ConfigError: it is neither; the message names it.
     """
     if function is not None and not callable(function):
         raise ConfigError(f"{name}={show_value(function)} must be a function")
@@ -332,33 +327,42 @@ def check_callable(name: str, function: Any) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection(Unpicklable):
-    """Where the server is, and what proves that we belong to it.
+    """The address of a server, and the secret that this process shares with its workers.
 
-    ``secret`` is the shared secret as the user gave it; ``embedded`` says that we started the
-    server ourselves (its secret is 32 random bytes, and it ends with us). This process keeps the
-    secret, and the URL's password, out of all that it sends.
+    From now on this process keeps the secret, and the URL's password, out of all that it sends.
     """
 
-    url: str = field(repr=False)  # it may hold a password
+    #: Never shown in a repr, because it may hold a password.
+    url: str = field(repr=False)
+    #: As the user gave it.
     secret: str = field(repr=False)
+    #: Prefix of every key.
     namespace: str = "redismr"
+    #: True if this process started the server: the secret is random, and the server ends with it.
     embedded: bool = False
 
     def __post_init__(self) -> None:
-        """Remember what must not leave this process."""
         self.remember_secrets()
 
     def remember_secrets(self) -> None:
-        """Remember it once more: a process that has many servers forgets the oldest words."""
+        """Put secret and password among the words that must not leave this process.
+
+        Called again before use: a process that meets many servers forgets the oldest words.
+        """
         remember_secrets(self.secret, *passwords_in(self.url), private=self.embedded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """What one ``redismr worker`` process may choose. Times in seconds."""
+    """The options of one ``redismr worker`` process."""
 
+    #: How many executor processes to run.
     executors: int = 1
+    #: True ends the worker when no job has work for it.
     burst: bool = False
+    #: The worker ends after so many tasks of all its executors; None for no limit.
     max_tasks: int | None = None
+    #: Descriptor of a pipe; when its other end closes, the parent is dead and the worker ends.
     parent_pipe: int | None = None
+    #: True logs errors only.
     quiet: bool = False

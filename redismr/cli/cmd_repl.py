@@ -34,7 +34,7 @@ from redismr.ui.error_screens import add_recovery_hint, print_error, print_messa
 
 if TYPE_CHECKING:
     from redismr.client import Client
-    from redismr.core.model import Progress
+    from redismr.core.status_rows import Progress
 
 MAX_IN_FLIGHT = 16
 """Transactions that may run at once; a further line waits until one has ended."""

@@ -33,14 +33,9 @@ from redismr.config import LABEL_RULE, OPTION_RULES, Connection, check_callable,
 from redismr.core.annotations import Function
 from redismr.core.events import Event, encode_event
 from redismr.core.job_payloads import JobSealer
-from redismr.core.model import (
-    ENDED_STATES,
-    RUNNING_STATES,
-    JobInfo,
-    JobSpec,
-    WorkerInfo,
-)
+from redismr.core.model import ENDED_STATES, RUNNING_STATES, JobSpec
 from redismr.core.seal import Keyring
+from redismr.core.status_rows import JobInfo, WorkerInfo
 from redismr.engine.program import check_functions
 from redismr.errors import (
     JobError,

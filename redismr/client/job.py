@@ -31,15 +31,8 @@ from redismr.client.waiting import IdleExplainer, deadline_of, progress_of, wait
 from redismr.confidential import Unpicklable
 from redismr.core.events import Event, encode_event
 from redismr.core.job_payloads import JobSealer
-from redismr.core.model import (
-    ENDED_STATES,
-    Failure,
-    JobSpec,
-    Progress,
-    Provenance,
-    ResultManifest,
-    Skipped,
-)
+from redismr.core.model import ENDED_STATES, Failure, JobSpec, Provenance, ResultManifest, Skipped
+from redismr.core.status_rows import Progress
 from redismr.core.task_errors import imported_class
 from redismr.errors import (
     JobTimeout,

@@ -25,7 +25,7 @@ from redismr.sources.protocol import expected_amount_of, unit_of
 
 if TYPE_CHECKING:
     from redismr.client.results import Results
-    from redismr.core.model import Progress
+    from redismr.core.status_rows import Progress
 
 ProgressFunction = Callable[["Progress"], None]
 

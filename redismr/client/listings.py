@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from redismr.core.model import JobInfo, WorkerInfo
+from redismr.core.status_rows import JobInfo, WorkerInfo
 from redismr.errors import KeysAltered
 from redismr.store import number
 

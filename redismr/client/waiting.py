@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from redismr.config import LEAP_YEAR_SECONDS, seconds_rule
 from redismr.core.events import decode_event
-from redismr.core.model import ENDED_STATES, PROTOCOL, RUNNING_STATES, Progress
+from redismr.core.model import ENDED_STATES, PROTOCOL, RUNNING_STATES
 from redismr.core.plurals import pluralize
+from redismr.core.status_rows import Progress
 from redismr.core.work_amount import WORK_UNITS, InputAmount, StageProgress
 from redismr.errors import KeysAltered, StoreError
 from redismr.store import number

@@ -24,7 +24,8 @@ from itertools import chain
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from redismr.core.value_snapshots import CannotSnapshot, private_copy
+from redismr.core.pickled_snapshots import CannotSnapshot
+from redismr.core.value_snapshots import private_copy
 from redismr.engine.emitted import check_pair, explain_output_error, iterate_pairs, snapshot_key
 from redismr.engine.program import check_functions
 from redismr.engine.signatures import UNLIMITED, count_arguments

@@ -14,7 +14,7 @@ from redismr.ui.error_screens import print_message
 
 if TYPE_CHECKING:
     from redismr.compat.hosting import HostedServer
-    from redismr.core.model import Progress
+    from redismr.core.status_rows import Progress
 
 
 class ServerClosed(Exception):

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from redismr.core import pickle_by_value
-from redismr.core.seal import Keyring
+from redismr.core.seal import TAG_BYTES, Keyring
 from redismr.errors import StoreError
 from redismr.store import Store
 
@@ -25,7 +25,6 @@ log = logging.getLogger("mincemeat")
 
 SERVER = "server"
 ALL_CLIENTS = "*"
-_TAG_BYTES = 32
 _MAX_COMMAND_BYTES = 16 << 20
 """In one command. A server drops who has not read 32 MB of them, and what was on the way to it."""
 _MESSAGE_WAIT_SECONDS = 0.25
@@ -110,7 +109,7 @@ class CommandBus:
         self._store.server.close()
 
     def _handle_message(self, message: bytes) -> None:
-        tag, body = message[:_TAG_BYTES], message[_TAG_BYTES:]
+        tag, body = message[:TAG_BYTES], message[TAG_BYTES:]
         if not hmac.compare_digest(tag, self._sign(self.name, body)):
             return
         try:

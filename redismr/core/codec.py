@@ -21,8 +21,9 @@ from struct import Struct
 from typing import Any
 
 from redismr.core.key_column import KEY_SEPARATOR, KeyColumn, join_keys
+from redismr.core.pickle_by_value import PICKLE_PROTOCOL
+from redismr.core.pickled_snapshots import NoIteratorPickler, restore_snapshot
 from redismr.core.printable import short_repr
-from redismr.core.value_snapshots import NoIteratorPickler, restore_snapshot
 from redismr.errors import BadKey, BadValue, RecordError
 
 Block = tuple[Collection[Any], list[Any]]
@@ -37,7 +38,7 @@ CHUNK_BYTES = 1 << 20
 _BLOCK_HEADER = Struct("<BII")  # flags, bytes of keys, bytes of runs
 _KEYS_JOINED_FLAG = 1
 
-_NUMBER_TYPES = frozenset((int, float, bool, type(None)))
+_NUMBER_OR_NONE_TYPES = frozenset((int, float, bool, type(None)))
 _TEXT_TYPES = frozenset((str, bytes))
 _SAMPLE_SIZE = 64
 _SHORT_COLUMN = (
@@ -144,12 +145,12 @@ def _fold_runs(keys: list[Any]) -> tuple[list[Any], list[int]]:
 def _pickle(column: list[Any]) -> bytes:
     if len(column) > _SHORT_COLUMN and _can_skip_memo(column):
         buffer = BytesIO()
-        pickler = pickle.Pickler(buffer, 5)
+        pickler = pickle.Pickler(buffer, PICKLE_PROTOCOL)
         pickler.fast = True
         pickler.dump(column)
         return buffer.getvalue()
     try:
-        return pickle.dumps(column, 5)
+        return pickle.dumps(column, PICKLE_PROTOCOL)
     except Exception:  # noqa: BLE001 - lambdas, local classes and what else refuses plain pickle
         return _pickle_by_value(column)
 
@@ -167,9 +168,9 @@ def _can_skip_memo(column: list[Any]) -> bool:
     object again when loaded, which is what an index of words by file name needs.
     """
     types = set(map(type, column))
-    if types <= _NUMBER_TYPES:
+    if types <= _NUMBER_OR_NONE_TYPES:
         return True
-    if not types <= _NUMBER_TYPES | _TEXT_TYPES:
+    if not types <= _NUMBER_OR_NONE_TYPES | _TEXT_TYPES:
         return False
     sample = column[:_SAMPLE_SIZE]
     return len(set(map(id, sample))) > len(sample) // 2
@@ -213,11 +214,11 @@ def _estimate_column_bytes(column: list[Any]) -> int:
     types = set(map(type, sample))
     if types <= _TEXT_TYPES:
         return (sum(map(len, sample)) + 4 * len(sample)) * len(column) // max(1, len(sample))
-    if types <= _NUMBER_TYPES:
+    if types <= _NUMBER_OR_NONE_TYPES:
         return 9 * len(column)
     sample = column[:: max(1, len(column) // 16)]
     try:
-        size = len(pickle.dumps(sample, 5))
+        size = len(pickle.dumps(sample, PICKLE_PROTOCOL))
     except Exception:  # noqa: BLE001 - encode_block will tell, by name
         size = 100 * len(sample)
     return size * len(column) // len(sample)

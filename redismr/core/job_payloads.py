@@ -26,6 +26,7 @@ from redismr.core.model import (
     ResultManifest,
     Skipped,
 )
+from redismr.core.pickle_by_value import PICKLE_PROTOCOL
 from redismr.core.seal import Keyring
 from redismr.errors import SealError
 
@@ -218,7 +219,7 @@ class JobSealer(Unpicklable):
         return self.keyring.open(self.job, kind, place, blob, limit=limit)
 
     def _seal_manifest(self, kind: str, task: str, token: str, body: tuple[Any, ...]) -> bytes:
-        data = pickle.dumps(body, 5)
+        data = pickle.dumps(body, PICKLE_PROTOCOL)
         return self.keyring.seal(self.job, kind, (task, token), data, compress=True)
 
     def _open_manifest(self, kind: str, task: str, record: bytes) -> tuple[str, tuple[Any, ...]]:

@@ -1,8 +1,8 @@
 """The words of the system as data: jobs, tasks, claims, manifests, failures, and their states.
 
-Nothing here does anything; everything here is frozen. ``JOB_TRANSITIONS`` and
-``TASK_TRANSITIONS`` are the one place where the state machines are written down: the scripts in
-``store/lua`` enforce them, a test compares the two, ARCHITECTURE.md prints them.
+All of it is frozen, and none of it acts. ``JOB_TRANSITIONS`` and ``TASK_TRANSITIONS`` are the one
+place where the state machines are written down: the scripts in ``store/lua`` enforce them, a test
+compares the two, and ARCHITECTURE.md prints them.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Self
 
-from redismr.core.work_amount import StageProgress
-
 PROTOCOL = 4
-"""Version of the keys, scripts and sealed formats. Workers of another one do not take a job."""
+"""Version of the keys, scripts and sealed formats. A worker takes jobs of its own version only."""
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-"""Functions travel as byte code: a job's workers run the Python of its submitter."""
+"""Version of this Python. Functions travel as byte code, so workers and submitter need the same."""
 
 Stage = Literal["map", "reduce"]
 JobState = Literal["submitting", "mapping", "reducing", "succeeded", "failed", "cancelled"]
 TaskState = Literal["ready", "leased", "done", "dead"]
 
 CommitStatus = Literal["OK", "DUP_OK", "FENCED", "RESTAGE"]
-"""Counted now; counted before; to be discarded; staged chunks are gone, so run it again."""
+"""Answer to a commit: the attempt counts now; it counted already; the executor must discard it; its
+staged chunks are gone, so the executor must run it again."""
 
 FailStatus = Literal["RETRY", "DEAD", "DONE", "FENCED", "ENDED", "GONE"]
-"""What became of a task of which one attempt failed: to be tried again; out of budget, and the job
-with it; done by another attempt; not held by that attempt; its job has ended; its job is gone."""
+"""State of a task after one of its attempts failed: it will be tried again; its budget is used up
+and the job failed; another attempt completed it; another attempt holds it; the job has ended; the
+job is gone."""
 
 MAX_JOB_AGE_MS = 7 * 86_400_000
-"""How long after its submission a job may run at all: bounds the replay of a copied one."""
+"""Most time from a job's submission to its end: bounds how long a copied job can be replayed."""
 
 MAX_SKIPPED_KEPT = 1000
-"""Of all that is skipped so many are kept in full, the first ones; all are counted."""
+"""Most skipped records of a job that are kept in full: the first ones. All are counted."""
 
 OnError = str | int | float
-"""What becomes of a bad record: "fail", "skip", or how many (a fraction: of all) may be skipped."""
+"""What to do with a bad record: "fail", "skip", or how many may be skipped (float: of all)."""
 
 RUNNING_STATES: frozenset[str] = frozenset({"submitting", "mapping", "reducing"})
 ENDED_STATES: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
@@ -74,7 +74,7 @@ TASK_TRANSITIONS: Mapping[str, Mapping[str, str]] = {
 
 
 def task_stage(task: str) -> Stage:
-    """``m12`` is a map task, ``r3`` a reduce task."""
+    """Return "map" for ``m12``, "reduce" for ``r3``."""
     return "map" if is_map_task(task) else "reduce"
 
 
@@ -84,18 +84,18 @@ def is_map_task(task: str) -> bool:
 
 
 def task_index(task: str) -> int:
-    """``m12`` -> 12."""
+    """Return 12 for ``m12``."""
     return int(task[1:])
 
 
 def token_of(task: str, nonce: str) -> str:
-    """The unique name of one attempt: the task and the nonce of the claim that began it."""
+    """Return the unique name of one attempt: its task and the nonce of its claim."""
     return f"{task}.{nonce}"
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptRef:
-    """The name of one attempt, for all who fail, release or report it."""
+    """The name of one attempt, as scripts that commit, fail or release it take it."""
 
     job: str
     task: str
@@ -104,70 +104,87 @@ class AttemptRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """What was asked for. Sealed as a whole; believed by everyone who makes or reads a result.
+    """The options of a job, as the submitter sealed them.
 
-    Times in ms on the server's clock. ``python`` is ``major.minor`` of the submitter; workers of
-    another one report and pass. ``not_after_ms`` bounds the replay of a whole job. ``finish`` and
-    ``partitionfn`` say that the code holds such a function for whoever reads the result.
-    ``backup`` lets a slow task run a second time beside the first. ``libraries`` are those that the
-    submitter had loaded, with their versions.
+    Every process that makes or reads a result believes this record, not the clear text in Redis.
+    Times are in ms on the server's clock.
     """
 
     job_id: str
+    #: The caller's own label.
     txn: str
     name: str
+    #: ``major.minor`` of the submitter's Python. Workers with another one do not take the job.
     python: str
+    #: ``PROTOCOL`` of the submitter.
     protocol: int
+    #: How many reduce tasks there are.
     partitions: int
+    #: True if the result is in key order.
     sort: bool
+    #: SHA-256 of code and params, in hex.
     code_digest: str
+    #: How many failed attempts of one task are repeated.
     retries: int
+    #: How many lost leases of one task are repeated.
     lost_leases: int
     lease_ms: int
+    #: Longest time of one attempt; None for no limit.
     task_timeout_ms: int | None
+    #: Bytes that one executor should take at most; None for no limit.
     memory: int | None
+    #: Jobs of higher priority are claimed first.
     priority: int
+    #: Seed of Python's ``random`` in tasks.
     seed: int
+    #: How long the result stays after the end of the job.
     ttl_ms: int
+    #: When the job must have ended; bounds the replay of a copied job.
     not_after_ms: int
+    #: True if the code holds a finishfn.
     finish: bool = False
+    #: True if the code holds a partitionfn.
     partitionfn: bool = False
+    #: True if a slow task may run a second time beside its first attempt.
     backup: bool = True
     on_error: OnError = "fail"
+    #: Name -> version of the libraries that the submitter had loaded.
     libraries: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def submitted_ms(self) -> int:
-        """When it was submitted."""
+        """Time of submission, in ms on the server's clock."""
         return self.not_after_ms - MAX_JOB_AGE_MS
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The tasks one executor holds under one nonce; empty ``tasks`` when there was nothing.
-
-    ``state`` is the job's state after the claim, ``basis`` what reduce commits must name,
-    ``now_ms`` the server's clock; ``sealed_job``, if it was asked for, the sealed spec, and, if
-    they
-    are small, code and params; ``wake_count``, how many others to wake for what it leaves.
-    """
+    """The tasks that one executor holds under one nonce."""
 
     job_id: str
     nonce: str
+    #: State of the job after the claim.
     state: str
+    #: Empty if there was no task to claim.
     tasks: tuple[str, ...] = ()
+    #: The opening of the reduce stage; reduce commits must name it.
     basis: str = ""
+    #: Time of the claim on the server's clock.
     now_ms: int = 0
+    #: If asked for: the sealed spec; where they are small, also code and params.
     sealed_job: tuple[bytes | None, ...] = ()
+    #: How many other workers to wake for the tasks that are left.
     wake_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PartSize:
-    """What one attempt wrote for one partition: staged chunks, records in them, raw bytes."""
+    """The amount that one attempt wrote for one partition."""
 
+    #: Staged chunks; 0 if the data is inline in the manifest.
     chunks: int
     records: int
+    #: Bytes before compression.
     raw_bytes: int
 
 
@@ -183,56 +200,63 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why one attempt failed, as text: an exception never crosses a process as an object.
+    """The reason why one attempt failed, as text: exceptions never cross processes as objects."""
 
-    ``function`` names the user function (mapfn, combinefn, partitionfn, reducefn, source, code or
-    "" for the engine itself). ``where`` is the record in words ("record 2001 of logs/a.gz (line
-    2001, byte 104417)"), ``key`` and ``value`` are short reprs. ``kind`` is "error", "crash" (the
-    process died), "timeout", "lost" (the lease ran out), "skipped" (the record was left out) or
-    "library" (one is missing on that worker, or of another version).
-    """
-
+    #: "error"; "crash" (the process died); "timeout"; "lost" (the lease ran out); "skipped" (the
+    #: record was left out); "library" (that worker lacks a library, or has another version).
     kind: str
     stage: Stage
     task: str
+    #: The user function: mapfn, combinefn, partitionfn, reducefn, source or code; "" for redismr.
     function: str
     error_module: str
+    #: Qualified name of the exception's class.
     error_name: str
     message: str
+    #: The user's frames, the outermost one first.
     frames: tuple[Frame, ...] = ()
+    #: The record in words: "record 2001 of logs/a.gz (line 2001, byte 104417)".
     where: str = ""
+    #: Short repr of the key.
     key: str = ""
+    #: Short repr of the value.
     value: str = ""
     host: str = ""
     pid: int = 0
+    #: Number of this attempt, from 1.
     attempt: int = 1
+    #: How many attempts the task may have.
     attempts: int = 1
+    #: ``major.minor.micro`` of the worker's Python.
     python: str = ""
     notes: tuple[str, ...] = ()
+    #: False if every other attempt would fail in the same way.
     retryable: bool = True
 
 
 class Skipped(tuple[Failure, ...]):  # noqa: SLOT001 - a tuple with slots cannot have an attribute
-    """The records (and keys of reducefn) that were left out: the first ones of ``total``."""
+    """The records (and keys of reducefn) that were left out: the first of ``total`` in full."""
 
     total: int
 
     def __new__(cls, kept: Iterable[Failure] = (), total: int = 0) -> Self:
-        """``total`` of which these are known in full."""
+        """Make a tuple of the failures known in full, out of ``total``."""
         self = super().__new__(cls, kept)
         self.total = max(total, len(self))
         return self
 
     def plus(self, other: Skipped) -> Skipped:
-        """Both, in this order; at most ``MAX_SKIPPED_KEPT`` in full."""
+        """Return both, in this order; at most ``MAX_SKIPPED_KEPT`` in full."""
         return Skipped((*self, *other)[:MAX_SKIPPED_KEPT], self.total + other.total)
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """By whom data was made, for people, and with which libraries: name -> version."""
+    """The worker that made some data, and its libraries: shown when the data cannot be read."""
 
+    #: Host and process, for people.
     made_by: str = ""
+    #: Name -> version.
     libraries: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -242,122 +266,64 @@ _EMPTY_MAPPING: Mapping[Any, Any] = MappingProxyType({})
 class MapManifest(NamedTuple):
     """All that one map attempt wrote. What no committed manifest names does not exist.
 
-    A tuple, as each executor makes those of all map tasks: in 0.5 us, a frozen dataclass in 1.2.
-
-    ``inline`` holds the encoded blocks of a small output itself, by partition, so that a small
-    map task needs no segment at all; ``parts`` names the staged chunks of a larger one.
-    ``skipped`` are the records that were left out, ``provenance`` says by whom and with what.
+    A tuple, because each executor makes one for every map task: 0.5 us, a frozen dataclass 1.2 us.
     """
 
     task: str
     token: str
+    #: Staged chunks by partition.
     parts: Mapping[int, PartSize] = _EMPTY_MAPPING
+    #: Encoded blocks by partition: a small map task needs no segment at all.
     inline: Mapping[int, tuple[bytes, ...]] = _EMPTY_MAPPING
     records_in: int = 0
     records_out: int = 0
+    #: What ``count`` added, by name.
     counters: Mapping[str, int] = _EMPTY_MAPPING
+    #: Records that this attempt left out.
     skipped: Skipped = Skipped()
     provenance: Provenance = Provenance()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultManifest:
-    """The result of one partition, and from what it was made.
+    """The result of one partition, and the map attempts that it was made from.
 
-    ``basis`` and ``maps_digest`` name the map attempts it was made from; they are equal in all
-    partitions of one result. ``has_foreign_keys`` says that a key may be of another, or come twice.
-    ``map_counters`` and ``records_in`` are the sums over those maps, so that the map records
-    can be freed with the intermediate data. ``inline`` holds the frames of a small result itself.
-    ``skipped`` are keys left out here, ``map_skipped`` the records left out by those maps: all of
-    them too, but only in the result of partition 0 in full. ``provenance`` is as for a map.
+    Sums over those maps stand here too, so that map records can be freed with the segments.
     """
 
     task: str
     token: str
+    #: The opening of the reduce stage; equal in all partitions of one result.
     basis: str
+    #: How many map tasks there were.
     maps: int
+    #: ``maps_digest_of`` their tokens; equal in all partitions of one result.
     maps_digest: str
     part: PartSize
+    #: The frames of a small result.
     inline: tuple[bytes, ...] = ()
+    #: True if reducefn gave other keys than it was given: one may belong elsewhere, or come twice.
     has_foreign_keys: bool = False
+    #: What reduce functions counted in this partition.
     counters: Mapping[str, int] = field(default_factory=dict)
+    #: What map functions counted, over all maps.
     map_counters: Mapping[str, int] = field(default_factory=dict)
+    #: Records that all maps read.
     records_in: int = 0
+    #: Keys that were left out in this partition.
     skipped: Skipped = field(default_factory=Skipped)
+    #: Records that all maps left out; in full only in the result of partition 0.
     map_skipped: Skipped = field(default_factory=Skipped)
     provenance: Provenance = field(default_factory=Provenance)
 
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """A map attempt whose process ended while mapfn worked on the record of that ordinal."""
+    """The record that mapfn worked on when the process of a map attempt ended."""
 
+    #: Number of the record in its split, from 0.
     ordinal: int
+    #: The record in words, for people.
     name: str
+    #: How the process ended, in words.
     what: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a job is. A hint for people: totals are None until they are known.
-
-    ``maps_done`` and its like count tasks, ``maps.done`` and ``maps.total`` the items or bytes in
-    them. ``skipped`` is told once, with the last progress, when the result has been read.
-    """
-
-    job_id: str
-    state: str
-    maps_done: int = 0
-    maps_running: int = 0
-    maps_total: int | None = None
-    reduces_done: int = 0
-    reduces_running: int = 0
-    reduces_total: int | None = None
-    shuffle_bytes: int = 0
-    retries: int = 0
-    elapsed: float = 0.0
-    workers: int = 0
-    slots: int = 0
-    waiting: str = ""
-    maps: StageProgress = field(default_factory=StageProgress)
-    reduces: StageProgress = field(default_factory=StageProgress)
-    skipped: Skipped = field(default_factory=Skipped)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobInfo:
-    """One row of ``jobs``. Clear text of the server: for people, never believed.
-
-    Where it is ``deleted``, there is nothing left of the job but this row, for ``ttl`` seconds.
-    """
-
-    job_id: str
-    txn: str
-    name: str
-    state: str
-    maps_done: int
-    maps_total: int | None
-    reduces_done: int
-    reduces_total: int
-    age: float
-    ttl: float
-    cause: str = ""
-    deleted: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerInfo:
-    """One row of ``workers``. Clear text of the server: for people, never believed."""
-
-    worker_id: str
-    host: str
-    pid: int
-    python: str
-    protocol: int
-    key_id: str
-    executors: int
-    busy: int
-    tasks: int
-    beat_age: float
-    problem: str = ""
-    lost: bool = False

@@ -27,18 +27,18 @@ BY_VALUE_MODULES = ("__main__", "__mp_main__", "__jobfile__")
 """Scripts, which no worker can import: what they define travels by value. ``__mp_main__`` is the
 script once more, where ``multiprocessing`` has started a process without a fork."""
 
-_PROTOCOL = 5
+PICKLE_PROTOCOL = 5
 _LRU_CACHE_TYPE = type(functools.lru_cache(len))
 _CONTEXT_MANAGER_TYPE: Any = type(contextmanager(iter)(()))
 ReducedValue = Any
 """What a reducer gives pickle: how to make an object, from what, and its state."""
 
 
-class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle's, for what else scripts define."""
 
     def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file, protocol=_PROTOCOL)
+        super().__init__(file, protocol=PICKLE_PROTOCOL)
 
     def reducer_override(self, obj: Any) -> ReducedValue:
         """Called by pickle for everything but plain data."""
@@ -108,7 +108,7 @@ def dumps(thing: object) -> bytes:
         Whatever a ``__reduce__`` of the user's raises, and what cloudpickle raises.
     """
     file = io.BytesIO()
-    Pickler(file).dump(thing)
+    ByValuePickler(file).dump(thing)
     return file.getvalue()
 
 
@@ -203,7 +203,7 @@ def _reduce_class(cls: type, reduced: ReducedValue) -> ReducedValue:
         extra_attributes = {}
     parts = tuple(part | extra_attributes if isinstance(part, dict) else part for part in parts)
     state = hooks, set_state, (attributes, others), members
-    return _make_class, (hooks, make, parts), state, None, None, _set_class_state
+    return _make_hookless_class, (hooks, make, parts), state, None, None, _set_class_state
 
 
 def _enum_members(cls: Any) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def _make_enum_member(cls: Any, new_arguments: tuple[Any, ...], value: Any) -> A
     return member
 
 
-def _make_class(hooks: Any, make: Callable[..., type], parts: tuple[Any, ...]) -> type:
+def _make_hookless_class(hooks: Any, make: Callable[..., type], parts: tuple[Any, ...]) -> type:
     with _without_hooks(hooks):
         try:
             return make(*parts)

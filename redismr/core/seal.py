@@ -62,8 +62,8 @@ MAX_PAYLOAD_BYTES = 512 << 20  # what one Redis string can hold
 _SEAL_VERSION = 1
 _METHOD_RAW, _METHOD_ZSTD = 0, 1
 _SEAL_HEADER = struct.Struct(">B4sBI")  # version, key id, method, raw length
-_TAG_BYTES = 32
-_BODY_OFFSET = _SEAL_HEADER.size + _TAG_BYTES
+TAG_BYTES = 32
+_BODY_OFFSET = _SEAL_HEADER.size + TAG_BYTES
 _MIN_COMPRESSED_BYTES = 512  # below, zstd costs 10 us and gains less than a packet
 _SHA256_BLOCK_BYTES = 64
 _INNER_PAD_TABLE, _OUTER_PAD_TABLE = (
@@ -180,7 +180,7 @@ class Keyring(Unpicklable):
         """
         if len(blob) < _BODY_OFFSET:
             raise SealError(
-                f"{_describe_place(job, kind, place)} is cut short: {pluralize(len(blob), 'byte')}"
+                f"{_name_of_blob(job, kind, place)} is cut short: {pluralize(len(blob), 'byte')}"
             )
         version, key_id, method, raw_length = _SEAL_HEADER.unpack_from(blob)
         length = len(blob) - _BODY_OFFSET
@@ -193,15 +193,15 @@ class Keyring(Unpicklable):
             or not has_valid_length
         ):
             raise SealError(
-                f"{_describe_place(job, kind, place)} is not a sealed blob of version {_SEAL_VERSION}"  # noqa: E501
+                f"{_name_of_blob(job, kind, place)} is not a sealed blob of version {_SEAL_VERSION}"
             )
         if raw_length > limit:
             raise SealError(
-                f"{_describe_place(job, kind, place)} claims {raw_length} bytes, {limit} are allowed"  # noqa: E501
+                f"{_name_of_blob(job, kind, place)} claims {raw_length} bytes, {limit} are allowed"
             )
         if key_id != self._key_id_bytes:
             raise WrongSecret(
-                f"{_describe_place(job, kind, place)} was sealed with secret {key_id.hex()}, this process "  # noqa: E501
+                f"{_name_of_blob(job, kind, place)} was sealed with secret {key_id.hex()}, this process "  # noqa: E501
                 f"has secret {self.key_id} (fingerprints). Give both sides the same REDISMR_SECRET "
                 "or REDISMR_SECRET_FILE; `redismr secret` makes a new one."
             )
@@ -209,7 +209,7 @@ class Keyring(Unpicklable):
         tag = self._mac(job, kind).tag(_bencode(place) + blob[: _SEAL_HEADER.size], body)
         if not hmac.compare_digest(tag, blob[_SEAL_HEADER.size : _BODY_OFFSET]):
             raise SealError(
-                f"{_describe_place(job, kind, place)} was altered in Redis, or moved there from elsewhere"  # noqa: E501
+                f"{_name_of_blob(job, kind, place)} was altered in Redis, or moved there from elsewhere"  # noqa: E501
             )
         return body if method == _METHOD_RAW else _decompress(body, raw_length, job, kind, place)
 
@@ -266,16 +266,16 @@ def _decompress(
         raw: bytes = unpacker.decompress(body, max_length=raw_length + 1)
     except zstd.ZstdError as error:
         raise SealError(
-            f"{_describe_place(job, kind, place)} does not decompress: {error}"
+            f"{_name_of_blob(job, kind, place)} does not decompress: {error}"
         ) from error
     if len(raw) != raw_length or not unpacker.eof or unpacker.unused_data:
         raise SealError(
-            f"{_describe_place(job, kind, place)} is not of the length it was sealed with"
+            f"{_name_of_blob(job, kind, place)} is not of the length it was sealed with"
         )
     return raw
 
 
-def _describe_place(job: str, kind: str, place: Sequence[str | int]) -> str:
+def _name_of_blob(job: str, kind: str, place: Sequence[str | int]) -> str:
     text = f"{' '.join([kind, *map(str, place)])} of job {job}"
     # A place may come from clear text in Redis (the token in front of a manifest).
     return "".join(c if c.isprintable() else "?" for c in text[:200])

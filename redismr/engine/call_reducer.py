@@ -9,7 +9,8 @@ from typing import Any
 
 from redismr.core.codec import estimate_bytes
 from redismr.core.failure_capture import NOT_GIVEN
-from redismr.core.value_snapshots import IMMUTABLE_TYPES, Snapshotter
+from redismr.core.plain_copies import IMMUTABLE_TYPES
+from redismr.core.value_snapshots import Snapshotter
 from redismr.engine.emitted import (
     UserCodeError,
     check_pair,

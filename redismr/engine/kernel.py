@@ -20,7 +20,7 @@ from typing import Any
 
 from redismr.context import forbid_counting
 from redismr.core.codec import Block
-from redismr.core.value_snapshots import IMMUTABLE_TYPES
+from redismr.core.plain_copies import IMMUTABLE_TYPES
 from redismr.engine.call_reducer import BufferLimit, DuplicateKeyDetector, run_group_function
 from redismr.engine.emitted import (
     UserCodeError,

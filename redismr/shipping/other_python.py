@@ -22,7 +22,7 @@ from redismr.shipping.shared_globals import ScriptNamespaces
 _RENAMED_MODULES = {"pathlib._local": "pathlib"}
 """Where the others look for what one Python pickles under a module of its own: paths, of 3.13."""
 
-_BY_VALUE_MODULES = (
+_BYTE_CODE_MODULES = (
     "cloudpickle",
     "redismr.core.pickle_by_value",
     "redismr.shipping.shared_globals",
@@ -52,7 +52,7 @@ class OtherPythonCode:
         Raises:
             CodeError: it is not here, or is made of byte code.
         """
-        if module.startswith(_BY_VALUE_MODULES):
+        if module.startswith(_BYTE_CODE_MODULES):
             self._raise_unreadable("holds a function or a class by value")
         try:
             found = importlib.import_module(_RENAMED_MODULES.get(module, module))

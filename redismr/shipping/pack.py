@@ -22,7 +22,7 @@ from typing import Any
 import cloudpickle
 
 from redismr.confidential import NotSendable
-from redismr.core.pickle_by_value import BY_VALUE_MODULES
+from redismr.core.pickle_by_value import BY_VALUE_MODULES, PICKLE_PROTOCOL
 from redismr.errors import CodeError
 from redismr.module_snapshots import is_local
 from redismr.shipping.module_changes import collect_local_modules
@@ -43,7 +43,6 @@ from redismr.user_warnings import warn_user
 CODE_FORMAT = 2
 WARN_CODE_BYTES = 10_000_000
 
-_PICKLE_PROTOCOL = 5
 _FUNCTION_ADVICE = (
     "Open or make it in initfn, or inside the function, so that every worker has its own"
 )
@@ -113,7 +112,7 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
             "classes": unused_classes,
             "state": local_modules.packed_changes,
         },
-        _PICKLE_PROTOCOL,
+        PICKLE_PROTOCOL,
     )
     return PackedCode(
         code, packed_params, digest_code(code, packed_params), frozenset(referenced_names)

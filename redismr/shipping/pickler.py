@@ -38,7 +38,7 @@ class References:
             self.code_objects.add(obj.__code__)
 
 
-class Pickler(pickle_by_value.Pickler):
+class Pickler(pickle_by_value.ByValuePickler):
     """Tells in ``references`` what it met.
 
     With an ``only_class``, which is a class of a script, that class goes alone: its script's other

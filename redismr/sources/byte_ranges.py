@@ -19,7 +19,7 @@ from numbers import Integral
 from typing import Any, BinaryIO
 
 from redismr.config import show_value
-from redismr.core.value_snapshots import IMMUTABLE_TYPES
+from redismr.core.plain_copies import IMMUTABLE_TYPES
 from redismr.errors import BadInput, ConfigError, SourceError
 from redismr.sources.files import InputFile
 

@@ -21,7 +21,7 @@ from redismr.ui.human_units import format_amount, format_bytes, format_clock, fo
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from redismr.core.model import Progress
+    from redismr.core.status_rows import Progress
     from redismr.core.work_amount import StageProgress
     from redismr.ui.forecast import StageEstimate
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from rich.live import Live
 
-    from redismr.core.model import Progress
+    from redismr.core.status_rows import Progress
     from redismr.core.work_amount import StageProgress
 
 _DRAW_AFTER_SECONDS = 0.4

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 import redismr
 from redismr.cli import cli
 from redismr.client import results
-from redismr.core.model import Progress, Skipped
+from redismr.core.model import Skipped
+from redismr.core.status_rows import Progress
 from redismr.errors import JobNotFound
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from redismr.core.events import Event
-from redismr.core.model import Failure, JobInfo, WorkerInfo
+from redismr.core.model import Failure
+from redismr.core.status_rows import JobInfo, WorkerInfo
 from redismr.core.task_errors import make_task_error
 from redismr.errors import JobTimeout, SealError
 

@@ -14,7 +14,7 @@ import pytest
 import redismr
 from redismr import ctrl_c
 from redismr.cli.unshown_results import keep_unless_shown
-from redismr.core.model import Progress
+from redismr.core.status_rows import Progress
 from redismr.errors import JobLost, SealError
 from redismr.sources import csv
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from redismr.core.model import Progress
+from redismr.core.status_rows import Progress
 from redismr.core.work_amount import StageProgress
 from redismr.ui.progress import LiveDisplay, progress_display, summary_line
 
@@ -143,7 +143,8 @@ class TestTerminal:
 
     def test_a_quick_job_does_not_import_rich(self):
         code = (
-            "import sys; from redismr.core.model import Progress; from redismr.ui import progress\n"
+            "import sys; from redismr.core.status_rows import Progress\n"
+            "from redismr.ui import progress\n"
             "sys.stderr.isatty = lambda: True; display = progress.progress_display()\n"
             "assert type(display) is progress.LiveDisplay\n"
             "[display(Progress(job_id='j', state=s)) for s in ('mapping', 'succeeded')]\n"

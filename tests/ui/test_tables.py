@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from redismr.core.events import Event
-from redismr.core.model import Failure, JobInfo, WorkerInfo
+from redismr.core.model import Failure
+from redismr.core.status_rows import JobInfo, WorkerInfo
 from redismr.ui import tables
 
 
