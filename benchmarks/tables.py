@@ -1,4 +1,4 @@
-"""Records to sort and tables to join, made from a known seed."""
+"""Make records to sort and tables to join, from a known seed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ HOT_CUSTOMER_SHARE = 0.3
 
 
 def records() -> list[str]:
-    """Files of lines of 100 bytes: ten random hex digits, a number, and half noise half not."""
+    """Return files of lines of 100 bytes: ten random hex digits, a number, noise, and dots."""
     return _sorted_paths(make_once("records", _make_records))
 
 
 def orders(*, skewed: bool) -> list[str]:
-    """A file of customers, and files of orders; skewed: 30 % of these are one customer's."""
+    """Return a file of customers and files of orders; if ``skewed``, one customer has 30 %."""
     return _sorted_paths(make_once("skewed" if skewed else "even", partial(_make_orders, skewed)))
 
 

@@ -21,7 +21,7 @@ from redismr.sources import csv
 WC = "mapfn = print\nreducefn = 'sum'\nsource = {'a': 'text'}\n"
 
 
-def test_lines(fake_redismr, invoke, write_job_file):
+def test_prints_key_and_value_lines(fake_redismr, invoke, write_job_file):
     result = invoke("run", write_job_file(WC))
     assert (result.exit_code, result.stdout, result.stderr) == (0, "b\t1\na\t2\n", "")
     (run_call,) = fake_redismr.run_calls
@@ -32,13 +32,13 @@ def test_lines(fake_redismr, invoke, write_job_file):
     )
 
 
-def test_json(fake_redismr, invoke, write_job_file):
+def test_prints_json_lines(fake_redismr, invoke, write_job_file):
     stdout = invoke("run", write_job_file(WC), "--json").stdout
     assert [json.loads(line) for line in stdout.splitlines()] == [["b", 1], ["a", 2]]
 
 
 @pytest.mark.parametrize("final", ["print", "1 / 0"])
-def test_the_job_is_gone_afterwards(fake_redismr, invoke, write_job_file, final):
+def test_the_job_is_deleted_when_the_command_ends(fake_redismr, invoke, write_job_file, final):
     invoke("run", write_job_file(WC + f"def final(key, value): {final}\n"))
     assert fake_redismr.outcome.closed
 
@@ -52,7 +52,7 @@ FAILS = "def finishfn(results): 1 / 0\n"
     [("final = [].index\n", "redismr result wc-1"), (FAILS, "redismr result wc-1 --no-finishfn"),
      ("def resultfn(txn, results): 1 / 0\n", "redismr result wc-1")],
 )  # fmt: skip
-def test_where_it_cannot_be_shown_the_job_is_kept(
+def test_keeps_the_job_if_its_result_cannot_be_printed(
     fake_redismr, named_server_env, invoke, write_job_file, text, command
 ):
     result = invoke("run", write_job_file(WC + text))
@@ -70,7 +70,7 @@ def test_where_it_cannot_be_shown_the_job_is_kept(
      ("def resultfn(txn, results): 1 / 0\n", ("--json",), ".jsonl", '["b", 1]\n["a", 2]\n'),
      (FINISH + "def resultfn(txn, outcome): 1 / 0\n", (), ".tsv", "42\n")],
 )  # fmt: skip
-def test_of_a_private_server_it_is_saved(
+def test_saves_an_unprinted_result_of_a_private_server_in_a_file(
     fake_redismr, invoke, write_job_file, work_folder, text, words, suffix, saved
 ):
     result = invoke("run", write_job_file(WC + text), *words)
@@ -81,7 +81,7 @@ def test_of_a_private_server_it_is_saved(
     assert not fake_redismr.outcome.kept
 
 
-def test_what_cannot_be_saved_is_said_to_be_lost(
+def test_reports_a_result_that_cannot_be_saved_as_lost(
     fake_redismr, invoke, write_job_file, work_folder, monkeypatch
 ):
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
@@ -95,7 +95,7 @@ def test_what_cannot_be_saved_is_said_to_be_lost(
 @pytest.mark.parametrize(
     "error", [JobLost("gone", job_id="wc-1"), SealError("altered"), KeyboardInterrupt()]
 )
-def test_nothing_is_saved_of_what_is_not_there_or_was_stopped(
+def test_saves_nothing_if_the_result_is_gone_or_after_ctrl_c(
     fake_redismr, invoke, write_job_file, work_folder, monkeypatch, capfd, error
 ):
     def sorted_(*_):
@@ -109,7 +109,7 @@ def test_nothing_is_saved_of_what_is_not_there_or_was_stopped(
     assert result.exit_code == (130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
-def test_after_ctrl_c_while_it_is_printed_the_job_is_there(
+def test_keeps_the_job_after_ctrl_c_while_printing(
     fake_redismr, named_server_env, invoke, write_job_file, monkeypatch, capfd
 ):
     monkeypatch.setattr(ctrl_c, "_printed", False)  # once in a process
@@ -123,7 +123,7 @@ def test_after_ctrl_c_while_it_is_printed_the_job_is_there(
 @pytest.mark.parametrize(
     ("raised", "code"), [("SystemExit('no')", 1), ("SystemExit(3)", 3), ("GeneratorExit", 1)]
 )
-def test_a_final_that_ends_the_command_costs_no_result(
+def test_keeps_the_job_if_final_exits_with_an_error(
     fake_redismr, named_server_env, invoke, write_job_file, raised, code
 ):
     result = invoke("run", write_job_file(WC + f"def final(k, v): raise {raised}\n"))
@@ -131,7 +131,7 @@ def test_a_final_that_ends_the_command_costs_no_result(
     assert "the result of job wc-1 is kept for its ttl: redismr result wc-1\n" in result.stderr
 
 
-def test_a_final_that_ends_the_command_well_leaves_no_job(
+def test_deletes_the_job_if_final_exits_with_success(
     fake_redismr, named_server_env, invoke, write_job_file
 ):
     result = invoke("run", write_job_file(WC + "def final(k, v): raise SystemExit\n"))
@@ -139,7 +139,7 @@ def test_a_final_that_ends_the_command_well_leaves_no_job(
     assert (fake_redismr.outcome.kept, fake_redismr.outcome.closed) == (False, True)
 
 
-def test_a_server_that_is_lost_while_it_is_printed_has_the_result_later(
+def test_tells_how_to_get_the_result_after_the_server_was_lost_while_printing(
     fake_redismr, named_server_env, invoke, write_job_file
 ):
     text = "import redismr\ndef final(k, v): raise redismr.StoreUnavailable('no answer')\n"
@@ -150,7 +150,7 @@ def test_a_server_that_is_lost_while_it_is_printed_has_the_result_later(
     )
 
 
-def test_the_trouble_of_another_job_costs_no_result(
+def test_keeps_the_job_after_an_error_about_another_job(
     fake_redismr, named_server_env, invoke, write_job_file
 ):
     text = "import redismr\ndef final(k, v): raise redismr.JobLost('gone', job_id='another')\n"
@@ -158,7 +158,7 @@ def test_the_trouble_of_another_job_costs_no_result(
     assert fake_redismr.outcome.kept
 
 
-def test_what_a_finishfn_has_made_is_not_closed(fake_redismr):
+def test_does_not_close_the_value_that_finishfn_returns(fake_redismr):
     """It may have a ``close`` of its own, which is the user's to call."""
     made = io.StringIO("kept")
     with keep_unless_shown(fake_redismr.outcome, lambda _results: made, private=True) as outcome:
@@ -166,18 +166,18 @@ def test_what_a_finishfn_has_made_is_not_closed(fake_redismr):
     assert (made.closed, fake_redismr.outcome.closed) == (False, True)
 
 
-def test_top(fake_redismr, invoke, write_job_file):
+def test_top_prints_the_largest_values(fake_redismr, invoke, write_job_file):
     assert invoke("run", write_job_file(WC), "--top", "1").stdout == "a\t2\n"
 
 
-def test_final_prints_all_there_is_in_order_of_keys(fake_redismr, invoke, write_job_file):
+def test_final_is_called_in_order_of_keys(fake_redismr, invoke, write_job_file):
     text = WC + "def final(key, value): print('final', key, value)\n"
     assert invoke("run", write_job_file(text)).stdout == "final a 2\nfinal b 1\n"
 
 
 @pytest.mark.parametrize("flag", ["--json", "--top=1"])
 @pytest.mark.parametrize("printer", ["final(key, value)", "finishfn(results)"])
-def test_how_to_print_is_refused_where_the_job_file_prints(
+def test_refuses_print_options_if_the_job_file_prints(
     fake_redismr, invoke, write_job_file, flag, printer
 ):
     result = invoke("run", write_job_file(WC + f"def {printer}: return 1\n"), flag)
@@ -198,7 +198,7 @@ def test_how_to_print_is_refused_where_the_job_file_prints(
         (["--lines", "--csv"], "--lines and --csv: give one of them"),
     ],
 )
-def test_what_cannot_be_combined_is_refused(fake_redismr, invoke, write_job_file, words, message):
+def test_refuses_options_that_cannot_be_combined(fake_redismr, invoke, write_job_file, words, message):
     result = invoke("run", write_job_file(WC), *words)
     assert (result.exit_code, fake_redismr.run_calls, fake_redismr.client_calls) == (2, [], [])
     assert result.stderr.startswith(f"redismr: {message}")
@@ -221,7 +221,7 @@ def test_what_cannot_be_combined_is_refused(fake_redismr, invoke, write_job_file
         ("--txn", "x" * 2000),
     ],
 )
-def test_an_option_is_refused_under_the_name_that_was_typed(
+def test_an_error_names_the_option_as_it_was_typed(
     fake_redismr, invoke, write_job_file, option, value
 ):
     result = invoke("run", write_job_file(WC), option, value)
@@ -233,13 +233,13 @@ def test_an_option_is_refused_under_the_name_that_was_typed(
     ("body", "printed"),
     [("None", ""), ("len(results)", "2\n"), ("{'n': len(results)}", "n\t2\n")],
 )
-def test_finishfn_decides_what_is_printed(fake_redismr, invoke, write_job_file, body, printed):
+def test_prints_the_value_that_finishfn_returns(fake_redismr, invoke, write_job_file, body, printed):
     text = WC + f"def finishfn(results): return {body}\n"
     assert invoke("run", write_job_file(text)).stdout == printed
 
 
 @pytest.mark.parametrize("name", ["final(k, v)", "finishfn(results)"])
-def test_an_error_in_what_runs_here_is_the_users(fake_redismr, invoke, write_job_file, name):
+def test_shows_only_the_users_frames_of_an_error_in_final_or_finishfn(fake_redismr, invoke, write_job_file, name):
     result = invoke("run", write_job_file(WC + f"def {name}:\n    1 / 0\n"))
     assert result.exit_code == 1
     first, *_, frame, line, left = result.stderr.splitlines()
@@ -250,12 +250,12 @@ def test_an_error_in_what_runs_here_is_the_users(fake_redismr, invoke, write_job
     assert "redismr/cli" not in result.stderr
 
 
-def test_top_does_not_go_with_final(fake_redismr, invoke, write_job_file):
+def test_refuses_top_with_final(fake_redismr, invoke, write_job_file):
     assert invoke("run", write_job_file(WC + "final = print\n"), "--top", "3").exit_code == 2
     assert not fake_redismr.run_calls
 
 
-def test_inputs_come_before_the_files_source(fake_redismr, invoke, write_job_file):
+def test_inputs_replace_the_source_of_the_job_file(fake_redismr, invoke, write_job_file):
     invoke("run", write_job_file(WC), "a.txt", "logs/*.gz")
     assert fake_redismr.run_calls[0].source == ("files", ["a.txt", "logs/*.gz"])
 
@@ -270,7 +270,7 @@ source = csv("none", delimiter=";", encoding="latin-1")
 @pytest.mark.usefixtures("named_server_env")
 @pytest.mark.parametrize("verb", ["run", "submit"])
 @pytest.mark.parametrize("text", [CSV, CSV.replace("source =", "source = lambda:")])
-def test_inputs_are_read_as_the_files_source_is(fake_redismr, invoke, write_job_file, verb, text):
+def test_inputs_are_read_with_the_settings_of_the_source(fake_redismr, invoke, write_job_file, verb, text):
     for options, settings in [
         ([], {"encoding": "latin-1"}),
         (["--csv"], {"encoding": "latin-1"}),
@@ -283,7 +283,7 @@ def test_inputs_are_read_as_the_files_source_is(fake_redismr, invoke, write_job_
         assert fake_redismr.run_calls[0].source == csv(["a.csv"], delimiter=";", **settings)
 
 
-def test_another_kind_has_the_files_encoding(fake_redismr, invoke, write_job_file):
+def test_a_source_of_another_kind_keeps_the_encoding(fake_redismr, invoke, write_job_file):
     invoke("run", write_job_file(CSV), "--lines", "a", "b")
     invoke("run", write_job_file(CSV), "--files", "--encoding", "utf-16", "--errors", "ignore")
     assert [run_call.source for run_call in fake_redismr.run_calls] == [
@@ -292,7 +292,7 @@ def test_another_kind_has_the_files_encoding(fake_redismr, invoke, write_job_fil
     ]
 
 
-def test_encoding_and_errors_go_to_any_source_of_files(fake_redismr, invoke, write_job_file):
+def test_encoding_and_errors_apply_to_any_source_of_files(fake_redismr, invoke, write_job_file):
     options = ("--encoding", "latin-1", "--errors", "ignore")
     invoke("run", write_job_file(WC), "a.txt", *options)
     invoke("run", write_job_file("mapfn = print; source = 'b.txt'"), "--jsonl", *options)
@@ -318,7 +318,7 @@ def test_encoding_and_errors_go_to_any_source_of_files(fake_redismr, invoke, wri
         ),
     ],
 )
-def test_what_cannot_be_read_so_is_refused(
+def test_refuses_read_options_that_do_not_fit_the_source(
     fake_redismr, invoke, write_job_file, text, options, message
 ):
     result = invoke("run", write_job_file(text), *options)
@@ -326,14 +326,14 @@ def test_what_cannot_be_read_so_is_refused(
     assert not fake_redismr.run_calls
 
 
-def test_a_source_that_raises_is_named_also_where_inputs_are_given(invoke, write_job_file):
+def test_names_a_source_function_that_raises_even_with_inputs(invoke, write_job_file):
     result = invoke("run", write_job_file("mapfn = print\ndef source():\n    1 / 0\n"), "a.txt")
     assert result.exit_code == 1
     assert "note: raised by source() in wc.py, which says how its input is read" in result.stderr
 
 
 @pytest.mark.parametrize("kind", ["files", "lines", "text", "jsonl", "csv"])
-def test_kinds_of_source(fake_redismr, invoke, write_job_file, kind):
+def test_an_option_chooses_the_kind_of_source(fake_redismr, invoke, write_job_file, kind):
     invoke("run", write_job_file(WC), f"--{kind}", "a.txt")
     invoke("run", write_job_file("mapfn = print; source = 'b.txt'"), f"--{kind}")
     assert [run_call.source for run_call in fake_redismr.run_calls] == [
@@ -342,7 +342,7 @@ def test_kinds_of_source(fake_redismr, invoke, write_job_file, kind):
     ]
 
 
-def test_a_kind_is_for_names_of_files(fake_redismr, invoke, write_job_file):
+def test_refuses_a_kind_for_a_source_without_files(fake_redismr, invoke, write_job_file):
     result = invoke("run", write_job_file(WC), "--lines")
     assert result.exit_code == 2
     assert result.stderr == (
@@ -350,7 +350,7 @@ def test_a_kind_is_for_names_of_files(fake_redismr, invoke, write_job_file):
     )
 
 
-def test_the_prompt_counts_words_of_text_only(fake_redismr, invoke):
+def test_repl_refuses_kinds_without_text(fake_redismr, invoke):
     result = invoke("repl", "--csv")
     assert (result.exit_code, result.stderr) == (
         2, "redismr: --csv gives no text to count the words of: name a job FILE as well\n"
@@ -358,7 +358,7 @@ def test_the_prompt_counts_words_of_text_only(fake_redismr, invoke):
     assert not fake_redismr.client_calls
 
 
-def test_who_leaves_the_debugger_is_told_so_and_no_error(invoke, write_job_file):
+def test_leaving_the_debugger_is_not_shown_as_an_error(invoke, write_job_file):
     text = "import pdb\nsource = [1]\ndef mapfn(key, value):\n"
     text += "    pdb.Pdb(readrc=False).set_trace()\n    yield key, value\n"
     result = invoke("run", write_job_file(text), "--inline")
@@ -369,7 +369,7 @@ def test_who_leaves_the_debugger_is_told_so_and_no_error(invoke, write_job_file)
     "job", ["from redismr import lines\nsource = lines('bad')\nmapfn = print",
             "def mapfn(key, value):\n    raise KeyboardInterrupt\nsource = [1]"]
 )  # fmt: skip
-def test_an_inline_job_that_fails_exits_as_one_on_workers(invoke, write_job_file, work_folder, job):
+def test_a_failed_inline_job_exits_like_one_on_workers(invoke, write_job_file, work_folder, job):
     (work_folder / "bad").write_bytes(b"\xff")
     result = invoke("run", write_job_file(job), "--inline")
     assert (result.exit_code, "attempt 1 of 1" in result.stderr) == (1, True)
@@ -380,12 +380,12 @@ def test_a_source_may_be_a_function(fake_redismr, invoke, write_job_file):
     assert fake_redismr.run_calls[0].source == [1, 2]
 
 
-def test_no_source(fake_redismr, invoke, write_job_file):
+def test_reports_a_missing_source(fake_redismr, invoke, write_job_file):
     result = invoke("run", write_job_file("mapfn = print"))
     assert (result.exit_code, result.stderr[:27]) == (2, "redismr: wc.py has no sourc")
 
 
-def test_params_from_the_file_and_over_them_from_the_command_line(
+def test_params_of_the_command_line_override_those_of_the_file(
     fake_redismr, invoke, write_job_file
 ):
     text = WC + "params = {'a': 1, 'b': 2}\n"
@@ -404,7 +404,7 @@ def test_a_param_has_a_name_and_a_value(invoke, write_job_file, given):
     assert f"{given!r} is not key=value" in result.stderr
 
 
-def test_options_from_the_file_and_over_them_from_the_command_line(
+def test_options_of_the_command_line_override_those_of_the_file(
     fake_redismr, invoke, write_job_file
 ):
     text = WC + "options = dict(retries=1, partitions=5, seed=7)\n"
@@ -422,7 +422,7 @@ def test_options_from_the_file_and_over_them_from_the_command_line(
     assert {name: options[name] for name in expected} == expected
 
 
-def test_options_that_nobody_gave_are_not_passed(fake_redismr, invoke, write_job_file):
+def test_passes_only_options_that_were_given(fake_redismr, invoke, write_job_file):
     invoke("run", write_job_file(WC))
     assert not {"retries", "sort", "ttl", "txn", "partitions"} & set(
         fake_redismr.run_calls[0].options
@@ -436,19 +436,19 @@ def test_inline_opens_no_client(fake_redismr, invoke, write_job_file):
     assert fake_redismr.run_calls[0].options["client"] is None
 
 
-def test_where_to_run(fake_redismr, invoke, write_job_file):
+def test_passes_server_namespace_and_executors_to_the_client(fake_redismr, invoke, write_job_file):
     invoke("run", write_job_file(WC), "--url", "redis://x", "--namespace", "n", "-n", "3")
     opened = fake_redismr.client_calls[0]
     assert (opened.url, opened.namespace, opened.executors) == ("redis://x", "n", 3)
 
 
-def test_a_url_that_is_passed_over_is_said(fake_redismr, invoke, write_job_file, monkeypatch):
+def test_tells_that_redis_url_is_ignored(fake_redismr, invoke, write_job_file, monkeypatch):
     monkeypatch.setenv("REDIS_URL", "redis://cache")
     assert "REDIS_URL" in invoke("run", write_job_file(WC)).stderr
     assert invoke("run", write_job_file(WC), "-q").stderr == ""
 
 
-def test_a_pipe_sees_what_becomes_of_a_job(fake_redismr, invoke, write_job_file):
+def test_a_pipe_gets_the_summary_of_a_job(fake_redismr, invoke, write_job_file):
     fake_redismr.progress = [Progress(job_id="j", state="mapping")] * 3
     fake_redismr.progress.append(Progress(job_id="j", state="succeeded", maps_done=1))
     fake_redismr.outcome.counters = {"words": 3}
@@ -459,7 +459,7 @@ def test_a_pipe_sees_what_becomes_of_a_job(fake_redismr, invoke, write_job_file)
     ]
 
 
-def test_a_pipe_sees_how_a_job_failed(fake_redismr, invoke, write_job_file):
+def test_a_pipe_gets_the_summary_of_a_failed_job(fake_redismr, invoke, write_job_file):
     fake_redismr.progress = [Progress(job_id="j", state="failed", maps_done=1, maps_total=2)]
     fake_redismr.outcome = redismr.JobFailed("job j failed: no luck", job_id="j")
     result = invoke("run", write_job_file(WC))
@@ -475,7 +475,7 @@ def test_quiet_draws_nothing(fake_redismr, invoke, write_job_file):
     assert fake_redismr.run_calls[0].options["progress"] is False
 
 
-def test_a_reader_that_leaves_is_no_error(write_job_file):
+def test_a_reader_that_closes_the_pipe_is_no_error(write_job_file):
     """As `redismr run ... | head -1`, with a result larger than a pipe holds."""
     code = (
         "import sys, redismr; from redismr.cli import main\n"
@@ -506,7 +506,7 @@ class TestSubmit:
         assert run_call.options["resultfn"] is None
         assert "progress" not in run_call.options
 
-    def test_quiet_prints_nothing_else(
+    def test_quiet_prints_only_the_id(
         self, fake_redismr, named_server_env, invoke, write_job_file
     ):
         text = write_job_file(WC + "final = print\n")
@@ -520,7 +520,7 @@ class TestSubmit:
         assert "REDISMR_URL" in result.stderr
         assert not fake_redismr.client_calls
 
-    def test_says_what_is_not_run(self, fake_redismr, named_server_env, invoke, write_job_file):
+    def test_tells_that_final_is_not_called(self, fake_redismr, named_server_env, invoke, write_job_file):
         result = invoke("submit", write_job_file(WC + "final = print\n"))
         assert result.stdout == "wc-1\n"
         assert "redismr run" in result.stderr

@@ -110,11 +110,11 @@ def test_equal_items_one_a_task():
     assert not wrong_forecasts(schedule([1] * 200, 4))
 
 
-def test_what_executors_do_before_their_first_task_is_no_pace():
+def test_start_up_time_of_executors_does_not_count():
     assert not wrong_forecasts(schedule(equal_items(1000), 2, startup=60))
 
 
-def test_what_each_task_costs_is_soon_little():
+def test_a_cost_per_task_matters_little_later():
     assert not wrong_forecasts(schedule(equal_items(100_000), 4, per_task=30))
 
 
@@ -134,7 +134,7 @@ def test_files_of_unequal_size(files):
 
 
 @pytest.mark.parametrize("executors", [2, 4])
-def test_files_as_they_lie_about(executors):
+def test_files_of_typical_sizes(executors):
     """Most are small and a few large: all but the heaviest are only known in sum."""
     off = 0
     for seed in range(10):  # a tenth of all looks may be off
@@ -144,18 +144,18 @@ def test_files_as_they_lie_about(executors):
     assert off < LOOK_COUNT
 
 
-def test_items_that_vary_are_met_on_the_whole():
+def test_items_of_varying_cost():
     task_runs = schedule(equal_items(1000), 2, variation=0.5)
     assert len(wrong_forecasts(task_runs)) < LOOK_COUNT / 20
 
 
-def test_who_begins_to_watch_late_knows_as_much():
+def test_a_late_watcher_gets_the_same_forecast():
     task_runs = schedule(equal_items(1000), 2)
     _, left, truth = next(iter(forecasts(task_runs, begin=0.5)))
     assert left == pytest.approx(truth, rel=0.25)
 
 
-def test_worker_after_worker_counts_at_once():
+def test_a_new_worker_counts_at_once():
     task_runs = schedule([1] * 100, 2)
     forecast = StageEstimate()
     for second in range(26):
@@ -179,19 +179,19 @@ def test_worker_after_worker_counts_at_once():
     ],
     ids=["nothing", "not one task", "no total", "nobody at it", "a moment", "too many to look at"],
 )
-def test_says_nothing_from_nothing(nothing):
+def test_no_forecast_while_too_little_is_known(nothing):
     forecast = StageEstimate()
     forecast.update(0.0, nothing)
     assert forecast.seconds_left() is None
 
 
-def test_nothing_is_left_when_all_is_done():
+def test_zero_seconds_are_left_when_all_is_done():
     forecast = StageEstimate()
     forecast.update(0.0, StageProgress(total=100, done=100, spent=50))
     assert forecast.seconds_left() == 0
 
 
-def test_what_takes_longer_than_it_should_is_not_nearly_over():
+def test_time_left_grows_again_for_a_task_that_is_over_its_forecast():
     forecast = StageEstimate()
     work = StageProgress(
         total=2, done=1, spent=10, busy=1, tasks=2, tasks_done=1, tasks_begun=2, heaviest=1
@@ -202,7 +202,7 @@ def test_what_takes_longer_than_it_should_is_not_nearly_over():
     assert forecast.seconds_left() == pytest.approx(34)
 
 
-def test_lost_work_starts_anew():
+def test_lost_work_starts_a_new_forecast():
     forecast = StageEstimate()
     forecast.update(
         0, StageProgress(total=100, done=80, spent=80, busy=1, tasks_begun=81, tasks_done=80)
@@ -213,7 +213,7 @@ def test_lost_work_starts_anew():
     assert forecast.seconds_left() == pytest.approx(80)
 
 
-def test_hours_of_watching_stay_small():
+def test_hours_of_watching_keep_few_points():
     forecast = StageEstimate()
     for look in range(20_000):
         forecast.update(look / 5, StageProgress(total=20_000, done=look, spent=look / 5, busy=1))

@@ -11,7 +11,7 @@ from redismr.ui import human_units, result_lines
 
 
 @pytest.mark.parametrize("module", [result_lines, human_units, plurals, work_amount])
-def test_docs_are_true(module):
+def test_doctests(module):
     outcome = doctest.testmod(module)
     assert outcome.attempted
     assert not outcome.failed
