@@ -1,4 +1,4 @@
-"""The group: help, exit codes, what errors look like."""
+"""The command group: help, exit codes, and how errors are shown."""
 
 from __future__ import annotations
 
@@ -23,28 +23,30 @@ def python(*words, **options):
 
 def test_help_lists_every_subcommand(invoke):
     help_text = invoke("--help").stdout
-    assert all(f"\n  {verb} " in help_text for verb in SUBCOMMANDS)
+    assert all(f"\n  {subcommand} " in help_text for subcommand in SUBCOMMANDS)
 
 
-@pytest.mark.parametrize("verb", SUBCOMMANDS)
-def test_every_subcommand_has_help_and_a_line_in_the_table(invoke, verb):
-    result = invoke(verb, "--help")
+@pytest.mark.parametrize("subcommand", SUBCOMMANDS)
+def test_every_subcommand_has_help_and_a_line_in_the_table(invoke, subcommand):
+    result = invoke(subcommand, "--help")
     assert result.exit_code == 0
-    assert result.stdout.startswith(f"Usage: redismr {verb} ")
-    assert SUBCOMMANDS[verb].help_line.endswith(".")
+    assert result.stdout.startswith(f"Usage: redismr {subcommand} ")
+    assert SUBCOMMANDS[subcommand].help_line.endswith(".")
 
 
-@pytest.mark.parametrize("verb", SUBCOMMANDS)
-def test_every_option_has_help(verb):
-    command = cli.get_command(None, verb)
+@pytest.mark.parametrize("subcommand", SUBCOMMANDS)
+def test_every_option_has_help(subcommand):
+    command = cli.get_command(None, subcommand)
     for param in command.params:
         if isinstance(param, click.Option) and not param.hidden:
             assert param.help, param.name
 
 
-@pytest.mark.parametrize("verb", ["jobs", "workers", "errors", "result", "run"])
-def test_listings_have_json(verb):
-    assert "--json" in {opt for param in cli.get_command(None, verb).params for opt in param.opts}
+@pytest.mark.parametrize("subcommand", ["jobs", "workers", "errors", "result", "run"])
+def test_listings_have_json(subcommand):
+    assert "--json" in {
+        opt for param in cli.get_command(None, subcommand).params for opt in param.opts
+    }
 
 
 def test_help_imports_no_subcommand_and_nothing_heavy():
@@ -114,8 +116,10 @@ def test_exit_codes(fake_redismr, named_server_env, invoke, error, code):
 
 
 @pytest.mark.parametrize("name", ["EOFError", "BrokenPipeError", "OSError", "ValueError"])
-def test_an_error_of_user_code_is_never_taken_for_one_of_click(fake_redismr, invoke, write_job_file, name):
-    """A MapError is also of the user's class, and some of those mean something to click."""
+def test_an_error_of_user_code_is_never_taken_for_one_of_click(
+    fake_redismr, invoke, write_job_file, name
+):
+    """A MapError also has the class that user code raised, and click handles some classes."""
     failure = Failure(
         kind="error", stage="map", task="m1", function="mapfn",
         error_module="builtins", error_name=name, message="no more",

@@ -1,4 +1,4 @@
-"""Ctrl-C at each stage of a command: exit code 130, one line, no traceback, and never lost."""
+"""Ctrl-C at each stage of a command: exit code 130, one line, no traceback, never lost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ INTERRUPTED_LINE = "redismr: interrupted\n"
 
 @pytest.fixture
 def run_command(work_folder):
-    """Run a command whose import of ``trap`` is interrupted; answers code, output and errors."""
+    """A function that runs a command, interrupts its import of ``trap``, and returns its end."""
     (work_folder / "sitecustomize.py").write_text(textwrap.dedent(INTERRUPT_ON_IMPORT))
 
     def run(*words, trap="", stderr=subprocess.PIPE, **environ):

@@ -1,4 +1,4 @@
-"""Loading job files."""
+"""Loading of job files."""
 
 from __future__ import annotations
 

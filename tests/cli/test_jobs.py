@@ -1,4 +1,4 @@
-"""Verbs about jobs and workers on a server."""
+"""Subcommands for jobs and workers on a server."""
 
 from __future__ import annotations
 
@@ -124,11 +124,11 @@ def test_result_of_a_job_whose_finishfn_fails(fake_redismr, invoke, fake_job):
     assert invoke("result", "wc-1", "--no-finishfn").stdout == "a\t1\n"
 
 
-@pytest.mark.parametrize("verb", ["watch", "result"])
-def test_wait_for_server_is_passed_on(fake_redismr, invoke, fake_job, verb):
+@pytest.mark.parametrize("subcommand", ["watch", "result"])
+def test_wait_for_server_is_passed_on(fake_redismr, invoke, fake_job, subcommand):
     fake_redismr.jobs_by_id["wc-1"] = fake_job("wc-1")
-    invoke(verb, "wc-1")
-    invoke(verb, "wc-1", "--wait-for-server", "600")
+    invoke(subcommand, "wc-1")
+    invoke(subcommand, "wc-1", "--wait-for-server", "600")
     assert fake_redismr.attach_calls == [{}, {"wait_for_server": 600}]
 
 
@@ -166,14 +166,16 @@ def test_errors_prints_skipped_records_too(fake_redismr, invoke, fake_job):
     assert result.stderr == "redismr: and 1,000 more records skipped\n"
 
 
-@pytest.mark.parametrize("verb", ["watch", "result"])
-def test_prints_the_number_of_skipped_records(fake_redismr, invoke, fake_job, verb):
+@pytest.mark.parametrize("subcommand", ["watch", "result"])
+def test_prints_the_number_of_skipped_records(fake_redismr, invoke, fake_job, subcommand):
     fake_redismr.jobs_by_id["wc-1"] = fake_job("wc-1", skipped=([FAILURE], 1001))
-    last = invoke(verb, "wc-1").stderr.splitlines()[-1]
+    last = invoke(subcommand, "wc-1").stderr.splitlines()[-1]
     assert last == "redismr: 1,001 records skipped: redismr errors wc-1"
 
 
-def test_errors_prints_failures_even_if_skipped_records_cannot_be_read(fake_redismr, invoke, fake_job):
+def test_errors_prints_failures_even_if_skipped_records_cannot_be_read(
+    fake_redismr, invoke, fake_job
+):
     altered = SealError("the manifest m0 of job wc-1 was altered")
     fake_redismr.jobs_by_id["wc-1"] = fake_job("wc-1", failures=[FAILURE], skipped=altered)
     result = invoke("errors", "wc-1")
@@ -190,9 +192,9 @@ def test_cancel_and_delete(fake_redismr, invoke, fake_job):
     assert not fake_redismr.jobs_by_id["b"].deleted
 
 
-@pytest.mark.parametrize("verb", ["watch", "result", "errors", "cancel", "delete"])
-def test_an_unknown_job_is_a_usage_error(fake_redismr, invoke, verb):
-    result = invoke(verb, "nowhere")
+@pytest.mark.parametrize("subcommand", ["watch", "result", "errors", "cancel", "delete"])
+def test_an_unknown_job_is_a_usage_error(fake_redismr, invoke, subcommand):
+    result = invoke(subcommand, "nowhere")
     assert (result.exit_code, result.stderr) == (2, "redismr: there is no job nowhere\n")
 
 
@@ -200,7 +202,9 @@ def test_an_unknown_job_is_a_usage_error(fake_redismr, invoke, verb):
     ("words", "listen_call"),
     [([], (None, None)), (["orders"], ("orders", None)), (["wc-1"], (None, "wc-1"))],
 )
-def test_listen_prints_events_of_a_job_a_transaction_or_all(fake_redismr, invoke, words, listen_call):
+def test_listen_prints_events_of_a_job_a_transaction_or_all(
+    fake_redismr, invoke, words, listen_call
+):
     fake_redismr.job_rows = [job_info("wc-1", 1.0)]
     fake_redismr.events = [Event("wc-1", "t", 1, "succeeded", {})]
     (line,) = invoke("listen", *words).stdout.splitlines()

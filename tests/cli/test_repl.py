@@ -1,4 +1,4 @@
-"""Row PK of section 2, example-sf-repl.py: what ``redismr repl`` prints, as a real process."""
+"""The output of ``redismr repl``, run as a real process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def text_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A server that others have named."""
+    """A running server, as REDISMR_URL names one."""
     server = Server("valkey")
     yield server
     server.close()
@@ -44,14 +44,14 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def processes(server: Server, tmp_path: Path) -> Iterator[Processes]:
-    """Its workers."""
+    """The workers of the server."""
     processes = Processes(server.url, tmp_path / "processes")
     yield processes
     processes.close()
 
 
 def run_repl(folder, typed, *options, url=None, **env):
-    """Its output for what is piped in."""
+    """Run a REPL with ``typed`` as its standard input."""
     return subprocess.run(
         [*REPL, "-n", "2", *options], input=typed, cwd=folder, capture_output=True, text=True,
         timeout=60, env=environ(url, SECRET if url else None, HOME=str(folder), **env), check=False,
@@ -59,19 +59,19 @@ def run_repl(folder, typed, *options, url=None, **env):
 
 
 def transactions(output):
-    """Number -> (heading, lines)."""
-    found = {}
+    """Return the transactions in an output: number -> (heading, lines)."""
+    outcomes = {}
     for line in output.splitlines():
         if line.startswith("Transaction "):
             number, heading = line.removeprefix("Transaction ").split("; ", 1)
-            found[int(number)] = (heading, rows := [])
+            outcomes[int(number)] = (heading, rows := [])
         else:
             rows.append(line)
-    return found
+    return outcomes
 
 
 class ReplTerminal:
-    """A REPL at a terminal of its own."""
+    """A REPL on a pseudo-terminal of its own."""
 
     def __init__(self, folder, *options, url=None):
         self._controller_fd, terminal_fd = pty.openpty()
@@ -88,7 +88,7 @@ class ReplTerminal:
         os.write(self._controller_fd, text.encode())
 
     def wait_for(self, text, timeout=30):
-        """Its screen, as soon as that has the text."""
+        """Wait until the screen has the text, and return the screen."""
         eventually(lambda: text in self._read(), timeout, f"{text!r} not in {self.screen!r}")
         return self.screen
 
@@ -107,7 +107,7 @@ class ReplTerminal:
 
 @pytest.fixture
 def terminal(text_folder):
-    """Starts REPLs at terminals."""
+    """A function that starts a REPL on a terminal."""
     started = []
 
     def start(*options, url=None):
@@ -137,7 +137,7 @@ def test_repl_counts_the_words_of_each_line_under_its_transaction(text_folder):
 
 
 def test_repl_lists_names_that_match_no_file(text_folder):
-    """And goes on; the code is that of the first line that failed, in the order of the lines."""
+    """The REPL goes on; the exit code is that of the first line that failed, in order of lines."""
     finished = run_repl(text_folder, "b.txt none* 'no such.txt'\nb.txt\n@\n'b.txt\n")
     assert finished.returncode == 2
     outcomes = transactions(finished.stdout)
@@ -221,7 +221,7 @@ def test_repl_keeps_a_history_of_lines(text_folder, terminal):
 
 @pytest.fixture
 def start_repl(server, text_folder):
-    """Starts a REPL on the server, with one line typed, and more to come."""
+    """A function that starts a REPL on the server with one line, and leaves the input open."""
     started = []
 
     def start(line, *options):
@@ -252,7 +252,7 @@ def test_repl_ctrl_c_cancels_running_jobs(server, processes, text_folder, start_
 
 
 def test_repl_ctrl_c_cancels_a_job_that_is_still_submitted(server, start_repl):
-    """A job for each worker is submitted until the last one is done; here none ever comes."""
+    """A job for each worker is submitting until its last task ends; here no worker comes."""
     process = start_repl("")
     with redismr.Client(server.url, secret=SECRET) as client:
         [job] = eventually(client.jobs)
@@ -264,13 +264,13 @@ def test_repl_ctrl_c_cancels_a_job_that_is_still_submitted(server, start_repl):
 
 
 def test_repl_ctrl_c_just_before_the_wait_for_a_line_is_not_lost(text_folder):
-    """Then the signal interrupts no read; nor does one that another thread takes, as here."""
+    """Such a signal interrupts no read; neither does one that another thread receives, as here."""
     code = """
         import signal, threading, time
         from redismr.cli.line_input import ReplConsole
 
         def interrupt():
-            time.sleep(0.1)  # either way main finds it out; mostly it waits for a line by then
+            time.sleep(0.1)  # mostly, the main thread waits for a line by then
             signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
         lines = ReplConsole().lines()

@@ -22,7 +22,7 @@ SECRET = "e3b1a9f07d5c2864"
 
 @pytest.fixture
 def main_calls(monkeypatch):
-    """What the workers' room was asked to run."""
+    """The arguments of each call of ``redismr.workers.main``, which is replaced."""
     calls = []
 
     def main(connection, options):
@@ -79,7 +79,7 @@ def test_a_python_that_ignores_its_environment_is_not_restarted_forever():
 
 
 def run_up(*words, environ=None):
-    """Start `redismr up`, read its two lines, then Ctrl-C it."""
+    """Start `redismr up`, read its two lines, and send Ctrl-C."""
     process = subprocess.Popen(
         [sys.executable, "-m", "redismr", "up", *words],
         env={**os.environ, **(environ or {})},
@@ -125,11 +125,11 @@ def test_up_uses_the_secret_of_the_environment():
 
 
 def test_up_has_the_same_url_after_a_restart():
-    """So that it can stand in a unit file, and is known before the first start."""
+    """The URL can stand in a unit file, and --print shows the URL before the first start."""
     words = ("--port", str(free_port()), "--namespace", "team1")
     given = {"REDISMR_SECRET": SECRET}
     first, again = (run_up("-n", "0", *words, environ=given).lines for _ in range(2))
-    printed = subprocess.run(  # it ends by itself
+    printed = subprocess.run(  # ends by itself
         [sys.executable, "-m", "redismr", "up", "--print", *words],
         env={**os.environ, **given}, capture_output=True, text=True,
     )  # fmt: skip
@@ -161,14 +161,14 @@ def test_up_quiet_prints_no_secret():
 
 
 def free_port():
-    """A port that nobody listens at."""
+    """Return a port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def is_listening(port):
-    """Whether somebody listens there."""
+    """True if a process listens on the port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

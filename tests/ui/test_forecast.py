@@ -1,4 +1,4 @@
-"""The time that is left, held against what it turns out to be; time is simulated."""
+"""Forecasts of the time left, compared with the true time left in simulated schedules."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ class TaskRun:
 
 
 def schedule(amounts, executors, *, startup=0.0, per_task=0.0, variation=0.0):
-    """Tasks in their order, each by whoever is free first: a second for 1, and what is added.
+    """Return the runs of tasks in order; the executor that is free first takes the next task.
 
-    ``startup`` is what an executor takes before its first task, ``per_task`` what every task
-    takes, and
-    ``variation`` how much slower or quicker than others one may be.
+    A task takes a second for each unit of its amount, slower or quicker by up to ``variation``, and
+    ``per_task`` seconds more. ``startup`` is added to the first task of each executor.
     """
     random_numbers = random.Random(1)
     free = [(0.0, number) for number in range(executors)]
@@ -49,7 +48,7 @@ def schedule(amounts, executors, *, startup=0.0, per_task=0.0, variation=0.0):
 
 
 def work_at(now, task_runs, input_amount):
-    """What a look at the job would tell."""
+    """Return the progress that a watcher sees at ``now``."""
     over = [task for task in task_runs if task.ended <= now]
     running = [now - task.begun for task in task_runs if task.begun <= now < task.ended]
     return StageProgress(
@@ -70,7 +69,7 @@ def work_at(now, task_runs, input_amount):
 
 
 def forecasts(task_runs, *, change_work=lambda work: work, begin=0.0):
-    """(now, time left as forecast, time left in truth) all along."""
+    """Yield (now, forecast of the time left, true time left) over the whole schedule."""
     input_amount = InputAmount()
     for index, task in enumerate(task_runs):
         input_amount.add(index, task.amount)
@@ -82,9 +81,10 @@ def forecasts(task_runs, *, change_work=lambda work: work, begin=0.0):
 
 
 def wrong_forecasts(task_runs, **options):
-    """Looks, from a fifth of the time on, at which the forecast was off by more than a quarter.
+    """Return the looks at which the forecast was off by more than a quarter.
 
-    Of the last tenth it is a quarter of all that: there nothing but the clock is left to see.
+    The first fifth of the time does not count. In the last tenth, a quarter of a tenth is allowed,
+    because little more than the clock changes there.
     """
     end = max(task.ended for task in task_runs)
     return [
@@ -95,7 +95,7 @@ def wrong_forecasts(task_runs, **options):
 
 
 def equal_items(count):
-    """The amounts of the tasks that so many items are packed into."""
+    """Return the amounts of the tasks into which so many items are packed."""
     return [amount_of(split) for split in as_source(range(count)).splits()]
 
 
@@ -135,13 +135,13 @@ def test_files_of_unequal_size(files):
 
 @pytest.mark.parametrize("executors", [2, 4])
 def test_files_of_typical_sizes(executors):
-    """Most are small and a few large: all but the heaviest are only known in sum."""
-    off = 0
-    for seed in range(10):  # a tenth of all looks may be off
+    """Most files are small and a few large; only the heaviest one is known by itself."""
+    wrong = 0
+    for seed in range(10):  # a tenth of all forecasts may be wrong
         random_numbers = random.Random(seed)
         sizes = [int(random_numbers.lognormvariate(3, 1)) + 1 for _ in range(60)]
-        off += len(wrong_forecasts(schedule(sizes, executors)))
-    assert off < LOOK_COUNT
+        wrong += len(wrong_forecasts(schedule(sizes, executors)))
+    assert wrong < LOOK_COUNT
 
 
 def test_items_of_varying_cost():
@@ -168,7 +168,7 @@ def test_a_new_worker_counts_at_once():
 
 
 @pytest.mark.parametrize(
-    "nothing",
+    "too_little",
     [
         StageProgress(total=100),
         StageProgress(total=100, busy=2, since=50),
@@ -179,9 +179,9 @@ def test_a_new_worker_counts_at_once():
     ],
     ids=["nothing", "not one task", "no total", "nobody at it", "a moment", "too many to look at"],
 )
-def test_no_forecast_while_too_little_is_known(nothing):
+def test_no_forecast_while_too_little_is_known(too_little):
     forecast = StageEstimate()
-    forecast.update(0.0, nothing)
+    forecast.update(0.0, too_little)
     assert forecast.seconds_left() is None
 
 

@@ -1,4 +1,4 @@
-"""The rows of a running job, in a pipe, a terminal and a notebook."""
+"""The display of a running job in a pipe, on a terminal and in a notebook."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ import subprocess
 import sys
 
 import pytest
+from ui.terminal import Terminal
 
 from redismr.core.status_rows import Progress
 from redismr.core.work_amount import StageProgress
 from redismr.ui.progress import LiveDisplay, progress_display, summary_line
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 class Clock:
@@ -31,16 +27,8 @@ def clock():
     return Clock()
 
 
-@pytest.fixture(autouse=True)
-def plain_terminal(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
-
-
 def progress(**fields):
-    """Of a job of 8 map tasks: what is not said of its work follows from its tasks."""
+    """Return the progress of a job of 8 map tasks; amounts follow from tasks if not given."""
     all_fields = {"job_id": "wc-1", "state": "mapping", "maps_total": 8} | fields
     done, total = all_fields.get("maps_done", 0), all_fields["maps_total"]
     reduced, partitions = all_fields.get("reduces_done", 0), all_fields.get("reduces_total")
@@ -50,7 +38,7 @@ def progress(**fields):
 
 
 def work_done(done, total, *, busy=2, speed=1.0, unit="tasks"):
-    """Work that ``busy`` executors do at this speed, seen when each has just begun a task."""
+    """Return the progress of a stage when each of ``busy`` executors has just begun a task."""
     return StageProgress(
         unit=unit, done=done, total=total, spent=done / speed, busy=busy, tasks=total,
         tasks_done=done, tasks_begun=done + busy,
@@ -58,7 +46,7 @@ def work_done(done, total, *, busy=2, speed=1.0, unit="tasks"):
 
 
 def run_display(stream, clock, seconds, *, state="mapping", every=0.2, **fields):
-    """A reporter that has seen a job go on for some seconds."""
+    """Return a display that was called every 0.2 s for some seconds."""
     display = progress_display(stream, always=fields.pop("always", False), clock=clock)
     began = clock.now
     while clock.now - began <= seconds:
@@ -68,7 +56,7 @@ def run_display(stream, clock, seconds, *, state="mapping", every=0.2, **fields)
 
 
 def last_frame(terminal):
-    """The last frame drawn, without control sequences."""
+    """Return the last frame drawn, without control sequences."""
     frame = terminal.getvalue().rpartition("\x1b[2K")[2]
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame)
 

@@ -1,4 +1,4 @@
-"""Result lines."""
+"""Results as lines of text or JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Listings in their three forms."""
+"""Listings on a terminal, in a pipe, and as JSON."""
 
 from __future__ import annotations
 
@@ -8,23 +8,12 @@ import re
 from dataclasses import replace
 
 import pytest
+from ui.terminal import Terminal
 
 from redismr.core.events import Event
 from redismr.core.model import Failure
 from redismr.core.status_rows import JobInfo, WorkerInfo
 from redismr.ui import tables
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-@pytest.fixture(autouse=True)
-def plain_terminal(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("NO_COLOR", "1")
 
 
 def job(**fields):
@@ -101,7 +90,7 @@ def test_no_rows_print_no_table():
 
 
 def test_a_pipe_gets_titles_even_without_rows():
-    """So that a script may leave out the first line, whatever there is."""
+    """A script can always skip the first line."""
     assert printed([], tables.FAILURE_COLUMNS) == "TASK\tATTEMPT\tKIND\tFUNCTION\tERROR\tWHERE\n"
 
 
