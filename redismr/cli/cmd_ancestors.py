@@ -13,8 +13,8 @@ from redismr.cli.job_file import job_source, load_job_file
 from redismr.cli.shared_options import EXECUTOR_COUNT, PORT_NUMBER
 from redismr.cli.unshown_results import keep_unless_shown
 from redismr.compat import octo as octo_compat
-from redismr.compat.client_main import VERSION, work_for_server
-from redismr.compat.hosting import DEFAULT_PORT
+from redismr.compat.client_main import MINCEMEAT_VERSION, work_for_server
+from redismr.compat.hosting import MINCEMEAT_PORT
 from redismr.config import MAX_PORT
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ _executors_option = click.option("-n", "--executors", type=EXECUTOR_COUNT, defau
 @click.command()
 @click.argument("host", default="localhost")
 @click.option("-p", "--password", default="", help="The script's password.")
-@click.option("-P", "--port", type=PORT_NUMBER, default=DEFAULT_PORT, show_default=True,
+@click.option("-P", "--port", type=PORT_NUMBER, default=MINCEMEAT_PORT, show_default=True,
               metavar="PORT", help="The script's port.")  # fmt: skip
 @click.option("-l", "--loop", is_flag=True, help="Wait for a server, and then for the next one.")
 @_executors_option
 @click.option("-v", "--verbose", "level", flag_value=logging.INFO, type=int, help="Log more.")
 @click.option("-V", "--loud", "level", flag_value=logging.DEBUG, type=int, help="Log everything.")
-@click.version_option(VERSION, prog_name="mincemeat.py", message="%(prog)s %(version)s")
+@click.version_option(MINCEMEAT_VERSION, prog_name="mincemeat.py", message="%(prog)s %(version)s")
 def mincemeat(
     *, host: str, password: str, port: int, loop: bool, executors: int, level: int | None
 ) -> int:
@@ -69,7 +69,7 @@ def _refuse_port_as_password(_ctx: click.Context, _option: click.Parameter, pass
 
 _password_option = click.option("-p", "--password", default="", callback=_refuse_port_as_password,
                                 help="The password that server and clients share.")  # fmt: skip
-_port_option = click.option("-P", "--port", type=PORT_NUMBER, default=octo_compat.DEFAULT_PORT,
+_port_option = click.option("-P", "--port", type=PORT_NUMBER, default=octo_compat.OCTO_PORT,
                             show_default=True, metavar="PORT",
                             help="The server's port.")  # fmt: skip
 

@@ -209,7 +209,7 @@ class RedisPartitions(Unpicklable):
         self.on_close: weakref.finalize[[int], object] | None = None
         self.candidate_partitions = candidate_partitions
         self.records: Sequence[int] = [m.part.records for m in manifests]
-        self.has_unique_keys = not any(m.has_foreign_keys for m in manifests)
+        self.has_unique_keys = not any(m.has_irregular_keys for m in manifests)
 
     def blocks(self, partition: int) -> Iterator[Block]:
         """The blocks of a partition, some MB ahead of the reader at most."""

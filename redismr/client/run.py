@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Unpack
 
 from redismr.client.embedded import prestart
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from redismr.client.results import Results
 
 INLINE_PARTITIONS = 2
-"""As few as can show that a function relies on seeing all keys in one process."""
+"""The smallest number that shows if a function relies on seeing all keys in one process."""
 
 
 def run(  # noqa: PLR0913  the options of a job, each with a default
@@ -119,7 +120,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         except TaskError as exc:
             if is_debugging():
                 raise
-            # So that pdb.pm() and its like begin where the user's code failed, not in our frames.
+            # The traceback ends where the user's code failed: pdb.pm() and the like begin there.
             cause = exc.__cause__
             raise exc.with_traceback(cause.__traceback__ if cause else None) from cause
         if finishfn and finish:
@@ -151,15 +152,15 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
 
 
 def _without_frames(error: RedismrError) -> RedismrError:
-    """What a person has to know is in the text; our frames would push it off the screen."""
+    """Return the error without our frames, which would push its text off the screen."""
     return error if is_debugging() else error.with_traceback(None)
 
 
 def _check_types(*, inline: object, progress: object, client: object) -> None:
-    """Refuse what is not of its type, before our own server is started.
+    """Refuse arguments of a wrong type, before a private server is started.
 
     Raises:
-        ConfigError: one of them is not; the message names it.
+        ConfigError: the argument that the message names has a wrong type.
     """
     FLAG_RULE.check("inline", inline)
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
@@ -180,7 +181,8 @@ def _run_inline(
     params: Mapping[str, Any],
     chosen_options: JobOptions,
 ) -> Results:
-    from redismr.client.results import InMemoryPartitions, Results, in_key_order
+    from redismr.client.result_partitions import InMemoryPartitions, in_key_order
+    from redismr.client.results import Results
     from redismr.engine.program import prepare_program
     from redismr.local import run_inline
     from redismr.sources import as_source
@@ -202,27 +204,18 @@ def _run_inline(
     if chosen_options.sort:
         pairs = in_key_order(pairs)
     return Results(
-        InMemoryPartitions([pairs]), sort=chosen_options.sort, counters=counters, skipped=skipped
+        InMemoryPartitions(pairs), sort=chosen_options.sort, counters=counters, skipped=skipped
     )
 
 
-class _open_progress:  # noqa: N801  reads as a verb where it is used
-    """The progress callable for ``progress=``, closed at the end; None for False."""
+def _open_progress(
+    progress: ProgressFunction | bool | None,  # noqa: FBT001  as run() takes it
+) -> AbstractContextManager[ProgressFunction | None]:
+    """Open what draws the progress of a job, and close it at the end of the ``with`` block."""
+    if callable(progress):
+        return nullcontext(progress)
+    if progress is False:
+        return nullcontext()
+    from redismr.ui.progress import progress_display
 
-    def __init__(self, progress: ProgressFunction | bool | None) -> None:  # noqa: FBT001  as run() takes it
-        self._progress = progress
-        self._reporter: Any = None
-
-    def __enter__(self) -> ProgressFunction | None:
-        if callable(self._progress):
-            return self._progress
-        if self._progress is False:
-            return None
-        from redismr.ui.progress import progress_display
-
-        self._reporter = progress_display(sys.stderr, always=self._progress is True)
-        return self._reporter.__enter__()  # type: ignore[no-any-return]
-
-    def __exit__(self, *exc: object) -> None:
-        if self._reporter:
-            self._reporter.__exit__(*exc)
+    return progress_display(sys.stderr, always=progress is True)

@@ -296,14 +296,14 @@ def close_input(store: Store, sealer: JobSealer, python: str, n: int) -> None:
         JobEnded: the job has. InputRolledBack: the server has fewer. JobLost: it has no such job.
     """
     nonce = secrets.token_urlsafe(8)
-    status, state, _, opened = store.close(sealer.job, n, nonce, sealer.seal_end(n))
-    if status == "GONE":
+    closed = store.close(sealer.job, n, nonce, sealer.seal_end(n))
+    if closed.status == "GONE":
         raise _job_lost_error(sealer.job)
-    if status == "ENDED" and state != "succeeded":
-        raise JobEnded(state)
-    if status == "SHORT":
+    if closed.status == "ENDED" and closed.state != "succeeded":
+        raise JobEnded(closed.state)
+    if closed.status == "SHORT":
         raise InputRolledBack
-    store.wake(opened, python, sealer.keyring.key_id)
+    store.wake(closed.opened, python, sealer.keyring.key_id)
 
 
 def close_input_again(store: Store, sealer: JobSealer, python: str, n: int) -> None:

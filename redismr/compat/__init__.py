@@ -1,4 +1,7 @@
-"""The ancestors' words, so that their scripts keep working: thin, on the public interface.
+"""The interfaces of mincemeat.py, its forks, octo.py and shepherd.py, so that their scripts run.
 
-``from redismr.compat import mincemeat`` in place of ``import mincemeat`` is the whole port.
+``from redismr.compat import mincemeat`` in place of ``import mincemeat`` is the whole port of a
+script. This room is not thin: @@ lines, @@ % of the source. It schedules nothing itself: a
+server submits jobs with ``redismr.run``, and a client starts a worker process. What it needs of the
+inside of redismr goes through ``doorway``.
 """

@@ -7,15 +7,14 @@ import logging
 import sys
 import threading
 
-from redismr.compat.hosting import DEFAULT_PORT, server_from_environment
+from redismr.compat.doorway import print_message, redact_url
+from redismr.compat.hosting import MINCEMEAT_PORT, server_from_environment
 from redismr.compat.worker import Client
-from redismr.settings import redact_url
-from redismr.ui.error_screens import print_message
 
-VERSION = "0.1.4"
+MINCEMEAT_VERSION = "0.1.4"
 DEFAULT_RETRY_SECONDS = 0.5
 
-EXIT_DONE, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 3, 130
+EXIT_DONE, EXIT_NO_SERVER, EXIT_INTERRUPTED = 0, 3, 130
 
 
 class _ReportingClient(Client):
@@ -47,7 +46,7 @@ class _ReportingClient(Client):
 
 
 def work_for_server(
-    host: str, port: int = DEFAULT_PORT, password: str = "", *, executors: int = 1,
+    host: str, port: int = MINCEMEAT_PORT, password: str = "", *, executors: int = 1,
     wait: bool = False, loop: bool = False, retry_seconds: float = DEFAULT_RETRY_SECONDS, quiet: bool = False,  # noqa: E501
 ) -> int:  # fmt: skip
     """Work for a server until it ends; the exit status.
@@ -75,7 +74,7 @@ def work_for_server(
             if error is None and not loop:
                 return EXIT_DONE
             if error is not None and not (waits_for_server and _is_worth_retrying(error)):
-                return EXIT_REFUSED
+                return EXIT_NO_SERVER
             never_set.wait(retry_seconds)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -94,12 +93,12 @@ def run_client(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="mincemeat.py", description="Work for a server.")
     add = parser.add_argument
     add("-p", "--password", default="", help="password")
-    add("-P", "--port", type=int, default=DEFAULT_PORT, help=f"port of the server [{DEFAULT_PORT}]")
+    add("-P", "--port", type=int, default=MINCEMEAT_PORT, help="port of the server [%(default)s]")
     add("-v", "--verbose", action="store_const", dest="level", const=logging.INFO, help="say more")
     add("-V", "--loud", action="store_const", dest="level", const=logging.DEBUG, help="say all")
     add("-l", "--loop", action="store_true", help="keep trying to connect, and wait for more work")
     add("-n", "--executors", type=int, default=1, help="how many tasks to run at a time [1]")
-    add("--version", action="version", version=f"%(prog)s {VERSION}")
+    add("--version", action="version", version=f"%(prog)s {MINCEMEAT_VERSION}")
     add("server", nargs="?", default="localhost", help="host of the server [localhost]")
     args = parser.parse_args(argv)
     if args.level:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from multiprocessing import AuthenticationError, connection
 from typing import Any
 
-from redismr.core import pickle_by_value
+from redismr.compat.doorway import pickle_by_value
 from redismr.errors import ConfigError
 
 Address = tuple[str, bytes]

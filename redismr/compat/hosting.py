@@ -15,21 +15,22 @@ import os
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from redismr import settings
-from redismr.client import Client
+import redismr
 from redismr.compat.channels import Channel
+from redismr.compat.doorway import (
+    DEFAULT_NAMESPACE,
+    Connection,
+    PrivateServer,
+    print_message,
+    resolve_connection,
+    start,
+)
 from redismr.compat.user_commands import ALL_CLIENTS, SERVER, CommandBus
-from redismr.config import DEFAULT_NAMESPACE
 from redismr.errors import StoreUnavailable
-from redismr.server import PrivateServer, start
-from redismr.ui.error_screens import print_message
 
-if TYPE_CHECKING:
-    from redismr.config import Connection
-
-DEFAULT_PORT = 11235
+MINCEMEAT_PORT = 11235
 
 NAMESPACE = DEFAULT_NAMESPACE
 """Of a server of our own: nobody else is there, and its workers need not be told."""
@@ -58,12 +59,12 @@ class HostedServer:
         self.owner: Owner | None = owner
         connection = server_from_environment()
         if connection is None:
-            self.server = _start_server(interface, port, password, how_to_open)
+            self.server = _start_hosted(interface, port, password, how_to_open)
             connection = self.server.connection
         self._connection = connection
         self.port = (self.server and self.server.port) or port
         try:
-            self.client = Client(
+            self.client = redismr.Client(
                 connection.url, secret=connection.secret, namespace=connection.namespace
             )
         except BaseException:
@@ -172,7 +173,7 @@ def acquire_server(
 
 def server_from_environment() -> Connection | None:
     """The server that the environment names. Executors name none: a task's server is its own."""
-    return settings.resolve_connection()
+    return resolve_connection()
 
 
 def password_text(password: str | bytes | None) -> str:
@@ -192,7 +193,7 @@ def _lock(port: int) -> threading.Lock:
     return _locks.setdefault(port, threading.Lock())
 
 
-def _start_server(interface: str, port: int, password: str, how_to_open: str) -> PrivateServer:
+def _start_hosted(interface: str, port: int, password: str, how_to_open: str) -> PrivateServer:
     bind = interface
     if not password and interface not in {"localhost", "127.0.0.1", "::1"}:
         print_message(

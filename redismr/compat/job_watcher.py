@@ -8,13 +8,12 @@ from collections.abc import MutableSequence
 from typing import TYPE_CHECKING
 
 from redismr.compat import timers
-from redismr.compat.hosting import DEFAULT_PORT
+from redismr.compat.doorway import Progress, print_message
+from redismr.compat.hosting import MINCEMEAT_PORT
 from redismr.compat.transactions import TaskManager
-from redismr.ui.error_screens import print_message
 
 if TYPE_CHECKING:
     from redismr.compat.hosting import HostedServer
-    from redismr.core.status_rows import Progress
 
 
 class ServerClosed(Exception):
@@ -63,7 +62,7 @@ class JobWatcher:
     ) -> None:
         self._manager, self._schedule, self._closing = manager, schedule, closing
         command = "redismr mincemeat -l" if hosted_server.was_resumed else "redismr mincemeat"
-        self._report_waiting = WaitReporter(hosted_server, command, DEFAULT_PORT)
+        self._report_waiting = WaitReporter(hosted_server, command, MINCEMEAT_PORT)
 
     def __call__(self, progress: Progress) -> None:
         """Take note of one look at the job."""

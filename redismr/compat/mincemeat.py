@@ -1,19 +1,18 @@
 """mincemeat.py, and its forks, on redismr: ``from redismr.compat import mincemeat``.
 
 Scripts written for them run unchanged: ``Server`` listens on a port of its own, ``Client`` and
-``python -m redismr.compat.mincemeat -p PASSWORD HOST`` work for it. What was wrong with them is
-gone: errors reach the server, nothing is lost or doubled, functions see what they use. A file
-``mincemeat.py`` beside a script may hold just ``from redismr.compat.mincemeat import *``.
+``python -m redismr.compat.mincemeat -p PASSWORD HOST`` work for a server. Faults of the originals
+are gone: errors reach the server, nothing is lost or doubled, and functions see what they use. A
+file ``mincemeat.py`` beside a script may hold just ``from redismr.compat.mincemeat import *``.
 """
 
 from __future__ import annotations
 
 import logging
 
-from redismr import standard_streams
-from redismr.compat.adapted_functions import applyover, generator
 from redismr.compat.channels import Channel as ServerChannel
-from redismr.compat.client_main import VERSION, run_client
+from redismr.compat.client_main import MINCEMEAT_VERSION as VERSION
+from redismr.compat.client_main import run_client
 from redismr.compat.daemons import (
     Client_daemon,
     Client_HB,
@@ -23,7 +22,10 @@ from redismr.compat.daemons import (
     Server_HB,
     Server_HB_daemon,
 )
-from redismr.compat.hosting import DEFAULT_PORT
+from redismr.compat.doorway import use_command_streams
+from redismr.compat.hosting import MINCEMEAT_PORT as DEFAULT_PORT
+from redismr.compat.job_functions import applyover, generator
+from redismr.compat.mincemeat_globals import MincemeatGlobals
 from redismr.compat.threaded import Server
 from redismr.compat.timers import (
     close_all,
@@ -66,6 +68,8 @@ __all__ = [
     "trigger",
 ]
 
+Server.initfn_class = MincemeatGlobals
+
 if __name__ == "__main__":
-    standard_streams.use_command_streams()
+    use_command_streams()
     run_client()

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import redismr
+from redismr.compat.doorway import partition_or_zero
 from redismr.compat.hosting import acquire_server
 from redismr.compat.job_watcher import WaitReporter
-from redismr.engine.key_hash import partition_or_zero
 from redismr.errors import ConfigError, StoreError
 
-DEFAULT_PORT = 18273
+OCTO_PORT = 18273
 
 
 def run_server(
@@ -19,7 +19,7 @@ def run_server(
     functions: Mapping[str, Any],
     show: Callable[[Any, bool], object],
     *,
-    port: int = DEFAULT_PORT,
+    port: int = OCTO_PORT,
     password: str = "",
     **options: Any,
 ) -> None:
@@ -33,7 +33,9 @@ def run_server(
         ConfigError: the port is taken, or cannot be used. StoreError: REDISMR_URL's server.
     """
     try:
-        hosted_server = acquire_server(_Owner(), "", port, password, how_to_open="Give -p PASSWORD")
+        hosted_server = acquire_server(
+            _OctoOwner(), "", port, password, how_to_open="Give -p PASSWORD"
+        )
     except StoreError:  # some are OSErrors
         raise
     except OSError as error:
@@ -43,7 +45,7 @@ def run_server(
             source,
             **{**functions, "partitionfn": functions.get("partitionfn") or partition_or_zero},
             client=hosted_server.client,
-            progress=WaitReporter(hosted_server, "redismr octo client", DEFAULT_PORT),
+            progress=WaitReporter(hosted_server, "redismr octo client", OCTO_PORT),
             finish=False,
             **options,
         )
@@ -52,7 +54,7 @@ def run_server(
         hosted_server.release(close=True)
 
 
-class _Owner:
+class _OctoOwner:
     """Owns a hosted server while the job runs."""
 
     def on_client_command(self, *_: object) -> None:

@@ -8,25 +8,24 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, ClassVar
 
 import redismr
 from redismr.compat import timers
-from redismr.compat.adapted_functions import adapt_functions, applyover
 from redismr.compat.channels import Channel, connected_channels
+from redismr.compat.doorway import is_debugging, partition_or_zero
 from redismr.compat.endpoint import Endpoint, pong_data
-from redismr.compat.hosting import DEFAULT_PORT, HostedServer, acquire_server, password_text
+from redismr.compat.hosting import MINCEMEAT_PORT, HostedServer, acquire_server, password_text
+from redismr.compat.job_functions import adapt_functions, applyover
 from redismr.compat.job_watcher import JobWatcher, ServerClosed
 from redismr.compat.transactions import TaskManager, Transaction
 from redismr.compat.user_commands import ALL_CLIENTS
-from redismr.engine.key_hash import partition_or_zero
 from redismr.errors import ConfigError, RedismrError
-from redismr.settings import is_debugging
 
 log = logging.getLogger("mincemeat")
 
 
-class Server(Endpoint):
+class TransactionServer(Endpoint):
     """Runs mapfn, collectfn and reducefn over a datasource, on the workers that join its port.
 
     Functions are attributes, of the instance or of a subclass. The port listens while a run is on,
@@ -39,9 +38,13 @@ class Server(Endpoint):
     finishfn: Any = None
     cycle: int | None = None
     password: Any = None
-    port = DEFAULT_PORT
+    port = MINCEMEAT_PORT
     relaunch_map = relaunch_reduce = True
-    """Whether slow tasks may run a second time."""
+    """True if slow tasks may run a second time."""
+
+    initfn_class: ClassVar[type[Any] | None] = None
+    """The class whose objects, made of a job's functions, are the job's initfn. ``mincemeat`` sets
+    it to ``MincemeatGlobals``, which names this class, and so cannot be imported here."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         """Arguments are those of every endpoint."""
@@ -104,7 +107,7 @@ class Server(Endpoint):
     def run_server(
         self,
         password: str | bytes = "",
-        port: int = DEFAULT_PORT,
+        port: int = MINCEMEAT_PORT,
         interface: str = "",
         asynchronous: bool = False,  # noqa: FBT001, FBT002
     ) -> dict[Any, Any] | None:
@@ -128,7 +131,7 @@ class Server(Endpoint):
     def conn(
         self,
         password: str | bytes | None = "",
-        port: int = DEFAULT_PORT,
+        port: int = MINCEMEAT_PORT,
         interface: str = "",
         asynchronous: bool = False,  # noqa: FBT001, FBT002
         **credentials: Any,
@@ -147,7 +150,7 @@ class Server(Endpoint):
                 setattr(self, name, value)
             else:
                 log.debug("not a setting of a server: %s", name)
-        if type(self).datasource is not Server.datasource and not self._queue:
+        if type(self).datasource is not TransactionServer.datasource and not self._queue:
             self.set_datasource(self.datasource)  # a subclass's own, in place of our property
         if not (asynchronous or self._is_permanent() or self._queue or self._current):
             raise ConfigError("this server has no datasource: set one before it runs")
@@ -310,7 +313,7 @@ class Server(Endpoint):
             job.mapfn,
             job.reducefn,
             partitionfn=partition_or_zero,
-            initfn=job.initfn,
+            initfn=self.initfn_class(job.user_functions) if self.initfn_class else None,
             client=self._hosted_server.client,
             progress=JobWatcher(
                 self._hosted_server, self.taskmanager, self.schedule, self._closing

@@ -9,14 +9,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from redismr.compat.doorway import JOIN_USER, Connection, Store, derived_credentials
 from redismr.errors import RedismrError
-from redismr.server.credentials import JOIN_USER, derived_credentials
-from redismr.store import Store
-
-if TYPE_CHECKING:
-    from redismr.config import Connection
 
 _CHECK_SECONDS = 0.5
 _CONNECT_TIMEOUT_SECONDS = 10.0

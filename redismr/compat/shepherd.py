@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from redismr import standard_streams
 from redismr.compat import mincemeat
 from redismr.compat.client_main import work_for_server
+from redismr.compat.doorway import use_command_streams
 from redismr.errors import RedismrError
 
 VERSION = "0.0.1"
@@ -191,5 +191,5 @@ def _make_server(options: Any) -> Server:
 
 
 if __name__ == "__main__":
-    standard_streams.use_command_streams()
+    use_command_streams()
     sys.exit(main())

@@ -9,14 +9,14 @@ from collections.abc import MutableSequence
 from concurrent.futures import Future, wait
 from typing import Any
 
-from redismr.compat import server
+from redismr.compat.server import TransactionServer
 from redismr.compat.timers import Timer
 from redismr.compat.transactions import TaskManager
 
 _OUTCOME_POLL_SECONDS = 0.5
 
 
-class Server(server.Server):
+class Server(TransactionServer):
     """A server of any of the forks."""
 
     daemon = True

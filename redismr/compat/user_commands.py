@@ -11,15 +11,10 @@ import logging
 import pickle
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from redismr.core import pickle_by_value
-from redismr.core.seal import TAG_BYTES, Keyring
+from redismr.compat.doorway import TAG_BYTES, Connection, Keyring, Store, pickle_by_value
 from redismr.errors import StoreError
-from redismr.store import Store
-
-if TYPE_CHECKING:
-    from redismr.config import Connection
 
 log = logging.getLogger("mincemeat")
 

@@ -16,14 +16,21 @@ from typing import Any
 
 import cloudpickle
 
-from redismr import standard_streams
-from redismr.client.embedded import LocalWorker
-from redismr.compat.adapted_functions import FUNCTIONS_FD_VARIABLE, LOG_LEVEL_VARIABLE
 from redismr.compat.command_relay import Relay
+from redismr.compat.doorway import (
+    Connection,
+    LocalWorker,
+    explain_pickle_error,
+    join,
+    open_missing_descriptors,
+    pickle_by_value,
+    print_message,
+    refuse_while_loading,
+)
 from redismr.compat.endpoint import Endpoint, pong_data
 from redismr.compat.hosting import (
-    DEFAULT_PORT,
     HELLO,
+    MINCEMEAT_PORT,
     NAMESPACE,
     RELEASED,
     SERVING,
@@ -32,13 +39,8 @@ from redismr.compat.hosting import (
 )
 from redismr.compat.server_liveness import ConnectionLiveness, ListenerLiveness
 from redismr.compat.user_commands import SERVER, CommandBus, channel_label
-from redismr.config import Connection
-from redismr.core import pickle_by_value
+from redismr.compat.worker_functions import FUNCTIONS_FD_VARIABLE, LOG_LEVEL_VARIABLE
 from redismr.errors import CodeError, RedismrError
-from redismr.process_guards import refuse_while_loading
-from redismr.server import join
-from redismr.shipping.pickle_diagnosis import explain_pickle_error
-from redismr.ui.error_screens import print_message
 
 log = logging.getLogger("mincemeat")
 
@@ -75,7 +77,7 @@ class Client(Endpoint):
     def conn(
         self,
         interface: str = "",
-        port: int = DEFAULT_PORT,
+        port: int = MINCEMEAT_PORT,
         password: str | bytes | None = None,
         asynchronous: bool = False,  # noqa: FBT001, FBT002
         **_ignored: Any,
@@ -86,7 +88,7 @@ class Client(Endpoint):
         tells afterwards.
         """
         refuse_while_loading()
-        standard_streams.open_missing_descriptors()
+        open_missing_descriptors()
         self._reset_state()
         self._connect_finished.clear()
         self._authenticated = False

@@ -157,7 +157,7 @@ class JobSealer(Unpicklable):
             manifest.maps_digest,
             part,
             manifest.inline,
-            manifest.has_foreign_keys,
+            manifest.has_irregular_keys,
             dict(manifest.counters),
             dict(manifest.map_counters),
             manifest.records_in,
@@ -171,7 +171,7 @@ class JobSealer(Unpicklable):
         """What the committed attempt of a partition wrote, from its record in ``result``."""
         task = f"r{partition}"
         token, body = self._open_manifest("result", task, record)
-        basis, maps, digest, part, inline, has_foreign_keys, *counts = body
+        basis, maps, digest, part, inline, has_irregular_keys, *counts = body
         counters, map_counters, records_in, skipped, map_skipped, provenance = counts
         return ResultManifest(
             task=task,
@@ -181,7 +181,7 @@ class JobSealer(Unpicklable):
             maps_digest=digest,
             part=PartSize(*part),
             inline=inline,
-            has_foreign_keys=has_foreign_keys,
+            has_irregular_keys=has_irregular_keys,
             counters=counters,
             map_counters=map_counters,
             records_in=records_in,

@@ -303,7 +303,7 @@ class ResultManifest:
     #: The frames of a small result.
     inline: tuple[bytes, ...] = ()
     #: True if reducefn gave other keys than it was given: one may belong elsewhere, or come twice.
-    has_foreign_keys: bool = False
+    has_irregular_keys: bool = False
     #: What reduce functions counted in this partition.
     counters: Mapping[str, int] = field(default_factory=dict)
     #: What map functions counted, over all maps.

@@ -1,9 +1,10 @@
-"""Bad records are left out, kept and counted, instead of ending the job: ``on_error``.
+"""Skips bad records, counts and records them, instead of ending the job: the option ``on_error``.
 
-A record's output is taken whole before any of it is used, so that a skipped one contributes
-nothing, neither pairs nor counters. All of it wraps the program's functions: without ``on_error``
-nothing here runs. What cannot be laid at the door of one record or key (combinefn, a function of
-items, a value that a named reducer or the codec refuses, the source) fails as ever.
+All output of a record is collected before any of it is used, so that a skipped record contributes
+nothing, neither pairs nor counters. This module wraps the functions of the program; without
+``on_error`` nothing here runs. An error that is not due to one record or key still fails the task:
+in combinefn, in a function of items, in the source, or on a value that a named reducer or the codec
+refuses.
 """
 
 from __future__ import annotations
@@ -37,17 +38,18 @@ from redismr.engine.program import GroupFunction, Program
 from redismr.errors import DebuggerError
 
 RECORDED_SKIPS_PER_TASK = 100
-"""Of a task's skips so many are kept in full, the first ones; all are counted."""
+"""Number of skips of a task that are recorded in full, the first ones; all are counted."""
 
 LocateRecords = Callable[[Sequence[int]], Iterable[Any]]
+"""Returns a description of the place of each record, given by its ordinal; may read the input."""
 
 _OUTSIDE_USER_CODE = -2
-"""``cursor[0]`` is this minus the ordinal while no function of the user's works on the record: a
-process that dies in reading, combining or encoding must not have the record blamed for it."""
+"""``cursor[0]`` is this minus the ordinal while no user function works on the record: if the
+process dies while it reads, combines or encodes, the record must not be blamed."""
 
 
 class SkipLimitExceeded(Exception):
-    """More was skipped than ``on_error`` allows; ``failure`` says so."""
+    """The task skipped more than ``on_error`` allows; ``failure`` is the job's failure."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -55,7 +57,7 @@ class SkipLimitExceeded(Exception):
 
 
 def max_skips(on_error: OnError, records_in: int | None) -> float | Fraction:
-    """How many may be skipped of so many records; of some number that is not known yet (None)."""
+    """Return how many of ``records_in`` records may be skipped; None if that is not known yet."""
     if on_error == "skip":
         return math.inf
     if isinstance(on_error, float):
@@ -64,7 +66,7 @@ def max_skips(on_error: OnError, records_in: int | None) -> float | Fraction:
 
 
 def skip_limit_failure(on_error: OnError, skipped: Skipped, records_in: int | None) -> Failure:
-    """What ends the job as more was skipped than is allowed: the first skip, saying so."""
+    """Return the failure of a job that skipped too much: the first skip, with a message and notes."""  # noqa: E501
     of_all = f" of {records_in:,}" if isinstance(on_error, float) else ""
     count_text = f"{skipped.total:,}{of_all} record{'s'[: bool(of_all) or skipped.total != 1]}"
     first, *others = skipped
@@ -76,18 +78,21 @@ def skip_limit_failure(on_error: OnError, skipped: Skipped, records_in: int | No
         error_name="TooManySkipped",
         message=f"{count_text} had to be skipped, more than on_error={on_error!r} allows; "
         f"the first with {_summary(first)}"[:500],
-        notes=(*notes, "mend what they fail on, or allow more with on_error"),
+        notes=(*notes, "correct what they fail on, or allow more with on_error"),
         retryable=False,
     )
 
 
 class SkipRecorder:
-    """Takes note of what one attempt skips.
+    """Records what one attempt skips.
 
     Args:
-        locate_records: the words for where records of these ordinals are; may read the input again.
-        skipped_before: what had been skipped when the attempt began.
-        records_in: the records of the job, if they are known by now.
+        stage: the stage of the task.
+        task: its id.
+        on_error: the limit of the job.
+        locate_records: describes the places of skipped records.
+        skipped_before: what the job has skipped before, as far as this attempt knows.
+        records_in: number of input records of the job; None in map tasks, which cannot know it.
     """
 
     def __init__(
@@ -97,24 +102,21 @@ class SkipRecorder:
         on_error: OnError,
         locate_records: LocateRecords,
         *,
-        skipped_before: Skipped = Skipped(),  # noqa: B008 - it is as immutable as ()
+        skipped_before: Skipped = Skipped(),  # noqa: B008 - immutable
         records_in: int | None = None,
     ) -> None:
         self._stage, self._task, self._on_error = stage, task, on_error
-        self._locate_records, self._skipped_before, self._records_in = (
-            locate_records,
-            skipped_before,
-            records_in,
-        )
+        self._locate_records, self._records_in = locate_records, records_in
+        self._skipped_before = skipped_before
         self._recorded: list[tuple[int, Failure]] = []
         self._total = 0
         self.check()
 
     def check(self) -> None:
-        """See whether what was skipped so far is allowed.
+        """Check what was skipped so far against the limit.
 
         Raises:
-            SkipLimitExceeded: it is not.
+            SkipLimitExceeded: more was skipped than is allowed.
         """
         total = self._skipped_before.total + self._total
         if total > max_skips(self._on_error, self._records_in):
@@ -124,10 +126,10 @@ class SkipRecorder:
     def skip(
         self, function: str, ordinal: int, error: BaseException | Crash, key: Any, value: Any
     ) -> None:
-        """A record, or a key of reducefn, is left out for this error.
+        """Record that a record, or a key of reducefn, is left out because of ``error``.
 
         Raises:
-            SkipLimitExceeded: it was one too many.
+            SkipLimitExceeded: this skip is one too many.
         """
         self._total += 1
         if len(self._recorded) < RECORDED_SKIPS_PER_TASK:
@@ -149,12 +151,12 @@ class SkipRecorder:
         self.check()
 
     def skipped(self) -> Skipped:
-        """What was skipped, each with its place."""
+        """Return what was skipped, with the place of each record."""
         if self._stage == "reduce":
             return Skipped((failure for _, failure in self._recorded), self._total)
         ordinals = [ordinal for ordinal, _ in self._recorded]
         places: list[str] = []
-        with contextlib.suppress(Exception):  # the file may have vanished since
+        with contextlib.suppress(Exception):  # the file may be gone
             places = [printable_text(place, 300) for place in self._locate_records(ordinals)]
         places += [f"record {ordinal + 1} of its task" for ordinal in ordinals[len(places) :]]
         kept = (
@@ -171,16 +173,17 @@ def with_skipping_mapfn(
     skip_recorder: SkipRecorder,
     crashes: Mapping[int, Crash],
 ) -> Program:
-    """The program with a mapfn that yields nothing for a bad record.
+    """Return the program with a mapfn that returns no pairs for a bad record.
 
-    A record of ``crashes`` (by ordinal) is skipped without being looked at: it ends processes.
-    With a combinefn it is that one's keys that need a partition, and no record's fault if not.
+    A record whose ordinal is in ``crashes`` is skipped without a call of mapfn, because it ends
+    processes. A key without a partition makes its record bad; with a combinefn only the keys of
+    combinefn need partitions, and no record is to blame for those.
     """
     call, snapshot_value = _mapfn_of_key_and_value(program), choose_value_snapshot(program)
     needs_partitions = program.combine is None
 
     def mapfn(key: Any, value: Any) -> list[tuple[Any, Any]]:
-        pairs: list[tuple[Any, Any]] = []  # no list[...](): that is 1 us
+        pairs: list[tuple[Any, Any]] = []  # list[...]() would cost 1 us
         ordinal = cursor[0]
         crash, function = crashes.get(ordinal), "mapfn"
         error: BaseException | Crash | None = crash
@@ -205,9 +208,9 @@ def with_skipping_mapfn(
 
 
 def with_skipping_reducefn(program: Program, skip_recorder: SkipRecorder) -> Program:
-    """The program with a reducefn that yields nothing for a key on which it raises.
+    """Return the program with a reducefn that yields nothing for a key on which it raises.
 
-    Only a function of (key, values): what one of all items raises is no single key's fault.
+    A named reducer and a function of items stay: no single key is to blame for their errors.
     """
     reduce = program.reduce
     if not isinstance(reduce, GroupFunction) or reduce.takes_items:
@@ -220,7 +223,6 @@ def with_skipping_reducefn(program: Program, skip_recorder: SkipRecorder) -> Pro
 
     def reducefn(key: Any, values: Any) -> Iterator[tuple[Any, Any]]:
         pairs: list[tuple[Any, Any]] = []
-
         try:
             with discard_counts_on_error():
                 _collect_pairs(emitted, (key, values), pairs, "reducefn", snapshot_value)
@@ -235,7 +237,7 @@ def with_skipping_reducefn(program: Program, skip_recorder: SkipRecorder) -> Pro
 
 
 def current_ordinal(cursor: Sequence[int]) -> int:
-    """The record that was read last, -1 if none was, whether or not bad ones are skipped."""
+    """Return the ordinal of the record that was read last, -1 if none was read."""
     return cursor[0] if cursor[0] >= -1 else _OUTSIDE_USER_CODE - cursor[0]
 
 
@@ -253,10 +255,11 @@ def _collect_pairs(
     role: str,
     snapshot_value: Callable[[Any], Any],
 ) -> None:
-    """All pairs that are emitted, checked, each as it was then.
+    """Add all pairs that ``emit`` emits for a record to ``pairs``, checked and as they are now.
 
     Raises:
-        Exception: whatever the user's function raises. BadPair, BadKey: what it emitted is none.
+        BadPair, BadKey: the function emitted no pair, or an unhashable key.
+        Exception: whatever the user's function raises.
     """
     out = pair = None
     try:
@@ -267,14 +270,12 @@ def _collect_pairs(
             k, v = pair
             hash(k)
             if type(v) not in IMMUTABLE_TYPES:
-                with contextlib.suppress(
-                    CannotSnapshot
-                ):  # no record's fault: the kernel will say so
-                    v = snapshot_value(v)
+                with contextlib.suppress(CannotSnapshot):  # not blamed on the record: the kernel
+                    v = snapshot_value(v)  # meets it again, and raises
             pairs.append((snapshot_key(k), v))
     except BaseException as error:
         explained = explain_output_error(error, pair, role, out)
-        if isinstance(out, GeneratorType):  # what it counts on its way out is not counted
+        if isinstance(out, GeneratorType):  # closed here, so that its last counts are discarded
             with contextlib.suppress(Exception):
                 out.close()
         if explained is error:
@@ -283,7 +284,7 @@ def _collect_pairs(
 
 
 def _is_stop_request(error: BaseException | None) -> bool:
-    """Whether it is a person who wants an end, or to look, and no bad record."""
+    """True if a person wants to stop, or to debug: no record is to blame."""
     return isinstance(error, KeyboardInterrupt | DebuggerError) or (
         error is not None and is_debugger_exit(error)
     )

@@ -1,4 +1,4 @@
-"""What user functions emit: pairs, and the errors that name what is none."""
+"""The pairs that the user's functions emit: checks, snapshots, and errors that name a bad pair."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from redismr.errors import BadKey, BadPair, BadValue, RecordError
 
 
 class UserCodeError(Exception):
-    """A function of the user's raised, or emitted what cannot be used. The cause is ``__cause__``.
+    """A function of the user raised, or emitted what redismr cannot use; see ``__cause__``.
 
-    ``ordinal`` is the record of the split (or the key group) it happened on, -1 if it was none.
+    ``ordinal`` is the record of the split, or the group of a reduce task, on which the function
+    worked; -1 if it worked on none.
     """
 
     def __init__(
@@ -28,17 +29,21 @@ class UserCodeError(Exception):
         self.function, self.ordinal, self.key, self.value = function, ordinal, key, value
 
 
-def is_generator_close(error: BaseException) -> bool:
-    """Whether it only says, at a ``yield`` of the kernel's, that nobody reads on."""
+def must_reraise(error: BaseException) -> bool:
+    """True if a loop of the kernel must not blame the user's function for ``error``.
+
+    Either ``error`` names a function already, or the reader has closed the loop at its ``yield``.
+    """
     traceback = error.__traceback__
-    return isinstance(error, GeneratorExit) and traceback is not None and not traceback.tb_next
+    is_close = isinstance(error, GeneratorExit) and traceback is not None and not traceback.tb_next
+    return isinstance(error, UserCodeError) or is_close
 
 
 def iterate_pairs(out: Any, role: str = "mapfn") -> Iterable[Any]:
-    """The pairs in what a function returned: an iterable of them, a mapping, or None.
+    """Return the pairs of a function's output: an iterable of pairs, a mapping, or None.
 
     Raises:
-        BadPair: it is none of these.
+        BadPair: the output is none of these.
     """
     if out is None:
         return ()
@@ -53,22 +58,22 @@ def iterate_pairs(out: Any, role: str = "mapfn") -> Iterable[Any]:
 
 
 def check_pair(pair: Any, role: str = "mapfn") -> None:
-    """Accept a tuple or list of length 2 and nothing else, though a str of length 2 would unpack.
+    """Accept tuples and lists of length 2 and nothing else, though a str of length 2 would unpack.
 
     Raises:
-        BadPair: it is no pair.
+        BadPair: ``pair`` is anything else.
     """
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise BadPair(
             f"{role} must yield (key, value) pairs, tuples or lists of length 2, and yielded"
-            f" {short_repr(pair)}, of type {type(pair).__qualname__}. A function that returns"
-            " its pairs returns a list of them, also of one"
+            f" {short_repr(pair)}, of type {type(pair).__qualname__}. A function that returns pairs"
+            " must return a list of them, also for a single pair"
         )
 
 
 def choose_value_snapshot(program: Program) -> Callable[[Any], Any]:
-    """What keeps the values that the program's mapfn emits, each as it was then."""
-    if program.mapfn is None:  # the source's own, which no function sees before they are written
+    """Return the function that fixes each value of mapfn at the moment when mapfn emits it."""
+    if program.mapfn is None:  # no user function sees the source's values before they are written
         return _unchanged
     reducer = program.reduce
     is_sent_as_is = isinstance(reducer, GroupFunction) or reducer.name in ("list", "first")
@@ -80,24 +85,24 @@ def _unchanged(value: Any) -> Any:
 
 
 def snapshot_key(key: Any) -> Any:
-    """A key as it is now; itself if it equals nothing but itself."""
+    """Return a copy of the key as it is now; the key itself if no copy equals it."""
     if type(key) in IMMUTABLE_TYPES:
         return key
     try:
         copy = private_copy(key)
         return copy if copy is key or (copy == key and hash(copy) == hash(key)) else key
-    except Exception:  # noqa: BLE001 - who hashes or encodes it says what is wrong with it
+    except Exception:  # noqa: BLE001 - hashing or encoding the key will name the error
         return key
 
 
 def explain_output_error(
     error: BaseException, pair: Any, role: str = "mapfn", out: object = None
 ) -> BaseException:
-    """The error by name if a statement of the kernel's raised it over what was emitted.
+    """Return an error that names the bad pair if a statement of the kernel raised ``error``.
 
-    The loops leave checks to the exceptions that unpacking and hashing raise anyway. Those come
-    from the kernel's own frame, and ``pair`` is then the culprit. If it was yielded by ``out``, the
-    traceback ends there.
+    The loops check little, because unpacking and hashing raise anyway. An exception from the
+    kernel's own frame is due to ``pair``. If the generator ``out`` yielded that pair, the traceback
+    of the result ends at its ``yield``. Any other error is returned unchanged.
     """
     explained = _as_output_error(error, pair, role)
     frame = out.gi_frame if isinstance(out, GeneratorType) else None

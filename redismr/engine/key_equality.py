@@ -1,4 +1,4 @@
-"""What a class compares its instances by, told by the class alone and never by one of them."""
+"""Finds out how instances of a class are compared, from the class alone, never from an instance."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from typing import Any
 
 
 def inherits_equality(cls: type, base: type, *other_methods: str) -> bool:
-    """Whether a subclass inherits both ``__eq__`` and ``__hash__`` of that base, and ``other_methods``."""  # noqa: E501
+    """True if a subclass inherits ``__eq__``, ``__hash__`` and ``other_methods`` of the base."""
     names = ("__eq__", "__hash__", *other_methods)
     return all(_static_method(cls, name) is _static_method(base, name) for name in names)
 
 
 def compares_by_identity(cls: type) -> bool:
-    """Whether an instance is equal to itself only."""
+    """True if an instance is equal to itself only."""
     return _static_method(cls, "__eq__") is _static_method(object, "__eq__")
 
 
 def compared_fields(cls: type) -> Callable[[Any], tuple[Any, ...]] | None:
-    """What gives the fields that two instances of a dataclass are compared by; None for others.
+    """Return a function that returns the compared fields of a dataclass instance.
 
-    Fields with ``hash=False`` are left out: they may not be hashable. A class whose ``__eq__`` is
-    not the one that ``dataclass`` makes is among the others, and so is one with a base that
-    compares in its own way: an instance of that base may be equal to one of the class.
+    Fields with ``hash=False`` are left out, because they may not be hashable.
+
+    Returns:
+        None for a class whose ``__eq__`` was not made by ``dataclass``, and for one with a base
+        that compares in its own way: an instance of that base may equal one of the class.
     """
     owner = _dataclass_that_compares(cls)
     if owner is None or any(
@@ -38,21 +40,21 @@ def compared_fields(cls: type) -> Callable[[Any], tuple[Any, ...]] | None:
 
 
 def _static_method(cls: type, name: str) -> Any:
-    """What the class itself and its bases say: a metaclass may show something else."""
+    """Return the method of the class or its bases; a metaclass may show another."""
     return getattr_static(cls, name)
 
 
 def _dataclass_that_compares(cls: type) -> type | None:
-    """The class that the instances' ``__eq__`` is from, if ``dataclass`` wrote that for it."""
+    """Return the class that defines ``__eq__`` for the instances, if ``dataclass`` made it."""
     owner = next(base for base in cls.__mro__ if "__eq__" in vars(base))
     return owner if _has_generated_eq(owner) else None
 
 
 def _has_generated_eq(owner: type) -> bool:
-    """Whether ``dataclass`` wrote the ``__eq__`` of this very class.
+    """True if ``dataclass`` made the ``__eq__`` of this very class.
 
-    Told by its code, which has to be what ``dataclass`` writes here and now for the same fields.
-    Names tell nothing: a class that came to a worker by cloudpickle has other ones.
+    Compares its code with what ``dataclass`` makes here and now for the same fields. Names do not
+    help: they differ in a class that came to a worker by cloudpickle.
     """
     eq_method = vars(owner)["__eq__"]
     if "__dataclass_fields__" not in vars(owner) or type(eq_method) is not FunctionType:
@@ -68,7 +70,7 @@ def _probe_field(f: Field[Any]) -> Any:
 
 
 def _code_behaviour(function: Any) -> tuple[Any, ...]:
-    """All that decides what a call does, whatever file and line the function is from."""
+    """Return all that decides what a call does; the file and line of the function do not."""
     code = function.__code__
     return (
         (code.co_code, code.co_consts, code.co_names, code.co_varnames, code.co_exceptiontable),

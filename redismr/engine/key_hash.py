@@ -1,10 +1,10 @@
-"""Which partition a key belongs to: the same in every process, and the same for equal keys.
+"""The stable hash of a key: the same in every process, and the same for equal keys.
 
-Python's own ``hash`` keeps the second promise but not the first: strings hash differently in each
-process. So single values go by ``value_hashes``, and tuples, frozensets, slices and dataclasses by
-their parts. What cannot be told apart by value, a plain object say, is refused by name. Whether a
-key is refused is up to its class and those of its parts, and never to what was seen before. Only of
-some classes single values are refused: NaN, for one.
+Python's ``hash`` is the same for equal keys, but strings hash differently in each process. So a
+single value is hashed by ``value_hashes``, and a tuple, frozenset, slice or dataclass by its parts.
+A key that has no value to compare by, such as a plain object, is refused with an error that names
+its class. The classes of the key and of its parts decide, never the keys that came before; a few
+classes have single values that are refused, such as NaN.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from zlib import crc32
 from redismr.core.printable import short_repr
 from redismr.engine.key_equality import compared_fields, inherits_equality
 from redismr.engine.value_hashes import (
+    UINT32_MASK,
     Hasher,
     NoStableHash,
     find_value_hasher,
@@ -26,7 +27,6 @@ from redismr.engine.value_hashes import (
 )
 from redismr.errors import BadKey
 
-_UINT32_MASK = 0xFFFFFFFF
 _ADVICE = (
     "Use a str, bytes, number, date, UUID, Enum, None, frozen dataclass that compares by its"
     " fields, or a tuple or frozenset of these; or give a partitionfn(key, partitions)"
@@ -34,7 +34,7 @@ _ADVICE = (
 
 
 def partition_of(key: Any, partitions: int) -> int:
-    """The partition of one key, 0 to ``partitions - 1``.
+    """Return the partition of one key, 0 to ``partitions - 1``.
 
     Raises:
         BadKey: the key has no stable hash.
@@ -43,7 +43,7 @@ def partition_of(key: Any, partitions: int) -> int:
 
 
 def partition_or_zero(key: Any, partitions: int) -> int:
-    """``partition_of``, and 0 for a key that has no stable hash."""
+    """Return ``partition_of`` the key, or 0 if it has no stable hash."""
     try:
         return partition_of(key, partitions)
     except BadKey:
@@ -51,7 +51,7 @@ def partition_or_zero(key: Any, partitions: int) -> int:
 
 
 def has_stable_hash(key: Any) -> bool:
-    """Whether ``stable_hash`` knows the key."""
+    """True if ``stable_hash`` accepts the key."""
     try:
         stable_hash(key)
     except BadKey:
@@ -60,7 +60,7 @@ def has_stable_hash(key: Any) -> bool:
 
 
 def partitions_of(keys: list[Any], partitions: int) -> list[int]:
-    """``partition_of`` of each key, in bulk.
+    """Return ``partition_of`` each key, computed in bulk.
 
     Raises:
         BadKey: one of the keys has no stable hash.
@@ -74,21 +74,21 @@ def partitions_of(keys: list[Any], partitions: int) -> list[int]:
             # comprehension gains nothing.
             return [crc32(key.encode()) % partitions for key in keys]
         except UnicodeEncodeError:
-            pass  # lone surrogates: hash_str knows them
+            pass  # lone surrogates, which hash_str accepts
     if len(types) == 1:
         hasher = _find_hasher(types.pop())
         try:
             return [hasher(key) % partitions for key in keys]
         except NoStableHash:
-            pass  # stable_hash makes a message of it
+            pass  # stable_hash raises it with a message
     return [stable_hash(key) % partitions for key in keys]
 
 
 def stable_hash(key: Any) -> int:
-    """32 bits that are equal for equal keys, in every process, whatever PYTHONHASHSEED says.
+    """Return 32 bits that are equal for equal keys, in every process, for any PYTHONHASHSEED.
 
     Raises:
-        BadKey: the key has no stable hash; the message names what of it has none, and the way out.
+        BadKey: the key has no stable hash; the message names the part to blame and what to do.
     """
     cls = type(key)
     try:
@@ -98,23 +98,23 @@ def stable_hash(key: Any) -> int:
 
 
 def _find_hasher(cls: type) -> Hasher:
-    """The hasher for keys of this class, remembered for the next one."""
+    """Return the hasher for keys of this class, and remember it."""
     hasher = _HASHERS_BY_TYPE.get(cls)
     if hasher is None:
         hasher = _find_hasher_of_parts(cls) or find_value_hasher(cls) or _refuse_key
-        if inherits_equality(type(cls), type):  # else another class may pass for this one
+        if inherits_equality(type(cls), type):  # else another class may equal this one
             _HASHERS_BY_TYPE[cls] = hasher
     return hasher
 
 
 def _find_hasher_of_parts(cls: type) -> Hasher | None:
-    """A hasher for those that have parts."""
+    """Return a hasher for a class whose instances have parts; None for other classes."""
     if issubclass(cls, tuple) and inherits_equality(cls, tuple):
-        # The copy is a plain one: a subclass may iterate over something else than it compares.
+        # Copied to a plain tuple: a subclass may iterate over other parts than it compares.
         return lambda key: _hash_tuple(tuple.__getitem__(key, slice(None)))
     if issubclass(cls, frozenset) and inherits_equality(cls, frozenset):
         return lambda key: _hash_frozenset(frozenset.copy(key))
-    if cls is slice:  # hashable since 3.12, by the same three
+    if cls is slice:  # hashable since Python 3.12
         return lambda key: _hash_tuple((key.start, key.stop, key.step))
     get_fields = compared_fields(cls)
     if get_fields is None:
@@ -139,17 +139,17 @@ def _hash_tuple(key: tuple[Any, ...]) -> int:
     total, get = 3, _HASHERS_BY_TYPE.get
     for part in key:
         cls = type(part)
-        total = (total * 1000003 ^ (get(cls) or _find_hasher(cls))(part)) & _UINT32_MASK
+        total = (total * 1000003 ^ (get(cls) or _find_hasher(cls))(part)) & UINT32_MASK
     return mix_two_hashes(total, len(key))
 
 
 def _hash_frozenset(key: frozenset[Any]) -> int:
-    # Members are mixed first, or {1, 2} and a set with the same sum of hashes would meet.
+    # Each member is mixed first: else all sets with the same sum of hashes would collide.
     total = 0
     for member in key:
         cls = type(member)
         total += mix_two_hashes((_HASHERS_BY_TYPE.get(cls) or _find_hasher(cls))(member), 4)
-    return mix_two_hashes(total & _UINT32_MASK, len(key))
+    return mix_two_hashes(total & UINT32_MASK, len(key))
 
 
 _HASHERS_BY_TYPE: dict[type, Hasher] = {
@@ -161,4 +161,4 @@ _HASHERS_BY_TYPE: dict[type, Hasher] = {
     tuple: _hash_tuple,
     frozenset: _hash_frozenset,
 }
-"""Exact types; those of other keys are added as they are met."""
+"""Hashers by exact type. ``_find_hasher`` adds the types of other keys as they come."""

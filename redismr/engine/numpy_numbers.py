@@ -1,4 +1,4 @@
-"""NumPy's numbers among values, told without importing NumPy: where there are any, it is loaded."""
+"""Recognises NumPy's numbers without importing NumPy: where such a number is, NumPy is loaded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _PYTHON_NUMBER_TYPES = frozenset((int, bool, float))
 
 
 def float_sum_type(types: set[type]) -> type | None:
-    """The type that the sum of ints and floats has: float, or ``numpy.float64`` if that is there.
+    """Return the type of the sum of ints and floats: ``numpy.float64`` if it is there, or float.
 
-    None if there is no float among these types, or anything else.
+    None if no float is among the types, or anything that is no int and no float.
     """
     non_python_types = types - _PYTHON_NUMBER_TYPES
     if not non_python_types:
@@ -22,9 +22,9 @@ def float_sum_type(types: set[type]) -> type | None:
 
 
 def condense_numbers(values: list[Any]) -> list[Any]:
-    """Fewer values with the same sum, if they are integers, truths or int64 arrays of one type.
+    """Return fewer values with the same sum, for integers, bools or int64 arrays of one NumPy type.
 
-    What would not fit that type, or is anything else, is returned as it is.
+    All other values, and those whose sum does not fit the type, are returned unchanged.
     """
     cls = type(values[0])
     if not _is_numpy_type(cls) or set(map(type, values)) != {cls}:
@@ -47,7 +47,7 @@ def condense_numbers(values: list[Any]) -> list[Any]:
 
 
 def is_numpy_number(value: Any) -> bool:
-    """Whether it is one of NumPy's integers, truths or real floats."""
+    """True for NumPy's integers, bools and real floats."""
     if not _is_numpy_type(type(value)):
         return False
     generic = sys.modules["numpy"].generic

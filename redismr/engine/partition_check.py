@@ -1,12 +1,11 @@
-"""Sees that a user's partitionfn sends equal keys to one partition.
+"""Checks that a user's partitionfn sends equal keys to one partition.
 
-Nobody but the partitionfn knows where a key belongs, and one that is no function of the key (random
-numbers, state, a ``hash`` that differs from process to process) would have a key come out of two
-partitions, each with a part of its values. So each map task also tells where it sent its keys: of
-each key to a partition that all processes agree on, in blocks whose values are ``KeyPlacements``.
-There a
-key that two tasks sent to different partitions is found before the reducer runs, whatever the
-reducer would make of it.
+A partitionfn that does not depend on the key alone (but on random numbers, state, or a ``hash``
+that differs between processes) would let a key come out of two partitions, each with a part of its
+values. So each map task also reports where it sent its keys, in blocks whose values are
+``KeyPlacements``. The report on a key goes to a checking partition: the same for that key in all
+processes. The reduce task there finds a key that two tasks sent to different partitions, before the
+reducer runs and whatever the reducer would make of the key.
 """
 
 from __future__ import annotations
@@ -18,27 +17,27 @@ from redismr.core.codec import Block, decode_block, encode_block
 from redismr.core.printable import short_repr
 from redismr.engine.emitted import UserCodeError
 from redismr.engine.key_hash import has_stable_hash, partition_or_zero, partitions_of
-from redismr.engine.merge import select_share
+from redismr.engine.merge import SubPass, select_share
 from redismr.engine.partitioner import PartitionedColumns, cut_into_blocks
 from redismr.engine.program import Program
 from redismr.errors import BadKey
 
 
 class KeyPlacements(list[int]):
-    """The partitions that the keys beside it were sent to: a column that holds no values."""
+    """A column of partitions in place of values: where the keys of the same block were sent."""
 
 
 def has_trusted_partitionfn(program: Program) -> bool:
-    """Whether equal keys surely go to one partition: a function of ours chooses."""
+    """True if a function of redismr chooses partitions, so that equal keys surely go to one."""
     partitionfn = program.partitionfn
     return partitionfn is None or partitionfn is partition_or_zero
 
 
 def placement_blocks(columns: PartitionedColumns, partitions: int) -> Iterator[tuple[int, Block]]:
-    """(partition, block) that tell where the keys of these columns went.
+    """Yield (checking partition, block of ``KeyPlacements``) for the keys of these columns.
 
     Raises:
-        UserCodeError: a key is not equal to its copy, so that no other task can have an equal one.
+        UserCodeError: a key is not equal to its copy, so that no other task can have an equal key.
     """
     placed_keys: dict[int, tuple[list[Any], list[int]]] = {}
     for partition, (repeated, _) in columns:
@@ -54,18 +53,18 @@ def placement_blocks(columns: PartitionedColumns, partitions: int) -> Iterator[t
             yield checking_partition, (block_keys, KeyPlacements(numbers))
 
 
-def check_placements(blocks: Iterable[Block], share: int, shares: int) -> Iterator[Block]:
-    """The blocks that hold values, in order; of the others those keys that are in the share.
+def check_placements(blocks: Iterable[Block], sub_pass: SubPass) -> Iterator[Block]:
+    """Yield the blocks that hold values, in order; check the ``KeyPlacements`` of the sub-pass.
 
     Raises:
-        UserCodeError: partitionfn sent equal keys to two partitions; here or in another task.
+        UserCodeError: partitionfn sent equal keys to two partitions, in one map task or in two.
     """
     partition_by_key: dict[Any, int] = {}
     for block in blocks:
         if type(block[1]) is not KeyPlacements:
             yield block
             continue
-        for keys, numbers in select_share([block], share, shares):
+        for keys, numbers in select_share([block], sub_pass):
             for key, partition in zip(keys, numbers, strict=True):
                 first_partition = partition_by_key.setdefault(key, partition)
                 if first_partition != partition:
@@ -74,7 +73,7 @@ def check_placements(blocks: Iterable[Block], share: int, shares: int) -> Iterat
 
 
 def _checking_partitions(keys: list[Any], partitions: int) -> list[int]:
-    """Which partition is told of each key: all that have no stable hash meet in one."""
+    """Return the checking partition of each key; keys without a stable hash share one."""
     try:
         return partitions_of(keys, partitions)
     except BadKey:
@@ -83,13 +82,13 @@ def _checking_partitions(keys: list[Any], partitions: int) -> list[int]:
 
 
 def _check_equal_to_copies(keys: list[Any]) -> None:
-    """See that keys are equal to what arrives of them: others would be one key for each task."""
+    """Check that keys equal their copies: a key that does not would be another key in each task."""
     copies, _ = decode_block(encode_block(keys, [None] * len(keys)))
     for key, copy in zip(keys, copies, strict=True):
         if copy is not key and not copy == key:  # noqa: SIM201 - as a dict compares
             bad = BadKey(
-                f"a copy of the key {short_repr(key)}, of type {type(key).__qualname__}, is not"
-                " equal to it, and keys travel as copies: equal ones would not meet. Give its class"
+                f"the key {short_repr(key)}, of type {type(key).__qualname__}, is not equal to its"
+                " copy. Keys travel as copies, so their values would not be grouped. Give the class"
                 " an __eq__ and a __hash__ that go by value, or emit a tuple or a str instead"
             )
             raise UserCodeError("mapfn", -1, key) from bad
@@ -98,7 +97,7 @@ def _check_equal_to_copies(keys: list[Any]) -> None:
 def _two_partitions_error(key: Any, first: int, second: int) -> BadKey:
     return BadKey(
         f"partitionfn sent the key {short_repr(key)} to partition {first} and to partition {second}:"  # noqa: E501
-        " it must return one number for equal keys, always and in every process. Let it decide by"
-        " the key alone, as in zlib.crc32(word.encode()) % partitions: without random numbers, a"
-        " state of its own, id() or hash(). Or leave partitionfn out"
+        " it must return one number for equal keys, always and in every process. Use the key alone,"
+        " as in zlib.crc32(word.encode()) % partitions: no random numbers, no state, no id(), no"
+        " hash(). Or leave partitionfn out"
     )

@@ -1,4 +1,4 @@
-"""Columns of pairs dealt out to partitions, and cut into blocks of a handy size."""
+"""Divides columns of pairs among the partitions, and cuts them into blocks of about 1 MB."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from redismr.engine.program import Program
 
 PartitionedColumns = list[tuple[int, Block]]
-"""(partition, its columns) for each partition that gets any, ascending."""
+"""(partition, its keys and values) for each partition that gets any record, ascending."""
 
 BLOCK_BYTES = 1 << 20
-"""Blocks are cut to about this many raw bytes; one giant record is a block of its own."""
+"""Approximate size of a block before compression; a larger record is a block of its own."""
 
 
 def choose_partitions(program: Program, keys: list[Any], partitions: int) -> list[int]:
-    """The partition of each key, by the program's partitionfn or the stable hash.
+    """Return the partition of each key, by the program's partitionfn or the stable hash.
 
     Raises:
         BadKey: a key has no stable hash.
-        UserCodeError: partitionfn raised, or returned no partition.
+        UserCodeError: partitionfn raised, or did not return a partition.
     """
     partitionfn, current_key = program.partitionfn, None
     if partitionfn is None:
@@ -53,11 +53,15 @@ def partition_pairs(
     choose_key_partitions: Callable[[list[Any]], list[int]],
     partitions: int,
 ) -> PartitionedColumns:
-    """The columns of each partition, in the order given."""
+    """Return the columns of each partition; pairs keep their order.
+
+    ``choose_key_partitions`` returns the partition of each key of a list.
+    """
     # Measured with one-item tasks: columns for 64 partitions are a tenth of what a task costs.
     if len(keys) < partitions:
-        few = list(keys)
-        return partition_groups(few, ([value] for value in values), choose_key_partitions(few))
+        key_list = list(keys)
+        groups = ([value] for value in values)
+        return partition_groups(key_list, groups, choose_key_partitions(key_list))
     columns: list[tuple[KeyColumn, list[Any]]] = [(KeyColumn(), []) for _ in range(partitions)]
     buckets: list[list[Any]] = [[] for _ in range(partitions)]
     # Measured: two bound appends a record (54 ns) beat sorting by partition, a list of indexes,
@@ -81,7 +85,7 @@ def partition_pairs(
 def partition_groups(
     keys: Iterable[Any], groups: Iterable[list[Any]], key_partitions: list[int]
 ) -> PartitionedColumns:
-    """``partition_pairs``, each key with a list of values: it is repeated for each of them."""
+    """Return the columns of each partition; a key is repeated for each value of its group."""
     columns: dict[int, tuple[list[Any], list[Any]]] = {}
     for key, values, part in zip(keys, groups, key_partitions, strict=True):
         column = columns.get(part)
@@ -97,7 +101,7 @@ def partition_groups(
 
 
 def cut_into_blocks(keys: Collection[Any], values: list[Any]) -> Iterator[Block]:
-    """The columns in blocks of about ``BLOCK_BYTES``, in order."""
+    """Yield the columns in blocks of about ``BLOCK_BYTES``, in order."""
     if not (count := len(keys)):
         return
     size = estimate_bytes((keys, values)) if count > 1 else 0
@@ -106,7 +110,8 @@ def cut_into_blocks(keys: Collection[Any], values: list[Any]) -> Iterator[Block]
         return
     if not isinstance(keys, list):
         keys = list(keys)
-    # Even pieces first, which is all for even records; a piece with a giant is cut again.
+    # Pieces of equal length suffice for records of equal size; a piece with a large record is
+    # cut again.
     step = max(1, min(count // 2, count * BLOCK_BYTES // size))
     for start in range(0, count, step):
         yield from cut_into_blocks(keys[start : start + step], values[start : start + step])

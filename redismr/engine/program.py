@@ -1,10 +1,10 @@
-"""The user's functions, checked and adapted once, so that the kernel never asks again.
+"""The user's functions, checked and adapted once, so that the kernel need not.
 
-How a function is called is told by its required positional parameters, of a decorated one those of
-what the decorator returned (``engine/signatures.py``), never by calling it and catching a
-TypeError:
-``mapfn(value)`` or ``mapfn(key, value)``; a reducer or combiner ``f(items)`` or ``f(key, values)``.
-``*args`` counts as two, and so does a callable without a signature.
+The required positional parameters of a function decide how redismr calls it: ``mapfn(value)`` or
+``mapfn(key, value)``; a reducer or combiner ``f(items)`` or ``f(key, values)``. ``*args`` counts as
+two parameters, and so does a callable without a signature. For a decorated function, the parameters
+of the decorator's result count (``engine/signatures.py``). redismr never calls a function to see
+whether it raises a TypeError.
 """
 
 from __future__ import annotations
@@ -29,31 +29,32 @@ _EXPECTED_ARGUMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class GroupFunction:
-    """A combinefn or reducefn: ``call(items)`` if ``takes_items``, else ``call(key, values)``."""
+    """A combinefn or reducefn."""
 
     call: Callable[..., Any]
     takes_items: bool = False
+    """True for ``call(items)``, False for ``call(key, values)``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The user's functions, normalised: what the kernel runs. Cheap to call.
-
-    ``mapfn`` takes the value if ``takes_value_only``, else key and value; None hands each record
-    of the
-    source on. ``reduce`` is a named reducer (its combiner known, "list" if no reducefn was given)
-    or the user's own. ``combine`` is None where the user gave none. ``memory`` is what a process
-    may take in bytes, if that was said.
-    """
+    """The user's functions in the form in which the kernel runs them."""
 
     mapfn: Callable[..., Any] | None
+    """None emits each record of the source unchanged."""
     takes_value_only: bool
+    """True for ``mapfn(value)``, False for ``mapfn(key, value)``."""
     reduce: Reducer | GroupFunction
+    """A named reducer ("list" if no reducefn was given), or the user's reducefn."""
     combine: GroupFunction | None = None
+    """The user's combinefn; a named reducer combines by itself."""
     partitionfn: Callable[[Any, int], Any] | None = None
+    """None chooses partitions by the stable hash."""
     initfn: Callable[[], Any] | None = None
     sort: bool = False
+    """True to reduce keys in their sort order."""
     memory: int | None = None
+    """Bytes that a process may take; None for no limit."""
 
 
 def prepare_program(
@@ -65,17 +66,17 @@ def prepare_program(
     initfn: Callable[[], Any] | None = None,
     sort: bool = False,
 ) -> Program:
-    """The program that these functions make.
+    """Return the program of these functions.
 
     Raises:
-        ConfigError: one of them cannot be what it is given as; the message says why.
+        ConfigError: a function does not fit its parameter; the message says why.
     """
     _check_arity("partitionfn", partitionfn, 2)
     _check_arity("initfn", initfn, 0)
     reduce = REDUCERS["list"] if reducefn is None else _resolve_reducer("reducefn", reducefn)
     combine = None if combinefn is None else _resolve_reducer("combinefn", combinefn)
     if combine is reduce:
-        combine = None  # a named reducer brings its own
+        combine = None  # a named reducer combines by itself
     if isinstance(combine, Reducer):
         combine = GroupFunction(combine)
     takes_value_only = mapfn is not None and _arity("mapfn", mapfn) == 1
@@ -90,10 +91,10 @@ def check_functions(
     resultfn: Callable[..., Any] | None = None,
     **others: Any,
 ) -> None:
-    """Refuse at once, on the submitter, what would fail on every worker, or on the result.
+    """Check on the submitter what would fail later, on every worker or at the end of the job.
 
     Raises:
-        ConfigError: as ``prepare_program``, which takes the other arguments.
+        ConfigError: as ``prepare_program``, which gets the other arguments.
     """
     _check_arity("finishfn", finishfn, 1)
     _check_arity("resultfn", resultfn, 2)
@@ -113,7 +114,7 @@ def _resolve_reducer(role: str, function: Callable[..., Any] | str) -> Reducer |
 
 
 def _arity(role: str, function: Callable[..., Any]) -> int:
-    """1 or 2: how many arguments the function is to be called with."""
+    """Return how many arguments redismr passes to the function: 1 or 2."""
     required, maximum = _positional_range(role, function)
     arity = max(required, 2) if maximum == UNLIMITED else required or min(maximum, 1)
     if arity not in {1, 2}:
@@ -139,12 +140,15 @@ def _describe_arity(function: Callable[..., Any], required: int) -> str:
 def _positional_range(
     role: str, function: Callable[..., Any], *, ignore_wrapped: bool = False
 ) -> tuple[int, int]:
-    """How many positional arguments it requires, and the most that it takes."""
+    """Return how many positional arguments the function requires, and the most that it takes."""
     if not callable(function):
         raise ConfigError(f"{role} must be a function, not {short_repr(function)}")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"{role} must be a plain function, not an async one")
     required, maximum, keyword = count_arguments(function, ignore_wrapped=ignore_wrapped)
     if keyword:
-        raise ConfigError(f"{role} requires the keyword argument {keyword!r}, never given here")
+        raise ConfigError(
+            f"{role} requires the keyword argument {keyword!r}, which redismr never passes;"
+            " give it a default"
+        )
     return required, maximum

@@ -1,23 +1,24 @@
-"""The named reducers: "sum", "count" and the like, whose combiner is known.
+"""The named reducers: "sum", "count" and the others that redismr can combine by itself.
 
-Each works in two steps. ``condense`` turns the values that one task has of a key into states,
-mostly a single one; ``finish`` turns the states of all tasks, in task order, into the result. A
-state is a value of the user's or stands for several. Together they give what Python's own function
-gives of all values in input order, type and all, wherever the input was cut:
+A named reducer works in two steps. ``condense`` turns the values that one map task has for a key
+into partial results, mostly a single one. ``finish`` turns the partial results of all tasks, in
+task order, into the result. A partial result is a value of the user or stands for several values.
+Both steps together return what Python's own function returns for all values in input order, with
+the same type, wherever the input was cut:
 
-- "sum" is ``sum(values)``, and refuses what that refuses. Only where ints and floats alone are
-  among the values, floats too, it is their exact sum, rounded once: ``math.fsum`` of them, and what
-  ``sum`` gives of those that fsum refuses (an overflow, inf and -inf). ``numpy.float64`` counts as
-  a float. "mean" is that sum, divided by the number of values.
-- Where the order or the cut of a sum can be seen in its result (Decimal, complex, Fraction,
-  ``numpy.float32``, classes of the user's), nothing is added up before all values are there. If
-  such values of a key meet ints or floats that other tasks have added up among themselves, these
-  count as one: the result may then differ in its last digits from what a loop gives.
-- Of equal values min, max and set keep the first, as Python's own do. Values without a total order
-  (NaN, sets, classes of the user's) are not condensed: only the whole, in order, has an answer.
-  Tuples are, if each of their columns has an order.
-- A set keeps one NaN of each type: which of them are one object cannot be told between processes.
-  Other objects that are equal only to themselves are one object more in each task.
+- "sum" is ``sum(values)``, and raises where ``sum`` raises. If the values are ints and floats only,
+  with at least one float, the result is their exact sum, rounded once: ``math.fsum(values)``, or
+  ``sum(values)`` where fsum raises (an overflow, inf and -inf). ``numpy.float64`` counts as a
+  float. "mean" is that sum, divided by the number of values.
+- Where the order or the cut of a sum changes its result (Decimal, complex, Fraction,
+  ``numpy.float32``, classes of the user), nothing is added up before all values are there. If such
+  values meet ints or floats of the same key that other tasks have added up, each of those sums
+  counts as one value: the last digits of the result may then differ from those of a plain loop.
+- min, max and set keep the first of equal values, as Python's own functions do. Values without a
+  total order (NaN, sets, classes of the user) are not condensed: only all values, in order, have an
+  answer. Tuples are condensed if each of their columns has a total order.
+- A set keeps one NaN of each type, because identity is lost between processes. Any other object
+  that equals only itself is one more member for each task.
 """
 
 from __future__ import annotations
@@ -37,53 +38,51 @@ from redismr.engine import numpy_numbers
 
 _INT_TYPES = frozenset((int, bool))
 _INT_AND_FLOAT_TYPES = frozenset((int, bool, float))
-_MAX_EXACT_INT = 1 << 53  # ints up to here are floats without rounding
+_MAX_EXACT_INT = 1 << 53
+"""Largest int up to which every int is a float without rounding."""
 
 _FEW_VALUES = 8
-"""So many floats go on as they are: their exact sum takes two or three anyway. Measured with five a
-key in each task: 0.6 of the time for 1.3 of the bytes."""
+"""Up to this many floats of a key are not condensed: their exact sum takes two or three floats
+anyway. Measured with five a key in each task: 0.6 of the time for 1.3 of the bytes."""
 
 _OVERFLOW_SAFE_SIZE = 2.0**900
-"""Floats whose sizes add up to less have no part in an overflow."""
+"""Floats whose absolute values add up to less cannot take part in an overflow."""
 
 _TOTALLY_ORDERED_TYPES = frozenset((int, str, bytes, bool, date, timedelta))
 
-_NUMBER_TYPES = frozenset((int, bool, float, Decimal, Fraction))
+_REAL_NUMBER_TYPES = frozenset((int, bool, float, Decimal, Fraction))
 
 _COMPARABLE_TYPES = frozenset((int, bool, float, Fraction))
-"""Types that have one order among all of them, but for NaN; a Decimal refuses a NaN of floats, and
-must not be left out where one may come."""
+"""Types with one total order across all of them, except for NaN. Decimal is not among them: it
+raises when compared with a float NaN, so that no Decimal may be dropped where a NaN may follow."""
 
 _UNSUMMABLE_TYPES = frozenset((str, bytes, type(None), dict, set, frozenset))
-"""Types that no number can be added to, not even one of NumPy's, which take lists and tuples."""
+"""Types to which no number can be added, not even a NumPy number (which adds to lists and tuples)."""  # noqa: E501
 
 _NAN_FREE_TYPES = frozenset((int, str, bytes, bool, type(None)))
 
 
 @dataclass(frozen=True, slots=True)
 class Reducer:
-    """A named reducer.
-
-    ``condense`` takes the values of a key in input order and returns states, in order; ``finish``
-    takes states and returns the value. ``fold`` says that int values (or a 1 for each value, with
-    "ones") may be added up as they come, which is the fast way through the kernel.
-    ``is_user_value`` says
-    whether a state, of which ``finish`` fails, is surely a value as the user's function gave it.
-    """
+    """A reducer that users select by its name."""
 
     name: str
     condense: Callable[[list[Any]], list[Any]]
+    """Returns the partial results of a key's values; both in input order."""
     finish: Callable[[list[Any]], Any]
+    """Returns the result of a key's partial results."""
     fold: Literal["", "values", "ones"] = ""
-    is_user_value: Callable[[Any], bool] = lambda _state: True
+    """What the map task may add up as it comes: int values, or a 1 for each value."""
+    is_user_value: Callable[[Any], bool] = lambda _partial: True
+    """Returns True if a partial result is surely a value that the user's function emitted."""
 
     def __call__(self, _key: Any, values: list[Any]) -> Any:
-        """The result of these values and no others."""
+        """Return the result of these values alone."""
         return self.finish(self.condense(values))
 
 
 class ExtraCount(int):
-    """Among the states of a mean: its other states stand for so many values more."""
+    """A partial result of a mean: the number of values less the number of other partial results."""
 
 
 def _condense_sum(values: list[Any]) -> list[Any]:
@@ -92,8 +91,8 @@ def _condense_sum(values: list[Any]) -> list[Any]:
     types = set(map(type, values))
     if types <= _INT_TYPES:
         return [sum(values)]
-    if types & _UNSUMMABLE_TYPES and types <= _UNSUMMABLE_TYPES | _NUMBER_TYPES:
-        return [sum(values)]  # refused at once, before all of them travel
+    if types & _UNSUMMABLE_TYPES and types <= _UNSUMMABLE_TYPES | _REAL_NUMBER_TYPES:
+        return [sum(values)]  # raises at once, before the values travel
     if len(values) <= _FEW_VALUES:
         return values
     cls = numpy_numbers.float_sum_type(types)
@@ -121,7 +120,7 @@ def _finish_sum(values: list[Any]) -> Any:
 
 
 def _separate_ints(values: list[Any], types: set[type]) -> tuple[int, list[float]]:
-    """The sum of the ints, and the floats."""
+    """Return the sum of the ints, and the list of floats."""
     if not types & _INT_TYPES:
         return 0, values
     floats = [value for value in values if isinstance(value, float)]
@@ -129,10 +128,10 @@ def _separate_ints(values: list[Any], types: set[type]) -> tuple[int, list[float
 
 
 def _exact_float_parts(floats: list[float]) -> list[float] | None:
-    """A few floats that have the same exact sum; None where an overflow is near.
+    """Return a few floats with the same exact sum; None where an overflow is near.
 
-    The rounded sum, then what rounding lost, and so on: each is a pass of fsum over the values, at
-    C speed, and two or three are all there is.
+    The first is the rounded sum, each next one what rounding lost so far. Each takes one pass of
+    fsum at C speed, and two or three are enough.
     """
     try:
         total = fsum(floats)
@@ -142,7 +141,7 @@ def _exact_float_parts(floats: list[float]) -> list[float] | None:
     if finite and max(abs(min(finite)), abs(max(finite))) > _OVERFLOW_SAFE_SIZE / len(finite):
         return None
     if finite is not floats:
-        # One of each that is not finite: no other float matters then for the sum.
+        # One inf, -inf and nan each, as far as they occur: no finite float changes such a sum.
         return list({repr(v): v for v in map(float, floats) if not isfinite(v)}.values())
     parts = [total]
     while rest := fsum([*floats, *map(neg, parts)]):
@@ -151,7 +150,7 @@ def _exact_float_parts(floats: list[float]) -> list[float] | None:
 
 
 def _exact_floats_of(number: int) -> Iterator[float]:
-    """Floats whose exact sum is the int."""
+    """Yield floats whose exact sum is the int."""
     while abs(number) > _MAX_EXACT_INT:
         part = float(number)
         yield part
@@ -159,24 +158,24 @@ def _exact_floats_of(number: int) -> Iterator[float]:
     yield float(number)
 
 
-def _is_user_value_of_sum(state: Any) -> bool:
-    cls = type(state)
+def _is_user_value_of_sum(partial: Any) -> bool:
+    cls = type(partial)
     return (
         cls is not ExtraCount
         and cls not in _INT_AND_FLOAT_TYPES
-        and not numpy_numbers.is_numpy_number(state)
+        and not numpy_numbers.is_numpy_number(partial)
     )
 
 
 def _condense_mean(values: list[Any]) -> list[Any]:
-    states = _condense_sum(values)
-    extra_count = len(values) - len(states)
-    return [*states, ExtraCount(extra_count)] if extra_count else states
+    partials = _condense_sum(values)
+    extra_count = len(values) - len(partials)
+    return [*partials, ExtraCount(extra_count)] if extra_count else partials
 
 
-def _finish_mean(states: list[Any]) -> Any:
-    values = [state for state in states if type(state) is not ExtraCount]
-    extra_counts = [state for state in states if type(state) is ExtraCount]
+def _finish_mean(partials: list[Any]) -> Any:
+    values = [partial for partial in partials if type(partial) is not ExtraCount]
+    extra_counts = [partial for partial in partials if type(partial) is ExtraCount]
     return _finish_sum(values) / (len(values) + sum(extra_counts))
 
 
@@ -186,14 +185,14 @@ def _condense_min_or_max(
     def condense(values: list[Any]) -> list[Any]:
         try:
             return [extreme(values)] if _is_totally_ordered(values) else values
-        except Exception:  # noqa: BLE001 - it is for finish to meet it
+        except Exception:  # noqa: BLE001 - finish raises it again
             return values
 
     return condense
 
 
 def _is_totally_ordered(values: list[Any]) -> bool:
-    """Whether min of mins is surely the min: known scalars, no NaN, and tuples of such."""
+    """True if the min of mins is surely the min: known scalars but NaN, and tuples of these."""
     types = set(map(type, values))
     if len(types) == 1 and types <= _TOTALLY_ORDERED_TYPES:
         return True
@@ -201,24 +200,24 @@ def _is_totally_ordered(values: list[Any]) -> bool:
         return len(set(map(len, values))) == 1 and all(
             _is_totally_ordered(list(column)) for column in zip(*values, strict=True)
         )
-    if types in ({datetime}, {time}):  # which of two local times is less depends on their zones
+    if types in ({datetime}, {time}):  # zones of variable offset have no total order
         return all(v.tzinfo is None or type(v.tzinfo) is timezone for v in values)
     is_one_number_type = len(types) == 1 and (
-        types <= _NUMBER_TYPES or numpy_numbers.is_numpy_number(values[0])
+        types <= _REAL_NUMBER_TYPES or numpy_numbers.is_numpy_number(values[0])
     )
     has_common_order = is_one_number_type or types <= _COMPARABLE_TYPES
     return has_common_order and all(map(eq, values, values))
 
 
 def _condense_set(values: list[Any]) -> list[Any]:
-    """The first of equal members, which is the one a set keeps."""
+    """Return the distinct values, the first of equal ones, as a set keeps it."""
     values = list(dict.fromkeys(values))
     return values if _is_nan_free(values) else list(dict.fromkeys(_unify_nans(values)))
 
 
-def _finish_set(states: list[Any]) -> set[Any]:
-    members = set(states)
-    return members if _is_nan_free(members) else set(_unify_nans(states))
+def _finish_set(partials: list[Any]) -> set[Any]:
+    members = set(partials)
+    return members if _is_nan_free(members) else set(_unify_nans(partials))
 
 
 def _is_nan_free(values: Collection[Any]) -> bool:
@@ -229,16 +228,16 @@ def _is_nan_free(values: Collection[Any]) -> bool:
 
 
 def _unify_nans(values: Iterable[Any]) -> Iterator[Any]:
-    """The values, with the first NaN of each type in place of others, also in tuples."""
+    """Yield the values, with the first NaN of each type in place of others, also in tuples."""
     nans: dict[tuple[type, str], Any] = {}
 
     def unify(value: Any) -> Any:
         if type(value) in {tuple, frozenset}:
             return type(value)(map(unify, value))
         try:
-            if _may_be_nan(value) and value != value:  # noqa: PLR0124 - that is NaN
+            if _may_be_nan(value) and value != value:  # noqa: PLR0124 - true of NaN
                 return nans.setdefault((type(value), repr(value)), value)
-        except Exception:  # noqa: BLE001 - a signalling NaN: no set takes it, as that will say
+        except Exception:  # noqa: BLE001 - a signalling NaN: set() will raise
             return value
         return value
 
@@ -250,12 +249,12 @@ def _may_be_nan(value: Any) -> bool:
 
 
 def _condense_any_or_all(quantifier: Callable[[Iterable[Any]], bool]) -> Callable[..., list[Any]]:
-    """For any and all: the answer, or the value that has none, unless the answer stood before."""
+    """Return the ``condense`` of any or all: its answer, or the value on which it raised."""
 
     def condense(values: list[Any]) -> list[Any]:
         try:
             return [quantifier(values)]
-        except Exception:  # noqa: BLE001 - it is for finish to meet it
+        except Exception:  # noqa: BLE001 - finish raises it again
             return [value for value in values if not _has_truth_value(value)][:1] or values
 
     return condense
@@ -264,7 +263,7 @@ def _condense_any_or_all(quantifier: Callable[[Iterable[Any]], bool]) -> Callabl
 def _has_truth_value(value: Any) -> bool:
     try:
         bool(value)
-    except Exception:  # noqa: BLE001 - the user's __bool__
+    except Exception:  # noqa: BLE001 - the __bool__ of a user's class
         return False
     return True
 
@@ -277,8 +276,8 @@ def _finish_first(values: list[Any]) -> Any:
     return values[0]
 
 
-def _is_user_value_of_truth(state: Any) -> bool:
-    return type(state) is not bool
+def _is_user_value_of_truth(partial: Any) -> bool:
+    return type(partial) is not bool
 
 
 REDUCERS = {
@@ -298,7 +297,7 @@ REDUCERS = {
         Reducer("all", _condense_any_or_all(all), all, is_user_value=_is_user_value_of_truth),
     )
 }
-"""By name. "len" is another word for "count"."""
+"""The named reducers by name. "len" is another name of "count"."""
 
 REDUCERS["len"] = REDUCERS["count"]
 
@@ -312,4 +311,4 @@ BUILTIN_REDUCERS: tuple[tuple[Any, str], ...] = (
     (any, "any"),
     (all, "all"),
 )
-"""Python's own functions, which mean the named reducers when passed as objects."""
+"""Python's own functions, and the named reducers that they mean if passed as functions."""

@@ -1,7 +1,7 @@
-"""How many arguments a function takes, as it is written.
+"""Counts the arguments that a function takes when it is called.
 
-``inspect.signature`` follows ``__wrapped__``, and so tells of a decorated function what was
-decorated, though the decorator may drop an argument, or put one in.
+``inspect.signature`` follows ``__wrapped__``: it shows the parameters of the function that was
+decorated, though the decorator may drop an argument or add one.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import NamedTuple
 from redismr.core.annotations import Function, signature
 
 UNLIMITED = 1 << 10
-"""As many arguments as one likes."""
+"""``ArgumentCount.maximum`` of a function with ``*args``."""
 
 
 class ArgumentCount(NamedTuple):
-    """How many positional arguments are required, and the most that are taken.
-
-    ``required_keyword`` is the first keyword argument that is required, empty if none is.
-    """
+    """The arguments of one function."""
 
     required: int
+    """Number of positional arguments that a call must pass."""
     maximum: int
+    """Largest number of positional arguments that a call may pass."""
     required_keyword: str = ""
+    """The first keyword argument that a call must pass; empty if there is none."""
 
 
 def count_arguments(function: Function, *, ignore_wrapped: bool = False) -> ArgumentCount:
-    """What a call of the function itself takes; anything if it has no signature.
+    """Return the arguments of a call of the function itself; any number if it has no signature.
 
-    One that takes ``*args`` hands them on to what it wraps, if it wraps anything: unless
-    ``ignore_wrapped`` is set, that decides, as long as one or two can be given.
+    A function with ``*args`` that wraps another hands them on. So the wrapped function decides, as
+    long as it takes one or two arguments; ``ignore_wrapped`` turns that off.
 
     >>> count_arguments(lambda key, value=0: None)
     ArgumentCount(required=1, maximum=2, required_keyword='')
@@ -73,7 +73,7 @@ def _count_direct_arguments(function: Function) -> ArgumentCount:
 
 
 def _wrapped_function(function: Function) -> Function | None:
-    """What a function hands its arguments on to, as far as ``functools.wraps`` tells."""
+    """Return the function that gets the arguments of a wrapper; known from ``functools.wraps``."""
     if isinstance(function, functools.partial):
         inner = _wrapped_function(function.func)
         return inner and functools.partial(inner, *function.args, **function.keywords)
@@ -81,6 +81,6 @@ def _wrapped_function(function: Function) -> Function | None:
     if isinstance(function, MethodType):
         return inner and MethodType(inner, function.__self__)
     if inner is None and not isinstance(function, type):
-        call = getattr(function, "__call__", None)  # noqa: B004 - a method, of an object
+        call = getattr(function, "__call__", None)  # noqa: B004 - the method of an object
         return _wrapped_function(call) if isinstance(call, MethodType) else None
     return inner if callable(inner) else None

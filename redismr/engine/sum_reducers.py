@@ -1,10 +1,9 @@
-"""A reducer or combiner of the user's that says no more than a named one does, told by its code.
+"""Replaces a reducer or combiner of the user that only sums up by the named reducer "sum".
 
-Only where the values are known as well: a mapfn that yields nothing but ``(key, 1)``, which no
-mapfn is known to do from Python 3.14 on (``engine/literal_ones.py``). The sum of ints is the same
-in whatever
-order and however often it is taken, so nothing else needs be proven; of a word count with a
-combiner, calling it and the reducer is a third of all processor time.
+The byte code shows what the function does. The replacement is made only where all values are known
+to be the int 1, because mapfn yields nothing but ``(key, 1)`` (``engine/literal_ones.py``, up to
+Python 3.13). The order and the cut of a sum of ints never change it, so that nothing else needs a
+proof. Calling the combiner and the reducer of a word count takes a third of its processor time.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from redismr.engine.reducers import REDUCERS, Reducer
 
 
 def use_named_sum(program: Program) -> Program:
-    """The program, with named reducers in place of functions that say the same of its values."""
+    """Return the program, with the named "sum" in place of functions that do the same."""
     reduce, combine = _named_sum_or_same(program.reduce), _named_sum_or_same(program.combine)
     if reduce is program.reduce and combine is program.combine:
         return program
@@ -46,7 +45,7 @@ def _named_sum_or_same(function: Reducer | GroupFunction | None) -> Reducer | Gr
 
 
 def _is_sum_function(function: Callable[..., Any]) -> bool:
-    """Whether it is one of the ways to write a sum, and ``sum`` is Python's own in it."""
+    """True if the function is written in a known way to sum up, and its ``sum`` is Python's own."""
     if type(function) is not FunctionType or _code_shape(function.__code__) not in _SUM_CODE_SHAPES:
         return False
     return (
@@ -57,7 +56,7 @@ def _is_sum_function(function: Callable[..., Any]) -> bool:
 
 @lru_cache(maxsize=256)
 def _code_shape(code: CodeType) -> tuple[Any, ...]:
-    """What a call does, whatever its variables are called."""
+    """Return all that decides what a call does; the names of variables do not."""
     loaded = [
         (type(step.argval), step.argval)
         for step in dis.get_instructions(code)
@@ -77,7 +76,7 @@ def _sum_returned(_key: Any, values: Any) -> Any:
 
 def _sum_in_variable(_key: Any, values: Any) -> Any:
     result = sum(values)
-    return result  # noqa: RET504  what others write
+    return result  # noqa: RET504 - a way in which users write it
 
 
 def _sum_by_loop(_key: Any, values: Any) -> Any:

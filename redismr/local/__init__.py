@@ -1,4 +1,4 @@
-"""Jobs in this very process: the same kernel, no Redis."""
+"""Jobs in the calling process: the same kernel, no Redis."""
 
 from redismr.local.inline import run_inline
 

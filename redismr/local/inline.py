@@ -1,7 +1,7 @@
-"""Runs a whole job in the calling process, so that a debugger, a profiler or a print just works.
+"""Runs a whole job in the calling process, so that debuggers, profilers and print work.
 
-As strict as a cluster: several partitions, blocks that really are encoded and decoded, the same
-seeded ``random`` in each task. What works here because it is local would only fail later, there.
+An inline job is as strict as one on workers: it has several partitions, encodes and decodes every
+block, and seeds ``random`` in each task. Otherwise errors would show up only on workers.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from redismr.sources.protocol import Source, Split, describe_records
 from redismr.sources.record_snapshots import pickle_split, unpickle_error
 
 MIN_PARTITIONS = 2
-"""With one, a key that has no stable hash or a reducer that renames keys would go unnoticed."""
+"""With one partition, a key without a stable hash or a renamed key would go unnoticed."""
 
 
 def run_inline(
@@ -59,16 +59,16 @@ def run_inline(
     seed: int = 0,
     on_error: OnError = "fail",
 ) -> tuple[list[tuple[Any, Any]], dict[str, int], Skipped]:
-    """The results in partition order (in key order within each with ``sort``), counters, skips.
+    """Run a job; return its results, its counters, and its skipped records.
 
-    The process's own ``random`` is left as it was found.
+    Results are in partition order; with ``sort``, in key order within each partition. The state of
+    ``random`` is restored at the end.
 
     Raises:
-        MapError, ReduceError: as on workers. What a function of the user's raised is its
-            ``__cause__``, and the traceback of both ends where that was.
-        SourceError: the source cannot be looked at, or cannot go on. BadValue: a worker could not
-            get it.
-        KeyboardInterrupt: Ctrl-C. BdbQuit: the debugger was left.
+        MapError, ReduceError: as on workers. The user function's error is the ``__cause__``, and
+            both tracebacks end where the user function raised.
+        SourceError: the source cannot be split or read. BadValue: a value cannot travel to workers.
+        KeyboardInterrupt: Ctrl-C was pressed. BdbQuit: the user left the debugger.
     """
     program, partitions = replace(program, sort=sort), max(partitions, MIN_PARTITIONS)
     with _random_restored(), CtrlCWatch() as ctrl_c:
@@ -81,7 +81,7 @@ def run_inline(
 
 
 class _InlineJob:
-    """What the tasks of one run share: the program, the shuffle in memory, counters, skips."""
+    """State that the tasks of one run share: program, shuffle in memory, counters, skips."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class _InlineJob:
             self._add_skipped(skip_recorder)
 
     def reduce(self, partition: int) -> list[tuple[Any, Any]]:
-        """Run one reduce task; returns its results."""
+        """Run one reduce task; return its results."""
         task = f"r{partition}"
         with (
             self._task_context(task, f"partition {partition}"),
@@ -150,7 +150,7 @@ class _InlineJob:
         return [pair for data in encoded for pair in zip(*decode_block(data), strict=True)]
 
     def _skip_recorder(self, stage: Stage, task: str, places: LocateRecords) -> SkipRecorder | None:
-        """What takes note of bad records, if any may be skipped."""
+        """Return the recorder of bad records; None if no record may be skipped."""
         if self._on_error == "fail":
             return None
         records_in = self._records_in if stage == "reduce" else None
@@ -166,24 +166,27 @@ class _InlineJob:
     def _as_task_error(
         self, task: str, function: str, split: Split | None = None
     ) -> Iterator[None]:
-        """What the user's code raises in the body becomes a MapError or ReduceError.
+        """Turn an error of user code in the body into a MapError or ReduceError.
 
-        But not what a person wants: an end, by Ctrl-C or from the debugger.
+        Ctrl-C and the end of a debugger session stay what they are.
         """
         try:
             yield
+        # 1. After the last record, more are skipped than the job allows.
         except SkipLimitExceeded as error:
             raise make_task_error(error.failure) from error
+        # 2. User code raised; the cause may also be too many skips, Ctrl-C or the debugger's end.
         except UserCodeError as error:
             cause = error.__cause__ or error
             if isinstance(cause, SkipLimitExceeded):
                 raise make_task_error(cause.failure) from cause.__context__
             task_error = _task_error(error, cause, task, split)
-            # Where a debugger looks, after the end: not into our frames, which led there.
+            # A debugger shows this traceback after the end: it must hold no frames of redismr.
             cause.__traceback__ = user_traceback(cause.__traceback__)
             if is_debugger_exit(cause) or self._ctrl_c.caused(cause):
                 raise cause from None
             raise task_error.with_traceback(cause.__traceback__) from cause
+        # 3. A record is unusable, or the source cannot be read.
         except RecordError as error:
             raise _task_error(UserCodeError(function), error, task, None) from error
         except SourceError as error:
@@ -191,7 +194,7 @@ class _InlineJob:
 
     @contextmanager
     def _task_context(self, task: str, source: str) -> Iterator[None]:
-        """Count, seed and place as a worker does it for this task."""
+        """Count, seed and set the context as a worker does for this task."""
         seed = f"{self._seed}.{task}"
         random.seed(seed)
         if numpy := sys.modules.get("numpy"):
@@ -203,15 +206,15 @@ class _InlineJob:
 
 
 def _worker_copy(frame: bytes, source: str) -> Split:
-    """What a worker would get: what functions do to it does not reach the caller's own objects."""
+    """Return the split as a worker gets it: functions cannot change the caller's objects."""
     try:
         return pickle.loads(frame)  # type: ignore[no-any-return]  # noqa: S301 - made here
-    except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
+    except Exception as error:  # noqa: BLE001 - classes of the user may raise anything
         raise UserCodeError("source") from unpickle_error(f"{source} of the source", error)
 
 
 def _decoded_block(frame: bytes) -> Block:
-    """What a reducer would get of what mapfn emitted."""
+    """Return a block as a reducer on a worker would get it."""
     try:
         return decode_block(frame)
     except Exception as error:  # noqa: BLE001 - as above

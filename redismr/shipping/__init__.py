@@ -1,8 +1,8 @@
-"""Code on its way from submitter to worker: packed here, loaded there."""
+"""A job's functions and their modules: packed by the submitter, loaded by workers and readers."""
 
 from __future__ import annotations
 
-from redismr.shipping.load import LoadedCode, load, load_params
+from redismr.shipping.load import LoadedCode, load_code, load_params
 from redismr.shipping.other_python import OtherPythonCode, load_for_reader
 from redismr.shipping.pack import PackedCode, digest_code, pack
 
@@ -11,7 +11,7 @@ __all__ = [
     "OtherPythonCode",
     "PackedCode",
     "digest_code",
-    "load",
+    "load_code",
     "load_for_reader",
     "load_params",
     "pack",

@@ -29,8 +29,8 @@ def derived_names(
     >>> text = "from conf import A as B, C; import conf; D = E = conf.A * 2; F = D + 1; G = 1"
     >>> sorted(derived_names(text, "", {"conf": {"A"}}))
     ['B', 'D', 'E', 'F']
-    >>> sorted(derived_names("import conf\nclass K:\n    x = conf.A\n    y = 1", "", {"conf":
-    {"A"}}))
+    >>> text = "import conf\nclass K:\n    x = conf.A\n    y = 1"
+    >>> sorted(derived_names(text, "", {"conf": {"A"}}))
     ['K.x']
     """
     affected_names: set[str] = set()
@@ -43,7 +43,7 @@ def derived_names(
                 if alias.name in changed_names
             )
         elif isinstance(statement, ast.ImportFrom):
-            names, modules = _names_from_import(statement, package, changed_names)
+            names, modules = _changed_names_from_import(statement, package, changed_names)
             found |= names
             affected_names |= names | modules
         elif _uses_any_name(statement, affected_names):
@@ -80,7 +80,7 @@ def _top_level_statements(source: str) -> tuple[ast.stmt, ...]:
     return tuple(tree.body) if tree else ()
 
 
-def _names_from_import(
+def _changed_names_from_import(
     statement: ast.ImportFrom, package: str, changed_names: Mapping[str, AbstractSet[str]]
 ) -> tuple[set[str], set[str]]:
     """The changed names that it binds, and the names that it binds to changed modules."""

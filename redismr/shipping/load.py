@@ -47,7 +47,7 @@ class LoadedCode:
             first, _, rest = name.partition(".")
             try:
                 with loading_job_code():
-                    cls = self.script_namespaces.get_class(module, first)
+                    cls = self.script_namespaces.get_script_class(module, first)
             except AttributeError:
                 cls = None
             if cls is None:
@@ -55,7 +55,7 @@ class LoadedCode:
             return _get_dotted(cls, rest)
 
 
-def load(code: bytes, params: bytes = b"", *, worker: bool = True) -> LoadedCode:
+def load_code(code: bytes, params: bytes = b"", *, worker: bool = True) -> LoadedCode:
     """The functions and params that were packed, with their modules importable here.
 
     A worker takes the job's namespaces first: shipped modules come before installed ones, and
@@ -94,10 +94,10 @@ def load(code: bytes, params: bytes = b"", *, worker: bool = True) -> LoadedCode
 
 
 def load_params(params: bytes, *, worker: bool = True) -> dict[str, Any]:
-    """The params of one more job whose code ``load`` has loaded already.
+    """The params of one more job whose code ``load_code`` has loaded already.
 
     Raises:
-        CodeError: as ``load``.
+        CodeError: as ``load_code``.
     """
     if not params:
         return {}
@@ -133,7 +133,7 @@ def _expose_script_classes(script_namespaces: ScriptNamespaces) -> None:
             continue  # it may be one with another script here, as multiprocessing makes it
         module_vars = vars(sys.modules.setdefault(module, ModuleType(module)))
         module_vars.update(found)
-        module_vars["__getattr__"] = partial(script_namespaces.get_class, module)
+        module_vars["__getattr__"] = partial(script_namespaces.get_script_class, module)
 
 
 def _get_dotted(obj: Any, name: str) -> Any:

@@ -16,11 +16,11 @@ from typing import Any
 
 from redismr.errors import CodeError
 from redismr.module_snapshots import MISSING, Changes, snapshot_of, value_at
+from redismr.shipping.code_pickler import References, dump_with_references, pickle_error_of
 from redismr.shipping.derived_constants import declared_constants, derived_names
 from redismr.shipping.modules import ModuleSource, find_local_modules
 from redismr.shipping.parsing import parse_source
 from redismr.shipping.pickle_diagnosis import explain_pickle_error
-from redismr.shipping.pickler import References, dump_with_references, pickle_error_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +199,8 @@ def _is_made_on_demand(source: str, path: str, *, container: bool) -> bool:
     r"""Whether a function of the module makes it, or what it contains, when that is needed.
 
     >>> text = "conn = None\ndef get():\n    global conn\n    conn = 1"
-    >>> _is_made_on_demand(text, "conn", container=False), _is_made_on_demand(text, "x",
-    container=False)
-    (True, False)
+    >>> [_is_made_on_demand(text, name, container=False) for name in ("conn", "x")]
+    [True, False]
     """
     name = path.rpartition(".")[2]
     tree = parse_source(source)

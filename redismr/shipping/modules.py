@@ -85,10 +85,10 @@ def imported_names(source: str, package: str) -> frozenset[str]:
 @lru_cache(maxsize=1024)
 def imported_names_in_code(code: CodeType, package: str) -> frozenset[str]:
     """The same for a compiled function, which may never have had a file (REPL, notebook)."""
-    return frozenset(_imported_names_in_code(code, package))
+    return frozenset(_walk_imported_names(code, package))
 
 
-def _imported_names_in_code(code: CodeType, package: str) -> Iterator[str]:
+def _walk_imported_names(code: CodeType, package: str) -> Iterator[str]:
     pushed_constants: list[object] = [0, None]
     for instruction in dis.get_instructions(code):
         if instruction.opname == "IMPORT_NAME":
@@ -103,7 +103,7 @@ def _imported_names_in_code(code: CodeType, package: str) -> Iterator[str]:
             pushed_constants = [pushed_constants[1], instruction.argval]
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _imported_names_in_code(constant, package)
+            yield from _walk_imported_names(constant, package)
 
 
 def _is_installed(name: str, path: str) -> bool:

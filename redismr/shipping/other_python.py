@@ -15,14 +15,14 @@ from typing import Any, NoReturn
 from redismr.core.model import PYTHON
 from redismr.errors import CodeError
 from redismr.shipping.importer import JobImporter, install_importer
-from redismr.shipping.load import LoadedCode, load
+from redismr.shipping.load import LoadedCode, load_code
 from redismr.shipping.modules import ModuleSource
 from redismr.shipping.shared_globals import ScriptNamespaces
 
 _RENAMED_MODULES = {"pathlib._local": "pathlib"}
 """Where the others look for what one Python pickles under a module of its own: paths, of 3.13."""
 
-_BYTE_CODE_MODULES = (
+_CODE_MAKING_MODULES = (
     "cloudpickle",
     "redismr.core.pickle_by_value",
     "redismr.shipping.shared_globals",
@@ -52,7 +52,7 @@ class OtherPythonCode:
         Raises:
             CodeError: it is not here, or is made of byte code.
         """
-        if module.startswith(_BYTE_CODE_MODULES):
+        if module.startswith(_CODE_MAKING_MODULES):
             self._raise_unreadable("holds a function or a class by value")
         try:
             found = importlib.import_module(_RENAMED_MODULES.get(module, module))
@@ -80,7 +80,7 @@ def load_for_reader(code: bytes, job: str, python: str) -> LoadedCode | OtherPyt
         CodeError: it does not load here.
     """
     if python == PYTHON:
-        return load(code, worker=False)
+        return load_code(code, worker=False)
     modules = {name: ModuleSource(*parts) for name, parts in pickle.loads(code)["modules"].items()}
     # without what the submitter had changed in them: that may be byte code too
     install_importer(JobImporter(modules, {}, ScriptNamespaces({})), take_precedence=False)

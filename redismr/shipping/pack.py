@@ -25,11 +25,8 @@ from redismr.confidential import NotSendable
 from redismr.core.pickle_by_value import BY_VALUE_MODULES, PICKLE_PROTOCOL
 from redismr.errors import CodeError
 from redismr.module_snapshots import is_local
-from redismr.shipping.module_changes import collect_local_modules
-from redismr.shipping.modules import ModuleSource, imported_names
-from redismr.shipping.pickle_diagnosis import explain_pickle_error, largest_part
-from redismr.shipping.pickler import (
-    Pickler,
+from redismr.shipping.code_pickler import (
+    CodePickler,
     References,
     dump_with_references,
     is_script_class,
@@ -37,6 +34,9 @@ from redismr.shipping.pickler import (
     module_namespace,
     pickle_error_of,
 )
+from redismr.shipping.module_changes import collect_local_modules
+from redismr.shipping.modules import ModuleSource, imported_names
+from redismr.shipping.pickle_diagnosis import explain_pickle_error, largest_part
 from redismr.shipping.source_redaction import redact_modules, traceback_lines
 from redismr.user_warnings import warn_user
 
@@ -67,7 +67,7 @@ class PackedCode:
 
 
 def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> PackedCode:
-    """All that ``load`` needs to make the same functions elsewhere. Imports nothing.
+    """All that ``load_code`` needs to make the same functions elsewhere. Imports nothing.
 
     What the program has changed in local modules since they were loaded comes with them.
 
@@ -124,8 +124,8 @@ def digest_code(code: bytes, params: bytes) -> str:
     return hashlib.sha256(len(code).to_bytes(8, "big") + code + params).hexdigest()
 
 
-def _dump_functions(functions: dict[str, Any]) -> Pickler:
-    main_pickler = Pickler()
+def _dump_functions(functions: dict[str, Any]) -> CodePickler:
+    main_pickler = CodePickler()
     try:
         main_pickler.dump(functions)
         main_pickler.packed()  # refuses a secret, while its name can be told
@@ -157,7 +157,7 @@ def _dump_unused_classes(
         for name, cls in _script_classes(module).items():
             if id(cls) in already_sent.class_ids:
                 continue
-            pickler = Pickler(cls, already_sent)
+            pickler = CodePickler(cls, already_sent)
             with suppress(Exception):  # whatever a __reduce__ raises
                 pickler.dump(cls)
                 found[name] = pickler.packed()

@@ -1,4 +1,4 @@
-"""The syntax tree of a user's source, for all that asks what the source says."""
+"""The one place where sources of the user's are parsed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _parse_lock = threading.Lock()
 
 
 def parse_source(source: str) -> ast.Module | None:
-    """The tree; None if Python cannot read the source."""
+    """Return the syntax tree; None if Python cannot parse the source."""
     try:
-        with _parse_lock:  # in Python 3.11 two threads at once get a SystemError now and then
+        with _parse_lock:  # in Python 3.11 two threads that parse at once may get a SystemError
             return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None

@@ -21,8 +21,9 @@ def explain_pickle_error(
     """Words for why ``error_of(obj)`` is ``error``: the way to the innermost part at fault.
 
     >>> bad = iter(())
-    >>> explain_pickle_error({"a": [1, bad]}, TypeError("no"), lambda x: None if x == 1 else
-    TypeError("no"))
+    >>> def error_of(obj):
+    ...     return None if obj == 1 else TypeError("no")
+    >>> explain_pickle_error({"a": [1, bad]}, TypeError("no"), error_of)
     "it uses the value at 'a', in it item 1, a tuple_iterator, which does not pickle (no)"
     """
     path: list[str] = []

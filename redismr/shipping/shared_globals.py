@@ -15,18 +15,20 @@ from typing import Any
 from redismr.errors import CodeError
 
 
-def make_function(script: str, make: Callable[..., Any], parts: tuple[Any, ...]) -> Any:
-    """Stands in pickles for ``ScriptNamespaces.make_function``."""
+def make_script_function(script: str, make: Callable[..., Any], parts: tuple[Any, ...]) -> Any:
+    """Stands in pickles for ``ScriptNamespaces.make_script_function``."""
     raise NotImplementedError
 
 
-def get_class(module: str, name: str) -> Any:
-    """Stands in pickles for ``ScriptNamespaces.get_class``."""
+def get_script_class(module: str, name: str) -> Any:
+    """Stands in pickles for ``ScriptNamespaces.get_script_class``."""
     raise NotImplementedError
 
 
-def make_class(module: str, name: str, make: Callable[..., Any], parts: tuple[Any, ...]) -> Any:
-    """Stands in pickles for ``ScriptNamespaces.make_class``."""
+def make_script_class(
+    module: str, name: str, make: Callable[..., Any], parts: tuple[Any, ...]
+) -> Any:
+    """Stands in pickles for ``ScriptNamespaces.make_script_class``."""
     raise NotImplementedError
 
 
@@ -57,7 +59,9 @@ class ScriptNamespaces:
         unpickler = _Unpickler(self, data)
         return [unpickler.load() for _ in range(count)]
 
-    def make_function(self, script: str, make: Callable[..., Any], parts: tuple[Any, ...]) -> Any:
+    def make_script_function(
+        self, script: str, make: Callable[..., Any], parts: tuple[Any, ...]
+    ) -> Any:
         """A function among the globals of its script."""
         code, names, *others = parts
         script_globals = self._globals_of_script.setdefault(script, {})
@@ -69,7 +73,7 @@ class ScriptNamespaces:
         """Whether that script has any."""
         return bool(self.classes.get(module) or self._packed_classes.get(module))
 
-    def get_class(self, module: str, name: str) -> Any:
+    def get_script_class(self, module: str, name: str) -> Any:
         """A class of a script.
 
         Raises:
@@ -91,7 +95,7 @@ class ScriptNamespaces:
                 ) from error
         return found[name]
 
-    def make_class(
+    def make_script_class(
         self, module: str, name: str, make: Callable[..., Any], parts: tuple[Any, ...]
     ) -> Any:
         """The class of a pickle of its own, known before it is filled: others may refer to it."""

@@ -131,11 +131,11 @@ def _line_range(code: CodeType) -> range:
 
 def lines_with_secrets(source: str) -> frozenset[int]:
     """The numbers of the lines that hold a secret, however its text is written or put together."""
-    return _lines_with_secrets(source, searched_forms())
+    return _find_lines_with_secrets(source, searched_forms())
 
 
 @lru_cache(maxsize=512)  # programs submit many jobs from the same files
-def _lines_with_secrets(source: str, secrets: tuple[bytes, ...]) -> frozenset[int]:
+def _find_lines_with_secrets(source: str, secrets: tuple[bytes, ...]) -> frozenset[int]:
     if not secrets:
         return frozenset()
     lines = enumerate(_to_utf8(source).splitlines(), 1)

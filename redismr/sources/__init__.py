@@ -1,7 +1,7 @@
-"""Where records come from: cut into splits on the submitter, read on the workers.
+"""Inputs of jobs: sources are cut into splits on the submitter; workers read the splits.
 
-``as_source`` turns what a caller gave into a ``Source``; the functions beside it make the sources
-that need options.
+``as_source`` turns the object that a caller gave into a ``Source``; ``files``, ``text``,
+``lines``, ``jsonl``, ``csv`` and ``pairs`` make sources with options.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from types import GeneratorType
 from typing import Any, cast
 
 from redismr.errors import ConfigError
-from redismr.sources.byte_ranges import Where
-from redismr.sources.file_sources import FileSource, csv, files, jsonl, lines, text
+from redismr.sources.file_functions import csv, files, jsonl, lines, text
+from redismr.sources.file_sources import FileSource
 from redismr.sources.in_memory import ItemSource, PairSource, mapping_pairs, pairs
 from redismr.sources.protocol import Source, Split
+from redismr.sources.record_place import Where
 
 __all__ = [
     "Source",
@@ -34,21 +35,31 @@ __all__ = [
 
 
 def as_source(obj: Any, *, chunk: int | None = None) -> Source:
-    """What a job will read, checked as far as that is possible without reading.
+    """Return the source of a job for ``obj``, checked as far as is possible without reading.
 
-    - a str or Path: the files that this glob matches, as ``files`` gives them
-    - a mapping, or an object with ``__iter__`` over keys and ``__getitem__`` that is no sequence:
-      (key, obj[key]), each fetched when its task is made; ``len`` is never asked for
-    - any other iterable: its items, numbered from 0. An iterator can be read once; a generator
-      that has been is refused, of other iterators it cannot be told
-    - what ``files``, ``text``, ``lines``, ``jsonl``, ``csv`` and ``pairs`` return: itself, with
-      the files as they are now
+    - a str or Path: the files that match this glob, as ``files`` gives them
+    - a mapping, or an object with ``__getitem__`` and with ``__iter__`` over its keys that is no
+      sequence: (key, obj[key]) in its order, each fetched when its task is made. ``len(obj)`` is
+      not called
+    - any other iterable: (0, item), (1, item)... in its order. An iterator can be read once; a
+      generator that was read before is refused, other iterators do not show it
+    - a result of ``files``, ``text``, ``lines``, ``jsonl``, ``csv`` or ``pairs``: that source; its
+      globs are looked up now
 
-    ``chunk`` is the number of items in one task; None packs many tiny ones and few heavy ones.
+    The source holds one batch of an iterator in memory at a time.
+
+    Args:
+        obj: as above.
+        chunk: number of items in one task; None puts many tiny or few heavy items into a task.
 
     Raises:
-        ConfigError: ``obj`` is nothing that can be iterated over, or ``chunk`` does not apply.
-        SourceError: a glob that matches no file.
+        ConfigError: ``obj`` cannot be iterated over, or ``chunk`` does not apply to it.
+        SourceError: a glob matches no file.
+
+    >>> [list(split.read()) for split in as_source(["a", "c"], chunk=1).splits()]
+    [[(0, 'a')], [(1, 'c')]]
+    >>> [list(split.read()) for split in as_source({"x": 1, "y": 2}, chunk=2).splits()]
+    [[('x', 1), ('y', 2)]]
     """
     if chunk is not None and (isinstance(chunk, bool) or chunk < 1):
         raise ConfigError(f"chunk={chunk!r} must be at least 1 item a task")
@@ -56,11 +67,16 @@ def as_source(obj: Any, *, chunk: int | None = None) -> Source:
         obj = files(cast("str | os.PathLike[str]", obj))
     if isinstance(obj, FileSource):
         return obj.with_files_found(chunk)
-    _refuse_exhausted_generator(obj.original if isinstance(obj, PairSource) else obj)
     if isinstance(obj, (ItemSource, PairSource)):
+        _refuse_exhausted_generator(obj.original)
         return obj if chunk is None else replace(obj, chunk=chunk)
+    _refuse_exhausted_generator(obj)
     if isinstance(obj, Source):
-        return _accept_custom_source(obj, chunk)
+        if chunk is None:
+            return obj
+        raise ConfigError(
+            f"chunk={chunk} does not apply: a {type(obj).__name__} makes its own splits"
+        )
     if isinstance(obj, bytes):
         raise ConfigError(
             "bytes are not a source: give a path as str or Path, or wrap data in a list: [data]"
@@ -69,7 +85,7 @@ def as_source(obj: Any, *, chunk: int | None = None) -> Source:
         # dict.items gives the same pairs as mapping_pairs, without a Python frame for each
         return PairSource(obj, dict.items if type(obj) is dict else mapping_pairs, chunk)
     if isinstance(obj, Iterable) or hasattr(obj, "__getitem__"):
-        return ItemSource(obj, chunk)
+        return ItemSource(obj, chunk=chunk)
     raise ConfigError(
         f"{type(obj).__name__} is not a source: give a glob of files, a mapping, an iterable, or "
         "an object with __iter__ over its keys and __getitem__"
@@ -77,7 +93,7 @@ def as_source(obj: Any, *, chunk: int | None = None) -> Source:
 
 
 def _refuse_exhausted_generator(obj: Any) -> None:
-    """A generator that was read before would give an empty result that looks like success."""
+    """Raise ConfigError for a generator that was read: an empty result would look like success."""
     if isinstance(obj, GeneratorType) and obj.gi_frame is None:
         raise ConfigError(
             f"the generator {obj.__name__} has been read to its end already: make a new one for "
@@ -86,7 +102,7 @@ def _refuse_exhausted_generator(obj: Any) -> None:
 
 
 def _is_keyed(obj: Any) -> bool:
-    """Whether iterating over ``obj`` gives keys to index it with."""
+    """True if iterating over ``obj`` gives keys to index it with."""
     if isinstance(obj, Mapping):
         return True
     if isinstance(obj, (Sequence, AbstractSet)) or not hasattr(obj, "__getitem__"):
@@ -95,11 +111,3 @@ def _is_keyed(obj: Any) -> bool:
     array = hasattr(obj, "__array__")
     table = hasattr(obj, "keys") and getattr(obj, "ndim", 1) > 1
     return hasattr(obj, "__iter__") and (table or not array)
-
-
-def _accept_custom_source(source: Source, chunk: int | None) -> Source:
-    if chunk is not None:
-        raise ConfigError(
-            f"chunk={chunk} does not apply: a {type(source).__name__} makes its own splits"
-        )
-    return source

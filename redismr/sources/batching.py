@@ -1,8 +1,9 @@
-"""How many items make one task: few at first, so that all workers get some, then ever more.
+"""The guided rule: how many items make one task.
 
-The guided rule: the next batch takes at most ``1 + items so far // 32`` items, so eight heavy items
-give eight tasks, and a million tiny ones about 360. Weights are taken for a few items at a time:
-per item, they would cost three times as much as pickling a million numbers does.
+The first tasks are small, so that all workers get some; later tasks grow. A batch takes at most
+``1 + items so far // 32`` items: eight heavy items make eight tasks, a million tiny ones about 360.
+Sizes are estimated for a few items at a time: item by item, estimates of a million numbers would
+take three times as long as pickling them.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ T = TypeVar("T")
 MAX_BATCH_ITEMS = 20_000
 _GROWTH_DIVISOR = 32
 _MAX_LOOKAHEAD_ITEMS = 256
-_EXACT_SIZE_TYPES = frozenset({str, bytes})
+_EXACT_SIZE_TYPES = frozenset({str, bytes})  # their len() is their size
 _TINY_TYPES = frozenset({int, float, bool, type(None)})
 _TINY_BYTES = 8
-_FIRST_SAMPLES = 32
+_FIRST_SAMPLES = 32  # so many items are all measured, of later items one in _SAMPLE_EVERY
 _SAMPLE_EVERY = 64
 
 
@@ -34,13 +35,18 @@ def guided_batches(
     chunk: int | None = None,
     take: Callable[[Iterable[T]], list[T]] = list,
 ) -> Iterator[list[T]]:
-    """Every item, in order, in lists of one task each; looks ahead a fraction of a batch at most.
+    """Yield every item, in order, in lists that make one task each.
 
-    With ``chunk`` a batch has exactly that many items (the last may have fewer). Without, the
-    guided rule bounds their number and ``limit`` their weight; an item heavier than ``limit``
-    travels alone. ``estimate_sizes`` answers the bytes of each of some items. ``take`` makes a
-    list of
-    the next few items, and may keep them in another form.
+    With ``chunk`` a batch has exactly ``chunk`` items (the last may have fewer). Without ``chunk``
+    the guided rule bounds the number of items and ``limit`` their bytes; an item larger than
+    ``limit`` has a batch of its own. At most a quarter of a batch is taken from ``items`` ahead.
+
+    Args:
+        items: read once.
+        estimate_sizes: returns the bytes of each of the given items.
+        limit: bytes.
+        chunk: number of items.
+        take: makes a list of the next few items; the list may hold copies of the items.
     """
     iterator = iter(items)
     if chunk is not None:
@@ -57,32 +63,33 @@ def guided_batches(
             )
             if not next_items:
                 break
-            weights = estimate_sizes(next_items)
-            fitting_count = _count_fitting(weights, limit - size) or (0 if batch else 1)
-            size += sum(weights[:fitting_count])
+            sizes = estimate_sizes(next_items)
+            fitting_count = _count_fitting(sizes, limit - size) or (0 if batch else 1)
+            size += sum(sizes[:fitting_count])
             batch += next_items[:fitting_count]
             left_over = next_items[fitting_count:]
         if not batch:
             return
         yield batch
         batched_count += len(batch)
-        # A quarter of what a batch holds at the present weight: heavy items come one by one.
+        # A quarter of the items of this size that fill a batch: large items are taken one by one.
         lookahead_items = max(
             1, min(_MAX_LOOKAHEAD_ITEMS, int(limit * len(batch) / (size + 1)) // 4)
         )
 
 
-def _count_fitting(weights: Sequence[float], max_bytes: float) -> int:
-    """How many of the leading items weigh at most ``max_bytes`` together."""
-    if sum(weights) <= max_bytes:
-        return len(weights)
-    return bisect_right(list(accumulate(weights)), max_bytes)
+def _count_fitting(sizes: Sequence[float], max_bytes: float) -> int:
+    """Return how many of the leading items take at most ``max_bytes`` together."""
+    if sum(sizes) <= max_bytes:
+        return len(sizes)
+    return bisect_right(list(accumulate(sizes)), max_bytes)
 
 
 class SizeEstimator:
-    """Bytes that items will take, without pickling them all: exact for str and bytes.
+    """Estimates the bytes that items take in a task, without pickling all of them.
 
-    For other types it is the running average of pickled samples, the first items among them.
+    The estimate is exact for str and bytes. For other types it is the running average of pickled
+    samples; the first items are all among the samples.
     """
 
     def __init__(self) -> None:
@@ -92,7 +99,10 @@ class SizeEstimator:
     def item_sizes(
         self, next_items: Sequence[Any], item_types: AbstractSet[type] = frozenset()
     ) -> Sequence[float]:
-        """About how many bytes each item adds to a task; ``item_types`` are their types, if known."""  # noqa: E501
+        """Return about how many bytes each item adds to a task.
+
+        A caller that knows the types of the items saves time by passing ``item_types``.
+        """
         item_types = item_types or set(map(type, next_items))
         if item_types <= _EXACT_SIZE_TYPES:
             return list(map(len, next_items))
@@ -104,7 +114,7 @@ class SizeEstimator:
         ]
 
     def pair_sizes(self, next_items: Sequence[tuple[Any, Any]]) -> Sequence[float]:
-        """About how many bytes each (key, value) adds to a task."""
+        """Return about how many bytes each (key, value) adds to a task."""
         keys = self.item_sizes([key for key, _ in next_items])
         return list(map(add, keys, self.item_sizes([value for _, value in next_items])))
 
@@ -113,8 +123,8 @@ class SizeEstimator:
         if self._measured_count > _FIRST_SAMPLES and self._measured_count % _SAMPLE_EVERY:
             return self._average
         try:
-            weight = len(pickle.dumps(item, pickle.HIGHEST_PROTOCOL))
-        except Exception:  # noqa: BLE001 - cloudpickle may do; who ships it will say
+            size = len(pickle.dumps(item, pickle.HIGHEST_PROTOCOL))
+        except Exception:  # noqa: BLE001 - cloudpickle may pickle it; if not, pickle_split says so
             return self._average
-        self._average += (weight - self._average) / 4
-        return weight
+        self._average += (size - self._average) / 4
+        return size

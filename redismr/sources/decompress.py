@@ -1,8 +1,8 @@
-"""Compressed files, read to their last byte or refused.
+"""Compressed files: read to the last byte, or refused.
 
-Python's own readers take an empty ``.gz`` for an empty file, drop what follows the first stream of
-a ``.bz2`` or ``.xz`` if that is damaged, and refuse the padding that ``.xz`` allows. Here a file is
-one stream after another, each complete, with nothing in between but zeros where a format has them.
+Python's own readers take an empty ``.gz`` for an empty file, drop damaged data after the first
+stream of a ``.bz2`` or ``.xz``, and refuse the padding that ``.xz`` allows. Here a file must be
+complete streams, one after another, with nothing between them but zeros where the format has them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ else:
     from backports import zstd
 
 DAMAGE_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
-"""What reading one that is damaged or cut raises."""
+"""Errors that reading a damaged or cut file raises."""
 
-_BUFFER_BYTES = 1 << 16
+READ_BUFFER_BYTES = 1 << 16
 _READ_ALL_BYTES = 1 << 20
 
 
 class _GzipMember:
-    """One member of a .gz file, with the interface of the other decompressors."""
+    """One member (stream) of a .gz file, with the interface of ``BZ2Decompressor``."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(wbits=31)
@@ -59,38 +59,36 @@ _DECODERS: dict[str, Callable[[], Any]] = {
     ".zst": zstd.ZstdDecompressor,
 }
 _PADDING_MULTIPLES = {".gz": 1, ".xz": 4}
-"""After a stream there may be zeros, so many or a multiple of that."""
+"""A multiple of so many zero bytes may follow a stream of that format."""
 
 
 def suffix_of(path: str) -> str:
-    """What the name ends with, in small letters: ``.gz``."""
+    """Return the suffix of a file name in small letters: ``.gz``."""
     return os.path.splitext(path)[1].lower()
 
 
 def is_compressed(path: str) -> bool:
-    """Whether the name says so."""
+    """True if the suffix is that of a compressed file."""
     return suffix_of(path) in _DECODERS
 
 
 def open_decompressed(raw: BinaryIO, path: str) -> tuple[BinaryIO, _DecompressedFile]:
-    """The contents of the file ``raw``, whose name says how they are packed; and what unpacks them.
+    """Return a buffered stream of the decompressed contents, and the file below the buffer.
 
-    Raises, while reading:
-        OSError, EOFError, ...: one of ``DAMAGE_ERRORS``.
+    ``raw`` is the open compressed file, ``path`` its name. Reading raises one of
+    ``DAMAGE_ERRORS`` if the file is damaged or cut.
     """
     decompressed = _DecompressedFile(raw, suffix_of(path))
-    return io.BufferedReader(decompressed, _BUFFER_BYTES), decompressed
+    return io.BufferedReader(decompressed, READ_BUFFER_BYTES), decompressed
 
 
 class _DecompressedFile(io.RawIOBase):
     """Contents of a compressed file, of which ``size`` bytes have been read."""
 
-    def __init__(self, raw: BinaryIO, kind: str) -> None:
-        self._raw, self._new_decoder, self._padding = (
-            raw,
-            _DECODERS[kind],
-            _PADDING_MULTIPLES.get(kind, 0),
-        )
+    def __init__(self, raw: BinaryIO, suffix: str) -> None:
+        self._raw = raw
+        self._new_decoder = _DECODERS[suffix]
+        self._padding = _PADDING_MULTIPLES.get(suffix, 0)
         self._decoder = self._new_decoder()
         self._unread_input = b""
         self.size = 0
@@ -107,28 +105,29 @@ class _DecompressedFile(io.RawIOBase):
         return b"".join(iter(lambda: self._read_some(_READ_ALL_BYTES), b""))
 
     def _read_some(self, size: int) -> bytes:
-        """At most ``size`` bytes, none only at the end."""
+        """Return at most ``size`` bytes; b"" only at the end of the file."""
         while not self._decoder.eof or self._start_next_stream():
             data, needs_input = b"", self._decoder.needs_input
             if needs_input:
-                data, self._unread_input = self._unread_input or self._raw.read(_BUFFER_BYTES), b""
+                data = self._unread_input or self._raw.read(READ_BUFFER_BYTES)
+                self._unread_input = b""
             output: bytes = self._decoder.decompress(data, size)
             if output:
                 self.size += len(output)
                 return output
             if needs_input and not data and not self._decoder.eof:
-                raise EOFError("it ends too early")
+                raise EOFError("the data ends too early")
         return b""
 
     def _start_next_stream(self) -> bool:
-        """Whether another stream follows the one that has ended."""
-        rest, zeros = self._decoder.unused_data or self._raw.read(_BUFFER_BYTES), 0
+        """Start the stream that follows the one that has ended; False if none does."""
+        rest, zeros = self._decoder.unused_data or self._raw.read(READ_BUFFER_BYTES), 0
         while self._padding and rest.startswith(b"\0"):
             stripped = rest.lstrip(b"\0")
             zeros += len(rest) - len(stripped)
-            rest = stripped or self._raw.read(_BUFFER_BYTES)
+            rest = stripped or self._raw.read(READ_BUFFER_BYTES)
         if zeros and zeros % self._padding:
-            raise EOFError(f"{pluralize(zeros, 'zero byte')} too many after its data")
+            raise EOFError(f"{pluralize(zeros, 'zero byte')} too many after the data")
         if rest:
             self._decoder, self._unread_input = self._new_decoder(), rest
         return bool(rest)

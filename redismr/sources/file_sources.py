@@ -1,93 +1,72 @@
-"""Sources that are files: globs on the submitter, splits that name byte ranges, no contents.
+"""Sources of files: the submitter looks up globs, a split names byte ranges, a worker reads them.
 
-Small files are packed many to a split by the guided rule; big ones are cut where their format and
-encoding allow it. What the globs matched is looked up once per job, by ``with_files_found``, so
-that every
-call of ``splits()`` for that job gives the same splits.
+The guided rule puts many small files into a split; a big file is cut where its format and encoding
+allow it. Globs are looked up once per job, in ``with_files_found``, so that every call of
+``splits()`` for that job gives the same splits.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
-from reprlib import repr as short
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from redismr.config import FLAG_RULE
 from redismr.errors import ConfigError
 from redismr.sources.batching import guided_batches
-from redismr.sources.byte_ranges import ByteRange, Encoding, Where, cut_file, parse_size
-from redismr.sources.files import InputFile, Patterns, check_patterns, find_files
-from redismr.sources.formats import (
-    CsvFormat,
-    JsonlFormat,
-    LinesFormat,
-    Record,
-    RecordFormat,
-    TextFormat,
-    WholeFileFormat,
-)
+from redismr.sources.byte_ranges import ByteRange, cut_file
+from redismr.sources.formats import Record, RecordFormat, TextFormat, WholeFileFormat
+from redismr.sources.input_files import InputFile, Patterns, check_patterns, find_files
+from redismr.sources.record_place import Where
 
 FILE_BATCH_BYTES = 1 << 20
 _WANTED_TASKS = 32
-DEFAULT_SPLIT = "16MB"
-
-TEXT_BLOCK_BYTES = 1 << 18
-"""Bytes of a record of ``text``: what a function makes of one fits into the processor's cache, and
-one letter that needs more than a byte widens that much text in memory, not a split of 16 MB.
-Counting words takes 0.90 of what it takes with a split as one block; 64 kB would gain 0.02 more,
-but from those who count in each block for themselves more pairs would come."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileSplit:
-    """The records of some byte ranges of files, read on the worker."""
+    """Byte ranges of files, read on the worker."""
 
     format: RecordFormat
     byte_ranges: tuple[ByteRange, ...]
 
     @property
     def amount(self) -> int:
-        """Bytes, as they lie on disk."""
+        """Bytes on disk."""
         return sum(byte_range.size for byte_range in self.byte_ranges)
 
     @property
     def source(self) -> str:
-        """The first file, and how many more."""
+        """The first range, and the number of others."""
         return _first_and_count([byte_range.source for byte_range in self.byte_ranges])
 
     def read(self) -> Iterator[Record]:
-        """(where, value) for each record, range after range."""
+        """Return an iterator over (where, value) of each record, range after range."""
         return chain.from_iterable(map(self.format.read, self.byte_ranges))
 
     def where(self, ordinal: int) -> str:
-        """``record 2001 of logs/a.gz (line 2001, byte 104417)``; reads up to there again."""
-        if ordinal < 0:
-            return self.source
-        if isinstance(self.format, WholeFileFormat):
-            return (
-                self.byte_ranges[ordinal].source if ordinal < len(self.byte_ranges) else self.source
-            )
+        """Return ``record 2001 of logs/a.gz (line 2001, byte 104417)``; reads up to there again."""
         return self.wheres([ordinal])[0]
 
     def wheres(self, ordinals: Sequence[int]) -> list[str]:
-        """``where`` of each of these, reading the input once for all of them."""
+        """Return ``where`` of each record, reading the input once for all of them."""
         if isinstance(self.format, WholeFileFormat):
-            return [self.where(ordinal) for ordinal in ordinals]
-        wanted, found = set(ordinals), dict[int, str]()
+            names = dict(enumerate(byte_range.source for byte_range in self.byte_ranges))
+            return [names.get(ordinal, self.source) for ordinal in ordinals]
+        wanted, found = set(ordinals), {-1: self.source}
         records = (
             (byte_range, number, where)
             for byte_range in self.byte_ranges
             for number, (where, _) in enumerate(self.format.read(byte_range))
         )
-        with contextlib.suppress(Exception):  # gone or bad by now: say what is known without it
+        # The file may be gone or damaged by now: then the answer is what is known without it.
+        with contextlib.suppress(Exception):
             for ordinal, record in enumerate(islice(records, max(wanted, default=-1) + 1)):
                 if ordinal in wanted:
                     found[ordinal] = self._describe_record(*record)
+
         return [found.get(o, f"record {o + 1} of {self.source}") for o in ordinals]
 
     def _describe_record(self, byte_range: ByteRange, ordinal: int, where: str) -> str:
@@ -102,24 +81,24 @@ class FileSplit:
 
 @dataclass(frozen=True, slots=True)
 class ShippedSplit:
-    """Files whose contents travel along: no worker needs to see them."""
+    """Files with their contents: workers need no access to the files."""
 
     names: tuple[str, ...]
     contents: tuple[str | bytes, ...]
     amount: int
-    """Bytes, as they lay on disk."""
+    """Bytes on disk."""
 
     @property
     def source(self) -> str:
-        """The first file, and how many more."""
+        """The first file, and the number of others."""
         return _first_and_count(self.names)
 
     def read(self) -> Iterator[Record]:
-        """(name, contents) for each file."""
+        """Return an iterator over (name, contents) of each file."""
         return zip(self.names, self.contents, strict=True)
 
     def where(self, ordinal: int) -> str:
-        """The file's name."""
+        """Return the file's name."""
         return self.names[ordinal] if 0 <= ordinal < len(self.names) else self.source
 
 
@@ -130,8 +109,11 @@ class FileSource:
     patterns: Patterns
     format: RecordFormat
     split: int | None = None
+    """Largest number of bytes in a range; None: files are not cut."""
     ship: bool = False
+    """True: the submitter reads the files, and their contents are sent."""
     chunk: int | None = None
+    """Number of whole files in one task; None leaves it to the guided rule."""
     rereadable = True
     unit: ClassVar[str] = "bytes"
 
@@ -141,28 +123,29 @@ class FileSource:
     def with_patterns(
         self, patterns: Patterns, encoding: str | None = None, errors: str | None = None
     ) -> FileSource:
-        """Other files, read in the same way but for the encoding and error handler given.
+        """Return a source of other files with this one's options; None keeps an option.
 
         Raises:
-            ConfigError: no such encoding or error handler; or bytes are read, which need neither.
+            ConfigError: no such encoding or error handler, or this source reads bytes.
         """
-        layout: Any = self.format
+        record_format = self.format
         given = {"name": encoding, "errors": errors}
         if given := {option: value for option, value in given.items() if value is not None}:
-            if layout.encoding is None:
+            if record_format.encoding is None:
                 raise ConfigError(
                     "an encoding or error handler is about text, and this source reads bytes "
                     "(binary=True)"
                 )
-            layout = replace(layout, encoding=replace(layout.encoding, **given))
-        return replace(self, patterns=patterns, format=layout)
+            new_encoding = replace(record_format.encoding, **given)
+            record_format = replace(record_format, encoding=new_encoding)
+        return replace(self, patterns=patterns, format=record_format)
 
     def with_files_found(self, chunk: int | None = None) -> FileSource:
-        """This source as the disk is now, looked at.
+        """Return this source with the files that match its patterns now.
 
         Raises:
-            SourceError: a pattern matches no file; it and the current directory are named.
-            ConfigError: ``chunk`` for a source that ``split=`` cuts.
+            SourceError: a pattern matches no file; the message names pattern and folder.
+            ConfigError: ``chunk`` was given, but ``split=`` decides about this source's tasks.
         """
         if chunk is not None and not isinstance(self.format, WholeFileFormat):
             raise ConfigError(
@@ -170,26 +153,26 @@ class FileSource:
                 "jsonl() and csv() are sized by their split= option"
             )
         source = replace(self, chunk=chunk)
-        source.files  # noqa: B018 - looks now, and fails before anything is started
+        source.files  # noqa: B018 - looks the files up now: an error comes before the job starts
         return source
 
     @cached_property
     def files(self) -> tuple[InputFile, ...]:
-        """What the patterns matched when first asked."""
+        """The files that matched the patterns when this was first read."""
         return find_files(self.patterns)
 
     @property
     def size(self) -> int:
-        """Bytes of all files, as they lie on disk."""
+        """Bytes of all files on disk."""
         return sum(file.size for file in self.files)
 
     expected = size
 
     def splits(self) -> Iterator[FileSplit | ShippedSplit]:
-        """The files in order, small ones packed, big ones cut.
+        """Yield the splits in the order of the files.
 
         Raises:
-            SourceError: at once, when a pattern matches no file.
+            SourceError: (at once) a pattern matches no file.
         """
         batches = guided_batches(
             chain.from_iterable(self._ranges_of_files(self.files)),
@@ -200,11 +183,11 @@ class FileSource:
         return map(self._make_shipped_split if self.ship else self._make_split, batches)
 
     def _ranges_of_files(self, files: Sequence[InputFile]) -> Iterator[Iterator[ByteRange]]:
-        # A few big files must still give tasks to many workers, down to 1 MB each.
+        # Few big files must make tasks for many workers too, but no tasks below 1 MB.
         task_bytes = max(FILE_BATCH_BYTES, self.size // _WANTED_TASKS)
         for file in files:
             cut = self.format.can_be_cut and not file.compressed
-            # One of many alike that is hardly larger than the others is not worth two tasks.
+            # A file that is at most a quarter larger than one task's share is not cut in two.
             range_bytes = task_bytes if file.size > task_bytes + task_bytes // 4 else file.size
             yield cut_file(file, min(self.split, range_bytes or 1) if cut and self.split else None)
 
@@ -214,152 +197,6 @@ class FileSource:
     def _make_shipped_split(self, batch: list[ByteRange]) -> ShippedSplit:
         names, contents = zip(*chain.from_iterable(map(self.format.read, batch)), strict=True)
         return ShippedSplit(names, contents, sum(byte_range.size for byte_range in batch))
-
-
-def files(
-    glob: Patterns,
-    *more: str | os.PathLike[str],
-    encoding: str = "utf-8",
-    errors: str = "strict",
-    binary: bool = False,
-    ship: bool = False,
-) -> FileSource:
-    """Each file is one record, once: (path as the glob gave it, whole contents).
-
-    ``glob`` is a path, a glob (``**`` recursive) or several of them; matches are sorted, and a
-    file matched twice, also through links, is read once, under the name with the fewest links in
-    it (of those, the first). Hard links are files of their own. Contents are str, newlines as they
-    are, or bytes with ``binary``; .gz, .bz2, .xz and .zst are unpacked, and refused unless whole.
-    Workers open the files themselves, at the same path; with ``ship`` the submitter reads them and
-    sends the contents along.
-
-    Raises:
-        ConfigError: no such encoding or error handler.
-        SourceError: (when run) a pattern matches nothing, or a file cannot be read or decoded.
-        SourceChanged: (when run) a file is not the one that was there at the start.
-    """
-    if more:
-        raise ConfigError(_pass_a_list_advice("files", glob, *more))
-    FLAG_RULE.check("ship", ship)
-    if FLAG_RULE.check("binary", binary) and (encoding, errors) != ("utf-8", "strict"):
-        raise ConfigError("binary=True gives bytes: leave out encoding= and errors=")
-    return FileSource(
-        glob, WholeFileFormat(None if binary else Encoding(encoding, errors)), ship=ship
-    )
-
-
-def text(
-    glob: Patterns,
-    split: int | str | None = DEFAULT_SPLIT,
-    *more: str | os.PathLike[str],
-    encoding: str = "utf-8",
-    errors: str = "strict",
-) -> FileSource:
-    """Every line is in exactly one block, whole: (where, block), blocks of about 256 kB.
-
-    For data of which any run of lines will do, such as logs whose words are counted; for documents
-    use ``files``. ``where`` equals the path and knows its ``.offset`` and ``.line``. Blocks of one
-    file, put together, are the file. A task reads about ``split`` of it, less of a smaller input,
-    down to 1 MB, so that all workers have some; None never cuts: a file is one block. Compressed
-    files are read by one task each, and so are encodings like UTF-16, in one block.
-
-    Raises:
-        ConfigError: no such encoding, error handler or size.
-        SourceError, SourceChanged: (when run) as in ``files``.
-    """
-    size = _split_bytes("text", glob, split, more)
-    block = None if size is None else min(size, TEXT_BLOCK_BYTES)
-    return FileSource(glob, TextFormat(Encoding(encoding, errors), block), split=size)
-
-
-def lines(
-    glob: Patterns,
-    split: int | str | None = DEFAULT_SPLIT,
-    *more: str | os.PathLike[str],
-    encoding: str = "utf-8",
-    errors: str = "strict",
-) -> FileSource:
-    r"""Every line is one record, once: (where, line without its end).
-
-    Lines end at ``\n`` or ``\r\n``. ``where`` equals the path and knows its ``.offset`` and
-    ``.line``. Files are cut into tasks as in ``text``.
-
-    Raises:
-        ConfigError: no such encoding, error handler or size.
-        SourceError, SourceChanged: (when run) as in ``files``.
-    """
-    size = _split_bytes("lines", glob, split, more)
-    return FileSource(glob, LinesFormat(Encoding(encoding, errors)), split=size)
-
-
-def jsonl(
-    glob: Patterns,
-    split: int | str | None = DEFAULT_SPLIT,
-    *more: str | os.PathLike[str],
-    encoding: str = "utf-8",
-    errors: str = "strict",
-) -> FileSource:
-    """Every line that is not blank is one record, once: (where, the JSON value in it).
-
-    Files are cut into tasks as in ``text``.
-
-    Raises:
-        ConfigError: no such encoding, error handler or size.
-        SourceError: (when run) as in ``files``; a line is not JSON: file, line and byte are named.
-        SourceChanged: (when run) as in ``files``.
-    """
-    size = _split_bytes("jsonl", glob, split, more)
-    return FileSource(glob, JsonlFormat(Encoding(encoding, errors)), split=size)
-
-
-def csv(
-    glob: Patterns,
-    *more: str | os.PathLike[str],
-    header: bool | Sequence[str] = True,
-    split: int | str | None = None,
-    encoding: str = "utf-8",
-    errors: str = "strict",
-    **layout: Any,
-) -> FileSource:
-    """Every row that is not blank is one record, once: (where, row).
-
-    Rows are dicts by the names in each file's first row (``header=True``) or by those given
-    (``header=["name", "age"]``, for files without one); with ``header=False`` they are lists.
-    Quoted fields may hold newlines, and so one task reads a whole file; ``split="16MB"`` promises
-    that none does, and cuts. Other options go to ``csv.reader`` (``delimiter=";"``...), which is
-    strict unless ``strict=False``.
-
-    Raises:
-        ConfigError: no such encoding, error handler, size or ``csv.reader`` option.
-        SourceError: (when run) as in ``files``; a row is malformed or not as wide as the header.
-        SourceChanged: (when run) as in ``files``.
-    """
-    if more:
-        raise ConfigError(_pass_a_list_advice("csv", glob, *more))
-    row_format = CsvFormat(Encoding(encoding, errors), header, layout)
-    return FileSource(glob, row_format, split=parse_size(split))
-
-
-def _split_bytes(function: str, glob: Patterns, split: Any, more: tuple[object, ...]) -> int | None:
-    """The bytes of a split, unless a second file stands in its place."""
-    if more:
-        raise ConfigError(_pass_a_list_advice(function, glob, split, *more))
-    try:
-        return parse_size(split)
-    except ConfigError as error:
-        if isinstance(split, os.PathLike) or (isinstance(split, str) and not split[:1].isdigit()):
-            raise ConfigError(f"{error}. {_pass_a_list_advice(function, glob, split)}") from None
-        raise
-
-
-def _pass_a_list_advice(function: str, *given: Any) -> str:
-    """What to write where files stand side by side."""
-    paths = [
-        str(item) for item in given if isinstance(item, str | os.PathLike) and item != DEFAULT_SPLIT
-    ]
-    return (
-        f"{function}() reads one path or glob; for several pass a list: {function}({short(paths)})"
-    )
 
 
 def _first_and_count(names: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
-"""What the records of a file are: the file itself, blocks, lines, JSON objects or CSV rows.
+"""Record formats: a record is a whole file, a block, a line, a JSON value or a CSV row.
 
-A format is a frozen value that travels inside each split; ``read`` runs on the worker.
+A format is a frozen value that is sent in each split; ``read`` runs on the worker.
 """
 
 from __future__ import annotations
@@ -10,58 +10,47 @@ import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from redismr.core.plurals import pluralize
 from redismr.errors import BadInput, ConfigError
-from redismr.sources.byte_ranges import (
-    ByteRange,
-    Encoding,
-    Where,
-    describe_place,
-    make_where,
-    read_lines,
-    read_texts,
-)
+from redismr.sources.byte_ranges import ByteRange, read_lines, read_texts
+from redismr.sources.input_files import shorten
+from redismr.sources.record_place import Where, describe_file_place, make_where
+from redismr.sources.text_encoding import Encoding
 
 Record = tuple[str, Any]
 _BYTE_ORDER_MARK = "\ufeff"
 
 
-class RecordFormat(Protocol):
-    """How the records of one range are made; ``kind`` names the source that makes them so."""
+@dataclass(frozen=True, slots=True)
+class RecordFormat:
+    """The way in which a byte range becomes records."""
 
     kind: ClassVar[str]
-
-    @property
-    def encoding(self) -> Encoding | None:
-        """How bytes become text; None where they stay what they are."""
-        ...
+    """The name of the function that makes sources of this format."""
+    encoding: Encoding | None
+    """None: bytes stay bytes."""
 
     @property
     def can_be_cut(self) -> bool:
-        r"""Whether a file may be cut at any byte ``\n``."""
-        ...
+        r"""True if a file may be cut after any byte ``\n``."""
+        return self.encoding is not None and self.encoding.has_newline_byte
 
     def read(self, byte_range: ByteRange) -> Iterator[Record]:
-        """(where, value) for each record; ``where`` equals the file's name."""
-        ...
+        """Yield (where, value) for each record, in order; ``where`` equals the file's name."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
-class WholeFileFormat:
-    """One record a file: (name, contents). ``encoding`` None gives bytes."""
+class WholeFileFormat(RecordFormat):
+    """One record a file: (name, contents)."""
 
     kind: ClassVar[str] = "files"
-    encoding: Encoding | None
-
-    @property
-    def can_be_cut(self) -> bool:
-        """Never."""
-        return False
+    can_be_cut: ClassVar[bool] = False
 
     def read(self, byte_range: ByteRange) -> Iterator[Record]:
-        """The one record."""
+        """Yield the one record."""
         with byte_range.file.open_checked() as stream:
             data = stream.read()
         text = data if self.encoding is None else self.encoding.decode(data, byte_range.file)
@@ -69,59 +58,50 @@ class WholeFileFormat:
 
 
 @dataclass(frozen=True, slots=True)
-class TextFormat:
-    """(where, block): about ``block`` bytes of text a record, cut at line ends."""
+class TextFormat(RecordFormat):
+    """(where, block) for each block of whole lines."""
 
     kind: ClassVar[str] = "text"
     encoding: Encoding
     block: int | None
-
-    @property
-    def can_be_cut(self) -> bool:
-        """Where the encoding allows it."""
-        return self.encoding.has_newline_byte
+    """About so many bytes make a block; None: the whole range."""
 
     def read(self, byte_range: ByteRange) -> Iterator[Record]:
-        """The blocks, which are the range's bytes and nothing else, decoded."""
+        """Yield the blocks; together they are the range's text, nothing else."""
         for buffer, text in read_texts(byte_range, self.encoding, self.block):
             if text:
                 yield make_where(byte_range.file.name, buffer), text
 
 
 @dataclass(frozen=True, slots=True)
-class LinesFormat:
-    """(where, line) for each line, without its end."""
+class LinesFormat(RecordFormat):
+    """(where, line without its end) for each line."""
 
     kind: ClassVar[str] = "lines"
     encoding: Encoding
 
-    @property
-    def can_be_cut(self) -> bool:
-        """Where the encoding allows it."""
-        return self.encoding.has_newline_byte
-
     def read(self, byte_range: ByteRange) -> Iterator[Record]:
-        """The lines, in order."""
+        """Return an iterator over the lines."""
         return read_lines(byte_range, self.encoding)
 
 
 @dataclass(frozen=True, slots=True)
 class JsonlFormat(LinesFormat):
-    """(where, object) for each line that is not blank."""
+    """(where, JSON value) for each line that is not blank."""
 
     kind: ClassVar[str] = "jsonl"
 
     def read(self, byte_range: ByteRange) -> Iterator[Record]:
-        """The parsed lines, in order."""
+        """Yield the parsed lines, in order."""
         decode = json.JSONDecoder().decode
         for where, line in read_lines(byte_range, self.encoding):
-            text = line.removeprefix(_BYTE_ORDER_MARK)  # no JSON begins with one
+            text = line.removeprefix(_BYTE_ORDER_MARK)  # no JSON value begins with the mark
             if not text or text.isspace():
                 continue
             try:
                 value = decode(text)
             except (ValueError, RecursionError) as error:
-                # Not from it: its own message counts from the line, a second place.
+                # No cause: its message counts from the line and would name another place.
                 raise BadInput(self._not_json_text(byte_range, where, line, error)) from None
             yield where, value
 
@@ -132,36 +112,39 @@ class JsonlFormat(LinesFormat):
         if isinstance(error, json.JSONDecodeError):
             reason = error.msg
             if byte is not None:
-                # The line lost its mark before it was parsed, but has it in the file.
+                # The parsed text lacks the byte order mark; the line in the file has it.
                 before = line[: error.pos + line.startswith(_BYTE_ORDER_MARK)]
                 byte += len(before.encode(self.encoding.name, "replace"))
         return (
-            f"{describe_place(byte_range.file, where.line, byte)}: not JSON: {reason}: {_shortened_repr(line)}. Correct "  # noqa: E501
-            "the line, or read the file with lines() and parse it in mapfn, where on_error counts."
+            f"{describe_file_place(byte_range.file, where.line, byte)}: not JSON: {reason}: "
+            f"{shorten(repr(line))}. Correct the line, or read the file with lines() and parse it "
+            "in mapfn, where on_error counts."
         )
 
 
 @dataclass(frozen=True, slots=True)
-class CsvFormat:
-    """(where, row): a dict by the header's names, or a list when ``header`` is False.
+class CsvFormat(RecordFormat):
+    """(where, row) for each row that is not blank.
 
-    ``layout`` goes to ``csv.reader`` as it is (delimiter, quotechar, dialect...).
+    A file may be cut after any newline only if no field holds a newline: the caller's promise.
     """
 
     kind: ClassVar[str] = "csv"
     encoding: Encoding
     header: bool | Sequence[str]
+    """True: the first row of each file holds the names; False: rows are lists; else the names."""
     layout: Mapping[str, Any]
+    """Options of ``csv.reader`` (delimiter, quotechar, dialect...)."""
 
     def __post_init__(self) -> None:
-        """Refuse here what would be refused on the worker."""
+        """Check the options on the submitter, before a worker would refuse them."""
         if isinstance(self.header, str) or not isinstance(self.header, (bool, Sequence)):
             raise ConfigError(
                 f"header={self.header!r} must be True (names in the first row), False (no names: "
                 "rows are lists) or a list of names"
             )
         if not isinstance(self.header, bool) and len(set(self.header)) != len(self.header):
-            raise ConfigError(f"header={_shortened_repr(list(self.header))} names a column twice")
+            raise ConfigError(f"header={shorten(repr(list(self.header)))} names a column twice")
         try:
             csv.reader((), **self.layout)
         except (TypeError, ValueError, csv.Error) as error:
@@ -170,13 +153,8 @@ class CsvFormat:
                 "csv.reader: delimiter, quotechar, escapechar, doublequote, quoting, strict..."
             ) from error
 
-    @property
-    def can_be_cut(self) -> bool:
-        """Where the encoding allows it; that no field holds a newline is the caller's word."""
-        return self.encoding.has_newline_byte
-
     def read(self, byte_range: ByteRange) -> Iterator[Record]:
-        """The rows that are not blank, each as wide as the header."""
+        """Yield the rows that are not blank, each as wide as the header."""
         rows = self._rows(byte_range)
         if self.header is False:
             yield from rows
@@ -186,16 +164,16 @@ class CsvFormat:
         for where, row in rows:
             if len(row) != width:
                 raise BadInput(
-                    f"{_describe_row_place(byte_range, where)}: {pluralize(len(row), 'field')} where the header has "  # noqa: E501
-                    f"{width}: {_shortened_repr(row)}. Correct the row, or use header=False to get lists of "  # noqa: E501
-                    "any length (and see that delimiter= is right)."
+                    f"{_describe_row_place(byte_range, where)}: {pluralize(len(row), 'field')} "
+                    f"where the header has {width}: {shorten(repr(row))}. Correct the row, or use "
+                    "header=False to get lists of any length (and see that delimiter= is right)."
                 )
             yield where, dict(zip(names, row, strict=True))
 
     def _column_names(
         self, byte_range: ByteRange, rows: Iterator[tuple[Where, list[str]]]
     ) -> list[str]:
-        """The header: as given, else the first row of the file, whatever part is being read."""
+        """Return the given header, else the first row of the file, whichever range is read."""
         if not isinstance(self.header, bool):
             return list(self.header)
         if byte_range.begin == 0:
@@ -205,13 +183,15 @@ class CsvFormat:
                 where, names = next(rows_from_start, (None, []))
         if where is not None and len(set(names)) != len(names):
             raise BadInput(
-                f"{_describe_row_place(byte_range, where)}: the header names a column twice: {_shortened_repr(names)}. Give "  # noqa: E501
-                "header=[names] for a file without a header, or header=False to get lists."
+                f"{_describe_row_place(byte_range, where)}: the header names a column twice: "
+                f"{shorten(repr(names))}. Give header=[names] for a file without a header, or "
+                "header=False to get lists."
             )
         return names
 
     def _rows(self, byte_range: ByteRange) -> Generator[tuple[Where, list[str]], None, None]:
-        row_lines: list[Where] = []  # places of the physical lines of the row being read
+        """Yield (where, fields) of each row that is not blank; a row may span several lines."""
+        row_lines: list[Where] = []  # places of the lines of the row that is being read
 
         def physical_lines() -> Iterator[str]:
             for where, line in read_lines(byte_range, self.encoding, keep_ends=True):
@@ -242,9 +222,5 @@ class CsvFormat:
 
 
 def _describe_row_place(byte_range: ByteRange, where: Where) -> str:
-    return describe_place(byte_range.file, where.line, where.offset)
+    return describe_file_place(byte_range.file, where.line, where.offset)
 
-
-def _shortened_repr(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -1,7 +1,8 @@
-"""What a glob matches, links to folders included, and each folder below ``**`` once.
+"""Globs: links to folders are followed, and each folder below ``**`` is visited once.
 
-``glob.glob`` follows a link into its own folder until the name is too long, and two such links
-until the end of time; and where it may not look into a folder, it leaves out what is there.
+``glob.glob`` does two things wrong with ``**``. It follows a link to the folder around the link
+until the name is too long, and never ends with two such links. And it silently leaves out the
+contents of a folder that it has no permission to read.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from redismr.errors import SourceError
 
 
 def match_glob(pattern: str) -> list[str]:
-    """The sorted names that the path or glob means, as they were written, "./a.txt" and all.
+    """Return the sorted names that match the path or glob, written as in it ("./a.txt").
 
     Raises:
-        SourceError: a folder below ``**`` cannot be looked into.
+        SourceError: a folder below ``**`` cannot be read.
     """
     if os.path.lexists(pattern):
         return [pattern]
@@ -42,9 +43,10 @@ def _expand(pattern: str) -> Iterator[str]:
 
 
 def _walk_folders(root: str) -> Iterator[str]:
-    """The folder and all below it but hidden ones, each once: "" or names that end with a slash.
+    """Yield ``root`` and the folders below it, each once: "" or a name that ends with a slash.
 
-    Links are followed after all else, so that a folder goes by its own name if it has one here.
+    Hidden folders are left out. Links are followed last, so that a folder that is also reached
+    without a link has the name without it.
     """
     seen, links = set[tuple[int, int]](), [root]
     while links:
@@ -54,7 +56,7 @@ def _walk_folders(root: str) -> Iterator[str]:
             try:
                 status = os.stat(folder or ".")
             except OSError:
-                continue  # vanished, or a link in a circle
+                continue  # the folder is gone, or a link leads in a circle
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
@@ -73,8 +75,8 @@ def _visible_entries(folder: str) -> list[os.DirEntry[str]]:
         return []
     except OSError as error:
         raise SourceError(
-            f"cannot look into the folder {folder!r}: {error.strerror or error}. Choose a pattern "
-            "that does not lead there, or get leave to read it."
+            f"cannot read the folder {folder!r}: {error.strerror or error}. Choose a pattern "
+            "that does not lead there, or get permission to read it."
         ) from error
     return sorted(found, key=lambda entry: entry.name)
 
@@ -82,5 +84,5 @@ def _visible_entries(folder: str) -> list[os.DirEntry[str]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle
+    except OSError:  # a link leads in a circle
         return False

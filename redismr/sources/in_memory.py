@@ -1,8 +1,8 @@
-"""Sources held by the submitter: mappings, (key, value) pairs, and any other iterable.
+"""Sources in the memory of the submitter: mappings, (key, value) pairs and all other iterables.
 
-Splits carry the items themselves, in columns, so that reading one is a bare ``zip`` or
-``enumerate``. Items are taken from the caller's object one at a time while ``splits()`` runs: a
-generator of any length never has more than one batch in memory.
+A split holds its items in columns, so that reading it is a bare ``zip`` or ``enumerate``. Items
+are taken from the caller's object while ``splits()`` runs: of a generator of any length, one batch
+at a time is in memory.
 """
 
 from __future__ import annotations
@@ -15,40 +15,42 @@ from typing import Any, ClassVar
 
 from redismr.config import show_value
 from redismr.core.mixed_errors import source_raised_error
-from redismr.errors import BadValue, ConfigError, SourceError, SourceRaised, error_phrase
+from redismr.errors import BadValue, ConfigError, SourceError, error_phrase
 from redismr.sources.batching import SizeEstimator, guided_batches
+from redismr.sources.protocol import Split
 from redismr.sources.record_snapshots import Pair, RecordSnapshots
 
 ITEM_BATCH_BYTES = 256_000
+_SIZED_CONTAINERS = frozenset({list, tuple, range, dict, set, frozenset})
 
 
 @dataclass(frozen=True, slots=True)
 class ItemSplit:
-    """Items ``start``, ``start + 1``... of an iterable; the keys, their numbers, cost nothing."""
+    """Items ``start``, ``start + 1``... of an iterable; the keys are those numbers, not stored."""
 
     start: int
     values: list[Any]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Made again by a call: of one item 0.7 of the time of a dataclass's own way."""
+        """Pickle as a call: for one item 0.7 of the time that the dataclass's own way takes."""
         return ItemSplit, (self.start, self.values)
 
     @property
     def amount(self) -> int:
-        """How many items."""
+        """Number of items."""
         return len(self.values)
 
     @property
     def source(self) -> str:
-        """Which items these are."""
+        """The numbers of the items: ``items 8-15``."""
         return _item_range_text(self.start, len(self.values))
 
     def read(self) -> Iterator[Pair]:
-        """(number, item) for each item, in order."""
+        """Return (number, item) for each item, in order."""
         return enumerate(self.values, self.start)
 
     def where(self, ordinal: int) -> str:
-        """``item 17 (key 17)``."""
+        """Return ``item 17 (key 17)``."""
         if not 0 <= ordinal < len(self.values):
             return self.source
         return f"item {self.start + ordinal} (key {self.start + ordinal})"
@@ -56,128 +58,137 @@ class ItemSplit:
 
 @dataclass(frozen=True, slots=True)
 class PairSplit:
-    """Keys and values of a mapping or of pairs, from the ``start``-th on."""
+    """Keys and values of a mapping or of pairs, from the ``start``-th pair on."""
 
     start: int
     keys: list[Any]
     values: list[Any]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """As that of ``ItemSplit``."""
+        """Pickle as a call, as ``ItemSplit`` does."""
         return PairSplit, (self.start, self.keys, self.values)
 
     @property
     def amount(self) -> int:
-        """How many items."""
+        """Number of pairs."""
         return len(self.keys)
 
     @property
     def source(self) -> str:
-        """Which items these are."""
+        """The numbers of the pairs: ``items 8-15``."""
         return _item_range_text(self.start, len(self.keys))
 
     def read(self) -> Iterator[Pair]:
-        """(key, value) for each pair, in order."""
+        """Return (key, value) for each pair, in order."""
         return zip(self.keys, self.values, strict=True)
 
     def where(self, ordinal: int) -> str:
-        """``item 17 (key 'whale')``."""
+        """Return ``item 17 (key 'whale')``."""
         if not 0 <= ordinal < len(self.keys):
             return self.source
         return f"item {self.start + ordinal} (key {short(self.keys[ordinal])})"
 
 
 @dataclass(frozen=True, slots=True)
-class ItemSource:
-    """(0, item), (1, item)... of any iterable, in its order.
+class _InMemorySource:
+    """The records that ``records_of(original)`` yields, in its order.
 
-    An iterator (a generator, an open file) can be read once: ``rereadable`` is False, and a second
-    run given the same one finds it spent, that is, empty.
+    An iterator (a generator, an open file) can be read once: a second run finds it empty.
     """
 
-    items: Iterable[Any]
-    chunk: int | None = None
-    size: None = None
-    unit: ClassVar[str] = "items"
-
-    @property
-    def expected(self) -> int | None:
-        """How many items, of Python's own containers; ``len`` of others may cost or lie."""
-        return _known_length(self.items)
-
-    @property
-    def rereadable(self) -> bool:
-        """False for iterators."""
-        return not isinstance(self.items, Iterator)
-
-    def splits(self) -> Iterator[ItemSplit]:
-        """Batches of items, taken from the iterable as they are asked for."""
-        start, snapshots = 0, None
-        try:
-            items = iter(self.items)
-            snapshots, estimator = RecordSnapshots(items), SizeEstimator()
-
-            def estimate_sizes(batch: Sequence[Any]) -> Sequence[float]:
-                return estimator.item_sizes(batch, snapshots.item_types)
-
-            for values in guided_batches(
-                items, estimate_sizes, ITEM_BATCH_BYTES, self.chunk, snapshots.take_items
-            ):
-                yield ItemSplit(start, values)
-                start += len(values)
-        except BadValue:
-            raise
-        except Exception as error:
-            raise _source_raised_error(error, self.items, snapshots) from error
-
-
-@dataclass(frozen=True, slots=True)
-class PairSource:
-    """The (key, value) pairs that ``pairs_of(original)`` yields, in its order."""
-
     original: Any
-    pairs_of: Callable[[Any], Iterable[Pair]]
+    """The caller's object."""
+    records_of: Callable[[Any], Iterable[Any]] = iter
     chunk: int | None = None
+    """Number of records in one task; None leaves it to the guided rule."""
     size: None = None
     unit: ClassVar[str] = "items"
+    passed_errors: ClassVar[tuple[type[Exception], ...]] = (BadValue,)
+    """Errors that ``splits`` raises as they are, because their messages name the record."""
 
     @property
     def expected(self) -> int | None:
-        """How many pairs, as that of ``ItemSource``."""
-        return _known_length(self.original)
+        """Number of records of a built-in container; None for others: ``len`` may cost or lie."""
+        return len(self.original) if type(self.original) in _SIZED_CONTAINERS else None
 
     @property
     def rereadable(self) -> bool:
         """False for iterators."""
         return not isinstance(self.original, Iterator)
 
-    def splits(self) -> Iterator[PairSplit]:
-        """Batches of pairs, taken from the source as they are asked for."""
+    def splits(self) -> Iterator[Any]:
+        """Yield the split of each task; its records are taken from the source at that moment.
+
+        Raises:
+            BadValue: a record cannot be sent to a worker.
+            SourceRaised: the source raised an error; the message gives the record's number.
+        """
         start, snapshots = 0, None
         try:
-            pairs = iter(self.pairs_of(self.original))
-            snapshots = RecordSnapshots(pairs)
-            for batch in guided_batches(
-                pairs,
-                SizeEstimator().pair_sizes,
-                ITEM_BATCH_BYTES,
-                self.chunk,
-                snapshots.take_pairs,
-            ):
-                # Not zip(*batch): an iterator for each pair wakes the garbage collector (7x slower)
-                yield PairSplit(start, [key for key, _ in batch], [value for _, value in batch])
+            records = iter(self.records_of(self.original))
+            snapshots = RecordSnapshots(records)
+            for batch in self._batches(records, snapshots):
+                yield self._make_split(start, batch)
                 start += len(batch)
-        except (SourceError, BadValue):
+        except self.passed_errors:
             raise
         except Exception as error:
-            raise _source_raised_error(error, self.original, snapshots) from error
+            raise source_raised_error(
+                f"iterating over the source ({type(self.original).__name__}) raised "
+                f"{type(error).__name__} at item {snapshots.taken_count if snapshots else 0}: "
+                f"{error_phrase(error)}. The job has not had all of its input.",
+                error,
+            ) from error
+
+    def _batches(self, records: Iterator[Any], snapshots: RecordSnapshots) -> Iterator[list[Any]]:
+        raise NotImplementedError
+
+    def _make_split(self, start: int, batch: list[Any]) -> Split:
+        raise NotImplementedError
+
+
+class ItemSource(_InMemorySource):
+    """The records (0, item), (1, item)... of any iterable, in its order."""
+
+    __slots__ = ()
+
+    def _batches(self, records: Iterator[Any], snapshots: RecordSnapshots) -> Iterator[list[Any]]:
+        estimator = SizeEstimator()
+
+        def estimate_sizes(batch: Sequence[Any]) -> Sequence[float]:
+            return estimator.item_sizes(batch, snapshots.item_types)
+
+        return guided_batches(
+            records, estimate_sizes, ITEM_BATCH_BYTES, self.chunk, snapshots.take_items
+        )
+
+    def _make_split(self, start: int, batch: list[Any]) -> Split:
+        return ItemSplit(start, batch)
+
+
+class PairSource(_InMemorySource):
+    """The (key, value) records of a mapping or of ``pairs()``, in its order."""
+
+    __slots__ = ()
+    passed_errors = (BadValue, SourceError)
+
+    def _batches(self, records: Iterator[Any], snapshots: RecordSnapshots) -> Iterator[list[Any]]:
+        estimate_sizes = SizeEstimator().pair_sizes
+        return guided_batches(
+            records, estimate_sizes, ITEM_BATCH_BYTES, self.chunk, snapshots.take_pairs
+        )
+
+    def _make_split(self, start: int, batch: list[Any]) -> Split:
+        # zip(*batch) would make an iterator for each pair, which wakes the garbage collector: 7
+        # times slower.
+        return PairSplit(start, [key for key, _ in batch], [value for _, value in batch])
 
 
 def mapping_pairs(mapping: Any) -> Iterator[Pair]:
-    """(key, mapping[key]) for each key, fetched one at a time; ``len`` is never asked for.
+    """Yield (key, mapping[key]) for each key, fetched one at a time; ``len`` is not called.
 
     Raises:
-        SourceRaised: ``mapping[key]`` raised; the message names the key. No item is ever skipped.
+        SourceRaised: ``mapping[key]`` raised; the message names the key. No key is ever skipped.
     """
     for number, key in enumerate(mapping):
         try:
@@ -186,19 +197,19 @@ def mapping_pairs(mapping: Any) -> Iterator[Pair]:
             name = type(mapping).__name__
             raise source_raised_error(
                 f"the source raised {type(error).__name__} for key {short(key)} (item {number}): "
-                f"{error_phrase(error)}. A source with __getitem__ is read as source[key] for each key "  # noqa: E501
-                f"that iterating over it gives; if {name} gives items, pass (item for item in "
-                f"source).",
+                f"{error_phrase(error)}. A source with __getitem__ is read as source[key] for each "
+                f"key that iterating over it gives; if {name} gives items, pass (item for item in "
+                "source).",
                 error,
             ) from error
         yield key, value
 
 
 def checked_pairs(items: Iterable[Any]) -> Iterator[Pair]:
-    """The items as they are, each made sure to be a pair.
+    """Yield (item[0], item[1]) for each item.
 
     Raises:
-        SourceError: an item is not a tuple or list of length 2; the message shows it.
+        SourceError: an item is not a tuple or list of length 2; the message shows the item.
     """
     for number, item in zip(count(), items, strict=False):
         if not isinstance(item, (tuple, list)) or len(item) != 2:
@@ -211,14 +222,17 @@ def checked_pairs(items: Iterable[Any]) -> Iterator[Pair]:
 
 
 def pairs(iterable: Iterable[Any] | Mapping[Any, Any], *more: Any) -> PairSource:
-    """Each (key, value) of the iterable as one record, in order, keys as they are, repeats kept.
+    """Return a source with each (key, value) of the iterable as one record, in order.
 
-    ``redismr.pairs([("a", 1), ("a", 2)])`` gives two records with the key "a". A mapping gives its
-    items. An iterator can be used for one run only: a second one finds it spent.
+    Keys are kept as they are, repeated keys too. A mapping gives its items. One batch of an
+    iterator is in memory at a time; an iterator serves one run, a second run finds it empty.
 
     Raises:
-        ConfigError: what is given is not one iterable.
+        ConfigError: the argument is not one iterable.
         SourceError: (when run) an item is not a tuple or list of length 2.
+
+    >>> [list(split.read()) for split in pairs([("a", 1), ("a", 2)]).splits()]
+    [[('a', 1)], [('a', 2)]]
     """
     if more:
         raise ConfigError("for several pairs pass a list: pairs([(key, value), ...])")
@@ -230,23 +244,5 @@ def pairs(iterable: Iterable[Any] | Mapping[Any, Any], *more: Any) -> PairSource
     return PairSource(iterable, checked_pairs)
 
 
-_SIZED_CONTAINERS = frozenset({list, tuple, range, dict, set, frozenset})
-
-
-def _known_length(items: Any) -> int | None:
-    return len(items) if type(items) in _SIZED_CONTAINERS else None
-
-
 def _item_range_text(start: int, length: int) -> str:
     return f"item {start}" if length == 1 else f"items {start}-{start + length - 1}"
-
-
-def _source_raised_error(
-    error: Exception, source: Any, snapshots: RecordSnapshots | None
-) -> SourceRaised:
-    return source_raised_error(
-        f"iterating over the source ({type(source).__name__}) raised {type(error).__name__} "
-        f"at item {snapshots.taken_count if snapshots else 0}: {error_phrase(error)}. "
-        "The job has not had all of its input.",
-        error,
-    )

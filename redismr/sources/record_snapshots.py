@@ -1,8 +1,8 @@
-"""Records taken from the caller's own objects, each as it was when it was given.
+"""Snapshots of records: each is sent as it was when the caller's iterator gave it.
 
-A source may give the same object again and again, with other contents: what may change is frozen
-before the next record is asked for. Nothing of that is needed for containers of Python's own, in
-whose iterators no code of the user's runs: their records are pickled before any does.
+An iterator may give the same object again and again with other contents, so a record that can
+change is copied before the next one is taken. Iterators of built-in containers run no user code:
+their records are pickled before user code can change them, and need no copy.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _BUILTIN_ITERATORS = frozenset(type(iter(container)) for container in _BUILTIN_C
 
 
 class RecordSnapshots:
-    """Takes records from one iterator, some at a time, and keeps them."""
+    """Takes records from one iterator, some at a time, as they are at that moment."""
 
     def __init__(self, iterator: Iterator[Any]) -> None:
         self._is_builtin = type(iterator) in _BUILTIN_ITERATORS
-        #: How many records the iterator has given, also when it raised.
+        #: Number of records that the iterator has given; correct after an error too.
         self.taken_count = 0
-        #: The types of the items taken last.
+        #: Types of the items of the last ``take_items``.
         self.item_types: set[type] = set()
 
     def take_items(self, records: Iterable[Any]) -> list[Any]:
-        """The items, each as it was when it was taken.
+        """Return the items, each as it was when it was taken.
 
         Raises:
-            BadValue: one of them cannot be sent to a worker; the message names it.
+            BadValue: an item cannot be sent to a worker; the message names the item.
         """
         snapshots = list[Any]()
         try:
@@ -70,7 +70,7 @@ class RecordSnapshots:
         self.item_types = item_types
 
     def take_pairs(self, records: Iterable[Pair]) -> list[Pair]:
-        """The pairs, each key and value as it was when it was taken.
+        """Return the pairs, each key and value as it was when the pair was taken.
 
         Raises:
             BadValue: as ``take_items``.
@@ -92,13 +92,13 @@ class RecordSnapshots:
 
 
 def pickle_split(split: Split) -> bytes:
-    """The split pickled; by value where plain pickle cannot.
+    """Return the pickle of a split; classes and functions go by value where plain pickle fails.
 
     Raises:
-        BadValue: a record cannot be pickled, or an iterator is in it; the message names it.
+        BadValue: a record cannot be pickled or holds an iterator; the message names the record.
     """
     data = None
-    with suppress(Exception):  # whatever the user's classes raise
+    with suppress(Exception):  # the user's classes may raise anything
         data = pickle.dumps(split, 5)
         if not may_hold_iterator(data):
             return data
@@ -115,7 +115,7 @@ def unpickle_error(
     error: Exception,
     advice: str = "Give what is in it, and build it in mapfn or initfn",
 ) -> BadValue:
-    """The error for a pickle from which the objects in it cannot be made again."""
+    """Return the error for a pickle whose objects cannot be made again from it."""
     bad = BadValue(
         f"{label} cannot be made again from a pickle, as a worker has to: {type(error).__name__}: "
         f"{error_phrase(error)}. {advice}"
@@ -144,7 +144,7 @@ def _find_unpicklable(split: Split) -> BadValue | None:
     for ordinal, (_, value) in enumerate(split.read()):
         try:
             NoIteratorPickler(BytesIO()).dump(value)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - the user's classes may raise anything
             return _unsendable_error(split.where(ordinal), value, error)
     return None
 
@@ -152,6 +152,6 @@ def _find_unpicklable(split: Split) -> BadValue | None:
 def _unsendable_error(where: str, item: Any, error: Exception) -> BadValue:
     return BadValue(
         f"{where} of the source, of type {type(item).__qualname__}, cannot be sent to a worker: "
-        f"{error_phrase(error)}. Give what is in it, or what it is made from (list(group), dict(row), "  # noqa: E501
-        "a path), and build it in mapfn or initfn"
+        f"{error_phrase(error)}. Give what is in it, or what it is made from (list(group), "
+        "dict(row), a path), and build it in mapfn or initfn"
     )

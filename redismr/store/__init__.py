@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from redismr.store.job_index import HEARTBEAT_SECONDS, SMALL_JOB_TASKS, WakeTarget
+from redismr.store.job_index import HEARTBEAT_SECONDS, WakeTarget
 from redismr.store.replies import (
     AddReply,
     Commit,
     CommitReply,
     EndAndRecords,
     JobStatus,
+    MapOutputsReply,
     ReclaimReply,
     StageEvents,
 )
-from redismr.store.retrying_client import number
+from redismr.store.reply_values import number
+from redismr.store.round_trips import SMALL_JOB_TASKS
 from redismr.store.store import Store
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "CommitReply",
     "EndAndRecords",
     "JobStatus",
+    "MapOutputsReply",
     "ReclaimReply",
     "StageEvents",
     "Store",

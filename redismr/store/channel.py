@@ -6,7 +6,6 @@ import os
 import random
 import re
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
@@ -15,7 +14,8 @@ import redis.client
 
 if TYPE_CHECKING:
     from redismr.store.keys import Keys
-    from redismr.store.retrying_client import Argument, RetryingClient
+    from redismr.store.retrying_client import RetryingClient
+    from redismr.store.round_trips import RedisCommand
 
 SUBSCRIBE_SECONDS = 5.0
 
@@ -108,7 +108,7 @@ class ChannelStore:
         """Messages of one transaction, or of all, from the first ``get`` on; for ``with``."""
         return Subscription(self.server.client, self._channel(txn))
 
-    def _publish_commands(self, txn: str, message: bytes) -> list[Sequence[Argument]]:
+    def _publish_commands(self, txn: str, message: bytes) -> list[RedisCommand]:
         return [("PUBLISH", channel, message) for channel in self._event_channels(txn)]
 
     def _event_channels(self, txn: str) -> tuple[str, str]:

@@ -9,29 +9,24 @@ import json
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from redismr.core.model import PROTOCOL
 from redismr.core.printable import printable_text
 from redismr.errors import KeysAltered
 from redismr.store.connect import BLOCK_SECONDS
-from redismr.store.retrying_client import Argument, Piggyback, number, text, time_reply_ms
+from redismr.store.reply_values import Answer, number, reply_text, time_reply_ms
+from redismr.store.round_trips import Argument, Piggyback, RedisCommand
 
 if TYPE_CHECKING:
     from redismr.store.keys import Keys
     from redismr.store.retrying_client import RetryingClient
 
-T = TypeVar("T")
 WakeTarget = tuple[int, str, str]
 """How many to wake, of which Python and secret."""
 
 MAX_WAKE_TOKENS = 64
 """Most wake-up tokens kept: more would only make idle workers look in vain."""
-
-SMALL_JOB_TASKS = 8
-"""A job whose first tasks are so few wakes one worker, and who claims first wakes others for what
-it leaves: mostly nothing. With two executors on two cores a job of eight items took 0.91 of the
-time, and 0.87 of the processor time: the second one had looked in vain."""
 
 INDEX_TTL_MS = 86_400_000
 PROLONG_CHANCE = 1 / 16
@@ -114,7 +109,7 @@ class JobIndexStore:
         if known:
             self._best_effort(*self._announce_commands(known))
 
-    def _announce_commands(self, jobs: Mapping[str, tuple[int, int]]) -> list[Sequence[Argument]]:
+    def _announce_commands(self, jobs: Mapping[str, tuple[int, int]]) -> list[RedisCommand]:
         return [
             *(
                 ("ZADD", self.keys.jobs, "NX", _turn_score(priority, since_ms - HEAD_START_MS), job)
@@ -127,9 +122,7 @@ class JobIndexStore:
         """The job exists until its deadline: for listings. Trims what is over."""
         self._best_effort(*self._list_until_commands(job, expire_at, now_ms))
 
-    def _list_until_commands(
-        self, job: str, expire_at: int, now_ms: int
-    ) -> list[Sequence[Argument]]:
+    def _list_until_commands(self, job: str, expire_at: int, now_ms: int) -> list[RedisCommand]:
         return [
             ("ZADD", self.keys.recent, expire_at, job),
             ("ZREMRANGEBYSCORE", self.keys.recent, "-inf", now_ms),
@@ -159,7 +152,7 @@ class JobIndexStore:
         found = self._command("ZRANGE", self.keys.jobs, 0, limit - 1)
         if invalid := [job for job in found if not _JOB_ID.fullmatch(job)]:
             self._command("ZREM", self.keys.jobs, *invalid)
-        return [text(job) for job in found if _JOB_ID.fullmatch(job)]
+        return [reply_text(job) for job in found if _JOB_ID.fullmatch(job)]
 
     def take_turn(self, job: str, priority: int, now_ms: int) -> None:
         """The job was served: others of its priority come first now."""
@@ -178,12 +171,10 @@ class JobIndexStore:
         for command in self._unlist_commands(job):  # one at a time, which mends
             self._command(*command)
 
-    def _unlist_commands(self, job: str) -> list[Sequence[Argument]]:
+    def _unlist_commands(self, job: str) -> list[RedisCommand]:
         return [("ZREM", key, job) for key in (self.keys.jobs, self.keys.recent)]
 
-    def _deleted_row_commands(
-        self, row: Mapping[str, str | int] | None
-    ) -> list[Sequence[Argument]]:
+    def _deleted_row_commands(self, row: Mapping[str, str | int] | None) -> list[RedisCommand]:
         """A job is ``deleted`` at that time, and its row listed ``until`` another."""
         if row is None:
             return []
@@ -211,14 +202,14 @@ class JobIndexStore:
     def recent(self) -> list[str]:
         """Every job that may still exist, oldest deadline first."""
         found = self._command("ZRANGE", self.keys.recent, 0, -1)
-        return [text(job) for job in found if _JOB_ID.fullmatch(job)]
+        return [reply_text(job) for job in found if _JOB_ID.fullmatch(job)]
 
     def wake(self, count: int, python: str, key_id: str) -> None:
         """Wake up to ``count`` idle workers that can use it."""
         if waking := self._wake_commands(count, python, key_id):
             self._best_effort(*waking)
 
-    def _wake_commands(self, count: int, python: str, key_id: str) -> list[Sequence[Argument]]:
+    def _wake_commands(self, count: int, python: str, key_id: str) -> list[RedisCommand]:
         if count <= 0:
             return []
         key = self.keys.wake(PROTOCOL, python, key_id)
@@ -271,9 +262,9 @@ class JobIndexStore:
             silent_ms = now - row["beat"]
             beat_ms = min(row.get("every_ms") or HEARTBEAT_SECONDS * 1000, _MAX_HEARTBEAT_MS)
             if silent_ms < max(STALE_ROW_MS, (LOST_AFTER_BEATS + 1) * beat_ms):
-                rows[text(worker)] = row | {"lost": silent_ms > LOST_AFTER_BEATS * beat_ms}
+                rows[reply_text(worker)] = row | {"lost": silent_ms > LOST_AFTER_BEATS * beat_ms}
             else:
-                self.remove_worker(text(worker))
+                self.remove_worker(reply_text(worker))
         return now, rows
 
     def workers_holding(self, job: str) -> list[set[str]]:
@@ -283,11 +274,11 @@ class JobIndexStore:
         """
         found = self.server.command("HGETALL", self.keys.control(job, "attempts"))
         return [
-            {executor.rpartition(":")[0] for executor in _EXECUTOR.findall(text(raw))}
+            {executor.rpartition(":")[0] for executor in _EXECUTOR.findall(reply_text(raw))}
             for raw in found.values()
         ]
 
-    def _best_effort(self, *commands: Sequence[Argument]) -> list[Any]:
+    def _best_effort(self, *commands: RedisCommand) -> list[Any]:
         return self._with_key_repair(
             str(commands[0][1]), lambda: self.server.best_effort(*commands)
         )
@@ -295,7 +286,7 @@ class JobIndexStore:
     def _command(self, *command: Argument) -> Any:
         return self._with_key_repair(str(command[1]), lambda: self.server.command(*command))
 
-    def _with_key_repair(self, key: str, ask: Callable[[], T]) -> T:
+    def _with_key_repair(self, key: str, ask: Callable[[], Answer]) -> Answer:
         """The answer; a key that somebody made of another type goes first.
 
         All jobs share these keys: left so, it would stop every worker and submitter for good.

@@ -1,36 +1,72 @@
-"""What the verbs of the protocol take and answer."""
+"""What the verbs of the protocol take and answer: one frozen dataclass for each script.
+
+A ``state`` is clear text of the server, so it is a hint; "" means that the job is gone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from redismr.core.model import Claim
+from redismr.core.model import Claim, CommitStatus, FailStatus, JobState
+from redismr.store.reply_values import reply_word
 
-EndAndRecords = tuple[bytes | None, dict[int, bytes]]
-"""The sealed end, and map index or partition -> committed record."""
+ClearState = JobState | Literal[""]
+"""A job's state; "" if the job is gone."""
+
+CreateStatus = Literal["OK", "EXISTS"]
+AddStatus = Literal["OK", "SHORT", "ENDED", "GONE"]
+"""Of ``add`` and ``close``: done; a failover took some of the input back; the job has ended; the
+job is gone."""
+
+EndStatus = Literal["OK", "ENDED", "GONE"]
+"""Of ``cancel``, ``fail_job`` and ``extend``: done; the job had ended before; the job is gone."""
+
+ReleaseStatus = Literal["OK", "GONE"]
+InvalidateStatus = Literal["OK", "FENCED", "STALE", "DEAD", "GONE"]
+"""Maps run again; the attempt does not hold its task, or the stage has moved on; other attempts of
+the maps have committed meanwhile; a map was invalidated too often, and the job has failed; the job
+is gone."""
+
+
+class HeldLease(NamedTuple):
+    """A lease to be renewed; ``started`` tells that the executor has begun the task."""
+
+    task: str
+    token: str
+    started: bool
 
 
 class Commit(NamedTuple):
-    """What one attempt asks to be counted; ``chunks`` are its staged result chunks.
-
-    ``event`` is published if it counts. ``read`` is the amount of a map task's input, for people.
-    """
+    """What one attempt asks the server to count."""
 
     task: str
     token: str
     record: bytes
+    """The sealed manifest."""
     basis: str = ""
+    """Of a reduce task: the basis that its claim named."""
     chunks: int = 0
+    """Number of result chunks that a reduce attempt has staged."""
     shuffled: int = 0
+    """Bytes that a map attempt wrote for reducers."""
     event: bytes = b""
+    """The signed event to publish if the attempt counts."""
     read: int = 0
+    """Amount of input that a map task read, for progress rows."""
+
+
+class EndAndRecords(NamedTuple):
+    """The sealed end of a job, and map index or partition -> committed record."""
+
+    end: bytes | None
+    records: dict[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class StageEvents:
-    """What is published on a transaction's channel by the commit that moves its job on."""
+    """Signed events; the commit that moves its job to a stage publishes the event of that stage."""
 
     txn: str
     reducing: bytes
@@ -38,37 +74,121 @@ class StageEvents:
 
 
 @dataclass(frozen=True, slots=True)
-class CommitReply:
-    """One status per commit, in order (OK, DUP_OK, FENCED, RESTAGE), and the next claim.
+class CreateReply:
+    """The answer of ``create``."""
 
-    ``opened`` is how many tasks this call made claimable: wake that many workers. ``map_outputs``
-    is what
-    the reducers of the claim read, as of ``Store.map_outputs``, if it was of maps and that is
-    little.
-    """
-
-    statuses: tuple[str, ...]
-    opened: int
-    claim: Claim
-    map_outputs: EndAndRecords | None = None
+    status: CreateStatus
+    expire_at: int
+    """The job's deadline, in ms of the server's clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddReply:
-    """Where the submitter stands: ids the server has, tasks that are done, the job's state."""
+    """The answer of ``add``."""
 
-    status: str
+    status: AddStatus
     added: int
+    """Number of map tasks that the server has."""
     finished: int
-    state: str
+    """Number of map tasks that are done."""
+    state: ClearState
+
+
+@dataclass(frozen=True, slots=True)
+class CloseReply:
+    """The answer of ``close``."""
+
+    status: AddStatus
+    state: ClearState
+    added: int
+    """Number of map tasks that the server has."""
+    opened: int
+    """Number of tasks that this call made claimable."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitReply:
+    """The answer of ``commit``: one status per commit, in order, and the next claim."""
+
+    statuses: tuple[CommitStatus, ...]
+    opened: int
+    """Number of tasks that this call made claimable."""
+    claim: Claim
+    map_outputs: EndAndRecords | None = None
+    """What the reducers of the claim read, if the commits were of maps and it is little."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenewReply:
+    """The answer of ``renew``."""
+
+    state: ClearState
+    lost: frozenset[str]
+    """Tasks whose lease the caller no longer holds; all of them if the job is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendReply:
+    """The answer of ``extend``: the job's new deadline, and what names its bulk keys."""
+
+    status: EndStatus
+    expire_at: int
+    added: int
+    partitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailReply:
+    """The answer of ``fail``."""
+
+    status: FailStatus
+    state: ClearState
+
+
+@dataclass(frozen=True, slots=True)
+class EndReply:
+    """The answer of ``cancel`` and ``fail_job``."""
+
+    status: EndStatus
+    state: ClearState
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseReply:
+    """The answer of ``release``."""
+
+    status: ReleaseStatus
+    state: ClearState
+    released: int
+    """Number of tasks that are ready again."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapOutputsReply:
+    """The answer of ``map_outputs``; has neither end nor records if the job is not reducing."""
+
+    state: ClearState
+    basis: str
+    outputs: EndAndRecords
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidateReply:
+    """The answer of ``invalidate``."""
+
+    status: InvalidateStatus
+    state: ClearState
+    rerun: int
+    """Number of map tasks that run again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReclaimReply:
-    """What a look for expired leases found; ``state`` is empty if the job is gone."""
+    """The answer of ``reclaim``."""
 
-    state: str
+    state: ClearState
     reclaimed: int
+    """Number of leases that were taken back."""
     ended_at_ms: int
     claimable: int
     lease_ms: int
@@ -76,37 +196,43 @@ class ReclaimReply:
 
 @dataclass(frozen=True, slots=True)
 class Stealable:
-    """What a worker with idle executors could do for a job: claim ready tasks, back up slow ones.
+    """The answer of ``steal``: what a worker with idle executors could do for a job."""
 
-    ``stolen`` of those that are ready were others' a moment ago.
-    """
-
-    state: str
+    state: ClearState
     stolen: int
+    """Number of ready tasks that other executors had claimed until this call."""
     ready: int
     slow: int
+    """Number of tasks that may get a backup attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorsAtWork:
+    """How many executors run tasks of a job, and for how long."""
+
+    count: int
+    """-1: there are too many leases to look at each."""
+    total_ms: int
+    """Time since their claims, added up."""
+    last_ms: int
+    """Time since the last of the claims."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """Where a job is, of one moment; ``meta`` is clear text and only a hint.
-
-    ``executors_at_work``: how many executors are at it (-1: too many to look at each), for so many
-    ms since
-    their claims together, and the last of them. ``results`` is what ``Store.end_and_results``
-    reads, if it
-    was asked for and the job has succeeded.
-    """
+    """The answer of ``status``: where a job is, all of one moment."""
 
     now_ms: int
     maps_done: int
     reduces_done: int
     leased: int
     meta: Mapping[str, str]
-    executors_at_work: tuple[int, int, int] = (0, 0, 0)
+    """Clear text: only a hint."""
+    executors_at_work: ExecutorsAtWork
     results: EndAndRecords | None = None
+    """What ``Store.end_and_results`` reads, if it was asked for and the job has succeeded."""
 
     @property
-    def state(self) -> str:
+    def state(self) -> ClearState:
         """The job's state as the server has it."""
-        return self.meta.get("state", "")
+        return reply_word(self.meta.get("state", ""))  # type: ignore[no-any-return]

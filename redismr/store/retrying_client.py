@@ -11,8 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import redis
 from redis.exceptions import NoScriptError, RedisError
@@ -30,12 +29,11 @@ from redismr.store.error_kinds import (
     is_altered,
     with_first_word,
 )
+from redismr.store.reply_values import Answer
+from redismr.store.round_trips import NO_PIGGYBACK, Argument, Piggyback, RedisCommand
 from redismr.store.scripts import script
 from redismr.store.sentinel import is_sentinel_url
 from redismr.store.server_fitness import check_server
-
-T = TypeVar("T")
-Argument = str | bytes | int
 
 PATIENCE_SECONDS = 30.0
 """How long an answer is waited for, by whoever says nothing else."""
@@ -52,22 +50,6 @@ usual patience or more. Others (a supervisor must not keep its leases waiting) g
 
 REPLICAS_CHECK_SECONDS = 5.0
 """How often a server that has no replica is asked whether it has one by now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piggyback:
-    """Plain commands in the round trip of a script: ``commands_before`` and ``commands_after`` it.
-
-    Whether they are refused, or it is, does not matter to the others, and they may be sent twice.
-    ``on_refused`` is called if one that goes behind a script that was done is refused.
-    """
-
-    commands_before: Sequence[Sequence[Argument]] = ()
-    commands_after: Sequence[Sequence[Argument]] = ()
-    on_refused: Callable[[], object] = lambda: None
-
-
-NO_PIGGYBACK = Piggyback()
 
 
 class RetryingClient(Unpicklable):
@@ -157,7 +139,7 @@ class RetryingClient(Unpicklable):
         """Close every connection of the pool."""
         self.client.connection_pool.disconnect()
 
-    def with_retries(self, send: Callable[[], T]) -> T:
+    def with_retries(self, send: Callable[[], Answer]) -> Answer:
         """The answer of ``send``, which is repeated while the server is away or full.
 
         Raises:
@@ -219,7 +201,7 @@ class RetryingClient(Unpicklable):
         keys: Mapping[str, str],
         argv: Mapping[str, Argument],
         rest: Sequence[Argument] = (),
-        before: Sequence[Sequence[Argument]] = (),
+        before: Sequence[RedisCommand] = (),
         piggyback: Piggyback = NO_PIGGYBACK,
     ) -> list[Any]:
         """Run a script by name: one atomic step, safe to repeat.
@@ -282,15 +264,13 @@ class RetryingClient(Unpicklable):
 
         return self.with_retries(send) if many else []
 
-    def pipeline(
-        self, commands: Sequence[Sequence[Argument]], *, atomic: bool = False
-    ) -> list[Any]:
+    def pipeline(self, commands: Sequence[RedisCommand], *, atomic: bool = False) -> list[Any]:
         """Several plain commands in one round trip; ``atomic`` puts them in MULTI/EXEC."""
         return (
             self.with_retries(lambda: self._pipeline(commands, atomic=atomic)) if commands else []
         )
 
-    def best_effort(self, *commands: Sequence[Argument]) -> list[Any]:
+    def best_effort(self, *commands: RedisCommand) -> list[Any]:
         """Plain commands that may be lost: a full server drops them instead of keeping us waiting.
 
         Somebody who waits for room here could be the one who makes room. What this user may not do
@@ -313,7 +293,7 @@ class RetryingClient(Unpicklable):
         return self.with_retries(lambda: self.client.execute_command(*command))  # type: ignore[no-untyped-call]
 
     def _send_step(
-        self, commands: Sequence[Sequence[Argument]], piggyback: Piggyback
+        self, commands: Sequence[RedisCommand], piggyback: Piggyback
     ) -> tuple[Any, bool]:
         """The answer to the last of the commands; whether something behind them was refused."""
         if len(commands) == 1 and piggyback is NO_PIGGYBACK:
@@ -330,7 +310,7 @@ class RetryingClient(Unpicklable):
                 raise answer
         return last, any(isinstance(reply, Exception) for reply in replies[end:])
 
-    def _pipeline(self, commands: Sequence[Sequence[Argument]], *, atomic: bool) -> list[Any]:
+    def _pipeline(self, commands: Sequence[RedisCommand], *, atomic: bool) -> list[Any]:
         with self.client.pipeline(transaction=atomic) as pipe:
             for command in commands:
                 pipe.execute_command(*command)  # type: ignore[no-untyped-call]
@@ -355,25 +335,3 @@ def _keys_altered(message: str) -> KeysAltered:
     return KeysAltered(
         f"a key in Redis does not hold what redismr puts there; something else wrote to it ({message})"  # noqa: E501
     )
-
-
-def number(value: object, default: int = 0) -> int:
-    """A clear number of Redis as an int; ``default`` for what is none: anybody may write there."""
-    try:
-        found = int(text(value))
-    except ValueError:
-        return default
-    return found if abs(found) < 1 << 53 else default
-
-
-def text(value: object) -> str:
-    """A reply as text; nil is empty."""
-    if value is None:
-        return ""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def time_reply_ms(clock: Sequence[int]) -> int:
-    """What TIME answers, in ms."""
-    seconds, micros = clock
-    return int(seconds) * 1000 + int(micros) // 1000

@@ -11,12 +11,12 @@ from redismr.process_guards import CORES_VARIABLE
 
 
 def main(connection: Connection, options: WorkerOptions) -> int:
-    """Run one worker until it is told to stop; returns its exit status.
+    """Run one worker until it is told to stop; return its exit status.
 
-    It waits for a server that is not up yet and reconnects for ever. One that does not let it in
-    ends it: only who may work says that it waits for jobs. SIGTERM or Ctrl-C: finish
-    what runs and end; a second one: give everything back at once. Must be called in the main
-    thread of a process that has no other.
+    A worker waits for a server that is not up yet, and reconnects for ever. It ends if the server
+    refuses it, and says that it waits for jobs only once the server has let it in. SIGTERM or
+    Ctrl-C: finish the running tasks and end. A second one: give everything back at once. Call
+    ``main`` in the main thread of a process that has no other thread.
     """
     from redismr.workers.supervisor import Supervisor
 
@@ -25,7 +25,7 @@ def main(connection: Connection, options: WorkerOptions) -> int:
 
 
 def _set_up_log(level: int) -> None:
-    """Where we log, on standard error. The root logger is the user functions' to set up."""
+    """Log to standard error. The root logger is left to user functions."""
     log = logging.getLogger("redismr.worker")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
@@ -36,15 +36,15 @@ def _set_up_log(level: int) -> None:
 
 
 def _clean_record(record: logging.LogRecord) -> bool:
-    """What others wrote to Redis must not drive the terminal of who reads our log."""
+    """Make text from Redis harmless to the terminal that shows the log."""
     record.msg, record.args = printable_text(record.getMessage(), 2000), ()
     return True
 
 
 def cores() -> int:
-    """How many cores this process may use: the default number of executors.
+    """Return how many cores this process may use: the default number of executors.
 
-    Inside a task they are its executor's share.
+    Inside a task these are the executor's share of the cores.
     """
     if (share := os.environ.get(CORES_VARIABLE, "")).isdecimal():
         return max(1, int(share))

@@ -1,7 +1,8 @@
-"""``python -m redismr.workers``: a worker child of a client; everything is in its environment.
+"""``python -m redismr.workers``: a client's own worker; all settings are in the environment.
 
-``REDISMR_EXECUTORS`` says how many executors, ``REDISMR_PARENT_PIPE`` is a pipe whose end tells
-that the client is gone. Imports neither click nor rich: a cold start is what a user waits for.
+``REDISMR_EXECUTORS`` is the number of executors. ``REDISMR_PARENT_PIPE`` is a pipe that reaches its
+end when the client is gone. Neither click nor rich is imported, because the user waits for this
+cold start.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from redismr.errors import RedismrError
 from redismr.workers import cores, main
 
 NICE = 3
-"""The program that collects goes first: it has less to do than two executors, and all of it is in
-the way of the result. Of a word count's wall time that is 3 %. Others are still served fairly."""
+"""Niceness of the executors. The client that collects the result has less work than two executors,
+and the user waits for all of it. Gain: 3 % of a word count's wall time. Other programs still get
+their fair share."""
 
 if __name__ == "__main__":
     standard_streams.use_worker_streams()
-    with contextlib.suppress(OSError):  # a sandbox may refuse it
+    with contextlib.suppress(OSError):  # a sandbox may refuse
         os.nice(NICE)
     pipe = os.environ.pop("REDISMR_PARENT_PIPE", "")
     connection = Connection(
@@ -37,6 +39,6 @@ if __name__ == "__main__":
     )
     try:
         sys.exit(main(connection, options))
-    except RedismrError as exc:  # no screen of frames: its server is none to work for
+    except RedismrError as exc:  # no traceback: the server is unfit, the text says why
         sys.stderr.write(f"redismr worker: {exc}\n")
         sys.exit(3)

@@ -1,38 +1,39 @@
-"""How many tasks are claimed at once: about 50 ms of work, going by the last ones."""
+"""Decides how many tasks to claim at once: about 50 ms of work, judged by the last batches."""
 
 from __future__ import annotations
 
 from redismr.store import SMALL_JOB_TASKS
 
 BATCH_SECONDS = 0.05
-"""A batch is sized to about this much work: 20,000 tasks of 0.1 ms take 64 a round trip, and a
-task of a second is claimed alone, so that no other executor waits for it."""
+"""Work in one batch, about. 20,000 tasks of 0.1 ms are claimed 64 in a round trip. A task of a
+second is claimed alone, so that no other task waits behind it."""
 
 BATCH_TASKS = 64
+"""Most tasks in one batch."""
 
 SMALL_BATCH_SECONDS = 0.003
-"""So much work is not worth sharing, and not more is claimed of a job of which none has been run,
-as it may be slower than the last one. A job of one item, and its four reducers, came back in 0.66
-of the time when one executor took them all, one of eight items in 0.87."""
+"""Work that is not worth sharing among executors. Also the most that is claimed of a job before its
+first task has run, because the job may be slower than the last one. A job of one item and four
+reducers took 0.66 of the time when one executor took all tasks, a job of eight items 0.87."""
 
 
 class BatchSizer:
-    """Of one stage of one code and its params: a job is likely to be as quick as the last one."""
+    """Sizes batches for one stage of one code and params: the next job is likely to be as quick."""
 
     def __init__(self) -> None:
         self._task_seconds = 0.0
 
     def add_batch(self, seconds: float, tasks: int) -> None:
-        """So long took a batch of so many."""
+        """Learn that a batch of ``tasks`` took ``seconds``."""
         task_seconds, before = seconds / max(1, tasks), self._task_seconds
         self._task_seconds = task_seconds if before == 0.0 else 0.7 * before + 0.3 * task_seconds
 
     def small_batch(self) -> int:
-        """How many tasks are not worth sharing; one if nothing is known."""
+        """Return how many tasks are not worth sharing; 1 before the first batch."""
         return self._tasks_in(SMALL_BATCH_SECONDS, SMALL_JOB_TASKS)
 
     def batch_size(self) -> int:
-        """How many tasks to claim; one if nothing is known."""
+        """Return how many tasks to claim; 1 before the first batch."""
         return self._tasks_in(BATCH_SECONDS, BATCH_TASKS)
 
     def _tasks_in(self, seconds: float, most: int) -> int:

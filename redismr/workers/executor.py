@@ -6,12 +6,10 @@ so that its supervisor can give back or fail exactly that. It ends when its supe
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
 import secrets
-import select
 import time
 from dataclasses import replace
 
@@ -21,20 +19,20 @@ from redismr.core.seal import Keyring
 from redismr.errors import JobLost, KeysAltered, RedismrError, StoreError, StoreUnavailable
 from redismr.store import Commit, CommitReply, Store
 from redismr.workers.batch_sizing import BatchSizer
+from redismr.workers.control_channel import LOOK_FOR_BACKUPS, ExecutorSetup
+from redismr.workers.job_header import JobAltered, JobHeader
 from redismr.workers.process_setup import end_if_forked, prepare_process
 from redismr.workers.reporter import Reporter
-from redismr.workers.session import JobAltered, JobHeader, Session
-from redismr.workers.shared_slots import ExecutorSetup, Holding
-from redismr.workers.tasks import Attempt, SegmentsMissing, StageClosed, run_map, run_reduce
+from redismr.workers.session import Session
+from redismr.workers.shared_slots import Holding
+from redismr.workers.task_inputs import SegmentsMissing
+from redismr.workers.tasks import Attempt, StageClosed, run_map, run_reduce
 
 log = logging.getLogger("redismr.worker")
 
 START_LIMIT_SECONDS, FIRST_BATCH_START_LIMIT_SECONDS = 0.5, 0.05
 """No task of a batch is begun later than this, as the batch was sized for quicker ones; the second
 is for the first batch of a turn or a stage, which was sized by what came before it."""
-
-LOOK_FOR_BACKUPS = b"b"
-"""What the supervisor says when all that is left may be what others are slow at."""
 
 AFTER_FAILURE_SECONDS = 0.02
 """How long an executor lets others go first after a task failed in its hands."""
@@ -56,8 +54,8 @@ STOP_WAIT_SECONDS = 3.0
 EXIT_RECYCLE = 75
 """Exit status: the next job has other code, which gets a fresh process."""
 
-EXIT_REFUSED = 76
-"""Exit status: the server refuses what an executor needs; its supervisor was told what."""
+EXIT_SERVER_REFUSED = 76
+"""Exit status: the server refuses a command of the executor, which has told its supervisor."""
 
 _SKIP_SECONDS = 10.0
 
@@ -104,17 +102,10 @@ class Executor:
     def _wait_for_work(self) -> bool:
         """Wait until the supervisor wakes us; False when it is gone or wants us to stop."""
         self.slot.set_busy(busy=False)
-        try:
-            self.setup.control.sendall(b"idle\n")
-            ready, _, _ = select.select([self.setup.control], [], [], 30.0)
-            if ready:
-                message = self.setup.control.recv(4096)
-                self._look_for_backups = LOOK_FOR_BACKUPS in message
-                if not message:
-                    return False
-        except OSError:
-            return False
-        return not self.slot.should_stop
+        message = self.setup.wait_for_wakeup()
+        if message:
+            self._look_for_backups = LOOK_FOR_BACKUPS in message
+        return message is not None and not self.slot.should_stop
 
     def _serve_next(self, *, backup: bool = False) -> int | None:
         """Serve one job for a turn. None: nothing to do; EXIT_RECYCLE: only for another process.
@@ -299,8 +290,8 @@ class Executor:
 
         If a failover took it back, it may have taken what the claim was for: nobody altered that.
         """
-        _, lost = self.store.renew(attempt.session.job, [(attempt.task, attempt.token, True)])
-        return attempt.task not in lost
+        held = [(attempt.task, attempt.token, True)]
+        return attempt.task not in self.store.renew(attempt.session.job, held).lost
 
     def _commit(
         self,
@@ -344,8 +335,7 @@ class Executor:
         if session is None:
             session = Session(self.store, self.keyring, header, claim, self._current_session)
             shortest = min(header.lease_ms, session.spec.task_timeout_ms or header.lease_ms)
-            with contextlib.suppress(OSError):
-                self.setup.control.sendall(b"lease %d\n" % shortest)
+            self.setup.report_lease(shortest)
         # Jobs that take turns are opened once: initfn runs before a job's first task only.
         self._sessions[header.job] = self._current_session = session
         if len(self._sessions) > MAX_SESSIONS:
@@ -390,7 +380,7 @@ def main(setup: ExecutorSetup, connection: Connection, keyring: Keyring) -> int:
     except RedismrError as exc:
         if isinstance(exc, StoreError) and not isinstance(exc, StoreUnavailable):
             setup.report_problem(str(exc))
-            return EXIT_REFUSED
+            return EXIT_SERVER_REFUSED
         log.critical("executor %s ends: %s", setup.name, exc)
         return 1
 

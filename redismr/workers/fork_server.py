@@ -1,8 +1,8 @@
 """The fork server: a small process with one thread that forks executors on request.
 
-It is forked from the supervisor while that still has one thread and has imported everything, so an
-executor is warm within milliseconds and never inherits a lock held by another thread. It ends, and
-kills its executors, when the supervisor does.
+The supervisor forks the fork server while the supervisor has one thread and has imported
+everything. So an executor is warm within milliseconds, and never inherits a lock that another
+thread holds. When the supervisor ends, the fork server kills its executors and ends.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-_PR_SET_PDEATHSIG = 1
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl.h
 
 ExecutorMain = Callable[[int, socket.socket], int]
+"""Runs an executor, given the index of its slot and its control socket; returns its exit status."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutorExit:
-    """An executor ended: ``status`` as from ``os.waitstatus_to_exitcode`` (negative: a signal)."""
+    """The end of an executor."""
 
     pid: int
+    #: Exit status as from ``os.waitstatus_to_exitcode``; negative: the signal that killed it.
     status: int
 
     @property
     def cause(self) -> str:
-        """What ended it, in words."""
+        """What ended the process, in words."""
         if self.status < 0:
             with contextlib.suppress(ValueError):
                 return f"its process was killed by {signal.Signals(-self.status).name}"
@@ -43,10 +45,10 @@ class ExecutorExit:
 
 
 class ForkServer:
-    """The supervisor's end: asks for executors, hears of their deaths."""
+    """The supervisor's side of the fork server: starts executors and reads their exits."""
 
     def __init__(self, main: ExecutorMain) -> None:
-        """Fork the fork server. Call before any thread is started."""
+        """Fork the fork server. Call it before any thread is started."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
         self.pid = os.fork()
@@ -55,12 +57,11 @@ class ForkServer:
             _run_fork_server(theirs, main, parent)
         theirs.close()
         self.socket = ours
-        #: Deaths that ``spawn`` heard of, for the next ``read_exits``; the socket is silent about
-        # them.
+        #: Exits that ``spawn`` has read, for the next ``read_exits``; the socket shows no event.
         self.pending_exits: list[ExecutorExit] = []
 
     def spawn(self, index: int) -> tuple[int, socket.socket]:
-        """Start an executor in a slot; returns its pid and our end of its control socket.
+        """Start an executor in a slot; return its pid and our end of its control socket.
 
         Raises:
             OSError: the fork server is gone.
@@ -78,7 +79,7 @@ class ForkServer:
             self.pending_exits.append(ExecutorExit(pid, rest[0]))
 
     def read_exits(self) -> list[ExecutorExit]:
-        """Deaths heard of since the last call; does not block.
+        """Return the exits since the last call, without blocking.
 
         Raises:
             OSError: the fork server is gone, and its executors with it.
@@ -95,23 +96,23 @@ class ForkServer:
             exits.append(ExecutorExit(pid, status))
 
     def close(self) -> None:
-        """End the fork server and whatever executors it still has."""
+        """End the fork server and its executors."""
         self.socket.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
 
 def end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends (Linux); no-op elsewhere."""
+    """Have the kernel kill this process when its parent ends (Linux only)."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
 
 
 def _run_fork_server(control: socket.socket, main: ExecutorMain, supervisor: int) -> NoReturn:
-    """The fork server's whole life."""
+    """Run the loop of the fork server process."""
     end_with_parent(supervisor)
     os.setpgid(0, 0)
     _give_empty_stdin()
@@ -122,7 +123,7 @@ def _run_fork_server(control: socket.socket, main: ExecutorMain, supervisor: int
     signal.set_wakeup_fd(writer)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     gc.collect()
-    gc.freeze()  # what is warm now is shared with every executor, and never scanned again
+    gc.freeze()  # pages are shared with every executor, and never scanned again
     children: set[int] = set()
     selector = selectors.DefaultSelector()
     selector.register(control, selectors.EVENT_READ)
@@ -131,10 +132,12 @@ def _run_fork_server(control: socket.socket, main: ExecutorMain, supervisor: int
         for key, _ in selector.select():
             if key.fileobj is control:
                 message, fds, _, _ = socket.recv_fds(control, 256, 1)
+                # 1. The supervisor has ended: kill all executors and end too.
                 if not message:
                     for pid in children:
                         kill_group(pid)
                     os._exit(0)
+                # 2. The supervisor asks for an executor in the slot of this index.
                 own_pid, pid = os.getpid(), os.fork()
                 if pid == 0:
                     selector.close()
@@ -144,14 +147,15 @@ def _run_fork_server(control: socket.socket, main: ExecutorMain, supervisor: int
                 children.add(pid)
                 control.send(json.dumps(["pid", pid]).encode())
             else:
+                # 3. SIGCHLD came: an executor has ended.
                 os.read(reader, 4096)
                 _reap(children, control)
 
 
 def _give_empty_stdin() -> None:
-    """Have what user code reads from standard input end at once.
+    """Give user code an empty standard input.
 
-    At a terminal a read would stop the process, which is of no group in the foreground.
+    A read from a terminal would stop the process, because its group is not in the foreground.
     """
     dev_null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(dev_null, 0)
@@ -160,6 +164,7 @@ def _give_empty_stdin() -> None:
 
 
 def _reap(children: set[int], control: socket.socket) -> None:
+    """Tell the supervisor of each executor that has ended."""
     while children:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
@@ -170,7 +175,7 @@ def _reap(children: set[int], control: socket.socket) -> None:
 
 
 def _run_executor(index: int, fd: int, main: ExecutorMain, parent: int) -> NoReturn:
-    """The new executor: its own process group, default signals but for the terminal's."""
+    """Run an executor in a process group of its own, with the signals of a fresh process."""
     status = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -188,10 +193,10 @@ def _run_executor(index: int, fd: int, main: ExecutorMain, parent: int) -> NoRet
 
 
 def _ignore_stop_signals() -> None:
-    """SIGTERM and SIGINT are the supervisor's to answer; yet what user code starts must obey them.
+    """Leave SIGTERM and SIGINT to the supervisor, but not in programs that user code starts.
 
-    An ignored signal stays ignored in every child, by fork and by exec. A handler that does nothing
-    is reset by exec, and by us after a fork.
+    An ignored signal stays ignored in every child, after fork and after exec. A handler that does
+    nothing is reset by exec, and after a fork by ``restore_default_signals``.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
@@ -204,7 +209,7 @@ def _ignore_stop_signals() -> None:
 
 
 def kill_group(pid: int) -> None:
-    """End an executor and what it started; one that is new may have no group of its own yet."""
+    """Kill an executor and its children; a new executor may not have its own group yet."""
     for send in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             send(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Where an attempt's output goes: sealed chunks in Redis, or the manifest itself if it is small."""
+"""Writes an attempt's output: into sealed chunks in Redis, or, if small, into the manifest."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from redismr.engine.kernel import Block
 from redismr.workers.process_setup import end_if_forked
 
 INLINE_BYTES = 4096
-"""Outputs up to this many bytes travel inside the sealed manifest: no segment, no round trip.
-Measured with 20,000 one-item tasks: see benchmarks/."""
+"""Largest output, in encoded bytes, that travels inside the sealed manifest. Such an output needs
+no segment and no round trip."""
 
 OUTPUT_FLUSH_BYTES = 4 << 20
-"""Staged bytes that are sent together: bounds an executor's buffers, keeps round trips few."""
+"""Sealed bytes that are sent together. Bounds an executor's buffer and keeps round trips few."""
 
 
 class OutputWriter:
-    """Turns blocks into sealed chunks, staged in batches; a small output stays here."""
+    """Turns blocks into sealed chunks, staged in batches; keeps a small output in memory."""
 
     def __init__(
         self,
@@ -29,7 +29,9 @@ class OutputWriter:
         self._seal = seal
         self._put = put
         self._token = token
+        #: Frames by partition while the output is small; None once chunks are staged.
         self._inline_frames: dict[int, list[bytes]] | None = {}
+        #: Sealed chunks that are not sent yet: partition -> chunk name -> chunk.
         self._buffer: dict[int, dict[str, bytes]] = {}
         self._buffered = 0
         self._chunk_counts: dict[int, int] = {}
@@ -40,18 +42,18 @@ class OutputWriter:
 
     @property
     def parts(self) -> dict[int, PartSize]:
-        """What was staged, by partition."""
+        """Sizes of the staged output, by partition."""
         return {
             p: PartSize(n, self._record_counts[p], self._partition_raw_bytes[p])
             for p, n in self._chunk_counts.items()
         }
 
     def chunk_names(self) -> dict[int, list[str]]:
-        """The names of every chunk that may have been staged."""
+        """Return the names of all chunks that may have been staged, by partition."""
         return {p: [f"{self._token}.{c}" for c in range(n)] for p, n in self._chunk_counts.items()}
 
     def write(self, partition: int, block: Block) -> None:
-        """Take one block of a partition; in order."""
+        """Take the next block of a partition."""
         keys, values = block
         frame = encode_block(keys, values)
         self.raw_bytes += len(frame)
@@ -70,7 +72,7 @@ class OutputWriter:
             self._stage(partition, frame)
 
     def finish(self) -> dict[int, tuple[bytes, ...]]:
-        """Send what is buffered; returns the frames of a small output, which was not staged."""
+        """Send the buffered chunks; return the frames of a small output, which was not staged."""
         self._flush()
         return {p: tuple(frames) for p, frames in (self._inline_frames or {}).items()}
 
@@ -86,7 +88,7 @@ class OutputWriter:
                 self._flush()
 
     def _flush(self) -> None:
-        # Under the same names as its parent's, which may be counted already.
+        # A forked child would overwrite its parent's chunks, which may be committed already.
         end_if_forked()
         if self._buffer:
             self._put(self._buffer)

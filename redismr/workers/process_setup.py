@@ -1,4 +1,4 @@
-"""What an executor does to its own process before it runs anything of the user's."""
+"""Prepares an executor's process for user code: environment, memory, debuggers, forks."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _executor_pid = os.getpid()
 
 
 def prepare_process(cores: int) -> None:
-    """Forget the server's variables, and set collector and allocator for tasks in a row.
+    """Erase the server's variables; set garbage collector and allocator for tasks in a row.
 
-    A program that a user function starts has a private server: without the secret this one's URL
-    would only be refused. It has so many cores, this executor's share.
+    A redismr program that a user function starts gets a private server, because without the secret
+    this server would refuse it. The program gets ``cores``, this executor's share.
     """
     global _executor_pid  # noqa: PLW0603  a fact about the process
     _executor_pid = os.getpid()
@@ -47,26 +47,26 @@ def prepare_process(cores: int) -> None:
 
 
 def local_provenance() -> Provenance:
-    """This process, and the libraries that user code has loaded in it."""
+    """Return the name of this process and the libraries that user code has loaded in it."""
     libraries = loaded_versions()
     return Provenance(f"worker {process_name()}", libraries) if libraries else _NO_LIBRARIES
 
 
 def process_name() -> str:
-    """This executor, for people."""
-    return _process_name(os.getpid())
+    """Return host and pid of this executor, for people."""
+    return _host_and_pid(os.getpid())
 
 
 @lru_cache(maxsize=1)
-def _process_name(pid: int) -> str:
+def _host_and_pid(pid: int) -> str:
     return f"{socket.gethostname()}:{pid}"
 
 
 def end_if_forked() -> None:
-    """End a child that user code forked and let come back to us: it is no executor.
+    """End this process if user code forked it and returned in the child: a child is no executor.
 
-    It would stage, commit and claim under its parent's tokens, and outlive the supervisor. Its
-    status is what Python's own end would give, whatever it has met in our code.
+    The child would stage, commit and claim under its parent's tokens, and outlive the supervisor.
+    Its exit status is the one that Python would give without redismr.
     """
     if os.getpid() == _executor_pid:
         return
@@ -80,7 +80,7 @@ def end_if_forked() -> None:
 
 
 def debugger_error(what: str) -> DebuggerError:
-    """The error for a debugger that was called here."""
+    """Return the error for a debugger that was called on a worker."""
     return DebuggerError(
         f"{what} was called on a worker, where nobody can type. Run the job with inline=True "
         "(redismr run --inline): there breakpoint() and pdb work"
@@ -88,21 +88,21 @@ def debugger_error(what: str) -> DebuggerError:
 
 
 def _on_breakpoint(*args: Any, **kwargs: Any) -> Any:
-    """What breakpoint() does, if PYTHONBREAKPOINT chooses no other debugger, or none.
+    """Answer breakpoint(), unless PYTHONBREAKPOINT chooses another debugger or none.
 
     Raises:
-        DebuggerError: pdb would read the end of the input, and so end the task.
+        DebuggerError: pdb would find an empty standard input, and end the task.
     """
     if os.environ.get("PYTHONBREAKPOINT", "") in ("", "pdb.set_trace"):
         raise debugger_error("breakpoint()")
-    return sys.__breakpointhook__(*args, **kwargs)  # noqa: T100  what the user has chosen
+    return sys.__breakpointhook__(*args, **kwargs)  # noqa: T100  the user has chosen it
 
 
 def _default_to_fork() -> None:
-    """What multiprocessing does on Linux before Python 3.14, where nothing else was asked for.
+    """Make fork the default of multiprocessing, as on Linux before Python 3.14.
 
-    A fork server of its own would know neither the modules that came with the job nor its script.
-    Not by ``set_start_method``: the user's own call of that would be refused then.
+    The fork server of multiprocessing would know neither the job's modules nor its script.
+    ``set_start_method`` is not called, because a later call by the user would then be refused.
     """
     if sys.platform == "linux" and sys.version_info >= (3, 14):
         default: Any = multiprocessing.context._default_context  # noqa: SLF001
@@ -110,7 +110,7 @@ def _default_to_fork() -> None:
 
 
 def _erase_variable(name: str) -> None:
-    """Take a variable from the environment, and from what ``ps`` shows of this process."""
+    """Remove a variable from the environment and from the process's memory that ``ps`` shows."""
     if value := os.environ.get(name):
         with contextlib.suppress(OSError, AttributeError):
             getenv = ctypes.CDLL(None).getenv
@@ -121,11 +121,11 @@ def _erase_variable(name: str) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Have the allocator keep what a task freed for the next one: up to 256 MB, blocks up to 64 MB.
+    """Have the allocator keep freed memory for the next task: 256 MB, in blocks of up to 64 MB.
 
-    Giving pages back and faulting them in again costs 7 % of a word count's wall time, with glibc,
-    and a third of its system time. Either threshold alone gains nothing: to set one fixes the
-    other, which else grows with the blocks that are freed.
+    With glibc, returning pages and faulting them in again costs 7 % of a word count's wall time,
+    and a third of its system time. Either threshold alone gains nothing: setting one freezes the
+    other, which otherwise grows with the freed blocks.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 from redismr.core.events import Event, encode_event
 from redismr.core.failure_capture import NOT_GIVEN, make_failure
 from redismr.core.job_payloads import JobSealer
-from redismr.core.model import PYTHON, Crash, Failure, task_stage
+from redismr.core.model import (
+    PYTHON,
+    AttemptRef,
+    Crash,
+    FailStatus,
+    Failure,
+    is_map_task,
+    task_stage,
+)
 from redismr.core.user_frames import is_debugger_exit
 from redismr.engine.bad_records import SkipLimitExceeded
 from redismr.engine.kernel import UserCodeError
@@ -72,7 +80,7 @@ class Reporter:
             self.wake(committed.opened - len(committed.claim.tasks))  # the others have us
         if not self.store.server.may_fail_over():  # else a failover could forget this commit
             for attempt in counted:
-                attempt.on_committed()
+                attempt.free_input()
         if state == "succeeded":
             with contextlib.suppress(SealError):  # who collects the result meets it, and says so
                 n_map = session.sealer.open_end(self.store.get_sealed(job, "end"))
@@ -118,10 +126,8 @@ class Reporter:
         )
         cause.__traceback__ = None  # one that user code raises again would show these frames again
         self.hand_in_failure(
-            attempt.session.job,
+            attempt.ref,
             spec.txn,
-            attempt.task,
-            attempt.token,
             failure,
             kind="fatal" if fatal else "error",
             signature=_signature(failure, attempt),
@@ -142,34 +148,31 @@ class Reporter:
     def _fail_too_many_skipped(self, attempt: Attempt, failure: Failure) -> None:
         """More was skipped than is allowed: that is so for every attempt, the job has failed."""
         failure = replace(failure, host=self._host, pid=self._pid, python=self._python)
-        job, txn = attempt.session.job, attempt.session.spec.txn
-        self.hand_in_failure(
-            job, txn, attempt.task, attempt.token, failure, kind="fatal", signature=""
-        )
+        txn = attempt.session.spec.txn
+        self.hand_in_failure(attempt.ref, txn, failure, kind="fatal", signature="")
 
     def hand_in_failure(
         self,
-        job: str,
+        attempt: AttemptRef,
         txn: str,
-        task: str,
-        token: str,
         failure: Failure,
         *,
         kind: str,
         signature: str,
         crash: Crash | None = None,
-    ) -> str:
+    ) -> FailStatus:
         """Hand a failure in; returns what became of the task."""
+        job, task = attempt.job, attempt.task
         blob = JobSealer(self.keyring, job).seal_failure(failure, task)
         cause = f"task {task}: {failure.error_name}"
         place, note = "", b""
-        if crash is not None and crash.ordinal >= 0 and task[0] == "m":
-            note = JobSealer(self.keyring, job).seal_crash(task, token, crash)
+        if crash is not None and crash.ordinal >= 0 and is_map_task(task):
+            note = JobSealer(self.keyring, job).seal_crash(task, attempt.token, crash)
             place = str(crash.ordinal)
-        outcome, _ = self.store.fail(
-            job, task, token, self.name, kind=kind, signature=signature, cause=cause, failure=blob,
+        outcome = self.store.fail(
+            attempt, self.name, kind=kind, signature=signature, cause=cause, failure=blob,
             ordinal=place, note=note,
-        )  # fmt: skip
+        ).status  # fmt: skip
         if outcome == "DEAD":
             self.publish_event(txn, job, "failed", {"task": task})
             self.store.move_last(job, self.store.server_ms())
@@ -180,12 +183,10 @@ class Reporter:
     def report_missing(self, attempt: Attempt, maps: dict[int, str]) -> None:
         """Segments are gone: have those maps run again."""
         session = attempt.session
-        status, rerun = self.store.invalidate(
-            session.job, attempt.task, attempt.token, attempt.basis, maps
-        )
-        if status == "OK":
-            self.wake(rerun)
-        elif status == "DEAD":
+        invalidated = self.store.invalidate(attempt.ref, attempt.basis, maps)
+        if invalidated.status == "OK":
+            self.wake(invalidated.rerun)
+        elif invalidated.status == "DEAD":
             self.publish_event(session.spec.txn, session.job, "failed", {})
 
     def fail_altered_job(self, job: str, text: str) -> None:
@@ -205,19 +206,19 @@ class Reporter:
         )
         blob = JobSealer(self.keyring, job).seal_failure(failure, "job")
         try:
-            if self.store.fail_job(job, "altered in Redis", blob):
+            if self.store.fail_job(job, "altered in Redis", blob).status == "OK":
                 self.publish_event(self.store.meta(job, "txn").get("txn") or job, job, "failed", {})
         except KeysAltered:  # so much so that it cannot even be ended: let nobody try again
             self.store.drop_jobs(job)
 
     def report_crash(
-        self, job: str, task: str, token: str, what: str, *, kind: str, where: str, ordinal: int,
-        pid: int,
-    ) -> str:  # fmt: skip
+        self, attempt: AttemptRef, what: str, *, kind: str, where: str, ordinal: int, pid: int
+    ) -> FailStatus:
         """The process of an attempt, ``pid``, is no more: fail it with what ended it.
 
         ``ordinal`` is the record that is to blame for it, -1 if it is not known.
         """
+        job, task = attempt.job, attempt.task
         meta = self.store.meta(job, "txn", "python", "lost_leases")
         failure = Failure(
             kind=kind,
@@ -237,7 +238,7 @@ class Reporter:
         txn = meta.get("txn") or job
         crash = Crash(ordinal, failure.error_name, what)
         return self.hand_in_failure(
-            job, txn, task, token, failure, kind="lost", signature=kind, crash=crash
+            attempt, txn, failure, kind="lost", signature=kind, crash=crash
         )
 
     def publish_event(self, txn: str, job: str, kind: str, data: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""How a worker stands with its server: whether that may be worked for, and whether it answers."""
+"""Tells whether a worker's server is fit to work for, and whether it answers."""
 
 from __future__ import annotations
 
@@ -17,50 +17,51 @@ from redismr.store import Store
 log = logging.getLogger("redismr.worker")
 
 Duty = Callable[[], Any]
+"""A recurring or one-time act of the supervisor that needs Redis."""
 
 MAX_REFUSAL_PAUSE_SECONDS = 30.0
-"""How long an executor is not replaced, at most, after the server has refused what it needs."""
+"""Longest pause before an executor is replaced that the server has refused."""
 
 
 class ServerHealth:
-    """What became of the duties that need Redis, each said once.
+    """Runs duties that need Redis, and logs an outage and its end once each.
 
-    Some may succeed while others fail: a server that takes no writes still answers reads. So it is
-    back only when all that failed have been done.
-
-    Attributes:
-        is_fit: the server may be worked for. False until it was looked at, and after it has
-        refused.
+    Some duties may succeed while others fail: a server that takes no writes still answers reads. So
+    the outage is over only when every duty that failed has been done.
     """
 
     def __init__(self, *, is_fit: bool) -> None:
+        #: The server is fit to work for. False until the server was checked, and after it has
+        #: refused a command.
         self.is_fit = is_fit
         self._was_fit = is_fit
         self._failing = set[Duty]()
 
     def mark_fit(self) -> bool:
-        """The server was looked at, and may be worked for; True the first time."""
+        """Note that the server passed the check; return True the first time."""
         self.is_fit = True
         first, self._was_fit = not self._was_fit, True
         return first
 
     @property
     def has_failures(self) -> bool:
-        """Whether a duty failed when it was last done."""
+        """True if a duty failed when it was last run."""
         return bool(self._failing)
 
     def tick_pause(self, seconds: float) -> float:
-        """Until the next tick, at every so many seconds.
+        """Return the pause before the next tick, for ticks that are due every ``seconds``.
 
-        Sooner while Redis is away: a lease bears two ticks that are missed, not three.
+        The pause is shorter while Redis is away: a lease survives two missed ticks, not three.
         """
         return seconds * (random.uniform(0.2, 0.5) if self.has_failures else 1.0)
 
     def run_duty(self, duty: Duty, recovered_by: Duty) -> None:
-        """Do a duty; without Redis, say so once, and again when that which makes it good is done.
+        """Run a duty; log the start and the end of an outage.
+
+        An outage ends when the ``recovered_by`` of all duties that failed have been done.
 
         Raises:
-            UnfitServer: the server may never be worked for as it is.
+            UnfitServer: the server can never be worked for as it is configured.
         """
         try:
             duty()
@@ -78,15 +79,18 @@ class ServerHealth:
             self._failing.discard(duty)
 
     def on_refusal(self, crashes: int) -> float:
-        """The server has refused an executor, so many times in a row: when to try another one."""
+        """Note that the server refused an executor; return the pause, in s, before the next one.
+
+        ``crashes`` is how many executors ended so in a row.
+        """
         self.is_fit = False
         return min(MAX_REFUSAL_PAUSE_SECONDS, 0.5 * 2.0 ** min(crashes - 1, 10)) if crashes else 0.5
 
 
 def log_ready(store: Store, keyring: Keyring, worker: str, executors: int) -> None:
-    """Say that a worker waits for jobs, and where: once its server has let it in, not before.
+    """Log that the worker waits for jobs, and where. Call it once the server has let the worker in.
 
-    Also that every worker which is there already has another secret, which may be a mistake here.
+    Warn if all other workers have another secret: this worker's secret may be a mistake.
     """
     log.info(
         "worker %s: %s, secret with fingerprint %s, Python %s, waiting for jobs at %s (%s)",
@@ -98,13 +102,13 @@ def log_ready(store: Store, keyring: Keyring, worker: str, executors: int) -> No
         store.scope,
     )
     rows: list[dict[str, Any]] = []
-    with contextlib.suppress(StoreError):  # its next duty meets the same
+    with contextlib.suppress(StoreError):  # the next duty meets the same error
         rows = list(store.worker_rows()[1].values())
     theirs = {str(row.get("key_id")) for row in rows if not row["lost"]}
     if theirs and keyring.key_id not in theirs:
         log.warning(
-            "no other worker there has this secret (fingerprints of theirs: %s): this one takes "
-            "only jobs that are signed with its own. If that is not meant, set the same "
-            "REDISMR_SECRET everywhere",
+            "no other worker there has this secret (fingerprints of theirs: %s): this worker takes "
+            "only jobs that are signed with its own secret. If you did not intend that, set the "
+            "same REDISMR_SECRET everywhere",
             ", ".join(sorted(theirs)),
         )

@@ -8,7 +8,6 @@ and shuts down by grades.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -21,18 +20,26 @@ from collections.abc import Sequence
 from types import FrameType
 
 from redismr.config import Connection, WorkerOptions
-from redismr.core.model import PROTOCOL, PYTHON, token_of
-from redismr.core.printable import printable_text
+from redismr.core.model import PROTOCOL, PYTHON, AttemptRef, token_of
 from redismr.core.seal import Keyring
 from redismr.errors import StoreError, StoreUnavailable
 from redismr.shipping.libraries import reported_versions
 from redismr.store import HEARTBEAT_SECONDS, Store
 from redismr.workers import cores, executor
-from redismr.workers.fork_server import ExecutorExit, ForkServer, kill_group
-from redismr.workers.leases import OVERDUE, Child, LeaseKeeper
+from redismr.workers.child import OVERDUE, Child
+from redismr.workers.control_channel import (
+    IDLE,
+    LEASE,
+    LOOK_FOR_BACKUPS,
+    PROBLEM,
+    ExecutorSetup,
+    one_line,
+)
+from redismr.workers.fork_server import ExecutorExit, ForkServer
+from redismr.workers.leases import LeaseKeeper
 from redismr.workers.reporter import Reporter, new_worker_name
 from redismr.workers.server_health import Duty, ServerHealth, log_ready
-from redismr.workers.shared_slots import ExecutorSetup, Holding, Slot, Slots
+from redismr.workers.shared_slots import Holding, Slot, Slots
 from redismr.workers.waker import Waker
 
 log = logging.getLogger("redismr.worker")
@@ -179,30 +186,25 @@ class Supervisor:
         *lines, child.buffer = (child.buffer + data).split(b"\n")
         for line in lines:
             word, _, rest = line.partition(b" ")
-            if word == b"idle":
+            if word == IDLE:
                 child.idle = True
                 self.waker.request_wakeup()
-            elif word == b"lease":
+            elif word == LEASE:
                 # Before its first third is over the next tick must have come.
                 self.leases.expect_lease(int(rest))
                 self._next_tick = min(self._next_tick, time.monotonic() + self.leases.tick_seconds)
-            elif word == b"problem":
+            elif word == PROBLEM:
                 self._note_problem(rest.decode("utf-8", "replace"))
 
     def _on_wakeups(self) -> None:
         for wake_all in self.waker.take_wakeups():
             idle = [child for child in self.children.values() if child.idle]
             for child in idle if wake_all else idle[:1]:
-                self._wake_executor(child)
+                child.wake()
             if not idle and not wake_all:  # it was asked for when there was one
                 self._run_duty(lambda: self.reporter.wake(1))
         if any(child.idle for child in self.children.values()):
             self.waker.request_wakeup()
-
-    def _wake_executor(self, child: Child, message: bytes = b"w") -> None:
-        child.idle = False
-        with contextlib.suppress(OSError):
-            child.control.send(message)
 
     def _on_exits(self) -> None:
         try:
@@ -249,7 +251,7 @@ class Supervisor:
         crashes = self._crashes_in_a_row[index] = before + 1 if died else 0
         pause = 0.1 * 2 ** min(crashes - 1, 6) if crashes > 1 else 0.0
         if (
-            exited.status == executor.EXIT_REFUSED
+            exited.status == executor.EXIT_SERVER_REFUSED
         ):  # the next tick finds out whether that is for good
             pause = self.server_health.on_refusal(crashes)
         self._respawn_at[index] = time.monotonic() + pause
@@ -276,15 +278,12 @@ class Supervisor:
             kind = "timeout" if child.kill_reason.startswith(OVERDUE) else "crash"
             place = "record {} of its input" if task[0] == "m" else "key {} of its partition"
             where = place.format(holding.ordinal + 1) if holding.ordinal >= 0 else ""
-            token, ordinal = token_of(task, holding.nonce), child.record_to_blame(holding)
             self.reporter.report_crash(
-                holding.job,
-                task,
-                token,
+                AttemptRef(holding.job, task, token_of(task, holding.nonce)),
                 cause,
                 kind=kind,
                 where=where,
-                ordinal=ordinal,
+                ordinal=child.record_to_blame(holding),
                 pid=exited.pid,
             )
         if holding.next_nonce:
@@ -302,19 +301,19 @@ class Supervisor:
     def _tick(self) -> None:
         """Stop who is too long in a task; renew what is held; take back what others let expire."""
         for child, why in self.leases.find_overdue(list(self.children.values())):
-            self._kill(child, why)
+            child.kill(why)
         if not self.server_health.is_fit:
             self.store.server.check("worker")
             if self.server_health.mark_fit():
                 log_ready(self.store, self.keyring, self.worker_id, self.options.executors)
         for child, why in self.leases.renew(list(self.children.values())):
-            self._kill(child, why)
+            child.kill(why)
         self._report_exits()
         if self._stop_level == 0:
             # Whatever became of the wake-up tokens, work must not wait for an idle worker.
             idle = [child for child in self.children.values() if child.idle]
             for child in idle[: self.leases.find_work(len(idle))]:
-                self._wake_executor(child, executor.LOOK_FOR_BACKUPS)
+                child.wake(LOOK_FOR_BACKUPS)
 
     def _send_heartbeat(self) -> None:
         row = {
@@ -335,9 +334,7 @@ class Supervisor:
 
     def _note_problem(self, problem: str) -> None:
         """Say once what keeps us from a job, here and in our row, where its submitter sees it."""
-        problem = printable_text(problem, 300).replace(
-            "\n", " "
-        )  # names what others wrote to Redis
+        problem = one_line(problem)
         if problem not in self._logged_problems and len(self._logged_problems) < 1000:
             self._logged_problems.add(problem)
             log.warning("%s", problem)
@@ -376,10 +373,6 @@ class Supervisor:
                 del self._respawn_at[index]
                 self._spawn(self.slots.all[index])
 
-    def _kill(self, child: Child, why: str) -> None:
-        child.kill_reason, child.killed_at = why, time.monotonic()
-        kill_group(child.pid)
-
     def _has_finished(self) -> bool:
         """Whether a worker that is to end by itself has reached its end."""
         if self._stop_level:
@@ -400,7 +393,7 @@ class Supervisor:
         self._stop_level = max(self._stop_level, 1)
         for child in self.children.values():
             child.slot.request_stop()
-            self._wake_executor(child)
+            child.wake()
         self._run_duty(self._release_unstarted)
 
     def _release_unstarted(self) -> None:
@@ -414,7 +407,7 @@ class Supervisor:
         """Second grade: end every executor; what it held is given back when it is dead."""
         self._stop_level = 2
         for child in self.children.values():
-            self._kill(child, "stopped by its supervisor")
+            child.kill("stopped by its supervisor")
 
     def _run_duty(self, duty: Duty) -> None:
         """Do a duty that needs Redis; without Redis, say so once and go on."""

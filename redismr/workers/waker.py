@@ -1,4 +1,4 @@
-"""Waits on the wake-up list for the whole worker: idle executors block on no connection."""
+"""Waits on the wake-up list for the whole worker: no idle executor blocks on a connection."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from redismr.errors import RedismrError
 from redismr.store import Store
 
 WAIT_SECONDS = 10.0
-"""For how long a token is waited for at a time. Who finds work without one is the supervisor."""
+"""How long one wait for a token lasts. Without a token the supervisor finds the work."""
+
+ONE_TOKEN, LOOK_AGAIN, TIMED_OUT = b"w", b"a", b"t"
+"""Bytes on the pipe to the supervisor: a token came; tokens may have been missed, so all idle
+executors must look for work; a wait ended without a token."""
 
 
 class Waker:
-    """One thread and one connection; pops a token only while an executor is idle."""
+    """A thread with its own connection that pops tokens only while an executor is idle."""
 
     def __init__(self, connection: Connection, key_id: str) -> None:
         self._connection, self._key_id = connection, key_id
@@ -27,36 +31,37 @@ class Waker:
         os.set_blocking(self.pipe, False)
 
     def start(self) -> None:
-        """Start waiting. Ends with the process."""
+        """Start the thread, which ends with the process."""
         threading.Thread(target=self._run, name="waker", daemon=True).start()
 
     def request_wakeup(self) -> None:
-        """An executor is idle."""
+        """Ask for one wait: an executor is idle."""
         self._requested.set()
 
     def take_wakeups(self) -> list[bool]:
-        """What came since the last call: False for one token, True for "look again, all".
+        """Return the wake-ups since the last call; True in the list means: wake all idle executors.
 
-        Nothing, if a wait was over: then ``request_wakeup`` asks for the next one, if somebody is
-        idle still.
+        A wait that ended without a token gives no wake-up. After each call, call
+        ``request_wakeup`` if an executor is still idle.
         """
         try:
-            return [byte == ord("a") for byte in os.read(self.pipe, 4096) if byte != ord("t")]
+            received = os.read(self.pipe, 4096)
         except BlockingIOError:
             return []
+        return [byte == ord(LOOK_AGAIN) for byte in received if byte != ord(TIMED_OUT)]
 
     def _run(self) -> None:
         store = Store(self._connection, patience=0, name="redismr-waker")
         while True:
             self._requested.wait()
-            # Before the pop: a wish that comes during it asks for another one.
+            # Cleared before the pop: a request that comes during the pop asks for another pop.
             self._requested.clear()
             try:
                 seconds = WAIT_SECONDS * random.uniform(0.8, 1.0)
                 woken = store.wait_wake(PYTHON, self._key_id, seconds)
-                message = b"w" if woken else b"t"
+                message = ONE_TOKEN if woken else TIMED_OUT
             except RedismrError:
                 time.sleep(random.uniform(0.2, 1.0))
-                message = b"a"
+                message = LOOK_AGAIN
             with contextlib.suppress(OSError):
                 os.write(self._writer, message)

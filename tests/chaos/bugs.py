@@ -109,23 +109,29 @@ MUTANTS = (
          "holding = child.slot.read() or Holding()", "holding = Holding()", "kills"),
     _one("who lost its lease goes on", "workers/leases.py",
          "if _has_lost_its_task(c, h, state, lost)", "if False", "zombies"),
-    _one("client clock", "store/store.py", 'return "" if self.now_ms is None else self.now_ms',
+    _one("client clock", "store/script_runner.py",
+         'return "" if self.now_ms is None else self.now_ms',
          'return int(__import__("time").time() * 1000) if self.now_ms is None else self.now_ms',
          "clock"),
-    _one(
-        "commit before stage", "workers/tasks.py",
-        "        lambda parts: session.store.put_segments(session.job, parts, session.expire_at),\n"
-        "        attempt.token,\n    )\n",
-        "        lambda parts: late.append(parts),\n"
-        "        attempt.token,\n    )\n"
-        "    late = []\n"
-        "    attempt.on_committed = lambda: [\n"
-        "        session.store.put_segments(session.job, p, session.expire_at) for p in late]\n",
-        "control", "kills",
+    Mutant(
+        "commit before stage",
+        (
+            Edit("workers/tasks.py",
+                 "lambda parts: session.store.put_segments(session.job, parts, session.expire_at),",
+                 "lambda parts: _LATE.append((session, parts)),"),
+            Edit("workers/tasks.py",
+                 "        if self.segments_read:\n",
+                 "        while _LATE:\n"
+                 "            late, parts = _LATE.pop()\n"
+                 "            late.store.put_segments(late.job, parts, late.expire_at)\n"
+                 "        if self.segments_read:\n"),
+            Edit("workers/tasks.py", "class StageClosed(", "_LATE = []\n\n\nclass StageClosed("),
+        ),
+        ("control", "kills"),
     ),
     _one("segments freed before the commit", "workers/tasks.py",
          "    record = sealer.seal_result_manifest(manifest)\n",
-         "    attempt.on_committed()\n    record = sealer.seal_result_manifest(manifest)\n", "control"),  # noqa: E501
+         "    attempt.free_input()\n    record = sealer.seal_result_manifest(manifest)\n", "control"),  # noqa: E501
     _one("a repeat taken for a refusal", "workers/executor.py",
          'elif status == "FENCED":', 'elif status in ("FENCED", "DUP_OK"):', "control"),
     _one("what was skipped counts", "engine/bad_records.py",
@@ -139,7 +145,7 @@ MUTANTS = (
          "skipped = skipped.plus(manifest.map_skipped)\n    records_in", "clients"),
     _one("sealed without a place", "core/seal.py",
          "for field in fields:", "for field in () if len(fields) in (2, 3) else fields:", "data"),
-    _one("waits for the event alone", "client/job.py",
+    _one("waits for the event alone", "client/job_waiting.py",
          "JOB_POLL_SECONDS = 1.0", "JOB_POLL_SECONDS = 60.0", "fields"),
     _lua("segments made again only once", "invalidate", "index, 1) > 3 then", "index, 1) > 1 then",
          "data"),
@@ -147,9 +153,9 @@ MUTANTS = (
          "_MAX_SUBMIT_ATTEMPTS = 5", "_MAX_SUBMIT_ATTEMPTS = 1", "cuts"),
     _one("input not closed again", "client/job_watch.py",
          "close_input_again(self._store, self._sealer, self._spec.python, n_map)", "pass", "cuts"),
-    _one("a forgotten end is not waited for", "client/job.py",
+    _one("a forgotten end is not waited for", "client/job_reading.py",
          "suppress(EndRolledBack):  # then it runs again", "suppress():", "cuts"),
-    _one("reduce over a hole", "workers/tasks.py",
+    _one("reduce over a hole", "workers/task_inputs.py",
          "    if lost:\n        raise SegmentsMissing(lost)\n", "", "data"),
     Mutant(
         "collector believes",

@@ -54,7 +54,7 @@ def _failover(servers: SentinelGroup, kind: str, rng: random.Random) -> Counted:
         before = committed(_client(servers, servers.master))
         servers.crash()
         return before
-    old = servers.switch()
+    old = servers.fail_over()
     time.sleep(rng.uniform(0, 0.5))  # who is connected to it goes on
     before = committed(_client(servers, old))
     if kind == "on request":

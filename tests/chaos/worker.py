@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from redismr.store import Store
+from redismr.workers.child import Child
 from redismr.workers.reporter import Reporter
 from redismr.workers.shared_slots import Slot
 from redismr.workers.supervisor import Supervisor
@@ -145,7 +146,7 @@ def _log_to(path: str) -> None:
     _after(Store, "put_segments", lambda _, args: _note(f"staged {_maps(*args[:3])}"))
     _after(Store, "put_result", lambda _, args: _note(f"staged {_counted(*args[:3], 'result')}"))
     _after(Store, "drop_segments", lambda _, args: _note(f"freed {_maps(*args, unread=True)}"))
-    _after(Supervisor, "_kill", lambda _, args: _note(f"stopped {args[2]}"))
+    _after(Child, "kill", lambda _, args: _note(f"stopped {args[1]}"))
     _after(
         Supervisor,
         "_report_exit",

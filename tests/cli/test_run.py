@@ -512,10 +512,11 @@ def test_a_reader_that_closes_the_pipe_is_no_error(write_job_file):
     code = (
         "import sys, redismr; from redismr.cli import main\n"
         "from contextlib import nullcontext\n"
-        "from redismr.client.results import InMemoryPartitions, Results\n"
+        "from redismr.client.result_partitions import InMemoryPartitions\n"
+        "from redismr.client.results import Results\n"
         "redismr.Client = lambda *a, **k: nullcontext()\n"
         "pairs = [(n, None) for n in range(200_000)]\n"
-        "redismr.run = lambda *a, **k: Results(InMemoryPartitions([pairs]))\n"
+        "redismr.run = lambda *a, **k: Results(InMemoryPartitions(pairs))\n"
         f"sys.argv = ['redismr', 'run', {write_job_file(WORD_COUNT)!r}]; main()"
     )
     process = subprocess.Popen(

@@ -68,7 +68,7 @@ def start_example(sandbox: Sandbox, tmp_path: Path) -> Any:
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
-        f"from redismr.compat import hosting\nhosting.DEFAULT_PORT = {sandbox.port}\n"
+        f"from redismr.compat import hosting\nhosting.MINCEMEAT_PORT = {sandbox.port}\n"
     )
 
     def start(name: str | Path) -> Process:
@@ -124,7 +124,7 @@ def test_pk_election_ends_with_an_error_of_its_datasource(sandbox: Sandbox) -> N
         sandbox.script(f"""
         import runpy, sys
         from redismr.compat import hosting
-        hosting.DEFAULT_PORT = {sandbox.port}
+        hosting.MINCEMEAT_PORT = {sandbox.port}
         sys.path.insert(0, {str(ANCESTORS)!r})
         import texts
 
@@ -150,7 +150,7 @@ def test_pk_masterless_has_one_server_however_often_it_tries(sandbox: Sandbox) -
         sandbox.script(f"""
         import runpy, sys
         from redismr.compat import hosting
-        hosting.DEFAULT_PORT = {sandbox.port}
+        hosting.MINCEMEAT_PORT = {sandbox.port}
         from redismr.compat import mincemeat
 
         tries, conn = [], mincemeat.Client.conn

@@ -9,7 +9,7 @@ import pytest
 
 import redismr
 from redismr.compat import mincemeat
-from redismr.compat.adapted_functions import MincemeatGlobals
+from redismr.compat.mincemeat_globals import MincemeatGlobals
 
 LINES = ["Humpty Dumpty sat", "Humpty fell", "all sat"]
 WORDS = {"Humpty": 2, "Dumpty": 1, "sat": 2, "fell": 1, "all": 1}

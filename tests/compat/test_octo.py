@@ -134,7 +134,7 @@ def test_octo_does_not_take_a_port_for_a_password(sandbox, words):
 
 def test_octo_server_says_how_to_start_a_client_at_the_usual_port():
     host = SimpleNamespace(server=object(), port=18273, bind_and_password=("", "changeme"))
-    how = hosting.HostedServer.how_to_join(host, "redismr octo client", octopus.DEFAULT_PORT)
+    how = hosting.HostedServer.how_to_join(host, "redismr octo client", octopus.OCTO_PORT)
     assert how == "redismr octo client -p PASSWORD HOST"
 
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from redismr.context import TaskContext, active_task, count
 from redismr.core.codec import decode_block, encode_block
-from redismr.engine import kernel
-from redismr.engine.call_reducer import RESULT_RECORDS, DuplicateKeyDetector
-from redismr.engine.kernel import UserCodeError, map_task, reduce_task
+from redismr.engine import buffer_limit
+from redismr.engine.buffer_limit import RESULT_RECORDS
+from redismr.engine.duplicate_keys import DuplicateKeyDetector
+from redismr.engine.kernel import SubPass, UserCodeError, map_task, reduce_task
 from redismr.engine.key_hash import partition_of
 from redismr.engine.partition_check import KeyPlacements
 from redismr.engine.program import prepare_program
@@ -36,7 +37,7 @@ def run_in_memory(program, splits, partitions=3, passes=1, irregular=None):
         for i in range(passes):
             blocks = map(decode_block, frames)
             for block, is_irregular in reduce_task(
-                program, blocks, [0, 0], partition, partitions, (i, passes)
+                program, blocks, [0, 0], partition, partitions, SubPass(i, passes)
             ):
                 pairs += zip(*decode_block(encode_block(*block)), strict=True)
                 if irregular is not None:
@@ -71,9 +72,9 @@ def buffer_limits(request, monkeypatch):
 
 def set_tiny_limits(monkeypatch, tiny=True):
     if tiny:
-        monkeypatch.setattr(kernel, "MAP_BUFFER_KEYS", 2)
-        monkeypatch.setattr(kernel, "MAP_BUFFER_VALUES", 3)
-        monkeypatch.setattr("redismr.engine.call_reducer.RESULT_RECORDS", 2)
+        monkeypatch.setattr(buffer_limit, "MAP_BUFFER_KEYS", 2)
+        monkeypatch.setattr(buffer_limit, "MAP_BUFFER_VALUES", 3)
+        monkeypatch.setattr(buffer_limit, "RESULT_RECORDS", 2)
 
 
 keys = st.sampled_from([1, 1.0, True, 0, False, 2, "a", "b", None, (1, "a"), (True, "a"), b"a"])
@@ -247,7 +248,7 @@ def test_a_named_combiner_is_named():
 
 
 def test_big_values_that_do_not_add_up_are_flushed_before_they_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(kernel, "MAP_BUFFER_BYTES", 1 << 20)
+    monkeypatch.setattr(buffer_limit, "MAP_BUFFER_BYTES", 1 << 20)
     held, most = 0, 0
 
     def records():
@@ -519,13 +520,13 @@ def test_what_ends_programs_is_told_with_its_function_and_record(error):
 
 
 def test_who_stops_reading_is_no_error_of_the_functions(monkeypatch):
-    monkeypatch.setattr(kernel, "MAP_BUFFER_KEYS", 1)
+    monkeypatch.setattr(buffer_limit, "MAP_BUFFER_KEYS", 1)
     for reducefn in ("sum", "count", "list", lambda key, values: 1):
         for mapfn in (lambda _key, value: [(value, 1)], yield_one):
             tasks = map_task(prepare_program(mapfn, reducefn), enumerate("abc"), 1, [0, 0])
             next(tasks)
             tasks.close()
-    monkeypatch.setattr("redismr.engine.call_reducer.RESULT_RECORDS", 1)
+    monkeypatch.setattr(buffer_limit, "RESULT_RECORDS", 1)
     results = reduce_task(
         prepare_program(None, lambda key, values: 1), [(["a", "b"], [1, 1])], [0, 0], 0, 1
     )
@@ -740,7 +741,7 @@ def test_a_key_that_is_not_equal_to_its_copy_is_refused(partitions):
         with pytest.raises(UserCodeError) as info:
             run_in_memory(program, [[("a", 1), (key, 1)]], partitions)
         assert isinstance(info.value.__cause__, BadKey)
-        assert "is not equal to it, and keys travel as copies" in str(info.value.__cause__)
+        assert "is not equal to its copy. Keys travel as copies" in str(info.value.__cause__)
 
 
 def test_a_key_that_is_its_own_copy_is_taken():
@@ -890,7 +891,7 @@ def test_a_giant_value_is_a_block_of_its_own():
 
 
 def test_big_values_are_flushed_before_they_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(kernel, "MAP_BUFFER_BYTES", 1 << 20)
+    monkeypatch.setattr(buffer_limit, "MAP_BUFFER_BYTES", 1 << 20)
     held, most = 0, 0
 
     def records():
@@ -931,7 +932,7 @@ def test_passes_share_the_keys_of_a_partition_evenly():
     shares = [
         sum(
             len(block[0])
-            for block, _ in reduce_task(program, [(some, some)], [0, 0], 3, 16, (i, 4))
+            for block, _ in reduce_task(program, [(some, some)], [0, 0], 3, 16, SubPass(i, 4))
         )
         for i in range(4)
     ]
@@ -958,7 +959,8 @@ OWN, OTHER = "own", "other"
 def test_a_key_that_is_emitted_again_is_told(columns, expected):
     duplicate_detector = DuplicateKeyDetector()
     assert [
-        duplicate_detector.add_and_check(keys, renamed=whose is OTHER) for keys, whose in columns
+        duplicate_detector.add_and_check(keys, has_other_keys=whose is OTHER)
+        for keys, whose in columns
     ] == expected
 
 

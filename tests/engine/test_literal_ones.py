@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redismr.engine import kernel
+from redismr.engine import buffer_limit, map_loops
 from redismr.engine.kernel import UserCodeError, map_task
 from redismr.engine.literal_ones import MapfnCalls, keys_only_mapfn
 from redismr.engine.program import prepare_program
@@ -230,12 +230,12 @@ def test_alike_functions_of_two_files_keep_their_own():
     [("MAP_BUFFER_KEYS", 72, None), ("MAP_BUFFER_VALUES", 640, total)],
 )
 def test_it_is_flushed_in_the_middle_of_a_record(monkeypatch, name, most, combinefn):
-    monkeypatch.setattr(kernel, "MAP_BUFFER_KEYS", 64)
-    monkeypatch.setattr(kernel, name, 64 if name == "MAP_BUFFER_KEYS" else 600)
+    monkeypatch.setattr(buffer_limit, "MAP_BUFFER_KEYS", 64)
+    monkeypatch.setattr(buffer_limit, name, 64 if name == "MAP_BUFFER_KEYS" else 600)
     text = " ".join(str(n % 1000) for n in range(5000))
     program = prepare_program(words, "sum", combinefn=combinefn, partitionfn=None, initfn=None)
     outputs = MapfnCalls(str.split, [(0, text), (1, text)], takes_value_only=True)
-    flushes = list(kernel._map_literal_ones(program, outputs, 1, [0, 0]))
+    flushes = list(map_loops._map_literal_ones(program, outputs, 1, [0, 0]))
     assert max(sum(sum(values) for _, (_, values) in columns) for columns in flushes) <= most
     assert sum(sum(values) for columns in flushes for _, (_, values) in columns) == 10_000
 

@@ -10,7 +10,7 @@ from string import ascii_letters
 import pytest
 
 from redismr.core.codec import decode_block, encode_block
-from redismr.engine import kernel
+from redismr.engine import buffer_limit
 from redismr.engine.bad_records import SkipRecorder, with_skipping_mapfn, with_skipping_reducefn
 from redismr.engine.kernel import UserCodeError, map_task, reduce_task
 from redismr.engine.program import prepare_program
@@ -20,9 +20,9 @@ from redismr.engine.program import prepare_program
 def buffer_limits(request, monkeypatch):
     """The kernel with its own limits, and flushing every few records."""
     if request.param == "tiny":
-        monkeypatch.setattr(kernel, "MAP_BUFFER_KEYS", 2)
-        monkeypatch.setattr(kernel, "MAP_BUFFER_VALUES", 3)
-        monkeypatch.setattr("redismr.engine.call_reducer.RESULT_RECORDS", 2)
+        monkeypatch.setattr(buffer_limit, "MAP_BUFFER_KEYS", 2)
+        monkeypatch.setattr(buffer_limit, "MAP_BUFFER_VALUES", 3)
+        monkeypatch.setattr(buffer_limit, "RESULT_RECORDS", 2)
 
 
 def run_in_memory(program, splits, partitions=3):
@@ -246,7 +246,7 @@ def test_a_value_that_is_emitted_with_many_keys_travels_once():
 
 
 def test_a_combinefn_may_change_what_it_gets(monkeypatch):
-    monkeypatch.setattr(kernel, "MAP_BUFFER_VALUES", 3)
+    monkeypatch.setattr(buffer_limit, "MAP_BUFFER_VALUES", 3)
     row = [1]
 
     def mapfn(_key, value):

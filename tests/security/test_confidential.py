@@ -31,7 +31,7 @@ from redismr.core.seal import Keyring, new_secret, zstd
 from redismr.errors import BadValue, CodeError, ConfigError
 from redismr.server.credentials import derived_credentials
 from redismr.settings import resolve_connection
-from redismr.shipping import load, pack
+from redismr.shipping import load_code, pack
 from redismr.shipping.modules import ModuleSource
 from redismr.shipping.source_redaction import redact_modules
 from redismr.weak_secrets import weakness_of
@@ -112,10 +112,10 @@ def test_an_unused_class_that_holds_it_stays_behind(monkeypatch):
     monkeypatch.setitem(sys.modules, "__main__", main)
     packed_code = pack({"mapfn": from_main("def mapfn(k, v): yield k, v")})
     assert WORD.encode() not in packed_code.code
-    script_namespaces = load(packed_code.code, worker=False).script_namespaces
-    assert script_namespaces.get_class("__main__", "Fine").__name__ == "Fine"
+    script_namespaces = load_code(packed_code.code, worker=False).script_namespaces
+    assert script_namespaces.get_script_class("__main__", "Fine").__name__ == "Fine"
     with pytest.raises(AttributeError):
-        script_namespaces.get_class("__main__", "Old")
+        script_namespaces.get_script_class("__main__", "Old")
 
 
 def test_words_that_anybody_would_guess_are_not_looked_for():
@@ -123,7 +123,7 @@ def test_words_that_anybody_would_guess_are_not_looked_for():
     derived_credentials("changeme")
     Connection(url="redis://:password@h/0", secret=WORD)
     fn = from_main("def mapfn(k, v): yield 'password', 'changeme'")
-    assert list(load(pack({"mapfn": fn}).code, worker=False).functions["mapfn"](1, 2))
+    assert list(load_code(pack({"mapfn": fn}).code, worker=False).functions["mapfn"](1, 2))
     shown = confidential.redact_all_words("run(password='changeme')")
     assert shown == "run(***='***')"
     for word in ("x", "redis123", "password1", "elephant"):

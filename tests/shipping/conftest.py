@@ -25,11 +25,11 @@ def ship(functions, params=None, data=None):
 
 WORKER = """
 import os, pickle, sys, traceback
-from redismr.shipping import load
+from redismr.shipping import load_code
 with open(os.environ["PACKED_CODE"], "rb") as file:
     code, packed_params, packed_data = pickle.load(file)
 try:
-    loaded = load(code, packed_params)
+    loaded = load_code(code, packed_params)
 except Exception:
     sys.exit(traceback.format_exc())
 f, params = loaded.functions, loaded.params

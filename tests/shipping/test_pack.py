@@ -15,7 +15,7 @@ import pytest
 
 import redismr
 from redismr.errors import CodeError
-from redismr.shipping import PackedCode, load, load_params, pack
+from redismr.shipping import PackedCode, load_code, load_params, pack
 from redismr.shipping.modules import (
     find_local_modules,
     imported_names,
@@ -50,7 +50,7 @@ def test_the_digest_is_of_code_and_params() -> None:
     assert pack(functions, {"a": 1}).digest == first.digest
     assert first.params != second.params
     assert pack({"mapfn": mapfn}).digest != first.digest
-    loaded = load(first.code, first.params, worker=False)
+    loaded = load_code(first.code, first.params, worker=False)
     assert loaded.digest == first.digest and loaded.params == {"a": 1}
     assert load_params(second.params) == {"a": 2}
     assert load_params(b"") == {}
@@ -59,7 +59,7 @@ def test_the_digest_is_of_code_and_params() -> None:
 def test_functions_of_installed_modules_go_by_name() -> None:
     packed_code = pack({"mapfn": str.split, "reducefn": sum, "combinefn": max, "initfn": None})
     assert len(packed_code.code) < 500 + len(pack({}).code)
-    loaded = load(packed_code.code, worker=False)
+    loaded = load_code(packed_code.code, worker=False)
     assert loaded.functions["reducefn"] is sum and loaded.functions["mapfn"] is str.split
 
 
@@ -133,10 +133,10 @@ def test_a_class_of_main_that_does_not_pickle_is_left_out(monkeypatch: pytest.Mo
     bad.lock = threading.Lock()  # type: ignore[attr-defined]
     vars(main).update(Bad=bad, Good=good, Alias=good)
     monkeypatch.setitem(sys.modules, "__main__", main)
-    loaded = load(pack({"mapfn": len}).code, worker=False)
-    assert loaded.script_namespaces.get_class("__main__", "Good").__name__ == "Good"
+    loaded = load_code(pack({"mapfn": len}).code, worker=False)
+    assert loaded.script_namespaces.get_script_class("__main__", "Good").__name__ == "Good"
     with pytest.raises(AttributeError, match="Bad"):
-        loaded.script_namespaces.get_class("__main__", "Bad")
+        loaded.script_namespaces.get_script_class("__main__", "Bad")
     mapfn = main_function("def mapfn(k, v):\n return Bad", "mapfn", Bad=bad)
     with pytest.raises(CodeError, match=r"the global 'Bad', in it the attribute 'lock'"):
         pack({"mapfn": mapfn})
@@ -163,8 +163,8 @@ def test_what_is_big_is_warned_of_once_where_the_job_is_begun(how: str, monkeypa
     def stop(*_: object, **__: object) -> None:
         raise Packed
 
-    monkeypatch.setattr("redismr.client.client.as_per_worker_source", stop)
-    monkeypatch.setattr("redismr.client.client.as_source", stop)
+    monkeypatch.setattr("redismr.client.job_submission.as_per_worker_source", stop)
+    monkeypatch.setattr("redismr.client.job_submission.as_source", stop)
     client = redismr.Client.__new__(redismr.Client)
     client.connection = types.SimpleNamespace(remember_secrets=lambda: None)  # type: ignore[assignment]
     begin = {
@@ -201,7 +201,7 @@ def test_many_threads_may_pack() -> None:
 
 def test_another_format_is_refused() -> None:
     with pytest.raises(CodeError, match="same version of redismr"):
-        load(pickle.dumps({"format": 99}))
+        load_code(pickle.dumps({"format": 99}))
 
 
 def test_imported_names() -> None:

@@ -213,7 +213,7 @@ def test_one_process_that_loads_two_jobs_in_turn(tmp_path: Path) -> None:
 print(f["mapfn"](1, 2))
 with open({first.env["PACKED_CODE"]!r}, "rb") as file:
     code, packed_params, _ = pickle.load(file)
-print(load(code).functions["mapfn"](1, 2))
+print(load_code(code).functions["mapfn"](1, 2))
 from redismr.shipping.importer import JobImporter
 print(sum(isinstance(finder, JobImporter) for finder in sys.meta_path))""")
     assert out.splitlines() == ["(2, 2)", "(1, 1)", "1"]
@@ -415,9 +415,9 @@ ship({"mapfn": lambda k, v: (Point(), helper.Shape())})
 class Mine:
     origin = "reader"
 import pickle, os
-from redismr.shipping import load
+from redismr.shipping import load_code
 with open(os.environ["PACKED_CODE"], "rb") as file:
-    loaded = load(pickle.load(file)[0], worker=False)
+    loaded = load_code(pickle.load(file)[0], worker=False)
 find = loaded.find_class
 print(find("__main__", "Mine").origin, find("collections", "OrderedDict").__name__)
 print(find("__main__", "Point").__name__, find("helper", "Shape").__name__, "Point" in globals())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from redismr.errors import ConfigError
 from redismr.sources import as_source, lines, text
-from redismr.sources.byte_ranges import parse_size
+from redismr.sources.file_functions import parse_size
 
 line_pieces = st.lists(
     st.sampled_from(

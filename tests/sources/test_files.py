@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from redismr.errors import BadInput, ConfigError, SourceChanged, SourceError
 from redismr.sources import as_source, csv, files, jsonl, lines, text
-from redismr.sources.files import find_files
 from redismr.sources.glob_matches import match_glob
+from redismr.sources.input_files import find_files
 from redismr.sources.protocol import amount_of, expected_amount_of, unit_of
 
 if sys.version_info >= (3, 14):
@@ -158,7 +158,7 @@ def test_a_directory_alone_is_an_error_that_says_how(folder):
 
 def test_a_link_to_nowhere_is_an_error(folder):
     (folder / "z.txt").symlink_to("gone")
-    with pytest.raises(SourceError, match=r"cannot look at the input file 'z.txt'"):
+    with pytest.raises(SourceError, match=r"cannot read the status of the input file 'z.txt'"):
         as_source("*.txt")
 
 
@@ -333,7 +333,7 @@ def test_what_another_try_may_help_against_is_no_bad_input(folder, monkeypatch):
 
 def test_a_cut_file_is_named_with_the_byte_of_its_contents(folder):
     (folder / "l.gz").write_bytes(gzip.compress(b"ab\n" * 1000)[:-8])
-    with pytest.raises(BadInput, match=r"l\.gz, byte 3000 of its unpacked contents: it ends too"):
+    with pytest.raises(BadInput, match=r"l\.gz, byte 3000 of its unpacked contents: the data ends"):
         records(lines("l.gz"))
 
 

@@ -6,7 +6,8 @@ import pytest
 from jobs import LEASE_MS, make_job
 from test_protocol import commit_all, fail, reducing
 
-from redismr.core.model import token_of
+from redismr.core.model import AttemptRef, token_of
+from redismr.store.replies import InvalidateReply, RenewReply
 
 HERE, THERE = "a:1:x", "b:2:y"  # two workers; an executor's name is its worker's and its slot
 SLOW_TASK_MS, LATE_CLAIM_MS, SAME_WORKER_DELAY_MS = 2000, 2000, 1500
@@ -123,7 +124,7 @@ def test_the_first_commit_counts_and_the_other_learns_of_it(store, job, winner):
         for nonce, who in sorted([(one, HERE), (two, THERE)], key=lambda pair: pair[0] != winner)
     )
     assert commit_all(store, job, won).statuses == ("OK",)
-    assert store.renew(job, [("m0", f"m0.{other}", True)])[1] == {"m0"}
+    assert store.renew(job, [("m0", f"m0.{other}", True)]).lost == {"m0"}
     assert commit_all(store, job, lost).statuses == ("FENCED",)
     assert fail(store, job, lost, kind="lost") == "DONE"
     assert (store.status(job).maps_done, charged(store, job)) == (1, {})
@@ -135,9 +136,9 @@ def test_one_that_fails_or_is_released_leaves_the_task_to_the_other(store, job):
     assert fail(store, job, second) == "RETRY"
     assert claim(store, job, f"{THERE}:1", "n2").tasks == (), "it is not ready"
     assert claim(store, job, f"{THERE}:1", "n2x", backup=True).tasks == ("m0",), "it is slow"
-    assert store.release(job, f"{THERE}:1", "n2x") == 0
+    assert store.release(job, f"{THERE}:1", "n2x").released == 0
     assert holders(store, job, "m0") == ["m0.first"]
-    assert store.release(job, f"{HERE}:0", "first") == 1
+    assert store.release(job, f"{HERE}:0", "first").released == 1
     assert claim(store, job, f"{THERE}:1", "n3").tasks == ("m0",)
 
 
@@ -182,11 +183,16 @@ def test_either_reduce_attempt_may_invalidate_and_both_end_by_it(store, job, who
     (task,) = store.claim(job, f"{HERE}:0", "first", 1).tasks
     passes(store, job, SLOW_TASK_MS, (other, "n0", True), (task, "first", True))
     assert claim(store, job, f"{THERE}:0", "n1", backup=True).tasks == (task,)
-    token = store.map_outputs(job)[3][0].split(b" ")[0].decode()
-    assert store.invalidate(job, task, f"{task}.{who}", basis, {0: token}) == ("OK", 1)
+    token = store.map_outputs(job).outputs.records[0].split(b" ")[0].decode()
+    assert store.invalidate(
+        AttemptRef(job, task, f"{task}.{who}"), basis, {0: token}
+    ) == InvalidateReply("OK", "mapping", 1)
     other = "n1" if who == "first" else "first"
-    assert store.invalidate(job, task, f"{task}.{other}", basis, {0: token})[0] == "FENCED"
-    assert store.renew(job, [(task, f"{task}.{other}", True)])[1] == {task}
+    assert (
+        store.invalidate(AttemptRef(job, task, f"{task}.{other}"), basis, {0: token}).status
+        == "FENCED"
+    )
+    assert store.renew(job, [(task, f"{task}.{other}", True)]).lost == {task}
     assert charged(store, job) == {b"invalidated:m0": b"1"}
 
 
@@ -237,9 +243,9 @@ def test_claims_that_were_not_started_are_stolen_uncharged(store, job):
     passes(store, job, 1, *held(0))
     spare = store.steal(job, THERE)
     assert (spare.stolen, spare.ready, spare.slow) == (3, 3, 0)
-    assert store.renew(job, [(t, f"{t}.first", False) for t in ("m0", "m1", "m2", "m3")]) == (
-        "submitting", {"m1", "m2", "m3"},
-    )  # fmt: skip
+    assert store.renew(
+        job, [(t, f"{t}.first", False) for t in ("m0", "m1", "m2", "m3")]
+    ) == RenewReply("submitting", frozenset({"m1", "m2", "m3"}))
     stolen = [claim(store, job, f"{THERE}:0", f"s{i}") for i in range(3)]
     assert [c.tasks for c in stolen] == [("m1",), ("m2",), ("m3",)]
     assert charged(store, job) == {}

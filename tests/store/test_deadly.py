@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from jobs import make_job
 
+from redismr.core.model import AttemptRef
+
 
 @pytest.fixture
 def died(store):
@@ -17,9 +19,9 @@ def died(store):
         claim = store.claim(job, executor, nonce, 1)
         assert claim.tasks == ("m0",)
         return store.fail(
-            job, "m0", f"m0.{nonce}", executor,
+            AttemptRef(job, "m0", f"m0.{nonce}"), executor,
             kind="lost", signature="crash", cause="why", failure=b"sealed", ordinal=ordinal, note=note,  # noqa: E501
-        )[0]  # fmt: skip
+        ).status  # fmt: skip
 
     return died
 
@@ -31,7 +33,7 @@ def skipping(store, name="j1", **fields):
 
 
 def lost(store, job):
-    return int(store.server.command("HGET", store.keys.control(job, "budgets"), "lost:m0"))
+    return store.budget_used(job, "m0", "lost")
 
 
 def test_a_record_that_ended_two_processes_explains_them(store, died):
@@ -80,10 +82,10 @@ def test_a_repeated_report_changes_nothing(store, died):
     assert died(job, "1") == "RETRY"
     token, _ = store.crash_notes(job, "m0")[0]
     again = store.fail(
-        job, "m0", token, "e1", kind="lost", signature="crash", cause="why", failure=b"sealed",
-        ordinal="1", note=b"note",
+        AttemptRef(job, "m0", token), "e1", kind="lost", signature="crash", cause="why",
+        failure=b"sealed", ordinal="1", note=b"note",
     )  # fmt: skip
-    assert again[0] == "FENCED"
+    assert again.status == "FENCED"
     assert lost(store, job) == 1
     assert len(store.crash_notes(job, "m0")) == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from store.jobs import make_job
 
+from redismr.core.model import AttemptRef
 from redismr.store import Commit
 
 
@@ -34,7 +35,9 @@ def test_s13_what_fails_is_tried_again_by_the_same_worker(store):
     job = make_job(store, "each", each_worker=1)
     give(store, job, "a", "b")
     assert claimed(store, job, "a:0") == ("m0",)
-    store.fail(job, "m0", "m0.n", "a:0", kind="error", signature="s", cause="c", failure=b"why")
+    store.fail(
+        AttemptRef(job, "m0", "m0.n"), "a:0", kind="error", signature="s", cause="c", failure=b"why"
+    )
     assert claimed(store, job, "b:0") == ("m1",)
     assert claimed(store, job, "b:1") == ()
     assert claimed(store, job, "a:0", "again") == ("m0",)
@@ -45,7 +48,7 @@ def test_s13_the_task_of_a_worker_that_is_gone_is_claimed_in_its_name(store):
     give(store, job, "a", "b")
     finish(store, job, "a:0")
     finish(store, job, "b:gone")
-    assert store.close(job, 2, "end", b"end")[1] == "reducing"
+    assert store.close(job, 2, "end", b"end").state == "reducing"
     assert claimed(store, job, "c:0") == ("r0",), "reduce tasks are anybody's"
 
 
@@ -61,6 +64,6 @@ def test_s13_results_that_are_lost_after_the_end_of_the_input_fail_the_job(store
     """As a failover leaves it: closed, and a map task to do, whose worker may be gone."""
     job = make_job(store, "each", each_worker=1)
     give(store, job, "a")
-    assert store.close(job, 1, "end", b"end")[1] == "mapping"
+    assert store.close(job, 1, "end", b"end").state == "mapping"
     assert store.reclaim(job).state == "failed"
     assert "no other may do it" in store.meta(job, "cause")["cause"]

@@ -15,6 +15,7 @@ from test_state_machine import explore
 
 from redismr.config import Connection
 from redismr.store import Commit, Store, retrying_client, scripts
+from redismr.store.replies import CloseReply
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def fake_store(monkeypatch):
 def test_a_job_from_create_to_success(fake_store):
     job = make_job(fake_store, "fake")
     fake_store.add(job, 0, 2)
-    assert fake_store.close(job, 2, "close", b"end")[:2] == ("OK", "mapping")
+    assert fake_store.close(job, 2, "close", b"end") == CloseReply("OK", "mapping", 2, 0)
     for i in range(4):
         claim = fake_store.claim(job, "e", f"n{i}", 1)
         done = Commit(claim.tasks[0], f"{claim.tasks[0]}.n{i}", b"record", basis=claim.basis)

@@ -13,6 +13,7 @@ from redismr.config import Connection
 from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable
 from redismr.store import Store
 from redismr.store import retrying_client as link_module
+from redismr.store.replies import RenewReply
 
 WAYS = {
     "alone": lambda store: store.server.command("HSET", "{redismr:j1}:x", "f", "v"),
@@ -60,7 +61,7 @@ def test_trouble_that_passes_is_waited_for(server, impatient, word, way):
 def test_a_job_can_be_looked_at_where_nothing_can_be_written(server, store, job, impatient, word):
     TEMPORARY_WORDS[word](server)
     assert impatient.status(job).state == "submitting"
-    assert impatient.map_outputs(job)[0] == "submitting"
+    assert impatient.map_outputs(job).state == "submitting"
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -179,10 +180,10 @@ def test_a_full_server_drains(server, store, job):
     server.config(maxmemory=1)
     assert store.add(job, 0, 0).status == "OK"  # the submitter is alive
     assert store.claim(job, "e", "n", 1).tasks == ("m0",)
-    assert store.renew(job, [("m0", "m0.n", True)]) == ("submitting", frozenset())
-    assert store.release(job, "e", "n") == 1
-    assert store.close(job, 1, "c", b"end")[0] == "OK"
-    assert store.cancel(job) == "OK"
+    assert store.renew(job, [("m0", "m0.n", True)]) == RenewReply("submitting", frozenset())
+    assert store.release(job, "e", "n").released == 1
+    assert store.close(job, 1, "c", b"end").status == "OK"
+    assert store.cancel(job).status == "OK"
     store.delete(job, 1, 2)
     assert server.client().keys("*j1*") == []
 
@@ -293,7 +294,7 @@ def test_bulk_is_freed_when_the_job_has_ended_and_not_before(server, store, job)
     store.add(job, 0, 1, {0: {"m0.0": b"x"}}, store.now_ms + 60_000)
     store.free_bulk(job, 1, 2)  # as who saw an end that a failover took back
     assert store.get_inputs(job, ["m0"]) == [b"x"]
-    assert store.cancel(job) == "OK"
+    assert store.cancel(job).status == "OK"
     server.config(maxmemory=1)
     store.free_bulk(job, 1, 2)
     assert store.get_inputs(job, ["m0"]) == [None]

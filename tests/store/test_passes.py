@@ -8,7 +8,9 @@ import socket
 from jobs import LEASE_MS, make_job
 
 from redismr.errors import KeysAltered
-from redismr.workers.leases import Child, LeaseKeeper
+from redismr.store.replies import RenewReply
+from redismr.workers.child import Child
+from redismr.workers.leases import LeaseKeeper
 from redismr.workers.shared_slots import Holding, Slots
 
 
@@ -58,7 +60,9 @@ def test_a_script_that_the_server_forgot_is_no_trouble_for_a_pass(server, store,
     store.add(job, 0, 1)
     store.claim(job, "e", "n", 1)
     server.client().script_flush("SYNC")
-    assert store.renew_all({job: [("m0", "m0.n", True)]}) == {job: ("submitting", frozenset())}
+    assert store.renew_all({job: [("m0", "m0.n", True)]}) == {
+        job: RenewReply("submitting", frozenset())
+    }
     assert store.renew_all({}) == {}
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from jobs import LEASE_MS, make_job
 
+from redismr.core.model import AttemptRef
 from redismr.store import Commit
+from redismr.store.replies import CloseReply, ExecutorsAtWork, RenewReply
 
 
 def commit_all(store, job, claim, nonce="", want=0, min_want=1, **extra):
@@ -127,10 +129,10 @@ def test_a_look_says_how_much_is_read_and_who_is_at_it(store, job):
     store.now_ms += 400
     store.claim(job, "e2", "n2", 1)
     store.now_ms += 100
-    assert store.status(job).executors_at_work == (2, 600, 100)
+    assert store.status(job).executors_at_work == ExecutorsAtWork(2, 600, 100)
     store.commit(job, "e1", [Commit("m0", f"m0.{claim.nonce}", b"record", read=5)], "", 0)
     look = store.status(job)
-    assert look.executors_at_work == (1, 100, 100)
+    assert look.executors_at_work == ExecutorsAtWork(1, 100, 100)
     assert [look.meta[name] for name in ("input", "read", "spent_m")] == ["30 20 1 5", "5", "500"]
 
 
@@ -138,7 +140,7 @@ def test_of_very_many_attempts_no_look_is_taken_at_each(store, job):
     store.add(job, 0, 1001)
     for executor in range(1001):
         store.claim(job, f"e{executor}", "n", 1)
-    assert store.status(job).executors_at_work == (-1, 0, 0)
+    assert store.status(job).executors_at_work == ExecutorsAtWork(-1, 0, 0)
 
 
 def test_a_task_that_one_commit_names_twice_is_counted_once(store, server, job):
@@ -179,18 +181,18 @@ def test_maps_that_finish_before_close_still_open_the_reduce_stage(store, job):
     store.add(job, 0, 2)
     run_maps(store, job, 2)
     assert store.status(job).state == "submitting"
-    status, state, _, opened = store.close(job, 2, "close", b"end")
-    assert (status, state, opened) == ("OK", "reducing", 2)
-    assert store.close(job, 2, "close", b"end")[:2] == ("OK", "reducing")
+    closed = store.close(job, 2, "close", b"end")
+    assert closed == CloseReply("OK", "reducing", 2, 2)
+    assert store.close(job, 2, "close", b"end") == CloseReply("OK", "reducing", 2, 0)
 
 
 def test_an_empty_job_succeeds_at_close_without_workers(store, job):
-    assert store.close(job, 0, "close", b"end")[:2] == ("OK", "succeeded")
+    assert store.close(job, 0, "close", b"end") == CloseReply("OK", "succeeded", 0, 0)
 
 
 def test_close_says_when_a_failover_took_inputs_back(store, job):
     store.add(job, 0, 2)
-    assert store.close(job, 5, "close", b"end")[0] == "SHORT"
+    assert store.close(job, 5, "close", b"end").status == "SHORT"
     assert store.status(job).state == "submitting"
 
 
@@ -215,8 +217,8 @@ def test_renew_keeps_a_lease_and_names_what_is_lost(store, job):
     store.claim(job, "e1", "n1", 1)
     for _ in range(5):
         store.now_ms += LEASE_MS // 3
-        state, lost = store.renew(job, [("m0", "m0.n1", True), ("m7", "m7.n1", False)])
-        assert (state, lost) == ("submitting", {"m7"})
+        renewed = store.renew(job, [("m0", "m0.n1", True), ("m7", "m7.n1", False)])
+        assert renewed == RenewReply("submitting", frozenset({"m7"}))
         assert store.reclaim(job).reclaimed == 0
 
 
@@ -265,7 +267,7 @@ def test_an_outage_re_arms_leases_and_charges_nobody(store, job):
     store.claim(job, "e1", "n1", 1)
     store.now_ms += 60_000  # nobody could reach Redis: neither renew nor reclaim ran
     assert store.reclaim(job).reclaimed == 0
-    assert store.renew(job, [("m0", "m0.n1", True)]) == ("submitting", frozenset())
+    assert store.renew(job, [("m0", "m0.n1", True)]) == RenewReply("submitting", frozenset())
 
 
 @pytest.mark.parametrize("pause", [0.6, 0.9, 1.2, 3])
@@ -286,7 +288,7 @@ def test_what_was_renewed_since_the_last_outage_survives_any_number_of_them(stor
         store.add(job, 0, 0)  # the submitter lives
         store.now_ms += 5 * LEASE_MS
         assert store.reclaim(job).reclaimed == 0
-        assert store.renew(job, [("m0", "m0.n1", True)])[1] == frozenset()
+        assert store.renew(job, [("m0", "m0.n1", True)]).lost == frozenset()
     store.claim(job, "e1", "n2", 1)
     store.now_ms += 5 * LEASE_MS
     assert store.reclaim(job).reclaimed == 0
@@ -312,9 +314,9 @@ def test_a_silent_submitter_fails_the_job(store, job):
 def fail(store, job, claim, *, kind="error", signature="s", executor="e1"):
     task = claim.tasks[0]
     return store.fail(
-        job, task, f"{task}.{claim.nonce}", executor,
+        AttemptRef(job, task, f"{task}.{claim.nonce}"), executor,
         kind=kind, signature=signature, cause="why", failure=b"sealed",
-    )[0]  # fmt: skip
+    ).status  # fmt: skip
 
 
 def test_retries_are_used_up_then_the_job_fails(store, job):
@@ -351,8 +353,8 @@ def test_a_late_failure_of_a_done_task_charges_nothing(store, job):
 def test_release_gives_back_uncharged_and_by_nonce(store, job):
     store.add(job, 0, 8)
     claim = store.claim(job, "e1", "n1", 2)
-    assert store.release(job, "e1", "n1") == 2
-    assert store.release(job, "e1", "n1") == 0
+    assert store.release(job, "e1", "n1").released == 2
+    assert store.release(job, "e1", "n1").released == 0
     assert store.claim(job, "e2", "n2", 2).tasks == claim.tasks
     assert not store.server.command("EXISTS", store.keys.control(job, "budgets"))
 
@@ -370,10 +372,10 @@ def test_a_suspect_runs_alone(store, job):
 def test_invalidate_closes_the_stage_and_reruns_the_map(store, job):
     basis = reducing(store, job)
     claim = store.claim(job, "e1", "r", 1)
-    done = store.map_outputs(job)[3]
+    done = store.map_outputs(job).outputs.records
     token = done[0].split(b" ")[0].decode()
     task = claim.tasks[0]
-    assert store.invalidate(job, task, f"{task}.r", basis, {0: token}) == ("OK", 1)
+    assert store.invalidate(AttemptRef(job, task, f"{task}.r"), basis, {0: token}).rerun == 1
     assert store.status(job).state == "mapping"
     assert commit_all(store, job, claim).statuses == ("FENCED",)
     assert store.claim(job, "e1", "again", 5).tasks == ("m0",)
@@ -383,9 +385,9 @@ def test_invalidate_after_a_result_reruns_every_map(store, job):
     basis = reducing(store, job)
     commit_all(store, job, store.claim(job, "e1", "ra", 1))
     claim = store.claim(job, "e1", "rb", 1)
-    token = store.map_outputs(job)[3][1].split(b" ")[0].decode()
+    token = store.map_outputs(job).outputs.records[1].split(b" ")[0].decode()
     task = claim.tasks[0]
-    assert store.invalidate(job, task, f"{task}.rb", basis, {1: token}) == ("OK", 2)
+    assert store.invalidate(AttemptRef(job, task, f"{task}.rb"), basis, {1: token}).rerun == 2
     assert store.result_records(job) == {}
 
 
@@ -393,18 +395,18 @@ def test_invalidate_after_a_result_reruns_every_map(store, job):
 def test_invalidate_by_an_attempt_that_is_not_live_is_fenced(store, job, token):
     basis = reducing(store, job)
     store.claim(job, "e1", "r", 1)
-    done = store.map_outputs(job)[3][0].split(b" ")[0].decode()
-    assert store.invalidate(job, "r0", token, basis, {0: done})[0] == "FENCED"
+    done = store.map_outputs(job).outputs.records[0].split(b" ")[0].decode()
+    assert store.invalidate(AttemptRef(job, "r0", token), basis, {0: done}).status == "FENCED"
     assert store.status(job).state == "reducing"
 
 
 def test_cancel_ends_it_once_and_fences_what_runs(store, job):
     store.add(job, 0, 2)
     claim = store.claim(job, "e1", "n1", 1)
-    assert store.cancel(job) == "OK"
-    assert store.cancel(job) == "ENDED"
+    assert store.cancel(job).status == "OK"
+    assert store.cancel(job).status == "ENDED"
     assert commit_all(store, job, claim).statuses == ("FENCED",)
-    assert store.renew(job, [("m0", "m0.n1", True)]) == ("cancelled", {"m0"})
+    assert store.renew(job, [("m0", "m0.n1", True)]) == RenewReply("cancelled", frozenset({"m0"}))
     assert store.add(job, 2, 3).status == "ENDED"
 
 
@@ -413,8 +415,8 @@ def test_a_job_that_is_gone_is_told_apart(store):
     assert store.commit("nope", "e", [], "n", 1) is None
     assert store.status("nope") is None
     assert store.add("nope", 0, 1).status == "GONE"
-    assert store.cancel("nope") == "GONE"
-    assert store.renew("nope", [("m0", "m0.n", True)]) == ("", {"m0"})
+    assert store.cancel("nope").status == "GONE"
+    assert store.renew("nope", [("m0", "m0.n", True)]) == RenewReply("", frozenset({"m0"}))
 
 
 def test_delete_leaves_no_key(store, server, job):
@@ -460,9 +462,9 @@ def test_a_full_server_still_drains(store, server, job):
     server.config(maxmemory="1mb")
     try:
         claim = store.claim(job, "e1", "n1", 1)
-        assert store.renew(job, [("m0", "m0.n1", True)])[1] == frozenset()
+        assert store.renew(job, [("m0", "m0.n1", True)]).lost == frozenset()
         assert commit_all(store, job, claim).statuses == ("OK",)
-        assert store.cancel(job) == "OK"
+        assert store.cancel(job).status == "OK"
     finally:
         server.config(maxmemory="0")
 
@@ -472,6 +474,6 @@ def test_after_an_outage_the_first_to_renew_does_not_cost_the_others_their_lease
     store.claim(job, "a", "n1", 1)
     store.claim(job, "b", "n2", 1)
     store.now_ms += 60_000  # nobody reached Redis
-    assert store.renew(job, [("m0", "m0.n1", True)])[1] == frozenset()
+    assert store.renew(job, [("m0", "m0.n1", True)]).lost == frozenset()
     assert store.reclaim(job).reclaimed == 0
-    assert store.renew(job, [("m1", "m1.n2", True)]) == ("submitting", frozenset())
+    assert store.renew(job, [("m1", "m1.n2", True)]) == RenewReply("submitting", frozenset())

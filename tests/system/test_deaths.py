@@ -20,7 +20,7 @@ from redismr.client import submitter
 from redismr.config import Connection
 from redismr.core.seal import Keyring
 from redismr.workers.executor import Executor, ExecutorSetup
-from redismr.workers.session import JobHeader
+from redismr.workers.job_header import JobHeader
 from redismr.workers.shared_slots import Slots
 from redismr.workers.tasks import Attempt
 
@@ -368,7 +368,7 @@ def test_a_job_of_few_tasks_wakes_one_worker_and_that_one_others(
     server, client, executor, monkeypatch
 ):
     """Who claims does not know yet how quick its tasks are, and takes one."""
-    monkeypatch.setattr(submitter, "FLUSH_SECONDS", 60)
+    monkeypatch.setattr(submitter, "SUBMIT_FLUSH_SECONDS", 60)
     monkeypatch.setattr(submitter, "LINGER_SECONDS", 60)
     redis = server.client()
     job = client.submit(range(3), one, "sum", chunk=1)

@@ -59,8 +59,8 @@ def test_a_job_goes_on_when_there_is_room_again(server, client, processes, full)
 
 
 def test_the_reason_for_waiting_is_said(server, client, processes, full, monkeypatch, capsys):
-    monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER_SECONDS", 0.2)
-    monkeypatch.setattr(redismr.client.waiting, "_REFRESH_SECONDS", 0.1)
+    monkeypatch.setattr(redismr.client.wait_reasons, "EXPLAIN_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(redismr.client.wait_reasons, "_REFRESH_SECONDS", 0.1)
     processes.worker(2)
     before = refused(server)
     job = client.submit(range(8), large, counted, chunk=1)

@@ -19,7 +19,7 @@ from redismr.client import listener as listener_module
 from redismr.core.events import Event, encode_event
 from redismr.core.seal import Keyring
 from redismr.store import Store
-from redismr.store.job_index import Subscription
+from redismr.store.channel import Subscription
 
 
 class Listener(threading.Thread):

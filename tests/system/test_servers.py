@@ -102,7 +102,7 @@ def test_a_run_whose_server_is_away_for_long_leaves_the_job_alone(
 ):
     """Whoever types what is said has the result when the server is back, be that at once."""
     cleaned = []
-    monkeypatch.setattr(client, "_clean_up_quietly", lambda *what: cleaned.append(what))
+    monkeypatch.setattr(client, "_cancel_quietly", lambda *what: cleaned.append(what))
 
     def lost(progress):
         if progress.state == "mapping":

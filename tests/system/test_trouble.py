@@ -14,6 +14,7 @@ from support import eventually
 from system.processes import SECRET, Processes, file_lines, redismr_cli, run, script
 
 import redismr
+from redismr.core.model import AttemptRef
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -194,8 +195,8 @@ def test_a_submitter_that_is_killed_while_it_submits_fails_the_job(
 ):
     body = """
         import redismr, time
-        import redismr.client.submitter, redismr.client.client
-        redismr.client.client.SUBMIT_LEASE_MS = 1000
+        import redismr.client.submitter, redismr.client.job_submission
+        redismr.client.job_submission.SUBMIT_LEASE_MS = 1000
         redismr.client.submitter.SUBMIT_LEASE_MS = 1000
         def source():
             yield 1
@@ -341,13 +342,14 @@ def test_who_iterates_hears_that_what_is_read_was_withdrawn(server, halfway, tmp
     pairs = iter(halfway)
     next(pairs)
     store = halfway._store
-    _, basis, _, maps = store.map_outputs(halfway.id)
+    reply = store.map_outputs(halfway.id)
     held = eventually(
         lambda: server.client().hget(f"redismr:{{{halfway.id}}}:attempts", "r1"),
         message="not begun",
     )
-    gone = {0: maps[0].partition(b" ")[0].decode()}
-    assert store.invalidate(halfway.id, "r1", held.split()[0].decode(), basis, gone) == ("OK", 1)
+    gone = {0: reply.outputs.records[0].partition(b" ")[0].decode()}
+    attempt = AttemptRef(halfway.id, "r1", held.split()[0].decode())
+    assert store.invalidate(attempt, reply.basis, gone).rerun == 1
     with pytest.raises(redismr.JobFailed, match="read the result once more"):
         list(pairs)
     (tmp_path / "gate").write_text("")
@@ -369,7 +371,7 @@ def test_a_failover_is_followed(engine, tmp_path):
         worker = processes.worker(2)
         with redismr.Client(servers.url, secret=SECRET) as client:
             assert dict(client.run(range(9), one, "sum")) == dict.fromkeys(range(9), 1)
-            servers.demote(servers.switch())  # connections stay open: READONLY tells
+            servers.demote(servers.fail_over())  # connections stay open: READONLY tells
             assert dict(client.run(range(9), one, "sum")) == dict.fromkeys(range(9), 1)
         assert worker.popen.poll() is None
     finally:

@@ -142,7 +142,7 @@ def test_a_worker_that_was_killed_is_lost_after_three_beats(
     server, client, processes, gate, monkeypatch, capsys
 ):
     """It counts no more, though its lease runs on; and who waits hears of it."""
-    monkeypatch.setattr(redismr.client.waiting, "_REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(redismr.client.wait_reasons, "_REFRESH_SECONDS", 0.0)
     job = client.submit([1, 2], gate.mapfn(), "list", chunk=1, lease=60)
     worker = processes.worker(1)
     eventually(gate.lines)
@@ -164,8 +164,8 @@ def test_a_worker_that_was_killed_is_lost_after_three_beats(
     assert seen.slots == 1
     gate.open()
     eventually(lambda: job.progress().maps_done == 1)
-    monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER_SECONDS", 0.0)
-    monkeypatch.setattr(redismr.client.waiting, "PROGRESS_ASKED_SECONDS", 0.0)
+    monkeypatch.setattr(redismr.client.wait_reasons, "EXPLAIN_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(redismr.client.wait_reasons, "PROGRESS_ASKED_SECONDS", 0.0)
     assert not job.wait(0.1)
     said = capsys.readouterr().err
     assert f"1 task of lost workers ({name}) can run again" in said
@@ -179,13 +179,13 @@ def test_who_shows_the_progress_shows_the_reason_for_waiting(
 ):
     """`redismr watch` said each reason twice. The worker is in another database."""
     processes.worker(1)
-    monkeypatch.setattr(redismr.client.waiting, "EXPLAIN_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(redismr.client.wait_reasons, "EXPLAIN_AFTER_SECONDS", 0.0)
     with redismr.Client(server.url.replace("db=0", "db=3"), secret=SECRET) as client:
         job = client.submit([1], one)
         assert "(namespace redismr, database 3)" in job.progress().waiting
         assert not job.wait(0.05)
         assert capsys.readouterr().err == ""
-        monkeypatch.setattr(redismr.client.waiting, "PROGRESS_ASKED_SECONDS", 0.0)
+        monkeypatch.setattr(redismr.client.wait_reasons, "PROGRESS_ASKED_SECONDS", 0.0)
         assert not job.wait(0.05)
         assert capsys.readouterr().err.count("no workers") == 1
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from redismr.store.store import ReclaimReply, Stealable
+from redismr.store.replies import ReclaimReply, Stealable
 from redismr.workers import leases
 from redismr.workers.leases import JOBS_PER_LOOK, TIDIED_PER_LOOK, LeaseKeeper
 

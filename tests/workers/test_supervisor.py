@@ -11,8 +11,8 @@ from redismr.config import Connection, WorkerOptions
 from redismr.errors import KeysAltered, StoreError, StoreUnavailable, UnfitServer
 from redismr.workers import executor, server_health
 from redismr.workers import supervisor as supervisor_module
+from redismr.workers.child import Child
 from redismr.workers.fork_server import ExecutorExit
-from redismr.workers.leases import Child
 from redismr.workers.shared_slots import Holding
 
 
@@ -83,7 +83,7 @@ def test_a_wake_up_is_for_one_who_is_idle_here_or_for_others(supervisor, monkeyp
         child.idle = False
         woken.append(child)
 
-    monkeypatch.setattr(supervisor, "_wake_executor", wake)
+    monkeypatch.setattr(Child, "wake", wake)
     supervisor.children = {index: child_of(supervisor, index, Holding()) for index in range(2)}
     supervisor.children[0].idle = True
     monkeypatch.setattr(supervisor.waker, "take_wakeups", lambda: [False, False, False])
@@ -124,7 +124,7 @@ def test_an_executor_that_the_server_refuses_is_not_started_again_and_again(
     for _ in range(12):
         supervisor.server_health.is_fit = True
         supervisor._on_executor_exit(
-            child_of(supervisor, 0, Holding()), ExecutorExit(1000, executor.EXIT_REFUSED)
+            child_of(supervisor, 0, Holding()), ExecutorExit(1000, executor.EXIT_SERVER_REFUSED)
         )
         assert not supervisor.server_health.is_fit
         supervisor._respawn_due()

@@ -1,4 +1,4 @@
-"""Pickles a job's functions and classes, and tells what it met."""
+"""The pickler of a job's functions and classes, which also lists what they refer to."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ from typing import Any
 from redismr.core import pickle_by_value
 from redismr.core.pickle_by_value import BY_VALUE_MODULES, ReducedValue
 from redismr.shipping.modules import imported_names_in_code
-from redismr.shipping.shared_globals import get_class, make_class, make_function, set_function_state
+from redismr.shipping.shared_globals import (
+    get_script_class,
+    make_script_class,
+    make_script_function,
+    set_function_state,
+)
 from redismr.shipping.source_redaction import refuse_secrets
 
 
 class References:
-    """What pickles refer to: names that may be modules, code whose lines may be shown.
-
-    ``uses_scripts``: whether there is anything in them that a script defines, and ``class_ids``
-    are those of its
-    classes. ``script_globals`` are the names of each script's globals that come with them.
-    """
+    """What a pickle refers to."""
 
     def __init__(self) -> None:
+        #: Dotted names that may be modules.
         self.module_names: set[str] = set()
+        #: Code of functions, whose lines tracebacks may show.
         self.code_objects: set[CodeType] = set()
+        #: True if the pickle holds anything that a script defines.
         self.uses_scripts = False
+        #: ``id`` of each class of a script that the pickle holds.
         self.class_ids: set[int] = set()
+        #: Script -> names of its globals that the pickle holds.
         self.script_globals: dict[str, set[str]] = {module: set() for module in BY_VALUE_MODULES}
 
     def add(self, obj: object) -> None:
-        """Remember where a function, class or module that is being pickled comes from."""
+        """Add the module that a function, class or module comes from, and a function's imports."""
         self.module_names.add(module_name_of(obj))
         if isinstance(obj, FunctionType):
             package = obj.__globals__.get("__package__") or ""
@@ -38,12 +43,11 @@ class References:
             self.code_objects.add(obj.__code__)
 
 
-class Pickler(pickle_by_value.ByValuePickler):
-    """Tells in ``references`` what it met.
+class CodePickler(pickle_by_value.ByValuePickler):
+    """Pickles by value what no worker can import, and lists in ``references`` what was pickled.
 
-    With an ``only_class``, which is a class of a script, that class goes alone: its script's other
-    classes
-    by name, and its globals that ``already_sent`` has not at all.
+    With ``only_class``, a class of a script, the pickle holds that class alone: the script's other
+    classes go by name, and globals that ``already_sent`` lists are left out.
     """
 
     def __init__(
@@ -58,82 +62,79 @@ class Pickler(pickle_by_value.ByValuePickler):
         }
 
     def reducer_override(self, obj: Any) -> ReducedValue:
-        """Called by pickle for everything but plain data."""
+        """Reduce an object; pickle calls this for all objects but plain data."""
         self.references.add(obj)
         return super().reducer_override(obj)
 
     def packed(self) -> bytes:
-        """All that was dumped.
+        """Return the pickles of all dumped objects, one after another.
 
         Raises:
-            NotSendable: it holds a secret of this process.
+            NotSendable: a secret of this process is in them.
         """
         return refuse_secrets(self._file.getvalue())
 
     def reduce_class(self, cls: type, reduced: ReducedValue) -> ReducedValue:
-        """A class by value, or, beside an ``only_class``, one of the script's by name."""
+        """Reduce a class by value; by name if it is a script's class beside ``only_class``."""
         if self._only_class is not None and cls is not self._only_class and is_script_class(cls):
-            return get_class, (cls.__module__, cls.__qualname__)
+            return get_script_class, (cls.__module__, cls.__qualname__)
         if cls.__module__ in BY_VALUE_MODULES:
             self.references.uses_scripts = True
             self.references.class_ids.add(id(cls))
         make, parts, *others = super().reduce_class(cls, reduced)
         if cls is self._only_class:
-            make, parts = make_class, (cls.__module__, cls.__qualname__, make, parts)
+            make, parts = make_script_class, (cls.__module__, cls.__qualname__, make, parts)
         return make, parts, *others
 
     def reduce_function(self, function: FunctionType, reduced: ReducedValue) -> ReducedValue:
-        """A function by value; one of a script shares the script's globals with all others."""
+        """Reduce a function by value; functions of a script share one dict of globals again."""
         reduced = super().reduce_function(function, reduced)
         script = self._script_of_globals.get(id(function.__globals__))
         if script is None:
             return reduced
         make, parts, (attributes, members), *others, set_state = reduced
-        found = members.get("__globals__", {})
+        values = members.get("__globals__", {})
         if self._already_sent is not None:
-            found = {
-                name: found[name]
-                for name in found
-                if name not in self._already_sent.script_globals[script]
-            }
+            sent_names = self._already_sent.script_globals[script]
+            values = {name: value for name, value in values.items() if name not in sent_names}
         self.references.uses_scripts = True
-        self.references.script_globals[script].update(found)
-        state = set_state, (attributes, members | {"__globals__": found})
-        return make_function, (script, make, parts), state, *others, set_function_state
+        self.references.script_globals[script].update(values)
+        state = set_state, (attributes, members | {"__globals__": values})
+        return make_script_function, (script, make, parts), state, *others, set_function_state
 
 
 def dump_with_references(obj: object) -> tuple[bytes, References]:
-    """The pickle of something by itself, and what it needs."""
-    pickler = Pickler()
+    """Return the pickle of one object, and what it refers to."""
+    pickler = CodePickler()
     pickler.dump(obj)
     return pickler.packed(), pickler.references
 
 
 def pickle_error_of(obj: object) -> Exception | None:
-    """What pickling it by value raises, None if nothing."""
+    """Return the error that pickling an object by value raises; None if there is none."""
     try:
         dump_with_references(obj)
-    except Exception as error:  # noqa: BLE001 - whatever a __reduce__ raises
+    except Exception as error:  # noqa: BLE001 - a __reduce__ may raise anything
         return error
     return None
 
 
 def is_script_class(cls: type) -> bool:
-    """Whether plain pickle would look a class up by its name in a script."""
+    """True if plain pickle would look a class up by its name in a script."""
     module: Any = cls.__module__
     return module in BY_VALUE_MODULES and module_namespace(module).get(cls.__qualname__) is cls
 
 
 def module_namespace(module: str) -> dict[str, Any]:
-    """What a module holds; nothing if it is not loaded."""
+    """Return the names of a module; an empty dict if the module is not loaded."""
     return vars(sys.modules[module]) if module in sys.modules else {}
 
 
 def module_name_of(obj: Any) -> str:
-    """The module that a module, function, class or instance comes from."""
-    kind = type(obj)  # isinstance would ask a proxy for its class, which may raise
-    if issubclass(kind, ModuleType):
+    """Return the name of the module that a module, function, class or instance comes from."""
+    obj_type = type(obj)  # isinstance would ask a proxy for its class, which may raise
+    if issubclass(obj_type, ModuleType):
         return str(obj.__name__)
-    owner = obj if issubclass(kind, (FunctionType, type)) else kind
-    home: Any = owner.__module__  # a class may define it as anything
-    return home if isinstance(home, str) else ""
+    owner = obj if issubclass(obj_type, (FunctionType, type)) else obj_type
+    name: Any = owner.__module__  # a class may set it to anything
+    return name if isinstance(name, str) else ""

@@ -1,8 +1,7 @@
-"""Files on disk: which ones a glob means, and opening one as the bytes that were split.
+"""Input files: found and measured on the submitter, opened on a worker.
 
-An ``InputFile`` is measured on the submitter and opened on a worker. Between the two it must not
-have
-changed: byte ranges of a changed file would double some lines and cut others.
+A file must not change in between: byte ranges of a changed file would repeat some lines and cut
+others. Opening a file checks it.
 """
 
 from __future__ import annotations
@@ -18,40 +17,48 @@ from typing import Any, BinaryIO
 from redismr.config import show_value
 from redismr.core.plurals import pluralize
 from redismr.errors import BadInput, ConfigError, SourceChanged, SourceError
-from redismr.sources.decompress import DAMAGE_ERRORS, is_compressed, open_decompressed, suffix_of
+from redismr.sources.decompress import (
+    DAMAGE_ERRORS,
+    READ_BUFFER_BYTES,
+    is_compressed,
+    open_decompressed,
+    suffix_of,
+)
 from redismr.sources.glob_matches import match_glob
 
 Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
-_BUFFER_BYTES = 1 << 16
-
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file as the submitter found it: ``name`` as its glob gave it, ``path`` absolute."""
+    """One file as the submitter found it."""
 
     name: str
+    """The name as the glob gave it."""
     path: str
+    """The absolute path."""
     size: int
+    """Bytes on disk."""
     mtime_ns: int
     host: str
+    """The submitter's host; on other hosts ``mtime_ns`` may differ."""
 
     @property
     def compressed(self) -> bool:
-        """Whether its suffix is .gz, .bz2, .xz or .zst: read whole, and unpacked while reading."""
+        """True if the suffix is .gz, .bz2, .xz or .zst: the file is never cut into ranges."""
         return is_compressed(self.path)
 
     @contextmanager
     def open_checked(self) -> Iterator[BinaryIO]:
-        """The bytes that were split, unpacked; the file is checked before and after reading.
+        """Open the file, decompressed, and check before and after reading that it is unchanged.
 
         Raises:
-            SourceError: no such file here, no permission, a disk that fails, or too little memory.
+            SourceError: no such file here, no permission, a disk error, or too little memory.
             BadInput: compressed data is damaged or cut.
-            SourceChanged: its size (on the submitter's host also its mtime) is another one.
+            SourceChanged: the size (on the submitter's host also the mtime) has changed.
         """
         try:
-            raw = open(self.path, "rb", buffering=_BUFFER_BYTES, opener=_open_without_waiting)  # noqa: SIM115
+            raw = open(self.path, "rb", buffering=READ_BUFFER_BYTES, opener=_open_without_waiting)  # noqa: SIM115
         except OSError as error:
             raise SourceError(self._cannot_open_text(error)) from error
         with raw:
@@ -76,31 +83,35 @@ class InputFile:
     def _check_unchanged(
         self, raw: BinaryIO, status_before: os.stat_result | None = None
     ) -> os.stat_result:
-        """The file is as it was split and, where nobody knows its time, as in ``status_before``."""
+        """Return the file's status; raise SourceChanged if it is not that of the submitter's file.
+
+        The mtime is compared with the submitter's on the submitter's host, and everywhere with
+        that of ``status_before``.
+        """
         status = os.fstat(raw.fileno())
         if not stat.S_ISREG(status.st_mode):
-            what = "is not a regular file any more"
+            change = "is not a regular file any more"
         elif status.st_size != self.size:
             had, has = pluralize(self.size, "byte"), f"{status.st_size:,}"
-            what = f"had {had} when the job was submitted and has {has} now"
+            change = f"had {had} when the job was submitted and has {has} now"
         elif status.st_mtime_ns != self.mtime_ns and platform.node() == self.host:
-            what = "was written to after the job was submitted"
+            change = "was written to after the job was submitted"
         elif status_before is not None and status.st_mtime_ns != status_before.st_mtime_ns:
-            what = "was written to while it was read"
+            change = "was written to while it was read"
         else:
             return status
         raise SourceChanged(
-            f"{self.path} {what} (seen on {platform.node()}). Nothing was guessed: run the job "
+            f"{self.path} {change} (seen on {platform.node()}). Nothing was guessed: run the job "
             "again, on a copy if the file is still growing."
         )
 
-    def _read_error(self, error: Exception, unpacked_bytes: int | None) -> SourceError:
+    def _read_error(self, error: Exception, decompressed_bytes: int | None) -> SourceError:
         message, advice = str(error), "Repair or remove the file, then run the job again."
-        # bz2 says by an OSError that data is damaged; those of the system have a number.
-        if unpacked_bytes is not None and not (isinstance(error, OSError) and error.errno):
+        # bz2 reports damaged data by an OSError without a number; the system's have a number.
+        if decompressed_bytes is not None and not (isinstance(error, OSError) and error.errno):
             return BadInput(
-                f"{self.path}, byte {unpacked_bytes} of its unpacked contents: {message}; it is not a "  # noqa: E501
-                f"whole {suffix_of(self.path)} file. {advice}"
+                f"{self.path}, byte {decompressed_bytes} of its unpacked contents: {message}; it "
+                f"is not a whole {suffix_of(self.path)} file. {advice}"
             )
         return SourceError(f"reading {self.path} failed on {platform.node()}: {message}. {advice}")
 
@@ -113,15 +124,15 @@ class InputFile:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    """Opens without waiting: a pipe that took the file's place has no end."""
+    """Open without waiting for a writer: a pipe may have taken the file's place."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def check_patterns(patterns: Any) -> Patterns:
-    """The paths and globs; several of them as a tuple.
+    """Return the path or glob, or a tuple of several.
 
     Raises:
-        ConfigError: something among them can be neither path nor glob.
+        ConfigError: one of them can be neither a path nor a glob.
     """
     if isinstance(patterns, (str, os.PathLike)):
         return _check_pattern(patterns)
@@ -131,7 +142,6 @@ def check_patterns(patterns: Any) -> Patterns:
 
 
 def _check_pattern(pattern: Any) -> str | os.PathLike[str]:
-    """A path or glob that can be the name of a file."""
     if not isinstance(pattern, (str, os.PathLike)):
         raise ConfigError(f"{show_value(pattern)} is no path or glob: give a str or Path")
     try:
@@ -144,15 +154,14 @@ def _check_pattern(pattern: Any) -> str | os.PathLike[str]:
 
 
 def find_files(patterns: Patterns) -> tuple[InputFile, ...]:
-    """Every file that the paths and globs name: globs sorted, ``**`` recursive, each file once.
+    """Return every file that the paths and globs name: globs sorted, ``**`` recursive, each once.
 
-    A path that exists is taken as it is, whatever ``*`` or ``[`` it holds. Directories that a glob
-    matches are skipped. Links are followed, and a file that is matched also through a link is read
-    once, under the name that goes through the fewest links, the first of them. Hard links are
-    files of their own.
+    A path that exists is no glob, even if it holds ``*`` or ``[``. Directories that a glob matches
+    are skipped. Links are followed: a file that is also matched through a link has the name with
+    the fewest links in it, the first of several. Hard links are separate files.
 
     Raises:
-        SourceError: a pattern that matches no file, or a file that cannot be looked at.
+        SourceError: a pattern matches no file, or a file's status cannot be read.
     """
     if isinstance(patterns, (str, os.PathLike)):
         patterns = [patterns]
@@ -170,9 +179,9 @@ def find_files(patterns: Patterns) -> tuple[InputFile, ...]:
 def _without_duplicates(
     found: Iterable[tuple[InputFile, tuple[int, int]]],
 ) -> tuple[InputFile, ...]:
-    """The files, of several names that lead to one the one with the fewest links in it."""
-    # Links are looked into only where inodes meet: a look at each part of each path costs more
-    # than all the rest.
+    """Return the files; of several names of one file, the name with the fewest links in it."""
+    # Links are counted only for files with the same inode: checking each part of each path would
+    # take longer than all the rest.
     files_by_inode: dict[tuple[int, int], list[InputFile]] = {}
     for file, inode in found:
         files_by_inode.setdefault(inode, []).append(file)
@@ -189,7 +198,7 @@ def _without_duplicates(
 
 
 def _count_links(path: str) -> int:
-    """How many parts of the path are links."""
+    """Return how many parts of the path are links."""
     count = 0
     while (parent := os.path.dirname(path)) != path:
         count += os.path.islink(path)
@@ -198,12 +207,13 @@ def _count_links(path: str) -> int:
 
 
 def _stat_input(name: str) -> tuple[InputFile, tuple[int, int]] | None:
+    """Return the file and its inode; None for a directory."""
     try:
         status = os.stat(name)
     except OSError as error:
         raise SourceError(
-            f"cannot look at the input file {name!r}: {error.strerror or error}. Correct or "
-            "remove it, or choose a pattern that does not match it."
+            f"cannot read the status of the input file {name!r}: {error.strerror or error}. "
+            "Correct or remove it, or choose a pattern that does not match it."
         ) from error
     if stat.S_ISDIR(status.st_mode):
         return None
@@ -226,10 +236,11 @@ def _no_match_text(pattern: str, *, only_directories: bool) -> str:
             f"Write {inside!r} to read all files below."
         )
     return (
-        f"no file matches {_shortened(pattern)!r} (in {current_folder}). Check the pattern and the current "  # noqa: E501
-        "directory; text to be processed as it is belongs in a list: [text]."
+        f"no file matches {shorten(repr(pattern), 200)} (in {current_folder}). Check the pattern "
+        "and the current directory; text to be processed as it is belongs in a list: [text]."
     )
 
 
-def _shortened(pattern: str, limit: int = 200) -> str:
-    return pattern if len(pattern) <= limit else pattern[: limit - 3] + "..."
+def shorten(text: str, limit: int = 120) -> str:
+    """Return the text, or its beginning and ``...`` if it has more than ``limit`` characters."""
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

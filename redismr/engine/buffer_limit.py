@@ -1,0 +1,63 @@
+"""Limits of what a task holds in memory before it hands records on.
+
+Only the data decides when a limit is reached, never time or free memory: a task that runs again
+cuts its output at the same records.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redismr.core.codec import estimate_bytes
+
+MAP_BUFFER_KEYS = 1_000_000
+"""Largest number of distinct keys that a map task holds."""
+
+MAP_BUFFER_VALUES = 2_000_000
+"""Largest number of values that a map task holds where it cannot add them up as they come."""
+
+MAP_BUFFER_BYTES = 128 << 20
+"""Bytes of values that a map task holds at most, estimated from samples."""
+
+FULL_BUFFER_MEMORY_BYTES = 1 << 30
+"""Memory from which on the three limits above hold in full; with less, a proportional share."""
+
+RESULT_RECORDS = 50_000
+"""Largest number of result records that a reduce task holds."""
+
+RESULT_BYTES = 4 << 20
+"""Bytes of result values that a reduce task holds at most, estimated from samples."""
+
+
+class BufferLimit:
+    """Decides when a buffer is full, by the number of its values and a sample of their sizes."""
+
+    def __init__(self, max_count: int, max_bytes: int) -> None:
+        self.max_count, self._max_bytes = max_count, max_bytes
+        self._samples = self._sampled_bytes = 0
+
+    def next_check(self, buffered: int, latest: Any) -> int:
+        """Return how many values must be buffered at the next call; 0 if the buffer is full."""
+        self._samples += 1
+        self._sampled_bytes += estimate_bytes(([], [latest])) + 1
+        room = self._max_bytes * self._samples // self._sampled_bytes - buffered
+        if room <= 0 or buffered >= self.max_count:
+            return 0
+        # The first checks follow closely: the first values may be huge.
+        return min(2 * buffered, buffered + 4096, buffered + room, self.max_count)
+
+
+def map_buffer_limits(memory: int | None) -> tuple[int, BufferLimit]:
+    """Return the largest number of keys, and the limit of values, for a process of ``memory`` bytes."""  # noqa: E501
+    if not memory or memory >= FULL_BUFFER_MEMORY_BYTES:
+        return MAP_BUFFER_KEYS, BufferLimit(MAP_BUFFER_VALUES, MAP_BUFFER_BYTES)
+    share = memory / FULL_BUFFER_MEMORY_BYTES
+    keys, values, size = (
+        int(limit * share) for limit in (MAP_BUFFER_KEYS, MAP_BUFFER_VALUES, MAP_BUFFER_BYTES)
+    )
+    return max(1, keys), BufferLimit(max(1, values), size)
+
+
+def result_buffer_limit() -> BufferLimit:
+    """Return the limit of the results that a reduce task holds."""
+    return BufferLimit(RESULT_RECORDS, RESULT_BYTES)

@@ -1,0 +1,156 @@
+"""The verbs of whoever submits a job, waits for it, or ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from redismr.errors import KeysAltered
+from redismr.store.chunks import Fields, staging_commands
+from redismr.store.job_index import WakeTarget
+from redismr.store.keys import CONTROL
+from redismr.store.replies import (
+    AddReply,
+    CloseReply,
+    CreateReply,
+    EndAndRecords,
+    EndReply,
+    ExecutorsAtWork,
+    JobStatus,
+)
+from redismr.store.reply_values import hash_fields, parse_records, reply_text, reply_word
+from redismr.store.round_trips import NO_PIGGYBACK, Argument, Piggyback
+from redismr.store.script_runner import ScriptRunner
+
+LISTING_MARGIN_MS = 1000
+"""A job is listed for its ttl and this margin, counted from its submission. A job that the server
+made later than that is listed anew."""
+
+
+class SubmitterVerbs(ScriptRunner):
+    """Creates a job, hands its input in, asks for its status, and cancels or deletes it."""
+
+    def create(  # noqa: PLR0913  one for each argument of the script
+        self,
+        job: str,
+        *,
+        spec: bytes,
+        code: bytes,
+        params: bytes,
+        ttl_ms: int,
+        submit_ms: int,
+        fields: Mapping[str, str | int],
+        since_ms: int = 0,
+        event: bytes = b"",
+    ) -> CreateReply:
+        """Create the job, so that it accepts input.
+
+        With ``since_ms``, the time of its submission, also list the job, announce it to workers,
+        and publish ``event``.
+
+        Raises:
+            UnfitServer, StoreUnavailable: as ``RetryingClient.require``, before anything is
+            written.
+        """
+        self.server.require("submitter")
+        until_ms = since_ms + ttl_ms + LISTING_MARGIN_MS
+        piggyback, channels = NO_PIGGYBACK, ("", "")
+        if since_ms:
+            priority = int(fields.get("priority", 0))
+            piggyback = self._listing_piggyback(job, priority, since_ms, until_ms)
+            channels = self._event_channels(str(fields.get("txn", job)))
+        flat: list[Argument] = [part for pair in fields.items() for part in pair]
+        status, expire_at = self._run(
+            "create", job, flat, piggyback=piggyback,
+            spec_blob=spec, code_blob=code, params_blob=params, ttl_ms=ttl_ms, submit_ms=submit_ms,
+            channel=channels[0], all_channel=channels[1], event=event,
+        )  # fmt: skip
+        reply = CreateReply(reply_word(status), int(expire_at))
+        if since_ms and reply.expire_at > until_ms:
+            self.list_until(job, reply.expire_at, since_ms)
+        return reply
+
+    def add(
+        self,
+        job: str,
+        first: int,
+        last: int,
+        splits: Mapping[int, Fields] = MappingProxyType({}),
+        expire_at: int = 0,
+        *,
+        workers: Sequence[str] = (),
+        waking: WakeTarget | None = None,
+        input_so_far: str = "",
+    ) -> AddReply:
+        """Make map tasks ``first``..``last - 1`` claimable, and renew the submitter's lease.
+
+        The sealed splits are written in the same transaction: else a failover between the two could
+        leave tasks without input. ``workers`` names, for each task, the only worker that may claim
+        it (a job with one map task for each worker). ``waking`` is what ``wake`` takes: it costs no
+        round trip here (``round_trips``). ``input_so_far``: see ``core.work_amount.InputAmount``.
+        """
+        piggyback = NO_PIGGYBACK
+        if waking:
+            piggyback = Piggyback(
+                commands_after=self._wake_commands(*waking), on_refused=lambda: self.wake(*waking)
+            )
+        by_key: dict[str, dict[str, bytes]] = {}
+        for index, fields in splits.items():
+            by_key.setdefault(self.keys.input(job, index), {}).update(fields)
+        status, added, finished, state = self._run(
+            "add", job, list(workers),
+            before=staging_commands(by_key, expire_at), piggyback=piggyback,
+            first=first, last=last, input=input_so_far,
+        )  # fmt: skip
+        return AddReply(reply_word(status), int(added), int(finished), reply_word(state))
+
+    def close(self, job: str, n: int, nonce: str, end: bytes) -> CloseReply:
+        """Declare the input complete: ``n`` map tasks, as the sealed ``end`` says."""
+        status, state, added, opened = self._run("close", job, n=n, nonce=nonce, end_blob=end)
+        return CloseReply(reply_word(status), reply_word(state), int(added), int(opened))
+
+    def status(self, job: str, *, with_results: bool = False) -> JobStatus | None:
+        """Return where the job is; None if it is gone.
+
+        With ``with_results``, also return the results of a job that has succeeded.
+        """
+        reply = self._run("status", job, with_results=int(with_results))
+        if reply_text(reply[0]) == "GONE":
+            return None
+        _, now, maps, reduces, leased, busy, total_ms, last_ms, found, flat = reply
+        return JobStatus(
+            int(now), int(maps), int(reduces), int(leased),
+            {reply_text(field): reply_text(value) for field, value in hash_fields(flat)},
+            ExecutorsAtWork(int(busy), int(total_ms), int(last_ms)),
+            EndAndRecords(found[0], parse_records(hash_fields(found[1]))) if found else None,
+        )  # fmt: skip
+
+    def cancel(self, job: str) -> EndReply:
+        """End a running job as cancelled, and free its control data."""
+        self.server.require("submitter")
+        status, state = self._run("cancel", job)
+        return EndReply(reply_word(status), reply_word(state))
+
+    def delete(
+        self, job: str, n_map: int, partitions: int, row: Mapping[str, str | int] | None = None
+    ) -> None:
+        """Delete the job from Redis, whatever its state, and however damaged its keys are.
+
+        ``row`` is the clear row of the job that ``deleted`` returns from then on.
+        """
+        self.server.require("submitter")
+        control = [self.keys.control(job, name) for name in CONTROL]
+        bulk = self.bulk_keys(job, n_map, partitions)
+        unlinks = [("UNLINK", *control), *(("UNLINK", key) for key in bulk)]
+
+        def send_again() -> None:  # a command was refused: the error says why
+            self.server.pipeline(unlinks)
+            self.unlist(job)
+
+        try:  # cancel a running job first: then no attempt that is on its way counts any more
+            behind = [*unlinks, *self._unlist_commands(job), *self._deleted_row_commands(row)]
+            self._run("cancel", job, piggyback=Piggyback((), behind, send_again))
+        except KeysAltered:
+            send_again()
+        if row:
+            self._trim_deleted_rows()

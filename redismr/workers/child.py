@@ -1,0 +1,111 @@
+"""An executor as its supervisor sees it: what runs, how long, and what its death is charged to."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from dataclasses import dataclass
+
+from redismr.workers.control_channel import WAKE
+from redismr.workers.fork_server import kill_group
+from redismr.workers.shared_slots import Holding, Slot
+
+LEASE_LOST = "lease lost"
+OVERDUE = "ran longer than"
+STAYED_STOPPED = "was stopped by a signal and did not go on"
+"""Why a supervisor kills an executor; ``OVERDUE`` is the start of a sentence."""
+
+
+@dataclass(slots=True)
+class Child:
+    """One executor process. Times are of ``time.monotonic``."""
+
+    slot: Slot
+    pid: int
+    #: The supervisor's end of the executor's control socket.
+    control: socket.socket
+    #: ``tasks_counted`` of the slot before this executor.
+    counted_before: int = 0
+    #: True if the executor waits for a wake-up.
+    idle: bool = False
+    #: Why the supervisor kills it; "": it does not.
+    kill_reason: str = ""
+    killed_at: float = 0.0
+    #: The nonce and index of the running task, and since when it runs.
+    current_task: tuple[str, int] = ("", -1)
+    task_since: float = 0.0
+    #: The same with the ordinal of the record.
+    current_record: tuple[str, int, int] = ("", -1, -1)
+    record_since: float = 0.0
+    #: Since when a signal has the process stopped; 0.0: it is not stopped.
+    stopped_since: float = 0.0
+    #: The start of a message whose end has not come.
+    buffer: bytes = b""
+
+    def kill(self, why: str) -> None:
+        """Kill the executor and its children."""
+        self.kill_reason, self.killed_at = why, time.monotonic()
+        kill_group(self.pid)
+
+    def wake(self, message: bytes = WAKE) -> None:
+        """Have an idle executor look for work."""
+        self.idle = False
+        with contextlib.suppress(OSError):
+            self.control.send(message)
+
+    def is_task_to_blame(self, holding: Holding) -> bool:
+        """True if the running task is charged for the executor's death.
+
+        False if the supervisor killed the executor for another reason, or for an earlier task. True
+        for an executor that stayed stopped: if its lease ran out meanwhile, the lost lease was
+        charged, and this charge is FENCED.
+        """
+        if not 0 <= holding.running < len(holding.tasks):
+            return False
+        if self.kill_reason.startswith(OVERDUE):
+            return (holding.nonce, holding.running) == self.current_task
+        return self.kill_reason in ("", STAYED_STOPPED)
+
+    def record_to_blame(self, holding: Holding) -> int:
+        """Return the ordinal of the record that is charged for the death; -1: no record is.
+
+        An overdue task has its record charged only if that record alone took more than half of the
+        time. A signal that stops a process comes from outside, so no record is charged for it.
+        """
+        if self.kill_reason == STAYED_STOPPED:
+            return -1
+        if self.kill_reason.startswith(OVERDUE):
+            same = (holding.nonce, holding.running, holding.ordinal) == self.current_record
+            spent = self.killed_at - self.record_since
+            return holding.ordinal if same and spent > holding.timeout_ms / 2000 else -1
+        return holding.ordinal
+
+    def overdue_reason(self, holding: Holding) -> str:
+        """Return why to kill an executor that is in one task for too long, or ""."""
+        task, now = (holding.nonce, holding.running), time.monotonic()
+        if task != self.current_task:
+            self.current_task, self.task_since = task, now
+        if (record := (*task, holding.ordinal)) != self.current_record:
+            self.current_record, self.record_since = record, now
+        limit = holding.timeout_ms / 1000
+        if limit and holding.running >= 0 and now - self.task_since > limit:
+            return f"{OVERDUE} task_timeout={limit:g} s"
+        return ""
+
+    def stopped_too_long_reason(self, holding: Holding) -> str:
+        """Return why to kill an executor that stays stopped and so has lost its leases, or ""."""
+        if not self.is_stopped():
+            self.stopped_since = 0.0
+            return ""
+        now = time.monotonic()
+        self.stopped_since = self.stopped_since or now
+        return STAYED_STOPPED if now - self.stopped_since > 2 * holding.lease_ms / 1000 else ""
+
+    def is_stopped(self) -> bool:
+        """True if a signal has stopped the process: its leases are not renewed then."""
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as file:
+                return file.read().rpartition(b")")[2].split()[:1] == [b"T"]
+        except OSError:  # the process is gone, or this is not Linux
+            return False

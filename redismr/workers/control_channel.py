@@ -1,0 +1,64 @@
+"""What an executor and its supervisor say to each other over the executor's control socket.
+
+An executor sends lines: a word and perhaps one argument. Its supervisor answers single bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+from dataclasses import dataclass
+
+from redismr.core.printable import printable_text
+from redismr.workers.shared_slots import Slot
+
+IDLE, LEASE, PROBLEM = b"idle", b"lease", b"problem"
+"""From the executor: it waits for work; the shortest lease, in ms, of the job that it begins; a
+sentence about what keeps it from a job."""
+
+WAKE, LOOK_FOR_BACKUPS = b"w", b"b"
+"""From the supervisor: look for work; look also for tasks that other executors are slow at."""
+
+IDLE_WAIT_SECONDS = 30.0
+"""An idle executor looks for work by itself after this time."""
+
+
+def one_line(text: str) -> str:
+    """Return a text that may come from Redis as one harmless line of at most 300 characters."""
+    return printable_text(text, 300).replace("\n", " ")
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorSetup:
+    """What a supervisor gives a new executor."""
+
+    slot: Slot
+    #: The executor's end of its control socket.
+    control: socket.socket
+    name: str
+    #: How many cores are this executor's share.
+    cores: int = 1
+
+    def report_problem(self, problem: str) -> None:
+        """Have the supervisor tell what keeps this executor from a job, once for all executors."""
+        with contextlib.suppress(OSError):
+            self.control.sendall(b"%s %s\n" % (PROBLEM, one_line(problem).encode()))
+
+    def report_lease(self, lease_ms: int) -> None:
+        """Tell the supervisor of a job's lease, so that the first renewal comes in time."""
+        with contextlib.suppress(OSError):
+            self.control.sendall(b"%s %d\n" % (LEASE, lease_ms))
+
+    def wait_for_wakeup(self) -> bytes | None:
+        """Say that the executor is idle, and wait; return the supervisor's bytes, if any came.
+
+        None: the supervisor is gone.
+        """
+        try:
+            self.control.sendall(IDLE + b"\n")
+            if not select.select([self.control], [], [], IDLE_WAIT_SECONDS)[0]:
+                return b""
+            return self.control.recv(4096) or None
+        except OSError:
+            return None
