@@ -73,9 +73,11 @@ def run_row(row: Row, rounds: int, tools: set[str]) -> dict[str, Any]:
     input_text = row.make_input()
     print(f"\n{row.title}{f' ({input_text})' if input_text else ''}", flush=True)
     tool_of = {side: side.partition(".")[0] for side in row.sides}
-    wanted = {side: tool for side, tool in tool_of.items() if tool in tools}
-    left_out = {side: why for side, tool in wanted.items() if (why := peers.reason_missing(tool))}
-    runs: dict[str, list[Measured]] = {side: [] for side in wanted if side not in left_out}
+    chosen = {side: tool for side, tool in tool_of.items() if tool in tools}
+    left_out = {
+        side: reason for side, tool in chosen.items() if (reason := peers.reason_missing(tool))
+    }
+    runs: dict[str, list[Measured]] = {side: [] for side in chosen if side not in left_out}
     for _ in range(rounds):
         for side in list(runs):
             try:
@@ -166,20 +168,23 @@ def _targets(row: Row, medians: dict[str, Measured]) -> Iterator[dict[str, Any]]
 def _print(report: dict[str, Any]) -> None:
     print(f"  {'side':<24}{'work s':>9}{'x ours':>8}{'whole s':>9}{'cpu s':>9}", end="")
     print(f"{'peak MB':>9}{'others':>8}{'a second':>10}")
-    ours = next(iter(report["sides"].values()))
+    redismr_figures = next(iter(report["sides"].values()))
     for side, figures in report["sides"].items():
         name = side if figures["part"] == 1 else f"{side} ({figures['part']:.3g})"
         cpu = f"{figures['cpu']:.4g}" if figures["cpu"] is not None else "-"
         rate = f"{figures['rate']:,.0f}" if figures["rate"] else ""
-        print(f"  {name:<24}{figures['work']:>9.4g}{figures['work'] / ours['work']:>8.2f}", end="")
+        print(
+            f"  {name:<24}{figures['work']:>9.4g}{figures['work'] / redismr_figures['work']:>8.2f}",
+            end="",
+        )
         print(f"{figures['whole']:>9.4g}{cpu:>9}{figures['peak_mb']:>9.0f}", end="")
         print(f"{figures['others_mb']:>8.0f}{rate:>10}")
     if any(figures["part"] != 1 for figures in report["sides"].values()):
         print(
             "  (share): of the input that the side was given; its figures are scaled to all of it"
         )
-    for side, why in report["left_out"].items():
-        print(f"  left out: {side}: {why}")
+    for side, reason in report["left_out"].items():
+        print(f"  left out: {side}: {reason}")
     for target in report["targets"]:
         bound = f"at {'least' if target['at_least'] else 'most'} {target['bound']:,}"
         verdict = "met" if target["met"] else "MISSED"

@@ -26,9 +26,9 @@ def scaled(number: int) -> int:
 
 def cache_folder() -> Path:
     """Return the folder of the inputs that were made or downloaded once."""
-    given = os.environ.get("REDISMR_BENCH_CACHE")
-    if given:
-        return Path(given)
+    named_folder = os.environ.get("REDISMR_BENCH_CACHE")
+    if named_folder:
+        return Path(named_folder)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "redismr-benchmarks"
 

@@ -174,8 +174,8 @@ def _linux_tarball(scratch: Path) -> Path | None:
 def _members(tarball: Path) -> Iterator[bytes]:
     with tarfile.open(tarball, "r|xz") as tar:
         for member in tar:
-            wanted = member.name.endswith(SUFFIXES) and GENERATED_FOLDER not in member.name
-            file = tar.extractfile(member) if wanted and member.isfile() else None
+            is_text = member.name.endswith(SUFFIXES) and GENERATED_FOLDER not in member.name
+            file = tar.extractfile(member) if is_text and member.isfile() else None
             if file is not None:
                 yield file.read()
 

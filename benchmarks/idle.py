@@ -110,8 +110,8 @@ def _idle_supervisors(number: int, connection: Any) -> Iterator[None]:
 
 def main(number: int) -> None:
     """Run so many supervisors until the process is killed."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    max_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max_files, max_files))
     connection = settings.resolve_connection()
     assert connection is not None
     supervisor.ForkServer = ThreadForkServer  # type: ignore[assignment,attr-defined]

@@ -80,13 +80,13 @@ def _installed_versions() -> dict[str, str]:
     """Return the versions of the listed packages in the peers' environment, by name."""
     if not PEERS_PYTHON.exists():
         return {}
-    wanted = re.findall(r"^([\w-]+)", REQUIREMENTS_FILE.read_text(encoding="utf-8"), re.MULTILINE)
+    names = re.findall(r"^([\w-]+)", REQUIREMENTS_FILE.read_text(encoding="utf-8"), re.MULTILINE)
     code = (
         "import importlib.metadata as m, json, sys\n"
         "found = {d.name.lower(): d.version for d in m.distributions()}\n"
         "print(json.dumps({name: found[name] for name in sys.argv[1:] if name in found}))"
     )
-    done = subprocess.run([PEERS_PYTHON, "-c", code, *wanted], stdout=subprocess.PIPE, check=True)
+    done = subprocess.run([PEERS_PYTHON, "-c", code, *names], stdout=subprocess.PIPE, check=True)
     return dict(json.loads(done.stdout))
 
 

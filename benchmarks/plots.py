@@ -42,7 +42,7 @@ def bars(report: dict[str, Any]) -> Any:
     sides = report["sides"]
     names = [f"{side['name']} {_chunksize_text(key)}".strip() for key, side in sides.items()]
     work = [side["work"] for side in sides.values()]
-    rounds = [[one["work"] / one["part"] for one in report["runs"][key]] for key in sides]
+    rounds = [[run["work"] / run["part"] for run in report["runs"][key]] for key in sides]
     whiskers = [
         [middle - min(times) for middle, times in zip(work, rounds, strict=True)],
         [max(times) - middle for middle, times in zip(work, rounds, strict=True)],

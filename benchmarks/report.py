@@ -108,12 +108,12 @@ def _sides_table(report: dict[str, Any]) -> Iterator[str]:
     heads = "| | work s | x redismr | whole s | CPU s | submitter MB | others MB |"
     yield f"{heads}{' a second |' * rates}"
     yield f"| --- |{' ---: |' * (6 + rates)}"
-    ours = next(iter(sides.values()))["work"]
+    redismr_work = next(iter(sides.values()))["work"]
     for key, side in sides.items():
         cells = [
             _side_label(key, side),
             f"{side['work']:.3g}",
-            f"{side['work'] / ours:.2f}",
+            f"{side['work'] / redismr_work:.2f}",
             f"{side['whole']:.3g}",
             "" if side["cpu"] is None else f"{side['cpu']:.3g}",
             f"{side['peak_mb']:.0f}",
@@ -146,8 +146,8 @@ def _notes(report: dict[str, Any]) -> Iterator[str]:
         bound = f"at {'least' if target['at_least'] else 'most'} {target['bound']:,}"
         verdict = "reached" if target["met"] else "**not reached**"
         yield f"{target['figure']:,.3g} {target['words']} (target: {bound}): {verdict}"
-    for key, why in report.get("left_out", {}).items():
-        yield f"left out: {peers.TOOL_NAMES[key.partition('.')[0]]}: {why}"
+    for key, reason in report.get("left_out", {}).items():
+        yield f"left out: {peers.TOOL_NAMES[key.partition('.')[0]]}: {reason}"
 
 
 if __name__ == "__main__":

@@ -74,35 +74,35 @@ def _sides_of(job: str, *tools: str) -> tuple[str, ...]:
     return tuple(f"{tool}.{job}" for tool in tools)
 
 
-def _ratio(field: str, ours: str, others: tuple[str, ...]) -> Figure:
+def _ratio(field: str, side: str, other_sides: tuple[str, ...]) -> Figure:
     """Return the ratio of redismr's figure to the best of the other sides that are present."""
 
     def figure(medians: Medians) -> float:
-        present = [getattr(medians[name], field) for name in others if name in medians]
+        present = [getattr(medians[name], field) for name in other_sides if name in medians]
         if not present:
-            raise KeyError(others)
-        return float(getattr(medians[ours], field) / min(present))
+            raise KeyError(other_sides)
+        return float(getattr(medians[side], field) / min(present))
 
     return figure
 
 
 def _max_ratio(
-    bound: float, ours: str, words: str, *others: str, field: str = "all_work"
+    bound: float, side: str, words: str, *other_sides: str, field: str = "all_work"
 ) -> Target:
-    return Target(f"times {words}", bound, _ratio(field, ours, others))
+    return Target(f"times {words}", bound, _ratio(field, side, other_sides))
 
 
-def _against_pool(bound: float, ours: str, words: str, pool: str) -> tuple[Target, Target]:
+def _against_pool(bound: float, side: str, words: str, pool: str) -> tuple[Target, Target]:
     """Return two targets: for tools that are ready, and with their start and end."""
     return (
-        _max_ratio(bound, ours, words, pool),
-        _max_ratio(bound, ours, f"{words}, start and end included", pool, field="all_whole"),
+        _max_ratio(bound, side, words, pool),
+        _max_ratio(bound, side, f"{words}, start and end included", pool, field="all_whole"),
     )
 
 
-def _times_as_fast(bound: float, ours: str, words: str, *others: str) -> Target:
+def _times_as_fast(bound: float, side: str, words: str, *other_sides: str) -> Target:
     def figure(medians: Medians) -> float:
-        return 1 / _ratio("all_work", ours, others)(medians)
+        return 1 / _ratio("all_work", side, other_sides)(medians)
 
     return Target(f"times as fast as {words}", bound, figure, at_least=True)
 
