@@ -114,7 +114,7 @@ def test_saves_nothing_if_the_result_is_gone_or_after_ctrl_c(
 def test_keeps_the_job_after_ctrl_c_while_printing(
     fake_redismr, named_server_env, invoke, write_job_file, monkeypatch, capfd
 ):
-    monkeypatch.setattr(ctrl_c, "_printed", False)  # once in a process
+    monkeypatch.setattr(ctrl_c, "_printed", False)  # the message is printed once in a process
     result = invoke(
         "run", write_job_file(WORD_COUNT + "def final(k, v): raise KeyboardInterrupt\n")
     )
