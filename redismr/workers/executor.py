@@ -49,10 +49,10 @@ FORK_SECONDS = 0.02
 Without this rule two jobs with an initfn of 0.4 s took 47 s together, and 1.1 s each when alone."""
 
 STOP_WAIT_SECONDS = 3.0
-"""How long an executor that is to stop waits for an absent server, to hand in its results."""
+"""Longest wait for an absent server of an executor that is to stop, to hand in its results."""
 
 SKIP_JOB_SECONDS = 10.0
-"""How long an executor passes over a job that it cannot serve."""
+"""Time for which an executor passes over a job that it cannot serve."""
 
 MAX_REMEMBERED_JOBS = 1000
 

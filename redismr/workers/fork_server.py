@@ -36,7 +36,7 @@ class ExecutorExit:
 
     @property
     def cause(self) -> str:
-        """What ended the process, in words."""
+        """The cause of the end, in words."""
         if self.status < 0:
             with contextlib.suppress(ValueError):
                 return f"its process was killed by {signal.Signals(-self.status).name}"

@@ -39,20 +39,20 @@ def job_file(tmp_path):
     return write_script(tmp_path, WORDCOUNT)
 
 
-def told(done):
-    """What is said of a job in a pipe, without what differs from run to run."""
+def normalized_summary(done):
+    """Return the summary of a job in a pipe, without the parts that differ from run to run."""
     lines = [line for line in done.stderr.splitlines() if not line.endswith(" is running")]
-    (told,) = lines  # that a job runs is said of those that take a while
-    return re.sub(r"\d+ reduce|\d+\.\d (MB|s)|\w+-\w{16}", "#", told)
+    (summary,) = lines  # only jobs that take longer print a line while they run
+    return re.sub(r"\d+ reduce|\d+\.\d (MB|s)|\w+-\w{16}", "#", summary)
 
 
 SUCCEEDED = "redismr: # succeeded: {} items in {} map tasks, # tasks, # shuffled, #"
 
 
-def test_run_prints_the_result_and_tells_what_became_of_the_job(shared_worker, server, job_file):
+def test_run_prints_the_result_and_a_summary(shared_worker, server, job_file):
     done = redismr_cli("run_command", job_file, url=server.url)
     assert (done.returncode, done.stdout) == (0, COUNTED)
-    assert told(done) == SUCCEEDED.format(2, 2)
+    assert normalized_summary(done) == SUCCEEDED.format(2, 2)
     done = redismr_cli("run_command", job_file, "--quiet", url=server.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, COUNTED, "")
 
@@ -60,7 +60,7 @@ def test_run_prints_the_result_and_tells_what_became_of_the_job(shared_worker, s
 def test_run_without_a_server_is_embedded(job_file):
     done = redismr_cli("run_command", job_file, secret=None)
     assert (done.returncode, done.stdout) == (0, COUNTED)
-    assert told(done) == SUCCEEDED.format(2, 2)
+    assert normalized_summary(done) == SUCCEEDED.format(2, 2)
 
 
 def test_run_inline(job_file):
@@ -91,7 +91,7 @@ def test_run_final_prints(shared_worker, server, tmp_path):
     assert done.stdout == COUNTED.replace("\t", " ")
 
 
-def test_a_reader_that_leaves_is_no_error(shared_worker, server, tmp_path):
+def test_a_closed_pipe_is_no_error(shared_worker, server, tmp_path):
     body = """
         source = range(100_000)
         def mapfn(x):
@@ -103,7 +103,7 @@ def test_a_reader_that_leaves_is_no_error(shared_worker, server, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 1
     with redismr.Client(server.url, secret=SECRET) as client:
-        (row,) = client.jobs()  # the reader may have died
+        (row,) = client.jobs()  # the reader may have ended
         assert len(client.attach(row.job_id).result()) == 100_000
 
 
@@ -240,7 +240,7 @@ def test_listen_prints_events_as_json(shared_worker, server, processes, client):
     assert listener.wait() in (0, 130)
 
 
-def test_up_gives_a_server_that_others_join(processes, tmp_path, job_file):
+def test_up_starts_a_server_that_workers_join(processes, tmp_path, job_file):
     up = processes.start(
         "env", "-u", "REDISMR_URL", sys.executable, "-m", "redismr", "up", "-n", "1"
     )
