@@ -54,7 +54,7 @@ STOP_WAIT_SECONDS = 3.0
 SKIP_JOB_SECONDS = 10.0
 """Time for which an executor passes over a job that it cannot serve."""
 
-MAX_REMEMBERED_JOBS = 1000
+MAX_KEPT_HEADERS = 1000
 
 EXIT_RECYCLE = 75
 """Exit status: the next job has other code, and needs a fresh process."""
@@ -136,7 +136,7 @@ class Executor:
                 continue
             if outcome is not None:
                 return outcome
-        if max(len(self._skip_until), len(self._headers)) > MAX_REMEMBERED_JOBS:
+        if max(len(self._skip_until), len(self._headers)) > MAX_KEPT_HEADERS:
             self._skip_until.clear()
             self._headers.clear()
         return None
