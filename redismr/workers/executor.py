@@ -182,7 +182,7 @@ class Executor:
         return ""
 
     def _serve_turn(self, header: JobHeader, *, backup: bool) -> bool:
-        """Claim and run tasks of one job for a turn; False if the job had none for us."""
+        """Claim and run tasks of one job for a turn; False if no task could be claimed."""
         job, nonce = header.job, self._new_nonce(header)
         session = self._sessions.get(job)
         wanted = [
@@ -272,7 +272,7 @@ class Executor:
         return bool(others)
 
     def _new_nonce(self, header: JobHeader) -> str:
-        """Return a nonce that is in our slot before the server knows it."""
+        """Return a new nonce, written into the slot before the server knows it."""
         nonce = secrets.token_urlsafe(8)
         session = self._sessions.get(header.job)
         self.slot.set_holding(

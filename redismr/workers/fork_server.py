@@ -61,7 +61,7 @@ class ForkServer:
         self.pending_exits: list[ExecutorExit] = []
 
     def spawn(self, index: int) -> tuple[int, socket.socket]:
-        """Start an executor in a slot; return its pid and our end of its control socket.
+        """Start an executor in a slot; return its pid and the near end of its control socket.
 
         Raises:
             OSError: the fork server is gone.

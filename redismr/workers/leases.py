@@ -54,7 +54,7 @@ at a fifth of the usual rate. So 500 idle workers cost the server 130 commands a
 1,060."""
 
 MIN_LEASE_MS = 100
-"""The smallest lease that the option allows. A smaller value in Redis must not make us spin."""
+"""Smallest lease that the option allows. A smaller value in Redis must not make the loop spin."""
 
 MAX_BELIEVED_COUNT = 1_000_000
 """Unsealed numbers in Redis are believed up to this value."""
