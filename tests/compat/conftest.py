@@ -59,7 +59,7 @@ class Sandbox:
         words = ["-m", "redismr.compat.mincemeat", "-p", password, "-P", str(self.port)]
         return self.start(*words, *["-l"] * loop, *options, cwd=cwd, **env)
 
-    def write_script(self, body: str, name: str = "script.py") -> Path:
+    def script(self, body: str, name: str = "script.py") -> Path:
         """A user's program that may name PORT."""
         return write_script(self.folder, re.sub(r"\bPORT\b", str(self.port), body), name)
 

@@ -127,7 +127,7 @@ def test_the_batch_of_a_stopped_executor_is_taken_over_before_its_lease_ends(
     results = client.run(range(1000), mapfn, "sum", chunk=1, lease=LEASE)
     assert dict(results) == {key: sum(range(key, 1000, 3)) for key in range(3)}
     assert results.counters["calls"] == 1000
-    assert any("not begun in time" in worker.log for worker in workers)
+    assert any("did not begin in time" in worker.log for worker in workers)
 
 
 def test_a_batch_that_turns_out_slow_is_shared(client, processes, tmp_path):

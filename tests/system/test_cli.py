@@ -50,44 +50,44 @@ SUCCEEDED = "redismr: # succeeded: {} items in {} map tasks, # tasks, # shuffled
 
 
 def test_run_prints_the_result_and_a_summary(shared_worker, server, job_file):
-    done = redismr_cli("run_command", job_file, url=server.url)
+    done = redismr_cli("run", job_file, url=server.url)
     assert (done.returncode, done.stdout) == (0, COUNTED)
     assert normalized_summary(done) == SUCCEEDED.format(2, 2)
-    done = redismr_cli("run_command", job_file, "--quiet", url=server.url)
+    done = redismr_cli("run", job_file, "--quiet", url=server.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, COUNTED, "")
 
 
 def test_run_without_a_server_is_embedded(job_file):
-    done = redismr_cli("run_command", job_file, secret=None)
+    done = redismr_cli("run", job_file, secret=None)
     assert (done.returncode, done.stdout) == (0, COUNTED)
     assert normalized_summary(done) == SUCCEEDED.format(2, 2)
 
 
 def test_run_inline(job_file):
-    done = redismr_cli("run_command", "--inline", job_file, secret=None)
+    done = redismr_cli("run", "--inline", job_file, secret=None)
     assert (done.returncode, done.stdout, done.stderr) == (0, COUNTED, "")
 
 
 def test_run_deletes_its_job(shared_worker, server, client, job_file):
-    assert redismr_cli("run_command", job_file, url=server.url).returncode == 0
+    assert redismr_cli("run", job_file, url=server.url).returncode == 0
     assert client.jobs() == []
 
 
 def test_run_reads_the_files_it_is_given(shared_worker, server, job_file, tmp_path):
     (tmp_path / "a.txt").write_text("x y\n")
     (tmp_path / "b.txt").write_text("y\n")
-    done = redismr_cli("run_command", "--lines", job_file, f"{tmp_path}/*.txt", url=server.url)
+    done = redismr_cli("run", "--lines", job_file, f"{tmp_path}/*.txt", url=server.url)
     assert (done.returncode, done.stdout) == (0, "x\t1\ny\t2\n")
 
 
 def test_run_top_and_json(shared_worker, server, job_file):
-    done = redismr_cli("run_command", job_file, "--top", "1", "--json", url=server.url)
+    done = redismr_cli("run", job_file, "--top", "1", "--json", url=server.url)
     assert json.loads(done.stdout) in (["be", 2], ["to", 2])
 
 
 def test_run_final_prints(shared_worker, server, tmp_path):
     body = WORDCOUNT + "    def final(key, value):\n        print(key, value)\n"
-    done = redismr_cli("run_command", write_script(tmp_path, body), url=server.url)
+    done = redismr_cli("run", write_script(tmp_path, body), url=server.url)
     assert done.stdout == COUNTED.replace("\t", " ")
 
 
@@ -131,7 +131,7 @@ def test_workers_are_listed(processes, server, client):
 
 def test_user_errors_exit_with_1(shared_worker, server, tmp_path):
     path = write_script(tmp_path, "source = [0]\ndef mapfn(x):\n    return [(1 / x, x)]\n")
-    done = redismr_cli("run_command", path, "--retries", "0", url=server.url)
+    done = redismr_cli("run", path, "--retries", "0", url=server.url)
     assert done.returncode == 1
     assert done.stdout == ""
     assert "ZeroDivisionError: division by zero" in done.stderr
@@ -152,8 +152,8 @@ def test_errors_of_a_failed_job(shared_worker, server, tmp_path, client):
 
 def test_usage_errors_exit_with_2(server, tmp_path):
     for words in (
-        ("run_command", tmp_path / "none.py"),
-        ("run_command", write_script(tmp_path, "x = 1\n")),
+        ("run", tmp_path / "none.py"),
+        ("run", write_script(tmp_path, "x = 1\n")),
         ("result", "nonsense"),
         ("nonsense",),
     ):
@@ -164,13 +164,13 @@ def test_usage_errors_exit_with_2(server, tmp_path):
 
 
 def test_no_files_exits_with_2(server, job_file, tmp_path):
-    done = redismr_cli("run_command", job_file, f"{tmp_path}/none*", url=server.url)
+    done = redismr_cli("run", job_file, f"{tmp_path}/none*", url=server.url)
     assert done.returncode == 2
     assert "none*" in done.stderr
 
 
 def test_no_secret_exits_with_2(server, job_file):
-    done = redismr_cli("run_command", job_file, url=server.url, secret=None)
+    done = redismr_cli("run", job_file, url=server.url, secret=None)
     assert done.returncode == 2
     assert "redismr secret" in done.stderr
 
@@ -179,7 +179,7 @@ def test_ctrl_c_cancels_and_exits_with_130(shared_worker, server, client, tmp_pa
     marker = tmp_path / "marker"
     body = SLOW.replace('os.environ["MARKER"]', repr(str(marker)))
     process = subprocess.Popen(
-        [sys.executable, "-m", "redismr", "run_command", write_script(tmp_path, body)],
+        [sys.executable, "-m", "redismr", "run", write_script(tmp_path, body)],
         env=shell_env(server.url), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
@@ -195,7 +195,7 @@ def test_ctrl_c_ends_an_embedded_run(tmp_path):
     marker = tmp_path / "marker"
     body = SLOW.replace('os.environ["MARKER"]', repr(str(marker)))
     process = subprocess.Popen(
-        [sys.executable, "-m", "redismr", "run_command", write_script(tmp_path, body)],
+        [sys.executable, "-m", "redismr", "run", write_script(tmp_path, body)],
         env=shell_env(None, None), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip

@@ -47,7 +47,7 @@ IMPORTED = {
     "thread": ["-c", IN_A_THREAD],
 }
 SCRIPTS = {
-    "write_script": ["job.py"],
+    "script": ["job.py"],
     "module": ["-m", "pkg.job"],
     "runpy": ["-c", "import runpy; runpy.run_path('job.py', run_name='__main__')"],
     "text": ["-c", "exec(open('job.py').read())"],

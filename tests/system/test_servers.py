@@ -255,9 +255,9 @@ def test_events_without_the_secret_are_ignored(server, client):
         with redismr.Client(server.url, secret=OTHER_SECRET) as other:
             other.submit([1], one)
         message = eventually(lambda: channel.get(0.1))
-    from redismr.core.events import decode
+    from redismr.core.events import decode_event
 
-    assert decode(message, client._keyring) is None
+    assert decode_event(message, client._keyring) is None
 
 
 # ------------------------------------------------------------------------- another Python

@@ -53,7 +53,7 @@ def streams_setup(tmp_path_factory):
 
 COMMANDS = {
     # name: (what is typed, lines that it prints or None for any number above 0, exit code)
-    "run_command": ("run job.py", 40, 0),
+    "run": ("run job.py", 40, 0),
     "run embedded": ("run -n 1 job.py", 40, 0),
     "run inline": ("run --inline job.py | sed '/a print/d'", None, 0),
     "submit": ("submit job.py", 1, 0),
@@ -106,7 +106,7 @@ def test_every_command_is_in_the_table():
 
 @pytest.mark.parametrize("streams", ["<&- 2>&-", "2>/dev/full"])
 def test_output_is_right_whatever_else_is_closed_or_full(streams_setup, streams):
-    commands = COMMANDS if "<" in streams else ["run_command", "run embedded", "result", "worker"]
+    commands = COMMANDS if "<" in streams else ["run", "run embedded", "result", "worker"]
     commands = [name for name in commands if name != "repl" or "<" not in streams]
     for name, done in run_all(streams_setup, streams, commands):
         _, lines, code = COMMANDS[name]
@@ -116,7 +116,7 @@ def test_output_is_right_whatever_else_is_closed_or_full(streams_setup, streams)
         assert done.stderr == "", name
 
 
-RESULTS = {"run_command": 1, "run embedded": 1, "submit": 1, "result": 1, "repl": 2}
+RESULTS = {"run": 1, "run embedded": 1, "submit": 1, "result": 1, "repl": 2}
 """Commands, and how many results each could not print."""
 
 
@@ -163,7 +163,7 @@ def count_result_keys(streams_setup, message):
 def test_without_any_stream_the_exit_code_tells(streams_setup):
     for streams in (CLOSED, ">/dev/full 2>/dev/full"):
         for name, done in run_all(
-            streams_setup, streams, ["run_command", "run embedded", "submit", "secret"]
+            streams_setup, streams, ["run", "run embedded", "submit", "secret"]
         ):
             assert (done.returncode, done.stdout, done.stderr) == (4, "", ""), name
 

@@ -135,7 +135,7 @@ class BlockedCall(threading.Thread):
         self.call, self.error = call, None
         self.start()
 
-    def run_command(self):
+    def run(self):
         try:
             self.call()
         except redismr.RedismrError as error:
@@ -161,7 +161,7 @@ PRINTING = """
 
 
 def test_output_of_functions_is_not_in_the_result(tmp_path):
-    done = redismr_cli("run_command", write_script(tmp_path, PRINTING), secret=None)
+    done = redismr_cli("run", write_script(tmp_path, PRINTING), secret=None)
     assert (done.returncode, done.stdout) == (0, "1\t[1]\n")
     assert "from mapfn" in done.stderr
 
