@@ -338,7 +338,9 @@ def final(number, length):
 
 
 def test_repl_runs_a_job_file_on_the_files_of_a_line(text_folder):
-    finished = run_repl(text_folder, "a.txt\n", str(write_script(text_folder, WITH_FINAL)), "--lines")
+    finished = run_repl(
+        text_folder, "a.txt\n", str(write_script(text_folder, WITH_FINAL)), "--lines"
+    )
     assert finished.returncode == 0, finished.stderr
     assert transactions(finished.stdout)[0] == (
         "script; 2 results:", ["line 1 has 18", "line 2 has 9"]
