@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from system.processes import SECRET, Processes, Worker, environ
+from system.processes import SECRET, Processes, Worker, shell_env
 
 import redismr
 from redismr.store.keys import KeyNames
@@ -218,7 +218,7 @@ class Fleet(Processes):
         command = [sys.executable, "-m", "chaos.worker", "-n", str(executors)]
         log = self.folder / f"worker{len(self.started)}.log"
         paths = str(Path(__file__).parent.parent)
-        variables = environ(self.url, SECRET, **env)
+        variables = shell_env(self.url, SECRET, **env)
         variables["PYTHONPATH"] += f":{paths}"
         worker = Worker(command, variables, self.folder, log)
         self.started.append(worker)
