@@ -1,8 +1,9 @@
 """redismr: MapReduce for Python programs, on a Redis.
 
-``run`` runs a job in one call, ``Client`` in several steps. ``files``, ``text``, ``lines``,
-``jsonl``, ``csv`` and ``pairs`` make sources. ``count``, ``param`` and ``here`` are for user
-functions. Each name is imported on first use, so that ``import redismr`` takes little time.
+``run`` runs a whole job in one call; ``Client`` runs jobs in steps; ``files``, ``text``, ``lines``,
+``jsonl``, ``csv`` and ``pairs`` make sources; user functions call ``count``, ``param`` and
+``here``; ``serve`` starts a server for other machines. Names are imported on first use, so that
+``import redismr`` takes little time.
 """
 
 from redismr import ctrl_c
@@ -134,5 +135,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return the public names."""
+    """Return the public names, sorted."""
     return sorted(__all__)

@@ -50,6 +50,16 @@ def job_depth() -> int:
     return int(given) if given.isdecimal() else 0
 
 
+def cores() -> int:
+    """Return how many cores this process may use: the default number of executors.
+
+    Inside a task these are the executor's share of the cores.
+    """
+    if (share := os.environ.get(CORES_VARIABLE, "")).isdecimal():
+        return max(1, int(share))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class _LoadCount(threading.local):
     count = 0
 

@@ -12,7 +12,7 @@ marshal is no faster than pickle without its memo, and would silently turn a byt
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from io import BytesIO
 from itertools import chain, compress, islice, repeat
@@ -22,15 +22,13 @@ from typing import Any
 
 from redismr.core.key_column import KEY_SEPARATOR, KeyColumn, join_keys
 from redismr.core.pickle_by_value import PICKLE_PROTOCOL
-from redismr.core.pickled_snapshots import NoIteratorPickler, restore_snapshot
+from redismr.core.pickled_snapshots import FindClass, NoIteratorPickler, restore_snapshot
 from redismr.core.printable import short_repr
 from redismr.errors import BadKey, BadValue, RecordError
 
 Block = tuple[Collection[Any], list[Any]]
 """Keys (a list or ``KeyColumn``) and values, parallel. A key with several values comes several
 times in a row."""
-
-FindClass = Callable[[str, str], Any]
 
 CHUNK_BYTES = 1 << 20
 """Most bytes of one field in Redis, before compression."""

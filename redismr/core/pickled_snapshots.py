@@ -16,6 +16,7 @@ from typing import Any
 from redismr.core.pickle_by_value import PICKLE_PROTOCOL, ByValuePickler
 
 FindClass = Callable[[str, str], Any]
+"""Finds a class by its module and name."""
 
 _ITERATOR_MODULES = frozenset(
     ("builtins", "itertools", "array", "collections", "_collections", "_csv")

@@ -14,9 +14,6 @@ MODULE_LINES = 400
 FUNCTION_LINES = 50
 LUA_LINES = 80
 LONGER: dict[str, int] = {
-    "server/private.py": 407,
-    "workers/executor.py": 401,
-    "workers/supervisor.py": 415,
 }
 """Longer modules and functions, with their lengths today. Numbers may only fall, names only go."""
 

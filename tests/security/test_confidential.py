@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from security.conftest import tiny
-from system.processes import SECRET, run, script
+from system.processes import SECRET, run_command, write_script
 
 import redismr
 from redismr import confidential
@@ -276,10 +276,12 @@ def seen_by_a_reader(client):
 def test_nothing_in_redis_tells_it(server, processes, tmp_path):
     folder = tmp_path / "home"
     folder.mkdir()
-    script(folder, f'SECRET = "{SECRET}"\nURL = "redis://:{WORD}@h/0"\n', "settings.py")
+    write_script(folder, f'SECRET = "{SECRET}"\nURL = "redis://:{WORD}@h/0"\n', "settings.py")
     body = JOB.format(secret=SECRET, password=WORD, half=SECRET[:9], other=SECRET[9:])
     worker = processes.worker(1)
-    done = run(sys.executable, script(folder, body), cwd=folder, secret=None, URL=server.url)
+    done = run_command(
+        sys.executable, write_script(folder, body), cwd=folder, secret=None, URL=server.url
+    )
     assert done.returncode == 0, done.stderr
     refused, skipped, failed = done.stdout.split("skipped")[0], *done.stdout.split("failed")
     assert refused.startswith("refused")

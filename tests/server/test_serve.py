@@ -107,7 +107,7 @@ def test_a_port_in_use_is_an_oserror(served: PrivateServer) -> None:
 
 
 def test_the_port_listens_before_anything_else_is_done(server_kind: str, monkeypatch: Any) -> None:
-    """Who comes early waits, and is let through; who comes later goes straight in."""
+    """Early clients wait, and are then connected; later clients connect to the server itself."""
     early: list[socket.socket] = []
 
     def find(*, port: int) -> Path:
@@ -118,7 +118,7 @@ def test_the_port_listens_before_anything_else_is_done(server_kind: str, monkeyp
 
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    monkeypatch.setattr("redismr.server.private.find_binary", lambda: find(port=port))
+    monkeypatch.setattr("redismr.server.launch.find_binary", lambda: find(port=port))
     with serve(port=port, password=PASSWORD) as server, early[0], early[1]:
         assert early[0].recv(100) == b"+OK\r\n"
         early[0].sendall(b"PING\r\n")
@@ -140,7 +140,7 @@ def test_a_child_that_is_forked_meanwhile_does_not_keep_the_port(
         child.start()
         return server_binary(server_kind)
 
-    monkeypatch.setattr("redismr.server.private.find_binary", find)
+    monkeypatch.setattr("redismr.server.launch.find_binary", find)
     try:
         with (
             serve(password=PASSWORD) as server,
@@ -152,7 +152,7 @@ def test_a_child_that_is_forked_meanwhile_does_not_keep_the_port(
         child.join()
 
 
-def test_who_came_early_for_a_server_that_does_not_start_is_let_go(monkeypatch: Any) -> None:
+def test_early_clients_of_a_server_that_does_not_start_are_disconnected(monkeypatch: Any) -> None:
     early: list[socket.socket] = []
 
     def find(*, port: int) -> Path:
@@ -161,7 +161,7 @@ def test_who_came_early_for_a_server_that_does_not_start_is_let_go(monkeypatch: 
 
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    monkeypatch.setattr("redismr.server.private.find_binary", lambda: find(port=port))
+    monkeypatch.setattr("redismr.server.launch.find_binary", lambda: find(port=port))
     with pytest.raises(ConfigError):
         serve(port=port, password=PASSWORD)
     with early[0], contextlib.suppress(ConnectionResetError):
@@ -175,7 +175,7 @@ def test_a_port_that_does_not_listen_is_free_for_others(served: PrivateServer) -
     with contextlib.closing(open_client(served.url_for("127.0.0.1"))) as client:
         client.ping()
         served.listen(on=False)
-        assert client.ping(), "who is connected stays so"
+        assert client.ping(), "present connections stay"
         with socket.create_server(("127.0.0.1", served.port)), pytest.raises(OSError) as caught:
             served.listen()
         assert caught.value.errno == errno.EADDRINUSE
@@ -325,17 +325,17 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("command", ALLOWED, ids=lambda c: " ".join(map(str, c))[:40])
-def test_what_redismr_needs_passes(client: redis.Redis, command: tuple[Any, ...]) -> None:
+def test_commands_that_redismr_needs_pass(client: redis.Redis, command: tuple[Any, ...]) -> None:
     client.execute_command(*command)
 
 
 @pytest.mark.parametrize("command", REFUSED, ids=lambda c: " ".join(map(str, c))[:40])
-def test_what_would_harm_is_refused(client: redis.Redis, command: tuple[Any, ...]) -> None:
+def test_harmful_commands_are_refused(client: redis.Redis, command: tuple[Any, ...]) -> None:
     with pytest.raises(redis.ResponseError, match=r"(?i)no perm|not allowed"):
         client.execute_command(*command)
 
 
-def test_a_script_cannot_do_what_its_caller_cannot(client: redis.Redis) -> None:
+def test_a_script_has_the_rights_of_its_caller(client: redis.Redis) -> None:
     with pytest.raises(redis.ResponseError, match=r"(?i)no perm|ACL|user executing"):
         client.eval("return redis.call('FLUSHALL')", 0)
     with pytest.raises(redis.ResponseError, match=r"(?i)no perm|ACL|user executing"):
