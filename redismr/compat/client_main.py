@@ -18,13 +18,16 @@ EXIT_DONE, EXIT_NO_SERVER, EXIT_INTERRUPTED = 0, 3, 130
 
 
 class _ReportingClient(Client):
-    """Says what keeps it from its server, each thing once; with ``waits_for_server``, that there is none."""  # noqa: E501
+    """Reports why there is no server, each reason once.
+
+    With ``waits_for_server``, a missing server is reported as something to wait for.
+    """
 
     waits_for_server = quiet = False
     last_message = ""
 
     def handle_error(self) -> None:
-        """Once, and not at all with ``quiet``."""
+        """Print the error, unless it was printed last, or ``quiet`` is set."""
         no_server_yet = self.waits_for_server and isinstance(self.error, ConnectionRefusedError)
         text = (
             f"waiting for {self._server_description()}" if no_server_yet else self._error_message()
@@ -34,13 +37,13 @@ class _ReportingClient(Client):
             print_message(text, sys.stderr)
 
     def _server_description(self) -> str:
-        """What it waits for, in words."""
+        """Return what the client waits for, in words."""
         named = server_from_environment()
         if named is None:
             return f"a server at {self._server_address}"
         port = self._server_address.rpartition(":")[2]
         return (
-            f"a server of port {port} at {redact_url(named.url)}, which the environment names: HOST "  # noqa: E501
+            f"a server of port {port} at {redact_url(named.url)}, which REDISMR_URL names: HOST "
             "and password are not used"
         )
 
@@ -49,19 +52,20 @@ def work_for_server(
     host: str, port: int = MINCEMEAT_PORT, password: str = "", *, executors: int = 1,
     wait: bool = False, loop: bool = False, retry_seconds: float = DEFAULT_RETRY_SECONDS, quiet: bool = False,  # noqa: E501
 ) -> int:  # fmt: skip
-    """Work for a server until it ends; the exit status.
+    """Work for a server until the server ends; return the exit status.
 
-    0 when the server has ended; 3 where there was none, or it refused us; 130 after Ctrl-C.
+    The status is 0 when the server has ended, 3 if no server listens or it refuses this client, and
+    130 after Ctrl-C.
 
     Args:
-        host: where it is; with port and password.
-        port: of the server.
-        password: of the server.
+        host: the machine of the server.
+        port: the port of the server.
+        password: the password of the server.
         executors: how many tasks to run at a time.
-        wait: for a server, trying every ``retry_seconds``; that is said, once.
-        loop: the same, and for the next one when it has ended.
+        wait: wait for a server, with a try every ``retry_seconds``; this is reported once.
+        loop: wait for a server, and when it has ended for the next one.
         retry_seconds: seconds between two tries.
-        quiet: say nothing.
+        quiet: report nothing.
     """
     client, waits_for_server = _ReportingClient(), wait or loop
     client.password, client.executors = password, executors
@@ -81,15 +85,15 @@ def work_for_server(
 
 
 def _is_worth_retrying(error: BaseException) -> bool:
-    """Whether another try may go better."""
+    """True if the next try may succeed."""
     return isinstance(error, OSError) and not isinstance(error, PermissionError)
 
 
 def run_client(argv: list[str] | None = None) -> None:
-    """The command line: reads ``sys.argv``, and exits with what ``work_for_server`` returns unless that is 0.
+    """Run the command line in ``sys.argv``; exit with the status of ``work_for_server``, if not 0.
 
-    What user functions print is printed here.
-    """  # noqa: E501
+    Output of user functions is printed here.
+    """
     parser = argparse.ArgumentParser(prog="mincemeat.py", description="Work for a server.")
     add = parser.add_argument
     add("-p", "--password", default="", help="password")

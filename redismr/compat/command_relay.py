@@ -1,4 +1,4 @@
-"""How a client's own functions, which run in processes beside it, send commands: through it."""
+"""Lets functions that run in executors send commands through the client they belong to."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from redismr.compat.doorway import pickle_by_value
 from redismr.errors import ConfigError
 
 Address = tuple[str, bytes]
-"""A socket in a folder of this user's, and what to say there to be heard."""
+"""The path of a socket that only this user can open, and the key that opens a connection."""
 
 
 class Relay:
-    """Calls ``send`` with what ``send_through_relay`` was called with in another process of this machine."""  # noqa: E501
+    """Calls ``send`` for each ``send_through_relay`` in another process of this machine."""
 
     def __init__(self, send: Callable[[str, Any, Any], None]) -> None:
         self._send, self._ended = send, False
@@ -28,22 +28,23 @@ class Relay:
         threading.Thread(target=self._listen, name="mincemeat-relay", daemon=True).start()
 
     def close(self) -> None:
-        """Hear nothing more."""
+        """Stop listening."""
         self._ended = True
-        with contextlib.suppress(OSError):  # who waits in accept sees nothing of a close
+        with contextlib.suppress(OSError):  # accept() does not notice that the listener is closed
             connection.Client(self.address[0]).close()
         self._listener.close()
 
     def _listen(self) -> None:
         while not self._ended:
-            gone = EOFError, OSError, AuthenticationError  # also: closed before we came to accept
+            # The sender may have left before accept(), or has another key.
+            gone = EOFError, OSError, AuthenticationError
             with contextlib.suppress(*gone), self._listener.accept() as conn:
                 conn.send(self._send_received(conn.recv_bytes()))
 
     def _send_received(self, message: bytes) -> Exception | None:
-        """Send what was said; what keeps us from it, for its sender: this thread goes on."""
+        """Send one received command; return the error, for the sender. This thread must go on."""
         try:
-            self._send(*pickle.loads(message))  # noqa: S301  who knows our key may run code here anyway
+            self._send(*pickle.loads(message))  # noqa: S301  only our executors know the key
         except Exception as exc:  # noqa: BLE001
             return exc if _can_be_pickled(exc) else RuntimeError(f"{type(exc).__name__}: {exc}")
         return None
@@ -52,16 +53,17 @@ class Relay:
 def send_through_relay(
     address: Address | None, command: str, data: Any = None, txn: Any = None
 ) -> None:
-    """Send a command through the relay at that address.
+    """Send a command through the relay at ``address``.
 
     Raises:
-        ConfigError: there is none.
-        Whatever ``send`` raised, or unpickling there; RuntimeError for what cannot be sent here.
+        ConfigError: there is no relay.
+        Exception: the error that ``send``, or unpickling in the client, raised; RuntimeError
+            instead of an error that cannot be pickled.
     """
     if address is None:
         raise ConfigError(
-            f"no way to send {command!r} from here: of the functions that run on a worker, only "
-            "methods of its own Client can send commands"
+            f"cannot send {command!r} from here: of the functions that run on a worker, only "
+            "methods of the worker's own Client can send commands"
         )
     with connection.Client(address[0], authkey=address[1]) as conn:
         conn.send_bytes(pickle_by_value.dumps((command, data, txn)))
@@ -72,6 +74,6 @@ def send_through_relay(
 
 def _can_be_pickled(error: Exception) -> bool:
     try:
-        return isinstance(pickle.loads(pickle.dumps(error)), Exception)  # noqa: S301  our own
-    except Exception:  # noqa: BLE001  whatever its __init__ or __reduce__ raises
+        return isinstance(pickle.loads(pickle.dumps(error)), Exception)  # noqa: S301  made here
+    except Exception:  # noqa: BLE001  the class of the error may raise anything
         return False

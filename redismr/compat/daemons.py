@@ -1,60 +1,66 @@
-"""The fork's daemons: a server or client in a thread of its own, with a state to ask for.
+"""The daemons of the fork: a server or a client in a thread of its own, with a state.
 
-Heartbeats are here for their names: leases tell of lost workers, and a client notices within
-seconds that its server is gone, so ``allowed`` means nothing, and ``interval`` only that pings
-are sent.
+The classes with heartbeats exist for their names only. Leases tell of lost workers, and a client
+notices within seconds that its server has ended. So ``allowed`` means nothing, and ``interval``
+means only that pings are sent.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import MutableSequence
-from typing import Any
+from collections.abc import Mapping, MutableSequence
+from typing import Any, ClassVar
 
 from redismr.compat import timers
 from redismr.compat.threaded import Server
 from redismr.compat.worker import Client
 
 
-class Server_HB(Server):  # noqa: N801  the fork's names, to the end of this module
-    """A server with heartbeats: any server is."""
+class Server_HB(Server):  # noqa: N801  the names of the fork, here and below
+    """A server with heartbeats: the same as any server."""
 
 
 class Client_HB(Client):  # noqa: N801
-    """A client with heartbeats: any client is."""
+    """A client with heartbeats: the same as any client."""
 
 
 class Mincemeat_daemon(threading.Thread):  # noqa: N801
-    """Runs an endpoint, and whatever shares its map, until all of them have ended.
+    """Runs an endpoint, and all others in the endpoint's map, until all of them have ended.
 
-    ``map``, ``schedule`` and ``shuttout`` go to the endpoint's class; ``options`` to ``process``.
+    ``map``, ``schedule`` and ``shuttout`` are passed to the endpoint's class, ``options`` to
+    ``process``.
     """
+
+    default_class: type[Any] = Server
+    default_options: ClassVar[Mapping[str, float]] = {}
 
     def __init__(
         self,
         credentials: dict[str, Any],
-        cls: type[Any],
-        map: dict[int, Any] | None = None,  # noqa: A002  the fork's word
+        cls: type[Any] | None = None,
+        map: dict[int, Any] | None = None,  # noqa: A002  the name in the fork
         schedule: MutableSequence[timers.Timer] | None = None,
         shuttout: float | None = 0.5,
         **options: Any,
     ) -> None:
         super().__init__(daemon=True)
-        self._options, self._stopped, self._failed = options, False, ""
+        self._options = {**self.default_options, **options}
+        self._stopped, self._failed = False, ""
         endpoint_map = {} if map is None else map
-        self.endpoint = cls(map=endpoint_map, schedule=schedule, shuttout=shuttout)
+        make_endpoint = cls or self.default_class
+        self.endpoint = make_endpoint(map=endpoint_map, schedule=schedule, shuttout=shuttout)
         self.endpoint.conn(**{**credentials, "asynchronous": True})
 
     def run(self) -> None:
-        """``process``, and what came of it."""
+        """Call ``process``; an error becomes the daemon's state."""
         try:
             self.process(**self._options)
-        except Exception as exc:  # noqa: BLE001  it is the daemon's state from now on
+        except Exception as exc:  # noqa: BLE001  the error becomes the state
             self._failed = f"{type(exc).__name__}: {exc}"
             self.endpoint.close()
 
     def process(self, **options: Any) -> None:
-        """All that the thread does; a subclass takes options of its own out of them.
+        """Run the endpoint; a subclass takes options of its own out of ``options``.
 
         With ``timeout=``, ``self.timeout`` is called at once, then at least that often.
         """
@@ -66,19 +72,19 @@ class Mincemeat_daemon(threading.Thread):  # noqa: N801
         self.endpoint.stopping()
 
     def name(self, *names: Any) -> str:  # type: ignore[override]  # a method, as the fork has it
-        """What runs in it."""
+        """Return the name of the endpoint."""
         return str(self.endpoint.name(*names))
 
     def timeout(self) -> float | None:
-        """Called regularly; after how many seconds to call it again, if that is sooner.
+        """Return after how many seconds to call this again, if that is sooner than the option says.
 
-        For subclasses; this one asks the endpoint's.
+        Called regularly, for subclasses. This method asks the endpoint's ``timeout``.
         """
         wanted_seconds: float | None = self.endpoint.timeout()
         return wanted_seconds
 
     def state(self) -> str:
-        """idle, processing, authenticated, success, or "failed: " and why."""
+        """Return "idle", "processing", "authenticated", "success", or "failed: ..." and why."""
         error = self.endpoint.error
         if self._failed or error is not None:
             return f"failed: {self._failed or error}"
@@ -90,7 +96,7 @@ class Mincemeat_daemon(threading.Thread):  # noqa: N801
         return "authenticated" if self.endpoint.authenticated() else "processing"
 
     def stop(self, timeout: float | None = 5.0) -> None:
-        """End it, and wait for that up to ``timeout`` seconds."""
+        """End the endpoint, and wait up to ``timeout`` seconds for its end."""
         self._stopped = not self.endpoint.ended()
         self.endpoint.handle_close()
         self.endpoint.ended(timeout)
@@ -102,41 +108,27 @@ class Server_daemon(Mincemeat_daemon):  # noqa: N801
     """A server in a thread.
 
     Raises:
-        OSError: its port is taken: somebody else is the server.
+        OSError: the port is taken, so another process is the server.
     """
 
-    def __init__(
-        self, credentials: dict[str, Any], cls: type[Any] = Server, **options: Any
-    ) -> None:
-        super().__init__(credentials, cls, **options)
+    default_class = Server
 
 
 class Client_daemon(Mincemeat_daemon):  # noqa: N801
-    """A client in a thread. A server that is not there is its state, ``failed: ...``."""
+    """A client in a thread. If there is no server, its state is "failed: ..."."""
 
-    def __init__(
-        self, credentials: dict[str, Any], cls: type[Any] = Client, **options: Any
-    ) -> None:
-        super().__init__(credentials, cls, **options)
+    default_class = Client
 
 
 class Server_HB_daemon(Server_daemon):  # noqa: N801
-    """The same, and pings: see the module."""
+    """A server in a thread that sends pings; see the module about heartbeats."""
 
-    def __init__(
-        self, credentials: dict[str, Any], cls: type[Any] = Server_HB, *, interval: float = 7.0,
-        allowed: float = 15.0, timeout: float = 999.0, **options: Any,
-    ) -> None:  # fmt: skip
-        options |= {"interval": interval, "allowed": allowed, "timeout": timeout}
-        super().__init__(credentials, cls, **options)
+    default_class = Server_HB
+    default_options: ClassVar = {"interval": 7.0, "allowed": 15.0, "timeout": 999.0}
 
 
 class Client_HB_daemon(Client_daemon):  # noqa: N801
-    """The same, and pings: see the module."""
+    """A client in a thread that sends pings; see the module about heartbeats."""
 
-    def __init__(
-        self, credentials: dict[str, Any], cls: type[Any] = Client_HB, *, interval: float = 27.0,
-        allowed: float = 60.0, timeout: float = 999.0, **options: Any,
-    ) -> None:  # fmt: skip
-        options |= {"interval": interval, "allowed": allowed, "timeout": timeout}
-        super().__init__(credentials, cls, **options)
+    default_class = Client_HB
+    default_options: ClassVar = {"interval": 27.0, "allowed": 60.0, "timeout": 999.0}

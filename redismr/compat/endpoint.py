@@ -1,4 +1,4 @@
-"""What ``Server`` and ``Client`` share: a name, hooks, timers, a place in a loop's map, an end."""
+"""The base of ``Server`` and ``Client``: a name, hooks, timers, a place in a loop's map, an end."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ log = logging.getLogger("mincemeat")
 
 _USER_FUNCTIONS = frozenset({"mapfn", "collectfn", "reducefn", "finishfn", "resultfn"})
 _NOT_SHIPPED = _USER_FUNCTIONS | {"password", "error", "schedule", "output", "taskmanager"}
-"""Attributes that do not go to a worker with a method of an endpoint's: the first least of all."""
+"""Attributes that do not travel to a worker with an endpoint's method: above all the password."""
 
 
 class Endpoint(CommandSender):
-    """One end of the line.
+    """One end of the line: a server or a client.
 
     A daemon calls ``starting`` with its options, then ``process`` and ``timeout`` in turn, and
-    ``stopping`` at the end; they are for subclasses, which call them here as well.
+    ``stopping`` at the end. Subclasses may override these; they call the methods of this class as
+    well.
     """
 
     addr: tuple[Any, Any] | None = None
-    """Where the server is."""
+    """Address of the server."""
 
     locl: tuple[Any, Any] | None = None
-    """Where this end is, if that is not the server's."""
+    """Address of this end, if it is not the server."""
 
     what: str | None = None
 
     def __init__(
         self,
-        map: dict[int, Any] | None = None,  # noqa: A002  the fork's word
+        map: dict[int, Any] | None = None,  # noqa: A002  the name in the fork
         schedule: MutableSequence[timers.Timer] | None = None,
         shuttout: float | None = None,
     ) -> None:
-        del shuttout  # nobody has to wait for sockets
+        del shuttout  # nothing here waits for sockets
         self.schedule = deque[timers.Timer]() if schedule is None else schedule
         self.error: BaseException | None = None
         self._map = timers.default_map if map is None else map
@@ -50,9 +51,9 @@ class Endpoint(CommandSender):
         self._relay: command_relay.Relay | None = None
 
     def __reduce__(self) -> Any:
-        """A method of it used as mapfn: only what its subclass and user gave it travels.
+        """Pickle only what the subclass and the user set, for a method that is used as mapfn.
 
-        To a process that multiprocessing starts it goes whole, to be a client there.
+        An endpoint goes whole to a process that multiprocessing starts, to be a client there.
         """
         spawned = get_spawning_popen() is not None
         not_shipped = _NOT_SHIPPED - _USER_FUNCTIONS - {"password"} if spawned else _NOT_SHIPPED
@@ -63,51 +64,51 @@ class Endpoint(CommandSender):
         return _copy_on_worker, (type(self), state, self._relay and self._relay.address)
 
     def name(self, what: str | None = None, peer: Any = None) -> str:
-        """Who it is, for people; ``what`` is what to call it from now on."""
+        """Return the name that texts use; ``what`` is its first part from now on."""
         del peer
         self.what = what or self.what or type(self).__name__
         host, port = self.locl or self.addr or (None, None)
         return f"{self.what}@{host}:{port}"
 
     def authenticated(self, timeout: float | None = 0.0) -> bool:
-        """Whether it is, or was, connected, within ``timeout`` seconds; None waits."""
+        """True if this endpoint is or was connected, within ``timeout`` seconds; None waits."""
         raise NotImplementedError
 
     @property
     def auth(self) -> str | None:
-        """``authenticated`` in the words of early versions: "Done", or None."""
+        """"Done" or None: ``authenticated`` as early versions had it."""
         return "Done" if self.authenticated() else None
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended."""
+        """True if this endpoint has ended."""
         return self._ended.is_set()
 
     @property
     def shutdown(self) -> bool:
-        """Whether it is to end, or has."""
+        """True if this endpoint is ending, or has ended."""
         return self._closing.is_set() or self._ended.is_set()
 
     def ended(self, timeout: float | None = 0.0) -> bool:
-        """Whether it does nothing any more, within ``timeout`` seconds, however that came."""
+        """True if this endpoint ends, in success or not, within ``timeout`` seconds."""
         return self._ended.wait(timeout)
 
     # -- what a daemon calls ------------------------------------------------------
 
     def starting(self, *_: Any, interval: float | None = None, **_options: Any) -> None:
-        """The daemon begins: ping every ``interval`` seconds."""
+        """Prepare for a daemon: ping every ``interval`` seconds."""
         if interval:
             self.schedule.append((timers.timer() + interval, self.ping, interval))
 
     def process(self, timeout: float | None = None) -> bool:
-        """Fire timers until ``timeout`` seconds are over, or all in our map have ended.
+        """Fire timers for ``timeout`` seconds, or until all endpoints of the map have ended.
 
-        Whether any of them is still open. None waits for their end.
+        Return True if one of them is still open. None waits for their end.
         """
         return timers.process(timeout, self._map, self.schedule)
 
     def timeout(self) -> float | None:
-        """Called regularly; after how many seconds to call it again, if that is sooner."""
+        """Return after how many seconds to call this again, if that is sooner. Called regularly."""
         return self.health()
 
     def health(self) -> float | None:
@@ -115,7 +116,7 @@ class Endpoint(CommandSender):
         return None
 
     def stopping(self) -> None:
-        """The daemon ends. For subclasses."""
+        """Called when the daemon ends. For subclasses."""
 
     # -- the map ------------------------------------------------------------------
 
@@ -128,25 +129,25 @@ class Endpoint(CommandSender):
         self._map[id(self)] = self
 
     def _remove_from_map(self) -> None:
-        with timers.endpoint_ended:  # a loop that finds its map empty finds us ended, too
+        with timers.endpoint_ended:  # so a loop that finds its map empty finds this endpoint ended
             self._map.pop(id(self), None)
             self._ended.set()
             timers.endpoint_ended.notify_all()
 
 
 def pong_data(data: Any) -> tuple[str, Any]:
-    """What a pong carries: who says so, and the payload of the ping, which may have none."""
+    """Return the data of a pong: the name of this host, and the payload of the ping, if any."""
     payload = data[1] if isinstance(data, tuple | list) and len(data) > 1 else None
     return socket.getfqdn(), payload
 
 
 def _unconnected_copy(kind: type[Endpoint], state: dict[str, Any]) -> Endpoint:
-    """In another process: one of that class that is not connected, with these attributes."""
+    """Make an endpoint of this class, not connected, with these attributes, in another process."""
     endpoint = kind.__new__(kind)
     library_class = next(
         base for base in kind.__mro__ if base.__module__.startswith("redismr.compat.")
     )
-    library_class.__init__(endpoint)  # type: ignore[misc]  # a subclass's own may need what we do not know
+    library_class.__init__(endpoint)  # type: ignore[misc]  # the __init__ of a subclass may need unknown arguments
     vars(endpoint).update(state)
     return endpoint
 
@@ -154,7 +155,7 @@ def _unconnected_copy(kind: type[Endpoint], state: dict[str, Any]) -> Endpoint:
 def _copy_on_worker(
     kind: type[Endpoint], state: dict[str, Any], address: command_relay.Address | None
 ) -> Endpoint:
-    """On a worker: what the endpoint's own methods need of it."""
+    """Make an endpoint on a worker whose methods can send commands through the client."""
     endpoint = _unconnected_copy(kind, state)
     vars(endpoint)["send_command"] = functools.partial(command_relay.send_through_relay, address)
     return endpoint

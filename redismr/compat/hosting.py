@@ -1,8 +1,8 @@
-"""The server that a script's workers join.
+"""The server that the workers of a script join.
 
-One per process and port, kept until the script ends, so that a hundred runs have one cold start;
-its port is open while a run is on, as it was. With REDISMR_URL set it is that Redis; the password
-means nothing then, and the port is but a name.
+There is one per process and port. It is kept until the script ends, so that a hundred runs have one
+cold start. Its port is open only while a run is on, as that of mincemeat.py was. If REDISMR_URL is
+set, that Redis is the server; the password then means nothing, and the port is only a name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
-import multiprocessing.util  # noqa: F401  its exit handler joins children: ours must come first
+import multiprocessing.util  # noqa: F401  our exit handler must run before the one of this module
 import os
 import socket
 import sys
@@ -18,44 +18,36 @@ import threading
 from typing import Any, Protocol
 
 import redismr
+from redismr.compat import doorway
 from redismr.compat.channels import Channel
-from redismr.compat.doorway import (
-    DEFAULT_NAMESPACE,
-    Connection,
-    PrivateServer,
-    print_message,
-    resolve_connection,
-    start,
-)
 from redismr.compat.user_commands import ALL_CLIENTS, SERVER, CommandBus
 from redismr.errors import StoreUnavailable
 
 MINCEMEAT_PORT = 11235
 
-NAMESPACE = DEFAULT_NAMESPACE
-"""Of a server of our own: nobody else is there, and its workers need not be told."""
-
+NAMESPACE = doorway.DEFAULT_NAMESPACE
+"""The namespace on a private server: nobody else uses the server, so clients need not be told."""
 
 HELLO, SERVING, RELEASED = ":hello", ":serving", ":released"
-"""What a new client says, and what clients hear: a run is on, or it is over."""
+"""The command of a new client, and the answers to all clients: a run is on, or it is over."""
 
 
 class Owner(Protocol):
-    """The user of a hosted server at the moment."""
+    """The endpoint that uses a hosted server now."""
 
     def on_client_command(self, chan: Channel, command: str, data: Any, txn: Any) -> None:
-        """A client's command."""
+        """Handle a command of a client."""
 
 
 class HostedServer:
-    """A server at a port, or the Redis of REDISMR_URL, and a client of it."""
+    """A private server at a port, or the Redis at REDISMR_URL, with a client of it."""
 
     def __init__(
         self, owner: Owner, interface: str, port: int, password: str, how_to_open: str
     ) -> None:
         self.requested_port, self.bind_and_password = port, (interface, password)
         self.was_resumed = False
-        self.server: PrivateServer | None = None
+        self.server: doorway.PrivateServer | None = None
         self.owner: Owner | None = owner
         connection = server_from_environment()
         if connection is None:
@@ -75,11 +67,11 @@ class HostedServer:
 
     @property
     def alive(self) -> bool:
-        """Whether it still can be used."""
+        """True if the server can still be used."""
         return self.server is None or self.server.alive
 
     def how_to_join(self, command: str, default_port: int) -> str:
-        """How to type the command that adds a worker."""
+        """Return what to type to add a worker."""
         if self.server is None:
             return "redismr worker"
         port = "" if self.port == default_port else f" -P {self.port}"
@@ -87,7 +79,7 @@ class HostedServer:
         return f"{command}{password}{port} HOST"
 
     def resume(self, owner: Owner) -> None:
-        """It is this owner's from now on, and clients may join again.
+        """Give the server to this owner, and let clients join again.
 
         Raises:
             OSError: EADDRINUSE, another process has the port now.
@@ -100,17 +92,17 @@ class HostedServer:
         self.owner, self.was_resumed = owner, True
 
     def release(self, *, close: bool) -> None:
-        """The owner is done with it: nobody can join, and clients end, but for those that stay."""
+        """End the run: nobody can join, and clients leave, unless they wait for the next run."""
         with _lock(self.requested_port):
             self.owner = None
             if close or not self.alive or self not in _hosted_servers.values():
                 _discard(self)
             elif self.server:
-                with contextlib.suppress(StoreUnavailable):  # it has just ended, and all with it
+                with contextlib.suppress(StoreUnavailable):  # the server has just ended
                     self.server.listen(on=False)
                 self.command_bus.send(ALL_CLIENTS, RELEASED)
             else:
-                self.command_bus.close()  # clients of a named server look whether one listens
+                self.command_bus.close()  # clients of a named server look for a listener
 
     def close(self) -> None:
         """Close the connections, and the port."""
@@ -126,7 +118,7 @@ class HostedServer:
 
     def _on_command(self, sender: str, command: str, data: Any, txn: Any) -> None:
         if command == HELLO:
-            with _lock(self.requested_port):  # else what ``release`` tells might come before this
+            with _lock(self.requested_port):  # or the message of ``release`` might come before this
                 self.command_bus.send(sender, SERVING if self.owner else RELEASED)
         elif owner := self.owner:
             owner.on_client_command(Channel(self.command_bus, sender), command, data, txn)
@@ -134,28 +126,27 @@ class HostedServer:
 
 _hosted_servers: dict[int, HostedServer] = {}
 _locks: dict[int, threading.Lock] = {}
-"""For each port: a server takes a while to start, and other ports need not wait for that."""
+"""One for each port, because other ports need not wait while a server starts."""
 
 
 def acquire_server(
     owner: Owner, interface: str, port: int, password: str, *, how_to_open: str
 ) -> HostedServer:
-    """A hosted server for this owner alone: the port's own one if it is free, else a new one.
+    """Return a hosted server for this owner alone: the port's own if it is free, else a new one.
 
-    ``how_to_open`` says what the user has to do to let others in, where there is no password.
+    ``how_to_open`` says what the user must do to let others in, if there is no password.
 
     Raises:
         OSError: EADDRINUSE, the port is taken, by this process or another; or no such interface.
-        ConfigError: there is no server binary. StoreUnavailable: the server did not start.
+        ConfigError: there is no server binary.
+        StoreUnavailable: the server did not start.
     """
     with _lock(port):
         hosted_server = _hosted_servers.get(port)
         if hosted_server is not None and hosted_server.owner is not None:
-            if hosted_server.server is None:  # on a Redis there is room for several
+            if hosted_server.server is None:  # a Redis serves several at a time
                 return HostedServer(owner, interface, port, password, how_to_open)
-            raise OSError(
-                errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), _address_text(interface, port)
-            )
+            doorway.raise_address_error(errno.EADDRINUSE, interface, port)
         if (
             hosted_server is not None
             and hosted_server.alive
@@ -171,20 +162,23 @@ def acquire_server(
         return hosted_server
 
 
-def server_from_environment() -> Connection | None:
-    """The server that the environment names. Executors name none: a task's server is its own."""
-    return resolve_connection()
+def server_from_environment() -> doorway.Connection | None:
+    """Return the server that REDISMR_URL names; None if it names none.
+
+    Executors have no such variable, so a function on a worker gets a server of its own.
+    """
+    return doorway.resolve_connection()
 
 
 def password_text(password: str | bytes | None) -> str:
-    """A password of either kind. One from the command line may hold bytes that are no text.
+    """Return a password as text. Bytes from the command line may be no UTF-8.
 
     Raises:
-        ValueError: it holds what is no character.
+        ValueError: the text holds half of a surrogate pair.
     """
     try:
         given = password.encode(errors="surrogateescape") if isinstance(password, str) else password
-    except UnicodeEncodeError:  # which shows the password
+    except UnicodeEncodeError:  # its text shows the password
         raise ValueError("the password holds half of a surrogate pair: no character") from None
     return (given or b"").decode(errors="backslashreplace")
 
@@ -193,39 +187,37 @@ def _lock(port: int) -> threading.Lock:
     return _locks.setdefault(port, threading.Lock())
 
 
-def _start_hosted(interface: str, port: int, password: str, how_to_open: str) -> PrivateServer:
+def _start_hosted(
+    interface: str, port: int, password: str, how_to_open: str
+) -> doorway.PrivateServer:
     bind = interface
     if not password and interface not in {"localhost", "127.0.0.1", "::1"}:
-        print_message(
+        doorway.print_message(
             f"no password: only this machine can join port {port}. {how_to_open} to let others in",
             sys.stderr,
         )
         bind = "127.0.0.1"
     if bind:
-        socket.getaddrinfo(bind, None)  # raises OSError for a name that is none
-    return start(bind=bind, port=port, password=password, namespace=NAMESPACE)
+        socket.getaddrinfo(bind, None)  # raises OSError for an unknown name
+    return doorway.start(bind=bind, port=port, password=password, namespace=NAMESPACE)
 
 
 def _discard(hosted_server: HostedServer) -> None:
-    for port, known in list(_hosted_servers.items()):
-        if known is hosted_server:
+    for port, other in list(_hosted_servers.items()):
+        if other is hosted_server:
             del _hosted_servers[port]
     hosted_server.close()
 
 
-def _address_text(interface: str, port: int) -> str:
-    return f"{interface or '*'}:{port}"
-
-
 @atexit.register
 def _close_hosted_servers() -> None:
-    """Children that work for us are joined at exit: they end with their server."""
+    """Close all servers: Python joins child processes next, which work until their server ends."""
     while _hosted_servers:
         _hosted_servers.popitem()[1].close()
 
 
 def _forget_in_child() -> None:
-    """A forked child has none of its parent's servers, and none of the locks of its threads."""
+    """Forget, in a forked child, the parent's servers, and the locks that its threads hold."""
     _locks.clear()
     _hosted_servers.clear()
 

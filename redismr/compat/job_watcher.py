@@ -1,4 +1,4 @@
-"""What a server does while its job runs: timers, its state in the fork's words, and hints."""
+"""Callbacks for the progress of a server's job: timers, the server's state, reasons to wait."""
 
 from __future__ import annotations
 
@@ -17,26 +17,22 @@ if TYPE_CHECKING:
 
 
 class ServerClosed(Exception):
-    """The server was closed: its job is to be cancelled."""
+    """The server was closed, so its job is to be cancelled."""
 
 
 class WaitReporter:
-    """Called with a job's progress, says on stderr what it waits for, each reason once.
+    """Reports on stderr what a job waits for, each reason once; called with the job's progress.
 
-    Where there are no workers it is how to start one: by ``command``, whose port, if it is given
-    none, is ``default_port``.
+    If there are no workers, the report says how to start one: with ``command``, whose port is
+    ``default_port`` if none is given.
     """
 
     def __init__(self, hosted_server: HostedServer, command: str, default_port: int) -> None:
-        self._hosted_server, self._command, self._default_port = (
-            hosted_server,
-            command,
-            default_port,
-        )
-        self._last_reason = ""
+        self._hosted_server, self._last_reason = hosted_server, ""
+        self._command, self._default_port = command, default_port
 
     def __call__(self, progress: Progress) -> None:
-        """Take note of one look at the job."""
+        """Report a new reason to wait."""
         if not progress.waiting or progress.waiting == self._last_reason:
             return
         self._last_reason = reason = progress.waiting
@@ -47,10 +43,10 @@ class WaitReporter:
 
 
 class JobWatcher:
-    """Called with the job's progress several times a second.
+    """Called with the progress of a server's job several times a second.
 
     Raises:
-        ServerClosed: the server is to end.
+        ServerClosed: the server is closing.
     """
 
     def __init__(
@@ -65,7 +61,7 @@ class JobWatcher:
         self._report_waiting = WaitReporter(hosted_server, command, MINCEMEAT_PORT)
 
     def __call__(self, progress: Progress) -> None:
-        """Take note of one look at the job."""
+        """Fire timers, set the server's state, and report what the job waits for."""
         timers.run_due(self._schedule)
         if self._closing.is_set():
             raise ServerClosed

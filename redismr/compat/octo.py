@@ -1,4 +1,4 @@
-"""octo.py: one machine serves a job file at a port, others work for it, and for the next one."""
+"""octo.py: one machine serves a job file at a port, others work for it and for the next one."""
 
 from __future__ import annotations
 
@@ -23,20 +23,22 @@ def run_server(
     password: str = "",
     **options: Any,
 ) -> None:
-    """Serve one job at a port until it is done, and show its results; waits for workers.
+    """Serve one job at a port until it is done, and show its results; wait for workers.
 
-    ``functions`` and ``options`` are those of ``redismr.run``; ``show`` gets the results and
-    whether their server ends with this call. Without a password only this machine can join.
+    ``functions`` and ``options`` are those of ``redismr.run``. ``show`` is called with the results,
+    and with True if their server ends with this call. Without a password only this machine can
+    join.
 
     Raises:
         MapError, ReduceError, SourceRaised: user code raised; also of the original class.
-        ConfigError: the port is taken, or cannot be used. StoreError: REDISMR_URL's server.
+        ConfigError: the port is taken, or cannot be used.
+        StoreError: from the server at REDISMR_URL.
     """
     try:
         hosted_server = acquire_server(
             _OctoOwner(), "", port, password, how_to_open="Give -p PASSWORD"
         )
-    except StoreError:  # some are OSErrors
+    except StoreError:  # some are OSErrors too
         raise
     except OSError as error:
         raise ConfigError(f"cannot serve on port {port}: {error.strerror}") from error
@@ -55,7 +57,7 @@ def run_server(
 
 
 class _OctoOwner:
-    """Owns a hosted server while the job runs."""
+    """The owner of the hosted server while the job runs."""
 
     def on_client_command(self, *_: object) -> None:
-        """Nobody has a command for octo.py."""
+        """Ignore the command: octo.py has none."""

@@ -1,4 +1,4 @@
-"""``Server`` of mincemeat.py and of its fork: transactions, one after another, as jobs of ours."""
+"""``Server`` of mincemeat.py and of its fork: runs transactions one after another, as jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import redismr
 from redismr.compat import timers
-from redismr.compat.channels import Channel, connected_channels
+from redismr.compat.channels import Channel
 from redismr.compat.doorway import is_debugging, partition_or_zero
 from redismr.compat.endpoint import Endpoint, pong_data
 from redismr.compat.hosting import MINCEMEAT_PORT, HostedServer, acquire_server, password_text
@@ -26,10 +26,10 @@ log = logging.getLogger("mincemeat")
 
 
 class TransactionServer(Endpoint):
-    """Runs mapfn, collectfn and reducefn over a datasource, on the workers that join its port.
+    """Runs mapfn, collectfn and reducefn over a datasource, on the workers that join a port.
 
-    Functions are attributes, of the instance or of a subclass. The port listens while a run is on,
-    or until ``close`` where the server runs asynchronously.
+    Functions are attributes, of the instance or of a subclass. The port listens while a run is on;
+    if the server runs asynchronously, until ``close``.
     """
 
     mapfn: Any = None
@@ -47,7 +47,7 @@ class TransactionServer(Endpoint):
     it to ``MincemeatGlobals``, which names this class, and so cannot be imported here."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
-        """Arguments are those of every endpoint."""
+        """Take the arguments of every endpoint."""
         super().__init__(*given, **named)
         self.output: deque[tuple[Any, dict[Any, Any]]] = deque()
         self.taskmanager = TaskManager(self._connected_channels)
@@ -61,7 +61,7 @@ class TransactionServer(Endpoint):
 
     @property
     def datasource(self) -> Any:
-        """The datasource that is being run, else what was set last."""
+        """The datasource that is being run, else the one that was set last."""
         latest = self._queue[-1] if self._queue else None
         serving = id(self) in self._map
         transaction = self._current if serving or latest is None else latest
@@ -78,12 +78,10 @@ class TransactionServer(Endpoint):
         outcome: Future[dict[Any, Any]] | None = None,
         **options: Any,
     ) -> None:
-        """Queue one more transaction. From any thread. None queues nothing.
+        """Queue one more transaction; None queues nothing. Call it from any thread.
 
-        Whoever has an ``outcome`` gets the results there, or why there are none, and ``resultfn``
-        does not.
-
-        A PERMANENT server runs them in turn; any other one the latest.
+        A PERMANENT server runs all transactions in turn; any other server runs the latest. If
+        ``outcome`` is given, it gets the results or the error, and ``resultfn`` is not called.
         """
         given = {"datasource": datasource, "txn": txn, **options}
         transaction = self.taskmanager.transaction(given, outcome)
@@ -95,11 +93,11 @@ class TransactionServer(Endpoint):
             self._queue_changed.notify_all()
 
     def resultfn(self, txn: Any, results: dict[Any, Any]) -> None:
-        """Called with the results of each transaction; this one keeps them for ``results``."""
+        """Keep the results of a transaction for ``results``. Subclasses may override it."""
         self.output.append((txn, results))
 
     def results(self) -> dict[Any, Any] | None:
-        """The oldest results that were not fetched yet, a plain dict; None if there are none."""
+        """Return the oldest results not fetched yet, a plain dict; None if there are none."""
         return self.output.popleft()[1] if self.output else None
 
     # -- running ----------------------------------------------------------------
@@ -111,20 +109,21 @@ class TransactionServer(Endpoint):
         interface: str = "",
         asynchronous: bool = False,  # noqa: FBT001, FBT002
     ) -> dict[Any, Any] | None:
-        """The results, a plain dict of the caller's own; waits for workers as long as it takes.
+        """Return the results, a plain dict of the caller's own; wait for workers as long as needed.
 
-        None if asynchronous, or if resultfn was replaced.
+        Return None if asynchronous, or if resultfn was replaced.
 
         Raises:
             MapError, ReduceError: a user function raised; also of the original class.
-            SourceRaised: the datasource did; the same. OSError: EADDRINUSE and its like.
+            SourceRaised: the datasource raised; also of the original class.
+            OSError: EADDRINUSE and the like.
         """
         try:
             self.conn(password, port, interface, asynchronous)
         except (RedismrError, KeyboardInterrupt) as exc:
             if is_debugging():
                 raise
-            # What a person has to know is in the text; our frames would push it off the screen.
+            # The text says all; our own frames would push it off the screen.
             raise exc.with_traceback(None) from exc.__cause__
         return self.results()
 
@@ -136,12 +135,12 @@ class TransactionServer(Endpoint):
         asynchronous: bool = False,  # noqa: FBT001, FBT002
         **credentials: Any,
     ) -> None:
-        """Bind the port and run what is queued; asynchronously, in a thread of its own.
+        """Bind the port and run what is queued; if asynchronous, in a thread of its own.
 
-        Credentials that name an attribute set it, unless they are None.
+        Other credentials set the attributes that they name, unless they are None.
 
         Raises:
-            As ``run_server``.
+            Exception: as ``run_server``.
         """
         for name, value in credentials.items():
             if value is None:
@@ -149,9 +148,9 @@ class TransactionServer(Endpoint):
             if hasattr(self, name):
                 setattr(self, name, value)
             else:
-                log.debug("not a setting of a server: %s", name)
+                log.debug("a server has no setting %s", name)
         if type(self).datasource is not TransactionServer.datasource and not self._queue:
-            self.set_datasource(self.datasource)  # a subclass's own, in place of our property
+            self.set_datasource(self.datasource)  # an attribute of a subclass hides the property
         if not (asynchronous or self._is_permanent() or self._queue or self._current):
             raise ConfigError("this server has no datasource: set one before it runs")
         self._open_port(password_text(password or self.password), port, interface)
@@ -163,16 +162,16 @@ class TransactionServer(Endpoint):
             self._run(keep_open=True)
 
     def authenticated(self, timeout: float | None = 0.0) -> bool:
-        """Whether it serves, or did."""
+        """True if the server has opened its port, within ``timeout`` seconds; None waits."""
         return self._port_opened.wait(timeout)
 
     def finished(self, timeout: float | None = 0.0) -> bool:
-        """Whether its transaction is done, within ``timeout`` seconds; None waits."""
+        """True if the transaction is done, within ``timeout`` seconds; None waits."""
         self._ended.wait(timeout)
         return self._transaction_done
 
     def close(self) -> None:
-        """Stop: what runs is cancelled. From any thread."""
+        """Stop the server, and cancel a running job. Call it from any thread."""
         self._closing.set()
         with self._queue_changed:
             self._queue_changed.notify_all()
@@ -182,19 +181,19 @@ class TransactionServer(Endpoint):
     # -- commands -----------------------------------------------------------------
 
     def unrecognized_command(self, command: str, data: Any, txn: Any, chan: Channel) -> bool:
-        """A client's command. For subclasses; True says that it was understood."""
+        """Handle a command of a client; return True if it is known. For subclasses."""
         return False
 
     def pong(self, chan: Channel, command: str, data: Any, txn: Any) -> None:
-        """A client's answer to ``ping``. For subclasses."""
+        """Handle a client's answer to ``ping``. For subclasses."""
 
     def send_command(self, command: str, data: Any = None, txn: Any = None) -> None:
-        """Send every client a command. From any thread."""
+        """Send every client a command. Call it from any thread."""
         assert self._hosted_server is not None, "not connected"
         self._hosted_server.command_bus.send(ALL_CLIENTS, command, data, txn)
 
     def on_client_command(self, chan: Channel, command: str, data: Any, txn: Any) -> None:
-        """A client's command, in a thread of its own."""
+        """Handle a command of a client, in a thread of the line."""
         if command == "ping":
             chan.send_command("pong", pong_data(data), txn)
         elif command == "pong":
@@ -203,7 +202,13 @@ class TransactionServer(Endpoint):
             log.critical("Unknown command received: %s", command)
 
     def _connected_channels(self) -> dict[Channel, None]:
-        return connected_channels(self._hosted_server.command_bus) if self._hosted_server else {}
+        """Return the channels of the clients that are connected now, for ``taskmanager.channels``.
+
+        The dict is new at each call, so callers may walk over it while clients come and go. The
+        values are None, as those of idle clients in the fork: what a client does is not known here.
+        """
+        bus = self._hosted_server and self._hosted_server.command_bus
+        return {Channel(bus, name): None for name in bus.connected_clients()} if bus else {}
 
     # -- the loop -----------------------------------------------------------------
 
@@ -222,12 +227,11 @@ class TransactionServer(Endpoint):
     def _run_in_thread(self) -> None:
         try:
             self._run(keep_open=False)
-        except BaseException as exc:  # noqa: BLE001  this thread ends here; others ask for it
-            self.error = exc
-            log.error("the server ended: %s", exc)  # noqa: TRY400  the text says it all
+        except BaseException as exc:  # noqa: BLE001  other threads read self.error
+            log.error("the server ended: %s", exc)  # noqa: TRY400  the text says all
 
     def _run(self, *, keep_open: bool) -> None:
-        """Transactions until the last one. With ``keep_open`` what serves stays, for the next run."""  # noqa: E501
+        """Run transactions until the last one; ``keep_open`` keeps the server for the next run."""
         try:
             with contextlib.suppress(ServerClosed):
                 for transaction in self._transactions():
@@ -236,15 +240,12 @@ class TransactionServer(Endpoint):
             self.error = exc
             raise
         finally:
-            self._stop_serving(keep_open=keep_open and not self._closing.is_set())
-
-    def _stop_serving(self, *, keep_open: bool) -> None:
-        assert self._hosted_server is not None
-        self._hosted_server.release(close=not keep_open)
-        self._remove_from_map()
+            assert self._hosted_server is not None
+            self._hosted_server.release(close=not keep_open or self._closing.is_set())
+            self._remove_from_map()
 
     def _transactions(self) -> Iterator[Transaction]:
-        """What to run next, waited for; one only unless it, or the server, is PERMANENT."""
+        """Wait for transactions and yield them: one, or all in turn for a PERMANENT server."""
         while not self._closing.is_set():
             pause = timers.minimum_time(timers.run_due(self.schedule), 0.5)
             with self._queue_changed:
@@ -259,7 +260,7 @@ class TransactionServer(Endpoint):
             self._current, self.taskmanager.state = None, TaskManager.IDLE
 
     def _next_transaction(self) -> Transaction | None:
-        """The oldest in the queue if PERMANENT, else the latest, or the last one again."""
+        """Take the oldest one if PERMANENT, else the latest; without one, the last one again."""
         if self._queue and self._is_permanent(self._queue[0]):
             self._current = self._queue.popleft()
         elif self._queue:
@@ -289,7 +290,7 @@ class TransactionServer(Endpoint):
         except Exception as exc:
             if not self._is_permanent(transaction):
                 raise
-            # Others wait for theirs: this one's submitter hears of it.
+            # Other transactions wait, so the server goes on, and reports this error.
             if transaction.outcome:
                 transaction.outcome.set_exception(exc)
                 return
@@ -297,7 +298,10 @@ class TransactionServer(Endpoint):
             self.failed(transaction.txn, exc)
 
     def failed(self, txn: Any, error: Exception) -> None:
-        """A transaction of a PERMANENT server has failed. For subclasses; it was logged."""
+        """Handle the failure of a transaction of a PERMANENT server, after it was logged.
+
+        For subclasses.
+        """
 
     def _run_job(self, transaction: Transaction) -> dict[Any, Any]:
         assert self._hosted_server is not None

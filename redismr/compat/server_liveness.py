@@ -1,4 +1,4 @@
-"""A plain connection to the server, which tells of its end: nothing is asked over it but AUTH."""
+"""Tells a client when its server has ended."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from redismr.compat.doorway import JOIN_USER, Connection, Store, derived_credentials
 from redismr.errors import RedismrError
@@ -16,20 +17,38 @@ from redismr.errors import RedismrError
 _CHECK_SECONDS = 0.5
 _CONNECT_TIMEOUT_SECONDS = 10.0
 _CONNECT_RETRY_SECONDS, _CONNECT_PAUSE_SECONDS = 0.3, 0.02
-"""A server that is started at the same moment is still tried; and a port is handed over in less
-than a millisecond, in which who comes is turned away."""
+"""A refused client tries again for so long: its server may be starting at the same moment, and for
+less than a millisecond nothing listens, when the early listener hands its port to the server."""
 
 _REFUSED_ERRORS = (ConnectionRefusedError, ConnectionResetError, BrokenPipeError)
 _KEEPALIVE = (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4))
 
 
+class ServerLiveness(Protocol):
+    """Tells a client whether its server is still there."""
+
+    def is_port_open(self) -> bool:
+        """True if others can connect to the server's port now; False if it has no port."""
+
+    def wait(self, keep_waiting: Callable[[], bool]) -> None:
+        """Wait until the server has ended, or the client is to stop."""
+
+    def stop_waiting(self) -> None:
+        """Make ``wait`` return at once. Call it from any thread."""
+
+    def close(self) -> None:
+        """Close all connections, once no thread waits."""
+
+
 class ConnectionLiveness:
-    """An authenticated connection.
+    """A plain connection to a private server: the server has ended when the connection ends.
+
+    Only AUTH is sent over it.
 
     Raises:
-        ConnectionRefusedError, OSError: nobody listens there.
-        PermissionError: the password is not the server's.
-        ConnectionError: what listens there is no server of ours.
+        ConnectionRefusedError, OSError: nothing listens there.
+        PermissionError: the server has another password.
+        ConnectionError: the listener is not a redismr server.
     """
 
     def __init__(self, host: str, port: int, password: str) -> None:
@@ -45,12 +64,12 @@ class ConnectionLiveness:
             time.sleep(_CONNECT_PAUSE_SECONDS)
         self._socket.settimeout(None)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, seconds in _KEEPALIVE:  # a host that vanished is missed after 40 s
+        for option, seconds in _KEEPALIVE:  # a host that vanished is noticed after 40 s
             if hasattr(socket, option):
                 self._socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
 
     def is_port_open(self) -> bool:
-        """Whether the port is open to others at the moment."""
+        """True if others can connect to the port now."""
         try:
             socket.create_connection(self._address, _CHECK_SECONDS).close()
         except OSError:
@@ -58,7 +77,7 @@ class ConnectionLiveness:
         return True
 
     def wait(self, keep_waiting: Callable[[], bool]) -> None:
-        """Return when the server ended, ``stop_waiting`` was called, or ``keep_waiting()`` is false."""  # noqa: E501
+        """Wait until the connection ends, ``keep_waiting()`` is false, or a thread stops it."""
         while keep_waiting():
             try:
                 ready, _, _ = select.select([self._socket], [], [], _CHECK_SECONDS)
@@ -68,13 +87,13 @@ class ConnectionLiveness:
                 return
 
     def stop_waiting(self) -> None:
-        """Let go; who waits returns at once."""
-        if os.getpid() == self._process:  # a forked child would end its parent's connection
+        """Make ``wait`` return at once."""
+        if os.getpid() == self._process:  # a forked child would end the parent's connection
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Give the socket back: nobody waits any more."""
+        """Close the socket, once no thread waits."""
         self._socket.close()
 
     def _open(self, password: str) -> socket.socket:
@@ -95,17 +114,17 @@ class ConnectionLiveness:
         if answer.startswith((b"-WRONGPASS", b"-ERR AUTH", b"-NOAUTH")):
             raise PermissionError("the server has another password")
         if not answer.startswith(b"+OK"):
-            raise ConnectionError("what listens there is no redismr server")
+            raise ConnectionError("the listener is no redismr server")
 
 
 class ListenerLiveness:
-    """The same where REDISMR_URL names the Redis: a server is there while it listens to commands.
+    """The subscription of a server on the Redis at REDISMR_URL, which ends with the server.
 
-    A client that ``waits_for_next_run`` needs none but at first, as any server of that Redis will
-    do.
+    A client that ``waits_for_next_run`` needs a server at first only: any later server of that
+    Redis will do.
 
     Raises:
-        ConnectionRefusedError: none is.
+        ConnectionRefusedError: no server listens to commands.
         RedismrError: the Redis does not answer.
     """
 
@@ -119,15 +138,19 @@ class ListenerLiveness:
                 f"no mincemeat server uses {self._store.server.shown_address} now"
             )
 
+    def is_port_open(self) -> bool:
+        """Return False: no port belongs to this server."""
+        return False
+
     def wait(self, keep_waiting: Callable[[], bool]) -> None:
-        """Return when no server listens any more, ``stop_waiting`` was called, or ``keep_waiting()`` is false."""  # noqa: E501
-        with contextlib.suppress(RedismrError):  # the Redis is gone, and the server with it
+        """Wait until no server listens, ``keep_waiting()`` is false, or a thread stops it."""
+        with contextlib.suppress(RedismrError):  # the Redis has ended, and the server with it
             while keep_waiting() and not self._closed.wait(_CHECK_SECONDS):
                 if not (self._has_listener() or self._waits_for_next_run):
                     break
 
     def stop_waiting(self) -> None:
-        """Who waits returns at once."""
+        """Make ``wait`` return at once."""
         self._closed.set()
 
     def close(self) -> None:

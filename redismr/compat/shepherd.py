@@ -1,4 +1,4 @@
-"""shepherd.py: many workers on one machine, which wait for a server, and for the next one.
+"""shepherd.py: many workers on one machine, which wait for a server, and then for the next one.
 
 ``python -m redismr.compat.shepherd -n 4 -8 -s 1 -p changeme HOST``.
 """
@@ -29,28 +29,28 @@ SERVER_END_POLL_SECONDS = 0.2
 
 
 def map_default(key: Any, value: Any) -> Iterator[tuple[Any, Any]]:
-    """Each item as it is."""
+    """Yield the item as it is."""
     yield key, value
 
 
 def reduce_default(_key: Any, values: list[Any]) -> Any:
-    """The value, if there is but one, else all of them."""
+    """Return the value if there is only one, else all of them."""
     return values[0] if len(values) == 1 else values
 
 
 def map_word_count(_key: Any, text: str) -> Iterator[tuple[str, int]]:
-    """Each word, once."""
+    """Yield each word with the count 1."""
     for word in text.split():
         yield word, 1
 
 
 def reduce_word_count(_word: str, counts: list[int]) -> int:
-    """How often the word was there."""
+    """Return how often the word occurs."""
     return sum(counts)
 
 
 class Server(mincemeat.Server):
-    """A server of any datasource: a mapping, or items that are numbered; its functions may stay."""
+    """A server of any datasource: a mapping, or items to be numbered; functions are optional."""
 
     mapfn: Any = staticmethod(map_default)
     reducefn: Any = staticmethod(reduce_default)
@@ -70,28 +70,29 @@ class WordCountServer(Server):
 
 
 class Client(mincemeat.Client):
-    """A worker out of whose ``conn`` comes what keeps it from its server."""
+    """A worker whose ``conn`` raises the error that keeps it from its server."""
 
     def handle_error(self) -> None:
-        """Leave it to the caller."""
+        """Raise the error."""
         assert self.error is not None
         raise self.error
 
 
 def run(**options: Any) -> dict[Any, Any] | None:
-    """The results of one job, made by a server and workers of this process.
+    """Run one job with a server and workers of this process, and return its results.
 
     Raises:
         MapError, ReduceError, SourceRaised: as ``run_server`` of mincemeat.
-        RuntimeError: the worker process was killed. OSError: the port is taken.
+        RuntimeError: the worker process was killed.
+        OSError: the port is taken.
     """
     server, args = _make_server(options), _with_defaults(options)
     worker = Client()
     worker.executors = int(args.number_of_clients)
-    interface = "" if args.password else "localhost"  # nobody else could join then
+    interface = "" if args.password else "localhost"  # without a password nobody else can join
     server.conn(args.password, args.port, interface, asynchronous=True)
     try:
-        with contextlib.suppress(OSError, RedismrError):  # a quick job may be over by now
+        with contextlib.suppress(OSError, RedismrError):  # a quick job may be over already
             worker.conn("localhost", args.port, args.password, asynchronous=True)
         while not (server.ended(SERVER_END_POLL_SECONDS) or worker.error):
             pass
@@ -108,22 +109,22 @@ def run(**options: Any) -> dict[Any, Any] | None:
 
 
 def run_server(options: Any) -> dict[Any, Any] | None:
-    """The results of one job, made by whatever workers join.
+    """Run one job on the workers that join, and return its results.
 
-    ``options``, a mapping or an object, has ``datasource``, and maybe ``mapfn``, ``reducefn``,
-    ``server`` (its class), ``password`` and ``port``.
+    ``options`` is a mapping or an object with ``datasource``, and optionally ``mapfn``,
+    ``reducefn``, ``server`` (its class), ``password`` and ``port``.
     """
     args = _with_defaults(options)
     return _make_server(options).run_server(password=args.password, port=args.port)
 
 
 def run_client(options: Any = None) -> int:
-    """Work in one process, as ``run_clients`` does in several."""
+    """Work for a server in one process; else as ``run_clients``."""
     return run_clients({**vars(_with_defaults(options)), "number_of_clients": 1})
 
 
 def run_clients(options: Any = None) -> int:
-    """Work for a server in ``number_of_clients`` processes, until it ends; the exit status.
+    """Work for a server in ``number_of_clients`` processes until it ends; return the exit status.
 
     Tries to connect once, or every ``client_sleep_seconds``; with ``run_forever`` job after job.
     """
@@ -141,7 +142,7 @@ def run_clients(options: Any = None) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     args = _parser().parse_args(argv)
     if args.host:
         args.hostname = args.host
@@ -177,7 +178,7 @@ def _as_dict(options: Any) -> dict[str, Any]:
 
 
 def _with_defaults(options: Any) -> SimpleNamespace:
-    """What was given, and the defaults of the command line for the rest."""
+    """Return the options, with the defaults of the command line for those not given."""
     return SimpleNamespace(**{**vars(_parser().parse_args([])), **_as_dict(options)})
 
 

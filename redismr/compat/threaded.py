@@ -1,6 +1,7 @@
-"""``Server`` with what mikyt's fork gave it: a thread, for one datasource after another.
+"""``Server`` as a script uses it, with the additions of mikyt's fork.
 
-Its workers stay connected in between.
+That fork runs a server in a thread, for one datasource after another. Workers stay connected in
+between.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ _OUTCOME_POLL_SECONDS = 0.5
 
 
 class Server(TransactionServer):
-    """A server of any of the forks."""
+    """A server with the interface of mincemeat.py and of all forks."""
 
     daemon = True
 
     def __init__(
         self,
-        map: dict[int, Any] | str | bytes | None = None,  # noqa: A002  the forks' words
+        map: dict[int, Any] | str | bytes | None = None,  # noqa: A002  the names in the forks
         schedule: MutableSequence[Timer] | int | None = None,
         shuttout: float | None = None,
         *,
         password: str | bytes | None = None,
         port: int | None = None,
     ) -> None:
-        """``Server(map, schedule, shuttout)``, or ``Server(password, port)`` as mikyt's fork."""
+        """Take ``(map, schedule, shuttout)``, or ``(password, port)`` as in mikyt's fork."""
         if isinstance(map, str | bytes):
             map, password = None, map  # noqa: A001
         if isinstance(schedule, int):
@@ -42,18 +43,19 @@ class Server(TransactionServer):
             self.port = port
 
     def start(self) -> None:
-        """Bind the port and serve, until ``close`` or the end of the script.
+        """Bind the port and serve in a thread, until ``close`` or the end of the script.
 
         Raises:
-            OSError: EADDRINUSE and its like.
+            OSError: EADDRINUSE and the like.
         """
         self.conn(self.password, self.port, cycle=TaskManager.PERMANENT, asynchronous=True)
 
     def process_datasource(self, datasource: Any) -> dict[Any, Any] | None:
-        """The results for one datasource, as often as one likes.
+        """Return the results for one datasource. May be called any number of times.
 
         Raises:
-            As ``run_server``. ConnectionAbortedError: the server was closed meanwhile.
+            Exception: as ``run_server``.
+            ConnectionAbortedError: the server was closed meanwhile.
         """
         if not self.is_alive():
             self.datasource = datasource
@@ -67,18 +69,18 @@ class Server(TransactionServer):
         raise self.error or ConnectionAbortedError("the server was closed")
 
     def is_alive(self) -> bool:
-        """Whether it serves."""
+        """True if the server serves."""
         return self.authenticated() and not self.ended()
 
     @property
     def initialized(self) -> bool:
-        """Whether workers can join."""
+        """True if workers can join."""
         return self.is_alive()
 
     def initializing(self) -> bool:
-        """False: ``start`` has bound the port when it returns."""
+        """Return False: ``start`` has bound the port when it returns."""
         return False
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for its end."""
+        """Wait for the end of the server."""
         self.ended(timeout)

@@ -1,4 +1,4 @@
-"""The fork's timers and its loop: ``schedule`` holds (expiry, callable, repeat or None)."""
+"""The timers and the loop of the fork: ``schedule`` holds (expiry, callable, repeat or None)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, MutableSequence
+from operator import itemgetter
 from typing import Any
 
 log = logging.getLogger("mincemeat")
@@ -13,15 +14,15 @@ log = logging.getLogger("mincemeat")
 Timer = tuple[float, Callable[[], object], float | None]
 
 timer = time.time
-"""The clock of ``expiry``."""
+"""The clock of ``expiry``: seconds since 1970."""
 
 schedule: MutableSequence[Timer] = []
-"""The timers of whoever names none of its own."""
+"""The timers of ``process`` if the caller passes none."""
 
 _schedule_lock = threading.Lock()
 
 default_map: dict[int, Any] = {}
-"""The map of whoever names none of its own."""
+"""The map of endpoints that are given none, and of ``process``."""
 
 endpoint_ended = threading.Condition()
 """Notified when an endpoint has ended."""
@@ -30,16 +31,17 @@ _RECHECK_SECONDS = 1.0
 
 
 def minimum_time(*times: float | None) -> float | None:
-    """The least of several times, of which None is never."""
+    """Return the least of several times; None means never."""
     return min((t for t in times if t is not None), default=None)
 
 
 def next_future_time(
     expiry: float, repeat: float, now: float | None = None
 ) -> tuple[float, float, float]:
-    """When a repeated timer is due next, how many times were missed, and the time since the last.
+    """Return when a repeated timer is due next, how many times it was missed, and how late it is.
 
-    One that is not due yet stays as it is: none missed, and the time since is negative.
+    Lateness is counted from the last due time. A timer that is not due yet keeps its expiry: none
+    missed, and the lateness is negative.
     """
     late = (timer() if now is None else now) - expiry
     if late < 0:
@@ -49,9 +51,9 @@ def next_future_time(
 
 
 def trigger(schedule: MutableSequence[Timer], now: float | None = None) -> float | None:
-    """Call what is due, once each, in order of expiry; when the next one is due, None if never.
+    """Call what is due, once each, in order of expiry; return when the next timer is due, or None.
 
-    A timer that raises is logged and no reason to stop; one that repeats is set again.
+    A timer that raises is logged, and the others go on. A timer that repeats is set again.
     """
     for _, call, _ in _take_due(schedule, timer() if now is None else now):
         try:
@@ -62,39 +64,36 @@ def trigger(schedule: MutableSequence[Timer], now: float | None = None) -> float
 
 
 def run_due(schedule: MutableSequence[Timer], now: float | None = None) -> float | None:
-    """``trigger``, but what it returns are the seconds until then."""
+    """Call ``trigger``, and return the seconds until the next timer is due."""
     upcoming = trigger(schedule, now)
     return None if upcoming is None else max(0.0, upcoming - timer())
 
 
 def _take_due(schedule: MutableSequence[Timer], now: float) -> list[Timer]:
-    """What is due, taken out, and set again where it repeats."""
+    """Take out and return the timers that are due; set those again that repeat."""
     due = []
     with _schedule_lock:  # loops of several threads may share a schedule
-        for entry in sorted((one for one in list(schedule) if one[0] <= now), key=_expiry):
+        due_now = [timer for timer in list(schedule) if timer[0] <= now]
+        for entry in sorted(due_now, key=itemgetter(0)):
             try:
                 schedule.remove(entry)
-            except ValueError:  # its owner took it back meanwhile
+            except ValueError:  # its owner has removed it meanwhile
                 continue
             due.append(entry)
             if entry[2]:
-                at, missed, _ = next_future_time(entry[0], entry[2], now)
+                expiry, missed, _ = next_future_time(entry[0], entry[2], now)
                 if missed:
-                    log.info("%d calls of %r came too late", missed, entry[1])
-                schedule.append((at, entry[1], entry[2]))
+                    log.info("%d calls of %r were missed", missed, entry[1])
+                schedule.append((expiry, entry[1], entry[2]))
     return due
-
-
-def _expiry(entry: Timer) -> float:
-    return entry[0]
 
 
 def process(
     timeout: float | None = None,
-    map: dict[int, Any] | None = None,  # noqa: A002  the ancestors' word
+    map: dict[int, Any] | None = None,  # noqa: A002  the name in the fork
     schedule: MutableSequence[Timer] | None = None,
 ) -> bool:
-    """Fire timers until ``timeout`` seconds are over or no endpoint is open; whether one still is.
+    """Fire timers for ``timeout`` seconds, or until no endpoint is open; True if one still is.
 
     The work itself is done by threads of the endpoints.
     """
@@ -107,7 +106,7 @@ def process(
         if left is not None and left <= 0:
             break
         with endpoint_ended:
-            if endpoint_map:  # others set timers without a word, so we look again
+            if endpoint_map:  # a new timer wakes nobody, so look again
                 endpoint_ended.wait(minimum_time(left, until_next, _RECHECK_SECONDS))
     with endpoint_ended:
         return bool(endpoint_map)

@@ -1,4 +1,4 @@
-"""Transactions as the fork of mincemeat.py names them: a datasource to be worked through."""
+"""Transactions of the fork of mincemeat.py: a datasource, and how to work through it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ log = logging.getLogger("mincemeat")
 
 @dataclass(frozen=True)
 class Transaction:
-    """One datasource, and how it is to be worked through."""
+    """One datasource, and how to work through it."""
 
     datasource: Any
-    txn: Any
-    allocation: int
-    cycle: int
-    retransmit: float
-    outcome: Future[dict[Any, Any]] | None = None
+    txn: Any  #: the user's label
+    allocation: int  #: CONTINUOUS, or ONESHOT: one task for each worker
+    cycle: int  #: SINGLEUSE, or PERMANENT: the server goes on
+    retransmit: float  #: 0 forbids backups
+    outcome: Future[dict[Any, Any]] | None = None  #: gets the results, in place of ``resultfn``
 
 
 class TaskManager:
-    """Where a server stands, in the fork's words; ``defaults`` are those of its transactions."""
+    """The state of a server, in the constants of the fork, and the defaults of its transactions."""
 
     IDLE, START, MAPPING, REDUCING, FINISHING, FINISHED = range(6)
     MAPREDUCE, MAPONLY, REDUCEONLY = range(3)
@@ -53,11 +53,11 @@ class TaskManager:
 
     @property
     def channels(self) -> dict[Channel, None]:
-        """The lines to the clients that are there now."""
+        """The lines to the clients that are connected now."""
         return self._list_channels()
 
     def start(self, transaction: Transaction, mapfn: object, reducefn: object) -> None:
-        """Stand at the start of a transaction with these functions."""
+        """Begin a transaction with these functions."""
         self.txn, self.state = transaction.txn, self.START
         self.allocation, self.cycle = transaction.allocation, transaction.cycle
         self.tasks = self.phases_for(mapfn, reducefn)
@@ -65,7 +65,7 @@ class TaskManager:
     def transaction(
         self, given: Mapping[str, Any], outcome: Future[dict[Any, Any]] | None = None
     ) -> Transaction:
-        """A transaction with these settings, and the defaults for what is not given or None."""
+        """Return a transaction with these settings; defaults replace None and what is missing."""
         chosen = dict(self.defaults)
         for name, value in given.items():
             if name not in chosen:
@@ -75,7 +75,7 @@ class TaskManager:
         return Transaction(**chosen, outcome=outcome)
 
     def phases_for(self, mapfn: object, reducefn: object) -> int:
-        """Which phases these functions ask for."""
+        """Return which phases these functions ask for: MAPREDUCE, MAPONLY or REDUCEONLY."""
         if reducefn is None:
             return self.MAPONLY
         return self.REDUCEONLY if mapfn is None else self.MAPREDUCE

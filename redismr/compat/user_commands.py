@@ -1,7 +1,7 @@
-"""User commands between a server and its clients: sealed messages over pub/sub, a channel for each.
+"""User commands between a server and its clients: signed messages over pub/sub, a channel for each.
 
-Who listens to a channel of ours is there: no list is kept of that, so none can be wrong. What was
-published while somebody was not connected is lost for them, as it was on a closed socket.
+An endpoint is connected if it listens to its channel: no list is kept, so none can be wrong. An
+endpoint that is not connected misses what is published meanwhile, as it would with a closed socket.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ log = logging.getLogger("mincemeat")
 SERVER = "server"
 ALL_CLIENTS = "*"
 _MAX_COMMAND_BYTES = 16 << 20
-"""In one command. A server drops who has not read 32 MB of them, and what was on the way to it."""
+"""Limit of one command. Redis disconnects a listener that leaves 32 MB of messages unread."""
 _MESSAGE_WAIT_SECONDS = 0.25
 
 CommandHandler = Callable[[str, str, Any, Any], None]
 
 
 def channel_label(port: int, name: str) -> str:
-    """The channel that the server listens to, or one client."""
+    """Return the label of the channel of one endpoint: the server's, or that of a client."""
     return f"mincemeat:{port}:{SERVER if name == SERVER else f'client:{name}'}"
 
 
 class CommandBus:
-    """What one endpoint hears and says. ``on_command(sender, command, data, txn)`` runs in a thread.
+    """Sends the commands of one endpoint, and calls ``on_command`` with those it receives.
 
-    Nothing is unpickled that was not signed with the secret of the server.
-    """  # noqa: E501
+    ``on_command(sender, command, data, txn)`` is called in a thread of the bus. Nothing is
+    unpickled that was not signed with the server's secret.
+    """
 
     def __init__(
         self, connection: Connection, port: int, name: str, on_command: CommandHandler
@@ -48,24 +49,27 @@ class CommandBus:
         threading.Thread(target=self._listen, name=f"commands-{name}", daemon=True).start()
 
     def wait_until_listening(self, timeout: float = 5.0) -> bool:
-        """Wait until it hears; what is published from then on arrives."""
+        """Wait until this endpoint listens, and return True if it does within ``timeout`` seconds.
+
+        Every command that is published from then on arrives.
+        """
         return self._listening.wait(timeout)
 
     def send(self, recipient: str, command: str, data: Any = None, txn: Any = None) -> None:
-        """Publish one command for the server, one client, or ``ALL_CLIENTS``.
+        """Publish one command for the server, for one client, or for ``ALL_CLIENTS``.
 
-        Once the server is gone nobody hears it, and nothing is raised: a daemon that pings may
-        be a moment behind.
+        If the server has ended, nothing is raised: a daemon that pings may notice the end a moment
+        later.
 
         Raises:
-            ValueError: it is too large.
+            ValueError: the command is too large.
         """
         for name in self.connected_clients() if recipient == ALL_CLIENTS else [recipient]:
             body = pickle_by_value.dumps((name, self.name, command, data, txn))
             if len(body) > _MAX_COMMAND_BYTES:
                 raise ValueError(
                     f"the command {command!r} takes {len(body) / 1e6:.0f} MB, and at most "
-                    f"{_MAX_COMMAND_BYTES / 1e6:.0f} can be sent: put what is large into a file or a job"  # noqa: E501
+                    f"{_MAX_COMMAND_BYTES / 1e6:.0f} can be sent: put large data into a file or job"
                 )
             if self._ended.is_set():
                 return
@@ -74,20 +78,20 @@ class CommandBus:
                     channel_label(self.port, name), self._sign(name, body) + body
                 )
             except StoreError as exc:
-                log.info("a command was not sent: %s", exc)
+                log.info("the command %r was not sent: %s", command, exc)
 
     def connected_clients(self) -> list[str]:
-        """Who listens as a client now; nobody once this end is closed, or the server gone."""
+        """Return the clients that listen; [] if this end is closed or the server has ended."""
         if self._ended.is_set():
             return []
         try:
             return self._store.listened_txns(channel_label(self.port, ""))
         except StoreError as exc:
-            log.info("cannot see who is there: %s", exc)
+            log.info("cannot list the connected clients: %s", exc)
             return []
 
     def close(self) -> None:
-        """Hear nothing more."""
+        """Stop listening."""
         self._ended.set()
 
     def _sign(self, recipient: str, body: bytes) -> bytes:
@@ -112,4 +116,4 @@ class CommandBus:
             if recipient == self.name:
                 self._on_command(sender, command, data, txn)
         except Exception:
-            log.exception("a command failed")
+            log.exception("the handler of a command failed")

@@ -1,6 +1,6 @@
-"""What the fork's REPL does: word counts in a table, and what each worker tells about itself.
+"""The jobs of the fork's REPL: word counts in a table, and what each worker says about itself.
 
-Workers import this, so it needs next to nothing.
+Workers import this module, so it imports next to nothing.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ _PUNCTUATION_AND_DIGITS = str.maketrans("", "", string.punctuation + string.digi
 
 
 def word_count(_path: object, text: str) -> Iterator[tuple[str, int]]:
-    """The words of a text, in lower case, without digits and punctuation."""
+    """Yield (word, 1) for the words of a text, in lower case, without digits and punctuation."""
     for word in text.lower().replace("--", " ").split():
         if word := word.translate(_PUNCTUATION_AND_DIGITS):
             yield word, 1
 
 
 def worker_info(number: int, _item: object) -> Iterator[tuple[int, tuple[str, str]]]:
-    """What a worker tells about itself: its host, and the kind of its system."""
+    """Yield what a worker says about itself: its host, and the kind of its system."""
     yield number, (socket.gethostname(), os.name)
 
 
 def count_table(counts: Mapping[str, int], top: int) -> Iterator[str]:
-    """The largest counts in two columns: by name, backwards, and by count; rows end with lines.
+    """Yield rows of the ``top`` largest counts: by name, backwards, and beside that by count.
 
-    Of names that are as frequent it has all or none.
+    Rows end with a newline. Names with the smallest of these counts are all included, so there may
+    be more than ``top`` rows.
     """
     ascending = sorted((count, name) for name, count in counts.items())
     cut_off = ascending[-top:][:1]
     largest = ascending[bisect_left(ascending, (cut_off[0][0], "")) :] if cut_off else []
     by_name = sorted(largest, key=itemgetter(1), reverse=True)
-    for (count, name), (other, another) in zip(by_name, largest, strict=True):
-        yield f"{count:8} {name:40.40} {other:8} {another}\n"
+    for (left_count, left_name), (right_count, right_name) in zip(by_name, largest, strict=True):
+        yield f"{left_count:8} {left_name:40.40} {right_count:8} {right_name}\n"

@@ -1,4 +1,4 @@
-"""``Client`` of mincemeat.py and of its fork: a worker for whatever server listens at a port."""
+"""``Client`` of mincemeat.py and of its fork: a worker for the server that listens at a port."""
 
 from __future__ import annotations
 
@@ -16,17 +16,8 @@ from typing import Any
 
 import cloudpickle
 
+from redismr.compat import doorway
 from redismr.compat.command_relay import Relay
-from redismr.compat.doorway import (
-    Connection,
-    LocalWorker,
-    explain_pickle_error,
-    join,
-    open_missing_descriptors,
-    pickle_by_value,
-    print_message,
-    refuse_while_loading,
-)
 from redismr.compat.endpoint import Endpoint, pong_data
 from redismr.compat.hosting import (
     HELLO,
@@ -37,7 +28,7 @@ from redismr.compat.hosting import (
     password_text,
     server_from_environment,
 )
-from redismr.compat.server_liveness import ConnectionLiveness, ListenerLiveness
+from redismr.compat.server_liveness import ConnectionLiveness, ListenerLiveness, ServerLiveness
 from redismr.compat.user_commands import SERVER, CommandBus, channel_label
 from redismr.compat.worker_functions import FUNCTIONS_FD_VARIABLE, LOG_LEVEL_VARIABLE
 from redismr.errors import CodeError, RedismrError
@@ -48,9 +39,9 @@ _GREETING_TRIES, _GREETING_SECONDS = 50, 0.1
 
 
 class Client(Endpoint):
-    """Works for one server until that ends.
+    """Works for one server until that server ends.
 
-    ``mapfn``, ``collectfn`` and ``reducefn``, set here or in a subclass, are used where the server
+    ``mapfn``, ``collectfn`` and ``reducefn``, set here or in a subclass, are used if the server
     sends none.
     """
 
@@ -59,16 +50,16 @@ class Client(Endpoint):
     reducefn: Any = None
     password: Any = None
     executors = 1
-    """How many tasks it runs at a time, each in a process of its own."""
+    """Number of tasks that the client runs at a time, each in a process of its own."""
 
     waits_for_next_run = False
-    """Whether it waits for its server's next run when one is over. Set where nobody waits for its
-    end: it would connect again at once."""
+    """True if the client waits for the next run when one is over. Set it where the client would
+    only be started again."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
-        """Arguments are those of every endpoint."""
+        """Take the arguments of every endpoint."""
         super().__init__(*given, **named)
-        self._liveness: ConnectionLiveness | ListenerLiveness | None = None
+        self._liveness: ServerLiveness | None = None
         self._command_bus: CommandBus | None = None
         self._connect_finished, self._greeting_answered = threading.Event(), threading.Event()
         self._authenticated, self._server_address = False, ""
@@ -82,23 +73,21 @@ class Client(Endpoint):
         asynchronous: bool = False,  # noqa: FBT001, FBT002
         **_ignored: Any,
     ) -> None:
-        """Work for the server at that address until it ends; asynchronously, in a thread.
+        """Work for the server at this address until the server ends; asynchronously, in a thread.
 
-        A server that refuses us, or is not there, is ``handle_error``'s to judge; ``authenticated``
-        tells afterwards.
+        If there is no server, or the server refuses this client, ``handle_error`` is called;
+        ``authenticated`` is False afterwards.
         """
-        refuse_while_loading()
-        open_missing_descriptors()
+        doorway.refuse_while_loading()
+        doorway.open_missing_descriptors()
         self._reset_state()
         self._connect_finished.clear()
         self._authenticated = False
-        given_password, host = (
-            password_text(self.password if password is None else password),
-            interface,
-        )
-        self._server_address = f"{host or 'localhost'}:{port}"
+        host = interface or "localhost"
+        password = password_text(self.password if password is None else password)
+        self._server_address = f"{host}:{port}"
         try:
-            connection = self._connect(host or "localhost", port, given_password)
+            connection = self._connect(host, port, password)
         except (OSError, RedismrError) as exc:
             self.error = exc
             self._disconnect()
@@ -119,16 +108,16 @@ class Client(Endpoint):
             self._work(connection)
 
     def authenticated(self, timeout: float | None = 0.0) -> bool:
-        """Whether the server let us in, within ``timeout`` seconds; None waits."""
+        """True if the server let this client in, within ``timeout`` seconds; None waits."""
         self._connect_finished.wait(timeout)
         return self._authenticated
 
     def finished(self, timeout: float | None = 0.0) -> bool:
-        """Whether it has worked until its server's end, within ``timeout`` seconds; None waits."""
+        """True if the client has worked until the server ended, within ``timeout`` seconds."""
         return self._ended.wait(timeout) and self.error is None
 
     def close(self) -> None:
-        """Stop working; what runs is given back. From any thread."""
+        """Stop working, and give running tasks back. Call it from any thread."""
         self._closing.set()
         if self._liveness:
             self._liveness.stop_waiting()
@@ -136,20 +125,20 @@ class Client(Endpoint):
     handle_close = close
 
     def handle_error(self) -> None:
-        """Say why there is no server for us. Subclasses may re-raise: out of ``conn`` it comes."""
-        print_message(self._error_message(), sys.stderr)
+        """Print why there is no server. A subclass may raise ``error`` out of ``conn``."""
+        doorway.print_message(self._error_message(), sys.stderr)
 
     # -- commands -----------------------------------------------------------------
 
     def unrecognized_command(self, command: str, data: Any = None, txn: Any = None) -> bool:
-        """A command of the server's. For subclasses; True says that it was understood."""
+        """Handle a command of the server; return True if it is known. For subclasses."""
         return False
 
     def pong(self, command: str, data: Any = None, txn: Any = None) -> None:
-        """The server's answer to ``ping``. For subclasses."""
+        """Handle the server's answer to ``ping``. For subclasses."""
 
     def send_command(self, command: str, data: Any = None, txn: Any = None) -> None:
-        """Send the server a command. From any thread."""
+        """Send the server a command. Call it from any thread."""
         assert self._command_bus is not None, "not connected"
         self._command_bus.send(SERVER, command, data, txn)
 
@@ -167,7 +156,7 @@ class Client(Endpoint):
 
     # -- the work -----------------------------------------------------------------
 
-    def _connect(self, host: str, port: int, password: str) -> Connection:
+    def _connect(self, host: str, port: int, password: str) -> doorway.Connection:
         named = server_from_environment()
         if named is not None:
             self._liveness = ListenerLiveness(
@@ -176,7 +165,7 @@ class Client(Endpoint):
             connection = named
         else:
             self._liveness = ConnectionLiveness(host, port, password)
-            connection = join(host, port, password, namespace=NAMESPACE)
+            connection = doorway.join(host, port, password, namespace=NAMESPACE)
         self.addr = host, port
         self.locl = socket.gethostname(), f"{os.getpid()}:{secrets.token_hex(4)}"
         self._command_bus = CommandBus(connection, port, ":".join(self.locl), self._on_command)
@@ -186,18 +175,18 @@ class Client(Endpoint):
         return connection
 
     def _ask_whether_serving(self) -> None:
-        """Hear whether a run is on.
+        """Ask the server whether a run is on, and wait for the answer.
 
         Raises:
-            ConnectionRefusedError: the one that was is over.
+            ConnectionRefusedError: the run is over.
         """
         self._run_is_on = True
         self._greeting_answered.clear()
         deadline = time.monotonic() + _GREETING_TRIES * _GREETING_SECONDS
-        for _ in range(_GREETING_TRIES):  # a server that has just started may not hear yet
+        for _ in range(_GREETING_TRIES):  # a server that has just started may not listen yet
             self.send_command(HELLO)
             if self._greeting_answered.wait(_GREETING_SECONDS) or time.monotonic() > deadline:
-                break  # one that has just ended never will, and each word to it takes seconds
+                break  # a server that has just ended never answers, and each send takes seconds
         if self._closing.is_set():
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
@@ -208,48 +197,41 @@ class Client(Endpoint):
         self._greeting_answered.set()
 
     def _is_port_taken_over(self) -> bool:
-        """Whether another server has the port: ours leaves it between two runs, and tells us."""
-        connection = (
-            None
-            if self._run_is_on or isinstance(self._liveness, ListenerLiveness)
-            else self._liveness
-        )
-        self._open_port_count = (
-            self._open_port_count + 1 if connection and connection.is_port_open() else 0
-        )
-        return (
-            self._open_port_count > 1
-        )  # at the first look it may be ours, which is about to tell us
+        """True if another server has the port, which ours frees between two runs."""
+        is_open = not self._run_is_on and self._liveness and self._liveness.is_port_open()
+        self._open_port_count = self._open_port_count + 1 if is_open else 0
+        # At the first look it may be our server, whose message is still on the way.
+        return self._open_port_count > 1
 
-    def _work_in_thread(self, connection: Connection) -> None:
+    def _work_in_thread(self, connection: doorway.Connection) -> None:
         try:
             self._work(connection)
         except Exception as exc:
-            if exc is not self.error:  # what handle_error re-raises: others ask for it
+            if exc is not self.error:  # raised by handle_error: see self.error
                 raise
 
-    def _work(self, connection: Connection) -> None:
+    def _work(self, connection: doorway.Connection) -> None:
         try:
             self._run_worker(connection)
-        except Exception as exc:  # noqa: BLE001  it is for handle_error
+        except Exception as exc:  # noqa: BLE001  handle_error reports it
             self.error = exc
             self._disconnect()
             self.handle_error()
         finally:
             self._disconnect()
 
-    def _run_worker(self, connection: Connection) -> None:
+    def _run_worker(self, connection: doorway.Connection) -> None:
         assert self._liveness is not None
-        with tempfile.TemporaryFile() as functions_file:  # a variable may hold 128 KB
+        with tempfile.TemporaryFile() as functions_file:  # a variable holds 128 KB at most
             functions_file.write(self._pickled_functions())
             functions_file.flush()
-            # Prints are seen at once: a worker whose server has ended is killed, not asked to end.
+            # Unbuffered: a worker whose server has ended is killed, with what it has buffered.
             environ = {
                 "PYTHONUNBUFFERED": "1",
                 FUNCTIONS_FD_VARIABLE: str(functions_file.fileno()),
                 LOG_LEVEL_VARIABLE: _log_level_text(),
             }
-            worker = LocalWorker(
+            worker = doorway.LocalWorker(
                 connection,
                 self.executors,
                 environ=environ,
@@ -277,40 +259,39 @@ class Client(Endpoint):
         self._remove_from_map()
 
     def _error_message(self) -> str:
-        """What keeps it from its server, in words."""
+        """Return why there is no server, in words."""
         reason = getattr(self.error, "strerror", None) or self.error
         return f"cannot work for {self._server_address}: {reason}"
 
     def _pickled_functions(self) -> bytes:
-        """What executors find.
+        """Return the pickle of this client's own functions, which executors read.
 
         Raises:
             CodeError: one of them does not pickle.
         """
         names = ("mapfn", "collectfn", "reducefn")
-        if script := sys.modules.get("__mp_main__"):  # what it is called in a spawned child
+        if script := sys.modules.get("__mp_main__"):  # the script, in a spawned child
             cloudpickle.register_pickle_by_value(script)
-        own = {n: f for n in names if (f := getattr(self, n)) is not None}
-        if own:
+        functions = {n: f for n in names if (f := getattr(self, n)) is not None}
+        if functions:
             self._relay = Relay(self.send_command)
-        for name, func in own.items():
+        for name, func in functions.items():
             if error := _pickling_error(func):
-                ours = getattr(func, "__self__", None) is self
-                thing = SimpleNamespace(**self.__reduce__()[1][1]) if ours else func
-                raise CodeError(
-                    f"its {name} cannot be sent to its executors: {explain_pickle_error(thing, error, _pickling_error)}"  # noqa: E501
-                ) from error
-        return pickle_by_value.dumps(own)
+                is_own_method = getattr(func, "__self__", None) is self
+                pickled = SimpleNamespace(**self.__reduce__()[1][1]) if is_own_method else func
+                reason = doorway.explain_pickle_error(pickled, error, _pickling_error)
+                raise CodeError(f"its {name} cannot be sent to its executors: {reason}") from error
+        return doorway.pickle_by_value.dumps(functions)
 
 
 def _pickling_error(thing: object) -> Exception | None:
     try:
-        pickle_by_value.dumps(thing)
-    except Exception as error:  # noqa: BLE001  whatever a __reduce__ raises
+        doorway.pickle_by_value.dumps(thing)
+    except Exception as error:  # noqa: BLE001  __reduce__ may raise anything
         return error
     return None
 
 
 def _log_level_text() -> str:
-    """The level that this program has set; empty if it has set none."""
+    """Return the level that this program has set; "" if it has set none."""
     return str(logging.root.level) if logging.root.handlers else ""

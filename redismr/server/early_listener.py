@@ -1,7 +1,7 @@
-"""A TCP port that is open before its server is there: who comes early waits, and is let through.
+"""A TCP port that is open before its server runs: early clients wait, and are then connected.
 
-A server of ours answers 0.1 to 0.4 s after it was asked for: a password is stretched, two processes
-start. Scripts for mincemeat.py start a server and clients at once, and such a client tries once.
+A private server answers 0.1 to 0.4 s after the call: a password is stretched, two processes start.
+Scripts for mincemeat.py start a server and clients at the same time, and such a client tries once.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import threading
 from typing import NoReturn
 
 _BACKLOG = 512
-"""Connections that may wait; the platform may allow fewer."""
+"""Number of connections that may wait; the platform may allow fewer."""
 
 _READ_BYTES = 1 << 16
 
 
 class EarlyListener:
-    """A port that listens from now on; port 0 picks a free one.
+    """A port that listens from the first moment; port 0 picks a free one.
 
     Raises:
-        OSError: EADDRINUSE and its like, with the address; a gaierror for a name of no address.
+        OSError: EADDRINUSE and the like, with the address; gaierror for a name without address.
     """
 
     def __init__(self, bind: str, port: int) -> None:
@@ -32,14 +32,14 @@ class EarlyListener:
         try:
             self._listener = socket.create_server((bind, port), family=family, backlog=_BACKLOG)
         except OSError as exc:
-            if isinstance(exc.__context__, socket.gaierror):  # its number means something else
+            if isinstance(exc.__context__, socket.gaierror):  # its number is no errno
                 raise exc.__context__ from None
             raise_address_error(exc.errno or errno.EINVAL, bind, port)
         self.bind, self.port = bind, int(self._listener.getsockname()[1])
         self._early_clients: list[socket.socket] = []
 
     def stop_listening(self) -> None:
-        """Listen no more; those who came early stay connected."""
+        """Close the port; early clients stay connected."""
         self._listener.settimeout(0)
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -49,7 +49,7 @@ class EarlyListener:
         self._listener.close()
 
     def forward_early_clients(self, path: str) -> None:
-        """Connect those who came early with the server that listens at a unix socket."""
+        """Connect early clients with the server that listens at the unix socket ``path``."""
         for client in self._early_clients:
             client.settimeout(None)
             threading.Thread(
@@ -57,18 +57,18 @@ class EarlyListener:
             ).start()
 
     def close(self) -> None:
-        """Close all of it: there is no server to be let through to, or this is a forked child."""
+        """Close the port and all early clients: no server started, or this is a forked child."""
         for sock in (self._listener, *self._early_clients):
             sock.close()
 
 
 def raise_address_error(number: int, bind: str, port: int) -> NoReturn:
-    """Raise the OSError of that number, which names the address."""
+    """Raise the OSError with this errno, and the address in its text."""
     raise OSError(number, os.strerror(number), f"{bind or '*'}:{port}")
 
 
 def _forward_bytes(client: socket.socket, path: str) -> None:
-    """Bytes in both directions, until either end closes; then both are closed."""
+    """Copy bytes in both directions until one end closes; then close both."""
     with client, socket.socket(socket.AF_UNIX) as server, contextlib.suppress(OSError, ValueError):
         server.connect(path)
         peer_of = {client: server, server: client}

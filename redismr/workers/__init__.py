@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 
 from redismr.config import Connection, WorkerOptions
 from redismr.core.printable import printable_text
-from redismr.process_guards import CORES_VARIABLE
+from redismr.process_guards import cores
+
+__all__ = ["cores", "main"]
 
 
 def main(connection: Connection, options: WorkerOptions) -> int:
@@ -39,13 +40,3 @@ def _clean_record(record: logging.LogRecord) -> bool:
     """Make text from Redis harmless to the terminal that shows the log."""
     record.msg, record.args = printable_text(record.getMessage(), 2000), ()
     return True
-
-
-def cores() -> int:
-    """Return how many cores this process may use: the default number of executors.
-
-    Inside a task these are the executor's share of the cores.
-    """
-    if (share := os.environ.get(CORES_VARIABLE, "")).isdecimal():
-        return max(1, int(share))
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -54,6 +54,17 @@ class Child:
         with contextlib.suppress(OSError):
             self.control.send(message)
 
+    def receive(self) -> list[tuple[bytes, bytes]] | None:
+        """Return the executor's new messages as (word, argument); None if it has hung up."""
+        try:
+            data = self.control.recv(4096)
+        except OSError:
+            data = b""
+        if not data:
+            return None
+        *lines, self.buffer = (self.buffer + data).split(b"\n")
+        return [(word, argument) for word, _, argument in (s.partition(b" ") for s in lines)]
+
     def is_task_to_blame(self, holding: Holding) -> bool:
         """True if the running task is charged for the executor's death.
 

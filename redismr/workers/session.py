@@ -1,4 +1,4 @@
-"""What an executor keeps of one job: spec, functions, and what the reducers read."""
+"""State that an executor keeps of one job: spec, functions, and the input of reducers."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from redismr.store import StageEvents, number
 from redismr.workers.job_header import JobAltered, JobHeader
 from redismr.workers.map_outputs import MapOutputs
 from redismr.workers.process_setup import process_name
+from redismr.workers.shared_slots import Holding
 
 if TYPE_CHECKING:
     from redismr.core.seal import Keyring
@@ -69,6 +70,13 @@ class Session:
             found = number(self.store.meta(self.job, "expire_at").get("expire_at"))
             self._expire_at = found or self._expire_at
         return self._expire_at
+
+    def holding(
+        self, nonce: str = "", tasks: tuple[str, ...] = (), next_nonce: str = ""
+    ) -> Holding:
+        """Return what to write into the slot for these tasks and this next claim."""
+        timeout_ms = self.spec.task_timeout_ms or 0
+        return Holding(self.job, nonce, next_nonce, tasks, self.header.lease_ms, timeout_ms)
 
     @cached_property
     def stage_events(self) -> StageEvents:

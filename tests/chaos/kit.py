@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from system.processes import SECRET, Processes, Worker, environ
+from system.processes import SECRET, Processes, Worker, shell_env
 
 import redismr
-from redismr.store.keys import Keys
+from redismr.store.keys import KeyNames
 
 LEASE = 0.5
 DEADLINE = 60.0
@@ -206,7 +206,7 @@ def check(job: redismr.Job, case: Case, outcome: Outcome, *, may_fail: bool = Fa
 
 def run_again(job: redismr.Job) -> list[str]:
     """The maps of a job that were sent to run again."""
-    budgets = job._store.server.command("HKEYS", Keys("redismr").control(job.id, "budgets"))
+    budgets = job._store.server.command("HKEYS", KeyNames("redismr").control(job.id, "budgets"))
     return sorted(name[12:].decode() for name in budgets if name.startswith(b"invalidated:"))
 
 
@@ -218,7 +218,7 @@ class Fleet(Processes):
         command = [sys.executable, "-m", "chaos.worker", "-n", str(executors)]
         log = self.folder / f"worker{len(self.started)}.log"
         paths = str(Path(__file__).parent.parent)
-        variables = environ(self.url, SECRET, **env)
+        variables = shell_env(self.url, SECRET, **env)
         variables["PYTHONPATH"] += f":{paths}"
         worker = Worker(command, variables, self.folder, log)
         self.started.append(worker)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from support import Server, eventually
-from system.processes import Worker, file_lines, script
+from system.processes import Worker, file_lines, write_script
 
 import redismr
 from chaos.herd import children
@@ -255,7 +255,7 @@ _SUBMITTER = f"""
 
 def _dying_submitters(workers: Fleet, count: int, outcome: Outcome) -> None:
     """Submitters that are killed in the middle of their sources."""
-    program = script(workers.folder, _SUBMITTER)
+    program = write_script(workers.folder, _SUBMITTER)
     for _ in range(count):
         process = workers.start(sys.executable, str(program))
         lines = file_lines(process.log_path)

@@ -32,9 +32,9 @@ from typing import Any
 
 from redismr.store import Store
 from redismr.workers.child import Child
+from redismr.workers.executor_exits import ExecutorExits
 from redismr.workers.reporter import Reporter
 from redismr.workers.shared_slots import Slot
-from redismr.workers.supervisor import Supervisor
 
 LOGGED = """
 attempt             an executor began a task
@@ -148,7 +148,7 @@ def _log_to(path: str) -> None:
     _after(Store, "drop_segments", lambda _, args: _note(f"freed {_maps(*args, unread=True)}"))
     _after(Child, "kill", lambda _, args: _note(f"stopped {args[1]}"))
     _after(
-        Supervisor,
+        ExecutorExits,
         "_report_exit",
         lambda _, args: _note(f"settled {args[1].pid} {time.monotonic()}"),
     )

@@ -1,4 +1,4 @@
-"""Scripts and workers of the ancestors, on loopback ports of their own."""
+"""Run scripts and workers of the ancestors, on loopback ports of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from system.processes import Process, Run, environ, script
+from system.processes import CommandResult, Process, shell_env, write_script
 
 from redismr.compat import hosting, mincemeat
 
@@ -21,14 +21,14 @@ PASSWORD = "changeme"
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class Sandbox:
-    """A folder, a port, and what runs there; all of it is killed at the end."""
+    """A folder, a port, and the processes that use them; ``close`` kills the processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
@@ -36,17 +36,17 @@ class Sandbox:
         folder.mkdir(exist_ok=True)
 
     def start(self, *command: object, cwd: Path | None = None, **env: str) -> Process:
-        """A Python command, in the background."""
+        """Start Python in the background."""
         log = self.folder / f"process{len(self.started)}.log"
         words = [sys.executable, *map(str, command)]
-        process = Process(words, environ(None, None, **env), cwd or self.folder, log)
+        process = Process(words, shell_env(None, None, **env), cwd or self.folder, log)
         self.started.append(process)
         return process
 
-    def run(self, *command: object, cwd: Path | None = None, **env: str) -> Run:
-        """A Python command to its end, with its output apart."""
+    def run(self, *command: object, cwd: Path | None = None, **env: str) -> CommandResult:
+        """Run Python to its end; standard output and standard error are kept apart."""
         return subprocess.run(
-            [sys.executable, *map(str, command)], env=environ(None, None, **env),
+            [sys.executable, *map(str, command)], env=shell_env(None, None, **env),
             cwd=cwd or self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=60, check=False,
         )  # fmt: skip
@@ -55,13 +55,13 @@ class Sandbox:
         self, *options: str, password: str = PASSWORD, loop: bool = True, cwd: Path | None = None,
         **env: str,
     ) -> Process:  # fmt: skip
-        """The worker command; with ``loop`` it may be started before its server."""
+        """Start the worker command; with ``loop`` it may be started before its server."""
         words = ["-m", "redismr.compat.mincemeat", "-p", password, "-P", str(self.port)]
         return self.start(*words, *["-l"] * loop, *options, cwd=cwd, **env)
 
-    def script(self, body: str, name: str = "script.py") -> Path:
-        """A user's program that may name PORT."""
-        return script(self.folder, re.sub(r"\bPORT\b", str(self.port), body), name)
+    def write_script(self, body: str, name: str = "script.py") -> Path:
+        """Write a user's program, in which PORT stands for the port."""
+        return write_script(self.folder, re.sub(r"\bPORT\b", str(self.port), body), name)
 
     def close(self) -> None:
         for process in reversed(self.started):
@@ -76,10 +76,10 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
 
 
 class ServerRunner(Sandbox):
-    """A port of this process's own, and one worker that stays for all tests of a module."""
+    """A port for servers in this process, and one worker for all tests of a module."""
 
     def run_server(self, server: Any = None, /, **attributes: Any) -> Any:
-        """What run_server returns for a Server with these attributes."""
+        """Return what run_server returns for a Server with these attributes."""
         server = server or mincemeat.Server()
         for name, value in attributes.items():
             setattr(server, name, value)

@@ -1,4 +1,4 @@
-"""``examples/ancestors`` print what the originals printed (section 2 of the table), and end with 0.
+"""``examples/ancestors`` print what the originals printed, and end with 0.
 
 They name the default port, so that they read as they should; here a ``sitecustomize`` of the test
 gives that name a free port, and the files run as they are.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import REPOSITORY, eventually
-from system.processes import environ
+from system.processes import shell_env
 
 import redismr
 from redismr.cli import SUBCOMMANDS
@@ -38,7 +38,7 @@ HUMPTY = {
 
 
 def load_example_module(name: str) -> Any:
-    """A module that the examples share."""
+    """Load a module that the examples share."""
     spec = importlib.util.spec_from_file_location(name, ANCESTORS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -47,7 +47,7 @@ def load_example_module(name: str) -> Any:
 
 
 def count_in_loop(pattern: str, *, endings: str = "") -> Counter[str]:
-    """What a plain loop counts."""
+    """Count words in a plain loop."""
     texts = load_example_module("texts")
     source = texts.Texts(pattern)
     found = [w for name in source for w, _ in texts.words(name, source[name])]
@@ -55,7 +55,7 @@ def count_in_loop(pattern: str, *, endings: str = "") -> Counter[str]:
 
 
 def expected_table(counts: Counter[str], *, backwards: bool = False) -> str:
-    """All rows: words by name on the left, by count on the right."""
+    """Return all rows: words by name on the left, by count on the right."""
     left = sorted(counts, reverse=backwards)
     right = sorted(counts, key=lambda word: (counts[word], word))
     rows = zip(left, right, strict=True)
@@ -64,7 +64,7 @@ def expected_table(counts: Counter[str], *, backwards: bool = False) -> str:
 
 @pytest.fixture
 def start_example(sandbox: Sandbox, tmp_path: Path) -> Any:
-    """Starts an example, or another script, with its default port moved."""
+    """Starts an example, or another script, with another default port."""
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
@@ -84,7 +84,7 @@ def is_listening(port: int) -> bool:
 
 
 def output_of(process: Process) -> str:
-    """What it printed, without what it and redismr remarked, once it has ended with 0."""
+    """Wait for exit status 0; return what was printed, without remarks of script and redismr."""
     assert process.wait() == 0, process.log
     lines = process.log.splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith("redismr: "))
@@ -98,20 +98,20 @@ def test_mf_example_prints_one_dict_of_20_words(sandbox: Sandbox, start_example:
 
 
 def test_pk_maponly_finish_prints_two_columns(sandbox: Sandbox, start_example: Any) -> None:
-    """J13, J16, J17: collectfn on the workers, no reducefn, finishfn on the server."""
+    """collectfn runs on the workers, finishfn on the server; there is no reducefn."""
     sandbox.worker()
     assert output_of(start_example("maponly_finish")) == expected_table(count_in_loop("*.txt"))
 
 
 def test_pk_election_makes_one_of_two_the_server(start_example: Any) -> None:
-    """W8: the port is the lock; who binds it prints, the others work."""
+    """The port is the lock: the process that binds it prints, the others work."""
     both = [start_example("election"), start_example("election")]
     output = sorted(output_of(process) for process in both)
     assert output == ["", expected_table(count_in_loop("*moon*.txt", endings="'s|'ll|'d|'ve"))]
 
 
 def test_pk_election_takes_plain_workers(sandbox: Sandbox, start_example: Any) -> None:
-    """W8: the generic worker command works for it too."""
+    """The worker command works for an elected server too."""
     server = start_example("election")
     server.wait_for_output("Connection refused")
     sandbox.worker()
@@ -119,9 +119,9 @@ def test_pk_election_takes_plain_workers(sandbox: Sandbox, start_example: Any) -
 
 
 def test_pk_election_ends_with_an_error_of_its_datasource(sandbox: Sandbox) -> None:
-    """Which may be an OSError, and so look like a port that is taken."""
+    """The error may be an OSError, and so look like a port that is taken."""
     elected = sandbox.start(
-        sandbox.script(f"""
+        sandbox.write_script(f"""
         import runpy, sys
         from redismr.compat import hosting
         hosting.MINCEMEAT_PORT = {sandbox.port}
@@ -140,14 +140,14 @@ def test_pk_election_ends_with_an_error_of_its_datasource(sandbox: Sandbox) -> N
 
 
 def test_pk_masterless_completes_alone(start_example: Any) -> None:
-    """C4: a client in the main thread, a server in another of the same process."""
+    """A client runs in the main thread, a server in another thread of the same process."""
     assert output_of(start_example("masterless")) == expected_table(count_in_loop("*.txt"))
 
 
-def test_pk_masterless_has_one_server_however_often_it_tries(sandbox: Sandbox) -> None:
-    """A client that does not reach its own server at once must not make another one."""
+def test_pk_masterless_has_one_server_however_often_the_script_tries(sandbox: Sandbox) -> None:
+    """A client that does not reach the server of its process at once must not start another one."""
     ran = sandbox.start(
-        sandbox.script(f"""
+        sandbox.write_script(f"""
         import runpy, sys
         from redismr.compat import hosting
         hosting.MINCEMEAT_PORT = {sandbox.port}
@@ -172,7 +172,7 @@ def test_pk_masterless_has_one_server_however_often_it_tries(sandbox: Sandbox) -
 def test_pk_client_only_copies_print_nothing_and_end_with_0(
     name: str, sandbox: Sandbox, start_example: Any
 ) -> None:
-    """Section 3, 10: these ended with 1, or crashed, where somebody else was the server."""
+    """The originals ended with 1, or crashed, where another process was the server."""
     server = start_example("maponly_finish")
     eventually(lambda: is_listening(sandbox.port))
     assert output_of(start_example(name)) == ""
@@ -180,7 +180,7 @@ def test_pk_client_only_copies_print_nothing_and_end_with_0(
 
 
 def test_pk_daemon_prints_the_top_of_a_fast_job(start_example: Any) -> None:
-    """W6, and section 3, 10: on tiny data the original printed nothing."""
+    """On tiny data the original printed nothing."""
     counts = count_in_loop("*.txt")
     bar = sorted(counts.values())[-100]
     top = Counter({word: n for word, n in counts.items() if n >= bar})
@@ -189,9 +189,9 @@ def test_pk_daemon_prints_the_top_of_a_fast_job(start_example: Any) -> None:
 
 
 def test_pk_repl_counts_the_texts_of_the_examples() -> None:
-    """Section 2: several transactions, one of them for each worker; the end of input ends it."""
+    """The REPL runs several transactions, one of them for each worker; the end of input ends it."""
     done = subprocess.run(
-        [sys.executable, "-m", "redismr", "repl", "-n", "2"], cwd=ANCESTORS, env=environ(),
+        [sys.executable, "-m", "redismr", "repl", "-n", "2"], cwd=ANCESTORS, env=shell_env(),
         input="texts/*.txt\n@texts/*moon*.txt\n\n", capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip
@@ -203,14 +203,14 @@ def test_pk_repl_counts_the_texts_of_the_examples() -> None:
 
 
 def test_oc_triangular_numbers_run_by_the_command_line(sandbox: Sandbox) -> None:
-    """J22: final is called for each key, in order."""
+    """final is called for each key, in order."""
     done = sandbox.run("-m", "redismr", "run", "-n", "2", ANCESTORS / "triangular.py")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "".join(f"{k} {k * (k + 1) // 2}\n" for k in range(100))
 
 
 def test_oc_triangular_numbers_by_octo_server_and_client(sandbox: Sandbox) -> None:
-    """C9: the server ends after final, the client waits for more."""
+    """The server ends after final; the client waits for the next server."""
     port = ["-P", str(sandbox.port)]
     server = sandbox.start("-m", "redismr", "octo", "server", ANCESTORS / "triangular.py", *port)
     client = sandbox.start("-m", "redismr", "octo", "client", "localhost", *port)
@@ -220,12 +220,12 @@ def test_oc_triangular_numbers_by_octo_server_and_client(sandbox: Sandbox) -> No
 
 
 def test_both_programs_of_the_document_print_the_same(sandbox: Sandbox, start_example: Any) -> None:
-    """J1, J3: what one writes today, and what one has."""
+    """The old program and the new one print the same."""
     document = (REPOSITORY / "docs" / "ancestors.md").read_text(encoding="utf-8")
     sandbox.worker()
     programs = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
     output = [
-        output_of(start_example(sandbox.script(body, f"p{n}.py")))
+        output_of(start_example(sandbox.write_script(body, f"p{n}.py")))
         for n, body in enumerate(programs)
     ]
     two_lines = "Humpty Dumpty sat on a wall Humpty Dumpty had a great fall"

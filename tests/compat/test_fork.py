@@ -1,4 +1,4 @@
-"""The pjkundert fork: transactions, daemons, commands, timers, election (J4 to W8)."""
+"""The fork by pjkundert: transactions, daemons, commands, timers, election."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def total(k, vs):
 
 @pytest.fixture
 def close_at_end():
-    """Closes what a test opened, however it ends."""
+    """Closes servers and clients at the end of a test, also of one that fails."""
     opened = []
     yield lambda endpoint: opened.append(endpoint) or endpoint
     for endpoint in reversed(opened):
@@ -47,7 +47,7 @@ def credentials(sandbox):
 # ------------------------------------------------------------------- credentials and states
 
 
-def test_j4_conn_sets_what_it_knows_and_none_never_overwrites(server_runner, caplog):
+def test_conn_sets_known_attributes_and_none_never_overwrites(server_runner, caplog):
     server = mincemeat.Server()
     server.mapfn = mapfn
     caplog.set_level("DEBUG")
@@ -60,12 +60,12 @@ def test_j4_conn_sets_what_it_knows_and_none_never_overwrites(server_runner, cap
     assert "nonsense" in caplog.text
 
 
-def test_j8_unknown_transaction_settings_are_warned_of(caplog):
+def test_unknown_transaction_settings_are_warned_of(caplog):
     mincemeat.Server().set_datasource({1: "a"}, nonsense=1)
     assert "unrecognized TaskManager configuration: nonsense" in caplog.text
 
 
-def test_s12_constants():
+def test_constants():
     assert [TaskManager.statename[n] for n in range(6)] == (
         ["IDLE", "START", "MAPPING", "REDUCING", "FINISHING", "FINISHED"]
     )
@@ -77,7 +77,7 @@ def test_s12_constants():
     }  # fmt: skip
 
 
-def test_s12_states_and_tasks(server_runner):
+def test_states_and_tasks(server_runner):
     seen = []
 
     class Seen(mincemeat.Server):
@@ -94,8 +94,8 @@ def test_s12_states_and_tasks(server_runner):
     assert seen == [TaskManager.FINISHING, (TaskManager.FINISHED, TaskManager.MAPONLY, {1: "a"})]
 
 
-def test_j26_a_started_server_takes_one_datasource_after_another(server_runner, close_at_end):
-    """mikyt's fork: two dicts, one running server."""
+def test_a_started_server_takes_one_datasource_after_another(server_runner, close_at_end):
+    """As in mikyt's fork: two dicts, one running server."""
     server = close_at_end(mincemeat.Server(password=PASSWORD, port=server_runner.port))
     server.mapfn, server.reducefn = mapfn, total
     server.relaunch_map = False
@@ -107,8 +107,8 @@ def test_j26_a_started_server_takes_one_datasource_after_another(server_runner, 
 # ------------------------------------------------------------------- asynchronous, PERMANENT
 
 
-def test_j4_asynchronous(sandbox, close_at_end, credentials):
-    """None at once; results and output when they are there; then port and worker are gone."""
+def test_asynchronous(sandbox, close_at_end, credentials):
+    """run_server returns None at once; results come later; then port and worker end."""
     worker = sandbox.worker()
     server = close_at_end(mincemeat.Server(map={}))
     server.mapfn, server.reducefn = mapfn, total
@@ -123,8 +123,8 @@ def test_j4_asynchronous(sandbox, close_at_end, credentials):
     assert worker.popen.poll() is None
 
 
-def test_s12_permanent_transactions_run_in_turn(sandbox, close_at_end, credentials):
-    """Tagged by txn; what fails is told, and keeps no other from running."""
+def test_permanent_transactions_run_in_turn(sandbox, close_at_end, credentials):
+    """Results are tagged by txn. A failure is reported, and the next transaction runs."""
     sandbox.worker()
     failures = []
 
@@ -146,8 +146,8 @@ def test_s12_permanent_transactions_run_in_turn(sandbox, close_at_end, credentia
     assert server.datasource is None
 
 
-def test_w3_clients_submit_transactions(sandbox, close_at_end, credentials):
-    """By a command of the user's own; the results come back by another."""
+def test_clients_submit_transactions(sandbox, close_at_end, credentials):
+    """A client submits by a user command; another user command brings the results."""
 
     class Serving(mincemeat.Server):
         def unrecognized_command(self, command, data, txn, chan):
@@ -182,7 +182,7 @@ def test_w3_clients_submit_transactions(sandbox, close_at_end, credentials):
     assert two.answers == {"2": ("transactiondone", {"b": 2})}
 
 
-def test_w3_an_unknown_command_is_logged(sandbox, close_at_end, credentials, caplog):
+def test_an_unknown_command_is_logged(sandbox, close_at_end, credentials, caplog):
     server = close_at_end(mincemeat.Server(map={}))
     server.conn(**credentials, asynchronous=True)
     client = close_at_end(mincemeat.Client(map={}))
@@ -191,8 +191,8 @@ def test_w3_an_unknown_command_is_logged(sandbox, close_at_end, credentials, cap
     eventually(lambda: "Unknown command received: nonsense" in caplog.text)
 
 
-def test_w3_a_command_to_a_server_that_is_gone_is_dropped(sandbox, close_at_end, credentials):
-    """As on a closed socket: a main thread that pings may be a moment behind."""
+def test_a_command_to_a_server_that_is_gone_is_dropped(sandbox, close_at_end, credentials):
+    """Nothing is raised, as on a closed socket: a main thread may ping a moment too late."""
     server = close_at_end(mincemeat.Server(map={}))
     server.conn(**credentials, asynchronous=True)
     client = close_at_end(mincemeat.Client(map={}))
@@ -203,8 +203,8 @@ def test_w3_a_command_to_a_server_that_is_gone_is_dropped(sandbox, close_at_end,
     client.ping()
 
 
-def test_w1_commands_of_strangers_are_not_unpickled(sandbox, close_at_end, credentials):
-    """Whoever can publish, but does not know the password's secret, is not heard."""
+def test_commands_of_strangers_are_not_unpickled(sandbox, close_at_end, credentials):
+    """A message is dropped if its sender can publish but does not know the password."""
     heard = []
 
     class Listening(mincemeat.Server):
@@ -223,7 +223,7 @@ def test_w1_commands_of_strangers_are_not_unpickled(sandbox, close_at_end, crede
     assert heard == ["genuine"]
 
 
-def test_w4_ping(sandbox, close_at_end, credentials):
+def test_ping(sandbox, close_at_end, credentials):
     pongs = []
 
     class Pinging(mincemeat.Server):
@@ -252,8 +252,9 @@ def test_w4_ping(sandbox, close_at_end, credentials):
 # ------------------------------------------------------------------- one process, many threads
 
 
-def test_w8_the_port_is_the_lock(sandbox, close_at_end, credentials):
-    """Who cannot connect binds; who cannot bind either is late. A closed one can be followed."""
+def test_the_port_is_the_lock(sandbox, close_at_end, credentials):
+    """A process that cannot connect binds; one that cannot bind either is late. After a close
+    the next one can bind."""
     client = mincemeat.Client(map={})
     client.handle_error = lambda: None
     client.conn(**credentials)
@@ -270,8 +271,8 @@ def test_w8_the_port_is_the_lock(sandbox, close_at_end, credentials):
     assert second.authenticated()
 
 
-def test_c4_masterless(sandbox, close_at_end, credentials):
-    """A client in the main thread, and a server in another one where there is none."""
+def test_masterless(sandbox, close_at_end, credentials):
+    """A client runs in the main thread; another thread starts a server if there is none."""
     source = {n: "abc"[n % 3] for n in range(30)}
     servers = []
 
@@ -293,8 +294,8 @@ def test_c4_masterless(sandbox, close_at_end, credentials):
     assert servers[0].results() == {"a": 135, "b": 145, "c": 155}
 
 
-def test_c4_loops_with_private_maps(sandbox, close_at_end, credentials):
-    """``process`` until a map is empty is the fork's loop; timers are fired meanwhile (W7)."""
+def test_loops_with_private_maps(sandbox, close_at_end, credentials):
+    """The fork's loop calls ``process`` until a map is empty; timers are fired meanwhile."""
     ours, fired = {}, []
     server = close_at_end(mincemeat.Server(map=ours))
     server.conn(**credentials, datasource={1: "a"}, asynchronous=True)
@@ -309,8 +310,8 @@ def test_c4_loops_with_private_maps(sandbox, close_at_end, credentials):
     assert all(client.finished(10) for client in clients)
 
 
-def test_w6_daemons(sandbox, credentials):
-    """States of a server and its clients, from idle to success; hooks and timeouts in between."""
+def test_daemons(sandbox, credentials):
+    """A server and its clients go from idle to success, with hooks and timeouts in between."""
     called = []
 
     class Hooked(mincemeat.Server_HB):
@@ -344,7 +345,7 @@ def test_w6_daemons(sandbox, credentials):
     assert called[-1] == "stopping"
 
 
-def test_w6_failures_are_states(sandbox, credentials, capsys):
+def test_failures_are_states(sandbox, credentials, capsys):
     refused = mincemeat.Client_daemon(credentials)
     assert refused.state().startswith("failed: [Errno")
     idle = mincemeat.Server_daemon(credentials)
@@ -367,7 +368,7 @@ def test_w6_failures_are_states(sandbox, credentials, capsys):
     worker.stop(10)
 
 
-def test_w6_stop_cancels_what_runs(sandbox, credentials):
+def test_stop_cancels_what_runs(sandbox, credentials):
     never = functools.partial(lambda event, k, v: event().wait(), threading.Event)
     server = mincemeat.Server_daemon({**credentials, "mapfn": never, "datasource": {1: "a"}})
     server.start()
@@ -417,26 +418,26 @@ ELECTION = """
 RESULT = "[('Dumpty', 1), ('Humpty', 2), ('fell', 1), ('sat', 1)]\n"
 
 
-def test_w8_election(sandbox):
-    """One script everywhere: one becomes the server, prints, and ends; the others work for it."""
-    script = sandbox.script(ELECTION)
+def test_election(sandbox):
+    """Of equal scripts one becomes the server, prints, and ends; the others work for it."""
+    script = sandbox.write_script(ELECTION)
     started = [sandbox.start(script) for _ in range(3)]
     assert [process.wait(60) for process in started] == [0, 0, 0]
     assert sorted(process.log for process in started) == [RESULT, "client\n", "client\n"]
 
 
-def test_w8_no_election_is_needed_with_redismr_url(sandbox, server, tmp_path):
-    """There is no port to bind, and there are workers: each instance is served."""
+def test_no_election_is_needed_with_redismr_url(sandbox, server, tmp_path):
+    """There is no port to bind, and there are workers, so each process gets its results."""
     processes = Processes(server.url, tmp_path / "processes")
     try:
         processes.worker()
-        script = sandbox.script(ELECTION)
+        script = sandbox.write_script(ELECTION)
         named = {"REDISMR_URL": server.url, "REDISMR_SECRET": SECRET}
         started = [sandbox.start(script, **named) for _ in range(2)]
         assert [process.wait(60) for process in started] == [0, 0]
-        said = {process.log for process in started}
-        assert RESULT in said
-        assert said <= {RESULT, "client\n"}
+        logs = {process.log for process in started}
+        assert RESULT in logs
+        assert logs <= {RESULT, "client\n"}
     finally:
         processes.close()
 
@@ -444,7 +445,7 @@ def test_w8_no_election_is_needed_with_redismr_url(sandbox, server, tmp_path):
 # ------------------------------------------------------------------- timers
 
 
-def test_w7_timers():
+def test_timers():
     fired, entries = [], []
     entries.append((10.0, lambda: fired.append("once"), None))
     entries.append((10.0, lambda: fired.append("often"), 5.0))
@@ -461,7 +462,7 @@ def test_w7_timers():
     assert mincemeat.next_future_time(10, 5, now=21) == (25, 2, 1)
 
 
-def test_w7_trigger_fires_in_order_of_expiry_and_tells_the_next():
+def test_trigger_fires_in_order_of_expiry_and_tells_the_next():
     fired = []
     entries = [(float(n), functools.partial(fired.append, n), None) for n in (3, 1, 9, 2)]
     assert mincemeat.trigger(entries, now=5.0) == 9.0
@@ -473,12 +474,12 @@ def test_w7_trigger_fires_in_order_of_expiry_and_tells_the_next():
     assert fired[-1] == "again"
 
 
-def test_w7_a_timer_that_an_earlier_one_takes_back_is_not_fired_twice():
+def test_a_timer_that_an_earlier_one_takes_back_is_not_fired_twice():
     fired = []
     entries = [(1.0, lambda: fired.append("kept"), None)]
 
     class Racing(list):
-        """Its owner takes the entry back between the look and the removal."""
+        """Remove the second timer before ``trigger`` takes it out."""
 
         def remove(self, entry):
             super().remove(entry)
@@ -488,7 +489,7 @@ def test_w7_a_timer_that_an_earlier_one_takes_back_is_not_fired_twice():
     assert fired == []
 
 
-def test_w7_process_says_whether_something_is_open(sandbox, close_at_end, credentials):
+def test_process_says_whether_something_is_open(sandbox, close_at_end, credentials):
     """``while mincemeat.process(1., map):`` is the fork's loop."""
     ours, fired = {}, []
     assert mincemeat.process(1.0, ours) is False
@@ -505,7 +506,7 @@ def test_w7_process_says_whether_something_is_open(sandbox, close_at_end, creden
     assert server.process() is False
 
 
-def test_w7_a_servers_timers_are_fired_while_it_runs(server_runner):
+def test_a_servers_timers_are_fired_while_it_runs(server_runner):
     fired = []
     server = mincemeat.Server()
     server.schedule.append((mincemeat.timer(), lambda: fired.append(1), None))
@@ -526,7 +527,7 @@ def test_close_all(sandbox, close_at_end, credentials):
 
 
 class Endless:
-    """A datasource that each worker takes one item of."""
+    """A datasource of which each worker takes one item."""
 
     def __iter__(self):
         return itertools.count()
@@ -535,7 +536,7 @@ class Endless:
         return "statistics, please"
 
 
-def test_s13_oneshot_asks_each_worker_once(sandbox, close_at_end, credentials):
+def test_oneshot_asks_each_worker_once(sandbox, close_at_end, credentials):
     sandbox.worker("-n", "2")
     sandbox.worker()
     server = close_at_end(mincemeat.Server(map={}))

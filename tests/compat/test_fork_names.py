@@ -1,4 +1,4 @@
-"""Names of the forks that subclasses and published scripts use (J26, W3 to W8, C5)."""
+"""Names of the forks that subclasses and published scripts use."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def credentials(sandbox):
 
 @pytest.fixture
 def run():
-    """Starts daemons, and stops them however the test ends."""
+    """Starts daemons, and stops them at the end of the test, also of one that fails."""
     daemons = []
 
     def start(daemon):
@@ -52,10 +52,10 @@ def run():
 
 
 class Pinging(mincemeat.Server_daemon):
-    """The published example-sf-daemon.py pings each client from its timeout, in these words."""
+    """The published example-sf-daemon.py pings each client from its timeout with this code."""
 
     def timeout(self, done=False):
-        for chan in self.endpoint.taskmanager.channels.keys():  # noqa: SIM118  their words
+        for chan in self.endpoint.taskmanager.channels.keys():  # noqa: SIM118  their code
             chan.send_command("ping", ("Server Timeout", "Server loop"))
 
 
@@ -68,8 +68,8 @@ class Ponging(mincemeat.Server):
         self.pongs[chan] += 1
 
 
-def test_w6_a_daemon_walks_its_channels(credentials, run):
-    """Result and state survive it: both ends end in success."""
+def test_a_daemon_walks_its_channels(credentials, run):
+    """The result and the state stay: both ends end in success."""
     server = run(Pinging(credentials, cls=Ponging, timeout=0.02))
     client = run(mincemeat.Client_daemon(credentials, timeout=0.02))
     chan = eventually(lambda: list(server.endpoint.taskmanager.channels))[0]
@@ -84,16 +84,16 @@ def test_w6_a_daemon_walks_its_channels(credentials, run):
     assert server.endpoint.taskmanager.channels == {}
 
 
-def test_w5_channels_come_and_go(sandbox, credentials, run):
-    """A client that leaves is missed, and so is one whose process was killed."""
+def test_channels_come_and_go(sandbox, credentials, run):
+    """A client that leaves is noticed, and so is one whose process is killed."""
     server = run(mincemeat.Server_daemon(credentials))
     channels = lambda: server.endpoint.taskmanager.channels
     assert channels() == {}
     stays = run(mincemeat.Client_daemon(credentials))
     killed = sandbox.worker()
     eventually(lambda: len(channels()) == 2)
-    mine = ":".join(stays.endpoint.locl)
-    (here,) = (chan for chan in channels() if chan.client_name == mine)
+    own_name = ":".join(stays.endpoint.locl)
+    (here,) = (chan for chan in channels() if chan.client_name == own_name)
     (there,) = channels().keys() - {here}
     os.kill(killed.popen.pid, signal.SIGKILL)
     eventually(lambda: there.closed)
@@ -109,7 +109,7 @@ def test_w5_channels_come_and_go(sandbox, credentials, run):
 # ------------------------------------------------------------------- hooks
 
 
-def test_w6_subclasses_call_the_base_as_the_fork_does(credentials, run):
+def test_subclasses_call_the_base_as_the_fork_does(credentials, run):
     called = collections.Counter()
 
     class Hooked(mincemeat.Server_HB):
@@ -129,8 +129,8 @@ def test_w6_subclasses_call_the_base_as_the_fork_does(credentials, run):
             mincemeat.Server.stopping(self)
 
         def pong(self, chan, command, data, txn):
-            delay, said = chan.ping_delay(txn)
-            called["pong"] += delay >= 0 and said != "?"
+            delay, text = chan.ping_delay(txn)
+            called["pong"] += delay >= 0 and text != "?"
             mincemeat.Server_HB.pong(self, chan, command, data, txn)
 
     class Daemon(mincemeat.Mincemeat_daemon):
@@ -155,7 +155,7 @@ def test_w6_subclasses_call_the_base_as_the_fork_does(credentials, run):
     assert server.name() == f"Hooked@localhost:{credentials['port']}"
 
 
-def test_w6_what_timeout_returns_shortens_the_wait(credentials, run):
+def test_what_timeout_returns_shortens_the_wait(credentials, run):
     called = []
 
     class Daemon(mincemeat.Server_daemon):
@@ -167,7 +167,7 @@ def test_w6_what_timeout_returns_shortens_the_wait(credentials, run):
     eventually(lambda: len(called) > 2)
 
 
-def test_w7_a_daemon_hands_map_schedule_and_shuttout_to_its_endpoint(credentials, run):
+def test_a_daemon_hands_map_schedule_and_shuttout_to_its_endpoint(credentials, run):
     fired, ours = [], {}
     schedule = collections.deque([(mincemeat.timer(), lambda: fired.append(1), None)])
     run(mincemeat.Server_daemon(credentials))
@@ -177,8 +177,8 @@ def test_w7_a_daemon_hands_map_schedule_and_shuttout_to_its_endpoint(credentials
     assert client.endpoint.schedule is schedule
 
 
-def test_w8_auth_is_done_or_none(sandbox, credentials, run):
-    """An early election script: ``if c.auth != "Done"`` makes the next server."""
+def test_auth_is_done_or_none(sandbox, credentials, run):
+    """Early election scripts start a server if ``c.auth != "Done"``."""
     client = mincemeat.Client()
     client.handle_error = lambda: None
     client.conn(**credentials)
@@ -190,7 +190,7 @@ def test_w8_auth_is_done_or_none(sandbox, credentials, run):
     assert helping.endpoint.auth == "Done"
 
 
-def test_s12_the_taskmanager_tells_cycle_and_allocation(server_runner):
+def test_the_taskmanager_tells_cycle_and_allocation(server_runner):
     seen = []
     server = mincemeat.Server()
     server.resultfn = lambda *_: seen.append(
@@ -206,8 +206,8 @@ def test_s12_the_taskmanager_tells_cycle_and_allocation(server_runner):
 # ------------------------------------------------------------------- a client's own functions
 
 
-def test_w3_a_clients_mapfn_sends_commands(credentials, run):
-    """mincemeat_test.test_oneshot does, and logs ``self.name()``."""
+def test_a_clients_mapfn_sends_commands(credentials, run):
+    """mincemeat_test.test_oneshot does so, and logs ``self.name()``."""
 
     class Sending(mincemeat.Client):
         def mapfn(self, k, v):
@@ -222,14 +222,14 @@ def test_w3_a_clients_mapfn_sends_commands(credentials, run):
     del credentials["mapfn"]
     server = run(mincemeat.Server_daemon({**credentials, "mapfn": False}, cls=Hearing))
     client = run(mincemeat.Client_daemon(credentials, cls=Sending))
-    server.endpoint.set_datasource({7: "said"})
+    server.endpoint.set_datasource({7: "data"})
     eventually(lambda: server.endpoint.output, 30)
     there = ":".join(client.endpoint.locl)
     assert server.endpoint.results() == {f"Sending@{there}": 7}
-    assert server.endpoint.heard == ("whatever", "said", 7, f"SvrChn>{there}")
+    assert server.endpoint.heard == ("whatever", "data", 7, f"SvrChn>{there}")
 
 
-def test_w3_a_servers_own_mapfn_says_why_it_cannot_send(server_runner):
+def test_a_servers_own_mapfn_says_why_it_cannot_send(server_runner):
     class Sending(mincemeat.Server):
         def mapfn(self, k, v):
             self.send_command("whatever")
@@ -237,14 +237,14 @@ def test_w3_a_servers_own_mapfn_says_why_it_cannot_send(server_runner):
 
     server = Sending()
     server.reducefn = total
-    with pytest.raises(MapError, match="methods of its own Client") as caught:
+    with pytest.raises(MapError, match="methods of the worker's own Client") as caught:
         server_runner.run_server(server, datasource={1: 1})
     assert isinstance(caught.value, ConfigError)
 
 
 @pytest.mark.parametrize("collectfn", [total, lambda items: [(k, [sum(vs)]) for k, vs in items]])
-def test_c5_a_clients_own_collectfn(credentials, run, collectfn):
-    """mincemeat.py keeps it, as it does mapfn, where the server sends none."""
+def test_a_clients_own_collectfn(credentials, run, collectfn):
+    """As in mincemeat.py, it is used if the server sends none, as mapfn is."""
     client = mincemeat.Client(map={})
     client.mapfn, client.collectfn = lambda k, v: [("x", v), ("x", v)], collectfn
     del credentials["mapfn"], credentials["collectfn"]
@@ -260,8 +260,8 @@ def test_c5_a_clients_own_collectfn(credentials, run, collectfn):
 # ------------------------------------------------------------------- a server that is a thread
 
 
-def test_j26_start_binds_the_port_for_workers(sandbox):
-    """A worker may come before the first datasource, and stays between them."""
+def test_start_binds_the_port_for_workers(sandbox):
+    """A worker may join before the first datasource, and stays until the next one."""
     server = mincemeat.Server(PASSWORD, sandbox.port)
     assert not server.initialized
     server.daemon = True
@@ -285,19 +285,19 @@ def test_j26_start_binds_the_port_for_workers(sandbox):
     assert worker.wait(20) == 0
 
 
-def test_j26_closing_a_started_server_ends_who_waits_for_results(sandbox):
+def test_closing_a_started_server_ends_the_wait_for_results(sandbox):
     server = mincemeat.Server(password=PASSWORD, port=sandbox.port)
     server.mapfn, server.reducefn = mapfn, total
     server.start()
-    ends = threading.Timer(0.05, server.close)  # there is no worker, so it waits
+    ends = threading.Timer(0.05, server.close)  # there is no worker, so the server waits
     ends.start()
     with pytest.raises(ConnectionAbortedError):
         server.process_datasource({1: "a"})
     ends.join()
 
 
-def test_w4_ping_delay():
-    delay, said = mincemeat.Client.ping_delay("10.0", now=12.5)
-    assert (delay, said) == (2.5, "2.500 s")
+def test_ping_delay():
+    delay, text = mincemeat.Client.ping_delay("10.0", now=12.5)
+    assert (delay, text) == (2.5, "2.500 s")
     assert mincemeat.Client(map={}).ping_delay("no time") == (0.0, "?")
     assert mincemeat.Client.ping_delay(f"{time.time() + 60}")[1] == "?"

@@ -1,4 +1,4 @@
-"""mapfn, collectfn, reducefn and finishfn as the ancestors call them (rows J6 to J21)."""
+"""mapfn, collectfn, reducefn and finishfn are called as in mincemeat.py and its forks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def numbered(lines=LINES):
 
 
 class LazyMapping:
-    """Only what J6 asks for."""
+    """A datasource with ``__iter__`` and ``__getitem__`` only."""
 
     def __init__(self, items):
         self.items, self.fetched = items, []
@@ -42,7 +42,7 @@ class LazyMapping:
         return f"value {key}"
 
 
-def test_j1_a_new_server_has_nothing():
+def test_a_new_server_has_nothing():
     server = mincemeat.Server()
     for name in ("mapfn", "reducefn", "collectfn", "finishfn", "datasource", "password", "cycle"):
         assert getattr(server, name) is None
@@ -53,7 +53,7 @@ def test_j1_a_new_server_has_nothing():
 # ------------------------------------------------------------------- datasources
 
 
-def test_j6_lazy_datasource_without_len(server_runner):
+def test_lazy_datasource_without_len(server_runner):
     lazy = LazyMapping([1, ("a", 2.5), "x", b"y"])
     found = server_runner.run_server(
         datasource=lazy, mapfn=lambda k, v: [(k, v)], reducefn=lambda k, vs: vs
@@ -62,7 +62,7 @@ def test_j6_lazy_datasource_without_len(server_runner):
     assert lazy.fetched == lazy.items
 
 
-def test_j7_the_latest_datasource_replaces(server_runner):
+def test_the_latest_datasource_replaces(server_runner):
     server = mincemeat.Server()
     for datasource in (numbered(), {1: "a"}):
         server.datasource = datasource
@@ -74,32 +74,32 @@ def test_j7_the_latest_datasource_replaces(server_runner):
     assert server_runner.run_server(server) == {"b": 1}
 
 
-def test_j6_a_list_is_numbered(server_runner):
-    """Theirs raised TypeError, so people wrapped it as dict(enumerate(lines))."""
+def test_a_list_is_numbered(server_runner):
+    """mincemeat.py raised TypeError, so scripts wrapped a list as dict(enumerate(lines))."""
     assert server_runner.run_server(datasource=LINES, mapfn=words, reducefn=total) == WORDS
     found = server_runner.run_server(datasource=LINES, mapfn=lambda k, v: [(k, v)])
     assert found == {n: [line] for n, line in enumerate(LINES)}
 
 
-def test_j6_equal_keys_are_all_mapped(server_runner):
-    """Row J6 and bug 11: theirs collapsed when they were outstanding together."""
+def test_equal_keys_are_all_mapped(server_runner):
+    """In mincemeat.py, equal keys that were outstanding together were one."""
     source = LazyMapping([1, 1, 2, 1])
     found = server_runner.run_server(datasource=source, mapfn=lambda k, v: [(k, 1)], reducefn=total)
     assert found == {1: 3, 2: 1}
 
 
-def test_j9_an_empty_datasource_gives_an_empty_result(server_runner):
+def test_an_empty_datasource_gives_an_empty_result(server_runner):
     assert server_runner.run_server(datasource={}, mapfn=words, reducefn=total) == {}
 
 
-def test_j7_no_datasource_is_said():
+def test_a_missing_datasource_is_an_error():
     server = mincemeat.Server()
     server.datasource = None
     with pytest.raises(redismr.ConfigError, match="no datasource"):
         server.run_server(password="x" * 20, port=1)
 
 
-def test_s9_a_datasource_that_raises_ends_the_job_with_that_error(server_runner):
+def test_a_datasource_that_raises_ends_the_job_with_that_error(server_runner):
     class Bad(LazyMapping):
         def __getitem__(self, key):
             if key == 3:
@@ -115,7 +115,7 @@ def test_s9_a_datasource_that_raises_ends_the_job_with_that_error(server_runner)
 
 
 class ProcessHashedKey:
-    """A key whose hash is the process's own."""
+    """A key whose hash differs between processes."""
 
     def __init__(self, n):
         self.n = n
@@ -127,7 +127,7 @@ class ProcessHashedKey:
         return hash(("odd", self.n))
 
 
-def test_j6_any_hashable_key(server_runner):
+def test_any_hashable_key(server_runner):
     keys = [
         None,
         1.5,
@@ -152,7 +152,7 @@ def test_j6_any_hashable_key(server_runner):
     }
 
 
-def test_j3_the_result_is_a_plain_dict_of_ones_own(server_runner):
+def test_the_result_is_a_plain_dict_of_the_callers_own(server_runner):
     found = server_runner.run_server(datasource=numbered(), mapfn=words, reducefn=total)
     assert type(found) is dict
     assert found == WORDS
@@ -161,21 +161,21 @@ def test_j3_the_result_is_a_plain_dict_of_ones_own(server_runner):
     assert "all" not in found
 
 
-def test_j15_a_result_may_be_none_or_anything_picklable(server_runner):
+def test_a_result_may_be_none_or_anything_picklable(server_runner):
     found = server_runner.run_server(
         datasource={1: "a b"}, mapfn=words, reducefn=lambda k, vs: None if k == "a" else {k: vs}
     )
     assert found == {"a": None, "b": {"b": [1]}}
 
 
-def test_j10_mapfn_may_return_a_list_or_yield_nothing(server_runner):
+def test_mapfn_may_return_a_list_or_yield_nothing(server_runner):
     found = server_runner.run_server(
         datasource=numbered(), mapfn=lambda k, v: [(v, k)] if k else [], reducefn=total
     )
     assert found == {"Humpty fell": 1, "all sat": 2}
 
 
-def test_j10_values_keep_the_order_in_which_they_were_yielded(server_runner):
+def test_values_keep_the_order_of_the_yields(server_runner):
     found = server_runner.run_server(
         datasource={n: n for n in range(40)},
         mapfn=lambda k, v: [("x", (k, 0)), ("x", (k, 1))],
@@ -184,7 +184,7 @@ def test_j10_values_keep_the_order_in_which_they_were_yielded(server_runner):
     assert found == {"x": [(n, i) for n in range(40) for i in (0, 1)]}
 
 
-def test_s15_large_values_and_results(server_runner):
+def test_large_values_and_results(server_runner):
     found = server_runner.run_server(
         datasource={1: list(range(300_000))},
         mapfn=lambda k, v: [("many", n) for n in v] + [("list", v)],
@@ -197,7 +197,7 @@ def test_s15_large_values_and_results(server_runner):
 # ------------------------------------------------------------------- collectfn
 
 
-def test_j13_collectfn_of_two_arguments_gives_one_value_whatever_its_type(server_runner):
+def test_collectfn_of_two_arguments_gives_one_value_whatever_its_type(server_runner):
     found = server_runner.run_server(
         datasource=numbered(), mapfn=words, collectfn=lambda k, vs: [sum(vs)],
         reducefn=lambda k, vs: vs,
@@ -205,7 +205,7 @@ def test_j13_collectfn_of_two_arguments_gives_one_value_whatever_its_type(server
     assert found["Humpty"] == [[1], [1]]
 
 
-def test_j13_collectfn_is_applied_once_for_each_item(server_runner):
+def test_collectfn_is_applied_once_for_each_item(server_runner):
     found = server_runner.run_server(
         datasource=dict.fromkeys(range(50), "a a b"), mapfn=words,
         collectfn=lambda k, vs: len(vs), reducefn=lambda k, vs: vs,
@@ -213,7 +213,7 @@ def test_j13_collectfn_is_applied_once_for_each_item(server_runner):
     assert found == {"a": [2] * 50, "b": [1] * 50}
 
 
-def test_j13_collectfn_gets_values_as_they_were_yielded(server_runner):
+def test_collectfn_gets_values_as_yielded(server_runner):
     def refilling(k, v):
         row = [0]
         for row[0] in v:
@@ -246,9 +246,9 @@ def extra(items):
     yield "EMPTY", []
 
 
-def test_j14_collectfn_of_an_iterator_follows_the_list_rules(server_runner):
-    """A list is the values, a tuple one value; keys come and go; of a key yielded twice the last
-    counts; each map contributes."""
+def test_collectfn_of_an_iterator_follows_the_list_rules(server_runner):
+    """A list holds values, a tuple is one value. collectfn may add and drop keys. Of a key that it
+    yields twice the last counts. Each map contributes."""
     found = server_runner.run_server(
         datasource={1: "a a b", 2: "b fell"}, mapfn=words, collectfn=extra,
         reducefn=lambda k, vs: vs,
@@ -259,7 +259,7 @@ def test_j14_collectfn_of_an_iterator_follows_the_list_rules(server_runner):
 # ------------------------------------------------------------------- reducefn
 
 
-def test_j16_reducefn_of_an_iterator(server_runner):
+def test_reducefn_of_an_iterator(server_runner):
     def generated(items):
         for k, vs in items:
             yield k, sum(vs)
@@ -270,20 +270,20 @@ def test_j16_reducefn_of_an_iterator(server_runner):
 
 
 @pytest.mark.parametrize("pairs", [[], [("other", 1)], [("a", 1), ("a", 2)]])
-def test_j16_other_than_one_pair_with_the_same_key_is_an_error(server_runner, pairs):
-    """Theirs hung on a renamed key."""
+def test_other_than_one_pair_with_the_same_key_is_an_error(server_runner, pairs):
+    """The fork hung on a renamed key."""
     with pytest.raises(redismr.ReduceError, match=r"exactly one pair, with the key.*'a'"):
         server_runner.run_server(datasource={1: "a"}, mapfn=words, reducefn=lambda items: pairs)
 
 
-def test_j16_without_reducefn_each_key_keeps_its_values(server_runner):
-    """And a missing reducefn hangs nothing (row J15)."""
+def test_without_reducefn_each_key_keeps_all_values(server_runner):
+    """A missing reducefn lets no worker hang."""
     assert server_runner.run_server(datasource={1: "a b a"}, mapfn=words) == {"a": [1, 1], "b": [1]}
     found = server_runner.run_server(datasource={1: "a b a"}, mapfn=words, collectfn=extra)
     assert found == {"A": [1, 1], "B": [("b", 1)], "EXTRA": [99], "EMPTY": []}
 
 
-def test_j12_without_mapfn_the_datasource_is_reduced(server_runner):
+def test_without_mapfn_the_datasource_is_reduced(server_runner):
     source = {"a": [1, 2], "b": "not a list", "c": []}
     found = server_runner.run_server(datasource=source, reducefn=lambda k, vs: (k, vs))
     assert found == {"a": ("a", [1, 2]), "b": ("b", "not a list"), "c": ("c", [])}
@@ -293,8 +293,8 @@ def test_j12_without_mapfn_the_datasource_is_reduced(server_runner):
     assert found == {"a": 3}
 
 
-def test_j19_a_generator_as_simple_reducefn_emits_pairs(server_runner):
-    """As ours may; theirs tried to send the generator itself."""
+def test_a_generator_as_simple_reducefn_emits_pairs(server_runner):
+    """As in redismr; mincemeat.py tried to send the generator itself."""
 
     def several(k, vs):
         yield k, sum(vs)
@@ -315,14 +315,14 @@ def test_j19_a_generator_as_simple_reducefn_emits_pairs(server_runner):
         (lambda items: [(k, map(str, vs)) for k, vs in items], ["1", "1"]),
     ],
 )
-def test_j15_an_iterator_that_reducefn_returns_is_a_value(server_runner, reducefn, value):
-    """zip and filter returned lists in Python 2, so scripts return what is an iterator today."""
+def test_an_iterator_that_reducefn_returns_is_a_value(server_runner, reducefn, value):
+    """zip and filter returned lists in Python 2, so old scripts return iterators today."""
     assert server_runner.run_server(datasource={1: "a a"}, mapfn=words, reducefn=reducefn) == {
         "a": value
     }
 
 
-def test_j13_an_iterator_that_collectfn_returns_is_a_value(server_runner):
+def test_an_iterator_that_collectfn_returns_is_a_value(server_runner):
     run = functools.partial(server_runner.run_server, datasource={1: "a a"}, mapfn=words)
     found = run(collectfn=lambda k, vs: zip(vs, vs, strict=True), reducefn=lambda k, vs: vs)
     assert found == {"a": [[(1, 1), (1, 1)]]}
@@ -334,8 +334,8 @@ def test_j13_an_iterator_that_collectfn_returns_is_a_value(server_runner):
 
 
 @pytest.mark.parametrize("collectfn", [None, total])
-def test_j10_mapfn_gets_key_and_value_if_it_can_take_both(server_runner, collectfn):
-    """Whether a parameter has a default or not, as theirs called it; else the value."""
+def test_mapfn_gets_key_and_value_if_both_can_be_taken(server_runner, collectfn):
+    """Defaults count, as in mincemeat.py; a function of one argument gets the value."""
     run = functools.partial(server_runner.run_server, datasource={1: 7}, collectfn=collectfn)
     assert run(mapfn=lambda k, v=None: [(k, v)], reducefn=total) == {1: 7}
     assert run(mapfn=lambda k=0, v=None: [(k, v)], reducefn=total) == {1: 7}
@@ -346,7 +346,7 @@ def test_j10_mapfn_gets_key_and_value_if_it_can_take_both(server_runner, collect
 # ------------------------------------------------------------------- finishfn, resultfn
 
 
-def test_j17_finishfn_runs_here_over_all_results(server_runner):
+def test_finishfn_runs_here_over_all_results(server_runner):
     seen = []
 
     def finish(items):
@@ -364,8 +364,8 @@ def test_j17_finishfn_runs_here_over_all_results(server_runner):
     assert found == WORDS
 
 
-def test_j17_an_error_in_finishfn_or_resultfn_ends_the_run(server_runner):
-    """Theirs hung."""
+def test_an_error_in_finishfn_or_resultfn_ends_the_run(server_runner):
+    """The fork hung."""
     with pytest.raises(ZeroDivisionError):
         server_runner.run_server(datasource=numbered(), mapfn=words, finishfn=lambda k, v: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -375,7 +375,7 @@ def test_j17_an_error_in_finishfn_or_resultfn_ends_the_run(server_runner):
     assert server_runner.run_server(datasource=numbered(), mapfn=words, finishfn=total) == WORDS
 
 
-def test_j18_resultfn_gets_txn_and_results(server_runner):
+def test_resultfn_gets_txn_and_results(server_runner):
     heard = []
     server = mincemeat.Server()
     server.set_datasource(numbered(), txn=("mine", 7))
@@ -389,7 +389,7 @@ def test_j18_resultfn_gets_txn_and_results(server_runner):
     assert heard == [(("mine", 7), WORDS)]
 
 
-def test_j18_output_holds_what_was_not_fetched(server_runner):
+def test_output_holds_what_was_not_fetched(server_runner):
     server = mincemeat.Server()
     server.set_datasource(numbered(), txn=5)
     server.mapfn, server.reducefn = words, total
@@ -399,7 +399,7 @@ def test_j18_output_holds_what_was_not_fetched(server_runner):
     assert server.results() is None
 
 
-def test_j19_applyover_and_generator_go_by_arity():
+def test_applyover_and_generator_go_by_arity():
     def eager(items):
         raise TypeError("a bug of its own")
 
@@ -415,8 +415,8 @@ def test_j19_applyover_and_generator_go_by_arity():
 # ------------------------------------------------------------------- what functions see
 
 
-def test_j20_closures_defaults_and_helpers_work(server_runner):
-    """Theirs had no enclosing globals, defaults or closures."""
+def test_closures_defaults_and_helpers_work(server_runner):
+    """In mincemeat.py functions had no globals of the script, no defaults, no closures."""
     offset = 5
 
     def mapper(k, v, step=10):
@@ -430,7 +430,7 @@ def helper(k):
     return f"helped {k}"
 
 
-def test_j21_partials_and_methods_work(server_runner):
+def test_partials_and_methods_work(server_runner):
     class Scaler:
         def __init__(self, by):
             self.by = by
@@ -443,7 +443,7 @@ def test_j21_partials_and_methods_work(server_runner):
     assert found == {1: 42}
 
 
-def test_j2_functions_as_attributes_of_a_subclass(server_runner):
+def test_functions_as_attributes_of_a_subclass(server_runner):
     class ScriptServer(mincemeat.Server):
         scale = 2
 
@@ -466,7 +466,7 @@ def test_j2_functions_as_attributes_of_a_subclass(server_runner):
     assert b"changeme" not in sent
 
 
-def test_j2_functions_in_a_subclass_need_no_self_as_only_their_code_was_sent(server_runner):
+def test_functions_in_a_subclass_need_no_self_as_only_their_code_was_sent(server_runner):
     class ScriptServer(mincemeat.Server):
         def mapfn(k, v):
             return words(k, v)
@@ -477,8 +477,8 @@ def test_j2_functions_in_a_subclass_need_no_self_as_only_their_code_was_sent(ser
     assert server_runner.run_server(ScriptServer(), datasource={1: "a b a"}) == {"a": 2, "b": 1}
 
 
-def test_j20_names_of_mincemeats_own_globals_are_set_where_they_lack():
-    """On the worker only: here the functions keep what they have."""
+def test_missing_names_of_mincemeats_globals_are_set():
+    """Names are set on the worker only: here the functions keep their globals."""
     space = {"__builtins__": __builtins__, "os": "the user's own"}
     code = """
 def mapfn(k, v):
@@ -499,8 +499,8 @@ def helper():
     assert "socket" not in space
 
 
-def test_s8_a_poison_item_ends_the_job_with_its_error(server_runner):
-    """Theirs killed every worker in turn, and the server waited for ever."""
+def test_a_poison_item_ends_the_job_with_its_error(server_runner):
+    """In mincemeat.py the item killed every worker in turn, and the server waited for ever."""
     with pytest.raises(ZeroDivisionError) as caught:
         server_runner.run_server(
             datasource={1: 1, 2: 0}, mapfn=lambda k, v: [(k, 1 / v)], reducefn=total
@@ -510,8 +510,8 @@ def test_s8_a_poison_item_ends_the_job_with_its_error(server_runner):
     assert server_runner.run_server(datasource=numbered(), mapfn=words, reducefn=total) == WORDS
 
 
-def test_s3_retransmit_0_switches_duplicates_off(server_runner, monkeypatch):
-    """Issue #10 of theirs: is it right that the same work is done twice?"""
+def test_retransmit_0_switches_duplicates_off(server_runner, monkeypatch):
+    """Issue #10 of mincemeat.py asked why the same work is done twice."""
     chosen = []
     real = redismr.run
     monkeypatch.setattr(redismr, "run", lambda *a, **o: chosen.append(o["backup"]) or real(*a, **o))
@@ -526,7 +526,7 @@ async def later(k, vs):
     return vs
 
 
-def test_what_is_no_function_is_refused(server_runner):
+def test_other_objects_than_functions_are_refused(server_runner):
     with pytest.raises(redismr.ConfigError, match="reducefn must be a function"):
         server_runner.run_server(datasource={1: 1}, mapfn=words, reducefn="total")
     with pytest.raises(redismr.ConfigError, match="reducefn must take"):

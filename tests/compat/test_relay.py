@@ -1,4 +1,4 @@
-"""Row W3: how a client's own functions send commands, from the processes that they run in."""
+"""A client's own functions send commands from the processes in which they run."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from redismr.errors import ConfigError
 
 
 class CannotBeRebuilt(Exception):
-    """Cannot be made again from its arguments, as pickle does it."""
+    """An error that pickle cannot make again from its arguments."""
 
     def __init__(self, one, two):
         super().__init__("odd")
 
 
 class CannotBeUnpickled:
-    """Can be pickled, and not be unpickled."""
+    """An object that pickles but does not unpickle."""
 
     def __reduce__(self):
         return int, ("no number",)
@@ -24,7 +24,7 @@ class CannotBeUnpickled:
 
 @pytest.fixture
 def relay_and_sent():
-    """A relay, and what came through it; some commands raise."""
+    """Return a relay, and the list of commands sent through it; some commands raise."""
     sent = []
 
     def send(command, data, txn):
@@ -39,7 +39,7 @@ def relay_and_sent():
     relay.close()
 
 
-def test_w3_what_is_posted_is_sent(relay_and_sent):
+def test_what_is_posted_is_sent(relay_and_sent):
     relay, sent = relay_and_sent
     send_through_relay(relay.address, "whatever", {"a": [1]}, "t1")
     assert sent == [("whatever", {"a": [1]}, "t1")]
@@ -53,7 +53,7 @@ def test_w3_what_is_posted_is_sent(relay_and_sent):
         ("sent", CannotBeUnpickled(), ValueError, "no number"),
     ],
 )
-def test_w3_trouble_reaches_the_sender_and_the_next_command_is_heard(
+def test_an_error_reaches_the_sender_and_the_next_command_is_received(
     relay_and_sent, command, data, error, text
 ):
     relay, sent = relay_and_sent
@@ -63,6 +63,6 @@ def test_w3_trouble_reaches_the_sender_and_the_next_command_is_heard(
     assert sent == [("next", None, None)]
 
 
-def test_w3_without_a_relay_it_is_said():
-    with pytest.raises(ConfigError, match="only methods of its own Client"):
+def test_without_a_relay_sending_is_an_error():
+    with pytest.raises(ConfigError, match="only methods of the worker's own Client"):
         send_through_relay(None, "whatever")

@@ -77,19 +77,19 @@ def output_of(process):
     return ast.literal_eval(process.stdout)
 
 
-def test_j3_the_example_runs_unchanged_beside_a_shim(sandbox):
-    """Its worker is ``python mincemeat.py -p changeme HOST``, from the shim as well (C1)."""
-    sandbox.script(SHIM, "mincemeat.py")
-    example = sandbox.script(EXAMPLE, "example.py")
+def test_the_example_runs_unchanged_beside_a_shim(sandbox):
+    """Its worker is ``python mincemeat.py -p changeme HOST``, from the shim as well."""
+    sandbox.write_script(SHIM, "mincemeat.py")
+    example = sandbox.write_script(EXAMPLE, "example.py")
     words = ["mincemeat.py", "-p", PASSWORD, "-P", sandbox.port, "-l", "localhost"]
     sandbox.start(*words)
     assert output_of(sandbox.run(example)) == WORDS
 
 
-def test_c1_default_port_and_host(sandbox):
-    """11235 on localhost, for script and worker: both commands."""
+def test_default_port_and_host(sandbox):
+    """Script and worker use port 11235 on localhost; so do both commands."""
     for n, command in enumerate(("redismr.compat.mincemeat", "redismr mincemeat")):
-        example = sandbox.script(
+        example = sandbox.write_script(
             EXAMPLE.replace(", port=PORT", "").replace(
                 "import min", "from redismr.compat import min"
             )
@@ -102,27 +102,27 @@ def test_c1_default_port_and_host(sandbox):
         assert worker.wait() == 0, (n, worker.log)
 
 
-def test_c1_version(sandbox):
+def test_version(sandbox):
     for command in ("redismr.compat.mincemeat", "redismr mincemeat"):
-        said = sandbox.run("-m", *command.split(), "--version")
-        assert said.stdout == "mincemeat.py 0.1.4\n"
+        completed = sandbox.run("-m", *command.split(), "--version")
+        assert completed.stdout == "mincemeat.py 0.1.4\n"
 
 
-def test_c2_refused_is_said(sandbox):
-    """Theirs exited with 0."""
+def test_a_refused_client_is_reported(sandbox):
+    """In mincemeat.py the status was 0."""
     for command in ("redismr.compat.mincemeat", "redismr mincemeat"):
-        said = sandbox.run("-m", *command.split(), "-P", sandbox.port)
-        assert said.returncode == 3
+        completed = sandbox.run("-m", *command.split(), "-P", sandbox.port)
+        assert completed.returncode == 3
         assert (
-            said.stderr
+            completed.stderr
             == f"redismr: cannot work for localhost:{sandbox.port}: Connection refused\n"
         )
 
 
-def test_w1_a_wrong_password_is_said(sandbox):
-    """Theirs left silently, with 0; the server goes on."""
+def test_a_wrong_password_is_reported(sandbox):
+    """In mincemeat.py the worker left silently, with 0. The server goes on."""
     script = sandbox.start(
-        sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+        sandbox.write_script(EXAMPLE.replace("import m", "from redismr.compat import m"))
     )
     eventually(lambda: is_listening(sandbox.port), 20)
     for options in ([], ["-l"]):
@@ -136,7 +136,7 @@ def test_w1_a_wrong_password_is_said(sandbox):
     assert ast.literal_eval(script.log.splitlines()[-1]) == WORDS
 
 
-def test_w1_nothing_but_our_server_is_talked_to(sandbox):
+def test_nothing_but_our_server_is_talked_to(sandbox):
     with socket.create_server(("127.0.0.1", sandbox.port)) as listener:
         worker = sandbox.start("-m", "redismr.compat.mincemeat", "-P", sandbox.port, "127.0.0.1")
         line, _ = listener.accept()
@@ -147,7 +147,7 @@ def test_w1_nothing_but_our_server_is_talked_to(sandbox):
     assert "no redismr server" in worker.log
 
 
-def test_c1_loop_says_the_same_trouble_once(sandbox):
+def test_loop_reports_the_same_error_once(sandbox):
     with socket.create_server(("127.0.0.1", sandbox.port)) as listener:
         worker = sandbox.worker()
         for _ in range(3):
@@ -162,9 +162,9 @@ def test_c1_loop_says_the_same_trouble_once(sandbox):
     assert worker.popen.poll() is None
 
 
-def test_j3_a_port_in_use_is_an_error_at_once(sandbox):
-    """And it is free again when the script has ended (#6 of theirs)."""
-    script = sandbox.script(
+def test_a_port_in_use_is_an_error_at_once(sandbox):
+    """The port is free again when the script has ended (issue #6 of mincemeat.py)."""
+    script = sandbox.write_script(
         HEAD
         + """
     import errno
@@ -175,15 +175,15 @@ def test_j3_a_port_in_use_is_an_error_at_once(sandbox):
     """
     )
     with socket.create_server(("127.0.0.1", sandbox.port)):
-        said = sandbox.run(script)
-        assert said.stdout == f"True *:{sandbox.port} Address already in use\n"
+        completed = sandbox.run(script)
+        assert completed.stdout == f"True *:{sandbox.port} Address already in use\n"
     for _ in range(2):
         assert sandbox.run(script).stdout == "{}\n"
 
 
-def test_j5_one_server_is_run_many_times_by_the_same_worker(sandbox):
+def test_one_server_is_run_many_times_by_the_same_worker(sandbox):
     worker = sandbox.worker()
-    script = sandbox.script(
+    script = sandbox.write_script(
         HEAD
         + """
     s, ranks = server(None, mapfn=lambda k, v: [(k, v), (k, 1)]), {n: n for n in range(5)}
@@ -198,10 +198,10 @@ def test_j5_one_server_is_run_many_times_by_the_same_worker(sandbox):
     assert worker.log in {"", f"redismr: waiting for a server at localhost:{sandbox.port}\n"}
 
 
-def test_j5_without_a_new_datasource_the_same_is_run_again(sandbox):
+def test_without_a_new_datasource_the_same_is_run_again(sandbox):
     sandbox.worker()
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     s = server({1: "a", 2: "b"})
@@ -215,11 +215,11 @@ def test_j5_without_a_new_datasource_the_same_is_run_again(sandbox):
     assert found.stdout == "True\n{'d': 1} {1: 'd'}\n", found.stderr
 
 
-def test_j20_names_of_mincemeats_globals(sandbox):
-    """hashlib is imported by nobody; theirs had it. A name that is the script's own stays so."""
+def test_names_of_mincemeats_globals(sandbox):
+    """The script does not import hashlib, which mincemeat.py had. Names of the script stay."""
     sandbox.worker()
     found = sandbox.run(
-        sandbox.script("""
+        sandbox.write_script("""
     from redismr.compat import mincemeat
     os = "my own os"
 
@@ -240,11 +240,11 @@ def test_j20_names_of_mincemeats_globals(sandbox):
     assert found.stdout == f"{{'{digest}': [('my own os', 11235, 'random')]}} False\n", found.stderr
 
 
-def test_j20_also_for_functions_of_a_module_beside_the_script(sandbox):
+def test_also_for_functions_of_a_module_beside_the_script(sandbox):
     sandbox.worker()
-    sandbox.script("def mapfn(k, v): yield hashlib.md5(v.encode()).hexdigest(), k", "jobs.py")
+    sandbox.write_script("def mapfn(k, v): yield hashlib.md5(v.encode()).hexdigest(), k", "jobs.py")
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import jobs
@@ -255,10 +255,10 @@ def test_j20_also_for_functions_of_a_module_beside_the_script(sandbox):
     assert found.stdout == "{'9dd4e461268c8034f5c8564e155c67a6': 1} False\n", found.stderr
 
 
-def test_s16_prints_stay_on_the_worker(sandbox):
+def test_prints_stay_on_the_worker(sandbox):
     worker = sandbox.worker()
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     def mapfn(k, v):
@@ -274,16 +274,16 @@ def test_s16_prints_stay_on_the_worker(sandbox):
 
 
 def test_helper_modules_and_relative_paths(sandbox):
-    """Modules beside the script travel; those beside the worker are found there; relative paths
-    are the worker's own."""
+    """Modules beside the script travel. Modules beside the worker are found there. Relative paths
+    are those of the worker."""
     there = sandbox.folder / "there"
     there.mkdir()
     (there / "input.txt").write_text("from the worker")
     (there / "workers_helper.py").write_text("NAME = 'the worker'")
-    sandbox.script("def shout(text): return text.upper()", "helper.py")
+    sandbox.write_script("def shout(text): return text.upper()", "helper.py")
     sandbox.worker(cwd=there)
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import helper
@@ -298,12 +298,12 @@ def test_helper_modules_and_relative_paths(sandbox):
     assert found.stdout == "{'FROM THE WORKER': ['the worker']}\n", found.stderr
 
 
-def test_w1_an_empty_password_is_for_this_machine_only(sandbox):
+def test_an_empty_password_is_for_this_machine_only(sandbox):
     script = sandbox.start(
-        sandbox.script(HEAD + "    print(server({1: 'a'}).run_server(port=PORT))")
+        sandbox.write_script(HEAD + "    print(server({1: 'a'}).run_server(port=PORT))")
     )
-    said = script.wait_for_output("no password: only this machine can join")
-    assert said.count("\n") == 1
+    output = script.wait_for_output("no password: only this machine can join")
+    assert output.count("\n") == 1
     eventually(lambda: is_listening(sandbox.port), 20)
     others = socket.gethostbyname(socket.gethostname())
     assert others.startswith("127.") or not is_listening(sandbox.port, others)
@@ -313,9 +313,9 @@ def test_w1_an_empty_password_is_for_this_machine_only(sandbox):
     assert "{'a': 1}" in script.log
 
 
-def test_w1_a_password_lets_other_machines_in(sandbox):
+def test_a_password_lets_other_machines_in(sandbox):
     script = sandbox.start(
-        sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+        sandbox.write_script(EXAMPLE.replace("import m", "from redismr.compat import m"))
     )
     eventually(lambda: is_listening(sandbox.port), 20)
     here = socket.gethostbyname(socket.gethostname())
@@ -326,11 +326,11 @@ def test_w1_a_password_lets_other_machines_in(sandbox):
 
 def test_waiting_for_workers_is_explained(sandbox):
     script = sandbox.start(
-        sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+        sandbox.write_script(EXAMPLE.replace("import m", "from redismr.compat import m"))
     )
-    said = script.wait_for_output("no workers yet")
-    assert f"redismr mincemeat -p PASSWORD -P {sandbox.port} HOST" in said
-    assert PASSWORD not in said
+    output = script.wait_for_output("no workers yet")
+    assert f"redismr mincemeat -p PASSWORD -P {sandbox.port} HOST" in output
+    assert PASSWORD not in output
 
 
 # ------------------------------------------------------------------- servers and workers go
@@ -349,9 +349,9 @@ FOREVER = (
 
 
 @pytest.mark.parametrize("loop", [False, True])
-def test_c2_a_server_gone_midway(sandbox, loop):
-    """The worker ends with it, and all its processes; with -l it waits for the next server."""
-    script = sandbox.start(sandbox.script(FOREVER))
+def test_a_server_gone_midway(sandbox, loop):
+    """The worker ends with its server, with all processes; with -l it waits for the next server."""
+    script = sandbox.start(sandbox.write_script(FOREVER))
     eventually(lambda: is_listening(sandbox.port), 20)
     worker = sandbox.worker(loop=loop)
     eventually((sandbox.folder / "mapping").exists, 20)
@@ -360,16 +360,16 @@ def test_c2_a_server_gone_midway(sandbox, loop):
     eventually(lambda: not any(map(is_running, descendants)), 20)
     if loop:
         example = EXAMPLE.replace("import m", "from redismr.compat import m")
-        assert output_of(sandbox.run(sandbox.script(example))) == WORDS
+        assert output_of(sandbox.run(sandbox.write_script(example))) == WORDS
         assert worker.popen.poll() is None
     else:
         assert worker.wait() == 0, worker.log
 
 
-def test_s7_workers_join_and_leave_at_any_time(sandbox):
-    """A killed worker's task is done by another, though none was idle (S4 of theirs hung)."""
+def test_workers_join_and_leave_at_any_time(sandbox):
+    """Another worker does a killed worker's task, though none was idle; mincemeat.py hung."""
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import pathlib, threading
@@ -391,10 +391,10 @@ def test_s7_workers_join_and_leave_at_any_time(sandbox):
     assert "{'a': 1}" in script.log
 
 
-def test_s10_s11_a_run_ends_with_its_results_though_a_worker_is_busy_with_a_duplicate(sandbox):
-    """Idle workers stay connected meanwhile, and wait (S14)."""
+def test_a_run_ends_with_its_results_though_a_worker_is_busy_with_a_duplicate(sandbox):
+    """Idle workers stay connected meanwhile, and wait."""
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import pathlib, threading
@@ -415,8 +415,8 @@ def test_s10_s11_a_run_ends_with_its_results_though_a_worker_is_busy_with_a_dupl
     assert (sandbox.folder / "slow").exists()
 
 
-def test_c1_ctrl_c_ends_the_worker_at_once(sandbox):
-    script = sandbox.start(sandbox.script(FOREVER))
+def test_ctrl_c_ends_the_worker_at_once(sandbox):
+    script = sandbox.start(sandbox.write_script(FOREVER))
     worker = sandbox.worker()
     eventually((sandbox.folder / "mapping").exists, 20)
     descendants = worker.descendants()
@@ -426,19 +426,19 @@ def test_c1_ctrl_c_ends_the_worker_at_once(sandbox):
     assert script.popen.poll() is None
 
 
-def test_c1_verbose(sandbox):
-    """Lines of theirs (W10) on stderr."""
-    sandbox.start(sandbox.script(FOREVER))
+def test_verbose(sandbox):
+    """The log lines of mincemeat.py appear on stderr."""
+    sandbox.start(sandbox.write_script(FOREVER))
     eventually(lambda: is_listening(sandbox.port), 20)
     for flag in ("-v", "-V"):
         sandbox.worker(flag).wait_for_output("INFO:mincemeat:Authenticated other end")
 
 
-def test_c1_executors(sandbox):
-    """-n tasks at a time."""
+def test_executors(sandbox):
+    """The client runs as many tasks at a time as -n says."""
     sandbox.worker("-n", "2")
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import pathlib, threading
@@ -457,10 +457,10 @@ def test_c1_executors(sandbox):
 # ------------------------------------------------------------------- library use
 
 
-def test_c3_a_client_of_ones_own(sandbox):
-    """Passwords as str and bytes; a new Client for the next server."""
+def test_a_client_in_the_users_script(sandbox):
+    """Passwords may be str or bytes; a new Client works for the next server."""
     clients = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             """
     from redismr.compat import mincemeat
     for password in ("changeme", b"changeme"):
@@ -476,16 +476,16 @@ def test_c3_a_client_of_ones_own(sandbox):
             "clients.py",
         )
     )
-    example = sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+    example = sandbox.write_script(EXAMPLE.replace("import m", "from redismr.compat import m"))
     for times in (1, 2):
         assert output_of(sandbox.run(example)) == WORDS
         clients.wait_for_output("worked\n" * times)
     assert clients.wait() == 0
 
 
-def test_c6_handle_error_may_raise_out_of_conn(sandbox):
+def test_handle_error_may_raise_out_of_conn(sandbox):
     found = sandbox.run(
-        sandbox.script("""
+        sandbox.write_script("""
     import socket
     from redismr.compat import mincemeat
 
@@ -506,10 +506,10 @@ def test_c6_handle_error_may_raise_out_of_conn(sandbox):
     assert found.stderr == ""
 
 
-def test_c5_functions_that_the_worker_has(sandbox):
-    """What the server does not send: mapfn=None or False, and reducefn."""
+def test_functions_that_the_worker_has(sandbox):
+    """The worker's own functions run if the server has mapfn=None or False, and no reducefn."""
     sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             """
     from redismr.compat import mincemeat
 
@@ -529,7 +529,7 @@ def test_c5_functions_that_the_worker_has(sandbox):
         )
     )
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     for more in ({"mapfn": None, "reducefn": None}, {"mapfn": False}, {"reducefn": False},
@@ -541,11 +541,11 @@ def test_c5_functions_that_the_worker_has(sandbox):
     assert found.stdout == "{'a': ['', 9]}\n{'a': 9}\n{'a': ['', 3]}\n{'a': [3, 6]}\n", found.stderr
 
 
-def test_j11_no_mapfn_anywhere_is_said(sandbox):
-    """Theirs killed each worker that came."""
+def test_a_missing_mapfn_is_an_error(sandbox):
+    """In mincemeat.py each worker that joined was killed."""
     sandbox.worker()
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     server({1: "a"}, mapfn=None, reducefn=None).run_server("changeme", PORT)
@@ -557,11 +557,11 @@ def test_j11_no_mapfn_anywhere_is_said(sandbox):
     assert found.stderr.count("/redismr/") == 1, found.stderr
 
 
-def test_w9_a_server_inside_a_mapfn(sandbox):
-    """Issue #3 of theirs: first split files, then chunks."""
+def test_a_server_inside_a_mapfn(sandbox):
+    """As in issue #3 of mincemeat.py: first split files, then chunks."""
     sandbox.worker()
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     def outer(k, v):
@@ -585,7 +585,7 @@ def test_w9_a_server_inside_a_mapfn(sandbox):
 
 
 def test_ctrl_c_in_the_script(sandbox):
-    script = sandbox.start(sandbox.script(FOREVER))
+    script = sandbox.start(sandbox.write_script(FOREVER))
     sandbox.worker()
     eventually((sandbox.folder / "mapping").exists, 20)
     descendants = descendants_of(script.pid)
@@ -596,12 +596,12 @@ def test_ctrl_c_in_the_script(sandbox):
     eventually(lambda: not any(map(is_running, descendants)), 20)
 
 
-def test_j3_redismr_url_names_another_server(sandbox, server, tmp_path):
-    """The same script, on a Redis: any redismr worker with its secret does the work."""
+def test_redismr_url_names_another_server(sandbox, server, tmp_path):
+    """The same script runs on a Redis: any redismr worker with the secret does the work."""
     processes = Processes(server.url, tmp_path / "processes")
     try:
         processes.worker()
-        example = sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+        example = sandbox.write_script(EXAMPLE.replace("import m", "from redismr.compat import m"))
         found = sandbox.run(example, REDISMR_URL=server.url, REDISMR_SECRET=SECRET)
         assert output_of(found) == WORDS
         assert not is_listening(sandbox.port)
@@ -609,12 +609,12 @@ def test_j3_redismr_url_names_another_server(sandbox, server, tmp_path):
         processes.close()
 
 
-def test_j3_redismr_url_for_the_worker_too(sandbox, server):
-    """It works while the script runs, and ends with that."""
+def test_redismr_url_for_the_worker_too(sandbox, server):
+    """The worker works while the script runs, and ends with it."""
     named = {"REDISMR_URL": server.url, "REDISMR_SECRET": SECRET}
     alone = sandbox.run("-m", "redismr.compat.mincemeat", **named)
     assert alone.returncode == 3
-    example = sandbox.script(EXAMPLE.replace("import m", "from redismr.compat import m"))
+    example = sandbox.write_script(EXAMPLE.replace("import m", "from redismr.compat import m"))
     script = sandbox.start(example, **named)
     sandbox.worker(**named)
     assert script.wait() == 0, script.log

