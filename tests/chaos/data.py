@@ -25,9 +25,9 @@ from chaos.kit import (
     problems,
     submit,
 )
-from redismr.store.keys import CONTROL, Keys
+from redismr.store.keys import CONTROL, KeyNames
 
-KEYS = Keys("redismr")
+KEYS = KeyNames("redismr")
 ALTERED = 600
 AT_ONCE = 4
 SLOWEST = 20.0

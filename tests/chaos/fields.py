@@ -21,7 +21,7 @@ import redismr
 from chaos.kit import DEADLINE, Case, Outcome, Plan, Row, case, client_of, fleet, problems, submit
 from redismr.core.model import PROTOCOL
 from redismr.core.seal import Keyring
-from redismr.store.keys import CONTROL, Keys
+from redismr.store.keys import CONTROL, KeyNames
 
 EACH = 18
 AT_ONCE = 6
@@ -38,7 +38,7 @@ HOME = {
 """When there is something to delete, where that is not always so."""
 
 HINTS = ("jobs", "recent", "workers", "wake")
-KEYS = Keys("redismr")
+KEYS = KeyNames("redismr")
 
 ENDED = [b"succeeded", b"failed", b"cancelled"]
 STATES = [b"submitting", b"mapping", b"reducing", *ENDED, b"done"]

@@ -16,7 +16,7 @@ from typing import Any
 from system.processes import SECRET, Processes, Worker, environ
 
 import redismr
-from redismr.store.keys import Keys
+from redismr.store.keys import KeyNames
 
 LEASE = 0.5
 DEADLINE = 60.0
@@ -206,7 +206,7 @@ def check(job: redismr.Job, case: Case, outcome: Outcome, *, may_fail: bool = Fa
 
 def run_again(job: redismr.Job) -> list[str]:
     """The maps of a job that were sent to run again."""
-    budgets = job._store.server.command("HKEYS", Keys("redismr").control(job.id, "budgets"))
+    budgets = job._store.server.command("HKEYS", KeyNames("redismr").control(job.id, "budgets"))
     return sorted(name[12:].decode() for name in budgets if name.startswith(b"invalidated:"))
 
 

@@ -16,7 +16,7 @@ from redismr.client import job_watch, submitter
 from redismr.client.collector import ComputedAgain, EndRolledBack
 from redismr.client.submitter import InputLost
 from redismr.store import number
-from redismr.store.keys import Keys
+from redismr.store.keys import KeyNames
 
 if TYPE_CHECKING:
     import random
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import redis
 
-NAMES = Keys("redismr")
+NAMES = KeyNames("redismr")
 
 SUBMITTERS = 3
 

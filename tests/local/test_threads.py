@@ -216,7 +216,7 @@ def test_a_thread_that_outlives_its_task_counts_for_no_other(way, monkeypatch):
     assert once.startswith(
         "redismr.count('late') was called in a thread whose task has ended: it is not counted ("
     )
-    assert ", m1). Wait for threads" in once
+    assert ", m1). Wait for all threads" in once
     assert (first.counters, second.counters) == ({}, {})
 
 

@@ -12,13 +12,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
+
+from redismr.store.limits import LIMITS
 
 RUNNING = ("submitting", "mapping", "reducing")
 Reply = list[Any]
 
 
-SMALL_SHUFFLE_BYTES, SMALL_JOB_MAPS = 262_144, 64
+limits = SimpleNamespace(**{name: limit.value for name, limit in LIMITS.items()})
 
 
 @dataclass(slots=True)
@@ -199,7 +202,7 @@ class Model:
         opened = 0
         if opener:
             paces = [*self._paces(opener[0]), took // len(statuses)]
-            self.meta[f"pace_{opener[0]}"] = " ".join(map(str, paces[-15:]))
+            self.meta[f"pace_{opener[0]}"] = " ".join(map(str, paces[-limits.TASK_TIME_SAMPLES :]))
             spent = f"spent_{opener[0]}"
             self.meta[spent] = self.meta.get(spent, 0) + took
             opened = self._advance(opener, now)
@@ -236,9 +239,9 @@ class Model:
             if ordinal and self.meta.get("skip_records") == 1:
                 notes = self.failures.get(f"crash:{id}", "") + f"{ordinal} {token} {note},"
                 ordinals = [each.split(" ")[0] for each in notes.split(",")[:-1]]
-                if ordinals.count(ordinal) == 2:
+                if ordinals.count(ordinal) == limits.DEATHS_TO_BLAME_RECORD:
                     charge = -1  # the next attempt skips the record, and both are explained
-                allowed = -1 if len(ordinals) > 200 else max(allowed, 1)
+                allowed = -1 if len(ordinals) > limits.MAX_EXPLAINED_DEATHS else max(allowed, 1)
                 self.failures[f"crash:{id}"] = notes
             ends = self._charge(f"lost:{id}", charge) > allowed
         if ends:
@@ -302,7 +305,7 @@ class Model:
         for index in sorted(gone, key=int):
             del self.done[index]
             self.ready.append(f"m{index}")
-            if self._charge(f"invalidated:m{index}") > 3:
+            if self._charge(f"invalidated:m{index}") > limits.MAX_INVALIDATIONS:
                 self.failures[f"m{index}"] = ""
                 self._end_failed(
                     f"the segments of task m{index} vanished or were altered in Redis, again and"
@@ -322,7 +325,7 @@ class Model:
         if not self.meta:
             return ["GONE", "", 0]
         self._broke_silence(now)
-        extend = self.meta["expire_at"] - now < self.meta["ttl_ms"] * 0.75
+        extend = self.meta["expire_at"] - now < self.meta["ttl_ms"] * limits.EXTEND_BELOW_TTL
         lost = []
         for task, token, started in zip(
             held_leases[::3], held_leases[1::3], held_leases[2::3], strict=True
@@ -345,7 +348,7 @@ class Model:
         if not self.running:
             return ["OK", self.state, 0, self.meta["ended_at"], 0, lease_ms]
         self._broke_silence(now)
-        longest = now + lease_ms + 1000
+        longest = now + lease_ms + limits.LEASE_MARGIN_MS
         for task in self._leased_by(lambda until: until > longest)[:limit]:
             self.lease[task] = longest
         if self.state == "submitting" and now > self.meta["submit_until"]:
@@ -390,7 +393,7 @@ class Model:
             return ["OK", self.state, 0, len(self.ready), 0]
         late = [
             task for task, holder in self._single_attempts()
-            if not holder.started and now - holder.since >= 2000
+            if not holder.started and now - holder.since >= limits.LATE_CLAIM_MS
         ]  # fmt: skip
         for task in late:
             del self.attempts[task]
@@ -453,8 +456,8 @@ class Model:
 
     def _small(self) -> bool:
         return (
-            self.meta.get("shuffled", 0) <= SMALL_SHUFFLE_BYTES
-            and self.meta["n_map"] <= SMALL_JOB_MAPS
+            self.meta.get("shuffled", 0) <= limits.SMALL_SHUFFLE_BYTES
+            and self.meta["n_map"] <= limits.SMALL_JOB_MAPS
         )
 
     def _grant(
@@ -468,7 +471,7 @@ class Model:
         if not self.running:
             return []
         ids: list[str] = []
-        want = min(want, max(1, least, len(self.ready) // 4))
+        want = min(want, max(1, least, int(len(self.ready) * limits.MAX_SHARE_OF_READY)))
         while len(ids) < want and (task := self._next_for(executor)):
             alone = f"lost:{task}" in self.budgets
             if alone and ids:
@@ -514,11 +517,12 @@ class Model:
         if not claims:
             return []
         paces = sorted(self._paces(claims[0][0][0]))
-        limit = max(2000, 2 * (paces[(len(paces) - 1) // 2] if paces else 0))
+        median = paces[(len(paces) - 1) // 2] if paces else 0
+        limit = max(limits.SLOW_TASK_MS, limits.SLOW_TASK_MEDIANS * median)
         slow = []
         for task, holder in claims:
             same = holder.executor.rpartition(":")[0] == worker
-            age = now - holder.since - (1500 if same else 0)
+            age = now - holder.since - (limits.SAME_WORKER_DELAY_MS if same else 0)
             if holder.started and holder.executor != executor and age >= limit:
                 slow.append((task, age))
         return slow
@@ -529,13 +533,13 @@ class Model:
     def _broke_silence(self, now: int) -> bool:
         silence, lease_ms = now - self.meta["supervisor_seen_at"], self.meta["lease_ms"]
         self.meta["supervisor_seen_at"] = now
-        if silence > self.meta["submit_ms"] / 2:
+        if silence > self.meta["submit_ms"] * limits.OUTAGE_PART_OF_LEASE:
             self.meta["submit_until"] = now + self.meta["submit_ms"]
-        if silence <= lease_ms / 2:
+        if silence <= lease_ms * limits.OUTAGE_PART_OF_LEASE:
             return False
         for task, until in self.lease.items():
-            if (times := until % 1) < 0.75:  # in quarters: thrice since it was given or renewed
-                self.lease[task] = now + lease_ms + times + 0.25
+            if (rearmed := until % 1) < limits.MAX_REARMED:
+                self.lease[task] = now + lease_ms + rearmed + limits.REARM_STEP
                 for holder in self.attempts[task]:
                     holder.since = now
         return True

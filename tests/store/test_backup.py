@@ -7,10 +7,13 @@ from jobs import LEASE_MS, make_job
 from test_protocol import commit_all, fail, reducing
 
 from redismr.core.model import AttemptRef, token_of
+from redismr.store.limits import LIMITS
 from redismr.store.replies import InvalidateReply, RenewReply
 
 HERE, THERE = "a:1:x", "b:2:y"  # two workers; an executor's name is its worker's and its slot
-SLOW_TASK_MS, LATE_CLAIM_MS, SAME_WORKER_DELAY_MS = 2000, 2000, 1500
+SLOW_TASK_MS, LATE_CLAIM_MS, SAME_WORKER_DELAY_MS = (
+    LIMITS[name].value for name in ("SLOW_TASK_MS", "LATE_CLAIM_MS", "SAME_WORKER_DELAY_MS")
+)
 
 
 @pytest.fixture

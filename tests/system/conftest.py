@@ -34,14 +34,14 @@ def client(server: support.Server) -> Iterator[redismr.Client]:
 
 @pytest.fixture(scope="module")
 def shared_worker(
-    engine_server: support.Server, tmp_path_factory: pytest.TempPathFactory
+    session_server: support.Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Processes]:
     """One worker with two executors that serves all tests of a module."""
-    processes = Processes(engine_server.url, tmp_path_factory.mktemp("shared_worker"))
+    processes = Processes(session_server.url, tmp_path_factory.mktemp("shared_worker"))
     processes.worker(2)
     yield processes
     processes.close()
-    engine_server.reset()  # its worker may have said meanwhile that it is there
+    session_server.reset()  # its worker may have said meanwhile that it is there
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 SECRET = "d29ab04e7713c85f06e1a98b43f7c25d"
 OTHER_SECRET = "5b80f1c3e964a72d8f15d03c7ea2946b"
-ONE_ENGINE = pytest.mark.parametrize("engine", ["valkey"], indirect=True)
-"""For tests of what no engine has a say in: each runs once."""
+ONE_SERVER_KIND = pytest.mark.parametrize("server_kind", ["valkey"], indirect=True)
+"""For tests that do not depend on the kind of server: each runs once."""
 
 
 def environ(url: str | None = None, secret: str | None = SECRET, **more: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from system.processes import ONE_ENGINE
+from system.processes import ONE_SERVER_KIND
 
 import redismr
 from redismr.cli.exit_codes import exit_code_for
@@ -262,7 +262,7 @@ def exit_with_3(*_):
     sys.exit(3)
 
 
-@ONE_ENGINE
+@ONE_SERVER_KIND
 @pytest.mark.parametrize(
     ("source", "functions", "kind", "message", "tries"),
     [
@@ -305,7 +305,7 @@ def test_inline_is_as_workers_are(
     assert not tries or remote.failure.attempt == tries
 
 
-@ONE_ENGINE
+@ONE_SERVER_KIND
 @pytest.mark.parametrize(
     ("role", "options"),
     [("mapfn", {"on_error": "skip"}), ("reducefn", {"on_error": "skip"}), ("initfn", {})],

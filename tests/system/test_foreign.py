@@ -85,14 +85,14 @@ class Thing:
 
 
 @pytest.fixture
-def job_of(engine_server, shared_worker, tmp_path, monkeypatch):
+def job_of(session_server, shared_worker, tmp_path, monkeypatch):
     """The handle of a job by its name, for a reader whose Python the jobs are not of."""
     script(tmp_path, THINGS, "local_things.py")
-    done = run(sys.executable, script(tmp_path, SCRIPT), url=engine_server.url, cwd=tmp_path)
+    done = run(sys.executable, script(tmp_path, SCRIPT), url=session_server.url, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     ids = dict(line.split() for line in done.stdout.splitlines())
     monkeypatch.setattr("redismr.shipping.other_python.PYTHON", "3.99")
-    with redismr.Client(engine_server.url, secret=SECRET) as client:
+    with redismr.Client(session_server.url, secret=SECRET) as client:
         yield lambda name: client.attach(ids[name])
 
 

@@ -11,7 +11,7 @@ import pytest
 import support
 from store.roles import user_url
 from support import eventually
-from system.processes import ONE_ENGINE, OTHER_SECRET, SECRET, Processes, redismr_cli, script
+from system.processes import ONE_SERVER_KIND, OTHER_SECRET, SECRET, Processes, redismr_cli, script
 
 import redismr
 
@@ -138,7 +138,7 @@ def test_who_is_not_let_in_hears_of_nothing_else(server, tmp_path, change, words
     assert not line.endswith(".")
 
 
-@ONE_ENGINE
+@ONE_SERVER_KIND
 def test_a_worker_that_alone_has_its_secret_is_told_so(server, client, processes):
     first = processes.worker(1)
     eventually(client.workers)

@@ -16,9 +16,9 @@ import termios
 
 import pytest
 from support import eventually
-from system.processes import ONE_ENGINE, environ, redismr_cli, script
+from system.processes import ONE_SERVER_KIND, environ, redismr_cli, script
 
-pytestmark = ONE_ENGINE
+pytestmark = ONE_SERVER_KIND
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 ITEMS = """

@@ -10,7 +10,7 @@ import time
 import pytest
 import redis
 from support import eventually
-from system.processes import ONE_ENGINE, OTHER_SECRET, SECRET, redismr_cli
+from system.processes import ONE_SERVER_KIND, OTHER_SECRET, SECRET, redismr_cli
 
 import redismr
 from redismr.store.retrying_client import RetryingClient
@@ -96,7 +96,7 @@ def test_a_server_lost_midway_is_an_error_within_patience(server, client):
         assert str(caught.value).count(str(server.directory)) == 1
 
 
-@ONE_ENGINE
+@ONE_SERVER_KIND
 def test_a_run_whose_server_is_away_for_long_leaves_the_job_alone(
     server, client, processes, monkeypatch
 ):
@@ -121,7 +121,7 @@ def test_a_run_whose_server_is_away_for_long_leaves_the_job_alone(
     assert (said.returncode, said.stdout) == (0, "1\t1\n")
 
 
-@ONE_ENGINE
+@ONE_SERVER_KIND
 def test_a_server_that_is_lost_while_a_job_is_handed_in_is_waited_for_once(
     server, client, monkeypatch
 ):
@@ -142,7 +142,7 @@ def test_a_server_that_is_lost_while_a_job_is_handed_in_is_waited_for_once(
         eventually(lambda: waits)  # for what lingers, or for the lease
         yield 4
 
-    with pytest.raises(redismr.StoreUnavailable, match="may not have been handed in whole"):
+    with pytest.raises(redismr.StoreUnavailable, match="may have only a part of its input"):
         client.run(source(), one, "sum", wait_for_server=3.0)
     assert waits.count(3.0) == 1, waits
     assert set(waits) <= {1.0, 3.0}, "nobody waits for longer"

@@ -297,8 +297,8 @@ def test_a_rewind_to_before_the_end_is_made_good(
     gate.write_text("")
     real, deadline = job._raise_unless_succeeded, int(time.time() * 1000) + 3_600_000
     if not known:
-        read_status = job._read_status
-        monkeypatch.setattr(job, "_read_status", lambda **_: read_status(existed=True))
+        watch_status = job._watch_status
+        monkeypatch.setattr(job, "_watch_status", lambda **_: watch_status())
 
     def seen(look):
         # As a failover does it that lost the end, right after we have seen it.
@@ -364,8 +364,8 @@ def test_who_iterates_hears_in_the_middle_that_the_job_was_cancelled(halfway):
         list(pairs)
 
 
-def test_a_failover_is_followed(engine, tmp_path):
-    servers = SentinelGroup(engine, sentinels=1)
+def test_a_failover_is_followed(server_kind, tmp_path):
+    servers = SentinelGroup(server_kind, sentinels=1)
     processes = Processes(servers.url, tmp_path / "processes")
     try:
         worker = processes.worker(2)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support import REPOSITORY, eventually, is_running
-from system.processes import ONE_ENGINE, SECRET, file_lines, parent_of, redismr_cli, script
+from system.processes import ONE_SERVER_KIND, SECRET, file_lines, parent_of, redismr_cli, script
 
 import redismr
 
@@ -137,7 +137,7 @@ def test_a_second_signal_stops_at_once(client, processes, gate):
     assert dict(job.result(20)) == {1: [1]}
 
 
-@ONE_ENGINE
+@ONE_SERVER_KIND
 def test_a_worker_that_was_killed_is_lost_after_three_beats(
     server, client, processes, gate, monkeypatch, capsys
 ):
@@ -173,7 +173,7 @@ def test_a_worker_that_was_killed_is_lost_after_three_beats(
     job.cancel()
 
 
-@ONE_ENGINE
+@ONE_SERVER_KIND
 def test_who_shows_the_progress_shows_the_reason_for_waiting(
     server, processes, monkeypatch, capsys
 ):
