@@ -1,4 +1,4 @@
-"""The bugs of ``make mutants``: each is one that somebody has shipped, or nearly did."""
+"""The bugs of ``make mutants``: each was shipped by somebody, or nearly was."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A text of a file below ``redismr/``, and what stands there instead."""
+    """A text of a file below ``redismr/``, and the text that replaces it."""
 
     file: str
     old: str
@@ -16,7 +16,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A bug, and the rows that are likeliest to see it."""
+    """A bug, and the rows that most likely see it."""
 
     name: str
     edits: tuple[Edit, ...]

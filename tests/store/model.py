@@ -1,10 +1,9 @@
-"""The task protocol once more, as plain Python: what the scripts in ``store/lua`` must do.
+"""The task protocol as plain Python: a model of the scripts in ``store/lua``.
 
-One method per verb; it takes what the script takes and returns what the script replies. There is
-no Redis here, no clock and no randomness: a job is a min_want dicts and lists, and ``now`` is
-given. The
-state machine (``steps.py``) takes the same random steps with a ``Model`` and with a real server,
-and compares every answer and all that is stored. To add a verb, add a method of its name.
+One method per verb takes the arguments of the script and returns its reply. There is no Redis here,
+no clock and no randomness: a job is a few dicts and lists, and ``now`` is given. The state machine
+(``steps.py``) takes the same random steps with a ``Model`` and with a real server, and compares
+every answer and every key. To add a verb, add a method of its name.
 """
 
 from __future__ import annotations
@@ -54,11 +53,11 @@ class Model:
     budgets: dict[str, Any] = field(default_factory=dict)
 
     def copy(self) -> Model:
-        """A state to come back to."""
+        """Return a copy, a state to come back to."""
         return copy.deepcopy(self)
 
     def view(self) -> dict[str, Any]:
-        """What Redis holds, key by key."""
+        """Return what Redis must hold, key by key."""
         return {
             "meta": {name: str(value) for name, value in self.meta.items()},
             "ready": list(self.ready),
@@ -84,13 +83,13 @@ class Model:
 
     @property
     def running(self) -> bool:
-        """Whether anything can still happen to it."""
+        """True if the job has not ended."""
         return self.state in RUNNING
 
     # ------------------------------------------------------------------ the submitter's verbs
 
     def create(self, now: int, ttl_ms: int, submit_ms: int, **fields: Any) -> Reply:
-        """The job exists as its first create said."""
+        """Create the job; a repeat changes nothing."""
         if self.meta:
             return ["EXISTS", str(self.meta["expire_at"])]
         expire_at = now + ttl_ms
@@ -105,7 +104,7 @@ class Model:
         self, now: int, first: int, last: int, input: str,  # noqa: A002 - as the script names it
         workers: Sequence[str] = (),
     ) -> Reply:  # fmt: skip
-        """Each map task becomes ready once; ``workers`` are those who alone may run each."""
+        """Make each map task ready once; only the worker in ``workers`` may run it."""
         if not self.meta:
             return ["GONE", 0, 0, ""]
         added, finished = self.meta["added"], len(self.done)
@@ -124,7 +123,7 @@ class Model:
         return ["OK", self.meta["added"], finished, self.state]
 
     def close(self, now: int, n: int, nonce: str, end_blob: str) -> Reply:
-        """The number of maps is known from here on, once."""
+        """Set the number of maps, once."""
         if not self.meta:
             return ["GONE", "", 0, 0]
         added = self.meta["added"]
@@ -137,7 +136,7 @@ class Model:
         return ["OK", self.state, added, opened]
 
     def cancel(self, now: int) -> Reply:
-        """Ended by the user; nothing is kept."""
+        """End the job for the user; keep nothing."""
         if not self.meta:
             return ["GONE", ""]
         if not self.running:
@@ -149,7 +148,7 @@ class Model:
         return ["OK", "cancelled"]
 
     def fail_job(self, now: int, cause: str, sealed_failure: str) -> Reply:
-        """Ended by a fault that no task is to blame for."""
+        """End the job for a fault that no task is to blame for."""
         if not self.meta:
             return ["GONE", ""]
         if not self.running:
@@ -159,7 +158,7 @@ class Model:
         return ["OK", "failed"]
 
     def extend(self, now: int) -> Reply:
-        """A running job lives for its ttl from now on."""
+        """Let a running job live for its ttl from now on."""
         if not self.meta:
             return ["GONE", 0, 0, 0]
         if not self.running:
@@ -173,7 +172,7 @@ class Model:
         self, now: int, executor: str, nonce: str, want: int, want_reduces: int, backup: int,
         include_spec: int,
     ) -> Reply:  # fmt: skip
-        """A min_want ready tasks become leased, under tokens of this nonce; or one a second time."""  # noqa: E501
+        """Lease ready tasks under tokens of this nonce, or one task a second time."""
         if not self.meta:
             return ["GONE", "", "", 0, [], 0]
         before = self.state, self.meta.get("basis", "")
@@ -187,7 +186,7 @@ class Model:
         self, now: int, executor: str, next_nonce: str, want: int, min_want: int,
         want_reduces: int, commits: list[Any],
     ) -> Reply:  # fmt: skip
-        """Each attempt is counted once or refused; then a claim."""
+        """Count each attempt once or refuse it; then claim."""
         if not self.meta:
             return ["GONE", "", "", 0, 0, 0, []]
         statuses, opener, took = [], None, 0
@@ -219,7 +218,7 @@ class Model:
         self, now: int, id: str, token: str, executor: str,  # noqa: A002 - as the script names it
         kind: str, signature: str, cause: str, sealed_failure: str, ordinal: str, note: str,
     ) -> Reply:  # fmt: skip
-        """One attempt is over; the task goes on without it, or the job ends."""
+        """End one attempt; the task goes on without it, or the job ends."""
         if not self.meta:
             return ["GONE", ""]
         if id[1:] in self._records_of(id):
@@ -240,7 +239,7 @@ class Model:
                 notes = self.failures.get(f"crash:{id}", "") + f"{ordinal} {token} {note},"
                 ordinals = [each.split(" ")[0] for each in notes.split(",")[:-1]]
                 if ordinals.count(ordinal) == limits.DEATHS_TO_BLAME_RECORD:
-                    charge = -1  # the next attempt skips the record, and both are explained
+                    charge = -1  # the next attempt skips the record: both deaths are explained
                 allowed = -1 if len(ordinals) > limits.MAX_EXPLAINED_DEATHS else max(allowed, 1)
                 self.failures[f"crash:{id}"] = notes
             ends = self._charge(f"lost:{id}", charge) > allowed
@@ -256,7 +255,7 @@ class Model:
         return ["RETRY", self.state]
 
     def release(self, now: int, executor: str, nonce: str, ids: list[str]) -> Reply:
-        """Claimed tasks go back to the head of the line, uncharged."""
+        """Give claimed tasks back to the head of the ready list, uncharged."""
         if not self.meta:
             return ["GONE", "", 0]
         last, given = self.last_claims.get(executor, ("", []))
@@ -271,7 +270,7 @@ class Model:
         return ["OK", self.state, released]
 
     def map_outputs(self, now: int) -> Reply:
-        """What a reducer of this moment reads."""
+        """Return what a reducer reads now."""
         if not self.meta:
             return ["GONE", "", "", None, []]
         basis = self.meta.get("basis", "")
@@ -286,7 +285,7 @@ class Model:
         basis: str,
         missing: list[Any],
     ) -> Reply:
-        """The reduce stage closes, and maps run again: all of them once there is a result."""
+        """Close the reduce stage; maps run again, all of them if there is a result."""
         if not self.meta:
             return ["GONE", "", 0]
         if self.state != "reducing" or self.meta["basis"] != basis or not self._holds(id, token):
@@ -321,7 +320,7 @@ class Model:
     # ------------------------------------------------------------------ a supervisor's verbs
 
     def renew(self, now: int, held_leases: list[str]) -> Reply:
-        """The map_outputs leases last longer, as far as they are still held."""
+        """Prolong the named leases that the caller still holds."""
         if not self.meta:
             return ["GONE", "", 0]
         self._broke_silence(now)
@@ -341,7 +340,7 @@ class Model:
         return ["OK", self.state, int(extend), *lost]
 
     def reclaim(self, now: int, limit: int) -> Reply:
-        """Leases that ran out go back, charged if they had started."""
+        """Take back expired leases; charge tasks that had started."""
         if not self.meta:
             return ["GONE", "", 0, 0, 0, 0]
         lease_ms = self.meta["lease_ms"]
@@ -384,7 +383,7 @@ class Model:
         return ["OK", self.state, reclaimed, 0, len(self.ready), lease_ms]
 
     def steal(self, now: int, worker: str) -> Reply:
-        """With nothing ready: late claims of others are ready again; else how many are slow."""
+        """With nothing ready, make late claims ready again, or count the slow tasks."""
         if not self.meta:
             return ["GONE", "", 0, 0, 0]
         if not self.running:
@@ -404,7 +403,7 @@ class Model:
         return ["OK", self.state, 0, 0, len(self._slow(now, f"{worker}:"))]
 
     def status(self, now: int, with_results: int) -> Reply:
-        """Where the job is."""
+        """Return where the job is."""
         if not self.meta:
             return ["GONE", now]
         counts = len(self.done), len(self.result), len(self.lease)
@@ -495,14 +494,14 @@ class Model:
         return list(ids)
 
     def _next_for(self, executor: str) -> str:
-        """What is ready for it: the head of the line, or its worker's own map task."""
+        """Return the next ready task for an executor: the first one, or its worker's own."""
         if self.meta.get("each_worker") != 1 or self.state == "reducing":
             return self.ready[0] if self.ready else ""
         own = str(self.meta.get(f"assigned:{executor.rpartition(':')[0]}", ""))
         return own if own in self.ready else ""
 
     def _single_attempts(self) -> list[tuple[str, Holder]]:
-        """Tasks with one attempt, the oldest claim first; none if the job wants no backup runs."""
+        """Return tasks with one attempt, the oldest claim first; none without backups."""
         if self.meta.get("backup") != 1:
             return []
         return [
@@ -512,7 +511,7 @@ class Model:
         ]
 
     def _slow(self, now: int, executor: str) -> list[tuple[str, int]]:
-        """Tasks that this executor may run beside their holder, and for how long they have run."""
+        """Return tasks that this executor may run beside their holder, and their age."""
         claims, worker = self._single_attempts(), executor.rpartition(":")[0]
         if not claims:
             return []

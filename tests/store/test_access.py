@@ -1,4 +1,4 @@
-"""The rights of each kind of user: enough for what it does, and each of them asked for at first."""
+"""The rights of each role: enough for its work, and all of them checked at first."""
 
 from __future__ import annotations
 

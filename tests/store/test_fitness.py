@@ -1,4 +1,4 @@
-"""Servers that are none for jobs: each is named, with what to do, before anything is written."""
+"""Servers that are unfit for jobs: each is refused before anything is written."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def look(url, role="worker"):
 
 
 def refused(url, kind, text, role="worker"):
-    """The server is refused by this kind of error, in one line with this text."""
+    """Check that the server is refused with this error, in one line with this text."""
     with pytest.raises(kind, match=text) as caught:
         look(url, role)
     assert type(caught.value) is kind
@@ -47,7 +47,7 @@ def refused(url, kind, text, role="worker"):
 
 @contextlib.contextmanager
 def listening(converse):
-    """A port whose connections are handled by ``converse``; its number."""
+    """Listen on a port and handle its connections with ``converse``; yield its number."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():
@@ -65,7 +65,7 @@ def listening(converse):
 
 
 def saying(reply):
-    """Answers everything so, and goes."""
+    """Return a handler that answers anything with this reply, and hangs up."""
 
     def converse(line):
         line.recv(4096)
@@ -76,7 +76,7 @@ def saying(reply):
 
 @contextlib.contextmanager
 def started(server_kind, **settings):
-    """A server of its own settings, and none of our keys in it at the end."""
+    """Start a server with these settings; check that it has no keys at the end."""
     server = support.Server(server_kind, **settings)
     try:
         yield server
