@@ -1,10 +1,11 @@
 """Compare redismr with mincemeat.py itself: the same scripts, two workers each, in turn.
 
 ``python -m benchmarks.ancestors`` runs every row, ``python -m benchmarks.ancestors runs100`` one.
-A side is a folder with a ``mincemeat.py`` in it: a few lines that import ours; the original from
-PyPI, which takes Python 2.7; and the same with its bytes and iterators turned into Python 3's, as
-the fastest of its forks was, which takes Python 3.11 or older. Without the two the times stand
-alone beside the sequential loop. Prints a table, then one line of JSON.
+A side is a folder with a ``mincemeat.py`` in it. There are three: a few lines that import
+redismr's; the original from PyPI, which needs Python 2.7; and the original with the bytes and
+iterators of Python 3, as in the fastest of its forks, which needs Python 3.11 or older. Without
+the last two, redismr is compared with the sequential loop alone. The program prints a table, then
+one line of JSON.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ PYTHON_3_PATCHES = (
     (r"\.func_code", ".__code__"),
     (r"self\.setsockopt", "self.socket.setsockopt"),
 )
-"""What 2to3 and a day of debugging do to mincemeat.py 0.1.4; nothing else is changed."""
+"""(pattern, replacement): the changes with which mincemeat.py 0.1.4 runs on Python 3, no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,12 @@ class Implementation:
     folder: Path | None = None
 
     def command(self, *words: object) -> list[str]:
-        """The program of the rows, run by this side."""
+        """Return the command with which this side runs the program of the rows."""
         return [self.python, PROGRAM, *map(str, words)]
 
     @property
     def environ(self) -> dict[str, str]:
-        """No server of the user's is touched, whatever the environment says."""
+        """The environment without variables that name a server of the user's."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("REDISMR_", "REDIS_URL"))}
         return kept | {"PYTHONPATH": os.pathsep.join(self._path()), "PYTHONWARNINGS": "ignore"}
 
@@ -89,7 +90,7 @@ class Implementation:
 
 
 def main() -> int:
-    """Run the rows asked for; 1 if ``--check`` is given and a floor is missed."""
+    """Run the given rows; return 1 if ``--check`` is given and a floor is missed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     rows = tuple(mincemeat_jobs.ROWS)
     parser.add_argument("rows", nargs="*", help=f"of: {' '.join(rows)} (default: all)")
@@ -117,27 +118,29 @@ def _run_row(row: str, sides: list[Implementation], rounds: int) -> dict[str, An
     for _ in range(rounds):
         for side in sides:
             runs[side.name].append(_run_side(side, row))
-    if len(digests := {run["digest"] for found in runs.values() for run in found}) != 1:
+    digests = {run["digest"] for side_runs in runs.values() for run in side_runs}
+    if len(digests) != 1:
         raise SystemExit(f"{row}: results differ: {digests}")
-    work = {name: median(run["work"] for run in found) for name, found in runs.items()}
+    work = {name: median(run["work"] for run in side_runs) for name, side_runs in runs.items()}
     title = str(mincemeat_jobs.ROWS[row].__doc__).rstrip(".")
     print(f"\n{title}\n  {'side':<28}{'work s':>9}{'x sequential':>14}")
     for name, seconds in work.items():
         print(f"  {name:<28}{seconds:>9.2f}{seconds / work[SEQUENTIAL]:>14.1f}")
     others = [seconds for name, seconds in work.items() if name not in {SEQUENTIAL, REDISMR}]
-    times = min(others) / work[REDISMR] if others else None
-    met = times is None or times >= MIN_SPEEDUP
-    if times is not None:
+    speedup = min(others) / work[REDISMR] if others else None
+    met = speedup is None or speedup >= MIN_SPEEDUP
+    if speedup is not None:
         verdict = "met" if met else "MISSED"
         print(
-            f"  {times:.1f} times faster than the best ancestor (floor: {MIN_SPEEDUP:g}): {verdict}"
+            f"  {speedup:.1f} times faster than the best ancestor "
+            f"(floor: {MIN_SPEEDUP:g}): {verdict}"
         )
     sys.stdout.flush()
-    return {"row": row, "title": title, "figure": times, "met": met, "work": work, "runs": runs}
+    return {"row": row, "title": title, "figure": speedup, "met": met, "work": work, "runs": runs}
 
 
 def _run_side(side: Implementation, row: str) -> dict[str, Any]:
-    """One run in a fresh process, with fresh workers."""
+    """Run a row once in a fresh process, with fresh workers."""
     port = free_port()
     words = ("loop", row) if side.folder is None else ("run", row, port)
     with workers(side, port):
@@ -150,9 +153,9 @@ def _run_side(side: Implementation, row: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def workers(side: Implementation, port: int) -> Iterator[None]:
-    """Two workers that wait for the server, and end with the run."""
+    """Start two workers that wait for the server, and end them after the body."""
     command = side.command("work", port)
-    quiet = subprocess.DEVNULL  # a line of traceback for each time that no server is there yet
+    quiet = subprocess.DEVNULL  # workers print a traceback each time that no server is there yet
     started = [
         subprocess.Popen(
             command, env=side.environ, stdout=quiet, stderr=quiet, start_new_session=True
@@ -176,32 +179,32 @@ def _redismr_side() -> Implementation:
 
 
 def _ancestors() -> Iterator[Implementation]:
-    """The original and its port, each if a Python is here that runs it."""
+    """Yield the original and its port, each if a Python that runs it is installed."""
     original = cache_folder() / "mincemeat-0.1.4"
     if not (original / "mincemeat.py").exists() and not fetch_mincemeat(original):
-        print("mincemeat 0.1.4 is not to be had: no ancestor to compare with", file=sys.stderr)
+        print("mincemeat 0.1.4 cannot be downloaded: no ancestor to compare with", file=sys.stderr)
         return
     if importlib.util.find_spec("asyncore"):
         ported = cache_folder() / "mincemeat-ported"
         ported.mkdir(exist_ok=True)
         text = (original / "mincemeat.py").read_text(encoding="utf-8")
-        for pattern, ours in PYTHON_3_PATCHES:
-            text = re.sub(pattern, ours, text)
+        for pattern, replacement in PYTHON_3_PATCHES:
+            text = re.sub(pattern, replacement, text)
         (ported / "mincemeat.py").write_text(text, encoding="utf-8")
         yield Implementation("mincemeat.py, Python 3", sys.executable, ported)
     else:
-        print("no asyncore in this Python: no port of the original", file=sys.stderr)
+        print("this Python has no asyncore: the port of the original is left out", file=sys.stderr)
     if python := find_python2():
         yield Implementation("mincemeat.py, Python 2.7", python, original)
     else:
-        print("no Python 2.7: not the original itself", file=sys.stderr)
+        print("there is no Python 2.7: the original is left out", file=sys.stderr)
 
 
 def fetch_mincemeat(folder: Path) -> bool:
-    """Put the one file of the original there; its text is known."""
+    """Download the original, one file, into ``folder``; False if there is no access to PyPI."""
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = ["mincemeat==0.1.4", "--no-binary", ":all:", "--no-deps", "-qqd", str(folder)]
-    if subprocess.run([sys.executable, "-m", "pip", "download", *wanted], check=False).returncode:
+    options = ["mincemeat==0.1.4", "--no-binary", ":all:", "--no-deps", "-qqd", str(folder)]
+    if subprocess.run([sys.executable, "-m", "pip", "download", *options], check=False).returncode:
         return False
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
@@ -209,24 +212,24 @@ def fetch_mincemeat(folder: Path) -> bool:
         assert member is not None
         text = member.read()
     if hashlib.sha256(text).hexdigest() != MINCEMEAT_SHA256:
-        raise SystemExit(f"{archive} does not hold the mincemeat.py that we know")
+        raise SystemExit(f"{archive} does not hold the expected mincemeat.py")
     (folder / "mincemeat.py").write_bytes(text)
     return True
 
 
 def find_python2() -> str | None:
-    """A Python 2.7 of this machine."""
+    """Return a Python 2.7 of this machine, or None."""
     candidates = [shutil.which("python2.7"), shutil.which("python2")]
     candidates += map(str, Path.home().glob(".pyenv/versions/2.7*/bin/python"))
     for python in filter(None, candidates):
-        said = subprocess.run([python, "-c", "import asyncore"], capture_output=True, check=False)
-        if said.returncode == 0:
+        done = subprocess.run([python, "-c", "import asyncore"], capture_output=True, check=False)
+        if done.returncode == 0:
             return python
     return None
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return a port that no process listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

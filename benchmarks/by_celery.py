@@ -1,4 +1,7 @@
-"""Celery: single tasks, and a chord as the smallest map-reduce job. Also its workers' module."""
+"""The Celery side: single tasks, and a chord as the smallest map-reduce job.
+
+The module is also the one that Celery's workers import.
+"""
 # mypy: disable-error-code="import-not-found,import-untyped,untyped-decorator,misc"
 
 from __future__ import annotations
@@ -25,24 +28,24 @@ app.conf.update(
 
 @app.task
 def tiny(item: int) -> tuple[int, int]:
-    """One task."""
+    """Run one task."""
     return jobs.tiny(item)
 
 
 @app.task
 def map_pack(pack: list[int]) -> dict[int, int]:
-    """A map task."""
+    """Run a map task."""
     return latency.map_pack(pack)
 
 
 @app.task
 def reduce_packs(packs: list[dict[int, int]]) -> dict[int, int]:
-    """The chord's body."""
+    """Run the reduce task, which is the body of the chord."""
     return latency.reduce_packs(packs)
 
 
 def side(job_name: str) -> Side[Any]:
-    """The job of that name."""
+    """Return the side of the job of that name."""
     if job_name == "latency":
         return Side(
             open_tool=lambda: queues.server_and_workers(WORKERS),
@@ -54,20 +57,20 @@ def side(job_name: str) -> Side[Any]:
 
 
 def _connect() -> None:
-    """The socket is known only now."""
+    """Set the URLs of the server, whose socket is not known at the import."""
     for name in ("broker_url", "result_backend"):
         setattr(app.conf, name, f"redis+socket://{queues.socket_path()}")
 
 
 def run(items: range) -> list[Any]:
-    """A group, and its results at once."""
+    """Run a group, and fetch its results together."""
     _connect()
     return list(group(tiny.s(item) for item in items)().join_native(timeout=60))
 
 
 def small_job(_opened: object) -> dict[int, int]:
-    """Two packs, and the task that follows on them."""
+    """Run a map task for each of two packs, and the reduce task after them."""
     _connect()
     packs = [map_pack.s(list(pack)) for pack in latency.PACKS]
-    found = chord(packs)(reduce_packs.s()).get(timeout=60, interval=0.001)
-    return {int(key): one for key, one in found.items()}
+    counts = chord(packs)(reduce_packs.s()).get(timeout=60, interval=0.001)
+    return {int(key): count for key, count in counts.items()}

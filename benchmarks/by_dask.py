@@ -18,11 +18,11 @@ from benchmarks.workloads import PROCESSES, WORKLOADS, items, sum_by_key, tasks
 
 PARTITIONS = 10 * PROCESSES
 INPUT_SHARES = {"nocombiner": 1 / 8, "index": 1 / 4}
-"""The share of the files that it is given where its shuffle, by way of the disk, takes minutes."""
+"""The share of the files that Dask is given in rows where its shuffle on disk takes minutes."""
 
 
 def side(job_name: str) -> Side[Any]:
-    """The job of that name."""
+    """Return the side of the job of that name."""
     if job_name == "cold":
         return cold.hello_side("dask")
     if job_name == "tasks":
@@ -42,14 +42,14 @@ def side(job_name: str) -> Side[Any]:
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """The scheduler that bags have by default, with as many processes as the others."""
+    """Use the default scheduler of bags, with as many processes as the other tools."""
     with dask.config.set(scheduler="processes", num_workers=PROCESSES):
         yield
 
 
 @contextmanager
 def cluster() -> Iterator[Any]:
-    """``distributed`` on this machine."""
+    """Start ``distributed`` on this machine."""
     from distributed import Client, LocalCluster
 
     with (
@@ -60,7 +60,7 @@ def cluster() -> Iterator[Any]:
 
 
 def part_side(job_name: str, part: float) -> Side[Any]:
-    """The job over that share of its files."""
+    """Return the side of a job that reads a share of its files."""
     job = WORKLOADS[job_name]
     return Side(
         open_tool=processes,
@@ -76,7 +76,7 @@ def _part_of(paths: Sequence[str], part: float) -> Sequence[str]:
 
 
 def mapreduce(job_name: str, part: float = 1.0) -> dict[Any, Any]:
-    """A partition for each file; folded on the way, or grouped, as the row's reducer allows."""
+    """Run a partition for each file, and fold or group the pairs, as the row's reducer allows."""
     job = WORKLOADS[job_name]
     paths = _part_of(job.paths(), part)
     pairs = bag.from_sequence(paths, npartitions=len(paths)).map(job.pairs).flatten()
@@ -87,7 +87,7 @@ def mapreduce(job_name: str, part: float = 1.0) -> dict[Any, Any]:
 
 
 def fold_pairs(pairs: Any, fold: Callable[[Any, Any], Any]) -> dict[Any, Any]:
-    """``foldby``: a dict for each partition, then these are merged."""
+    """Fold with ``foldby``: into a dict for each partition, and then into one dict."""
     total = pairs.foldby(itemgetter(0), partial(_fold_in, fold), 0, combine=fold, combine_initial=0)
     return dict(total.compute())
 
@@ -101,23 +101,23 @@ def _reduce_group(job_name: str, group: tuple[Any, list[tuple[Any, Any]]]) -> li
     return list(WORKLOADS[job_name].reduced(key, [value for _, value in pairs]))
 
 
-def _with_tuples(found: dict[Any, list[Any]]) -> dict[Any, list[Any]]:
-    """The same result: on its way through Dask's shuffle, a tuple in a value becomes a list."""
-    return {key: [tuple(place) for place in places] for key, places in found.items()}
+def _with_tuples(places_by_key: dict[Any, list[Any]]) -> dict[Any, list[Any]]:
+    """Turn the places into tuples again: Dask's shuffle makes a list of a tuple in a value."""
+    return {key: [tuple(place) for place in places] for key, places in places_by_key.items()}
 
 
 def tiny_items(pair: Callable[[int], tuple[int, int]]) -> dict[Any, Any]:
-    """Items packed into partitions."""
+    """Run tiny items that are packed into partitions."""
     numbers = bag.range(len(items()), npartitions=PARTITIONS)
     return fold_pairs(numbers.map(pair), add)
 
 
 def many_tasks(client: Any) -> dict[int, int]:
-    """A task for each item."""
+    """Run a task for each item."""
     return sum_by_key(client.gather(client.map(jobs.tiny, tasks(), pure=False)))
 
 
 def small_job(client: Any) -> dict[int, int]:
-    """Two packs, and a task that adds up."""
+    """Run a task for each of two packs, and one that adds up."""
     packs = client.map(latency.map_pack, latency.PACKS, pure=False)
     return dict(client.submit(latency.reduce_packs, packs, pure=False).result())

@@ -1,4 +1,7 @@
-"""Dramatiq: single tasks, with its Redis broker and results. Also its workers' module."""
+"""The Dramatiq side: single tasks, with the Redis broker and result backend.
+
+The module is also the one that Dramatiq's workers import.
+"""
 # mypy: disable-error-code="import-not-found,import-untyped,untyped-decorator"
 
 from __future__ import annotations
@@ -29,18 +32,18 @@ dramatiq.set_broker(_broker())
 
 @dramatiq.actor(store_results=True)
 def tiny(item: int) -> tuple[int, int]:
-    """One task."""
+    """Run one task."""
     return jobs.tiny(item)
 
 
 def side(_job_name: str) -> Side[Any]:
-    """Single tasks, which is all that it can do."""
+    """Return the side of the one job that Dramatiq can do: single tasks."""
     return queues.many_tasks(WORKERS, run)
 
 
 def run(items: range) -> list[Any]:
-    """A group, and its results in order."""
-    broker = _broker()  # the socket is known only now
+    """Run a group, and fetch its results in order."""
+    broker = _broker()  # the socket is not known at the import
     broker.declare_actor(tiny)
     tiny.broker = broker
     group = dramatiq.group([tiny.message(item) for item in items], broker=broker)

@@ -1,4 +1,4 @@
-"""The smallest jobs by ``concurrent.futures``."""
+"""The side of ``concurrent.futures`` in the rows of the smallest jobs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.workloads import PROCESSES
 
 
 def side(job_name: str) -> Side[Any]:
-    """From a cold start, or on processes that are there."""
+    """Return the side of the job of that name."""
     if job_name == "cold":
         return cold.hello_side("futures")
     return Side(open_tool=_open, warm=small_job, work=small_job, repeat=latency.REPEAT)
@@ -22,5 +22,5 @@ def _open() -> ProcessPoolExecutor:
 
 
 def small_job(pool: ProcessPoolExecutor) -> dict[int, int]:
-    """Two packs; the parent adds up."""
+    """Run a task for each of two packs; the parent adds up."""
     return latency.reduce_packs(pool.map(latency.map_pack, latency.PACKS))

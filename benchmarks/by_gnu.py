@@ -1,4 +1,4 @@
-"""GNU sort, with as many cores, and about as much memory as redismr's executors take together."""
+"""The GNU sort side: as many cores and about as much memory as all of redismr's executors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MEMORY = "512M"
 
 
 def side(_job_name: str) -> Side[Any]:
-    """The sort, which is all that it can do."""
+    """Return the side of the one job that GNU sort can do."""
     return sorting.side(nullcontext, lambda _: None, sort_files)
 
 
 def sort_files(folder: Path, _opened: object) -> list[Path]:
-    """By the first ten bytes; equal keys stay in input order."""
+    """Sort by the first ten bytes; records of equal keys stay in input order."""
     part = folder / "part"
     options = ["-s", "-k1.1,1.10", f"--parallel={PROCESSES}", "-S", MEMORY, "-T", str(folder)]
     command = ["sort", *options, "-o", str(part), *tables.records()]

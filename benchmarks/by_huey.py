@@ -1,4 +1,7 @@
-"""Huey: single tasks, with its Redis storage. Also its consumers' module."""
+"""The Huey side: single tasks, with the Redis storage.
+
+The module is also the one that Huey's consumers import.
+"""
 # mypy: disable-error-code="import-not-found,import-untyped,untyped-decorator"
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ huey = _huey()
 
 
 def tiny(item: int) -> tuple[int, int]:
-    """One task."""
+    """Run one task."""
     return jobs.tiny(item)
 
 
@@ -32,12 +35,12 @@ huey.task(name="tiny")(tiny)
 
 
 def side(_job_name: str) -> Side[Any]:
-    """Single tasks, which is all that it can do."""
+    """Return the side of the one job that Huey can do: single tasks."""
     return queues.many_tasks(WORKERS, run)
 
 
 def run(items: range) -> list[Any]:
-    """One by one, then each result."""
-    task = _huey().task(name="tiny")(tiny)  # the socket is known only now
+    """Hand tasks in one by one, then fetch each result."""
+    task = _huey().task(name="tiny")(tiny)  # the socket is not known at the import
     handles = [task(item) for item in items]
     return [handle.get(blocking=True, timeout=120, max_delay=0.01) for handle in handles]

@@ -1,7 +1,7 @@
-"""mincemeat.py 0.1.4 itself, under a Python 2.7: the word count, of a part of the text.
+"""The side of mincemeat.py 0.1.4, under Python 2.7: the word count of a part of the text.
 
-It is too slow for all of it; the part is taken for the whole as if its pace stayed the same. Its
-words are bytes, so that they end at ASCII's spaces only; they are compared with a loop's.
+mincemeat.py is too slow for the whole text, so its time is scaled as if its speed stayed the same.
+Its words are bytes, which end at ASCII spaces only, so the result is compared with that of a loop.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ ROOT = Path(__file__).parents[1]
 
 
 def available() -> str | None:
-    """The Python 2.7 that runs it, where there is one, and mincemeat.py is or can be fetched."""
+    """Return a Python 2.7; None if there is none, or if mincemeat.py cannot be downloaded."""
     python = find_python2()
     original = _folder()
-    there = (original / "mincemeat.py").exists()
-    return python if python and (there or fetch_mincemeat(original)) else None
+    is_fetched = (original / "mincemeat.py").exists()
+    return python if python and (is_fetched or fetch_mincemeat(original)) else None
 
 
 def side(job_name: str) -> Side[Any]:
-    """The word count, with its collectfn as combiner or without."""
+    """Return the side of the word count, with or without collectfn as a combiner."""
     job = WORKLOADS[job_name]
     return Side(
         open_tool=opened,
@@ -50,7 +50,7 @@ def side(job_name: str) -> Side[Any]:
 
 @contextmanager
 def opened() -> Iterator[Callable[..., SelfTimed]]:
-    """Two workers that wait for a server."""
+    """Start two workers that wait for a server."""
     python = available()
     assert python is not None
     ancestor, port = Ancestor("mincemeat", python, _folder()), free_port()
@@ -63,7 +63,7 @@ def opened() -> Iterator[Callable[..., SelfTimed]]:
 def _run(
     ancestor: Ancestor, port: int, out: Path, *, combines: bool, paths: list[str]
 ) -> SelfTimed:
-    """The program keeps the time itself: from the moment when its workers are there."""
+    """Run the program, which measures the time itself, from when its workers are there."""
     words = [mincemeat_text.__file__, str(int(combines)), str(port), str(out), *paths]
     path = os.pathsep.join([str(ancestor.folder), str(ROOT)])
     environ = ancestor.environ | {"PYTHONPATH": path}

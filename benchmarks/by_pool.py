@@ -1,4 +1,4 @@
-"""The Pool side of each row, as one writes it by hand with ``multiprocessing.Pool``."""
+"""The Pool side of each row: programs written by hand with ``multiprocessing.Pool``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.workloads import PROCESSES, WORKLOADS, items, sum_by_key, tasks
 
 
 def side(job_name: str) -> Side[Any]:
-    """The job of that name, with a number in it for those that depend on a chunksize."""
+    """Return the side of a job; a number after the name of the job is a chunksize."""
     job_name, _, number = job_name.partition(".")
     if job_name in {"wordcount", "prose"}:
         return Side(
@@ -38,21 +38,21 @@ def side(job_name: str) -> Side[Any]:
 
 
 def open_pool() -> Pool:
-    """As many processes as redismr gets executors."""
+    """Open a Pool of as many processes as redismr has executors."""
     return multiprocessing.Pool(PROCESSES)
 
 
 def warm(pool: Pool) -> None:
-    """Something small, so that every process has started."""
+    """Run something small, so that every process has started."""
     pool.map(abs, range(64))
 
 
 def group_files(job_name: str, pool: Pool) -> dict[Any, Any]:
-    """Grouped per file in the pool's processes; merged and reduced in the parent."""
+    """Group each file in a process of the Pool; merge and reduce in the parent."""
     job = WORKLOADS[job_name]
     groups: dict[Any, list[Any]] = {}
-    for found in pool.imap(partial(group_file, job_name), job.paths()):
-        for key, values in found.items():
+    for file_groups in pool.imap(partial(group_file, job_name), job.paths()):
+        for key, values in file_groups.items():
             if key in groups:
                 groups[key] += values
             else:
@@ -61,12 +61,12 @@ def group_files(job_name: str, pool: Pool) -> dict[Any, Any]:
 
 
 def group_file(job_name: str, path: str) -> dict[Any, list[Any]]:
-    """The values of each key, of one file."""
+    """Return the values of each key of one file."""
     return group_by_key(WORKLOADS[job_name].pairs(path))
 
 
 def group_by_key(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
-    """The values of each key, in order."""
+    """Return the values of each key, in order."""
     groups: dict[Any, list[Any]] = {}
     for key, value in pairs:
         if key in groups:
@@ -77,12 +77,12 @@ def group_by_key(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
 
 
 def distinct_keys(pool: Pool, chunksize: int) -> dict[int, int]:
-    """Tiny items onto distinct keys: grouped in the processes, merged into a dict, added up."""
-    everything = items()
-    chunks = (everything[at : at + chunksize] for at in range(0, len(everything), chunksize))
+    """Group items in the processes; merge and add up in the parent."""
+    all_items = items()
+    chunks = (all_items[at : at + chunksize] for at in range(0, len(all_items), chunksize))
     groups: dict[int, list[int]] = {}
-    for found in pool.imap(group_chunk, chunks):
-        for key, ones in found.items():
+    for chunk_groups in pool.imap(group_chunk, chunks):
+        for key, ones in chunk_groups.items():
             if key in groups:
                 groups[key] += ones
             else:
@@ -91,32 +91,32 @@ def distinct_keys(pool: Pool, chunksize: int) -> dict[int, int]:
 
 
 def group_chunk(chunk: range) -> dict[int, list[int]]:
-    """The values of each key, of some items."""
+    """Return the values of each key of some items."""
     return group_by_key(map(jobs.distinct, chunk))
 
 
 def sort_files(folder: Path, pool: Pool) -> list[Path]:
-    """Dealt out by ranges, file by file; then each range is sorted."""
+    """Split each file by ranges of keys; then sort each range."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         pool.map(partial(write_ranges, scratch), tables.records(), chunksize=1)
         return pool.map(partial(sort_range, scratch, folder), range(sorting.RANGES), chunksize=1)
 
 
 def write_ranges(scratch: str, path: str) -> None:
-    """The records of one file, one file for each range."""
+    """Write the records of one file into a file for each range."""
     ranges: list[list[tuple[str, str]]] = [[] for _ in range(sorting.RANGES)]
     for key, rest in jobs.records(path, Path(path).read_text(encoding="ascii")):
         ranges[jobs.range_of(key, sorting.RANGES)].append((key, rest))
-    for number, some in enumerate(ranges):
+    for number, pairs in enumerate(ranges):
         name = Path(scratch, f"{number:03}-{Path(path).name}")
-        name.write_text("".join(f"{key}{rest}\n" for key, rest in some), encoding="ascii")
+        name.write_text("".join(f"{key}{rest}\n" for key, rest in pairs), encoding="ascii")
 
 
 def sort_range(scratch: str, folder: Path, number: int) -> Path:
-    """One range, from all files."""
+    """Sort the records of one range, from all files, into a part file."""
     pieces = sorted(Path(scratch).glob(f"{number:03}-*"))
     texts = (jobs.records("", piece.read_text(encoding="ascii")) for piece in pieces)
-    found = sorted(chain.from_iterable(texts), key=lambda pair: pair[0])
+    pairs = sorted(chain.from_iterable(texts), key=lambda pair: pair[0])
     part = folder / f"part-{number:03}"
-    part.write_text("".join(f"{key}{rest}\n" for key, rest in found), encoding="ascii")
+    part.write_text("".join(f"{key}{rest}\n" for key, rest in pairs), encoding="ascii")
     return part

@@ -1,7 +1,7 @@
-"""The same Pool programs with the garbage collector set as redismr's executors set theirs.
+"""The Pool side with the garbage collector settings of redismr's executors.
 
-In the parent as well, which merges: what is there when the pool is opened is never scanned again,
-and collections are rare (``workers/fork_server.py``, ``workers/process_setup.py``).
+The parent, which merges, has them too: objects from before the Pool is opened are never scanned
+again, and collections are rare (``workers/fork_server.py``, ``workers/process_setup.py``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from benchmarks.measure import Side
 
 
 def side(job_name: str) -> Side[Any]:
-    """The Pool's side, settled first; its processes are forked and inherit that."""
+    """Set up the garbage collector, which forked processes inherit; return the Pool's side."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)

@@ -19,14 +19,14 @@ PARTITIONS = 4 * PROCESSES
 SETTINGS = {
     "spark.driver.memory": "6g",
     "spark.driver.maxResultSize": "0",
-    "spark.python.worker.memory": "2g",  # it must not spill where the others need not
+    "spark.python.worker.memory": "2g",  # PySpark must not spill to disk, as the other tools do not
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
 }
 
 
 def side(job_name: str) -> Side[Any]:
-    """The job of that name."""
+    """Return the side of the job of that name."""
     if job_name == "cold":
         return cold.hello_side("pyspark")
     if job_name == "sort":
@@ -36,7 +36,7 @@ def side(job_name: str) -> Side[Any]:
 
 @contextmanager
 def opened() -> Iterator[Any]:
-    """Spark in this machine's memory, with a JVM of its own."""
+    """Start Spark on this machine, with a JVM of its own."""
     conf = SparkConf().setMaster(f"local[{PROCESSES}]").setAll(list(SETTINGS.items()))
     context = SparkContext(conf=conf)
     context.setLogLevel("ERROR")
@@ -47,12 +47,12 @@ def opened() -> Iterator[Any]:
 
 
 def warm(context: Any) -> None:
-    """Something small, so that its Python workers have started."""
+    """Run something small, so that the Python workers have started."""
     context.parallelize(range(64), PROCESSES).map(abs).count()
 
 
 def mapreduce(job_name: str, context: Any) -> dict[Any, Any]:
-    """A partition for each file; folded on the way, or grouped, as the row's reducer allows."""
+    """Run a partition for each file, and fold or group the pairs, as the row's reducer allows."""
     job = WORKLOADS[job_name]
     paths = list(job.paths())
     pairs = context.parallelize(paths, len(paths)).flatMap(partial(_pairs, job_name))
@@ -63,7 +63,7 @@ def mapreduce(job_name: str, context: Any) -> dict[Any, Any]:
 
 
 def sort_files(folder: Path, context: Any) -> list[Path]:
-    """Sorted by ranges, which Spark samples, and saved. By key and the number that follows it."""
+    """Sort by ranges that Spark samples, and save: by key, and by the number after the key."""
     paths = tables.records()
     lines = context.parallelize(paths, len(paths)).flatMap(_lines)
     lines.sortBy(_identity, numPartitions=sorting.RANGES).saveAsTextFile(str(folder / "parts"))

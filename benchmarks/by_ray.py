@@ -15,13 +15,13 @@ from benchmarks.measure import Side
 from benchmarks.workloads import PROCESSES, WORKLOADS, items, sum_by_key, tasks
 
 ITEMS_PER_TASK = 10_000
-"""Tiny items in a task."""
+"""Number of tiny items in a task."""
 
 Shares = list[dict[Any, Any]]
 
 
 def side(job_name: str) -> Side[Any]:
-    """The job of that name."""
+    """Return the side of the job of that name."""
     if job_name == "cold":
         return cold.hello_side("ray")
     work: dict[str, Callable[[], Any]] = {
@@ -40,7 +40,7 @@ def side(job_name: str) -> Side[Any]:
 
 @contextmanager
 def opened() -> Iterator[None]:
-    """Ray on this machine, with as many workers as the others."""
+    """Start Ray on this machine, with as many workers as the other tools."""
     ray.init(num_cpus=PROCESSES, include_dashboard=False, log_to_driver=False)
     try:
         yield
@@ -49,7 +49,7 @@ def opened() -> Iterator[None]:
 
 
 def mapreduce(job_name: str) -> dict[Any, Any]:
-    """A task for each file, which deals its keys out; a task for each share of the keys."""
+    """Run a task for each file, which splits its keys, and a task for each share of the keys."""
     map_file = ray.remote(num_returns=PROCESSES)(_map_file)
     return _shuffle_and_reduce(
         job_name, [map_file.remote(job_name, path) for path in WORKLOADS[job_name].paths()]
@@ -57,12 +57,10 @@ def mapreduce(job_name: str) -> dict[Any, Any]:
 
 
 def tiny_items(pair: Callable[[int], tuple[int, int]]) -> dict[Any, Any]:
-    """Items packed into tasks by hand."""
-    everything = items()
+    """Run tiny items that are packed into tasks by hand."""
+    all_items = items()
     map_pack = ray.remote(num_returns=PROCESSES)(_map_pack)
-    packs = (
-        everything[at : at + ITEMS_PER_TASK] for at in range(0, len(everything), ITEMS_PER_TASK)
-    )
+    packs = (all_items[at : at + ITEMS_PER_TASK] for at in range(0, len(all_items), ITEMS_PER_TASK))
     return _shuffle_and_reduce("wordcount", [map_pack.remote(pair, pack) for pack in packs])
 
 
@@ -70,10 +68,10 @@ def _shuffle_and_reduce(job_name: str, maps: list[list[Any]]) -> dict[Any, Any]:
     reduce_share = ray.remote(_reduce_share)
     shares = [reduce_share.remote(job_name, *share) for share in zip(*maps, strict=True)]
     del maps
-    found: dict[Any, Any] = {}
+    merged: dict[Any, Any] = {}
     for share in shares:
-        found.update(ray.get(share))
-    return found
+        merged.update(ray.get(share))
+    return merged
 
 
 def _map_file(job_name: str, path: str) -> Shares:
@@ -88,23 +86,23 @@ def _map_pack(pair: Callable[[int], tuple[int, int]], pack: range) -> Shares:
 def _split_by_hash(
     pairs: Iterable[tuple[Any, Any]], fold: Callable[[Any, Any], Any] | None
 ) -> Shares:
-    """Grouped, folded if that is allowed, and split by hash, which all processes agree on."""
-    found: dict[Any, Any] = {}
+    """Group or fold the pairs, and split them by hash, on which all processes agree."""
+    values_by_key: dict[Any, Any] = {}
     for key, value in pairs:
         if fold is None:
-            found.setdefault(key, []).append(value)
+            values_by_key.setdefault(key, []).append(value)
         else:
-            found[key] = fold(found[key], value) if key in found else value
+            values_by_key[key] = fold(values_by_key[key], value) if key in values_by_key else value
     shares: Shares = [{} for _ in range(PROCESSES)]
-    for key, value in found.items():
+    for key, value in values_by_key.items():
         shares[hash(key) % PROCESSES][key] = value
     return shares
 
 
 def _reduce_share(job_name: str, *maps: dict[Any, Any]) -> dict[Any, Any]:
     job, merged = WORKLOADS[job_name], {}
-    for found in maps:
-        for key, value in found.items():
+    for share in maps:
+        for key, value in share.items():
             if key not in merged:
                 merged[key] = value if job.fold else list(value)
             elif job.fold:
@@ -117,7 +115,7 @@ def _reduce_share(job_name: str, *maps: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def many_tasks() -> dict[int, int]:
-    """A task for each item."""
+    """Run a task for each item."""
     run = ray.remote(jobs.tiny)
     return sum_by_key(ray.get([run.remote(item) for item in tasks()]))
 
@@ -133,6 +131,6 @@ _add_up = ray.remote(_reduce_small)
 
 
 def small_job() -> dict[int, int]:
-    """Two packs, and a task that adds up."""
+    """Run a task for each of two packs, and one that adds up."""
     packs = [_map_small.remote(pack) for pack in latency.PACKS]
     return dict(ray.get(_add_up.remote(*packs)))

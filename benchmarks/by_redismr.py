@@ -1,4 +1,4 @@
-"""The redismr side of each row: public API only, an embedded server, two executors."""
+"""The redismr side of each row: public API only, a private server, two executors."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ RESULT_COUNT = 5_000_000
 RESULTS_PER_ITEM = 10_000
 
 REDUCERS = {"wordcount": "sum", "prose": "sum", "grep": None}
-"""What a user of redismr would write in place of the reducer that says the same in Python."""
+"""The named reducer that a user of redismr would write in place of the same in Python."""
 
 WHOLE_FILE_JOBS = {"index", "grep"}
-"""What needs whole files, for they tell places in them. For all else any run of lines will do."""
+"""Jobs that need whole files, because they emit places in them; other jobs read runs of lines."""
 
 
 def side(job_name: str) -> Side[Any]:
-    """The job of that name."""
+    """Return the side of the job of that name."""
     if job_name == "latency":
         return Side(open_tool=client, warm=warm, work=small_job, repeat=latency.REPEAT)
     if job_name == "cold":
@@ -43,19 +43,19 @@ def side(job_name: str) -> Side[Any]:
 
 
 def client() -> AbstractContextManager[redismr.Client]:
-    """A private server and two local executors."""
+    """Open a private server and two local executors."""
     return redismr.Client(executors=PROCESSES)
 
 
 def warm(opened: redismr.Client) -> None:
-    """One small job, so that every executor has started and run something."""
+    """Run a small job, so that every executor has started and run something."""
     dict(opened.run(range(64), tiny, "sum", chunk=1))
 
 
 def run_workload(job_name: str, opened: redismr.Client) -> Mapping[Any, Any]:
-    """All of it in a dict, as programs written by hand have it.
+    """Run a workload, and collect its result in a dict, as programs written by hand do.
 
-    Iterating over a job takes partitions as they finish, while others are still reduced.
+    The iteration over a job takes partitions as they finish, while others are still reduced.
     """
     job = WORKLOADS[job_name]
     reducer = REDUCERS.get(job_name, job.reducefn)
@@ -64,34 +64,34 @@ def run_workload(job_name: str, opened: redismr.Client) -> Mapping[Any, Any]:
 
 
 def combiner(opened: redismr.Client) -> Mapping[Any, Any]:
-    """The word count with reducer and combiner of the user's own."""
+    """Run the word count with a reducer and a combiner of the user's own."""
     job = WORKLOADS["wordcount"]
     source = redismr.text(job.paths())
     return dict(opened.submit(source, job.mapfn, jobs.total, combinefn=jobs.total))
 
 
 def tasks(opened: redismr.Client) -> Mapping[Any, Any]:
-    """Tasks of one item each: the price of a task."""
+    """Run tasks of one item each: the cost of a task."""
     return dict(opened.run(workloads.tasks(), tiny, "sum", chunk=1))
 
 
 def tiny_items(opened: redismr.Client) -> Mapping[Any, Any]:
-    """A million items of one integer each, packed as redismr likes."""
+    """Run a million items of one integer each, packed as redismr chooses."""
     return dict(opened.run(workloads.items(), tiny, "sum"))
 
 
 def distinct_keys(opened: redismr.Client) -> Mapping[Any, Any]:
-    """The same onto as many keys."""
+    """Run a million items onto as many keys."""
     return dict(opened.submit(workloads.items(), distinct, "sum"))
 
 
 def small_job(opened: redismr.Client) -> Mapping[Any, Any]:
-    """A job as small as they come, from submit to result."""
+    """Run the smallest job, from submit to result."""
     return dict(opened.run(latency.ITEMS, tiny, "sum"))
 
 
 def sort_files(folder: Path, opened: redismr.Client) -> list[Path]:
-    """Records sorted into part files: partitions are ranges, and each reducer writes its own."""
+    """Sort records into part files: partitions are ranges, and each reducer writes one."""
     parts = opened.run(
         redismr.text(tables.records()),
         jobs.records,
@@ -105,32 +105,32 @@ def sort_files(folder: Path, opened: redismr.Client) -> list[Path]:
 
 
 def write_part(items: Iterator[tuple[str, Iterator[str]]]) -> Iterator[tuple[str, int]]:
-    """Write one partition, which comes in order, and say under which name and how long it is.
+    """Write one partition, which comes in order; yield the name and the length of its part file.
 
-    It gets its name when it is whole: a second attempt may write it too.
+    The file gets its name when it is complete, because a second attempt may write it too.
     """
-    first, folder, number = "", Path(redismr.param("folder")), 0
+    first_key, folder, record_count = "", Path(redismr.param("folder")), 0
     with tempfile.NamedTemporaryFile("w", dir=folder, encoding="ascii", delete=False) as out:
         for key, rests in items:
-            first = first or key
+            first_key = first_key or key
             for rest in rests:
                 out.write(f"{key}{rest}\n")
-                number += 1
-    if number:
-        name = f"part-{jobs.range_of(first, sorting.RANGES):03}"
+                record_count += 1
+    if record_count:
+        name = f"part-{jobs.range_of(first_key, sorting.RANGES):03}"
         Path(out.name).rename(folder / name)
-        yield name, number
+        yield name, record_count
 
 
 def submit(opened: redismr.Client) -> Mapping[Any, Any]:
-    """2 GB from a generator through a submitter that must not keep them."""
+    """Submit 2 GB from a generator, which the submitter must not keep in memory."""
     return dict(opened.run(big_items(), size, "sum"))
 
 
 def results(opened: redismr.Client) -> Mapping[Any, Any]:
-    """Five million results, iterated and dropped one by one."""
-    found = opened.run(range(scaled(RESULT_COUNT // RESULTS_PER_ITEM)), ten_thousand_keys, "sum")
-    return {"results": sum(value for _key, value in found.items())}
+    """Iterate over five million results, and drop each one."""
+    counts = opened.run(range(scaled(RESULT_COUNT // RESULTS_PER_ITEM)), ten_thousand_keys, "sum")
+    return {"results": sum(value for _key, value in counts.items())}
 
 
 WORK_BY_JOB: dict[str, Callable[[redismr.Client], Mapping[Any, Any]]] = {
@@ -144,28 +144,28 @@ WORK_BY_JOB: dict[str, Callable[[redismr.Client], Mapping[Any, Any]]] = {
 
 
 def tiny(_key: int, item: int) -> Iterator[tuple[int, int]]:
-    """``jobs.tiny`` as a mapfn."""
+    """Map an item with ``jobs.tiny``."""
     yield jobs.tiny(item)
 
 
 def distinct(_key: int, item: int) -> Iterator[tuple[int, int]]:
-    """``jobs.distinct`` as a mapfn."""
+    """Map an item with ``jobs.distinct``."""
     yield jobs.distinct(item)
 
 
 def size(_key: int, item: str) -> Iterator[tuple[str, int]]:
-    """How long an item is."""
+    """Emit the length of an item."""
     yield "characters", len(item)
 
 
 def ten_thousand_keys(_key: int, item: int) -> Iterator[tuple[int, int]]:
-    """Ten thousand keys that are this item's alone."""
+    """Emit ten thousand keys that no other item has."""
     first = item * RESULTS_PER_ITEM
     return zip(range(first, first + RESULTS_PER_ITEM), itertools.repeat(1))
 
 
 def big_items() -> Iterator[str]:
-    """Strings of 100 kB, all different; half of each can be compressed away."""
+    """Yield strings of 100 kB, all different, that compress to half their size."""
     noise = random.Random(0).randbytes(ITEM_BYTES).hex()
     for number in range(scaled(SUBMITTED_BYTES // ITEM_BYTES)):
         start = number * 7919 % ITEM_BYTES
@@ -173,6 +173,6 @@ def big_items() -> Iterator[str]:
 
 
 def _command() -> list[str]:
-    """``redismr`` as it is installed; from a checkout that is not, by module."""
+    """Return the command of the installed ``redismr``, or of the module if there is no script."""
     script = Path(sys.executable).with_name("redismr")
     return [str(script)] if script.exists() else [sys.executable, "-m", "redismr"]

@@ -1,7 +1,8 @@
-"""Where inputs are kept, and how large they are: made on first use, whole or not at all.
+"""The folder of inputs, and the scale of their sizes. An input is made at its first use.
 
-``$REDISMR_BENCH_CACHE`` names the folder, else the user's cache has one. ``$REDISMR_BENCH_SCALE``
-is the share of each input's full size that is made and read: 1 for figures, less for tests.
+``$REDISMR_BENCH_CACHE`` names the folder; the default is in the user's cache.
+``$REDISMR_BENCH_SCALE`` is the share of each input's full size that is made and read: 1 for
+figures, less for tests.
 """
 
 from __future__ import annotations
@@ -14,30 +15,30 @@ from pathlib import Path
 
 
 def scale() -> float:
-    """The share of full size that every input has."""
+    """Return the share of its full size that every input has."""
     return float(os.environ.get("REDISMR_BENCH_SCALE") or 1)
 
 
 def scaled(number: int) -> int:
-    """So many, at this scale; at least one."""
+    """Return the number at this scale; at least one."""
     return max(1, round(number * scale()))
 
 
 def cache_folder() -> Path:
-    """Where the benchmarks keep what they have made or fetched once."""
-    given = os.environ.get("REDISMR_BENCH_CACHE")
-    if given:
-        return Path(given)
+    """Return the folder of the inputs that were made or downloaded once."""
+    named_folder = os.environ.get("REDISMR_BENCH_CACHE")
+    if named_folder:
+        return Path(named_folder)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "redismr-benchmarks"
 
 
 def load_into_page_cache(paths: Iterable[str]) -> None:
-    """Have the files in memory: who runs first would else read from the disk for the others.
+    """Read the files once, so that no side reads them from the disk for the sides after it.
 
-    A virtual machine may be taken its page cache while nobody reads: after three minutes of other
-    sides, our word count waited for the disk for a quarter of its time, and the Pool after it read
-    from memory.
+    A virtual machine may lose its page cache while nobody reads: after three minutes of other
+    sides, redismr's word count waited for the disk for a quarter of its time, and the Pool, which
+    ran next, read from memory.
     """
     for path in paths:
         with open(path, "rb", buffering=0) as file:
@@ -46,9 +47,10 @@ def load_into_page_cache(paths: Iterable[str]) -> None:
 
 
 def make_once(name: str, make: Callable[[Path], object], *, size: float | None = None) -> Path:
-    """The folder of that name, filled by ``make`` if need be.
+    """Return the folder of that name; ``make`` fills it first if it does not exist.
 
-    ``make`` gets a folder beside the final one, which is then renamed: never half an input.
+    ``make`` fills a folder beside the final one, which is then renamed, so no input is ever
+    incomplete.
     """
     share = scale() if size is None else size
     folder = cache_folder() / (name if share == 1 else f"{name}-{share:g}")

@@ -1,4 +1,4 @@
-"""``hello.py`` in the words of other tools, each a program that starts cold and ends.
+"""``hello.py`` written for other tools; each is a program that starts cold and ends.
 
 ``python -m benchmarks.cold TOOL`` prints ``word<TAB>count`` lines, as ``redismr run`` does.
 """
@@ -23,12 +23,12 @@ REPEAT = scaled(5)
 
 
 def side(*command: str) -> Side[Any]:
-    """Run a program from a shell, so to speak, until it has ended."""
+    """Return a side that runs a program, as a shell does, until it has ended."""
     return Side(work=lambda _: _run(command), repeat=REPEAT)
 
 
 def hello_side(tool: str) -> Side[Any]:
-    """The program of that tool, run by this Python."""
+    """Return the side of that tool's program, run by this Python."""
     return side(sys.executable, "-m", "benchmarks.cold", tool)
 
 
@@ -39,12 +39,12 @@ def _run(command: tuple[str, ...]) -> dict[str, int]:
 
 
 def count_line(line: str) -> dict[str, int]:
-    """The map task of those who combine by hand."""
+    """Count the words of a line: the map task of programs that combine by hand."""
     return sum_by_key(hello.mapfn(0, line))
 
 
 def by_pool() -> Counter[str]:
-    """``multiprocessing``."""
+    """Count with ``multiprocessing``."""
     import multiprocessing
 
     with multiprocessing.Pool(PROCESSES) as pool:
@@ -52,7 +52,7 @@ def by_pool() -> Counter[str]:
 
 
 def by_futures() -> Counter[str]:
-    """``concurrent.futures``."""
+    """Count with ``concurrent.futures``."""
     from concurrent.futures import ProcessPoolExecutor
 
     with ProcessPoolExecutor(PROCESSES) as pool:
@@ -60,7 +60,7 @@ def by_futures() -> Counter[str]:
 
 
 def by_dask() -> dict[str, int]:
-    """A bag, by Dask's own processes."""
+    """Count with a bag on Dask's own processes."""
     from dask import bag
 
     lines = bag.from_sequence(hello.source, npartitions=1)
@@ -69,7 +69,7 @@ def by_dask() -> dict[str, int]:
 
 
 def by_ray() -> Counter[str]:
-    """Ray tasks."""
+    """Count with Ray tasks."""
     import ray
 
     ray.init(num_cpus=PROCESSES, include_dashboard=False, log_to_driver=False)
@@ -78,7 +78,7 @@ def by_ray() -> Counter[str]:
 
 
 def by_spark() -> dict[str, int]:
-    """PySpark's RDDs."""
+    """Count with PySpark's RDDs."""
     from pyspark import SparkContext
 
     context = SparkContext(f"local[{PROCESSES}]")
@@ -96,7 +96,7 @@ PROGRAMS = {
 
 
 if __name__ == "__main__":
-    # Not ours: workers import functions by name, and a script's have none that they could import.
+    # Not the functions of this script: workers import functions by name, from an imported module.
     program = importlib.import_module("benchmarks.cold").PROGRAMS[sys.argv[1]]
-    for found, times in program().items():
-        print(found, times, sep="\t")
+    for word, times in program().items():
+        print(word, times, sep="\t")

@@ -1,17 +1,17 @@
-"""The texts that the benchmarks read, each in 32 files, at least 300 MB at full scale.
+"""The texts that the benchmarks read: each in 32 files, at least 300 MB at full scale.
 
 *Text* is the source of Linux 6.1 where Debian's package manager can fetch it, else the sources
-of this Python's standard library and installed packages, repeated until there is enough. Which
-of the two it was is kept in ``corpus.json`` beside the files and printed with every figure:
-repeated text has fewer distinct words for its size, so figures of the two do not compare.
-A smaller scale takes the beginning of each file where full files are there, and fetches nothing.
+of this Python's standard library and installed packages, repeated until there is enough. The
+origin is stored in ``corpus.json`` beside the files and printed with every figure: repeated text
+has fewer distinct words for its size, so figures of the two origins cannot be compared.
+A smaller scale takes the beginning of each full file if there is one, and downloads nothing.
 
-*Prose* is what a natural language looks like to a word count: few distinct words. It is those
-lines of the text (comments, documentation) that are nothing but words and punctuation, in an
-order that is shuffled anew, with a known seed, each time that all of them have been written.
+*Prose* has few distinct words, as a natural language has. It consists of those lines of the text
+(comments, documentation) that hold only words and punctuation. Their order is shuffled again, with
+a known seed, each time that all of them have been written.
 
-*Growing text* is longer than any we have: the text again and again, each time with other
-identifiers (``_`` becomes ``_2_``), so that distinct words go on coming.
+*Growing text* is longer than the text: the text is repeated, each time with other identifiers
+(``_`` becomes ``_2_``), so that there are always new distinct words.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ FILE_BYTES = 10_000_000
 LINUX_PACKAGE = "linux-source-6.1"
 SUFFIXES = (".c", ".h", ".rst", ".txt", ".S", ".py")
 GENERATED_FOLDER = "/drivers/gpu/drm/amd/include/"
-"""Register tables written by a program: 200 MB of them would not be text."""
+"""Register tables written by a program: left out, because 200 MB of them are no text."""
 PROSE_LINE = re.compile(
     r"^[\s*/#.-]*((?:[A-Za-z][a-z']*[,.;:]? ){5,}[A-Za-z][a-z']*[,.;:]?)\s*(?:\*/)?$", re.MULTILINE
 )
-"""A line of at least six words, without what a comment begins and ends with."""
+"""A line of at least six words, without the characters that begin and end a comment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A directory of text files, where the text came from, and how much of it there is."""
+    """A folder of text files, with their origin and size."""
 
     folder: str
     origin: str
@@ -60,22 +60,22 @@ class Corpus:
 
     @property
     def paths(self) -> list[str]:
-        """The files, in order."""
+        """The paths of the files, in order."""
         return sorted(map(str, Path(self.folder).glob("*.txt")))
 
 
 def text() -> Corpus:
-    """Real text of many distinct words."""
+    """Return real text with many distinct words."""
     return _read_corpus(make_once("text", _make_text))
 
 
 def prose() -> Corpus:
-    """Real text of few distinct words."""
+    """Return real text with few distinct words."""
     return _read_corpus(make_once("prose", _make_prose))
 
 
 def growing_text(megabytes: int) -> Corpus:
-    """So much text, or that much times the scale; files are as large as those of the text."""
+    """Return so many megabytes of text, times the scale, in files as large as those of the text."""
     return _read_corpus(make_once(f"grown{megabytes}", partial(_make_growing_text, megabytes)))
 
 
@@ -102,8 +102,8 @@ def _make_text(folder: Path) -> None:
 
 def _copy_beginning(path: Path, folder: Path) -> int:
     with path.open("rb") as file:
-        some = file.read(scaled(FILE_BYTES)) + file.readline()
-    return (folder / path.name).write_bytes(some)
+        beginning = file.read(scaled(FILE_BYTES)) + file.readline()
+    return (folder / path.name).write_bytes(beginning)
 
 
 def _write_files(folder: Path, texts: Iterator[bytes]) -> list[int]:
@@ -118,10 +118,11 @@ def _write_files(folder: Path, texts: Iterator[bytes]) -> list[int]:
 
 
 def _make_prose(folder: Path) -> None:
-    base = text()
-    found = (PROSE_LINE.findall(Path(path).read_text(encoding="utf-8")) for path in base.paths)
-    lines = [f"{line}\n".encode() for line in dict.fromkeys(chain.from_iterable(found))]
-    _write_description(folder, f"prose of {base.origin}", _write_files(folder, _shuffled(lines)))
+    source = text()
+    texts = (Path(path).read_text(encoding="utf-8") for path in source.paths)
+    distinct_lines = dict.fromkeys(chain.from_iterable(map(PROSE_LINE.findall, texts)))
+    lines = [f"{line}\n".encode() for line in distinct_lines]
+    _write_description(folder, f"prose of {source.origin}", _write_files(folder, _shuffled(lines)))
 
 
 def _shuffled(lines: list[bytes]) -> Iterator[bytes]:
@@ -132,20 +133,20 @@ def _shuffled(lines: list[bytes]) -> Iterator[bytes]:
 
 
 def _make_growing_text(megabytes: int, folder: Path) -> None:
-    base = text()
-    wanted, sizes, written = scaled(megabytes * 1_000_000), [], 0
+    source = text()
+    wanted_bytes, sizes, written_bytes = scaled(megabytes * 1_000_000), [], 0
     for number in count():
-        again, place = divmod(number, TEXT_FILES)
-        some = Path(base.paths[place]).read_bytes()
-        if again:
-            some = some.replace(b"_", b"_%d_" % (again + 1))
-        if written + len(some) > wanted:
-            some = some[: some.rindex(b"\n", 0, wanted - written + 1) + 1]
-        sizes.append((folder / f"{number:03}.txt").write_bytes(some))
-        written += len(some)
-        if wanted - written < 1000:
+        repetition, place = divmod(number, TEXT_FILES)
+        content = Path(source.paths[place]).read_bytes()
+        if repetition:
+            content = content.replace(b"_", b"_%d_" % (repetition + 1))
+        if written_bytes + len(content) > wanted_bytes:
+            content = content[: content.rindex(b"\n", 0, wanted_bytes - written_bytes + 1) + 1]
+        sizes.append((folder / f"{number:03}.txt").write_bytes(content))
+        written_bytes += len(content)
+        if wanted_bytes - written_bytes < 1000:
             break
-    _write_description(folder, f"{base.origin}, again with other identifiers", sizes)
+    _write_description(folder, f"{source.origin}, again with other identifiers", sizes)
 
 
 def _texts(scratch: Path) -> tuple[str, Iterator[bytes]]:
@@ -157,7 +158,7 @@ def _texts(scratch: Path) -> tuple[str, Iterator[bytes]]:
 
 
 def _linux_tarball(scratch: Path) -> Path | None:
-    """Debian's package of the Linux source, unpacked as far as its tarball; None without apt."""
+    """Download Debian's package of the Linux source; return its tarball, or None without apt."""
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         return None
     try:
@@ -173,32 +174,32 @@ def _linux_tarball(scratch: Path) -> Path | None:
 def _members(tarball: Path) -> Iterator[bytes]:
     with tarfile.open(tarball, "r|xz") as tar:
         for member in tar:
-            wanted = member.name.endswith(SUFFIXES) and GENERATED_FOLDER not in member.name
-            file = tar.extractfile(member) if wanted and member.isfile() else None
+            is_text = member.name.endswith(SUFFIXES) and GENERATED_FOLDER not in member.name
+            file = tar.extractfile(member) if is_text and member.isfile() else None
             if file is not None:
                 yield file.read()
 
 
 def _python_sources() -> Iterator[bytes]:
-    """Enough of them: the standard library comes first, and a small scale reads no more."""
-    enough = TEXT_FILES * scaled(FILE_BYTES)
+    """Yield as many sources as the scale needs, those of the standard library first."""
+    missing_bytes = TEXT_FILES * scaled(FILE_BYTES)
     for root in sorted({sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")}):
         for path in sorted(Path(root).rglob("*.py")):
-            if enough < 0:
+            if missing_bytes < 0:
                 return
             source = path.read_bytes()
-            enough -= len(source)
+            missing_bytes -= len(source)
             yield source
 
 
 def _utf8(texts: Iterator[bytes]) -> Iterator[bytes]:
-    """Only texts that are UTF-8, each ended by a newline."""
-    for some in texts:
+    """Yield the texts that are UTF-8, each with a newline at its end."""
+    for content in texts:
         try:
-            some.decode()
+            content.decode()
         except UnicodeDecodeError:
             continue
-        yield some + b"\n"
+        yield content + b"\n"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One point of a growth row, in this process: ``python -m benchmarks.growing growth-size 160``."""
+"""Measure a point of a growth row here: ``python -m benchmarks.growing growth-size 160``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Work = Callable[[redismr.Client], object]
 
 
 def main(row: str, value: int) -> dict[str, float]:
-    """What one value costs."""
+    """Return the figures of one value of a row."""
     if row == "growth-idle":
         return {"rate": idle.commands_per_second(value)}
     works: dict[str, Work] = {
@@ -41,36 +41,36 @@ def main(row: str, value: int) -> dict[str, float]:
 
 
 def measure_client(work: Work, executors: int) -> dict[str, float]:
-    """Seconds, memory and commands of some work on a server of its own."""
+    """Return the seconds, memory and commands of some work on a server of its own."""
     with redismr.Client(executors=executors) as client:
         server = redis.Redis.from_url(client.connection.url)
         warm(client)
-        before = command_count(server)
+        commands_before = command_count(server)
         started = time.perf_counter()
-        found = work(client)
+        result = work(client)
         seconds = time.perf_counter() - started
-        used = command_count(server) - before
+        command_total = command_count(server) - commands_before
         peak = server.info("memory")["used_memory_peak"]
         server.close()
-        submitter = proc.peak_mb()
-        del found
+        submitter_mb = proc.peak_mb()
+        del result
         return {
             "seconds": seconds,
             "redis_mb": peak / 1e6,
             "worker_mb": proc.others_peak_mb(),
-            "submitter_mb": submitter,
-            "commands": used,
+            "submitter_mb": submitter_mb,
+            "commands": command_total,
         }
 
 
 def count_words(client: redismr.Client, megabytes: int) -> dict[Any, Any]:
-    """All words in a dict."""
+    """Return all words in a dict."""
     text = redismr.text(corpus.growing_text(megabytes).paths)
     return dict(client.submit(text, jobs.words, "sum"))
 
 
 def count_words_in_memory(client: redismr.Client, megabytes: int) -> dict[Any, Any]:
-    """All words, uncombined, by reducers that must make do with so much memory."""
+    """Return all words, not combined, from reducers that may use so many megabytes."""
     text = redismr.text(corpus.growing_text(MEMORY_MB).paths)
     memory = megabytes << 20
     return dict(
@@ -81,14 +81,14 @@ def count_words_in_memory(client: redismr.Client, megabytes: int) -> dict[Any, A
 
 
 def run_many_jobs(client: redismr.Client, number: int) -> list[dict[Any, Any]]:
-    """Handed in together, and their results in that order."""
+    """Hand in all jobs, and then return their results in that order."""
     items = range(TASKS_OF_A_JOB)
     handles = [client.submit(items, tiny, "sum", chunk=1) for _ in range(number)]
     return [dict(handle.result()) for handle in handles]
 
 
 def command_count(server: Any) -> int:
-    """How many commands Redis has run, but for looks at them."""
+    """Return the number of commands that Redis has run, without INFO."""
     stats = server.info("commandstats")
     return int(sum(row["calls"] for name, row in stats.items() if "info" not in name))
 

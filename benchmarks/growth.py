@@ -1,8 +1,8 @@
-"""How redismr alone grows: with input, executors, tasks, jobs at once, and idle workers.
+"""Measure how costs of redismr grow with input, executors, tasks, jobs at once, or idle workers.
 
-Each point is a fresh process with a fresh server (``growing.py``); medians of all rounds. Times
-are from submit to the result as a dict; commands are all that Redis ran meanwhile, those inside
-scripts included.
+Each point is measured in a fresh process with a fresh server (``growing.py``); figures are medians
+of all rounds. Times are from submit to the result as a dict. Commands are all that Redis ran
+during that time, also inside scripts.
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ MEASURES = {
 
 @dataclass(frozen=True, slots=True)
 class GrowthRow:
-    """What grows, over which values.
-
-    ``per`` is a measure of its own; ``figures`` gives targets: words, figure, the most it may be.
-    """
+    """A value that grows, and the measures at each of its sizes."""
 
     title: str
     growing_value: str
     values: tuple[int, ...]
     per: str
+    """The heading of a measure that only this row has."""
     measure_per: Callable[[int, Point], float]
+    """Returns that measure of a point."""
     figures: Callable[[Points], Figures]
+    """Yields targets: words, figure, upper bound of the figure."""
     prepare: Callable[[], object] = str
+    """Makes the inputs before the clock runs."""
 
 
 def _per_task(tasks: int, point: Point) -> float:
@@ -54,8 +55,8 @@ def _per_task(tasks: int, point: Point) -> float:
 def _size_figures(at: Points) -> Figures:
     pace = [at[size]["seconds"] / size for size in SIZES if size >= 160]
     yield "times the best time per MB, from 160 MB on", max(pace) / min(pace), 1.15
-    most = max(at[size]["redis_mb"] / scaled(size * 1_000_000) * 1e6 for size in SIZES)
-    yield "times the input: peak of Redis", most, 0.5
+    worst = max(at[size]["redis_mb"] / scaled(size * 1_000_000) * 1e6 for size in SIZES)
+    yield "times the input: peak of Redis", worst, 0.5
 
 
 def _executor_figures(at: Points) -> Figures:
@@ -76,8 +77,9 @@ def _no_figures(_at: Points) -> Figures:
 
 
 def _idle_figures(at: Points) -> Figures:
-    most = max(at)
-    yield f"commands a second, by {most} idle supervisors", at[most]["rate"], 150
+    most_supervisors = max(at)
+    rate = at[most_supervisors]["rate"]
+    yield f"commands a second, by {most_supervisors} idle supervisors", rate, 150
 
 
 def _texts() -> None:
@@ -116,21 +118,21 @@ ROWS = {
 
 
 def run_row(name: str, rounds: int) -> dict[str, Any]:
-    """All points of one row, in turn: prints their table and returns all that it says.
+    """Run all points of one row in turn, print their table, and return the report.
 
     Raises:
-        SideFailed: a point did not come to a result.
+        SideFailed: A point has no result.
     """
     row = ROWS[name]
     row.prepare()
     print(f"\n{row.title}", flush=True)
     runs: dict[int, list[Point]] = {value: [] for value in row.values}
     for _ in range(rounds):
-        for value, found in runs.items():
-            found.append(_point(name, value))
+        for value, value_points in runs.items():
+            value_points.append(_point(name, value))
     points = {
-        value: {what: median(one[what] for one in found) for what in found[0]}
-        for value, found in runs.items()
+        value: {key: median(point[key] for point in value_points) for key in value_points[0]}
+        for value, value_points in runs.items()
     }
     for value, point in points.items():
         point["per"] = row.measure_per(value, point)
@@ -153,23 +155,25 @@ def run_row(name: str, rounds: int) -> dict[str, Any]:
 
 
 def _point(name: str, value: int) -> Point:
-    found = run_module(sys.executable, "benchmarks.growing", name, str(value))
-    return {what: float(number) for what, number in found.items()}
+    figures = run_module(sys.executable, "benchmarks.growing", name, str(value))
+    return {measure: float(number) for measure, number in figures.items()}
 
 
 def _columns(row: GrowthRow, points: Points) -> dict[str, str]:
-    """The measures that a row has, and what stands over them."""
-    some = next(iter(points.values()))
+    """Return the measures that a row has, with their headings."""
+    point = next(iter(points.values()))
     per_column = {} if row.per == "s" else {"per": row.per}
-    return {what: words for what, words in MEASURES.items() if what in some} | per_column
+    return {key: heading for key, heading in MEASURES.items() if key in point} | per_column
 
 
 def _print(report: dict[str, Any]) -> None:
-    shown = report["columns"]
-    widths = {what: max(len(words), 9) + 2 for what, words in shown.items()}
-    print(f"  {report['grows']:>11}", *(f"{shown[w]:>{n}}" for w, n in widths.items()), sep="")
+    columns = report["columns"]
+    widths = {key: max(len(heading), 9) + 2 for key, heading in columns.items()}
+    headings = (f"{columns[key]:>{width}}" for key, width in widths.items())
+    print(f"  {report['grows']:>11}", *headings, sep="")
     for value, point in report["points"].items():
-        print(f"  {value:>11,}", *(f"{point[w]:>{n},.4g}" for w, n in widths.items()), sep="")
+        figures = (f"{point[key]:>{width},.4g}" for key, width in widths.items())
+        print(f"  {value:>11,}", *figures, sep="")
     for target in report["targets"]:
         verdict = "met" if target["met"] else "MISSED"
         print(f"  {target['figure']:,.3g} {target['words']} ", end="")
@@ -177,4 +181,4 @@ def _print(report: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-assert workloads.PROCESSES == 2, "the titles of this page say so"
+assert workloads.PROCESSES == 2, "the titles of the rows say so"

@@ -1,4 +1,4 @@
-"""Hello, world: the words of one line counted. A job file: ``redismr run hello.py``."""
+"""Count the words of one line: the hello world of a job file, ``redismr run hello.py``."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,6 @@ reducefn = "sum"
 
 
 def mapfn(_number: int, line: str) -> Iterator[tuple[str, int]]:
-    """Each word, once for each time it stands there."""
+    """Emit each word once for each time that the line has it."""
     for word in line.split():
         yield word, 1

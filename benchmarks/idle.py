@@ -1,7 +1,7 @@
-"""Supervisors that have nothing to do, many in one process: what they cost the server.
+"""Measure what idle supervisors cost the server. Many supervisors run in one process.
 
-Each is redismr's own ``Supervisor`` with one executor, but for what takes a process: executors are
-threads, and nobody listens to signals. ``python -m benchmarks.idle N`` is N of them.
+Each is redismr's own ``Supervisor`` with one executor. Only what would need a process is replaced:
+executors are threads, and there are no signals. ``python -m benchmarks.idle N`` runs N supervisors.
 """
 
 from __future__ import annotations
@@ -30,41 +30,41 @@ from redismr.workers.fork_server import ExecutorExit, ExecutorMain
 
 SUPERVISORS_PER_PROCESS = 125
 WINDOW_SECONDS = 30.0
-"""Longer than any of their duties: waiting for work ends after 10 s, and begins again."""
+"""Longer than any period of a supervisor: a wait for work ends after 10 s and begins again."""
 
 SETTLE_SECONDS = 10.0
 FAKE_PIDS = itertools.count(1 << 23)
-"""Above every pid that there can be (2^22)."""
+"""Pids above the largest that a system can have (2^22)."""
 
 
 class ThreadForkServer:
-    """A fork_server that forks nothing."""
+    """A fork server whose executors are threads."""
 
     def __init__(self, main: ExecutorMain) -> None:
         self._main = main
-        self.socket, self._theirs = socket.socketpair()
+        self.socket, self._executor_end = socket.socketpair()
         self.pending_exits: list[ExecutorExit] = []
 
     def spawn(self, index: int) -> tuple[int, socket.socket]:
-        """An executor that is a thread."""
-        ours, theirs = socket.socketpair()
-        threading.Thread(target=self._main, args=(index, theirs), daemon=True).start()
-        return next(FAKE_PIDS), ours
+        """Start an executor as a thread; return a pid and the supervisor's end of the socket."""
+        supervisor_end, executor_end = socket.socketpair()
+        threading.Thread(target=self._main, args=(index, executor_end), daemon=True).start()
+        return next(FAKE_PIDS), supervisor_end
 
     def read_exits(self) -> list[ExecutorExit]:
-        """None of them ends."""
+        """Return no exits: executors do not end."""
         return []
 
 
 class ThreadSupervisor(supervisor.Supervisor):
-    """A supervisor that is a thread."""
+    """A supervisor that runs in a thread, without signals."""
 
     def _register_events(self) -> None:
         self.selector.register(self.waker.pipe, selectors.EVENT_READ, lambda _: self._on_wakeups())
 
 
 def commands_per_second(number: int) -> float:
-    """Of Redis, by so many idle supervisors; those inside scripts included."""
+    """Return the commands a second, also inside scripts, that so many idle supervisors cause."""
     with redismr.serve() as server, _idle_supervisors(number, server.connection):
         redis_client: Any = redis.Redis.from_url(server.url)
         client = redismr.Client(server.url, secret=server.connection.secret)
@@ -72,11 +72,12 @@ def commands_per_second(number: int) -> float:
             time.sleep(0.1)
         client.close()
         time.sleep(SETTLE_SECONDS * scale())
-        before, began = _command_count(redis_client), time.perf_counter()
+        commands_before, started = _command_count(redis_client), time.perf_counter()
         time.sleep(max(1.0, WINDOW_SECONDS * scale()))
-        used, seconds = _command_count(redis_client) - before, time.perf_counter() - began
+        commands = _command_count(redis_client) - commands_before
+        seconds = time.perf_counter() - started
         redis_client.close()
-        return used / seconds
+        return commands / seconds
 
 
 def _command_count(redis_client: Any) -> int:
@@ -108,9 +109,9 @@ def _idle_supervisors(number: int, connection: Any) -> Iterator[None]:
 
 
 def main(number: int) -> None:
-    """Run so many, until killed."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    """Run so many supervisors until the process is killed."""
+    max_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max_files, max_files))
     connection = settings.resolve_connection()
     assert connection is not None
     supervisor.ForkServer = ThreadForkServer  # type: ignore[assignment,attr-defined]

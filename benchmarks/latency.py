@@ -1,7 +1,7 @@
-"""The smallest map-reduce job: eight numbers onto ten keys, on workers that are warm.
+"""The smallest map-reduce job: eight numbers onto ten keys, on warm workers.
 
-Each tool packs the numbers as it would; those that leave it to their user get two packs, one for
-each worker, and one task that adds up.
+A tool that packs items packs the numbers itself. A tool that leaves packing to its user gets two
+packs, one for each worker, and one task that adds up.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ PACKS = (range(4), range(4, 8))
 
 
 def map_pack(pack: Iterable[int]) -> dict[int, int]:
-    """The map task of those who pack by hand."""
+    """Run the map task of tools without packing."""
     return sum_by_key(map(tiny, pack))
 
 
 def reduce_packs(packs: Iterable[Mapping[int, int]]) -> dict[int, int]:
-    """Their reduce task. JSON, which Celery speaks, makes strings of keys."""
-    return sum_by_key((int(key), one) for pack in packs for key, one in pack.items())
+    """Run the reduce task of tools without packing. Celery's JSON makes strings of keys."""
+    return sum_by_key((int(key), count) for pack in packs for key, count in pack.items())

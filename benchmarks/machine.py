@@ -1,4 +1,4 @@
-"""What a run ran on: for people who compare figures."""
+"""Describe the machine of a run, for people who compare figures."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from redismr import __version__
 
 
 def describe_machine() -> dict[str, Any]:
-    """Machine, system and versions, and how busy the machine was before."""
-    found = {
+    """Return the machine, the system, versions, and the load of the machine before the run."""
+    facts = {
         "cpu": _first_match(r"model name\s*:\s*(.+)", "/proc/cpuinfo") or platform.machine(),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
@@ -26,13 +26,13 @@ def describe_machine() -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 1),
         "when": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
     }
-    words = "python {python}, {cores} cores ({cpu}), {memory_gb} GB, load before {load}"
-    return found | {"words": words.format(**found)}
+    summary = "python {python}, {cores} cores ({cpu}), {memory_gb} GB, load before {load}"
+    return facts | {"words": summary.format(**facts)}
 
 
 def _first_match(pattern: str, path: str) -> str:
     try:
-        found = re.search(pattern, Path(path).read_text(encoding="utf-8"))
+        match = re.search(pattern, Path(path).read_text(encoding="utf-8"))
     except OSError:
         return ""
-    return found[1].strip() if found else ""
+    return match[1].strip() if match else ""

@@ -1,4 +1,4 @@
-"""Measure one side of a row: seconds, processor time, peak memory, a fingerprint of the result."""
+"""Measure one side of a row: seconds, processor time, peak memory, and a hash of the result."""
 
 from __future__ import annotations
 
@@ -17,104 +17,103 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Seconds of the work alone and with making the tool ready and putting it away.
-
-    ``whole`` is there so that no tool hides its start. ``cpu`` is user and system time, during the
-    work, of all processes of the side, servers included. ``peak_mb`` is the peak resident memory
-    of the process that submits and collects, ``others_mb`` that of the largest process beside it.
-    ``part`` is the share of the row's input that this side was given.
-    """
+    """The figures of one run of one side."""
 
     work: float
+    """Seconds of the work alone."""
     whole: float
+    """Seconds of the work, of opening and warming the tool before and closing it after."""
     cpu: float | None
+    """User and system seconds, during the work, of all processes of the side, also servers."""
     peak_mb: float
+    """Peak resident memory of the process that submits and collects."""
     others_mb: float
+    """Peak resident memory of the largest other process that is no Redis."""
     digest: str
     part: float = 1.0
+    """The share of the row's input that the side was given."""
 
     @property
     def all_work(self) -> float:
-        """``work``, had this side been given all of the input and stayed as fast."""
+        """``work``, scaled to all of the input."""
         return self.work / self.part
 
     @property
     def all_whole(self) -> float:
-        """``whole``, likewise."""
+        """``whole``, with the work scaled to all of the input."""
         return self.whole - self.work + self.all_work
 
 
-def digest(found: Mapping[Any, Any]) -> str:
-    """How many keys, and a hash of all pairs whatever their order."""
+def digest(result: Mapping[Any, Any]) -> str:
+    """Return the number of keys, and a hash of all pairs that does not depend on their order."""
     total = 0
-    for pair in found.items():
+    for pair in result.items():
         total += int.from_bytes(hashlib.blake2b(repr(pair).encode(), digest_size=8).digest())
-    return f"{len(found)}:{total % (1 << 64):016x}"
+    return f"{len(result)}:{total % (1 << 64):016x}"
 
 
 def _no_warm_up(_opened: object) -> None:
-    """A tool that is ready when it is open."""
+    """Do nothing: the tool is ready when it is open."""
 
 
-def _unchanged(found: Any) -> Any:
-    """A result that is there already."""
-    return found
+def _unchanged(result: Any) -> Any:
+    """Return the result as it is."""
+    return result
 
 
 @dataclass(frozen=True, slots=True)
 class SelfTimed:
-    """What a program gave that has kept the time itself."""
+    """The result of a program that has measured the time itself."""
 
-    found: Any
+    result: Any
     seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side(Generic[T]):
-    """How one tool does one job: it is opened, warmed, put to work (``repeat`` times), closed.
-
-    ``collect`` makes the result of what the work gave, when no clock runs any more. ``expected``,
-    where
-    a side is given a ``part`` of the input only, is what it must come to: the loop that anybody
-    would write.
-    """
+    """One job on one tool, which is opened, warmed, put to work ``repeat`` times, and closed."""
 
     work: Callable[[T], Any]
     open_tool: Callable[[], AbstractContextManager[T]] = nullcontext  # type: ignore[assignment]
     warm: Callable[[T], object] = _no_warm_up
     collect: Callable[[Any], Any] = _unchanged
+    """Makes the result of what ``work`` returned, when no clock runs any more."""
     digest: Callable[[Any], str] = digest
     repeat: int = 1
     part: float = 1.0
+    """The share of the row's input that the side is given."""
     expected: Callable[[], Any] | None = None
+    """Returns the result that a plain loop gives, for a side that is given a part of the input."""
 
 
 def measure(side: Side[Any]) -> Measured:
-    """Time the work on a warm tool; its result is fingerprinted after the clock has stopped.
+    """Time the work on a warm tool; hash the result after the clock has stopped.
 
     Raises:
-        ValueError: the result of a part of the input is not what a plain loop gives.
+        ValueError: The result of a part of the input differs from that of a plain loop.
     """
     proc.become_subreaper()
-    began = time.perf_counter()
-    times, found = [], None
+    opened_at = time.perf_counter()
+    times, result = [], None
     with side.open_tool() as opened:
         side.warm(opened)
-        used = proc.cpu_seconds()
+        cpu_before = proc.cpu_seconds()
         for _ in range(side.repeat):
-            found = None  # what the last one gave is not in memory beside what this one gives
+            result = None  # the last result must not be in memory beside the next one
             started = time.perf_counter()
-            found = side.work(opened)
+            result = side.work(opened)
             times.append(time.perf_counter() - started)
-            if isinstance(found, SelfTimed):
-                times[-1], found = found.seconds, found.found
-        used_then = proc.cpu_seconds()
+            if isinstance(result, SelfTimed):
+                times[-1], result = result.seconds, result.result
+        cpu_after = proc.cpu_seconds()
         peak, others = proc.peak_mb(), proc.others_peak_mb()
         stopped = time.perf_counter()
-        fingerprint = side.digest(side.collect(found))
-        went_on = time.perf_counter()
-    whole = time.perf_counter() - went_on + stopped - began
+        fingerprint = side.digest(side.collect(result))
+        resumed = time.perf_counter()
+    whole = time.perf_counter() - resumed + stopped - opened_at
     if side.expected is not None and fingerprint != side.digest(side.expected()):
-        raise ValueError("the result is not what a plain loop gives")
-    cpu = None if used is None or used_then is None else (used_then - used) / side.repeat
+        raise ValueError("the result differs from that of a plain loop")
+    cpu = None
+    if cpu_before is not None and cpu_after is not None:
+        cpu = (cpu_after - cpu_before) / side.repeat
     return Measured(median(times), whole, cpu, peak, others, fingerprint, side.part)

@@ -1,6 +1,6 @@
-"""Four programs for mincemeat.py, and their worker, for whichever ``mincemeat`` is on the path.
+"""Four programs for mincemeat.py, and their worker, which use the ``mincemeat`` on the path.
 
-Written so that Python 2.7 runs them too, for the original's sake: no annotations, no f-strings.
+Python 2.7 must run them too, because the original needs it: no annotations, no f-strings.
 ``mincemeat_jobs.py run ROW PORT``, ``mincemeat_jobs.py loop ROW`` without any mincemeat, and
 ``mincemeat_jobs.py work PORT``, which works for one server after another until it is killed.
 """
@@ -22,7 +22,7 @@ NODES, LINKS, RUNS = 200, 5, 100
 
 
 class Texts(object):
-    """Texts that are made when their turn comes, as files are read."""
+    """A datasource of texts, each made when it is read."""
 
     def __init__(self, number, words, keys):
         self.number, self.words, self.keys = number, words, keys
@@ -36,25 +36,25 @@ class Texts(object):
 
 
 def split(key, value):
-    """A mapfn: each word, once for each time it stands there."""
+    """Emit each word once for each time that the text has it: a mapfn."""
     for word in value.split():
         yield word, 1
 
 
 def total(key, values):
-    """A reducefn."""
+    """Add up counts: a reducefn."""
     return sum(values)
 
 
 def spread_rank(node, state):
-    """A mapfn: a page's rank goes to the pages it links to."""
+    """Emit the shares of a page's rank for the pages it links to: a mapfn."""
     rank, links = state
     for link in links:
         yield link, rank / len(links)
 
 
 def next_rank(node, shares):
-    """A reducefn: the page's next rank."""
+    """Return the next rank of a page: a reducefn."""
     return 0.15 + 0.85 * sum(sorted(shares))
 
 
@@ -79,8 +79,8 @@ def runs100(run):
     links = {n: [(n * 7 + 3 * i + 1) % NODES for i in range(LINKS)] for n in range(NODES)}
     ranks = dict.fromkeys(range(NODES), 1.0)
     for _ in range(RUNS):
-        found = run({n: (ranks[n], links[n]) for n in links}, spread_rank, next_rank)
-        ranks = {n: found.get(n, 0.15) for n in links}
+        results = run({n: (ranks[n], links[n]) for n in links}, spread_rank, next_rank)
+        ranks = {n: results.get(n, 0.15) for n in links}
     return ranks
 
 
@@ -88,7 +88,7 @@ ROWS = {"keys70k": keys70k, "tasks200k": tasks200k, "keys836k": keys836k, "runs1
 
 
 def in_a_loop(datasource, mapfn, reducefn):
-    """What all of them are compared with: the same functions in a plain loop."""
+    """Run the same functions in a plain loop, with which all sides are compared."""
     groups = {}
     for key in datasource:
         for k, v in mapfn(key, datasource[key]):
@@ -97,7 +97,7 @@ def in_a_loop(datasource, mapfn, reducefn):
 
 
 def by_server(port):
-    """A run by one Server that is used again and again."""
+    """Return a function that runs jobs, all by one Server."""
     import mincemeat
 
     server = mincemeat.Server()
@@ -110,7 +110,7 @@ def by_server(port):
 
 
 def work(port):
-    """A worker as people keep one: mincemeat.py's own command, again and again."""
+    """Run mincemeat.py's own command again and again, as users do: a worker."""
     import mincemeat
 
     program = mincemeat.__file__.replace(".pyc", ".py")
@@ -119,24 +119,25 @@ def work(port):
         subprocess.call(command)
 
 
-def digest(found):
-    """The same for the same results, whatever their order and whichever Python has them."""
+def digest(results):
+    """Return a hash that does not depend on the order of the results, nor on the Python."""
     total = 0
-    for key, value in found.items():
+    for key, value in results.items():
         pair = "%s=%.9g" % (key, value)
         total += int(hashlib.md5(pair.encode()).hexdigest()[:15], 16)  # noqa: S324  a checksum
-    return "%d:%015x" % (len(found), total % 16**15)
+    return "%d:%015x" % (len(results), total % 16**15)
 
 
-def main(what, row, port):
-    """Run one row after a first small run, so that workers are there when the clock starts."""
-    run = by_server(port) if what == "run" else in_a_loop
-    began = time.time()
+def main(command, row, port):
+    """Run one row after a small first run, so that workers are there when the clock starts."""
+    run = by_server(port) if command == "run" else in_a_loop
+    warm_up_started = time.time()
     run(dict.fromkeys(range(64), "some words"), split, total)
     started = time.time()
-    found = ROWS[row](run)
+    results = ROWS[row](run)
     ended = time.time()
-    print(json.dumps({"work": ended - started, "first": started - began, "digest": digest(found)}))
+    first = started - warm_up_started
+    print(json.dumps({"work": ended - started, "first": first, "digest": digest(results)}))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The word count for mincemeat.py itself, for a Python that it runs on: 2.7 or its port's.
+"""The word count for mincemeat.py itself, under a Python that runs it: 2.7, or 3 with the port.
 
-``mincemeat_text.py COMBINES PORT OUT FILE...`` counts the words of the files and writes them, a
-word and its count on each line, to OUT. Workers are ``mincemeat_jobs.py work PORT``.
+``mincemeat_text.py COMBINES PORT OUT FILE...`` counts the words of the files and writes a line
+with word and count for each to OUT. Workers are ``mincemeat_jobs.py work PORT``.
 """
 # ruff: noqa: ANN001, ANN201, ANN204, S106, UP004, UP010, UP031
 # mypy: ignore-errors
@@ -16,9 +16,9 @@ from benchmarks.mincemeat_jobs import split, total
 
 
 class Files(object):
-    """Texts that are read when their turn comes, by the server: workers see no files.
+    """A datasource of files, each read by the server when it is needed: workers read no files.
 
-    They are bytes: a key that is Unicode, and not ASCII, ends mincemeat's workers one by one.
+    The texts are bytes: a Unicode key that is not ASCII ends mincemeat's workers one by one.
     """
 
     def __init__(self, paths):
@@ -33,7 +33,7 @@ class Files(object):
 
 
 def run(port, datasource, combinefn):
-    """One run by a Server of its own; its workers come by themselves."""
+    """Run one job by a Server of its own; workers connect by themselves."""
     import mincemeat
 
     server = mincemeat.Server()
@@ -44,14 +44,14 @@ def run(port, datasource, combinefn):
 
 
 def main(combines, port, out, paths):
-    """Count after a first small run, so that workers are there when the clock starts."""
+    """Count after a small first run, so that workers are there when the clock starts."""
     combinefn = total if combines == "1" else None
     run(port, dict.fromkeys(range(64), "some words"), combinefn)
     started = time.time()
-    found = run(port, Files(paths), combinefn)
+    results = run(port, Files(paths), combinefn)
     print(json.dumps({"work": time.time() - started}))
     with open(out, "wb") as file:
-        file.writelines("%s\t%d\n" % pair for pair in found.items())
+        file.writelines("%s\t%d\n" % pair for pair in results.items())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Which tools can be compared here, which versions they are, and what runs them.
+"""The tools to compare with: which are installed, their versions, and the Python that runs each.
 
-``make bench-peers`` puts what peers.txt lists into ``.venv-peers``. What is not there is left out,
-and said to be.
+``make bench-peers`` installs the packages of peers.txt into ``.venv-peers``. A tool that is not
+installed is reported as left out.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ TOOL_NAMES = {
     "dramatiq": "Dramatiq",
     "huey": "Huey",
 }
-"""Every tool, as people know it."""
+"""The name of every tool in tables."""
 
 OWN_PYTHON_TOOLS = {"redismr", "pool", "pool_gc", "futures"}
-"""What needs redismr's own Python and nothing else."""
+"""Tools that need redismr's own Python and nothing else."""
 
 
 def python_for(tool: str) -> str:
-    """The Python that runs a side of that tool."""
+    """Return the Python that runs the sides of a tool."""
     return sys.executable if tool in OWN_PYTHON_TOOLS | {"gnu", "mincemeat"} else str(PEERS_PYTHON)
 
 
 def reason_missing(tool: str) -> str:
-    """Why a tool cannot be compared here; empty if it can."""
+    """Return the reason why a tool cannot be compared here; empty if it can."""
     if tool == "mincemeat":
         from benchmarks.by_mincemeat import available
 
@@ -65,7 +65,7 @@ def reason_missing(tool: str) -> str:
 
 
 def version(tool: str) -> str:
-    """Of a tool that is not missing."""
+    """Return the version of a tool that is installed."""
     if tool == "redismr":
         return __version__
     if tool in OWN_PYTHON_TOOLS:
@@ -77,16 +77,16 @@ def version(tool: str) -> str:
 
 @functools.cache
 def _installed_versions() -> dict[str, str]:
-    """What is in the peers' environment, by name, of what is listed."""
+    """Return the versions of the listed packages in the peers' environment, by name."""
     if not PEERS_PYTHON.exists():
         return {}
-    wanted = re.findall(r"^([\w-]+)", REQUIREMENTS_FILE.read_text(encoding="utf-8"), re.MULTILINE)
+    names = re.findall(r"^([\w-]+)", REQUIREMENTS_FILE.read_text(encoding="utf-8"), re.MULTILINE)
     code = (
         "import importlib.metadata as m, json, sys\n"
         "found = {d.name.lower(): d.version for d in m.distributions()}\n"
         "print(json.dumps({name: found[name] for name in sys.argv[1:] if name in found}))"
     )
-    done = subprocess.run([PEERS_PYTHON, "-c", code, *wanted], stdout=subprocess.PIPE, check=True)
+    done = subprocess.run([PEERS_PYTHON, "-c", code, *names], stdout=subprocess.PIPE, check=True)
     return dict(json.loads(done.stdout))
 
 
@@ -94,6 +94,6 @@ def _installed_versions() -> dict[str, str]:
 def _gnu_sort_version() -> str:
     if not shutil.which("sort"):
         return ""
-    said = subprocess.run(["sort", "--version"], capture_output=True, text=True, check=False)
-    found = re.match(r"sort \(GNU coreutils\) (\S+)", said.stdout)
-    return found[1] if found else ""
+    done = subprocess.run(["sort", "--version"], capture_output=True, text=True, check=False)
+    match = re.match(r"sort \(GNU coreutils\) (\S+)", done.stdout)
+    return match[1] if match else ""

@@ -1,6 +1,6 @@
-"""Plots of what was measured: ``python -m benchmarks.plots RESULTS FOLDER``, by the peers' Python.
+"""Draw plots of the figures: ``python -m benchmarks.plots RESULTS FOLDER``, by the peers' Python.
 
-Prints the names of the rows that have got one.
+The program prints the names of the rows that have a plot.
 """
 # mypy: disable-error-code="import-not-found,import-untyped"
 
@@ -16,11 +16,11 @@ from matplotlib import pyplot as plt
 REDISMR_COLOUR, OTHERS_COLOUR = "#c0392b", "#8fa3b0"
 PLOTS_PER_ROW = 3
 LOG_SCALE_RATIO = 20
-"""From this ratio on an axis is logarithmic."""
+"""Ratio of largest to smallest value above which an axis is logarithmic."""
 
 
 def main(results: Path, folder: Path) -> None:
-    """One PNG for each row that compares or grows."""
+    """Draw one PNG for each row that compares sides or grows."""
     plt.switch_backend("agg")  # there is no screen
     folder.mkdir(parents=True, exist_ok=True)
     plt.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False})
@@ -38,25 +38,25 @@ def main(results: Path, folder: Path) -> None:
 
 
 def bars(report: dict[str, Any]) -> Any:
-    """Seconds of work, a bar for each side, whiskers from the fastest round to the slowest."""
+    """Draw the seconds of work: a bar for each side, whiskers from fastest to slowest round."""
     sides = report["sides"]
     names = [f"{side['name']} {_chunksize_text(key)}".strip() for key, side in sides.items()]
     work = [side["work"] for side in sides.values()]
-    rounds = [[one["work"] / one["part"] for one in report["runs"][key]] for key in sides]
-    spread = [
-        [middle - min(found) for middle, found in zip(work, rounds, strict=True)],
-        [max(found) - middle for middle, found in zip(work, rounds, strict=True)],
+    rounds = [[run["work"] / run["part"] for run in report["runs"][key]] for key in sides]
+    whiskers = [
+        [middle - min(times) for middle, times in zip(work, rounds, strict=True)],
+        [max(times) - middle for middle, times in zip(work, rounds, strict=True)],
     ]
     figure, axes = plt.subplots(figsize=(6.5, 0.6 + 0.28 * len(names)))
     colours = [REDISMR_COLOUR if key.startswith("redismr.") else OTHERS_COLOUR for key in sides]
-    axes.barh(range(len(names)), work, xerr=spread, color=colours, ecolor="#444444", capsize=2)
+    axes.barh(range(len(names)), work, xerr=whiskers, color=colours, ecolor="#444444", capsize=2)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     if max(work) > LOG_SCALE_RATIO * min(work):
         axes.set_xscale("log")
     axes.set_xlabel("seconds of work")
-    for place, seconds in enumerate(work):
-        axes.annotate(f" {seconds:.3g}", (max(rounds[place]), place), va="center")
+    for row, seconds in enumerate(work):
+        axes.annotate(f" {seconds:.3g}", (max(rounds[row]), row), va="center")
     axes.set_title(report["title"], loc="left")
     return figure
 
@@ -67,25 +67,25 @@ def _chunksize_text(key: str) -> str:
 
 
 def lines(report: dict[str, Any]) -> Any:
-    """Each measure over what grows, a small plot each."""
+    """Draw a small plot of each measure over the value that grows."""
     values = [int(value) for value in report["points"]]
     columns = report["columns"]
-    down = -(-len(columns) // PLOTS_PER_ROW)
-    figure, places = plt.subplots(
-        down, PLOTS_PER_ROW, figsize=(6.5, 0.4 + 1.7 * down), squeeze=False
+    plot_rows = -(-len(columns) // PLOTS_PER_ROW)
+    figure, grid = plt.subplots(
+        plot_rows, PLOTS_PER_ROW, figsize=(6.5, 0.4 + 1.7 * plot_rows), squeeze=False
     )
-    for axes in places.flat[len(columns) :]:
+    for axes in grid.flat[len(columns) :]:
         axes.set_visible(False)
-    for axes, (what, words) in zip(places.flat, columns.items(), strict=False):
-        found = [point[what] for point in report["points"].values()]
-        axes.plot(values, found, "o-", color=REDISMR_COLOUR, markersize=3)
+    for axes, (measure, heading) in zip(grid.flat, columns.items(), strict=False):
+        figures = [point[measure] for point in report["points"].values()]
+        axes.plot(values, figures, "o-", color=REDISMR_COLOUR, markersize=3)
         if max(values) > LOG_SCALE_RATIO * min(values):
             axes.set_xscale("log")
-        if max(found) > LOG_SCALE_RATIO * max(min(found), 1e-9):
+        if max(figures) > LOG_SCALE_RATIO * max(min(figures), 1e-9):
             axes.set_yscale("log")
         else:
             axes.set_ylim(bottom=0)
-        axes.set_title(words)
+        axes.set_title(heading)
         axes.set_xlabel(report["grows"])
     figure.suptitle(report["title"], x=0.01, ha="left")
     figure.tight_layout()

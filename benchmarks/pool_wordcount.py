@@ -1,8 +1,8 @@
 """The word count that a good programmer writes by hand with ``multiprocessing.Pool``.
 
-Combined per file in the pool's processes, merged in the parent. It shares only ``words`` with the
-redismr program it is compared with, and it does what one would really do: no chunk protocol, no
-retries, no memory limit. ``python -m benchmarks.pool_wordcount 'texts/*.txt'`` runs it alone.
+Words are combined per file in the processes of the Pool, and merged in the parent. The program
+shares only ``words`` with redismr's, and does what a programmer would really do: no chunk protocol,
+no retries, no memory limit. ``python -m benchmarks.pool_wordcount 'texts/*.txt'`` runs it alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.jobs import words
 
 
 def count_file(path: str) -> dict[str, int]:
-    """The words of one file and how often each stands in it."""
+    """Count the words of one file."""
     counts: dict[str, int] = defaultdict(int)
     for word, one in words(path, Path(path).read_text(encoding="utf-8")):
         counts[word] += one
@@ -25,7 +25,7 @@ def count_file(path: str) -> dict[str, int]:
 
 
 def count(paths: list[str], processes: int = 2) -> dict[str, int]:
-    """The words of all these files."""
+    """Count the words of all files."""
     totals: dict[str, int] = defaultdict(int)
     with multiprocessing.Pool(processes) as pool:
         for counts in pool.imap_unordered(count_file, paths):
@@ -35,6 +35,6 @@ def count(paths: list[str], processes: int = 2) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    found = count(sorted(glob.glob(sys.argv[1])))
-    for word in sorted(found, key=found.__getitem__, reverse=True)[:10]:
-        print(f"{found[word]:>10} {word}")
+    totals = count(sorted(glob.glob(sys.argv[1])))
+    for word in sorted(totals, key=totals.__getitem__, reverse=True)[:10]:
+        print(f"{totals[word]:>10} {word}")

@@ -1,7 +1,7 @@
-"""What a program and all it has started have used so far: Linux only, elsewhere nothing is known.
+"""Measure the processor time and memory of a program and all its descendants, on Linux only.
 
-CPU is read from the kernel's own books, so that it is counted whoever started a process: servers
-and daemons that left their parents are adopted by the program that is measured.
+Processor time is read from /proc, so every descendant counts: a server or daemon whose parent has
+ended is adopted by the measured program.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def become_subreaper() -> None:
 
 
 def cpu_seconds() -> float | None:
-    """User and system time of this process and its descendants, those that have ended included."""
+    """Return user and system time of this process and its descendants, also of ended ones."""
     if not PROC.exists():
         return None
     ticks = sum(int(word) for stat in _process_tree_stats() for word in stat[11:15])
@@ -35,9 +35,9 @@ def cpu_seconds() -> float | None:
 
 
 def peak_mb(pid: int | str = "self") -> float:
-    """The most memory that was resident in one process, its children not counted.
+    """Return the peak resident memory of one process, without its children.
 
-    Not ``ru_maxrss`` where that can be avoided: it is inherited from who started the program.
+    ``ru_maxrss`` is used only where there is no /proc: a process inherits it from its parent.
     """
     with contextlib.suppress(OSError):
         status = (PROC / str(pid) / "status").read_text(encoding="ascii", errors="replace")
@@ -50,7 +50,7 @@ def peak_mb(pid: int | str = "self") -> float:
 
 
 def others_peak_mb() -> float:
-    """The largest peak of any descendant that is no Redis: workers, executors, JVMs, schedulers."""
+    """Return the largest peak of a descendant that is no Redis: a worker, a JVM, a scheduler."""
     living = [
         peak_mb(stat[-1]) for stat in _process_tree_stats() if stat[-2] not in SERVER_BINARIES
     ]
@@ -59,22 +59,22 @@ def others_peak_mb() -> float:
 
 
 def descendants() -> list[int]:
-    """The processes below this one, whoever started them."""
+    """Return the pids of all descendants."""
     return [int(stat[-1]) for stat in _process_tree_stats()][1:]
 
 
 def _process_tree_stats() -> Iterator[list[str]]:
-    """``/proc/PID/stat`` from its third field on, then name and pid: ours first, then all below."""
+    """Yield ``/proc/PID/stat`` from field 3 on, then name and pid: first of this process."""
     stats: dict[str, list[str]] = {}
-    below: dict[str, list[str]] = {}
+    children: dict[str, list[str]] = {}
     for folder in PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):
             name, _, rest = (folder / "stat").read_text(errors="replace").rpartition(")")
             fields = rest.split()
             stats[folder.name] = [*fields, name.partition("(")[2], folder.name]
-            below.setdefault(fields[1], []).append(folder.name)
-    found = [str(os.getpid())]
-    for pid in found:
-        found += below.get(pid, ())
+            children.setdefault(fields[1], []).append(folder.name)
+    pids = [str(os.getpid())]
+    for pid in pids:
+        pids += children.get(pid, ())
         if pid in stats:
             yield stats[pid]

@@ -1,7 +1,7 @@
-"""What the task queues share: a server as redismr starts its own, and their workers beside it.
+"""The part that all task queues share: a server like redismr's private one, and their workers.
 
-The server is the binary that ``$REDISMR_BENCH_SERVER`` names: the one that redismr's side uses, on
-a unix socket, keeping nothing on disk.
+The server is the binary that ``$REDISMR_BENCH_SERVER`` names, which is the one that redismr's side
+uses. It listens on a unix socket and keeps nothing on disk.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from benchmarks.measure import Side
 from benchmarks.workloads import sum_by_key, tasks
 
 QUEUE_SHARE = 0.1
-"""Share of the 20,000 tasks that a queue is given: it says as much about its pace."""
+"""Share of the 20,000 tasks that a queue is given: enough to know its speed."""
 
 SOCKET_VARIABLE = "REDISMR_BENCH_SOCKET"
 
 
 def socket_path() -> str:
-    """The server's, in the workers too."""
+    """Return the path of the server's socket, in workers too."""
     return os.environ.get(SOCKET_VARIABLE, "/nowhere")
 
 
 def many_tasks(
     workers: Sequence[Sequence[str]], run: Callable[[range], Sequence[Sequence[int]]]
 ) -> Side[Any]:
-    """Tasks of one item each: ``run`` hands them in and gives their results.
+    """Return the side that runs tasks of one item each; ``run`` hands them in, and returns results.
 
-    A queue hands (key, one) back, as a tuple or in JSON, and leaves adding up to its user.
+    A queue returns (key, count), as a tuple or in JSON, and leaves adding up to its user.
     """
     return Side(
         open_tool=lambda: server_and_workers(workers),
         warm=lambda _: run(range(8)),
-        work=lambda _: sum_by_key((key, one) for key, one in run(tasks(QUEUE_SHARE))),
+        work=lambda _: sum_by_key((key, count) for key, count in run(tasks(QUEUE_SHARE))),
         part=QUEUE_SHARE,
         expected=lambda: sum_by_key(map(tiny, tasks(QUEUE_SHARE))),
     )
@@ -49,7 +49,7 @@ def many_tasks(
 
 @contextmanager
 def server_and_workers(workers: Sequence[Sequence[str]]) -> Iterator[None]:
-    """A server, and Python modules that are run as workers."""
+    """Start a server, and Python modules as workers; end them after the body."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         os.environ[SOCKET_VARIABLE] = f"{folder}/s"
         options = ["--port", "0", "--unixsocket", socket_path(), "--save", "", "--appendonly", "no"]

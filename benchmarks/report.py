@@ -1,8 +1,8 @@
-"""Puts what ``benchmarks.bench`` has measured into ``docs/performance.md``, as tables and plots.
+"""Write the figures of ``benchmarks.bench`` into ``docs/performance.md``, as tables and plots.
 
-``python -m benchmarks.report`` prints the tables; with ``--write`` each goes between its row's
-markers, ``<!-- wordcount -->`` and ``<!-- end -->``, and the text around them stays. A page that
-is not there yet is begun. Plots take matplotlib, which ``make bench-peers`` installs.
+``python -m benchmarks.report`` prints the tables. With ``--write`` each table replaces the text
+between its row's markers, ``<!-- wordcount -->`` and ``<!-- end -->``; the text around them stays.
+A page that does not exist is created. Plots need matplotlib, which ``make bench-peers`` installs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ the peak memory of the process that collects, and of the largest beside it that 
 
 
 def main() -> int:
-    """Print, or write, what there is; 1 if there is nothing."""
+    """Print or write all tables; return 1 if there are none."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--results", type=Path, default=RESULTS_FOLDER, help="folder of JSON files")
     parser.add_argument("--page", type=Path, default=PERFORMANCE_PAGE)
@@ -61,13 +61,13 @@ def main() -> int:
 
 
 def new_page() -> str:
-    """A page with a place for each row."""
+    """Return a page with a place for each row."""
     places = "\n\n".join(f"<!-- {name} -->\n<!-- end -->" for name in ROW_NAMES)
     return f"{INTRODUCTION}\n{places}\n"
 
 
 def insert_section(page: str, name: str, text: str) -> str:
-    """The page with this text at that row's place; a page without one stays as it is."""
+    """Return the page with the text at the row's place; without a place, the page as it is."""
     place = re.compile(rf"<!-- {name} -->\n.*?<!-- end -->", re.DOTALL)
     if not place.search(page):
         print(f"the page has no place for {name}: <!-- {name} --> <!-- end -->", file=sys.stderr)
@@ -75,7 +75,7 @@ def insert_section(page: str, name: str, text: str) -> str:
 
 
 def draw_plots(results: Path, folder: Path) -> set[str]:
-    """Draw a plot of each row that has one, where matplotlib is; the rows that have got one."""
+    """Draw plots if matplotlib is installed; return the names of the rows that have a plot."""
     folders = str(results.absolute()), str(folder.absolute())
     command = [str(peers.PEERS_PYTHON), "-m", "benchmarks.plots", *folders]
     if not peers.PEERS_PYTHON.exists():
@@ -86,7 +86,7 @@ def draw_plots(results: Path, folder: Path) -> set[str]:
 
 
 def section(report: dict[str, Any], drawn: set[str], folder: str = "") -> str:
-    """One row: what it is, its table, its targets, its plot."""
+    """Return the section of one row: title, conditions, table, targets and plot."""
     lines = [f"### {report['title'][0].upper()}{report['title'][1:]}", "", *_conditions(report)]
     lines += ["", *(_growth_table(report) if "points" in report else _sides_table(report)), ""]
     lines += [f"- {line}" for line in _notes(report)]
@@ -108,12 +108,12 @@ def _sides_table(report: dict[str, Any]) -> Iterator[str]:
     heads = "| | work s | x redismr | whole s | CPU s | submitter MB | others MB |"
     yield f"{heads}{' a second |' * rates}"
     yield f"| --- |{' ---: |' * (6 + rates)}"
-    ours = next(iter(sides.values()))["work"]
+    redismr_work = next(iter(sides.values()))["work"]
     for key, side in sides.items():
         cells = [
             _side_label(key, side),
             f"{side['work']:.3g}",
-            f"{side['work'] / ours:.2f}",
+            f"{side['work'] / redismr_work:.2f}",
             f"{side['whole']:.3g}",
             "" if side["cpu"] is None else f"{side['cpu']:.3g}",
             f"{side['peak_mb']:.0f}",
@@ -124,20 +124,20 @@ def _sides_table(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _side_label(key: str, side: dict[str, Any]) -> str:
-    """The tool; its version; what it was told, where it is there more than once."""
+    """Return the tool, its version, and its chunksize if the row has several."""
     tool, _, job = key.partition(".")
-    told = f", chunksize {int(job.rpartition('.')[2]):,}" if "." in job else ""
-    part = "" if side["part"] == 1 else f" (given {side['part']:.3g} of the input, scaled)"
+    chunksize = f", chunksize {int(job.rpartition('.')[2]):,}" if "." in job else ""
+    share = "" if side["part"] == 1 else f" (given {side['part']:.3g} of the input, scaled)"
     version = f" {side['version']}" if tool not in {"redismr", "pool", "pool_gc", "futures"} else ""
-    return f"{side['name']}{version}{told}{part}"
+    return f"{side['name']}{version}{chunksize}{share}"
 
 
 def _growth_table(report: dict[str, Any]) -> Iterator[str]:
-    shown = report["columns"]
-    yield f"| {' | '.join([report['grows'], *shown.values()])} |"
-    yield f"|{' ---: |' * (1 + len(shown))}"
+    columns = report["columns"]
+    yield f"| {' | '.join([report['grows'], *columns.values()])} |"
+    yield f"|{' ---: |' * (1 + len(columns))}"
     for value, point in report["points"].items():
-        cells = (f"{point[what]:,.3g}" for what in shown)
+        cells = (f"{point[measure]:,.3g}" for measure in columns)
         yield f"| {' | '.join([f'{int(value):,}', *cells])} |"
 
 
@@ -146,8 +146,8 @@ def _notes(report: dict[str, Any]) -> Iterator[str]:
         bound = f"at {'least' if target['at_least'] else 'most'} {target['bound']:,}"
         verdict = "reached" if target["met"] else "**not reached**"
         yield f"{target['figure']:,.3g} {target['words']} (target: {bound}): {verdict}"
-    for key, why in report.get("left_out", {}).items():
-        yield f"left out: {peers.TOOL_NAMES[key.partition('.')[0]]}: {why}"
+    for key, reason in report.get("left_out", {}).items():
+        yield f"left out: {peers.TOOL_NAMES[key.partition('.')[0]]}: {reason}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The rows: which sides each has, the first of them redismr's, and what their medians are to show.
+"""The rows: the sides of each, of which the first is redismr's, and the targets of their medians.
 
-A side is a tool and a job, ``pool.wordcount``: ``by_pool.side("wordcount")``. All sides of a row
-must come to the same result, but for those that are named in ``not_compared``.
+A side is a tool and a job: ``pool.wordcount`` is ``by_pool.side("wordcount")``. All sides of a row
+must have the same result, except those in ``not_compared``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHUNK_SIZES = (100, 1_000, 10_000, 50_000)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A figure made of medians, and the bound that it is to keep. KeyError: a side is not there."""
+    """A figure made of medians, and its bound. The figure raises KeyError if a side is missing."""
 
     words: str
     bound: float
@@ -30,24 +30,21 @@ class Target:
     at_least: bool = False
 
     def met(self, figure: float) -> bool:
-        """Whether the bound is kept."""
+        """True if the figure keeps the bound."""
         return figure >= self.bound if self.at_least else figure <= self.bound
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Sides to run in turn.
-
-    ``make_input`` makes the input, so that no side must, and says what it is; ``item_count`` is
-    how many of
-    something there are, for a rate.
-    """
+    """Sides to run in turn."""
 
     title: str
     sides: tuple[str, ...]
     targets: tuple[Target, ...] = ()
     make_input: Callable[[], str] = str
+    """Makes the input before any side runs, and returns its description."""
     item_count: int = 0
+    """Number of items at full scale, for a rate; 0 for no rate."""
     not_compared: tuple[str, ...] = ()
 
 
@@ -77,52 +74,52 @@ def _sides_of(job: str, *tools: str) -> tuple[str, ...]:
     return tuple(f"{tool}.{job}" for tool in tools)
 
 
-def _ratio(field: str, ours: str, others: tuple[str, ...]) -> Figure:
-    """Ours against the best of the others that are there."""
+def _ratio(field: str, side: str, other_sides: tuple[str, ...]) -> Figure:
+    """Return the ratio of redismr's figure to the best of the other sides that are present."""
 
-    def figure(found: Medians) -> float:
-        there = [getattr(found[name], field) for name in others if name in found]
-        if not there:
-            raise KeyError(others)
-        return float(getattr(found[ours], field) / min(there))
+    def figure(medians: Medians) -> float:
+        present = [getattr(medians[name], field) for name in other_sides if name in medians]
+        if not present:
+            raise KeyError(other_sides)
+        return float(getattr(medians[side], field) / min(present))
 
     return figure
 
 
 def _max_ratio(
-    bound: float, ours: str, words: str, *others: str, field: str = "all_work"
+    bound: float, side: str, words: str, *other_sides: str, field: str = "all_work"
 ) -> Target:
-    return Target(f"times {words}", bound, _ratio(field, ours, others))
+    return Target(f"times {words}", bound, _ratio(field, side, other_sides))
 
 
-def _against_pool(bound: float, ours: str, words: str, pool: str) -> tuple[Target, Target]:
-    """Both ways to look at it: on tools that are ready, and with start and end."""
+def _against_pool(bound: float, side: str, words: str, pool: str) -> tuple[Target, Target]:
+    """Return two targets: for tools that are ready, and with their start and end."""
     return (
-        _max_ratio(bound, ours, words, pool),
-        _max_ratio(bound, ours, f"{words}, start and end included", pool, field="all_whole"),
+        _max_ratio(bound, side, words, pool),
+        _max_ratio(bound, side, f"{words}, start and end included", pool, field="all_whole"),
     )
 
 
-def _times_as_fast(bound: float, ours: str, words: str, *others: str) -> Target:
-    def figure(found: Medians) -> float:
-        return 1 / _ratio("all_work", ours, others)(found)
+def _times_as_fast(bound: float, side: str, words: str, *other_sides: str) -> Target:
+    def figure(medians: Medians) -> float:
+        return 1 / _ratio("all_work", side, other_sides)(medians)
 
     return Target(f"times as fast as {words}", bound, figure, at_least=True)
 
 
 def _max_seconds(bound: float, side: str, words: str) -> Target:
-    return Target(f"seconds, {words}", bound, lambda found: found[side].work)
+    return Target(f"seconds, {words}", bound, lambda medians: medians[side].work)
 
 
 def _max_memory(bound: float, side: str) -> Target:
-    return Target("MB in the submitter", bound, lambda found: found[side].peak_mb)
+    return Target("MB in the submitter", bound, lambda medians: medians[side].peak_mb)
 
 
 def _min_rate(bound: float, side: str, task_count: int) -> Target:
     return Target(
         "tasks a second",
         bound,
-        lambda found: scaled(task_count) / found[side].all_work,
+        lambda medians: scaled(task_count) / medians[side].all_work,
         at_least=True,
     )
 

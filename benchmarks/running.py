@@ -1,4 +1,4 @@
-"""Runs one side of a row in a fresh process, the same way whatever the tool is."""
+"""Run one side of a row in a fresh process, in the same way for every tool."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SHOWN_ERROR_LINES = 20
 
 
 class SideFailed(Exception):
-    """A side ended with an error; its last words."""
+    """A side has ended with an error; the text is its last line."""
 
 
 def environment() -> dict[str, str]:
-    """Ours, without a server of the user's, and without what slows some tools and not others.
+    """Return the environment without a server of the user's, and equally fast for all tools.
 
-    Modules are compiled once, as for everybody who has installed them; hashes of strings are the
-    same in every process, which those who shuffle by hand rely on.
+    Byte code of modules is cached, as in an installation. Hashes of strings are the same in every
+    process, because shuffles written by hand depend on that.
     """
     variables = {
         name: value
@@ -46,20 +46,20 @@ def environment() -> dict[str, str]:
 
 
 def run_side(side: str) -> Measured:
-    """One run of one side, and of nothing else: what it started has ended when this returns.
+    """Run one side; all processes that it started have ended when this returns.
 
     Raises:
-        SideFailed: it did not come to a result.
+        SideFailed: The side has no result.
     """
     tool = side.partition(".")[0]
     return Measured(**run_module(peers.python_for(tool), "benchmarks.side", side))
 
 
 def run_module(python: str, module: str, *words: str) -> dict[str, Any]:
-    """The JSON that a module prints last.
+    """Run a module, and return the JSON of its last line.
 
     Raises:
-        SideFailed: it prints none, or takes too long.
+        SideFailed: The module ends with an error, or takes too long.
     """
     proc.become_subreaper()
     command = [python, "-m", module, *words]
@@ -74,18 +74,18 @@ def run_module(python: str, module: str, *words: str) -> dict[str, Any]:
         finally:
             _reap_leftovers()
         error_file.seek(0)
-        last = [line for line in error_file.read().splitlines() if line.strip()][
+        error_lines = [line for line in error_file.read().splitlines() if line.strip()][
             -SHOWN_ERROR_LINES:
         ]
     if done.returncode:
-        print(*last, sep="\n", file=sys.stderr)
-        why = "".join(last[-1:])[:200]
-        raise SideFailed(f"{' '.join(words)}: exit code {done.returncode}: {why}")
+        print(*error_lines, sep="\n", file=sys.stderr)
+        last_line = "".join(error_lines[-1:])[:200]
+        raise SideFailed(f"{' '.join(words)}: exit code {done.returncode}: {last_line}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def _reap_leftovers() -> None:
-    """Wait for what the run has left behind, which is ours now; then end it."""
+    """Wait for processes that the run has left behind, and kill those that do not end."""
     deadline = time.monotonic() + LEFTOVER_GRACE_SECONDS
     with contextlib.suppress(ChildProcessError):
         while True:

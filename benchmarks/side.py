@@ -1,4 +1,4 @@
-"""One side of one row, once, in this process: ``python -m benchmarks.side pool.wordcount``."""
+"""Run one side of one row once in this process: ``python -m benchmarks.side pool.wordcount``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from benchmarks.measure import measure
 
 
 def main(name: str) -> None:
-    """Print what was measured, as JSON, after whatever the tool prints."""
-    tool, _, what = name.partition(".")
-    cache.load_into_page_cache(workloads.inputs(what))
-    side = importlib.import_module(f"benchmarks.by_{tool}").side(what)
+    """Print the figures as JSON, on the last line, after any output of the tool."""
+    tool, _, job_name = name.partition(".")
+    cache.load_into_page_cache(workloads.inputs(job_name))
+    side = importlib.import_module(f"benchmarks.by_{tool}").side(job_name)
     print(f"\n{json.dumps(asdict(measure(side)))}")
 
 

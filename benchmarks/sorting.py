@@ -1,4 +1,4 @@
-"""What the sides of the sort share: ranges, and the check of the files that they wrote."""
+"""The part that all sides of the sort share: ranges, and a hash of the files that they write."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.measure import Side
 T = TypeVar("T")
 
 RANGES = 16
-"""Part files of those who sort range by range; GNU sort writes one."""
+"""Number of part files of tools that sort range by range; GNU sort writes one file."""
 
 
 def side(
@@ -23,7 +23,7 @@ def side(
     warm: Callable[[T], object],
     sort: Callable[[Path, T], Sequence[Path]],
 ) -> Side[Any]:
-    """Sort into an empty folder; what is compared are the parts as if they were one file."""
+    """Return a side that sorts into an empty folder; its parts are compared as one file."""
 
     @contextmanager
     def opened() -> Iterator[tuple[Path, T]]:

@@ -1,6 +1,6 @@
-"""The rows' jobs as data: what is read, and which of the user functions run over it.
+"""The jobs of the rows as data: their input, and the user functions that run over it.
 
-Sides without a program of their own for a row make one of this, each in its tool's own words.
+A side without a program of its own for a row builds one from this, with the API of its tool.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks import corpus, jobs, tables
 from benchmarks.cache import scaled
 
 PROCESSES = 2
-"""Workers of every side: executors, pool processes, Spark's cores, Dask's and Ray's workers."""
+"""Workers of every side: executors, Pool processes, Spark's cores, Dask's and Ray's workers."""
 
 TASKS = 20_000
 ITEMS = 1_000_000
@@ -23,31 +23,29 @@ ITEMS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Files to read, a mapper over (path, contents), and what becomes of a key's values.
-
-    ``fold`` adds one value to another where values may be combined on the way. A reducer that
-    ``emits`` yields pairs of its own.
-    """
+    """Files to read, a mapfn over (path, contents), and a reducefn over (key, values)."""
 
     paths: Callable[[], Sequence[str]]
     mapfn: Callable[[str, str], Iterable[tuple[Any, Any]]]
     reducefn: Callable[[Any, Iterable[Any]], Any]
     fold: Callable[[Any, Any], Any] | None = None
+    """Adds a value to another; None if values must not be combined before the reducer."""
     emits: bool = False
+    """True if the reducer yields pairs of its own, and returns no value."""
 
     def pairs(self, path: str) -> Iterable[tuple[Any, Any]]:
-        """What the mapper makes of one file."""
+        """Return the pairs that the mapper emits for one file."""
         return self.mapfn(path, Path(path).read_text(encoding="utf-8"))
 
     def reduced(self, key: Any, values: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-        """What the reducer makes of one key."""
+        """Yield the pairs that the reducer makes of one key."""
         if self.emits:
             yield from self.reducefn(key, values)
         else:
             yield key, self.reducefn(key, values)
 
     def in_a_loop(self, paths: Iterable[str]) -> dict[Any, Any]:
-        """The result, by the loop that anybody would write."""
+        """Return the result of a plain loop."""
         groups: dict[Any, list[Any]] = {}
         for path in paths:
             for key, value in self.pairs(path):
@@ -60,7 +58,7 @@ def _text() -> list[str]:
 
 
 def _quarter() -> list[str]:
-    """Every fourth file of the text: the index of all of it would fill 5 GB as a dict."""
+    """Return every fourth file of the text: the index of the whole text is a dict of 5 GB."""
     return corpus.text().paths[::4]
 
 
@@ -80,7 +78,7 @@ WORKLOADS = {
 
 
 def inputs(job_name: str) -> Sequence[str]:
-    """The files that a side of this row reads."""
+    """Return the files that a side of this row reads."""
     if job_name == "sort":
         return tables.records()
     job = WORKLOADS.get("wordcount" if job_name == "combiner" else job_name)
@@ -88,18 +86,18 @@ def inputs(job_name: str) -> Sequence[str]:
 
 
 def items(share: float = 1.0) -> range:
-    """The numbers that tiny tasks are about."""
+    """Return the numbers of the rows of tiny items."""
     return range(scaled(int(ITEMS * share)))
 
 
 def tasks(share: float = 1.0) -> range:
-    """The numbers that tasks of one item each are about."""
+    """Return the numbers of the row of tasks with one item each."""
     return range(scaled(int(TASKS * share)))
 
 
 def sum_by_key(pairs: Iterable[tuple[Any, int]]) -> dict[Any, int]:
-    """Pairs added up by key, as a submitter does whose tool leaves that to it."""
+    """Add up pairs by key, as a submitter does if its tool leaves that to the user."""
     totals: dict[Any, int] = {}
-    for key, one in pairs:
-        totals[key] = totals.get(key, 0) + one
+    for key, count in pairs:
+        totals[key] = totals.get(key, 0) + count
     return totals

@@ -1,4 +1,4 @@
-"""Lines that match a pattern, with the place of each. Map only: there is nothing to reduce.
+"""Find the lines that match a pattern, with their places. Map only: nothing is reduced.
 
 ``redismr run examples/grep.py [FILE...]`` or ``python examples/grep.py [PATTERN]``
 """

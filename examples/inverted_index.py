@@ -1,4 +1,4 @@
-"""Where each word stands: file and line, as a book's index has it.
+"""Find the places of each word, file and line, as the index of a book lists them.
 
 ``redismr run examples/inverted_index.py [FILE...]`` or ``python examples/inverted_index.py``
 """

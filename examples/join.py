@@ -1,4 +1,4 @@
-"""Customers joined with their orders: two tables that share a column, met by key.
+"""Join customers with their orders: two tables with a common column, which is the key.
 
 ``redismr run examples/join.py`` or ``python examples/join.py``
 """

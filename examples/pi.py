@@ -1,4 +1,4 @@
-"""Pi by throwing darts: no input but numbers, each the seed of one task's darts.
+"""Estimate pi by throwing darts: the only input are numbers, each the seed of some darts.
 
 ``redismr run examples/pi.py`` or ``python examples/pi.py``
 """

@@ -1,4 +1,4 @@
-"""The words of Python's own standard library, on every core of this machine: ``make demo``."""
+"""Count the words of Python's standard library, on every core of this machine: ``make demo``."""
 
 import re
 import sysconfig

@@ -1,4 +1,4 @@
-"""How often each word stands in some texts.
+"""Count how often each word occurs in some texts.
 
 ``redismr run examples/wordcount.py [FILE...]`` or ``python examples/wordcount.py``
 """

@@ -1,13 +1,14 @@
 """redismr: MapReduce for Python programs, on a Redis.
 
-``run`` does all of it in one call; ``Client`` does it in steps; ``files``, ``text``, ``lines``,
-``jsonl``, ``csv`` and ``pairs`` make sources; ``count``, ``param`` and ``here`` are for user
-functions. Everything is imported on first use, so that ``import redismr`` costs next to nothing.
+``run`` runs a whole job in one call; ``Client`` runs jobs in steps; ``files``, ``text``, ``lines``,
+``jsonl``, ``csv`` and ``pairs`` make sources; user functions call ``count``, ``param`` and
+``here``; ``serve`` starts a server for other machines. Names are imported on first use, so that
+``import redismr`` takes little time.
 """
 
 from redismr import ctrl_c
 
-ctrl_c.exit_on_ctrl_c(is_command=False)  # first of all: what follows takes time
+ctrl_c.exit_on_ctrl_c(is_command=False)  # before the other imports, which take time
 
 import importlib  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-watch_imports()  # what a local module holds is known only at the end of its load
+watch_imports()  # snapshots of local modules must be taken at the end of their load
 
 _NAMES_BY_MODULE = {
     "redismr.client": ("Client", "Job", "Results"),
@@ -124,7 +125,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use (PEP 562)."""
+    """Import and return a public name on its first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module 'redismr' has no attribute {name!r}")
     module = _MODULE_BY_NAME.get(name, "redismr.errors")
@@ -134,5 +135,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names."""
+    """Return the public names, sorted."""
     return sorted(__all__)

@@ -1,7 +1,8 @@
-"""What must not leave this process: its secrets, the passwords of its servers, what holds them.
+"""Keep secrets and server passwords in this process.
 
-Whoever may only read Redis must not learn from it how to sign code, or how to log in. So this
-process remembers the words it was given, and whatever is written to Redis is looked through.
+A person who may only read Redis must not learn how to sign code, or how to log in. So this process
+remembers every secret and password that it is given (here: the words), and searches for them in
+all data that it writes to Redis.
 """
 
 from __future__ import annotations
@@ -23,22 +24,29 @@ SECRET_REMEDY = (
 )
 
 _MAX_WORDS = 64
-"""Words of so many are remembered, the latest: a process may start and end servers all day."""
+"""Most words that are remembered, the latest ones: a process may start servers all day."""
 
 _MIN_MIXED_LENGTH, _NAME_LIKE_LENGTH = 8, 5
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _URL_PASSWORD = re.compile(r"\w[\w+.-]*://[^:@/?#]*:(.*)@", re.DOTALL)
 
-#: Each word with its forms, none if anybody would guess it; the latest word is the last.
+#: Word -> the forms to search for; no forms if the word is easily guessed. The latest word is last.
 _forms_by_word: dict[str, tuple[bytes, ...]] = {}
-#: Those that only a private server knows.
+#: Words that only a private server of this user knows.
 _private_words: set[str] = set()
+#: The plain forms of the words that are not private.
 _bulk_forms: tuple[bytes, ...] = ()
 _all_forms: tuple[bytes, ...] = ()
 
 
 class NotSendable(TypeError):
-    """Something must stay in this process. ``why`` goes on from its name; ``remedy`` is advice."""
+    """An object must stay in this process.
+
+    Args:
+        what: the object, as the subject of a sentence.
+        why: the rest of that sentence.
+        remedy: what the user can do, without a full stop.
+    """
 
     def __init__(self, what: str, why: str, remedy: str) -> None:
         super().__init__(f"{what} {why}. {remedy}.")
@@ -46,7 +54,7 @@ class NotSendable(TypeError):
 
 
 class Unpicklable:
-    """A base of what holds a secret, or a line to a server: it refuses to be pickled, by name."""
+    """Base of classes that hold a secret or a connection: they refuse to be pickled, by name."""
 
     __slots__ = ()
     _display_name: ClassVar[str] = ""
@@ -59,16 +67,16 @@ class Unpicklable:
         """
         raise NotSendable(
             self._display_name or f"a {type(self).__name__}",
-            "holds a secret or a line to a server, and stays in the process that made it",
-            "Send what it gave you, or make another one there, with a URL and a secret that are "
-            "read there (from a file, or variables of your own)",
+            "holds a secret or a connection to a server, and stays in the process that made it",
+            "Send the data that you got from it, or make another one there, with a URL and a "
+            "secret that are read there (from a file, or from variables of your own)",
         )
 
 
 class WithheldSecret:
-    """Stands on a worker for a literal that stayed with the submitter. Any use of it says so.
+    """Stands on a worker for a literal that stayed with the submitter. Every use raises an error.
 
-    Its truth and its type are no use: modules ask for them while they load, and both are known.
+    Truth and type of the literal may be read: they are known, and modules ask while they load.
     """
 
     __slots__ = ("_line", "_module", "_type")
@@ -77,16 +85,14 @@ class WithheldSecret:
         self._module, self._line, self._type = module, line, literal_type
 
     def __repr__(self) -> str:
-        """Where it was."""
         return f"<a secret of line {self._line} of {self._module}, which stayed with the submitter>"
 
     def __bool__(self) -> bool:
-        """As of the literal."""
         return True
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        """That of the literal, so that ``isinstance`` is no use of it."""
+        """The type of the literal, so that ``isinstance`` works."""
         return self._type
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
@@ -109,10 +115,10 @@ class WithheldSecret:
 def remember_secrets(*words: str, private: bool = False) -> None:
     """Remember secrets and passwords.
 
-    ``private`` are random ones of a server that only this user can reach: no data can hold them by
-    mistake, and nobody else reads there, so they are not looked for in bulk.
+    ``private`` words are random and belong to a server that only this user can reach. Data cannot
+    hold them by chance, and nobody else reads that server, so bulk data is not searched for them.
     """
-    global _bulk_forms, _all_forms  # noqa: PLW0603  what is looked for follows what is known
+    global _bulk_forms, _all_forms  # noqa: PLW0603  made from the words
     for word in filter(None, words):
         forms = _forms_by_word.pop(word, None)
         if not private:
@@ -129,7 +135,7 @@ def remember_secrets(*words: str, private: bool = False) -> None:
 
 
 def passwords_in(url: str) -> tuple[str, ...]:
-    """The passwords of a URL, as they stand in it and as they are meant.
+    """Return the passwords of a URL, as they are written and percent-decoded.
 
     >>> passwords_in("redis://me:p%40ss@host/0?password=other")
     ('p%40ss', 'p@ss', 'other')
@@ -143,25 +149,25 @@ def passwords_in(url: str) -> tuple[str, ...]:
 
 
 def searched_forms() -> tuple[bytes, ...]:
-    """What ``contains_secret`` looks for: changes when another secret is met."""
+    """Return the forms that ``contains_secret`` looks for; they change with each new word."""
     return _all_forms
 
 
 def contains_secret(data: bytes | memoryview, *, bulk: bool = False) -> bool:
-    """Whether bytes hold one of the words: as it is, percent-encoded, in hex, within base64.
+    """True if the data holds one of the words: plain, percent-encoded, in hex, or within base64.
 
-    ``bulk`` looks for the words as they are only: 0.1 ms a word for each MB. What anybody would
-    guess is not looked for: it protects nothing, and a job may say "password" where it likes.
+    ``bulk`` looks for plain words only: 0.1 ms a word for each MB. Words that are easily guessed
+    are not searched for: they protect nothing, and a job may contain "password" by chance.
     """
     data = bytes(data) if isinstance(data, memoryview) else data
-    for form in _bulk_forms if bulk else _all_forms:  # noqa: SIM110  any() costs as much as the look
+    for form in _bulk_forms if bulk else _all_forms:  # noqa: SIM110  any() costs as much as the search
         if form in data:
             return True
     return False
 
 
 def redact_secrets(text: str) -> str:
-    """The text with ``***`` for each of the words.
+    """Replace each of the words in a text by ``***``.
 
     >>> remember_secrets("Xk29-fLq8-Tr61-0o")
     >>> redact_secrets("login Xk29-fLq8-Tr61-0o")
@@ -175,25 +181,26 @@ def redact_secrets(text: str) -> str:
 
 
 def redact_all_words(text: str) -> str:
-    """The same, and for guessable words too, where they stand alone: for text that nothing runs."""
+    """Replace guessable words too, where they stand alone: for text that is shown, never run."""
     text = redact_secrets(text)
     for word in list(_forms_by_word):
         if word in text:
-            around = r"\w" if len(word) > _NAME_LIKE_LENGTH else r"[^'\"]"  # x is a name as well
+            # a very short word may be a name in the code: replaced only within quotes
+            around = r"\w" if len(word) > _NAME_LIKE_LENGTH else r"[^'\"]"
             text = re.sub(rf"(?<!{around}){re.escape(word)}(?!{around})", REDACTED, text)
     return text
 
 
 def _is_strong(word: str) -> bool:
-    """Whether the word cannot stand anywhere by chance."""
+    """True if no data can hold the word by chance."""
     mixed = re.search(r"\d", word) and re.search(r"[^\W\d]", word)
     return not weakness_of(word, _MIN_MIXED_LENGTH if mixed else MIN_SECRET_LENGTH)
 
 
 def _encoded_forms(word: str) -> tuple[bytes, ...]:
-    """How the word may be written, as it is first; nothing for one that may stand there by chance.
+    """Return the forms in which data may hold the word, the plain one first; () for a weak word.
 
-    64 hex digits also as the bytes that they stand for, which is what they are used as.
+    For 64 hex digits also the 32 bytes that they stand for, because those are the key.
     """
     if not _is_strong(word):
         return ()
@@ -206,9 +213,9 @@ def _encoded_forms(word: str) -> tuple[bytes, ...]:
 
 
 def _base64_forms(data: bytes) -> Iterator[bytes]:
-    """What base64 shows of data wherever it stands in what is encoded, such as ``user:password``.
+    """Yield what base64 shows of data at any offset in a longer text, such as ``user:password``.
 
-    The first and last characters may hold bits of its neighbours, and are left out.
+    The first and last characters may hold bits of the text around, and are left out.
     """
     for before in range(3):
         first, last = -(-8 * before // 6), 8 * (before + len(data)) // 6

@@ -37,8 +37,7 @@ _PLAIN_LITERAL_TYPES = (int, float, str, bool, type(None))
 class OptionRule:
     """The rule for the values of one option."""
 
-    #: The allowed values in words: "<name>=<value> must be <description>".
-    description: str
+    description: str  #: The allowed values in words: "<name>=<value> must be <description>".
     #: Returns the value to keep; raises TypeError, ValueError or OverflowError for a wrong one.
     convert: Callable[[Any], Any]
 
@@ -62,11 +61,8 @@ def show_value(value: Any) -> str:
     """
     if type(value) is int and value.bit_length() > 128:
         return f"<an int of {value.bit_length()} bits>"
-    return (
-        short(value)
-        if type(value) in _PLAIN_LITERAL_TYPES
-        else f"{short(value)} ({type(value).__name__})"
-    )
+    is_plain = type(value) in _PLAIN_LITERAL_TYPES
+    return short(value) if is_plain else f"{short(value)} ({type(value).__name__})"
 
 
 def int_rule(low: int, high: int, description: str = "") -> OptionRule:
@@ -151,38 +147,29 @@ class JobOptionsDict(TypedDict, total=False):
     txn: str | None
     #: How many reduce tasks; None: chosen by the size of the source and the number of executors.
     partitions: int | None
-    #: True gives results in key order.
-    sort: bool
+    sort: bool  #: True gives results in key order.
     #: For records on which mapfn fails, and keys on which reducefn does: "fail", "skip", or how
     #: many may be skipped, as a count (int) or as a fraction of all records (float).
     on_error: str | int | float
-    #: How often a task is tried again after an error in user code.
-    retries: int
+    retries: int  #: How often a task is tried again after an error in user code.
     #: Seconds that one attempt of a task may take; None: as long as it needs.
     task_timeout: float | None
-    #: Seconds after which the tasks of a lost worker are given to others.
-    lease: float
-    #: How often a task is tried again after its worker was lost.
-    lost_leases: int
+    lease: float  #: Seconds after which the tasks of a lost worker are given to others.
+    lost_leases: int  #: How often a task is tried again after its worker was lost.
     #: Bytes that an executor should take at most, Python's own 44 MB included; None: no limit. Map
     #: tasks write what they hold sooner, and a large partition of an unsorted job is reduced in
     #: several passes, each of which reads all of it. An estimate, from 64 MB on: with small keys
     #: that all differ, reducers take up to twice as much; long keys and groups are not bounded.
     memory: int | None
-    #: Items, or whole files, in each map task; None: chosen by their size.
-    chunk: int | None
-    #: Jobs with a larger number go first.
-    priority: int
-    #: Seeds the ``random`` module in every task, so that a job can be repeated exactly.
-    seed: int
-    #: True lets an idle executor run a second attempt beside a slow one.
-    backup: bool
+    chunk: int | None  #: Items, or whole files, in each map task; None: chosen by their size.
+    priority: int  #: Jobs with a larger number go first.
+    seed: int  #: Seeds the ``random`` module in every task, so that a job can be repeated exactly.
+    backup: bool  #: True lets an idle executor run a second attempt beside a slow one.
     #: True gives each worker that is there, or comes before the others are done, exactly one map
     #: task: one item of the source, or ``chunk`` of them. The rest of the source is not read, so it
     #: may be endless. The output of a worker that vanishes is left out.
     each_worker: bool
-    #: Seconds for which the job stays on the server.
-    ttl: float
+    ttl: float  #: Seconds for which the job stays on the server.
     #: Seconds that the submitter waits for a first worker; None: as long as it takes.
     wait_for_workers: float | None
     #: Seconds that the submitter waits for a server that is away; None: as long as it takes. A
@@ -235,6 +222,7 @@ class JobOptions:
             raise ConfigError("; ".join(faults))
 
 
+_ANY_SECONDS = seconds_rule(0.001, LEAP_YEAR_SECONDS, "between 0.001 seconds and 366 days")
 OPTION_RULES = {
     "name": LABEL_RULE,
     "txn": LABEL_RULE,
@@ -244,7 +232,7 @@ OPTION_RULES = {
         '"fail", "skip", a count of records, or a fraction of them (0.01)', _convert_on_error
     ),
     "retries": int_rule(0, 100),
-    "task_timeout": seconds_rule(0.001, LEAP_YEAR_SECONDS, "between 0.001 seconds and 366 days"),
+    "task_timeout": _ANY_SECONDS,
     "lease": seconds_rule(0.1, 3600, "between 0.1 and 3600 seconds"),
     "lost_leases": int_rule(0, 100),
     "memory": int_rule(16 << 20, 1 << 50, "a whole number (int) of bytes, at least 16 MiB"),
@@ -254,15 +242,13 @@ OPTION_RULES = {
     "backup": FLAG_RULE,
     "each_worker": FLAG_RULE,
     "ttl": seconds_rule(1, LEAP_YEAR_SECONDS, "between 1 second and 366 days"),
-    "wait_for_workers": seconds_rule(
-        0.001, LEAP_YEAR_SECONDS, "between 0.001 seconds and 366 days"
-    ),
-    "wait_for_server": seconds_rule(0.001, LEAP_YEAR_SECONDS, "between 0.001 seconds and 366 days"),
+    "wait_for_workers": _ANY_SECONDS,
+    "wait_for_server": _ANY_SECONDS,
 }
 """The allowed values of each field of ``JobOptions``."""
 
-_NONE_ALLOWED = {field.name for field in fields(JobOptions) if field.default is None}
-_NONE_ALLOWED |= {"wait_for_server"}  # for ever, and not by default
+# wait_for_server=None means for ever, but is not the default
+_NONE_ALLOWED = {"wait_for_server"} | {f.name for f in fields(JobOptions) if f.default is None}
 
 
 def parse_job_options(given: Mapping[str, Any]) -> JobOptions:
@@ -332,12 +318,9 @@ class Connection(Unpicklable):
     From now on this process keeps the secret, and the URL's password, out of all that it sends.
     """
 
-    #: Never shown in a repr, because it may hold a password.
-    url: str = field(repr=False)
-    #: As the user gave it.
-    secret: str = field(repr=False)
-    #: Prefix of every key.
-    namespace: str = "redismr"
+    url: str = field(repr=False)  #: Never shown in a repr, because it may hold a password.
+    secret: str = field(repr=False)  #: As the user gave it.
+    namespace: str = "redismr"  #: Prefix of every key.
     #: True if this process started the server: the secret is random, and the server ends with it.
     embedded: bool = False
 
@@ -356,13 +339,10 @@ class Connection(Unpicklable):
 class WorkerOptions:
     """The options of one ``redismr worker`` process."""
 
-    #: How many executor processes to run.
-    executors: int = 1
-    #: True ends the worker when no job has work for it.
-    burst: bool = False
+    executors: int = 1  #: How many executor processes to run.
+    burst: bool = False  #: True ends the worker when no job has work for it.
     #: The worker ends after so many tasks of all its executors; None for no limit.
     max_tasks: int | None = None
     #: Descriptor of a pipe; when its other end closes, the parent is dead and the worker ends.
     parent_pipe: int | None = None
-    #: True logs errors only.
-    quiet: bool = False
+    quiet: bool = False  #: True logs errors only.

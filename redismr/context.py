@@ -1,16 +1,15 @@
-"""What user functions may call while they run: ``count``, ``param`` and ``here``.
+"""The functions that user code may call while it runs: ``count``, ``param`` and ``here``.
 
-Outside a task (in a unit test of a mapfn, say) ``count`` does nothing, ``param`` answers its
-default and ``here`` answers an empty place. The engine installs the running task's state with
-``active_task``, in the thread that runs the task.
+Outside a task, for example in a unit test of a mapfn, ``count`` does nothing, ``param`` returns its
+default and ``here`` returns an empty place. The process that runs a task installs the task's state
+with ``active_task``, in the thread that runs the task.
 
-Threads that a user function starts work for the task that started them, and what is handed to a
-pool of threads for the task that handed it in, whichever thread runs it. Python copies no context
-into a new thread, so ``threading.Thread.start`` and the methods of pools (``_POOL_METHODS``) are
-wrapped,
-from the first task of a process on. The task of another thread is looked for in this order: its
-``contextvars`` (``asyncio.to_thread``, anyio and trio fill them), the task that started it, the
-only task of this process.
+A thread works for the task that started it. A function given to a pool of threads works for the
+task that gave it, in whichever thread. Python copies no context into a new thread, so
+``threading.Thread.start`` and the methods of pools (``_POOL_METHODS``) are wrapped, from the first
+task of a process on. The task of another thread is looked up in this order: its ``contextvars``
+(``asyncio.to_thread``, anyio and trio fill them), the task that started the thread, the only task
+of this process.
 """
 
 from __future__ import annotations
@@ -33,32 +32,32 @@ from redismr.process_guards import job_depth
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """Where the calling code runs; empty strings outside a task."""
+    """The place where the calling code runs; all fields are empty outside a task."""
 
-    job: str = ""
-    stage: str = ""
-    task: str = ""
-    source: str = ""
+    job: str = ""  #: Id of the job.
+    stage: str = ""  #: "map" or "reduce".
+    task: str = ""  #: Id of the task: "m12", "r3".
+    source: str = ""  #: The input of a map task in words, such as the file and its bytes.
 
 
 @dataclass(slots=True, eq=False)
 class TaskContext:
-    """The running task's counters and parameters; counters are folded into its manifest.
-
-    ``counters`` are added to by the task's own thread alone, so that none of its counts waits for
-    a lock. Other threads add to ``other_threads_counters``, under ``_lock``, until the task ends.
-    """
+    """The state of a running task, or of a part of one: its counters and parameters."""
 
     here: Here = field(default_factory=Here)
     params: Mapping[str, Any] = field(default_factory=dict)
+    #: Written by the task's own thread alone, so that ``count`` never waits for a lock. They become
+    #: part of the task's manifest.
     counters: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    #: False while functions run that may run any number of times, such as combinefn.
     countable: bool = True
+    #: Written by all other threads, under ``_lock``, until the task ends.
     other_threads_counters: dict[str, int] | None = None
-    #: Of a part of a task, such as one record that may be skipped: the task.
+    #: The task of which this is a part, such as one record that may be skipped.
     parent: TaskContext | None = None
     has_ended: bool = False
-    is_dropped: bool = False
-    pid: int = field(default_factory=lambda: _pid)
+    is_dropped: bool = False  #: True if the counts of this part are discarded.
+    pid: int = field(default_factory=lambda: _pid)  #: The process that runs the task.
 
 
 class _ThreadState(threading.local):
@@ -66,10 +65,10 @@ class _ThreadState(threading.local):
 
 
 _thread_state = _ThreadState()
-_pid: int = os.getpid()  # kept, as asking costs each task a microsecond
+_pid: int = os.getpid()  # cached: a call would cost each task a microsecond
 _context_task: ContextVar[TaskContext | None] = ContextVar("redismr task", default=None)
 _running_tasks: dict[int, TaskContext] = {}
-"""What runs now, by thread: several if ``inline`` jobs run in threads of the user's."""
+"""Thread id -> the task that runs now; several if ``inline`` jobs run in the user's threads."""
 
 _POOL_METHODS = {
     "concurrent.futures.thread": ("ThreadPoolExecutor", ("submit",)),
@@ -77,7 +76,7 @@ _POOL_METHODS = {
         "ThreadPool", ("apply_async", "_map_async", "imap", "imap_unordered"),
     ),
 }  # fmt: skip
-"""By module, pools of threads and their methods that take a function."""
+"""Module -> its pool of threads, and the methods of the pool that take a function first."""
 
 _wrapped_pools = list[type]()
 _threads_wrapped = False
@@ -86,9 +85,9 @@ _given_warnings = set[str]()
 
 
 class active_task:  # noqa: N801  reads as a verb where it is used
-    """Make ``task`` what ``count``, ``param`` and ``here`` speak of in this thread.
+    """Make ``task`` the task of ``count``, ``param`` and ``here`` in this thread.
 
-    At the end ``task.counters`` holds what its other threads counted as well, and takes no more.
+    At the end, the counts of other threads are added to ``task.counters``; later ones are dropped.
     """
 
     __slots__ = ("_previous", "_task")
@@ -108,12 +107,12 @@ class active_task:  # noqa: N801  reads as a verb where it is used
 
 @contextmanager
 def forbid_counting() -> Iterator[None]:
-    """Have ``count`` refuse while functions run that may run any number of times."""
+    """Make ``count`` raise while functions run that may run any number of times."""
     task = _thread_state.task
     if task is None or not task.countable:
         yield
         return
-    # Threads that mapfn has started meanwhile may go on counting.
+    # A context of its own: threads that mapfn started before may go on counting.
     part = _child_context(task, countable=False)
     before = _set_thread_task(part)
     try:
@@ -124,7 +123,7 @@ def forbid_counting() -> Iterator[None]:
 
 
 class discard_counts_on_error:  # noqa: N801  reads as a verb where it is used
-    """Have what ``count`` adds in the body forgotten if the body raises."""
+    """Discard the counts of the body if the body raises."""
 
     __slots__ = ("_record", "_task")
 
@@ -146,14 +145,14 @@ class discard_counts_on_error:  # noqa: N801  reads as a verb where it is used
 
 
 def count(name: str, amount: int = 1) -> None:
-    """Add to a counter of the job. Counted once per task, whatever is retried.
+    """Add to a counter of the job. Each task counts once, however often it is retried.
 
-    In threads, too, until their task ends: what comes later is dropped, and said. A process that
-    a user function starts cannot count: have it return what it counted.
+    Threads of a task may count until the task ends; later counts are dropped with a warning. A
+    process that a user function starts cannot count: let it return its counts to the task.
 
     Raises:
         RuntimeError: called in a combinefn or partitionfn, which may run any number of times; or
-            in a thread that may be of several jobs that run inline.
+            in a thread that may belong to any of several jobs that run inline.
     """
     task = _thread_state.task
     if task is None or not task.countable:
@@ -163,33 +162,33 @@ def count(name: str, amount: int = 1) -> None:
 
 
 def param(name: str, default: Any = None) -> Any:
-    """The value of ``params[name]`` given to ``run`` or ``submit``, else ``default``."""
+    """Return ``params[name]`` as given to ``run`` or ``submit``; ``default`` if it is missing."""
     task = _thread_state.task or _find_task()
     return default if task is None else task.params.get(name, default)
 
 
 def here() -> Here:
-    """The job, stage, task and source that the calling code works for."""
+    """Return the job, stage, task and source that the calling code works for."""
     task = _thread_state.task or _find_task()
     return Here() if task is None else task.here
 
 
 def propagate_to_threads() -> None:
-    """Have threads, and what pools of threads are given, know which task began them."""
+    """Pass the running task on to new threads, and to functions that are given to pools."""
     global _threads_wrapped  # noqa: PLW0603  a fact about the process
     if not _threads_wrapped:
         _threads_wrapped = True
         start = threading.Thread.start
         threading.Thread.start = _wrap_start(start)  # type: ignore[method-assign, assignment]
-        # Its threads begin with the first item, which is too late for that one. The main thread may
-        # have ended: then nobody can make such a pool any more.
+        # A pool starts its threads with the first item: wrapping it then would miss that item. If
+        # the main thread has ended the import fails, but then no such pool can be made either.
         with suppress(RuntimeError):
             importlib.import_module("concurrent.futures.thread")
         _wrap_pools()
 
 
 def _wrap_pools() -> None:
-    """The same for the pools that this process has imported by now."""
+    """Wrap the pools that this process has imported by now."""
     for module, (name, methods) in _POOL_METHODS.items():
         pool = getattr(sys.modules.get(module), name, None)
         if pool is not None and pool not in _wrapped_pools:
@@ -201,7 +200,7 @@ def _wrap_pools() -> None:
 def _wrap_start(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
     @wraps(start)
     def started(self: threading.Thread) -> None:
-        # A pool's threads outlive tasks: what they do is told by what they are given.
+        # The threads of a pool outlive tasks: their task comes with each function instead.
         pooled = getattr(vars(self).get("_target"), "__module__", "") in _POOL_METHODS
         if pooled:
             _wrap_pools()
@@ -213,8 +212,6 @@ def _wrap_start(start: Callable[[threading.Thread], None]) -> Callable[[threadin
 
 
 def _wrap_pool_method(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of a pool, which is given a function first."""
-
     @wraps(method)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
         task = None if _is_interpreter_pool(self) else _thread_state.task or _find_task_or_none()
@@ -228,19 +225,19 @@ def _wrap_pool_method(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_interpreter_pool(pool: object) -> bool:
-    """Whether a pool's threads run other interpreters (Python 3.14), which share no objects."""
+    """True if a pool's threads run other interpreters (Python 3.14), which share no objects."""
     module = sys.modules.get("concurrent.futures.interpreter")
     return module is not None and isinstance(pool, module.InterpreterPoolExecutor)
 
 
 def _is_multiprocessing_child() -> bool:
-    """Whether this process was started by another Python, maybe by a task in there."""
+    """True if another Python process, maybe one that runs a task, started this process."""
     module = sys.modules.get("multiprocessing.process")
     return module is not None and module.parent_process() is not None
 
 
 def _call_in_task(task: TaskContext, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Call a function, in another thread, as a part of the task."""
+    """Call a function in another thread as a part of the task."""
     token = _context_task.set(task)
     try:
         return fn(*args, **kwargs)
@@ -249,12 +246,12 @@ def _call_in_task(task: TaskContext, fn: Callable[..., Any], /, *args: Any, **kw
 
 
 def _child_context(task: TaskContext, *, countable: bool) -> TaskContext:
-    """A part of the task that counts apart, or not at all."""
+    """Return a part of the task that counts for itself, or not at all."""
     return TaskContext(task.here, task.params, countable=countable, parent=task, pid=task.pid)
 
 
 def _set_thread_task(task: TaskContext | None) -> TaskContext | None:
-    """Make a task this thread's own; returns what was."""
+    """Make a task this thread's own; return the one before."""
     before, _thread_state.task = _thread_state.task, task
     _context_task.set(task)
     if task is None:
@@ -273,10 +270,10 @@ def _end_task(task: TaskContext, *, drop: bool = False) -> None:
 
 
 def _find_task() -> TaskContext | None:
-    """The task that a thread without one of its own works for; None outside all tasks.
+    """Return the task that a thread without a task of its own works for; None outside all tasks.
 
     Raises:
-        RuntimeError: it may be any of several.
+        RuntimeError: several tasks run, and the thread may work for any of them.
     """
     task = _context_task.get() or vars(threading.current_thread()).get("_redismr_task")
     if task is not None:
@@ -292,7 +289,7 @@ def _find_task() -> TaskContext | None:
 
 
 def _find_task_or_none() -> TaskContext | None:
-    """The same for a thread that is being started: that it may be any is not its fault."""
+    """Return ``_find_task()``; None if that is ambiguous, because the thread may not need it."""
     try:
         return _find_task()
     except RuntimeError:
@@ -300,7 +297,7 @@ def _find_task_or_none() -> TaskContext | None:
 
 
 def _count_from_other_thread(name: str, amount: int) -> None:
-    """Count in another thread than the task's own; or say why that is impossible."""
+    """Count in another thread than the task's own; warn or raise if that is impossible."""
     task = _thread_state.task or _find_task()
     message = f"redismr.count({name!r}) was called"
     if task is None:
@@ -314,43 +311,44 @@ def _count_from_other_thread(name: str, amount: int) -> None:
     elif not (task.countable or task.has_ended):
         raise RuntimeError(
             "redismr.count() cannot be used in combinefn, partitionfn or initfn: "
-            "they run 0..n times"
+            "they may run any number of times"
         )
     elif not (task.countable and _add_in_time(task, name, amount)):
-        # No error: it would end a thread that others may wait for.
+        # No error: it would end a thread that other threads may wait for.
         _warn_once(
             f"{message} in a thread whose task has ended",
             f" ({threading.current_thread().name}, {task.here.task or task.here.stage}). Wait for "
-            "threads before mapfn returns, and keep none for the next task but those of a "
-            "ThreadPoolExecutor or ThreadPool",
+            "all threads before mapfn returns; only those of a ThreadPoolExecutor or ThreadPool "
+            "may live on",
         )
 
 
 def _add_in_time(task: TaskContext | None, name: str, amount: int) -> bool:
-    """Whether it was in time. A record's late count is its task's, if it was not skipped."""
+    """Add a count and return True, unless the task has ended.
+
+    A late count of a record goes to the record's task, or is dropped with a skipped record.
+    """
     with _lock:
         while task is not None:
             if task.is_dropped:
                 return True
             if not task.has_ended:
-                task.other_threads_counters = task.other_threads_counters or {}
-                task.other_threads_counters[name] = (
-                    task.other_threads_counters.get(name, 0) + amount
-                )
+                counters = task.other_threads_counters = task.other_threads_counters or {}
+                counters[name] = counters.get(name, 0) + amount
                 return True
             task = task.parent
     return False
 
 
 def _warn_once(message: str, details: str) -> None:
-    """Say once that something is not counted, where whoever runs this process sees it."""
+    """Warn once, at the call of ``count``, that something is not counted."""
     if message not in _given_warnings and len(_given_warnings) < 100:
         _given_warnings.add(message)
         warnings.warn(f"{message}: it is not counted{details}", RuntimeWarning, stacklevel=4)
 
 
 def _after_fork() -> None:
-    """A child cannot count for its parent's task, and says so."""
+    """Make ``count`` warn in a forked child, which cannot count for its parent's task."""
     global _lock, _pid
     _lock, _pid = threading.Lock(), os.getpid()
     task = _thread_state.task

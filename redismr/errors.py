@@ -6,7 +6,7 @@ RedismrError
   SourceError                         input that cannot be read: which file, which byte
     SourceChanged                     a file is not the one that was split
     BadInput                          a record in another encoding, no JSON, no CSV; a cut .gz
-    SourceRaised                      its own code raised; also an instance of the original class
+    SourceRaised                      the source's code raised; also an instance of that class
   CodeError                           functions or modules that cannot be shipped or loaded
     RunawayJob                        a module that starts its job whenever it is loaded
   DebuggerError                       breakpoint() or pdb on a worker, where nobody can type
@@ -19,18 +19,18 @@ RedismrError
   StoreError                          Redis answered with a fault
     StoreUnavailable (ConnectionError)  no answer: try again later; .job_id may still be running
     StoreFull                         the server is at maxmemory
-    UnfitServer                       none for jobs as it is, or none for this user: what to do
+    UnfitServer                       a server that cannot run jobs, or not for this user
     KeysAltered                       a key holds what redismr never puts there
   JobError                            what became of one job: .job_id
     JobNotFound                       no such job, or its ttl is over
-    JobLost                           its keys vanished while it ran
+    JobLost                           the job's keys vanished while it ran
     JobCancelled
-    NoWorkers (TimeoutError)          nobody took the job in time, and why
+    NoWorkers (TimeoutError)          no worker took the job in time, and why
     JobTimeout (TimeoutError)         result(timeout) ran out; the job goes on
     LibraryMismatch (ImportError)     a library that data needs is missing, or another version
-    JobFailed                         it ended without a result: .failure when a task did it
-      SubmitterLost                   its submitter died before the input was complete
-      TooManySkipped                  more records failed than on_error lets be skipped
+    JobFailed                         the job ended without a result; .failure if a task failed
+      SubmitterLost                   the submitter died before the input was complete
+      TooManySkipped                  more records failed than on_error allows to skip
       TaskError                       user code raised; also an instance of the original class
         MapError
         ReduceError
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 def error_phrase(error: object) -> str:
-    """What somebody else's error says, without the full stop at its end: ours goes on after it.
+    """Return the text of a foreign error without its full stop, to be used within a sentence.
 
     >>> error_phrase(ValueError("no more.")), error_phrase("and so on...")
     ('no more', 'and so on...')
@@ -73,7 +73,7 @@ class SourceChanged(SourceError):
 
 
 class BadInput(SourceError):
-    """What is in a file is not what it should be. Never retried: it is the same everywhere."""
+    """The contents of a file are wrong. Never retried: they are the same on every worker."""
 
 
 class SourceRaised(SourceError):
@@ -81,11 +81,11 @@ class SourceRaised(SourceError):
 
 
 class CodeError(RedismrError):
-    """A function or module that cannot be shipped to workers, or not loaded there."""
+    """A function or module cannot be sent to workers, or cannot be loaded there."""
 
 
 class RunawayJob(CodeError):
-    """A job that would start itself again, without end: its module does so as it is imported."""
+    """A job would start itself again without end, because its module starts it on import."""
 
 
 class DebuggerError(RedismrError):
@@ -93,7 +93,7 @@ class DebuggerError(RedismrError):
 
 
 class RecordError(RedismrError, TypeError):
-    """What user code emitted cannot be used. Never retried: it would fail again."""
+    """User code emitted a record that cannot be used. Never retried: it would fail again."""
 
 
 class BadPair(RecordError):
@@ -109,11 +109,11 @@ class BadValue(RecordError):
 
 
 NOT_RETRYABLE = (RecordError, BadInput, SourceChanged, RunawayJob, DebuggerError)
-"""What each further try of a task would meet again, on any worker."""
+"""Errors that every other attempt of the task would meet again, on any worker."""
 
 
 class SealError(RedismrError):
-    """Bytes in Redis are not what a holder of the secret put at that place."""
+    """Bytes in Redis are not the ones that a holder of the secret put at that place."""
 
 
 class WrongSecret(SealError):
@@ -127,7 +127,7 @@ class StoreError(RedismrError):
 class StoreUnavailable(StoreError, ConnectionError):
     """Redis did not answer. The same call may succeed later.
 
-    ``job_id`` is the job that was waited for, which may still be running; empty if there was none.
+    ``job_id`` is the job that the caller waited for, which may still be running; empty if none.
     """
 
     job_id = ""
@@ -138,19 +138,19 @@ class StoreFull(StoreError):
 
 
 class UnfitServer(StoreError):
-    """The server holds no jobs as it is, or lets this user not do what is needed.
+    """The server cannot run jobs, or does not let this user run them.
 
-    Too old, a replica, a Cluster node, no Redis at all, settings that would lose job data, a wrong
-    password, a command that is not allowed: the message says what it is, and what to do.
+    It is too old, a replica, a Cluster node, or no Redis at all; its settings would lose job data;
+    the password is wrong; a command is not allowed. The message says which, and what to do.
     """
 
 
 class KeysAltered(StoreError):
-    """A key in Redis holds what redismr never puts there: something else wrote to it."""
+    """A key in Redis holds data that redismr never writes: another program wrote to it."""
 
 
 class JobError(RedismrError):
-    """What became of one job."""
+    """One job, ``job_id``, has no result."""
 
     def __init__(self, message: str, *, job_id: str = "") -> None:
         super().__init__(message)
@@ -158,7 +158,7 @@ class JobError(RedismrError):
 
 
 class JobNotFound(JobError):
-    """No job of that id: never submitted here, deleted, or its ttl is over."""
+    """There is no job of that id: never submitted here, deleted, or its ttl is over."""
 
 
 class JobLost(JobError):
@@ -180,8 +180,9 @@ class JobTimeout(JobError, TimeoutError):
 class LibraryMismatch(JobError, ImportError):
     """A library that a job's code or data needs is missing on a machine, or of another version.
 
-    Names the library, both versions, and the worker. A worker leaves such tasks to others a while;
-    the job fails with it where ``.failure`` is set. A result that this process cannot read stays.
+    The message names the library, both versions, and the worker. A worker leaves such tasks to
+    other workers for a while. If ``failure`` is set, the job failed with it; if not, this process
+    cannot read the result, which stays on the server.
     """
 
     def __init__(self, message: str, *, job_id: str = "", failure: Failure | None = None) -> None:
@@ -198,11 +199,11 @@ class JobFailed(JobError):
 
 
 class SubmitterLost(JobFailed):
-    """The submitter died before it had handed in the whole input."""
+    """The submitter died before it had added the whole input."""
 
 
 class TooManySkipped(JobFailed):
-    """More records failed than ``on_error`` allows to be skipped. Comes as a MapError as well."""
+    """More records failed than ``on_error`` allows to skip. May be a MapError as well."""
 
 
 class TaskError(JobFailed):

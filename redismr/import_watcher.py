@@ -1,8 +1,8 @@
-"""Sees local modules being loaded, and has each taken down at the end of that.
+"""Take a snapshot of each local module at the end of its load.
 
-There is no event for it in Python. Where it loads by itself or for somebody who calls a loader, the
-loader's ``exec_module`` tells; of what is being loaded when the watch begins, such as the module
-that imports redismr first, the spec does.
+Python has no event for that. Of modules that are loaded later, the loader's ``exec_module`` is
+wrapped. Of modules that are being loaded when the watch begins, such as the one that imports
+redismr first, the class of the spec is replaced.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _MODULE_GETATTRIBUTE = ModuleType.__getattribute__
 
 
 def watch_imports() -> None:
-    """Take down all local modules that are loaded, and from now on each one that will be."""
+    """Take snapshots of loaded local modules now, and of others at the end of their load."""
     if any(isinstance(finder, _WatchingFinder) for finder in sys.meta_path):
         return
     running = _running_namespaces()
-    modules: list[Any] = list(sys.modules.values())  # some put other things there
+    modules: list[Any] = list(sys.modules.values())  # not all of them need be modules
     for module in modules:
         kind = type(module)
         if not issubclass(kind, ModuleType) or kind.__getattribute__ is not _MODULE_GETATTRIBUTE:
-            continue  # a lazy module stays one
+            continue  # reading an attribute would load a lazy module
         space = vars(module)
         if is_local_source(space.get("__file__")) and not _watch_load_end(space.get("__spec__")):
             snapshot_module(module, at_load_end=False, still_loading=id(space) in running)
@@ -37,7 +37,7 @@ def watch_imports() -> None:
 
 
 class _LoadingSpec(ModuleSpec):
-    """The spec of a module that is being loaded: Python sets ``_initializing`` at the end."""
+    """The spec of a module that is being loaded: Python sets ``_initializing`` at its end."""
 
     @property
     def _initializing(self) -> bool:
@@ -48,12 +48,12 @@ class _LoadingSpec(ModuleSpec):
         self.__class__ = ModuleSpec  # type: ignore[assignment]
         self._initializing = is_loading
         module = sys.modules.get(self.name)
-        if module is not None:  # else the load failed
+        if module is not None:  # a load that failed removes the module
             snapshot_module(module)
 
 
 def _watch_load_end(spec: Any) -> bool:
-    """Whether that is the spec of a module that is being loaded, which tells from now on."""
+    """Return True, and watch the end of the load, if a spec is of a module being loaded."""
     if type(spec) is not ModuleSpec or not getattr(spec, "_initializing", False):
         return False
     spec.__class__ = _LoadingSpec
@@ -61,7 +61,7 @@ def _watch_load_end(spec: Any) -> bool:
 
 
 def _running_namespaces() -> set[int]:
-    """The ids of the namespaces of modules whose text this thread is running."""
+    """Return the ids of the namespaces of modules whose code this thread is running."""
     found = set[int]()
     frame: FrameType | None = sys._getframe()  # noqa: SLF001
     while frame is not None:
@@ -75,7 +75,7 @@ _hooked_loaders = set[type]()
 
 
 def _hook_loader(loader: type) -> None:
-    """Have modules taken down when loaders of that class have run their text."""
+    """Make loaders of a class take a snapshot after they have run a module's code."""
     execute: Any = loader.exec_module  # type: ignore[attr-defined]
 
     def exec_module(self: Any, module: ModuleType) -> None:
@@ -83,7 +83,7 @@ def _hook_loader(loader: type) -> None:
         if is_local_source(vars(module).get("__file__")):
             snapshot_module(module)
 
-    # Python leaves the frames of its import system out of a user's traceback: this one as well.
+    # Python hides frames with this file and name from tracebacks, as those of its import system.
     exec_module.__code__ = exec_module.__code__.replace(
         co_filename="<frozen importlib._bootstrap>", co_name="_call_with_frames_removed"
     )
@@ -92,12 +92,12 @@ def _hook_loader(loader: type) -> None:
 
 
 class _WatchingFinder:
-    """A finder that lets the others find, and follows loaders of other kinds: zip files, pytest."""
+    """A finder that leaves finding to the others, and hooks loaders of zip files, pytest etc."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """What the finders after this one find."""
+        """Return the spec that the finders after this one find."""
         finders: list[Any] = list(sys.meta_path)
         for finder in finders[finders.index(self) + 1 :] if self in finders else ():
             find = getattr(finder, "find_spec", None)
@@ -110,7 +110,7 @@ class _WatchingFinder:
 
 
 def _is_unhooked_loader(loader: type) -> bool:
-    """Whether nobody tells of what loaders of that class load; our own does."""
+    """True if loaders of a class are not hooked yet; redismr's own loader needs no hook."""
     return (
         hasattr(loader, "exec_module")
         and _hooked_loaders.isdisjoint(loader.__mro__)

@@ -1,4 +1,4 @@
-"""What a process may not do: a forked child, one that loads a job's code, one far below others."""
+"""Forbid processes what they must not do: forked children, workers that load code, nested jobs."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DEPTH_VARIABLE = "REDISMR_DEPTH"
-"""In the environment of an executor, and of whatever a user function starts there: how many
-executors stand above, this one included."""
+"""Environment variable of an executor and its children: how many executors are its ancestors, this
+one included."""
 
 CORES_VARIABLE = "REDISMR_CORES"
-"""In the same environment: an executor's share of the cores, which is what a server of its own
-takes. So the executors of all servers that stand one below the other are as many as the cores, at
-each depth, and not their product."""
+"""Environment variable of an executor and its children: the executor's share of the cores. A
+private server that a user function starts there begins no more executors than that, so that at
+each depth there are as many executors as cores, and not their product."""
 
 MAX_DEPTH = 3
-"""So many jobs may be one inside the other, each with a private server of its own."""
+"""Most jobs that may run one inside the other, each on its own private server."""
 
 
 def only_in_this_process(clean_up: Callable[P, T]) -> Callable[P, T | None]:
-    """The function, which does nothing in a child that this process forks.
+    """Wrap a clean-up function so that it does nothing in a child that this process forks.
 
-    For whatever ends or deletes what the parent still needs: a child that ends, or collects
-    garbage, calls its copies of finalizers and exit handlers too.
+    A child that ends, or collects garbage, calls its copies of finalizers and exit handlers. They
+    must not end or delete things that the parent still needs.
     """
     process = os.getpid()
 
@@ -45,7 +45,7 @@ def only_in_this_process(clean_up: Callable[P, T]) -> Callable[P, T | None]:
 
 
 def job_depth() -> int:
-    """How many executors stand above this process: 0 in a program that somebody started."""
+    """Return how many ancestors of this process are executors: 0 in a program of the user's."""
     given = os.environ.get(DEPTH_VARIABLE, "")
     return int(given) if given.isdecimal() else 0
 
@@ -70,9 +70,9 @@ _process_loads = 0
 
 @contextmanager
 def loading_job_code(*, all_threads: bool = False) -> Iterator[None]:
-    """While the body runs it loads the code of a job, and must not start another.
+    """Mark the body as loading the code of a job: it must not start another job.
 
-    ``all_threads`` means in all threads: in an executor, where no other thread is the user's.
+    ``all_threads`` marks all threads: in an executor no other thread is the user's.
     """
     global _process_loads  # noqa: PLW0603  a fact about the process
     _thread_loads.count += 1
@@ -85,40 +85,43 @@ def loading_job_code(*, all_threads: bool = False) -> Iterator[None]:
 
 
 def refuse_while_loading() -> None:
-    """Raise where a module submits a job, or begins to, as a worker imports it.
+    """Refuse a job that a module starts while a worker imports the module.
 
-    That job's workers would import it as well, and so on without end.
+    The workers of that job would import the module as well, and so on without end.
 
     Raises:
-        RunawayJob: names the file, the line and the guard.
+        RunawayJob: this is such a job; the message names file, line and the guard to add.
     """
     if not (_thread_loads.count or _process_loads):
         return
     called, file, line = _calling_place()
     raise RunawayJob(
-        f"{file}, line {line}, calls {called}() while it is imported: whatever loads the code of "
-        "its job would start that job again, without end. Put the call under "
+        f"{file}, line {line}, calls {called}() while it is imported: every worker that loads the "
+        "code of the job would start the job again, without end. Put the call under "
         '`if __name__ == "__main__":`'
     )
 
 
 def refuse_too_deep() -> None:
-    """Raise where a private server would be one too many below others: the last resort.
+    """Refuse a private server that is nested too deep: the last resort against runaway jobs.
 
     Raises:
-        RunawayJob: says how deep it is.
+        RunawayJob: ``MAX_DEPTH`` is reached.
     """
     if job_depth() >= MAX_DEPTH:
         raise RunawayJob(
-            f"this is a job inside a job, {job_depth()} deep, which is as deep as private servers may "  # noqa: E501
-            "be: it seems to start itself, without end. If a module does so as it is imported, put "
-            'the call under `if __name__ == "__main__":`. What is meant to go deeper needs a '
-            "server that is named, or inline=True"
+            f"this is a job inside a job, {job_depth()} deep, and private servers may not be "
+            "nested deeper: it seems to start itself, without end. If a module starts it on "
+            'import, put the call under `if __name__ == "__main__":`. To nest deeper on purpose, '
+            "give the inner job the URL of a server, or inline=True"
         )
 
 
 def _calling_place() -> tuple[str, str, int]:
-    """What was called of ours, and from where: file and line, of its module if it is a module's."""
+    """Return the redismr function that was called, and the file and line of the call.
+
+    If a module's import led to the call, file and line are those of the module.
+    """
     frame = sys._getframe(1)  # noqa: SLF001
     called = ""
     while frame.f_back and frame.f_code.co_filename.startswith(REDISMR_FOLDER):

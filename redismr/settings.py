@@ -1,7 +1,7 @@
-"""Reads arguments and the environment into a ``Connection``, once, at the edge of the program.
+"""Read arguments and the environment into a ``Connection``, once, at the edge of the program.
 
-Arguments win over the environment. What is refused is refused here, before anything is started,
-in a text that says what to set. No text ever holds a secret or the password of a URL.
+Arguments come before the environment. Wrong values are refused here, before anything is started,
+with a text that says what to set. No text ever holds a secret or the password of a URL.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SCHEMES = {
     "valkey+sentinel": "redis+sentinel",
     "valkeys+sentinel": "rediss+sentinel",
 }
-"""What a URL may start with -> what redis-py (for Sentinel: our store) calls it."""
+"""Scheme of a URL -> the scheme that redis-py knows; for Sentinel, that ``store.connect`` knows."""
 
 _FALSE_WORDS = ("", "0", "false", "no", "off")
 
@@ -46,35 +46,36 @@ def resolve_connection(
     namespace: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Connection | None:
-    """The server to use and the secret that goes with it; None means: start one of our own.
+    """Return the server to use and its secret; None means that the caller starts a private server.
 
-    The URL is the argument, else REDISMR_URL, else REDIS_URL if a secret is set too: it may be
-    another program's cache, and the first run should not need a secret (``ignored_url_note`` says
-    so). A URL
-    of ours that holds no password gets REDISMR_PASSWORD, or what the file REDISMR_PASSWORD_FILE
-    holds, as it is: nothing has to be escaped there.
+    The URL is the argument, else REDISMR_URL, else REDIS_URL if a secret is set too. Without a
+    secret REDIS_URL is ignored, because it may be another program's cache, and a first run should
+    not need a secret (``ignored_url_note`` tells the user). Unless the URL is from REDIS_URL or
+    holds a password, it gets REDISMR_PASSWORD, or the contents of the file REDISMR_PASSWORD_FILE.
+    Nothing has to be escaped there.
 
     Raises:
-        ConfigError: the URL, secret, password or namespace cannot be used; says what to set.
+        ConfigError: the URL, secret, password or namespace cannot be used; the message says what
+            to set.
     """
     name = resolve_namespace(namespace, environ)
     found = _find_url(url, environ)
     if found is None:
         return None
-    what, value = found
-    key = find_secret(secret, environ)
-    if key is None and what == "REDIS_URL":
+    origin, found_url = found
+    found_secret = find_secret(secret, environ)
+    if found_secret is None and origin == "REDIS_URL":
         return None
-    address = _translate_url(value, what)
-    if what != "REDIS_URL":
+    address = _translate_url(found_url, origin)
+    if origin != "REDIS_URL":
         address = _with_password(address, environ)
-    return Connection(url=address, secret=_require_secret(key, value), namespace=name)
+    return Connection(url=address, secret=_require_secret(found_secret, found_url), namespace=name)
 
 
 def ignored_url_note(
     url: str | None = None, secret: str | None = None, environ: Mapping[str, str] = os.environ
 ) -> str:
-    """One line to show where ``resolve_connection`` passed over a URL that was set; else empty."""
+    """Return a line for the user if ``resolve_connection`` ignores REDIS_URL; else ""."""
     found = _find_url(url, environ)
     if found is None or found[0] != "REDIS_URL" or find_secret(secret, environ) is not None:
         return ""
@@ -85,7 +86,7 @@ def ignored_url_note(
 
 
 def find_secret(secret: str | None = None, environ: Mapping[str, str] = os.environ) -> str | None:
-    """The argument, else REDISMR_SECRET, else the contents of the file REDISMR_SECRET_FILE.
+    """Return the argument, else REDISMR_SECRET, else the contents of the file REDISMR_SECRET_FILE.
 
     One newline at the end of the file is not part of the secret.
 
@@ -98,10 +99,10 @@ def find_secret(secret: str | None = None, environ: Mapping[str, str] = os.envir
 
 
 def check_secret(secret: str) -> str:
-    """The secret.
+    """Return the secret if it is strong enough.
 
     Raises:
-        ConfigError: others can guess it; says how, and does not show it.
+        ConfigError: the secret can be guessed; the message says how, and does not show it.
     """
     if why := weakness_of(secret):
         raise ConfigError(f"the secret {why}, so it can be guessed. {_SECRET_ADVICE}")
@@ -109,40 +110,40 @@ def check_secret(secret: str) -> str:
 
 
 def resolve_namespace(namespace: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
-    """The prefix of every key: the argument, else REDISMR_NAMESPACE, else "redismr".
+    """Return the prefix of every key: the argument, else REDISMR_NAMESPACE, else "redismr".
 
     Raises:
-        ConfigError: it holds characters that mean something in key patterns or hash tags.
+        ConfigError: it holds characters with a meaning in key patterns or hash tags.
     """
-    what, name = "the namespace", namespace
+    origin, name = "the namespace", namespace
     if name is None:
-        what, name = "REDISMR_NAMESPACE", environ.get("REDISMR_NAMESPACE") or DEFAULT_NAMESPACE
-    check_text(what, name)
+        origin, name = "REDISMR_NAMESPACE", environ.get("REDISMR_NAMESPACE") or DEFAULT_NAMESPACE
+    check_text(origin, name)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", name):
         raise ConfigError(
-            f"{what} {show_value(name)} must be 1 to 64 letters, digits or _ . : - "
+            f"{origin} {show_value(name)} must be 1 to 64 letters, digits or _ . : - "
             "and start with a letter or digit"
         )
     return name
 
 
 def is_debugging(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether REDISMR_DEBUG asks for whole tracebacks."""
+    """True if REDISMR_DEBUG asks for whole tracebacks."""
     return environ.get("REDISMR_DEBUG", "").strip().lower() not in _FALSE_WORDS
 
 
 def redact_url(url: str) -> str:
-    """The URL for people to read: without user, password and query values that may be secret."""
-    # Not by urlsplit: a password with an unescaped "/" or "#" in it would survive that.
+    """Return the URL for people to read: without user, password and secret query values."""
+    # Not with urlsplit, which would leave a password with an unescaped "/" or "#" in the text.
     shown = re.sub(r"^(\w[\w+.-]*:/{0,2})?.*@", r"\1***@", url, flags=re.DOTALL)
     return re.sub(r"(?i)([?&]\w*(?:password|secret|username)\w*=)[^&]*", r"\1***", shown)
 
 
 def _read_variable_or_file(name: str, environ: Mapping[str, str]) -> str | None:
-    """The variable, else the contents of the file that NAME_FILE names, without a last newline.
+    """Return the variable, else the file that NAME_FILE names, without a newline at its end.
 
     Raises:
-        ConfigError: the file cannot be read, or either holds what is no text.
+        ConfigError: the file cannot be read, or the value is no UTF-8 text.
     """
     if value := environ.get(name):
         return check_text(name, value)
@@ -153,13 +154,13 @@ def _read_variable_or_file(name: str, environ: Mapping[str, str]) -> str | None:
     except OSError as exc:
         raise ConfigError(f"cannot read {name}_FILE={path}: {exc.strerror}") from exc
     except UnicodeDecodeError:
-        # The decoding error would carry the secret's bytes.
+        # A chained decoding error would show the secret's bytes.
         raise ConfigError(f"{name}_FILE={path} is not UTF-8 text") from None
     return text.removesuffix("\n").removesuffix("\r")
 
 
 def _with_password(url: str, environ: Mapping[str, str]) -> str:
-    """The URL, with the password of the environment where it has none of its own."""
+    """Return the URL, with the password of the environment if it has none of its own."""
     scheme, _, rest = url.partition("://")
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     user, _, hosts = authority.rpartition("@")
@@ -172,7 +173,7 @@ def _with_password(url: str, environ: Mapping[str, str]) -> str:
 
 
 def _find_url(url: str | None, environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """Where the URL was found, in words for a message, and the URL."""
+    """Return where the URL was found, in words for a message, and the URL."""
     if url is not None:
         return "the URL", check_text("the URL", url)
     for name in ("REDISMR_URL", "REDIS_URL"):
@@ -181,50 +182,50 @@ def _find_url(url: str | None, environ: Mapping[str, str]) -> tuple[str, str] | 
     return None
 
 
-def check_text(what: str, value: object) -> str:
-    """The value, which is text that can be written as UTF-8.
+def check_text(origin: str, value: object) -> str:
+    """Return the value if it is text that can be written as UTF-8.
 
     Raises:
-        ConfigError: it is not. The message does not show it: there may be a secret in it.
+        ConfigError: it is not. The message does not show the value, which may be a secret.
     """
     if not isinstance(value, str):
-        raise ConfigError(f"{what} must be a str, and is of type {type(value).__name__}")
+        raise ConfigError(f"{origin} must be a str, and is of type {type(value).__name__}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ConfigError(f"{what} is not UTF-8 text: it holds a lone surrogate") from None
+        raise ConfigError(f"{origin} is not UTF-8 text: it holds a lone surrogate") from None
     return value
 
 
-def _translate_url(url: str, what: str) -> str:
-    """The URL as redis-py wants it."""
+def _translate_url(url: str, origin: str) -> str:
+    """Return the URL as redis-py wants it, or raise a ConfigError that says what to write."""
     match = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://(.+)", url)
     if match is None:
         raise ConfigError(
-            f"{what} ({redact_url(url)}) is not a URL: write redis://HOST:6379/0, "
+            f"{origin} ({redact_url(url)}) is not a URL: write redis://HOST:6379/0, "
             "rediss://... for TLS, unix:///path/to/socket, or redis+sentinel://HOST:26379/SERVICE"
         )
     scheme, rest = match[1].lower(), match[2]
     if scheme not in SCHEMES:
         raise ConfigError(
-            f"{what} ({redact_url(url)}) starts with {scheme}://, which redismr does not speak; "
+            f"{origin} ({redact_url(url)}) starts with {scheme}://, which redismr does not speak; "
             f"it speaks {', '.join(name + '://' for name in SCHEMES)}"
         )
     translated = f"{SCHEMES[scheme]}://{rest}"
     if scheme.endswith("+sentinel"):
-        return translated  # several hosts: the store takes it apart
+        return translated  # holds several hosts; the store reads them
     try:
         parts = urlsplit(translated)
         parts.port  # noqa: B018 - reading it is the check
     except ValueError:
-        raise ConfigError(f"{what} ({redact_url(url)}) has no proper host or port") from None
+        raise ConfigError(f"{origin} ({redact_url(url)}) has no proper host or port") from None
     if parts.scheme != "unix" and not re.fullmatch(r"/*\d*/*", parts.path):
-        raise ConfigError(f"{what} ({redact_url(url)}) must end in a database's number, such as /0")
+        raise ConfigError(f"{origin} ({redact_url(url)}) must end in a database number, such as /0")
     return translated
 
 
 def _require_secret(secret: str | None, url: str) -> str:
-    """The secret, or an error that says how to make one."""
+    """Return the secret, or raise a ConfigError that says how to make one."""
     if secret is None:
         raise ConfigError(
             f"{redact_url(url)} needs a shared secret: workers run only code that is signed with "

@@ -1,7 +1,7 @@
-"""Standard streams as they may be: closed (cron, daemons), on a full disk, a pipe nobody reads.
+"""Cope with standard streams that are closed (cron, daemons), full, or without a reader.
 
-A descriptor that is closed is taken by the next file or socket, and then whatever prints writes
-into that. So descriptors 0 to 2 that are missing are filled before anything else is opened.
+A closed descriptor is given to the next file or socket, and then ``print`` would write into that.
+So missing descriptors 0 to 2 are opened before any other file.
 """
 
 from __future__ import annotations
@@ -21,24 +21,22 @@ _lost_outputs = list["OutputLost"]()
 
 
 class OutputLost(OSError):
-    """What was printed did not arrive: standard output is closed, full, or has no reader.
-
-    ``partly_written`` says whether some of it had arrived before.
-    """
+    """Output was lost: standard output is closed, full, or has no reader."""
 
     partly_written = False
+    """True if some output was written before."""
 
     @property
     def reader_has_left(self) -> bool:
-        """Whether its reader took some and left, as ``head`` does: no error."""
+        """True if the reader took some output and left, as ``head`` does: no error."""
         return self.partly_written and self.errno == errno.EPIPE
 
 
 def check_delivered() -> None:
-    """All that this command has printed so far was taken.
+    """Check that all output of this command was written.
 
     Raises:
-        OutputLost: it was not. Also where a function of the user's has caught that before.
+        OutputLost: some was lost, even if a user function caught the first error.
     """
     sys.stdout.flush()
     for lost in _lost_outputs:
@@ -48,52 +46,54 @@ def check_delivered() -> None:
 
 
 def open_missing_descriptors() -> None:
-    """Let 0, 1 and 2 be open: nothing to read, nowhere to write.
+    """Open those of the descriptors 0, 1 and 2 that are closed.
 
-    What is written to 1 fails, so that a command whose output is lost can say so.
+    Reading from 0 gives no data. Writing to 1 fails, so that a command can report lost output.
+    Writing to 2 has no effect.
     """
     for fd, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(fd)
         except OSError:
             _opened_descriptors.add(fd)
-            os.open(os.devnull, flags)  # it gets the lowest number that is free
+            os.open(os.devnull, flags)  # takes the lowest free number, which is fd
             os.set_inheritable(fd, True)  # noqa: FBT003
 
 
 def use_command_streams() -> None:
-    """Make this process's streams those of a command: lost output is an error, once.
+    """Replace the streams for a command: the first loss of standard output raises an error.
 
-    What is said on standard error may be lost in silence: there is no other place to say it.
+    A loss of standard error is ignored, because there is no other place to report it.
     """
-    open_missing_descriptors()
-    sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115  as long as the process
-    sys.stdout = _replace_stream(sys.stdout, 1, strict=True)
-    sys.stderr = _replace_stream(sys.stderr, 2)
+    _use_streams(strict=True)
 
 
 def use_worker_streams() -> None:
-    """Make this process's streams those of a worker: what it prints decides no result."""
+    """Replace the streams for a worker: lost output is ignored, because no result depends on it."""
+    _use_streams(strict=False)
+
+
+def _use_streams(*, strict: bool) -> None:
     open_missing_descriptors()
-    sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115
-    sys.stdout = _replace_stream(sys.stdout, 1)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115  as long as the process
+    sys.stdout = _replace_stream(sys.stdout, 1, strict=strict)
     sys.stderr = _replace_stream(sys.stderr, 2)
 
 
 def inheritable_descriptor(fd: int) -> int:
-    """What a child gets as its stream of this number: ours, or nothing where ours is none.
+    """Return the descriptor that a child inherits as stream ``fd``; DEVNULL if it was closed.
 
-    A descriptor that was closed when Python began may be anybody's by now.
+    A descriptor that was closed when Python started may belong to any file by now.
     """
-    import subprocess  # not before somebody starts a child: `redismr --help` never does
+    import subprocess  # slow to import, and `redismr --help` starts no child
 
     open_missing_descriptors()
-    ours = (sys.__stdin__, sys.__stdout__, sys.__stderr__)[fd] is not None
-    return fd if ours or fd in _opened_descriptors else subprocess.DEVNULL
+    was_open = (sys.__stdin__, sys.__stdout__, sys.__stderr__)[fd] is not None
+    return fd if was_open or fd in _opened_descriptors else subprocess.DEVNULL
 
 
 class NeverFailingStream:
-    """Writes to a stream what that takes; a stream that is None takes nothing. Never raises."""
+    """Writes to a stream, which may be None, and ignores all errors."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -112,21 +112,20 @@ class NeverFailingStream:
                 self._stream.flush()
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
-        with suppress(ValueError):  # it was closed
+        """True if the stream is a terminal."""
+        with suppress(ValueError):  # the stream is closed
             return self._stream is not None and self._stream.isatty()
         return False
 
     def __getattr__(self, name: str) -> object:
-        """Whatever else the stream has."""
+        """Return any other attribute of the stream."""
         return getattr(self._stream, name)
 
 
 class _DescriptorWriter(io.RawIOBase):
-    """A standard descriptor to write to. After the first refusal everything is lost.
+    """Writes to a standard descriptor. After the first error all output is dropped.
 
-    Raises:
-        OutputLost: that refusal, if ``strict``.
+    If ``strict``, that first error is raised as ``OutputLost``.
     """
 
     def __init__(self, fd: int, *, strict: bool) -> None:
@@ -150,7 +149,7 @@ class _DescriptorWriter(io.RawIOBase):
             try:
                 left = left[os.write(self._fd, left) :]
                 self._partly_written = True
-            except BlockingIOError:  # whoever shares it with us wanted that
+            except BlockingIOError:  # another process that shares the descriptor set that mode
                 import select
 
                 select.select([], [self._fd], [])
@@ -165,7 +164,7 @@ class _DescriptorWriter(io.RawIOBase):
 
 
 def _replace_stream(before: TextIO | None, fd: int, *, strict: bool = False) -> TextIO:
-    """A stream like the one before."""
+    """Return a stream with the encoding and buffering of the one before."""
     raw: Any = _DescriptorWriter(fd, strict=strict)
     if not isinstance(before, io.TextIOWrapper):
         return io.TextIOWrapper(io.BufferedWriter(raw), line_buffering=fd == 2)

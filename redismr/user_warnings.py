@@ -1,4 +1,4 @@
-"""Warnings about what a program hands to us, at the line where it does so."""
+"""Warn about what a program passes to redismr, at the line where it does so."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from types import FrameType
 
 REDISMR_FOLDER = os.path.join(os.path.dirname(__file__), "")
+"""The folder of this package; ends with a separator."""
 
 
 class Advice(UserWarning):
-    """Something works, and could be done better. Python shows each text once for each line."""
+    """The program works, but could do better. Python shows each text once for each line."""
 
 
 def warn_user(text: str) -> None:
-    """Warn at the innermost line that is not ours, however deep in us the reason was found."""
+    """Warn at the innermost line outside redismr, however deep in redismr the caller is."""
     depth = sum(1 for _ in _redismr_frames(sys._getframe()))  # noqa: SLF001  the way to frames
     warnings.warn(text, Advice, stacklevel=depth + 1)
 

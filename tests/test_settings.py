@@ -1,4 +1,4 @@
-"""Which URL, secret and namespace are taken, and what is said when they cannot be."""
+"""The choice of URL, secret and namespace, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_arguments_win() -> None:
     )
 
 
-def test_a_connection_found_here_is_not_our_own_server() -> None:
+def test_a_resolved_connection_is_no_private_server() -> None:
     connection = resolve_connection(URL, SECRET, environ={})
     assert connection
     assert not connection.embedded
@@ -86,7 +86,7 @@ def test_a_short_secret_is_refused_and_not_shown() -> None:
     assert resolve_connection(URL, SECRET, environ={})
 
 
-def test_a_private_server_needs_no_secret_of_ours() -> None:
+def test_a_private_server_needs_no_secret() -> None:
     assert resolve_connection(secret="short", environ={}) is None
 
 
@@ -182,14 +182,14 @@ def test_a_password_in_the_url_wins(url: str) -> None:
         assert found.url == url
 
 
-def test_another_programs_url_gets_no_password_of_ours() -> None:
+def test_redis_url_gets_no_redismr_password() -> None:
     environ = {"REDIS_URL": "redis://cache/0", "REDISMR_PASSWORD": "p", "REDISMR_SECRET": SECRET}
     found = resolve_connection(environ=environ)
     assert found
     assert found.url == "redis://cache/0"
 
 
-def test_a_password_that_cannot_be_had_is_named_and_not_shown(tmp_path: Path) -> None:
+def test_a_password_that_cannot_be_read_is_named_and_not_shown(tmp_path: Path) -> None:
     (tmp_path / "password").write_bytes(b"hidden\xff")
     for name, value, reason in (
         ("REDISMR_PASSWORD_FILE", str(tmp_path / "none"), "No such file"),
@@ -238,8 +238,8 @@ def test_urls_that_redis_py_understands(given: str, taken: str) -> None:
         ("redis://:hunter2@host:port/0", "host or port"),
         ("redis://:hunter2@host:99999/0", "host or port"),
         ("redis://:hunter2@[::1/0", "host or port"),
-        ("redis://:hunter2@host/jobs", "database's number"),
-        ("rediss://:hunter2@host/1/2", "database's number"),
+        ("redis://:hunter2@host/jobs", "database number"),
+        ("rediss://:hunter2@host/1/2", "database number"),
     ],
 )
 def test_other_urls_are_refused_by_name(url: str, words: str) -> None:
@@ -294,7 +294,7 @@ def test_namespaces_that_mean_something_else_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("value", ["\udcff" * 20, "\ud800"])
 @pytest.mark.parametrize("name", ["REDISMR_URL", "REDISMR_SECRET", "REDISMR_NAMESPACE"])
-def test_bytes_that_are_no_text_are_refused_under_the_variable_that_has_them(name, value) -> None:
+def test_bytes_that_are_no_text_are_refused_with_the_name_of_the_variable(name, value) -> None:
     environ = {"REDISMR_URL": URL, "REDISMR_SECRET": SECRET, name: value}
     with pytest.raises(ConfigError, match=f"{name} is not UTF-8 text"):
         resolve_connection(environ=environ)
@@ -308,7 +308,7 @@ def test_an_argument_is_text(name, value) -> None:
         resolve_connection(**given, environ={})
 
 
-def test_a_namespace_is_refused_under_the_variable_that_has_it() -> None:
+def test_a_namespace_is_refused_with_the_name_of_the_variable() -> None:
     with pytest.raises(ConfigError, match="REDISMR_NAMESPACE 'a b' must be"):
         resolve_namespace(environ={"REDISMR_NAMESPACE": "a b"})
 

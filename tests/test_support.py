@@ -1,4 +1,4 @@
-"""The test server itself: what the other tests lean on."""
+"""The test server itself, on which the other tests rely."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import redis
 from support import Server, eventually, is_running
 
 
-def test_what_was_answered_survives_kill_and_restart(server: Server) -> None:
+def test_acknowledged_writes_survive_kill_and_restart(server: Server) -> None:
     client = server.client()
     client.set("redismr:x", 1, px=60_000)
     before, pid = client.info("server")["run_id"], server.pid
@@ -62,7 +62,7 @@ def test_keys_without_ttl_are_found(server: Server) -> None:
     client.delete("redismr:immortal")
 
 
-def test_the_server_is_empty_and_ours(server: Server) -> None:
+def test_the_server_is_empty_and_is_the_one_that_was_started(server: Server) -> None:
     client = server.client()
     assert client.dbsize() == 0
     assert int(client.info("server")["process_id"]) == server.pid
@@ -70,7 +70,7 @@ def test_the_server_is_empty_and_ours(server: Server) -> None:
     assert len(server.secret) >= 32
 
 
-def test_eventually_says_what_it_waited_for() -> None:
+def test_eventually_names_what_it_waited_for() -> None:
     with pytest.raises(AssertionError, match="the moon"):
         eventually(lambda: 0, timeout=0.01, message="the moon")
     with pytest.raises(AssertionError, match="last value: 0"):

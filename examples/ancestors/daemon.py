@@ -1,6 +1,6 @@
-"""Client and server as daemons, while the main thread does something else: here it pings.
+"""Run client and server as daemons, while the main thread does other work: here it pings.
 
-``python examples/ancestors/daemon.py``; every further one that runs meanwhile helps
+``python examples/ancestors/daemon.py``; further ones that run at the same time help
 """
 
 import sys
@@ -30,7 +30,7 @@ try:
     server = mincemeat.Server_daemon(credentials)
     server.start()
 except OSError:
-    server = None  # somebody else is the server: help there
+    server = None  # another process is the server: help there
 
 client = Client(credentials, timeout=5.0)
 client.start()

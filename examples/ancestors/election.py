@@ -1,4 +1,4 @@
-"""The same script everywhere: the first to bind the port is the server, the others work for it.
+"""Run the same script everywhere: the first to bind the port is the server, the others work.
 
 ``python examples/ancestors/election.py``, twice or more; or ``redismr mincemeat -p changeme``
 """
@@ -35,7 +35,7 @@ while True:
         server.conn(**credentials)
     except OSError:
         if server.authenticated():
-            raise  # it was elected, and what it serves has failed
-        continue  # somebody else was elected meanwhile
+            raise  # this process was elected, and its job has failed
+        continue  # another process was elected in the meantime
     print_table(server.results())
     break

@@ -1,4 +1,4 @@
-"""No reduce phase: words are added up where they were mapped, and once more by the server.
+"""Count words without a reduce phase: workers add up what they map, and the server the rest.
 
 ``python examples/ancestors/maponly_finish.py``, and anywhere ``redismr mincemeat -p changeme HOST``
 """

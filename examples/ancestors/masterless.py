@@ -1,6 +1,6 @@
-"""A client that becomes the server too, in a thread, while there is none: complete alone.
+"""Run a client that is also the server, in a thread, if there is no other: complete alone.
 
-``python examples/ancestors/masterless.py``; every further one that runs meanwhile helps
+``python examples/ancestors/masterless.py``; further ones that run at the same time help
 """
 
 import sys
@@ -31,7 +31,7 @@ for _attempt in range(10):
             server = mincemeat.Server(map={})
             server.conn(asynchronous=True, **credentials)
         except OSError:
-            server = None  # somebody else is the server by now
+            server = None  # another process is the server by now
 
 if server:
     print_table(server.results())

@@ -1,13 +1,13 @@
-"""Counted words in two columns: by name on the left, by count on the right."""
+"""Print counted words in two columns: by name on the left, by count on the right."""
 
 
 def print_table(counts):
-    """All of them."""
+    """Print all words."""
     _print_rows(sorted(counts), sorted(counts, key=lambda word: (counts[word], word)), counts)
 
 
 def print_top(txn, counts, least=100):
-    """At least that many of the most frequent words: all that are as frequent as the last one."""
+    """Print the ``least`` most frequent words, and all that are as frequent as the last of them."""
     print(f"Transaction {txn}; top {least} of {len(counts)} results:")
     rare_first = sorted(counts, key=lambda word: (counts[word], word))
     lowest_count = min((counts[word] for word in rare_first[-least:]), default=0)

@@ -1,11 +1,11 @@
-"""What the examples read, and the words in it."""
+"""The datasource of the examples, and a mapfn for its words."""
 
 from pathlib import Path
 from string import digits, punctuation
 
 
 class Texts:
-    """A datasource: names and, when its turn comes, the text of each. Only names are kept."""
+    """A datasource of files: only names are kept, and each text is read when it is asked for."""
 
     def __init__(self, pattern):
         self.names = sorted(map(str, Path(__file__).with_name("texts").glob(pattern)))
@@ -18,12 +18,12 @@ class Texts:
 
 
 def words(name, text):
-    """A mapfn: each word once for each time it stands there, as in 'it's' with what hangs on it."""
+    """A mapfn: emits each word once for each time that the text has it; 'it's' is one word."""
     for word in text.lower().replace("--", " ").split():
         if word := word.strip(punctuation + digits):
             yield word, 1
 
 
 def total(word, counts):
-    """A collectfn, reducefn or finishfn."""
+    """A collectfn, reducefn or finishfn: adds up counts."""
     return sum(counts)

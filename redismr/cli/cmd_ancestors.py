@@ -88,13 +88,13 @@ def server(*, file: str, password: str, port: int) -> None:
 
     def print_results(results: Results, private: bool) -> None:  # noqa: FBT001
         with keep_unless_shown(results, job.functions["finishfn"], private=private) as outcome:
-            if resultfn := job.functions["resultfn"]:
-                resultfn(job.options.get("txn") or results.job_id, outcome)
+            if job.resultfn:
+                job.resultfn(job.options.get("txn") or results.job_id, outcome)
             print_job_outcome(job, outcome)
 
     octo_compat.run_server(
         job_source(job),
-        {**job.functions, "resultfn": None},
+        job.functions,
         print_results,
         port=port,
         password=password,

@@ -133,7 +133,7 @@ def _load_line_job(file: str, read_options: ReadOptions, top: int | None) -> Lin
     job = load_job_file(file)
     return LineJob(
         job.options.get("name") or Path(file).stem,
-        {**job.functions, "resultfn": None, "params": job.params},
+        {**job.functions, "params": job.params},
         partial(print_job_outcome, job, top=top),
         make_source=lambda names: job_source(job, names, read_options),
         options=job.options,

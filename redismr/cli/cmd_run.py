@@ -21,7 +21,6 @@ from redismr.cli.shared_options import (
     make_client,
     print_outcome,
     refuse_top_with_sort,
-    require_at_most_one,
     require_connection,
     top_option,
     wait_for_server_option,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
     from redismr.cli.job_file import JobFile
     from redismr.client import Client
+    from redismr.core.status_rows import Progress
     from redismr.ui.progress import ProgressDisplay
 
 _SOURCE_KINDS = {
@@ -165,31 +165,31 @@ def run(  # noqa: PLR0913 - one for each option
       redismr run wc.py --lines 'logs/*.gz' --top 10
       redismr run wc.py -P stopwords='["a", "the"]' --json | jq .
     """  # noqa: D301  click wants the control character
-    for name, value in (
-        ("--url", url), ("--namespace", namespace), ("-n", executors),
-        ("--wait", options["wait_for_workers"]), ("--wait-for-server", options["wait_for_server"]),
-    ):  # fmt: skip
-        require_at_most_one(
-            {"--inline": inline, name: value}, "an inline run has no server and no workers"
+    not_inline = {"--url": url, "--namespace": namespace, "-n": executors,
+                  "--wait": options["wait_for_workers"],
+                  "--wait-for-server": options["wait_for_server"]}  # fmt: skip
+    if inline and (option := _first_given(not_inline)):
+        raise ConfigError(
+            f"--inline and {option} cannot be combined: an inline run has no server and no workers"
         )
     refuse_top_with_sort(top, sort=options["sort"])
     job = load_job_file(file)
-    _refuse_unused_print_options(job, {"--top": top, "--json": as_json})
+    _refuse_print_options(job, {"--top": top, "--json": as_json})
     source = job_source(job, inputs, ReadOptions(kind, encoding, errors))
     if not quiet and not inline and (ignored_url_note := settings.ignored_url_note(url)):
         print_message(ignored_url_note, sys.stderr)
-    opened_display: AbstractContextManager[ProgressDisplay | None] = (
+    display_context: AbstractContextManager[ProgressDisplay | None] = (
         nullcontext() if quiet else progress_display(sys.stderr, summary=False, announce=True)
     )
     with (
         _open_client(url, namespace, executors, inline=inline) as client,
-        opened_display as display,
+        display_context as display,
     ):
         merged_options = _merge_options(job, options)
         with _explain_lost_output():
             results = redismr.run(
                 source,
-                **{**job.functions, "resultfn": None},
+                **job.functions,
                 client=client,
                 inline=inline,
                 progress=display or False,
@@ -199,12 +199,11 @@ def run(  # noqa: PLR0913 - one for each option
             )
         finishfn, private = job.functions["finishfn"], is_server_private(client)
         with keep_unless_shown(results, finishfn, private=private, as_json=as_json) as outcome:
-            if resultfn := job.functions["resultfn"]:
-                resultfn(merged_options.get("txn") or results.job_id or "inline", outcome)
+            if job.resultfn:
+                job.resultfn(merged_options.get("txn") or results.job_id or "inline", outcome)
             print_job_outcome(job, outcome, top=top, as_json=as_json)
-    _print_summary(display, results)
-    if not quiet:
-        _print_skipped(display, results)
+    if display is not None:
+        _print_summary(display.last_progress, results)
 
 
 @contextmanager
@@ -219,19 +218,19 @@ def _explain_lost_output() -> Iterator[None]:
         raise
 
 
-def _refuse_unused_print_options(job: JobFile, given: Mapping[str, Any]) -> None:
-    """Check that no option about printing is given for a job file that prints the results itself.
+def _first_given(options: Mapping[str, Any]) -> str:
+    """Return the name of the first option that was given, or an empty string."""
+    return next((name for name, value in options.items() if value), "")
 
-    Raises:
-        ConfigError: One is given.
-    """
-    for printer in ("final", "finishfn"):
-        function = job.final if printer == "final" else job.functions[printer]
-        if function is not None and (unused := [name for name, value in given.items() if value]):
-            raise ConfigError(
-                f"{unused[0]} is about how results are printed, and {printer} in {job.path} "
-                "decides that: leave one of them out"
-            )
+
+def _refuse_print_options(job: JobFile, options: Mapping[str, Any]) -> None:
+    """Refuse options about printing if a function of the job file prints the results."""
+    printer = "final" if job.final else "finishfn" if job.functions["finishfn"] else ""
+    if printer and (option := _first_given(options)):
+        raise ConfigError(
+            f"{option} is about how results are printed, and {printer} in {job.path} decides "
+            "that: leave one of them out"
+        )
 
 
 def print_job_outcome(
@@ -275,7 +274,7 @@ def submit(  # noqa: PLR0913 - one for each option
     with make_client(server) as client:
         submitted = client.submit(
             source,
-            **{**job.functions, "resultfn": None},
+            **job.functions,
             params={**job.params, **params},
             **_merge_options(job, options),
         )
@@ -288,7 +287,7 @@ def submit(  # noqa: PLR0913 - one for each option
             raise
     if quiet:
         return
-    if job.functions["resultfn"] or job.final:
+    if job.resultfn or job.final:
         print_message(f"resultfn and final of {file} are for `redismr run`: not used", sys.stderr)
     if sys.stderr.isatty():
         click.echo(f"redismr watch {submitted.id}", err=True)
@@ -309,22 +308,17 @@ def _open_client(
     return redismr.Client(url, namespace=namespace, executors=executors)
 
 
-def _print_summary(display: ProgressDisplay | None, outcome: Any) -> None:
-    if display is not None and display.last_progress is not None:
-        prefix = "" if sys.stderr.isatty() else "redismr: "  # other programs share the pipe
-        line = summary_line(display.last_progress, getattr(outcome, "counters", None))
-        click.echo(prefix + line, err=True)
+def _print_summary(last_progress: Progress | None, results: Any) -> None:
+    """Print a line about the job, the number of skipped records, and the first of them.
 
-
-def _print_skipped(display: ProgressDisplay | None, outcome: Any) -> None:
-    """Print the number of skipped records and the first of them.
-
-    The job is deleted by now, and with it the whole list.
+    The job is deleted by now, and with it the list of all skipped records.
     """
-    last = display.last_progress if display is not None else None
-    skipped = last.skipped if last else getattr(outcome, "skipped", None)
+    skipped = getattr(results, "skipped", None)
+    if last_progress is not None:
+        prefix = "" if sys.stderr.isatty() else "redismr: "  # other programs share the pipe
+        line = summary_line(last_progress, getattr(results, "counters", None))
+        click.echo(prefix + line, err=True)
+        skipped = last_progress.skipped
     if isinstance(skipped, Skipped) and skipped.total:
-        print_message(
-            skipped_lines(skipped, "; after `redismr submit`, `redismr errors` lists all"),
-            sys.stderr,
-        )
+        hint = "; after `redismr submit`, `redismr errors` lists all"
+        print_message(skipped_lines(skipped, hint), sys.stderr)

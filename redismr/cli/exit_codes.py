@@ -55,7 +55,8 @@ def exit_on_error(ctx: click.Context) -> Iterator[None]:
         raise
     except click.UsageError as error:
         command_path = error.ctx.command_path if error.ctx else ctx.command_path
-        message = " ".join(error.format_message().split()).removesuffix(".")  # may have lines
+        # The message of click may have several lines.
+        message = " ".join(error.format_message().split()).removesuffix(".")
         print_message(f"{message} (see `{command_path} --help`)", sys.stderr)
         ctx.exit(USAGE)
     except KeyboardInterrupt as interrupt:

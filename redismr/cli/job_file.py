@@ -33,7 +33,8 @@ class JobFile:
     path: str
     source: Any
     functions: Mapping[str, Any]
-    """The functions, under the names of the arguments of ``redismr.run``; None if undefined."""
+    """The functions that run in the job, as arguments of ``redismr.run``; None if undefined."""
+    resultfn: Callable[[str, Any], object] | None
     final: Callable[[Any, Any], object] | None
     params: Mapping[str, Any]
     options: Mapping[str, Any]
@@ -61,8 +62,9 @@ def load_job_file(path: str) -> JobFile:
             "mapfn": names.get("mapfn"),
             "reducefn": names.get("reducefn"),
             "combinefn": names.get("combinefn", names.get("collectfn")),
-            **{name: names.get(name) for name in ("partitionfn", "initfn", "finishfn", "resultfn")},
+            **{name: names.get(name) for name in ("partitionfn", "initfn", "finishfn")},
         },
+        resultfn=names.get("resultfn"),
         final=names.get("final"),
         params=_dict_defined_as(path, names, "params"),
         options=_dict_defined_as(path, names, "options"),

@@ -112,7 +112,7 @@ def _lines_from_pipe() -> Iterator[str]:
 def parse_file_names(line: str) -> list[str]:
     """Split a line into names and globs, as a shell does.
 
-    A line that matches a file as a whole is one name, spaces included.
+    A line that as a whole is the name of a file or a matching glob is one name, with its spaces.
 
     Raises:
         SourceError: Some of the names match no file, and the error lists them; or there is no name.

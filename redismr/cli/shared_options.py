@@ -17,7 +17,7 @@ from redismr.errors import ConfigError
 from redismr.ui.result_lines import write_outcome, write_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from redismr.client import Client
     from redismr.config import Connection
@@ -82,20 +82,12 @@ def add_server_options(command: CommandFunction) -> CommandFunction:
     )(command)
 
 
-def require_at_most_one(given: Mapping[str, Any], why: str) -> None:
-    """Check that at most one of these options was given.
-
-    Raises:
-        ConfigError: Several were given; the error names the first two.
-    """
-    names = [name for name, value in given.items() if value]
-    if len(names) > 1:
-        raise ConfigError(f"{names[0]} and {names[1]} cannot be combined: {why}")
-
-
 def refuse_top_with_sort(top: int | None, *, sort: bool | None) -> None:
     """Refuse --top together with --sort."""
-    require_at_most_one({"--top": top, "--sort": sort}, "--top orders by value, --sort by key")
+    if top and sort:
+        raise ConfigError(
+            "--top and --sort cannot be combined: --top orders by value, --sort by key"
+        )
 
 
 def require_connection(url: str | None, namespace: str | None, purpose: str) -> Connection:

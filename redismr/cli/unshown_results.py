@@ -45,19 +45,16 @@ def keep_unless_shown(
         yield outcome
         standard_streams.check_delivered()
     except BaseException as error:
-        # Case 1: nothing to keep, or a function of the user's has ended the command with success.
-        if _says_result_is_gone(results.job_id, error) or (
-            isinstance(error, SystemExit) and not error.code
-        ):
+        user_exited_well = isinstance(error, SystemExit) and not error.code
+        # Case 1: there is nothing to keep, or user code has ended the command with success.
+        if _says_result_is_gone(results.job_id, error) or user_exited_well:
             pass
         # Case 2: the job stays on the server. A server that was lost may come back without data.
         elif not private and results.keep():
             server_lost = isinstance(error, StoreUnavailable)
-            duration = (
-                "was left there. When Redis is back" if server_lost else "is kept for its ttl"
-            )
-            add_recovery_hint(error, f"the result of job {results.job_id} {duration}: {command}")
-        # Case 3: the server ends now. After Ctrl-C, or for a reader who took enough, no file.
+            state = "was left there. When Redis is back" if server_lost else "is kept for its ttl"
+            add_recovery_hint(error, f"the result of job {results.job_id} {state}: {command}")
+        # Case 3: the server ends now. No file after Ctrl-C, or for a reader who took enough.
         elif not isinstance(error, KeyboardInterrupt) and not _reader_took_enough(error):
             add_recovery_hint(error, _save_result(outcome, as_json=as_json))
         raise

@@ -1,4 +1,4 @@
-"""What a program holds: the client, the handle of a job, its results."""
+"""The objects that a user's program holds: the client, the handle of a job, its results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Client", "Job", "Results"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a class on first use: a private server can start meanwhile (``prestart``)."""
+    """Import a class on first use: before that, ``prestart`` can have started a private server."""
     if name not in __all__:
         raise AttributeError(f"module 'redismr.client' has no attribute {name!r}")
     return getattr(importlib.import_module(f"redismr.client.{name.lower()}"), name)

@@ -27,14 +27,7 @@ from redismr.core.model import ENDED_STATES
 from redismr.core.seal import Keyring
 from redismr.core.status_rows import JobInfo, WorkerInfo
 from redismr.engine.program import check_functions
-from redismr.errors import (
-    JobError,
-    JobLost,
-    JobNotFound,
-    NoWorkers,
-    SealError,
-    StoreUnavailable,
-)
+from redismr.errors import JobError, JobLost, JobNotFound, NoWorkers, SealError, StoreUnavailable
 from redismr.process_guards import only_in_this_process, refuse_while_loading
 from redismr.store import Store
 
@@ -139,7 +132,7 @@ class Client(Unpicklable):
             if job is not None and not job_has_ended and not isinstance(exc, StoreUnavailable):
                 cancel(job)
             if isinstance(exc, KeyboardInterrupt):
-                raise KeyboardInterrupt from None  # not a screen of frames about sockets
+                raise KeyboardInterrupt from None  # without redismr's frames
             raise
         return self._call_result_functions(job, results, resultfn) if finish else results
 
@@ -268,7 +261,7 @@ class Client(Unpicklable):
         return worker_rows(self._store)
 
     def listen(self, txn: str | None = None, job: str | None = None) -> Iterator[Event]:
-        """Yield the events of one transaction, one job or all jobs, from this call on, for ever.
+        """Yield the events of one txn, one job or all jobs, from this call on, for ever.
 
         The end of each job comes exactly once, even if its message was lost or the connection was
         cut. The other events are hints: they come only if a holder of the secret published them and
@@ -334,11 +327,10 @@ class Client(Unpicklable):
             if event.kind not in ENDED_STATES:
                 continue
             try:
-                if (
-                    deliver_result(self._attach(self._listener_store, event.job), fn, on_error)
-                    is False
-                ):
+                job = self._attach(self._listener_store, event.job)
+                if deliver_result(job, fn, on_error) is False:
                     return
+            # The job was deleted before its result was read: leave it out.
             except (JobNotFound, JobLost) as error:
                 if error.job_id != event.job:
                     raise

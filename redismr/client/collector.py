@@ -1,8 +1,8 @@
-"""Reads a finished job's result, believing only what is sealed.
+"""The collector: reads the result of a finished job, and believes only sealed records.
 
-``state`` in Redis is clear text, so it only says when to look. What is returned was proven: the
-spec and the end are the submitter's, and every partition has a manifest, sealed by a worker, all
-made from the same attempts of exactly the maps that the end names.
+``state`` in Redis is clear text, and only says when to look. A result is returned after proof: the
+submitter sealed the spec and the end; workers sealed a manifest for each partition; all manifests
+were made from the same attempts of exactly the map tasks that the end counts.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from redismr.core.model import (
     Skipped,
     task_index,
 )
+from redismr.core.pickled_snapshots import FindClass
 from redismr.core.task_errors import make_task_error
 from redismr.engine.bad_records import max_skips, skip_limit_failure
 from redismr.engine.kernel import Block
@@ -36,32 +37,31 @@ from redismr.shipping.libraries import explain_library_errors
 from redismr.store import EndAndRecords, Store
 
 CHUNKS_PER_FETCH = 4
-"""Result chunks (of up to 1 MB) asked for at once: bounds the memory of who iterates."""
-
-FindClass = Callable[[str, str], Any]
+"""Result chunks (of up to 1 MB) fetched at once: this bounds the memory of a reader."""
 
 
 def collect(
     store: Store,
     sealer: JobSealer,
     spec: JobSpec,
-    outcome: EndAndRecords | None = None,
+    end_and_records: EndAndRecords | None = None,
     *,
     partitionfn: Callable[[Any, int], int] | None,
     find_class: FindClass | None,
 ) -> tuple[RedisPartitions, dict[str, int], Skipped]:
-    """The verified result of a job that says it has succeeded, its counters, and what it skipped.
+    """Verify the result of a job whose state is "succeeded"; return it, counters, skipped records.
 
-    ``outcome`` is what was read of it, if it was; ``partitionfn`` the job's, where it is at hand.
+    ``end_and_records`` are the sealed end and manifests; None reads them. ``partitionfn`` is the
+    job's, if this process has it.
 
     Raises:
-        JobLost: the whole job is gone. EndRolledBack: its end is.
-        SealError: a sealed piece is missing or not as sealed.
-        TooManySkipped: more was skipped than the job's submitter allowed.
-        JobFailed: the pieces are genuine but do not belong to one result.
+        JobLost: the whole job is gone. EndRolledBack: a failover took back the job's end.
+        SealError: a sealed record is missing or was altered.
+        TooManySkipped: more records were skipped than the submitter allowed.
+        JobFailed: the manifests are genuine, but do not belong to one result.
     """
     with _job_lost_if_gone(store, sealer.job), _rolled_back_if_running(store, sealer.job):
-        end, records = outcome or store.end_and_results(sealer.job)
+        end, records = end_and_records or store.end_and_results(sealer.job)
         n_map = sealer.open_end(end)
         manifests = _open_manifests(sealer, records, spec.partitions if n_map else 0)
     if len({(m.basis, m.maps_digest, m.maps) for m in manifests}) > 1 or any(
@@ -94,11 +94,11 @@ def _open_manifests(
 
 
 class EndRolledBack(JobFailed):
-    """A failover took the server back to before the job's end: it runs again."""
+    """A failover took the server back to before the end of the job, which runs again."""
 
 
 class ComputedAgain(JobFailed):
-    """What was handed out of a running job is no part of its result any more."""
+    """A partition that was read while the job ran is no longer part of the job's result."""
 
     def __init__(self, job: str, partition: int) -> None:
         super().__init__(
@@ -110,7 +110,7 @@ class ComputedAgain(JobFailed):
 
 @contextmanager
 def _job_lost_if_gone(store: Store, job: str) -> Iterator[None]:
-    """Nothing was altered where all is gone (FLUSHALL, deleted): then the error is JobLost."""
+    """Turn SealError into JobLost if the whole job is gone (deleted, FLUSHALL)."""
     try:
         yield
     except SealError:
@@ -121,7 +121,7 @@ def _job_lost_if_gone(store: Store, job: str) -> Iterator[None]:
 
 @contextmanager
 def _rolled_back_if_running(store: Store, job: str) -> Iterator[None]:
-    """Nothing was altered where an ended job runs again: then the error is EndRolledBack."""
+    """Turn SealError into EndRolledBack if a job that had ended runs again."""
     try:
         yield
     except SealError:
@@ -138,7 +138,7 @@ def _rolled_back_if_running(store: Store, job: str) -> Iterator[None]:
 def _checked_skips(
     sealer: JobSealer, spec: JobSpec, manifests: Sequence[ResultManifest]
 ) -> Skipped:
-    """What was left out, checked against the sealed budget: reducers did, each for itself."""
+    """Sum up the skipped records of all partitions, and check them against the sealed budget."""
     if spec.on_error == "fail" or not manifests:
         return Skipped()
     skipped = manifests[0].map_skipped
@@ -151,7 +151,10 @@ def _checked_skips(
 
 
 def skipped_so_far(store: Store, sealer: JobSealer) -> Skipped:
-    """What the finished tasks of a job have left out; its map records go when it has succeeded."""
+    """Return the records that the finished tasks of a running job have skipped.
+
+    When a job has succeeded, its map records are deleted.
+    """
     skipped = Skipped()
     for index, record in sorted(store.map_records(sealer.job).items()):
         manifest = sealer.open_map_manifest(f"m{index}", record, MAX_SKIPPED_KEPT - len(skipped))
@@ -164,12 +167,12 @@ def skipped_so_far(store: Store, sealer: JobSealer) -> Skipped:
 def read_partition(
     store: Store, sealer: JobSealer, manifest: ResultManifest, find_class: FindClass | None
 ) -> Iterator[Block]:
-    """The blocks of one partition; each chunk is authenticated before it is parsed.
+    """Yield the blocks of one partition; each chunk is authenticated before it is parsed.
 
     Raises:
-        SealError: a chunk that the manifest names is missing or not as sealed.
+        SealError: a chunk that the manifest names is missing or was altered.
         JobLost: the whole job is gone.
-        LibraryMismatch: a library that it needs is missing in this process, or another version.
+        LibraryMismatch: this process lacks a library that a block needs, or has another version.
     """
     partition = task_index(manifest.task)
 
@@ -212,19 +215,19 @@ class RedisPartitions(Unpicklable):
         self.has_unique_keys = not any(m.has_irregular_keys for m in manifests)
 
     def blocks(self, partition: int) -> Iterator[Block]:
-        """The blocks of a partition, some MB ahead of the reader at most."""
+        """Yield the blocks of a partition, fetched up to 4 MB ahead of the reader."""
         store, sealer, manifest = self._store, self._sealer, self.manifests[partition]
         with _rolled_back_if_running(store, sealer.job):
             yield from read_partition(store, sealer, manifest, self._find_class)
 
     def keep(self) -> bool:
-        """Nobody owns the job any more."""
+        """Let the job stay when the result is closed; return True."""
         if self.on_close:
             self.on_close.detach()
         return True
 
     def close(self) -> None:
-        """Tell whoever owns the job."""
+        """Delete the job, if the result owns it."""
         if self.on_close:
             self.on_close()
 
@@ -232,10 +235,10 @@ class RedisPartitions(Unpicklable):
 def _candidate_partitions(
     spec: JobSpec, partitionfn: Callable[[Any, int], int] | None
 ) -> Callable[[Any], Iterable[int]]:
-    """See ``ResultPartitions.candidate_partitions``.
+    """Return the function of ``ResultPartitions.candidate_partitions``.
 
-    A partitionfn is only asked where to look first: here it may see other string hashes, or another
-    state, than in the workers.
+    A partitionfn only says where to look first: in this process it may see other string hashes, or
+    another state, than in the workers.
     """
 
     def candidate_partitions(key: Any) -> Iterable[int]:
@@ -248,7 +251,8 @@ def _candidate_partitions(
             else:
                 return (partition_of(key, spec.partitions),)
         except Exception:  # noqa: BLE001 - BadKey, or what the user's function raises
-            return all_partitions  # a key of a class without a stable hash may be equal to one with
+            # A key of a class without a stable hash may equal one of a class that has one.
+            return all_partitions
         return chain((first,), (p for p in all_partitions if p != first))
 
     return candidate_partitions

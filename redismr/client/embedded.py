@@ -1,7 +1,7 @@
-"""A private server and local workers for this process, when no server is named.
+"""The embedded backend: a private server and a local worker for this process.
 
-One per process and number of executors, started on first use, reused by every client, and gone
-with the process, however that ends.
+It is used when no server is named. A process has one for each namespace and number of executors:
+the first client starts it, later clients use it too, and it ends with the process in any case.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ _workers = weakref.WeakSet["LocalWorker"]()
 
 
 class EmbeddedBackend(Unpicklable):
-    """A server of our own and a worker child with N executors."""
+    """A private server, and a child process that is a worker with N executors."""
 
     def __init__(self, namespace: str, executors: int) -> None:
         self.executors = executors
         self.server: PrivateServer = start(namespace=namespace, wait=False)
-        # It takes longer to import what it needs than the server to answer.
+        # The worker imports modules meanwhile, which takes longer than the server's start.
         self.worker = LocalWorker(self.server.connection, executors)
 
     def ready(self) -> None:
-        """Return when the server answers.
+        """Wait until the server answers.
 
         Raises:
-            StoreUnavailable: it does not; the worker is gone as well.
+            StoreUnavailable: the server does not start; the worker was ended.
         """
         try:
             self.server.ready()
@@ -53,27 +53,29 @@ class EmbeddedBackend(Unpicklable):
 
     @property
     def alive(self) -> bool:
-        """Whether both still run."""
+        """True if the server and the worker still run."""
         return self.server.alive and self.worker.alive
 
     def restart_worker(self) -> None:
-        """Start another worker if ours died (killed, out of memory): jobs wait for one."""
+        """Start another worker if the worker has died (killed, out of memory)."""
         with _lock:
             if self.server.alive and not self.worker.alive:
                 self.worker.release_pipe()
                 self.worker = LocalWorker(self.server.connection, self.executors)
 
     def close(self) -> None:
-        """Stop both, now."""
+        """End the worker and the server."""
         self.worker.close()
         self.server.close()
 
 
 class LocalWorker(Unpicklable):
-    """A worker child: never a fork of the user's process, whose scripts have no guard.
+    """A worker as a child process: a new Python, never a fork of the user's program.
 
-    What user functions print goes to our standard error, lest it mix with the program's output;
-    ``stdout=1`` lets it. ``environ`` is added to our environment, and ``pass_fds`` stay open.
+    The user's program may have threads, and a script without a ``__main__`` guard.
+    The text that user functions print goes to this process's standard error, apart from the
+    program's own output; ``stdout=1`` sends it to standard output. ``environ`` is added to this
+    process's environment, and the descriptors ``pass_fds`` stay open in the child.
     """
 
     def __init__(
@@ -87,8 +89,10 @@ class LocalWorker(Unpicklable):
     ) -> None:
         refuse_while_loading()
         refuse_too_deep()
-        standard_streams.open_missing_descriptors()  # else the pipe may get the number of a standard stream  # noqa: E501
-        pipe_read_end, self._pipe_write_end = os.pipe()  # ends when we do: the worker stops then
+        # Else the pipe may get the number of a standard stream.
+        standard_streams.open_missing_descriptors()
+        # The pipe ends when this process does: then the worker stops.
+        pipe_read_end, self._pipe_write_end = os.pipe()
         package_parent = str(Path(redismr.workers.__file__).parents[2])
         path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH", "")]))
         self._process = subprocess.Popen(
@@ -109,24 +113,24 @@ class LocalWorker(Unpicklable):
             stdin=subprocess.DEVNULL,
             stdout=standard_streams.inheritable_descriptor(stdout),
             stderr=standard_streams.inheritable_descriptor(2),
-            start_new_session=True,  # Ctrl-C is the client's to answer
+            start_new_session=True,  # only the client answers Ctrl-C
         )
         os.close(pipe_read_end)
         _workers.add(self)
 
     @property
     def alive(self) -> bool:
-        """Whether the worker process still runs."""
+        """True if the worker process still runs."""
         return self._process.poll() is None
 
     def release_pipe(self) -> None:
-        """Let go of the pipe without waiting."""
+        """Close the pipe, which ends the worker, without waiting for it."""
         if self._pipe_write_end >= 0:
             os.close(self._pipe_write_end)
             self._pipe_write_end = -1
 
     def close(self) -> None:
-        """End the worker by ending its pipe."""
+        """End the worker: close its pipe, and kill it after 5 s."""
         self.release_pipe()
         try:
             self._process.wait(5)
@@ -136,14 +140,12 @@ class LocalWorker(Unpicklable):
 
 
 def prestart(
-    url: str | None = None,
-    namespace: str | None = None,
-    executors: int | None = None,
+    url: str | None = None, namespace: str | None = None, executors: int | None = None
 ) -> None:
-    """Start our own server and workers, if no server is named: ``Client()`` is going to need them.
+    """Start the embedded backend for the next ``Client()``, if no server is named.
 
-    They start while this process imports what a client needs, which takes as long: a first result
-    came after 0.48 s instead of 0.61 s. Trouble is the client's to meet, and to tell.
+    The backend starts while this process imports the modules of a client, which takes as long: a
+    first result came after 0.48 s instead of 0.61 s. Errors are left for the client to raise.
     """
     with contextlib.suppress(RedismrError, OSError):
         if settings.resolve_connection(url, None, namespace) is None:
@@ -151,7 +153,7 @@ def prestart(
 
 
 def embedded_backend(namespace: str, executors: int | None) -> EmbeddedBackend:
-    """This process's own server and workers, started if need be; the server answers."""
+    """Return this process's embedded backend, started if need be, once its server answers."""
     backend = _get_or_start(namespace, executors)
     backend.ready()
     return backend
@@ -174,11 +176,11 @@ def _close_all() -> None:
 
 
 def _forget_in_forked_child() -> None:
-    """A forked child shares nothing: its parent ends what its parent started.
+    """Forget the backends of the parent process, which alone ends them.
 
-    Not even the pipes: held open by a child, they would keep workers alive that nobody waits for.
+    The pipes are closed too: a child that held them open would keep the parent's workers alive.
     """
-    global _lock  # noqa: PLW0603  another thread of the parent may have held it
+    global _lock  # noqa: PLW0603  another thread of the parent may hold the old one
     _lock = threading.Lock()
     for worker in _workers:
         worker.release_pipe()

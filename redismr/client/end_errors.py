@@ -1,4 +1,4 @@
-"""What became of a job that has no result, in words and as the error to raise."""
+"""Errors to raise for jobs without a result: failed, cancelled, lost, or out of reach."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _NO_CAUSE = "Redis gives no cause; something without the secret may have set its
 
 
 def failures_by_task(sealer: JobSealer, dead: Mapping[str, bytes]) -> dict[str, Failure]:
-    """The last sealed failure of each task, in task order; what is not sealed is left out."""
+    """Return the last failure of each task, in task order, without those that are not sealed."""
     found: dict[str, Failure] = {}
-    # What a task died of comes after, and so in place of, what it was tried again for.
+    # The failure that ended a task replaces the one after which the task was tried again ("last:").
     for key, blob in sorted(dead.items(), key=lambda item: not item[0].startswith("last:")):
         task = key.removeprefix("last:")
         with contextlib.suppress(SealError, ValueError):
@@ -44,7 +44,10 @@ def failures_by_task(sealer: JobSealer, dead: Mapping[str, bytes]) -> dict[str, 
 
 
 def end_error(sealer: JobSealer, status: JobStatus, dead: Mapping[str, bytes]) -> JobError:
-    """Why the job ended without a result; of several dead tasks the first one's failure."""
+    """Return the error that says why the job ended without a result.
+
+    Of several failed tasks the first one, in task order, is named.
+    """
     job = sealer.job
     if status.state == "cancelled":
         return JobCancelled(f"job {job} was cancelled", job_id=job)
@@ -62,12 +65,13 @@ def end_error(sealer: JobSealer, status: JobStatus, dead: Mapping[str, bytes]) -
             "input was complete",
             job_id=job,
         )
-    shown_cause = json.dumps(cause)[1:-1][:200]  # clear text of the server: no control characters
+    # The cause is clear text of the server: json.dumps leaves no control characters in it.
+    shown_cause = json.dumps(cause)[1:-1][:200]
     return JobFailed(f"job {job} failed: {shown_cause or _NO_CAUSE}", job_id=job)
 
 
 def fail_as_altered(store: Store, sealer: JobSealer, alteration: str) -> JobFailed:
-    """End a running job whose clear fields do not fit its sealed spec; returns the error."""
+    """Fail a running job whose clear fields differ from its sealed spec; return the error."""
     message = f"{alteration}: something without the secret writes to its keys"
     failure = Failure(
         kind="error", stage="map", task="", function="", error_module="redismr.errors",
@@ -81,8 +85,8 @@ def fail_as_altered(store: Store, sealer: JobSealer, alteration: str) -> JobFail
 def unreachable_error(
     unavailable: StoreUnavailable, job_id: str, *, input_complete: bool = True
 ) -> StoreUnavailable:
-    """The error for a server that is away too long while a job is waited for: how to come back."""
-    doing = "may still be running" if input_complete else "may not have been handed in whole"
+    """Return the error for a server that was away too long: how to come back to the job."""
+    doing = "may still be running" if input_complete else "may have only a part of its input"
     error = StoreUnavailable(
         f"{unavailable}\n  job {job_id} {doing}. When Redis is back: redismr result {job_id} --wait"
     )
@@ -91,7 +95,10 @@ def unreachable_error(
 
 
 def kept_result_note(job_id: str, *, own_server: bool) -> str:
-    """How to get at a result that finishfn failed on; ``own_server``: on a server of this process."""  # noqa: E501
+    """Return a note that says how to read a result on which finishfn failed.
+
+    ``own_server`` is True if the result is on a private server of this process.
+    """
     if own_server:
         how = f"as long as this process lives: Client().attach({job_id!r}).result(finish=False)"
         return f"the result of job {job_id} is kept {how}"
@@ -99,7 +106,7 @@ def kept_result_note(job_id: str, *, own_server: bool) -> str:
 
 
 def job_vanished_error(job_id: str) -> JobLost:
-    """The error for a job that was there and is not any more."""
+    """Return the error for a job that was in Redis and is there no more."""
     return JobLost(
         f"job {job_id} vanished from Redis: it was deleted, its ttl is over, or the server lost "
         "its data",
@@ -108,7 +115,7 @@ def job_vanished_error(job_id: str) -> JobLost:
 
 
 def job_not_found_error(job_id: str) -> JobNotFound:
-    """The error for an id that Redis does not know, in words that tell why that may be."""
+    """Return the error for an id that Redis does not know, with the likely reason."""
     submitted_at = submit_time_of(job_id)
     if submitted_at is None:
         return JobNotFound(f"there is no job {job_id!r}: `redismr jobs` lists them", job_id=job_id)
@@ -121,7 +128,7 @@ def job_not_found_error(job_id: str) -> JobNotFound:
 
 
 def submit_time_of(job_id: str) -> float | None:
-    """When a job id was made, from the id itself; None if it is not an id of ours."""
+    """Return the time at which a job id was made, as the id tells; None if it is no job id."""
     head, _, tail = job_id.partition("-")
     try:
         return float(int(head, 36)) if len(head) == 6 and len(tail) == 16 else None

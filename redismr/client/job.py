@@ -23,7 +23,8 @@ class Job(ReadableJob):
 
     Making a handle costs nothing: the server is asked when a method is called. While Redis is away,
     each call waits up to ``wait_for_server`` seconds (a job option, 30 by default), and then raises
-    ``StoreUnavailable``. Any call raises ``JobNotFound`` if Redis does not know the job any more.
+    ``StoreUnavailable``. For a job that Redis does not know any more, ``wait``, ``result`` and
+    iteration raise ``JobLost``, and other calls ``JobNotFound``.
 
     >>> from redismr import Client
     >>> with Client(executors=1) as client:
@@ -117,7 +118,7 @@ class Job(ReadableJob):
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """Yield (key, value) pairs, partition by partition as the reduce tasks finish.
 
-        Each partition is delivered once, in any order; a few blocks of about 1 MB are in memory.
+        Each partition is delivered once, in any order; up to 4 MB of it are in memory.
 
         >>> from redismr import Client
         >>> with Client(executors=1) as client:

@@ -28,10 +28,10 @@ _MAX_INPUT_COUNT = 100_000_000
 
 
 class JobAccess(Unpicklable):
-    """What a handle needs to read the state of one job and to end the job.
+    """The part of a handle that reads the state of one job and ends the job.
 
     ``submitter_state`` is None in a process that did not submit the job. ``n_map`` is the number
-    of map tasks, once this process has handed in all of them: Redis may forget tasks in a failover.
+    of map tasks, once this process has added all of them: Redis may forget tasks in a failover.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class JobAccess(Unpicklable):
         Raises:
             JobNotFound: Redis does not know the job any more.
         """
-        outcome = self._store.cancel(self.id).status
-        if outcome == "GONE":
+        status = self._store.cancel(self.id).status
+        if status == "GONE":
             raise job_not_found_error(self.id)
-        if outcome != "OK":
+        if status != "OK":
             return False
         event = Event(self.id, self.txn, 0, "cancelled", {})
         self._store.publish(self.txn, encode_event(event, self._keyring))
@@ -89,26 +89,32 @@ class JobAccess(Unpicklable):
                 self._store.cancel(self.id)
         self._store.delete(self.id, self._input_count(), self._spec.partitions)
 
-    def _read_status(self, *, existed: bool = False, outcome: bool = False) -> JobStatus:
-        """Read the job's status; with ``outcome`` also the records of a result.
-
-        With ``existed``, for a caller that waits, the job is also listed again, and checked for
-        fields that were altered.
+    def _read_status(self) -> JobStatus:
+        """Read the job's status.
 
         Raises:
-            JobNotFound, or with ``existed`` JobLost: Redis does not know the job.
+            JobNotFound: Redis does not know the job.
+        """
+        if (status := self._store.status(self.id)) is None:
+            raise job_not_found_error(self.id)
+        return status
+
+    def _watch_status(self, *, with_results: bool = False) -> JobStatus:
+        """Read the job's status for a caller that waits, and have the job's watch check it.
+
+        Raises:
+            JobLost: Redis does not know the job any more.
             JobFailed: the job's fields were altered. InputLost: a failover took back its input.
         """
-        status = self._store.status(self.id, with_results=outcome)
+        status = self._store.status(self.id, with_results=with_results)
         if status is None:
-            raise job_vanished_error(self.id) if existed else job_not_found_error(self.id)
-        if existed:
-            try:
-                self._job_watch.check(status, self._n_map)
-            except InputLost:
-                with contextlib.suppress(RedismrError):
-                    self.cancel()
-                raise
+            raise job_vanished_error(self.id)
+        try:
+            self._job_watch.check(status, self._n_map)
+        except InputLost:
+            with contextlib.suppress(RedismrError):
+                self.cancel()
+            raise
         return status
 
     def _raise_unless_succeeded(self, status: JobStatus) -> None:

@@ -1,4 +1,4 @@
-"""What a caller asks for, sorted; the spec that is made of it, and what stands in clear."""
+"""Options of a job: functions apart from the rest, the sealed spec, the fields in clear text."""
 
 from __future__ import annotations
 
@@ -52,21 +52,25 @@ class SubmitOptionsDict(JobOptionsDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class SubmitterState:
-    """What only the submitting process has of a job."""
+    """What only the submitting process knows of a job."""
 
     finishfn: Callable[[Results], Any] | None = None
     partitionfn: Callable[[Any, int], int] | None = None
+    #: Deletes the job, given its number of map tasks; None: the results do not own the job.
     delete: Callable[[int], object] | None = None
+    #: False for a private server, which ends with the process.
     delete_at_exit: bool = True
     show_progress: ProgressFunction | None = None
+    #: Seconds until NoWorkers is raised; None: never.
     wait_for_workers: float | None = None
+    #: Starts the worker of a private server again, if it has died; None for other servers.
     restart_worker: Callable[[], None] | None = None
 
 
 def split_options(
     mapfn: Function | None, reducefn: Function | str | None, options: SubmitOptionsDict
 ) -> tuple[dict[str, Any], Mapping[str, Any], JobOptions]:
-    """Functions, params and the rest of what a caller gave by name.
+    """Split what a caller gave by name into functions, params and options.
 
     Raises:
         ConfigError: an option is wrong, or would show a secret.
@@ -79,7 +83,7 @@ def split_options(
     )
     params = check_params(remaining.pop("params", None))
     chosen_options = parse_job_options(remaining)
-    for option in ("name", "txn"):  # in clear, and in every listing
+    for option in ("name", "txn"):  # both stand in clear text, and in every listing
         if contains_secret((getattr(chosen_options, option) or "").encode()):
             raise ConfigError(
                 f"{option} holds a secret, or the password of a server. {SECRET_REMEDY}."
@@ -96,15 +100,15 @@ def new_spec(
     now_ms: int,
     slots: int,
 ) -> JobSpec:
-    """The spec of a new job, with an id of its own.
+    """Make the spec of a new job, with a new id.
 
     Args:
-        chosen_options: what its caller wants.
-        size: the bytes of its source, if they are known.
-        digest: of its code.
+        chosen_options: what the caller wants.
+        size: the bytes of the source; None if they are not known.
+        digest: the digest of the packed code.
         functions: by the names that ``split_options`` gives them.
         now_ms: the server's time.
-        slots: how many executors there are, 0 if nobody knows.
+        slots: how many executors there are; 0 if that is not known.
     """
     job_id = new_job_id()
     return JobSpec(
@@ -118,7 +122,7 @@ def new_spec(
         code_digest=digest,
         retries=chosen_options.retries,
         lost_leases=chosen_options.lost_leases,
-        # What renews the leases, thrice in each, is what prolongs the job.
+        # Only renewals, three in each lease, prolong the job: so a lease is shorter than the ttl.
         lease_ms=int(min(chosen_options.lease, chosen_options.ttl / 2) * 1000),
         task_timeout_ms=int(chosen_options.task_timeout * 1000)
         if chosen_options.task_timeout
@@ -137,9 +141,10 @@ def new_spec(
 
 
 def partitions_for(size: int | None, slots: int) -> int:
-    """Two per executor at least, so that reducers share the load; more for more data.
+    """Choose a number of partitions: two for each executor, or one for 5 MB of source if more.
 
-    ``slots`` is how many executors there are, 0 if nobody knows; ``size`` the bytes of the source.
+    ``slots`` is how many executors there are, 0 if that is not known; ``size`` is the source's
+    bytes, None if they are not known.
     """
     if not slots:
         return DEFAULT_PARTITIONS
@@ -150,8 +155,9 @@ def partitions_for(size: int | None, slots: int) -> int:
 def clear_fields(
     spec: JobSpec, key_id: str, source: Source, *, each_worker: bool
 ) -> dict[str, str | int]:
-    """What scheduling and progress rows need in clear: never more than hints."""
-    expected = None if each_worker else expected_amount_of(source)  # each worker takes one split
+    """Return the fields that scheduling and progress rows need in clear text: hints, no more."""
+    # With ``each_worker`` nobody knows how many splits will be read.
+    expected = None if each_worker else expected_amount_of(source)
     return {
         "unit": unit_of(source),
         **({} if expected is None else {"expected": expected}),
@@ -173,7 +179,7 @@ def clear_fields(
 
 
 def new_job_id() -> str:
-    """Its birth in seconds (6 digits of base 36) and 64 random bits."""
+    """Make a job id: the time in seconds (6 digits of base 36) and 64 random bits."""
     seconds, digits = int(time.time()), ""
     while seconds:
         seconds, digit = divmod(seconds, 36)

@@ -23,7 +23,8 @@ from redismr.shipping import LoadedCode, OtherPythonCode, load_for_reader
 from redismr.shipping.libraries import SUBMITTER, explain_library_errors
 
 if TYPE_CHECKING:
-    from redismr.client.collector import FindClass, RedisPartitions
+    from redismr.client.collector import RedisPartitions
+    from redismr.core.pickled_snapshots import FindClass
     from redismr.store import EndAndRecords
 
 
@@ -36,7 +37,7 @@ class ReadableJob(AwaitableJob):
     def _wait_for_results(self, timeout: float | None) -> Results:
         deadline = deadline_of(timeout)
         while self._results is None:
-            status = self._wait_for_end(deadline, outcome=True)
+            status = self._wait_for_end(deadline, with_results=True)
             if status is None:
                 after = f" after {timeout:g} s" if timeout else ""
                 text = f"job {self.id} is still {self._read_status().state}{after}, and goes on"
@@ -54,7 +55,7 @@ class ReadableJob(AwaitableJob):
         delivered: dict[int, ResultManifest] = {}
         with self._store.subscribe(self.txn) as channel:
             while True:
-                status = self._read_status(existed=True)
+                status = self._watch_status()
                 self._report(status)
                 # Deliver the partitions that have finished since the last look.
                 missing = [p for p in range(self._spec.partitions) if p not in delivered]
@@ -84,18 +85,18 @@ class ReadableJob(AwaitableJob):
     def _read_while_running(
         self, partition: int, manifest: ResultManifest
     ) -> Iterator[Iterable[tuple[Any, Any]]]:
-        """Read a partition of a job that may still run, whose data may be replaced meanwhile.
+        """Read a partition of a job that may still run and replace the partition's data meanwhile.
 
         Raises:
             ComputedAgain: the partition is being computed again. JobError: the job has failed.
-            SealError: the data was altered or lost, and for neither reason.
+            SealError: the data was altered, or lost for another reason.
         """
         find_class = self._find_class()
         try:
             for keys, values in read_partition(self._store, self._sealer, manifest, find_class):
                 yield zip(keys, values, strict=True)
         except SealError:
-            status = self._read_status(existed=True)
+            status = self._watch_status()
             if status.state in ENDED_STATES:
                 self._raise_unless_succeeded(status)
             record = self._store.result_records(self.id, [partition]).get(partition, b"")
@@ -104,10 +105,10 @@ class ReadableJob(AwaitableJob):
             raise
 
     def _collect_results(
-        self, outcome: EndAndRecords | None = None
+        self, end_and_records: EndAndRecords | None = None
     ) -> tuple[Results, dict[str, int]]:
         """Return the results and the counters of a job that has succeeded."""
-        partitions, counters, skipped = self._collect_partitions(outcome)
+        partitions, counters, skipped = self._collect_partitions(end_and_records)
         results = Results(
             partitions, sort=self._spec.sort, counters=counters, skipped=skipped, job_id=self.id
         )
@@ -120,13 +121,13 @@ class ReadableJob(AwaitableJob):
         return results, counters
 
     def _collect_partitions(
-        self, outcome: EndAndRecords | None = None
+        self, end_and_records: EndAndRecords | None = None
     ) -> tuple[RedisPartitions, dict[str, int], Skipped]:
         return collect(
             self._store,
             self._sealer,
             self._spec,
-            outcome,
+            end_and_records,
             partitionfn=self._submitter_state.partitionfn if self._submitter_state else None,
             find_class=self._find_class(),
         )

@@ -1,4 +1,4 @@
-"""Submission of a job: check and pack what the caller gave, create the job, hand in the input."""
+"""Submission of a job: check and pack what the caller gave, create the job, add the input."""
 
 from __future__ import annotations
 
@@ -46,10 +46,7 @@ class PreparedJob:
 
 
 def prepare_job(
-    source: Any,
-    mapfn: Function | None,
-    reducefn: Function | str | None,
-    options: SubmitOptionsDict,
+    source: Any, mapfn: Function | None, reducefn: Function | str | None, options: SubmitOptionsDict
 ) -> PreparedJob:
     """Check what a caller gave, and pack the functions with the modules that they need.
 
@@ -69,11 +66,7 @@ class JobSubmission:
     """Submits the jobs of one client to the client's server."""
 
     def __init__(
-        self,
-        keyring: Keyring,
-        store: Store,
-        cleanup_store: Store,
-        embedded: EmbeddedBackend | None,
+        self, keyring: Keyring, store: Store, cleanup_store: Store, embedded: EmbeddedBackend | None
     ) -> None:
         self._keyring, self._store, self._cleanup_store = keyring, store, cleanup_store
         self._embedded = embedded
@@ -85,13 +78,13 @@ class JobSubmission:
         owns_job: bool,
         show_progress: ProgressFunction | None = None,
     ) -> Job:
-        """Create the job and hand in all of its input; return the handle.
+        """Create the job and add all of its input; return the handle.
 
         With ``owns_job`` the job is deleted when its results are closed or collected.
 
         Raises:
             JobError: the job ended meanwhile.
-            SourceError, or what the source raises: the job has failed with that cause.
+            SourceError, or what the source raises: the job was cancelled.
             StoreUnavailable: the server does not answer, or takes no writes for now.
         """
         options = prepared.options
@@ -122,7 +115,7 @@ class JobSubmission:
         except JobEnded as ended:
             # Only this submitter closes the input, and it has not: the state was altered.
             if ended.state in RUNNING_STATES:
-                contradiction = "its state says that all of its input is there, which is not so"
+                contradiction = "its state says that the input is complete, but it is not"
                 raise fail_as_altered(self._store, sealer, contradiction) from None
             job.result(0)  # raises the error that ended the job
         except StoreUnavailable as unavailable:

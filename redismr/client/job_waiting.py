@@ -52,23 +52,25 @@ class AwaitableJob(JobAccess):
         self._progress_shown_at = 0.0
         self._reported_at = time.monotonic()
 
-    def _wait_for_end(self, deadline: float | None, *, outcome: bool = False) -> JobStatus | None:
+    def _wait_for_end(
+        self, deadline: float | None, *, with_results: bool = False
+    ) -> JobStatus | None:
         """Return the status that shows the end of the job; None if the deadline came first.
 
         ``deadline`` is a time of ``time.monotonic()``; None waits for ever.
         """
         try:
-            return self._poll_until_end(deadline, outcome=outcome)
+            return self._poll_until_end(deadline, with_results=with_results)
         except StoreUnavailable as unavailable:
             raise self._unreachable_error(unavailable) from unavailable.__cause__
 
-    def _poll_until_end(self, deadline: float | None, *, outcome: bool) -> JobStatus | None:
+    def _poll_until_end(self, deadline: float | None, *, with_results: bool) -> JobStatus | None:
         with self._store.subscribe(self.txn) as channel:
             # Right after its submission no job has ended: a first look would be in vain.
             if self._n_map is not None and deadline is None:
                 channel.get(JOB_POLL_SECONDS)
             while True:
-                status = self._read_status(existed=True, outcome=outcome)
+                status = self._watch_status(with_results=with_results)
                 self._report(status)
                 # The job has ended.
                 if status.state in ENDED_STATES:
@@ -89,7 +91,7 @@ class AwaitableJob(JobAccess):
         now = time.monotonic()
         if now - self._reported_at >= PROGRESS_SECONDS:
             self._reported_at = now
-            self._report(self._read_status(existed=True))
+            self._report(self._watch_status())
 
     def _report(self, status: JobStatus) -> None:
         """Show the progress, or print on stderr why there is none.
@@ -97,11 +99,8 @@ class AwaitableJob(JobAccess):
         Raises:
             NoWorkers: nobody has worked on the job for ``wait_for_workers`` seconds.
         """
-        now, ended, submitter = (
-            time.monotonic(),
-            status.state in ENDED_STATES,
-            self._submitter_state,
-        )
+        now, ended = time.monotonic(), status.state in ENDED_STATES
+        submitter = self._submitter_state
         shows_progress = self._show_progress is not None
         if shows_progress and (ended or now - self._progress_shown_at >= PROGRESS_SECONDS):
             self._progress_shown_at = now
@@ -115,7 +114,7 @@ class AwaitableJob(JobAccess):
         if wait_limit is not None and self._idle_explainer.idle_seconds > wait_limit:
             raise NoWorkers(
                 f"no worker took job {self.id} within {wait_limit:g} s: "
-                f"{self._idle_explainer.reason() or 'they are busy with other jobs'}",
+                f"{self._idle_explainer.reason() or 'all of them are busy with other jobs'}",
                 job_id=self.id,
             )
 

@@ -1,4 +1,7 @@
-"""Who waits for a job keeps it listed, and ends it if its clear fields are not what was sealed."""
+"""A watch over a running job, kept by the process that waits for it.
+
+The watch lists the job again if an index lost it, and fails the job if clear fields were altered.
+"""
 
 from __future__ import annotations
 
@@ -21,50 +24,59 @@ _MAX_TTL_MS = 400 * 86_400_000
 
 
 class JobWatch:
-    """Sees to it that one job does not stand still, and nobody knows why."""
+    """Watches one running job, so that it cannot stand still without an error."""
 
     def __init__(self, store: Store, sealer: JobSealer, spec: JobSpec) -> None:
         self._store, self._sealer, self._spec = store, sealer, spec
         self._announced_at = time.monotonic()
 
     def check(self, status: JobStatus, n_map: int | None) -> None:
-        """List the job again in case the index lost it; end it if its clear fields were altered.
+        """Check a status of the job, and repair what a failover took back.
 
-        ``n_map`` is how many map tasks there are, where we are the ones who know.
+        ``n_map`` is the number of map tasks, if this process has added all of them.
 
         Raises:
-            JobFailed: it was altered. InputLost: a failover took back its input.
+            JobFailed: clear fields were altered. InputLost: a failover took back the input.
         """
         if status.state in ENDED_STATES:
             return
-        if time.monotonic() - self._announced_at > ANNOUNCE_SECONDS:
-            self._announced_at = time.monotonic()
-            self._store.announce(self._spec.job_id, self._spec.priority, self._spec.submitted_ms)
+        self._announce_again()
         alteration = altered_field(status, self._spec, self._sealer.keyring.key_id)
-        if (
-            status.state == "submitting"
-            and self._store.get_sealed(self._spec.job_id, "end") is not None
-        ):
-            # The script that closes the input writes both; so by now the state must have moved on.
-            status_now = self._store.status(self._spec.job_id)
-            if status_now and status_now.state == "submitting":
-                alteration = (
-                    alteration or "its state says that its input is not all there, which is not so"
-                )
-        elif status.state == "submitting" and n_map is not None:
-            close_input_again(self._store, self._sealer, self._spec.python, n_map)
+        if status.state == "submitting":
+            # The end of the input is sealed: then the state must not be "submitting" any more.
+            if self._store.get_sealed(self._spec.job_id, "end") is not None:
+                alteration = alteration or self._contradiction()
+            # This process has closed the input, and a failover took that back: close it again.
+            elif n_map is not None:
+                close_input_again(self._store, self._sealer, self._spec.python, n_map)
         if alteration:
             raise fail_as_altered(self._store, self._sealer, alteration)
 
+    def _announce_again(self) -> None:
+        """List the job again every ``ANNOUNCE_SECONDS``, in case the index lost it."""
+        if time.monotonic() - self._announced_at > ANNOUNCE_SECONDS:
+            self._announced_at = time.monotonic()
+            self._store.announce(self._spec.job_id, self._spec.priority, self._spec.submitted_ms)
+
+    def _contradiction(self) -> str:
+        """Return how the state, read again, contradicts the sealed end; empty if it does not.
+
+        One script writes both, so a state that is read after the end is a later one.
+        """
+        status = self._store.status(self._spec.job_id)
+        if status and status.state == "submitting":
+            return "its state says that the input is incomplete, but it is complete"
+        return ""
+
 
 def altered_field(status: JobStatus, spec: JobSpec, key_id: str) -> str:
-    """Which clear field of a running job does not fit its sealed spec; empty if all do.
+    """Return which clear field of a running job differs from its sealed spec; empty if none does.
 
-    Nobody believes them for a result, but the job would stand still, and nobody know why.
+    No result depends on these fields, but with an altered one the job could stop without a reason.
     """
     meta = status.meta
     if status.state not in RUNNING_STATES | ENDED_STATES:
-        return "its state in Redis is not one that a job can have"
+        return "its state in Redis is not the state of a job"
     for name, sealed in (
         ("python", spec.python),
         ("protocol", spec.protocol),
@@ -78,7 +90,7 @@ def altered_field(status: JobStatus, spec: JobSpec, key_id: str) -> str:
         ("skip_records", int(spec.on_error != "fail")),
     ):
         if meta.get(name) != str(sealed):
-            return f"{name} in Redis is not as it was submitted"
+            return f"{name} in Redis differs from what was submitted"
     if not 0 < number(meta.get("expire_at")) - status.now_ms < _MAX_TTL_MS:
-        return "its deadline (expire_at) in Redis is not one that it can have"
+        return "its deadline (expire_at) in Redis is impossible"
     return ""

@@ -1,4 +1,4 @@
-"""Whether the workers that are there have the libraries that a job's data names."""
+"""A check that the workers have the libraries that a job's data needs, with warnings."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ _MAX_SCANNED_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class MissingLibraries:
-    """What workers lack of the submitter's libraries: name -> (worker, its version or "").
+    """Libraries of the submitter that a worker lacks, or has in another major version.
 
-    ``warned`` are those that were told of. A version counts where its first number differs: such
-    may not load what another one has pickled. Workers may come and go, so nothing is refused.
+    Data that one major version has pickled may not load in another. Workers come and go, so jobs
+    are never refused for this.
     """
 
+    #: By name, the version that the submitter has.
     libraries: Mapping[str, str]
+    #: By name, a worker that lacks the library, and the worker's version or "".
     workers: Mapping[str, tuple[str, str]]
+    #: Names of the libraries for which a warning was given.
     warned: set[str] = field(default_factory=set)
 
     @classmethod
     def from_worker_rows(
         cls, rows: Mapping[str, Mapping[str, Any]], spec: JobSpec, key_id: str
     ) -> MissingLibraries:
-        """Of the workers that may take the job, as their rows tell."""
+        """Compare the libraries in the rows of the workers that can run the job."""
         found: dict[str, tuple[str, str]] = {}
         for row in rows.values():
             if row.get("key_id") != key_id or row.get("python") != spec.python:
                 continue
-            worker = printable_text(
-                f"{row.get('host')}:{row.get('pid')}", 80
-            )  # clear text of the server
+            worker = printable_text(f"{row.get('host')}:{row.get('pid')}", 80)
             for entry in str(row.get("libraries", "")).split():
                 name, _, version = entry.partition("=")
                 our_version = spec.libraries.get(name)
@@ -50,7 +51,7 @@ class MissingLibraries:
         return cls(spec.libraries, found)
 
     def warn(self, names: Iterable[str]) -> None:
-        """Say of which of these libraries a worker has none, or another version."""
+        """Warn of those of these libraries that a worker lacks or has in another version."""
         for name in sorted({name.partition(".")[0] for name in names} & self.workers.keys()):
             if name in self.warned:
                 continue
@@ -64,13 +65,13 @@ class MissingLibraries:
             )
 
     def check_pickle(self, data: bytes) -> None:
-        """The same for the libraries that pickled data names."""
+        """Warn of libraries as ``warn`` does: those that pickled data names."""
         if any(name.encode() in data for name in self.workers) and len(data) <= _MAX_SCANNED_BYTES:
             self.warn(modules_in_pickle(data))
 
 
 def modules_in_pickle(data: bytes) -> Iterator[str]:
-    """The modules of the globals that a pickle of protocol 4 or 5 names. Loads nothing.
+    """Yield the modules of the globals that a pickle of protocol 4 or 5 names; loads nothing.
 
     >>> import pickle, decimal
     >>> list(modules_in_pickle(pickle.dumps([decimal.Decimal(1), "json"], 5)))

@@ -1,4 +1,4 @@
-"""Follows jobs to their ends: over pub/sub, which may lose messages, and the keys, which do not."""
+"""The listener: follows jobs to their ends, by messages, which may be lost, and by keys."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from redismr.store.channel import Subscription
 
 END_POLL_SECONDS = 1.0
-"""How often the keys are read, whatever the channel says."""
+"""Seconds between two readings of the keys, whatever messages say."""
 
 POLL_COST_RATIO = 20
-"""A look takes a twentieth of the time at most, however many jobs there are."""
+"""Reading the keys takes a twentieth of the time at most, however many jobs there are."""
 
 MAX_REMEMBERED_JOBS = 10_000
 
 
 class JobEndTracker:
-    """The jobs of one transaction, or of all, or one job, that end from now on: each once.
+    """Tells each end exactly once: of one job, or of all jobs (of one txn) that end from now on.
 
-    One that has ended already is no news, unless it is the one that is asked for.
+    A single job that is asked for may have ended before.
 
     Attributes:
-        next_poll_at: when the keys are to be read again, on our clock.
+        next_poll_at: the time of ``time.monotonic()`` at which the keys are to be read again.
     """
 
     def __init__(self, store: Store, keyring: Keyring, txn: str | None, job: str | None) -> None:
@@ -44,13 +44,14 @@ class JobEndTracker:
         self.next_poll_at = 0.0
 
     def matches(self, event: Event) -> bool:
-        """Whether it is of what is asked for."""
+        """True if the event is about a job that is asked for."""
         return self._job in (None, event.job) and self._txn in (None, event.txn)
 
     def end_from_message(self, event: Event) -> Event | None:
-        """The end that a message tells of, if it is news. It is believed where the keys are gone.
+        """Return the end that a message tells of; None if the end was told or is not true.
 
-        ``run`` deletes its jobs as soon as their results are closed.
+        If the keys of the job are gone, the message is believed: ``run`` deletes its jobs as soon
+        as their results are closed.
         """
         if event.job in self._ended_jobs:
             return None
@@ -63,7 +64,7 @@ class JobEndTracker:
         return replace(event, kind=state)
 
     def find_missed_ends(self) -> list[Event]:
-        """The ends that no message told of: a look, of which the others are ``POLL_COST_RATIO`` apart."""  # noqa: E501
+        """Read the keys, and return the ends of which no message told; set ``next_poll_at``."""
         began = time.monotonic()
         recent = [self._job] if self._job else self._store.recent()
         ended = self._end_states([job for job in recent if job not in self._ended_jobs])
@@ -75,7 +76,7 @@ class JobEndTracker:
         return found
 
     def raise_if_job_gone(self) -> None:
-        """Raise if the job that is asked for is gone: it has no more events."""
+        """Raise JobLost if the one job that is asked for is gone, and so has no more events."""
         if self._job is not None and not self._store.meta(self._job, "state"):
             raise job_vanished_error(self._job)
 
@@ -84,9 +85,9 @@ class JobEndTracker:
         return {job: state for job, state in states.items() if state in ENDED_STATES}
 
     def _end_event(self, job: str, state: str) -> Event | None:
-        """News of a job that has ended, if its sealed label is one that is asked for."""
+        """Return the end of a job, if the label in its sealed spec is asked for."""
         self._ended_jobs.add(job)
-        with contextlib.suppress(KeysAltered, SealError):  # another secret's, or nobody's
+        with contextlib.suppress(KeysAltered, SealError):  # the job has another secret, or is none
             if blob := self._store.get_sealed(job, "spec"):
                 txn = JobSealer(self._keyring, job).open_spec(blob).txn
                 return Event(job, txn, 0, state) if self._txn in (None, txn) else None
@@ -98,10 +99,10 @@ def deliver_result(
     fn: Callable[[str, Any], object],
     errorfn: Callable[[str, Exception], object] | None = None,
 ) -> object:
-    """Wait for a job's end, and hand it over once; returns what ``fn`` or ``errorfn`` does.
+    """Wait for a job's end, and call ``fn`` or ``errorfn`` once; return what that returns.
 
     Raises:
-        JobError, SealError: the job's error, if no ``errorfn`` takes it.
+        JobError, SealError: the job's error, if there is no ``errorfn``.
     """
     try:
         results = job.result()
@@ -115,9 +116,9 @@ def deliver_result(
 def follow_events(
     store: Store, keyring: Keyring, txn: str | None = None, job: str | None = None
 ) -> Iterator[Event]:
-    """Events from the time of the call on; each job's end once, also where its message was lost."""
+    """Yield events from this call on: each job's end once, even if its message was lost."""
     ends, channel = JobEndTracker(store, keyring, txn, job), store.subscribe(txn)
-    channel.get(END_POLL_SECONDS)  # subscribes: now, and not when the first event is asked for
+    channel.get(END_POLL_SECONDS)  # subscribes now, not when the first event is asked for
     return _read_events(ends, channel, keyring)
 
 
@@ -126,11 +127,13 @@ def _read_events(ends: JobEndTracker, channel: Subscription, keyring: Keyring) -
         while True:
             message = channel.get(max(0.0, ends.next_poll_at - time.monotonic()))
             event = decode_event(message, keyring) if message else None
+            # A message came: an end is told once, other events as they come.
             if event and ends.matches(event):
                 if event.kind not in ENDED_STATES:
                     yield event
                 elif end := ends.end_from_message(event):
                     yield end
+            # Messages may have been lost, or it is time: read the keys.
             if channel.resubscribed or time.monotonic() >= ends.next_poll_at:
                 yield from ends.find_missed_ends()
                 ends.raise_if_job_gone()

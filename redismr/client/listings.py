@@ -1,14 +1,16 @@
-"""Rows about jobs and workers, as the server has them in clear: for people, never believed."""
+"""Rows about jobs and workers, from clear text of the server: for people, no proof."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redismr.core.status_rows import JobInfo, WorkerInfo
 from redismr.errors import KeysAltered
 from redismr.store import number
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from redismr.core.model import JobSpec
     from redismr.store import Store
 
@@ -17,13 +19,13 @@ _MAX_LABEL_CHARS = 200
 
 
 def job_rows(store: Store) -> list[JobInfo]:
-    """Every job that still exists, newest first."""
+    """Return a row for every job that still exists, newest first."""
     rows = []
     for job_id in reversed(store.recent()):
         try:
             status = store.status(job_id)
         except KeysAltered:
-            continue  # nothing of ours lies there; the others are listed all the same
+            continue  # what lies there is no job; the others are still listed
         if status is None:
             continue
         meta = status.meta
@@ -47,7 +49,7 @@ def job_rows(store: Store) -> list[JobInfo]:
 
 
 def deleted_rows(store: Store) -> list[JobInfo]:
-    """Every job that ``run`` has deleted, as long as that is remembered."""
+    """Return a row for every job that ``run`` deleted: the last 1000, until their ttl is over."""
     now_ms, rows = store.deleted()
     found = []
     for row in rows:
@@ -71,7 +73,7 @@ def deleted_rows(store: Store) -> list[JobInfo]:
 
 
 def worker_rows(store: Store) -> list[WorkerInfo]:
-    """Every worker that was heard of in the last minute, those that are lost as well."""
+    """Return a row for every worker that beat in the last minute, including lost workers."""
     now_ms, rows = store.worker_rows()
     return [
         WorkerInfo(
@@ -92,8 +94,14 @@ def worker_rows(store: Store) -> list[WorkerInfo]:
     ]
 
 
+def can_run_job(row: Mapping[str, Any], spec: JobSpec, key_id: str) -> bool:
+    """True if a worker, as its row says, has the secret, Python and protocol of a job."""
+    worker = row.get("key_id"), row.get("python"), row.get("protocol")
+    return worker == (key_id, spec.python, spec.protocol)
+
+
 def deleted_row(spec: JobSpec, n_map: int, now_ms: int) -> dict[str, str | int]:
-    """What is remembered of a job that is deleted now: ``n_map`` is how many map tasks it had."""
+    """Return the row to keep of a job that is deleted now and had ``n_map`` map tasks."""
     return {
         "job": spec.job_id,
         "txn": spec.txn[:_MAX_LABEL_CHARS],

@@ -116,7 +116,9 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
         raise _without_frames(exc) from exc.__cause__
     if inline:
         try:
-            outcome: Any = _run_inline(source, mapfn, reducefn, functions, params, chosen_options)
+            outcome: Any = _run_in_this_process(
+                source, mapfn, reducefn, functions, params, chosen_options
+            )
         except TaskError as exc:
             if is_debugging():
                 raise
@@ -152,7 +154,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
 
 
 def _without_frames(error: RedismrError) -> RedismrError:
-    """Return the error without our frames, which would push its text off the screen."""
+    """Return the error without redismr's frames, which would push its text off the screen."""
     return error if is_debugging() else error.with_traceback(None)
 
 
@@ -173,7 +175,7 @@ def _check_types(*, inline: object, progress: object, client: object) -> None:
         )
 
 
-def _run_inline(
+def _run_in_this_process(
     source: Any,
     mapfn: Function | None,
     reducefn: Function | str | None,

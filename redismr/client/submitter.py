@@ -1,8 +1,8 @@
-"""Hands a job in: lazily, idempotently, and alive while it does.
+"""The submitter: reads a source lazily, adds its splits as map tasks, and closes the input.
 
-Map tasks run while the source is still read. A source may take its time between two records: a
-thread hands in what was read before, and keeps the submitter's own lease; when that is lost, the
-job fails.
+Map tasks run while the source is still being read. A source may be slow between two records: a
+background thread adds the splits that were read before, and renews the submitter's own lease. If
+the submitter is lost, that lease ends, and the job fails.
 """
 
 from __future__ import annotations
@@ -33,21 +33,23 @@ from redismr.sources.record_snapshots import pickle_split
 from redismr.store import SMALL_JOB_TASKS, Store, WakeTarget, number
 
 MAX_UNFINISHED = 10_000
-"""Tasks handed in but not done at which the submitter waits for the workers."""
+"""Unfinished tasks at which the submitter waits for the workers."""
 
 MAX_UNFINISHED_BYTES = 256 << 20
+"""Bytes of unfinished tasks at which the submitter waits for the workers."""
+
 SUBMIT_FLUSH_BYTES = 1 << 20
 SUBMIT_FLUSH_TASKS = 500
 SUBMIT_FLUSH_SECONDS = 0.005
-"""A quick source fills a buffer for this long: the 90 tasks of a job of 200 items are handed in
-with 5 round trips instead of 25. A hundred such jobs took 3.5 s instead of 8.2 s."""
+"""A quick source fills the buffer for this long: the 90 tasks of a job of 200 items are added in 5
+round trips instead of 25. A hundred such jobs took 3.5 s instead of 8.2 s."""
 
 LINGER_SECONDS = 0.05
-"""What is in the buffer is handed in after this long, though the source gives nothing more."""
+"""The background thread adds buffered splits after this long, if the source gives no more."""
 
 BACKGROUND_PATIENCE_SECONDS = 1.0
-"""How long the thread waits for a server that is away: the caller's patience is for the caller, who
-would else wait for the thread and then once more."""
+"""How long the background thread waits for a server that is away. The caller's own patience would
+make the caller wait twice: for the thread, and then for the server."""
 
 SUBMIT_LEASE_MS = 15_000
 _MAX_SUBMIT_ATTEMPTS = 5
@@ -55,27 +57,34 @@ _MAX_SUBMIT_ATTEMPTS = 5
 
 @dataclass(slots=True)
 class Submitted:
-    """Where the hand-in stands."""
+    """How much of the input is in Redis."""
 
     tasks: int = 0
+    #: Of these tasks, how many workers have finished.
     finished: int = 0
+    #: Sealed bytes of all tasks.
     bytes: int = 0
+    #: Includes the splits that are still in the buffer.
     input_amount: InputAmount = field(default_factory=InputAmount)
 
 
 @dataclass(slots=True)
 class SplitBuffer:
-    """Splits that were read and not handed in yet, sealed, and since when the first waits."""
+    """Sealed splits that are not in Redis yet. Times are those of ``time.monotonic()``."""
 
+    #: By the index of the map task, the fields that hold its input.
     splits: dict[int, dict[str, bytes]] = field(default_factory=dict)
+    #: Bytes of all fields.
     size: int = 0
+    #: When the first of the splits was put in.
     filled_since: float = 0.0
+    #: The first split that is put in from this time on makes a flush due.
     flush_at: float = 0.0
 
     def put(self, index: int, fields: dict[str, bytes]) -> bool:
-        """One split more; whether it is time to hand in.
+        """Add a split; return True if it is time to flush.
 
-        The first of all goes at once, unless ``flush_at`` says when.
+        The very first split is flushed at once, unless ``flush_at`` was set.
         """
         now = time.monotonic()
         if not self.splits:
@@ -89,17 +98,21 @@ class SplitBuffer:
         )
 
     def is_overdue(self) -> bool:
-        """Whether something waits for a source that gives nothing more."""
+        """True if the first split has waited ``LINGER_SECONDS`` for more splits."""
         return bool(self.splits) and time.monotonic() >= self.filled_since + LINGER_SECONDS
 
     def clear(self) -> None:
-        """What was in it is handed in."""
+        """Forget the splits, which are in Redis now."""
         self.splits, self.size = {}, 0
         self.flush_at = time.monotonic() + SUBMIT_FLUSH_SECONDS
 
 
 class Submitter:
-    """Adds one source's splits to one job and closes its input."""
+    """Adds the splits of one source to one job, and closes the job's input.
+
+    ``on_step`` is called often, to report progress; ``cancel`` cancels the job; ``check_frame``
+    looks at the pickled first split. ``slots`` is the number of executors, 0 if it is not known.
+    """
 
     def __init__(
         self,
@@ -116,7 +129,7 @@ class Submitter:
         self._store, self._sealer, self._expire_at = store, sealer, expire_at
         self._background_store = store.with_patience(BACKGROUND_PATIENCE_SECONDS)
         self._spec = spec
-        #: More wake-ups than executors would only make them look in vain; 0: nobody knows.
+        #: Wake-ups for one flush: more of them than executors would make executors look in vain.
         self._slots = slots or SUBMIT_FLUSH_TASKS
         self._on_step, self._cancel, self._check_frame = on_step, cancel, check_frame
         self._submitted, self._buffer = Submitted(), SplitBuffer()
@@ -125,11 +138,12 @@ class Submitter:
         self._job_is_gone = False
 
     def submit(self, source: Source) -> int:
-        """Every split is a task and the input is closed; returns how many there are.
+        """Add every split as a task, and close the input; return the number of tasks.
 
         Raises:
-            JobCancelled, JobFailed, JobLost: what became of the job meanwhile.
-            Exception: what the source raised; the job has failed with that cause.
+            JobEnded: the job has ended meanwhile. JobLost: it vanished from Redis.
+            InputLost: a failover took back a part of the input, which cannot be added again.
+            Exception: what the source raised; the job is cancelled.
         """
         background = _background_thread(self._flush_and_renew)
         background.start()
@@ -147,11 +161,13 @@ class Submitter:
         for _ in range(_MAX_SUBMIT_ATTEMPTS):
             try:
                 n = self._add_splits(source)
-                # Nobody may say it again: a full server may have dropped what said so before.
+                # A full server may have dropped what ``create`` announced, and nobody else may
+                # announce the job later.
                 self._store.announce(
                     spec.job_id, spec.priority, spec.submitted_ms, wait_for_room=True
                 )
                 self._close_input(n)
+            # A failover took back tasks: add all of them again, if the source can be read again.
             except InputRolledBack:
                 if not source.rereadable:
                     why = "and its source can be read only once"
@@ -165,15 +181,14 @@ class Submitter:
     def _close_input(self, n: int) -> None:
         try:
             close_input(self._store, self._sealer, self._spec.python, n)
-        except (
-            JobEnded
-        ) as ended:  # it took all its input, and was quick to fail: its handle tells how
+        except JobEnded as ended:
+            # A job that had all of its input, and failed quickly, is no error here.
             if ended.state not in ENDED_STATES:
                 raise
 
     def _add_splits(self, source: Source) -> int:
         index = 0
-        # What can be read again is at hand, as a rule; if it is slow, its first split lingers.
+        # A source that can be read again is quick, as a rule: then its first splits go together.
         if source.rereadable:
             self._buffer.flush_at = time.monotonic() + SUBMIT_FLUSH_SECONDS
         for split in source.splits():
@@ -194,7 +209,7 @@ class Submitter:
     def _sealed_split(self, index: int, split: Split) -> dict[str, bytes]:
         task, frame, seal = f"m{index}", pickle_split(split), self._sealer.seal_input
         self._submitted.input_amount.add(index, amount_of(split))
-        if index == 0:  # the others are mostly like it
+        if index == 0:  # the other splits are mostly like the first
             self._check_frame(frame)
         try:
             return {
@@ -205,14 +220,14 @@ class Submitter:
             raise BadValue(f"{split.source}: {exc}") from None
 
     def _flush(self, store: Store | None = None) -> None:
-        """Hand in what is in the buffer; it stays there if that fails."""
+        """Add the buffered splits as tasks; they stay in the buffer if that fails."""
         buffer, submitted = self._buffer, self._submitted
         if not buffer.splits:
             return
         first, last = min(buffer.splits), max(buffer.splits) + 1
         wakeups = min(last - submitted.tasks, self._slots)
         if last <= SMALL_JOB_TASKS and not submitted.tasks:
-            wakeups = 1  # who claims first wakes the others
+            wakeups = 1  # the executor that claims first wakes the others
         waking = wakeups, self._spec.python, self._sealer.keyring.key_id
         self._add_range(first, last, buffer.splits, waking=waking, store=store)
         submitted.tasks = last
@@ -237,7 +252,7 @@ class Submitter:
             raise InputRolledBack
 
     def _apply_backpressure(self) -> None:
-        """Wait while too much is unfinished; what is finished counts, never free memory."""
+        """Wait while too many tasks, or bytes of tasks, are unfinished."""
         submitted = self._submitted
         while submitted.tasks:
             unfinished = submitted.tasks - submitted.finished
@@ -251,19 +266,21 @@ class Submitter:
             self._add_range(submitted.tasks, submitted.tasks, {})
 
     def _flush_and_renew(self) -> None:
-        """A source may be slow: hand in what it gave, and say that we are alive."""
+        """Flush overdue splits and renew the submitter's lease, until the submitter stops."""
         renew_seconds = SUBMIT_LEASE_MS / 6000
         renew_at, is_healthy = time.monotonic() + renew_seconds, True
         while not self._stop.wait(LINGER_SECONDS):
             try:
+                # The source is slow: add the splits that it has given.
                 if is_healthy and self._buffer.is_overdue():
                     with self._buffer_lock:
                         self._flush(self._background_store)
+                # Six times in each lease: renew it.
                 if time.monotonic() >= renew_at:
                     renew_at, is_healthy = time.monotonic() + renew_seconds, True
                     self._renew_lease()
             except RedismrError:
-                # The main thread meets the same trouble with its next split, and says it.
+                # The main thread meets the same error with its next split, and raises it.
                 is_healthy = False
 
     def _renew_lease(self) -> None:
@@ -272,17 +289,17 @@ class Submitter:
         self._expire_at = number(meta.get("expire_at")) or self._expire_at
 
     def _cancel_after_error(self, exc: BaseException) -> None:
-        """Nobody else can complete this input: end the job, so that no worker toils in vain."""
+        """Cancel the job: nobody else can complete its input, and workers would work in vain."""
         if isinstance(exc, JobEnded | JobError) and not isinstance(exc, NoWorkers | InputLost):
             return
         if isinstance(exc, StoreUnavailable):
-            return  # it would not hear that either; the job fails when our lease is over
+            return  # the server cannot be told; the job fails when the submitter's lease is over
         with contextlib.suppress(RedismrError):
             self._cancel()
 
 
 def _background_thread(target: Callable[[], None]) -> threading.Thread:
-    """A thread that keeps no process alive; in a sub-interpreter, which has none, one it joins."""
+    """Make a daemon thread; in a sub-interpreter, which has none, a thread that is joined."""
     try:
         return threading.Thread(target=target, name="submitter", daemon=True)
     except RuntimeError:
@@ -290,10 +307,11 @@ def _background_thread(target: Callable[[], None]) -> threading.Thread:
 
 
 def close_input(store: Store, sealer: JobSealer, python: str, n: int) -> None:
-    """All ``n`` map tasks are handed in.
+    """Close the input of a job: seal that all of its ``n`` map tasks are there.
 
     Raises:
-        JobEnded: the job has. InputRolledBack: the server has fewer. JobLost: it has no such job.
+        JobEnded: the job has ended. InputRolledBack: the server has fewer tasks.
+        JobLost: the server does not know the job.
     """
     nonce = secrets.token_urlsafe(8)
     closed = store.close(sealer.job, n, nonce, sealer.seal_end(n))
@@ -307,19 +325,19 @@ def close_input(store: Store, sealer: JobSealer, python: str, n: int) -> None:
 
 
 def close_input_again(store: Store, sealer: JobSealer, python: str, n: int) -> None:
-    """The server was taken back to before our close (a failover): close the job once more.
+    """Close the input once more, after a failover that took the server back to before the close.
 
-    The source is not read again: since ``submit`` returned, it may have changed.
+    The source is not read again: it may have changed since ``submit`` returned.
 
     Raises:
-        InputLost: input was lost as well. JobLost: the job is gone.
+        InputLost: the failover took back input too. JobLost: the server does not know the job.
     """
     try:
         close_input(store, sealer, python, n)
     except JobEnded:
-        return  # its handle tells how
+        return  # the job's handle tells how it ended
     except InputRolledBack:
-        raise input_lost_error(sealer.job, "after all of it had been handed in") from None
+        raise input_lost_error(sealer.job, "after all of it had been submitted") from None
 
 
 def _job_lost_error(job: str) -> JobLost:
@@ -327,7 +345,7 @@ def _job_lost_error(job: str) -> JobLost:
 
 
 def input_lost_error(job: str, why: str) -> InputLost:
-    """The error for input that a failover took back, and why it cannot be handed in again."""
+    """Return the error for input that a failover took back; ``why`` it cannot be added again."""
     return InputLost(
         f"Redis lost a part of the input of job {job} (a failover), {why}: submit the job anew",
         job_id=job,
@@ -335,15 +353,15 @@ def input_lost_error(job: str, why: str) -> InputLost:
 
 
 class InputRolledBack(RedismrError):
-    """A failover took back tasks that were handed in: hand in everything again."""
+    """A failover took back tasks that had been added: all tasks must be added again."""
 
 
 class InputLost(JobFailed):
-    """... and that is not possible any more."""
+    """A failover took back tasks that had been added, and that cannot be added again."""
 
 
 class JobEnded(RedismrError):
-    """The job ended while its input was handed in; its handle tells why."""
+    """The job ended before its input was complete; the job's handle tells why."""
 
     def __init__(self, state: str) -> None:
         super().__init__(f"the job is {state}")

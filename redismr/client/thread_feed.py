@@ -1,4 +1,4 @@
-"""Reads parts of a whole item by item, in C, for several threads, until the whole is closed."""
+"""A feed that lets several threads iterate over the parts of a result, in C, until it closes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from threading import RLock
 from typing import Any, Self
 
 FeedPart = tuple[list[Any]] | tuple[Collection[Any], list[Any]]
-"""Items, or keys and their values. The list is emptied if what it is of is closed."""
+"""Items, or keys and their values. The last list is emptied when the result is closed."""
 
 
 class ThreadFeed:
-    """Gives ``itertools.chain`` the items of one part after another: its price is one per part.
+    """Gives ``itertools.chain`` one part after another; costs time for each part, not each item.
 
-    Where two threads are in one chain, each takes the part that it asked for in place of the
-    other's, and what that still held would be left out without a word. So both get the same one:
-    the next part is fetched when nothing is left of the last.
+    If two threads share a chain, each replaces the part of the other thread by the part that it
+    fetched, and the rest of the replaced part would be lost. So both threads get the same part, and
+    the next part is fetched when nothing is left of the last one.
 
-    ``parts_in_use`` holds, as long as this lives, the list that ends the part in use once it is
-    emptied;
-    ``check_open`` raises from then on.
+    ``parts_in_use`` holds, while the feed lives, the list whose emptying ends the part in use;
+    ``check_open`` raises once the result is closed.
     """
 
     def __init__(
@@ -44,9 +43,8 @@ class ThreadFeed:
                 *keys, last = next(self._parts)
                 if keys and len(keys[0]) != len(last):
                     raise ValueError("a part has another number of values than of keys")
-                self._parts_in_use[id(self)] = (
-                    last  # whatever comes after this, ``last`` may be empty
-                )
+                # From here on another thread that closes the result may empty ``last``.
+                self._parts_in_use[id(self)] = last
                 self._check_open()
                 self._remaining = iter(last)
                 self._part_items = (

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from redismr.core.model import PROTOCOL
+from redismr.client.listings import can_run_job
 from redismr.core.plurals import pluralize
 from redismr.errors import KeysAltered, StoreError
 from redismr.ui.error_screens import print_message
@@ -102,11 +102,7 @@ class IdleExplainer:
     def _idle_explanation(self) -> str:
         """Return why the job makes no progress, if that lasts too long; else an empty text."""
         now = time.monotonic()
-        if (
-            now - self._progressed_at > EXPLAIN_AFTER_SECONDS
-            and self._refresh_rows() is not None
-            and self._server_is_full
-        ):
+        if now - self._progressed_at > EXPLAIN_AFTER_SECONDS and self._is_server_full():
             address = self._store.server.shown_address
             return (
                 f"Redis at {address} is full (maxmemory): the job goes on when "
@@ -127,15 +123,15 @@ class IdleExplainer:
             )
         if self._eligible_rows():
             return self._orphaned_reason()
-        ours = self._keyring.key_id
-        other_key_ids = sorted({str(r.get("key_id")) for r in rows if r.get("key_id") != ours})
-        if len([r for r in rows if r.get("key_id") != ours]) == len(rows):
+        key_id = self._keyring.key_id
+        key_ids = {str(row.get("key_id")) for row in rows}
+        if key_id not in key_ids:
             return (
                 f"every worker at {where} has another secret than this job (fingerprint "
-                f"{', '.join(other_key_ids)}; the job's is {ours}). Set the same REDISMR_SECRET on "
-                "both sides"
+                f"{', '.join(sorted(key_ids))}; the job's is {key_id}). Set the same "
+                "REDISMR_SECRET on both sides"
             )
-        pythons = sorted({str(r.get("python")) for r in rows if r.get("key_id") == ours})
+        pythons = sorted({str(r.get("python")) for r in rows if r.get("key_id") == key_id})
         if self._spec.python not in pythons:
             return (
                 f"the job needs workers with Python {self._spec.python}; those connected run "
@@ -147,13 +143,8 @@ class IdleExplainer:
         )
 
     def _eligible_rows(self) -> list[dict[str, object]]:
-        return [
-            row
-            for row in self._refresh_rows()
-            if row.get("key_id") == self._keyring.key_id
-            and row.get("python") == self._spec.python
-            and row.get("protocol") == PROTOCOL
-        ]
+        key_id = self._keyring.key_id
+        return [row for row in self._refresh_rows() if can_run_job(row, self._spec, key_id)]
 
     def _refresh_rows(self) -> list[dict[str, object]]:
         now = time.monotonic()
@@ -173,6 +164,10 @@ class IdleExplainer:
                 self._server_is_full = self._store.server.is_full()
             self._rows_read_at = now
         return self._living_rows
+
+    def _is_server_full(self) -> bool:
+        self._refresh_rows()
+        return self._server_is_full
 
     def _count_orphaned_tasks(self, living: set[str]) -> int:
         with contextlib.suppress(KeysAltered):

@@ -1,1 +1,1 @@
-"""The pure core: data, kernel, codec, seal. No Redis, clock, randomness, threads or processes."""
+"""Ids, states, codec, seal, events, failure records. No Redis, clock, randomness or processes."""

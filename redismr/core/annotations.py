@@ -1,8 +1,9 @@
-"""Annotations, which from Python 3.14 on are evaluated when somebody asks for them, not before.
+"""Read annotations without evaluating names that do not exist.
 
-So they may name what only type checkers import (``if TYPE_CHECKING:``), and asking raises
-NameError. Nobody here needs what they mean: where they do not evaluate they are taken in words,
-as under ``from __future__ import annotations``.
+From Python 3.14 on, annotations are evaluated when a program asks for them. They may name things
+that only type checkers import (``if TYPE_CHECKING:``), and then asking raises NameError. redismr
+does not need their values: annotations that cannot be evaluated are taken as strings, as under
+``from __future__ import annotations``.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ if sys.version_info >= (3, 14):
     def signature(
         function: Callable[..., Any], *, follow_wrapped: bool = True
     ) -> inspect.Signature:
-        """What a call of it takes; its annotations in words.
+        """Return the signature of a function, with annotations as strings.
 
         Raises:
-            TypeError, ValueError: it has no signature, as some functions written in C.
+            TypeError, ValueError: it has none, as some functions written in C.
         """
         return inspect.signature(
             function, follow_wrapped=follow_wrapped, annotation_format=Format.STRING
         )
 
     def annotations_of(thing: type | FunctionType) -> dict[str, Any]:
-        """Its own annotations; none where they do not even have words."""
+        """Return the annotations of one class or function; none if even strings cannot be had."""
         for form in (Format.VALUE, Format.STRING):
             try:
                 return get_annotations(thing, format=form)
@@ -40,18 +41,18 @@ if sys.version_info >= (3, 14):
         return {}
 
     def add_annotations(cls: type, attributes: dict[str, Any]) -> None:
-        """Put a class's own annotations among the attributes that are to be pickled.
+        """Add a class's own annotations to the attributes that are pickled.
 
-        cloudpickle leaves out what would evaluate them, so that a class has none elsewhere.
+        cloudpickle leaves out the function that evaluates them, so they would be lost.
         """
-        attributes.pop("__annotations_cache__", None)  # left by the first who asked
+        attributes.pop("__annotations_cache__", None)  # left by earlier evaluation
         if annotations := annotations_of(cls):
             attributes["__annotations__"] = annotations
 
     def forward_reference_name(thing: object) -> str | None:
-        """What a reference stands for that was not evaluated; None for any other thing.
+        """Return the name in a reference that was not evaluated; None for any other object.
 
-        It holds the class in which it stands, and pickling it would evaluate what that holds.
+        Such a reference also holds its class, and pickling it would evaluate that.
         """
         return thing.__forward_arg__ if isinstance(thing, ForwardRef) else None
 else:
@@ -59,27 +60,27 @@ else:
     def signature(
         function: Callable[..., Any], *, follow_wrapped: bool = True
     ) -> inspect.Signature:
-        """What a call of it takes.
+        """Return the signature of a function.
 
         Raises:
-            TypeError, ValueError: it has no signature, as some functions written in C.
+            TypeError, ValueError: it has none, as some functions written in C.
         """
         return inspect.signature(function, follow_wrapped=follow_wrapped)
 
     def annotations_of(thing: type | FunctionType) -> dict[str, Any]:
-        """Its own annotations."""
+        """Return the annotations of one class or function."""
         return inspect.get_annotations(thing)
 
     def add_annotations(cls: type, attributes: dict[str, Any]) -> None:
-        """Nothing: they are among a class's attributes."""
+        """Do nothing: annotations are already among a class's attributes."""
 
     def forward_reference_name(thing: object) -> str | None:  # noqa: ARG001
-        """None: a reference holds nothing but its name."""
+        """Return None: a reference holds nothing but its name and is pickled as it is."""
         return None
 
 
 def with_string_annotations(function: FunctionType) -> FunctionType:
-    """The same function; asking for its annotations does not raise."""
+    """Return a copy of the function whose annotations can be read without an error."""
     copy = FunctionType(
         function.__code__,
         function.__globals__,

@@ -1,8 +1,8 @@
-"""The messages of the result channel: JSON that any language can read, with a tag that proves it.
+"""The messages of the result channel: JSON that any language can read, authenticated by a tag.
 
 A message is one JSON object whose last member is ``"tag"``, 64 hex digits: the MAC of the text
 with that member cut out. Events are hints: they may be lost, repeated or late, and never decide a
-result. What does not verify is not an event.
+result. A message with a wrong tag is ignored.
 """
 
 from __future__ import annotations
@@ -27,17 +27,20 @@ _FIELD_TYPES = {"job": str, "txn": str, "seq": int, "kind": str, "data": dict}
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a job. ``seq`` is 0 today; ``data`` is JSON."""
+    """Something that happened to a job."""
 
     job: str
     txn: str
-    seq: int
-    kind: str
-    data: Mapping[str, Any] = field(default_factory=dict)
+    seq: int  #: Always 0 today.
+    kind: str  #: One of ``EVENT_KINDS``.
+    data: Mapping[str, Any] = field(default_factory=dict)  #: Values that JSON can hold.
 
 
 def encode_event(event: Event, keyring: Keyring) -> bytes:
-    """ASCII JSON of one line that only ``decode_event`` with the same secret and namespace accepts."""  # noqa: E501
+    """Return one line of ASCII JSON.
+
+    Only ``decode_event`` with the same secret and namespace accepts it.
+    """
     body = json.dumps(
         {
             "v": _EVENT_VERSION,
@@ -54,10 +57,10 @@ def encode_event(event: Event, keyring: Keyring) -> bytes:
 
 
 def decode_event(data: bytes, keyring: Keyring) -> Event | None:
-    """The event, or None for whatever no holder of the secret published. Never raises.
+    """Return the event; None if no holder of the secret published the message. Never raises.
 
-    The tag is checked before the JSON is parsed. The key is the namespace's, not the job's: which
-    job it is stands inside, under the tag.
+    The tag is checked before the JSON is parsed. Its key is that of the namespace, because only
+    the message itself says which job it is about.
     """
     tag = _TAG_PATTERN.fullmatch(data, max(0, len(data) - _TAG_MEMBER_BYTES))
     if tag is None or len(data) > _MAX_EVENT_BYTES:

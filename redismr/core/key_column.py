@@ -1,4 +1,4 @@
-"""A column of keys on its way to bytes: strings are joined while the cache still holds them."""
+"""A column of keys for encoding: strings are joined while the processor's cache holds them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from itertools import chain
 from typing import Any
 
 KEY_SEPARATOR = "\0"
-"""Between joined keys. Words and lines hold line feeds more often than NULs; a column with a key
-that holds one stays a list."""
+"""Stands between joined keys. A NUL is rarer in text than a line feed; a column with a key that
+holds one stays a list."""
 
 SLICE_KEYS = 4096
-"""Keys that are hashed, dealt out and joined together: few enough to stay in the cache from one
-pass to the next. Measured on 208,000 words in 64 partitions, ns a key from dict to bytes: 350 in
-slices of 2048 to 8192; 530 with columns that are joined when all keys have been dealt out."""
+"""Number of keys that are hashed, partitioned and joined in one go, so that they stay in the cache.
+Measured on 208,000 words in 64 partitions, ns a key from dict to bytes: 350 in slices of 2048 to
+8192; 530 if columns are joined after all keys were partitioned."""
 
 
 class KeyColumn:
-    """Keys in the order added, as text where all of them are exactly str."""
+    """Keys in the order added; kept as joined text as long as all of them are exactly str."""
 
     __slots__ = ("_count", "_joined_slices", "_mixed_keys")
 
@@ -27,7 +27,7 @@ class KeyColumn:
         self._mixed_keys: list[Any] | None = None
 
     def add(self, keys: list[Any], *, all_str: bool) -> None:
-        """Take these too; ``all_str`` says that each of them is exactly a str."""
+        """Append keys; ``all_str`` says that each of them is exactly a str."""
         if not keys:
             return
         self._count += len(keys)
@@ -41,42 +41,39 @@ class KeyColumn:
         self._mixed_keys += keys
 
     def __len__(self) -> int:
-        """How many keys."""
         return self._count
 
     def __iter__(self) -> Iterator[Any]:
-        """Each key."""
         if self._mixed_keys is not None:
             return iter(self._mixed_keys)
         return chain.from_iterable(text.split(KEY_SEPARATOR) for text in self._joined_slices)
 
     def __contains__(self, key: object) -> bool:
-        """Whether it is one of them."""
-        return any(key == one for one in self)
+        return any(key == member for member in self)
 
     def joined_length(self) -> int:
-        """How long ``text`` is; 0 if there is none."""
+        """Return the length of ``text()``; 0 if that is None."""
         return sum(map(len, self._joined_slices)) + len(self._joined_slices)
 
     def text(self) -> str | None:
-        """All keys joined; None if they are not all strings that can be told apart again."""
+        """Return all keys joined; None if one is no str or holds the separator."""
         return KEY_SEPARATOR.join(self._joined_slices) if self._joined_slices else None
 
 
 def are_all_str(keys: list[Any]) -> bool:
-    """Whether each key is exactly a str."""
+    """True if each key is exactly a str."""
     return set(map(type, keys)) == {str}
 
 
 def join_keys(keys: list[Any]) -> str | None:
-    """``KeyColumn.text`` of a list."""
+    """Return the keys joined; None if one is no str or holds the separator."""
     texts = []
-    for at in range(0, len(keys), SLICE_KEYS):
-        some = keys[at : at + SLICE_KEYS]
-        if not are_all_str(some):
+    for start in range(0, len(keys), SLICE_KEYS):
+        part = keys[start : start + SLICE_KEYS]
+        if not are_all_str(part):
             return None
-        text = KEY_SEPARATOR.join(some)
-        if text.count(KEY_SEPARATOR) != len(some) - 1:
+        text = KEY_SEPARATOR.join(part)
+        if text.count(KEY_SEPARATOR) != len(part) - 1:
             return None
         texts.append(text)
     return KEY_SEPARATOR.join(texts) if texts else None

@@ -1,4 +1,4 @@
-"""Errors of ours that are also of the class that the user's code raised."""
+"""Errors that are instances of a redismr class and of the class that user code raised."""
 
 from __future__ import annotations
 
@@ -19,29 +19,34 @@ def mixed_error(
     reduce: Callable[..., tuple[Any, ...]],
     **attributes: object,
 ) -> E | None:
-    """An error of both classes that says ``text``; None if there can be none. Never raises.
+    """Return an error of both classes whose text is ``text``; None if impossible. Never raises.
 
-    The ``__init__`` of the original never ran; ``attributes`` are attributes of the error,
-    ``reduce`` its
-    ``__reduce_ex__``. What would end loops in silence is no class for an error of ours:
-    StopIteration, GeneratorExit, SystemExit, KeyboardInterrupt.
+    StopIteration, GeneratorExit, SystemExit and KeyboardInterrupt are never mixed in: they would
+    silently end loops.
+
+    Args:
+        base: the redismr class.
+        original: the class that user code raised; its ``__init__`` is not run.
+        text: ``str`` of the error.
+        reduce: ``__reduce_ex__`` of the error.
+        attributes: attributes of the error, by name.
     """
     if not _is_possible_base(original, base):
         return None
     try:
         error = _make_mixed_error(base, original, text, {"__reduce_ex__": reduce, **attributes})
         return error if str(error) == text and isinstance(error.args, tuple) else None
-    except Exception:  # noqa: BLE001 - layouts, metaclasses, __init_subclass__ of a stranger
+    except Exception:  # noqa: BLE001 - layouts, metaclasses, __init_subclass__ of foreign classes
         return None
 
 
 def source_raised_error(text: str, cause: Exception) -> SourceRaised:
-    """The error for a source whose own code raised; also of the class of that, where possible."""
+    """Return the error for a source whose own code raised ``cause``, if possible of its class."""
 
     def reduce(_self: SourceRaised, _protocol: object) -> tuple[Any, ...]:
         return SourceRaised, (text,)
 
-    # One of ours would be taken for what became of the job.
+    # A redismr error would be taken for the outcome of the job.
     original = None if isinstance(cause, RedismrError) else type(cause)
     return mixed_error(SourceRaised, original, text, reduce) or SourceRaised(text)
 
@@ -56,11 +61,10 @@ def _is_possible_base(original: Any, base: type[RedismrError]) -> bool:
 
 
 def _make_mixed_error(base: type[E], original: Any, text: str, attributes: dict[str, object]) -> E:
-    """An instance of both classes.
+    """Return an instance of both classes, of a class made for this one error.
 
-    All that is ours stands in the class, made for this one error: nothing the original defines
-    (properties, slots, ``__setattr__``) can come before it. ``msg`` is what traceback prints for a
-    SyntaxError in place of ``str``.
+    Text and attributes stand in that class, so that nothing in the original class (properties,
+    slots, ``__setattr__``) comes before them.
     """
     namespace = {
         "__module__": "redismr",
@@ -69,11 +73,12 @@ def _make_mixed_error(base: type[E], original: Any, text: str, attributes: dict[
         "__str__": lambda _self: text,
         "__repr__": lambda _self: f"{base.__name__}({text!r})",
         **attributes,
+        # traceback prints msg instead of str for a SyntaxError
         **({"msg": text} if issubclass(original, SyntaxError) else {}),
     }
     mixed_class: Any = type(base.__name__, (base, original), namespace)
-    # The nearest class written in C is the one whose __new__ lays out the object; a __new__ of the
-    # user's in between may want arguments that we do not have.
+    # The nearest base written in C lays out the object in its __new__. A user's __new__ below it
+    # is skipped, because it may want arguments that are not known here.
     layout_class = mixed_class
     while layout_class.__flags__ & _HEAP_TYPE_FLAG:
         layout_class = layout_class.__base__

@@ -39,19 +39,15 @@ MAX_SKIPPED_KEPT = 1000
 """Most skipped records of a job that are kept in full: the first ones. All are counted."""
 
 OnError = str | int | float
-"""What to do with a bad record: "fail", "skip", or how many may be skipped (float: of all)."""
+"""The treatment of bad records: "fail", "skip", or how many may be skipped (float: of all)."""
 
 RUNNING_STATES: frozenset[str] = frozenset({"submitting", "mapping", "reducing"})
 ENDED_STATES: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
-JOB_TRANSITIONS: Mapping[str, Mapping[str, str]] = {
+JOB_TRANSITIONS: Mapping[JobState, Mapping[str, JobState]] = {
     # from -> {verb: to}; "advance" is the tail of commit and close
     "submitting": {"close": "mapping", "fail": "failed", "cancel": "cancelled"},
-    "mapping": {
-        "advance": "reducing",
-        "fail": "failed",
-        "cancel": "cancelled",
-    },
+    "mapping": {"advance": "reducing", "fail": "failed", "cancel": "cancelled"},
     "reducing": {
         "advance": "succeeded",
         "invalidate": "mapping",
@@ -59,7 +55,7 @@ JOB_TRANSITIONS: Mapping[str, Mapping[str, str]] = {
         "cancel": "cancelled",
     },
 }
-TASK_TRANSITIONS: Mapping[str, Mapping[str, str]] = {
+TASK_TRANSITIONS: Mapping[TaskState, Mapping[str, TaskState]] = {
     "ready": {"claim": "leased"},
     "leased": {
         "commit": "done",
@@ -111,42 +107,26 @@ class JobSpec:
     """
 
     job_id: str
-    #: The caller's own label.
-    txn: str
+    txn: str  #: The caller's own label.
     name: str
     #: ``major.minor`` of the submitter's Python. Workers with another one do not take the job.
     python: str
-    #: ``PROTOCOL`` of the submitter.
-    protocol: int
-    #: How many reduce tasks there are.
-    partitions: int
-    #: True if the result is in key order.
-    sort: bool
-    #: SHA-256 of code and params, in hex.
-    code_digest: str
-    #: How many failed attempts of one task are repeated.
-    retries: int
-    #: How many lost leases of one task are repeated.
-    lost_leases: int
+    protocol: int  #: ``PROTOCOL`` of the submitter.
+    partitions: int  #: How many reduce tasks there are.
+    sort: bool  #: True if the result is in key order.
+    code_digest: str  #: SHA-256 of code and params, in hex.
+    retries: int  #: How many failed attempts of one task are repeated.
+    lost_leases: int  #: How many lost leases of one task are repeated.
     lease_ms: int
-    #: Longest time of one attempt; None for no limit.
-    task_timeout_ms: int | None
-    #: Bytes that one executor should take at most; None for no limit.
-    memory: int | None
-    #: Jobs of higher priority are claimed first.
-    priority: int
-    #: Seed of Python's ``random`` in tasks.
-    seed: int
-    #: How long the result stays after the end of the job.
-    ttl_ms: int
-    #: When the job must have ended; bounds the replay of a copied job.
-    not_after_ms: int
-    #: True if the code holds a finishfn.
-    finish: bool = False
-    #: True if the code holds a partitionfn.
-    partitionfn: bool = False
-    #: True if a slow task may run a second time beside its first attempt.
-    backup: bool = True
+    task_timeout_ms: int | None  #: Longest time of one attempt; None for no limit.
+    memory: int | None  #: Bytes that one executor should take at most; None for no limit.
+    priority: int  #: Jobs of higher priority are claimed first.
+    seed: int  #: Seed of Python's ``random`` in tasks.
+    ttl_ms: int  #: How long the result stays after the end of the job.
+    not_after_ms: int  #: When the job must have ended; bounds the replay of a copied job.
+    finish: bool = False  #: True if the code holds a finishfn.
+    partitionfn: bool = False  #: True if the code holds a partitionfn.
+    backup: bool = True  #: True if a slow task may run a second time beside its first attempt.
     on_error: OnError = "fail"
     #: Name -> version of the libraries that the submitter had loaded.
     libraries: Mapping[str, str] = field(default_factory=dict)
@@ -163,29 +143,22 @@ class Claim:
 
     job_id: str
     nonce: str
-    #: State of the job after the claim.
-    state: str
-    #: Empty if there was no task to claim.
-    tasks: tuple[str, ...] = ()
-    #: The opening of the reduce stage; reduce commits must name it.
-    basis: str = ""
-    #: Time of the claim on the server's clock.
-    now_ms: int = 0
+    state: JobState  #: State of the job after the claim.
+    tasks: tuple[str, ...] = ()  #: Empty if there was no task to claim.
+    basis: str = ""  #: The opening of the reduce stage; reduce commits must name it.
+    now_ms: int = 0  #: Time of the claim on the server's clock.
     #: If asked for: the sealed spec; where they are small, also code and params.
     sealed_job: tuple[bytes | None, ...] = ()
-    #: How many other workers to wake for the tasks that are left.
-    wake_count: int = 0
+    wake_count: int = 0  #: How many other workers to wake for the tasks that are left.
 
 
 @dataclass(frozen=True, slots=True)
 class PartSize:
     """The amount that one attempt wrote for one partition."""
 
-    #: Staged chunks; 0 if the data is inline in the manifest.
-    chunks: int
+    chunks: int  #: Staged chunks; 0 if the data is inline in the manifest.
     records: int
-    #: Bytes before compression.
-    raw_bytes: int
+    raw_bytes: int  #: Bytes before compression.
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,28 +183,19 @@ class Failure:
     #: The user function: mapfn, combinefn, partitionfn, reducefn, source or code; "" for redismr.
     function: str
     error_module: str
-    #: Qualified name of the exception's class.
-    error_name: str
+    error_name: str  #: Qualified name of the exception's class.
     message: str
-    #: The user's frames, the outermost one first.
-    frames: tuple[Frame, ...] = ()
-    #: The record in words: "record 2001 of logs/a.gz (line 2001, byte 104417)".
-    where: str = ""
-    #: Short repr of the key.
-    key: str = ""
-    #: Short repr of the value.
-    value: str = ""
+    frames: tuple[Frame, ...] = ()  #: The user's frames, the outermost one first.
+    where: str = ""  #: The record in words: "record 2001 of logs/a.gz (line 2001, byte 104417)".
+    key: str = ""  #: Short repr of the key.
+    value: str = ""  #: Short repr of the value.
     host: str = ""
     pid: int = 0
-    #: Number of this attempt, from 1.
-    attempt: int = 1
-    #: How many attempts the task may have.
-    attempts: int = 1
-    #: ``major.minor.micro`` of the worker's Python.
-    python: str = ""
+    attempt: int = 1  #: Number of this attempt, from 1.
+    attempts: int = 1  #: How many attempts the task may have.
+    python: str = ""  #: ``major.minor.micro`` of the worker's Python.
     notes: tuple[str, ...] = ()
-    #: False if every other attempt would fail in the same way.
-    retryable: bool = True
+    retryable: bool = True  #: False if every other attempt would fail in the same way.
 
 
 class Skipped(tuple[Failure, ...]):  # noqa: SLOT001 - a tuple with slots cannot have an attribute
@@ -254,10 +218,8 @@ class Skipped(tuple[Failure, ...]):  # noqa: SLOT001 - a tuple with slots cannot
 class Provenance:
     """The worker that made some data, and its libraries: shown when the data cannot be read."""
 
-    #: Host and process, for people.
-    made_by: str = ""
-    #: Name -> version.
-    libraries: Mapping[str, str] = field(default_factory=dict)
+    made_by: str = ""  #: Host and process, for people.
+    libraries: Mapping[str, str] = field(default_factory=dict)  #: Name -> version.
 
 
 _EMPTY_MAPPING: Mapping[Any, Any] = MappingProxyType({})
@@ -271,16 +233,13 @@ class MapManifest(NamedTuple):
 
     task: str
     token: str
-    #: Staged chunks by partition.
-    parts: Mapping[int, PartSize] = _EMPTY_MAPPING
+    parts: Mapping[int, PartSize] = _EMPTY_MAPPING  #: Staged chunks by partition.
     #: Encoded blocks by partition: a small map task needs no segment at all.
     inline: Mapping[int, tuple[bytes, ...]] = _EMPTY_MAPPING
     records_in: int = 0
     records_out: int = 0
-    #: What ``count`` added, by name.
-    counters: Mapping[str, int] = _EMPTY_MAPPING
-    #: Records that this attempt left out.
-    skipped: Skipped = Skipped()
+    counters: Mapping[str, int] = _EMPTY_MAPPING  #: What ``count`` added, by name.
+    skipped: Skipped = Skipped()  #: Records that this attempt left out.
     provenance: Provenance = Provenance()
 
 
@@ -293,25 +252,19 @@ class ResultManifest:
 
     task: str
     token: str
-    #: The opening of the reduce stage; equal in all partitions of one result.
-    basis: str
-    #: How many map tasks there were.
-    maps: int
-    #: ``maps_digest_of`` their tokens; equal in all partitions of one result.
-    maps_digest: str
+    basis: str  #: The opening of the reduce stage; equal in all partitions of one result.
+    maps: int  #: How many map tasks there were.
+    maps_digest: str  #: ``maps_digest_of`` their tokens; equal in all partitions of one result.
     part: PartSize
-    #: The frames of a small result.
-    inline: tuple[bytes, ...] = ()
-    #: True if reducefn gave other keys than it was given: one may belong elsewhere, or come twice.
+    inline: tuple[bytes, ...] = ()  #: The frames of a small result.
+    #: True if a key of this result may belong to another partition, or come twice.
     has_irregular_keys: bool = False
     #: What reduce functions counted in this partition.
     counters: Mapping[str, int] = field(default_factory=dict)
     #: What map functions counted, over all maps.
     map_counters: Mapping[str, int] = field(default_factory=dict)
-    #: Records that all maps read.
-    records_in: int = 0
-    #: Keys that were left out in this partition.
-    skipped: Skipped = field(default_factory=Skipped)
+    records_in: int = 0  #: Records that all maps read.
+    skipped: Skipped = field(default_factory=Skipped)  #: Keys that were left out in this partition.
     #: Records that all maps left out; in full only in the result of partition 0.
     map_skipped: Skipped = field(default_factory=Skipped)
     provenance: Provenance = field(default_factory=Provenance)
@@ -321,9 +274,6 @@ class ResultManifest:
 class Crash:
     """The record that mapfn worked on when the process of a map attempt ended."""
 
-    #: Number of the record in its split, from 0.
-    ordinal: int
-    #: The record in words, for people.
-    name: str
-    #: How the process ended, in words.
-    what: str
+    ordinal: int  #: Number of the record in its split, from 0.
+    name: str  #: The record in words, for people.
+    what: str  #: How the process ended, in words.

@@ -1,6 +1,6 @@
-"""Pickling by value: what cloudpickle does, and what its pickles lack put back.
+"""Pickle functions and classes by value: cloudpickle, plus the cases that it gets wrong.
 
-Every pickle of functions or classes of the user's is made here: those of a job, and those among
+Every pickle of the user's functions or classes is made here: those of a job, and those among
 records and results.
 """
 
@@ -24,44 +24,37 @@ from redismr.core.annotations import (
 from redismr.module_snapshots import is_user_class
 
 BY_VALUE_MODULES = ("__main__", "__mp_main__", "__jobfile__")
-"""Scripts, which no worker can import: what they define travels by value. ``__mp_main__`` is the
-script once more, where ``multiprocessing`` has started a process without a fork."""
+"""Modules that no worker can import, because they are scripts: their functions and classes travel
+by value. ``multiprocessing`` calls the script ``__mp_main__`` in processes started without fork."""
 
 PICKLE_PROTOCOL = 5
 _LRU_CACHE_TYPE = type(functools.lru_cache(len))
 _CONTEXT_MANAGER_TYPE: Any = type(contextmanager(iter)(()))
 ReducedValue = Any
-"""What a reducer gives pickle: how to make an object, from what, and its state."""
+"""The answer of a pickle reducer: a function that makes the object, its arguments, its state."""
 
 
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle's, for what else scripts define."""
+    """cloudpickle's pickler, with more kinds of objects that scripts define."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=PICKLE_PROTOCOL)
 
     def reducer_override(self, obj: Any) -> ReducedValue:
-        """Called by pickle for everything but plain data."""
+        """Reduce one object; pickle calls this for everything but plain data."""
         if isinstance(obj, CodeType):
-            # from 3.1.3 on cloudpickle names the file of all code <dynamic-code>
+            # cloudpickle 3.1.3 and later replace the file name of all code by <dynamic-code>
             return _code_in_file, (obj.co_filename, *self.dispatch_table[CodeType](obj))
         if isinstance(obj, _LRU_CACHE_TYPE) and obj.__module__ in BY_VALUE_MODULES:
-            # cloudpickle sends these by name; what a script defines has no name on a worker
+            # cloudpickle sends these by name, but a worker cannot import a script
             return _empty_lru_cache, (obj.__wrapped__, obj.cache_parameters())
         if isinstance(obj, functools.singledispatchmethod):
-            return (
-                _new_dispatch_method,
-                (),
-                (obj.func, obj.dispatcher),
-                None,
-                None,
-                _set_dispatch_method_state,
-            )
-        if isinstance(obj, functools.cached_property):  # until Python 3.12 with a lock
+            state = obj.func, obj.dispatcher
+            return _new_dispatch_method, (), state, None, None, _set_dispatch_method_state
+        if isinstance(obj, functools.cached_property):  # holds a lock before Python 3.12
             return functools.cached_property, (obj.func,), {"attrname": obj.attrname}
-        if isinstance(obj, _CONTEXT_MANAGER_TYPE) and hasattr(
-            obj, "args"
-        ):  # as a decorator holds it, unused
+        # a context manager that a decorator holds has not been entered yet
+        if isinstance(obj, _CONTEXT_MANAGER_TYPE) and hasattr(obj, "args"):
             return type(obj), (obj.func, obj.args, obj.kwds)
         if isinstance(obj, functools.partialmethod):
             return _partial_method, (obj.func, obj.args, obj.keywords)
@@ -75,7 +68,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         return self.reduce_function(obj, reduced) if isinstance(obj, FunctionType) else reduced
 
     def _cloudpickle_reduced(self, obj: Any) -> ReducedValue:
-        """What cloudpickle makes of it, which asks a function for its annotations."""
+        """Return cloudpickle's answer, also for a function whose annotations raise."""
         try:
             return super().reducer_override(obj)
         except Exception:
@@ -84,28 +77,22 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return super().reducer_override(with_string_annotations(obj))
 
     def reduce_class(self, cls: type, reduced: ReducedValue) -> ReducedValue:
-        """How to make a class that goes by value; ``reduced`` is cloudpickle's way."""
+        """Reduce a class that travels by value; ``reduced`` is cloudpickle's answer."""
         return _reduce_class(cls, reduced)
 
     def reduce_function(self, function: FunctionType, reduced: ReducedValue) -> ReducedValue:
-        """How to make a function that goes by value; ``reduced`` is cloudpickle's way."""
+        """Reduce a function that travels by value; ``reduced`` is cloudpickle's answer."""
         if function.__code__ is _DISPATCHER_CODE:
-            return (
-                _new_dispatcher,
-                (),
-                _dispatcher_state(function),
-                None,
-                None,
-                _set_dispatcher_state,
-            )
+            state = _dispatcher_state(function)
+            return _new_dispatcher, (), state, None, None, _set_dispatcher_state
         return reduced
 
 
 def dumps(thing: object) -> bytes:
-    """The pickle of it; ``pickle.loads`` reads it wherever redismr and cloudpickle are.
+    """Return a pickle that ``pickle.loads`` can read wherever redismr and cloudpickle are.
 
     Raises:
-        Whatever a ``__reduce__`` of the user's raises, and what cloudpickle raises.
+        Exception: anything that cloudpickle or a ``__reduce__`` of the user's raises.
     """
     file = io.BytesIO()
     ByValuePickler(file).dump(thing)
@@ -113,12 +100,12 @@ def dumps(thing: object) -> bytes:
 
 
 def _code_in_file(file: str, make: Callable[..., CodeType], parts: tuple[Any, ...]) -> CodeType:
-    """A code object of that file, whatever file its parts name."""
+    """Return the code object with ``file`` as its file name."""
     return make(*parts).replace(co_filename=file)
 
 
 def _empty_lru_cache(function: Any, parameters: dict[str, Any]) -> Any:
-    """A function under ``functools.cache`` or ``lru_cache``, with an empty cache."""
+    """Wrap a function in ``functools.lru_cache``, with an empty cache."""
     return functools.lru_cache(**parameters)(function)
 
 
@@ -126,11 +113,11 @@ def _partial_method(function: Any, args: tuple[Any, ...], keywords: dict[str, An
     return functools.partialmethod(function, *args, **keywords)
 
 
-# ---- functions that dispatch on a type: what cloudpickle would send holds weak references
+# ---- functions that dispatch on a type: cloudpickle would send weak references
 
 
 def _placeholder(*_: object) -> None:
-    """Until the state is set."""
+    """Stand for the function until the state is set."""
 
 
 _dispatcher: Any = functools.singledispatch(_placeholder)
@@ -164,12 +151,15 @@ def _set_dispatch_method_state(method: Any, state: tuple[Any, Any]) -> None:
     method.func, method.dispatcher = state
 
 
-# ---- classes: made again as they are, without what making them once set off
+# ---- classes: built again as they are now, without running the hooks that built them first
 
 
 def _reduce_class(cls: type, reduced: ReducedValue) -> ReducedValue:
-    """With slots as slots, and no hook of the user's: its attributes hold what came of them."""
-    if cls.__module__ == "unittest.mock":  # each mock has a class of its own
+    """Reduce a class so that it keeps its slots, and that no hook of the user's runs again.
+
+    The attributes of the class already hold the effects of its hooks.
+    """
+    if cls.__module__ == "unittest.mock":  # each mock has its own class
         raise TypeError("a mock stays where it is made; a function in its place can be sent")
     make, parts, (attributes, others), _, _, set_state = reduced
     metaclasses: Any = type(cls).__mro__
@@ -189,7 +179,7 @@ def _reduce_class(cls: type, reduced: ReducedValue) -> ReducedValue:
         name: value
         for name, value in attributes.items()
         if not (isinstance(value, MemberDescriptorType) and value.__objclass__ is cls)
-        and name != "__slotnames__"  # the first pickle of an instance leaves that
+        and name != "__slotnames__"  # set by the first pickle of an instance
     }
     add_annotations(cls, attributes)
     members = {}
@@ -207,7 +197,7 @@ def _reduce_class(cls: type, reduced: ReducedValue) -> ReducedValue:
 
 
 def _enum_members(cls: Any) -> dict[str, Any]:
-    """Aliases and combined flags too; where a ``__new__`` of the user's made them, without it."""
+    """Return all members, also aliases and combined flags, without the user's ``__new__``."""
     if not is_user_class(cls) or "__new_member__" not in vars(cls):
         return {name: member.value for name, member in cls.__members__.items()}
     new_arguments = getattr(cls._member_type_, "__getnewargs__", lambda _: ())
@@ -235,12 +225,13 @@ def _set_class_state(cls: type, given: Any) -> None:
     hooks, set_state, state, members = given
     with _without_hooks(hooks):
         set_state(cls, state)
-    for name, attributes in members.items():  # what an __init__ of the class gave them
+    for name, attributes in members.items():  # set by the __init__ of the class
         vars(cls.__members__[name]).update(attributes)  # type: ignore[attr-defined]
 
 
 @contextmanager
 def _without_hooks(hooks: tuple[tuple[type, str], ...]) -> Iterator[None]:
+    """Take the named methods out of their classes while the body runs."""
     saved = [(owner, name, vars(owner)[name]) for owner, name in hooks if name in vars(owner)]
     for owner, name, _ in saved:
         type.__delattr__(owner, name)

@@ -16,6 +16,7 @@ from typing import Any
 from redismr.core.pickle_by_value import PICKLE_PROTOCOL, ByValuePickler
 
 FindClass = Callable[[str, str], Any]
+"""Finds a class by its module and name."""
 
 _ITERATOR_MODULES = frozenset(
     ("builtins", "itertools", "array", "collections", "_collections", "_csv")
@@ -119,8 +120,8 @@ class NoIteratorPickler(ByValuePickler):
         kind = type(obj)
         if hasattr(kind, "__next__") and kind.__module__ in _ITERATOR_MODULES:
             raise TypeError(
-                f"an iterator is in it ({kind.__module__}.{kind.__qualname__}), and what that "
-                "gives depends on who reads it first: give list(...) of it instead"
+                f"an iterator is in it ({kind.__module__}.{kind.__qualname__}), whose items go to "
+                "whichever reader asks first: give list(...) of it instead"
             )
         if kind is memoryview:
             return _make_memoryview, (obj.tobytes(), obj.format, obj.shape, obj.readonly)

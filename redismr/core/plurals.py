@@ -1,10 +1,10 @@
-"""Counts as people read them, in every room's messages."""
+"""Counts as people read them, for the messages of every room."""
 
 from __future__ import annotations
 
 
 def pluralize(count: int, noun: str) -> str:
-    """A count with its noun.
+    """Return a count with its noun.
 
     >>> pluralize(1, "worker"), pluralize(84120, "record")
     ('1 worker', '84,120 records')

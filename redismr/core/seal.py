@@ -1,11 +1,12 @@
-"""Bytes in Redis that only holders of the secret can have put there, each bound to its place.
+"""Seal bytes for one place in Redis, so that nobody without the secret can make or move them.
 
 A sealed blob is ``version, key id, method, raw length | tag | body``. The tag is HMAC-SHA256 over
-the namespace, job, kind and place (which are not stored: whoever opens a blob says where it found
-it), over that head, and over the body. So a blob opens only at the place it was sealed for.
+the namespace, job, kind and place, over that head, and over the body. Namespace, job, kind and
+place are not stored: the reader of a blob passes in where it found the blob. So a blob opens only
+at the place that it was sealed for.
 
-What is read from Redis is checked in this order: lengths, key id, MAC, and only then is anything
-decompressed; callers unpickle after that. Nothing here encrypts: who can read Redis reads data.
+Data from Redis is checked in this order: lengths, key id, tag. Only then is it decompressed, and
+after that the caller unpickles. Nothing is encrypted: whoever can read Redis can read the data.
 """
 
 from __future__ import annotations
@@ -31,20 +32,9 @@ else:
     from backports import zstd
 
 KINDS = (
-    "spec",
-    "end",
-    "code",
-    "params",
-    "input",
-    "segment",
-    "bundle",
-    "manifest",
-    "result",
-    "out",
-    "failure",
-    "skip",
-    "event",
-)
+    "spec", "end", "code", "params", "input", "segment", "manifest", "result", "out", "failure",
+    "skip", "event",
+)  # fmt: skip
 
 _BULK_KINDS = frozenset({"input", "segment", "out", "manifest", "result"})
 _SECRET_OR_PASSWORD = "the secret that signs jobs, or the password of a server"  # noqa: S105  a text about both
@@ -73,18 +63,18 @@ _HEX_SECRET = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def new_secret() -> str:
-    """32 bytes of the operating system's randomness as 64 hex digits.
+    """Return 32 random bytes of the operating system as 64 hex digits.
 
-    The one random thing in core; it is here because it defines what a strong secret looks like.
+    The only randomness in core; it stands here because it defines the form of a strong secret.
     """
     return secrets.token_hex(32)
 
 
 class _KeyedMac:
-    """HMAC-SHA256 (RFC 2104) of one key and one beginning, for many ends.
+    """HMAC-SHA256 (RFC 2104) of one key and one prefix, for many messages.
 
-    300 bytes on 3.11: two copied sha256 objects 0.7 us, a copied ``hmac`` object 1.9 us,
-    ``hmac.digest`` from the bare key 3.2 us. A task of one item has five, in all processes.
+    Measured for 300 bytes on 3.11: two copied sha256 objects 0.7 us, a copied ``hmac`` object
+    1.9 us, ``hmac.digest`` from the bare key 3.2 us. A task of one item takes five tags in all.
     """
 
     __slots__ = ("_inner", "_outer")
@@ -95,7 +85,7 @@ class _KeyedMac:
         self._outer = hashlib.sha256(padded.translate(_OUTER_PAD_TABLE))
 
     def tag(self, *pieces: bytes) -> bytes:
-        """The 32 bytes for the beginning and these pieces."""
+        """Return the 32-byte tag of the prefix and these pieces."""
         inner, outer = self._inner.copy(), self._outer.copy()
         for piece in pieces:
             inner.update(piece)
@@ -104,14 +94,14 @@ class _KeyedMac:
 
 
 class Keyring(Unpicklable):
-    """Seals and opens the blobs of one namespace with the keys that one secret gives.
+    """Seals and opens the blobs of one namespace with keys derived from one secret.
 
     Two keyrings open each other's blobs exactly if secret and namespace are equal. Thread-safe.
-    Costs per call of 300 bytes, with the place's fields: about 2 us (see ``_KeyedMac``).
+    One call takes about 2 us for 300 bytes (see ``_KeyedMac``).
 
     Args:
-        secret: 64 hex digits (``new_secret``) are used as they are; anything else passes scrypt,
-            0.1 s once per process.
+        secret: 64 hex digits (``new_secret``) are used as they are; other text goes through scrypt,
+            which takes 0.1 s once per process.
         namespace: the prefix of the keys; blobs of one namespace do not open in another.
 
     >>> ring = Keyring("00" * 32, "demo")
@@ -126,11 +116,11 @@ class Keyring(Unpicklable):
         self._namespace = namespace
         self._key_id_bytes = self._expand_key("id")[:4]
         self.key_id = self._key_id_bytes.hex()
-        # Bounded: a long-lived worker sees many jobs. A miss costs 10 us.
+        # Bounded, because a long-lived worker sees many jobs. A miss costs 10 us.
         self._mac = lru_cache(maxsize=512)(self._derive_mac)
 
     def __repr__(self) -> str:
-        """Names the fingerprint, never the secret."""
+        """Show the fingerprint, never the secret."""
         return f"Keyring(namespace={self._namespace!r}, key_id={self.key_id!r})"
 
     def seal(
@@ -142,13 +132,13 @@ class Keyring(Unpicklable):
         *,
         compress: bool = False,
     ) -> bytes:
-        """``payload`` such that it opens at this place and nowhere else.
+        """Return a blob that opens to ``payload`` at this place and nowhere else.
 
-        With ``compress`` it is kept compressed where that makes it smaller.
+        With ``compress`` the body is compressed if that makes it smaller.
 
         Raises:
-            BadValue: the payload holds a secret, or a server's password, of this process. Failures
-                have theirs blanked before.
+            BadValue: the payload holds a secret, or a server's password, of this process. In
+                failures they were blanked before.
         """
         if contains_secret(payload, bulk=kind in _BULK_KINDS):
             raise BadValue(
@@ -172,11 +162,11 @@ class Keyring(Unpicklable):
         *,
         limit: int = MAX_PAYLOAD_BYTES,
     ) -> bytes:
-        """The payload that a holder of the secret sealed for exactly this place.
+        """Return the payload that a holder of the secret sealed for exactly this place.
 
         Raises:
-            WrongSecret: it was sealed with another secret, or claims to be.
-            SealError: it is too long, cut, altered, or was sealed for another place.
+            WrongSecret: the blob names the key of another secret.
+            SealError: the blob is too long, cut, altered, or was sealed for another place.
         """
         if len(blob) < _BODY_OFFSET:
             raise SealError(
@@ -214,15 +204,15 @@ class Keyring(Unpicklable):
         return body if method == _METHOD_RAW else _decompress(body, raw_length, job, kind, place)
 
     def sign(self, job: str, kind: str, place: Sequence[str | int], payload: bytes) -> bytes:
-        """The bare tag of ``payload``, for a message that must stay readable (see events)."""
+        """Return the tag of ``payload``, for a message that stays readable (see ``events``)."""
         return self._mac(job, kind).tag(_bencode(place), payload)
 
     def _expand_key(self, *label: str) -> bytes:
-        """One 32-byte key for one label: HKDF's expand step (RFC 5869) with a single block."""
+        """Return the 32-byte key of a label: HKDF's expand step (RFC 5869) with a single block."""
         return hmac.digest(self._extracted_key, _bencode(label) + b"\x01", "sha256")
 
     def _derive_mac(self, job: str, kind: str) -> _KeyedMac:
-        """A MAC keyed for (job, kind) that has read the constant fields."""
+        """Return the MAC for (job, kind), which has already read the constant fields."""
         if kind not in KINDS:
             raise ValueError(f"unknown kind of sealed blob: {kind!r}")
         fields = ("redismr", _SEAL_VERSION, self._namespace, job, kind)
@@ -246,12 +236,12 @@ def _root_key(secret: str) -> bytes:
 
 
 def _bencode(fields: Sequence[str | int]) -> bytes:
-    """Distinct sequences give distinct bytes, and none is the beginning of another: bencoding.
+    """Bencode the fields: different sequences give different bytes, none a prefix of another.
 
     >>> _bencode(("m12", 3))
     b'l3:m12i3ee'
     """
-    text = "l"  # grown in a loop: 0.6 of the time of a join, and a task of one item has five
+    text = "l"  # a loop takes 0.6 of the time of a join, and a task of one item needs five
     for field in fields:
         text += f"{len(field)}:{field}" if isinstance(field, str) else f"i{field:d}e"
     return (text + "e").encode("utf-8", "surrogatepass")
@@ -260,7 +250,7 @@ def _bencode(fields: Sequence[str | int]) -> bytes:
 def _decompress(
     body: bytes, raw_length: int, job: str, kind: str, place: Sequence[str | int]
 ) -> bytes:
-    """The raw bytes, never more than were promised under the MAC."""
+    """Return the raw bytes; never more than the authenticated head promises."""
     unpacker = zstd.ZstdDecompressor()
     try:
         raw: bytes = unpacker.decompress(body, max_length=raw_length + 1)
@@ -277,5 +267,5 @@ def _decompress(
 
 def _name_of_blob(job: str, kind: str, place: Sequence[str | int]) -> str:
     text = f"{' '.join([kind, *map(str, place)])} of job {job}"
-    # A place may come from clear text in Redis (the token in front of a manifest).
+    # Parts of a place are clear text from Redis, such as the token in front of a manifest.
     return "".join(c if c.isprintable() else "?" for c in text[:200])

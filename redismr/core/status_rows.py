@@ -6,36 +6,30 @@ All of it is clear text of the server: a hint for people, never believed by redi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from redismr.core.model import Skipped
+from redismr.core.model import JobState, Skipped
 from redismr.core.work_amount import StageProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a job is. Totals are None until they are known."""
+    """The progress of a job. Totals are None until they are known."""
 
     job_id: str
-    state: str
-    #: Tasks that are done; ``maps.done`` counts the items or bytes in them.
-    maps_done: int = 0
-    #: Tasks that executors hold.
-    maps_running: int = 0
+    state: JobState | Literal[""]  #: "" if the keys of the job vanished.
+    maps_done: int = 0  #: Tasks that are done; ``maps.done`` counts the items or bytes in them.
+    maps_running: int = 0  #: Tasks that executors hold.
     maps_total: int | None = None
     reduces_done: int = 0
     reduces_running: int = 0
     reduces_total: int | None = None
-    #: Bytes of all segments that map attempts committed.
-    shuffle_bytes: int = 0
-    #: Failed attempts so far.
-    retries: int = 0
-    #: Seconds since the submission.
-    elapsed: float = 0.0
+    shuffle_bytes: int = 0  #: Bytes of all segments that map attempts committed.
+    retries: int = 0  #: Failed attempts so far.
+    elapsed: float = 0.0  #: Seconds since the submission.
     workers: int = 0
-    #: Executors of all workers together.
-    slots: int = 0
-    #: Why no worker takes the job, in words; empty if one does.
-    waiting: str = ""
+    slots: int = 0  #: Executors of all workers together.
+    waiting: str = ""  #: Why no worker takes the job, in words; empty if one does.
     maps: StageProgress = field(default_factory=StageProgress)
     reduces: StageProgress = field(default_factory=StageProgress)
     #: Given once, with the last progress, when the result has been read.
@@ -54,14 +48,10 @@ class JobInfo:
     maps_total: int | None
     reduces_done: int
     reduces_total: int
-    #: Seconds since the submission.
-    age: float
-    #: Seconds until Redis forgets the job.
-    ttl: float
-    #: Why the job failed, in one line.
-    cause: str = ""
-    #: True if nothing is left of the job but this row.
-    deleted: bool = False
+    age: float  #: Seconds since the submission.
+    ttl: float  #: Seconds until Redis forgets the job.
+    cause: str = ""  #: Why the job failed, in one line.
+    deleted: bool = False  #: True if nothing is left of the job but this row.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,21 +60,14 @@ class WorkerInfo:
 
     worker_id: str
     host: str
-    #: Process id of the supervisor.
-    pid: int
-    #: ``major.minor`` of the worker's Python.
-    python: str
+    pid: int  #: Process id of the supervisor.
+    python: str  #: ``major.minor`` of the worker's Python.
     protocol: int
-    #: Fingerprint of the worker's secret.
-    key_id: str
+    key_id: str  #: Fingerprint of the worker's secret.
     executors: int
-    #: Executors that hold a task.
-    busy: int
-    #: Tasks completed so far.
-    tasks: int
-    #: Seconds since the supervisor last wrote this row.
-    beat_age: float
-    #: Why the worker takes no jobs, in words.
-    problem: str = ""
+    busy: int  #: Executors that hold a task.
+    tasks: int  #: Tasks completed so far.
+    beat_age: float  #: Seconds since the supervisor last wrote this row.
+    problem: str = ""  #: Why the worker takes no jobs, in words.
     #: True if the supervisor missed three beats: it was killed, stopped or cut off.
     lost: bool = False

@@ -1,6 +1,6 @@
-"""How much there is to do in a job, and how much is done: for people, no result depends on it.
+"""The amount of work in a job, in items or bytes: a hint for people, no result depends on it.
 
-Tasks differ: those of items grow, files have sizes. So what is counted here are items or bytes.
+Tasks are not counted, because they differ in size: later tasks hold more items, and files differ.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ WORK_UNITS = frozenset({"items", "bytes", "tasks"})
 
 @dataclass(slots=True)
 class InputAmount:
-    """The input of a job as far as it was handed in: its amount, and its heaviest task.
+    """The input of a job as far as it was added: its amount, and its heaviest task.
 
-    ``ahead`` is the amount of the tasks before the heaviest one, ``index`` that task's. It grows:
-    a new one for each task would cost the submitter a tenth of what a task of one item does.
+    It is mutable: a new object for each task would cost the submitter a tenth of the time that a
+    task of one item takes.
     """
 
-    total: int = 0
-    heaviest: int = 0
-    index: int = 0
-    ahead: int = 0
+    total: int = 0  #: Amount of all tasks.
+    heaviest: int = 0  #: Amount of the heaviest task.
+    index: int = 0  #: Index of the heaviest task.
+    ahead: int = 0  #: Amount of all tasks before the heaviest one.
 
     def add(self, index: int, amount: int) -> None:
-        """Take in the task ``index``, which comes after all others.
+        """Add the task ``index``, which comes after all others.
 
         >>> input_amount = InputAmount()
         >>> for index, amount in enumerate((3, 5, 5)):
@@ -38,7 +38,7 @@ class InputAmount:
         self.total += amount
 
     def __str__(self) -> str:
-        """As it lies in Redis."""
+        """Return the text that is stored in Redis."""
         return f"{self.total} {self.heaviest} {self.index} {self.ahead}"
 
     @classmethod
@@ -60,32 +60,18 @@ class InputAmount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageProgress:
-    """How much of a stage is done, of one moment. Clear text of the server: a hint for people.
+    """The progress of one stage at one moment. Clear text of the server: a hint for people."""
 
-    Attributes:
-        unit: what ``done`` and ``total`` count: "items", "bytes" or "tasks".
-        done: the amount of the finished tasks.
-        total: the amount of all tasks, None while that is not known.
-        spent: executor-seconds that the finished tasks took.
-        busy: executors that are at a task; -1 where there are too many to look at.
-        since: seconds for which they are at it, together.
-        least: the same of the one that began last.
-        tasks: how many tasks there are, None while that is not known.
-        tasks_done: how many of them are finished.
-        tasks_begun: ... or begun.
-        heaviest, index, ahead: the heaviest task, as of ``InputAmount``.
-    """
-
-    unit: str = "tasks"
-    done: int = 0
-    total: int | None = None
-    spent: float = 0.0
-    busy: int = 0
-    since: float = 0.0
-    least: float = 0.0
-    tasks: int | None = None
+    unit: str = "tasks"  #: What ``done`` and ``total`` count: "items", "bytes" or "tasks".
+    done: int = 0  #: Amount of the tasks that are done.
+    total: int | None = None  #: Amount of all tasks; None while unknown.
+    spent: float = 0.0  #: Executor-seconds that the done tasks took.
+    busy: int = 0  #: Executors that run a task; -1 if they are too many to look at.
+    since: float = 0.0  #: Seconds that the running tasks have run so far, together.
+    least: float = 0.0  #: Seconds that the latest of them has run.
+    tasks: int | None = None  #: How many tasks there are; None while unknown.
     tasks_done: int = 0
-    tasks_begun: int = 0
-    heaviest: int = 0
+    tasks_begun: int = 0  #: Tasks that are done or running.
+    heaviest: int = 0  #: The heaviest task, as in ``InputAmount``.
     index: int = 0
     ahead: int = 0

@@ -57,7 +57,7 @@ class SkipLimitExceeded(Exception):
 
 
 def max_skips(on_error: OnError, records_in: int | None) -> float | Fraction:
-    """Return how many of ``records_in`` records may be skipped; None if that is not known yet."""
+    """Return how many records may be skipped; ``records_in`` is None if not known yet."""
     if on_error == "skip":
         return math.inf
     if isinstance(on_error, float):
@@ -193,7 +193,7 @@ def with_skipping_mapfn(
                     _collect_pairs(call, (key, value), pairs, "mapfn", snapshot_value)
                     if needs_partitions and pairs:
                         function = "partitionfn" if program.partitionfn else "mapfn"
-                        choose_partitions(program, [k for k, _ in pairs], partitions)
+                        choose_partitions(program, partitions, "mapfn", [k for k, _ in pairs])
             except BaseException as exc:
                 error = exc.__cause__ if isinstance(exc, UserCodeError) else exc
                 if _is_stop_request(error):
@@ -217,7 +217,7 @@ def with_skipping_reducefn(program: Program, skip_recorder: SkipRecorder) -> Pro
         return program
     call, snapshot_value = reduce.call, Snapshotter().take
 
-    def emitted(key: Any, values: Any) -> Iterable[Any]:
+    def emit(key: Any, values: Any) -> Iterable[Any]:
         result = call(key, values)
         return result if isinstance(result, Iterator) else ((key, result),)
 
@@ -225,7 +225,7 @@ def with_skipping_reducefn(program: Program, skip_recorder: SkipRecorder) -> Pro
         pairs: list[tuple[Any, Any]] = []
         try:
             with discard_counts_on_error():
-                _collect_pairs(emitted, (key, values), pairs, "reducefn", snapshot_value)
+                _collect_pairs(emit, (key, values), pairs, "reducefn", snapshot_value)
         except BaseException as exc:
             if _is_stop_request(exc):
                 raise
@@ -270,8 +270,9 @@ def _collect_pairs(
             k, v = pair
             hash(k)
             if type(v) not in IMMUTABLE_TYPES:
-                with contextlib.suppress(CannotSnapshot):  # not blamed on the record: the kernel
-                    v = snapshot_value(v)  # meets it again, and raises
+                # The kernel raises for a value without a snapshot; the record is not to blame.
+                with contextlib.suppress(CannotSnapshot):
+                    v = snapshot_value(v)
             pairs.append((snapshot_key(k), v))
     except BaseException as error:
         explained = explain_output_error(error, pair, role, out)

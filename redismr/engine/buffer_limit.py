@@ -1,7 +1,7 @@
 """Limits of what a task holds in memory before it hands records on.
 
-Only the data decides when a limit is reached, never time or free memory: a task that runs again
-cuts its output at the same records.
+The data and the option ``memory`` decide when a limit is reached, never time or free memory: a
+task that runs again cuts its output at the same records.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class BufferLimit:
         self._samples = self._sampled_bytes = 0
 
     def next_check(self, buffered: int, latest: Any) -> int:
-        """Return how many values must be buffered at the next call; 0 if the buffer is full."""
+        """Return how many values the buffer must hold at the next call; 0 if the buffer is full.
+
+        ``buffered`` is the number of values it holds, ``latest`` the last of them, as a sample.
+        """
         self._samples += 1
         self._sampled_bytes += estimate_bytes(([], [latest])) + 1
         room = self._max_bytes * self._samples // self._sampled_bytes - buffered

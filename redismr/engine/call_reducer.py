@@ -48,14 +48,14 @@ def run_group_function(  # noqa: C901, PLR0912 - one flat loop
         UserCodeError: the function raised, or emitted what is no (key, value) pair.
     """
     call = function.call
-    current: list[Any] = [-1, NOT_GIVEN, NOT_GIVEN]
+    current: list[Any] = [-1, NOT_GIVEN, NOT_GIVEN]  # ordinal, key, values of the group being read
     if function.takes_items:  # one call for all groups, as if they were a single one
         call = _pair_iterator_function(function.call)
         items = [(NOT_GIVEN, _track_current_group(items, current, cursor))]
     keys, values, has_other_keys = list[Any](), list[Any](), False
     buffer_limit, next_check = result_buffer_limit(), 1
     yields_pairs: dict[type, bool] = {}
-    snapshot_value, fixed = Snapshotter().take, IMMUTABLE_TYPES
+    snapshot_value, immutable = Snapshotter().take, IMMUTABLE_TYPES
     ordinal, key, group, pair, result = -1, NOT_GIVEN, NOT_GIVEN, None, None
     try:
         for ordinal, (key, group) in enumerate(items):
@@ -69,13 +69,13 @@ def run_group_function(  # noqa: C901, PLR0912 - one flat loop
                 if type(pair) is not tuple:
                     check_pair(pair, role)
                 k, v = pair
-                if type(v) not in fixed:
+                if type(v) not in immutable:
                     v = snapshot_value(v)
                 # A key that is not the key of the group.
                 if k is not key and k is not current[1]:
                     hash(k)
                     has_other_keys = True
-                    if type(k) not in fixed:
+                    if type(k) not in immutable:
                         k = snapshot_key(k)
                 keys.append(k)
                 values.append(v)

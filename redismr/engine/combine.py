@@ -7,7 +7,6 @@ from typing import Any
 
 from redismr.context import forbid_counting
 from redismr.engine.call_reducer import run_group_function
-from redismr.engine.emitted import UserCodeError
 from redismr.engine.merge import reducer_error
 from redismr.engine.partitioner import (
     PartitionedColumns,
@@ -34,11 +33,10 @@ def flush_totals(
         keys = list(totals)
         groups = [value_lists[key] if total is None else [total] for key, total in totals.items()]
         condensed = _condense_groups(reducer, keys, groups)
-        columns = partition_groups(
-            keys, condensed, _partition_keys(program, partitions, "mapfn", keys)
-        )
+        key_partitions = choose_partitions(program, partitions, "mapfn", keys)
+        columns = partition_groups(keys, condensed, key_partitions)
     else:
-        choose_key_partitions = partial(_partition_keys, program, partitions, "mapfn")
+        choose_key_partitions = partial(choose_partitions, program, partitions, "mapfn")
         columns = partition_pairs(totals, totals.values(), choose_key_partitions, partitions)
     totals.clear()
     value_lists.clear()
@@ -58,13 +56,13 @@ def flush_groups(
         keys = [key for column in columns for key in column.keys]
         values = [value for column in columns for value in column.values]
         groups.clear()
-        choose_key_partitions = partial(_partition_keys, program, partitions, "combinefn")
+        choose_key_partitions = partial(choose_partitions, program, partitions, "combinefn")
         return partition_pairs(keys, values, choose_key_partitions, partitions)
     keys, lists = list(groups), list(groups.values())
     groups.clear()
     if isinstance(program.reduce, Reducer):
         lists = _condense_groups(program.reduce, keys, lists)
-    return partition_groups(keys, lists, _partition_keys(program, partitions, "mapfn", keys))
+    return partition_groups(keys, lists, choose_partitions(program, partitions, "mapfn", keys))
 
 
 def _condense_groups(reducer: Reducer, keys: list[Any], groups: list[list[Any]]) -> list[list[Any]]:
@@ -76,13 +74,3 @@ def _condense_groups(reducer: Reducer, keys: list[Any], groups: list[list[Any]])
         index = len(condensed)
         raise reducer_error(reducer, -1, keys[index], groups[index]) from error
     return condensed
-
-
-def _partition_keys(program: Program, partitions: int, emitter: str, keys: list[Any]) -> list[int]:
-    """Return the partition of each key; ``emitter`` is the function to blame for a bad key."""
-    try:
-        return choose_partitions(program, keys, partitions)
-    except UserCodeError:
-        raise
-    except Exception as error:
-        raise UserCodeError(emitter) from error

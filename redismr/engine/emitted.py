@@ -74,14 +74,10 @@ def check_pair(pair: Any, role: str = "mapfn") -> None:
 def choose_value_snapshot(program: Program) -> Callable[[Any], Any]:
     """Return the function that fixes each value of mapfn at the moment when mapfn emits it."""
     if program.mapfn is None:  # no user function sees the source's values before they are written
-        return _unchanged
+        return lambda value: value
     reducer = program.reduce
     is_sent_as_is = isinstance(reducer, GroupFunction) or reducer.name in ("list", "first")
     return Snapshotter().take if is_sent_as_is and program.combine is None else private_copy
-
-
-def _unchanged(value: Any) -> Any:
-    return value
 
 
 def snapshot_key(key: Any) -> Any:

@@ -77,8 +77,7 @@ def reduce_task(
     Args:
         program: the functions to call.
         blocks: the blocks of this partition from all map tasks, in task order.
-        cursor: the generator writes to it. ``cursor[0]`` is the ordinal of the key that reducefn is
-            working on (-1 before the first), ``cursor[1]`` the number of records yielded.
+        cursor: as in ``map_task``, with the ordinal of the key that reducefn is working on.
         partition: index of this partition.
         partitions: number of partitions of the job.
         sub_pass: the share of the keys to reduce. All sub-passes of a partition must run in one
@@ -112,11 +111,12 @@ def _may_leave_partition(
     program: Program, keys: list[Any], partition: int, partitions: int
 ) -> bool:
     """True if a key may belong to another partition than the one that yields it."""
-    if not has_trusted_partitionfn(program):  # it might claim the key for two partitions
+    if not has_trusted_partitionfn(program):  # partitionfn might give one key to two
         return True
     try:
-        return any(part != partition for part in choose_partitions(program, keys, partitions))
-    except Exception as error:
-        if not isinstance(error.__cause__ or error, Exception):
+        key_partitions = choose_partitions(program, partitions, "reducefn", keys)
+        return any(part != partition for part in key_partitions)
+    except UserCodeError as error:
+        if not isinstance(error.__cause__, Exception):
             raise  # Ctrl-C, or another request to stop
         return True  # readers look for a key without a partition in all of them

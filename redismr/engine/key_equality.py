@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import Field, field, fields, make_dataclass
+from dataclasses import field, fields, make_dataclass
 from inspect import getattr_static
 from types import FunctionType
 from typing import Any
@@ -12,12 +12,13 @@ from typing import Any
 def inherits_equality(cls: type, base: type, *other_methods: str) -> bool:
     """True if a subclass inherits ``__eq__``, ``__hash__`` and ``other_methods`` of the base."""
     names = ("__eq__", "__hash__", *other_methods)
-    return all(_static_method(cls, name) is _static_method(base, name) for name in names)
+    # getattr_static, because a metaclass may show another method than the class has.
+    return all(getattr_static(cls, name) is getattr_static(base, name) for name in names)
 
 
 def compares_by_identity(cls: type) -> bool:
     """True if an instance is equal to itself only."""
-    return _static_method(cls, "__eq__") is _static_method(object, "__eq__")
+    return getattr_static(cls, "__eq__") is object.__eq__
 
 
 def compared_fields(cls: type) -> Callable[[Any], tuple[Any, ...]] | None:
@@ -39,11 +40,6 @@ def compared_fields(cls: type) -> Callable[[Any], tuple[Any, ...]] | None:
     return lambda key: tuple([getattr(key, name) for name in names])
 
 
-def _static_method(cls: type, name: str) -> Any:
-    """Return the method of the class or its bases; a metaclass may show another."""
-    return getattr_static(cls, name)
-
-
 def _dataclass_that_compares(cls: type) -> type | None:
     """Return the class that defines ``__eq__`` for the instances, if ``dataclass`` made it."""
     owner = next(base for base in cls.__mro__ if "__eq__" in vars(base))
@@ -59,14 +55,9 @@ def _has_generated_eq(owner: type) -> bool:
     eq_method = vars(owner)["__eq__"]
     if "__dataclass_fields__" not in vars(owner) or type(eq_method) is not FunctionType:
         return False
-    probe: Any = make_dataclass(
-        "Probe", [(f.name, object, _probe_field(f)) for f in fields(owner)], init=False, repr=False
-    )
+    probe_fields = [(f.name, object, field(default=None, compare=f.compare)) for f in fields(owner)]
+    probe: Any = make_dataclass("Probe", probe_fields, init=False, repr=False)
     return _code_behaviour(eq_method) == _code_behaviour(probe.__eq__)
-
-
-def _probe_field(f: Field[Any]) -> Any:
-    return field(default=None, compare=f.compare)
 
 
 def _code_behaviour(function: Any) -> tuple[Any, ...]:

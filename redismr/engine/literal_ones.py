@@ -85,10 +85,10 @@ def _makes_pair_with_one(
 ) -> bool:
     """True if these instructions yield a pair of any object and the int 1."""
     return (
-        load.opname in ("LOAD_CONST", "LOAD_SMALL_INT")
+        load.opname == "LOAD_CONST"
         and type(load.argval) is int
         and load.argval == 1
-        and (load.arg or 0) < 256  # no EXTENDED_ARG before it
+        and (load.arg or 0) < 256  # no EXTENDED_ARG before the load
         and (build.opname, build.arg) == ("BUILD_TUPLE", 2)
         # A jump may bring another value than the 1: ``yield key, 1 if key else 2``.
         and not (build.is_jump_target or yield_.is_jump_target)
@@ -183,7 +183,7 @@ def _check_unchanged(totals: Counter[Any]) -> None:
     if IMMUTABLE_TYPES.issuperset(map(type, totals)):
         return
     mutable_types = set(map(type, totals)) - IMMUTABLE_TYPES - {tuple}
-    # Not set(totals): it would reuse the hashes that the keys had when they came.
+    # Not set(totals): it would reuse the hashes that the keys had when added.
     if mutable_types and len(set(iter(totals))) != len(totals):
         names = " or ".join(sorted(cls.__qualname__ for cls in mutable_types))
         raise UserCodeError("mapfn") from BadKey(
@@ -202,6 +202,6 @@ def _as_unhashable_key_error(error: BaseException) -> BaseException:
     if match is None or frame.f_code not in _COUNTING_CODE:
         return error
     return BadKey(
-        f"mapfn emitted a key that is not hashable: it is, or contains, a {match[1]}."
+        f"mapfn emitted a key of type {match[1]}, or one that contains it, which is not hashable."
         " Emit a tuple or a str instead"
     )

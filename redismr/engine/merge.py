@@ -71,10 +71,13 @@ def _total_values(reducer: Reducer, blocks: Iterable[Block]) -> dict[Any, Any]:
             add_ints(totals, keys, values)
             continue
         for key, value in zip(keys, values, strict=True):
+            # A key that has a list.
             if key in value_lists:
                 value_lists[key].append(value)
+            # An int for a key without a list.
             elif type(value) is int:
                 totals[key] = totals.get(key, 0) + value
+            # The first other value of a key.
             else:
                 value_lists[key] = [totals[key], value] if key in totals else [value]
                 totals.setdefault(key)  # keeps the key's place in the order

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-_PYTHON_NUMBER_TYPES = frozenset((int, bool, float))
+INT_AND_FLOAT_TYPES = frozenset((int, bool, float))
 
 
 def float_sum_type(types: set[type]) -> type | None:
@@ -13,7 +13,7 @@ def float_sum_type(types: set[type]) -> type | None:
 
     None if no float is among the types, or anything that is no int and no float.
     """
-    non_python_types = types - _PYTHON_NUMBER_TYPES
+    non_python_types = types - INT_AND_FLOAT_TYPES
     if not non_python_types:
         return float if float in types else None
     (cls, *other_types) = non_python_types

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice, repeat
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redismr.context import forbid_counting
 from redismr.core.codec import Block, estimate_bytes
@@ -13,12 +13,8 @@ from redismr.core.key_column import SLICE_KEYS, KeyColumn, are_all_str
 from redismr.core.printable import short_repr
 from redismr.engine.emitted import UserCodeError
 from redismr.engine.key_hash import partitions_of
+from redismr.engine.program import Program
 from redismr.errors import BadKey
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from redismr.engine.program import Program
 
 PartitionedColumns = list[tuple[int, Block]]
 """(partition, its keys and values) for each partition that gets any record, ascending."""
@@ -27,16 +23,21 @@ BLOCK_BYTES = 1 << 20
 """Approximate size of a block before compression; a larger record is a block of its own."""
 
 
-def choose_partitions(program: Program, keys: list[Any], partitions: int) -> list[int]:
+def choose_partitions(
+    program: Program, partitions: int, emitter: str, keys: list[Any]
+) -> list[int]:
     """Return the partition of each key, by the program's partitionfn or the stable hash.
 
     Raises:
-        BadKey: a key has no stable hash.
-        UserCodeError: partitionfn raised, or did not return a partition.
+        UserCodeError: of ``emitter``, the function that emitted the keys, if one has no stable
+            hash; of partitionfn, if that raised or did not return a partition.
     """
     partitionfn, current_key = program.partitionfn, None
     if partitionfn is None:
-        return partitions_of(keys, partitions)
+        try:
+            return partitions_of(keys, partitions)
+        except Exception as error:
+            raise UserCodeError(emitter) from error
     try:
         with forbid_counting():
             return [

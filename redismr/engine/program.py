@@ -107,9 +107,9 @@ def _resolve_reducer(role: str, function: Callable[..., Any] | str) -> Reducer |
             names = " ".join(REDUCERS)
             raise ConfigError(f"{role}={function!r} is not a named reducer; there are: {names}")
         return REDUCERS[function]
-    for builtin, name in BUILTIN_REDUCERS:
+    for builtin in BUILTIN_REDUCERS:
         if function is builtin:
-            return REDUCERS[name]
+            return REDUCERS[builtin.__name__]
     return GroupFunction(function, takes_items=_arity(role, function) == 1)
 
 

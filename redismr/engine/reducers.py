@@ -31,13 +31,13 @@ from fractions import Fraction
 from itertools import chain
 from math import fsum, isfinite, nan
 from numbers import Number
-from operator import eq, neg
+from operator import eq, itemgetter, neg
 from typing import Any, Literal
 
 from redismr.engine import numpy_numbers
+from redismr.engine.numpy_numbers import INT_AND_FLOAT_TYPES
 
 _INT_TYPES = frozenset((int, bool))
-_INT_AND_FLOAT_TYPES = frozenset((int, bool, float))
 _MAX_EXACT_INT = 1 << 53
 """Largest int up to which every int is a float without rounding."""
 
@@ -72,7 +72,7 @@ class Reducer:
     finish: Callable[[list[Any]], Any]
     """Returns the result of a key's partial results."""
     fold: Literal["", "values", "ones"] = ""
-    """What the map task may add up as it comes: int values, or a 1 for each value."""
+    """Numbers that a map task may add up as they come: int values, or a 1 for each value."""
     is_user_value: Callable[[Any], bool] = lambda _partial: True
     """Returns True if a partial result is surely a value that the user's function emitted."""
 
@@ -86,7 +86,7 @@ class ExtraCount(int):
 
 
 def _condense_sum(values: list[Any]) -> list[Any]:
-    if len(values) == 1 and type(values[0]) in _INT_AND_FLOAT_TYPES:
+    if len(values) == 1 and type(values[0]) in INT_AND_FLOAT_TYPES:
         return values
     types = set(map(type, values))
     if types <= _INT_TYPES:
@@ -162,7 +162,7 @@ def _is_user_value_of_sum(partial: Any) -> bool:
     cls = type(partial)
     return (
         cls is not ExtraCount
-        and cls not in _INT_AND_FLOAT_TYPES
+        and cls not in INT_AND_FLOAT_TYPES
         and not numpy_numbers.is_numpy_number(partial)
     )
 
@@ -268,14 +268,6 @@ def _has_truth_value(value: Any) -> bool:
     return True
 
 
-def _keep_all(values: list[Any]) -> list[Any]:
-    return values
-
-
-def _finish_first(values: list[Any]) -> Any:
-    return values[0]
-
-
 def _is_user_value_of_truth(partial: Any) -> bool:
     return type(partial) is not bool
 
@@ -290,9 +282,9 @@ REDUCERS = {
         Reducer("min", _condense_min_or_max(min), min),
         Reducer("max", _condense_min_or_max(max), max),
         Reducer("mean", _condense_mean, _finish_mean, is_user_value=_is_user_value_of_sum),
-        Reducer("list", _keep_all, list),
+        Reducer("list", lambda values: values, list),
         Reducer("set", _condense_set, _finish_set),
-        Reducer("first", lambda values: values[:1], _finish_first),
+        Reducer("first", lambda values: values[:1], itemgetter(0)),
         Reducer("any", _condense_any_or_all(any), any, is_user_value=_is_user_value_of_truth),
         Reducer("all", _condense_any_or_all(all), all, is_user_value=_is_user_value_of_truth),
     )
@@ -301,14 +293,5 @@ REDUCERS = {
 
 REDUCERS["len"] = REDUCERS["count"]
 
-BUILTIN_REDUCERS: tuple[tuple[Any, str], ...] = (
-    (sum, "sum"),
-    (min, "min"),
-    (max, "max"),
-    (len, "count"),
-    (list, "list"),
-    (set, "set"),
-    (any, "any"),
-    (all, "all"),
-)
-"""Python's own functions, and the named reducers that they mean if passed as functions."""
+BUILTIN_REDUCERS: tuple[Callable[..., Any], ...] = (sum, min, max, len, list, set, any, all)
+"""Python's own functions; each, passed as reducefn, means the named reducer of its name."""

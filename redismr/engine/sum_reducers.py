@@ -9,7 +9,6 @@ proof. Calling the combiner and the reducer of a word count takes a third of its
 from __future__ import annotations
 
 import dis
-from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from types import CodeType, FunctionType
@@ -22,35 +21,25 @@ from redismr.engine.reducers import REDUCERS, Reducer
 
 def use_named_sum(program: Program) -> Program:
     """Return the program, with the named "sum" in place of functions that do the same."""
-    reduce, combine = _named_sum_or_same(program.reduce), _named_sum_or_same(program.combine)
-    if reduce is program.reduce and combine is program.combine:
-        return program
-    if (
-        reduce is _SUM_REDUCER
-        and combine in (_SUM_REDUCER, None)
-        and keys_only_mapfn(program.mapfn)
-    ):
+    functions = [program.reduce] if program.combine is None else [program.reduce, program.combine]
+    if all(map(_only_sums_up, functions)) and keys_only_mapfn(program.mapfn):
         return replace(program, reduce=_SUM_REDUCER, combine=None)
     return program
 
 
-def _named_sum_or_same(function: Reducer | GroupFunction | None) -> Reducer | GroupFunction | None:
-    if (
-        isinstance(function, GroupFunction)
-        and not function.takes_items
-        and _is_sum_function(function.call)
-    ):
-        return _SUM_REDUCER
-    return function
+def _only_sums_up(function: Reducer | GroupFunction) -> bool:
+    """True for the named "sum", and for a function that sums up in a known way.
 
-
-def _is_sum_function(function: Callable[..., Any]) -> bool:
-    """True if the function is written in a known way to sum up, and its ``sum`` is Python's own."""
-    if type(function) is not FunctionType or _code_shape(function.__code__) not in _SUM_CODE_SHAPES:
-        return False
+    If the function calls ``sum``, that must be Python's own.
+    """
+    if not isinstance(function, GroupFunction) or function.takes_items:
+        return function is _SUM_REDUCER
+    call = function.call
     return (
-        "sum" not in function.__globals__
-        and getattr(function, "__builtins__", {}).get("sum") is _BUILTIN_SUM
+        type(call) is FunctionType
+        and _code_shape(call.__code__) in _SUM_CODE_SHAPES
+        and "sum" not in call.__globals__
+        and getattr(call, "__builtins__", {}).get("sum") is _BUILTIN_SUM
     )
 
 

@@ -10,10 +10,10 @@ import pickle
 import platform
 import random
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, MutableSequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from zlib import crc32
@@ -80,32 +80,32 @@ def run_inline(
     return pairs, dict(job.counters), job.skipped
 
 
+@dataclass
 class _InlineJob:
-    """State that the tasks of one run share: program, shuffle in memory, counters, skips."""
+    """State that the tasks of one run share."""
 
-    def __init__(
-        self,
-        program: Program,
-        partitions: int,
-        params: Mapping[str, Any],
-        seed: int,
-        on_error: OnError,
-        ctrl_c: CtrlCWatch,
-    ) -> None:
-        self.program, self.partitions, self._on_error = program, partitions, on_error
-        self._ctrl_c = ctrl_c
-        self.counters: Counter[str] = Counter()
-        self.skipped, self._records_in = Skipped(), 0
-        self._params, self._seed = params, seed
-        self._cursor: MutableSequence[int] = [-1, 0]
-        self._shuffle: list[list[bytes]] = [[] for _ in range(partitions)]
+    program: Program
+    partitions: int
+    params: Mapping[str, Any]
+    seed: int
+    on_error: OnError
+    ctrl_c: CtrlCWatch
+    counters: Counter[str] = field(default_factory=Counter)
+    #: Records and keys that were left out so far.
+    skipped: Skipped = field(default_factory=Skipped)
+    #: Number of records that the map tasks have read.
+    records_in: int = 0
+    #: Ordinal of the current record and pairs emitted: the kernel moves it.
+    cursor: MutableSequence[int] = field(default_factory=lambda: [-1, 0])
+    #: Encoded blocks of the map tasks, by partition.
+    shuffle: defaultdict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
 
     def call_initfn(self) -> None:
         """Call initfn as a worker does before its first task."""
         initfn = self.program.initfn
         if initfn is None:
             return
-        task = TaskContext(Here("inline", "init"), self._params, countable=False)
+        task = TaskContext(Here("inline", "init"), self.params, countable=False)
         with active_task(task), self._as_task_error("m0", "initfn"):
             try:
                 initfn()
@@ -118,18 +118,16 @@ class _InlineJob:
         with self._as_task_error(task, "mapfn", split):
             split = _worker_copy(frame, split.source)
         with self._task_context(task, split.source), self._as_task_error(task, "mapfn", split):
-            program, skip_recorder = (
-                self.program,
-                self._skip_recorder("map", task, partial(describe_records, split)),
-            )
+            program = self.program
+            skip_recorder = self._skip_recorder("map", task, partial(describe_records, split))
             if skip_recorder:
                 program = with_skipping_mapfn(
-                    program, self.partitions, self._cursor, skip_recorder, {}
+                    program, self.partitions, self.cursor, skip_recorder, {}
                 )
-            blocks = map_task(program, split.read(), self.partitions, self._cursor)
+            blocks = map_task(program, split.read(), self.partitions, self.cursor)
             for partition, (keys, values) in blocks:
-                self._shuffle[partition].append(encode_block(keys, values))
-            self._records_in += current_ordinal(self._cursor) + 1
+                self.shuffle[partition].append(encode_block(keys, values))
+            self.records_in += current_ordinal(self.cursor) + 1
             self._add_skipped(skip_recorder)
 
     def reduce(self, partition: int) -> list[tuple[Any, Any]]:
@@ -142,20 +140,19 @@ class _InlineJob:
             program, skip_recorder = self.program, self._skip_recorder("reduce", task, list)
             if skip_recorder:
                 program = with_skipping_reducefn(program, skip_recorder)
-            blocks = map(_decoded_block, self._shuffle[partition])
-            results = reduce_task(program, blocks, self._cursor, partition, self.partitions)
+            blocks = map(_decoded_block, self.shuffle.pop(partition, ()))
+            results = reduce_task(program, blocks, self.cursor, partition, self.partitions)
             encoded = [encode_block(*block) for block, _ in results]
             self._add_skipped(skip_recorder)
-        self._shuffle[partition].clear()
         return [pair for data in encoded for pair in zip(*decode_block(data), strict=True)]
 
     def _skip_recorder(self, stage: Stage, task: str, places: LocateRecords) -> SkipRecorder | None:
         """Return the recorder of bad records; None if no record may be skipped."""
-        if self._on_error == "fail":
+        if self.on_error == "fail":
             return None
-        records_in = self._records_in if stage == "reduce" else None
+        records_in = self.records_in if stage == "reduce" else None
         return SkipRecorder(
-            stage, task, self._on_error, places, skipped_before=self.skipped, records_in=records_in
+            stage, task, self.on_error, places, skipped_before=self.skipped, records_in=records_in
         )
 
     def _add_skipped(self, skip_recorder: SkipRecorder | None) -> None:
@@ -183,7 +180,7 @@ class _InlineJob:
             task_error = _task_error(error, cause, task, split)
             # A debugger shows this traceback after the end: it must hold no frames of redismr.
             cause.__traceback__ = user_traceback(cause.__traceback__)
-            if is_debugger_exit(cause) or self._ctrl_c.caused(cause):
+            if is_debugger_exit(cause) or self.ctrl_c.caused(cause):
                 raise cause from None
             raise task_error.with_traceback(cause.__traceback__) from cause
         # 3. A record is unusable, or the source cannot be read.
@@ -195,12 +192,12 @@ class _InlineJob:
     @contextmanager
     def _task_context(self, task: str, source: str) -> Iterator[None]:
         """Count, seed and set the context as a worker does for this task."""
-        seed = f"{self._seed}.{task}"
+        seed = f"{self.seed}.{task}"
         random.seed(seed)
         if numpy := sys.modules.get("numpy"):
             numpy.random.seed(crc32(seed.encode()))
         here = Here("inline", task_stage(task), task, source)
-        with active_task(TaskContext(here, self._params)) as context:
+        with active_task(TaskContext(here, self.params)) as context:
             yield
         self.counters.update(context.counters)
 

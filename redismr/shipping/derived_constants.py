@@ -1,9 +1,8 @@
-"""What a module's text says of the names that its load binds, without running it."""
+"""Reads from a module's source, without running it, which names its load binds to what."""
 
 from __future__ import annotations
 
 import ast
-import importlib.util
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -11,6 +10,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
+from redismr.shipping.modules import absolute_module_name
 from redismr.shipping.parsing import parse_source
 
 _FUNCTION_NODES = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -19,12 +19,12 @@ _FUNCTION_NODES = (ast.FunctionDef, ast.AsyncFunctionDef)
 def derived_names(
     source: str, package: str, changed_names: Mapping[str, AbstractSet[str]]
 ) -> frozenset[str]:
-    r"""The names that a module's load binds to something made of a changed name, by dotted name.
+    r"""Return the dotted names that a module's load binds to values made of changed names.
 
     Args:
         source: the module's text.
-        package: what its relative imports are relative to.
-        changed_names: module -> names in it.
+        package: the package that its relative imports start from.
+        changed_names: module -> changed names in that module.
 
     >>> text = "from conf import A as B, C; import conf; D = E = conf.A * 2; F = D + 1; G = 1"
     >>> sorted(derived_names(text, "", {"conf": {"A"}}))
@@ -53,12 +53,12 @@ def derived_names(
 
 
 def declared_constants(source: str) -> dict[str, Any]:
-    r"""The names that a module's load binds to constants, once and in no other way.
+    r"""Return name -> constant for each name that a module's load binds only once, to a constant.
 
     >>> declared_constants("A = 1; B = {'x': [-1]}; C = A; D = 1\nif A:\n    D = 2")
     {'A': 1, 'B': {'x': [-1]}}
     """
-    bound = Counter(
+    bound_counts = Counter(
         name
         for statement in _top_level_statements(source)
         for name in _bound_names(statement, None)
@@ -68,7 +68,7 @@ def declared_constants(source: str) -> dict[str, Any]:
         target = statement.targets[0] if isinstance(statement, ast.Assign) else None
         if isinstance(statement, ast.AnnAssign):
             target = statement.target
-        if isinstance(target, ast.Name) and bound[target.id] == 1:
+        if isinstance(target, ast.Name) and bound_counts[target.id] == 1:
             with suppress(ValueError, TypeError, AttributeError):
                 found[target.id] = ast.literal_eval(statement.value)  # type: ignore[attr-defined]
     return found
@@ -83,20 +83,18 @@ def _top_level_statements(source: str) -> tuple[ast.stmt, ...]:
 def _changed_names_from_import(
     statement: ast.ImportFrom, package: str, changed_names: Mapping[str, AbstractSet[str]]
 ) -> tuple[set[str], set[str]]:
-    """The changed names that it binds, and the names that it binds to changed modules."""
-    module = "." * statement.level + (statement.module or "")
-    if statement.level:
-        try:
-            module = importlib.util.resolve_name(module, package)
-        except ImportError:
-            return set(), set()
+    """Return names that the statement binds to changed values, and to modules with changes."""
+    module = absolute_module_name(statement.module or "", statement.level, package) or ""
     of_module = changed_names.get(module, frozenset())
-    names = {a.asname or a.name for a in statement.names if a.name in of_module}
-    if any(alias.name == "*" for alias in statement.names):
-        names.update(of_module)
-    return names, {
-        a.asname or a.name for a in statement.names if f"{module}.{a.name}" in changed_names
-    }
+    names, modules = set[str](), set[str]()
+    for alias in statement.names:
+        if alias.name == "*":
+            names |= of_module
+        elif alias.name in of_module:
+            names.add(alias.asname or alias.name)
+        if f"{module}.{alias.name}" in changed_names:
+            modules.add(alias.asname or alias.name)
+    return names, modules
 
 
 def _uses_any_name(node: ast.AST, names: AbstractSet[str]) -> bool:
@@ -104,7 +102,11 @@ def _uses_any_name(node: ast.AST, names: AbstractSet[str]) -> bool:
 
 
 def _bound_names(node: ast.stmt, affected_names: AbstractSet[str] | None) -> Iterator[str]:
-    """What a statement binds; of functions and classes, with ``affected_names``, what is made at once."""  # noqa: E501
+    """Yield the dotted names that a statement binds.
+
+    With ``affected_names``, a function or class statement yields only the defaults or attributes
+    that it makes from these names.
+    """
     if isinstance(node, _FUNCTION_NODES):
         if affected_names is None:
             yield node.name

@@ -1,4 +1,4 @@
-"""Imports served from the sources that came with a job."""
+"""The importer of the modules that came with a job."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from redismr.shipping.shared_globals import ScriptNamespaces
 
 
 class JobImporter(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
-    """Finds and loads the shipped modules, and nothing else.
+    """Finds and loads the modules of one job from their sources.
 
-    ``__file__`` and ``__path__`` are those of the submitter: text to show, and files that are
-    there only on a shared disk. A module that is loaded is changed at once as its twin was on the
-    submitter, before any other can import from it.
+    ``__file__`` and ``__path__`` are those of the submitter; such files exist here only on a shared
+    disk. The changes that the submitter's program had made in a module are set at the end of its
+    load, before another module can import from it.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class JobImporter(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         self._deferred: Mapping[str, Changes] = {}
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the module's text, and set what the submitter's program had changed in it.
+        """Run the module's source, and set what the submitter's program had changed in it.
 
-        Neither may start a job: here the module is nobody's script.
+        Neither may start a job: no module is a script here.
         """
         with loading_job_code():
             super().exec_module(module)
@@ -52,7 +52,7 @@ class JobImporter(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
                 restore_changes(module, self._deferred[name])
 
     def apply_deferred(self, deferred: Mapping[str, Changes]) -> None:
-        """Set in modules, loaded by now or not, what had to wait for the scripts' functions."""
+        """Set the changes that need the scripts' functions: now in loaded modules, else at load."""
         for name, changes in deferred.items():
             if _loader_of(name) is self:
                 restore_changes(sys.modules[name], changes)
@@ -61,7 +61,7 @@ class JobImporter(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """A spec if the module was shipped."""
+        """Return the spec of a module of the job; None for any other module."""
         module = self.modules.get(fullname)
         if module is None:
             return None
@@ -74,15 +74,15 @@ class JobImporter(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         return spec
 
     def get_filename(self, fullname: str) -> str:
-        """The path on the submitter, as tracebacks show it."""
+        """Return the path on the submitter, which tracebacks show."""
         return self._shipped_module(fullname).path or f"<namespace package {fullname}>"
 
     def get_source(self, fullname: str) -> str:
-        """The text, also for linecache."""
+        """Return the source; linecache calls this too."""
         return self._shipped_module(fullname).source
 
     def is_package(self, fullname: str) -> bool:
-        """Whether it may have submodules."""
+        """True if the module may have submodules."""
         return self._shipped_module(fullname).package_path is not None
 
     def _shipped_module(self, fullname: str) -> ModuleSource:
@@ -93,10 +93,9 @@ class JobImporter(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
 
 
 def install_importer(importer: JobImporter, *, take_precedence: bool) -> None:
-    """Serve its modules, and no longer those of a job loaded before.
+    """Make the modules of one job importable, and no longer those of a job loaded before.
 
-    With ``take_precedence`` they also come before modules of the same name that are installed or
-    already
+    With ``take_precedence`` they come before modules of the same names that are installed or
     imported here: a job runs its own ``utils``, not the worker's.
     """
     for old in [finder for finder in sys.meta_path if isinstance(finder, JobImporter)]:
@@ -113,10 +112,10 @@ def install_importer(importer: JobImporter, *, take_precedence: bool) -> None:
 
 
 def cache_source_lines(sources: Mapping[str, str]) -> None:
-    """Let tracebacks show these texts for these file names, whatever is on this disk."""
+    """Let tracebacks show these texts for these file names, whatever this machine's files hold."""
     for path, text in sources.items():
         lines = text.splitlines(keepends=True)
-        # Without an mtime, checkcache keeps the entry though no such file exists.
+        # checkcache keeps an entry without an mtime, even if no such file exists.
         linecache.cache[path] = (len(text), None, lines, path)
 
 

@@ -1,7 +1,7 @@
-"""Which libraries data was made with, and whether this process has the same.
+"""The libraries that data was made with, compared with those of this process.
 
-An array that one version of a library has pickled may not load with another, or without it. That
-is a fault of a machine, never of the user's code: it is told by the names of both versions.
+An array that one version of a library has pickled may not load with another version, or without the
+library. Then a machine is at fault, not the user's code: the error names both versions.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ REPORTED_LIBRARIES = {
     "sklearn": "scikit-learn",
     "torch": "torch",
 }
-"""Libraries that data is made of most often -> their distributions: workers tell their versions."""
+"""Library -> distribution, of the most common ones: workers report their versions of these."""
 
 _UNKNOWN_VERSION = "of a version that is not known"
 _baseline: set[str] = set()
-_version_cache: tuple[int, dict[str, str]] = 0, {}
+_version_cache: tuple[int, dict[str, str]] = 0, {}  # number of modules -> answer for so many
 _LOADING_PACKAGES = {"redismr", "cloudpickle", "pickle"}
 
 
 def loaded_versions() -> dict[str, str]:
-    """The libraries that this process has imported and that tell their version; name -> version.
+    """Return name -> version of the libraries that this process has imported since its baseline.
 
-    Those are left out that it had when ``set_baseline`` was called.
+    Libraries without a ``__version__`` are left out.
     """
-    global _version_cache  # noqa: PLW0603  a walk over a thousand modules, and nothing is ever unloaded
+    global _version_cache  # noqa: PLW0603  a thousand modules are searched only if there are new ones
     if _version_cache[0] != len(sys.modules):
         found = {
             name: version
@@ -55,7 +55,7 @@ def loaded_versions() -> dict[str, str]:
 
 
 def reported_versions() -> str:
-    """Those of ``REPORTED_LIBRARIES`` with their versions here, as ``numpy=2.4.6 torch=``: none of the latter."""  # noqa: E501
+    """Return ``REPORTED_LIBRARIES`` with their versions here: ``numpy=2.4.6 torch=`` (no torch)."""
     versions = dict.fromkeys(REPORTED_LIBRARIES, "")
     for name, distribution in REPORTED_LIBRARIES.items():
         with suppress(metadata.PackageNotFoundError):
@@ -64,7 +64,7 @@ def reported_versions() -> str:
 
 
 def set_baseline() -> None:
-    """From here on what this process has loaded already goes without saying."""
+    """Leave the libraries that are loaded now out of the later ``loaded_versions``."""
     global _version_cache  # noqa: PLW0603  see loaded_versions
     _baseline.update(loaded_versions())
     _version_cache = 0, {}
@@ -74,16 +74,16 @@ def set_baseline() -> None:
 def explain_library_errors(
     label: str, provenance: Provenance, data: bytes | memoryview = b"", worker: str = ""
 ) -> Iterator[None]:
-    """Loading ``label`` in the body: where a library is the cause of an error, that is said.
+    """Raise LibraryMismatch for an error in the body that a library is the cause of.
 
     Args:
-        label: its name, for people.
-        provenance: who made it, and with what.
-        data: the bytes that are loaded: which libraries they may name.
-        worker: the name of this worker; empty for whoever reads a result.
+        label: words for what the body loads.
+        provenance: who made it, and with which libraries.
+        data: the bytes that the body loads; they hold the names of libraries.
+        worker: the name of this worker; empty in a reader of a result.
 
     Raises:
-        LibraryMismatch: a library that it needs is missing here, or of another version.
+        LibraryMismatch: a library is missing here, or has another version.
     """
     try:
         yield
@@ -102,43 +102,34 @@ def describe_library_error(
     data: bytes | memoryview = b"",
     worker: str = "",
 ) -> str | None:
-    """Which libraries are to blame for the error, and what to do; None if none is."""
+    """Return which libraries caused the error, and what to do; None if no library did."""
     cause = error.__cause__ if isinstance(error, CodeError) and error.__cause__ else error
-    blamed, data = _failing_package(cause), bytes(data)
-    suspects = [blamed]
-    if blamed in _LOADING_PACKAGES:  # the loading itself failed, in C
-        suspects = [
-            name
-            for name in provenance.libraries
-            if name.encode() in data and name not in _LOADING_PACKAGES
-        ]
-    mismatched = {
-        name: (provenance.libraries[name], present)
-        for name in suspects
-        if name in provenance.libraries
-        and (present := _version_at_failure(name, cause)) != provenance.libraries[name]
-    }
-    if not mismatched:
+    suspects, data, required = [_failing_package(cause)], bytes(data), provenance.libraries
+    if suspects[0] in _LOADING_PACKAGES:  # unpickling failed in C, where no frame names a library
+        suspects = [n for n in required if n.encode() in data and n not in _LOADING_PACKAGES]
+    present = {name: _version_at_failure(name, cause) for name in suspects if name in required}
+    present = {name: version for name, version in present.items() if version != required[name]}
+    if not present:
         return None
     place, there_or_here = (f"worker {worker}", "there") if worker else ("this process", "here")
-    required = ", ".join(f"{name} {version}" for name, (version, _) in mismatched.items())
-    present = ", ".join(f"no {n}" if not v else f"{n} {v}" for n, (_, v) in mismatched.items())
-    install = " ".join(f"{name}=={version}" for name, (version, _) in mismatched.items())
+    has = ", ".join(f"{name} {v}" if v else f"no {name}" for name, v in present.items())
+    made_with = ", ".join(f"{name} {required[name]}" for name in present)
+    install = " ".join(f"{name}=={required[name]}" for name in present)
     return (
-        f"{label} cannot be loaded by {place}, which has {present}; {provenance.made_by} has {required}. Install the "  # noqa: E501
-        f"same {there_or_here} (pip install {install}), or send plain Python values\n"
-        f"({type(cause).__name__}: {cause})"
+        f"{label} cannot be loaded by {place}, which has {has}; {provenance.made_by} has "
+        f"{made_with}. Install the same {there_or_here} (pip install {install}), or send plain "
+        f"Python values\n({type(cause).__name__}: {cause})"
     )
 
 
 def _version_at_failure(name: str, cause: BaseException) -> str:
-    """None where the import has found none, whatever is installed: something may hide it."""
+    """Return the version of a library here; "" if its import failed, whatever is installed."""
     absent = isinstance(cause, ModuleNotFoundError) and cause.name == name
     return "" if absent else available_version(name)
 
 
 def available_version(name: str) -> str:
-    """The version of a library that this process has loaded, or would; empty if it has none."""
+    """Return the version of a library that is loaded or installed here; "" if there is none."""
     module = sys.modules.get(name)
     if module is None:
         try:
@@ -157,7 +148,7 @@ def available_version(name: str) -> str:
 
 
 def _module_version(name: str, module: object) -> str:
-    """What the module itself says, without running an attribute hook of it."""
+    """Return the module's ``__version__``, without running its ``__getattr__``; "" if none."""
     if not isinstance(module, ModuleType) or name in sys.stdlib_module_names:
         return ""
     version: object = vars(module).get("__version__")
@@ -165,7 +156,7 @@ def _module_version(name: str, module: object) -> str:
 
 
 def _failing_package(error: BaseException) -> str:
-    """The top-level package that an import or a look-up failed in, or whose code has raised."""
+    """Return the top-level package in which an import, a look-up or a call failed."""
     name: object = ""
     if isinstance(error, ImportError):
         name = error.name

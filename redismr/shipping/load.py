@@ -1,18 +1,16 @@
-"""The worker's side: packed code as live functions, among the modules they need.
+"""The worker's side: packed code becomes functions again, with the modules that they need.
 
-Call with bytes whose seal was checked, never with others: loading runs what they say.
+Callers pass only bytes whose seal was checked: loading runs the code in them.
 """
 
 from __future__ import annotations
 
 import importlib
 import pickle
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from types import ModuleType
+from operator import attrgetter
 from typing import Any
 
 from redismr.errors import CodeError, RunawayJob
@@ -25,24 +23,25 @@ from redismr.shipping.shared_globals import ScriptNamespaces
 
 @dataclass(frozen=True, slots=True)
 class LoadedCode:
-    """A job's functions and params, live in this process. ``digest`` is that of its packed code."""
+    """A job's functions and params in this process."""
 
     functions: Mapping[str, Any]
     params: Mapping[str, Any]
     script_namespaces: ScriptNamespaces
     digest: str
+    """The digest of the packed code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a pickle means by ``module.name``: this process's own if it has it, else the job's.
+        """Return the object ``module.name``: this process's own if there is one, else the job's.
 
         Raises:
-            AttributeError, ImportError: neither has it.
-            CodeError: the job's cannot be made again here.
+            AttributeError, ImportError: neither this process nor the job has it.
+            CodeError: the job's class cannot be made again here.
         """
         try:
             with loading_job_code():
                 loaded_module = importlib.import_module(module)
-            return _get_dotted(loaded_module, name)
+            return attrgetter(name)(loaded_module)
         except (ImportError, AttributeError):
             first, _, rest = name.partition(".")
             try:
@@ -52,27 +51,27 @@ class LoadedCode:
                 cls = None
             if cls is None:
                 raise
-            return _get_dotted(cls, rest)
+            return attrgetter(rest)(cls) if rest else cls
 
 
 def load_code(code: bytes, params: bytes = b"", *, worker: bool = True) -> LoadedCode:
-    """The functions and params that were packed, with their modules importable here.
+    """Return the functions and params that were packed, and make their modules importable here.
 
-    A worker takes the job's namespaces first: shipped modules come before installed ones, and
-    classes
-    of the submitter's script become attributes of this process's ``__main__``, where plain pickle
-    looks for them. The script itself never runs. A reader of results (``worker=False``) keeps
-    its own namespaces first, and reads with ``find_class``. One job's modules are served at a time.
+    On a worker, shipped modules come before installed ones, and classes of the submitter's script
+    become attributes of this process's ``__main__``, where plain pickle looks for them. The script
+    itself never runs. For a reader of results (``worker=False``) this process's own modules and
+    classes come first; the reader finds the job's by ``find_class``. Only the modules of the last
+    loaded job are importable.
 
     Raises:
-        CodeError: a module is missing here, or the code does not load; names it.
-        RunawayJob: a module starts a job as it is imported.
+        CodeError: a module is missing here, or the code does not load; the message names it.
+        RunawayJob: a module starts a job while it is imported.
     """
     packed_code = pickle.loads(code)
     if packed_code["format"] != CODE_FORMAT:
         raise CodeError(
-            f"the job's code has format {packed_code['format']}, this redismr reads {CODE_FORMAT}: both "  # noqa: E501
-            "sides need the same version of redismr"
+            f"the job's code has format {packed_code['format']}, this redismr reads "
+            f"{CODE_FORMAT}: both sides need the same version of redismr"
         )
     modules = {name: ModuleSource(*parts) for name, parts in packed_code["modules"].items()}
     if worker:
@@ -87,14 +86,14 @@ def load_code(code: bytes, params: bytes = b"", *, worker: bool = True) -> Loade
         importer.apply_deferred(deferred)
     script_namespaces.classes |= classes
     if worker:
-        _expose_script_classes(script_namespaces)
+        script_namespaces.expose_classes()
     return LoadedCode(
         functions, load_params(params, worker=worker), script_namespaces, digest_code(code, params)
     )
 
 
 def load_params(params: bytes, *, worker: bool = True) -> dict[str, Any]:
-    """The params of one more job whose code ``load_code`` has loaded already.
+    """Return the params of one more job whose code is loaded already.
 
     Raises:
         CodeError: as ``load_code``.
@@ -107,11 +106,11 @@ def load_params(params: bytes, *, worker: bool = True) -> dict[str, Any]:
 
 @contextmanager
 def _explain_load_errors() -> Iterator[None]:
-    """Say what is the matter where a pickle does not load."""
+    """Turn the errors of loading a pickle into errors that say what to do."""
     try:
         yield
     except RunawayJob as error:
-        # Of whichever job below this one: its class ends ours as well, at once.
+        # A job that the code started failed with it: the same error ends this job too, at once.
         inner = getattr(error, "failure", None)
         again = RunawayJob(inner.message if inner else str(error))
         raise again.with_traceback(error.__traceback__) from None
@@ -124,19 +123,3 @@ def _explain_load_errors() -> Iterator[None]:
         raise CodeError(
             f"the job's code does not load here: {type(error).__name__}: {error}"
         ) from error
-
-
-def _expose_script_classes(script_namespaces: ScriptNamespaces) -> None:
-    """Let plain pickle find the scripts' classes, those too that are not loaded yet."""
-    for module, found in script_namespaces.classes.items():
-        if not script_namespaces.has_classes(module):
-            continue  # it may be one with another script here, as multiprocessing makes it
-        module_vars = vars(sys.modules.setdefault(module, ModuleType(module)))
-        module_vars.update(found)
-        module_vars["__getattr__"] = partial(script_namespaces.get_script_class, module)
-
-
-def _get_dotted(obj: Any, name: str) -> Any:
-    for part in filter(None, name.split(".")):
-        obj = getattr(obj, part)
-    return obj

@@ -1,8 +1,9 @@
-"""What a program changed in its local modules since they were loaded, so that workers have it too.
+"""Changes that a program has made in its local modules since their load, sent to workers too.
 
-Workers load modules afresh from their text. What differs from that travels: what was set or filled
-at run time, functions and attributes of classes that were replaced. What does not pickle is refused
-by name, unless no function of the job can see it, or the module itself makes it when it is needed.
+Workers load modules anew from their sources. What differs from a new load is sent: names that were
+set, containers that were filled, functions and class attributes that were replaced. A change that
+does not pickle is refused by name, unless no function of the job can use it or the module makes the
+value itself on demand.
 """
 
 from __future__ import annotations
@@ -25,32 +26,28 @@ from redismr.shipping.pickle_diagnosis import explain_pickle_error
 
 @dataclass(frozen=True, slots=True)
 class LocalModules:
-    """The modules that a job needs, and what was changed in them.
-
-    ``packed_changes`` is set as soon as a module is loaded; ``deferred``, which refers to
-    functions or
-    classes of the scripts, when those are there. ``changed_values`` are all of them, by name.
-    """
+    """The modules that a job needs, and the changes in them, by module name."""
 
     modules: dict[str, ModuleSource]
     packed_changes: dict[str, bytes]
+    """Pickled ``Changes`` to set at the end of a module's load."""
     deferred: dict[str, Changes]
+    """Changes that refer to functions or classes of the scripts: to be set when these are there."""
     code_objects: set[CodeType]
     changed_values: dict[str, Any]
+    """Dotted name (``conf.RATE``) -> value, of all changes."""
 
 
 def collect_local_modules(
     names: Iterable[str], folders: list[str], referenced_names: Callable[[], Iterable[str]]
 ) -> LocalModules:
-    """The local modules among ``names``, those that they need, and what was changed in them.
+    """Return the local modules among ``names``, the modules that these need, and their changes.
 
-    Args:
-        names: dotted names that may be modules.
-        folders: as for ``find_local_modules``.
-        referenced_names: the names that the job's functions and params refer to.
+    ``names`` and ``folders`` are those of ``find_local_modules``; ``referenced_names`` returns the
+    names that the job's functions and params refer to.
 
     Raises:
-        CodeError: something was set that does not pickle, in a module that the functions need.
+        CodeError: a changed value does not pickle, in a module that the functions need.
     """
     collector = _LocalModuleCollector(folders, referenced_names)
     todo = set(names)
@@ -60,7 +57,7 @@ def collect_local_modules(
 
 
 class _LocalModuleCollector:
-    """What was changed in the modules that were looked at so far."""
+    """Collects modules, and the changes in them, from more and more names."""
 
     def __init__(self, folders: list[str], referenced_names: Callable[[], Iterable[str]]) -> None:
         self._folders, self._referenced_names = folders, referenced_names
@@ -70,7 +67,7 @@ class _LocalModuleCollector:
         self._derived_names: set[tuple[str, str]] = set()
 
     def add_modules(self, names: Iterable[str]) -> set[str]:
-        """Look at these modules; the names that what was changed in them refers to."""
+        """Add the local modules among ``names``; return names that their changes need."""
         found = find_local_modules(sorted(names), self._folders)
         new = found.keys() - self._modules.keys()
         self._modules |= found
@@ -88,9 +85,9 @@ class _LocalModuleCollector:
         } - set(names)
 
     def _add_derived(self) -> bool:
-        """Add what other modules made of it when they were loaded; False if there is no more.
+        """Add values that other modules made of changed names at load; False if there is no more.
 
-        On a worker a module is changed before any other can import from it.
+        On a worker the changes in a module are set before another module can import from it.
         """
         names = {
             module: {path for path in (*c.values, *c.deleted) if "." not in path}
@@ -116,7 +113,11 @@ class _LocalModuleCollector:
         return more
 
     def _references_of(self, name: str, path: str, value: Any) -> Iterable[str]:
-        """The names that a value refers to. What does not pickle is refused, or left out."""
+        """Return the names that a changed value refers to; none if the change need not be sent.
+
+        Raises:
+            CodeError: the value must be sent and does not pickle.
+        """
         if (name, path) not in self._references:
             try:
                 self._references[name, path] = dump_with_references(value)[1]
@@ -129,7 +130,7 @@ class _LocalModuleCollector:
 
     def _must_ship(self, name: str, path: str) -> bool:
         if (name, path) in self._derived_names:
-            return False  # nobody set it: a worker makes it of what is set there
+            return False  # the program did not set it: a worker makes it from the changed name
         loaded = snapshot_of(sys.modules[name])
         if loaded is not None and loaded.was_empty(path):
             container = loaded.was_container(path)
@@ -138,22 +139,18 @@ class _LocalModuleCollector:
         return name in find_local_modules(sorted(self._referenced_names()), self._folders)
 
     def result(self) -> LocalModules:
-        """All of it, packed."""
+        """Return the collected modules and their changes, packed."""
         local_modules = LocalModules(self._modules, {}, {}, set(), {})
         for name, changes in self._changes.items():
-            references = {path: self._references[name, path] for path in changes.values}
-            local_modules.changed_values.update(
-                (f"{name}.{path}", v) for path, v in changes.values.items()
-            )
-            immediate = {p: v for p, v in changes.values.items() if not references[p].uses_scripts}
-            deferred = {p: v for p, v in changes.values.items() if references[p].uses_scripts}
-            local_modules.code_objects.update(
-                *(found.code_objects for found in references.values())
-            )
+            immediate, deferred = dict[str, Any](), dict[str, Any]()
+            for path, value in changes.values.items():
+                references = self._references[name, path]
+                local_modules.changed_values[f"{name}.{path}"] = value
+                local_modules.code_objects.update(references.code_objects)
+                (deferred if references.uses_scripts else immediate)[path] = value
             if immediate or changes.deleted:
-                local_modules.packed_changes[name] = dump_with_references(
-                    changes._replace(values=immediate)
-                )[0]
+                packed = dump_with_references(changes._replace(values=immediate))[0]
+                local_modules.packed_changes[name] = packed
             if deferred:
                 local_modules.deferred[name] = changes._replace(values=deferred, deleted=())
         return local_modules
@@ -167,7 +164,8 @@ def _changes_of(name: str, source: str) -> Changes:
     changes = loaded.changes(module)
     if loaded.at_load_end:
         return changes
-    # nobody saw the end of its load: constants tell what was set until redismr was imported
+    # The module was loaded before redismr was imported: a constant in its source that has another
+    # value by now was set since.
     module_vars = vars(module)
     declared = declared_constants(source)
     set_early = {
@@ -183,20 +181,21 @@ def _values_differ(value: Any, constant: Any) -> bool:
         return True
     try:
         return bool(value != constant)
-    except Exception:  # noqa: BLE001 - what a container holds by now may refuse to be compared
+    except Exception:  # noqa: BLE001 - items of a container may refuse to be compared
         return True
 
 
 def _cannot_ship_error(name: str, path: str, value: Any, error: Exception) -> CodeError:
+    why = explain_pickle_error(value, error, pickle_error_of)
     return CodeError(
         f"{name}.{path} was set after {name} was loaded, and cannot be sent to workers, which "
-        f"load {name} afresh: {explain_pickle_error(value, error, pickle_error_of)}. Set {name}.{path} in initfn, from "  # noqa: E501
-        "params if need be, so that every worker has its own."
+        f"load {name} afresh: {why}. Set {name}.{path} in initfn, from params if need be, so that "
+        "every worker has its own."
     )
 
 
 def _is_made_on_demand(source: str, path: str, *, container: bool) -> bool:
-    r"""Whether a function of the module makes it, or what it contains, when that is needed.
+    r"""True if a function of the module sets the name, or fills the container, when called.
 
     >>> text = "conn = None\ndef get():\n    global conn\n    conn = 1"
     >>> [_is_made_on_demand(text, name, container=False) for name in ("conn", "x")]

@@ -1,4 +1,4 @@
-"""What changed in a local module since its load, set again where the module loads afresh."""
+"""Sets a program's changes to a local module again, where the module was loaded anew."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ _REFILLABLE_TYPES = (dict, defaultdict, OrderedDict, Counter, list, set, deque)
 
 
 def restore_changes(module: ModuleType, changes: Changes) -> None:
-    """Set what was set, delete what was deleted, and fill anew what was filled.
+    """Set and delete the names that the program had set and deleted.
+
+    An object that the program had changed in place is changed in place here too: other modules may
+    have imported it.
 
     Raises:
-        AttributeError: the module here lacks the class or function that a name begins with.
+        AttributeError: the module here lacks the class or function that a dotted name begins with.
     """
     for path, value in changes.values.items():
         owner_path, registers, _ = path.partition(REGISTER_INFIX)
@@ -27,7 +30,7 @@ def restore_changes(module: ModuleType, changes: Changes) -> None:
         if path in changes.changed_in_place and _refill(vars(owner).get(name), value):
             continue
         if isinstance(owner, type):
-            type.__setattr__(owner, name, value)  # a metaclass may refuse it
+            type.__setattr__(owner, name, value)  # setattr would ask a metaclass, which may refuse
         else:
             setattr(owner, name, value)
     for path in changes.deleted:
@@ -45,24 +48,24 @@ def _resolve_owner(module: ModuleType, path: str) -> tuple[Any, str]:
 
 
 def _refill(old: Any, new: Any) -> bool:
-    """Give the old object, which others may hold, the contents of the new one, if it can."""
-    kind = type(old)
-    if kind is not type(new):
+    """Give the old object the contents of the new one; False if that is not possible."""
+    old_type = type(old)
+    if old_type is not type(new):
         return False
-    if kind is bytearray:
-        old[:] = new  # cleared first it would change its size, which a view of it forbids
+    if old_type is bytearray:
+        old[:] = new  # clear() would change the size, which a memoryview forbids
         return True
-    if kind in _REFILLABLE_TYPES:
+    if old_type in _REFILLABLE_TYPES:
         old.clear()
         if isinstance(old, dict):
-            for key, value in new.items():  # update of a Counter would add
+            for key, value in new.items():  # update() of a Counter would add
                 old[key] = value
         elif isinstance(old, set):
             old.update(new)
         else:
             old.extend(new)
         return True
-    slots = any(vars(base).get("__slots__") for base in kind.__mro__)
+    slots = any(vars(base).get("__slots__") for base in old_type.__mro__)
     if slots or not isinstance(getattr(old, "__dict__", None), dict):
         return False
     vars(old).clear()

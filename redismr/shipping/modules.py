@@ -1,9 +1,8 @@
-"""Which modules of the user's own a job needs, and their sources.
+"""The local modules that a job needs, and their sources.
 
-"Local" is what the user wrote, as ``redismr.module_snapshots`` says. Nothing is imported to find
-out: names
-come from import statements (the syntax tree of sources, the bytecode of functions without a source)
-and are looked up in ``sys.modules`` first, then on the path.
+Local modules are those that the user wrote (``redismr.module_snapshots``). Nothing is imported to
+find them: names come from import statements (in the syntax tree of sources, in the byte code of
+functions) and are looked up in ``sys.modules`` first, then on the path.
 """
 
 from __future__ import annotations
@@ -28,22 +27,24 @@ from redismr.shipping.parsing import parse_source
 
 @dataclass(frozen=True, slots=True)
 class ModuleSource:
-    """One module as text. ``package_path`` is the ``__path__`` of a package, None for a module."""
+    """One module as text."""
 
     path: str
+    """The file on the submitter; "" for a namespace package."""
     source: str
     package_path: tuple[str, ...] | None
+    """The ``__path__`` of a package; None for a module."""
 
 
 def find_local_modules(names: Iterable[str], folders: Iterable[str]) -> dict[str, ModuleSource]:
-    """The local modules among ``names``, and all local ones that those import, sorted by name.
+    """Return the local modules among ``names`` and all that they import, sorted by name.
 
-    A package comes with its parents, and with those of its submodules that are loaded here, which
-    covers plugins imported by a computed name. Names that are no modules are passed over.
+    A package comes with its parent packages and with its submodules that are loaded here: these may
+    be plugins that are imported by a computed name. Names that are no modules are passed over.
 
     Args:
         names: dotted names that may be modules.
-        folders: looked into before ``sys.path``, as the folder of a script is.
+        folders: searched before ``sys.path``, as Python searches the folder of a script.
     """
     search_path = (*folders, *sys.path)
     todo, seen, found = list(names), set(BY_VALUE_MODULES), {}
@@ -66,7 +67,7 @@ def find_local_modules(names: Iterable[str], folders: Iterable[str]) -> dict[str
 
 @lru_cache(maxsize=512)  # programs submit many jobs from the same files
 def imported_names(source: str, package: str) -> frozenset[str]:
-    """Every dotted name that an import statement anywhere in ``source`` may load.
+    """Return every dotted name that import statements anywhere in ``source`` may load.
 
     >>> sorted(imported_names("from .a import b; import c.d", "pkg"))
     ['c.d', 'pkg.a', 'pkg.a.b']
@@ -84,7 +85,7 @@ def imported_names(source: str, package: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def imported_names_in_code(code: CodeType, package: str) -> frozenset[str]:
-    """The same for a compiled function, which may never have had a file (REPL, notebook)."""
+    """Return every dotted name that a function's code may import; needs no source (REPL)."""
     return frozenset(_walk_imported_names(code, package))
 
 
@@ -92,7 +93,7 @@ def _walk_imported_names(code: CodeType, package: str) -> Iterator[str]:
     pushed_constants: list[object] = [0, None]
     for instruction in dis.get_instructions(code):
         if instruction.opname == "IMPORT_NAME":
-            level, names = pushed_constants  # the two constants pushed before it
+            level, names = pushed_constants  # IMPORT_NAME takes the two constants pushed last
             yield from _names_from_import(
                 str(instruction.argval),
                 level if isinstance(level, int) else 0,
@@ -107,7 +108,7 @@ def _walk_imported_names(code: CodeType, package: str) -> Iterator[str]:
 
 
 def _is_installed(name: str, path: str) -> bool:
-    """Whether pip put it there, though the folder has another name (``pip install --target``)."""
+    """True if pip installed the module, into whatever folder (``pip install --target``)."""
     top, *inner = name.split(".")
     root = os.path.dirname(path)
     for _ in range(len(inner) + os.path.basename(path).startswith("__init__.")):
@@ -128,21 +129,25 @@ def _installed_in(folder: str) -> frozenset[str]:
 def _names_from_import(
     module: str, level: int, names: tuple[str, ...], package: str
 ) -> Iterator[str]:
-    if level:
-        try:
-            module = importlib.util.resolve_name("." * level + module, package)
-        except ImportError:
-            return
-    yield module
-    yield from (f"{module}.{name}" for name in names if name != "*")
+    if (absolute_name := absolute_module_name(module, level, package)) is not None:
+        yield absolute_name
+        yield from (f"{absolute_name}.{name}" for name in names if name != "*")
+
+
+def absolute_module_name(module: str, level: int, package: str) -> str | None:
+    """Return the dotted name of an imported module; None if ``level`` dots leave the package."""
+    try:
+        return importlib.util.resolve_name("." * level + module, package)
+    except ImportError:
+        return None
 
 
 def _read_local_source(name: str, search_path: tuple[str, ...]) -> ModuleSource | None:
-    """The source of a local module; None for anything else, unreadable files included."""
+    """Return the source of a local module; None for anything else, unreadable files included."""
     path, packages, loader = _locate(name, search_path)
     folders = None if packages is None else tuple(map(str, packages))
     if path is None:
-        # A namespace package: no file, only folders. Not ours to serve if others share it.
+        # A namespace package has folders and no file. It is not sent if any folder is installed.
         if not folders or any(not is_local(f) or _is_installed(name, f) for f in folders):
             return None
         return ModuleSource("", "", folders)
@@ -155,17 +160,17 @@ def _read_local_source(name: str, search_path: tuple[str, ...]) -> ModuleSource 
 def _locate(
     name: str, search_path: tuple[str, ...]
 ) -> tuple[str | None, Iterable[str] | None, Any]:
-    """A module's file, its ``__path__`` if it is a package, and its loader; imports nothing."""
+    """Return a module's file, its ``__path__`` if it is a package, and its loader."""
     module = sys.modules.get(name)
     if isinstance(module, ModuleType):
-        # Its namespace, not its attributes: a lazy module would import things when asked.
+        # Read the namespace, not attributes: reading an attribute may make a lazy module import.
         names = vars(module)
         return names.get("__file__"), names.get("__path__"), names.get("__loader__")
     parent = name.rpartition(".")[0]
     locations = _locate(parent, search_path)[1] if parent else search_path
     folders: list[str] = []
     for location in () if name in sys.builtin_module_names else locations or ():
-        # Folder by folder, as PathFinder does, which for a namespace wants its parent imported.
+        # PathFinder does the same, but needs the parent of a namespace package imported.
         finder = pkgutil.get_importer(location or os.getcwd())
         spec = finder.find_spec(name) if finder else None
         if spec is not None and spec.loader is not None:
@@ -179,14 +184,14 @@ def _source_text(name: str, path: str, loader: Any) -> str | None:
     loaded = snapshot_of(module) if isinstance(module, ModuleType) else None
     try:
         if loaded is not None and loaded.source is not None:
-            text = loaded.source  # the file may have changed since
+            text = loaded.source  # the file may have changed since the load
             return text if isinstance(text, str) else importlib.util.decode_source(text)
         with open(path, "rb") as file:
             return importlib.util.decode_source(file.read())
     except (OSError, UnicodeError, SyntaxError):
         pass
-    try:  # in a zip file, say, or itself shipped: a job that submits a job
+    try:  # a module in a zip file, or one that came with a job whose functions submit a job
         source = loader.get_source(name)
-    except Exception:  # noqa: BLE001 - a stranger's loader
+    except Exception:  # noqa: BLE001 - a foreign loader may raise anything
         return None
     return source if isinstance(source, str) else None

@@ -1,7 +1,7 @@
-"""What a job of another Python brought along, for who reads its result.
+"""The code of a job of another Python version, for a reader of the job's result.
 
-Its local modules, which travel as source, are imported. Functions and classes of its script travel
-as byte code, which means something else here: running it could end this process.
+The job's local modules are sent as source and can be imported. Functions and classes of its script
+are sent as byte code, which differs between versions: running it could crash this process.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import importlib
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NoReturn
 
 from redismr.core.model import PYTHON
@@ -20,68 +21,62 @@ from redismr.shipping.modules import ModuleSource
 from redismr.shipping.shared_globals import ScriptNamespaces
 
 _RENAMED_MODULES = {"pathlib._local": "pathlib"}
-"""Where the others look for what one Python pickles under a module of its own: paths, of 3.13."""
+"""Module in which one Python defines a class -> module that has it in all others (paths, 3.13)."""
 
 _CODE_MAKING_MODULES = (
     "cloudpickle",
     "redismr.core.pickle_by_value",
     "redismr.shipping.shared_globals",
 )
-"""Modules that make functions and classes of byte code."""
+"""Modules with functions that pickles call to make functions and classes of byte code."""
 
 
 @dataclass(frozen=True, slots=True)
 class OtherPythonCode:
-    """The code of ``job``, which runs on ``python`` only; in part what ``LoadedCode`` is."""
+    """The code of a job of another Python, with the interface of ``LoadedCode``."""
 
     job: str
     python: str
+    """The only Python version that can run the functions: ``3.13``."""
 
     @property
     def functions(self) -> Mapping[str, Any]:
-        """None of them can be called here.
-
-        Raises:
-            CodeError: always.
-        """
+        """Raise CodeError: no function can be called here."""
         self._raise_unreadable("has a finishfn, which only that Python can run")
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a pickle means by ``module.name``, from this process and the job's local modules.
+        """Return the object ``module.name`` of this process or of the job's local modules.
 
         Raises:
-            CodeError: it is not here, or is made of byte code.
+            CodeError: the object is not here, or is made of byte code.
         """
         if module.startswith(_CODE_MAKING_MODULES):
             self._raise_unreadable("holds a function or a class by value")
         try:
-            found = importlib.import_module(_RENAMED_MODULES.get(module, module))
-            for part in name.split("."):
-                found = getattr(found, part)
+            return attrgetter(name)(importlib.import_module(_RENAMED_MODULES.get(module, module)))
         except (ImportError, AttributeError) as error:
             missing = "a class of its script" if module == "__main__" else "what is not here"
             self._raise_unreadable(f"names {module}.{name}, {missing}", error)
-        return found
 
     def _raise_unreadable(self, reason: str, cause: BaseException | None = None) -> NoReturn:
         raise CodeError(
             f"the result of job {self.job} is of Python {self.python} and cannot be read by Python "
-            f"{PYTHON}: it {reason}. Read it with Python {self.python}, or let the job give plain "
-            "values (str, int, tuple, list, dict)"
+            f"{PYTHON}: the result {reason}. Read it with Python {self.python}, or let the job "
+            "give plain values (str, int, tuple, list, dict)"
         ) from cause
 
 
 def load_for_reader(code: bytes, job: str, python: str) -> LoadedCode | OtherPythonCode:
-    """What a reader of results needs of the code of a job that ran on ``python``.
+    """Return the code of a job that ran on ``python``, for a reader of its results.
 
-    Call with bytes whose seal was checked.
+    Callers pass only bytes whose seal was checked.
 
     Raises:
-        CodeError: it does not load here.
+        CodeError: the code does not load here.
     """
     if python == PYTHON:
         return load_code(code, worker=False)
     modules = {name: ModuleSource(*parts) for name, parts in pickle.loads(code)["modules"].items()}
-    # without what the submitter had changed in them: that may be byte code too
+    # The submitter's changes to the modules are left out: they may be byte code too.
     install_importer(JobImporter(modules, {}, ScriptNamespaces({})), take_precedence=False)
     return OtherPythonCode(job, python)

@@ -1,8 +1,8 @@
-"""The submitter's side: functions, and what they need to run, as bytes.
+"""The submitter's side: a job's functions, and what they need to run, become bytes.
 
-What no worker can import (``__main__``, a job file, lambdas, closures) goes by value through
-cloudpickle, all in one pickle, so that functions go on sharing their globals and classes. Local
-modules go as sources and their functions by name. Installed packages must be on the worker.
+Objects that no worker can import (of ``__main__`` or a job file, lambdas, closures) go by value
+through cloudpickle, in one pickle, so that functions still share their globals and classes. Local
+modules go as sources, their functions by name. Installed packages must be on the worker.
 """
 
 from __future__ import annotations
@@ -51,32 +51,29 @@ _PARAM_ADVICE = "Pass what it is made from, and make it in initfn, so that every
 
 @dataclass(frozen=True, slots=True)
 class PackedCode:
-    """What a job's workers need, as two payloads to be sealed.
-
-    ``digest`` names both: equal for equal functions and params packed twice by one process, so that
-    an executor that has loaded them can go on with the next job. With other params it cannot: the
-    functions may have kept what they made of the first ones, in a cache or a global.
-    ``module_names`` are
-    those of the modules that both refer to.
-    """
+    """Two payloads to be sealed, from which workers make a job's functions and params."""
 
     code: bytes
     params: bytes
     digest: str
+    """Names both payloads. Equal functions and params that one process packs twice have equal
+    digests, so that an executor that has loaded them can serve both jobs. Other params have another
+    digest: the functions may have kept results of the first params in a cache or a global."""
     module_names: frozenset[str] = frozenset()
+    """Names that may be modules and that functions and params refer to."""
 
 
 def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> PackedCode:
-    """All that ``load_code`` needs to make the same functions elsewhere. Imports nothing.
+    """Return the code from which ``load_code`` makes the same functions. Imports nothing.
 
-    What the program has changed in local modules since they were loaded comes with them.
+    Values that the program has changed in local modules since their load are sent with them.
 
     Args:
-        functions: what it is (mapfn, reducefn ...) -> callable, name of a reducer, or None.
-        params: what ``redismr.param`` will answer.
+        functions: role (mapfn, reducefn ...) -> callable, name of a reducer, or None.
+        params: the values for ``redismr.param``.
 
     Raises:
-        CodeError: something does not pickle; names the function, the variable in it, its type.
+        CodeError: an object does not pickle; names the function, the variable and its type.
     """
     functions, params = dict(functions), dict(params or {})
     with _scripts_by_value():
@@ -93,12 +90,10 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
         }
         main_pickler.dump(used_classes)
         pickled = main_pickler.packed()
-        if len(pickled) > WARN_CODE_BYTES:
-            _warn_about_size("functions", len(pickled), functions)
-        if len(packed_params) > WARN_CODE_BYTES:
-            _warn_about_size("params", len(packed_params), params)
-        if (size := sum(map(len, local_modules.packed_changes.values()))) > WARN_CODE_BYTES:
-            _warn_about_size("changed modules", size, local_modules.changed_values)
+        changes_bytes = sum(map(len, local_modules.packed_changes.values()))
+        _warn_if_large("functions", len(pickled), functions)
+        _warn_if_large("params", len(packed_params), params)
+        _warn_if_large("changed modules", changes_bytes, local_modules.changed_values)
     shipped_modules = redact_modules(local_modules.modules)
     code_objects = (
         main_pickler.references.code_objects | references.code_objects | local_modules.code_objects
@@ -120,7 +115,7 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
 
 
 def digest_code(code: bytes, params: bytes) -> str:
-    """The name of a job's code and params together."""
+    """Return the digest that names a job's code and params together."""
     return hashlib.sha256(len(code).to_bytes(8, "big") + code + params).hexdigest()
 
 
@@ -128,7 +123,7 @@ def _dump_functions(functions: dict[str, Any]) -> CodePickler:
     main_pickler = CodePickler()
     try:
         main_pickler.dump(functions)
-        main_pickler.packed()  # refuses a secret, while its name can be told
+        main_pickler.packed()  # refuses a secret while the function that holds it is known
     except Exception:
         _raise_for_unpicklable(functions.items(), _FUNCTION_ADVICE)
         raise
@@ -148,51 +143,53 @@ def _dump_params(params: dict[str, Any]) -> tuple[bytes, References]:
 def _dump_unused_classes(
     already_sent: References, references: References
 ) -> dict[str, dict[str, bytes]]:
-    """The scripts' classes that no function uses, each by itself: records may be of them.
+    """Pickle each class of the scripts that no function uses: records may be instances of it.
 
-    Those that do not pickle stay behind. Adds to ``references`` what they need.
+    Classes that do not pickle are left out. Adds to ``references`` what the classes refer to.
     """
     packed: dict[str, dict[str, bytes]] = {module: {} for module in BY_VALUE_MODULES}
-    for module, found in packed.items():
+    for module, packed_classes in packed.items():
         for name, cls in _script_classes(module).items():
             if id(cls) in already_sent.class_ids:
                 continue
             pickler = CodePickler(cls, already_sent)
-            with suppress(Exception):  # whatever a __reduce__ raises
+            with suppress(Exception):  # a __reduce__ may raise anything
                 pickler.dump(cls)
-                found[name] = pickler.packed()
+                packed_classes[name] = pickler.packed()
                 references.module_names |= pickler.references.module_names
                 references.code_objects |= pickler.references.code_objects
     return packed
 
 
 def _raise_for_unpicklable(named: Iterable[tuple[str, Any]], advice: str) -> None:
+    """Raise CodeError for the first object that does not pickle, if there is one."""
     for name, obj in named:
         error = pickle_error_of(obj)
         if error is not None:
             if isinstance(error, NotSendable):
                 advice = error.remedy
-            raise CodeError(
-                f"{name} cannot be sent to workers: {explain_pickle_error(obj, error, pickle_error_of)}. {advice}."  # noqa: E501
-            ) from error
+            why = explain_pickle_error(obj, error, pickle_error_of)
+            raise CodeError(f"{name} cannot be sent to workers: {why}. {advice}.") from error
 
 
-def _warn_about_size(payload: str, size: int, parts: Mapping[str, Any]) -> None:
+def _warn_if_large(payload: str, size: int, parts: Mapping[str, Any]) -> None:
+    if size <= WARN_CODE_BYTES:
+        return
     name, part_size = largest_part(parts, lambda obj: len(dump_with_references(obj)[0]))
     warn_user(
         f"the {payload} of this job take {size / 1e6:.0f} MB, which every executor must read; the "
-        f"largest part is {name}, {part_size / 1e6:.0f} MB. Better load it in initfn, or make it part "  # noqa: E501
-        "of the input."
+        f"largest part is {name}, {part_size / 1e6:.0f} MB. Better load it in initfn, or make it "
+        "part of the input."
     )
 
 
-# register_pickle_by_value, which scripts need, is global to the process: one packs at a time.
+# register_pickle_by_value, which scripts need, acts on the whole process: one thread packs at once.
 _pack_lock = threading.RLock()
 
 
 @contextmanager
 def _scripts_by_value() -> Iterator[None]:
-    """All scripts by value: cloudpickle treats ``__main__`` so of itself."""
+    """Have cloudpickle send all scripts by value; for ``__main__`` it does so by default."""
     with _pack_lock:
         scripts = [module for name in BY_VALUE_MODULES[1:] if (module := sys.modules.get(name))]
         for module in scripts:
@@ -205,7 +202,7 @@ def _scripts_by_value() -> Iterator[None]:
 
 
 def _script_classes(module: str, only_ids: set[int] | None = None) -> dict[str, type]:
-    """The classes that plain pickle would look up in that script by their names."""
+    """Return name -> class for the classes that plain pickle looks up by name in a script."""
     return {
         name: value
         for name, value in sorted(module_namespace(module).items())
@@ -215,7 +212,7 @@ def _script_classes(module: str, only_ids: set[int] | None = None) -> dict[str, 
 
 
 def _module_names_in_scripts() -> set[str]:
-    """Modules that scripts import, by their source if there is one and by what they hold."""
+    """Return names that may be modules the scripts import: from their globals and sources."""
     names: set[str] = set()
     for script in BY_VALUE_MODULES:
         script_globals = module_namespace(script)
@@ -235,6 +232,6 @@ def _script_folders() -> list[str]:
 def _source_lines(
     code_objects: Iterable[CodeType], modules: Mapping[str, ModuleSource]
 ) -> dict[str, str]:
-    """The lines of by-value functions, so that their tracebacks show them anywhere."""
+    """Return file -> lines of the functions that go by value, to be shown in tracebacks."""
     shipped = {module.path for module in modules.values()}
     return traceback_lines(code_objects, lambda file: file not in shipped and is_local(file))

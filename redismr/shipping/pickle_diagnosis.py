@@ -1,4 +1,4 @@
-"""Which variable is to blame when a function does not pickle, or is too big to send about."""
+"""Finds the variable because of which a function does not pickle, or has a large pickle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_SEARCHED_ITEMS = 10_000
 def explain_pickle_error(
     obj: Any, error: BaseException, error_of: Callable[[Any], BaseException | None]
 ) -> str:
-    """Words for why ``error_of(obj)`` is ``error``: the way to the innermost part at fault.
+    """Explain why ``error_of(obj)`` is ``error``: name the way to the innermost part at fault.
 
     >>> bad = iter(())
     >>> def error_of(obj):
@@ -27,28 +27,21 @@ def explain_pickle_error(
     "it uses the value at 'a', in it item 1, a tuple_iterator, which does not pickle (no)"
     """
     path: list[str] = []
-    for _ in range(_MAX_SEARCH_DEPTH):
-        if isinstance(obj, Unpicklable):
+    while len(path) < _MAX_SEARCH_DEPTH and not isinstance(obj, Unpicklable):
+        for label, part in _pickled_parts(obj):
+            if (part_error := error_of(part)) is not None:
+                path.append(label)
+                obj, error = part, part_error
+                break
+        else:
             break
-        found = next(
-            (
-                (label, part, e)
-                for label, part in _pickled_parts(obj)
-                if (e := error_of(part)) is not None
-            ),
-            None,
-        )
-        if found is None:
-            break
-        label, obj, error = found
-        path.append(label)
     path_text = "it uses " + ", in it ".join(path) + ", " if path else "it is "
     problem = error.why if isinstance(error, NotSendable) else f"does not pickle ({error})"
     return f"{path_text}a {_type_name(obj)}, which {problem}"
 
 
 def largest_part(parts: Mapping[str, Any], size: Callable[[Any], int]) -> tuple[str, int]:
-    """Name and pickled size of the biggest of the parts; for functions, of their variables."""
+    """Return name and pickled size of the largest part; of functions, the largest variable."""
     sizes = {name: size(obj) for name, obj in parts.items() if not isinstance(obj, FunctionType)}
     for name, obj in parts.items():
         if isinstance(obj, FunctionType):
@@ -58,7 +51,7 @@ def largest_part(parts: Mapping[str, Any], size: Callable[[Any], int]) -> tuple[
 
 
 def global_names(code: CodeType) -> Iterator[str]:
-    """The names that a function's code, nested functions included, looks up in its globals."""
+    """Yield the names that a function's code, nested functions included, looks up in globals."""
     for instruction in dis.get_instructions(code):
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             yield str(instruction.argval)
@@ -74,7 +67,7 @@ def _type_name(obj: Any) -> str:
 
 
 def _pickled_parts(obj: Any) -> Iterator[tuple[str, Any]]:
-    """What pickling ``obj`` by value would pickle too, with a label for each."""
+    """Yield (label, part) for each part that pickling ``obj`` by value pickles too."""
     if isinstance(obj, FunctionType):
         yield from _function_variables(obj)
     elif isinstance(obj, functools.partial):
@@ -92,7 +85,7 @@ def _pickled_parts(obj: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"item {i}", item) for i, item in enumerate(obj[:_MAX_SEARCHED_ITEMS]))
     elif isinstance(obj, type):
         for name, value in list(vars(obj).items()):
-            if not isinstance(value, GetSetDescriptorType):  # __dict__ itself, not what it holds
+            if not isinstance(value, GetSetDescriptorType):  # the slot of __dict__, not its items
                 yield f"the attribute {name!r}", value
     else:
         attributes = getattr(obj, "__dict__", None)
@@ -104,7 +97,7 @@ def _function_variables(function: FunctionType) -> Iterator[tuple[str, Any]]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             yield f"the closure variable {name!r}", cell.cell_contents
-        except ValueError:  # not assigned yet
+        except ValueError:  # the variable is not assigned yet
             continue
     for name in dict.fromkeys(global_names(function.__code__)):
         if name in function.__globals__:

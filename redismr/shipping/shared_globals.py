@@ -1,104 +1,110 @@
-"""What the pickles of one job share where they are loaded: the scripts' globals and classes.
+"""The globals and classes of a job's scripts, which all pickles of the job share.
 
-A function of a script has the globals of that script, in whichever pickle it came; a class of a
-script that no function uses is a pickle of its own, loaded when somebody asks for it.
+All functions of a script share one dict of globals, whichever pickle they were in. A class of a
+script that no function uses has a pickle of its own, which is loaded when the class is asked for.
 """
 
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from io import BytesIO
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from redismr.errors import CodeError
 
 
 def make_script_function(script: str, make: Callable[..., Any], parts: tuple[Any, ...]) -> Any:
-    """Stands in pickles for ``ScriptNamespaces.make_script_function``."""
+    """Name ``ScriptNamespaces.make_script_function`` in pickles."""
     raise NotImplementedError
 
 
 def get_script_class(module: str, name: str) -> Any:
-    """Stands in pickles for ``ScriptNamespaces.get_script_class``."""
+    """Name ``ScriptNamespaces.get_script_class`` in pickles."""
     raise NotImplementedError
 
 
 def make_script_class(
     module: str, name: str, make: Callable[..., Any], parts: tuple[Any, ...]
 ) -> Any:
-    """Stands in pickles for ``ScriptNamespaces.make_script_class``."""
+    """Name ``ScriptNamespaces.make_script_class`` in pickles."""
     raise NotImplementedError
 
 
 def set_function_state(function: FunctionType, state: tuple[Callable[..., Any], Any]) -> None:
-    """Set the state of a function, but no global that its script has here already.
+    """Set the state of a function, but no global that the script has here already.
 
-    The first value counts, since initfn may have set it anew.
+    The first value of a global stays: initfn may have changed it since.
     """
     set_state, (attributes, members) = state
-    found = members.get("__globals__", {})
-    found = {name: found[name] for name in found if name not in function.__globals__}
-    set_state(function, (attributes, members | {"__globals__": found}))
+    values = members.get("__globals__", {})
+    new_values = {name: values[name] for name in values if name not in function.__globals__}
+    set_state(function, (attributes, members | {"__globals__": new_values}))
 
 
 class ScriptNamespaces:
-    """The scripts' globals and classes as one job has them.
-
-    ``packed_classes``: by module and name, the pickles of classes that its functions do not use.
-    """
+    """The globals and classes of the scripts of one job."""
 
     def __init__(self, packed_classes: Mapping[str, Mapping[str, bytes]]) -> None:
+        #: Script -> name -> class that is loaded.
         self.classes: dict[str, dict[str, type]] = {}
+        #: Script -> name -> pickle of a class that the job's functions do not use.
         self._packed_classes = packed_classes
         self._globals_of_script: dict[str, dict[str, Any]] = {}
 
     def loads(self, data: bytes, count: int = 1) -> list[Any]:
-        """So many objects, in the order in which they were dumped."""
+        """Return ``count`` objects, in the order in which they were dumped."""
         unpickler = _Unpickler(self, data)
         return [unpickler.load() for _ in range(count)]
 
     def make_script_function(
         self, script: str, make: Callable[..., Any], parts: tuple[Any, ...]
     ) -> Any:
-        """A function among the globals of its script."""
+        """Return a function with the shared globals of its script."""
         code, names, *others = parts
         script_globals = self._globals_of_script.setdefault(script, {})
         for name, value in names.items():
             script_globals.setdefault(name, value)
         return make(code, script_globals, *others)
 
-    def has_classes(self, module: str) -> bool:
-        """Whether that script has any."""
-        return bool(self.classes.get(module) or self._packed_classes.get(module))
+    def expose_classes(self) -> None:
+        """Let plain pickle find the scripts' classes by name, loaded or not."""
+        for module, classes in self.classes.items():
+            if not classes and not self._packed_classes.get(module):
+                continue  # multiprocessing makes one module of this script and another here
+            module_vars = vars(sys.modules.setdefault(module, ModuleType(module)))
+            module_vars.update(classes)
+            module_vars["__getattr__"] = partial(self.get_script_class, module)
 
     def get_script_class(self, module: str, name: str) -> Any:
-        """A class of a script.
+        """Return a class of a script; load it if need be.
 
         Raises:
-            AttributeError: the script had none of that name, or it could not be sent.
-            CodeError: it cannot be made again here.
+            AttributeError: the script had no such class, or the class could not be sent.
+            CodeError: the class cannot be made again here.
         """
-        found = self.classes.setdefault(module, {})
-        if name not in found:
+        classes = self.classes.setdefault(module, {})
+        if name not in classes:
             data = self._packed_classes.get(module, {}).get(name)
             if data is None:
                 raise AttributeError(f"module {module!r} has no attribute {name!r}")
             try:
                 self.loads(data)
             except Exception as error:
-                found.pop(name, None)
+                classes.pop(name, None)
                 raise CodeError(
                     f"the class {name} of the submitter's script cannot be made again here: "
                     f"{type(error).__name__}: {error}"
                 ) from error
-        return found[name]
+        return classes[name]
 
     def make_script_class(
         self, module: str, name: str, make: Callable[..., Any], parts: tuple[Any, ...]
     ) -> Any:
-        """The class of a pickle of its own, known before it is filled: others may refer to it."""
+        """Make a class and register it before it is filled: other classes may refer to it."""
         cls = self.classes.setdefault(module, {})[name] = make(*parts)
         return cls
 

@@ -1,7 +1,7 @@
-"""Sources without secrets: the lines that tracebacks show, and the modules that run on workers.
+"""Keeps secrets out of what is sent: pickles, sources of modules, lines for tracebacks.
 
-Tracebacks want the lines of functions that were sent, and only those go. A module's whole source
-has to run on the worker; the literals in it that hold a secret stay behind.
+Of functions that go by value only their own lines are sent, for tracebacks. The whole source of a
+module is sent, without the literals in it that hold a secret.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _TEXT_METHODS = frozenset({"format", "strip"})
 
 
 def refuse_secrets(pickled: bytes) -> bytes:
-    """What was pickled.
+    """Return the pickle.
 
     Raises:
-        NotSendable: it holds a secret of this process.
+        NotSendable: a secret of this process is in the pickle.
     """
     if contains_secret(pickled):
         raise NotSendable("what is sent", _HOLDS_SECRET, SECRET_REMEDY)
@@ -44,56 +44,51 @@ def refuse_secrets(pickled: bytes) -> bytes:
 
 
 def redact_modules(modules: Mapping[str, ModuleSource]) -> dict[str, ModuleSource]:
-    """The modules, with an ``WithheldSecret`` in place of each literal that holds a secret.
+    """Return the modules with a ``WithheldSecret`` in place of each literal that holds a secret.
 
-    Nearly always no worker needs it: the module has it for the program that submits. Lines keep
-    their numbers.
+    Workers hardly ever need the literal: the module has it for the submitter. Lines keep their
+    numbers.
 
     Raises:
-        CodeError: a source cannot be rewritten so; names it.
+        CodeError: a source cannot be rewritten; names the module and the line.
     """
-    return {
-        name: replace(module, source=_redacted_source(name, module)) if found else module
-        for name, module in modules.items()
-        for found in (lines_with_secrets(module.source),)
-    }
+    return {name: _redacted_module(name, module) for name, module in modules.items()}
 
 
-def _redacted_source(name: str, module: ModuleSource) -> str:
-    first = min(lines_with_secrets(module.source))
+def _redacted_module(name: str, module: ModuleSource) -> ModuleSource:
+    if not (secret_lines := lines_with_secrets(module.source)):
+        return module
     source = redact_secrets(_replace_secret_literals(name, module.source))
     if parse_source(source) and not lines_with_secrets(source):
-        return source
+        return replace(module, source=source)
     raise CodeError(
-        f"the module {name} cannot be sent to workers: {module.path}, line {first}, {_HOLDS_SECRET}. "  # noqa: E501
-        f"{SECRET_REMEDY}; or keep it in a module that neither the script nor the job's functions import."  # noqa: E501
+        f"the module {name} cannot be sent to workers: {module.path}, line {min(secret_lines)}, "
+        f"{_HOLDS_SECRET}. {SECRET_REMEDY}; or keep it in a module that neither the script nor "
+        "the job's functions import."
     )
 
 
 def _replace_secret_literals(name: str, source: str) -> str:
-    """The source with an expression that gives an ``WithheldSecret`` for each literal with a secret."""  # noqa: E501
+    """Return the source with an expression for a ``WithheldSecret`` in place of each secret."""
     lines = source.encode("utf-8", "surrogatepass").splitlines(keepends=True)
     for node in reversed(_secret_literals(source)):
         first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
         head, tail = lines[first][: node.col_offset], lines[last][node.end_col_offset :]
         module_expression = f"__import__({WithheldSecret.__module__!r}, fromlist=['_'])"
         kind = "bytes" if any(map(_is_bytes_literal, ast.walk(node))) else "str"
-        absent = (
-            f"({module_expression}.WithheldSecret({name!r}, {node.lineno}, {kind})"
-            + "\n" * (last - first)
-            + ")"
-        )
-        # In one piece: later lines keep their places in the list, and are empty.
-        lines[first : last + 1] = [head + absent.encode() + tail, *[b""] * (last - first)]
+        withheld = f"({module_expression}.WithheldSecret({name!r}, {node.lineno}, {kind})"
+        withheld += "\n" * (last - first) + ")"
+        # The literal's first line holds all its lines; empty items keep the list's length.
+        lines[first : last + 1] = [head + withheld.encode() + tail, *[b""] * (last - first)]
     return b"".join(lines).decode("utf-8", "surrogatepass")
 
 
 def traceback_lines(
     code_objects: Iterable[CodeType], is_shown_file: Callable[[str], bool]
 ) -> dict[str, str]:
-    """File name -> the lines of these functions in it, all others empty, secrets blanked.
+    """Return file name -> text: the lines of the functions, secrets blanked, all others empty.
 
-    ``is_shown_file`` says which files are shown.
+    ``is_shown_file`` is True for the files to return.
     """
     wanted: dict[str, set[int]] = {}
     for code in code_objects:
@@ -117,20 +112,20 @@ def traceback_lines(
 
 def _redacted_line(line: str, *, holds_secret: bool) -> str:
     text = redact_all_words(line)
-    # What is put together of pieces cannot be blanked piece by piece.
+    # A secret that is put together of several literals cannot be blanked word by word.
     return f"{REDACTED}\n" if holds_secret and text == line else text
 
 
 @lru_cache(maxsize=1024)
 def _line_range(code: CodeType) -> range:
-    """From the first line of a function to its last, functions within it included."""
+    """Return the line numbers of a function, with those of the functions in it."""
     lines = [n for position in code.co_positions() for n in position[:2] if n]
     inner = [_line_range(c)[-1] for c in code.co_consts if isinstance(c, CodeType)]
     return range(code.co_firstlineno, max([code.co_firstlineno, *lines, *inner]) + 1)
 
 
 def lines_with_secrets(source: str) -> frozenset[int]:
-    """The numbers of the lines that hold a secret, however its text is written or put together."""
+    """Return the numbers of the lines with a secret, also of one put together of literals."""
     return _find_lines_with_secrets(source, searched_forms())
 
 
@@ -146,7 +141,10 @@ def _find_lines_with_secrets(source: str, secrets: tuple[bytes, ...]) -> frozens
 
 
 def _secret_literals(source: str) -> list[ast.expr]:
-    """The outermost literals that hold a secret, in the order of the source; no docstrings."""
+    """Return the outermost literals that hold a secret, in the order of the source.
+
+    Docstrings are left out.
+    """
     tree = parse_source(source)
     found: list[ast.expr] = []
     secret_names: dict[str, bytes] = {}
@@ -165,10 +163,11 @@ def _secret_literals(source: str) -> list[ast.expr]:
 def _secret_literals_in(
     statement: ast.AST, secret_names: Mapping[str, bytes]
 ) -> Iterator[tuple[ast.expr, bytes]]:
-    """Those within a statement, with their texts. ``secret_names`` are the module's that hold a secret.
+    """Yield the literals in a statement that hold a secret, with their texts.
 
-    In functions a name may mean something else.
-    """  # noqa: E501
+    ``secret_names`` maps the names of the module that hold a secret to their texts. It is empty
+    for functions, in which a name may mean something else.
+    """
     todo = [(statement, secret_names)]
     while todo:
         node, secret_names = todo.pop()
@@ -178,13 +177,16 @@ def _secret_literals_in(
             secret_names = {}
         text = _literal_text(node, secret_names) if isinstance(node, ast.expr) else b""
         if len(text) > 1 and not isinstance(node, ast.Name) and contains_secret(text):
-            yield node, text  # type: ignore[misc]  # an expression, see above
+            yield node, text  # type: ignore[misc]  # only an expression has a text
         else:
             todo.extend((child, secret_names) for child in ast.iter_child_nodes(node))
 
 
 def _literal_text(node: ast.AST, secret_names: Mapping[str, bytes]) -> bytes:
-    """That of a literal, or of literals and names put together: ``+``, ``%``, f-string, format."""
+    """Return the text of a literal, or of a chain of literals and names.
+
+    Chains are made by ``+``, ``%``, f-strings, ``format`` and ``strip``.
+    """
     return b"".join(_literal_text_parts(node, secret_names))
 
 

@@ -16,7 +16,7 @@ from itertools import accumulate, islice
 from operator import add
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+Item = TypeVar("Item")
 
 MAX_BATCH_ITEMS = 20_000
 _GROWTH_DIVISOR = 32
@@ -29,12 +29,12 @@ _SAMPLE_EVERY = 64
 
 
 def guided_batches(
-    items: Iterable[T],
-    estimate_sizes: Callable[[Sequence[T]], Sequence[float]],
+    items: Iterable[Item],
+    estimate_sizes: Callable[[Sequence[Item]], Sequence[float]],
     limit: int,
     chunk: int | None = None,
-    take: Callable[[Iterable[T]], list[T]] = list,
-) -> Iterator[list[T]]:
+    take: Callable[[Iterable[Item]], list[Item]] = list,
+) -> Iterator[list[Item]]:
     """Yield every item, in order, in lists that make one task each.
 
     With ``chunk`` a batch has exactly ``chunk`` items (the last may have fewer). Without ``chunk``
@@ -52,10 +52,11 @@ def guided_batches(
     if chunk is not None:
         yield from iter(lambda: take(islice(iterator, chunk)), [])
         return
-    left_over: list[T] = []
+    left_over: list[Item] = []
     batched_count, lookahead_items = 0, 1
     while True:
-        batch: list[T] = []
+        # One batch: items that do not fit any more begin the next one.
+        batch: list[Item] = []
         size, max_items = 0.0, min(MAX_BATCH_ITEMS, 1 + batched_count // _GROWTH_DIVISOR)
         while len(batch) < max_items and size < limit and not (batch and left_over):
             next_items = left_over or take(

@@ -112,7 +112,7 @@ def lines(
 
     Lines end at ``\n`` or ``\r\n``. ``where`` equals the path and has an ``.offset`` and a
     ``.line``. The lines of a task are in order. Files are cut into tasks as in ``text``; a worker
-    holds about 32 kB of a file in memory at a time.
+    holds about 32 kB of a file in memory at a time (in UTF-16 the whole file).
 
     Raises:
         ConfigError: no such encoding, error handler or size.

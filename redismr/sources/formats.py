@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from redismr.core.plurals import pluralize
+from redismr.core.printable import short_repr
 from redismr.errors import BadInput, ConfigError
 from redismr.sources.byte_ranges import ByteRange, read_lines, read_texts
-from redismr.sources.input_files import shorten
 from redismr.sources.record_place import Where, describe_file_place, make_where
 from redismr.sources.text_encoding import Encoding
 
@@ -117,7 +117,7 @@ class JsonlFormat(LinesFormat):
                 byte += len(before.encode(self.encoding.name, "replace"))
         return (
             f"{describe_file_place(byte_range.file, where.line, byte)}: not JSON: {reason}: "
-            f"{shorten(repr(line))}. Correct the line, or read the file with lines() and parse it "
+            f"{short_repr(line)}. Correct the line, or read the file with lines() and parse it "
             "in mapfn, where on_error counts."
         )
 
@@ -144,7 +144,7 @@ class CsvFormat(RecordFormat):
                 "rows are lists) or a list of names"
             )
         if not isinstance(self.header, bool) and len(set(self.header)) != len(self.header):
-            raise ConfigError(f"header={shorten(repr(list(self.header)))} names a column twice")
+            raise ConfigError(f"header={short_repr(list(self.header))} names a column twice")
         try:
             csv.reader((), **self.layout)
         except (TypeError, ValueError, csv.Error) as error:
@@ -165,7 +165,7 @@ class CsvFormat(RecordFormat):
             if len(row) != width:
                 raise BadInput(
                     f"{_describe_row_place(byte_range, where)}: {pluralize(len(row), 'field')} "
-                    f"where the header has {width}: {shorten(repr(row))}. Correct the row, or use "
+                    f"where the header has {width}: {short_repr(row)}. Correct the row, or use "
                     "header=False to get lists of any length (and see that delimiter= is right)."
                 )
             yield where, dict(zip(names, row, strict=True))
@@ -184,7 +184,7 @@ class CsvFormat(RecordFormat):
         if where is not None and len(set(names)) != len(names):
             raise BadInput(
                 f"{_describe_row_place(byte_range, where)}: the header names a column twice: "
-                f"{shorten(repr(names))}. Give header=[names] for a file without a header, or "
+                f"{short_repr(names)}. Give header=[names] for a file without a header, or "
                 "header=False to get lists."
             )
         return names
@@ -223,4 +223,3 @@ class CsvFormat(RecordFormat):
 
 def _describe_row_place(byte_range: ByteRange, where: Where) -> str:
     return describe_file_place(byte_range.file, where.line, where.offset)
-

@@ -20,13 +20,44 @@ from redismr.sources.batching import SizeEstimator, guided_batches
 from redismr.sources.protocol import Split
 from redismr.sources.record_snapshots import Pair, RecordSnapshots
 
+_EstimateSizes = Callable[[Sequence[Any]], Sequence[float]]
+_Take = Callable[[Iterable[Any]], list[Any]]
+
 ITEM_BATCH_BYTES = 256_000
 _SIZED_CONTAINERS = frozenset({list, tuple, range, dict, set, frozenset})
 
 
+class _InMemorySplit:
+    """Records of an iterable, from the ``start``-th on."""
+
+    __slots__ = ()
+    start: int
+    values: list[Any]
+
+    @property
+    def amount(self) -> int:
+        """Number of records."""
+        return len(self.values)
+
+    @property
+    def source(self) -> str:
+        """The numbers of the records: ``items 8-15``."""
+        last = self.start + len(self.values) - 1
+        return f"item {last}" if last == self.start else f"items {self.start}-{last}"
+
+    def where(self, ordinal: int) -> str:
+        """Return ``item 17 (key 'whale')``."""
+        if not 0 <= ordinal < len(self.values):
+            return self.source
+        return f"item {self.start + ordinal} (key {short(self._key(ordinal))})"
+
+    def _key(self, ordinal: int) -> Any:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True)
-class ItemSplit:
-    """Items ``start``, ``start + 1``... of an iterable; the keys are those numbers, not stored."""
+class ItemSplit(_InMemorySplit):
+    """Items of an iterable; their keys are their numbers, which are not stored."""
 
     start: int
     values: list[Any]
@@ -35,30 +66,17 @@ class ItemSplit:
         """Pickle as a call: for one item 0.7 of the time that the dataclass's own way takes."""
         return ItemSplit, (self.start, self.values)
 
-    @property
-    def amount(self) -> int:
-        """Number of items."""
-        return len(self.values)
-
-    @property
-    def source(self) -> str:
-        """The numbers of the items: ``items 8-15``."""
-        return _item_range_text(self.start, len(self.values))
-
     def read(self) -> Iterator[Pair]:
         """Return (number, item) for each item, in order."""
         return enumerate(self.values, self.start)
 
-    def where(self, ordinal: int) -> str:
-        """Return ``item 17 (key 17)``."""
-        if not 0 <= ordinal < len(self.values):
-            return self.source
-        return f"item {self.start + ordinal} (key {self.start + ordinal})"
+    def _key(self, ordinal: int) -> int:
+        return self.start + ordinal
 
 
 @dataclass(frozen=True, slots=True)
-class PairSplit:
-    """Keys and values of a mapping or of pairs, from the ``start``-th pair on."""
+class PairSplit(_InMemorySplit):
+    """Keys and values of a mapping or of pairs."""
 
     start: int
     keys: list[Any]
@@ -68,25 +86,12 @@ class PairSplit:
         """Pickle as a call, as ``ItemSplit`` does."""
         return PairSplit, (self.start, self.keys, self.values)
 
-    @property
-    def amount(self) -> int:
-        """Number of pairs."""
-        return len(self.keys)
-
-    @property
-    def source(self) -> str:
-        """The numbers of the pairs: ``items 8-15``."""
-        return _item_range_text(self.start, len(self.keys))
-
     def read(self) -> Iterator[Pair]:
         """Return (key, value) for each pair, in order."""
         return zip(self.keys, self.values, strict=True)
 
-    def where(self, ordinal: int) -> str:
-        """Return ``item 17 (key 'whale')``."""
-        if not 0 <= ordinal < len(self.keys):
-            return self.source
-        return f"item {self.start + ordinal} (key {short(self.keys[ordinal])})"
+    def _key(self, ordinal: int) -> Any:
+        return self.keys[ordinal]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,8 @@ class _InMemorySource:
         try:
             records = iter(self.records_of(self.original))
             snapshots = RecordSnapshots(records)
-            for batch in self._batches(records, snapshots):
+            sizes, take = self._sizes_and_take(snapshots)
+            for batch in guided_batches(records, sizes, ITEM_BATCH_BYTES, self.chunk, take):
                 yield self._make_split(start, batch)
                 start += len(batch)
         except self.passed_errors:
@@ -140,7 +146,8 @@ class _InMemorySource:
                 error,
             ) from error
 
-    def _batches(self, records: Iterator[Any], snapshots: RecordSnapshots) -> Iterator[list[Any]]:
+    def _sizes_and_take(self, snapshots: RecordSnapshots) -> tuple[_EstimateSizes, _Take]:
+        """Return the functions with which ``guided_batches`` sizes and takes records."""
         raise NotImplementedError
 
     def _make_split(self, start: int, batch: list[Any]) -> Split:
@@ -152,15 +159,9 @@ class ItemSource(_InMemorySource):
 
     __slots__ = ()
 
-    def _batches(self, records: Iterator[Any], snapshots: RecordSnapshots) -> Iterator[list[Any]]:
-        estimator = SizeEstimator()
-
-        def estimate_sizes(batch: Sequence[Any]) -> Sequence[float]:
-            return estimator.item_sizes(batch, snapshots.item_types)
-
-        return guided_batches(
-            records, estimate_sizes, ITEM_BATCH_BYTES, self.chunk, snapshots.take_items
-        )
+    def _sizes_and_take(self, snapshots: RecordSnapshots) -> tuple[_EstimateSizes, _Take]:
+        item_sizes = SizeEstimator().item_sizes
+        return lambda items: item_sizes(items, snapshots.item_types), snapshots.take_items
 
     def _make_split(self, start: int, batch: list[Any]) -> Split:
         return ItemSplit(start, batch)
@@ -172,11 +173,8 @@ class PairSource(_InMemorySource):
     __slots__ = ()
     passed_errors = (BadValue, SourceError)
 
-    def _batches(self, records: Iterator[Any], snapshots: RecordSnapshots) -> Iterator[list[Any]]:
-        estimate_sizes = SizeEstimator().pair_sizes
-        return guided_batches(
-            records, estimate_sizes, ITEM_BATCH_BYTES, self.chunk, snapshots.take_pairs
-        )
+    def _sizes_and_take(self, snapshots: RecordSnapshots) -> tuple[_EstimateSizes, _Take]:
+        return SizeEstimator().pair_sizes, snapshots.take_pairs
 
     def _make_split(self, start: int, batch: list[Any]) -> Split:
         # zip(*batch) would make an iterator for each pair, which wakes the garbage collector: 7
@@ -242,7 +240,3 @@ def pairs(iterable: Iterable[Any] | Mapping[Any, Any], *more: Any) -> PairSource
     if isinstance(iterable, Mapping):
         return PairSource(iterable, mapping_pairs)
     return PairSource(iterable, checked_pairs)
-
-
-def _item_range_text(start: int, length: int) -> str:
-    return f"item {start}" if length == 1 else f"items {start}-{start + length - 1}"

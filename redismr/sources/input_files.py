@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from redismr.config import show_value
 from redismr.core.plurals import pluralize
+from redismr.core.printable import printable_text
 from redismr.errors import BadInput, ConfigError, SourceChanged, SourceError
 from redismr.sources.decompress import (
     DAMAGE_ERRORS,
@@ -182,18 +183,17 @@ def _without_duplicates(
     """Return the files; of several names of one file, the name with the fewest links in it."""
     # Links are counted only for files with the same inode: checking each part of each path would
     # take longer than all the rest.
-    files_by_inode: dict[tuple[int, int], list[InputFile]] = {}
+    paths_by_inode: dict[tuple[int, int], list[str]] = {}
     for file, inode in found:
-        files_by_inode.setdefault(inode, []).append(file)
+        paths_by_inode.setdefault(inode, []).append(file.path)
     chosen_paths = set[str]()
-    for files in files_by_inode.values():
-        chosen: dict[str, InputFile] = {}
-        if len(files) > 1:
-            files.sort(key=lambda file: _count_links(file.path))
-        for file in files:
-            real = os.path.realpath(file.path) if len(files) > 1 else file.path
-            chosen.setdefault(real, file)
-        chosen_paths.update(file.path for file in chosen.values())
+    for paths in paths_by_inode.values():
+        if len(paths) > 1:
+            by_real_path: dict[str, str] = {}  # hard links have several real paths
+            for path in sorted(paths, key=_count_links):
+                by_real_path.setdefault(os.path.realpath(path), path)
+            paths = list(by_real_path.values())  # noqa: PLW2901
+        chosen_paths.update(paths)
     return tuple(file for file, _ in found if file.path in chosen_paths)
 
 
@@ -236,11 +236,7 @@ def _no_match_text(pattern: str, *, only_directories: bool) -> str:
             f"Write {inside!r} to read all files below."
         )
     return (
-        f"no file matches {shorten(repr(pattern), 200)} (in {current_folder}). Check the pattern "
-        "and the current directory; text to be processed as it is belongs in a list: [text]."
+        f"no file matches {printable_text(repr(pattern), 200)} (in {current_folder}). Check the "
+        "pattern and the current directory; text to be processed as it is belongs in a list: "
+        "[text]."
     )
-
-
-def shorten(text: str, limit: int = 120) -> str:
-    """Return the text, or its beginning and ``...`` if it has more than ``limit`` characters."""
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."

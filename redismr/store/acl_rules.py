@@ -1,9 +1,9 @@
-"""What each kind of user does on a server: its commands, and the ACL rule that allows no other.
+"""The commands of each role on a server, and the ACL rule that allows these and no others.
 
 A **worker** runs ``redismr worker``. A **submitter** hands jobs in, waits for them, reads, cancels
 and deletes them. A **monitor** only reads: jobs, workers, progress, results and events.
 
-What scripts call is read from the scripts; the tests of the store run as these users.
+Commands inside scripts are read from the scripts. The tests of the store run as these users.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Literal
 
-from redismr.store.keys import Keys
+from redismr.store.keys import KeyNames
 from redismr.store.scripts import script
 
 Role = Literal["worker", "submitter", "monitor"]
@@ -22,8 +22,8 @@ _SCRIPTS: dict[Role, str] = {
     "submitter": "add cancel claim close commit create fail_job status reclaim",
     "monitor": "status",
 }
-"""The scripts that each one runs. A submitter claims and commits for a worker that is gone, of a
-job with one map task for each worker."""
+"""Scripts of each role. In a job with one map task for each worker, the submitter claims and
+commits for a worker that is gone."""
 
 _PLAIN_COMMANDS: dict[Role, str] = {
     "worker": "BLPOP EXEC GET HDEL HGET HGETALL HLEN HMGET HSET LLEN LTRIM PEXPIRE PEXPIREAT"
@@ -32,26 +32,26 @@ _PLAIN_COMMANDS: dict[Role, str] = {
     " SUBSCRIBE TIME TYPE UNLINK UNSUBSCRIBE ZADD ZRANGE ZREM ZREMRANGEBYSCORE ZSCORE",
     "monitor": "GET HGET HGETALL HMGET SUBSCRIBE TIME UNSUBSCRIBE ZRANGE",
 }
-"""What is sent outside of scripts."""
+"""Commands that each role sends outside of scripts."""
 
 _SESSION_COMMANDS = "CLIENT|SETNAME DISCARD EVAL EVALSHA INFO MULTI SELECT"
-"""To connect, to ask what the server is and allows, and to run scripts. redis-py also says by
-CLIENT SETINFO who it is: Redis 7.0 has no such command to allow, and nothing needs it."""
+"""Commands to connect, to ask what the server is and allows, and to run scripts. redis-py also
+sends CLIENT SETINFO: Redis 7.0 has no such command to allow, and nothing needs it."""
 
 _UNPROBED_COMMANDS = "CLIENT|SETNAME DISCARD EXEC INFO MULTI PUBLISH SELECT SUBSCRIBE UNSUBSCRIBE"
-"""Sent, or refused, when the others are asked for; and channels, which carry only hints."""
+"""Commands that the probe itself sends, and those of channels, which carry only hints."""
 
 _BY_ARGUMENT_COUNT = (
     "DEL EXISTS GET HGETALL HKEYS HLEN LLEN STRLEN TYPE UNLINK ZCARD",
     "BLPOP HDEL HEXISTS HGET HMGET LINDEX LPUSH PEXPIRE PEXPIREAT RPUSH SET ZREM ZSCORE",
     "HINCRBY HSET LRANGE LREM LTRIM ZADD ZRANGE ZREMRANGEBYSCORE",
 )
-"""The commands that take a key and at least no, one, or two arguments behind it."""
+"""Commands that take a key and, behind it, at least no, one, or two arguments."""
 
 
 @cache
 def commands(role: Role) -> tuple[str, ...]:
-    """Every command that such a user sends, alone or in scripts, in order."""
+    """Return every command of the role, alone or in scripts, sorted."""
     used = {*_SESSION_COMMANDS.split(), *_PLAIN_COMMANDS[role].split()}
     for name in _SCRIPTS[role].split():
         used |= script(name).commands
@@ -59,14 +59,14 @@ def commands(role: Role) -> tuple[str, ...]:
 
 
 def acl_rule(role: Role, user: str, namespace: str) -> str:
-    """The ACL command that makes such a user, with ``PASSWORD`` where its password goes."""
+    """Return the ACL command that makes such a user; ``PASSWORD`` stands for the password."""
     allowed = " ".join(f"+{command.lower()}" for command in commands(role))
     channels = f"&{namespace}:*"
     return f"ACL SETUSER {user} reset on >PASSWORD ~{namespace}:* {channels} -@all {allowed}"
 
 
-def probe_commands(role: Role, keys: Keys) -> dict[str, tuple[str, ...]]:
-    """Each of its commands, on keys of ours: to be queued in a transaction, and never executed."""
+def probe_commands(role: Role, keys: KeyNames) -> dict[str, tuple[str, ...]]:
+    """Return a form of each command, on a key of ours, to be queued and never executed."""
     key = keys.control("probe", "meta")
     unprobed = _UNPROBED_COMMANDS.split()
     return {

@@ -13,7 +13,7 @@ import redis
 import redis.client
 
 if TYPE_CHECKING:
-    from redismr.store.keys import Keys
+    from redismr.store.keys import KeyNames
     from redismr.store.retrying_client import RetryingClient
     from redismr.store.round_trips import RedisCommand
 
@@ -21,10 +21,10 @@ SUBSCRIBE_SECONDS = 5.0
 
 
 class Subscription:
-    """A pub/sub channel that reconnects by itself; what was said meanwhile is lost.
+    """A pub/sub channel that reconnects by itself; messages of the meantime are lost.
 
     Attributes:
-        resubscribed: the last ``get`` subscribed, or subscribed again.
+        resubscribed: True if the last ``get`` subscribed, or subscribed again.
     """
 
     def __init__(self, client: redis.Redis, channel: str) -> None:
@@ -34,7 +34,7 @@ class Subscription:
         self.resubscribed = False
 
     def __enter__(self) -> Self:
-        """For ``with``."""
+        """Return itself, for ``with``."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,13 +42,16 @@ class Subscription:
         self.close()
 
     def get(self, seconds: float) -> bytes | None:
-        """The next message, or None when ``seconds`` are over or the line was cut.
+        """Return the next message, or None after ``seconds`` or if the connection was cut.
 
-        The call that subscribes, or subscribes again, returns None at once: read the truth then.
-        Trouble of the channel is nobody's error, for it is a hint: then None comes a bit later.
+        The call that subscribes, or subscribes again, returns None at once: the caller must read
+        the keys then. A channel carries only hints, so no error of it is raised: the call pauses
+        and returns None.
         """
         self.resubscribed = False
-        if self._pid != os.getpid():  # a forked child, which must not read its parent's line
+        if (
+            self._pid != os.getpid()
+        ):  # a forked child, which must not read from its parent's connection
             self._pid, self._pubsub = os.getpid(), None
         try:
             if self._pubsub is None:
@@ -59,7 +62,7 @@ class Subscription:
                 return None
             message = self._pubsub.get_message(timeout=seconds)
         except (redis.RedisError, OSError):
-            # A new one next time, on a new connection: to the new master after a failover.
+            # The next call makes a new connection: after a failover, to the new master.
             self.close()
             time.sleep(max(0.0, min(seconds, random.uniform(0.02, 0.1))))
             return None
@@ -79,7 +82,7 @@ class ChannelStore:
     """Publishes and subscribes. A channel belongs to one transaction, or is that of all of them."""
 
     server: RetryingClient
-    keys: Keys
+    keys: KeyNames
 
     def publish(self, txn: str, message: bytes) -> None:
         """Publish to listeners of this transaction and of all; a lost message changes nothing."""

@@ -1,7 +1,8 @@
 """Opens connections to a server.
 
-redis-py's defaults retry any command, INCR and BLMOVE included; measured: an INCR counted twice.
-So clients are built without retries here, and ``store`` repeats what is safe to repeat.
+redis-py retries any command by default, INCR and BLMOVE included; measured: an INCR counted twice.
+So this module builds clients without retries, and the store repeats commands that are safe to
+repeat.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ from redismr.errors import ConfigError
 from redismr.store.sentinel import is_sentinel_url, parse_sentinel_url, sentinel_client
 
 BLOCK_SECONDS = 10.0
-"""The longest a blocking pop may wait; socket timeouts stand above it."""
+"""Longest time that a blocking pop may wait; socket timeouts are above it."""
 
-DEFAULT_PORT = 6379
+REDIS_PORT = 6379
 
 _FIXED_OPTIONS = (
     "protocol", "decode_responses", "retry", "encoding", "encoding_errors", "client_name",
     "health_check_interval",
 )  # fmt: skip
-"""What a URL that other programs use as well may say otherwise: it is not for us."""
+"""Options for which we ignore the URL: it may be meant for other programs too."""
 
 _MIN_POOL_CONNECTIONS = 100
-"""What redis-py allows a pool where nobody says otherwise: each thread that waits needs one."""
+"""The default of redis-py: each thread that waits needs a connection of its own."""
 
 _TIMEOUT = seconds_rule(0.001, 3600, "between 0.001 and 3600 seconds")
-_OPTION_RULES = {
+_URL_OPTION_RULES = {
     "db": int_rule(0, (1 << 31) - 1, "the number of a database, from 0 on"),
     "socket_timeout": _TIMEOUT,
     "socket_connect_timeout": _TIMEOUT,
@@ -49,15 +50,15 @@ _TEXT_OPTIONS = (
     "retry_on_error",
     "max_connections",
 )
-_ALLOWED_OPTIONS = {*_FIXED_OPTIONS, *_OPTION_RULES, *_FLAG_OPTIONS, *_TEXT_OPTIONS}
+_ALLOWED_OPTIONS = {*_FIXED_OPTIONS, *_URL_OPTION_RULES, *_FLAG_OPTIONS, *_TEXT_OPTIONS}
 _FLAG_WORDS = ("0", "1", "true", "false", "yes", "no", "t", "f", "y", "n")
 
 
 def connect(connection: Connection, *, name: str, timeout: float) -> redis.Redis:
-    """A client on its own pool, whose replies may take ``timeout`` seconds. Nothing is sent yet.
+    """Return a client with its own pool, whose replies may take ``timeout`` seconds; send nothing.
 
     Raises:
-        ConfigError: the URL is not one that redis-py understands.
+        ConfigError: redis-py does not understand the URL.
     """
     settings: dict[str, Any] = {
         "protocol": 2,
@@ -78,11 +79,11 @@ def connect(connection: Connection, *, name: str, timeout: float) -> redis.Redis
     try:
         pool = redis.ConnectionPool.from_url(connection.url, **settings)
         given = pool.connection_kwargs
-        for option, rule in _OPTION_RULES.items():
+        for option, rule in _URL_OPTION_RULES.items():
             if option in given:
                 given[option] = rule.check(option, given[option])
         given.update({name: settings[name] for name in _FIXED_OPTIONS})
-        # What blocks on the server is answered late, and is no reason to hang up.
+        # A command that blocks on the server is answered late: no reason to hang up.
         given["socket_timeout"] = max(timeout, given["socket_timeout"])
         pool.max_connections = max(pool.max_connections, _MIN_POOL_CONNECTIONS)
         pool.connection_class(**given)  # not opened: are all its options known?
@@ -100,7 +101,7 @@ def connect(connection: Connection, *, name: str, timeout: float) -> redis.Redis
 
 
 def _check_query(url: str) -> None:
-    """Refuse options that redis-py would take for objects, twice, or for what they are not."""
+    """Refuse options that the URL gives twice, and those that a text in a URL cannot express."""
     parts = urlsplit(url)
     query = parse_qsl(parts.query)
     names = [name for name, _ in query]
@@ -117,16 +118,16 @@ def _check_query(url: str) -> None:
 
 
 def address(url: str, client: redis.Redis) -> str:
-    """Where a client's server is, for messages, without passwords."""
+    """Return where a client's server is, for messages, without passwords."""
     if is_sentinel_url(url):
         return str(parse_sentinel_url(url))
     kwargs = client.connection_pool.connection_kwargs
     if "path" in kwargs:
         return f"unix socket {kwargs['path']}"
     host = kwargs.get("host") or "localhost"
-    return f"{f'[{host}]' if ':' in host else host}:{kwargs.get('port') or DEFAULT_PORT}"
+    return f"{f'[{host}]' if ':' in host else host}:{kwargs.get('port') or REDIS_PORT}"
 
 
 def replica_count(client: redis.Redis) -> int:
-    """How many replicas follow the server."""
+    """Number of replicas that follow the server."""
     return int(client.info("replication").get("connected_slaves", 0))

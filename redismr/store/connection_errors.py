@@ -1,7 +1,7 @@
-"""Why a server cannot be reached, or lets nobody in: from an error of redis-py to a true line.
+"""Turns an error of redis-py into one that says why a server cannot be reached or used.
 
-What heals by itself, or may be started later, is ``StoreUnavailable``: workers wait for that. What
-stays so until somebody changes the URL or the server is ``UnfitServer``.
+``StoreUnavailable`` is a trouble that may pass by itself: workers wait. ``UnfitServer`` is one that
+stays until somebody changes the URL or the server.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from redismr.store.error_kinds import (
 from redismr.store.sentinel import is_sentinel_url
 
 PROBE_SECONDS = 0.5
-"""How long a port is asked whether it speaks TLS."""
+"""Longest time that a question about a port (TLS? Redis?) takes."""
 
 
 def connection_error(
     exc: Exception, connection: Connection, shown_address: str, seconds: float, remedy: str
 ) -> StoreError:
-    """The error to raise for one that came while a server was looked at.
+    """Return the error to raise for an error that came while a server was checked.
 
-    ``seconds`` is how long an answer was waited for; ``remedy`` says how a user gets its rights.
+    ``seconds`` is how long the check waited for an answer; ``remedy`` says how a user gets rights.
     """
     word, message = error_kind(exc)
     if isinstance(exc, redis.AuthenticationError):  # a ConnectionError to redis-py
@@ -67,11 +67,13 @@ def connection_error(
         )
     if unknown:
         return UnfitServer(unknown_command_text(shown_address, unknown[1]))
-    return UnfitServer(f"the server at {shown_address} refused to be looked at: {message}")
+    return UnfitServer(
+        f"the server at {shown_address} refused the check before the first job: {message}"
+    )
 
 
 def unknown_command_text(shown_address: str, names: str) -> str:
-    """What is said of a server that does not know these commands."""
+    """Return the text for a server that does not know these commands."""
     return (
         f"the server at {shown_address} knows no {names} (rename-command in its settings?), which redismr "  # noqa: E501
         "needs: give it a server with all commands"
@@ -86,7 +88,7 @@ def _protected_mode_text(shown_address: str) -> str:
 
 
 def _login_trouble(message: str, connection: Connection, shown_address: str) -> str:
-    """What is wrong with a user name and a password, or with having none."""
+    """Return what is wrong with the user name and the password, or with giving none."""
     if "Authentication required" in message or not passwords_in(connection.url):
         return (
             f"the server at {shown_address} asks for a password: write it into the URL, "
@@ -102,9 +104,9 @@ def _login_trouble(message: str, connection: Connection, shown_address: str) -> 
 def _unreached_error(
     exc: Exception, connection: Connection, shown_address: str, seconds: float
 ) -> StoreError:
-    """Nobody answered as Redis does."""
+    """Return the error for a server of which no answer came, or none in the form of Redis."""
     message = error_text(exc)
-    if is_sentinel_url(connection.url):  # what follows are representations of redis-py's clients
+    if is_sentinel_url(connection.url):  # cut off the representations of redis-py's clients
         message, _, more = message.partition(" : ")
         message = message.partition(" for '")[0]  # the service stands in our text
         message += ", and not all sentinels answer" if more else ""
@@ -131,14 +133,14 @@ def _unreached_error(
 
 
 def _tls_trouble(exc: Exception, connection: Connection, shown_address: str) -> str:
-    """What is wrong with TLS, "" if nothing is known to be."""
+    """Return what is wrong with TLS; "" if nothing is known to be wrong."""
     url = urlsplit(connection.url)
     if url.scheme not in ("redis", "rediss") or not url.hostname:
         return ""
     endpoint = (url.hostname, url.port or 6379)
     message = str(exc)
     if url.scheme == "redis":
-        silent = isinstance(exc, redis.TimeoutError)  # who speaks TLS hangs up on what is none
+        silent = isinstance(exc, redis.TimeoutError)  # a TLS server hangs up on plain text
         if silent or "refused" in message or not _speaks_tls(endpoint):
             return ""
         return f"the server at {shown_address} speaks TLS: write rediss:// instead of redis://"
@@ -163,7 +165,7 @@ def _tls_trouble(exc: Exception, connection: Connection, shown_address: str) -> 
 
 
 def _greeting(connection: Connection) -> str:
-    """What a server says unasked: why it hangs up, which who writes first may not get to read."""
+    """Return what a server sends first: why it hangs up. A client that writes first may miss it."""
     url = urlsplit(connection.url)
     with contextlib.suppress(OSError, ValueError):
         if url.scheme == "unix":
@@ -182,7 +184,7 @@ def _receive_text(sock: socket.socket) -> str:
 
 
 def _speaks_tls(endpoint: tuple[str, int]) -> bool:
-    """Whether a handshake is answered; nothing is said, so nobody needs to be trusted."""
+    """True if a TLS handshake is answered. Nothing secret is sent, so no certificate is needed."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -193,13 +195,13 @@ def _speaks_tls(endpoint: tuple[str, int]) -> bool:
         ):
             return True
     except ssl.SSLError as exc:
-        return "ALERT" in (exc.reason or "")  # only who speaks TLS refuses so
+        return "ALERT" in (exc.reason or "")  # only a TLS server refuses in this way
     except OSError:
         return False
 
 
 def _speaks_redis(endpoint: tuple[str, int]) -> bool:
-    """Whether a PING in clear, which tells no secret, is answered as Redis does."""
+    """True if a PING in clear, which tells no secret, gets an answer of Redis."""
     with (
         contextlib.suppress(OSError),
         socket.create_connection(endpoint, PROBE_SECONDS) as sock,

@@ -1,7 +1,7 @@
-"""What kind of trouble an error of redis-py is.
+"""Tells the kinds of errors of redis-py apart.
 
-Errors are told apart by the server's own first word, because that is the same for a command alone,
-in a pipeline, in a transaction and inside a script, while redis-py's classes are not.
+The kind is the first word of the server's error. This word is the same for a command alone, in a
+pipeline, in a transaction and inside a script; redis-py's classes are not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from redis.exceptions import (
 from redismr.errors import error_phrase
 
 NO_ANSWER_ERRORS = (redis.ConnectionError, redis.TimeoutError, OSError)
-"""No answer at all: the server is down, or the line was cut."""
+"""No answer at all: the server is down, or the connection was cut."""
 
 _CLASS_WORDS: dict[type[RedisError], str] = {
     BusyLoadingError: "LOADING",
@@ -36,7 +36,7 @@ _CLASS_WORDS: dict[type[RedisError], str] = {
     ReadOnlyError: "READONLY",
     TryAgainError: "TRYAGAIN",
 }
-"""redis-py takes the first word from the text of those that have a class."""
+"""redis-py removes the first word from the text of errors that have a class."""
 
 TEMPORARY_WORDS = frozenset(
     {
@@ -51,11 +51,10 @@ TEMPORARY_WORDS = frozenset(
         "UNBLOCKED",
     }
 )
-"""Answers of a server that is starting, failing over, out of disk, or in somebody's script."""
+"""Answers of a server that starts, fails over, is out of disk, or runs a script of others."""
 
 DEMOTED_WORDS = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED"})
-"""What a master says that has become a replica: its connections lead to the wrong server."""
-
+"""Answers of a master that has become a replica: its connections lead to the wrong server."""
 
 _UNREACHED_FORMS = (
     re.compile(r"Error -?\w+ connecting to .+?\. (?P<why>.+)"),
@@ -63,22 +62,22 @@ _UNREACHED_FORMS = (
     re.compile(r"Error while reading from [^(]*\((?:-?\d+, )?['\"](?P<why>.+?)['\"],?\)"),
     re.compile(r"Error \S+ while writing to socket\. (?P<why>.+)"),
 )
-"""How redis-py says that a server was not reached: its address stands in our own texts."""
+"""Texts of redis-py for an unreached server. Our own texts already name the address."""
 
 
 def error_text(exc: Exception) -> str:
-    """What an error of redis-py says, in one line, without an address or a full stop."""
+    """Return the text of an error of redis-py in one line, without an address or a full stop."""
     message = error_phrase(" ".join(str(exc).split()))
     found = next(filter(None, (form.fullmatch(message) for form in _UNREACHED_FORMS)), None)
     return found["why"] if found else message
 
 
 _DENIED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
-"""What Redis 7.0, and later servers, say in a script instead of NOPERM."""
+"""Texts of Redis 7.0, and of later servers, in a script instead of NOPERM."""
 
 
 def error_kind(exc: Exception) -> tuple[str, str]:
-    """The first word of the server's error if it is one of a kind ("" if not), and its text."""
+    """Return the kind of an error ("" if it has none), and its text."""
     message = error_text(exc)
     for wrapped in ("of pipeline caused error: ", "Transaction discarded because of: "):
         message = message.rpartition(wrapped)[2]
@@ -93,10 +92,10 @@ def error_kind(exc: Exception) -> tuple[str, str]:
 
 
 def with_first_word(word: str, message: str) -> str:
-    """The server's text with its first word, which redis-py may have taken from it."""
+    """Return the server's text with its first word, which redis-py may have removed."""
     return message if message.startswith(word) else f"{word} {message}"
 
 
 def is_altered(word: str, message: str) -> bool:
-    """Whether a command or a script met a key that does not hold what we put there."""
+    """True if a command or a script met a key that does not hold what we put there."""
     return word == "WRONGTYPE" or ("user_script" in message and not word)

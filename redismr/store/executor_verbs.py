@@ -51,7 +51,7 @@ class ExecutorVerbs(ScriptRunner):
         tasks = tuple(map(reply_text, ids))
         wake_count = left if len(tasks) + left <= SMALL_JOB_TASKS else 0
         return Claim(
-            job, nonce, reply_text(state), tasks, reply_text(basis), int(now), tuple(sealed),
+            job, nonce, reply_word(state), tasks, reply_text(basis), int(now), tuple(sealed),
             wake_count,
         )  # fmt: skip
 
@@ -91,7 +91,7 @@ class ExecutorVerbs(ScriptRunner):
         return CommitReply(
             tuple(map(reply_word, tail[: int(n)])),
             int(opened),
-            Claim(job, next_nonce, reply_text(state), ids, reply_text(basis), int(now)),
+            Claim(job, next_nonce, reply_word(state), ids, reply_text(basis), int(now)),
             EndAndRecords(outputs[0], parse_records(hash_fields(outputs[1]))) if outputs else None,
         )
 

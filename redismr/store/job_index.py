@@ -1,6 +1,6 @@
-"""What lives in other slots than the job's: the index of jobs, wake-ups, workers, events.
+"""Keys that all jobs share: the index of jobs, wake-ups, rows of workers and of deleted jobs.
 
-All of it is hints. Losing any of it delays a job by seconds and never decides anything.
+All of them are hints. A lost key delays a job by seconds and never decides anything.
 """
 
 from __future__ import annotations
@@ -19,85 +19,84 @@ from redismr.store.reply_values import Answer, number, reply_text, time_reply_ms
 from redismr.store.round_trips import Argument, Piggyback, RedisCommand
 
 if TYPE_CHECKING:
-    from redismr.store.keys import Keys
+    from redismr.store.keys import KeyNames
     from redismr.store.retrying_client import RetryingClient
 
 WakeTarget = tuple[int, str, str]
-"""How many to wake, of which Python and secret."""
+"""How many workers to wake, and their Python and secret (key id)."""
 
 MAX_WAKE_TOKENS = 64
-"""Most wake-up tokens kept: more would only make idle workers look in vain."""
+"""Most wake-up tokens in a list: more would only make idle workers look in vain."""
 
 INDEX_TTL_MS = 86_400_000
 PROLONG_CHANCE = 1 / 16
-"""How many of the beats prolong the life of the list: of hundreds of workers, each need not."""
+"""Share of the heartbeats that prolong the life of the list: among hundreds of workers few do."""
 
 _JOB_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
-_EXECUTOR = re.compile(r"[^\s,]+ ([^\s,]+) [01]")  # as the scripts write it behind its token
+_EXECUTOR = re.compile(r"[^\s,]+ ([^\s,]+) [01]")  # as scripts write it, behind the token
 _NUMBER_FIELDS = ("beat", "pid", "protocol", "executors", "busy", "tasks", "every_ms")
 
 HEARTBEAT_SECONDS = 5.0
-"""How often a worker says that it is alive; in a crowd more seldom, and its row says how often."""
+"""How often a worker says that it is alive. Among many workers it is less often: see its row."""
 
 LOST_AFTER_BEATS = 3
 """A worker that has missed so many beats is lost: killed, stopped, or cut off from its server."""
 
 STALE_ROW_MS = 60_000
-"""A lost worker's row without a beat for this long is dropped by whoever lists workers."""
+"""A row of a lost worker without a beat for this long: the next caller that lists it drops it."""
 
 _MAX_HEARTBEAT_MS = 60_000
-"""No worker rests longer between two beats, whatever its row says."""
+"""Longest believed time between two beats, whatever a row says."""
 
 MAX_DELETED_ROWS = 1000
 TRIM_CHANCE = 1 / 64
-"""How many of the deletions look for rows beyond ``MAX_DELETED_ROWS``, which takes a round trip."""
+"""Share of the deletions that look for rows beyond ``MAX_DELETED_ROWS``: a round trip each."""
 
 HEAD_START_MS = 2000
-"""A new job goes before those that were served in so many ms before it came."""
-
+"""A new job goes before jobs that were served in so many ms before its submission."""
 
 UNLINK_UNLESS_TYPE = """#!lua flags=allow-oom
 if redis.call('TYPE', KEYS[1]).ok ~= ARGV[1] then redis.call('UNLINK', KEYS[1]) end
 """
-"""One step: another client may have mended the key, and written to it, since we saw it altered."""
+"""In one step, as another client may have mended the key, and written to it, meanwhile."""
 
 
 class JobIndexStore:
-    """Announce, wake, beat, publish."""
+    """Lists jobs, wakes workers, and keeps rows about workers and deleted jobs."""
 
     server: RetryingClient
-    keys: Keys
+    keys: KeyNames
     _heartbeat_sent = False
 
     @property
     def scope(self) -> str:
-        """What part of its server it is about: who meets nobody there may be in another one."""
+        """Namespace and database in words, for errors: workers may be in another one."""
         database = f", database {self.server.db}" if self.server.db else ""
         return f"namespace {self.keys.namespace}{database}"
 
     def server_ms(self) -> int:
-        """The server's clock, the only one that counts."""
+        """Time of the server's clock, the only one that counts."""
         return time_reply_ms(self.server.command("TIME"))
 
     def announce(
         self, job: str, priority: int, since_ms: int, *, wait_for_room: bool = False
     ) -> None:
-        """The job may have work: listed at its priority unless it is listed already.
+        """List the job at its priority as one that may have work, unless it is listed already.
 
-        Its turn comes as if it had last been served a little before ``since_ms``, its submission:
-        soon, and yet not before jobs that have waited long, or a stream of new ones starved them.
-        ``wait_for_room`` waits for room if the server is full: for who will not say it again.
+        Its turn comes as if it had been served a little before ``since_ms``, its submission: soon,
+        yet after jobs that have waited long, which a stream of new jobs would starve otherwise.
+        ``wait_for_room`` waits for room on a full server: for a caller that announces only once.
         """
         commands = self._announce_commands({job: (priority, since_ms)})
         if wait_for_room:
             if self._command("ZSCORE", self.keys.jobs, job) is not None:
-                return  # a full server would refuse to hear it again
+                return  # a full server would refuse to list it again
             self._with_key_repair(self.keys.jobs, lambda: self.server.pipeline(commands))
         else:
             self._best_effort(*commands)
 
     def relist(self, jobs: Sequence[str]) -> None:
-        """Jobs that are worked on are in the index: it is in another slot, and may lose them."""
+        """List jobs that executors work on again: the index may have lost them."""
         found = self.server.pipeline(
             [("HMGET", self.keys.control(job, "meta"), "priority", "created_at") for job in jobs]
         )
@@ -119,7 +118,7 @@ class JobIndexStore:
         ]
 
     def list_until(self, job: str, expire_at: int, now_ms: int) -> None:
-        """The job exists until its deadline: for listings. Trims what is over."""
+        """Record that the job exists until its deadline; drop records that are over."""
         self._best_effort(*self._list_until_commands(job, expire_at, now_ms))
 
     def _list_until_commands(self, job: str, expire_at: int, now_ms: int) -> list[RedisCommand]:
@@ -133,13 +132,14 @@ class JobIndexStore:
     def _listing_piggyback(
         self, job: str, priority: int, since_ms: int, expire_at: int
     ) -> Piggyback:
-        """A job that is made is announced and recorded in the same round trip.
+        """Announce and record a new job in the round trip of its ``create``.
 
-        Announced also ahead: a job that exists unlisted, as its server died in between, would be
-        tidied by its ttl alone. Whoever finds it listed and not there takes it off the list.
+        It is announced before it is created, too: if the server died in between, nothing but its
+        ttl would tidy a job that is not listed. A listed job that does not exist is taken off by
+        the supervisor that looks at it.
         """
 
-        def send_again() -> None:  # one at a time, which mends
+        def send_again() -> None:  # one command at a time, which repairs altered keys
             self.announce(job, priority, since_ms)
             self.list_until(job, expire_at, since_ms)
 
@@ -148,34 +148,34 @@ class JobIndexStore:
         return Piggyback(announce, [*announce, *listing], send_again)
 
     def runnable(self, limit: int = 512) -> list[str]:
-        """Jobs that may have work, first the one whose turn it is. Drops what is no job id."""
+        """Return jobs that may have work, in turn; drop entries that are no job id."""
         found = self._command("ZRANGE", self.keys.jobs, 0, limit - 1)
         if invalid := [job for job in found if not _JOB_ID.fullmatch(job)]:
             self._command("ZREM", self.keys.jobs, *invalid)
         return [reply_text(job) for job in found if _JOB_ID.fullmatch(job)]
 
     def take_turn(self, job: str, priority: int, now_ms: int) -> None:
-        """The job was served: others of its priority come first now."""
+        """Note that the job was served: other jobs of its priority come first now."""
         self._best_effort(("ZADD", self.keys.jobs, "XX", _turn_score(priority, now_ms), job))
 
     def move_last(self, job: str, now_ms: int) -> None:
-        """The job has ended: looked at last. Supervisors forget it after a minute."""
+        """Put a job that has ended last; supervisors drop it after a minute."""
         self._best_effort(("ZADD", self.keys.jobs, "XX", _LAST_SCORE + now_ms, job))
 
     def drop_jobs(self, *jobs: str) -> None:
-        """The jobs have no more work."""
+        """Take jobs off the index: they have no more work."""
         self._command("ZREM", self.keys.jobs, *jobs)
 
     def unlist(self, job: str) -> None:
-        """The job does not exist any more."""
-        for command in self._unlist_commands(job):  # one at a time, which mends
+        """Take a job that does not exist any more off every list."""
+        for command in self._unlist_commands(job):  # one at a time, which repairs altered keys
             self._command(*command)
 
     def _unlist_commands(self, job: str) -> list[RedisCommand]:
         return [("ZREM", key, job) for key in (self.keys.jobs, self.keys.recent)]
 
     def _deleted_row_commands(self, row: Mapping[str, str | int] | None) -> list[RedisCommand]:
-        """A job is ``deleted`` at that time, and its row listed ``until`` another."""
+        """Keep a row whose ``deleted`` is when the job was, and ``until`` when the row goes."""
         if row is None:
             return []
         key, until = self.keys.deleted, int(row["until"])
@@ -187,25 +187,25 @@ class JobIndexStore:
         ]
 
     def deleted(self) -> tuple[int, list[dict[str, Any]]]:
-        """The server's time in ms, and the rows of jobs that were deleted."""
+        """Return the server's time in ms, and the rows of deleted jobs."""
         ask = [("ZRANGE", self.keys.deleted, 0, -1), ("TIME",)]
         found, clock = self._with_key_repair(self.keys.deleted, lambda: self.server.pipeline(ask))
         return time_reply_ms(clock), [row for raw in found if (row := _parse_object(raw))]
 
     def _trim_deleted_rows(self) -> None:
-        """Of the rows of jobs that were deleted only the last ones are kept."""
+        """Drop all rows of deleted jobs but the last ones."""
         if random.random() > TRIM_CHANCE:
             return
         if surplus := self._command("ZRANGE", self.keys.deleted, 0, -MAX_DELETED_ROWS - 1):
             self._command("ZREM", self.keys.deleted, *surplus)
 
     def recent(self) -> list[str]:
-        """Every job that may still exist, oldest deadline first."""
+        """Return every job that may still exist, oldest deadline first."""
         found = self._command("ZRANGE", self.keys.recent, 0, -1)
         return [reply_text(job) for job in found if _JOB_ID.fullmatch(job)]
 
     def wake(self, count: int, python: str, key_id: str) -> None:
-        """Wake up to ``count`` idle workers that can use it."""
+        """Wake up to ``count`` idle workers of this Python and secret."""
         if waking := self._wake_commands(count, python, key_id):
             self._best_effort(*waking)
 
@@ -220,15 +220,15 @@ class JobIndexStore:
         ]
 
     def wait_wake(self, python: str, key_id: str, seconds: float = BLOCK_SECONDS) -> bool:
-        """Block until woken or ``seconds`` are over. A lost token costs one such wait."""
+        """Block until woken (True) or ``seconds`` are over; a lost token costs one such wait."""
         key = self.keys.wake(PROTOCOL, python, key_id)
         return self._command("BLPOP", key, min(seconds, BLOCK_SECONDS)) is not None  # type: ignore[arg-type]
 
     def heartbeat(self, worker: str, row: dict[str, Any]) -> int:
-        """Say that a worker is alive, in clear; returns how many are listed, 0 if nobody knows."""
+        """Write a worker's row in clear; return how many workers are listed, 0 if unknown."""
         key = self.keys.workers
         row_json = json.dumps({**row, "beat": self.server_ms()})
-        # With the first beat: who dies after it must leave no key without a deadline.
+        # The first beat does, too: a worker that dies then must leave no key without a deadline.
         prolong = not self._heartbeat_sent or random.random() < PROLONG_CHANCE
         prolong_commands = [("PEXPIRE", key, INDEX_TTL_MS)]
         commands = [
@@ -245,13 +245,13 @@ class JobIndexStore:
         return int(listed)
 
     def remove_worker(self, worker: str) -> None:
-        """The worker is gone."""
+        """Drop the row of a worker that ends."""
         self._best_effort(("HDEL", self.keys.workers, worker))
 
     def worker_rows(self) -> tuple[int, dict[str, dict[str, Any]]]:
-        """The server's time in ms, and a row for each worker; drops stale rows.
+        """Return the server's time in ms, and a row for each worker; drop stale rows.
 
-        ``row["lost"]`` is whether it has missed three beats, at the pace that it has told.
+        ``row["lost"]`` is True if the worker has missed three beats of the length in its row.
         """
         ask = [("HGETALL", self.keys.workers), ("TIME",)]
         found, clock = self._with_key_repair(self.keys.workers, lambda: self.server.pipeline(ask))
@@ -268,9 +268,9 @@ class JobIndexStore:
         return now, rows
 
     def workers_holding(self, job: str) -> list[set[str]]:
-        """For each leased task of the job the workers that hold it: one, or two at most.
+        """Return, for each leased task of the job, the workers that hold it: one, or two.
 
-        None of a task for which something else was written there.
+        A task whose entry was altered has none.
         """
         found = self.server.command("HGETALL", self.keys.control(job, "attempts"))
         return [
@@ -287,9 +287,9 @@ class JobIndexStore:
         return self._with_key_repair(str(command[1]), lambda: self.server.command(*command))
 
     def _with_key_repair(self, key: str, ask: Callable[[], Answer]) -> Answer:
-        """The answer; a key that somebody made of another type goes first.
+        """Return the answer of ``ask``; first unlink the key if it is of another type.
 
-        All jobs share these keys: left so, it would stop every worker and submitter for good.
+        All jobs share these keys: an altered one would stop every worker and submitter for good.
         """
         try:
             return ask()
@@ -298,11 +298,12 @@ class JobIndexStore:
             return ask()
 
 
-_LAST_SCORE = 2 * 10**16  # behind every priority
+_LAST_SCORE = 2 * 10**16
+"""Higher than the score of any priority."""
 
 
 def _parse_worker_row(raw: bytes) -> dict[str, Any]:
-    """A worker's row: numbers, and text fit for a terminal, whoever wrote it."""
+    """Return a worker's row: numbers, and text that is safe on a terminal."""
     row = _parse_object(raw)
     if row is None:
         return {"beat": 0}
@@ -314,7 +315,7 @@ def _parse_worker_row(raw: bytes) -> dict[str, Any]:
 
 
 def _parse_object(raw: bytes) -> dict[str, Any] | None:
-    """A JSON object; None for what is none."""
+    """Parse a JSON object; return None for anything else."""
     try:
         row = json.loads(raw)
     except (ValueError, RecursionError):
@@ -323,5 +324,5 @@ def _parse_object(raw: bytes) -> dict[str, Any] | None:
 
 
 def _turn_score(priority: int, now_ms: int) -> int:
-    """The score in ``jobs``: higher priority first, then who waited longest."""
+    """Return the score in ``jobs``: higher priority first, then the longest wait."""
     return -priority * 10**13 + now_ms

@@ -12,17 +12,17 @@ from redismr.store.replies import EndAndRecords
 from redismr.store.reply_values import number, parse_records, reply_text
 
 if TYPE_CHECKING:
-    from redismr.store.keys import Keys
+    from redismr.store.keys import KeyNames
     from redismr.store.retrying_client import RetryingClient
 
 JOBS_PER_ROUND_TRIP = 1000
 
 
 class JobReads:
-    """What can be asked of a job, in clear and sealed."""
+    """Reads clear fields and sealed values of a job."""
 
     server: RetryingClient
-    keys: Keys
+    keys: KeyNames
 
     def get_sealed(self, job: str, name: str) -> bytes | None:
         """Return a sealed string of the job: ``spec``, ``end``, ``code`` or ``params``."""

@@ -1,7 +1,7 @@
-"""Every key name, each with its type, meaning, writer and lifetime.
+"""Every key name, with its type, meaning, writer and lifetime.
 
-``{J}`` is the job id in braces: Redis Cluster hashes only what stands between them, so a job's
-control keys share one slot and its bulk keys (``{J/i0}``, ``{J/r3}``) are spread over the others.
+``{J}`` is the job id in braces: Redis Cluster hashes only the text between them, so a job's control
+keys share one slot and its bulk keys (``{J/i0}``, ``{J/r3}``) are spread over the others.
 No other module builds a key name.
 
 | key | type | what | writer |
@@ -59,29 +59,29 @@ CONTROL = (
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
-    """Key names under one namespace."""
+class KeyNames:
+    """Builds key names under one namespace."""
 
     namespace: str
 
     def control(self, job: str, name: str) -> str:
-        """One of ``CONTROL``, in the job's own slot."""
+        """Return a key of ``CONTROL``, in the job's own slot."""
         return f"{self.namespace}:{{{job}}}:{name}"
 
     def input(self, job: str, index: int) -> str:
-        """The hash that holds map task ``index``'s split."""
+        """Return the hash that holds the split of map task ``index``."""
         return f"{self.namespace}:{{{job}/i{index // INPUTS_PER_KEY}}}:input"
 
     def inputs(self, job: str, n_map: int) -> list[str]:
-        """Every input hash of a job of ``n_map`` map tasks."""
+        """Return every input hash of a job of ``n_map`` map tasks."""
         return [self.input(job, first) for first in range(0, n_map, INPUTS_PER_KEY)]
 
     def shuffle(self, job: str, partition: int) -> str:
-        """The hash of all segments of one partition."""
+        """Return the hash of all segments of one partition."""
         return f"{self.namespace}:{{{job}/r{partition}}}:shuffle"
 
     def shuffles(self, job: str, partitions: int) -> list[str]:
-        """Every shuffle hash of a job."""
+        """Return every shuffle hash of a job."""
         return [self.shuffle(job, p) for p in range(partitions)]
 
     @property
@@ -101,19 +101,19 @@ class Keys:
 
     @property
     def workers(self) -> str:
-        """Who is alive."""
+        """Rows of workers."""
         return f"{self.namespace}:workers"
 
     def wake(self, protocol: int, python: str, key_id: str) -> str:
-        """The wake-up list of workers of one protocol, Python and secret."""
+        """Return the wake-up list of workers of one protocol, Python and secret."""
         return f"{self.namespace}:wake:{protocol}:{python}:{key_id}"
 
     def index_type(self, key: str) -> str:
-        """What Redis calls the type of a key that is of no job."""
+        """Return the type that Redis names for a key that belongs to no job."""
         sets = dict.fromkeys((self.jobs, self.recent, self.deleted), "zset")
         return {**sets, self.workers: "hash"}.get(key, "list")
 
     def events(self, db: int, txn: str | None = None) -> str:
-        """The result channel of one transaction, or of all; pub/sub ignores db, so it is named."""
+        """Return the channel of one transaction, or of all; with ``db``, as pub/sub ignores it."""
         channel = f"{self.namespace}:events:{db}"
         return channel if txn is None else f"{channel}:{txn}"

@@ -1,4 +1,4 @@
-"""What the verbs of the protocol take and answer: one frozen dataclass for each script.
+"""Arguments and answers of the verbs: one frozen dataclass for each script.
 
 A ``state`` is clear text of the server, so it is a hint; "" means that the job is gone.
 """
@@ -17,11 +17,10 @@ ClearState = JobState | Literal[""]
 
 CreateStatus = Literal["OK", "EXISTS"]
 AddStatus = Literal["OK", "SHORT", "ENDED", "GONE"]
-"""Of ``add`` and ``close``: done; a failover took some of the input back; the job has ended; the
-job is gone."""
+"""Status of ``add`` and ``close``: done; a failover took input back; the job has ended; is gone."""
 
 EndStatus = Literal["OK", "ENDED", "GONE"]
-"""Of ``cancel``, ``fail_job`` and ``extend``: done; the job had ended before; the job is gone."""
+"""Status of ``cancel``, ``fail_job`` and ``extend``: done; ended before; the job is gone."""
 
 ReleaseStatus = Literal["OK", "GONE"]
 InvalidateStatus = Literal["OK", "FENCED", "STALE", "DEAD", "GONE"]
@@ -39,14 +38,14 @@ class HeldLease(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """What one attempt asks the server to count."""
+    """The output of one attempt, for the server to count."""
 
     task: str
     token: str
     record: bytes
     """The sealed manifest."""
     basis: str = ""
-    """Of a reduce task: the basis that its claim named."""
+    """The basis that the claim named; empty for a map task."""
     chunks: int = 0
     """Number of result chunks that a reduce attempt has staged."""
     shuffled: int = 0
@@ -115,7 +114,7 @@ class CommitReply:
     """Number of tasks that this call made claimable."""
     claim: Claim
     map_outputs: EndAndRecords | None = None
-    """What the reducers of the claim read, if the commits were of maps and it is little."""
+    """Input of the reducers of the claim, if the commits were of maps and it is little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +207,7 @@ class Stealable:
 
 @dataclass(frozen=True, slots=True)
 class ExecutorsAtWork:
-    """How many executors run tasks of a job, and for how long."""
+    """The executors that run tasks of a job."""
 
     count: int
     """-1: there are too many leases to look at each."""
@@ -230,7 +229,7 @@ class JobStatus:
     """Clear text: only a hint."""
     executors_at_work: ExecutorsAtWork
     results: EndAndRecords | None = None
-    """What ``Store.end_and_results`` reads, if it was asked for and the job has succeeded."""
+    """Answer of ``Store.end_and_results``, if asked for and the job has succeeded."""
 
     @property
     def state(self) -> ClearState:

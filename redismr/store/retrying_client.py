@@ -1,9 +1,9 @@
-"""One client to the server, and the rule of what happens when it does not answer.
+"""One client of the server, and the rule for a server that does not answer.
 
-Everything sent through ``RetryingClient.with_retries`` may be repeated without harm (scripts by
-token or nonce,
-HSETs of the same bytes, reads), so a lost reply is answered by sending it again, with jitter, until
-patience runs out. redis-py's errors end here: above this room there are only ours.
+Every command that goes through ``RetryingClient.with_retries`` may be repeated without harm:
+scripts by token or nonce, HSETs of the same bytes, reads. So after a lost reply the client sends
+the command again, with jitter, until patience runs out. redis-py's errors end here: callers meet
+only ours.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ from redismr.store.sentinel import is_sentinel_url
 from redismr.store.server_fitness import check_server
 
 PATIENCE_SECONDS = 30.0
-"""How long an answer is waited for, by whoever says nothing else."""
+"""Default time to wait for an answer."""
 
 MAX_CHECKS = 3
-"""How often a server is looked for before it is said that there is none."""
+"""How often a server is checked before the error says that there is none."""
 
 QUICK_CHECK_SECONDS = 0.5
-"""A server that takes longer than this not to answer is not asked again before that is said."""
+"""A check that fails after a longer time is not repeated."""
 
 FULL_PATIENCE_SECONDS = 120.0
-"""How long a write refused for lack of memory is tried again before it is an error, with the
-usual patience or more. Others (a supervisor must not keep its leases waiting) give up sooner."""
+"""How long a client with the usual patience, or more, repeats a write that a full server refuses. A
+client with less (a supervisor must not keep its leases waiting) gives up after its own patience."""
 
 REPLICAS_CHECK_SECONDS = 5.0
-"""How often a server that has no replica is asked whether it has one by now."""
+"""How often a server without a replica is asked whether it has one by now."""
 
 
 class RetryingClient(Unpicklable):
-    """A client, the scripts on it, and patience. Thread-safe: redis-py keeps a pool.
+    """A client that repeats commands, with the scripts. Thread-safe: redis-py keeps a pool.
 
-    ``patience`` is in seconds; None waits for ever (workers do), 0 never repeats. ``on_wait`` hears
-    before each further try why it is needed, and for how many seconds it has been.
+    ``patience`` is in seconds; None waits for ever (workers do), 0 never repeats. ``on_wait`` is
+    called before each further try, with the reason and the seconds since the first try.
     """
 
     def __init__(
@@ -78,25 +78,25 @@ class RetryingClient(Unpicklable):
         self._roles: set[Role] = set()
 
     def with_patience(self, seconds: float | None) -> RetryingClient:
-        """The same connections, for who has another patience."""
+        """Return a client on the same connections with another patience."""
         copy = object.__new__(RetryingClient)
         copy.__dict__ = {**self.__dict__, "patience": seconds}
         return copy
 
     @property
     def shown_address(self) -> str:
-        """The server's address for messages, without passwords."""
+        """Address of the server for messages, without passwords."""
         return address(self.connection.url, self.client)
 
     @property
     def db(self) -> int:
-        """The database index."""
+        """Index of the database."""
         return int(self.client.connection_pool.connection_kwargs.get("db") or 0)
 
     def check(self, role: Role) -> None:
-        """Raise if there is no server, none that may hold jobs, or one that keeps us from our role.
+        """Raise if there is no server, an unfit one, or one that refuses commands of the role.
 
-        A cut line is not yet an absent server: asked again, but for no longer than one notices.
+        A cut connection does not mean that the server is away, so a quick failure is repeated.
         """
         self._checked = True
         for _ in range(MAX_CHECKS - 1):
@@ -114,15 +114,15 @@ class RetryingClient(Unpicklable):
         self._roles.add(role)
 
     def require(self, role: Role) -> None:
-        """The same once for each role, where the server was looked at before: not our own one."""
+        """Check once for each role, unless the server was never checked: it is our own then."""
         if self._checked and role not in self._roles:
             self.check(role)
 
     def may_fail_over(self) -> bool:
-        """Whether a failover may put another server here, one that has forgotten some writes.
+        """True if a failover may put a server here that has forgotten some writes.
 
-        So where sentinels watch, and for good where there was a replica: right after a failover
-        the new master has none, and just then what a client knows may be what it has forgotten.
+        That is so under sentinels, and for good once a replica was seen: right after a failover the
+        new master has none, and just then it may have forgotten what this client knows.
         """
         now = time.monotonic()
         if not self._replicated and now - self._replicas_checked_at >= REPLICAS_CHECK_SECONDS:
@@ -131,7 +131,7 @@ class RetryingClient(Unpicklable):
         return self._replicated
 
     def is_full(self) -> bool:
-        """Whether the server is at its memory limit: it refuses what would store more."""
+        """True if the server is at its memory limit, and refuses commands that store more."""
         memory = self.with_retries(lambda: self.client.info("memory"))
         return 0 < int(memory.get("maxmemory", 0)) <= int(memory.get("used_memory", 0))
 
@@ -140,13 +140,12 @@ class RetryingClient(Unpicklable):
         self.client.connection_pool.disconnect()
 
     def with_retries(self, send: Callable[[], Answer]) -> Answer:
-        """The answer of ``send``, which is repeated while the server is away or full.
+        """Return the answer of ``send``; repeat it while the server is away or full.
 
         Raises:
             StoreUnavailable: patience ran out.
-            StoreFull: the server stayed at maxmemory for ``FULL_PATIENCE_SECONDS``, or patience
-            ran out.
-            KeysAltered: a key is not of the type that we made it.
+            StoreFull: the server stayed full for ``FULL_PATIENCE_SECONDS``, or patience ran out.
+            KeysAltered: a key has another type than redismr gave it.
             StoreError: the server refused the command for another reason.
         """
         started, attempt, full = time.monotonic(), 0, False
@@ -163,7 +162,7 @@ class RetryingClient(Unpicklable):
     def _pause_or_raise(
         self, exc: Exception, word: str, message: str, waited: float, attempt: int
     ) -> None:
-        """Return after a pause if the same may be sent again; else raise what it comes to."""
+        """Sleep if the command may be repeated; otherwise raise the matching StoreError."""
         if word == "OOM":
             limit = FULL_PATIENCE_SECONDS
             if self.patience is not None and self.patience < PATIENCE_SECONDS:
@@ -175,7 +174,9 @@ class RetryingClient(Unpicklable):
                 ) from exc
             text = f"Redis at {self.shown_address} is full; waiting for room"
         elif _is_temporary(exc, word):
-            if word in DEMOTED_WORDS:  # connect anew: Sentinel, or DNS, knows the master by now
+            if (
+                word in DEMOTED_WORDS
+            ):  # connect again: Sentinel, or DNS, knows the new master by now
                 self.client.connection_pool.disconnect(inuse_connections=False)
             if self.patience is not None and waited >= self.patience:
                 gone = f"Redis at {self.shown_address} {_unavailable_text(word, message, waited)}"
@@ -191,8 +192,8 @@ class RetryingClient(Unpicklable):
             ) from exc
         if attempt >= 2 and self._on_wait:
             self._on_wait(text, waited)
-        # Full jitter: a thousand workers must not come back in step. And after a short outage soon:
-        # what a claim gave whose reply was lost is renewed by nobody until it is asked for again.
+        # Full jitter: a thousand workers must not come back in step. Short pauses at first: nobody
+        # renews the tasks of a claim whose reply was lost until the claim is repeated.
         time.sleep(random.uniform(0.005, min(1.0, max(0.02, waited / 4))))
 
     def call(
@@ -206,8 +207,8 @@ class RetryingClient(Unpicklable):
     ) -> list[Any]:
         """Run a script by name: one atomic step, safe to repeat.
 
-        Plain commands that go ``before`` it are done in the same transaction, or not at all; the
-        ``piggyback`` is not.
+        Plain commands in ``before`` are done in the same transaction, or not at all; those of the
+        ``piggyback`` are outside of it.
         """
         loaded = script(name)
         arguments = [
@@ -217,7 +218,7 @@ class RetryingClient(Unpicklable):
         ]
 
         def send() -> tuple[Any, bool]:
-            if before:  # in full: a transaction is not the place to hear that it is not known
+            if before:  # EVAL with the full text: inside MULTI it is too late for NOSCRIPT
                 step = (("MULTI",), *before, ("EVAL", loaded.source, *arguments), ("EXEC",))
                 replies, refused = self._send_step(step, piggyback)
                 return replies[-1], refused
@@ -237,7 +238,7 @@ class RetryingClient(Unpicklable):
     ) -> list[list[Any] | KeysAltered]:  # fmt: skip
         """Run one script for each (keys, rest), in one round trip: each is a step of its own.
 
-        An altered key of one is no trouble of the others, so it is its answer.
+        A call that meets an altered key has this error as its answer; the others are unaffected.
         """
         loaded = script(name)
         arguments = [
@@ -265,17 +266,16 @@ class RetryingClient(Unpicklable):
         return self.with_retries(send) if many else []
 
     def pipeline(self, commands: Sequence[RedisCommand], *, atomic: bool = False) -> list[Any]:
-        """Several plain commands in one round trip; ``atomic`` puts them in MULTI/EXEC."""
+        """Send plain commands in one round trip; ``atomic`` puts them in MULTI/EXEC."""
         return (
             self.with_retries(lambda: self._pipeline(commands, atomic=atomic)) if commands else []
         )
 
     def best_effort(self, *commands: RedisCommand) -> list[Any]:
-        """Plain commands that may be lost: a full server drops them instead of keeping us waiting.
+        """Send plain commands that may be lost; return their answers, or none if they were lost.
 
-        Somebody who waits for room here could be the one who makes room. What this user may not do
-        is dropped as well: who only reads gives no hints. Returns the answers, or nothing if they
-        were dropped.
+        A full server drops them and nobody waits: the caller could be the one that makes room. A
+        command that this user may not send is dropped as well: a monitor gives no hints.
         """
 
         def send() -> list[Any]:
@@ -289,13 +289,13 @@ class RetryingClient(Unpicklable):
         return self.with_retries(send)
 
     def command(self, *command: Argument) -> Any:
-        """One plain command that is safe to repeat."""
+        """Send one plain command that is safe to repeat."""
         return self.with_retries(lambda: self.client.execute_command(*command))  # type: ignore[no-untyped-call]
 
     def _send_step(
         self, commands: Sequence[RedisCommand], piggyback: Piggyback
     ) -> tuple[Any, bool]:
-        """The answer to the last of the commands; whether something behind them was refused."""
+        """Return the answer to the last command, and True if a command behind them was refused."""
         if len(commands) == 1 and piggyback is NO_PIGGYBACK:
             return self.client.execute_command(*commands[0]), False  # type: ignore[no-untyped-call]
         with self.client.pipeline(transaction=False) as pipe:
@@ -318,7 +318,7 @@ class RetryingClient(Unpicklable):
 
 
 def _unavailable_text(word: str, message: str, waited: float = 0.0) -> str:
-    """What a server does that may answer later; in the end, for how long it has done so."""
+    """Say that a server refuses, or does not answer, and for how long (once patience is over)."""
     long = f" for {waited:.0f} s" if waited >= 1 else ""
     if word:
         return f"{f'has refused{long}' if long else 'refuses for now'}: {with_first_word(word, message)}"  # noqa: E501
@@ -326,7 +326,7 @@ def _unavailable_text(word: str, message: str, waited: float = 0.0) -> str:
 
 
 def _is_temporary(exc: Exception, word: str) -> bool:
-    """Whether the same may be answered later; a wrong password, a ConnectionError, never is."""
+    """True if the server may answer later. A wrong password is a ConnectionError, but stays."""
     away = isinstance(exc, NO_ANSWER_ERRORS) and not isinstance(exc, redis.AuthenticationError)
     return away or word in TEMPORARY_WORDS
 

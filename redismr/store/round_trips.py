@@ -1,4 +1,4 @@
-"""How redismr saves round trips to the server: all of it is explained here.
+"""The savings of round trips to the server, explained in one place.
 
 A round trip costs 50 us on one machine and a millisecond between two, and a job of one small task
 consists of little else. Nothing below changes what is stored or counted: each saving has a slower

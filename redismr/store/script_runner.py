@@ -19,7 +19,7 @@ MAX_CACHED_KEY_NAMES = 64
 
 
 class ScriptRunner(ChunkStore, JobReads, JobIndexStore, ChannelStore):
-    """What the verbs of the protocol have in common."""
+    """The common base of the verbs of the protocol."""
 
     now_ms: int | None
     _key_names: dict[str, dict[str, str]]

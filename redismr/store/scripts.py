@@ -1,8 +1,8 @@
 """Loads ``lua/*.lua`` and calls them by name, with named keys and arguments.
 
-A script's header is the one place where its keys and arguments are named: the loader turns the
-names into Lua locals, and refuses a call whose names differ. So a call site reads like a function
-call, and no index can be wrong.
+A script's header is the one place where its keys and arguments are named. The loader turns these
+names into Lua locals, and refuses a call whose names differ: a call site reads like a function
+call, and no index can be wrong. Limits (``limits.py``) that a script names become locals too.
 """
 
 from __future__ import annotations
@@ -14,26 +14,35 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from redismr.store.limits import LIMITS
+
 _CALL = re.compile(r"redis\.p?call\(\s*'([A-Z]+)'")
 _HEADER = re.compile(r"^-- (KEYS|ARGV|FLAGS|INCLUDE|RETURNS): *(.*?)(?:;.*)?$", re.MULTILINE)
+_COMMENT_OR_STRING = re.compile(r"--[^\n]*|'[^'\n]*'")
+_CAPITALS = re.compile(r"\b[A-Z][A-Z0-9_]+\b")
+_LUA_NAMES = {"KEYS", "ARGV", "RUNNING"}
+"""Names in capitals that are no limits: Redis and the prelude define them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One verb: its source as the server gets it, what it takes, and the commands that it calls."""
+    """One verb."""
 
     name: str
     keys: tuple[str, ...]
     argv: tuple[str, ...]
     rest: str | None
+    """Name of the list of all further arguments."""
     source: str
+    """The full text for the server."""
     sha: str
     commands: frozenset[str]
+    """Redis commands that the script calls."""
 
     def arguments(
         self, argv: Mapping[str, str | bytes | int], rest: Sequence[str | bytes | int]
     ) -> list[str | bytes | int]:
-        """ARGV in the header's order.
+        """Return ARGV in the header's order.
 
         Raises:
             TypeError: the names are not exactly those of the header.
@@ -47,7 +56,11 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """The script of ``lua/<name>.lua``, assembled with the prelude and what it includes."""
+    """Assemble the script of ``lua/<name>.lua`` from its text, its includes and the prelude.
+
+    Raises:
+        KeyError: the script uses a limit that ``LIMITS`` does not have.
+    """
     text = _read(name)
     header = {field: value.split() for field, value in _HEADER.findall(text)}
     keys = tuple(header["KEYS"])
@@ -55,24 +68,29 @@ def script(name: str) -> Script:
     rest = next((a[1:] for a in header["ARGV"] if a.startswith("*")), None)
     flags = header.get("FLAGS", [])
     shebang = "#!lua" + (f" flags={','.join(flags)}" if flags else "")
-    locals_ = [_locals("KEYS", keys), _locals("ARGV", named)]
+    body = "\n".join([_read("_prelude"), *map(_read, header.get("INCLUDE", ())), text])
+    locals_ = [_locals("KEYS", keys), _locals("ARGV", named), *_limit_locals(body)]
     if rest:
         locals_.append(
             f"local {rest} = {{}} "
             f"for i = {len(named) + 1}, #ARGV do {rest}[#{rest} + 1] = ARGV[i] end"
         )
-    parts = [shebang, *locals_, _read("_prelude"), *map(_read, header.get("INCLUDE", ())), text]
-    source = "\n".join(parts)
+    source = "\n".join([shebang, *locals_, body])
     sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-    # One that may not write uses nothing of the prelude but its clock.
+    # A script that may not write uses nothing of the prelude but the clock.
     called = frozenset(_CALL.findall(text if "no-writes" in flags else source)) | {"TIME"}
     return Script(name, keys, tuple(named), rest, source, sha, called)
 
 
 def script_names() -> list[str]:
-    """Every verb that has a script."""
+    """Return the name of every verb that has a script."""
     files = (entry.name for entry in resources.files(__package__).joinpath("lua").iterdir())
     return sorted(f[:-4] for f in files if f.endswith(".lua") and not f.startswith("_"))
+
+
+def limits_in(lua: str) -> set[str]:
+    """Return the names of the limits that a text of Lua uses."""
+    return set(_CAPITALS.findall(_COMMENT_OR_STRING.sub("", lua))) - _LUA_NAMES
 
 
 def _read(name: str) -> str:
@@ -82,3 +100,7 @@ def _read(name: str) -> str:
 def _locals(array: str, words: Sequence[str]) -> str:
     indexed = ", ".join(f"{array}[{i}]" for i in range(1, len(words) + 1))
     return f"local {', '.join(words)} = {indexed}"
+
+
+def _limit_locals(lua: str) -> list[str]:
+    return [f"local {name} = {LIMITS[name].value}" for name in sorted(limits_in(lua))]

@@ -1,8 +1,8 @@
 """Servers that Sentinel watches: the URL that names them, and a client that follows the master.
 
-Written as other projects write it: ``redis+sentinel://HOST[:26379][,HOST...]/SERVICE[/DB]``, with
-the master's ``[USER]:PASSWORD@`` before the hosts, and what the sentinels themselves ask for in the
-query (``sentinel_username``, ``sentinel_password``). ``rediss+sentinel`` means TLS to all of them.
+The URL is the one of other projects: ``redis+sentinel://HOST[:26379][,HOST...]/SERVICE[/DB]``. The
+master's ``[USER]:PASSWORD@`` stands before the hosts, the login of the sentinels in the query
+(``sentinel_username``, ``sentinel_password``). ``rediss+sentinel`` means TLS to all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from redismr.errors import ConfigError
 SENTINEL_PORT = 26379
 
 SENTINEL_SECONDS = 1.0
-"""A sentinel that does not answer for this long is passed over: the next may know the master."""
+"""A sentinel that takes longer for an answer is passed over: the next may know the master."""
 
 _URL = re.compile(
     r"(?P<scheme>rediss?)\+sentinel://"
@@ -33,7 +33,7 @@ _QUERY = ("sentinel_username", "sentinel_password")
 
 @dataclass(frozen=True, slots=True)
 class SentinelService:
-    """A service, the sentinels that know its master, and what each of them wants to hear."""
+    """A service, the sentinels that know its master, and the login of each."""
 
     service: str
     sentinels: tuple[tuple[str, int], ...]
@@ -49,15 +49,15 @@ class SentinelService:
 
 
 def is_sentinel_url(url: str) -> bool:
-    """Whether the URL names sentinels instead of a server."""
+    """True if the URL names sentinels instead of a server."""
     return url.partition("://")[0] in ("redis+sentinel", "rediss+sentinel")
 
 
 def parse_sentinel_url(url: str) -> SentinelService:
-    """What a sentinel URL says.
+    """Parse a sentinel URL.
 
     Raises:
-        ConfigError: it is not of the form; the text holds no password.
+        ConfigError: the URL has another form; the text holds no password.
     """
     match = _URL.fullmatch(url)
     if match is None:
@@ -88,7 +88,7 @@ def parse_sentinel_url(url: str) -> SentinelService:
 
 
 def sentinel_client(service: SentinelService, **settings: Any) -> redis.Redis:
-    """A client of whatever server is the master when a connection is opened."""
+    """Return a client that connects to whichever server is the master at that moment."""
     tls = {"ssl": True} if service.tls else {}
     timeouts = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
     sentinel = Sentinel(  # type: ignore[no-untyped-call]

@@ -1,8 +1,8 @@
-"""Whether a server may hold jobs, and lets this user do what it is here for.
+"""Checks that a server may hold jobs, and lets this user send what its role needs.
 
-It is asked before anything is written, and what it is asked touches nothing: commands are queued in
-a transaction that is discarded, because a server checks there already what a user may do, and
-whether it takes writes. A refusal within a script comes too late: what that wrote before stays.
+The check comes before anything is written, and changes nothing: it queues commands in a transaction
+and discards it. A server checks already there what a user may do, and whether it takes writes. A
+refusal inside a script would come too late: what the script wrote before stays.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from redismr.store.acl_rules import Role, commands, probe_commands
 from redismr.store.connect import address, connect
 from redismr.store.connection_errors import connection_error, unknown_command_text
 from redismr.store.error_kinds import DEMOTED_WORDS, TEMPORARY_WORDS, error_kind
-from redismr.store.keys import Keys
+from redismr.store.keys import KeyNames
 from redismr.store.sentinel import is_sentinel_url
 
 if TYPE_CHECKING:
     from redis.connection import Connection as RedisConnection
 
 MIN_VERSION = (7, 0)
-"""Redis 7.0 (and Valkey 7.2, which calls itself 7.2): scripts with flags, ZRANGE BYSCORE."""
+"""Redis 7.0, for scripts with flags and ZRANGE BYSCORE. Valkey 7.2 says that it is 7.2."""
 
 ANSWER_SECONDS = 2.5
-"""A server that takes longer than this for one answer is said to be away."""
+"""A server that takes longer than this for one answer counts as away."""
 
 MAX_COMMANDS_NAMED = 6
-"""Of commands that are refused, so many are named."""
+"""Number of refused commands that an error names."""
 
 Reply = object
-"""What a server says to one command: its reply, or the error as redis-py's exception."""
+"""The answer to one command: its reply, or redis-py's exception."""
 
 MAX_CUT_CHECKS = 30
-"""So often a look begins anew whose line was cut: it has forty answers, and a line that loses 3 %
-of them cuts most looks."""
+"""How often a check starts again after its connection was cut: it has forty answers, and a network
+that loses 3 % of them cuts most checks."""
 
 
 def check_server(connection: Connection, role: Role) -> None:
-    """Return if the server may hold jobs and takes what such a user sends; two round trips.
+    """Return if the server may hold jobs and takes the commands of the role; two round trips.
 
     Raises:
-        UnfitServer: it never will as it is; says what it is, and what to do.
-        StoreUnavailable: it does not answer, or takes no writes for now.
+        UnfitServer: not as it is; the text says what it is, and what to do.
+        StoreUnavailable: the server does not answer, or takes no writes for now.
     """
     client = connect(connection, name="redismr-check", timeout=ANSWER_SECONDS)
     shown_address = address(connection.url, client)
@@ -63,7 +63,7 @@ def check_server(connection: Connection, role: Role) -> None:
                 if cuts == MAX_CUT_CHECKS or "closed" not in str(exc):
                     raise
                 client.connection_pool.disconnect()
-    except StoreError:  # ours, and some of them are OSErrors
+    except StoreError:  # our own errors, some of which are OSErrors
         raise
     except (redis.RedisError, OSError) as exc:
         raise connection_error(exc, connection, shown_address, ANSWER_SECONDS, remedy) from exc
@@ -74,7 +74,7 @@ def check_server(connection: Connection, role: Role) -> None:
 def _inspect(
     client: redis.Redis, connection: Connection, role: Role, shown_address: str, remedy: str
 ) -> None:
-    """One look, over one connection."""
+    """Check once, over one connection."""
     conn = client.connection_pool.get_connection()
     transaction_words = ["MULTI", "EXEC"] if "EXEC" in commands(role) else []
     info, multi_reply, *exec_reply = _send_commands(
@@ -88,8 +88,8 @@ def _inspect(
         for word, answer in zip(("MULTI", "EXEC"), (multi_reply, *exec_reply), strict=False)
         if isinstance(answer, ResponseError)
     }
-    if "MULTI" not in refused:  # else what follows would be done
-        probed = probe_commands(role, Keys(connection.namespace))
+    if "MULTI" not in refused:  # else the server would execute the commands
+        probed = probe_commands(role, KeyNames(connection.namespace))
         answers = _send_commands(conn, [*probed.values(), ("DISCARD",)])
         refused |= {
             word: answer
@@ -100,17 +100,17 @@ def _inspect(
 
 
 def _remedy(client: redis.Redis, namespace: str, role: Role) -> str:
-    """How a user gets what is missing: what to type."""
+    """Return what to type to see the rights that a user needs."""
     user = client.connection_pool.connection_kwargs.get("username")
     more = f" --user {user}" if user else ""
     more += "" if namespace == DEFAULT_NAMESPACE else f" --namespace {namespace}"
-    if role == "monitor":  # as far as is known: who only reads, or who has only begun
+    if role == "monitor":  # every client begins as one, and may submit later
         return f"`redismr acl submitter{more}` prints the rule it needs (or monitor, to only read)"
     return f"`redismr acl {role}{more}` prints the rule it needs"
 
 
 def _send_commands(conn: RedisConnection, many: Sequence[Sequence[str]]) -> list[Reply]:
-    """The answers to commands of one round trip, in order."""
+    """Send commands in one round trip; return their answers in order."""
     conn.send_packed_command(conn.pack_commands(many))  # type: ignore[no-untyped-call]
     return [_read_reply(conn) for _ in many]
 
@@ -123,14 +123,14 @@ def _read_reply(conn: RedisConnection) -> Reply:
 
 
 def _parse_info(info: Reply) -> dict[str, str]:
-    """What INFO says."""
+    """Return field -> value of INFO."""
     text = info.decode("utf-8", "replace") if isinstance(info, bytes) else str(info)
     pairs = (row.partition(":") for row in text.splitlines() if not row.startswith("#"))
     return {name: value for name, _, value in pairs}
 
 
 def _refuse_info(exc: Exception, conn: RedisConnection, shown_address: str) -> None:
-    """Say what kind of server tells nothing of itself.
+    """Raise the error for a server that refuses INFO.
 
     Raises:
         UnfitServer, StoreUnavailable: always.
@@ -154,11 +154,11 @@ def _as_text(part: object) -> str:
 
 
 def _check_info(info: Mapping[str, str], shown_address: str, *, watched: bool) -> None:
-    """Refuse what the server says of itself.
+    """Refuse a server that INFO shows to be unfit.
 
     Raises:
-        UnfitServer: not a server for jobs; says which setting, its value, and what to do.
-        StoreUnavailable: it is not ready yet.
+        UnfitServer: the text names the setting, its value, and what to do.
+        StoreUnavailable: the server is not ready yet.
     """
     if "sentinel_masters" in info:
         found = re.match(r"name=([^,]+)", info.get("master0", ""))
@@ -211,11 +211,11 @@ _TEMPORARY_CAUSES = {
 def _check_refusals(
     refused: Mapping[str, Exception], shown_address: str, namespace: str, remedy: str
 ) -> None:
-    """Say what the server does not let this user do.
+    """Raise if the server does not let this user send a command of its role.
 
     Raises:
-        UnfitServer: commands that it does not know, or that the user may not use.
-        StoreUnavailable: it takes no writes for now.
+        UnfitServer: the server does not know a command, or the user may not use it.
+        StoreUnavailable: the server takes no writes for now.
     """
     kinds = {command: error_kind(exc) for command, exc in refused.items()}
     unknown = [command for command, (_, text) in kinds.items() if "unknown command" in text.lower()]
@@ -223,7 +223,7 @@ def _check_refusals(
         raise UnfitServer(unknown_command_text(shown_address, _name_some(unknown)))
     denied = [command for command, (word, _) in kinds.items() if word == "NOPERM"]
     if denied:
-        if all("' command" not in kinds[command][1] for command in denied):  # it is the keys
+        if all("' command" not in kinds[command][1] for command in denied):  # the keys are refused
             raise UnfitServer(
                 f"the server at {shown_address} lets this user use no keys of the namespace {namespace} "  # noqa: E501
                 f"(NOPERM): set --namespace or REDISMR_NAMESPACE to the one that is the user's; or "
@@ -245,7 +245,7 @@ def _check_refusals(
 
 
 def _name_some(commands_: Sequence[str]) -> str:
-    """Names of commands, the first few of many."""
+    """Return names of commands: the first ones of many."""
     named = ", ".join(command.replace("|", " ") for command in commands_[:MAX_COMMANDS_NAMED])
     more = len(commands_) - MAX_COMMANDS_NAMED
     return f"{named} and {more} more" if more > 0 else named

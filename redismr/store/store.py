@@ -12,7 +12,7 @@ from typing import Self
 from redismr.config import Connection
 from redismr.store.connect import BLOCK_SECONDS
 from redismr.store.executor_verbs import ExecutorVerbs
-from redismr.store.keys import Keys
+from redismr.store.keys import KeyNames
 from redismr.store.retrying_client import PATIENCE_SECONDS, RetryingClient
 from redismr.store.submitter_verbs import SubmitterVerbs
 from redismr.store.supervisor_verbs import SupervisorVerbs
@@ -37,7 +37,7 @@ class Store(SubmitterVerbs, ExecutorVerbs, SupervisorVerbs):
         self.server = RetryingClient(
             connection, patience=patience, name=name, timeout=timeout, on_wait=on_wait
         )
-        self.keys = Keys(connection.namespace)
+        self.keys = KeyNames(connection.namespace)
         self.now_ms = now_ms
         self._key_names = {}
 

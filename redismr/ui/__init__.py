@@ -1,1 +1,1 @@
-"""What people see: progress, tables, error screens, result lines. The only room that knows rich."""
+"""Output for people: progress, tables, error screens, results. The only room that imports rich."""

@@ -52,7 +52,7 @@ def progress_display(
     of some seconds is running, and gets the summary of a job that ends with an error: the caller
     prints the summary of a job that succeeds.
     """
-    # Whatever becomes of the terminal, the job goes on.
+    # The job goes on even if the terminal is lost.
     stream = cast("TextIO", NeverFailingStream(sys.stderr if stream is None else stream))
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         return LiveDisplay(stream, summary=summary, clock=clock)
@@ -88,13 +88,13 @@ class ProgressDisplay:
         last = self.last_progress
         if last and last.job_id != progress.job_id:
             last = None
-        # Case 1: the summary of this job is out. Only the skipped records, read last, are new.
+        # Case 1: the summary of this job is printed. Only the skipped records, read last, are new.
         if last and last.state in ENDED_STATES:
             self.last_progress = progress
             if self._summary and progress.skipped:
                 print_message(skipped_lines(progress.skipped), self._stream)
             return
-        # Case 2: a job that was not drawn so far.
+        # Case 2: the first progress of a job starts new meters; then all is as for later ones.
         if not (last and self._is_drawing):
             self.close()
             self._start_job()
@@ -106,6 +106,7 @@ class ProgressDisplay:
         self.shuffle.update(now, progress.shuffle_bytes)
         if progress.state == "reducing":
             self.reduces.update(now, progress.reduces)
+        # Case 3: the job has just ended. Otherwise it runs, and its rows are drawn.
         if progress.state in ENDED_STATES:
             self.close()
             if self._summary:

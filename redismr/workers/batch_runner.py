@@ -76,7 +76,7 @@ class BatchRunner:
         # 1. A key of the job has another type in Redis: the executor fails the job.
         except KeysAltered:
             raise
-        # 2. Sealed data is missing or altered: fail the job, unless a failover lost our claim.
+        # 2. Sealed data is missing or altered: fail the job, unless a failover lost the claim.
         except JobAltered:
             if self._has_lease(attempt):
                 raise
@@ -84,20 +84,20 @@ class BatchRunner:
         # 3. The reduce stage closed: the attempt has staged nothing, and nobody is charged.
         except StageClosed:
             return None
-        # 4. Segments are gone: have their maps run again. That also takes our own token away.
+        # 4. Segments are gone: have their maps run again. That also invalidates this token.
         except SegmentsMissing as missing:
             self._slot.set_running(-1)
             attempt.undo()
             self._reporter.report_missing(attempt, missing.maps)
         # 5. User code raised.
-        except BaseException as exc:  # noqa: BLE001  user code may raise anything; we survive it
+        except BaseException as exc:  # noqa: BLE001  user code may raise anything, and the executor survives
             self._slot.set_running(-1)
             attempt.undo()
             self._reporter.report_failure(attempt, exc)
         return None
 
     def _has_lease(self, attempt: Attempt) -> bool:
-        """True if the server knows our claim.
+        """True if the server still knows the attempt's claim.
 
         A failover that lost the claim may also have lost data of the job: nobody altered that.
         """

@@ -6,7 +6,7 @@ from redismr.core.model import Stage
 from redismr.store import SMALL_JOB_TASKS
 
 BATCH_SECONDS = 0.05
-"""Work in one batch, about. 20,000 tasks of 0.1 ms are claimed 64 in a round trip. A task of a
+"""Approximate work in one batch. 20,000 tasks of 0.1 ms are claimed 64 in a round trip. A task of a
 second is claimed alone, so that no other task waits behind it."""
 
 BATCH_TASKS = 64

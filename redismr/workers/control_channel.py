@@ -1,4 +1,4 @@
-"""What an executor and its supervisor say to each other over the executor's control socket.
+"""Messages between an executor and its supervisor, over the executor's control socket.
 
 An executor sends lines: a word and perhaps one argument. Its supervisor answers single bytes.
 """
@@ -31,7 +31,7 @@ def one_line(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ExecutorSetup:
-    """What a supervisor gives a new executor."""
+    """The things that a supervisor gives a new executor."""
 
     slot: Slot
     #: The executor's end of its control socket.

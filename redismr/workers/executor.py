@@ -49,12 +49,12 @@ FORK_SECONDS = 0.02
 Without this rule two jobs with an initfn of 0.4 s took 47 s together, and 1.1 s each when alone."""
 
 STOP_WAIT_SECONDS = 3.0
-"""How long an executor that is to stop waits for an absent server, to hand in its results."""
+"""Longest wait for an absent server of an executor that is to stop, to hand in its results."""
 
 SKIP_JOB_SECONDS = 10.0
-"""How long an executor passes over a job that it cannot serve."""
+"""Time for which an executor passes over a job that it cannot serve."""
 
-MAX_REMEMBERED_JOBS = 1000
+MAX_KEPT_HEADERS = 1000
 
 EXIT_RECYCLE = 75
 """Exit status: the next job has other code, and needs a fresh process."""
@@ -136,7 +136,7 @@ class Executor:
                 continue
             if outcome is not None:
                 return outcome
-        if max(len(self._skip_until), len(self._headers)) > MAX_REMEMBERED_JOBS:
+        if max(len(self._skip_until), len(self._headers)) > MAX_KEPT_HEADERS:
             self._skip_until.clear()
             self._headers.clear()
         return None
@@ -182,7 +182,7 @@ class Executor:
         return ""
 
     def _serve_turn(self, header: JobHeader, *, backup: bool) -> bool:
-        """Claim and run tasks of one job for a turn; False if the job had none for us."""
+        """Claim and run tasks of one job for a turn; False if no task could be claimed."""
         job, nonce = header.job, self._new_nonce(header)
         session = self._sessions.get(job)
         wanted = [
@@ -272,7 +272,7 @@ class Executor:
         return bool(others)
 
     def _new_nonce(self, header: JobHeader) -> str:
-        """Return a nonce that is in our slot before the server knows it."""
+        """Return a new nonce, written into the slot before the server knows it."""
         nonce = secrets.token_urlsafe(8)
         session = self._sessions.get(header.job)
         self.slot.set_holding(

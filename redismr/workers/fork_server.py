@@ -36,7 +36,7 @@ class ExecutorExit:
 
     @property
     def cause(self) -> str:
-        """What ended the process, in words."""
+        """The cause of the end, in words."""
         if self.status < 0:
             with contextlib.suppress(ValueError):
                 return f"its process was killed by {signal.Signals(-self.status).name}"
@@ -61,7 +61,7 @@ class ForkServer:
         self.pending_exits: list[ExecutorExit] = []
 
     def spawn(self, index: int) -> tuple[int, socket.socket]:
-        """Start an executor in a slot; return its pid and our end of its control socket.
+        """Start an executor in a slot; return its pid and the near end of its control socket.
 
         Raises:
             OSError: the fork server is gone.

@@ -32,7 +32,7 @@ JOBS_PER_LOOK = 8
 jobs."""
 
 RELIST_SECONDS = 2.0
-"""How often the jobs in work are put into the index again."""
+"""Time between two repeats of the jobs in work in the index."""
 
 RECLAIMED_PER_STEP, MAX_RECLAIM_STEPS = 100, 10
 """Leases that one script call takes back, and calls in one look at a job: a host may have died with
@@ -42,10 +42,10 @@ TIDIED_PER_LOOK = 16
 """Ended jobs tidied in one look. Each takes some round trips, and leases must not wait for them."""
 
 KEEP_ENDED_LISTED_MS = 60_000
-"""How long an ended job stays in the index: longer than a failover can rewind."""
+"""Time that an ended job stays in the index: longer than a failover can rewind."""
 
 RECHECK_ENDED_SECONDS = 1.0
-"""How often an ended job is looked at, because a rewind may take its end back. There may be
+"""Time between two looks at an ended job, because a rewind may take its end back. There may be
 hundreds of ended jobs, and a look at 500 takes 50 ms."""
 
 REST_FROM_WORKERS, MAX_REST_FACTOR = 100, 5.0
@@ -54,7 +54,7 @@ at a fifth of the usual rate. So 500 idle workers cost the server 130 commands a
 1,060."""
 
 MIN_LEASE_MS = 100
-"""The smallest lease that the option allows. A smaller value in Redis must not make us spin."""
+"""Smallest lease that the option allows. A smaller value in Redis must not make the loop spin."""
 
 MAX_BELIEVED_COUNT = 1_000_000
 """Unsealed numbers in Redis are believed up to this value."""

@@ -1,4 +1,4 @@
-"""What an executor says about its attempts: counted, failed, missing data, the job moved on."""
+"""Reports to Redis what became of attempts: counted, failed, without data, or lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from redismr.core.model import (
     PYTHON,
     AttemptRef,
     Crash,
-    FailStatus,
     Failure,
     is_map_task,
     task_stage,
@@ -48,50 +47,51 @@ if TYPE_CHECKING:
 
 
 def new_worker_name(host: str) -> str:
-    """A name for a worker of this process, of characters without a meaning in the scripts."""
+    """Return a name for this worker, of characters that have no meaning in the scripts."""
     plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in host) or "host"
     return f"{plain}:{os.getpid()}:{secrets.token_hex(3)}"
 
 
 class Reporter:
-    """Speaks to Redis for one executor or supervisor."""
+    """Reports for one executor or supervisor."""
 
     def __init__(self, store: Store, keyring: Keyring, name: str) -> None:
         self.store, self.keyring, self.name = store, keyring, name
-        self._host, self._pid, self._python = (
-            socket.gethostname(),
-            os.getpid(),
-            platform.python_version(),
-        )
+        self._host, self._pid = socket.gethostname(), os.getpid()
 
     def wake(self, count: int) -> None:
-        """Wake up to so many workers that can do what we had: ours is the Python of its job."""
+        """Wake up to ``count`` workers with the same Python and secret."""
         self.store.wake(count, PYTHON, self.keyring.key_id)
 
     def announce_commit(
         self, session: Session, committed: CommitReply, counted: Sequence[Attempt]
     ) -> None:
-        """Wake who can go on after a commit, and free what is not needed any more.
+        """Wake workers for the tasks that a commit opened, and free data that is not needed.
 
-        ``counted`` are the attempts that count.
+        ``counted`` are the attempts that the server counts.
         """
-        job, state = session.job, committed.claim.state
+        job, claim = session.job, committed.claim
+        # 1. Tasks were opened, and this executor has claimed only some of them.
         if committed.opened:
-            self.wake(committed.opened - len(committed.claim.tasks))  # the others have us
-        if not self.store.server.may_fail_over():  # else a failover could forget this commit
+            self.wake(committed.opened - len(claim.tasks))
+        # 2. Segments were read to their end. A failover could forget this commit, and need them.
+        if not self.store.server.may_fail_over():
             for attempt in counted:
                 attempt.free_input()
-        if state == "succeeded":
-            with contextlib.suppress(SealError):  # who collects the result meets it, and says so
+        # 3. The job has succeeded.
+        if claim.state == "succeeded":
+            with contextlib.suppress(SealError):  # the collector meets the error, and reports it
                 n_map = session.sealer.open_end(self.store.get_sealed(job, "end"))
                 self.store.free_bulk(job, n_map, session.spec.partitions)
-            self.store.move_last(job, committed.claim.now_ms)
+            self.store.move_last(job, claim.now_ms)
 
     def report_failure(self, attempt: Attempt, exc: BaseException) -> None:
-        """The attempt raised: charge it, and end the job if a budget is used up."""
+        """Charge an attempt that raised. The server fails the job if a budget is used up."""
         raised = exc.__cause__ if isinstance(exc, UserCodeError) else exc
         if isinstance(raised, SkipLimitExceeded):
-            self._fail_too_many_skipped(attempt, raised.failure)
+            # Every attempt would skip as many.
+            txn = attempt.session.spec.txn
+            self._hand_in_failure(attempt.ref, txn, raised.failure, kind="fatal", signature="")
             return
         cause, function, where = exc, "", ""
         key = value = NOT_GIVEN
@@ -100,7 +100,7 @@ class Reporter:
             function, key, value = exc.function, exc.key, exc.value
             where = _describe_record(attempt, exc.ordinal)
         elif isinstance(exc, SourceError):
-            function = "source"  # its message names the place
+            function = "source"  # the message names the place
         elif attempt.session.program is None:
             function = "code"
         if is_debugger_exit(cause):
@@ -117,15 +117,12 @@ class Reporter:
             where=where,
             key=key,
             value=value,
-            host=self._host,
-            pid=self._pid,
-            python=self._python,
             attempt=self.store.budget_used(attempt.session.job, attempt.task, "error") + 1,
             attempts=spec.retries + 1,
             retryable=not fatal,
         )
-        cause.__traceback__ = None  # one that user code raises again would show these frames again
-        self.hand_in_failure(
+        cause.__traceback__ = None  # user code may raise the same object again, with new frames
+        self._hand_in_failure(
             attempt.ref,
             spec.txn,
             failure,
@@ -134,7 +131,7 @@ class Reporter:
         )
 
     def _library_mismatch(self, attempt: Attempt, cause: BaseException) -> LibraryMismatch | None:
-        """The error for a library that this machine lacks, also where user code imports it."""
+        """Return the error for a library that is missing here; None if the cause is another one."""
         if isinstance(cause, LibraryMismatch):
             return cause
         if not isinstance(cause, ModuleNotFoundError):
@@ -145,13 +142,13 @@ class Reporter:
         )
         return LibraryMismatch(text) if text else None
 
-    def _fail_too_many_skipped(self, attempt: Attempt, failure: Failure) -> None:
-        """More was skipped than is allowed: that is so for every attempt, the job has failed."""
-        failure = replace(failure, host=self._host, pid=self._pid, python=self._python)
-        txn = attempt.session.spec.txn
-        self.hand_in_failure(attempt.ref, txn, failure, kind="fatal", signature="")
+    def _seal_failure(self, job: str, task: str, failure: Failure) -> bytes:
+        """Seal a failure together with this host, process and Python."""
+        pid = failure.pid or self._pid
+        failure = replace(failure, host=self._host, pid=pid, python=platform.python_version())
+        return JobSealer(self.keyring, job).seal_failure(failure, task)
 
-    def hand_in_failure(
+    def _hand_in_failure(
         self,
         attempt: AttemptRef,
         txn: str,
@@ -160,37 +157,40 @@ class Reporter:
         kind: str,
         signature: str,
         crash: Crash | None = None,
-    ) -> FailStatus:
-        """Hand a failure in; returns what became of the task."""
+    ) -> None:
+        """Charge an attempt with a failure; wake a worker if the task runs again.
+
+        ``signature`` tells on which record the attempt failed, and how. ``crash`` is the record in
+        which its process died.
+        """
         job, task = attempt.job, attempt.task
-        blob = JobSealer(self.keyring, job).seal_failure(failure, task)
+        blob = self._seal_failure(job, task, failure)
         cause = f"task {task}: {failure.error_name}"
-        place, note = "", b""
+        ordinal, note = "", b""
         if crash is not None and crash.ordinal >= 0 and is_map_task(task):
             note = JobSealer(self.keyring, job).seal_crash(task, attempt.token, crash)
-            place = str(crash.ordinal)
-        outcome = self.store.fail(
+            ordinal = str(crash.ordinal)
+        status = self.store.fail(
             attempt, self.name, kind=kind, signature=signature, cause=cause, failure=blob,
-            ordinal=place, note=note,
+            ordinal=ordinal, note=note,
         ).status  # fmt: skip
-        if outcome == "DEAD":
-            self.publish_event(txn, job, "failed", {"task": task})
+        if status == "DEAD":
+            self._publish_failed(txn, job, {"task": task})
             self.store.move_last(job, self.store.server_ms())
-        elif outcome == "RETRY":
+        elif status == "RETRY":
             self.wake(1)
-        return outcome
 
     def report_missing(self, attempt: Attempt, maps: dict[int, str]) -> None:
-        """Segments are gone: have those maps run again."""
+        """Have the maps run again whose segments are missing: map index -> token."""
         session = attempt.session
         invalidated = self.store.invalidate(attempt.ref, attempt.basis, maps)
         if invalidated.status == "OK":
             self.wake(invalidated.rerun)
         elif invalidated.status == "DEAD":
-            self.publish_event(session.spec.txn, session.job, "failed", {})
+            self._publish_failed(session.spec.txn, session.job, {})
 
     def fail_altered_job(self, job: str, text: str) -> None:
-        """What decides the whole job was altered in Redis: end it, now, with that cause."""
+        """Fail a job whose deciding data was altered in Redis; ``text`` says which data."""
         failure = Failure(
             kind="error",
             stage="map",
@@ -199,27 +199,24 @@ class Reporter:
             error_module="redismr.errors",
             error_name="SealError",
             message=text,
-            host=self._host,
-            pid=self._pid,
-            python=self._python,
             retryable=False,
         )
-        blob = JobSealer(self.keyring, job).seal_failure(failure, "job")
+        blob = self._seal_failure(job, "job", failure)
         try:
             if self.store.fail_job(job, "altered in Redis", blob).status == "OK":
-                self.publish_event(self.store.meta(job, "txn").get("txn") or job, job, "failed", {})
-        except KeysAltered:  # so much so that it cannot even be ended: let nobody try again
+                self._publish_failed(self.store.meta(job, "txn").get("txn") or job, job, {})
+        except KeysAltered:  # the job cannot even be failed: take it from the index
             self.store.drop_jobs(job)
 
     def report_crash(
         self, attempt: AttemptRef, what: str, *, kind: str, where: str, ordinal: int, pid: int
-    ) -> FailStatus:
-        """The process of an attempt, ``pid``, is no more: fail it with what ended it.
+    ) -> None:
+        """Charge an attempt whose process, ``pid``, has died; ``what`` says of what.
 
-        ``ordinal`` is the record that is to blame for it, -1 if it is not known.
+        ``ordinal`` is the record to blame; -1: none is known.
         """
         job, task = attempt.job, attempt.task
-        meta = self.store.meta(job, "txn", "python", "lost_leases")
+        meta = self.store.meta(job, "txn", "lost_leases")
         failure = Failure(
             kind=kind,
             stage=task_stage(task),
@@ -229,39 +226,37 @@ class Reporter:
             error_name="WorkerDied" if kind == "crash" else "TaskTimeout",
             message=what,
             where=where,
-            host=self._host,
             pid=pid,
-            python=self._python,
             attempt=self.store.budget_used(job, task, "lost") + 1,
             attempts=number(meta.get("lost_leases")) + 1,
         )
         txn = meta.get("txn") or job
         crash = Crash(ordinal, failure.error_name, what)
-        return self.hand_in_failure(attempt, txn, failure, kind="lost", signature=kind, crash=crash)
+        self._hand_in_failure(attempt, txn, failure, kind="lost", signature=kind, crash=crash)
 
-    def publish_event(self, txn: str, job: str, kind: str, data: dict[str, object]) -> None:
-        """Publish a hint on the transaction's channel."""
-        self.store.publish(txn, encode_event(Event(job, txn, 0, kind, data), self.keyring))
+    def _publish_failed(self, txn: str, job: str, data: dict[str, object]) -> None:
+        """Tell listeners of a transaction that a job has failed."""
+        self.store.publish(txn, encode_event(Event(job, txn, 0, "failed", data), self.keyring))
 
 
 def _is_fatal(exc: BaseException, cause: BaseException) -> bool:
-    """Whether each further try would fail in the same way.
+    """True if each further try would fail in the same way.
 
-    A full store was waited for long enough: they would wait as long again.
+    A full store counts: this attempt has waited for space, and others would wait as long again.
     """
     return isinstance(cause, NOT_RETRYABLE) or isinstance(exc, StoreFull)
 
 
 def _signature(failure: Failure, attempt: Attempt) -> str:
-    """What failed on which record: the same from two executors is no accident, and ends the job."""
+    """Return a digest of the error and its record. The same from two executors ends the job."""
     parts = [f"{failure.error_module}.{failure.error_name}", failure.message, failure.where]
-    # What this worker lacks, all its executors lack, and others may have it.
+    # A library that this worker lacks says nothing about the record: other workers may have it.
     parts.append(attempt.token if failure.kind == "library" else failure.key)
     return hashlib.sha256("|".join(parts).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def _describe_record(attempt: Attempt, ordinal: int) -> str:
-    """The record in words; computing it re-reads the input, so it must never add an error."""
+    """Return the record in words. That re-reads the input, and must never raise."""
     if attempt.split is None or ordinal < 0:
         return ""
     try:

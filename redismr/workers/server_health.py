@@ -43,17 +43,12 @@ class ServerHealth:
         first, self._was_fit = not self._was_fit, True
         return first
 
-    @property
-    def has_failures(self) -> bool:
-        """True if a duty failed when it was last run."""
-        return bool(self._failing)
-
     def tick_pause(self, seconds: float) -> float:
         """Return the pause before the next tick, for ticks that are due every ``seconds``.
 
         The pause is shorter while Redis is away: a lease survives two missed ticks, not three.
         """
-        return seconds * (random.uniform(0.2, 0.5) if self.has_failures else 1.0)
+        return seconds * (random.uniform(0.2, 0.5) if self._failing else 1.0)
 
     def run_duty(self, duty: Duty, recovered_by: Duty) -> None:
         """Run a duty; log the start and the end of an outage.

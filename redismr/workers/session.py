@@ -1,4 +1,4 @@
-"""What an executor keeps of one job: spec, functions, and what the reducers read."""
+"""State that an executor keeps of one job: spec, functions, and the input of reducers."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ log = logging.getLogger("redismr.worker")
 
 
 class Grade(IntEnum):
-    """How far a worker is asked to stop."""
+    """The degree to which a worker is asked to stop."""
 
     WORK = 0
     #: Claim nothing more, finish the running tasks, give back the others.

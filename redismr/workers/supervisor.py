@@ -276,10 +276,10 @@ class Supervisor:
         left = self.slots.tasks_left()
         if left is not None and left <= 0:
             return True
-        return self.options.burst and bool(self.children) and self._has_no_work_left()
-
-    def _has_no_work_left(self) -> bool:
+        children = self.children.values()
+        if not (self.options.burst and children and all(child.idle for child in children)):
+            return False
         try:
-            return all(c.idle for c in self.children.values()) and not self.leases.any_running()
+            return not self.leases.any_running()
         except StoreError:
             return False

@@ -14,7 +14,7 @@ from redismr.errors import RedismrError
 from redismr.store import Store
 
 WAIT_SECONDS = 10.0
-"""How long one wait for a token lasts. Without a token the supervisor finds the work."""
+"""Length of one wait for a token. Without tokens the supervisor finds the work."""
 
 ONE_TOKEN, LOOK_AGAIN, TIMED_OUT = b"w", b"a", b"t"
 """Bytes on the pipe to the supervisor: a token came; tokens may have been missed, so all idle

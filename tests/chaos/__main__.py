@@ -35,13 +35,13 @@ MODULES = (
 
 
 def rows() -> dict[str, Row]:
-    """All rows, by name, in the order of the table."""
+    """Return name -> row, in the order of the table."""
     found = [row for name in MODULES for row in importlib.import_module(f"chaos.{name}").ROWS]
     return {row.name: row for row in found}
 
 
 def main() -> int:
-    """The command."""
+    """Run the command; return its exit status."""
     known = rows()
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of: {' '.join(known)}")
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def outcome_of(row: Row, plan: Plan) -> Outcome:
-    """What the row found. One that raises has missed; the others are run all the same."""
+    """Run a row. A row that raises has missed its target; the other rows run all the same."""
     try:
         return row.run(plan)
     except Exception as error:
@@ -75,7 +75,7 @@ def outcome_of(row: Row, plan: Plan) -> Outcome:
 
 
 def report(row: Row, outcome: Outcome, seconds: float) -> None:
-    """One row of the table, as Markdown."""
+    """Print one row of the table, as Markdown."""
     figures = ", ".join(f"{value:g} {name}" for name, value in outcome.figures.items())
     verdict = "**MISSED**" if outcome.missed else "reached"
     print(

@@ -1,4 +1,4 @@
-"""The bugs of ``make mutants``: each is one that somebody has shipped, or nearly did."""
+"""The bugs of ``make mutants``: each was shipped by somebody, or nearly was."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A text of a file below ``redismr/``, and what stands there instead."""
+    """A text of a file below ``redismr/``, and the text that replaces it."""
 
     file: str
     old: str
@@ -16,7 +16,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A bug, and the rows that are likeliest to see it."""
+    """A bug, and the rows that most likely see it."""
 
     name: str
     edits: tuple[Edit, ...]
@@ -60,7 +60,7 @@ MUTANTS = (
     _lua("claim without memory", "_grant_tasks", "if last_nonce == nonce then", "if false then"),
     _lua("ready loses one", "_grant_tasks", "redis.call('LTRIM', ready, #ids, -1)",
          "redis.call('LTRIM', ready, #ids + 1, -1)"),
-    _lua("a suspect takes others with it", "_grant_tasks", "if each or has_suspects then", "if each then"),  # noqa: E501
+    _lua("a suspect takes others with it", "_grant_tasks", "if is_assigned or has_suspects then", "if is_assigned then"),  # noqa: E501
     _lua("count down", "_advance", "redis.call('HLEN', done) == n_map",
          "redis.call('HINCRBY', meta, 'steps', 1) >= n_map"),
     _lua("results not looked at", "_advance", "if redis.call('HEXISTS', result, p) == 0 then",
@@ -70,11 +70,12 @@ MUTANTS = (
          "now, 'BYSCORE', 'LIMIT', 0, limit)", "now, 'BYSCORE')"),
     _lua("reclaim of live leases", "reclaim",
          "'-inf', now, 'BYSCORE'", "'-inf', '+inf', 'BYSCORE'"),
-    _lua("outage charges", "_outage", "if silent_ms <= lease_ms / 2 then", "if true then"),
+    _lua("outage charges", "_outage",
+         "if silent_ms <= lease_ms * OUTAGE_PART_OF_LEASE then", "if true then"),
     _lua("the dead keep their leases", "_outage",
-         "if rearmed < 0.75 then", "rearmed = 0 if true then"),
+         "if rearmed < MAX_REARMED then", "rearmed = 0 if true then"),
     _lua("renew refused when full", "renew", "-- FLAGS: allow-oom\n", ""),
-    _lua("renew of whatever it says", "renew", "if holder[1] == token then", "if true then"),
+    _lua("renew of whatever it says", "renew", "if holder.token == token then", "if true then"),
     _lua("fail beside a second attempt", "fail", "if left == 0 then", "if true then"),
     _lua(
         "release charges", "release",
@@ -87,14 +88,16 @@ MUTANTS = (
     _lua("invalidate whatever token", "invalidate", "== missing[i + 1] then", "then"),
     _lua("invalidate only the missing", "invalidate",
          "if redis.call('HLEN', result) > 0 then", "if false then"),
-    _lua("steal what has started", "steal", "if holder[3] == '0' and age", "if age"),
+    _lua("steal what has started", "steal", "if holder.started == '0' and age_ms", "if age_ms"),
     _lua("steal leaves the token", "steal", "redis.call('HDEL', attempts, id)", ""),
     _lua("third attempt", "_slow_tasks", "if #holders == 1 then", "if #holders >= 1 then"),
-    _lua("second attempt of one's own", "_slow_tasks", "and holder[2] ~= executor and", "and"),
+    _lua("second attempt of one's own", "_slow_tasks",
+         "and holder.executor ~= executor and", "and"),
     _lua("add without memory", "add", "for index = added,", "for index = tonumber(first),"),
     _lua("a batch counts as started", "_grant_tasks", "(i == 1 and ' 1 ' or ' 0 ')", "' 1 '"),
     _lua("reclaim charges who waited", "reclaim", "if not started_by then", "if false then"),
-    _lua("every death forgiven", "fail", "if deaths == 2 then", "if deaths >= 2 then"),
+    _lua("every death forgiven", "fail", "if deaths == DEATHS_TO_BLAME_RECORD then",
+         "if deaths >= DEATHS_TO_BLAME_RECORD then"),
     _lua("a charge for what is done", "fail", "== 1 then return { 'DONE', state } end",
          "== 2 then return end"),
     _lua("invalidate by anybody", "invalidate", "if not held then", "if false then"),
@@ -147,8 +150,8 @@ MUTANTS = (
          "for field in fields:", "for field in () if len(fields) in (2, 3) else fields:", "data"),
     _one("waits for the event alone", "client/job_waiting.py",
          "JOB_POLL_SECONDS = 1.0", "JOB_POLL_SECONDS = 60.0", "fields"),
-    _lua("segments made again only once", "invalidate", "index, 1) > 3 then", "index, 1) > 1 then",
-         "data"),
+    _lua("segments made again only once", "invalidate",
+         "index, 1) > MAX_INVALIDATIONS then", "index, 1) > 1 then", "data"),
     _one("input not handed in again", "client/submitter.py",
          "_MAX_SUBMIT_ATTEMPTS = 5", "_MAX_SUBMIT_ATTEMPTS = 1", "cuts"),
     _one("input not closed again", "client/job_watch.py",

@@ -13,13 +13,13 @@ import redismr
 from chaos.kit import Case, Outcome, Plan, Row, case, check, client_of, fleet, submit
 
 EVERY = 0.1
-AT_ONCE = 4
+JOBS_AT_ONCE = 4
 LOOK = 0.004
 """How often the watcher looks whether a job has ended: how exact the waits are."""
 
 
 class Killer(threading.Thread):
-    """Cuts all connections but its own, on which it also sees when jobs end."""
+    """Cuts all connections but its own, over which it also sees when jobs end."""
 
     def __init__(self, server: Server, rng: random.Random) -> None:
         super().__init__(daemon=True)
@@ -32,7 +32,7 @@ class Killer(threading.Thread):
         self.watched[job] = 0.0
 
     def run(self) -> None:
-        """Until told to stop."""
+        """Cut connections until told to stop."""
         due = time.monotonic()
         while not self.over:
             for job, ended in list(self.watched.items()):
@@ -50,7 +50,7 @@ class Killer(threading.Thread):
             time.sleep(LOOK)
 
     def stop(self) -> None:
-        """It has stopped when this returns."""
+        """Stop; the thread has ended when this returns."""
         self.over = True
         self.join()
 
@@ -59,7 +59,7 @@ class Killer(threading.Thread):
 
 
 def run(plan: Plan) -> Outcome:
-    """Jobs at a time on two workers, each waited for by a thread."""
+    """Run several jobs at a time on two workers; a thread waits for each."""
     outcome, server = Outcome(), Server("valkey")
     killer = Killer(server, plan.rng("clients"))
     waits: list[float] = []
@@ -68,9 +68,9 @@ def run(plan: Plan) -> Outcome:
             for _ in range(2):
                 workers.join(2)
             killer.start()
-            with ThreadPoolExecutor(AT_ONCE) as threads:
+            with ThreadPoolExecutor(JOBS_AT_ONCE) as threads:
                 cases = [case(plan.rng("clients", n)) for n in range(plan.amount(80))]
-                for found, wait in threads.map(lambda its: _one(client, killer, its), cases):
+                for found, wait in threads.map(lambda its: _run_job(client, killer, its), cases):
                     outcome.add("jobs")
                     outcome.wrong += found.wrong
                     outcome.missed += found.missed
@@ -89,7 +89,7 @@ def run(plan: Plan) -> Outcome:
     return outcome
 
 
-def _one(client: redismr.Client, killer: Killer, its: Case) -> tuple[Outcome, float]:
+def _run_job(client: redismr.Client, killer: Killer, its: Case) -> tuple[Outcome, float]:
     found = Outcome()
     job = submit(client, its)
     killer.watch(job.id)

@@ -8,18 +8,18 @@ from contextlib import contextmanager
 
 from support import Server
 
-from chaos.herd import Flow, Log
 from chaos.kit import Outcome, Plan, Row, case, client_of, fleet
+from chaos.worker_pool import JobStream, WorkerLog
 
 HOUR = 3600.0
 
 
 def run(plan: Plan) -> Outcome:
-    """Jobs of clients in the past, in time and in the future, on workers of each kind."""
+    """Run jobs of clients whose clocks are late, right and early, on workers of each kind."""
     outcome, server = Outcome(), Server("valkey")
     try:
         with fleet(server.url, plan, "clock") as workers:
-            log = Log(workers)
+            log = WorkerLog(workers)
             processes = [
                 workers.join(2, ready=False, CHAOS_CLOCK=str(shift), CHAOS_LOG=str(log.path))
                 for shift in (-HOUR, 0, HOUR)
@@ -30,7 +30,7 @@ def run(plan: Plan) -> Outcome:
             for shift in (-HOUR, HOUR):
                 with _clock(shift), client_of(server.url) as client:
                     # A ttl that is over already, or not for an hour, by the clocks that are off.
-                    flow = Flow(
+                    flow = JobStream(
                         client,
                         outcome,
                         lambda n, shift=shift: case(

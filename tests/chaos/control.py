@@ -1,4 +1,4 @@
-"""No fault: what the other rows are compared with, and the harness's own test."""
+"""No fault: the standard for the other rows, and a test of the harness itself."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import time
 
 from support import Server
 
-from chaos.herd import Flow, Log
 from chaos.kit import Outcome, Plan, Row, case, client_of, fleet
+from chaos.worker_pool import JobStream, WorkerLog
 
 JOBS = 100
 
 
 def run(plan: Plan) -> Outcome:
-    """Jobs flow on two workers whose executors dawdle and repeat themselves, and nothing else."""
+    """Run jobs on two workers whose executors pause and repeat calls; nothing else happens."""
     outcome, server = Outcome(), Server("valkey")
     odd = {"CHAOS_PAUSE": "0.04", "CHAOS_TWICE": "0.1"}
     try:
         with fleet(server.url, plan, "control") as workers, client_of(server.url) as client:
-            log = Log(workers)
+            log = WorkerLog(workers)
             for _ in range(2):
                 workers.join(2, **odd, CHAOS_LOG=str(log.path))
-            # A machine that is slow as well must not cost a lease, or begin anything twice.
-            flow = Flow(
+            # Long leases, no backups: a slow machine must not cost a lease or begin a task twice.
+            flow = JobStream(
                 client,
                 outcome,
                 lambda n: case(plan.rng("control", n), tasks=12, lease=30, backup=False),

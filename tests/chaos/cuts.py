@@ -1,4 +1,4 @@
-"""A server that comes back as it was some moments ago: acknowledged writes are gone."""
+"""A server that restarts as it was some moments ago: acknowledged writes are gone."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from support import Server
 from chaos.kit import Outcome, Plan, Row, fleet
 from chaos.traffic import Counted, committed, recovered, rolled_back, traffic
 
-FAR = 100_000
-"""Bytes of the log that may go: some tens of commits, or a job's end and the start of another."""
+MAX_CUT_BYTES = 100_000
+"""Most bytes that are cut off: some tens of commits, or the end of a job and the next start."""
 
 
 def run(plan: Plan) -> Outcome:
-    """Kill, cut the log at any byte, start again."""
+    """Kill the server, cut its log at any byte, and start it again, many times."""
     outcome, rng, hurt = Outcome(), plan.rng("cuts"), set[str]()
     server = Server("valkey", aof_load_truncated="yes")
     try:
@@ -31,16 +31,17 @@ def run(plan: Plan) -> Outcome:
                         flow.bad_moment.clear()
                         flow.bad_moment.wait(1)
                     if nth % 10 == 9:
-                        rewritten(server)
-                    before = still(server)
+                        rewrite_log(server)
+                    before = freeze_writes(server)
                     server.kill()
-                    outcome.add("kB cut", cut(server.directory, rng.randrange(1, FAR)) / 1000)
+                    size = cut_log(server.directory, rng.randrange(1, MAX_CUT_BYTES))
+                    outcome.add("kB cut", size / 1000)
                     server.restart()
                     outcome.add("cuts")
                     lost = rolled_back(before, server.client())
                     outcome.add("commits rolled back", sum(lost.values()))
                     hurt |= lost.keys()
-            outcome.missed += workers.gone()
+            outcome.missed += workers.ended_early()
     finally:
         server.close()
     outcome.figures["kB cut"] = round(outcome.figures["kB cut"])
@@ -50,8 +51,8 @@ def run(plan: Plan) -> Outcome:
     return outcome
 
 
-def still(server: Server) -> Counted:
-    """What is counted at the very end: nothing is written any more until the server is killed."""
+def freeze_writes(server: Server) -> Counted:
+    """Stop all writes until the server is killed; return what is counted then."""
     client = server.client()
     client.execute_command("CLIENT", "PAUSE", 30_000, "WRITE")
     before = committed(client)
@@ -59,8 +60,8 @@ def still(server: Server) -> Counted:
     return before
 
 
-def cut(directory: Path, size: int) -> int:
-    """Take so many bytes off the end of the log, if it has them; returns how many."""
+def cut_log(directory: Path, size: int) -> int:
+    """Cut at most ``size`` bytes off the end of the log; return how many."""
     logs = (directory / "appendonlydir").glob("*.incr.aof")
     log = max(logs, key=lambda path: int(path.name.split(".")[-3]))
     size = min(size, log.stat().st_size)
@@ -68,8 +69,8 @@ def cut(directory: Path, size: int) -> int:
     return size
 
 
-def rewritten(server: Server) -> None:
-    """Begin a new log, lest loading takes longer and longer."""
+def rewrite_log(server: Server) -> None:
+    """Begin a new log, so that loading does not take longer and longer."""
     client = server.client()
     try:
         client.bgrewriteaof()

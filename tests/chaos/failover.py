@@ -1,4 +1,4 @@
-"""Sentinel makes another server the master, with the old one alive or dead."""
+"""Sentinel makes another server the master, while the old one is alive or dead."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = ("by kill -9", "on request", "with two masters for 10 s")
 
 
 def run(plan: Plan) -> Outcome:
-    """Failovers on request and after kill -9, while jobs run and are submitted."""
+    """Fail over on request and after kill -9, while jobs run and are submitted."""
     outcome, rng, hurt = Outcome(), plan.rng("failover"), set[str]()
     servers = SentinelGroup("valkey")
     try:
@@ -38,7 +38,7 @@ def run(plan: Plan) -> Outcome:
                     outcome.add(kind)
                     outcome.add("commits rolled back", sum(lost.values()))
                     hurt |= lost.keys()
-            outcome.missed += workers.gone()
+            outcome.missed += workers.ended_early()
     finally:
         servers.close()
     outcome.floor("failovers", plan.amount(20))
@@ -49,7 +49,7 @@ def run(plan: Plan) -> Outcome:
 
 
 def _failover(servers: SentinelGroup, kind: str, rng: random.Random) -> Counted:
-    """One of ``KINDS``; returns what the old master had counted at its end."""
+    """Fail over in one of ``KINDS``; return what the old master had counted at its end."""
     if kind == "by kill -9":
         before = committed(_client(servers, servers.master))
         servers.crash()

@@ -21,10 +21,10 @@ import redismr
 from chaos.kit import DEADLINE, Case, Outcome, Plan, Row, case, client_of, fleet, problems, submit
 from redismr.core.model import PROTOCOL
 from redismr.core.seal import Keyring
-from redismr.store.keys import CONTROL, Keys
+from redismr.store.keys import CONTROL, KeyNames
 
 EACH = 18
-AT_ONCE = 6
+JOBS_AT_ONCE = 6
 PHASES = ("submitting", "mapping", "reducing", "succeeded")
 HOME = {
     **dict.fromkeys(
@@ -35,10 +35,10 @@ HOME = {
     **dict.fromkeys(("result", "out"), PHASES[2:]),
     "end": PHASES[1:],
 }
-"""When there is something to delete, where that is not always so."""
+"""Phases in which a key exists, for keys that do not exist in all phases."""
 
 HINTS = ("jobs", "recent", "workers", "wake")
-KEYS = Keys("redismr")
+KEYS = KeyNames("redismr")
 
 ENDED = [b"succeeded", b"failed", b"cancelled"]
 STATES = [b"submitting", b"mapping", b"reducing", *ENDED, b"done"]
@@ -63,21 +63,21 @@ BOGUS = [
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is altered: a field of meta, or a key."""
+    """The field of meta, or the key, to alter."""
 
     kind: str
     name: str
 
 
-class Hand:
-    """Alters one thing of one job, once, and says what it did, or deletes it."""
+class FieldCorrupter:
+    """Alters or deletes one target of one job, once, and tells what it did."""
 
     def __init__(self, server: Server, rng: random.Random) -> None:
         self.client, self.rng = server.client(), rng
         self.did, self.deleted = "", 0
 
     def alter(self, target: Target, job: str) -> None:
-        """Something else stands there afterwards, or nothing."""
+        """Replace the value of the target, or delete it."""
         with contextlib.suppress(redis.ResponseError):  # it was gone or of another type by then
             if target.kind == "field":
                 self._field(KEYS.control(job, "meta"), target.name)
@@ -85,7 +85,7 @@ class Hand:
                 self._key(_key_of(target, job), target.name)
 
     def delete(self, target: Target, job: str) -> None:
-        """It is there, and then it is not."""
+        """Delete the target as soon as it exists."""
         key, meta = _key_of(target, job), KEYS.control(job, "meta")
 
         def gone() -> bool:
@@ -113,7 +113,12 @@ class Hand:
 
     def _key(self, key: str, name: str) -> None:
         kind = self.client.type(key)
-        ways: list[Callable[[str], str]] = [self._retype, self._lifetime, self._back, self._swap]
+        ways: list[Callable[[str], str]] = [
+            self._retype,
+            self._lifetime,
+            self._set_back,
+            self._swap,
+        ]
         ways += {
             b"list": [self._list] * 3, b"zset": [self._zset] * 3, b"hash": [self._hash] * 3,
             b"string": [self._string] * 2, b"none": [self._create],
@@ -126,15 +131,15 @@ class Hand:
         left = self.rng.choice([1, 100, 86_400_000 * 300])
         return f"lives for {left} ms {self.client.pexpire(key, left)}"
 
-    def _back(self, key: str) -> str:
-        """As it was a moment ago."""
+    def _set_back(self, key: str) -> str:
+        """Set the key back as it was a moment ago."""
         before = self.client.dump(key)
         with contextlib.suppress(AssertionError):
             eventually(lambda: self.client.dump(key) != before, 0.2)
         return self._restore(key, before, "set back")
 
     def _swap(self, key: str) -> str:
-        """That of another job, which runs the same code on tasks of the same names."""
+        """Put the key of another job there, which runs the same code on tasks of the same names."""
         name = key.rpartition(":")[2]
         others = sorted(set(self.client.scan_iter(f"redismr:{{*}}:{name}", 1000)) - {key.encode()})
         other = self.rng.choice(others) if others else b""
@@ -221,14 +226,14 @@ def _hint(name: str) -> str:
 
 
 def fields_of_a_job(server: Server, client: redismr.Client, plan: Plan) -> list[str]:
-    """Every field that meta has in any phase of a job of today, and those of jobs that fail."""
-    fields, hand = {"cause", "ended_at", "retried"}, server.client()
+    """Return every field that meta has in any phase of a job, and the fields of failed jobs."""
+    fields, corrupter = {"cause", "ended_at", "retried"}, server.client()
 
     def look(job: str) -> None:
-        fields.update(field.decode() for field in hand.hkeys(KEYS.control(job, "meta")))
+        fields.update(field.decode() for field in corrupter.hkeys(KEYS.control(job, "meta")))
 
     for phase in PHASES:
-        job = _live(client, _case(plan.rng("fields", phase)), phase, look, server)
+        job = _run_to_phase(client, _case(plan.rng("fields", phase)), phase, look, server)
         job.result(timeout=DEADLINE)
         job.delete()
     return sorted(fields)
@@ -247,16 +252,16 @@ def _slowly(_key: str, values: list[Any]) -> Any:
 def _flaky(item: Any) -> Iterator[tuple[str, Any]]:
     import random
 
-    from chaos.kit import _mapped
+    from chaos.kit import _emit_pairs
 
     chance = random.SystemRandom()
     if chance.random() < 0.1:  # never twice the same error: that would be the record's fault
         raise RuntimeError(chance.randbytes(8).hex())
-    return _mapped(item)
+    return _emit_pairs(item)
 
 
 def _case(rng: random.Random, target: Target | None = None) -> Case:
-    """A job whose reduce stage lasts long enough to be met, and that has what is to be altered."""
+    """Make a job that has every target, and a reduce stage long enough to alter it."""
     name = target.name if target else ""
     if name in ("failures", "budgets"):
         its = case(rng, tasks=16, on_error="fail", retries=100)
@@ -269,10 +274,10 @@ def _case(rng: random.Random, target: Target | None = None) -> Case:
     return replace(its, functions={**its.functions, "reducefn": _slowly})
 
 
-def _live(
+def _run_to_phase(
     client: redismr.Client, its: Case, phase: str, act: Callable[[str], object], server: Server
 ) -> redismr.Job:
-    """Submit the job and act on it in this phase of its life."""
+    """Submit the job and act on it in this phase."""
     watch = server.client()
     state = lambda: watch.hget(KEYS.control(job.id, "meta"), "state")
     if phase == "submitting":
@@ -299,7 +304,7 @@ def _interrupted(items: list[Any], act: Callable[[], object]) -> Iterator[Any]:
 
 
 def _job_of(watch: Any, txn: str) -> str:
-    """The id of the job that is being submitted."""
+    """Return the id of the job that is being submitted."""
     for key in watch.scan_iter(match="redismr:{*}:meta", count=1000):
         if watch.type(key) == b"hash" and watch.hget(key, "txn") == txn.encode():
             return str(key.decode().partition("{")[2].partition("}")[0])
@@ -307,7 +312,7 @@ def _job_of(watch: Any, txn: str) -> str:
 
 
 class Attacks:
-    """Works off attacks on threads that end with the process, should one of them hang."""
+    """Runs attacks on daemon threads: a thread that hangs ends with the process."""
 
     def __init__(self, plan: Plan, server: Server, client: redismr.Client) -> None:
         self.plan, self.server, self.client = plan, server, client
@@ -315,10 +320,10 @@ class Attacks:
         self.found: queue.Queue[tuple[Target, Outcome]] = queue.Queue()
 
     def start(self, todo: list[tuple[Target, int]]) -> None:
-        """Begin with them."""
+        """Start the threads."""
         for attack in todo:
             self.todo.put(attack)
-        for _ in range(AT_ONCE):
+        for _ in range(JOBS_AT_ONCE):
             threading.Thread(target=self._work, daemon=True).start()
 
     def _work(self) -> None:
@@ -328,22 +333,22 @@ class Attacks:
             except queue.Empty:
                 return
             try:
-                found = self._one(target, number)
+                found = self._run_job(target, number)
             except Exception as error:  # of the row itself
                 found = Outcome({"s slowest": 0}, missed=[repr(error)])
             self.found.put((target, found))
 
-    def _one(self, target: Target, number: int) -> Outcome:
-        """One job, one alteration, and what became of it."""
+    def _run_job(self, target: Target, number: int) -> Outcome:
+        """Run one job with one alteration; return what became of it."""
         rng = self.plan.rng("fields", target, number)
         # Every other time a key is deleted, while there is one.
         delete = target.kind == "key" and (number + len(target.name)) % 2 == 0
         phases = HOME.get(target.name, PHASES) if delete else PHASES
         phase = phases[(number // (1 + delete) if number else rng.randrange(4)) % len(phases)]
-        found, hand, its = Outcome(), Hand(self.server, rng), _case(rng, target)
-        job, act, began = None, hand.delete if delete else hand.alter, time.monotonic()
+        found, corrupter, its = Outcome(), FieldCorrupter(self.server, rng), _case(rng, target)
+        job, act, began = None, corrupter.delete if delete else corrupter.alter, time.monotonic()
         try:
-            job = _live(self.client, its, phase, lambda job: act(target, job), self.server)
+            job = _run_to_phase(self.client, its, phase, lambda job: act(target, job), self.server)
             results = job.result(timeout=DEADLINE)
             told = problems(its, results, results.counters)
             found.wrong += [f"job {job.id}: {text}" for text in told]
@@ -357,18 +362,18 @@ class Attacks:
         except Exception as error:  # a bug of ours is to be shown, whatever it raises
             found.missed.append(repr(error))
         seconds = time.monotonic() - began
-        found.missed = [f"{phase}, {hand.did}: {text}" for text in found.missed]
-        found.wrong = [f"{phase}, {hand.did}: {text}" for text in found.wrong]
+        found.missed = [f"{phase}, {corrupter.did}: {text}" for text in found.missed]
+        found.wrong = [f"{phase}, {corrupter.did}: {text}" for text in found.wrong]
         found.figures["s slowest"] = round(seconds, 1)
-        found.figures["deleted"] = hand.deleted
+        found.figures["deleted"] = corrupter.deleted
         if job:
             job.delete()
-        hand.client.close()
+        corrupter.client.close()
         return found
 
 
 def run(plan: Plan) -> Outcome:
-    """Every target so many times, in every phase."""
+    """Attack every target EACH times, in every phase."""
     outcome, server = Outcome(), Server("valkey")
     outcome.figures = {"right": 0, "named errors": 0}
     times: Counter[Target] = Counter()

@@ -14,9 +14,9 @@ from typing import Any
 
 from support import Server, is_running
 
-from chaos.herd import Flow, Herd, Log, send
-from chaos.kit import Case, Outcome, Plan, Row, case, client_of, fleet, until
+from chaos.kit import Case, Outcome, Plan, Row, case, client_of, fleet, time_left
 from chaos.worker import OF_SUPERVISORS
+from chaos.worker_pool import JobStream, WorkerLog, WorkerPool, send
 
 SECONDS = 240.0
 POINTS = {
@@ -44,15 +44,15 @@ WORKERS, EXECUTORS = 3, 3
 
 
 def run(plan: Plan) -> Outcome:
-    """Jobs flow while executors, fork servers, supervisors and whole workers are killed."""
+    """Run jobs while executors, fork servers, supervisors and whole workers are killed."""
     outcome, server, rng = Outcome(), Server("valkey"), plan.rng("kills")
     least = {"kills": plan.amount(1000), "jobs": plan.amount(100)}
     least |= {f"at {point}": int(20 * plan.scale) for point in NAMED}
     least |= {"supervisors": int(50 * plan.scale)}
     try:
         with fleet(server.url, plan, "kills") as workers, client_of(server.url) as client:
-            log = Log(workers)
-            herd = Herd(
+            log = WorkerLog(workers)
+            pool = WorkerPool(
                 workers,
                 WORKERS,
                 EXECUTORS,
@@ -60,18 +60,18 @@ def run(plan: Plan) -> Outcome:
                 CHAOS_POINTS=json.dumps(POINTS),
             )
             at_once = min(4, 1 + least["jobs"])
-            flow = Flow(client, outcome, lambda n: _case(plan.rng("kills", n)), at_once)
-            killer = _Killer(herd, rng)
-            go_on, pause = until(SECONDS * plan.scale + 5), 0.0
+            flow = JobStream(client, outcome, lambda n: _case(plan.rng("kills", n)), at_once)
+            killer = _Killer(pool, rng)
+            go_on, pause = time_left(SECONDS * plan.scale + 5), 0.0
             while go_on() and _short_of(least, outcome, log, killer):
                 flow.step()
-                herd.replace()
+                pool.replace()
                 if time.monotonic() > pause:
                     killer.strike()
                     pause = time.monotonic() + rng.uniform(0.1, 0.3)
                 time.sleep(0.02)
-            flow.finish(herd.replace)
-            herd.close(outcome)
+            flow.finish(pool.replace)
+            pool.close(outcome)
             outcome.figures.update(_killed(log, killer))
             _count(outcome, log, killer, flow)
     finally:
@@ -85,13 +85,13 @@ def run(plan: Plan) -> Outcome:
     return outcome
 
 
-def _short_of(least: dict[str, int], outcome: Outcome, log: Log, killer: _Killer) -> bool:
+def _short_of(least: dict[str, int], outcome: Outcome, log: WorkerLog, killer: _Killer) -> bool:
     figures = outcome.figures | _killed(log, killer)
     return any(figures.get(figure, 0) < amount for figure, amount in least.items())
 
 
-def _killed(log: Log, killer: _Killer) -> dict[str, float]:
-    """Processes that got a SIGKILL from us; not those that went with them."""
+def _killed(log: WorkerLog, killer: _Killer) -> dict[str, float]:
+    """Count processes that we killed, without those that ended with them."""
     lines = log.words("kill")
     points = Counter(point for point, _, _ in lines)
     supervisors = {int(pid) for point, pid, _ in lines if point in OF_SUPERVISORS}
@@ -107,7 +107,7 @@ def _killed(log: Log, killer: _Killer) -> dict[str, float]:
 
 
 def _case(rng: random.Random) -> Case:
-    """A job whose mapfn now and then fails by itself; kills are not its fault.
+    """Make a job whose mapfn sometimes raises, so that kills must not be charged to it.
 
     None may be skipped: a record in which two executors were killed would be.
     """
@@ -122,27 +122,27 @@ def _case(rng: random.Random) -> Case:
 def _flaky(item: Any) -> Iterator[tuple[str, Any]]:
     import random
 
-    from chaos.kit import _mapped
+    from chaos.kit import _emit_pairs
 
     chance = random.SystemRandom()
     if chance.random() < 0.02:  # never twice the same error: that would be the record's fault
         raise RuntimeError(chance.randbytes(8).hex())
-    return _mapped(item)
+    return _emit_pairs(item)
 
 
 class _Killer:
-    """Kills something of a herd from outside, now and then gently."""
+    """Kills something of a pool from outside, now and then gently."""
 
-    def __init__(self, herd: Herd, rng: random.Random) -> None:
-        self.herd, self.rng = herd, rng
+    def __init__(self, pool: WorkerPool, rng: random.Random) -> None:
+        self.pool, self.rng = pool, rng
         self.executors, self.fork_servers, self.supervisors = set[int](), set[int](), set[int]()
         #: When each executor was killed whose supervisor was left to tell of it.
         self.at: dict[int, float] = {}
 
     def strike(self) -> None:
-        """One blow."""
-        worker = self.rng.choice(self.herd.workers)
-        fork_server, executors = self.herd.family(worker)
+        """Kill one process, or signal it."""
+        worker = self.rng.choice(self.pool.workers)
+        fork_server, executors = self.pool.family(worker)
         if not executors:
             return  # it is still starting
         dice = self.rng.random()
@@ -169,8 +169,8 @@ class _Killer:
         return alive
 
 
-def _count(outcome: Outcome, log: Log, killer: _Killer, flow: Flow) -> None:
-    """What the kills cost: executions beyond one of each task, and time."""
+def _count(outcome: Outcome, log: WorkerLog, killer: _Killer, flow: JobStream) -> None:
+    """Count what the kills cost: executions beyond one of each task, and time."""
     outcome.add("largest batch", max(int(rest[0]) for rest in log.words("grant")))
     begun, erred = len(log.words("attempt")), len(log.words("erred"))
     outcome.add("re-executed", max(0, begun - flow.tasks - erred))

@@ -1,4 +1,4 @@
-"""What every row of the campaign uses: plan, outcome, jobs whose answer is known, workers."""
+"""Tools of every row: plan, outcome, jobs whose answer is known, workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from system.processes import SECRET, Processes, Worker, shell_env
 
 import redismr
-from redismr.store.keys import Keys
+from redismr.store.keys import KeyNames
 
 LEASE = 0.5
 DEADLINE = 60.0
@@ -25,47 +25,47 @@ DEADLINE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much of a row is to be run, and where its random numbers come from."""
+    """The share of a row to run, and the seed of its random numbers."""
 
     seed: int
     scale: float
     folder: Path
 
     def amount(self, full: int) -> int:
-        """This much of the full figure; at least one."""
+        """Return the scaled figure, at least 1."""
         return max(1, round(full * self.scale))
 
     def rng(self, *what: object) -> random.Random:
-        """Random numbers of their own for each use, so that one row does not shift another's."""
+        """Return a generator for one use, so that no row shifts the numbers of another."""
         return random.Random(f"{self.seed}.{what}")
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a row found: figures for the table, wrong results, and what else fell short."""
+    """The findings of a row: figures for the table, wrong results, and missed targets."""
 
     figures: dict[str, float] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
 
     def add(self, figure: str, by: float = 1) -> None:
-        """Count something."""
+        """Add to a figure."""
         self.figures[figure] = self.figures.get(figure, 0) + by
 
     def floor(self, figure: str, least: float) -> None:
-        """A figure that must be reached, or the row proves nothing."""
+        """Miss a target if the figure is lower: the row would prove nothing."""
         if self.figures.get(figure, 0) < least:
             self.missed.append(f"{figure}: {self.figures.get(figure, 0):g}, wanted {least:g}")
 
     def ceiling(self, figure: str, most: float) -> None:
-        """A figure that must not be passed."""
+        """Miss a target if the figure is higher."""
         if self.figures.get(figure, 0) > most:
             self.missed.append(f"{figure}: {self.figures.get(figure, 0):g}, allowed {most:g}")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the table. ``promise`` is the sentence of docs/reliability.md it stands for."""
+    """One row of the table; ``promise`` is the sentence of docs/reliability.md that it tests."""
 
     name: str
     fault: str
@@ -76,9 +76,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A job and the only right answer: per key, with the values in order, and with each count.
+    """A job and its only right answer: per key, with the values in order, and with each count.
 
-    ``bad`` of its records are to be skipped, and counted as that once each.
+    ``bad`` is the number of records that must be skipped, each counted once as skipped.
     """
 
     name: str
@@ -90,11 +90,11 @@ class Case:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Every record and every key counted once, whatever ran how often."""
+        """Counters of the job: each record and key counts once, however often it ran."""
         return {"mapped": len(self.items) - self.bad, "reduced": len(self.expected)}
 
 
-def _mapped(item: tuple[int, float, list[tuple[str, Any]]]) -> Iterator[tuple[str, Any]]:
+def _emit_pairs(item: tuple[int, float, list[tuple[str, Any]]]) -> Iterator[tuple[str, Any]]:
     import time
 
     import redismr
@@ -106,14 +106,14 @@ def _mapped(item: tuple[int, float, list[tuple[str, Any]]]) -> Iterator[tuple[st
     yield from pairs
 
 
-def _listed(key: str, values: list[Any]) -> Any:
+def _keep_list(key: str, values: list[Any]) -> Any:
     import redismr
 
     redismr.count("reduced")
     return list(values)
 
 
-def _added(key: str, values: list[Any]) -> Any:
+def _add_up(key: str, values: list[Any]) -> Any:
     import redismr
 
     redismr.count("reduced")
@@ -121,12 +121,12 @@ def _added(key: str, values: list[Any]) -> Any:
 
 
 def case(rng: random.Random, *, tasks: int = 24, seconds: float = 0.004, **options: Any) -> Case:
-    """A small job of one of four shapes: order of values, a combiner, big segments, few keys.
+    """Make a small job of one of four shapes: order of values, combiner, big segments, few keys.
 
-    Unless the row says ``on_error``, some have bad records: what these yield first must not count.
+    Unless the row gives ``on_error``, some have bad records: pairs before the error must not count.
     """
     shape = rng.choice(["list", "sum", "big", "few"])
-    spoilt = 0.1 if "on_error" not in options and rng.random() < 0.4 else 0
+    bad_share = 0.1 if "on_error" not in options and rng.random() < 0.4 else 0
     bad = 0
     keys = {"list": 40, "sum": 60, "big": 30, "few": 2}[shape]
     items: list[Any] = []
@@ -138,26 +138,26 @@ def case(rng: random.Random, *, tasks: int = 24, seconds: float = 0.004, **optio
             if shape == "big":  # large enough to be staged instead of travelling in the manifest
                 value = f"{value}:{rng.randbytes(1500).hex()}"
             pairs.append((f"k{rng.randrange(keys)}", value))
-        if rng.random() < spoilt:
+        if rng.random() < bad_share:
             bad += 1
             pairs.append(("no pair",))  # type: ignore[arg-type]
         else:
             for key, value in pairs:
                 grouped[key].append(value)
         items.append((number, rng.uniform(0, 2 * seconds), pairs))
-    functions: dict[str, Any] = {"mapfn": _mapped, "reducefn": _listed}
+    functions: dict[str, Any] = {"mapfn": _emit_pairs, "reducefn": _keep_list}
     expected: dict[str, Any] = dict(grouped)
     if shape == "sum":
-        functions = {"mapfn": _mapped, "reducefn": _added, "combinefn": sum}
+        functions = {"mapfn": _emit_pairs, "reducefn": _add_up, "combinefn": sum}
         expected = {key: sum(values) for key, values in grouped.items()}
     chosen = {"lease": LEASE, "partitions": rng.choice([1, 3, 5]), "chunk": 2, **options}
-    if spoilt:
+    if bad_share:
         chosen["on_error"] = rng.choice(["skip", bad, 0.5])
     return Case(shape, items, functions, chosen, expected, bad)
 
 
 def problems(case: Case, results: redismr.Results, counters: Mapping[str, int]) -> list[str]:
-    """How a result returned as success differs from the sequential run; [] if it does not."""
+    """Return how a result returned as success differs from the sequential run."""
     found, wrong = dict(results), []
     if results.skipped.total != case.bad:
         wrong.append(f"{case.name}: {results.skipped.total} skipped, not {case.bad}")
@@ -174,17 +174,17 @@ def problems(case: Case, results: redismr.Results, counters: Mapping[str, int]) 
 
 
 def submit(client: redismr.Client, case: Case) -> redismr.Job:
-    """Hand the job in; its map tasks can be claimed when this returns."""
+    """Submit the job; its map tasks can be claimed when this returns."""
     return client.submit(case.items, **case.functions, **case.options)
 
 
 def check(job: redismr.Job, case: Case, outcome: Outcome, *, may_fail: bool = False) -> bool:
-    """Wait for the job and check what it says; True if it succeeded.
+    """Wait for the job and check its result; return True if it is right.
 
-    A wrong result goes to ``outcome.wrong``. An error counts as "failed", and is missed unless the
-    row allows it, and so are maps that ran again because their segments were not there: where no
-    data is lost, that means that something was named before it was written, or freed too early.
-    A job that does not end is always missed: nothing may be silently stuck.
+    A wrong result goes to ``outcome.wrong``. An error counts as "failed". It misses the target
+    unless the row allows it. So do maps that ran again because segments were missing: where no data
+    is lost, a manifest named a segment before it was written, or a segment was freed too early. A
+    job that does not end always misses the target: no job may be silently stuck.
     """
     outcome.add("jobs")
     try:
@@ -205,16 +205,16 @@ def check(job: redismr.Job, case: Case, outcome: Outcome, *, may_fail: bool = Fa
 
 
 def run_again(job: redismr.Job) -> list[str]:
-    """The maps of a job that were sent to run again."""
-    budgets = job._store.server.command("HKEYS", Keys("redismr").control(job.id, "budgets"))
+    """Return the maps of a job that were sent to run again."""
+    budgets = job._store.server.command("HKEYS", KeyNames("redismr").control(job.id, "budgets"))
     return sorted(name[12:].decode() for name in budgets if name.startswith(b"invalidated:"))
 
 
 class Fleet(Processes):
-    """Workers of a row, each a ``chaos.worker``: the real one, which may kill itself at a point."""
+    """Workers of a row: each a ``chaos.worker``, the real one, which may kill itself at a point."""
 
     def join(self, executors: int = 2, *, ready: bool = True, **env: str) -> Worker:
-        """One more worker."""
+        """Start one more worker."""
         command = [sys.executable, "-m", "chaos.worker", "-n", str(executors)]
         log = self.folder / f"worker{len(self.started)}.log"
         paths = str(Path(__file__).parent.parent)
@@ -226,29 +226,29 @@ class Fleet(Processes):
             worker.wait_for_output("waiting for jobs")
         return worker
 
-    def gone(self) -> list[str]:
-        """Workers that ended, where nobody ended them: they are to bear it without a restart."""
+    def ended_early(self) -> list[str]:
+        """Return workers that ended by themselves: they must survive the faults of the row."""
         ended = [worker for worker in self.started if worker.popen.poll() is not None]
         return [f"{worker.log_path.name} ended by itself" for worker in ended]
 
 
 @contextmanager
 def fleet(url: str, plan: Plan, name: str) -> Iterator[Fleet]:
-    """A fleet that is gone afterwards, whatever happened."""
+    """Yield a fleet, and end it in any case."""
     folder = plan.folder / name
     folder.mkdir(parents=True, exist_ok=True)
-    its = Fleet(url, folder)
+    workers = Fleet(url, folder)
     try:
-        yield its
+        yield workers
     finally:
-        its.close()
+        workers.close()
 
 
 def client_of(url: str) -> redismr.Client:
-    """A client of the row's server."""
+    """Return a client of the row's server."""
     return redismr.Client(url, secret=SECRET)
 
 
-def until(deadline: float) -> Callable[[], bool]:
-    """Whether there is time left."""
+def time_left(deadline: float) -> Callable[[], bool]:
+    """Return a function that is True until so many seconds are over."""
     return partial(lambda at: time.monotonic() < at, time.monotonic() + deadline)

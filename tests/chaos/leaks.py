@@ -1,4 +1,4 @@
-"""What a thousand jobs of every fate leave behind: nothing, once their ttl is over."""
+"""A thousand jobs with every kind of end: once their ttl is over, nothing is left."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from support import Server, eventually
 from system.processes import Worker, file_lines, write_script
 
 import redismr
-from chaos.herd import children
 from chaos.kit import Fleet, Outcome, Plan, Row, client_of, fleet
+from chaos.worker_pool import children
 
 TTL = 15.0
 """Seconds; long enough that no job of the row is over before somebody has seen its end.
@@ -29,7 +29,7 @@ Beside a row that computes, the scheduler was seen to leave workers runnable wit
 to 6 s (the run delay of /proc/PID/schedstat), so 6 s was too short.
 """
 
-AT_ONCE = 16
+JOBS_AT_ONCE = 16
 SPARE_BYTES = 1 << 20
 SPARE_RSS_KB = 4096
 
@@ -41,27 +41,27 @@ BAD = ("failed", "crashed")
 
 
 def run(plan: Plan) -> Outcome:
-    """Jobs of every fate; then everything is measured again as it was before them."""
+    """Run jobs of every fate; measure keys, memory and files before and after."""
     outcome, server = Outcome(), Server("valkey")
     try:
         with fleet(server.url, plan, "leaks") as workers, client_of(server.url) as client:
             processes = [workers.join(2, ready=False) for _ in range(2)]
             for worker in processes:
                 worker.wait_for_output("waiting for jobs")
-            pilot = _pilot(client, workers.folder)
-            scene = _Scene(server, client, processes, pilot)
-            _many(client, plan.rng("warm"), 2 * AT_ONCE, outcome)
+            pilot = _background_job(client, workers.folder)
+            scene = _MeasuredProcesses(server, client, processes, pilot)
+            _run_jobs(client, plan.rng("warm"), 2 * JOBS_AT_ONCE, outcome)
             for row in client.jobs():  # their ttl is not what is to be seen
                 with contextlib.suppress(redismr.JobNotFound):
                     if row.job_id != pilot.id:
                         client.attach(row.job_id).delete()
-            eventually(lambda: scene.quiet(None), 60, scene.told)
+            eventually(lambda: scene.is_quiet(None), 60, scene.describe_leftovers)
             before = scene.measure()
-            _many(client, plan.rng("leaks"), plan.amount(1000), outcome)
+            _run_jobs(client, plan.rng("leaks"), plan.amount(1000), outcome)
             _dying_submitters(workers, plan.amount(4), outcome)
-            _one(client, "kept")  # whoever submits tidies the listing
+            _run_job(client, "kept")  # whoever submits tidies the listing
             try:
-                eventually(lambda: scene.quiet(before), 60, scene.told)
+                eventually(lambda: scene.is_quiet(before), 60, scene.describe_leftovers)
             except AssertionError as late:
                 outcome.missed.append(str(late))
             _compare(before, scene, outcome)
@@ -75,7 +75,7 @@ def run(plan: Plan) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What may grow. Memory is compared with some room, the rest to the unit."""
+    """Figures that could grow. Memory is compared with some room, the others exactly."""
 
     keys: int
     memory: int
@@ -85,8 +85,8 @@ class Measures:
     worker_rss_kb: int
 
 
-class _Scene:
-    """The server, this process and the workers, as they are measured."""
+class _MeasuredProcesses:
+    """Measures the server, this process and the workers."""
 
     def __init__(
         self, server: Server, client: redismr.Client, processes: list[Worker], pilot: redismr.Job
@@ -98,26 +98,28 @@ class _Scene:
             pilot,
         )
 
-    def quiet(self, before: Measures | None) -> bool:
-        """Whether only the pilot's keys are left, and the memory that there was."""
-        if self.redis.zcard("redismr:jobs") > 1 or any(self.pilot.id not in k for k in self.left()):
+    def is_quiet(self, before: Measures | None) -> bool:
+        """True if only the pilot's keys are left, and memory is as it was."""
+        if self.redis.zcard("redismr:jobs") > 1 or any(
+            self.pilot.id not in k for k in self.leftover_keys()
+        ):
             return False
         return before is None or self._memory() <= before.memory + SPARE_BYTES
 
-    def left(self) -> list[str]:
-        """Every key of a job, and wake-ups that nobody took."""
+    def leftover_keys(self) -> list[str]:
+        """Return every key of a job, and wake-ups that nobody took."""
         keys = sorted(key.decode() for key in self.redis.scan_iter(count=1000))
         return [k for k in keys if k not in INDEXES]
 
-    def told(self) -> str:
-        """What is left, and what it is: for whoever looks for the cause."""
-        keys = [k for k in self.left() if self.pilot.id not in k]
+    def describe_leftovers(self) -> str:
+        """Describe what is left, to find the cause."""
+        keys = [k for k in self.leftover_keys() if self.pilot.id not in k]
         lists = {k: self.redis.lrange(k, 0, 3) for k in keys if self.redis.type(k) == b"list"}
         listed = self.redis.zrange("redismr:jobs", 0, -1)
         return f"left behind: {keys[:20]}, {lists}, {listed}, {self.client.jobs()}"
 
     def measure(self) -> Measures:
-        """All of it, now."""
+        """Measure everything now."""
         gc.collect()
         pids = [pid for worker in self.processes for pid in (worker.pid, *children(worker.pid)[:1])]
         return Measures(
@@ -143,8 +145,8 @@ SPARE = {
 }
 
 
-def _compare(before: Measures, scene: _Scene, outcome: Outcome) -> None:
-    """What stays above its measure for a while has grown; a moment's more has not."""
+def _compare(before: Measures, scene: _MeasuredProcesses, outcome: Outcome) -> None:
+    """Report figures that stay above their measure for a while."""
 
     def grown() -> dict[str, int]:
         after = scene.measure()
@@ -157,8 +159,8 @@ def _compare(before: Measures, scene: _Scene, outcome: Outcome) -> None:
         outcome.ceiling(f"{name.replace('_', ' ')} more", SPARE[name])
 
 
-def _pilot(client: redismr.Client, folder: Path) -> redismr.Job:
-    """A job with a short lease that runs all the time: workers look after leases often."""
+def _background_job(client: redismr.Client, folder: Path) -> redismr.Job:
+    """Submit a job with a short lease that runs all the time, so that workers reclaim often."""
     gate, begun = str(folder / "gate"), folder / "begun"
 
     def mapfn(x: Any) -> Any:
@@ -199,7 +201,7 @@ def _begin(client: redismr.Client, fate: str) -> redismr.Job:
 
 
 def _end(job: redismr.Job, fate: str) -> str:
-    """See the job to its end; what is wrong about it, or nothing."""
+    """Wait for the end of a job; return what is wrong about it, or nothing."""
     if fate == "cancelled":
         job.cancel()
         return "" if job.state in ("cancelled", "succeeded") else f"{job.id}: {job.state}"
@@ -214,16 +216,16 @@ def _end(job: redismr.Job, fate: str) -> str:
     return "" if found == expected else f"{job.id} ({fate}): {str(found)[:100]}"
 
 
-def _one(client: redismr.Client, fate: str) -> None:
+def _run_job(client: redismr.Client, fate: str) -> None:
     assert not _end(_begin(client, fate), fate)
 
 
-def _many(client: redismr.Client, rng: random.Random, count: int, outcome: Outcome) -> None:
-    """So many jobs, some at a time, each seen to its end."""
+def _run_jobs(client: redismr.Client, rng: random.Random, count: int, outcome: Outcome) -> None:
+    """Run so many jobs, several at a time, each to its end."""
     fates = [rng.choice(FATES) for _ in range(count)]
     while fates:
         begun = []
-        for fate in fates[:AT_ONCE]:
+        for fate in fates[:JOBS_AT_ONCE]:
             outcome.add("jobs")
             outcome.add(fate)
             try:
@@ -231,7 +233,7 @@ def _many(client: redismr.Client, rng: random.Random, count: int, outcome: Outco
             except redismr.MapError as error:  # before it was handed in
                 if fate not in BAD:
                     outcome.wrong.append(f"{fate}: {error}")
-        del fates[:AT_ONCE]
+        del fates[:JOBS_AT_ONCE]
         begun.sort(key=lambda one: one[1] != "cancelled")  # seen last, they might be gone
         outcome.wrong += [told for job, fate in begun if (told := _end(job, fate))]
 
@@ -244,7 +246,7 @@ _SUBMITTER = f"""
         print("given", flush=True)
         time.sleep(60)
     client = redismr.Client()
-    for _ in range({AT_ONCE}):
+    for _ in range({JOBS_AT_ONCE}):
         threading.Thread(
             target=lambda: client.submit(
                 source(), lambda x: [(x, x)], "list", chunk=1, lease=0.5, ttl={TTL}
@@ -254,14 +256,14 @@ _SUBMITTER = f"""
 
 
 def _dying_submitters(workers: Fleet, count: int, outcome: Outcome) -> None:
-    """Submitters that are killed in the middle of their sources."""
+    """Kill submitters in the middle of their sources."""
     program = write_script(workers.folder, _SUBMITTER)
     for _ in range(count):
         process = workers.start(sys.executable, str(program))
         lines = file_lines(process.log_path)
-        eventually(lambda lines=lines: len(lines()) >= AT_ONCE, 30, process.log)
+        eventually(lambda lines=lines: len(lines()) >= JOBS_AT_ONCE, 30, process.log)
         process.kill()
-        outcome.add("killed while submitted", AT_ONCE)
+        outcome.add("killed while submitted", JOBS_AT_ONCE)
 
 
 def _fds(pid: int | str) -> int:

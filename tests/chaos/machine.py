@@ -45,7 +45,7 @@ SELDOM = (
 
 @dataclass(frozen=True, slots=True)
 class SeededChoices:
-    """Choices by a seeded generator."""
+    """Choices of a seeded generator."""
 
     rng: random.Random
 
@@ -61,7 +61,7 @@ Script = list[tuple[str, int]]
 
 
 def script(rng: random.Random) -> Script:
-    """The steps of one job."""
+    """Return the steps of one job."""
     names = rng.choices(list(STEPS), list(STEPS.values()), k=LENGTH)
     for at in range(LENGTH):
         if rng.random() * 1000 < sum(RARE.values()):
@@ -70,7 +70,7 @@ def script(rng: random.Random) -> Script:
 
 
 def play(subject: ServerJob, job: str, steps: Script, seen: Counter[str]) -> str:
-    """Take the steps; what went wrong, or nothing."""
+    """Take the steps; return what went wrong, or nothing."""
     number, ended = -1, 0
     try:
         walk = RandomJob(subject, job, SeededChoices(random.Random(steps[0][1])), seen)
@@ -90,12 +90,12 @@ def play(subject: ServerJob, job: str, steps: Script, seen: Counter[str]) -> str
 
 
 def kind(said: str) -> str:
-    """What went wrong, without step, numbers and names."""
+    """Return an error without its step, numbers and names."""
     return re.sub(r"\d", "", said.partition(": ")[2])[:40]
 
 
 def shortest(subject: ServerJob, steps: Script, seconds: float = 10) -> Script:
-    """A part of the steps that still goes wrong: halves, quarters ... single steps are left out."""
+    """Return a shorter list of steps that still goes wrong, by leaving parts out."""
     size, until = len(steps) // 2, time.monotonic() + seconds
     wanted = kind(play(subject, "again", steps, Counter()))
     while size and time.monotonic() < until:
@@ -110,7 +110,7 @@ def shortest(subject: ServerJob, steps: Script, seconds: float = 10) -> Script:
 
 
 def drive(url: str, seed: str, total: int, seconds: float) -> tuple[Counter[str], list[str]]:
-    """One process: jobs until the steps are taken."""
+    """Run jobs in one process until all steps are taken."""
     store = Store(Connection(url=url, secret="x" * 32), patience=5)
     subject, seen, wrong = ServerJob(store), Counter[str](), list[str]()
     until = time.monotonic() + seconds
@@ -127,7 +127,7 @@ def drive(url: str, seed: str, total: int, seconds: float) -> tuple[Counter[str]
 
 
 def run(plan: Plan) -> Outcome:
-    """Two processes against one server each."""
+    """Run two processes, each against its own server."""
     outcome, total = Outcome(), plan.amount(200_000)
     servers = [Server("valkey") for _ in range(PROCESSES)]
     seen: Counter[str] = Counter()

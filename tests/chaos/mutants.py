@@ -29,7 +29,7 @@ from chaos.test_cut import run
 
 
 def copy_of(folder: Path, mutant: Mutant | None) -> Path:
-    """A tree of its own, with the bug in it.
+    """Copy the tree and put the bug into it.
 
     Raises:
         LookupError: the text to replace is not there exactly once.
@@ -49,13 +49,13 @@ def copy_of(folder: Path, mutant: Mutant | None) -> Path:
 
 
 def complaint(tree: Path, row: str) -> str:
-    """What the row says: a wrong result, or else what it says twice; empty if nothing."""
+    """Return a row's complaint: a wrong result, or a complaint that it repeats; else ""."""
     said, wrong = _said(tree, row)
     return said if wrong or not said else _said(tree, row)[0]
 
 
 def _said(tree: Path, row: str) -> tuple[str, bool]:
-    """What the row says first, and whether a result was wrong."""
+    """Return a row's first complaint, and True if a result was wrong."""
     try:
         done = run(row, tree, TMPDIR=str(tree))
     except subprocess.TimeoutExpired as late:
@@ -68,8 +68,8 @@ def _said(tree: Path, row: str) -> tuple[str, bool]:
     return said[0], bool(wrong and int(wrong[1]))
 
 
-class Hunt:
-    """Runs mutants against the rows of the cut."""
+class MutantHunt:
+    """Runs mutants against the rows of the short campaign."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,7 +78,7 @@ class Hunt:
         self.verdicts: dict[str, str] = {}
 
     def trusted(self, row: str) -> bool:
-        """Whether the row has no complaint about the tree as it is."""
+        """True if the row has no complaint about the tree without bugs."""
         if row not in self.verdicts:
             self.verdicts[row] = complaint(self.sound, row)
             if self.verdicts[row]:
@@ -86,7 +86,7 @@ class Hunt:
         return not self.verdicts[row]
 
     def caught(self, mutant: Mutant) -> str:
-        """The row that caught it, and what that said; empty if none did."""
+        """Return the row that caught the mutant, and its complaint; empty if none did."""
         tree = copy_of(self.folder, mutant)
         try:
             for row in (*mutant.first, *(name for name in self.names if name not in mutant.first)):
@@ -99,7 +99,7 @@ class Hunt:
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     known = {mutant.name: mutant for mutant in MUTANTS}
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(known)}")
@@ -108,7 +108,7 @@ def main() -> int:
         parser.error(f"no such mutant: {', '.join(sorted(unknown))}")
     folder, bad = Path(tempfile.mkdtemp(prefix="mut-", dir="/tmp")), 0
     try:
-        hunt = Hunt(folder)
+        hunt = MutantHunt(folder)
         for name in args.names or known:
             began = time.monotonic()
             try:

@@ -33,7 +33,7 @@ Run = Callable[[], redismr.Results]
 
 
 def programs(plan: Plan) -> Outcome:
-    """Draw, run and compare."""
+    """Draw programs, run them, and compare the results."""
     outcome = Outcome()
     server = Server("valkey")
     try:
@@ -57,7 +57,7 @@ def _client(server: Server, workers: Fleet) -> redismr.Client:
 def _run(
     client: redismr.Client, functions: RandomFunctions, plan: Plan, number: int, outcome: Outcome
 ) -> None:
-    """Run functions with several sets of records: their jobs share an executor's process."""
+    """Run functions with several sets of records, whose jobs share an executor's process."""
     drawn = [
         random_program(functions, plan.rng("records", number, n), f"program {number}.{n}")
         for n in range(INLINE)
@@ -73,7 +73,7 @@ def _run(
 
 
 def _shown(where: str, one: RandomProgram, start: Callable[[RandomProgram], Run]) -> str:
-    """The smallest part of the program found in a few seconds that is still wrong, in words."""
+    """Describe the smallest part of a program, found in a few seconds, that is still wrong."""
     until, said = time.monotonic() + SECONDS_TO_SHRINK, ["right when it is run again"]
     smallest = one
     for _ in range(100):
@@ -91,7 +91,7 @@ def _shown(where: str, one: RandomProgram, start: Callable[[RandomProgram], Run]
 
 
 def _submitted(client: redismr.Client, one: RandomProgram) -> Run:
-    """A function that gives the results of a job that is under way, or raises what it raises."""
+    """Submit a job; return a function that returns its results or raises its error."""
     try:
         job = client.submit(one.open_source(), **one.functions.arguments())
     except redismr.RedismrError as error:

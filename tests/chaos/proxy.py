@@ -1,4 +1,4 @@
-"""A proxy between workers and Redis that understands whole replies, and loses or dribbles them.
+"""A proxy between workers and Redis that parses replies, and loses or delays them.
 
 ``python -m chaos.proxy LISTEN SERVER MODE SEED``: a process of its own between two unix sockets. A
 line on its stdin is answered by one of JSON, what it has done so far; it ends with its stdin.
@@ -27,12 +27,12 @@ PIECES = 50
 """Most pieces one read is cut into; what is left after them goes as one."""
 
 
-class Torn(Exception):
-    """The connection is to be cut here."""
+class ConnectionCut(Exception):
+    """Raised to cut the connection here."""
 
 
 def end_of(buffer: bytes | bytearray, at: int = 0) -> int | None:
-    """Where the RESP2 value that begins at ``at`` ends; None if it is not all there."""
+    """Return where the RESP2 value at ``at`` ends; None if it is incomplete."""
     wanted = 1
     while wanted:
         line = buffer.find(b"\r\n", at)
@@ -50,7 +50,7 @@ def end_of(buffer: bytes | bytearray, at: int = 0) -> int | None:
 
 
 class Proxy:
-    """Pumps connections; each direction has its own way of being unkind."""
+    """Forwards connections, with a fault of its own for each direction."""
 
     def __init__(self, upstream: str, mode: str, seed: str) -> None:
         self.upstream, self.slow = upstream, mode == "slow"
@@ -82,7 +82,7 @@ class Proxy:
         while data := await source.read(1 << 16):
             if self.random.random() < REFUSED:
                 self.counts["refused"] += 1
-                raise Torn
+                raise ConnectionCut
             to.write(data)
             await to.drain()
 
@@ -101,7 +101,7 @@ class Proxy:
                     to.write(bytes(buffer[: begin + part]))
                     with contextlib.suppress(OSError):
                         await to.drain()
-                    raise Torn
+                    raise ConnectionCut
                 begin = end
             to.write(bytes(buffer[:begin]))
             del buffer[:begin]
@@ -141,8 +141,8 @@ async def run(listen: str, upstream: str, mode: str, seed: str) -> None:
     server.close()
 
 
-class Between:
-    """A running proxy, for a row: its URL, and what it has done."""
+class RunningProxy:
+    """A running proxy of a row: its URL, and counts of what it did."""
 
     def __init__(self, upstream: Path, folder: Path, mode: str, seed: str) -> None:
         listen = folder / "proxy"
@@ -155,14 +155,14 @@ class Between:
         self._answer()
 
     def counts(self) -> Counter[str]:
-        """How often it has done what."""
+        """Return how often each fault was made."""
         assert self._process.stdin
         self._process.stdin.write(b"\n")
         self._process.stdin.flush()
         return Counter(self._answer())
 
     def close(self) -> None:
-        """It ends; every connection through it is cut."""
+        """End the proxy; every connection through it is cut."""
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait(5)

@@ -1,4 +1,4 @@
-"""Replies that never come, come in part, or come late and in pieces."""
+"""Replies that never arrive, arrive in part, or arrive late and in pieces."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from support import Server, eventually
 
 import redismr
 from chaos.kit import LEASE, Case, Fleet, Outcome, Plan, Row, case, check, client_of, fleet, submit
-from chaos.proxy import Between
+from chaos.proxy import RunningProxy
 
 EATEN = 5000
-AT_ONCE = 4
+JOBS_AT_ONCE = 4
 WAITING = 60
 TOOK = "s until they were, at most"
 _RAN_OUT = re.compile(r"(\d+) tasks? taken back")
 
 
-def eaten(plan: Plan) -> Outcome:
-    """Jobs until the proxy has eaten its fill; workers and client both sit behind it."""
+def run_with_lost_replies(plan: Plan) -> Outcome:
+    """Run jobs until the proxy has lost enough replies to workers and clients."""
     outcome, server = Outcome(), Server("valkey")
-    between = Between(server.directory / "s", server.directory, "eat", f"{plan.seed}.eat")
+    between = RunningProxy(server.directory / "s", server.directory, "eat", f"{plan.seed}.eat")
     wanted = plan.amount(EATEN)
     try:
         with fleet(between.url, plan, "replies") as workers:
@@ -31,10 +31,10 @@ def eaten(plan: Plan) -> Outcome:
                 workers.join(2, ready=False)
             with client_of(between.url) as client:
                 number = 0
-                while (done := _swallowed(between)) < wanted and not outcome.missed:
-                    _some(plan, client, outcome, "replies", number, chunk=1, seconds=0.0)
+                while (done := _lost_reply_count(between)) < wanted and not outcome.missed:
+                    _run_jobs(plan, client, outcome, "replies", number, chunk=1, seconds=0.0)
                     number += 1
-            outcome.figures |= {"eaten": done, "leases run out": _ran_out(workers)}
+            outcome.figures |= {"eaten": done, "leases run out": _leases_expired(workers)}
             counts = between.counts()
             outcome.figures |= {name: counts[name] for name in ("torn", "refused", "replies")}
     finally:
@@ -44,10 +44,10 @@ def eaten(plan: Plan) -> Outcome:
     return outcome
 
 
-def slow(plan: Plan) -> Outcome:
-    """Jobs over a line that dribbles; at the end workers die while many other jobs wait."""
+def run_with_slow_replies(plan: Plan) -> Outcome:
+    """Run jobs over a slow connection; at the end workers die while many other jobs wait."""
     outcome, server = Outcome(), Server("valkey")
-    between = Between(server.directory / "s", server.directory, "slow", f"{plan.seed}.slow")
+    between = RunningProxy(server.directory / "s", server.directory, "slow", f"{plan.seed}.slow")
     try:
         with (
             fleet(between.url, plan, "slow") as workers,
@@ -56,11 +56,11 @@ def slow(plan: Plan) -> Outcome:
             for _ in range(2):
                 workers.join(2)
             for number in range(plan.amount(6)):
-                _some(plan, client, outcome, "slow", number, tasks=12)
-            outcome.figures["leases run out"] = _ran_out(workers)
+                _run_jobs(plan, client, outcome, "slow", number, tasks=12)
+            outcome.figures["leases run out"] = _leases_expired(workers)
             with client_of(server.url) as direct:
                 for number in range(plan.amount(5)):
-                    _bereave(plan, server, workers, direct, outcome, number)
+                    _kill_one_worker(plan, server, workers, direct, outcome, number)
             outcome.figures["pieces"] = between.counts()["pieces"]
     finally:
         between.close()
@@ -70,11 +70,11 @@ def slow(plan: Plan) -> Outcome:
     return outcome
 
 
-def _bereave(
+def _kill_one_worker(
     plan: Plan, server: Server, workers: Fleet, client: redismr.Client, outcome: Outcome,
     number: int,
 ) -> None:  # fmt: skip
-    """A worker dies: the other must see it, although each look at leases is over so many jobs."""
+    """Kill a worker: the other one must reclaim its tasks, although it looks after many jobs."""
     rng, redis = plan.rng("bereave", number), server.client()
     waiting = [submit(client, case(rng, tasks=1, priority=0)) for _ in range(WAITING)]
     its = case(rng, tasks=4, priority=9, on_error="fail", backup=False)
@@ -103,30 +103,30 @@ def _bereave(
     redis.close()
 
 
-def _some(
+def _run_jobs(
     plan: Plan, client: redismr.Client, outcome: Outcome, row: str, number: int, **options: object
 ) -> None:
-    """A few jobs at a time, so that their scripts mix."""
-    cases = [case(plan.rng(row, number, n), **options) for n in range(AT_ONCE)]
+    """Run a few jobs at a time, so that their scripts mix."""
+    cases = [case(plan.rng(row, number, n), **options) for n in range(JOBS_AT_ONCE)]
 
     def one(its: Case) -> Outcome:
         found = Outcome()
         check(submit(client, its), its, found)
         return found
 
-    with ThreadPoolExecutor(AT_ONCE) as threads:
+    with ThreadPoolExecutor(JOBS_AT_ONCE) as threads:
         for found in threads.map(one, cases):
             outcome.add("jobs", found.figures["jobs"])
             outcome.wrong += found.wrong
             outcome.missed += found.missed
 
 
-def _swallowed(between: Between) -> int:
+def _lost_reply_count(between: RunningProxy) -> int:
     counts = between.counts()
     return counts["swallowed"] + counts["torn"]
 
 
-def _ran_out(workers: Fleet) -> int:
+def _leases_expired(workers: Fleet) -> int:
     return sum(int(n) for w in workers.started for n in _RAN_OUT.findall(w.log))
 
 
@@ -136,13 +136,13 @@ ROWS = [
         "3 % of the replies eaten or torn, requests refused",
         f">= {EATEN} eaten, 0 lost, 0 counted twice",
         "A lost reply loses nothing and counts nothing twice: what was asked may be asked again.",
-        eaten,
+        run_with_lost_replies,
     ),
     Row(
         "slow",
         "a line that delays each message up to 20 ms each way and delivers it in pieces",
         "0 wrong, no lease of 0.5 s lost but those of workers that die, and these are",
         "A slow line costs time and nothing else, as long as a few round trips fit into a lease.",
-        slow,
+        run_with_slow_replies,
     ),
 ]

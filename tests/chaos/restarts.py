@@ -11,11 +11,11 @@ from support import Server
 from chaos.kit import Outcome, Plan, Row, fleet
 from chaos.traffic import committed, traffic
 
-RESUME = 2.0
+RESUME_SECONDS = 2.0
 
 
 def run(plan: Plan) -> Outcome:
-    """Kill, restart, see how long it takes until something new is counted, again and again."""
+    """Kill and restart the server many times; measure how long until it counts a new commit."""
     outcome, rng = Outcome(), plan.rng("restarts")
     server = Server("valkey", appendfsync="always")
     try:
@@ -25,29 +25,29 @@ def run(plan: Plan) -> Outcome:
             with traffic(server.url, plan, "restarts", outcome):
                 for nth in range(plan.amount(110)):
                     time.sleep(rng.uniform(0, 0.8))
-                    if nth % 10 == 9:  # a log without end would measure how fast it is loaded
+                    if nth % 10 == 9:  # an ever longer log would measure how fast it is loaded
                         with contextlib.suppress(redis.ResponseError):
                             server.client().bgrewriteaof()
                     server.restart()
-                    seconds = resumed(server)
+                    seconds = seconds_until_resumed(server)
                     outcome.add("restarts")
                     slowest = max(seconds, outcome.figures.get("s until work resumed", 0))
                     outcome.figures["s until work resumed"] = round(slowest, 2)
-            outcome.missed += workers.gone()
+            outcome.missed += workers.ended_early()
     finally:
         server.close()
     outcome.figures.setdefault("charged", 0)
     outcome.floor("restarts", plan.amount(100))
-    outcome.ceiling("s until work resumed", RESUME)
+    outcome.ceiling("s until work resumed", RESUME_SECONDS)
     outcome.ceiling("charged", 0)
     return outcome
 
 
-def resumed(server: Server) -> float:
-    """Seconds from the first answer of a restarted server until it counted something new."""
+def seconds_until_resumed(server: Server) -> float:
+    """Return the seconds from a server's first answer until it counts a new commit."""
     began, client = time.monotonic(), server.client()
     before = committed(client)
-    while (waited := time.monotonic() - began) < 10 * RESUME:
+    while (waited := time.monotonic() - began) < 10 * RESUME_SECONDS:
         now = committed(client)
         if any(
             len(parts) > len(before.get(job, ("", ()))[1]) or state != before.get(job, (state,))[0]

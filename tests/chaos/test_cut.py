@@ -31,7 +31,7 @@ SECONDS = 240
 
 
 def scale_of(name: str) -> float:
-    """How much of the whole campaign a row is here."""
+    """Return the scale of a row in this short campaign."""
     return SCALES.get(name, SCALE)
 
 
@@ -41,7 +41,7 @@ NAMES = [name for name in rows() if name != "programs"]
 
 @pytest.fixture(scope="session")
 def cut(request):
-    """Row -> its run, all of those that were asked for under way."""
+    """Start all rows that are asked for; return row -> future."""
     mine = [item for item in request.session.items if item.path == Path(__file__)]
     with ThreadPoolExecutor(2) as pool:
         names = [item.callspec.params["name"] for item in mine]
@@ -50,7 +50,7 @@ def cut(request):
 
 
 def run(name: str, tree: Path = TESTS.parent, **env: str) -> subprocess.CompletedProcess[str]:
-    """The command of ``make chaos``, for one row of this tree.
+    """Run the command of ``make chaos`` for one row of this tree.
 
     Raises:
         TimeoutExpired: it took too long, and was interrupted, so that it ends its workers.

@@ -1,4 +1,4 @@
-"""The campaign's own tools: a row that breaks, a complaint that may be a busy machine's."""
+"""Tests of the harness: a row that raises, a complaint of a busy machine, quoted bugs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs without a pause: several submitters at once, each checks what it handed in."""
+"""Jobs without a pause: several submitters at once, each checks its own jobs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from redismr.client import job_watch, submitter
 from redismr.client.collector import ComputedAgain, EndRolledBack
 from redismr.client.submitter import InputLost
 from redismr.store import number
-from redismr.store.keys import Keys
+from redismr.store.keys import KeyNames
 
 if TYPE_CHECKING:
     import random
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import redis
 
-NAMES = Keys("redismr")
+NAMES = KeyNames("redismr")
 
 SUBMITTERS = 3
 
@@ -41,7 +41,7 @@ MAY_SAY: dict[str, tuple[type[redismr.RedismrError], ...]] = {
 
 
 class Traffic:
-    """Threads that submit and check until told to stop; one is always in the middle of handing in.
+    """Threads that submit and check jobs until told to stop; one is always submitting.
 
     ``own`` is what they found, ``right`` the jobs that ended well. Where the server ``forgets``,
     errors that ``MAY_SAY`` names are figures.
@@ -65,12 +65,12 @@ class Traffic:
         ]
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """No new jobs; those that run are checked to their end."""
+        """Begin no new jobs, and check the running ones to their end."""
         self._stop.set()
         for thread in self._threads:
             thread.join(2 * DEADLINE)
@@ -78,7 +78,7 @@ class Traffic:
                 self.own.missed.append(f"{thread.name} is stuck")
 
     def note(self, figure: str) -> None:
-        """One more of something that a client did."""
+        """Count something that a client did."""
         with self._lock:
             self.own.add(figure)
 
@@ -132,7 +132,7 @@ class Traffic:
 
 
 class Trickle:
-    """A source that can be read again, and takes its time between two items."""
+    """A source that can be read again, and pauses between two items."""
 
     def __init__(self, items: list[Any]) -> None:
         self._items = items
@@ -148,7 +148,7 @@ class Trickle:
 
 
 def _input_lost(error: InputLost, job: redismr.Job | None) -> bool:
-    """Whether that is so. ``submit`` may say it only in the end: our sources can be read again."""
+    """True if the error says that input was lost: right only after the last attempt to submit."""
     if job is None:
         return "5 times" in str(error)
     meta = job._store.meta(job.id, "added")
@@ -157,7 +157,7 @@ def _input_lost(error: InputLost, job: redismr.Job | None) -> bool:
 
 @contextmanager
 def _watched(flow: Traffic, rng: random.Random) -> Iterator[None]:
-    """Counts what clients do about lost writes, and has them dawdle where these would hurt most.
+    """Count what clients do about lost writes, and delay them where a loss hurts most.
 
     That is before the input is closed, and between a job's end and the look at its result: so much
     is written meanwhile that a server may forget just the one, and know what came before it.
@@ -196,7 +196,7 @@ def traffic(
     url: str, plan: Plan, row: str, outcome: Outcome, *, submitters: int = SUBMITTERS,
     forgets: bool = False, **options: Any,
 ) -> Iterator[Traffic]:  # fmt: skip
-    """Traffic, and what it found added to the row's outcome when its last job has ended."""
+    """Yield traffic; add its findings to the outcome when its last job has ended."""
     flow = Traffic(url, plan, row, submitters=submitters, forgets=forgets, **options)
     with _watched(flow, plan.rng(row, "pauses")) if forgets else nullcontext():
         flow.start()
@@ -211,7 +211,7 @@ def traffic(
 
 
 def recovered(outcome: Outcome, hurt: set[str], flow: Traffic, least: float) -> None:
-    """Most jobs survive what the server forgets of them: hardly any may be given up for it."""
+    """Check that most jobs survive lost writes: only few may be given up."""
     figures = outcome.figures
     figures["jobs right after losing commits"] = len(hurt & flow.right)
     outcome.floor("jobs right after losing commits", least)
@@ -224,7 +224,7 @@ Counted = dict[str, tuple[str, frozenset[bytes]]]
 
 
 def committed(client: redis.Redis, jobs: Iterable[str] | None = None) -> Counted:
-    """The state of each job, or of each listed one, and the tokens that are counted of it."""
+    """Return job -> (state, tokens that count), of each listed job."""
     if jobs is None:
         jobs = [job.decode() for job in client.zrange(NAMES.jobs, 0, -1)]
     jobs = list(jobs)
@@ -244,7 +244,7 @@ def committed(client: redis.Redis, jobs: Iterable[str] | None = None) -> Counted
 
 
 def rolled_back(before: Counted, client: redis.Redis) -> dict[str, int]:
-    """How many commits the server does not know any more, of each job that it still has."""
+    """Return how many commits the server has forgotten of each job that it still has."""
     lost = {}
     for job, (state, tokens) in committed(client, before).items():
         gone = before[job][1] - tokens

@@ -50,7 +50,7 @@ stopped WHY         its supervisor ended it: WHY is "lease lost", or a task's ti
 
 
 def main() -> None:
-    """Wrap, then be the worker."""
+    """Wrap the points, then run the worker."""
     points: dict[str, float] = json.loads(os.environ.get("CHAOS_POINTS", "{}"))
     for point, chance in points.items():
         _deadly(point, chance)
@@ -155,7 +155,7 @@ def _log_to(path: str) -> None:
 
 
 def _counted(store: Store, job: str, fields: Iterable[str], book: str) -> int:
-    """How many of the attempts whose fields these are have been counted."""
+    """Count the fields whose attempts have been counted."""
     tokens = {field.rpartition(".")[0] for field in fields}
     key = store.keys.control(job, book)
     records = [store.server.command("HGET", key, token.partition(".")[0][1:]) for token in tokens]
@@ -166,7 +166,7 @@ def _counted(store: Store, job: str, fields: Iterable[str], book: str) -> int:
 def _maps(
     store: Store, job: str, parts: Mapping[int, Iterable[str]], *, unread: bool = False
 ) -> int:
-    """The same of segments; with ``unread`` only of partitions that have no result yet."""
+    """Count segments likewise; with ``unread``, only of partitions without a result."""
     key = store.keys.control(job, "result")
     return sum(
         _counted(store, job, fields, "done")

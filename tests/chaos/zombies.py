@@ -10,8 +10,8 @@ from dataclasses import replace
 from support import Server
 from system.processes import Worker
 
-from chaos.herd import Flow, Herd, Log, send
-from chaos.kit import LEASE, Case, Outcome, Plan, Row, case, client_of, fleet, until
+from chaos.kit import LEASE, Case, Outcome, Plan, Row, case, client_of, fleet, time_left
+from chaos.worker_pool import JobStream, WorkerLog, WorkerPool, send
 
 SECONDS = 165.0
 WORKERS, EXECUTORS = 5, 3
@@ -21,30 +21,30 @@ AWAKE = 2
 
 
 def run(plan: Plan) -> Outcome:
-    """Jobs flow on some workers while others are stopped, overtaken, and go on."""
+    """Run jobs on some workers while others are stopped, lose their leases, and go on."""
     outcome, server, rng = Outcome(), Server("valkey"), plan.rng("zombies")
     zombies, fenced, stopped = plan.amount(300), plan.amount(60), plan.amount(30)
     try:
         with fleet(server.url, plan, "zombies") as workers, client_of(server.url) as client:
-            log = Log(workers)
-            herd = Herd(workers, WORKERS, EXECUTORS, CHAOS_LOG=str(log.path))
+            log = WorkerLog(workers)
+            pool = WorkerPool(workers, WORKERS, EXECUTORS, CHAOS_LOG=str(log.path))
             at_once = min(8, 2 + plan.amount(30))
-            flow = Flow(client, outcome, lambda n: _case(plan.rng("zombies", n)), at_once)
-            spell = _Spell(herd, rng, server)
+            flow = JobStream(client, outcome, lambda n: _case(plan.rng("zombies", n)), at_once)
+            stopped = _StoppedParts(pool, rng, server)
 
             def short() -> bool:
-                few = spell.zombies < zombies or log.total("fenced") < fenced
+                few = stopped.zombies < zombies or log.total("fenced") < fenced
                 return few or log.kinds("stopped")["lease"] < stopped
 
-            go_on = until(SECONDS * plan.scale + 5)
+            go_on = time_left(SECONDS * plan.scale + 5)
             while go_on() and short():
                 flow.step()
-                spell.step()
+                stopped.step()
                 time.sleep(0.01)
-            spell.lift()
+            stopped.resume_all()
             flow.finish()
-            herd.close(outcome)
-            outcome.add("zombies", spell.zombies)
+            pool.close(outcome)
+            outcome.add("zombies", stopped.zombies)
             outcome.add("fenced", log.total("fenced"))
             outcome.add(STOPPED, log.kinds("stopped")["lease"])
     finally:
@@ -56,7 +56,7 @@ def run(plan: Plan) -> Outcome:
 
 
 def _case(rng: random.Random) -> Case:
-    """A job of tasks long enough for a stop to hit them; leases are lost, but not by their fault.
+    """Make a job whose tasks are long enough to be stopped; lost leases are not its fault.
 
     A few outlast their lease: with their supervisor stopped, they finish in vain.
     """
@@ -68,28 +68,28 @@ def _case(rng: random.Random) -> Case:
     return replace(its, items=items)
 
 
-class _Spell:
+class _StoppedParts:
     """Stops parts of workers for longer than a lease, several at a time."""
 
-    def __init__(self, herd: Herd, rng: random.Random, server: Server) -> None:
-        self.herd, self.rng, self.zombies = herd, rng, 0
+    def __init__(self, pool: WorkerPool, rng: random.Random, server: Server) -> None:
+        self.pool, self.rng, self.zombies = pool, rng, 0
         self._redis = server.client()
         self._stopped: dict[Worker, tuple[float, list[int]]] = {}
         #: Fork servers hold nothing, and are no zombies.
         self.fork_servers = set[int]()
 
     def step(self) -> None:
-        """Wake those whose time is over, stop others."""
+        """Resume processes whose time is over, and stop others."""
         for worker, (at, pids) in list(self._stopped.items()):
             if time.monotonic() > at:
                 del self._stopped[worker]
                 self._wake(pids)
-        for worker in self.herd.workers[AWAKE:]:
+        for worker in self.pool.workers[AWAKE:]:
             if worker not in self._stopped and self._holds(worker):
                 self._stop(worker)
 
     def _holds(self, worker: Worker) -> bool:
-        """Whether it has a task: else nobody would miss it."""
+        """True if the executor holds a task: else its stop would have no effect."""
         mark = b":%d:" % worker.pid
         return any(
             mark in attempt
@@ -97,13 +97,13 @@ class _Spell:
             for attempt in self._redis.hvals(own)
         )
 
-    def lift(self) -> None:
-        """Everybody goes on."""
+    def resume_all(self) -> None:
+        """Resume all processes."""
         for _, pids in self._stopped.values():
             self._wake(pids)
 
     def _stop(self, worker: Worker) -> None:
-        fork_server, executors = self.herd.family(worker)
+        fork_server, executors = self.pool.family(worker)
         if not executors:
             return
         # All of it; the executors only; the supervisor only, so that user code finishes in vain.

@@ -1,4 +1,4 @@
-"""A client made by hand, so that verbs are tried without a server."""
+"""A fake client, with which subcommands are tested without a server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from redismr.errors import JobNotFound
 
 
 class FakeResults(Mapping):
-    """Results in the order given; counters and all."""
+    """Results in the order of the given pairs, with counters."""
 
     job_id = "wc-1"
 
@@ -55,7 +55,7 @@ class FakeResults(Mapping):
 
 
 class FakeJob:
-    """A job that ends after ``steps`` looks, as ``error`` or with ``results``."""
+    """A job that ends after ``steps`` waits, with ``error`` or with ``results``."""
 
     txn = "t"
 
@@ -103,7 +103,7 @@ class FakeJob:
 
 
 class FakeRedismr:
-    """What the fake client knows, and what was asked of it."""
+    """The data of the fake client, and the calls that it got."""
 
     def __init__(self):
         self.jobs_by_id = {}
@@ -168,7 +168,7 @@ class FakeClient:
 
 @pytest.fixture(autouse=True)
 def work_folder(monkeypatch, tmp_path):
-    """A shell that names no server, in an empty folder."""
+    """Run the test in an empty folder, without variables that name a server."""
     variables = ("URL", "SECRET_FILE", "PASSWORD", "PASSWORD_FILE", "NAMESPACE")
     for name in ("REDIS_URL", *(f"REDISMR_{word}" for word in variables)):
         monkeypatch.delenv(name, raising=False)
@@ -186,7 +186,7 @@ def work_folder(monkeypatch, tmp_path):
 
 @pytest.fixture
 def fake_redismr(monkeypatch):
-    """The fake in place of the public names that the command line uses."""
+    """Put the fake in place of the public names that the command line uses."""
     fake_redismr = FakeRedismr()
     for name in ("Client", "run"):
         monkeypatch.setitem(vars(redismr), name, getattr(fake_redismr, name))
@@ -203,20 +203,20 @@ def _fake_source(kind):
 
 @pytest.fixture
 def named_server_env(monkeypatch):
-    """A shell that names a server."""
+    """Set the variables that name a server."""
     monkeypatch.setenv("REDISMR_URL", "redis://db1:6379/0")
     monkeypatch.setenv("REDISMR_SECRET", "e3b1a9f07d5c2864")
 
 
 @pytest.fixture
 def invoke():
-    """Run a command line: the result has ``exit_code``, ``stdout`` and ``stderr``."""
+    """A function that runs a command line; its result has exit_code, stdout and stderr."""
     return lambda *words: CliRunner().invoke(cli, list(words), prog_name="redismr")
 
 
 @pytest.fixture
 def write_job_file(work_folder):
-    """Write a job file; answers its name."""
+    """A function that writes a job file and returns its name."""
 
     def write(text, name="wc.py"):
         (work_folder / name).write_text(text)

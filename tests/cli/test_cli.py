@@ -1,4 +1,4 @@
-"""The group: help, exit codes, what errors look like."""
+"""The command group: help, exit codes, and how errors are shown."""
 
 from __future__ import annotations
 
@@ -21,33 +21,35 @@ def python(*words, **options):
     )
 
 
-def test_help_lists_every_verb(invoke):
+def test_help_lists_every_subcommand(invoke):
     help_text = invoke("--help").stdout
-    assert all(f"\n  {verb} " in help_text for verb in SUBCOMMANDS)
+    assert all(f"\n  {subcommand} " in help_text for subcommand in SUBCOMMANDS)
 
 
-@pytest.mark.parametrize("verb", SUBCOMMANDS)
-def test_every_verb_has_help_and_fits_its_line_in_the_table(invoke, verb):
-    result = invoke(verb, "--help")
+@pytest.mark.parametrize("subcommand", SUBCOMMANDS)
+def test_every_subcommand_has_help_and_a_line_in_the_table(invoke, subcommand):
+    result = invoke(subcommand, "--help")
     assert result.exit_code == 0
-    assert result.stdout.startswith(f"Usage: redismr {verb} ")
-    assert SUBCOMMANDS[verb].help_line.endswith(".")
+    assert result.stdout.startswith(f"Usage: redismr {subcommand} ")
+    assert SUBCOMMANDS[subcommand].help_line.endswith(".")
 
 
-@pytest.mark.parametrize("verb", SUBCOMMANDS)
-def test_every_option_has_help(verb):
-    command = cli.get_command(None, verb)
+@pytest.mark.parametrize("subcommand", SUBCOMMANDS)
+def test_every_option_has_help(subcommand):
+    command = cli.get_command(None, subcommand)
     for param in command.params:
         if isinstance(param, click.Option) and not param.hidden:
             assert param.help, param.name
 
 
-@pytest.mark.parametrize("verb", ["jobs", "workers", "errors", "result", "run"])
-def test_listings_have_json(verb):
-    assert "--json" in {opt for param in cli.get_command(None, verb).params for opt in param.opts}
+@pytest.mark.parametrize("subcommand", ["jobs", "workers", "errors", "result", "run"])
+def test_listings_have_json(subcommand):
+    assert "--json" in {
+        opt for param in cli.get_command(None, subcommand).params for opt in param.opts
+    }
 
 
-def test_help_imports_no_verb_and_nothing_heavy():
+def test_help_imports_no_subcommand_and_nothing_heavy():
     code = (
         "import sys; sys.argv = ['redismr', '--help']; import redismr.cli\n"
         "try: redismr.cli.main()\n"
@@ -73,7 +75,7 @@ def test_usage_errors(invoke, words):
     assert result.stdout == ""
 
 
-def test_a_role_that_is_missing_is_asked_for_in_one_line(invoke):
+def test_a_missing_role_is_a_usage_error_of_one_line(invoke):
     result = invoke("acl")
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
@@ -114,8 +116,10 @@ def test_exit_codes(fake_redismr, named_server_env, invoke, error, code):
 
 
 @pytest.mark.parametrize("name", ["EOFError", "BrokenPipeError", "OSError", "ValueError"])
-def test_what_users_raise_is_never_taken_for_ours(fake_redismr, invoke, write_job_file, name):
-    """A MapError is also of the user's class, and some of those mean something to click."""
+def test_an_error_of_user_code_is_never_taken_for_one_of_click(
+    fake_redismr, invoke, write_job_file, name
+):
+    """A MapError also has the class that user code raised, and click handles some classes."""
     failure = Failure(
         kind="error", stage="map", task="m1", function="mapfn",
         error_module="builtins", error_name=name, message="no more",
@@ -142,13 +146,13 @@ def test_debug_shows_tracebacks(invoke, monkeypatch, where):
     assert "ConfigError: no server is named" in result.stderr
 
 
-def test_secret_is_a_new_one_each_time(invoke):
+def test_secret_is_different_each_time(invoke):
     first, second = invoke("secret").stdout, invoke("secret").stdout
     assert first != second
     assert len(first.strip()) >= 32
 
 
-def test_what_we_warn_of_is_a_line_and_what_others_do_is_theirs(write_job_file):
+def test_warnings_of_redismr_are_one_line_and_others_stay_as_they_are(write_job_file):
     file = write_job_file(
         "import warnings\n"
         "from redismr.user_warnings import warn_user\n"

@@ -1,4 +1,4 @@
-"""Ctrl-C at each stage of a command: exit code 130, one line, no traceback, and never lost."""
+"""Ctrl-C at each stage of a command: exit code 130, one line, no traceback, never lost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ INTERRUPTED_LINE = "redismr: interrupted\n"
 
 @pytest.fixture
 def run_command(work_folder):
-    """Run a command whose import of ``trap`` is interrupted; answers code, output and errors."""
+    """A function that runs a command, interrupts its import of ``trap``, and returns its end."""
     (work_folder / "sitecustomize.py").write_text(textwrap.dedent(INTERRUPT_ON_IMPORT))
 
     def run(*words, trap="", stderr=subprocess.PIPE, **environ):
@@ -75,7 +75,7 @@ def test_while_modules_are_imported(run_command, write_job_file, trap):
     assert run_command("run", "--inline", file, trap=trap) == (130, "", INTERRUPTED_LINE)
 
 
-def test_in_a_callback_that_drops_exceptions(run_command, write_job_file):
+def test_in_a_callback_whose_exceptions_python_drops(run_command, write_job_file):
     dropped = """
     thing = Thing()
     kept = weakref.ref(thing, interrupt)
@@ -86,7 +86,7 @@ def test_in_a_callback_that_drops_exceptions(run_command, write_job_file):
     assert run_command("run", "--inline", file) == (130, "", INTERRUPTED_LINE)
 
 
-def test_a_second_time_while_the_first_is_cleaned_up_after(run_command, write_job_file):
+def test_a_second_time_during_the_cleanup_after_the_first(run_command, write_job_file):
     twice = """
     try:
         interrupt()
@@ -111,13 +111,13 @@ def test_at_the_end_of_the_process(run_command, write_job_file, first):
     assert (code, stderr) == (130, INTERRUPTED_LINE)
 
 
-def test_while_a_worker_begins_python_anew(run_command):
+def test_while_a_worker_restarts_python(run_command):
     worker = ("worker", "--url", "redis://127.0.0.1:1")
     secret = {"REDISMR_SECRET": "e3b1a9f07d5c2864", "PYTHONHASHSEED": "random"}
     assert run_command(*worker, TRAP_SEED="1", **secret) == (130, "", INTERRUPTED_LINE)
 
 
-def test_on_a_terminal_the_line_is_one_of_its_own(run_command):
+def test_on_a_terminal_the_message_has_a_line_of_its_own(run_command):
     controller_fd, terminal_fd = pty.openpty()
     try:
         assert run_command("secret", trap="click", stderr=terminal_fd)[:2] == (130, "")
@@ -127,7 +127,7 @@ def test_on_a_terminal_the_line_is_one_of_its_own(run_command):
         os.close(terminal_fd)
 
 
-def test_who_ignores_interrupts_goes_on_doing_so(run_command):
+def test_a_process_that_ignores_interrupts_still_does(run_command):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         code, stdout, stderr = run_command("secret", trap="click")
@@ -136,7 +136,7 @@ def test_who_ignores_interrupts_goes_on_doing_so(run_command):
     assert (code, len(stdout), stderr) == (0, 65, "")
 
 
-def test_another_program_answers_its_interrupts_itself(work_folder):
+def test_importing_redismr_leaves_the_interrupt_handler_of_a_program(work_folder):
     code = "import signal, redismr; print(signal.getsignal(2) is signal.default_int_handler)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"

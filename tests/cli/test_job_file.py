@@ -1,4 +1,4 @@
-"""Loading job files."""
+"""Loading of job files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from redismr.cli.job_file import load_job_file
 from redismr.errors import ConfigError
 
 
-def test_all_the_names(write_job_file):
+def test_collects_all_names_of_a_job_file(write_job_file):
     job = load_job_file(
         write_job_file(
             "def mapfn(k, v): ...\n"
@@ -30,7 +30,7 @@ def test_all_the_names(write_job_file):
     assert (job.params, job.options) == ({"a": 1}, {"retries": 0, "sort": True})
 
 
-def test_our_words_come_before_the_ancestors(write_job_file):
+def test_names_of_redismr_win_over_those_of_the_ancestors(write_job_file):
     job = load_job_file(
         write_job_file("mapfn = combinefn = max; collectfn = min; source = [1]; datasource = [2]")
     )
@@ -38,7 +38,7 @@ def test_our_words_come_before_the_ancestors(write_job_file):
     assert job.source == [1]
 
 
-def test_it_is_a_module_but_not_main(write_job_file, work_folder):
+def test_a_job_file_is_a_module_but_not_main(write_job_file, work_folder):
     name = write_job_file(
         "from helper import mapfn\n"
         "import sys\n"
@@ -51,7 +51,7 @@ def test_it_is_a_module_but_not_main(write_job_file, work_folder):
     sys.modules.pop("helper")
 
 
-def test_its_classes_pickle_by_reference(write_job_file):
+def test_classes_of_a_job_file_pickle_by_reference(write_job_file):
     import pickle
 
     load_job_file(write_job_file("class Point: x = 1\nmapfn = Point"))
@@ -77,7 +77,7 @@ def test_its_classes_pickle_by_reference(write_job_file):
         ("mapfn = print; final = 3", "wc.py: final=3 must be a function"),
     ],
 )
-def test_what_is_no_job_file(write_job_file, text, message):
+def test_refuses_a_file_that_is_no_job_file(write_job_file, text, message):
     with pytest.raises(ConfigError) as caught:
         load_job_file(write_job_file(text))
     assert message.replace("wc.py is not", "wc.py") in str(caught.value).replace(
@@ -87,7 +87,7 @@ def test_what_is_no_job_file(write_job_file, text, message):
 
 
 @pytest.mark.parametrize("name", ["nowhere.py", "."])
-def test_what_cannot_be_read(invoke, name):
+def test_refuses_a_file_that_cannot_be_read(invoke, name):
     result = invoke("run", name)
     assert result.exit_code == 2
     assert result.stderr.startswith(f"redismr: cannot read job file {name}: ")
@@ -113,12 +113,12 @@ def test_a_missing_module_is_named(invoke, write_job_file):
     assert "line 1" in result.stderr
 
 
-def test_nothing_is_cached_beside_it(write_job_file, work_folder):
+def test_no_byte_code_is_cached_beside_a_job_file(write_job_file, work_folder):
     load_job_file(write_job_file("mapfn = print"))
     assert [path.name for path in work_folder.iterdir()] == ["wc.py"]
 
 
-def test_the_guard_of_a_script_stays_shut(write_job_file):
+def test_code_under_the_main_guard_does_not_run(write_job_file):
     done = subprocess.run(
         [sys.executable, "-m", "redismr", "run",
          write_job_file("if __name__ == '__main__': print('ran')\n")],

@@ -1,4 +1,4 @@
-"""Verbs about jobs and workers on a server."""
+"""Subcommands for jobs and workers on a server."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def job_info(job_id, age):
     [("jobs",), ("workers",), ("watch", "j"), ("result", "j"), ("errors", "j"), ("cancel", "j"),
      ("delete", "j"), ("listen",), ("worker",)],
 )  # fmt: skip
-def test_without_a_server_they_say_what_to_set(invoke, monkeypatch, words):
+def test_without_a_server_subcommands_tell_what_to_set(invoke, monkeypatch, words):
     monkeypatch.delenv("REDISMR_URL")
     result = invoke(*words)
     assert result.exit_code == 2
     assert "REDISMR_URL" in result.stderr
 
 
-def test_the_client_gets_what_settings_found(fake_redismr, invoke):
+def test_the_client_gets_url_secret_and_namespace(fake_redismr, invoke):
     invoke("jobs", "--namespace", "n")
     (opened,) = fake_redismr.client_calls
     assert opened.url == "redis://db1:6379/0"
@@ -55,7 +55,7 @@ def test_jobs_newest_first(fake_redismr, invoke):
     assert json.loads(invoke("jobs", "--json").stdout.splitlines()[0])["job_id"] == "new"
 
 
-def test_finished_runs_are_listed_if_all_are_asked_for(fake_redismr, invoke):
+def test_all_lists_finished_runs_too(fake_redismr, invoke):
     fake_redismr.job_rows = [job_info("old", 9.0), replace(job_info("run", 1.0), deleted=True)]
     assert [line.split("\t")[0] for line in invoke("jobs").stdout.splitlines()] == ["JOB", "old"]
     _titles, run, _old = invoke("jobs", "--all").stdout.splitlines()
@@ -64,7 +64,7 @@ def test_finished_runs_are_listed_if_all_are_asked_for(fake_redismr, invoke):
     assert json.loads(invoke("jobs", "--all", "--json").stdout.splitlines()[0])["deleted"] is True
 
 
-def test_workers(fake_redismr, invoke):
+def test_workers_are_listed(fake_redismr, invoke):
     fake_redismr.worker_rows = [
         WorkerInfo(
             worker_id="w1", host="web3", pid=1, python="3.12", protocol=1, key_id="ab",
@@ -94,7 +94,7 @@ def test_watch_a_job_that_fails(fake_redismr, invoke, fake_job):
     assert "redismr: ZeroDivisionError: division by zero" in result.stderr
 
 
-def test_result(fake_redismr, invoke, fake_job):
+def test_result_prints_pairs(fake_redismr, invoke, fake_job):
     fake_redismr.jobs_by_id["wc-1"] = fake_job("wc-1", results={"b": 1, "a": 2})
     assert invoke("result", "wc-1").stdout == "b\t1\na\t2\n"
     assert invoke("result", "wc-1", "--sort").stdout == "a\t2\nb\t1\n"
@@ -102,7 +102,7 @@ def test_result(fake_redismr, invoke, fake_job):
     assert invoke("result", "wc-1", "--json").stdout == '["b", 1]\n["a", 2]\n'
 
 
-def test_result_is_what_finishfn_made_of_it(fake_redismr, invoke, fake_job):
+def test_result_prints_the_value_that_finishfn_returned(fake_redismr, invoke, fake_job):
     fake_redismr.jobs_by_id["wc-1"] = job = fake_job("wc-1")
     job.results = 42
     assert invoke("result", "wc-1").stdout == "42\n"
@@ -124,15 +124,15 @@ def test_result_of_a_job_whose_finishfn_fails(fake_redismr, invoke, fake_job):
     assert invoke("result", "wc-1", "--no-finishfn").stdout == "a\t1\n"
 
 
-@pytest.mark.parametrize("verb", ["watch", "result"])
-def test_how_long_a_server_is_waited_for(fake_redismr, invoke, fake_job, verb):
+@pytest.mark.parametrize("subcommand", ["watch", "result"])
+def test_wait_for_server_is_passed_on(fake_redismr, invoke, fake_job, subcommand):
     fake_redismr.jobs_by_id["wc-1"] = fake_job("wc-1")
-    invoke(verb, "wc-1")
-    invoke(verb, "wc-1", "--wait-for-server", "600")
+    invoke(subcommand, "wc-1")
+    invoke(subcommand, "wc-1", "--wait-for-server", "600")
     assert fake_redismr.attach_calls == [{}, {"wait_for_server": 600}]
 
 
-def test_result_waits_if_told_to(fake_redismr, invoke, fake_job):
+def test_result_waits_with_the_option_wait(fake_redismr, invoke, fake_job):
     fake_redismr.jobs_by_id["wc-1"] = job = fake_job("wc-1", steps=3, results={"a": 1})
     assert invoke("result", "wc-1", "--wait").stdout == "a\t1\n"
     assert job.steps == 0
@@ -146,7 +146,7 @@ def test_result_of_a_running_job(fake_redismr, invoke, fake_job):
     )  # fmt: skip
 
 
-def test_errors(fake_redismr, invoke, fake_job):
+def test_errors_prints_failures(fake_redismr, invoke, fake_job):
     fake_redismr.jobs_by_id["wc-1"] = fake_job("wc-1", failures=[FAILURE])
     assert invoke("errors", "wc-1").stdout == (
         "TASK\tATTEMPT\tKIND\tFUNCTION\tERROR\tWHERE\n"
@@ -155,7 +155,7 @@ def test_errors(fake_redismr, invoke, fake_job):
     assert json.loads(invoke("errors", "wc-1", "--json").stdout)["attempts"] == 4
 
 
-def test_errors_and_what_was_skipped(fake_redismr, invoke, fake_job):
+def test_errors_prints_skipped_records_too(fake_redismr, invoke, fake_job):
     skipped = replace(FAILURE, kind="skipped", where="record 9 of a.gz")
     fake_redismr.jobs_by_id["wc-1"] = fake_job(
         "wc-1", failures=[FAILURE], skipped=([skipped], 1001)
@@ -166,14 +166,16 @@ def test_errors_and_what_was_skipped(fake_redismr, invoke, fake_job):
     assert result.stderr == "redismr: and 1,000 more records skipped\n"
 
 
-@pytest.mark.parametrize("verb", ["watch", "result"])
-def test_how_many_were_skipped_is_said(fake_redismr, invoke, fake_job, verb):
+@pytest.mark.parametrize("subcommand", ["watch", "result"])
+def test_prints_the_number_of_skipped_records(fake_redismr, invoke, fake_job, subcommand):
     fake_redismr.jobs_by_id["wc-1"] = fake_job("wc-1", skipped=([FAILURE], 1001))
-    last = invoke(verb, "wc-1").stderr.splitlines()[-1]
+    last = invoke(subcommand, "wc-1").stderr.splitlines()[-1]
     assert last == "redismr: 1,001 records skipped: redismr errors wc-1"
 
 
-def test_errors_are_told_although_what_was_skipped_cannot_be_read(fake_redismr, invoke, fake_job):
+def test_errors_prints_failures_even_if_skipped_records_cannot_be_read(
+    fake_redismr, invoke, fake_job
+):
     altered = SealError("the manifest m0 of job wc-1 was altered")
     fake_redismr.jobs_by_id["wc-1"] = fake_job("wc-1", failures=[FAILURE], skipped=altered)
     result = invoke("errors", "wc-1")
@@ -190,9 +192,9 @@ def test_cancel_and_delete(fake_redismr, invoke, fake_job):
     assert not fake_redismr.jobs_by_id["b"].deleted
 
 
-@pytest.mark.parametrize("verb", ["watch", "result", "errors", "cancel", "delete"])
-def test_a_job_that_is_not_there(fake_redismr, invoke, verb):
-    result = invoke(verb, "nowhere")
+@pytest.mark.parametrize("subcommand", ["watch", "result", "errors", "cancel", "delete"])
+def test_an_unknown_job_is_a_usage_error(fake_redismr, invoke, subcommand):
+    result = invoke(subcommand, "nowhere")
     assert (result.exit_code, result.stderr) == (2, "redismr: there is no job nowhere\n")
 
 
@@ -200,7 +202,9 @@ def test_a_job_that_is_not_there(fake_redismr, invoke, verb):
     ("words", "listen_call"),
     [([], (None, None)), (["orders"], ("orders", None)), (["wc-1"], (None, "wc-1"))],
 )
-def test_listen(fake_redismr, invoke, words, listen_call):
+def test_listen_prints_events_of_a_job_a_transaction_or_all(
+    fake_redismr, invoke, words, listen_call
+):
     fake_redismr.job_rows = [job_info("wc-1", 1.0)]
     fake_redismr.events = [Event("wc-1", "t", 1, "succeeded", {})]
     (line,) = invoke("listen", *words).stdout.splitlines()

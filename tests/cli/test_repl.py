@@ -1,4 +1,4 @@
-"""Row PK of section 2, example-sf-repl.py: what ``redismr repl`` prints, as a real process."""
+"""The output of ``redismr repl``, run as a real process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def text_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A server that others have named."""
+    """A running server, as REDISMR_URL names one."""
     server = Server("valkey")
     yield server
     server.close()
@@ -44,14 +44,14 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def processes(server: Server, tmp_path: Path) -> Iterator[Processes]:
-    """Its workers."""
+    """The workers of the server."""
     processes = Processes(server.url, tmp_path / "processes")
     yield processes
     processes.close()
 
 
 def run_repl(folder, typed, *options, url=None, **env):
-    """Its output for what is piped in."""
+    """Run a REPL with ``typed`` as its standard input."""
     return subprocess.run(
         [*REPL, "-n", "2", *options], input=typed, cwd=folder, capture_output=True, text=True,
         timeout=60, check=False,
@@ -60,19 +60,19 @@ def run_repl(folder, typed, *options, url=None, **env):
 
 
 def transactions(output):
-    """Number -> (heading, lines)."""
-    found = {}
+    """Return the transactions in an output: number -> (heading, lines)."""
+    outcomes = {}
     for line in output.splitlines():
         if line.startswith("Transaction "):
             number, heading = line.removeprefix("Transaction ").split("; ", 1)
-            found[int(number)] = (heading, rows := [])
+            outcomes[int(number)] = (heading, rows := [])
         else:
             rows.append(line)
-    return found
+    return outcomes
 
 
 class ReplTerminal:
-    """A REPL at a terminal of its own."""
+    """A REPL on a pseudo-terminal of its own."""
 
     def __init__(self, folder, *options, url=None):
         self._controller_fd, terminal_fd = pty.openpty()
@@ -89,7 +89,7 @@ class ReplTerminal:
         os.write(self._controller_fd, text.encode())
 
     def wait_for(self, text, timeout=30):
-        """Its screen, as soon as that has the text."""
+        """Wait until the screen has the text, and return the screen."""
         eventually(lambda: text in self._read(), timeout, f"{text!r} not in {self.screen!r}")
         return self.screen
 
@@ -108,7 +108,7 @@ class ReplTerminal:
 
 @pytest.fixture
 def terminal(text_folder):
-    """Starts REPLs at terminals."""
+    """A function that starts a REPL on a terminal."""
     started = []
 
     def start(*options, url=None):
@@ -137,8 +137,8 @@ def test_repl_counts_the_words_of_each_line_under_its_transaction(text_folder):
     assert outcomes[1] == ("Word Count; top 100 of 1 results:", [row])
 
 
-def test_repl_refuses_by_name_what_matches_nothing(text_folder):
-    """And goes on; the code is that of the first line that failed, in the order of the lines."""
+def test_repl_lists_names_that_match_no_file(text_folder):
+    """The REPL goes on; the exit code is that of the first line that failed, in order of lines."""
     finished = run_repl(text_folder, "b.txt none* 'no such.txt'\nb.txt\n@\n'b.txt\n")
     assert finished.returncode == 2
     outcomes = transactions(finished.stdout)
@@ -193,7 +193,7 @@ reducefn = "sum"
 """
 
 
-def test_repl_the_prompt_is_back_while_transactions_are_in_flight(text_folder, terminal):
+def test_repl_shows_the_prompt_while_transactions_run(text_folder, terminal):
     screen = terminal(str(write_script(text_folder, WAITS_FOR_GATE)))
     screen.wait_for("Which files?  eg. '*.txt<enter>'")
     screen.wait_for("GLOB> ")
@@ -206,7 +206,7 @@ def test_repl_the_prompt_is_back_while_transactions_are_in_flight(text_folder, t
     assert screen.process.wait(30) == 0
 
 
-def test_repl_remembers_its_lines(text_folder, terminal):
+def test_repl_keeps_a_history_of_lines(text_folder, terminal):
     first = terminal()
     first.wait_for("GLOB> ")
     first.type("b.txt\n")
@@ -222,7 +222,7 @@ def test_repl_remembers_its_lines(text_folder, terminal):
 
 @pytest.fixture
 def start_repl(server, text_folder):
-    """Starts a REPL on the server, with one line typed, and more to come."""
+    """A function that starts a REPL on the server with one line, and leaves the input open."""
     started = []
 
     def start(line, *options):
@@ -241,7 +241,7 @@ def start_repl(server, text_folder):
         process.stdin.close()
 
 
-def test_repl_ctrl_c_stops_what_is_in_flight(server, processes, text_folder, start_repl):
+def test_repl_ctrl_c_cancels_running_jobs(server, processes, text_folder, start_repl):
     processes.worker(2)
     process = start_repl("a.txt", str(write_script(text_folder, WAITS_FOR_GATE)))
     with redismr.Client(server.url, secret=SECRET) as client:
@@ -252,8 +252,8 @@ def test_repl_ctrl_c_stops_what_is_in_flight(server, processes, text_folder, sta
         assert not client.jobs()
 
 
-def test_repl_ctrl_c_stops_what_is_still_submitted(server, start_repl):
-    """A job for each worker is submitted until the last one is done; here none ever comes."""
+def test_repl_ctrl_c_cancels_a_job_that_is_still_submitted(server, start_repl):
+    """A job for each worker is submitting until its last task ends; here no worker comes."""
     process = start_repl("")
     with redismr.Client(server.url, secret=SECRET) as client:
         [job] = eventually(client.jobs)
@@ -264,14 +264,14 @@ def test_repl_ctrl_c_stops_what_is_still_submitted(server, start_repl):
         assert job.txn == f"repl-{os.uname().nodename}-{process.pid}-0"
 
 
-def test_repl_ctrl_c_just_before_a_line_is_waited_for_is_not_lost(text_folder):
-    """Then the signal interrupts no read; nor does one that another thread takes, as here."""
+def test_repl_ctrl_c_just_before_the_wait_for_a_line_is_not_lost(text_folder):
+    """Such a signal interrupts no read; neither does one that another thread receives, as here."""
     code = """
         import signal, threading, time
         from redismr.cli.line_input import ReplConsole
 
         def interrupt():
-            time.sleep(0.1)  # either way main finds it out; mostly it waits for a line by then
+            time.sleep(0.1)  # mostly, the main thread waits for a line by then
             signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
         lines = ReplConsole().lines()
@@ -293,7 +293,7 @@ def test_repl_ctrl_c_just_before_a_line_is_waited_for_is_not_lost(text_folder):
         process.communicate()
 
 
-def test_repl_says_once_what_all_wait_for_and_shows_the_prompt_again(server, processes, terminal):
+def test_repl_prints_a_reason_to_wait_once_and_the_prompt_again(server, processes, terminal):
     screen = terminal(url=server.url)
     screen.wait_for("GLOB> ")
     for _ in range(16):
@@ -312,14 +312,14 @@ def test_repl_says_once_what_all_wait_for_and_shows_the_prompt_again(server, pro
     assert screen.process.wait(30) == 0
 
 
-def test_repl_knows_the_home_of_its_user(text_folder):
+def test_repl_expands_the_home_folder(text_folder):
     finished = run_repl(text_folder, "~/b.txt\n@~/b*.txt\n")
     assert finished.returncode == 0, finished.stderr
     headings = [heading for heading, _ in transactions(finished.stdout).values()]
     assert headings == ["Word Count; top 100 of 1 results:"] * 2
 
 
-def test_repl_waits_for_what_is_in_flight_at_the_end_of_its_input(text_folder):
+def test_repl_waits_for_all_transactions_at_the_end_of_the_input(text_folder):
     finished = run_repl(text_folder, "*.txt\n" * 20)
     assert finished.returncode == 0, finished.stderr
     assert sorted(transactions(finished.stdout)) == list(range(20))
@@ -337,7 +337,7 @@ def final(number, length):
 """
 
 
-def test_repl_runs_any_job_file_on_what_a_line_names(text_folder):
+def test_repl_runs_a_job_file_on_the_files_of_a_line(text_folder):
     finished = run_repl(
         text_folder, "a.txt\n", str(write_script(text_folder, WITH_FINAL)), "--lines"
     )
@@ -347,7 +347,7 @@ def test_repl_runs_any_job_file_on_what_a_line_names(text_folder):
     )  # fmt: skip
 
 
-def test_repl_reads_as_the_job_files_source_does_and_as_its_options_say(text_folder):
+def test_repl_reads_with_the_settings_of_the_source_and_the_options(text_folder):
     body = "import redismr\nsource = redismr.lines('none', encoding='utf-8')\nreducefn = 'first'\n"
     body += "def mapfn(where, line):\n    yield where.line, line\n"
     (text_folder / "latin.txt").write_bytes(b"one\ncaf\xe9\n")
@@ -381,13 +381,13 @@ def test_repl_goes_on_after_an_error(text_folder):
     assert f"the result is in {saved}\n" in finished.stderr
 
 
-def test_repl_reads_files_itself_or_has_the_workers_do_so(text_folder):
+def test_repl_or_the_workers_read_the_files(text_folder):
     line_job, name = word_count_job(), str(text_folder / "b.txt")
     shipped, read_by_worker = line_job.source(name), line_job.source(f"@{name}")
     assert (shipped.ship, read_by_worker.ship) == (True, False)
 
 
-def test_repl_the_table_has_all_words_that_are_as_frequent_as_its_last():
+def test_repl_table_includes_all_words_as_frequent_as_the_last():
     counts = {"a": 5, "b": 2, "c": 2, "d": 1}
     rows = [(row.split()[1], row.split()[3]) for row in count_table(counts, 2)]
     assert rows == [("c", "b"), ("b", "c"), ("a", "a")]

@@ -22,7 +22,7 @@ SECRET = "e3b1a9f07d5c2864"
 
 @pytest.fixture
 def main_calls(monkeypatch):
-    """What the workers' room was asked to run."""
+    """The arguments of each call of ``redismr.workers.main``, which is replaced."""
     calls = []
 
     def main(connection, options):
@@ -35,7 +35,7 @@ def main_calls(monkeypatch):
 
 
 @pytest.mark.usefixtures("named_server_env")
-def test_options_and_exit_code(invoke, main_calls):
+def test_passes_options_on_and_exits_with_the_code_of_the_supervisor(invoke, main_calls):
     words = ["-n", "3", "--burst", "--max-tasks", "9", "--parent-pipe", "5", "-q"]
     assert invoke("worker", *words, "--namespace", "n").exit_code == 7
     ((connection, options),) = main_calls
@@ -45,12 +45,12 @@ def test_options_and_exit_code(invoke, main_calls):
 
 
 @pytest.mark.usefixtures("named_server_env")
-def test_as_many_executors_as_cores(invoke, main_calls):
+def test_default_is_one_executor_per_core(invoke, main_calls):
     invoke("worker")
     assert main_calls[0][1].executors == worker_package.cores() >= 1
 
 
-def test_the_same_string_hashes_in_every_worker():
+def test_string_hashes_are_the_same_in_every_worker():
     code = (
         "import sys; from redismr.cli.cmd_workers import fix_hash_seed; fix_hash_seed()\n"
         "print(sys.argv[1:], hash('whale'))"
@@ -67,7 +67,7 @@ def test_the_same_string_hashes_in_every_worker():
     assert outputs.pop().startswith("['a', 'b'] ")
 
 
-def test_a_python_that_ignores_its_environment_is_not_started_for_ever():
+def test_a_python_that_ignores_its_environment_is_not_restarted_forever():
     code = (
         f"import sys; sys.path.insert(0, {os.environ['PYTHONPATH']!r})\n"
         "from redismr.cli.cmd_workers import fix_hash_seed; fix_hash_seed(); print('on')"
@@ -79,7 +79,7 @@ def test_a_python_that_ignores_its_environment_is_not_started_for_ever():
 
 
 def run_up(*words, environ=None):
-    """Start `redismr up`, read its two lines, then Ctrl-C it."""
+    """Start `redismr up`, read its two lines, and send Ctrl-C."""
     process = subprocess.Popen(
         [sys.executable, "-m", "redismr", "up", *words],
         env={**os.environ, **(environ or {})},
@@ -95,7 +95,7 @@ def run_up(*words, environ=None):
     return SimpleNamespace(lines=lines, rest=rest, stderr=stderr, code=process.returncode)
 
 
-def test_up_shows_how_to_join_and_ends_on_ctrl_c():
+def test_up_prints_how_to_join_and_ends_on_ctrl_c():
     up = run_up("-n", "0")
     export, worker = up.lines
     assert export.startswith("export REDISMR_URL=redis://redismr:")
@@ -105,7 +105,7 @@ def test_up_shows_how_to_join_and_ends_on_ctrl_c():
     assert (up.rest, up.stderr, up.code) == ("", "", 0)
 
 
-def test_up_tells_a_person_what_its_lines_are_for(monkeypatch, capsys):
+def test_up_explains_its_lines_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("NO_COLOR", "1")
     up_module._print_join_help(1, any_machine=False, url_is_stable=False)
@@ -119,17 +119,17 @@ def test_up_tells_a_person_what_its_lines_are_for(monkeypatch, capsys):
     )
 
 
-def test_up_keeps_the_secret_it_is_given():
+def test_up_uses_the_secret_of_the_environment():
     up = run_up("-n", "0", environ={"REDISMR_SECRET": SECRET})
     assert up.lines[0].endswith(f"REDISMR_SECRET={SECRET}\n")
 
 
 def test_up_has_the_same_url_after_a_restart():
-    """So that it can stand in a unit file, and is known before the first start."""
+    """The URL can stand in a unit file, and --print shows the URL before the first start."""
     words = ("--port", str(free_port()), "--namespace", "team1")
     given = {"REDISMR_SECRET": SECRET}
     first, again = (run_up("-n", "0", *words, environ=given).lines for _ in range(2))
-    printed = subprocess.run(  # it ends by itself
+    printed = subprocess.run(  # ends by itself
         [sys.executable, "-m", "redismr", "up", "--print", *words],
         env={**os.environ, **given}, capture_output=True, text=True,
     )  # fmt: skip
@@ -139,13 +139,13 @@ def test_up_has_the_same_url_after_a_restart():
 
 
 @pytest.mark.parametrize("words", [(), ("--port", "6380")])
-def test_up_prints_no_url_that_the_next_start_would_not_have(invoke, words):
+def test_up_print_refuses_a_url_that_changes_at_each_start(invoke, words):
     result = invoke("up", "--print", *words)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "needs a --port and a REDISMR_SECRET" in result.stderr
 
 
-def test_up_can_keep_its_secret_out_of_a_journal():
+def test_up_quiet_prints_no_secret():
     words = ["up", "-n", "0", "-q", "--port", str(port := free_port())]
     process = subprocess.Popen(
         [sys.executable, "-m", "redismr", *words],
@@ -161,31 +161,31 @@ def test_up_can_keep_its_secret_out_of_a_journal():
 
 
 def free_port():
-    """A port that nobody listens at."""
+    """Return a port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def is_listening(port):
-    """Whether somebody listens there."""
+    """True if a process listens on the port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_up_for_every_machine_names_an_address_to_reach():
+def test_up_on_a_wildcard_prints_an_address_that_others_can_reach():
     up = run_up("-n", "0", "--bind", "0.0.0.0")  # noqa: S104
     assert f"@{up_module._advertised_address('*')}:" in up.lines[0]
 
 
-def test_up_on_an_address_that_is_none(invoke):
+def test_up_reports_an_invalid_address(invoke):
     result = invoke("up", "-n", "0", "--bind", "300.1.1.1")
     assert result.exit_code == 2
     assert result.stderr.startswith("redismr: cannot serve on 300.1.1.1: ")
     assert "Unknown error" not in result.stderr
 
 
-def test_up_on_a_port_that_is_taken(invoke):
+def test_up_reports_a_port_in_use(invoke):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

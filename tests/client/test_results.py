@@ -1,4 +1,4 @@
-"""Results over partitions made by hand: what is read, when, by whom, and how that ends."""
+"""Results over fake partitions: reading, order, threads that share them, and closing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from redismr.errors import BadKey, ConfigError, JobLost, ResultsClosed
 
 
 class FakePartitions:
-    """Partitions as lists of blocks; ``before`` is called with the number of each block."""
+    """Partitions as lists of blocks; ``before`` is called with the number of the next block."""
 
     def __init__(self, *partitions, has_unique_keys=True, before=lambda number: None):
         self._partitions, self.has_unique_keys, self._before = partitions, has_unique_keys, before
@@ -59,7 +59,7 @@ READERS = {
 @pytest.mark.parametrize("sort", [False, True])
 @pytest.mark.parametrize("has_unique_keys", [False, True])
 @pytest.mark.parametrize("taken", [0, 1, 2, 3])
-def test_an_iterator_says_that_its_results_were_closed(read, sort, has_unique_keys, taken):
+def test_an_iterator_raises_results_closed_after_close(read, sort, has_unique_keys, taken):
     partitions = FakePartitions([[0, 1], [2]], [[3, 4]], has_unique_keys=has_unique_keys)
     results = Results(partitions, sort=sort)
     iterator = read(results)
@@ -69,7 +69,7 @@ def test_an_iterator_says_that_its_results_were_closed(read, sort, has_unique_ke
         next(iterator)
 
 
-def test_what_is_gone_before_close_is_lost():
+def test_partitions_that_vanish_before_close_raise_job_lost():
     partitions = FakePartitions([[0], [1]])
     pairs = iter(Results(partitions).items())
     next(pairs)
@@ -78,7 +78,7 @@ def test_what_is_gone_before_close_is_lost():
         next(pairs)
 
 
-def test_a_value_that_is_at_hand_is_not_given_after_close():
+def test_a_value_in_memory_is_not_returned_after_close():
     results = Results(FakePartitions([[0, 1]]))
     assert results[0] == value_of(0)
     keys = iter(results.keys())
@@ -90,7 +90,7 @@ def test_a_value_that_is_at_hand_is_not_given_after_close():
 
 
 @given(st.lists(st.lists(st.integers() | st.text() | st.none(), max_size=4), max_size=6))
-def test_keys_without_an_order_are_named_however_they_fall_into_partitions(partitions):
+def test_keys_without_an_order_raise_bad_key_however_they_are_partitioned(partitions):
     def in_order(keys):
         return sorted({key for key in keys if type(key) is type(keys[0])})
 
@@ -111,7 +111,7 @@ def test_keys_without_an_order_are_named_however_they_fall_into_partitions(parti
         assert list(dict(results).items()) == list(pairs_of(sorted(seen)).items())
 
 
-def test_top_does_not_call_keys_without_order_values():
+def test_top_blames_keys_without_an_order_and_not_values():
     with pytest.raises(BadKey, match="sort=True"):
         Results(FakePartitions([[1]], [["a"]]), sort=True).top(1)
 
@@ -124,7 +124,7 @@ def test_top_takes_a_count(n):
 
 @pytest.mark.parametrize("sort", [False, True])
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
-def test_of_an_iterator_that_threads_share_each_item_goes_to_one_of_them(read, sort):
+def test_threads_that_share_an_iterator_get_each_item_once(read, sort):
     before_switch = sys.getswitchinterval()
     blocks = [range(at, at + 50) for at in range(0, 5000, 50)]
     results = Results(
@@ -134,15 +134,15 @@ def test_of_an_iterator_that_threads_share_each_item_goes_to_one_of_them(read, s
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(4) as pool:
-            # Not by list(): nobody else would come in between.
+            # list() would take all items before another thread gets a turn.
             shares = list(pool.map(lambda it: [item for item in it], [iterator] * 4))  # noqa: C416
     finally:
         sys.setswitchinterval(before_switch)
     assert sorted(chain.from_iterable(shares)) == whole
 
 
-def test_several_threads_read_one_result(monkeypatch):
-    monkeypatch.setattr(module, "_MAX_KEPT_RECORDS", 300)  # so that they take each other's away
+def test_several_threads_can_read_one_result(monkeypatch):
+    monkeypatch.setattr(module, "_MAX_KEPT_RECORDS", 300)  # so threads drop partitions
     before = sys.getswitchinterval()
     keys = list(range(1000))
     partitions = FakePartitions(
@@ -164,7 +164,7 @@ def test_several_threads_read_one_result(monkeypatch):
         sys.setswitchinterval(before)
 
 
-def test_results_may_be_closed_while_another_thread_reads():
+def test_a_reader_raises_results_closed_if_another_thread_closes():
     reading, closed = threading.Event(), threading.Event()
 
     def before(number):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from compat.test_scripts import EXAMPLE, HEAD, WORDS, is_listening, output_of
 from support import eventually
-from system.processes import ONE_ENGINE, SECRET
+from system.processes import ONE_SERVER_KIND, SECRET
 
 OWN_WORKERS = (
     HEAD
@@ -27,7 +27,7 @@ OWN_WORKERS = (
 )
 
 
-@ONE_ENGINE
+@ONE_SERVER_KIND
 @pytest.mark.parametrize(("join", "named"), [(False, False), (True, False), (True, True)])
 def test_children_of_the_script_end_with_its_run(sandbox, server, join, named):
     """As in mincemeat.py. Else a script that waits for them, as multiprocessing does at exit,

@@ -1,3 +1,5 @@
+"""Blocks and frames come back as they were; errors name what cannot be pickled."""
+
 from __future__ import annotations
 
 import pickle

@@ -35,7 +35,7 @@ def test_round_trip(event: Event) -> None:
     assert decode_event(encode_event(event, RING), RING) == event
 
 
-def test_other_languages_can_read_it_and_check_it() -> None:
+def test_other_languages_can_read_and_check_an_event() -> None:
     message = encode_event(EVENT, RING)
     assert b"\n" not in message and message.isascii()
     parsed = json.loads(message)
@@ -46,7 +46,7 @@ def test_other_languages_can_read_it_and_check_it() -> None:
 
 @given(st.data())
 @settings(max_examples=300)
-def test_whatever_is_altered_is_not_an_event(data: st.DataObject) -> None:
+def test_an_altered_message_is_not_an_event(data: st.DataObject) -> None:
     message = bytearray(encode_event(EVENT, RING))
     bit = data.draw(st.integers(0, 8 * len(message) - 1))
     message[bit // 8] ^= 1 << bit % 8
@@ -58,7 +58,7 @@ def test_noise_is_not_an_event(noise: bytes) -> None:
     assert decode_event(noise, RING) is None
 
 
-def test_another_secret_or_namespace_is_not_ours() -> None:
+def test_a_message_of_another_secret_or_namespace_is_not_an_event() -> None:
     message = encode_event(EVENT, RING)
     assert decode_event(message, Keyring("78" * 32, "redismr")) is None
     assert decode_event(message, Keyring("77" * 32, "elsewhere")) is None

@@ -1,3 +1,5 @@
+"""Failures: from an exception to text, through JSON, and back to an exception for the user."""
+
 from __future__ import annotations
 
 import builtins
@@ -208,12 +210,12 @@ def test_nothing_is_imported_to_find_a_class(monkeypatch: pytest.MonkeyPatch) ->
     assert imported_class("", "") is None
 
 
-def test_a_resolver_of_the_callers() -> None:
+def test_the_caller_may_resolve_classes() -> None:
     given = failure(ValueError("x"))
     assert type(make_task_error(given, "j", lambda module, name: None)) is MapError
 
 
-def test_our_own_record_errors_keep_their_class() -> None:
+def test_record_errors_keep_their_class() -> None:
     error = make_task_error(failure(BadPair("mapfn yielded 'ab', not a pair")), "j")
     assert isinstance(error, MapError) and isinstance(error, BadPair)
     assert isinstance(error, TypeError)
@@ -261,7 +263,7 @@ def test_a_dead_executor(kind: str) -> None:
     ]
 
 
-def test_source_and_engine_failures_read_well() -> None:
+def test_failures_of_sources_and_of_redismr_read_well() -> None:
     text = str(make_task_error(failure(OSError(2, "no"), function="source"), "j"))
     assert "  while reading the input, on record 2001" in text
     assert "  on record 2001" in str(make_task_error(failure(OSError(2, "no"), function=""), "j"))
@@ -299,7 +301,7 @@ def test_frames_of_cython_are_those_of_the_library_that_has_them() -> None:
     assert [frame.file for frame in frames] == [__file__]
 
 
-def test_what_a_source_says_names_the_only_place() -> None:
+def test_a_source_error_names_the_only_place() -> None:
     try:
         try:
             b"\xe9".decode()
@@ -320,7 +322,7 @@ class Unmakeable:
         raise ValueError("cannot make")
 
 
-def test_an_error_of_ours_has_the_frames_of_what_it_was_raised_after() -> None:
+def test_a_record_error_has_the_frames_of_its_cause() -> None:
     try:
         try:
             Unmakeable().__setstate__(0)
@@ -332,7 +334,7 @@ def test_an_error_of_ours_has_the_frames_of_what_it_was_raised_after() -> None:
     assert [frame.function for frame in frames][-1] == "__setstate__"
 
 
-def test_our_own_frames_are_dropped() -> None:
+def test_frames_of_redismr_are_dropped() -> None:
     class Bad:
         def __repr__(self) -> str:
             raise ZeroDivisionError
@@ -377,7 +379,7 @@ def test_everything_at_once_stays_on_one_screen() -> None:
     assert decode_failure(encode_failure(given)) == given
 
 
-def test_causes_and_groups_are_told() -> None:
+def test_causes_and_groups_are_notes() -> None:
     try:
         try:
             {}["name"]
@@ -389,7 +391,7 @@ def test_causes_and_groups_are_told() -> None:
     assert failure(group).notes == ("sub-exception 1: ValueError: a", "sub-exception 2: OSError: b")
 
 
-def test_nothing_reaches_the_terminal_but_text() -> None:
+def test_no_terminal_codes_are_left() -> None:
     class Record:
         def __repr__(self) -> str:
             return "\x1b]0;owned\x07\x9b2J\u202edrow"

@@ -90,7 +90,7 @@ def test_another_namespace_is_refused_though_the_fingerprint_is_the_same() -> No
         other.open("job", "spec", (), RING.seal("job", "spec", (), b"hello"))
 
 
-def test_wrong_secret_names_both_fingerprints_and_the_way_out() -> None:
+def test_wrong_secret_names_both_fingerprints_and_what_to_do() -> None:
     other = Keyring("another secret of some length", "redismr")
     with pytest.raises(WrongSecret) as caught:
         other.open("job7", "spec", (), RING.seal("job7", "spec", (), b"hello"))
@@ -133,7 +133,7 @@ def test_lengths_are_checked_before_the_mac(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_decompression_stops_at_the_sealed_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even a holder of the secret cannot make a reader allocate more than it announced."""
+    """Even a holder of the secret cannot make a reader allocate more than the head announces."""
     bomb = seal_module.zstd.compress(bytes(1 << 20), 1)
     with pytest.raises(SealError, match="not of the length"):
         seal_module._decompress(bomb, 1000, "job", "code", ())
@@ -158,7 +158,7 @@ def test_secrets() -> None:
     assert SECRET not in repr(RING)
 
 
-def test_a_misspelt_kind_is_our_own_error() -> None:
+def test_a_misspelt_kind_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="segmnt"):
         RING.seal("job", "segmnt", (), b"")
 

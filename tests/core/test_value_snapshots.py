@@ -1,4 +1,4 @@
-"""Values kept as they were: whatever is done to the original afterwards, by anybody."""
+"""Snapshots keep a value as it was, whatever happens to the original afterwards."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Rows(list):
 
 
 class Own:
-    """What pickle makes of it is its own affair."""
+    """A class that tells pickle how to make its instances."""
 
     def __init__(self, x):
         self.x = x
@@ -99,7 +99,7 @@ values = st.recursive(leaves, nested_values, max_leaves=30)
 
 
 def change_in_place(value, seen=None):
-    """Change all of it that can be changed."""
+    """Change every part of a value that can be changed."""
     seen = set() if seen is None else seen
     if id(value) in seen:
         return
@@ -126,7 +126,7 @@ def round_trip(kept):
 
 
 @given(values)
-def test_what_is_kept_is_what_was_there(value):
+def test_a_snapshot_is_the_value_as_it_was(value):
     before, snapshotter = copy.deepcopy(value), Snapshotter()
     kept, live, alone = snapshotter.take(value), private_copy(value), take_snapshot(value)
     change_in_place(value)
@@ -176,7 +176,7 @@ def test_what_cannot_change_is_not_copied():
     assert type(Colour.RED) in IMMUTABLE_TYPES
 
 
-def test_a_str_that_carries_what_can_change_is_no_str():
+def test_a_str_with_attributes_is_not_immutable():
     class Tagged(str):  # noqa: SLOT000 - that it has none is what is tested
         tags = None
 
@@ -191,7 +191,7 @@ def test_a_str_that_carries_what_can_change_is_no_str():
         assert (kept, kept.tags, type(kept)) == ("a", ["one"], kind)
 
 
-def test_what_a_value_shares_it_goes_on_sharing():
+def test_parts_that_are_shared_stay_shared():
     row = [1]
     ring: list = [row]
     ring.append(ring)
@@ -206,7 +206,7 @@ def test_what_a_value_shares_it_goes_on_sharing():
 
 
 @pytest.mark.parametrize("row", [[1, 2], {"a": 1}, {"a": {"b": [1]}}, Rows([1]), Plain([1])])
-def test_a_value_that_comes_again_unchanged_takes_the_place_of_one(row):
+def test_a_value_that_comes_again_unchanged_is_kept_once(row):
     snapshotter = Snapshotter()
     first, *others = round_trip([snapshotter.take((row, n)) for n in range(50)])
     assert len({id(kept) for kept, _ in others}) == 1
@@ -251,7 +251,7 @@ def test_iterators_are_refused_wherever_they_are(make, wrap):
         take_snapshot(wrap(make()))
 
 
-def test_text_that_names_such_modules_is_no_iterator():
+def test_text_with_the_names_of_iterator_modules_is_no_iterator():
     value = Own(["builtins", "itertools", {"_deque_": int}])
     assert round_trip(take_snapshot(value)) == value
     assert round_trip(take_snapshot([Counter("aab"), OrderedDict(a=[1]), defaultdict(list, a=[1])])) == [  # noqa: E501
@@ -259,7 +259,7 @@ def test_text_that_names_such_modules_is_no_iterator():
     ]  # fmt: skip
 
 
-def test_a_view_of_memory_stays_one_with_its_layout():
+def test_a_memoryview_keeps_its_layout():
     numbers = array.array("i", [1000, 2000, 3000, 4000])
     kept = round_trip(take_snapshot(memoryview(numbers)[1:3]))
     grid = round_trip(take_snapshot(memoryview(numbers).cast("B").cast("i", (2, 2))))
@@ -294,7 +294,7 @@ def test_a_function_is_kept_with_what_it_closes_over():
     assert round_trip(kept)() == 1
 
 
-def test_frozen_values_are_read_with_the_readers_classes():
+def test_snapshots_are_restored_with_the_readers_classes():
     data = encode_block(["k"], [take_snapshot(Own([Own(1)]))])
 
     def find(module, name):

@@ -31,11 +31,11 @@ from redismr.errors import BadKey, BadPair
 
 
 class NoStableHashKey:
-    """Hashable, but not the same way in each process."""
+    """A key whose hash differs between processes."""
 
 
 def make_faults():
-    """What a mapfn may do wrong after it has counted and yielded."""
+    """Yield functions that fail in different ways."""
     yield from (
         lambda: 1 / 0,
         lambda: next(iter(())),  # StopIteration
@@ -69,7 +69,7 @@ def skip_recorder(on_error="skip", stage="map", **more):
 
 
 def map_with_skips(program, records, skips, crashes=None, partitions=3):
-    """The pairs of one map task, its counters, and the records it read."""
+    """Run one map task; return its pairs, its counters and the number of records read."""
     cursor = [0, 0]
     skipping_program = with_skipping_mapfn(program, partitions, cursor, skips, crashes or {})
     with active_task(TaskContext()) as context:
@@ -80,16 +80,16 @@ def map_with_skips(program, records, skips, crashes=None, partitions=3):
 
 
 def emit(spec):
-    """What a mapfn does for a record: ("good", pairs) or ("bad", pairs first, what then)."""
-    kind, pairs, then = spec
+    """A mapfn that does what its record says: (kind, pairs to emit first, index of the fault)."""
+    kind, pairs, fault = spec
     count("begun")
     for pair in pairs:
         yield pair
         count("pairs")
     if kind == "raise":
-        FAULTS[then]()
+        FAULTS[fault]()
     elif kind == "emit":
-        yield BAD_OUTPUTS[then]
+        yield BAD_OUTPUTS[fault]
     count("done")
 
 
@@ -104,7 +104,7 @@ bad = st.tuples(st.just("raise"), pairs, st.integers(0, len(FAULTS) - 1)) | st.t
 @pytest.mark.parametrize("combinefn", [None, lambda _k, values: sum(values)])
 @given(specs=st.lists(good | bad, max_size=8))
 def test_a_bad_record_contributes_nothing(reducer, combinefn, specs):
-    if combinefn is not None:  # whose own keys are dealt out: mapfn's need only be hashable
+    if combinefn is not None:  # only its keys are partitioned: those of mapfn need no stable hash
         specs = [spec for spec in specs if spec[0] != "emit" or spec[2] < 5]
     program = prepare_program(emit, reducer, combinefn=combinefn)
     skips = skip_recorder()
@@ -119,7 +119,7 @@ def test_a_bad_record_contributes_nothing(reducer, combinefn, specs):
     assert all(failure.kind == "skipped" for failure in skips.skipped())
 
 
-def test_what_is_emitted_in_one_list_again_and_again_is_taken_as_it_was():
+def test_a_reused_pair_counts_as_it_was_emitted():
     def mapfn(_):
         pair = [None, 1]
         for word in "ab":
@@ -132,7 +132,7 @@ def test_what_is_emitted_in_one_list_again_and_again_is_taken_as_it_was():
     ]
 
 
-def test_a_generator_that_is_given_up_counts_nothing_on_its_way_out():
+def test_counts_of_a_generator_that_is_closed_are_discarded():
     def mapfn(_):
         try:
             yield "no pair"
@@ -145,7 +145,7 @@ def test_a_generator_that_is_given_up_counts_nothing_on_its_way_out():
 
 
 @pytest.mark.parametrize("returned", [None, {"a": 1}, Counter("aa"), [("a", 1)], iter([("a", 1)])])
-def test_whatever_a_mapfn_may_return_is_taken(returned):
+def test_all_forms_of_output_are_accepted(returned):
     skips = skip_recorder()
     program = prepare_program(lambda _: returned, "list")
     taken, _, _ = map_with_skips(program, [(0, 0)], skips)
@@ -162,14 +162,14 @@ def test_without_a_mapfn_records_are_skipped_as_well():
     assert [failure.error_name for failure in skips.skipped()] == ["BadKey", "BadKey"]
 
 
-def test_a_partitionfn_that_fails_on_a_key_costs_the_record():
+def test_a_key_on_which_partitionfn_fails_skips_its_record():
     skips = skip_recorder()
     program = prepare_program(lambda x: [(x, 1)], "sum", partitionfn=lambda key, n: 6 // key % n)
     assert map_with_skips(program, enumerate([1, 0, 2]), skips)[0] == [(1, 1), (2, 1)]
     assert skips.skipped()[0].function == "partitionfn"
 
 
-def test_what_is_no_single_records_fault_fails_as_ever():
+def test_errors_that_no_single_record_causes_fail_the_task():
     def combinefn(_key, _values):
         raise OSError
 
@@ -184,7 +184,7 @@ def test_what_is_no_single_records_fault_fails_as_ever():
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, bdb.BdbQuit, redismr.DebuggerError])
-def test_a_person_who_wants_an_end_is_no_bad_record(error):
+def test_a_request_to_stop_is_no_bad_record(error):
     def raising(*_):
         raise error
 
@@ -202,7 +202,7 @@ def test_a_person_who_wants_an_end_is_no_bad_record(error):
 
 
 @pytest.mark.parametrize("error", [GeneratorExit, asyncio.CancelledError, CancelledError])
-def test_any_other_error_costs_the_record(error):
+def test_any_other_error_skips_the_record(error):
     def raising(value):
         if value:
             raise error
@@ -213,7 +213,7 @@ def test_any_other_error_costs_the_record(error):
     assert [failure.error_name for failure in skips.skipped()] == [error.__name__]
 
 
-def test_a_record_that_ends_processes_is_not_touched():
+def test_a_record_that_ends_processes_is_skipped_without_a_call():
     skips = skip_recorder()
     crash = Crash(1, "WorkerDied", "its process was killed by SIGSEGV")
     seen = []
@@ -284,7 +284,7 @@ def test_a_key_on_which_reducefn_raises_contributes_nothing(generator, sort):
     )
 
 
-def test_a_reducefn_of_items_fails_as_ever():
+def test_an_error_of_a_reducefn_of_items_fails_the_task():
     skips = skip_recorder(stage="reduce")
     with pytest.raises(UserCodeError):
         reduce_with_skips(lambda items: ((k, 1 / 0) for k, _ in items), ["a"], skips)
@@ -328,7 +328,7 @@ def test_budgets_are_exact(on_error, total, records_in, over):
     assert (total > max_skips(on_error, records_in)) == over
 
 
-def test_a_reducer_that_finds_too_much_skipped_before_does_not_begin():
+def test_a_reduce_attempt_does_not_begin_if_too_much_was_skipped_before():
     before = Skipped([FAILURE], 7)
     with pytest.raises(SkipLimitExceeded):
         skip_recorder(0.05, "reduce", skipped_before=before, records_in=100)
@@ -349,7 +349,7 @@ def test_details_are_capped_and_the_count_is_exact():
     assert (len(both), both.total) == (1000, 5900)
 
 
-def test_places_that_cannot_be_found_are_counted():
+def test_records_whose_place_cannot_be_found_are_numbered():
     skips = SkipRecorder("map", "m3", "skip", failing)
     map_with_skips(prepare_program(failing, "sum"), enumerate(range(2)), skips)
     assert [f.where for f in skips.skipped()] == ["record 1 of its task", "record 2 of its task"]
@@ -376,7 +376,7 @@ def test_skips_travel_in_manifests():
     assert (copy, copy.total) == (skipped, 3)
 
 
-def test_errors_are_named_as_they_are_without_skipping():
+def test_errors_have_the_same_names_as_without_skipping():
     skips = skip_recorder()
     map_with_skips(prepare_program(lambda x: [x], "sum"), enumerate(["ab", ([], 1)]), skips)
     assert [f.error_name for f in skips.skipped()] == [BadPair.__name__, BadKey.__name__]

@@ -1,9 +1,9 @@
+"""Map and reduce tasks: results, errors, order, sizes."""
+
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
-import re
 from collections import Counter, deque
 from concurrent.futures import CancelledError
 from dataclasses import replace
@@ -11,79 +11,25 @@ from datetime import timedelta
 from fractions import Fraction
 
 import pytest
-from hypothesis import example, given, settings
+from engine.in_memory import (
+    ints,
+    numbers,
+    reduce_in_one_loop,
+    run_in_memory,
+    set_tiny_limits,
+    sorted_reprs,
+    splits_of,
+)
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redismr.context import TaskContext, active_task, count
-from redismr.core.codec import decode_block, encode_block
+from redismr.core.codec import encode_block
 from redismr.engine import buffer_limit
-from redismr.engine.buffer_limit import RESULT_RECORDS
-from redismr.engine.duplicate_keys import DuplicateKeyDetector
 from redismr.engine.kernel import SubPass, UserCodeError, map_task, reduce_task
 from redismr.engine.key_hash import partition_of
-from redismr.engine.partition_check import KeyPlacements
 from redismr.engine.program import prepare_program
 from redismr.errors import BadKey, BadPair, BadValue
-
-
-def run_in_memory(program, splits, partitions=3, passes=1, irregular=None):
-    """All tasks of a job, one after the other, through the codec: pairs in partition order."""
-    shuffle = [[] for _ in range(partitions)]
-    for split in splits:
-        for partition, block in map_task(program, split, partitions, [0, 0]):
-            shuffle[partition].append(encode_block(*block))
-    pairs = []
-    for partition, frames in enumerate(shuffle):
-        for i in range(passes):
-            blocks = map(decode_block, frames)
-            for block, is_irregular in reduce_task(
-                program, blocks, [0, 0], partition, partitions, SubPass(i, passes)
-            ):
-                pairs += zip(*decode_block(encode_block(*block)), strict=True)
-                if irregular is not None:
-                    irregular.append(is_irregular)
-    return pairs
-
-
-def reduce_in_one_loop(splits, reduce):
-    """The oracle: what the words mapfn, group and reduce mean."""
-    groups = {}
-    for split in splits:
-        for key, value in split:
-            groups.setdefault(key, []).append(value)
-    return {key: reduce(values) for key, values in groups.items()}
-
-
-def sorted_reprs(pairs):
-    """Pairs with the types that ``==`` does not tell apart, in an order of their own."""
-    return sorted((repr(key), comparable_repr(value)) for key, value in dict(pairs).items())
-
-
-def comparable_repr(value):
-    """A set shows its members in any order."""
-    return sorted(map(repr, value)) if isinstance(value, set) else repr(value)
-
-
-@pytest.fixture(params=["usual", "tiny"])
-def buffer_limits(request, monkeypatch):
-    """The kernel with its own limits, and flushing every few records."""
-    set_tiny_limits(monkeypatch, request.param == "tiny")
-
-
-def set_tiny_limits(monkeypatch, tiny=True):
-    if tiny:
-        monkeypatch.setattr(buffer_limit, "MAP_BUFFER_KEYS", 2)
-        monkeypatch.setattr(buffer_limit, "MAP_BUFFER_VALUES", 3)
-        monkeypatch.setattr(buffer_limit, "RESULT_RECORDS", 2)
-
-
-keys = st.sampled_from([1, 1.0, True, 0, False, 2, "a", "b", None, (1, "a"), (True, "a"), b"a"])
-ints = st.integers() | st.booleans()
-numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
-
-
-def splits_of(values):
-    return st.lists(st.lists(st.tuples(keys, values), max_size=12), max_size=5)
 
 
 def total(values):
@@ -124,7 +70,7 @@ REDUCERS = [
 
 @pytest.mark.parametrize("case", REDUCERS, ids=lambda case: getattr(case[0], "__name__", case[0]))
 @given(data=st.data(), tiny=st.booleans(), partitions=st.integers(1, 4), passes=st.integers(1, 2))
-def test_same_as_sequential(case, data, tiny, partitions, passes):
+def test_results_equal_those_of_one_loop(case, data, tiny, partitions, passes):
     reducer, values, oracle = case
     splits = data.draw(splits_of(values))
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -156,7 +102,7 @@ inf, nan = math.inf, math.nan
     "values", [[inf, 1.0, 2], [1e308, -inf], [nan, 1.0], [inf, nan], [nan] * 3]
 )
 @pytest.mark.parametrize("cut", [0, 1, 2])
-def test_sums_of_what_is_not_finite(values, cut):
+def test_sums_of_inf_and_nan(values, cut):
     splits = [[("a", v) for v in values[:cut]], [("a", v) for v in values[cut:]]]
     ((_, result),) = run_in_memory(prepare_program(None, "sum"), splits)
     assert repr(result) == repr(math.fsum(values))
@@ -167,13 +113,13 @@ def test_sums_of_what_is_not_finite(values, cut):
     [[inf, -inf] * 10, [1e308] * 20, [-1e308] * 2, [1e308, 1.7e308, -1e308], [1e308, nan] * 9],
 )
 @pytest.mark.parametrize("cut", [0, 1, 10])
-def test_sums_that_fsum_refuses_are_what_a_loop_gives(values, cut):
+def test_sums_that_fsum_refuses_equal_those_of_a_loop(values, cut):
     splits = [[("a", v) for v in values[:cut]], [("a", v) for v in values[cut:]]]
     ((_, result),) = run_in_memory(prepare_program(None, "sum"), splits)
     assert repr(result) == repr(sum(values))
 
 
-def test_an_int_beyond_all_floats_is_no_float():
+def test_an_int_too_large_for_a_float_has_no_sum_with_floats():
     with pytest.raises(UserCodeError) as info:
         run_in_memory(prepare_program(None, "sum"), [[("a", 10**400)], [("a", 0.5)]])
     assert isinstance(info.value.__cause__, OverflowError)
@@ -186,7 +132,7 @@ def test_a_sum_of_int_parts_larger_than_any_exact_float():
 
 @pytest.mark.parametrize("value", ["x", b"x", [1], (1, 2), None, timedelta(1)])
 @pytest.mark.parametrize("reducer", ["sum", "mean"])
-def test_what_is_no_number_has_no_sum(value, reducer):
+def test_a_value_that_is_no_number_has_no_sum(value, reducer):
     with pytest.raises(UserCodeError) as info:
         run_in_memory(
             prepare_program(None, reducer),
@@ -198,14 +144,14 @@ def test_what_is_no_number_has_no_sum(value, reducer):
 
 
 @pytest.mark.parametrize("reducer", ["min", "max"])
-def test_errors_of_an_order_show_what_was_to_be_ordered(reducer):
+def test_errors_of_min_and_max_show_the_values(reducer):
     with pytest.raises(UserCodeError) as info:
         run_in_memory(prepare_program(None, reducer), [[("bad", 1), ("bad", 1)], [("bad", "x")]])
     error = info.value
     assert (error.function, error.key, error.value) == (f'"{reducer}"', "bad", [1, "x"])
 
 
-def test_errors_of_a_set_show_its_values():
+def test_errors_of_set_show_the_values():
     with pytest.raises(UserCodeError) as info:
         run_in_memory(prepare_program(None, "set"), [[("bad", 1), ("bad", [])]])
     assert (info.value.function, info.value.value) == ('"set"', [1, []])
@@ -216,8 +162,8 @@ class NoTruth:
         raise LookupError
 
 
-def test_what_comes_after_the_answer_needs_no_truth():
-    """But what comes before it does, in whatever task it is."""
+def test_values_after_the_answer_need_no_truth_value():
+    """Values before the answer do, in any task."""
     splits = [[("a", 0), ("a", 1)], [("a", NoTruth())]]
     assert run_in_memory(prepare_program(None, "any"), splits) == [("a", True)]
     with pytest.raises(UserCodeError) as info:
@@ -227,7 +173,7 @@ def test_what_comes_after_the_answer_needs_no_truth():
     assert [type(value) for value in info.value.value] == [NoTruth]
 
 
-def test_what_a_combinefn_returned_is_shown_as_the_values():
+def test_an_error_shows_the_values_that_combinefn_returned():
     program = prepare_program(None, "sum", combinefn=lambda _key, _values: None)
     with pytest.raises(UserCodeError) as info:
         run_in_memory(program, [[("a", 1)]])
@@ -239,7 +185,7 @@ class Large:
         self.data = bytes(100_000)
 
 
-def test_a_named_combiner_is_named():
+def test_an_error_names_a_named_combiner():
     program = prepare_program(None, lambda _key, values: values, combinefn="sum")
     with pytest.raises(UserCodeError) as info:
         run_in_memory(program, [[("a", 1), ("a", "x")]])
@@ -324,7 +270,7 @@ def test_the_iterator_form_of_combinefn_may_rename_drop_and_add_keys():
 
 
 @pytest.mark.parametrize("role", ["combinefn", "partitionfn"])
-def test_counting_where_the_number_of_calls_is_open_is_refused(role):
+def test_combinefn_and_partitionfn_may_not_count(role):
     def counting(_a, _b):
         count("calls")
         return 0
@@ -353,7 +299,7 @@ def test_mapfn_and_reducefn_may_count():
     assert context.counters == {"mapped": 3, "reduced": 2}
 
 
-# -- what mapfn may return -----------------------------------------------------------------------
+# -- the output of mapfn -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reducer", ["sum", "list"])
@@ -369,13 +315,13 @@ def test_mapfn_and_reducefn_may_count():
     ],
     ids=lambda out: type(out).__name__,
 )
-def test_pairs_come_in_many_forms(out, reducer):
+def test_mapfn_may_return_pairs_in_many_forms(out, reducer):
     wrap = {"sum": lambda x: x, "list": lambda x: [x]}[reducer]
     pairs = run_in_memory(prepare_program(lambda _key, _value: out, reducer), [[(0, 0)]])
     assert dict(pairs) == {"a": wrap(1), "b": wrap(2)}
 
 
-def test_none_is_no_pairs():
+def test_none_means_no_pairs():
     assert run_in_memory(prepare_program(lambda _key, _value: None, "sum"), [[(0, 0)]]) == []
 
 
@@ -413,7 +359,7 @@ INVALID_PAIRS = [
 
 @pytest.mark.parametrize("reducer", ["sum", "count", "list", lambda _key, values: values])
 @pytest.mark.parametrize("bad", INVALID_PAIRS, ids=lambda bad: type(bad).__name__)
-def test_what_is_no_pair_is_refused(bad, reducer):
+def test_an_output_that_is_no_pair_is_refused(bad, reducer):
     def mapfn(_key, value):
         yield 0, 1
         if value == 7:
@@ -430,7 +376,7 @@ def test_what_is_no_pair_is_refused(bad, reducer):
 
 @pytest.mark.parametrize("reducer", ["sum", "list"])
 @pytest.mark.parametrize("out", [7, "ab", ("a", 1), object()], ids=lambda out: type(out).__name__)
-def test_what_is_no_iterable_of_pairs_is_refused(out, reducer):
+def test_an_output_that_is_no_iterable_of_pairs_is_refused(out, reducer):
     with pytest.raises(UserCodeError) as info:
         run_in_memory(prepare_program(lambda _key, _value: out, reducer), [[(0, 0)]])
     assert isinstance(info.value.__cause__, BadPair)
@@ -462,7 +408,7 @@ def test_errors_of_mapfn_keep_their_cause(reducer, error):
 
 
 @pytest.mark.parametrize("out", [map(int, ["1", "x"]), map(len, [1])])
-def test_errors_of_iterators_written_in_c_are_the_users(out):
+def test_errors_of_iterators_written_in_c_keep_their_cause(out):
     with pytest.raises(UserCodeError) as info:
         run_in_memory(
             prepare_program(lambda _key, _value: zip("ab", out, strict=False), "sum"), [[(0, 0)]]
@@ -473,7 +419,7 @@ def test_errors_of_iterators_written_in_c_are_the_users(out):
 @pytest.mark.parametrize(
     "error", [KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, CancelledError, SystemExit]
 )
-def test_what_ends_programs_is_told_with_its_function_and_record(error):
+def test_errors_that_end_programs_name_function_and_record(error):
     def raising(key, value):
         if value in (2, [2]):
             raise error
@@ -519,7 +465,7 @@ def test_what_ends_programs_is_told_with_its_function_and_record(error):
         assert (info.value.function, info.value.ordinal, info.value.key) == (name, ordinal, key)
 
 
-def test_who_stops_reading_is_no_error_of_the_functions(monkeypatch):
+def test_a_reader_that_stops_blames_no_function(monkeypatch):
     monkeypatch.setattr(buffer_limit, "MAP_BUFFER_KEYS", 1)
     for reducefn in ("sum", "count", "list", lambda key, values: 1):
         for mapfn in (lambda _key, value: [(value, 1)], yield_one):
@@ -539,7 +485,7 @@ def yield_one(_key, value):
 
 
 @pytest.mark.parametrize("reducer", ["sum", "list"])
-def test_errors_of_the_source_pass_as_they_are(reducer):
+def test_errors_of_the_source_pass_unchanged(reducer):
     def records():
         yield 0, 1
         raise OSError("disk")
@@ -569,7 +515,7 @@ def test_values_arrive_in_input_order():
 
 @pytest.mark.usefixtures("buffer_limits")
 @pytest.mark.parametrize("reducer", ["sum", "list", lambda _key, values: sum(values)])
-def test_sorted_partitions(reducer):
+def test_each_partition_is_sorted(reducer):
     splits = [[(key, 1) for key in "qwertyuiopasdfghjkl"]] * 2
     program = prepare_program(None, reducer, sort=True)
     for partition in range(2):
@@ -580,7 +526,7 @@ def test_sorted_partitions(reducer):
         assert len(got) > 2
 
 
-def test_sorted_where_the_reducer_renames():
+def test_results_are_sorted_where_the_reducer_emits_other_keys():
     program = prepare_program(None, lambda key, _values: iter([(-key, key)]), sort=True)
     assert [k for k, _ in run_in_memory(program, [[(n, 0) for n in range(9)]], 1)] == list(
         range(-8, 1)
@@ -611,179 +557,6 @@ def test_a_key_without_stable_hash_is_refused(reducer):
     assert info.value.function == "mapfn"
 
 
-class EqualByName:
-    """Equal by name, but with a hash that only a partitionfn makes up for."""
-
-    def __init__(self, name):
-        self.name = name
-
-    def __eq__(self, other):
-        return self.name == other.name
-
-    def __hash__(self):
-        return hash(self.name)
-
-
-def test_with_a_partitionfn_any_hashable_key_will_do():
-    program = prepare_program(None, "sum", partitionfn=lambda key, n: len(key.name) % n)
-    splits = [[(EqualByName("a"), 1), (EqualByName("bb"), 1)], [(EqualByName("a"), 1)]]
-    irregular = []
-    pairs = run_in_memory(program, splits, 2, irregular=irregular)
-    assert [(key.name, value) for key, value in pairs] == [("bb", 1), ("a", 2)]
-    assert not any(irregular)
-
-
-@pytest.mark.parametrize("bad", [-1, 2, "0", None, 0.0])
-def test_a_partition_out_of_range_is_named(bad):
-    with pytest.raises(UserCodeError) as info:
-        run_in_memory(
-            prepare_program(None, "sum", partitionfn=lambda _key, _n: bad), [[("a", 1)]], 2
-        )
-    assert info.value.function == "partitionfn"
-    assert str(info.value.__cause__).startswith(f"partitionfn returned {bad!r} for key 'a'")
-
-
-def test_errors_of_partitionfn_keep_their_cause():
-    with pytest.raises(UserCodeError) as info:
-        run_in_memory(
-            prepare_program(None, "sum", partitionfn=lambda _key, n: n // 0), [[("a", 1)]]
-        )
-    assert info.value.function == "partitionfn"
-    assert isinstance(info.value.__cause__, ZeroDivisionError)
-
-
-class InconsistentPartitionfn:
-    """A partitionfn that is no function of the key: it goes by the numbers it is given."""
-
-    def __init__(self, numbers):
-        self.numbers = itertools.cycle(numbers)
-
-    def __call__(self, _key, partitions):
-        return next(self.numbers) % partitions
-
-
-def emits_nothing(_key, _values):
-    return iter(())
-
-
-def emits_another_key(_key, values):
-    yield "all", sum(values)
-
-
-def of_items(items):
-    return ((key, sum(values)) for key, values in items)
-
-
-REDUCEFNS = [
-    "sum",
-    "list",
-    "count",
-    lambda _key, values: sum(values),
-    emits_nothing,
-    emits_another_key,
-    of_items,
-]
-
-
-@pytest.mark.usefixtures("buffer_limits")
-@pytest.mark.parametrize("passes", [1, 3])
-@pytest.mark.parametrize("reducer", REDUCEFNS)
-@pytest.mark.parametrize("combinefn", [None, "sum"])
-def test_a_key_in_two_partitions_is_found_whatever_becomes_of_it(reducer, passes, combinefn):
-    for key in ("a", 1, (None, 2), EqualByName("a"), frozenset("b")):
-        program = prepare_program(
-            None, reducer, combinefn=combinefn, partitionfn=InconsistentPartitionfn([0, 2])
-        )
-        with pytest.raises(UserCodeError) as info:
-            run_in_memory(program, [[(key, 1)], [(key, 1)]], 3, passes)
-        assert (info.value.function, info.value.key) == ("partitionfn", key)
-        assert isinstance(info.value.__cause__, BadKey)
-        assert re.match(
-            "partitionfn sent the key .* to partition 0 and to partition 2",
-            str(info.value.__cause__),
-        )
-
-
-@pytest.mark.usefixtures("buffer_limits")
-@settings(deadline=None)
-@given(splits_of(st.integers()), st.lists(st.integers(0, 99), min_size=1), st.integers(1, 4))
-def test_a_wavering_partitionfn_gives_the_right_result_or_none(splits, numbers, partitions):
-    program = prepare_program(None, "sum", partitionfn=InconsistentPartitionfn(numbers))
-    try:
-        pairs = run_in_memory(program, splits, partitions)
-    except UserCodeError as error:
-        assert isinstance(error.__cause__, BadKey)
-    else:
-        assert len(pairs) == len(dict(pairs))
-        assert sorted_reprs(pairs) == sorted_reprs(reduce_in_one_loop(splits, sum))
-
-
-@pytest.mark.usefixtures("buffer_limits")
-@settings(deadline=None)
-@given(splits_of(st.integers()), st.integers(1, 4), st.integers(1, 3))
-def test_a_partitionfn_of_the_key_is_believed(splits, partitions, passes):
-    program = prepare_program(None, "sum", partitionfn=lambda key, n: hash(key) % n)
-    assert sorted_reprs(run_in_memory(program, splits, partitions, passes)) == sorted_reprs(
-        reduce_in_one_loop(splits, sum)
-    )
-
-
-@pytest.mark.parametrize("partitions", [1, 2])
-def test_a_key_that_is_not_equal_to_its_copy_is_refused(partitions):
-    for key in (
-        object(),
-        float("nan"),
-        ("a", object()),
-        frozenset((object(),)),
-        (EqualByName("a"), math.nan),
-    ):
-        program = prepare_program(None, "sum", partitionfn=lambda _key, n: n - 1)
-        with pytest.raises(UserCodeError) as info:
-            run_in_memory(program, [[("a", 1), (key, 1)]], partitions)
-        assert isinstance(info.value.__cause__, BadKey)
-        assert "is not equal to its copy. Keys travel as copies" in str(info.value.__cause__)
-
-
-def test_a_key_that_is_its_own_copy_is_taken():
-    program = prepare_program(None, "sum", partitionfn=lambda _key, n: n - 1)
-    splits = [[(len, 1), (EqualByName, 1)], [(len, 1), (("a", EqualByName), 1)]]
-    assert run_in_memory(program, splits, 2) == [
-        (len, 2),
-        (EqualByName, 1),
-        (("a", EqualByName), 1),
-    ]
-
-
-def test_where_keys_went_is_no_output():
-    cursor = [0, 0]
-    program = prepare_program(None, "list", partitionfn=lambda key, n: len(key) % n)
-    blocks = list(map_task(program, [("a", 1), ("bb", 2), ("a", 3)], 2, cursor))
-    assert cursor[1] == 3
-    placements = [block for _, block in blocks if type(block[1]) is KeyPlacements]
-    assert sorted(pair for block in placements for pair in zip(*block, strict=True)) == [
-        ("a", 1),
-        ("bb", 0),
-    ]
-
-
-@pytest.mark.parametrize("reducer", [emits_another_key, lambda items: [("all", len(list(items)))]])
-def test_a_wavering_partitionfn_does_not_own_what_a_reducer_emits(reducer):
-    irregular = []
-    program = prepare_program(None, reducer, partitionfn=lambda key, n: 0 if key == "a" else 1)
-    run_in_memory(program, [[("a", 1), ("b", 1)]], 2, irregular=irregular)
-    assert irregular == [True, True]
-
-
-def test_a_function_of_items_that_keeps_its_keys_renames_none():
-    irregular = []
-    program = prepare_program(None, of_items, partitionfn=lambda key, n: key % n)
-    assert run_in_memory(program, [[(1, 1), (2, 1), (1, 5)]], 2, irregular=irregular) == [
-        (2, 1),
-        (1, 6),
-    ]
-    assert irregular == [False, False]
-
-
 # -- reducefn ------------------------------------------------------------------------------------
 
 
@@ -800,30 +573,11 @@ def test_a_reducer_may_emit_many_pairs():
     assert any(irregular)
 
 
-def test_a_key_of_its_own_is_not_foreign_in_its_own_partition():
-    key = "a"
-    sister = next(k for k in map(str, range(99)) if partition_of(k, 3) == partition_of(key, 3))
-    irregular = []
-    run_in_memory(
-        prepare_program(None, lambda _k, _v: iter([(sister, 1)])), [[(key, 1)]], irregular=irregular
-    )
-    assert not any(irregular)
-
-
-def test_a_foreign_key_without_stable_hash_is_only_foreign():
-    irregular = []
-    pairs = run_in_memory(
-        prepare_program(None, lambda _k, _v: iter([(len, 1)])), [[("a", 1)]], irregular=irregular
-    )
-    assert pairs == [(len, 1)]
-    assert any(irregular)
-
-
 @pytest.mark.parametrize(
     ("bad", "error"), [("ab", BadPair), (([], 1), BadKey), ((1, 2, 3), BadPair)]
 )
 @pytest.mark.parametrize("items", [False, True])
-def test_what_a_reducer_must_not_emit(bad, error, items):
+def test_a_reducer_may_emit_no_bad_pair_and_no_unhashable_key(bad, error, items):
     one = lambda _key, _values: iter([bad])
     many = lambda _items: [bad]
     with pytest.raises(UserCodeError) as info:
@@ -850,7 +604,7 @@ def test_errors_of_reducefn_name_the_key(items):
     assert isinstance(error.__cause__, ZeroDivisionError)
 
 
-def test_errors_of_combinefn_are_of_no_record():
+def test_errors_of_combinefn_name_no_record():
     with pytest.raises(UserCodeError) as info:
         run_in_memory(
             prepare_program(None, "sum", combinefn=lambda _k, vs: vs[0] / 0), [[("a", 1)]]
@@ -940,51 +694,7 @@ def test_passes_share_the_keys_of_a_partition_evenly():
     assert min(shares) > len(some) / 5
 
 
-OWN, OTHER = "own", "other"
-
-
-@pytest.mark.parametrize(
-    ("columns", "expected"),
-    [
-        ([(["a", "b"], OWN), (["c"], OWN)], [False, False]),
-        ([(["a", "a"], OWN)], [True]),
-        ([(["a"], OWN), (["a", "b"], OWN)], [False, True]),
-        ([([], OWN), (["a"], OWN)], [False, False]),
-        ([(["x", "y"], OTHER), (["z"], OTHER), (["x"], OTHER)], [False, False, True]),
-        ([(["x", "y", "x"], OTHER)], [True]),
-        ([(["x"], OTHER), (["a"], OWN), (["x"], OWN)], [False, False, True]),
-        ([(["a"], OWN), (["x"], OTHER)], [False, True]),  # it may be: nobody remembers
-    ],
-)
-def test_a_key_that_is_emitted_again_is_told(columns, expected):
-    duplicate_detector = DuplicateKeyDetector()
-    assert [
-        duplicate_detector.add_and_check(keys, has_other_keys=whose is OTHER)
-        for keys, whose in columns
-    ] == expected
-
-
-def test_a_record_of_its_own_group_that_follows_in_another_block_is_told():
-    def reducefn(key, values):
-        return ((key, value) for value in values)
-
-    program, duplicate_detector = prepare_program(None, reducefn), DuplicateKeyDetector()
-    block = ["a"] * (RESULT_RECORDS + 1), list(range(RESULT_RECORDS + 1))
-    once = [(["b"], [0]), (["c"], [0])]
-    duplicates = [
-        [
-            is_irregular
-            for _, is_irregular in reduce_task(
-                program, some, [0, 0], 0, 1, duplicate_detector=duplicate_detector
-            )
-        ]
-        for some in (once, [block])
-    ]
-    assert not any(duplicates[0])
-    assert any(duplicates[1])
-
-
-def test_with_little_memory_a_map_task_hands_on_what_it_holds_sooner():
+def test_with_little_memory_a_map_task_flushes_sooner():
     pairs = [(n, 1) for n in range(50_000)]
 
     def blocks(reducer, memory):

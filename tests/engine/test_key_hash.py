@@ -87,7 +87,7 @@ class Rounded:
 
 
 class Shouted(str):
-    """Shows itself otherwise than it compares."""
+    """A str whose encode() is not what it compares by."""
 
     __slots__ = ()
 
@@ -103,7 +103,7 @@ class Reversed(tuple):
 
 
 class Odd(datetime):
-    """A datetime whose methods say something else than comparing sees."""
+    """A datetime whose methods return something else than ``__eq__`` uses."""
 
     def utcoffset(self):
         return timedelta(hours=3)
@@ -117,7 +117,7 @@ class Month(date, Enum):
 
 
 class Sums(Enum):
-    """By name, whatever it is worth."""
+    """An enum whose members have unhashable values."""
 
     LIST = [1, 2]
 
@@ -146,7 +146,7 @@ class Titled(Point):
 
 
 class Renamed(Point):
-    """No dataclass of its own: compares as the base does."""
+    """A subclass that is not decorated: compares as its base does."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Cell(Generic[T]):
 
 @dataclass(frozen=True)
 class Hashes:
-    """Compares as dataclasses do, and hashes fewer of its fields."""
+    """A dataclass that hashes fewer fields than it compares."""
 
     x: int
     y: object
@@ -263,7 +263,7 @@ def test_different_keys_mostly_hash_differently():
     assert len(hashes) >= len(set(map(itemgetter(0), EQUAL))) - 2
 
 
-def test_no_two_keys_that_a_dict_takes_for_one_hash_differently():
+def test_keys_that_are_one_dict_key_hash_equal():
     every = [key for keys in EQUAL for key in keys]
     for a, b in combinations(every, 2):
         if are_one_dict_key(a, b):
@@ -271,7 +271,7 @@ def test_no_two_keys_that_a_dict_takes_for_one_hash_differently():
 
 
 def are_one_dict_key(a, b):
-    """Whether a dict takes the one for the other."""
+    """Return True if a dict takes the two for one key."""
     try:
         return hash(a) == hash(b) and bool(a == b)
     except TypeError:  # Decimal(1) == np.int64(1) raises it
@@ -301,7 +301,7 @@ equal_key_pairs = st.recursive(
 
 @settings(deadline=None)
 @given(equal_key_pairs)
-def test_keys_that_a_dict_takes_for_one_hash_equal_wherever_they_stand(pair):
+def test_keys_that_are_one_dict_key_hash_equal_within_other_keys(pair):
     a, b = pair
     assume(are_one_dict_key(a, b))
     assert stable_hash(a) == stable_hash(b)
@@ -330,7 +330,7 @@ keys = st.recursive(
 
 
 @given(keys, keys)
-def test_whatever_is_equal_hashes_equal(a, b):
+def test_equal_random_keys_hash_equal(a, b):
     if a == b:
         assert stable_hash(a) == stable_hash(b)
 
@@ -356,7 +356,7 @@ def test_bulk_of_strings_agrees_with_one_by_one(some, partitions):
     assert partitions_of(some, partitions) == [partition_of(key, partitions) for key in some]
 
 
-def test_a_string_goes_by_the_crc_of_its_utf8():
+def test_a_string_is_hashed_by_the_crc_of_its_utf8():
     assert partition_of("whale", 1000) == crc32(b"whale") % 1000
 
 
@@ -396,7 +396,7 @@ print([hash_or_refused(key) for file in sys.argv[1:] for key in pickle.load(open
 
 
 def test_every_process_agrees(tmp_path):
-    """Whatever the seed of its hashes, and of classes that cloudpickle brought there."""
+    """With any hash seed, and for classes that cloudpickle sends."""
     library, shipped = tmp_path / "library", tmp_path / "shipped"
     here = {"__main__", __name__}
     keys = [key for some in EQUAL for key in some if type(key).__module__ not in here]
@@ -420,7 +420,7 @@ def test_every_process_agrees(tmp_path):
 
 @dataclass(frozen=True, eq=False)
 class Same:
-    """Equal to itself only."""
+    """A dataclass whose instances equal only themselves."""
 
     x: int
 
@@ -435,7 +435,7 @@ class Caselessly(Point):
 
 
 class Below(Rounded):
-    """Inherits what compares in its own way."""
+    """A subclass of a class with its own ``__eq__``."""
 
 
 class EqualToAnything:
@@ -448,14 +448,14 @@ class EqualToAnything:
 
 @dataclass(frozen=True)
 class Narrow(EqualToAnything):
-    """An instance of its base is equal to one of it."""
+    """A dataclass whose base has instances that equal its own."""
 
     x: int
 
 
 @dataclass(frozen=True)
 class Marked(str):  # noqa: SLOT000 - a dataclass
-    """Compares by fields with its like, and as the str with those."""
+    """Compares with its own class by fields, and with str as a str."""
 
     x: int = 0
 
@@ -501,7 +501,7 @@ class Named(Path(".").__class__):
 
 
 class ComparesByName(type):
-    """Its classes are equal if they have one name."""
+    """A metaclass whose classes are equal if their names are."""
 
     def __eq__(cls, other):
         return cls.__name__ == other.__name__
@@ -550,7 +550,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("key", REFUSED, ids=lambda key: type(key).__name__)
 @pytest.mark.parametrize("partitions", [1, 2])
-def test_what_has_no_stable_hash_is_refused_with_the_way_out(key, partitions):
+def test_a_key_without_stable_hash_is_refused_with_advice(key, partitions):
     for _ in range(2):
         with pytest.raises(BadKey, match=r"no stable hash.*partitionfn"):
             partitions_of([key], partitions)
@@ -562,13 +562,13 @@ def test_a_time_zone_that_equals_no_other_is_refused():
 
 
 @pytest.mark.parametrize("key", [np.str_("a\0"), np.bytes_(b"a\0")])
-def test_what_numpy_would_pickle_as_another_key_is_refused(key):
+def test_a_key_that_numpy_pickles_as_another_is_refused(key):
     assert pickle.loads(pickle.dumps(key)) != key
     with pytest.raises(BadKey, match="no stable hash, as numpy's pickles drop the NUL"):
         stable_hash(("a", key))
 
 
-def test_a_class_that_passes_for_another_is_refused():
+def test_a_class_that_equals_another_is_refused():
     assert stable_hash(PLAIN("a")) == stable_hash("a")
     with pytest.raises(BadKey, match="no stable hash"):
         stable_hash(OWN("a"))
@@ -601,5 +601,5 @@ def test_nan_is_refused_by_name(nan):
 
 
 def test_the_refusal_names_the_type():
-    with pytest.raises(BadKey, match=r"test_keyhash\.Caseless|Caseless"):
+    with pytest.raises(BadKey, match="Caseless"):
         stable_hash(Caseless("a"))

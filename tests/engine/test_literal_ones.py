@@ -1,4 +1,4 @@
-"""Mapfns that count: told by their byte code, and added up like all others."""
+"""Mapfns that yield only ``(key, 1)``: recognised by byte code, with the output of the map loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from redismr.engine.literal_ones import MapfnCalls, keys_only_mapfn
 from redismr.engine.program import prepare_program
 from redismr.errors import BadKey
 
-BYTE_CODE_IS_KNOWN = sys.version_info < (3, 14)  # where its byte code is known to us
+BYTE_CODE_IS_KNOWN = sys.version_info < (3, 14)
 
 
 def words(_name, text):
@@ -107,12 +107,12 @@ NOT_LITERAL_ONES = [
 
 
 @pytest.mark.parametrize("mapfn", LITERAL_ONES, ids=lambda f: f.__name__)
-def test_what_yields_ones_is_known(mapfn):
+def test_mapfns_that_yield_only_ones_are_recognised(mapfn):
     assert bool(keys_only_mapfn(mapfn)) is BYTE_CODE_IS_KNOWN
 
 
 class Compiled:
-    """What a compiler makes of a function: it shows the code, and runs something else."""
+    """A compiled function: shows its former code, and runs other code."""
 
     __code__ = words.__code__
 
@@ -121,7 +121,7 @@ class Compiled:
 
 
 class Wrapped:
-    """What carries a function as methods do, and does more than call it."""
+    """An object that holds a function as methods do, and does more than call it."""
 
     def __init__(self, function):
         self.__func__ = function
@@ -135,14 +135,14 @@ class Counting:
         yield text, 1
 
 
-def test_a_method_is_known_and_what_only_shows_such_code_is_not():
+def test_a_method_is_recognised_and_an_object_that_only_shows_such_code_is_not():
     assert bool(keys_only_mapfn(Counting().method)) is BYTE_CODE_IS_KNOWN
     assert not keys_only_mapfn(Compiled())
     assert not keys_only_mapfn(Wrapped(words))
 
 
 @pytest.mark.parametrize("mapfn", NOT_LITERAL_ONES, ids=lambda f: getattr(f, "__name__", "None"))
-def test_whatever_may_yield_something_else_is_not_taken_for_it(mapfn):
+def test_a_mapfn_that_may_yield_anything_else_is_not_recognised(mapfn):
     assert not keys_only_mapfn(mapfn)
 
 
@@ -169,7 +169,7 @@ def map_output(mapfn, reducer, texts, combinefn=None):
 @pytest.mark.parametrize("reducer", ["sum", "count", "mean", "list", "first", total, None])
 @pytest.mark.parametrize("mapfn", [*LITERAL_ONES, sending], ids=lambda f: f.__name__)
 @given(texts=st.lists(st.text("ab ", max_size=20), max_size=10))
-def test_it_gives_what_the_loop_does(mapfn, reducer, combinefn, texts):
+def test_counting_gives_the_output_of_the_map_loop(mapfn, reducer, combinefn, texts):
     arity = mapfn.__code__.co_argcount
     other = (lambda v: list(mapfn(v))) if arity == 1 else (lambda k, v: list(mapfn(k, v)))
     expected = map_output(other, reducer, texts, combinefn)
@@ -194,7 +194,7 @@ STOP = ("the",)
 
 
 @pytest.mark.parametrize("mapfn", [configured, enclosed("a b a"), Counting().method])
-def test_what_a_function_carries_goes_with_it(mapfn):
+def test_defaults_and_closures_are_kept(mapfn):
     given = (
         ["a the bb ccc toolong"] if mapfn.__code__.co_varnames[0] == "self" else ["", "a the bb"]
     )
@@ -218,7 +218,7 @@ def test_a_traceback_shows_the_lines_of_the_function():
     assert frame.f_code.co_qualname == code.co_qualname
 
 
-def test_alike_functions_of_two_files_keep_their_own():
+def test_equal_functions_of_two_files_keep_their_names():
     code = words.__code__.replace(co_filename="elsewhere.py", co_qualname="other")
     found = [keys_only_mapfn(words), keys_only_mapfn(FunctionType(code, {}))]
     names = [(f.__code__.co_filename, f.__code__.co_qualname) for f in found if f]
@@ -229,7 +229,7 @@ def test_alike_functions_of_two_files_keep_their_own():
     ("name", "most", "combinefn"),
     [("MAP_BUFFER_KEYS", 72, None), ("MAP_BUFFER_VALUES", 640, total)],
 )
-def test_it_is_flushed_in_the_middle_of_a_record(monkeypatch, name, most, combinefn):
+def test_the_counter_is_flushed_within_a_record(monkeypatch, name, most, combinefn):
     monkeypatch.setattr(buffer_limit, "MAP_BUFFER_KEYS", 64)
     monkeypatch.setattr(buffer_limit, name, 64 if name == "MAP_BUFFER_KEYS" else 600)
     text = " ".join(str(n % 1000) for n in range(5000))
@@ -266,7 +266,7 @@ def test_errors_of_mapfn_keep_their_cause_and_record(error):
     assert type(info.value.__cause__) is expected
 
 
-def test_an_error_of_the_source_is_no_error_of_mapfn():
+def test_an_error_of_the_source_is_not_blamed_on_mapfn():
     def records():
         yield "fine"
         raise OSError("gone")

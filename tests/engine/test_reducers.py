@@ -1,4 +1,4 @@
-"""The named reducers against Python's own functions over all values in order, wherever cut."""
+"""The named reducers give what Python's functions give of all values, wherever the input is cut."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from math import inf, nan
 import numpy as np
 import pandas as pd
 import pytest
+from engine.in_memory import run_in_memory, set_tiny_limits
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redismr.engine.kernel import UserCodeError, map_task
 from redismr.engine.program import prepare_program
 from redismr.engine.reducers import REDUCERS
-from tests.engine.test_kernel import run_in_memory, set_tiny_limits
 
 
 class Divisor:
-    """Ordered in part: by divisibility."""
+    """A value with a partial order: divisibility."""
 
     def __init__(self, number):
         self.number = number
@@ -45,7 +45,7 @@ class Divisor:
 
 
 class Text:
-    """Adds up in order."""
+    """A value whose sum shows the order of adding."""
 
     def __init__(self, text):
         self.text = text
@@ -71,7 +71,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Weight:
-    """Adds up with numbers; has no truth."""
+    """A value that adds up with numbers, and has no truth value."""
 
     kilos: float
 
@@ -88,7 +88,7 @@ class Weight:
 
 
 def exact_sum(values):
-    """The builtin's; of ints and floats alone, floats among them, exact."""
+    """Return ``sum(values)``; without rounding if all are ints or floats, at least one a float."""
     types = set(map(type, values))
     if not types <= {int, bool, float, np.float64} or not types & {float, np.float64}:
         return sum(values)
@@ -100,7 +100,7 @@ def exact_sum(values):
 
 
 def with_one_nan(values):
-    """Of each type, as one object."""
+    """Return the values with one NaN object for each type."""
     found = {}
     return [
         found.setdefault(repr(v), v) if "nan" in repr(v).lower() and "sNaN" not in repr(v) else v
@@ -169,11 +169,11 @@ MIXED = [
     frozenset({1}), np.int64(1), np.True_, np.float32(0.5), np.float16(1.5), np.float64(0.25),
     np.int8(3), np.array([1, 2]), Weight(0.5), Weight(1), Divisor(2), np.str_("s"), np.uint64(7),
 ]  # fmt: skip
-"""Numbers that add up without rounding."""
+"""Values of many types; the numbers among them add up without rounding."""
 
 
 def comparable_repr(value):
-    """With its type, all the way down."""
+    """Return a text or list that shows value and type, at every depth."""
     if isinstance(value, (set, frozenset)):
         return type(value), sorted(map(repr, value))
     if isinstance(value, (list, tuple)):
@@ -182,7 +182,7 @@ def comparable_repr(value):
 
 
 def value_or_error(function, *args):
-    """What it gives, or the class of what it raises."""
+    """Return the result of the call, or the class of the error that it raises."""
     with np.errstate(all="ignore"):
         try:
             return comparable_repr(function(*args))
@@ -212,7 +212,7 @@ def check_against_oracle(name, values, cut, *, tiny, passes=1):
             value_or_error(ORACLES[name], values),
         )
     if got is TypeError and name in {"sum", "mean"} and UNSUMMABLE_TYPES & set(map(type, values)):
-        return  # refused in its task, though an object in another one might have taken it
+        return  # refused in the map task, though an object of another task might accept the value
     if name == "set" and wanted is TypeError and Decimal in map(type, values):
         return  # Decimal == np.int64 raises, np.int64 == Decimal does not: see findings/
     assert got == wanted
@@ -259,14 +259,14 @@ def test_a_set_keeps_one_nan_of_each_type(cut):
     [[np.True_] * 150, [np.int8(1)] * 127, [np.int64(2**40)] * 99, [np.array([1, 2])] * 99],
     ids=lambda values: type(values[0]).__name__,
 )
-def test_integers_of_numpy_are_added_up_on_the_way(values, cut):
+def test_numpy_integers_are_added_up_in_map_tasks(values, cut):
     assert comparable_repr(reduce_in_cuts("sum", values, cut)) == comparable_repr(sum(values))
     condensed = REDUCERS["sum"].condense(values)
     assert len(condensed) <= 2
     assert comparable_repr(sum(condensed)) == comparable_repr(sum(values))
 
 
-def test_what_would_not_fit_their_type_is_not_added_up_before_all_are_there():
+def test_numpy_integers_whose_sum_does_not_fit_are_not_added_up_in_map_tasks():
     values = [np.int16(5)] + [np.int8(100)] * 20
     assert comparable_repr(reduce_in_cuts("sum", values, [1])) == comparable_repr(np.int16(2005))
 
@@ -282,12 +282,12 @@ def test_what_would_not_fit_their_type_is_not_added_up_before_all_are_there():
     ],
     ids=lambda values: type(values[-1]).__name__,
 )
-def test_where_the_order_of_adding_can_be_seen_nothing_is_added_up(values):
+def test_values_whose_sum_shows_the_order_are_not_condensed(values):
     assert REDUCERS["sum"].condense(values) == values
 
 
 @pytest.mark.parametrize("cut", [[], [1], [1, 2]])
-def test_lists_are_added_to_arrays_wherever_they_are_cut_off(cut):
+def test_lists_are_added_to_arrays_wherever_the_input_is_cut(cut):
     values = [np.array([1, 2]), [3, 4], (5, 6.5)]
     assert list(reduce_in_cuts("sum", values, cut)) == [9, 12.5]
     assert list(reduce_in_cuts("mean", values, cut)) == [3, 12.5 / 3]
@@ -296,7 +296,7 @@ def test_lists_are_added_to_arrays_wherever_they_are_cut_off(cut):
 
 @pytest.mark.parametrize("value", ["a", b"a", None, {}, frozenset()])
 @pytest.mark.parametrize("name", ["sum", "mean"])
-def test_what_has_no_sum_is_refused_in_its_task(name, value):
+def test_values_without_a_sum_are_refused_in_the_map_task(name, value):
     with pytest.raises(UserCodeError) as info:
         list(map_task(prepare_program(None, name), [("k", 1), ("k", 0.5), ("k", value)], 2, [0, 0]))
     assert isinstance(info.value.__cause__, TypeError)

@@ -1,4 +1,4 @@
-"""Functions that say no more than a named reducer, and give no more than it."""
+"""User functions that only sum up: replaced by the named "sum", with equal results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from redismr.engine.reducers import REDUCERS
 from redismr.engine.sum_reducers import use_named_sum
 
 SUM = REDUCERS["sum"]
-BYTE_CODE_IS_KNOWN = sys.version_info < (3, 14)  # where the byte code of a mapfn is known to us
+BYTE_CODE_IS_KNOWN = sys.version_info < (3, 14)
 
 
 def words(_name, text):
@@ -31,7 +31,7 @@ def lengths(_name, text):
 
 
 def total(_key, values):
-    """How often."""
+    """Have a docstring, which is no part of what a call does."""
     return sum(values)
 
 
@@ -111,7 +111,7 @@ def program_of(mapfn, reducefn, combinefn=None):
 
 @pytest.mark.parametrize("combinefn", [None, *SUMS], ids=lambda f: getattr(f, "__name__", "none"))
 @pytest.mark.parametrize("reducefn", ["sum", *SUMS], ids=lambda f: getattr(f, "__name__", f))
-def test_ways_to_write_a_sum_of_ones_are_the_named_one(reducefn, combinefn):
+def test_known_ways_to_write_a_sum_of_ones_are_replaced(reducefn, combinefn):
     program = program_of(words, reducefn, combinefn)
     found = use_named_sum(program)
     assert (
@@ -120,7 +120,7 @@ def test_ways_to_write_a_sum_of_ones_are_the_named_one(reducefn, combinefn):
 
 
 @pytest.mark.parametrize("other", NOT_SUMS, ids=lambda f: getattr(f, "__name__", str(f)))
-def test_what_may_say_something_else_stays(other):
+def test_other_functions_stay(other):
     program = program_of(words, other)
     assert use_named_sum(program) is program
     combined = program_of(words, total, other)
@@ -128,8 +128,8 @@ def test_what_may_say_something_else_stays(other):
     assert use_named_sum(combined).reduce is (SUM if named else combined.reduce)
 
 
-def test_values_that_may_be_anything_are_the_functions_to_add():
-    """Floats are added from left to right by them, and exactly by the named one."""
+def test_a_sum_of_other_values_than_ones_stays():
+    """The user's function adds floats from left to right, the named reducer exactly."""
     program = program_of(lengths, total, total)
     assert use_named_sum(program) is program
 
@@ -149,6 +149,6 @@ def run(program, texts):
 @pytest.mark.parametrize("combinefn", [None, total], ids=["alone", "combined"])
 @pytest.mark.parametrize("reducefn", SUMS, ids=lambda f: f.__name__)
 @given(texts=st.lists(st.text("ab ", max_size=20), max_size=10))
-def test_the_result_is_the_functions(reducefn, combinefn, texts):
+def test_the_result_equals_that_of_the_function(reducefn, combinefn, texts):
     program = program_of(words, reducefn, combinefn)
     assert run(use_named_sum(program), texts) == run(program, texts)

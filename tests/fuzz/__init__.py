@@ -1,1 +1,1 @@
-"""Random programs, each against a plain Python loop over the same records."""
+"""Random programs, each compared with a plain Python loop over the same records."""

@@ -1,6 +1,6 @@
 """Classes of keys and values that a user might write.
 
-They travel to the workers with each job, and so import nothing that takes long.
+Each job sends them to the workers, so this module imports nothing that takes long.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 
 class Level(enum.IntEnum):
-    """Members are equal to their numbers."""
+    """An enum whose members equal their numbers."""
 
     NONE = 0
     ONE = 1
@@ -19,21 +19,21 @@ class Level(enum.IntEnum):
 
 
 class Tone(enum.StrEnum):
-    """Members are equal to their text."""
+    """An enum whose members equal their text."""
 
     LOW = "a"
     HIGH = "b"
 
 
 class Colour(enum.Enum):
-    """Members are equal to nothing else."""
+    """An enum whose members equal nothing else."""
 
     RED = 1
     BLUE = 2
 
 
 class Place(NamedTuple):
-    """Equal to a plain tuple."""
+    """A named tuple, which equals a plain one."""
 
     x: Any
     y: Any
@@ -41,7 +41,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """Equal by its parts."""
+    """A dataclass that compares by its fields."""
 
     x: Any
     y: Any = 0
@@ -49,7 +49,7 @@ class Point:
 
 @dataclass(frozen=True)
 class PointWithNote:
-    """Equal whatever the note says."""
+    """A dataclass that does not compare its note."""
 
     x: Any
     note: str = field(default="", compare=False)
@@ -57,7 +57,7 @@ class PointWithNote:
 
 @dataclass(frozen=True)
 class CaselessName:
-    """Equal whatever the case: no hash of its fields can know that."""
+    """A dataclass that ignores case, which no hash of its fields can know."""
 
     text: str
 
@@ -69,7 +69,7 @@ class CaselessName:
 
 
 class CaselessStr(str):
-    """A str with an equality of its own."""
+    """A str with its own ``__eq__``: ignores case."""
 
     __slots__ = ()
 
@@ -88,7 +88,7 @@ class Spot(NamedTuple):
 
 
 class CaselessTuple(Spot):
-    """A named tuple with an equality of its own."""
+    """A named tuple with its own ``__eq__``: ignores case."""
 
     __slots__ = ()
 
@@ -100,7 +100,7 @@ class CaselessTuple(Spot):
 
 
 class EqualModulo3(int):
-    """A number with an equality of its own."""
+    """An int with its own ``__eq__``: compares modulo 3."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, EqualModulo3) and int(self) % 3 == int(other) % 3
@@ -110,18 +110,18 @@ class EqualModulo3(int):
 
 
 class Corner(Point):
-    """Compares like its base, to others of its class alone."""
+    """A subclass that compares like its base, with its own class only."""
 
 
 @dataclass(frozen=True)
 class Peak(Point):
-    """One field more."""
+    """A subclass with one field more."""
 
     z: Any = 0
 
 
 class Access(enum.Flag):
-    """Members can be put together."""
+    """A flag whose members can be combined."""
 
     READ = 1
     WRITE = 2
@@ -129,7 +129,7 @@ class Access(enum.Flag):
 
 @dataclass(frozen=True)
 class Money:
-    """Can be added up, with a trace of the order."""
+    """A value that adds up, with a trace of the order of adding."""
 
     cents: int
     trace: str = ""
@@ -145,7 +145,7 @@ class Money:
 
 @dataclass
 class Weight:
-    """A value with an order that ties: equal in ``grams``, told apart by ``label``."""
+    """A value with ties in its order: compares by ``grams``, and has a ``label``."""
 
     grams: int
     label: str

@@ -1,4 +1,4 @@
-"""What random programs run: the functions that a user might write, by name."""
+"""The functions of random programs, such as a user might write, by name."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import redismr
 
 Pair = tuple[Any, Any]
 Record = Any
-"""``(bad, pairs)``: whether mapfn is to fail on it, and what it is to emit. A dict may have the
-two as its values, and a buffer as its pickle."""
+"""``(bad, pairs)``: whether mapfn fails on the record, and the pairs that mapfn emits for it. Some
+sources give a dict with these two values, or a buffer with their pickle."""
 
 
 class BadRecord(Exception):
-    """What mapfn raises for a bad record."""
+    """The error that mapfn raises for a bad record."""
 
 
 def decode_record(record: Record) -> tuple[bool, Any]:
-    """What a record says, in whichever form."""
+    """Return ``(bad, pairs)`` of a record in any of its forms."""
     if isinstance(record, (bytes, bytearray, memoryview)):
         record = pickle.loads(record)
     bad, pairs = record.values() if isinstance(record, dict) else record
@@ -29,7 +29,7 @@ def decode_record(record: Record) -> tuple[bool, Any]:
 
 
 def yielding(_key: Any, record: Record) -> Iterator[Pair]:
-    """A generator of tuples."""
+    """Yield pairs that are tuples."""
     redismr.count("records")
     bad, pairs = decode_record(record)
     yield from map(tuple, pairs)
@@ -38,23 +38,23 @@ def yielding(_key: Any, record: Record) -> Iterator[Pair]:
 
 
 def by_value(record: Record) -> Iterator[Pair]:
-    """A generator that takes the value alone."""
+    """Yield pairs; takes the value alone."""
     yield from yielding(None, record)
 
 
 def listing(_key: Any, record: Record) -> list[Pair]:
-    """A list of all pairs."""
+    """Return a list of all pairs."""
     return list(yielding(None, record))
 
 
 def of_lists(_key: Any, record: Record) -> Iterator[Any]:
-    """A generator of pairs that are lists."""
+    """Yield pairs that are lists."""
     for key, value in yielding(None, record):
         yield [key, value]
 
 
 def with_refilled_value(_key: Any, record: Record) -> Iterator[Any]:
-    """One list for all values, filled anew for each, and emptied at the end."""
+    """Yield one list as every value, refilled each time and emptied at the end."""
     row: list[Any] = []
     for key, value in yielding(None, record):
         row[:] = [value]
@@ -63,14 +63,14 @@ def with_refilled_value(_key: Any, record: Record) -> Iterator[Any]:
 
 
 def with_refilled_pair(_key: Any, record: Record) -> Iterator[Any]:
-    """One list for all pairs."""
+    """Yield one list as every pair, refilled each time."""
     pair: list[Any] = [None, None]
     for pair[0], pair[1] in yielding(None, record):
         yield pair
 
 
 def with_changed_inner(_key: Any, record: Record) -> Iterator[Any]:
-    """A value whose inner part is changed after the yield."""
+    """Yield values whose inner part is changed after the yield."""
     inner: dict[str, Any] = {}
     for key, value in yielding(None, record):
         inner["value"] = value
@@ -78,7 +78,7 @@ def with_changed_inner(_key: Any, record: Record) -> Iterator[Any]:
 
 
 def with_shared_key(_key: Any, record: Record) -> Iterator[Pair]:
-    """The same key for all records, too."""
+    """Yield each value a second time, with one key for all records."""
     for key, value in yielding(None, record):
         yield key, value
         yield "all of them", value
@@ -93,42 +93,42 @@ MAPFNS: Mapping[str, Callable[..., Any]] = {
 
 
 def user_list(_key: Any, values: Any) -> Any:
-    """All values, in order."""
+    """Return all values, in order."""
     redismr.count("keys")
     return [*values]
 
 
 def user_sum(_key: Any, values: Any) -> Any:
-    """What the builtin gives."""
+    """Return the result of the builtin."""
     return sum(values)
 
 
 def user_min(_key: Any, values: Any) -> Any:
-    """What the builtin gives."""
+    """Return the result of the builtin."""
     return min(values)
 
 
 def user_max(_key: Any, values: Any) -> Any:
-    """What the builtin gives."""
+    """Return the result of the builtin."""
     return max(values)
 
 
 def user_items(items: Any) -> Iterator[Pair]:
-    """The form that gets an iterator."""
+    """Yield a pair for each group; takes an iterator of all groups."""
     for key, values in items:
         redismr.count("keys")
         yield key, [*values]
 
 
 def user_generator(key: Any, values: Any) -> Iterator[Pair]:
-    """A reducer that yields its pairs, and a second key beside each."""
+    """Yield the pair of the group, and a second pair with another key."""
     redismr.count("keys")
     yield key, [*values]
     yield ("beside", key), len(values)
 
 
 def last(_key: Any, values: Any) -> Any:
-    """The last value in input order; combines."""
+    """Return the last value in input order; can be its own combiner."""
     return values[-1]
 
 
@@ -142,19 +142,19 @@ COMBINERS: Mapping[str, tuple[str, ...]] = {
     "user_max": ("max", "user_max"),
     "user_sum": ("sum", "user_sum"),
 }
-"""Reducers of a user's own, and combiners that change nothing of what they give."""
+"""User reducers, each with the combiners that do not change its result."""
 
 EXACT_SUM_COMBINERS = COMBINERS["user_sum"]
-"""Combiners for values of which the order of adding cannot be seen."""
+"""Combiners for values whose sum does not show the order of adding."""
 
 
 def by_python_hash(key: Any, partitions: int) -> int:
-    """What many write: of strings another number in each process, unless that is arranged for."""
+    """Use ``hash``, as many do: that of a str depends on the process and PYTHONHASHSEED."""
     return hash(key) % partitions
 
 
 def by_repr(key: Any, partitions: int) -> int:
-    """Parts keys that are equal and look different."""
+    """Send equal keys with different reprs to different partitions."""
     return zlib.crc32(repr(key).encode()) % partitions
 
 
@@ -162,12 +162,12 @@ _turns = itertools.count()
 
 
 def round_robin(_key: Any, partitions: int) -> int:
-    """No function of the key at all."""
+    """Ignore the key: each call returns the next partition."""
     return next(_turns) % partitions
 
 
 def always_last(_key: Any, partitions: int) -> int:
-    """Everything in the last partition."""
+    """Send all keys to the last partition."""
     return partitions - 1
 
 

@@ -1,4 +1,4 @@
-"""The plain loop that a program must agree with, and how the two are compared."""
+"""The plain loop with which a program must agree, and the comparison of both."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ _ABSENT = object()
 
 @dataclass(slots=True)
 class ExpectedResult:
-    """What the loop gives: pairs in order of first appearance, counters, skips, refusals."""
+    """The results of the plain loop."""
 
     pairs: list[tuple[Any, Any]] = field(default_factory=list)
+    """In the order in which their keys first came, or sorted."""
     counters: Counter[str] = field(default_factory=Counter)
     skipped: int = 0
     refusals: set[type[Exception]] = field(default_factory=set)
+    """The classes of errors of which the program must raise one; empty if it must succeed."""
 
 
 def plain_loop(program: RandomProgram) -> ExpectedResult:
-    """One process, one dict."""
+    """Run a program in one process, with one dict."""
     answer, groups, records = ExpectedResult(), dict[Any, list[Any]](), 0
     for key, record in _items(program):
         records += 1
@@ -84,7 +86,7 @@ def _items(program: RandomProgram) -> Any:
 
 
 def _emitted(program: RandomProgram, key: Any, record: Any) -> Any:
-    """Each pair is copied by the caller before the next is asked for."""
+    """Return the output of mapfn; the caller copies each pair before it reads the next."""
     mapfn = MAPFNS[program.functions.mapfn]
     return mapfn(record) if program.functions.mapfn == "by_value" else mapfn(key, record)
 
@@ -97,7 +99,7 @@ def _reducer(name: str) -> Reduce:
     if name in _BUILTIN_RESULTS:
         return lambda key, values, _counters: [(key, _BUILTIN_RESULTS[name](values))]
 
-    def own(key: Any, values: list[Any], counters: Counter[str]) -> list[tuple[Any, Any]]:
+    def reduce_group(key: Any, values: list[Any], counters: Counter[str]) -> list[tuple[Any, Any]]:
         if name in {"user_list", "user_items", "user_generator"}:
             counters["keys"] += 1
         if name == "user_items":
@@ -106,11 +108,11 @@ def _reducer(name: str) -> Reduce:
             return list(reducer_by_name(name)(key, values))
         return [(key, reducer_by_name(name)(key, values))]
 
-    return own
+    return reduce_group
 
 
 def exact_sum(values: list[Any]) -> Any:
-    """The builtin's; where there are only ints and floats, floats among them, without rounding."""
+    """Return ``sum(values)``; without rounding if all are ints or floats, at least one a float."""
     types = set(map(type, values))
     floats = types & {float, np.float64}
     if floats and types <= {int, bool, float, np.float64}:
@@ -122,8 +124,8 @@ def exact_sum(values: list[Any]) -> Any:
 
 
 def set_with_one_nan(values: list[Any]) -> set[Any]:
-    """A set in which NaN stands once: which of them are one object is not seen elsewhere."""
-    set(values)  # raises where one of them has no hash
+    """Return a set with one NaN: other processes cannot know which NaNs are one object."""
+    set(values)  # raises if a value has no hash
     nans = list(filter(_is_nan, values))
     return {value for value in values if not _is_nan(value)}.union(nans[:1])
 
@@ -144,10 +146,11 @@ _BUILTIN_RESULTS: Mapping[str, Callable[[list[Any]], Any]] = {
 
 
 def differences(program: RandomProgram, run: Callable[[], redismr.Results]) -> list[str]:
-    """How what ``run`` gives differs from the plain loop; [] if it does not.
+    """Return the differences between the results of ``run`` and those of the plain loop.
 
-    An error is right where the loop raises one of the same class; where a key may be refused, if
-    it refuses a key; and where the partitionfn parts equal keys, if it names the partitionfn.
+    An error of ``run`` is no difference in three cases: the loop raises one of the same class; a
+    key may be refused, and the error is a BadKey; the partitionfn may send equal keys to different
+    partitions, and the error names the partitionfn.
     """
     answer = plain_loop(program)
     try:
@@ -203,7 +206,7 @@ def _compare(
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether two values are alike in type and value, all the way down; NaN is like NaN."""
+    """Return True if two values agree in type and value, at every depth; NaN agrees with NaN."""
     if type(one) is not type(other):
         return False
     if isinstance(one, (list, tuple)):
@@ -219,7 +222,7 @@ def is_same(one: Any, other: Any) -> bool:
             bool(one == other) or (_is_nan(one) and _is_nan(other))
         )
     if isinstance(one, (float, complex)):
-        return repr(one) == repr(other)  # told apart: 0.0 and -0.0
+        return repr(one) == repr(other)  # 0.0 and -0.0 differ
     return bool(one == other) or (_is_nan(one) and _is_nan(other))
 
 

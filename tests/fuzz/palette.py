@@ -1,4 +1,4 @@
-"""The keys and values of random programs: families of spellings that are equal, or look it."""
+"""The keys and values of random programs, in families of keys that are equal or look equal."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from fuzz.classes import (
 NAIVE = dt.datetime.fromisoformat("2026-01-01")
 
 Family = Sequence[Any]
-"""Spellings of keys; those that are equal must meet, whatever their types."""
+"""Keys or values that one program mixes; equal keys must be grouped, whatever their types."""
 
 KEYS: Mapping[str, Family] = {
     "one": (1, 1.0, True, Decimal(1), Decimal("1.0"), Fraction(1), complex(1), Level.ONE,
@@ -99,19 +99,19 @@ REFUSABLE_FAMILIES = frozenset({
     "addresses", "ranges", "numpy days", "names", "folded", "names in tuples", "names in sets",
     "names in points", "cases", "modulo", "modulo in tuples",
 })  # fmt: skip
-"""Families that have no stable hash, or need not have one: these are right, or refused by name."""
+"""Families of keys that may have no stable hash: a program groups them right, or refuses them."""
 
 FAMILIES_WITH_HASH_OF_NONE = frozenset({"mixed", "addresses", "ranges"})
-"""Families with keys in whose hash is that of None, which before Python 3.12 is its address: of
-``range(0)`` and of an IPv6 address too, whose parts are None."""
+"""Families with keys whose Python hash uses that of None, which before Python 3.12 is its address:
+also ``range(0)`` and IPv6 addresses, which have None among their parts."""
 
 NAN = float("nan")
 
 EXACT_SUM_FAMILIES = ("ints", "huge", "bools", "fractions", "durations")
-"""Families of which the order of adding cannot be seen."""
+"""Families whose sums do not show the order of adding."""
 
 ROUNDING_FAMILIES = ("numpy bools", "float32", "float64", "decimals", "nan")
-"""Families whose sums depend on how, or where, they are added up."""
+"""Families whose sums depend on the order, or the cut, of adding."""
 
 VALUES: Mapping[str, Family] = {
     "ints": (0, 1, 2, -3, 10**6),
@@ -127,7 +127,7 @@ VALUES: Mapping[str, Family] = {
     "decimals and ints": (Decimal("0.1"), 1, True, Decimal("2.50")),
     "decimals and floats": (Decimal("0.1"), 1.5),
     "fractions": (Fraction(1, 3), Fraction(1, 2), 1, Fraction(3)),
-    # In mixtures of such kinds the last digits depend on which task adds what, so these have none.
+    # Which task adds what changes the last digits of such mixtures, so these need no rounding.
     "fractions and floats": (Fraction(1, 4), 0.5, 1, 2.5),
     "complex": (complex(0.1, 1 / 3), complex(1, 0), complex(1e16, 1), complex(-1e16, 0.1)),
     "complex and others": (complex(0.5, 1), 0.25, 1, True),

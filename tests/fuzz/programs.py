@@ -32,10 +32,7 @@ Record = tuple[bool, tuple[tuple[Any, Any], ...]]
 
 @dataclass(frozen=True)
 class RandomFunctions:
-    """The functions and options of a program: its code, which several sets of records share.
-
-    ``keys`` and ``values`` are the families that may be among the records.
-    """
+    """The functions and options of a program, which several programs share."""
 
     mapfn: str
     reducer: str
@@ -43,10 +40,12 @@ class RandomFunctions:
     partitionfn: str | None
     options: Mapping[str, Any]
     keys: tuple[str, ...]
+    """Families from which records may take keys."""
     values: tuple[str, ...]
+    """Families from which records may take values."""
 
     def arguments(self) -> dict[str, Any]:
-        """What ``redismr.run`` takes besides the source."""
+        """Return the arguments of ``redismr.run`` besides the source."""
         given: dict[str, Any] = {
             "mapfn": MAPFNS[self.mapfn],
             "reducefn": reducer_by_name(self.reducer),
@@ -60,7 +59,7 @@ class RandomFunctions:
 
 @dataclass(frozen=True)
 class RandomProgram:
-    """Functions, and records from a source of some kind."""
+    """Functions, records, and the kind of source that gives the records."""
 
     functions: RandomFunctions
     key_families: tuple[str, ...]
@@ -71,21 +70,21 @@ class RandomProgram:
 
     @property
     def may_be_refused(self) -> bool:
-        """Whether a key may be refused as one without a stable hash."""
+        """True if a key may be refused because it has no stable hash."""
         return self.functions.partitionfn is None and not REFUSABLE_FAMILIES.isdisjoint(
             self.key_families
         )
 
     @property
     def may_split_keys(self) -> bool:
-        """Whether the partitionfn may answer otherwise for a key, or for keys that are equal."""
+        """True if the partitionfn may send equal keys to different partitions."""
         return self.functions.partitionfn in {"by_repr", "round_robin"} or (
             self.functions.partitionfn == "by_python_hash"
             and not FAMILIES_WITH_HASH_OF_NONE.isdisjoint(self.key_families)
         )
 
     def open_source(self) -> Any:
-        """The source as a user would pass it; a fresh one for each run."""
+        """Return the source as a user would pass it; a new one for each run."""
         if self.source == "list":
             return list(self.records)
         if self.source == "generator":
@@ -111,7 +110,7 @@ class RandomProgram:
 
 
 def refilled(records: Iterable[Record]) -> Iterator[list[Any]]:
-    """One list object, and one in it, filled anew for each record."""
+    """Yield one list with one inner list, both refilled for each record."""
     inner: list[Any] = []
     row: list[Any] = [None, inner]
     for row[0], inner[:] in records:
@@ -120,7 +119,7 @@ def refilled(records: Iterable[Record]) -> Iterator[list[Any]]:
 
 
 def refilled_dict(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """One dict, as a cursor's row may be."""
+    """Yield one dict, refilled for each record, as a database cursor may."""
     row: dict[str, Any] = {}
     for row["bad"], row["pairs"] in records:
         yield row
@@ -128,7 +127,7 @@ def refilled_dict(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 
 def views(records: Iterable[Record]) -> Iterator[memoryview]:
-    """Slices of one buffer, which is read into again and again."""
+    """Yield slices of one buffer that is overwritten for each record."""
     buffer = bytearray(1 << 16)
     for record in records:
         data = pickle.dumps(record)
@@ -138,7 +137,7 @@ def views(records: Iterable[Record]) -> Iterator[memoryview]:
 
 
 def refilled_pairs(records: Iterable[Record]) -> Iterator[list[Any]]:
-    """One pair, and one record in it."""
+    """Yield one pair with one record in it, both refilled each time."""
     row: list[Any] = [None, None]
     pair = [None, row]
     for pair[0], (row[0], row[1]) in enumerate(records):  # type: ignore[call-overload]
@@ -147,7 +146,7 @@ def refilled_pairs(records: Iterable[Record]) -> Iterator[list[Any]]:
 
 
 class SharedBuffer:
-    """An ancestor's datasource whose ``[]`` answers with one buffer."""
+    """A datasource of an ancestor's kind whose ``[]`` returns one buffer, refilled each time."""
 
     def __init__(self, records: tuple[Record, ...]) -> None:
         self.records, self.buffer = records, [False, ()]
@@ -161,12 +160,12 @@ class SharedBuffer:
 
 
 def reducer_by_name(name: str) -> Any:
-    """A reducer by the name that stands in a program."""
+    """Return the reducer that a program names."""
     return USER_REDUCEFNS.get(name) or BUILTIN_FUNCTIONS.get(name.removeprefix("builtin "), name)
 
 
 def random_functions(rng: random.Random) -> RandomFunctions:
-    """Functions and options that could be a user's."""
+    """Draw functions and options such as a user might choose."""
     mapfn, reducer = rng.choice(list(MAPFNS)), _reducer(rng)
     keys, values = tuple(KEYS), tuple(VALUES)
     options: dict[str, Any] = {"partitions": rng.choice((1, 2, 3, 5, 8))}
@@ -181,11 +180,11 @@ def random_functions(rng: random.Random) -> RandomFunctions:
         keys = ("words",)
     if rng.random() < 0.3:
         options["on_error"] = rng.choice(("skip", "skip", 3, 0.25))
-        if partitionfn is None:  # a record with a key that is refused would be skipped as well
+        if partitionfn is None:  # a record with a refused key would be skipped too
             keys = tuple(family for family in keys if family not in REFUSABLE_FAMILIES)
     if rng.random() < 0.1:
         options["memory"] = 64 << 20
-    # What a combinefn raises is no record's fault, and so never skipped.
+    # No record is skipped for an error of a combinefn.
     combiners = () if "on_error" in options else COMBINERS.get(reducer, ())
     combiner = rng.choice(combiners) if combiners and rng.random() < 0.5 else None
     if combiner in EXACT_SUM_COMBINERS:
@@ -205,11 +204,11 @@ def _reducer(rng: random.Random) -> str:
 def random_program(
     functions: RandomFunctions, rng: random.Random, label: str = ""
 ) -> RandomProgram:
-    """Records for the functions, and a source."""
-    delicate = ROUNDING_FAMILIES if functions.reducer in {"sum", "mean", "builtin sum"} else ()
+    """Draw records for the functions, and a source."""
+    fragile = ROUNDING_FAMILIES if functions.reducer in {"sum", "mean", "builtin sum"} else ()
     families, values = (
         _key_families(functions, rng),
-        _choose_family(functions.values, delicate, rng),
+        _choose_family(functions.values, fragile, rng),
     )
     keys = [key for family in families for key in KEYS[family]]
     rng.shuffle(keys)
@@ -230,19 +229,19 @@ def random_program(
 def _key_families(functions: RandomFunctions, rng: random.Random) -> tuple[str, ...]:
     first = _choose_family(functions.keys, REFUSABLE_FAMILIES, rng)
     second = rng.choice(functions.keys)
-    # What numpy's numbers are compared with is chosen within their families.
+    # The numpy families already hold what numpy numbers may be compared with.
     alone = "sort" in functions.options or "numpy" in first + second or rng.random() < 0.7
     return (first,) if alone or first == second else (first, second)
 
 
-def _choose_family(families: tuple[str, ...], delicate: Collection[str], rng: random.Random) -> str:
-    """One of the families; half of the time one in which more has gone wrong than in others."""
-    likely = [family for family in families if family in delicate]
+def _choose_family(families: tuple[str, ...], fragile: Collection[str], rng: random.Random) -> str:
+    """Draw a family; half of the time from the ``fragile`` ones, which have had more bugs."""
+    likely = [family for family in families if family in fragile]
     return rng.choice(likely if likely and rng.random() < 0.5 else families)
 
 
 def smaller_programs(whole: RandomProgram) -> Iterator[RandomProgram]:
-    """Parts of a program, the halves of its records first: for showing what went wrong."""
+    """Yield the program with fewer records, first with half of them: to find a minimal example."""
     size = len(whole.records) // 2
     while size:
         for at in range(0, len(whole.records), size):

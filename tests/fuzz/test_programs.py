@@ -1,4 +1,4 @@
-"""Programs drawn at random agree with a plain loop, on workers and inline."""
+"""Random programs agree with a plain loop, on workers and inline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fuzz.palette import NAN
 
 @pytest.mark.slow
 @pytest.mark.timeout(320)
-def test_programs_give_what_a_plain_loop_gives() -> None:
+def test_programs_agree_with_a_plain_loop() -> None:
     done = run("programs")
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
@@ -32,5 +32,5 @@ def test_programs_give_what_a_plain_loop_gives() -> None:
         ({1}, {1.0}, False),
     ],
 )
-def test_the_comparison_tells_types_and_orders_apart(one, other, alike) -> None:
+def test_the_comparison_sees_types_and_orders(one, other, alike) -> None:
     assert is_same(one, other) is alike

@@ -15,7 +15,7 @@ FUNCTION_LINES = 50
 LUA_LINES = 80
 LONGER: dict[str, int] = {
 }
-"""What is longer, and how long it is today. A number here may only fall, a name only go."""
+"""Longer modules and functions, with their lengths today. Numbers may only fall, names only go."""
 
 
 def test_imports_point_one_way() -> None:
@@ -31,7 +31,7 @@ def test_modules_are_short() -> None:
 
 
 def test_functions_are_short() -> None:
-    """Without their docstrings, which are to be as long as they must."""
+    """Docstrings do not count: they may be as long as they must."""
     check(
         {
             f"{name(path)}:{node.name}": code_lines(node)
@@ -67,7 +67,7 @@ def test_core_and_engine_open_no_file_and_read_no_environment() -> None:
 
 
 def test_users_sources_are_parsed_in_one_place() -> None:
-    """Two locks, or none, let two threads of one process parse at once, which Python 3.11 fails."""
+    """One place, one lock: Python 3.11 fails if two threads of a process parse at once."""
     parsing = [name(path) for path in MODULES if "ast.parse(" in path.read_text(encoding="utf-8")]
     assert parsing == ["shipping/parsing.py"]
 
@@ -88,7 +88,7 @@ def test_nothing_names_the_machine_it_was_written_on() -> None:
 
 
 def check(lengths: dict[str, int], limit: int) -> None:
-    """Nothing is longer than the limit but what LONGER names, and that not by one line more."""
+    """Check that only entries of LONGER exceed the limit, and by exactly the lines noted there."""
     assert {what: n for what, n in lengths.items() if n > LONGER.get(what, limit)} == {}
     slack = {what: lengths[what] for what, n in LONGER.items() if lengths.get(what, n) < n}
     assert slack == {}, "shorter than LONGER says: lower the number, or take the name out"

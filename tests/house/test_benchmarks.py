@@ -1,6 +1,6 @@
-"""The benchmarks run and agree; how fast they are is what ``make bench`` says, never a test.
+"""The benchmarks run and their results agree. Speed is measured by ``make bench``, never by a test.
 
-Peers are left out: their environment is not there where tests run. Inputs are tiny.
+Peers are left out, because tests run without their environment. Inputs are tiny.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ROWS = {
 
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Inputs are made once, from what Python itself brings, and there are no peers."""
+    """Make the inputs once, from files of Python itself; there are no peers."""
     cache = tmp_path_factory.mktemp("inputs")
     return os.environ | {
         "REDISMR_BENCH_CACHE": str(cache),
@@ -63,7 +63,7 @@ def bench(environ: dict[str, str], out: Path, row: str, tools: str) -> dict[str,
 
 @pytest.mark.parametrize("row", ROWS)
 def test_the_sides_of_a_row_agree(row: str, environ: dict[str, str], tmp_path: Path) -> None:
-    """That their results are the same is checked by the run itself."""
+    """The run itself checks that all results are equal."""
     report = bench(environ, tmp_path, row, "redismr,pool,pool_gc,futures")
     assert [side.partition(".")[0] for side in report["sides"]] == ROWS[row]
     assert all(one["digest"] for side in report["runs"].values() for one in side)
@@ -75,7 +75,7 @@ def test_every_row_is_tested(environ: dict[str, str]) -> None:
     )
 
 
-def test_a_peer_that_is_not_there_is_said_to_be_left_out(
+def test_a_missing_peer_is_reported_as_left_out(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     report = bench(environ, tmp_path, "tasks", "redismr,ray,huey")
@@ -90,11 +90,11 @@ def test_a_row_that_grows_has_all_its_points(environ: dict[str, str], tmp_path: 
 
 
 def test_idle_supervisors_are_counted(environ: dict[str, str]) -> None:
-    """All have come, or this would wait; how often they ask is for the figures to say."""
+    """All supervisors have started, or the test would wait; how often they ask is not tested."""
     assert json.loads(run(environ, "benchmarks.growing", "growth-idle", "3")).keys() == {"rate"}
 
 
-def test_what_was_measured_goes_between_the_markers(
+def test_measurements_go_between_the_markers(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     results, page = tmp_path / "results", tmp_path / "page.md"
@@ -110,7 +110,7 @@ def test_what_was_measured_goes_between_the_markers(
 
 
 def test_redismr_gives_the_ancestors_scripts_what_a_loop_does(tmp_path: Path) -> None:
-    """The row of 70,000 keys, without the ancestor: that has to be fetched."""
+    """The row of 70,000 keys, without the ancestor, which would have to be downloaded."""
     environ = os.environ | {"REDISMR_BENCH_CACHE": str(tmp_path)}
     words = ("keys70k", "--rounds", "1", "--alone")
     (report,) = json.loads(run(environ, "benchmarks.ancestors", *words).splitlines()[-1])

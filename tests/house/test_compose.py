@@ -1,7 +1,7 @@
-"""docker-compose.yml, checked by the real Compose; no engine is needed for that.
+"""docker-compose.yml, checked by the real Compose; no server is needed for that.
 
-What its containers run is run here as it stands, with the paths of a folder: their server's
-configuration, and what tells whether they are healthy.
+The commands of the containers run here unchanged, with the paths of a folder: the configuration of
+the server, and the health checks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
-from support import engine_binary, eventually, open_client
+from support import eventually, open_client, server_binary
 from system.processes import SECRET, Process
 
 from redismr import settings
@@ -73,7 +73,7 @@ def test_it_refuses_to_start_without(name: str) -> None:
 
 
 def test_secrets_reach_containers_only_as_files(services: dict[str, Any]) -> None:
-    """What `docker inspect` shows is all in here; nor does `docker compose config` show them."""
+    """Neither `docker inspect` nor `docker compose config` shows them."""
     known = dict.fromkeys(GIVEN, "5ec2e7")
     done = config(known, "--format", "json")
     assert done.returncode == 0, done.stderr
@@ -100,15 +100,15 @@ def test_each_service_is_kept_small(services: dict[str, Any]) -> None:
     assert "\nUSER worker\n" in services["worker"]["build"]["dockerfile_inline"]
 
 
-# ------------------------------------------------------------------------- what runs in them
+# ------------------------------------------------------------------------- commands of containers
 
 LIMIT = 300 << 20
 
 
 class Containers:
-    """What the two containers run, in a folder."""
+    """Runs the commands of the two containers in a folder."""
 
-    def __init__(self, services: dict[str, Any], folder: Path, engine: str) -> None:
+    def __init__(self, services: dict[str, Any], folder: Path, server_kind: str) -> None:
         self.services, self.folder = services, folder
         (folder / "data").mkdir()
         (folder / "redismr_password").write_text(PASSWORD)
@@ -117,14 +117,14 @@ class Containers:
         self.renamed = {
             "/run/secrets/": f"{folder}/",
             "/sys/fs/cgroup/": f"{folder}/",
-            "docker-entrypoint.sh valkey-server -": f"{engine_binary(engine)} -",
+            "docker-entrypoint.sh valkey-server -": f"{server_binary(server_kind)} -",
             "valkey-cli": f"redis-cli -s {folder}/s",  # Debian has it with redis-server
             "dir /data": f"dir {folder}/data\nport 0\nunixsocket {folder}/s",
             "redis://redismr@redis:6379/0": f"unix://redismr@{folder}/s?db=0",
         }
 
     def here(self, text: str) -> str:
-        """A text of the file's, as it has to be here."""
+        """Return a text of the file with the paths that it needs here."""
         for there, here in self.renamed.items():
             text = text.replace(there, here)
         return text.replace("$$", "$")
@@ -150,10 +150,10 @@ class Containers:
 
 @pytest.fixture(scope="module")
 def containers(
-    services: dict[str, Any], engine: str, tmp_path_factory: Any
+    services: dict[str, Any], server_kind: str, tmp_path_factory: Any
 ) -> Iterator[Containers]:
-    """With a running server, which is healthy."""
-    found = Containers(services, tmp_path_factory.mktemp("compose"), engine)
+    """Return containers whose server is running and healthy."""
+    found = Containers(services, tmp_path_factory.mktemp("compose"), server_kind)
     assert not found.healthy("redis")
     server = found.start("redis", *map(found.here, services["redis"]["command"]))
     try:

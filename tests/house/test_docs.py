@@ -23,7 +23,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def environment() -> dict[str, str]:
-    """Ours, without what would point at a server; the package is this checkout's."""
+    """Return the environment without variables that name a server; the package is this checkout."""
     ours = {k: v for k, v in os.environ.items() if not k.startswith(("REDISMR_", "REDIS_URL"))}
     return ours | {"PYTHONPATH": str(ROOT)}
 
@@ -42,7 +42,7 @@ def run(args: list[str], folder: Path) -> str:
 
 
 def states_table(title: str, table: Mapping[str, Mapping[str, str]], ends: frozenset[str]) -> str:
-    """One row for each state: which verb makes which state of it."""
+    """Return one row for each state: its verbs and the states that they lead to."""
     lines = [f"| {title} | verb: next state |", "| --- | --- |"]
     for state, verbs in table.items():
         lines.append(f"| {state} | {'; '.join(f'{verb}: {to}' for verb, to in verbs.items())} |")
@@ -79,7 +79,7 @@ def test_architecture_names_each_room() -> None:
 
 
 def test_architecture_points_at_files_that_exist() -> None:
-    """So do the documents beside it."""
+    """The other documents too."""
     text = ARCHITECTURE + "".join(p.read_text("utf-8") for p in (ROOT / "docs").glob("*.md"))
     rooms = "|".join(path.name for path in (ROOT / "redismr").iterdir() if path.is_dir())
     named = re.findall(rf"`((?:{rooms})/[a-z_/]*(?:\.py|\.lua)?)`", text)
@@ -116,7 +116,7 @@ def test_links_of_the_documents_exist() -> None:
 
 
 def test_every_promise_of_the_campaign_is_in_the_document(tmp_path):
-    """With the row that stands for it, and a line of its table."""
+    """Each promise has its row of the campaign, and a line in the table."""
     code = (
         "from chaos.__main__ import rows\nfor row in rows().values(): print(row.name, row.promise)"
     )

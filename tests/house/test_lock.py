@@ -1,4 +1,4 @@
-"""``requirements.lock`` names a version of all that make installs, each one that we allow."""
+"""``requirements.lock`` names an allowed version of every package that make installs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def wanted_somewhere(requirement: Requirement, extras: set[str]) -> bool:
 
 
 def needed() -> Iterator[tuple[str, Requirement]]:
-    """Each requirement of ours, and of what is installed for it, with who requires it."""
+    """Return all requirements, direct and indirect, each with the package that requires it."""
     waiting, seen = [("redismr", one) for one in DECLARED], set()
     while waiting:
         owner, one = waiting.pop()
@@ -86,14 +86,14 @@ def test_all_that_is_needed_on_any_python_and_system_is_locked_within_its_bounds
 
 
 def test_it_says_nothing_but_names_and_versions() -> None:
-    """No registry, no path of one machine, no other kind of pin: users' pip reads it as well."""
+    """No registry, no local path, no other kind of pin: the pip of users reads the file too."""
     odd = [line for line in LINES if not re.fullmatch(r"#.*|[\w.-]+==[\w.]+", line)]
     assert odd == []
     assert len(LOCKED) == len([line for line in LINES if not line.startswith("#")])
 
 
 def planned(*args: str) -> list[str]:
-    """The commands that make would run."""
+    """Return the commands that make would run."""
     return subprocess.run(
         ["make", "--dry-run", *args],
         cwd=ROOT,
@@ -112,7 +112,7 @@ def planned(*args: str) -> list[str]:
 def test_make_installs_by_it_unless_the_newest_is_asked_for(
     goals: list[str], constrained: bool
 ) -> None:
-    """And does not let pip fetch a builder of its own choice."""
+    """pip must not download a build backend of its own choice either."""
     installs = [line for line in planned(*goals) if " -m pip " in line]
     assert installs
     assert all(("--constraint requirements.lock" in line) is constrained for line in installs)
@@ -123,7 +123,7 @@ def test_make_installs_by_it_unless_the_newest_is_asked_for(
 def test_an_environment_of_another_python_is_made_anew(
     tmp_path: Path, version: str, anew: bool
 ) -> None:
-    """Else ``make test PYTHON=...`` would test on whichever Python was there before."""
+    """Else ``make test PYTHON=...`` would test on the Python of the old environment."""
     (tmp_path / "bin").mkdir()
     python = tmp_path / "bin" / "python"
     python.write_text(f"#!/bin/sh\necho {version}\n")

@@ -1,4 +1,4 @@
-"""What is not Python reaches the wheel too."""
+"""Files that are not Python reach the wheel too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTS = ("redismr", "pyproject.toml", "README.md", "LICENSE")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """Built from a copy, so that nothing is left in the tree, by the backend as it is installed."""
+    """Build a wheel from a copy of the tree, with the installed backend."""
     folder = tmp_path_factory.mktemp("wheel")
     for part in PARTS:
         if (ROOT / part).is_dir():

@@ -1,6 +1,6 @@
-"""docs/systemd: each word of the units is one that systemd knows, and what they start is ours.
+"""docs/systemd: systemd knows each word of the units, and redismr each command in them.
 
-Where systemd-analyze is installed there is one more test, in which it reads them itself.
+If systemd-analyze is installed, one more test lets it read them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ WORDS = {
 
 
 def settings_in(unit: Path) -> list[tuple[str, str, str]]:
-    """Section, name and value of each setting."""
+    """Yield section, name and value of each setting."""
     found, section = [], ""
     for line in unit.read_text().splitlines():
         if line.startswith("["):
@@ -78,11 +78,11 @@ def test_each_word_is_one_that_systemd_knows(unit: Path) -> None:
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_their_commands_and_variables_are_ours(unit: Path, tmp_path: Path) -> None:
-    """Also: what a variable says of a credential is a credential, and no secret stands there."""
+    """Variables of credentials name credentials, and no secret stands in a unit."""
     _, verb, *words = shlex.split(values(unit, "ExecStart")[0])
     command = cli.get_command(None, verb)  # type: ignore[arg-type]
     assert command is not None
-    command.make_context(verb, words)  # refuses an option that there is not
+    command.make_context(verb, words)  # refuses unknown options
     for credential in values(unit, "LoadCredential"):
         (tmp_path / credential.partition(":")[0]).write_text(SECRET)
     environ = dict(
@@ -99,7 +99,7 @@ def test_their_commands_and_variables_are_ours(unit: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_what_ends_alone_and_what_together(unit: Path) -> None:
-    """Executors are ended by their worker, and one that is out of memory ends no other."""
+    """The worker ends its executors; an executor that is out of memory ends no other."""
     assert values(unit, "KillMode") == ["mixed"]
     assert values(unit, "OOMPolicy") == ["continue"]
 
@@ -108,7 +108,7 @@ if ANALYZE := shutil.which("systemd-analyze"):
 
     @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
     def test_systemd_takes_them(unit: Path, tmp_path: Path) -> None:
-        """Its exit status is 0 for unknown words, too: what counts is that it says nothing."""
+        """The exit status is 0 for unknown words too: the output must be empty."""
         assert ANALYZE
         here = tmp_path / unit.name
         here.write_text(unit.read_text().replace(REDISMR, sys.executable))

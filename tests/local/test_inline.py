@@ -81,7 +81,7 @@ def test_there_are_always_two_partitions():
     assert seen == {2}
 
 
-def test_an_error_in_mapfn_is_itself_and_a_map_error():
+def test_an_error_in_mapfn_is_the_cause_of_a_map_error():
     def mapfn(value):
         return [(value, 1 / (value - 2))]
 
@@ -97,7 +97,7 @@ def test_an_error_in_mapfn_is_itself_and_a_map_error():
     assert "in mapfn" in str(error)
 
 
-def test_an_error_in_reducefn_is_itself_and_a_reduce_error():
+def test_an_error_in_reducefn_is_the_cause_of_a_reduce_error():
     with pytest.raises(ReduceError) as info:
         run(["a"], words, lambda _key, values: values[7])
     assert isinstance(info.value, IndexError)
@@ -112,7 +112,7 @@ def test_an_error_in_reducefn_is_itself_and_a_reduce_error():
         (lambda value: [("k", value)], lambda _key, _values: [(x for x in "abc")], ReduceError),
     ],
 )
-def test_what_cannot_travel_is_refused_here_too(mapfn, reducefn, kind):
+def test_values_that_cannot_travel_are_refused_inline_too(mapfn, reducefn, kind):
     with pytest.raises(kind, match=r"'k', of type (generator|list)") as info:
         run([1], mapfn, reducefn)
     assert isinstance(info.value, BadValue)
@@ -155,7 +155,7 @@ def test_random_is_seeded_for_the_tasks_and_left_alone_for_the_caller():
     assert run([1, 2], mapfn, "list", seed=1)[0] != first
 
 
-def test_the_callers_objects_are_not_those_of_the_results():
+def test_results_are_copies_of_the_callers_objects():
     values = [[1], [2]]
     pairs, _ = run(values, lambda value: [("k", value)], "list")
     pairs[0][1][0].append(9)
@@ -180,7 +180,7 @@ def test_functions_get_copies_of_the_records_as_on_a_worker(make):
     assert rows == [{"n": n, "tags": ["a"]} for n in range(40)]
 
 
-def test_what_is_refilled_counts_as_it_was_given():
+def test_a_refilled_row_counts_as_it_was_at_each_yield():
     def source():
         row = [0]
         for row[0] in range(100):
@@ -201,13 +201,13 @@ def test_what_is_refilled_counts_as_it_was_given():
 
 
 class CannotBeUnpickled:
-    """Pickles, and cannot be made again."""
+    """Can be pickled and not unpickled."""
 
     def __reduce__(self):
         return int, ("no number",)
 
 
-def test_what_a_worker_could_not_make_again_is_refused_by_name():
+def test_a_record_that_cannot_be_unpickled_is_refused_by_name():
     with pytest.raises(
         BadValue, match=r"item 0 of the source .* ValueError: .*'no number'"
     ) as info:
@@ -268,7 +268,7 @@ def emitting(_key, value):
 
 
 @pytest.mark.parametrize("reducefn", ["sum", "count", "list", emitting])
-def test_a_pair_that_cannot_be_used_is_told_with_the_yield_it_came_from(reducefn):
+def test_an_unusable_pair_is_reported_with_its_yield(reducefn):
     mapfn = each if reducefn is emitting else emitting
     with pytest.raises(redismr.BadKey) as info:
         redismr.run([7], mapfn, reducefn, inline=True)
@@ -282,7 +282,7 @@ def test_a_pair_that_cannot_be_used_is_told_with_the_yield_it_came_from(reducefn
 
 @pytest.mark.parametrize("options", [{}, {"on_error": "skip"}])
 @pytest.mark.parametrize("role", ["mapfn", "reducefn", "initfn", "partitionfn", "combinefn"])
-def test_who_quits_the_debugger_gets_no_error_of_a_function(role, options):
+def test_quitting_the_debugger_is_no_error_of_a_function(role, options):
     def look(*_):
         pdb.Pdb(stdin=StringIO("q\n"), stdout=StringIO(), readrc=False).set_trace()
         return 0
@@ -293,7 +293,7 @@ def test_who_quits_the_debugger_gets_no_error_of_a_function(role, options):
     assert type(info.value) is bdb.BdbQuit
 
 
-def test_ctrl_c_ends_it_and_an_interrupt_of_the_users_is_an_error():
+def test_ctrl_c_ends_the_job_and_a_raised_interrupt_is_an_error():
     before = signal.getsignal(signal.SIGINT)
 
     def pressed(_key, _value):
@@ -311,7 +311,7 @@ def test_ctrl_c_ends_it_and_an_interrupt_of_the_users_is_an_error():
         assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_only_the_main_thread_hears_of_ctrl_c():
+def test_only_the_main_thread_gets_ctrl_c():
     def raising(_key, _value):
         raise KeyboardInterrupt
 
@@ -320,7 +320,7 @@ def test_only_the_main_thread_hears_of_ctrl_c():
     assert isinstance(ran.exception(), MapError)
 
 
-def test_a_handler_that_the_users_function_sets_stays():
+def test_a_handler_set_by_a_user_function_stays():
     def setting(_key, _value):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         yield 1, 1

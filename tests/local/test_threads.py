@@ -49,7 +49,7 @@ def timer(work):
 
 
 def copied_context(work):
-    """As anyio and trio run what they are given, in threads of any age."""
+    """Run work as anyio and trio do, in threads of any age."""
     copy = contextvars.copy_context()
     thread(lambda: copy.run(work))
 
@@ -88,7 +88,7 @@ THREAD_STARTERS = {
 
 
 @pytest.mark.parametrize("way", THREAD_STARTERS)
-def test_what_threads_count_is_counted(way):
+def test_counts_of_threads_are_counted(way):
     def mapfn(x):
         count("here")
         THREAD_STARTERS[way](lambda: count("there", 2))
@@ -153,7 +153,7 @@ def test_jobs_of_two_threads_do_not_mix():
     assert outcome == {"a": {"a": 2}, "b": {"b": 2}}
 
 
-def test_a_thread_that_may_be_of_either_job_is_refused():
+def test_a_thread_that_may_belong_to_either_job_is_refused():
     barrier = threading.Barrier(2, timeout=10)
     errors = []
 
@@ -190,7 +190,7 @@ def make_task_error(work):
 
 @pytest.mark.parametrize("way", ["thread", "pool"])
 def test_a_thread_that_outlives_its_task_counts_for_no_other(way, monkeypatch):
-    """Neither for the next task of its process, nor unnoticed, nor with an error that ends it."""
+    """It neither counts for the next task, nor goes unnoticed, nor ends the executor."""
     monkeypatch.setattr(context, "_given_warnings", set())
     go, messages = threading.Event(), []
 
@@ -216,7 +216,7 @@ def test_a_thread_that_outlives_its_task_counts_for_no_other(way, monkeypatch):
     assert once.startswith(
         "redismr.count('late') was called in a thread whose task has ended: it is not counted ("
     )
-    assert ", m1). Wait for threads" in once
+    assert ", m1). Wait for all threads" in once
     assert (first.counters, second.counters) == ({}, {})
 
 
@@ -234,11 +234,11 @@ def test_a_pool_that_a_task_made_works_for_the_next(kind):
                 list(pool.imap(count, ["n"]))
                 list(pool.imap_unordered(func=count, iterable=["n"]))
         assert task.counters == {"n": 2 if kind is ThreadPoolExecutor else 7}
-    list(pool.map(count, ["n"]))  # outside all tasks: nothing
+    list(pool.map(count, ["n"]))  # outside all tasks nothing is counted
     (getattr(pool, "terminate", None) or pool.shutdown)()
 
 
-def test_a_child_that_was_spawned_says_that_it_cannot_count(capfd):
+def test_count_in_a_spawned_child_is_refused(capfd):
     def mapfn(x):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             pool.submit(count, "x").result()
@@ -248,8 +248,8 @@ def test_a_child_that_was_spawned_says_that_it_cannot_count(capfd):
     assert "count('x') was called outside a task: it is not counted" in capfd.readouterr().err
 
 
-def test_what_other_interpreters_are_given_is_left_as_it_is(monkeypatch):
-    """Their pool (Python 3.14) is one of threads, and pickles what it is given."""
+def test_work_for_other_interpreters_is_left_unchanged(monkeypatch):
+    """Their pool (Python 3.14) consists of threads, and pickles its work."""
 
     class Interpreters(ThreadPoolExecutor):
         pass
@@ -297,8 +297,8 @@ def test_threads_of_a_combinefn_may_not_count():
         redismr.run([1], mapfn, "sum", combinefn=combinefn, inline=True)
 
 
-def test_a_thread_of_an_initfn_goes_on_whatever_it_counts(recwarn, monkeypatch):
-    """It is none of a task's, and may be what the tasks wait for."""
+def test_a_thread_of_an_initfn_may_count_without_an_error(recwarn, monkeypatch):
+    """The thread belongs to no task, and tasks may wait for it."""
     monkeypatch.setattr(context, "_given_warnings", set())
     work, done = queue.Queue(), queue.Queue()
 
@@ -345,7 +345,7 @@ def test_outside_a_task_nothing_is_counted_in_a_thread_either():
         assert seen == [(1, context.Here())]
 
 
-def test_a_forked_child_says_that_it_cannot_count():
+def test_count_in_a_forked_child_is_refused():
     reader, writer = os.pipe()
     with active_task(TaskContext(params={"p": 1})) as task:
         pid = os.fork()

@@ -1,7 +1,6 @@
-"""An attacker who can write to Redis and has no secret, and the engine under their hands.
+"""Fixtures for attacks: an attacker can write to Redis and has no secret.
 
-Most tests play the worker in this process: ``SteppedWorker`` is the real executor and the real
-lease
+Most tests run the worker in this process: ``SteppedWorker`` is the real executor and the real lease
 keeper, driven step by step, so that an attack comes exactly between two steps.
 """
 
@@ -25,9 +24,9 @@ from redismr.workers.leases import LeaseKeeper
 from redismr.workers.shared_slots import Slots
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\r"
-"""What must never reach a terminal."""
+"""Text that must never reach a terminal."""
 
-# Functions of no module: they travel by value, and loading them changes nothing in this process.
+# The functions are in no module: they travel by value, and loading them changes nothing here.
 _WORLD: dict[str, Any] = {"__name__": "__main__"}
 exec(  # noqa: S102
     """
@@ -60,7 +59,7 @@ SOURCE = {"a": 1, "b": 2, "c": 3}
 
 
 def sequential(source: dict[str, int] = SOURCE) -> dict[str, Any]:
-    """What the job must give."""
+    """Return the right result of the job."""
     groups: dict[str, list[Any]] = {}
     for key, value in source.items():
         for k, v in mapfn(key, value):
@@ -69,7 +68,7 @@ def sequential(source: dict[str, int] = SOURCE) -> dict[str, Any]:
 
 
 class PickleBomb:
-    """Unpickling it makes a file."""
+    """An object that makes a file when it is unpickled."""
 
     def __init__(self, path: Any) -> None:
         self.path = str(path)
@@ -89,20 +88,20 @@ class SteppedWorker:
         self.new_executor()
 
     def new_executor(self) -> Executor:
-        """Another executor, which knows nothing yet."""
+        """Start another executor, which knows no job yet."""
         self._count += 1
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self._lines += [ours, theirs]
         self.notices = ours
-        setup = ExecutorSetup(Slots(1).all[0], theirs, f"hand:{self._count}")
+        setup = ExecutorSetup(Slots(1).all[0], theirs, f"stepped:{self._count}")
         self.executor = Executor(setup, self.connection, self.keyring)
         self.executor.store.server.patience = 5
         self.leases = LeaseKeeper(self.executor.store, self.executor.reporter.fail_altered_job)
         return self.executor
 
     def step(self) -> bool:
-        """Serve one job for a turn; False if there was nothing to do."""
+        """Serve one job for a turn; return False if there was nothing to do."""
         outcome = self.executor._serve_next()
         if outcome == EXIT_RECYCLE:
             self.new_executor()
@@ -135,11 +134,11 @@ class AttackTestbed:
         return self.job
 
     def key(self, name: str, job: Any = None) -> str:
-        """The full name of a control key."""
+        """Return the full name of a control key."""
         return self.keys.control((job or self.job).id, name)
 
     def run_until(self, state: str, timeout: float = 10) -> None:
-        """Work until the job is there, no further: one task at a time."""
+        """Run one task after another until the job is in ``state``."""
         deadline = time.monotonic() + timeout
         while self.store.status(self.job.id).state != state:
             assert time.monotonic() < deadline
@@ -160,14 +159,14 @@ class AttackTestbed:
             self.worker.executor._current_session = None
 
     def outcome(self, handle: Any = None, timeout: float = 12) -> Any:
-        """The result as a dict, or the error; never neither."""
+        """Work until the job ends; return its result as a dict, or its error."""
         handle = handle or self.job
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             busy = False
-            with contextlib.suppress(redismr.StoreError):  # the supervisor's _guarded
+            with contextlib.suppress(redismr.StoreError):  # as the supervisor does
                 self.worker.leases.reclaim()
-            with contextlib.suppress(redismr.StoreError):  # a worker that ends is started anew
+            with contextlib.suppress(redismr.StoreError):  # a supervisor would start another
                 busy = self.worker.step()
             try:
                 return dict(handle.result(timeout=0.0 if busy else 0.01))
@@ -175,11 +174,10 @@ class AttackTestbed:
                 continue
             except redismr.RedismrError as error:
                 return error
-        look = self.store.status(handle.id)
-        pytest.fail(f"the job hangs: {look}")
+        pytest.fail(f"the job hangs: {self.store.status(handle.id)}")
 
     def check(self, outcome: Any, right: Any = None) -> None:
-        """The right result, or an error that a person can read; and nothing was unpickled."""
+        """Check for the right result or a readable error, and that nothing was unpickled."""
         assert not self.marker.exists(), "bytes of the attacker were unpickled"
         if isinstance(outcome, Exception):
             assert len(str(outcome)) > 20
@@ -195,8 +193,8 @@ class AttackTestbed:
 
 
 def assert_printable(text: str) -> None:
-    strange = [c for c in text if not (c.isprintable() or c in "\n\t")]
-    assert not strange, (strange, text[:300])
+    unprintable = [c for c in text if not (c.isprintable() or c in "\n\t")]
+    assert not unprintable, (unprintable, text[:300])
 
 
 @pytest.fixture
@@ -208,7 +206,7 @@ def testbed(server, tmp_path):
 
 @pytest.fixture
 def processes(server, tmp_path):
-    """Starts real workers; kills them at the end of the test."""
+    """Return a starter of real workers, which kills them at the end of the test."""
     processes = Processes(server.url, tmp_path / "processes")
     yield processes
     processes.close()

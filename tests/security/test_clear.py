@@ -1,4 +1,4 @@
-"""What stands in clear: it schedules, and altering it never makes a wrong result or a hang."""
+"""Clear text in Redis only schedules: altering it never makes a wrong result or a hang."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ FIELDS = {
     "txn": ["other"],
     "name": ["other"],
 }
-DEADLY = {"python", "protocol", "key_id", "digest"}
+FIELDS_THAT_END_THE_JOB = {"python", "protocol", "key_id", "digest"}
 
 
 @pytest.mark.parametrize("phase", ["submitted", "leased", "reducing", "succeeded"])
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_clear_field_is_altered(testbed, field, phase):
-    """Each value in a job of its own; they share one server, worker and test."""
+    """Each value gets a job of its own; all share one server, one worker and this test."""
     values = [*FIELDS[field], *GARBAGE, None]
-    for value in values[::6] if phase == "leased" else values:  # each costs the time of a lease
+    for value in values[::6] if phase == "leased" else values:  # each takes one lease
         testbed.submit()
         if phase == "leased":
             testbed.store.claim(testbed.job.id, "somebody", "n", 1)
@@ -63,10 +63,10 @@ def test_a_clear_field_is_altered(testbed, field, phase):
             testbed.redis.hset(meta, field, value)
         outcome = testbed.outcome()
         testbed.check(outcome)
-        if field in DEADLY and phase == "submitted":
+        if field in FIELDS_THAT_END_THE_JOB and phase == "submitted":
             assert isinstance(outcome, redismr.JobFailed), (field, value)
             assert field in str(outcome)
-        for row in testbed.client.jobs():  # a listing survives whatever lies there
+        for row in testbed.client.jobs():  # a listing survives any value
             assert isinstance(row.age, float)
         testbed.job.errors()
         testbed.redis.flushall()
@@ -170,8 +170,8 @@ def test_a_lease_without_end_runs_out(testbed):
     assert testbed.outcome() == sequential()
 
 
-def test_a_claim_answered_with_lies(testbed):
-    """The memo of claims may name tasks of others: tokens decide, not the memo."""
+def test_a_forged_last_claim(testbed):
+    """The record of the last claim may name foreign tasks: tokens decide, not that record."""
     testbed.submit()
     executor = testbed.worker.executor
     testbed.redis.hset(testbed.key("last_claims"), executor.setup.name, "nonce m0,m1,m2,zzz")
@@ -180,7 +180,7 @@ def test_a_claim_answered_with_lies(testbed):
 
 
 def test_hints_are_only_hints(testbed):
-    """Index, wake list and rows of workers lost, filled with rubbish, or of another type."""
+    """Index, wake list and rows of workers are deleted, filled with rubbish, or of another type."""
     keys = testbed.keys
     wake = keys.wake(PROTOCOL, PYTHON, testbed.worker.keyring.key_id)
     rubbish = {ESCAPE: "1", "x" * 100: "2", "{": 3, "gone-1": -1e300, "j" * 60: 5}
@@ -243,7 +243,7 @@ ROWS = [
 ]  # fmt: skip
 
 
-def test_rows_of_workers_that_lie(testbed, capfd, monkeypatch):
+def test_forged_rows_of_workers(testbed, capfd, monkeypatch):
     monkeypatch.setattr(redismr.client.wait_reasons, "EXPLAIN_AFTER_SECONDS", 0.0)
     for i, row in enumerate(ROWS):
         testbed.redis.hset(testbed.keys.workers, f"{ESCAPE}{i}", row)

@@ -43,13 +43,13 @@ URL = f"redis://me:{quote(PASSWORD, safe='')}@127.0.0.1:1/0"
 
 @pytest.fixture(autouse=True)
 def met():
-    """A connection whose words are known; at the end the process forgets those of the test."""
+    """Return a connection whose secrets are remembered until the end of the test."""
     words, private = dict(confidential._forms_by_word), set(confidential._private_words)
     yield Connection(url=URL, secret=WORD)
     confidential._forms_by_word.clear()
     confidential._forms_by_word.update(words)
     confidential._private_words.intersection_update(private)
-    confidential.remember_secrets()  # looks for these again
+    confidential.remember_secrets()  # searches for these again
 
 
 def from_main(source, name="mapfn", **names):
@@ -246,7 +246,7 @@ if __name__ == "__main__":
 
 
 def seen_by_a_reader(client):
-    """All that lies in Redis, plain and unpacked."""
+    """Return all data in Redis, as it is and decompressed."""
     seen = b""
     for key in client.scan_iter(count=1000):
         kind = client.type(key)
@@ -379,7 +379,7 @@ def test_a_word_is_found_in_all_its_forms(word, around):
 
 
 def test_a_failure_whose_class_or_function_is_named_so_can_be_handed_in():
-    """What cannot be sealed would be tried again for ever."""
+    """A failure that cannot be sealed would be tried again for ever."""
     error = type(WORD, (Exception,), {"__module__": WORD})("text")
     failure = make_failure(error, stage="map", task="m0")
     assert WORD not in repr(failure)

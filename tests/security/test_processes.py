@@ -1,4 +1,4 @@
-"""Real worker processes among poisoned jobs, and where the secret shows."""
+"""Real worker processes beside jobs of an attacker, and places where the secret must not appear."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from redismr.core.seal import Keyring
 
 
 def poison(testbed):
-    """Jobs and hints of every bad kind beside those of honest people."""
+    """Write jobs and hints of every bad kind beside real ones."""
     redis, keys = testbed.redis, testbed.keys
     names = [ESCAPE, "wrong-1", "bad-1", "bad-2", "bad-3", "x" * 500]
     redis.zadd(keys.jobs, dict.fromkeys(names, -(10**17)))
@@ -51,7 +51,7 @@ def test_poisoned_jobs_harm_nobody_else(testbed, processes):
         testbed.submit(lease=0.5)
         assert dict(testbed.job.result(timeout=20)) == sequential()
     assert worker.popen.poll() is None
-    # Each bad job has cost an executor's process at most one change of code: no more now.
+    # Each bad job may cost an executor one change of code, and no more after that.
     left = set(worker.executors(2))
     testbed.submit(lease=0.5)
     assert dict(testbed.job.result(timeout=20)) == sequential()

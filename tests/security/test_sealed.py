@@ -1,4 +1,4 @@
-"""Sealed bytes that somebody without the secret altered, moved, dropped or put back."""
+"""Sealed bytes that an attacker without the secret altered, moved, deleted or put back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HARM = (
 
 
 def place_of(testbed, kind, job=None):
-    """(key, its fields or none) where blobs of that kind lie."""
+    """Return the key where blobs of a kind lie, and its fields (none for a string)."""
     job = job or testbed.job
     if kind == "input":
         key = testbed.keys.input(job.id, 0)
@@ -49,7 +49,7 @@ def read(testbed, key, field):
 
 
 def write(testbed, key, field, blob):
-    """Put a blob there, keeping the deadline; None drops it."""
+    """Write a blob and keep the TTL; None deletes it."""
     if blob is None:
         testbed.redis.delete(key) if field is None else testbed.redis.hdel(key, field)
     elif field is None:
@@ -65,7 +65,7 @@ def prepare(testbed, kind):
 
 
 def harmed(testbed, harm, kind, fields, blob, other):
-    """The blob as the attacker leaves it."""
+    """Return the blob as the attacker leaves it."""
     token, space, sealed = blob.partition(b" ") if kind in ("done", "result") else (b"", b"", blob)
     if harm == "flip":
         sealed = sealed[:-1] + bytes([sealed[-1] ^ 1])
@@ -175,7 +175,7 @@ def test_a_manifest_of_a_small_output_is_sealed_as_well(testbed, book):
 
 
 def rerun(testbed):
-    """A job whose maps ran twice: its first result of partition 0, with its chunks."""
+    """Run all maps of a job twice; return the first result of a partition, chunks and segments."""
     testbed.submit()
     testbed.run_until("reducing")
     first_done = testbed.redis.hgetall(testbed.key("done"))
@@ -220,12 +220,12 @@ def test_map_records_of_an_earlier_run_between_two_reducers(testbed):
         testbed.redis.hset(testbed.keys.shuffle(testbed.job.id, p), mapping=fields)
     outcome = testbed.outcome()
     testbed.check(outcome)
-    # An executor that has read the names keeps to them; one that reads altered ones is found out.
+    # An executor that read the manifests before is not misled; one that reads the old ones fails.
     assert isinstance(outcome, dict | redismr.JobFailed)
 
 
-def test_what_was_yielded_is_compared_with_the_end(testbed):
-    """iter(job) hands partitions out as they come; one that is replaced later is an error."""
+def test_a_partition_replaced_after_it_was_yielded_is_an_error(testbed):
+    """iter(job) yields partitions as they come, and compares them with the end of the job."""
     testbed.submit()
     testbed.run_until("reducing")
     testbed.run_one_task()
@@ -240,7 +240,7 @@ def test_what_was_yielded_is_compared_with_the_end(testbed):
 
 
 def test_one_token_never_stands_for_two_runs(testbed):
-    """Ids doubled in the queue: with functions that roll dice a mix would show."""
+    """Task ids are doubled in the queue; random output would show a mix of two attempts."""
     testbed.submit(dice, source={str(i): i for i in range(3)}, reducefn=None)
     testbed.redis.delete(testbed.key("ready"))
     testbed.redis.rpush(testbed.key("ready"), "m0", *["m1"] * 40, "m2")
@@ -249,25 +249,25 @@ def test_one_token_never_stands_for_two_runs(testbed):
     assert isinstance(outcome, dict), outcome
     for key in "012":
         (count,) = outcome[f"count {key}"]
-        mine = [k for k in outcome if k.startswith(f"{key}.")]
-        assert len(mine) == count
-        assert all(len(outcome[k]) == 1 for k in mine)
+        keys = [k for k in outcome if k.startswith(f"{key}.")]
+        assert len(keys) == count
+        assert all(len(outcome[k]) == 1 for k in keys)
 
 
 def test_result_chunks_that_vanish_before_their_commit(testbed):
-    """RESTAGE: made again under another token, so that no chunk of the first run fits."""
+    """RESTAGE: the task runs again under another token, so no chunk of the first run fits."""
     testbed.submit()
     testbed.run_until("reducing")
     store, tokens = testbed.worker.executor.store, []
     commit = store.commit
 
-    def cruel(job, executor, commits, nonce, want, *more, **options):
+    def delete_chunks_first(job, executor, commits, nonce, want, *more, **options):
         if commits and len(tokens) < 2:
             testbed.redis.delete(testbed.key("out"))
         tokens.extend(c.token for c in commits)
         return commit(job, executor, commits, nonce, want, *more, **options)
 
-    store.commit = cruel
+    store.commit = delete_chunks_first
     assert testbed.outcome() == sequential()
     assert len(set(tokens)) == len(tokens) > 2
 
@@ -324,31 +324,31 @@ def test_events_are_believed_only_as_signed():
 
 
 def test_another_secret_and_another_namespace(testbed, server):
-    """Three clients on one server: nobody takes, sees or disturbs another's job."""
-    mine = testbed.submit()
+    """Three clients on one server do not take, see or disturb the jobs of the others."""
+    job = testbed.submit()
     others = []
     for secret, namespace in ((OTHER_SECRET, "redismr"), (SECRET, "elsewhere")):
         with redismr.Client(server.url, secret=secret, namespace=namespace) as client:
-            hand = SteppedWorker(Connection(url=server.url, secret=secret, namespace=namespace))
-            theirs = client.submit(SOURCE, tiny, "sum", partitions=1, lease=0.5)
-            while hand.step():
+            worker = SteppedWorker(Connection(url=server.url, secret=secret, namespace=namespace))
+            other_job = client.submit(SOURCE, tiny, "sum", partitions=1, lease=0.5)
+            while worker.step():
                 pass
-            others.append(dict(theirs.result(timeout=5)))
+            others.append(dict(other_job.result(timeout=5)))
             with pytest.raises((redismr.WrongSecret, redismr.JobNotFound)) as caught:
-                client.attach(mine.id)
+                client.attach(job.id)
             assert secret not in str(caught.value)
             if namespace == "redismr":
                 assert caught.type is redismr.WrongSecret
                 assert Keyring(SECRET, "redismr").key_id in str(caught.value)
             else:
-                assert mine.id not in {row.job_id for row in client.jobs()}
-            hand.close()
+                assert job.id not in {row.job_id for row in client.jobs()}
+            worker.close()
     assert others == [{0: 3, 1: 1, 2: 2}] * 2
     assert testbed.outcome() == sequential()
 
 
 def test_a_claim_that_a_failover_took_back_accuses_nobody(testbed, monkeypatch):
-    """What it was for may be gone with it, until the submitter has handed it in again."""
+    """The inputs of the tasks may be lost too, until the submitter has added them again."""
     testbed.submit()
     executor = testbed.worker.executor
     real, rewound = executor.store.get_inputs, []

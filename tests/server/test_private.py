@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import redis
-from support import REPOSITORY, engine_binary, eventually, is_running, open_client
+from support import REPOSITORY, eventually, is_running, open_client, server_binary
 
 from redismr.errors import ConfigError, StoreUnavailable
 from redismr.server import PrivateServer, start
@@ -32,8 +32,8 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, or need
 
 
 @pytest.fixture(autouse=True)
-def _binary(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REDISMR_SERVER", str(engine_binary(engine)))
+def _binary(server_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDISMR_SERVER", str(server_binary(server_kind)))
 
 
 @pytest.fixture

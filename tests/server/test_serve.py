@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
-from support import engine_binary, eventually, open_client
+from support import eventually, open_client, server_binary
 
 from redismr.errors import ConfigError
 from redismr.server import PrivateServer, join, serve, start
@@ -26,9 +26,9 @@ PASSWORD = "a password of some length"
 
 
 @pytest.fixture(scope="module")
-def served(engine: str) -> Iterator[PrivateServer]:
+def served(server_kind: str) -> Iterator[PrivateServer]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REDISMR_SERVER", str(engine_binary(engine)))
+        patch.setenv("REDISMR_SERVER", str(server_binary(server_kind)))
         server = serve(password=PASSWORD)
     with server:
         yield server
@@ -81,8 +81,8 @@ def test_the_password_itself_does_not_open_the_server(served: PrivateServer) -> 
         client.ping()
 
 
-def test_without_password_the_secrets_are_random(engine: str, monkeypatch: Any) -> None:
-    monkeypatch.setenv("REDISMR_SERVER", str(engine_binary(engine)))
+def test_without_password_the_secrets_are_random(server_kind: str, monkeypatch: Any) -> None:
+    monkeypatch.setenv("REDISMR_SERVER", str(server_binary(server_kind)))
     with serve() as one, serve() as other:
         assert one.connection.secret != other.connection.secret
         assert urlsplit(one.url).password != urlsplit(other.url).password
@@ -90,8 +90,8 @@ def test_without_password_the_secrets_are_random(engine: str, monkeypatch: Any) 
             assert client.ping()
 
 
-def test_every_address_may_be_bound(engine: str, monkeypatch: Any) -> None:
-    monkeypatch.setenv("REDISMR_SERVER", str(engine_binary(engine)))
+def test_every_address_may_be_bound(server_kind: str, monkeypatch: Any) -> None:
+    monkeypatch.setenv("REDISMR_SERVER", str(server_binary(server_kind)))
     with (
         serve("", 0, PASSWORD) as server,
         contextlib.closing(open_client(server.url_for("127.0.0.1"))) as client,
@@ -106,7 +106,7 @@ def test_a_port_in_use_is_an_oserror(served: PrivateServer) -> None:
     assert caught.value.errno == errno.EADDRINUSE
 
 
-def test_the_port_listens_before_anything_else_is_done(engine: str, monkeypatch: Any) -> None:
+def test_the_port_listens_before_anything_else_is_done(server_kind: str, monkeypatch: Any) -> None:
     """Early clients wait, and are then connected; later clients connect to the server itself."""
     early: list[socket.socket] = []
 
@@ -114,7 +114,7 @@ def test_the_port_listens_before_anything_else_is_done(engine: str, monkeypatch:
         for _ in range(2):
             early.append(socket.create_connection(("127.0.0.1", port), 10))
         early[0].sendall(f"AUTH redismr {derived_credentials(PASSWORD).auth}\r\n".encode())
-        return engine_binary(engine)
+        return server_binary(server_kind)
 
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -132,13 +132,13 @@ def test_the_port_listens_before_anything_else_is_done(engine: str, monkeypatch:
 
 
 def test_a_child_that_is_forked_meanwhile_does_not_keep_the_port(
-    engine: str, monkeypatch: Any
+    server_kind: str, monkeypatch: Any
 ) -> None:
     child = multiprocessing.get_context("fork").Process(target=signal.pause)
 
     def find() -> Path:
         child.start()
-        return engine_binary(engine)
+        return server_binary(server_kind)
 
     monkeypatch.setattr("redismr.server.launch.find_binary", find)
     try:
@@ -366,8 +366,8 @@ def test_other_channels_are_refused(client: redis.Redis) -> None:
             listener.get_message(timeout=5)
 
 
-def test_another_namespace_is_another_prefix(engine: str, monkeypatch: Any) -> None:
-    monkeypatch.setenv("REDISMR_SERVER", str(engine_binary(engine)))
+def test_another_namespace_is_another_prefix(server_kind: str, monkeypatch: Any) -> None:
+    monkeypatch.setenv("REDISMR_SERVER", str(server_binary(server_kind)))
     monkeypatch.setenv("REDISMR_NAMESPACE", "team-a")
     with start() as server, contextlib.closing(open_client(server.url)) as client:
         assert server.connection.namespace == "team-a"

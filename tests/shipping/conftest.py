@@ -1,4 +1,4 @@
-"""A program that packs in one process, and a worker that loads in another."""
+"""Fixtures: a program packs in one process, a worker loads in another."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ exec(sys.argv[1])
 
 
 class RoundTrip:
-    """A project folder to submit from, which is gone by the time the worker runs."""
+    """A project folder to submit from; it is gone before the worker runs."""
 
     def __init__(self, folder: Path) -> None:
         self.project = folder / "project"
@@ -53,7 +53,7 @@ class RoundTrip:
         }
 
     def write(self, **files: str) -> RoundTrip:
-        """Files by name; ``__`` in a name is a folder."""
+        """Write files by name; ``__`` in a name separates folder and file."""
         for name, text in files.items():
             path = self.project / (name.replace("__of__", "/") + ".py")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ class RoundTrip:
         return self.run([sys.executable, *argv], cwd=self.project, check=check)
 
     def run_on_worker(self, statements: str, *, check: bool = True) -> str:
-        """What the statements print on a worker."""
+        """Return the output of the statements on a worker."""
         shutil.rmtree(self.project, ignore_errors=True)
         command = [sys.executable, "-c", WORKER, statements]
         return self.run(command, cwd=self.elsewhere, check=check)

@@ -108,7 +108,7 @@ def program(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return vars(module)
 
 
-def test_functions_are_told_by_their_parameters_alone(program):
+def test_parameters_without_annotations_decide_how_functions_are_called(program):
     made = prepare_program(
         program["by_value"],
         program["reducefn"],
@@ -131,8 +131,8 @@ print(known.__annotations__["number"] in (int, "int"), [sorted(o.__annotations__
 """
 
 
-def test_what_is_sent_by_value_works_there_and_keeps_its_annotations(tmp_path: Path):
-    """cloudpickle asks functions for theirs, and leaves those of classes behind."""
+def test_objects_sent_by_value_work_on_a_worker_and_keep_their_annotations(tmp_path: Path):
+    """cloudpickle evaluates annotations of functions, and drops those of classes."""
     (tmp_path / "script.py").write_text(
         PROGRAM
         + """

@@ -1,4 +1,4 @@
-"""Classes of a script, and functions that dispatch on types, on a worker that never runs it."""
+"""Classes of a script, and functions that dispatch on types, on a worker that runs no script."""
 
 from __future__ import annotations
 
@@ -193,8 +193,8 @@ CLASS_CHECKS = [
 ]
 
 
-def test_classes_are_what_they_are_in_the_script(round_trip: RoundTrip) -> None:
-    """With their slots, and without hooks that would register or refuse them a second time."""
+def test_classes_behave_on_a_worker_as_in_the_script(round_trip: RoundTrip) -> None:
+    """Classes keep their slots; hooks that would register or refuse them again do not run."""
     looks = ", ".join(f"lambda: ({look})" for look in CLASS_CHECKS)
     round_trip.submit(
         f"{CLASSES}\nlooks = [{looks}]\n"
@@ -207,7 +207,7 @@ def test_classes_are_what_they_are_in_the_script(round_trip: RoundTrip) -> None:
 
 
 def test_unused_classes_load_when_a_record_asks_for_them(round_trip: RoundTrip) -> None:
-    """Also two that refer to each other; one that cannot be made again is named only then."""
+    """Two classes may refer to each other; a class that cannot be made again is named only then."""
     round_trip.submit("""
 import collections, threading
 COUNT = 0
@@ -257,7 +257,7 @@ print(strange["a"], hasattr(__main__, "Locked"), hasattr(__main__, "Nothing"))
     assert out.splitlines() == ["12 2 True 11", "1 2 2", "1 False False"]
 
 
-def test_a_class_that_cannot_be_made_again_fails_only_who_uses_it(round_trip: RoundTrip) -> None:
+def test_a_class_that_cannot_be_made_again_fails_only_its_users(round_trip: RoundTrip) -> None:
     round_trip.submit("""
 class Broken:
     def __reduce__(self):
@@ -287,7 +287,7 @@ except Exception as error:
 
 
 def test_a_used_class_that_cannot_be_made_again_is_named(round_trip: RoundTrip) -> None:
-    """Hooks of installed packages run again, and may want the keywords that are not kept."""
+    """Hooks of installed packages run again, and may need class keywords that are not kept."""
     packages = round_trip.elsewhere / "site-packages"
     packages.mkdir()
     (packages / "installed.py").write_text(

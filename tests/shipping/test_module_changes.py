@@ -1,4 +1,4 @@
-"""What a program changed in its own modules since it loaded them, on a worker that loads afresh."""
+"""Changes of a program in its own modules since their load, on a worker that loads them anew."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ class LocalClass:
 """
 
 
-def test_what_was_changed_is_seen_by_workers(round_trip: RoundTrip) -> None:
-    """As a plain loop in the program sees it; each change in modules of its own."""
+def test_workers_see_changes_in_modules(round_trip: RoundTrip) -> None:
+    """A worker gives the same result as a loop in the program; each change has its own modules."""
     script = SUBMIT
     for i, (change, look) in enumerate(CHANGES.items()):
         texts = (CONF, LATE, f"import conf\n{change}\ndef look{i}():\n    return {look}\n")
@@ -150,8 +150,8 @@ def test_what_was_changed_is_seen_by_workers(round_trip: RoundTrip) -> None:
     assert differ == [] and len(seen) == len(CHANGES)
 
 
-def test_what_was_set_before_redismr_was_imported(round_trip: RoundTrip) -> None:
-    """Nobody saw the module fresh then: what its text says of constants does."""
+def test_constants_set_before_redismr_was_imported(round_trip: RoundTrip) -> None:
+    """redismr did not see the load: the constants in the source tell what was changed."""
     round_trip.write(conf="RATE: int = 1\nNAMES = ['a']\nTABLE = {}\nHERE = open\n").submit("""
 import conf
 conf.RATE = 3
@@ -163,8 +163,8 @@ ship({"mapfn": lambda: (conf.RATE, conf.NAMES, conf.TABLE)})
     assert round_trip.run_on_worker('print(f["mapfn"]())') == "(3, ['a', 'b'], None)"
 
 
-def test_a_module_that_imports_redismr_is_known_from_its_end_on(round_trip: RoundTrip) -> None:
-    """What it sets after that import is its load, not a change: a lock is nobody's to send."""
+def test_a_module_that_imports_redismr_is_compared_with_its_load_end(round_trip: RoundTrip) -> None:
+    """Names that it sets after that import are part of its load, no change: a lock is not sent."""
     round_trip.write(
         conf="import redismr\nimport os, threading\nLOCK = threading.Lock()\nPID = os.getpid()\n"
         "RATE = 1\ndef look():\n    with LOCK:\n        return PID == os.getpid(), RATE\n"
@@ -214,8 +214,8 @@ import redismr, late""",
 
 
 @pytest.mark.parametrize("load", LOAD_WAYS.values(), ids=LOAD_WAYS)
-def test_however_a_module_was_loaded(round_trip: RoundTrip, load: str) -> None:
-    """What its load made is left alone, and what was changed since then is seen."""
+def test_changes_are_seen_however_the_module_was_loaded(round_trip: RoundTrip, load: str) -> None:
+    """Values that the load made are not sent; values changed since then are."""
     round_trip.write(
         first="from late import Cfg\n",
         late="import redismr, threading, sys\nclass Cfg:\n    rate = 1\n    def own(self):\n"
@@ -233,8 +233,8 @@ ship({{"mapfn": mapfn}})
     assert round_trip.run_on_worker('print(f["mapfn"]())') == "(5, 6, 1, True)"
 
 
-def test_what_was_not_changed_is_each_workers_own(round_trip: RoundTrip) -> None:
-    """What a load finds out about its host, process or environment."""
+def test_unchanged_values_are_each_workers_own(round_trip: RoundTrip) -> None:
+    """A load may set names that depend on the host, process or environment."""
     round_trip.write(
         conf="import os, random\nPID = os.getpid()\nWHERE = os.environ.get('WHERE', 'here')\n"
         "OPTIONS = {'where': WHERE}\nRATE = 1\n"
@@ -285,7 +285,7 @@ ship({{"mapfn": mapfn}})
         ("conf.use = lambda lock=threading.Lock(): lock", "conf.use"),
     ],
 )
-def test_what_cannot_be_sent_is_refused_by_name(
+def test_an_unsendable_change_is_refused_by_name(
     round_trip: RoundTrip, change: str, name: str
 ) -> None:
     round_trip.write(
@@ -296,8 +296,8 @@ def test_what_cannot_be_sent_is_refused_by_name(
     assert "a _thread.lock, which does not pickle" in error and f"Set {name} in initfn" in error
 
 
-def test_what_a_module_makes_when_needed_is_made_anew(round_trip: RoundTrip) -> None:
-    """A connection under ``global``, a pool: each worker has its own, as before it was used."""
+def test_values_that_a_module_makes_on_demand_are_made_anew(round_trip: RoundTrip) -> None:
+    """A connection under ``global``, a pool: each worker makes its own."""
     round_trip.write(
         conf="""
 import threading
@@ -324,7 +324,7 @@ ship({"mapfn": lambda: (conf.conn, len(conf.pool), conf.Tool.shared, conf.get() 
     assert round_trip.run_on_worker('print(f["mapfn"]())') == "(None, 0, None, True)"
 
 
-def test_much_state_is_warned_of(round_trip: RoundTrip) -> None:
+def test_large_changes_are_warned_of(round_trip: RoundTrip) -> None:
     round_trip.write(conf="ROWS = []\n").submit("""
 import redismr, conf, warnings
 conf.ROWS.append("x" * 11_000_000)
@@ -337,7 +337,7 @@ assert "largest part is conf.ROWS, 11 MB" in str(warned[0].message)
     assert round_trip.run_on_worker('print(f["mapfn"]())') == "11000000"
 
 
-def test_other_state_is_other_packed_code(round_trip: RoundTrip) -> None:
+def test_other_changes_give_other_packed_code(round_trip: RoundTrip) -> None:
     round_trip.write(conf="RATE = 1\n").submit("""
 import redismr, conf
 from redismr.shipping import pack
@@ -351,8 +351,8 @@ ship({"mapfn": mapfn})
 """)
 
 
-def test_what_pickle_notes_on_a_class_is_no_change(round_trip: RoundTrip) -> None:
-    """Else a program's second job would be other packed code, and be given fresh executors."""
+def test_attributes_that_pickle_adds_to_a_class_are_no_change(round_trip: RoundTrip) -> None:
+    """Otherwise the second job of a program would be other packed code and need new executors."""
     round_trip.write(conf="class Row:\n    pass\n").submit("""
 import redismr, conf, pickle
 from redismr.shipping import pack
@@ -368,8 +368,8 @@ ship({"mapfn": mapfn})
 """)
 
 
-def test_things_that_answer_no_question_are_left_alone(round_trip: RoundTrip) -> None:
-    """A proxy that is bound later raises whatever it is asked, as those of web frameworks do."""
+def test_proxies_that_raise_on_access_are_left_alone(round_trip: RoundTrip) -> None:
+    """A proxy of a web framework raises on every access until it is bound."""
     round_trip.write(
         conf="""
 class Proxy:
@@ -391,7 +391,7 @@ ship({"mapfn": lambda: (conf.RATE, type(conf.request).__name__)})
     assert round_trip.run_on_worker('print(f["mapfn"]())') == "(2, 'Proxy')"
 
 
-def test_what_a_module_held_is_not_kept_alive(round_trip: RoundTrip) -> None:
+def test_old_values_of_a_module_are_not_kept_alive(round_trip: RoundTrip) -> None:
     round_trip.write(
         conf="class Big(dict):\n    pass\nbig = Big(x=1)\nrows = [Big()]\nTEXT = 'x' * 5000\n"
     ).submit("""
@@ -406,7 +406,7 @@ ship({"mapfn": lambda: (conf.big, conf.rows, len(conf.TEXT))})
 
 
 def test_an_import_that_fails_shows_the_users_frames_only(round_trip: RoundTrip) -> None:
-    """Seeing to each load adds nothing to a traceback."""
+    """The import watcher adds no frames to a traceback."""
     round_trip.write(broken="x = 1 / 0\n")
     error = round_trip.submit("import redismr\nimport broken\n", check=False)
     assert "importlib" not in error and "fresh" not in error

@@ -28,7 +28,7 @@ Function = Callable[..., Any]
 
 
 def main_function(source: str, name: str, **names: Any) -> Function:
-    """A function as a script would define it: by value, with globals of its own."""
+    """Return a function as a script defines it: sent by value, with globals of its own."""
     scope: dict[str, Any] = {"__name__": "__main__", **names}
     exec(source, scope)  # noqa: S102
     return scope[name]  # type: ignore[no-any-return]
@@ -101,7 +101,7 @@ def test_functions_of_installed_modules_go_by_name() -> None:
         ("mapfn = (x for x in ())", "it is a generator"),
     ],
 )
-def test_what_does_not_pickle_is_named_with_the_way_out(source: str, words: str) -> None:
+def test_an_unpicklable_variable_is_named_with_a_remedy(source: str, words: str) -> None:
     conn = sqlite3.connect(":memory:")
     mapfn = main_function(source, "mapfn", conn=conn)
     with pytest.raises(CodeError) as caught:
@@ -116,7 +116,7 @@ def test_what_does_not_pickle_is_named_with_the_way_out(source: str, words: str)
 
 
 def test_a_mock_is_refused_on_the_submitter() -> None:
-    """It pickles, and what comes of it answers each question with another one, without end."""
+    """A mock pickles, but the loaded mock answers each access with another mock, without end."""
     mapfn = main_function("def mapfn(k, v):\n  return get(v)", "mapfn", get=mock.Mock())
     with pytest.raises(CodeError, match=r"global 'get', a unittest.mock.Mock, .* a function in"):
         pack({"mapfn": mapfn})
@@ -156,9 +156,9 @@ def test_big_closures_and_params_are_warned_of() -> None:
 
 
 @pytest.mark.parametrize("how", ["redismr.run", "client.run", "client.submit"])
-def test_what_is_big_is_warned_of_once_where_the_job_is_begun(how: str, monkeypatch: Any) -> None:
+def test_large_code_is_warned_of_once_where_the_job_begins(how: str, monkeypatch: Any) -> None:
     class Packed(Exception):
-        """All that there is to see has been seen."""
+        """Raised after the warning: the rest of the run is not needed."""
 
     def stop(*_: object, **__: object) -> None:
         raise Packed

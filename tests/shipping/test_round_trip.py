@@ -195,7 +195,7 @@ def test_two_jobs_with_different_modules_of_one_name(tmp_path: Path) -> None:
     for number in (1, 2):
         project = RoundTrip(tmp_path / str(number)).write(util=f"N = {number}\n")
         project.submit("import util\nship({'mapfn': lambda k, v: util.N})")
-        # The worker's own ``util`` is nobody's.
+        # No job uses the worker's own ``util``.
         (project.elsewhere / "util.py").write_text("N = 'the worker'\n")
         out.append(project.run_on_worker('print(f["mapfn"](1, 2))'))
     assert out == ["1", "2"]
@@ -237,8 +237,8 @@ ship({"mapfn": lambda k, v: thirdparty.f(v), "reducefn": late})
     assert "Install it wherever a worker runs" in error
 
 
-def test_what_pip_installed_beside_the_script_is_not_the_users(round_trip: RoundTrip) -> None:
-    """``pip install --target``: only what a distribution's RECORD does not list travels."""
+def test_modules_that_pip_installed_beside_the_script_are_not_sent(round_trip: RoundTrip) -> None:
+    """``pip install --target``: modules that a distribution's RECORD lists are not sent."""
     round_trip.write(vendored="X = 1\n", mine="Y = 2\n")
     info = round_trip.project / "vendored-1.0.dist-info"
     info.mkdir()
@@ -357,7 +357,7 @@ exec(compile(text, "/tmp/ipykernel_1/2.py", "exec"))
     ("way", "file"), [("script", "wc.py"), ("cell", "2.py"), ("-c", "<string>"), ("-", "<stdin>")]
 )
 def test_code_keeps_its_file_and_lines(round_trip: RoundTrip, way: str, file: str) -> None:
-    """Also code that has no file: its name and line numbers then, and the text if there is project."""  # noqa: E501
+    """Code without a file keeps its name and line numbers, and its lines where the text exists."""
     text = SHIP + NAMED + "ship(ways)"
     if way == "script":
         round_trip.submit(NAMED + "ship(ways)")
@@ -376,7 +376,7 @@ def test_code_keeps_its_file_and_lines(round_trip: RoundTrip, way: str, file: st
 
 
 def test_a_job_file(round_trip: RoundTrip) -> None:
-    """What the command line loads as ``__jobfile__`` travels by value too, its classes included."""
+    """The job file of the command line (``__jobfile__``) goes by value too, with its classes."""
     round_trip.write(
         helper="X = 3\n",
         jobfile="""
@@ -440,7 +440,7 @@ for missing in (("__main__", "Nothing"), ("nowhere", "X")):
 
 @pytest.mark.parametrize("spawned", [True, False])
 def test_a_script_that_spawns_processes(round_trip: RoundTrip, *, spawned: bool) -> None:
-    """There it goes by another name, and is loaded again; workers run its text no more for that."""
+    """A spawned process loads the script again under another name; workers still do not run it."""
     round_trip.submit(
         f"SPAWNED = {spawned}"
         """

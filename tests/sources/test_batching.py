@@ -1,4 +1,4 @@
-"""Packs: every item once and in order, few at first, bounded by weight, nothing hoarded."""
+"""Batches: each item once, in order, few at first, bounded in bytes, none taken far ahead."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_million_tiny_items_make_about_four_hundred_tasks():
 
 
 @given(st.lists(st.integers(0, 3 * LIMIT), max_size=300), st.sampled_from([1, 7, LIMIT]))
-def test_packs_keep_order_and_weigh_at_most_the_limit_unless_one_item_does(weights, limit):
+def test_batches_keep_order_and_the_limit_unless_one_item_exceeds_it(weights, limit):
     result = list(guided_batches(weights, lambda batch: batch, limit))
     assert [item for batch in result for item in batch] == weights
     assert all(len(batch) == 1 or sum(batch) <= limit for batch in result)
@@ -63,7 +63,7 @@ def test_an_endless_generator_is_read_no_further_than_asked():
     assert len(taken) == sum(map(len, first))
 
 
-def test_heavy_items_are_not_looked_ahead_at():
+def test_large_items_are_not_read_ahead():
     alive = 0
 
     def heavy():
@@ -79,12 +79,12 @@ def test_heavy_items_are_not_looked_ahead_at():
     assert most <= 2
 
 
-def test_nothing_gives_no_pack():
+def test_no_items_make_no_batch():
     assert batches([]) == []
     assert batches([], chunk=3) == []
 
 
-def test_strings_are_weighed_exactly_and_others_by_samples():
+def test_sizes_of_strings_are_exact_and_of_others_sampled():
     estimator = SizeEstimator()
     assert estimator.item_sizes(["abc", b"de"]) == [3, 2]
     rows = [{"name": "x" * 500}] * 100
@@ -94,5 +94,5 @@ def test_strings_are_weighed_exactly_and_others_by_samples():
     assert estimator.pair_sizes([("ab", "cde")]) == [5]
 
 
-def test_what_cannot_be_pickled_is_guessed():
+def test_the_size_of_an_unpicklable_item_is_guessed():
     assert SizeEstimator().item_sizes([lambda: 1])[0] > 0

@@ -1,4 +1,4 @@
-"""Byte ranges: every line in exactly one of them, wherever the cuts fall."""
+"""Byte ranges: every line is in exactly one range, wherever the file is cut."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_small_files_are_packed_and_cut_the_same(tmp_path):
     assert last.where(3) == f"record 2 of {name} (line 2, byte 5)"
 
 
-def test_where_is_the_path_and_travels(tmp_path):
+def test_where_equals_the_path_and_can_be_pickled(tmp_path):
     path = tmp_path / "f"
     path.write_text("one\ntwo\nthree\nfour\n")
     found = read(lines(path, split=9))
@@ -208,13 +208,13 @@ def test_records_are_named_in_words(tmp_path, monkeypatch):
     ("given", "bytes_"),
     [("16MB", 16 << 20), ("1kB", 1024), ("1.5 GiB", 3 << 29), (7, 7), ("7", 7), (None, None)],
 )
-def test_sizes(given, bytes_):
+def test_sizes_are_parsed(given, bytes_):
     assert parse_size(given) == bytes_
 
 
 @pytest.mark.parametrize(
     "size", [0, -1, "0", "big", "MB", True, 1e3 - 0.5, "0.1", "9" * 400, 10**400, b"1"]
 )
-def test_what_is_no_size_is_refused(size):
+def test_a_bad_size_is_refused(size):
     with pytest.raises(ConfigError, match="is not a size"):
         lines("*", split=size)

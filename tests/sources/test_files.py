@@ -1,4 +1,4 @@
-"""Whole files: which ones, as what, and every way in which one cannot be read."""
+"""Whole files: which files match, what their records are, and every error of reading one."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_links_to_folders_elsewhere_are_followed(folder):
     assert names("**/there/*.txt") == ["in/there/c.txt"]
 
 
-def test_a_link_to_a_file_that_matches_too_is_that_file(folder):
+def test_a_file_that_also_matches_through_a_link_is_read_once(folder):
     (folder / "0.txt").symlink_to("b.txt")
     (folder / "z.txt").symlink_to("0.txt")
     (folder / "elsewhere.txt").symlink_to("deep/c.txt")
@@ -107,7 +107,7 @@ def test_a_link_to_a_file_that_matches_too_is_that_file(folder):
     assert names(files(["elsewhere.txt", "deep/*.txt"])) == ["deep/c.txt"]
 
 
-def test_hard_links_are_files_of_their_own(folder):
+def test_hard_links_are_separate_files(folder):
     os.link("a.txt", "hard.txt")
     (folder / "soft.txt").symlink_to("hard.txt")
     assert names("*.txt") == ["a.txt", "b.txt", "hard.txt"]
@@ -115,7 +115,7 @@ def test_hard_links_are_files_of_their_own(folder):
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
-def test_without_links_globs_match_what_pythons_do(tmp_path_factory, data):
+def test_without_links_globs_match_as_pythons_do(tmp_path_factory, data):
     root = tmp_path_factory.mktemp("tree")
     part = st.sampled_from(["a", "b", ".h", "a[b"])
     for path in data.draw(st.lists(st.lists(part, min_size=1, max_size=4), max_size=8)):
@@ -129,7 +129,7 @@ def test_without_links_globs_match_what_pythons_do(tmp_path_factory, data):
     assert [path for path in match_glob(pattern) if os.path.isfile(path)] == sorted(expected)
 
 
-def test_a_folder_that_cannot_be_looked_into_is_refused(folder, monkeypatch):
+def test_an_unreadable_folder_is_refused(folder, monkeypatch):
     real = os.scandir
 
     def scandir(path):
@@ -189,7 +189,7 @@ def test_size_is_known_and_the_source_can_be_used_again(folder):
     assert len(list(as_source(source).splits())) == 3, "the next job looks again"
 
 
-def test_newlines_are_as_they_are_and_bytes_are_bytes(folder):
+def test_newlines_are_unchanged_and_binary_gives_bytes(folder):
     (folder / "w.txt").write_bytes(b"a\r\nb\rc\n")
     assert records("w.txt") == [("w.txt", "a\r\nb\rc\n")]
     assert records(files("w.txt", binary=True)) == [("w.txt", b"a\r\nb\rc\n")]
@@ -235,7 +235,7 @@ def test_a_compressed_file_cut_anywhere_is_refused_by_name(folder, suffix, read)
 
 
 @pytest.mark.parametrize("suffix", PACKERS)
-def test_compressed_files_that_were_put_together_are_whole(folder, suffix):
+def test_concatenated_compressed_files_are_read_whole(folder, suffix):
     path = folder / f"f.{suffix}"
     parts = [PACKERS[suffix](part) for part in (b"one\n", b"", b"two\n")]
     path.write_bytes(b"".join(parts))
@@ -248,7 +248,7 @@ def test_compressed_files_that_were_put_together_are_whole(folder, suffix):
 
 @pytest.mark.parametrize("suffix", PACKERS)
 @pytest.mark.parametrize("after", [b"\n", b"garbage", b"\0\0\0", b"\0\0\0\0", b"\0\0\0\0x"])
-def test_what_follows_compressed_data_is_padding_or_refused(folder, suffix, after):
+def test_bytes_after_compressed_data_are_padding_or_refused(folder, suffix, after):
     path = folder / f"f.{suffix}"
     path.write_bytes(PACKERS[suffix](b"data") + after)
     allowed = {"gz": {b"\0\0\0", b"\0\0\0\0"}, "xz": {b"\0\0\0\0"}}
@@ -302,7 +302,7 @@ def test_the_place_of_a_bad_byte_is_exact(
 
 
 @pytest.mark.parametrize("read", [files, text, lines])
-def test_the_place_is_exact_where_lines_are_not_those_of_bytes(folder, read):
+def test_the_place_of_a_bad_byte_is_exact_in_wide_encodings(folder, read):
     (folder / "u.txt").write_bytes("one\ntwo\n".encode("utf-16") + b"\x00\xd8\n\x00")
     with pytest.raises(BadInput, match=r"u\.txt, line 3, byte 18: not utf-16"):
         records(read("u.txt", encoding="utf-16"))
@@ -321,7 +321,7 @@ def test_codecs_that_know_no_place_and_handlers_that_workers_lack_are_named(fold
     assert not isinstance(info.value, BadInput), "another worker may have it"
 
 
-def test_what_another_try_may_help_against_is_no_bad_input(folder, monkeypatch):
+def test_an_error_that_a_retry_may_cure_is_no_bad_input(folder, monkeypatch):
     (folder / "l.txt.gz").write_bytes(gzip.compress(b"text"))
     for error in (OSError(5, "Input/output error"), MemoryError()):
         with pytest.raises(SourceError, match=r"reading .*/l\.txt\.gz") as info:
@@ -438,7 +438,7 @@ def test_a_file_rewritten_while_it_is_read_is_an_error_on_any_host(folder):
         (lambda path: path.symlink_to(path), "Too many levels"),
     ],
 )
-def test_what_takes_the_place_of_a_file_is_an_error(folder, make, error):
+def test_a_pipe_or_folder_in_the_place_of_a_file_is_an_error(folder, make, error):
     (split,), source = splits_of("a.txt"), as_source(files("a.txt", ship=True))
     (folder / "a.txt").unlink()
     make(folder / "a.txt")
@@ -462,7 +462,7 @@ def test_splits_find_their_files_from_any_directory(folder, monkeypatch):
     assert list(split.read()) == [("a.txt", "I am a.txt")]
 
 
-def test_many_small_files_are_packed_and_big_ones_are_alone(folder):
+def test_small_files_share_a_task_and_big_files_have_one_each(folder):
     for n in range(300):
         (folder / f"s{n:03}").write_text("x" * 100)
     small = splits_of("s*")
@@ -495,7 +495,7 @@ def test_shipped_files_need_no_disk_on_the_worker(folder):
     assert splits[0].where(0) == splits[0].where(-1) == splits[0].source == "a.txt"
 
 
-def test_what_cannot_be_shipped_is_an_error_of_the_submitter(folder):
+def test_an_unreadable_shipped_file_is_an_error_of_the_submitter(folder):
     (folder / "l.txt").write_bytes(b"\xff")
     with pytest.raises(SourceError, match="line 1, byte 0: not utf-8"):
         list(as_source(files("l.txt", ship=True)).splits())
@@ -517,7 +517,7 @@ def test_several_files_go_into_a_list(kind, more):
 
 @pytest.mark.parametrize("kind", [files, text, lines, jsonl, csv])
 @pytest.mark.parametrize("glob", [5, None, b"a.log", ["a.log", 5], "a\0b", "\ud800", [b"a.log"]])
-def test_what_can_be_no_path_is_refused_at_once(kind, glob):
+def test_an_impossible_path_is_refused_at_once(kind, glob):
     with pytest.raises(ConfigError, match=r"path or glob|name of no file"):
         kind(glob)
 

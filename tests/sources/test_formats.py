@@ -1,4 +1,4 @@
-"""JSON lines and CSV: every record, and an error with its place for what is none."""
+"""JSON lines and CSV: every record, and an error with its place for a bad line or row."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_quoted_newlines_are_part_of_the_field(write):
         max_size=30,
     )
 )
-def test_what_python_writes_is_what_is_read(tmp_path_factory, rows):
+def test_rows_that_python_writes_are_read_back(tmp_path_factory, rows):
     rows = [row for row in rows if any(row)]
     out = io.StringIO(newline="")
     stdcsv.writer(out, quoting=stdcsv.QUOTE_ALL).writerows(rows)
@@ -170,7 +170,7 @@ def test_files_without_rows_are_no_records(write):
         ("a,b,a\n", "line 1, byte 0: the header names a column twice"),
     ],
 )
-def test_what_is_no_row_is_an_error_with_its_place(write, tmp_path, content, words):
+def test_a_malformed_row_is_an_error_with_its_place(write, tmp_path, content, words):
     with pytest.raises(SourceError, match=words) as info:
         values(csv(write(content)))
     assert str(tmp_path / "f") in str(info.value)
@@ -182,7 +182,7 @@ def test_given_names_that_repeat_are_refused_at_once():
 
 
 @pytest.mark.parametrize("header", ["names", None, 3])
-def test_a_header_that_is_none_is_refused_at_once(header):
+def test_a_bad_header_is_refused_at_once(header):
     with pytest.raises(ConfigError, match="a list of names"):
         csv("*", header=header)
 

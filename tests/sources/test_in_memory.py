@@ -1,4 +1,4 @@
-"""Sources that the submitter holds: what is a mapping, what is numbered, what is refused."""
+"""Sources in memory: which objects are mappings, which are numbered, which are refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def records(source, chunk=None):
 
 
 class Datasource:
-    """What the ancestors take: keys and values, no length."""
+    """A data source of the ancestors: keys and values, no length."""
 
     def __init__(self, values):
         self.values = values
@@ -106,20 +106,20 @@ def test_an_array_with_getitem_is_numbered_and_a_table_is_not():
     "items",
     [[1, 2, 3] * 50, (1, 2), range(99), {"a": 1, "b": 2}, {1, 2}, frozenset(), pairs([(1, 2)])],
 )  # fmt: skip
-def test_how_much_there_is_is_known_of_pythons_containers(items):
+def test_the_length_of_builtin_containers_is_known(items):
     source = as_source(items)
     assert expected_amount_of(source) == sum(map(amount_of, source.splits()))
     assert unit_of(source) == "items"
 
 
 @pytest.mark.parametrize("items", [iter([1, 2]), deque([1, 2]), pairs(iter([(1, 2)]))])
-def test_of_others_only_what_was_taken_is_known(items):
+def test_the_length_of_other_iterables_is_not_known(items):
     source = as_source(items)
     assert expected_amount_of(source) is None
     assert sum(map(amount_of, source.splits())) in (1, 2)
 
 
-def test_a_source_of_the_users_is_counted_in_tasks():
+def test_a_custom_source_is_counted_in_tasks():
     class Own:
         rereadable, size = True, None
 
@@ -164,8 +164,8 @@ def test_a_datasource_that_raises_is_an_error_that_names_the_key():
     assert isinstance(info.value, SourceRaised) and isinstance(info.value, PermissionError)
 
 
-def test_an_iterator_that_has_getitem_is_told_what_helps():
-    """numpy.nditer is one, and so is its own iterator: ``iter(source)`` would be no way out."""
+def test_the_error_for_an_iterator_with_getitem_says_what_helps():
+    """``iter(source)`` would not help: numpy.nditer is its own iterator."""
 
     class Stepper:
         def __init__(self):
@@ -213,7 +213,7 @@ def test_the_item_at_which_a_source_raises_is_exact(good, of):
             list(as_source(of(broken()), chunk=chunk).splits())
 
 
-def test_a_source_that_raises_one_of_our_errors_is_not_taken_for_that():
+def test_a_redismr_error_raised_by_a_source_is_wrapped():
     def results_of_another_job():
         yield 1
         raise JobCancelled("job x was cancelled")
@@ -223,7 +223,7 @@ def test_a_source_that_raises_one_of_our_errors_is_not_taken_for_that():
     assert not isinstance(info.value, JobCancelled)
 
 
-def test_rereadable_sources_give_the_same_again_and_a_spent_generator_is_refused():
+def test_rereadable_sources_give_the_same_again_and_an_exhausted_generator_is_refused():
     source = as_source(["a", "b"])
     assert list(source.splits()) == list(source.splits())
     generator = (c for c in "ab")
@@ -247,7 +247,7 @@ def test_pairs_are_taken_as_they_are():
 
 
 @pytest.mark.parametrize("item", ["ab", ("a",), ("a", 1, 2), 5, {1, 2}, None])
-def test_what_is_not_a_pair_is_refused_by_name(item):
+def test_an_item_that_is_not_a_pair_is_refused_by_name(item):
     with pytest.raises(SourceError, match=r"item 1 of pairs\(\) is .*not a \(key, value\) pair"):
         records(pairs([("a", 1), item]))
 
@@ -264,13 +264,13 @@ def test_a_chunk_of_nothing_is_refused(chunk):
         as_source([1], chunk=chunk)
 
 
-@pytest.mark.parametrize("thing", [5, None, object(), b"raw", len])
-def test_what_is_no_source_is_refused(thing):
+@pytest.mark.parametrize("obj", [5, None, object(), b"raw", len])
+def test_an_object_that_is_no_source_is_refused(obj):
     with pytest.raises(ConfigError, match="not a source"):
-        as_source(thing)
+        as_source(obj)
 
 
-def test_a_source_is_itself():
+def test_as_source_returns_a_source_unchanged():
     class Own:
         rereadable = True
         size = None
@@ -297,7 +297,7 @@ def test_records_are_named():
     assert split.where(-1) == split.where(99) == split.source
 
 
-def test_numbers_cost_nothing():
+def test_keys_that_are_numbers_are_not_stored():
     (split,) = as_source(range(1000), chunk=1000).splits()
     assert len(pickle.dumps(split, 5)) < len(pickle.dumps(list(range(1000)), 5)) + 120
 

@@ -1,4 +1,4 @@
-"""Records as they were when their source gave them, whatever became of them after that."""
+"""Records are sent as they were when their source gave them, even if they change after that."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Rows(list):
     pass
 
 
-def refill(thing, n):
-    if isinstance(thing, Box):
-        thing.first = n
-    elif isinstance(thing, (tuple, dict)):
-        thing[0][0] = n
+def refill(obj, n):
+    if isinstance(obj, Box):
+        obj.first = n
+    elif isinstance(obj, (tuple, dict)):
+        obj[0][0] = n
     else:
-        thing[0] = n
+        obj[0] = n
 
 
 REFILLED = {
@@ -62,27 +62,27 @@ def test_a_source_may_refill_one_object(kind, chunk):
     seen = []
 
     def source():
-        thing = REFILLED[kind]()
+        obj = REFILLED[kind]()
         for n in range(60):
-            refill(thing, n)
-            seen.append(copy.deepcopy(thing))
-            yield thing
-        refill(thing, 99)
+            refill(obj, n)
+            seen.append(copy.deepcopy(obj))
+            yield obj
+        refill(obj, 99)
 
-    got = records(source(), chunk)
-    assert got == list(enumerate(seen))
-    assert all(type(value) is type(seen[0]) for _, value in got)
+    sent = records(source(), chunk)
+    assert sent == list(enumerate(seen))
+    assert all(type(value) is type(seen[0]) for _, value in sent)
     seen.clear()
-    assert records(pairs((n, thing) for n, thing in enumerate(source())), chunk) == list(
+    assert records(pairs((n, obj) for n, obj in enumerate(source())), chunk) == list(
         enumerate(seen)
     )
     seen.clear()
-    assert records(pairs([thing, 1] for thing in source()), chunk) == [(one, 1) for one in seen]
+    assert records(pairs([obj, 1] for obj in source()), chunk) == [(one, 1) for one in seen]
     seen.clear()
     assert records(itertools.chain(source()), chunk) == list(enumerate(seen))
 
 
-def test_a_pair_that_is_refilled_counts_as_it_was():
+def test_a_refilled_pair_is_sent_as_it_was_when_taken():
     def source():
         pair = [0, [0]]
         for pair[0] in range(50):
@@ -108,7 +108,7 @@ def test_a_mapping_may_give_one_buffer_for_all_keys():
     ]
 
 
-def test_one_record_goes_on_sharing_what_it_shared():
+def test_shared_objects_in_a_record_stay_shared():
     def source():
         row = [1]
         yield row, [row]
@@ -148,7 +148,7 @@ def test_any_edits_between_two_records_are_not_seen(items, chunk, data):
     assert records(source(), chunk) == plain
 
 
-def test_a_record_is_kept_before_the_next_is_asked_for_and_no_further_ahead():
+def test_a_record_is_copied_before_the_next_is_taken_and_none_is_taken_ahead():
     taken = []
 
     def source():
@@ -158,8 +158,8 @@ def test_a_record_is_kept_before_the_next_is_asked_for_and_no_further_ahead():
             yield row
 
     splits = as_source(source()).splits()
-    got = [value for split in itertools.islice(splits, 40) for _, value in split.read()]
-    assert got == [[n] for n in taken]
+    sent = [value for split in itertools.islice(splits, 40) for _, value in split.read()]
+    assert sent == [[n] for n in taken]
 
 
 @pytest.mark.parametrize(
@@ -190,8 +190,8 @@ def test_an_iterator_is_refused_by_name(source):
     [list, iter, tuple, lambda rows: dict(enumerate(rows)), lambda rows: pairs(enumerate(rows))],
     ids=["list", "iter", "tuple", "dict", "pairs"],
 )
-def test_an_iterator_that_rows_of_a_container_share_is_refused_by_name(make, inner):
-    """Each task would read its own copy from the start."""
+def test_an_iterator_shared_by_rows_is_refused_by_name(make, inner):
+    """Each task would read a copy of the iterator from the start."""
     shared = inner([1, 2, 3])
     shared = iter(shared) if inner is deque else shared
     with pytest.raises(BadValue, match=r"item 0 .*of type dict, .*an iterator is in it"):
@@ -201,7 +201,7 @@ def test_an_iterator_that_rows_of_a_container_share_is_refused_by_name(make, inn
 
 
 @pytest.mark.parametrize("make", [list, iter, lambda items: (item for item in items)])
-def test_what_cannot_be_sent_is_named(make):
+def test_an_unsendable_record_is_named(make):
     items = [[n] for n in range(57)] + [{"lock": Lock()}]
     with pytest.raises(BadValue, match=r"item 57 .*of type dict, cannot be sent .*cannot pickle"):
         records(make(items))
@@ -219,7 +219,7 @@ def test_rows_of_a_cursor():
     connection.close()
 
 
-def test_a_source_that_fails_between_records_is_still_a_source_that_failed():
+def test_a_source_that_fails_between_records_is_an_error():
     def source():
         yield [1]
         raise KeyError("k")
@@ -228,7 +228,7 @@ def test_a_source_that_fails_between_records_is_still_a_source_that_failed():
         records(source())
 
 
-def test_containers_of_pythons_own_are_pickled_a_pack_at_a_time():
+def test_builtin_containers_are_pickled_batch_by_batch():
     shared = {"big": "x" * 1000}
     (split,) = as_source([[shared, n] for n in range(100)], chunk=100).splits()
     assert len(pickle_split(split)) < 5000

@@ -23,5 +23,5 @@ def store(server):
 
 @pytest.fixture
 def job(store):
-    """The id of a fresh job with two partitions that still takes input."""
+    """Return the id of a new job with two partitions that still takes input."""
     return make_job(store, "j1")

@@ -1,4 +1,4 @@
-"""I1-I15 of ARCHITECTURE.md, one function each: what holds after every step, whatever was done.
+"""I1-I15 of ARCHITECTURE.md, one function each: they hold after every step.
 
 They look at what the server holds (a ``View``: key -> contents), not at the model: a rule that both
 had wrong would not be seen by comparing them. Each returns; a broken one raises AssertionError
@@ -17,7 +17,7 @@ RUNNING = ("submitting", "mapping", "reducing")
 
 @dataclass(slots=True)
 class Step:
-    """One call: the state before it and after it, its answer, and what is known of the past."""
+    """One call: the states before and after it, its answer, and facts of the past."""
 
     verb: str
     reply: list[Any]
@@ -39,14 +39,14 @@ def token_of(record: str) -> str:
 
 
 def tokens_in(view: View) -> list[str]:
-    """All tokens of live attempts."""
+    """Return all tokens of live attempts."""
     return [
         holder.split(" ")[0] for held in view["attempts"].values() for holder in held.split(",")
     ]
 
 
 def tokens_made_from(record: str) -> dict[str, str]:
-    """Map index -> the token a result was made from."""
+    """Return map index -> the token that a result was made from."""
     return dict(pair.split("=") for pair in record.split(" ")[2:] if pair)
 
 
@@ -214,7 +214,7 @@ def I15_counters_derived(step: Step) -> None:
 
 
 def results_of_same_maps(step: Step) -> None:
-    """At the end each partition's result was made from each map once, and all from the same."""
+    """Check that each result was made from each map once, and all from the same attempts."""
     view = step.after
     if state_of(view) != "succeeded":
         return
@@ -232,7 +232,7 @@ ALL.append(results_of_same_maps)
 
 
 def check(step: Step) -> None:
-    """Raise if one of them does not hold, and name it."""
+    """Raise if an invariant does not hold, and name it."""
     for invariant in ALL:
         try:
             invariant(step)

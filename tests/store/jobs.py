@@ -1,4 +1,4 @@
-"""What the protocol tests share besides fixtures."""
+"""Helpers of the protocol tests that are no fixtures."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""The task protocol once more, as plain Python: what the scripts in ``store/lua`` must do.
+"""The task protocol as plain Python: a model of the scripts in ``store/lua``.
 
-One method per verb; it takes what the script takes and returns what the script replies. There is
-no Redis here, no clock and no randomness: a job is a min_want dicts and lists, and ``now`` is
-given. The
-state machine (``steps.py``) takes the same random steps with a ``Model`` and with a real server,
-and compares every answer and all that is stored. To add a verb, add a method of its name.
+One method per verb takes the arguments of the script and returns its reply. There is no Redis here,
+no clock and no randomness: a job is a few dicts and lists, and ``now`` is given. The state machine
+(``steps.py``) takes the same random steps with a ``Model`` and with a real server, and compares
+every answer and every key. To add a verb, add a method of its name.
 """
 
 from __future__ import annotations
@@ -12,13 +11,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
+
+from redismr.store.limits import LIMITS
 
 RUNNING = ("submitting", "mapping", "reducing")
 Reply = list[Any]
 
 
-SMALL_SHUFFLE_BYTES, SMALL_JOB_MAPS = 262_144, 64
+limits = SimpleNamespace(**{name: limit.value for name, limit in LIMITS.items()})
 
 
 @dataclass(slots=True)
@@ -51,11 +53,11 @@ class Model:
     budgets: dict[str, Any] = field(default_factory=dict)
 
     def copy(self) -> Model:
-        """A state to come back to."""
+        """Return a copy, a state to come back to."""
         return copy.deepcopy(self)
 
     def view(self) -> dict[str, Any]:
-        """What Redis holds, key by key."""
+        """Return what Redis must hold, key by key."""
         return {
             "meta": {name: str(value) for name, value in self.meta.items()},
             "ready": list(self.ready),
@@ -81,13 +83,13 @@ class Model:
 
     @property
     def running(self) -> bool:
-        """Whether anything can still happen to it."""
+        """True if the job has not ended."""
         return self.state in RUNNING
 
     # ------------------------------------------------------------------ the submitter's verbs
 
     def create(self, now: int, ttl_ms: int, submit_ms: int, **fields: Any) -> Reply:
-        """The job exists as its first create said."""
+        """Create the job; a repeat changes nothing."""
         if self.meta:
             return ["EXISTS", str(self.meta["expire_at"])]
         expire_at = now + ttl_ms
@@ -102,7 +104,7 @@ class Model:
         self, now: int, first: int, last: int, input: str,  # noqa: A002 - as the script names it
         workers: Sequence[str] = (),
     ) -> Reply:  # fmt: skip
-        """Each map task becomes ready once; ``workers`` are those who alone may run each."""
+        """Make each map task ready once; only the worker in ``workers`` may run it."""
         if not self.meta:
             return ["GONE", 0, 0, ""]
         added, finished = self.meta["added"], len(self.done)
@@ -121,7 +123,7 @@ class Model:
         return ["OK", self.meta["added"], finished, self.state]
 
     def close(self, now: int, n: int, nonce: str, end_blob: str) -> Reply:
-        """The number of maps is known from here on, once."""
+        """Set the number of maps, once."""
         if not self.meta:
             return ["GONE", "", 0, 0]
         added = self.meta["added"]
@@ -134,7 +136,7 @@ class Model:
         return ["OK", self.state, added, opened]
 
     def cancel(self, now: int) -> Reply:
-        """Ended by the user; nothing is kept."""
+        """End the job for the user; keep nothing."""
         if not self.meta:
             return ["GONE", ""]
         if not self.running:
@@ -146,7 +148,7 @@ class Model:
         return ["OK", "cancelled"]
 
     def fail_job(self, now: int, cause: str, sealed_failure: str) -> Reply:
-        """Ended by a fault that no task is to blame for."""
+        """End the job for a fault that no task is to blame for."""
         if not self.meta:
             return ["GONE", ""]
         if not self.running:
@@ -156,7 +158,7 @@ class Model:
         return ["OK", "failed"]
 
     def extend(self, now: int) -> Reply:
-        """A running job lives for its ttl from now on."""
+        """Let a running job live for its ttl from now on."""
         if not self.meta:
             return ["GONE", 0, 0, 0]
         if not self.running:
@@ -170,7 +172,7 @@ class Model:
         self, now: int, executor: str, nonce: str, want: int, want_reduces: int, backup: int,
         include_spec: int,
     ) -> Reply:  # fmt: skip
-        """A min_want ready tasks become leased, under tokens of this nonce; or one a second time."""  # noqa: E501
+        """Lease ready tasks under tokens of this nonce, or one task a second time."""
         if not self.meta:
             return ["GONE", "", "", 0, [], 0]
         before = self.state, self.meta.get("basis", "")
@@ -184,7 +186,7 @@ class Model:
         self, now: int, executor: str, next_nonce: str, want: int, min_want: int,
         want_reduces: int, commits: list[Any],
     ) -> Reply:  # fmt: skip
-        """Each attempt is counted once or refused; then a claim."""
+        """Count each attempt once or refuse it; then claim."""
         if not self.meta:
             return ["GONE", "", "", 0, 0, 0, []]
         statuses, opener, took = [], None, 0
@@ -199,7 +201,7 @@ class Model:
         opened = 0
         if opener:
             paces = [*self._paces(opener[0]), took // len(statuses)]
-            self.meta[f"pace_{opener[0]}"] = " ".join(map(str, paces[-15:]))
+            self.meta[f"pace_{opener[0]}"] = " ".join(map(str, paces[-limits.TASK_TIME_SAMPLES :]))
             spent = f"spent_{opener[0]}"
             self.meta[spent] = self.meta.get(spent, 0) + took
             opened = self._advance(opener, now)
@@ -216,7 +218,7 @@ class Model:
         self, now: int, id: str, token: str, executor: str,  # noqa: A002 - as the script names it
         kind: str, signature: str, cause: str, sealed_failure: str, ordinal: str, note: str,
     ) -> Reply:  # fmt: skip
-        """One attempt is over; the task goes on without it, or the job ends."""
+        """End one attempt; the task goes on without it, or the job ends."""
         if not self.meta:
             return ["GONE", ""]
         if id[1:] in self._records_of(id):
@@ -236,9 +238,9 @@ class Model:
             if ordinal and self.meta.get("skip_records") == 1:
                 notes = self.failures.get(f"crash:{id}", "") + f"{ordinal} {token} {note},"
                 ordinals = [each.split(" ")[0] for each in notes.split(",")[:-1]]
-                if ordinals.count(ordinal) == 2:
-                    charge = -1  # the next attempt skips the record, and both are explained
-                allowed = -1 if len(ordinals) > 200 else max(allowed, 1)
+                if ordinals.count(ordinal) == limits.DEATHS_TO_BLAME_RECORD:
+                    charge = -1  # the next attempt skips the record: both deaths are explained
+                allowed = -1 if len(ordinals) > limits.MAX_EXPLAINED_DEATHS else max(allowed, 1)
                 self.failures[f"crash:{id}"] = notes
             ends = self._charge(f"lost:{id}", charge) > allowed
         if ends:
@@ -253,7 +255,7 @@ class Model:
         return ["RETRY", self.state]
 
     def release(self, now: int, executor: str, nonce: str, ids: list[str]) -> Reply:
-        """Claimed tasks go back to the head of the line, uncharged."""
+        """Give claimed tasks back to the head of the ready list, uncharged."""
         if not self.meta:
             return ["GONE", "", 0]
         last, given = self.last_claims.get(executor, ("", []))
@@ -268,7 +270,7 @@ class Model:
         return ["OK", self.state, released]
 
     def map_outputs(self, now: int) -> Reply:
-        """What a reducer of this moment reads."""
+        """Return what a reducer reads now."""
         if not self.meta:
             return ["GONE", "", "", None, []]
         basis = self.meta.get("basis", "")
@@ -283,7 +285,7 @@ class Model:
         basis: str,
         missing: list[Any],
     ) -> Reply:
-        """The reduce stage closes, and maps run again: all of them once there is a result."""
+        """Close the reduce stage; maps run again, all of them if there is a result."""
         if not self.meta:
             return ["GONE", "", 0]
         if self.state != "reducing" or self.meta["basis"] != basis or not self._holds(id, token):
@@ -302,7 +304,7 @@ class Model:
         for index in sorted(gone, key=int):
             del self.done[index]
             self.ready.append(f"m{index}")
-            if self._charge(f"invalidated:m{index}") > 3:
+            if self._charge(f"invalidated:m{index}") > limits.MAX_INVALIDATIONS:
                 self.failures[f"m{index}"] = ""
                 self._end_failed(
                     f"the segments of task m{index} vanished or were altered in Redis, again and"
@@ -318,11 +320,11 @@ class Model:
     # ------------------------------------------------------------------ a supervisor's verbs
 
     def renew(self, now: int, held_leases: list[str]) -> Reply:
-        """The map_outputs leases last longer, as far as they are still held."""
+        """Prolong the named leases that the caller still holds."""
         if not self.meta:
             return ["GONE", "", 0]
         self._broke_silence(now)
-        extend = self.meta["expire_at"] - now < self.meta["ttl_ms"] * 0.75
+        extend = self.meta["expire_at"] - now < self.meta["ttl_ms"] * limits.EXTEND_BELOW_TTL
         lost = []
         for task, token, started in zip(
             held_leases[::3], held_leases[1::3], held_leases[2::3], strict=True
@@ -338,14 +340,14 @@ class Model:
         return ["OK", self.state, int(extend), *lost]
 
     def reclaim(self, now: int, limit: int) -> Reply:
-        """Leases that ran out go back, charged if they had started."""
+        """Take back expired leases; charge tasks that had started."""
         if not self.meta:
             return ["GONE", "", 0, 0, 0, 0]
         lease_ms = self.meta["lease_ms"]
         if not self.running:
             return ["OK", self.state, 0, self.meta["ended_at"], 0, lease_ms]
         self._broke_silence(now)
-        longest = now + lease_ms + 1000
+        longest = now + lease_ms + limits.LEASE_MARGIN_MS
         for task in self._leased_by(lambda until: until > longest)[:limit]:
             self.lease[task] = longest
         if self.state == "submitting" and now > self.meta["submit_until"]:
@@ -381,7 +383,7 @@ class Model:
         return ["OK", self.state, reclaimed, 0, len(self.ready), lease_ms]
 
     def steal(self, now: int, worker: str) -> Reply:
-        """With nothing ready: late claims of others are ready again; else how many are slow."""
+        """With nothing ready, make late claims ready again, or count the slow tasks."""
         if not self.meta:
             return ["GONE", "", 0, 0, 0]
         if not self.running:
@@ -390,7 +392,7 @@ class Model:
             return ["OK", self.state, 0, len(self.ready), 0]
         late = [
             task for task, holder in self._single_attempts()
-            if not holder.started and now - holder.since >= 2000
+            if not holder.started and now - holder.since >= limits.LATE_CLAIM_MS
         ]  # fmt: skip
         for task in late:
             del self.attempts[task]
@@ -401,7 +403,7 @@ class Model:
         return ["OK", self.state, 0, 0, len(self._slow(now, f"{worker}:"))]
 
     def status(self, now: int, with_results: int) -> Reply:
-        """Where the job is."""
+        """Return where the job is."""
         if not self.meta:
             return ["GONE", now]
         counts = len(self.done), len(self.result), len(self.lease)
@@ -453,8 +455,8 @@ class Model:
 
     def _small(self) -> bool:
         return (
-            self.meta.get("shuffled", 0) <= SMALL_SHUFFLE_BYTES
-            and self.meta["n_map"] <= SMALL_JOB_MAPS
+            self.meta.get("shuffled", 0) <= limits.SMALL_SHUFFLE_BYTES
+            and self.meta["n_map"] <= limits.SMALL_JOB_MAPS
         )
 
     def _grant(
@@ -468,7 +470,7 @@ class Model:
         if not self.running:
             return []
         ids: list[str] = []
-        want = min(want, max(1, least, len(self.ready) // 4))
+        want = min(want, max(1, least, int(len(self.ready) * limits.MAX_SHARE_OF_READY)))
         while len(ids) < want and (task := self._next_for(executor)):
             alone = f"lost:{task}" in self.budgets
             if alone and ids:
@@ -492,14 +494,14 @@ class Model:
         return list(ids)
 
     def _next_for(self, executor: str) -> str:
-        """What is ready for it: the head of the line, or its worker's own map task."""
+        """Return the next ready task for an executor: the first one, or its worker's own."""
         if self.meta.get("each_worker") != 1 or self.state == "reducing":
             return self.ready[0] if self.ready else ""
         own = str(self.meta.get(f"assigned:{executor.rpartition(':')[0]}", ""))
         return own if own in self.ready else ""
 
     def _single_attempts(self) -> list[tuple[str, Holder]]:
-        """Tasks with one attempt, the oldest claim first; none if the job wants no backup runs."""
+        """Return tasks with one attempt, the oldest claim first; none without backups."""
         if self.meta.get("backup") != 1:
             return []
         return [
@@ -509,16 +511,17 @@ class Model:
         ]
 
     def _slow(self, now: int, executor: str) -> list[tuple[str, int]]:
-        """Tasks that this executor may run beside their holder, and for how long they have run."""
+        """Return tasks that this executor may run beside their holder, and their age."""
         claims, worker = self._single_attempts(), executor.rpartition(":")[0]
         if not claims:
             return []
         paces = sorted(self._paces(claims[0][0][0]))
-        limit = max(2000, 2 * (paces[(len(paces) - 1) // 2] if paces else 0))
+        median = paces[(len(paces) - 1) // 2] if paces else 0
+        limit = max(limits.SLOW_TASK_MS, limits.SLOW_TASK_MEDIANS * median)
         slow = []
         for task, holder in claims:
             same = holder.executor.rpartition(":")[0] == worker
-            age = now - holder.since - (1500 if same else 0)
+            age = now - holder.since - (limits.SAME_WORKER_DELAY_MS if same else 0)
             if holder.started and holder.executor != executor and age >= limit:
                 slow.append((task, age))
         return slow
@@ -529,13 +532,13 @@ class Model:
     def _broke_silence(self, now: int) -> bool:
         silence, lease_ms = now - self.meta["supervisor_seen_at"], self.meta["lease_ms"]
         self.meta["supervisor_seen_at"] = now
-        if silence > self.meta["submit_ms"] / 2:
+        if silence > self.meta["submit_ms"] * limits.OUTAGE_PART_OF_LEASE:
             self.meta["submit_until"] = now + self.meta["submit_ms"]
-        if silence <= lease_ms / 2:
+        if silence <= lease_ms * limits.OUTAGE_PART_OF_LEASE:
             return False
         for task, until in self.lease.items():
-            if (times := until % 1) < 0.75:  # in quarters: thrice since it was given or renewed
-                self.lease[task] = now + lease_ms + times + 0.25
+            if (rearmed := until % 1) < limits.MAX_REARMED:
+                self.lease[task] = now + lease_ms + rearmed + limits.REARM_STEP
                 for holder in self.attempts[task]:
                     holder.since = now
         return True

@@ -1,4 +1,4 @@
-"""A store that is, for each verb, the user who sends it: with the rights that `redismr acl` prints.
+"""A store that sends each verb as the user of its role, with the rights of `redismr acl`.
 
 Who sends a verb is read from the rooms that call it. What a test itself asks, over ``link``, is
 asked as the default user.
@@ -25,7 +25,7 @@ _ROOMS: dict[Role, str] = {"worker": "workers", "submitter": "client"}
 
 
 def _senders() -> dict[str, tuple[Role, ...]]:
-    """Verb -> who sends it."""
+    """Return verb -> roles that send it."""
     found: dict[str, tuple[Role, ...]] = {}
     for role, room in _ROOMS.items():
         for path in (REPOSITORY / "redismr" / room).glob("*.py"):
@@ -39,7 +39,7 @@ SENDERS = _senders()
 
 
 def user_url(server: Server, role: Role, namespace: str = "redismr") -> str:
-    """The server's URL for a user of this role, who is made as ``redismr acl`` says."""
+    """Return the server's URL for a new user of this role, made as ``redismr acl`` says."""
     words = acl_rule(role, role, namespace).replace("PASSWORD", "word").split()
     admin = server.client()
     admin.execute_command(*words)
@@ -48,7 +48,7 @@ def user_url(server: Server, role: Role, namespace: str = "redismr") -> str:
 
 
 class RoleStore(Store):
-    """See above. Verbs that several users send are sent by each of them in turn."""
+    """Sends each verb as a user of its role; as each in turn if several roles send it."""
 
     def __init__(self, server: Server, **options: Any) -> None:
         connection = Connection(url=server.url, secret=server.secret)

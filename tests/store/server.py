@@ -1,4 +1,4 @@
-"""The other side of the state machine: the scripts on a server, and all they keep, in one look."""
+"""The server's side of the state machine: the scripts, and all keys of the job at once."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _LISTS = ("ready", "processing")
 
 
 class ServerJob:
-    """A ``Store`` under a clock of the test's own; everything read is text."""
+    """A ``Store`` under the clock of the test; reads everything as text."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self._look = ""
 
     def now(self) -> int:
-        """The server's time: deadlines are absolute."""
+        """Return the server's time, for absolute deadlines."""
         self.store.now_ms = None
         return self.store.server_ms()
 
     def begin(self, job: str, partitions: int) -> None:
-        """From here on all is about this job."""
+        """Use this job from here on."""
         self.job, self.partitions = job, partitions
         self.names = [*CONTROL, *(f"shuffle{p}" for p in range(partitions))]
         keys = self.store.keys
@@ -44,7 +44,7 @@ class ServerJob:
         self._look = self.store.server.client.script_load(_LOOK)
 
     def call(self, verb: str, now: int, argv: dict[str, Any]) -> list[Any]:
-        """One verb, with the words of its script's header."""
+        """Run one verb, with the argument names of its script's header."""
         self.store.now_ms = now
         rest: list[Any] = []
         named = dict(argv)
@@ -70,7 +70,7 @@ class ServerJob:
         return reply
 
     def view(self) -> dict[str, Any]:
-        """Every key of the job and its deadline, in one round trip."""
+        """Return every key of the job and its deadline, in one round trip."""
         found = self.store.server.client.evalsha(self._look, len(self.keys), *self.keys)
         view: dict[str, Any] = {"deadlines": {}}
         for name, (deadline, held) in zip(self.names, found, strict=True):
@@ -86,7 +86,7 @@ class ServerJob:
 
     @contextmanager
     def full(self) -> Iterator[None]:
-        """No memory is left: what adds nothing must go on. A fake server has no limit."""
+        """Make the server full: verbs that add nothing must still work. A fake has no limit."""
         client, patience = self.store.server.client, self.store.server.patience
         if "Fake" in type(client).__name__:
             yield
@@ -129,17 +129,17 @@ class ServerJob:
         self.store.drop_result(self.job, names)
 
     def extend_bulk(self, n_map: int, deadline: int) -> None:
-        """What follows an extension."""
+        """Extend the bulk keys, as the caller of ``extend`` does."""
         self.store.extend_bulk(self.job, n_map, self.partitions, deadline)
 
     def delete(self) -> None:
-        """Nothing is left."""
+        """Delete the job."""
         self.store.delete(self.job, 10, self.partitions)
 
     # ------------------------------------------------------------------ going back in time
 
     def save(self) -> tuple[Any, Any]:
-        """Copies of the control keys, and of the segments."""
+        """Return copies of the control keys and of the segments."""
         with self.store.server.client.pipeline(transaction=False) as pipe:
             for key in self.keys:
                 pipe.dump(key)

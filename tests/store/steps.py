@@ -1,4 +1,4 @@
-"""Random steps of a job, taken by the model and by the scripts on a server: they must agree.
+"""Random steps of a job, which the model and the scripts on a server must answer alike.
 
 A ``RandomJob`` is one job. Each step is a method; it draws what it needs from a ``Choices``
 (Hypothesis, or
@@ -27,7 +27,7 @@ WORKERS = ("a", "b", "c")
 
 
 class Choices(Protocol):
-    """Where choices come from."""
+    """The source of random choices."""
 
     def choose(self, options: Sequence[T]) -> T: ...
     def chance(self, percent: int) -> bool: ...
@@ -35,7 +35,7 @@ class Choices(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """What an executor knows of a task that it was given."""
+    """What an executor knows of a task that it was granted."""
 
     executor: str
     task: str
@@ -54,7 +54,7 @@ class Attempt:
 
 @dataclass(slots=True)
 class Checkpoint:
-    """A moment that a failover may bring back."""
+    """A state that a failover may bring back."""
 
     control: Any
     segments: Any
@@ -114,13 +114,13 @@ class RandomJob:
 
     @property
     def over(self) -> bool:
-        """Whether little is left to be seen."""
+        """True if the job has little more to show."""
         return not self.model.running
 
     # ------------------------------------------------------------------ both sides
 
     def call(self, verb: str, *, repeated: bool = False, **argv: Any) -> list[Any]:
-        """The same call to the model and to the server: same answer, same state, invariants."""
+        """Make the same call on the model and the server; compare answers and states."""
         # Nothing the model is given may be shared with the server's side.
         fields = argv.get("fields")
         expected_argv = {k: v for k, v in argv.items() if k != "fields"} | (fields or {})
@@ -140,7 +140,7 @@ class RandomJob:
         repeated: bool = False,
         openers: tuple[str, ...] = (),
     ) -> None:
-        """What the server holds is what the model says, and it is sound."""
+        """Check that the server holds what the model says, and that the invariants hold."""
         before, self.view = self.view, self.subject.view()
         wanted = self.model.view() | {f"shuffle{p}": f for p, f in enumerate(self.shuffle)}
         for key, value in wanted.items():
@@ -161,7 +161,7 @@ class RandomJob:
         return f"n{next(self.numbers)}"
 
     def note_granted(self, executor: str, nonce: str, basis: str, tasks: Sequence[str]) -> None:
-        """An executor reads an answer: these tasks are its own, as far as it knows."""
+        """Note the tasks that an executor believes to be granted."""
         known = {attempt.token for attempt in self.attempts}
         for task in tasks:
             if f"{task}.{nonce}" not in known:
@@ -169,14 +169,14 @@ class RandomJob:
         del self.attempts[:-24]
 
     def held_by(self, executor: str) -> list[Attempt]:
-        """What an executor knows to be its own, and still is."""
+        """Return the tasks that an executor knows of and still holds."""
         return [
             a for a in self.attempts
             if a.executor == executor and self.model._holds(a.task, a.token)
         ]  # fmt: skip
 
     def pick_attempt(self, choices: Choices, kind: str = "mr") -> Attempt | None:
-        """An attempt of somebody who is not waiting for an answer; live ones twice as often."""
+        """Pick an attempt of an executor that waits for no answer; live ones twice as often."""
         busy = {self.stopped, *self.unanswered}
         free = [a for a in self.attempts if a.task[0] in kind and a.executor not in busy]
         live = [a for a in free if self.model._holds(a.task, a.token)]
@@ -187,7 +187,7 @@ class RandomJob:
     # ------------------------------------------------------------------ the submitter
 
     def submit(self, choices: Choices) -> None:
-        """Adds a range, the whole of it again, a gap, nothing; closes, also too early and twice."""
+        """Add a range, a repeat, a gap or nothing; or close, also too early and twice."""
         if self.model.state == "submitting" and self.model.meta["added"] < self.maps:
             first = choices.choose((0, self.model.meta["added"], self.model.meta["added"] + 1))
             last = min(self.maps, first + choices.choose((0, 1, 2, 9)))
@@ -201,12 +201,12 @@ class RandomJob:
             self.call("close", n=self.maps, nonce=self.nonce(), end_blob="end")
 
     def add(self, first: int, last: int) -> None:
-        """These tasks, and where each worker gets one, who."""
+        """Add these tasks, with their workers where each worker gets one."""
         workers = WORKERS[first:last] if self.each else ()
         self.call("add", first=first, last=last, input=f"{last} 1 0 0", workers=workers)
 
     def create(self, choices: Choices) -> None:
-        """The submitter's create was repeated."""
+        """Repeat the submitter's create."""
         if self.model.meta:
             self.call("create", ttl_ms=1, submit_ms=1, fields={"partitions": 9})
 
@@ -217,7 +217,7 @@ class RandomJob:
         self.call("fail_job", cause="forged", sealed_failure="why")
 
     def delete(self, choices: Choices) -> None:
-        """Nothing of the job is left, and everybody else is still at it."""
+        """Delete the job while all others still work on it."""
         self.subject.delete()
         self.model, self.shuffle = Model(), [{} for _ in range(self.partitions)]
         self.last = ("cancel", {})  # a create that is repeated from here on makes another job
@@ -242,7 +242,7 @@ class RandomJob:
         )
 
     def serve(self, choices: Choices) -> None:
-        """An executor does what it is there for: claims, runs it all, commits or reports a hole."""
+        """Let an executor claim, run all its tasks, and commit or report missing segments."""
         executor, want = choices.choose(self.awake), choices.choose((1, 2, 3))
         argv = {"executor": executor, "nonce": self.nonce(), "want": want}
         argv["want_reduces"] = want
@@ -264,7 +264,7 @@ class RandomJob:
             self.commit_batch(choices, mine[0])
 
     def stop(self, choices: Choices) -> None:
-        """An executor is stopped with its new batch until the next one is; others take the rest."""
+        """Stop an executor with its new batch until the next one is stopped."""
         self.stopped = choices.choose(("", *self.executors))
         if not self.stopped or self.each:
             return
@@ -281,11 +281,11 @@ class RandomJob:
 
     @property
     def awake(self) -> list[str]:
-        """The executors that are not stopped."""
+        """Return the executors that are not stopped."""
         return [executor for executor in self.executors if executor != self.stopped]
 
     def call_lossily(self, choices: Choices, verb: str, **argv: Any) -> None:
-        """A claim or commit, whose answer may be lost: asked again at once, later, or never."""
+        """Claim or commit with an answer that may be lost: repeat it at once, later, or never."""
         executor = argv["executor"]
         if executor in self.unanswered:
             self.repeat(choices, executor)
@@ -305,7 +305,7 @@ class RandomJob:
         self.on_answer(choices, verb, argv, reply)
 
     def repeat(self, choices: Choices, executor: str) -> None:
-        """The answer never came: call_lossily again, in the same words, or be dead by now."""
+        """Repeat a call whose answer was lost, or let its executor be dead by now."""
         verb, argv, given = self.unanswered.pop(executor)
         if choices.chance(25):
             self.attempts = [a for a in self.attempts if a.executor != executor]
@@ -316,12 +316,12 @@ class RandomJob:
         self.on_answer(choices, verb, argv, reply)
 
     def again(self, choices: Choices) -> None:
-        """Whoever asked last has lost the answer, and asks in the same words."""
+        """Repeat the last call, as if its answer was lost."""
         verb, argv = self.last
         self.call(verb, **argv)
 
     def answer_of(self, verb: str, reply: list[Any]) -> tuple[str, list[str]]:
-        """Basis and tasks that an answer gives."""
+        """Return the basis and the tasks of an answer."""
         if reply[0] == "GONE":
             return "", []
         return reply[2], reply[5 if verb == "claim" else 6 + reply[5] : -1]
@@ -329,7 +329,7 @@ class RandomJob:
     def on_answer(
         self, choices: Choices, verb: str, argv: dict[str, Any], reply: list[Any]
     ) -> None:
-        """The executor acts on an answer: keeps its new tasks, frees or undoes what it staged."""
+        """Act on an answer: keep the new tasks, free or undo what was staged."""
         basis, tasks = self.answer_of(verb, reply)
         if verb == "claim":
             self.note_granted(argv["executor"], argv["nonce"], basis, tasks)
@@ -350,13 +350,13 @@ class RandomJob:
                     self.call("release", executor=attempt.executor, nonce=attempt.nonce, ids=ids)
 
     def work(self, choices: Choices) -> None:
-        """Runs an attempt up to its commit, or only a part of the way."""
+        """Run an attempt up to its commit, or only a part of it."""
         attempt = self.pick_attempt(choices)
         if attempt and not attempt.record:
             self.run(choices, attempt)
 
     def run(self, choices: Choices, attempt: Attempt) -> None:
-        """Map or reduce: read, stage, seal a record."""
+        """Run a map or reduce attempt: read, stage, make a record."""
         if attempt.task[0] == "r":
             return self.reduce(choices, attempt)
         # The map need not be deterministic: each attempt stages for other partitions.
@@ -371,7 +371,7 @@ class RandomJob:
         return None
 
     def reduce(self, choices: Choices, attempt: Attempt) -> None:
-        """Reads names and segments, and finds them whole, or some missing."""
+        """Read the map outputs and their segments; note which are missing."""
         reply = self.call("map_outputs")
         if reply[0] == "GONE" or reply[1] != "reducing" or reply[2] != attempt.basis:
             return
@@ -399,14 +399,14 @@ class RandomJob:
         self.compare("stage", [])
 
     def commit(self, choices: Choices) -> None:
-        """Attempts of one executor, live or long lost; the claim it carries may be none."""
+        """Commit attempts of one executor, live or long lost, with or without a claim."""
         if first := self.pick_attempt(choices):
             if not first.record:
                 self.run(choices, first)
             self.commit_batch(choices, first)
 
     def commit_batch(self, choices: Choices, first: Attempt) -> None:
-        """Commits this attempt, maybe with others of its executor."""
+        """Commit this attempt, maybe with others of its executor."""
         ready = [
             a for a in self.attempts
             if a.executor == first.executor and a.record and a.task[0] == first.task[0]
@@ -433,7 +433,7 @@ class RandomJob:
         return attempt.chunks if attempt.task[0] == "r" else 0
 
     def undo(self, attempt: Attempt) -> None:
-        """A refused attempt deletes what it staged."""
+        """Delete what a refused attempt staged."""
         if attempt.task[0] == "r":
             names = [f"{attempt.token}.{chunk}" for chunk in range(attempt.chunks)]
             self.subject.drop_result(names)
@@ -444,7 +444,7 @@ class RandomJob:
         self.compare("undo", [])
 
     def free_segments_read(self, attempt: Attempt) -> None:
-        """A counted reducer frees exactly the fields that it has read."""
+        """Free exactly the fields that a counted reducer has read."""
         if attempt.task[0] == "r":
             self.drop(attempt.fields)
             self.compare("free", [])
@@ -467,7 +467,7 @@ class RandomJob:
         )  # fmt: skip
 
     def release(self, choices: Choices) -> None:
-        """By name, by nonce alone, or of an answer that nobody has heard."""
+        """Release tasks by name, by nonce alone, or of an answer that was lost."""
         attempt = self.pick_attempt(choices)
         if attempt is None:
             return
@@ -476,7 +476,7 @@ class RandomJob:
         self.call("release", executor=attempt.executor, nonce=attempt.nonce, ids=ids)
 
     def invalidate(self, choices: Choices) -> None:
-        """With what was found missing, with a token of the past, or as a liar."""
+        """Invalidate missing maps, maps of an old token, or maps that are there."""
         attempt = self.pick_attempt(choices, "r")
         if attempt is None:
             return
@@ -493,7 +493,7 @@ class RandomJob:
         self.call("invalidate", **argv, missing=flat)
 
     def die(self, choices: Choices) -> None:
-        """An executor's process ends: its supervisor fails what ran and gives back the rest."""
+        """End an executor: its supervisor fails the running task and releases the others."""
         self.die_at_record(choices.choose(self.executors), choices.choose(("", "1", "1", "2")))
 
     def die_at_record(self, executor: str, place: str) -> None:
@@ -512,7 +512,7 @@ class RandomJob:
     # ------------------------------------------------------------------ supervisors, time, faults
 
     def renew(self, choices: Choices) -> None:
-        """Some of what the attempts think they hold, started or not; nothing is news as well."""
+        """Renew some leases that attempts believe to hold, started or not; maybe none."""
         named = [a for a in self.attempts if choices.chance(40)]
         self.renew_attempts(choices, named, [choices.chance(25) for _ in named])
 
@@ -525,7 +525,7 @@ class RandomJob:
             self.extend(choices)
 
     def extend(self, choices: Choices) -> None:
-        """The deadline moves; who should move that of the bulk keys may die before it does."""
+        """Extend the job; the caller may die before it extends the bulk keys."""
         self.call("extend")
         if choices.chance(80):
             self.subject.extend_bulk(self.maps, self.deadline)
@@ -535,16 +535,16 @@ class RandomJob:
         self.call("reclaim", limit=choices.choose((1, 2, 100)))
 
     def steal(self, choices: Choices) -> None:
-        """A worker has nothing to do."""
+        """Steal for a worker that has nothing to do."""
         self.call("steal", worker=choices.choose(("a", "b")))
 
     def recommit(self, choices: Choices) -> None:
-        """Commits what was run before, as far as there is any."""
+        """Commit an attempt that was run before, if there is one."""
         if (attempt := self.pick_attempt(choices)) and attempt.record:
             self.commit_batch(choices, attempt)
 
     def fill(self, choices: Choices) -> None:
-        """The server is full: every verb but create still does all of its work."""
+        """Fill the server: every verb but create must still do all of its work."""
         step = choices.choose(
             (self.claim, self.submit, self.renew, self.reclaim, self.steal, self.fail, self.die,
              self.release, self.invalidate, self.recommit, self.extend, self.read_only_verbs)
@@ -555,7 +555,7 @@ class RandomJob:
             self.call("add", first=0, last=self.model.meta.get("added", 0), input="")
 
     def tick(self, choices: Choices) -> None:
-        """Time passes, mostly with somebody heard of on the way; a failover may set it back."""
+        """Let time pass, mostly with a supervisor heard of; a failover may set it back."""
         self.now += choices.choose((1, 100, 300, 450, 450, 499, 501, 600, 1001, 2500, -700, -2500))
         if choices.chance(2):
             self.now += choices.choose((16_000, 1_000_000))
@@ -565,7 +565,7 @@ class RandomJob:
             self.reclaim(choices)
 
     def wait(self, choices: Choices) -> None:
-        """Time passes and workers live, but for one that is silent: its leases run out.
+        """Let time pass while one worker is silent, so that its leases run out.
 
         Its claims become late and its tasks slow to others before that, who steal and back up.
         """
@@ -582,21 +582,21 @@ class RandomJob:
                 self.steal(choices)
 
     def read_only_verbs(self, choices: Choices) -> None:
-        """What only reads: a reader changes nothing."""
+        """Call the verbs that only read: they must change nothing."""
         before = self.view
         self.call("status", with_results=choices.choose((0, 1)))
         self.call("map_outputs")
         assert self.view == before
 
     def lose(self, choices: Choices) -> None:
-        """Eviction, or a failover of another slot: segments are gone."""
+        """Lose segments, by eviction or by a failover of another slot."""
         there = [(p, name) for p, fields in enumerate(self.shuffle) for name in sorted(fields)]
         if there:
             self.drop(there if choices.chance(30) else [choices.choose(there)])
             self.compare("lose", [])
 
     def remember(self, choices: Choices) -> None:
-        """A moment that may come back."""
+        """Remember a state that may come back."""
         if self.model.meta:
             control, segments = self.subject.save()
             self.checkpoints.append(
@@ -611,7 +611,7 @@ class RandomJob:
             del self.checkpoints[:-3]
 
     def rewind(self, choices: Choices) -> None:
-        """A failover takes one slot, or each of them, back to an earlier moment."""
+        """Take one slot, or each of them, back to an earlier state, as a failover does."""
         if not self.checkpoints:
             return self.remember(choices)
         then = choices.choose(self.checkpoints)
@@ -629,12 +629,12 @@ class RandomJob:
 
     @property
     def deadline(self) -> int:
-        """The deadline that a writer of bulk data knows of."""
+        """Return the deadline that a writer of bulk data knows of."""
         return int(self.model.meta.get("expire_at", self.now + 1_000_000))
 
 
 def coverage_of(verb: str, reply: list[Any], before: Any, after: Any) -> Iterator[str]:
-    """What a call did, in words: so that a campaign can say whether it has seen everything."""
+    """Say in words what a call did, to measure what a campaign has covered."""
     answered = verb == "commit" and reply[0] == "OK" and reply[5]
     yield from (f"{verb}:{word}" for word in (reply[6 : 6 + reply[5]] if answered else reply[:1]))
     old, new = (view["meta"].get("state", "") for view in (before, after))

@@ -1,4 +1,4 @@
-"""The rights of each kind of user: enough for what it does, and each of them asked for at first."""
+"""The rights of each role: enough for its work, and all of them checked at first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redismr.config import Connection
 from redismr.errors import StoreError, UnfitServer
 from redismr.store import Store
 from redismr.store.acl_rules import ROLES, acl_rule, commands, probe_commands
-from redismr.store.keys import Keys
+from redismr.store.keys import KeyNames
 from redismr.store.scripts import script, script_names
 from redismr.store.server_fitness import _send_commands, check_server
 
@@ -27,7 +27,7 @@ def connection(server):
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_command_is_asked_for_as_the_server_takes_it(server, role):
-    client, asked = server.client(), probe_commands(role, Keys("redismr"))
+    client, asked = server.client(), probe_commands(role, KeyNames("redismr"))
     line = client.connection_pool.get_connection()
     _, *queued, _ = _send_commands(line, [("MULTI",), *asked.values(), ("DISCARD",)])
     assert dict(zip(asked, queued, strict=True)) == dict.fromkeys(asked, b"QUEUED")

@@ -7,10 +7,13 @@ from jobs import LEASE_MS, make_job
 from test_protocol import commit_all, fail, reducing
 
 from redismr.core.model import AttemptRef, token_of
+from redismr.store.limits import LIMITS
 from redismr.store.replies import InvalidateReply, RenewReply
 
 HERE, THERE = "a:1:x", "b:2:y"  # two workers; an executor's name is its worker's and its slot
-SLOW_TASK_MS, LATE_CLAIM_MS, SAME_WORKER_DELAY_MS = 2000, 2000, 1500
+SLOW_TASK_MS, LATE_CLAIM_MS, SAME_WORKER_DELAY_MS = (
+    LIMITS[name].value for name in ("SLOW_TASK_MS", "LATE_CLAIM_MS", "SAME_WORKER_DELAY_MS")
+)
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def claim(store, job, executor, nonce, want=1, *, backup=False):
 
 
 def passes(store, job, ms, *held):
-    """Time goes by while these (task, nonce, started) are renewed, as their supervisors do."""
+    """Let time pass while these (task, nonce, started) are renewed, as supervisors do."""
     while ms > 0:
         step = min(ms, LEASE_MS // 3)
         store.now_ms += step
@@ -33,7 +36,7 @@ def passes(store, job, ms, *held):
 
 
 def straggling(store, job, ms=SLOW_TASK_MS):
-    """m0 has been running at HERE for so long."""
+    """Let m0 run at HERE for so long."""
     store.add(job, 0, 1)
     assert claim(store, job, f"{HERE}:0", "first").tasks == ("m0",)
     passes(store, job, ms, ("m0", "first", True))
@@ -224,7 +227,7 @@ def test_an_outage_makes_nobody_look_slow(store, job):
 
 
 def batch(store, job, **fields):
-    """m0..m3 are held at HERE; m0 runs."""
+    """Claim m0..m3 at HERE; m0 runs."""
     store.add(job, 0, 16)
     assert len(claim(store, job, f"{HERE}:0", "first", 4).tasks) == 4
     for i in range(4, 16):

@@ -10,7 +10,7 @@ from redismr.core.model import AttemptRef
 
 @pytest.fixture
 def died(store):
-    """Claim m0 and have its process die at that record ("" is none); returns what became of it."""
+    """Claim m0 and let its process die at that record ("": none); return the status."""
 
     def died(job, ordinal, note=b"note", executor="e1"):
         number = len(store.crash_notes(job, "m0"))

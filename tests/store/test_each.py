@@ -1,4 +1,4 @@
-"""S13: of a job with one map task for each worker, who may claim which."""
+"""S13: which worker may claim which task of a job with one map task for each worker."""
 
 from __future__ import annotations
 

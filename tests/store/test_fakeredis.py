@@ -1,4 +1,4 @@
-"""The state machine once more, on fakeredis: no server, and another implementation of Redis.
+"""The state machine on fakeredis: no server, and another implementation of Redis.
 
 Only where the fake is true to the server: scripts and data types. It knows no ``#!lua`` line, does
 not block, and has no memory limit, so wake-ups, outages and full servers are not tested on it.

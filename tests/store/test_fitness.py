@@ -1,4 +1,4 @@
-"""Servers that are none for jobs: each is named, with what to do, before anything is written."""
+"""Servers that are unfit for jobs: each is refused before anything is written."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def look(url, role="worker"):
 
 
 def refused(url, kind, text, role="worker"):
-    """The server is refused by this kind of error, in one line with this text."""
+    """Check that the server is refused with this error, in one line with this text."""
     with pytest.raises(kind, match=text) as caught:
         look(url, role)
     assert type(caught.value) is kind
@@ -47,7 +47,7 @@ def refused(url, kind, text, role="worker"):
 
 @contextlib.contextmanager
 def listening(converse):
-    """A port whose connections are handled by ``converse``; its number."""
+    """Listen on a port and handle its connections with ``converse``; yield its number."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():
@@ -65,7 +65,7 @@ def listening(converse):
 
 
 def saying(reply):
-    """Answers everything so, and goes."""
+    """Return a handler that answers anything with this reply, and hangs up."""
 
     def converse(line):
         line.recv(4096)
@@ -75,9 +75,9 @@ def saying(reply):
 
 
 @contextlib.contextmanager
-def started(engine, **settings):
-    """A server of its own settings, and none of our keys in it at the end."""
-    server = support.Server(engine, **settings)
+def started(server_kind, **settings):
+    """Start a server with these settings; check that it has no keys at the end."""
+    server = support.Server(server_kind, **settings)
     try:
         yield server
         with contextlib.suppress(Exception):  # a node without slots refuses it
@@ -90,8 +90,8 @@ def started(engine, **settings):
 
 
 @pytest.mark.parametrize("slots", ["", "0 16383"])
-def test_a_node_of_a_cluster(engine, slots):
-    with started(engine, cluster_enabled="yes") as server:
+def test_a_node_of_a_cluster(server_kind, slots):
+    with started(server_kind, cluster_enabled="yes") as server:
         if slots:
             server.client().execute_command("CLUSTER", "ADDSLOTSRANGE", *slots.split())
         for role in ("worker", "monitor"):
@@ -120,8 +120,8 @@ def test_an_option_in_a_url_that_it_cannot_have(server, option, text):
         look(f"{server.url}&{option}=none")
 
 
-def test_a_replica_names_its_master(engine):
-    with started(engine, replicaof="127.0.0.1 7") as server:
+def test_a_replica_names_its_master(server_kind):
+    with started(server_kind, replicaof="127.0.0.1 7") as server:
         for role in ("worker", "monitor"):
             text = r"replica of 127\.0\.0\.1:7 .*use that server"
             refused(server.url, UnfitServer, text, role)
@@ -139,13 +139,13 @@ def test_a_server_that_loads_its_data_is_waited_for():
         server_fitness._check_info(info, "h:1", watched=False)
 
 
-def test_a_sentinel_named_as_a_server_names_its_service(engine, tmp_path):
+def test_a_sentinel_named_as_a_server_names_its_service(server_kind, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = tmp_path / "sentinel.conf"
     config.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor books 127.0.0.1 7 1\n")
     sentinel = subprocess.Popen(
-        [support.engine_binary(engine), config, "--sentinel"], stdout=subprocess.DEVNULL
+        [support.server_binary(server_kind), config, "--sentinel"], stdout=subprocess.DEVNULL
     )
     try:
         client = support.open_client(f"redis://127.0.0.1:{port}")
@@ -181,8 +181,8 @@ def test_an_imitation_is_named():
 
 
 @pytest.mark.parametrize("command", ["EVALSHA", "MULTI", "INFO", "CLIENT", "LMOVE"])
-def test_a_command_that_was_renamed_is_named(engine, command):
-    with started(engine, rename_command=f'{command} ""') as server:
+def test_a_command_that_was_renamed_is_named(server_kind, command):
+    with started(server_kind, rename_command=f'{command} ""') as server:
         refused(server.url, UnfitServer, rf"(?i)knows no {command} \(rename-command")
 
 
@@ -197,8 +197,8 @@ def test_missing_replicas_keep_only_those_away_who_write(server):
     look(server.url, "monitor")
 
 
-def test_a_server_that_cannot_save_is_told_apart(engine):
-    with started(engine, save="3600 1", dbfilename="no.rdb") as server:
+def test_a_server_that_cannot_save_is_told_apart(server_kind):
+    with started(server_kind, save="3600 1", dbfilename="no.rdb") as server:
         (server.directory / "no.rdb").mkdir()
         admin = server.client()
         admin.bgsave()
@@ -277,11 +277,11 @@ def test_protected_mode():
 # ------------------------------------------------------------------------- no Redis there
 
 
-def test_a_url_with_tls_for_a_server_without(engine, monkeypatch):
+def test_a_url_with_tls_for_a_server_without(server_kind, monkeypatch):
     monkeypatch.setattr(server_fitness, "ANSWER_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with started(engine, port=port) as server:
+    with started(server_kind, port=port) as server:
         server.client().config_set("requirepass", "right")
         url = f"rediss://:hunter2@127.0.0.1:{port}"
         refused(url, UnfitServer, "speaks no TLS: write redis:// instead")
@@ -351,10 +351,10 @@ def test_a_socket_that_is_missing(tmp_path):
     refused(f"unix://{tmp_path}/no", StoreUnavailable, "No such file")
 
 
-def test_sentinels_that_are_none(engine):
+def test_sentinels_that_are_none(server_kind):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with started(engine, port=port):
+    with started(server_kind, port=port):
         url = f"redis+sentinel://:hunter2@127.0.0.1:{port}/books"
         refused(url, UnfitServer, "'books'.* is no Sentinel: name a server by redis://HOST")
     said = refused(url, StoreUnavailable, "No master found, and not all sentinels")

@@ -1,4 +1,4 @@
-"""What becomes of the server's refusals: alone, in a pipeline, in a transaction, in a script."""
+"""Refusals of the server: of a command alone, in a pipeline, a transaction, a script."""
 
 from __future__ import annotations
 

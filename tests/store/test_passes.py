@@ -1,4 +1,4 @@
-"""What a supervisor asks in each pass over what its executors hold and what others let expire."""
+"""The round trips of a supervisor that renews and reclaims leases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_pass_asks_as_often_for_many_jobs_as_for_one(store, monkeypatch):
     )
 
     def trips(jobs):
-        """Of the pass that renews, lists and takes back, with a task of each job held."""
+        """Count the round trips of renewing, relisting and reclaiming; each job has a held task."""
         children, slots = [], Slots(len(jobs)).all
         for job, slot in zip(jobs, slots, strict=True):
             make_job(store, job)

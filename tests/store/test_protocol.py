@@ -233,7 +233,7 @@ def test_an_expired_lease_is_reclaimed_and_its_holder_fenced(store, job):
 
 
 def expire(store, job):
-    """Let every lease run out while some supervisor is alive; returns what was reclaimed."""
+    """Let every lease run out while a supervisor is alive; return how many were reclaimed."""
     for _ in range(4):
         store.now_ms += LEASE_MS // 3
         reclaimed = store.reclaim(job).reclaimed

@@ -1,4 +1,4 @@
-"""URLs that name sentinels: what they mean, and what is refused without telling a password."""
+"""URLs that name sentinels: their meaning, and refusals that tell no password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random steps on a real server and in the model of ``model.py``: they agree, and I1-I15 hold.
+"""Random steps on a real server and in ``model.py``: both agree, and I1-I15 hold.
 
 Hypothesis draws the steps here, and shrinks what goes wrong; ``chaos/machine.py`` takes very many
 of them by dice. Both take the steps of ``steps.py``.
@@ -46,7 +46,7 @@ class DrawnChoices:
 
 
 class Protocol(RuleBasedStateMachine):
-    """A walk whose next step is always Hypothesis' choice."""
+    """A random walk whose steps Hypothesis chooses."""
 
     subject: ServerJob
 

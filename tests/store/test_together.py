@@ -1,4 +1,4 @@
-"""What goes along in another round trip."""
+"""Savings of round trips (``store/round_trips.py``)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WAKING = 1, "3.11", "key"
 
 @pytest.fixture
 def asked(monkeypatch):
-    """One entry for each round trip from here on."""
+    """Return a list that gets an entry for each round trip from here on."""
     seen = []
     real = RetryingClient.with_retries
     monkeypatch.setattr(
@@ -29,7 +29,7 @@ def asked(monkeypatch):
 
 @pytest.fixture
 def channel(store):
-    """What is published of transaction ``t``."""
+    """Subscribe to transaction ``t``."""
     with store.subscribe("t") as channel:
         channel.get(1)
         yield channel
@@ -37,7 +37,7 @@ def channel(store):
 
 @pytest.fixture
 def user(server, store):
-    """Stores of a user with such rules."""
+    """Return a function that makes a store of a user with these ACL rules."""
     admin, opened = server.client(), []
 
     def open_as(*rules):
@@ -72,7 +72,7 @@ def test_a_job_is_announced_listed_and_told_of_in_the_round_trip_that_makes_it(
 
 @pytest.mark.parametrize("name", ["jobs", "recent"])
 def test_what_is_refused_of_it_is_mended_and_said_again(server, store, name):
-    """What is along in the round trip may meet a key that somebody has altered."""
+    """A piggybacked command may meet a key that somebody has altered."""
     server.client().set(getattr(store.keys, name), "not a sorted set", ex=60)
     assert create(store).expire_at == store.now_ms + 60_000
     assert store.status("j9").state == "submitting"
@@ -175,7 +175,7 @@ def test_who_claims_of_many_tasks_need_wake_nobody(store, job):
 
 
 def commit_maps(store, job, maps):
-    """Commits all maps; the last one comes with a claim."""
+    """Return a function that commits all maps and claims."""
     store.add(job, 0, maps)
     tokens = [f"m{i}.{store.claim(job, 'e1', f'n{i}', 1).nonce}" for i in range(maps)]
     store.close(job, maps, "c", b"end")

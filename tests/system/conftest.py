@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def processes(server: support.Server, tmp_path: Path) -> Iterator[Processes]:
-    """Starts workers for the server; kills them at the end of the test."""
+    """Start workers for the server; kill them at the end of the test."""
     processes = Processes(server.url, tmp_path / "processes")
     yield processes
     server.resume()
@@ -27,30 +27,30 @@ def processes(server: support.Server, tmp_path: Path) -> Iterator[Processes]:
 
 @pytest.fixture
 def client(server: support.Server) -> Iterator[redismr.Client]:
-    """A client of the server."""
+    """Client of the server."""
     with redismr.Client(server.url, secret=SECRET) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def shared_worker(
-    engine_server: support.Server, tmp_path_factory: pytest.TempPathFactory
+    session_server: support.Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Processes]:
-    """One worker with two executors that serves all tests of a module."""
-    processes = Processes(engine_server.url, tmp_path_factory.mktemp("shared_worker"))
+    """Start one worker with two executors for all tests of a module."""
+    processes = Processes(session_server.url, tmp_path_factory.mktemp("shared_worker"))
     processes.worker(2)
     yield processes
     processes.close()
-    engine_server.reset()  # its worker may have said meanwhile that it is there
+    session_server.reset()  # the worker may have written its row again
 
 
 @pytest.fixture
 def client_with_worker(shared_worker: Processes, client: redismr.Client) -> redismr.Client:
-    """A client of a server that has a worker."""
+    """Client of a server that has a worker."""
     return client
 
 
 @pytest.fixture(scope="session")
 def embedded() -> redismr.Client:
-    """A client of this process's own server, with two executors."""
+    """Client of a private server, with two executors."""
     return redismr.Client(executors=2)

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 SECRET = "d29ab04e7713c85f06e1a98b43f7c25d"
 OTHER_SECRET = "5b80f1c3e964a72d8f15d03c7ea2946b"
-ONE_ENGINE = pytest.mark.parametrize("engine", ["valkey"], indirect=True)
-"""For tests of what no engine has a say in: each runs once."""
+ONE_SERVER_KIND = pytest.mark.parametrize("server_kind", ["valkey"], indirect=True)
+"""Mark for tests that do not depend on the kind of server: each runs once."""
 
 
 def shell_env(url: str | None = None, secret: str | None = SECRET, **more: str) -> dict[str, str]:
-    """A shell in which redismr is installed, and that names this server."""
+    """Return the environment of a shell in which redismr is installed, with this server."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("REDISMR_")
     }
@@ -39,7 +39,7 @@ def shell_env(url: str | None = None, secret: str | None = SECRET, **more: str) 
 
 
 def descendants_of(pid: int) -> list[int]:
-    """Every process below this one."""
+    """Return the pids of all processes below this one."""
     listing = subprocess.run(
         ["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
     )
@@ -54,7 +54,7 @@ def descendants_of(pid: int) -> list[int]:
 
 
 class Process:
-    """A child in a session of its own; what it prints goes to a file."""
+    """A child process in a session of its own, whose output goes to a file."""
 
     def __init__(self, command: list[str], env: dict[str, str], cwd: Path, log: Path) -> None:
         self.log_path = log
@@ -74,17 +74,17 @@ class Process:
         return self.log_path.read_text()
 
     def wait_for_output(self, text: str, timeout: float = 20) -> str:
-        """Its output, as soon as that holds the text."""
+        """Wait until the output holds the text; return the output."""
         eventually(
             lambda: text in self.log or self.popen.poll() is not None,
             timeout,
-            lambda: f"{text!r} not said: {self.log}",
+            lambda: f"{text!r} not printed: {self.log}",
         )
         assert text in self.log, self.log
         return self.log
 
     def descendants(self) -> list[int]:
-        """Its descendants, remembered so that none survives the test."""
+        """Return the pids of all descendants; they are killed at the end of the test."""
         found = descendants_of(self.pid)
         self.seen_pids.update(found)
         return found
@@ -99,7 +99,7 @@ class Process:
             raise AssertionError(f"still running: {self.log}") from None
 
     def kill(self) -> None:
-        """kill -9 of it and all its descendants."""
+        """Kill the process and all its descendants (SIGKILL)."""
         self.descendants()
         self.popen.kill()
         self.popen.wait()
@@ -113,7 +113,7 @@ class Worker(Process):
     """A ``python -m redismr worker``."""
 
     def executors(self, count: int = 1) -> list[int]:
-        """The pids of its executors, once there are that many."""
+        """Wait for so many executors; return their pids."""
 
         def found() -> list[int]:
             fork_servers = [pid for pid in self.descendants() if parent_of(pid) == self.pid]
@@ -150,7 +150,7 @@ class Processes:
         return worker
 
     def start(self, *command: str, url: str | None = None, cwd: Path | None = None) -> Process:
-        """Any command, in the background."""
+        """Start a command in the background."""
         log = self.folder / f"process{len(self.started)}.log"
         process = Process(list(command), shell_env(url or self.url), cwd or self.folder, log)
         self.started.append(process)
@@ -168,7 +168,7 @@ def run_command(
     *command: str | Path, url: str | None = None, cwd: Path | None = None,
     secret: str | None = SECRET, timeout: float = 60, **env: str,
 ) -> CommandResult:  # fmt: skip
-    """A command to its end, with its output apart."""
+    """Run a command to its end."""
     return subprocess.run(
         [str(word) for word in command], env=shell_env(url, secret, **env), cwd=cwd,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False,
@@ -176,17 +176,17 @@ def run_command(
 
 
 def redismr_cli(*words: str | Path, **options: object) -> CommandResult:
-    """``python -m redismr WORDS``."""
+    """Run ``python -m redismr WORDS``."""
     return run_command(sys.executable, "-m", "redismr", *words, **options)  # type: ignore[arg-type]
 
 
 def write_script(folder: Path, body: str, name: str = "script.py") -> Path:
-    """A user's program on disk."""
+    """Write a user's program; return its path."""
     path = folder / name
     path.write_text(textwrap.dedent(body))
     return path
 
 
 def file_lines(path: Path) -> Callable[[], list[str]]:
-    """What user functions have appended to a file so far."""
+    """Return a function that reads the lines which user functions have appended to a file."""
     return lambda: path.read_text().splitlines() if path.exists() else []

@@ -63,7 +63,7 @@ def test_jobs_lists_what_exists(client_with_worker):
     assert client_with_worker.jobs() == []
 
 
-def test_workers_lists_who_is_there(client, processes):
+def test_workers_lists_all_workers(client, processes):
     worker = processes.worker(2)
     (row,) = eventually(lambda: [row for row in client.workers() if row.pid == worker.pid])
     assert row.executors == 2
@@ -77,7 +77,7 @@ def test_iterating_a_job_gives_each_pair_once(client_with_worker):
     assert dict(pairs) == COUNTS
 
 
-def test_delete_leaves_nothing(client_with_worker, server):
+def test_delete_leaves_no_keys(client_with_worker, server):
     job = client_with_worker.submit(TEXTS, words, "sum")
     job.result(20)
     job.delete()
@@ -86,7 +86,7 @@ def test_delete_leaves_nothing(client_with_worker, server):
         job.state
 
 
-def test_progress_counts_tasks_and_what_is_in_them(client_with_worker, tmp_path):
+def test_progress_counts_tasks_and_items(client_with_worker, tmp_path):
     job = client_with_worker.submit(range(10), lambda x: [(x % 3, x)], "sum", chunk=1, partitions=3)
     job.wait(20)
     done = job.progress()
@@ -106,8 +106,8 @@ def test_progress_counts_tasks_and_what_is_in_them(client_with_worker, tmp_path)
     assert (maps.unit, maps.done, maps.total) == ("bytes", 50_505, 50_505)
 
 
-def test_the_amount_is_known_before_all_of_it_is_handed_in(client_with_worker, tmp_path):
-    """And what is done of it, task by task."""
+def test_the_total_is_known_before_all_input_is_submitted(client_with_worker, tmp_path):
+    """Progress also tells how much is done, task by task."""
     gate, seen = tmp_path / "gate", []
 
     def mapfn(x):
@@ -228,7 +228,7 @@ def test_closing_submitted_results_keeps_the_job(client_with_worker):
     assert dict(client_with_worker.attach(job.id).result()) == COUNTS
 
 
-def test_forgotten_results_delete_their_job(client_with_worker, server):
+def test_results_that_are_not_referenced_delete_their_job(client_with_worker, server):
     assert len(client_with_worker.run(TEXTS, words, "sum")) == 8
     assert client_with_worker.jobs() == []
 
@@ -243,7 +243,7 @@ def test_kept_results_outlive_their_process_and_themselves(client_with_worker):
 
 
 @pytest.mark.parametrize("name", ["finishfn", "resultfn"])
-def test_a_result_outlives_an_error_of_what_is_run_here(client_with_worker, name):
+def test_a_result_outlives_an_error_of_a_local_function(client_with_worker, name):
     def fails(*_):
         raise KeyError("mine")
 
@@ -251,14 +251,14 @@ def test_a_result_outlives_an_error_of_what_is_run_here(client_with_worker, name
         client_with_worker.run(TEXTS, words, "sum", **{name: fails})
     (note,) = caught.value.__notes__
     del caught
-    gc.collect()  # who forgets results of a run deletes its job
+    gc.collect()  # results that are not referenced delete their job
     (row,) = client_with_worker.jobs()
     command = f"redismr result {row.job_id} --no-finishfn"
     assert note == f"the result of job {row.job_id} is kept for its ttl: {command}"
     assert dict(client_with_worker.attach(row.job_id).result(finish=False)) == COUNTS
 
 
-def test_a_result_on_our_own_server_outlives_such_an_error_as_well(embedded):
+def test_a_result_on_a_private_server_outlives_such_an_error(embedded):
     with pytest.raises(ZeroDivisionError) as caught:
         embedded.run(TEXTS, words, "sum", finishfn=lambda _: 1 // 0)
     (note,) = caught.value.__notes__
@@ -395,7 +395,7 @@ def test_initfn_runs_before_the_first_task(client_with_worker):
     assert state == []
 
 
-def test_here_says_where_code_runs(client_with_worker):
+def test_here_tells_where_code_runs(client_with_worker):
     def mapfn(x):
         place = redismr.here()
         return [(x, (place.job, place.stage, place.task, place.source))]
@@ -418,7 +418,7 @@ def test_a_combinefn_sees_the_values_of_one_task(client_with_worker):
     assert dict(results) == COUNTS
 
 
-def test_collectfn_is_another_word_for_combinefn(client_with_worker):
+def test_collectfn_is_an_alias_of_combinefn(client_with_worker):
     results = client_with_worker.run(
         TEXTS, words, "list", collectfn=lambda _key, values: -len(values)
     )
@@ -460,7 +460,7 @@ def test_events_of_a_transaction_reach_a_listener(client_with_worker):
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
     assert ready.wait(5)
-    # Subscribed is seen in Redis, not here.
+    # Only Redis shows the subscription.
     eventually(lambda: [n for n, count in _subscribers(client_with_worker) if count and b"t5" in n])
     job = client_with_worker.submit(TEXTS, words, "sum", txn="t5", partitions=2)
     client_with_worker.submit(TEXTS, words, "sum", txn="other").result(20)
@@ -577,7 +577,7 @@ def test_a_large_file_is_cut_and_no_line_is_lost(client_with_worker, tmp_path):
 
 @pytest.mark.parametrize("repeat", [False, True])
 def test_a_partition_larger_than_its_memory_is_reduced_in_passes(client_with_worker, repeat):
-    """The keys of all passes are told apart, and one that is emitted again counts once."""
+    """Keys of different passes stay apart, and a key that is emitted again counts once."""
 
     def mapfn(n):
         for i in range(25_000):

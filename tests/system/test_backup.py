@@ -1,4 +1,4 @@
-"""Slow tasks run a second time beside the first attempt; what waits behind them changes hands."""
+"""Backups of slow tasks; tasks that wait behind a slow one go to other executors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from system.processes import file_lines
 import redismr
 
 LEASE = 60
-"""So long that nothing here can be explained by a lease that ran out."""
+"""A lease that no test outlasts, so that nothing happens because a lease ran out."""
 
 
 class Straggler:
-    """Functions whose first attempt at one key hangs until the test says so; others are quick."""
+    """Functions whose first attempt at one key hangs until the test ends it; others are quick."""
 
     def __init__(self, folder) -> None:
         folder.mkdir(exist_ok=True)
@@ -44,7 +44,7 @@ class Straggler:
         return hang
 
     def attempts(self, key):
-        """The processes that began it."""
+        """Return the pids of the processes that began the key."""
         return [int(line.split()[1]) for line in self.lines() if line.split()[0] == str(key)]
 
 
@@ -72,7 +72,7 @@ def test_a_hanging_map_is_finished_by_its_backup_and_counted_once(client, proces
     hung, backup = straggler.attempts(3)
     assert hung != backup
     assert job.progress().retries == 0
-    # The one that hangs in vain is replaced, and its place works again.
+    # The executor of the hanging attempt is replaced.
     eventually(lambda: not is_running(hung))
     assert dict(client.run([7], lambda x: [(x, 1)], "sum")) == {7: 1}
 
@@ -90,8 +90,8 @@ def test_a_hanging_reduce_is_finished_by_its_backup_and_counted_once(client, pro
     assert job.progress().retries == 0
 
 
-def test_a_job_may_forbid_it(client, processes, tmp_path):
-    """Its straggler is older than that of a job that does not, which the same idle ones finish."""
+def test_a_job_may_forbid_backups(client, processes, tmp_path):
+    """The idle executors finish the straggler of another job, which is younger."""
     two_workers(processes, 2)
     alone, helped = Straggler(tmp_path / "alone"), Straggler(tmp_path / "helped")
     mapfn = alone.function(1, lambda x, _: [(x, 1)])
@@ -127,11 +127,11 @@ def test_the_batch_of_a_stopped_executor_is_taken_over_before_its_lease_ends(
     results = client.run(range(1000), mapfn, "sum", chunk=1, lease=LEASE)
     assert dict(results) == {key: sum(range(key, 1000, 3)) for key in range(3)}
     assert results.counters["calls"] == 1000
-    assert any("not begun in time" in worker.log for worker in workers)
+    assert any("did not begin in time" in worker.log for worker in workers)
 
 
-def test_a_batch_that_turns_out_slow_is_cut(client, processes, tmp_path):
-    """Sized for quick tasks, it meets eight slow ones: some of them are counted before the last."""
+def test_a_batch_that_turns_out_slow_is_shared(client, processes, tmp_path):
+    """The batch is sized for quick tasks and holds eight slow ones: other executors take some."""
     log = tmp_path / "log"
     name = str(log)
 
@@ -152,7 +152,7 @@ def test_a_batch_that_turns_out_slow_is_cut(client, processes, tmp_path):
 
 
 class Meeting:
-    """Calls with a folder: the first waits until it is let go, the others for a second process."""
+    """Calls with a folder: the first waits for the test, the others wait for a second process."""
 
     def __init__(self, folder):
         self.folder, self.gate, self.first = str(folder), folder / "gate", folder / "first"
@@ -170,7 +170,7 @@ class Meeting:
         return os.getpid()
 
     def held(self, client, processes, source, *functions, **options):
-        """A job of which one process got all tasks together; another one came during the first."""
+        """Run a job whose tasks one process got together; a second process comes later."""
         options |= {"backup": False, "retries": 0}
         worker = processes.worker(1)
         for _ in range(5):

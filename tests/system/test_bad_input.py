@@ -112,7 +112,7 @@ def test_params_that_do_not_pickle(client):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"partitions": 0}, "partitions"),
         ({"ttl": -1}, "ttl"),
@@ -120,13 +120,13 @@ def test_params_that_do_not_pickle(client):
         ({"chunk": 0}, "chunk"),
     ],
 )
-def test_options_out_of_range(client, options, said):
-    with pytest.raises(redismr.ConfigError, match=said):
+def test_options_out_of_range(client, options, message):
+    with pytest.raises(redismr.ConfigError, match=message):
         client.run([1], one, **options)
     assert client.jobs() == []
 
 
-def test_functions_that_are_none(client):
+def test_things_that_are_no_functions(client):
     with pytest.raises(redismr.ConfigError, match="reducefn"):
         client.run([1], one, "summ")
     with pytest.raises(redismr.ConfigError, match="mapfn"):

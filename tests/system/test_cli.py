@@ -39,59 +39,59 @@ def job_file(tmp_path):
     return write_script(tmp_path, WORDCOUNT)
 
 
-def told(done):
-    """What is said of a job in a pipe, without what differs from run to run."""
+def normalized_summary(done):
+    """Return the summary of a job in a pipe, without the parts that differ from run to run."""
     lines = [line for line in done.stderr.splitlines() if not line.endswith(" is running")]
-    (told,) = lines  # that a job runs is said of those that take a while
-    return re.sub(r"\d+ reduce|\d+\.\d (MB|s)|\w+-\w{16}", "#", told)
+    (summary,) = lines  # only jobs that take longer print a line while they run
+    return re.sub(r"\d+ reduce|\d+\.\d (MB|s)|\w+-\w{16}", "#", summary)
 
 
 SUCCEEDED = "redismr: # succeeded: {} items in {} map tasks, # tasks, # shuffled, #"
 
 
-def test_run_prints_the_result_and_tells_what_became_of_the_job(shared_worker, server, job_file):
-    done = redismr_cli("run_command", job_file, url=server.url)
+def test_run_prints_the_result_and_a_summary(shared_worker, server, job_file):
+    done = redismr_cli("run", job_file, url=server.url)
     assert (done.returncode, done.stdout) == (0, COUNTED)
-    assert told(done) == SUCCEEDED.format(2, 2)
-    done = redismr_cli("run_command", job_file, "--quiet", url=server.url)
+    assert normalized_summary(done) == SUCCEEDED.format(2, 2)
+    done = redismr_cli("run", job_file, "--quiet", url=server.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, COUNTED, "")
 
 
 def test_run_without_a_server_is_embedded(job_file):
-    done = redismr_cli("run_command", job_file, secret=None)
+    done = redismr_cli("run", job_file, secret=None)
     assert (done.returncode, done.stdout) == (0, COUNTED)
-    assert told(done) == SUCCEEDED.format(2, 2)
+    assert normalized_summary(done) == SUCCEEDED.format(2, 2)
 
 
 def test_run_inline(job_file):
-    done = redismr_cli("run_command", "--inline", job_file, secret=None)
+    done = redismr_cli("run", "--inline", job_file, secret=None)
     assert (done.returncode, done.stdout, done.stderr) == (0, COUNTED, "")
 
 
 def test_run_deletes_its_job(shared_worker, server, client, job_file):
-    assert redismr_cli("run_command", job_file, url=server.url).returncode == 0
+    assert redismr_cli("run", job_file, url=server.url).returncode == 0
     assert client.jobs() == []
 
 
 def test_run_reads_the_files_it_is_given(shared_worker, server, job_file, tmp_path):
     (tmp_path / "a.txt").write_text("x y\n")
     (tmp_path / "b.txt").write_text("y\n")
-    done = redismr_cli("run_command", "--lines", job_file, f"{tmp_path}/*.txt", url=server.url)
+    done = redismr_cli("run", "--lines", job_file, f"{tmp_path}/*.txt", url=server.url)
     assert (done.returncode, done.stdout) == (0, "x\t1\ny\t2\n")
 
 
 def test_run_top_and_json(shared_worker, server, job_file):
-    done = redismr_cli("run_command", job_file, "--top", "1", "--json", url=server.url)
+    done = redismr_cli("run", job_file, "--top", "1", "--json", url=server.url)
     assert json.loads(done.stdout) in (["be", 2], ["to", 2])
 
 
 def test_run_final_prints(shared_worker, server, tmp_path):
     body = WORDCOUNT + "    def final(key, value):\n        print(key, value)\n"
-    done = redismr_cli("run_command", write_script(tmp_path, body), url=server.url)
+    done = redismr_cli("run", write_script(tmp_path, body), url=server.url)
     assert done.stdout == COUNTED.replace("\t", " ")
 
 
-def test_a_reader_that_leaves_is_no_error(shared_worker, server, tmp_path):
+def test_a_closed_pipe_is_no_error(shared_worker, server, tmp_path):
     body = """
         source = range(100_000)
         def mapfn(x):
@@ -103,7 +103,7 @@ def test_a_reader_that_leaves_is_no_error(shared_worker, server, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 1
     with redismr.Client(server.url, secret=SECRET) as client:
-        (row,) = client.jobs()  # the reader may have died
+        (row,) = client.jobs()  # the reader may have ended
         assert len(client.attach(row.job_id).result()) == 100_000
 
 
@@ -131,7 +131,7 @@ def test_workers_are_listed(processes, server, client):
 
 def test_user_errors_exit_with_1(shared_worker, server, tmp_path):
     path = write_script(tmp_path, "source = [0]\ndef mapfn(x):\n    return [(1 / x, x)]\n")
-    done = redismr_cli("run_command", path, "--retries", "0", url=server.url)
+    done = redismr_cli("run", path, "--retries", "0", url=server.url)
     assert done.returncode == 1
     assert done.stdout == ""
     assert "ZeroDivisionError: division by zero" in done.stderr
@@ -152,8 +152,8 @@ def test_errors_of_a_failed_job(shared_worker, server, tmp_path, client):
 
 def test_usage_errors_exit_with_2(server, tmp_path):
     for words in (
-        ("run_command", tmp_path / "none.py"),
-        ("run_command", write_script(tmp_path, "x = 1\n")),
+        ("run", tmp_path / "none.py"),
+        ("run", write_script(tmp_path, "x = 1\n")),
         ("result", "nonsense"),
         ("nonsense",),
     ):
@@ -164,13 +164,13 @@ def test_usage_errors_exit_with_2(server, tmp_path):
 
 
 def test_no_files_exits_with_2(server, job_file, tmp_path):
-    done = redismr_cli("run_command", job_file, f"{tmp_path}/none*", url=server.url)
+    done = redismr_cli("run", job_file, f"{tmp_path}/none*", url=server.url)
     assert done.returncode == 2
     assert "none*" in done.stderr
 
 
 def test_no_secret_exits_with_2(server, job_file):
-    done = redismr_cli("run_command", job_file, url=server.url, secret=None)
+    done = redismr_cli("run", job_file, url=server.url, secret=None)
     assert done.returncode == 2
     assert "redismr secret" in done.stderr
 
@@ -179,7 +179,7 @@ def test_ctrl_c_cancels_and_exits_with_130(shared_worker, server, client, tmp_pa
     marker = tmp_path / "marker"
     body = SLOW.replace('os.environ["MARKER"]', repr(str(marker)))
     process = subprocess.Popen(
-        [sys.executable, "-m", "redismr", "run_command", write_script(tmp_path, body)],
+        [sys.executable, "-m", "redismr", "run", write_script(tmp_path, body)],
         env=shell_env(server.url), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
@@ -195,7 +195,7 @@ def test_ctrl_c_ends_an_embedded_run(tmp_path):
     marker = tmp_path / "marker"
     body = SLOW.replace('os.environ["MARKER"]', repr(str(marker)))
     process = subprocess.Popen(
-        [sys.executable, "-m", "redismr", "run_command", write_script(tmp_path, body)],
+        [sys.executable, "-m", "redismr", "run", write_script(tmp_path, body)],
         env=shell_env(None, None), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
@@ -240,7 +240,7 @@ def test_listen_prints_events_as_json(shared_worker, server, processes, client):
     assert listener.wait() in (0, 130)
 
 
-def test_up_gives_a_server_that_others_join(processes, tmp_path, job_file):
+def test_up_starts_a_server_that_workers_join(processes, tmp_path, job_file):
     up = processes.start(
         "env", "-u", "REDISMR_URL", sys.executable, "-m", "redismr", "up", "-n", "1"
     )

@@ -137,7 +137,7 @@ def job(request):
 
 
 def contents(outcome):
-    """Keys with their types and values; the order of keys is the partitions' affair."""
+    """Return keys with their types and values; the order of keys depends on the partitions."""
     return sorted(((repr(key), repr(value)) for key, value in outcome.items()), key=repr)
 
 

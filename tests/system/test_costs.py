@@ -1,4 +1,4 @@
-"""What jobs cost, in counts that no machine can blur: round trips and tasks handed in."""
+"""Costs of jobs in counts that do not depend on the machine: round trips, submitted tasks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from redismr.client.submitter import (
 from redismr.store.retrying_client import RetryingClient
 
 ROUND_TRIPS = 8
-"""On a shared server: 5 to hand in, 2 to wait and collect, 1 to delete; channels apart."""
+"""On a shared server: 5 to submit, 2 to wait and collect, 1 to delete; without channels."""
 
 
 def tiny(x):
@@ -30,7 +30,7 @@ def tiny(x):
 
 @pytest.fixture
 def round_trips(monkeypatch):
-    """How often this process asked the server."""
+    """Count the round trips of this process."""
     seen = []
 
     def counting(self, send, real=RetryingClient.with_retries):
@@ -68,11 +68,11 @@ def test_a_quick_source_fills_a_buffer(monkeypatch):
     assert buffer.put(SUBMIT_FLUSH_TASKS + 3, {"m": b"x"})
 
 
-def test_trouble_with_what_lingers_is_not_asked_for_again_at_once(monkeypatch):
-    waits, tries = iter([False] * 20 + [True]), []
+def test_a_background_flush_that_failed_is_not_repeated_at_once(monkeypatch):
+    waits, patiences = iter([False] * 20 + [True]), []
 
     def flush(store):
-        tries.append(store)
+        patiences.append(store)
         raise InputRolledBack
 
     submitter = Submitter(
@@ -84,10 +84,10 @@ def test_trouble_with_what_lingers_is_not_asked_for_again_at_once(monkeypatch):
     monkeypatch.setattr(submitter, "_flush", flush)
     monkeypatch.setattr(submitter._stop, "wait", lambda _seconds: next(waits))
     submitter._flush_and_renew()
-    assert tries == [BACKGROUND_PATIENCE_SECONDS]  # the next one comes with the lease
+    assert patiences == [BACKGROUND_PATIENCE_SECONDS]  # the submitter flushes next with its lease
 
 
-def test_what_a_source_gave_is_worked_on_while_it_gives_no_more(client_with_worker, tmp_path):
+def test_items_are_mapped_while_the_source_pauses(client_with_worker, tmp_path):
     def mapfn(x):
         (tmp_path / str(x)).touch()
         return [(x, 1)]

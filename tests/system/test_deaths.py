@@ -1,4 +1,4 @@
-"""How an executor may end, and who pays for it: the task that was in user code, nobody else."""
+"""Deaths of executors are charged to the task that was in user code, and to no other."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def one(x):
     return [(x, 1)]
 
 
-def tried(server, job):
-    """The budgets that a job has used."""
+def budgets_used(server, job):
+    """Return the budgets that a job has used."""
     found = server.client().hgetall(f"redismr:{{{job.id}}}:budgets")
     return {key.decode(): int(value) for key, value in found.items() if b"signature:" not in key}
 
@@ -51,10 +51,10 @@ def quit_at_once():
 
 @LINUX
 @pytest.mark.parametrize(
-    ("end", "said"),
+    ("end", "message"),
     [(segfault, "SIGSEGV"), (out_of_memory, "SIGKILL"), (quit_at_once, "status 3")],
 )
-def test_a_poison_task_ends_its_job_and_costs_no_other(server, client, processes, end, said):
+def test_a_poison_task_ends_its_job_and_costs_no_other(server, client, processes, end, message):
     def mapfn(x):
         if x == 1267:
             end()
@@ -62,11 +62,11 @@ def test_a_poison_task_ends_its_job_and_costs_no_other(server, client, processes
 
     processes.worker(2)
     job = client.submit(range(2000), mapfn, "sum", chunk=5, lost_leases=1, lease=60)
-    with pytest.raises(redismr.MapError, match=said) as caught:
+    with pytest.raises(redismr.MapError, match=message) as caught:
         job.result(20)
     assert "m253" in str(caught.value)
     assert "record 3" in str(caught.value)
-    assert tried(server, job) == {"lost:m253": 2}
+    assert budgets_used(server, job) == {"lost:m253": 2}
     assert dict(client.run([1], one, "sum")) == {1: 1}
 
 
@@ -77,7 +77,7 @@ def test_a_task_that_holds_the_gil_keeps_its_lease(client, processes, tmp_path):
     def mapfn(x):
         with begun.open("a") as file:
             file.write("x\n")
-        ctypes.PyDLL(None).usleep(1_200_000)  # a PyDLL call does not let go of the GIL
+        ctypes.PyDLL(None).usleep(1_200_000)  # a PyDLL call keeps the GIL
         return one(x)
 
     processes.worker(1)
@@ -96,7 +96,7 @@ def test_a_task_that_holds_the_gil_is_killed_at_its_timeout(server, client, proc
     job = client.submit([1], mapfn, "sum", task_timeout=0.2, lost_leases=1)
     with pytest.raises(redismr.MapError, match=r"longer than task_timeout=0\.2 s"):
         job.result(20)
-    assert tried(server, job) == {"lost:m0": 2}
+    assert budgets_used(server, job) == {"lost:m0": 2}
 
 
 @LINUX
@@ -124,7 +124,7 @@ def test_an_executor_that_stays_stopped_is_replaced(server, client, processes):
     job = client.submit([1], mapfn, "sum", lease=0.2, lost_leases=1)
     with pytest.raises(redismr.RedismrError, match=r"was cut off 2 times|did not go on"):
         job.result(20)
-    assert tried(server, job) == {"lost:m0": 2}
+    assert budgets_used(server, job) == {"lost:m0": 2}
     assert dict(client.run([1], one, "sum")) == {1: 1}
     assert worker.popen.poll() is None
 
@@ -184,7 +184,7 @@ def test_a_worker_without_its_fork_server_ends_and_leaves_nothing(client, proces
 
 
 @LINUX
-def test_a_death_while_redis_is_away_is_told_when_it_is_back(server, client, processes, tmp_path):
+def test_a_death_while_redis_is_away_is_reported_later(server, client, processes, tmp_path):
     begun, name = tmp_path / "begun", str(tmp_path / "begun")
 
     def mapfn(x):
@@ -204,11 +204,11 @@ def test_a_death_while_redis_is_away_is_told_when_it_is_back(server, client, pro
     (failure,) = eventually(job.errors)
     assert (failure.error_name, failure.pid) == ("WorkerDied", pid)
     assert dict(job.result(20)) == {1: 1}
-    assert tried(server, job) == {"lost:m0": 1}
+    assert budgets_used(server, job) == {"lost:m0": 1}
 
 
 @LINUX
-def test_a_death_is_told_before_its_worker_ends(server, client, processes, tmp_path):
+def test_a_death_is_reported_before_the_worker_ends(server, client, processes, tmp_path):
     begun = tmp_path / "begun"
 
     def mapfn(x):
@@ -222,12 +222,12 @@ def test_a_death_is_told_before_its_worker_ends(server, client, processes, tmp_p
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: not is_running(pid))
     worker.send(signal.SIGTERM)
-    # Which of the two depends on whether it has noticed the death.
+    # The exit code depends on whether the worker has noticed the death.
     eventually(lambda: "finishing" in worker.log or "stopping" in worker.log)
     server.restart()
     assert worker.wait() == 0
     assert [failure.error_name for failure in job.errors()] == ["WorkerDied"]
-    assert tried(server, job) == {"lost:m0": 1}
+    assert budgets_used(server, job) == {"lost:m0": 1}
 
 
 @pytest.mark.parametrize("chunk", [1, 6])
@@ -251,7 +251,7 @@ def test_a_child_that_user_code_forked_does_not_go_on_as_an_executor(
 
 
 @LINUX
-def test_a_child_that_user_code_forked_does_not_overwrite_what_is_counted(
+def test_a_child_that_user_code_forked_does_not_overwrite_committed_chunks(
     server, client, processes, tmp_path
 ):
     name, counted, ended = str(tmp_path / "child"), tmp_path / "counted", tmp_path / "ended"
@@ -298,12 +298,10 @@ def test_a_second_signal_gives_everything_back_uncharged(server, client, process
     redis = server.client()
     assert redis.llen(f"redismr:{{{job.id}}}:ready") == 6
     assert redis.hlen(f"redismr:{{{job.id}}}:attempts") == 0
-    assert tried(server, job) == {}
+    assert budgets_used(server, job) == {}
 
 
-def test_what_waits_behind_a_long_task_is_given_back_at_sigterm(
-    server, client, processes, tmp_path
-):
+def test_tasks_behind_a_long_task_are_given_back_at_sigterm(server, client, processes, tmp_path):
     begun, gate = tmp_path / "begun", tmp_path / "gate"
     name = str(begun)
 
@@ -332,7 +330,7 @@ def test_what_waits_behind_a_long_task_is_given_back_at_sigterm(
 
 @pytest.fixture
 def executor(server):
-    """One that runs in this process, by hand."""
+    """An executor in this process, which the test drives."""
     ours, theirs = socket.socketpair()
     setup = ExecutorSetup(Slots(1).all[0], theirs, "w:1:0")
     connection = Connection(url=server.url, secret=SECRET)
@@ -364,10 +362,10 @@ def test_a_claim_that_has_not_started_is_given_back_at_sigterm(
     assert server.client().hlen(f"redismr:{{{job.id}}}:attempts") == 0
 
 
-def test_a_job_of_few_tasks_wakes_one_worker_and_that_one_others(
+def test_a_job_of_few_tasks_wakes_one_worker_which_wakes_others(
     server, client, executor, monkeypatch
 ):
-    """Who claims does not know yet how quick its tasks are, and takes one."""
+    """The executor does not know yet how quick the tasks are, so it claims one."""
     monkeypatch.setattr(submitter, "SUBMIT_FLUSH_SECONDS", 60)
     monkeypatch.setattr(submitter, "LINGER_SECONDS", 60)
     redis = server.client()
@@ -382,16 +380,16 @@ def test_a_job_of_few_tasks_wakes_one_worker_and_that_one_others(
     assert redis.llen(wake) == 2
 
 
-def test_the_first_reducers_of_a_small_job_need_not_ask_what_they_read(client, executor):
-    """The mapfn is no function of ours: loaded, our modules would come twice to this process."""
+def test_the_first_reducers_of_a_small_job_get_their_input_with_the_commit(client, executor):
+    """The mapfn is of the standard library: a function of this module would load it twice."""
     job = client.submit([[(n, 1)] for n in range(3)], copy.copy, "sum", chunk=1)
     executor.store.map_outputs = None
     executor._serve_turn(JobHeader.read(executor.store, job.id), backup=False)
     assert dict(job.result(10)) == dict.fromkeys(range(3), 1)
 
 
-def test_what_an_attempt_has_read_goes_with_it(client, executor):
-    """At once: the collector may not come for long, and 2 GB of input were 1.1 GB in executors."""
+def test_the_input_of_an_attempt_is_freed_with_it(client, executor):
+    """The garbage collector may come late: executors held 1.1 GB after 2 GB of input."""
     job = client.submit([[(n, "x" * 1000)] for n in range(20)], copy.copy, "count", chunk=1)
     gc.collect()
     gc.disable()

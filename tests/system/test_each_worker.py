@@ -19,12 +19,12 @@ from redismr.store import Store
 
 
 def executor_and_item(number, item):
-    """Who ran which item."""
+    """Return the pid that ran the item."""
     yield os.getppid(), item
 
 
 def logging_to(path, gate=None):
-    """A mapfn that notes who runs it, and then waits for a file, if one is named."""
+    """Return a mapfn that logs its pid, and then waits for a file, if ``gate`` names one."""
     log, gate = str(path), gate and str(gate)
 
     def mapfn(number, item):
@@ -41,7 +41,7 @@ def logging_to(path, gate=None):
 
 
 class RunInThread:
-    """A run under way."""
+    """A ``run`` in a thread."""
 
     def __init__(self, client, *args, **options):
         self.outcome = self.error = None
@@ -77,7 +77,7 @@ def test_s13_each_connected_worker_gets_one_task_of_an_endless_source(processes,
     assert len({line.split()[1] for line in lines()}) == 3
 
 
-def test_s13_who_joins_while_others_still_map_gets_one_too(processes, client, tmp_path):
+def test_s13_a_worker_that_joins_while_others_map_gets_a_task(processes, client, tmp_path):
     processes.worker(2)
     gate, lines = tmp_path / "gate", file_lines(tmp_path / "log")
     job = RunInThread(
@@ -104,7 +104,7 @@ def test_s13_a_source_with_fewer_items_than_workers_is_enough_for_some(processes
 def test_s13_no_task_is_given_to_another_worker_when_one_dies(
     processes, client, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(per_worker, "WORKER_SILENT_SECONDS", 6.0)  # a beat comes every 5
+    monkeypatch.setattr(per_worker, "WORKER_SILENT_SECONDS", 6.0)  # a heartbeat comes every 5 s
     gate, lines = tmp_path / "gate", file_lines(tmp_path / "log")
     processes.worker()
     victim = processes.worker()
@@ -119,13 +119,13 @@ def test_s13_no_task_is_given_to_another_worker_when_one_dies(
 
 
 def workers_given_a_task(client, admin):
-    """Who was given a task of the newest job."""
+    """Return the workers that got a task of the newest job."""
     job = client.jobs()[0].job_id
     fields = admin.hkeys(f"redismr:{{{job}}}:meta")
     return {field.decode()[9:] for field in fields if field.startswith(b"assigned:")}
 
 
-def test_s13_who_has_been_silent_for_long_is_given_nothing(processes, server, client):
+def test_s13_a_worker_that_has_been_silent_for_long_gets_nothing(processes, server, client):
     processes.worker()
     admin = server.client()
     ((worker, row),) = eventually(lambda: admin.hgetall("redismr:workers").items())
@@ -138,7 +138,7 @@ def test_s13_who_has_been_silent_for_long_is_given_nothing(processes, server, cl
 
 
 class BusyAndIdleWorker:
-    """A worker that is in another job until it is let go, and one more that is idle."""
+    """Two workers: one is in another job until ``release``, the other is idle."""
 
     def __init__(self, processes, server, client, folder):
         self.admin, self.client, self.gate = server.client(), client, folder / "busy"
@@ -151,7 +151,7 @@ class BusyAndIdleWorker:
         eventually(lambda: len(client.workers()) == 2)
 
     def wait_until_both_have_tasks(self, lines):
-        """Once both were given a task, and the idle one has done it."""
+        """Wait until both workers got a task and the idle worker has done its task."""
         eventually(
             lambda: len(workers_given_a_task(self.client, self.admin)) == 2 and len(lines()) == 1
         )
@@ -162,7 +162,7 @@ class BusyAndIdleWorker:
         self.job.result()
 
 
-def test_s13_who_leaves_before_its_turn_is_not_waited_for(
+def test_s13_a_worker_that_leaves_before_its_turn_is_not_waited_for(
     processes, server, client, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(per_worker, "WORKER_SILENT_SECONDS", 1e9)
@@ -174,17 +174,17 @@ def test_s13_who_leaves_before_its_turn_is_not_waited_for(
     job = RunInThread(client, itertools.count(), logging_to(tmp_path / "log"), each_worker=True)
     busy.wait_until_both_have_tasks(lines)
     busy.worker.send(signal.SIGTERM)
-    busy.worker.wait_for_output("finishing the tasks that run")
+    busy.worker.wait_for_output("finishing the running tasks")
     busy.release()
     assert len(job.result()) == 1
     assert len(lines()) == 1
 
 
 @pytest.mark.slow
-def test_s13_whose_row_was_lost_is_asked_all_the_same(
+def test_s13_a_worker_whose_row_was_lost_gets_a_task(
     processes, server, client, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(per_worker, "ROW_MISSING_SECONDS", 60.0)  # a beat comes every 5
+    monkeypatch.setattr(per_worker, "ROW_MISSING_SECONDS", 60.0)  # a heartbeat comes every 5 s
     busy, lines = (
         BusyAndIdleWorker(processes, server, client, tmp_path),
         file_lines(tmp_path / "log"),
@@ -198,7 +198,7 @@ def test_s13_whose_row_was_lost_is_asked_all_the_same(
     assert len(lines()) == 2
 
 
-def test_s13_a_failover_in_the_middle_is_said(processes, server, client, tmp_path):
+def test_s13_a_failover_in_the_middle_is_reported(processes, server, client, tmp_path):
     for _ in range(2):
         processes.worker()
     eventually(lambda: len(client.workers()) == 2)
@@ -213,7 +213,7 @@ def test_s13_a_failover_in_the_middle_is_said(processes, server, client, tmp_pat
     gate.touch()
 
 
-def test_s13_a_failover_before_the_input_is_closed_is_said(processes, server, client, monkeypatch):
+def test_s13_a_failover_before_the_close_is_reported(processes, server, client, monkeypatch):
     close, admin = Store.close, server.client()
 
     def rewound(self, job, *args):
@@ -226,7 +226,7 @@ def test_s13_a_failover_before_the_input_is_closed_is_said(processes, server, cl
         client.run(itertools.count(), executor_and_item, each_worker=True)
 
 
-def test_s13_nobody_there_is_said_and_ends_where_it_is_to_end(processes, client):
+def test_s13_no_worker_is_reported_and_ends_the_job_in_time(processes, client):
     with pytest.raises(redismr.NoWorkers, match="no workers are connected"):
         client.run(itertools.count(), executor_and_item, each_worker=True, wait_for_workers=0.5)
 
@@ -251,11 +251,11 @@ def test_each_worker_is_true_or_false():
         redismr.run([], executor_and_item, each_worker=1, inline=True)
 
 
-def test_in_a_crowd_whose_beats_are_rare_nobody_is_given_up_early(monkeypatch):
+def test_workers_with_rare_heartbeats_are_not_given_up_early(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(per_worker.time, "monotonic", lambda: now[0])
     liveness = per_worker.WorkerLiveness()
-    for _ in range(20):  # one second per_worker, and no news
+    for _ in range(20):  # one second each, and no news
         now[0] += 1
         liveness.update(0, {"seldom": 0}, slowdown=5.0)
     assert liveness.silent_workers(["seldom"]) == []

@@ -1,4 +1,4 @@
-"""What users see when their functions fail, and that workers survive it."""
+"""Errors of user functions: users see them, and workers survive them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from system.processes import ONE_ENGINE
+from system.processes import ONE_SERVER_KIND
 
 import redismr
 from redismr.cli.exit_codes import exit_code_for
@@ -119,7 +119,7 @@ def test_retries_are_used_up(client_with_worker, tmp_path):
     assert "attempt 3 of 3" in str(caught.value)
 
 
-def test_the_same_error_on_two_executors_ends_it_at_once(client_with_worker, tmp_path):
+def test_the_same_error_on_two_executors_ends_the_job_at_once(client_with_worker, tmp_path):
     log = tmp_path / "log"
 
     def mapfn(x):
@@ -141,7 +141,7 @@ def test_a_long_message_is_cut(client_with_worker):
     check_lines(caught.value)
 
 
-def test_finishfn_raises_as_it_is(client_with_worker):
+def test_an_error_of_finishfn_is_raised_unchanged(client_with_worker):
     error = LookupError("mine")
 
     def finishfn(_results):
@@ -152,7 +152,7 @@ def test_finishfn_raises_as_it_is(client_with_worker):
     assert caught.value is error
 
 
-def test_resultfn_raises_as_it_is(client_with_worker):
+def test_an_error_of_resultfn_is_raised_unchanged(client_with_worker):
     error = LookupError("mine")
 
     def resultfn(_txn, _results):
@@ -232,7 +232,7 @@ def test_an_exception_that_is_raised_again_and_again_shows_its_frames_once(clien
     error = LookupError("kept")
 
     def mapfn(_x):
-        error.args = (os.getpid(), *error.args)  # else two executors that agree would end it
+        error.args = (os.getpid(), *error.args)  # two equal errors would end the job
         raise error
 
     with pytest.raises(LookupError) as caught:
@@ -241,7 +241,7 @@ def test_an_exception_that_is_raised_again_and_again_shows_its_frames_once(clien
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
-def test_a_worker_survives_them_in_a_reducefn(client_with_worker, error):
+def test_a_worker_survives_exceptions_of_a_reducefn(client_with_worker, error):
     def reducefn(_key, _values):
         raise error
 
@@ -262,7 +262,7 @@ def exit_with_3(*_):
     sys.exit(3)
 
 
-@ONE_ENGINE
+@ONE_SERVER_KIND
 @pytest.mark.parametrize(
     ("source", "functions", "kind", "message", "tries"),
     [
@@ -283,7 +283,7 @@ def exit_with_3(*_):
         ([1], {"reducefn": exit_with_3}, redismr.ReduceError, "  in reducefn\n     key = 1", 0),
     ],
 )
-def test_inline_is_as_workers_are(
+def test_inline_raises_as_workers_do(
     client_with_worker, tmp_path, source, functions, kind, message, tries
 ):
     (tmp_path / "bad.txt").write_bytes(b"a\n\xe9\n")
@@ -305,12 +305,12 @@ def test_inline_is_as_workers_are(
     assert not tries or remote.failure.attempt == tries
 
 
-@ONE_ENGINE
+@ONE_SERVER_KIND
 @pytest.mark.parametrize(
     ("role", "options"),
     [("mapfn", {"on_error": "skip"}), ("reducefn", {"on_error": "skip"}), ("initfn", {})],
 )
-def test_a_debugger_on_a_worker_says_at_once_where_it_works(client_with_worker, role, options):
+def test_a_debugger_on_a_worker_fails_at_once_and_names_inline(client_with_worker, role, options):
     def look(*_):
         breakpoint()  # noqa: T100
 
@@ -324,7 +324,7 @@ def test_a_debugger_on_a_worker_says_at_once_where_it_works(client_with_worker, 
     assert caught.value.failure.frames[-1].text.startswith("breakpoint()")
 
 
-def test_pdb_on_a_worker_is_told_as_the_debugger_it_is(client_with_worker):
+def test_pdb_on_a_worker_fails_as_a_debugger(client_with_worker):
     def mapfn(x):
         pdb.set_trace()  # noqa: T100
         yield x, 1

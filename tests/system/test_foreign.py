@@ -85,32 +85,34 @@ class Thing:
 
 
 @pytest.fixture
-def job_of(engine_server, shared_worker, tmp_path, monkeypatch):
-    """The handle of a job by its name, for a reader whose Python the jobs are not of."""
+def foreign_job(session_server, shared_worker, tmp_path, monkeypatch):
+    """Return a function: name of a job -> its handle, for a reader with another Python."""
     write_script(tmp_path, THINGS, "local_things.py")
     done = run_command(
-        sys.executable, write_script(tmp_path, SCRIPT), url=engine_server.url, cwd=tmp_path
+        sys.executable, write_script(tmp_path, SCRIPT), url=session_server.url, cwd=tmp_path
     )
     assert (done.returncode, done.stderr) == (0, "")
     ids = dict(line.split() for line in done.stdout.splitlines())
     monkeypatch.setattr("redismr.shipping.other_python.PYTHON", "3.99")
-    with redismr.Client(engine_server.url, secret=SECRET) as client:
+    with redismr.Client(session_server.url, secret=SECRET) as client:
         yield lambda name: client.attach(ids[name])
 
 
-def test_what_can_be_read_is_and_what_cannot_is_named(job_of):
-    assert dict(job_of("plain").result()) == {1: {"n": [1]}}
-    assert dict(job_of("path").result()) == {1: PurePosixPath("a", "b")}
-    assert job_of("of_a_module").result()[1].number == 1
+def test_readable_results_are_read_and_others_are_named(foreign_job):
+    assert dict(foreign_job("plain").result()) == {1: {"n": [1]}}
+    assert dict(foreign_job("path").result()) == {1: PurePosixPath("a", "b")}
+    assert foreign_job("of_a_module").result()[1].number == 1
     for name, why in {
         "unheard_of": "names pathlib._tomorrow.PurePosixPath, what is not here",
         "of_the_script": "names __main__.Mine, a class of its script",
         "by_value": "holds a function or a class by value",
         "finished": "has a finishfn",
     }.items():
-        job = job_of(name)
+        job = foreign_job(name)
         with pytest.raises(redismr.CodeError) as info:
             dict(job.result())
-        said = f"the result of job {job.id} is of Python {PYTHON} and cannot be read by Python 3.99"
-        assert str(info.value).startswith(f"{said}: it {why}")
+        message = (
+            f"the result of job {job.id} is of Python {PYTHON} and cannot be read by Python 3.99"
+        )
+        assert str(info.value).startswith(f"{message}: the result {why}")
         assert f"Read it with Python {PYTHON}" in str(info.value)

@@ -1,4 +1,4 @@
-"""A forked child has copies of its parent's results, clients and servers: it ends none of them."""
+"""A forked child has copies of its parent's results, clients and servers, and ends none."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ forked_by_multiprocessing 0 True
 
 
 def test_however_a_child_ends_its_parent_keeps_the_results(processes, client, tmp_path):
-    """On a server that both go on to use; at the end of the parent the job is deleted."""
+    """Both go on to use the server; the job is deleted when the parent ends."""
     processes.worker(2)
     done = run_command(sys.executable, write_script(tmp_path, ENDS), url=processes.url)
     assert (done.stdout, done.stderr) == (RIGHT, "")
@@ -118,7 +118,7 @@ def test_a_child_that_is_forked_while_a_job_runs_does_not_cancel_it(
             print(dict(redismr.run(source, mapfn, "sum", progress=progress)))
     """
     processes.worker(1)
-    # From 3.12 on Python warns of a fork beside a thread, which the submitter has.
+    # Python 3.12 and newer warn of a fork in a process with threads, as the submitter is.
     quiet = "-W", "ignore:This process:DeprecationWarning"
     done = run_command(sys.executable, *quiet, write_script(tmp_path, program), url=processes.url)
     assert (done.stdout, done.stderr) == ("{1: 1, 2: 1, 3: 1}\n", "")
@@ -126,7 +126,7 @@ def test_a_child_that_is_forked_while_a_job_runs_does_not_cancel_it(
 
 
 def test_a_child_keeps_nothing_of_its_parents_alive(tmp_path):
-    """Neither server nor worker outlive the parent for a child that goes on."""
+    """Server and worker end with the parent, although the child goes on."""
     program = """
         import os, subprocess, sys, time, redismr
 

@@ -1,4 +1,4 @@
-"""A server at its memory limit: what needs no room goes on, what needs some waits, nobody spins."""
+"""A server at its memory limit: commands that need memory wait, others go on, nothing spins."""
 
 from __future__ import annotations
 
@@ -31,47 +31,49 @@ def counted(key, values):
 
 
 @pytest.fixture
-def full(server):
-    """Fills the server but for some MB; gives a function that makes room again."""
+def free_memory(server):
+    """Fill the server but for some MB; return a function that makes room again."""
     admin = server.client()
     eventually(lambda: admin.info("memory")["lazyfree_pending_objects"] == 0)
-    admin.setrange("ballast", 32 << 20, b"x")  # a short command: no buffers that go again
+    admin.setrange("ballast", 32 << 20, b"x")  # a short command needs no large buffers
     server.config(maxmemory=admin.info("memory")["used_memory"] + (3 << 20))
     return lambda: admin.delete("ballast")
 
 
-def refused(server):
-    """How often the server has said that it is full."""
+def refused_commands(server):
+    """Return how often the server refused a command because it was full."""
     stats = server.client().info("errorstats")
     return int(stats.get("errorstat_OOM", {}).get("count", 0))
 
 
-def test_a_job_goes_on_when_there_is_room_again(server, client, processes, full):
+def test_a_job_goes_on_when_there_is_room_again(server, client, processes, free_memory):
     worker = processes.worker(2)
-    before = refused(server)
+    before = refused_commands(server)
     job = client.submit(range(8), large, counted, chunk=1, lease=0.5)
-    eventually(lambda: refused(server) > before + 20, 20)
+    eventually(lambda: refused_commands(server) > before + 20, 20)
     assert job.state == "mapping"
-    full()
+    free_memory()
     assert dict(job.result(30)) == dict.fromkeys(range(8), 1)
     assert job.progress().retries == 0
     assert worker.popen.poll() is None
 
 
-def test_the_reason_for_waiting_is_said(server, client, processes, full, monkeypatch, capsys):
+def test_the_reason_for_waiting_is_reported(
+    server, client, processes, free_memory, monkeypatch, capsys
+):
     monkeypatch.setattr(redismr.client.wait_reasons, "EXPLAIN_AFTER_SECONDS", 0.2)
     monkeypatch.setattr(redismr.client.wait_reasons, "_REFRESH_SECONDS", 0.1)
     processes.worker(2)
-    before = refused(server)
+    before = refused_commands(server)
     job = client.submit(range(8), large, counted, chunk=1)
-    eventually(lambda: refused(server) > before + 5, 20)
+    eventually(lambda: refused_commands(server) > before + 5, 20)
     server.config(maxmemory=1)
     eventually(lambda: not job.wait(0.3) and "is full (maxmemory)" in capsys.readouterr().err, 20)
     assert "is full" in job.progress().waiting
-    full()
+    free_memory()
 
 
-def test_a_job_ends_when_there_is_no_room_for_long(server, client, processes, full):
+def test_a_job_ends_when_there_is_no_room_for_long(server, client, processes, free_memory):
     worker = processes.start(sys.executable, "-c", HURRIED)
     worker.wait_for_output("waiting for jobs")
     job = client.submit(range(8), large, counted, chunk=1, lease=0.5)
@@ -79,26 +81,26 @@ def test_a_job_ends_when_there_is_no_room_for_long(server, client, processes, fu
         job.result(30)
     assert isinstance(caught.value, redismr.JobFailed)
     job.delete()
-    full()
+    free_memory()
     assert dict(client.run([1], one, "sum")) == {1: 1}
     assert worker.popen.poll() is None
 
 
-def test_jobs_can_be_cancelled_and_deleted(server, client, processes, full):
+def test_jobs_can_be_cancelled_and_deleted(server, client, processes, free_memory):
     processes.worker(2)
-    before = refused(server)
+    before = refused_commands(server)
     job = client.submit(range(8), large, counted, chunk=1, lease=0.5)
-    eventually(lambda: refused(server) > before + 5, 20)
+    eventually(lambda: refused_commands(server) > before + 5, 20)
     server.config(maxmemory=1)
     assert job.cancel()
     job.delete()
     assert client.jobs() == []
-    full()
+    free_memory()
     server.config(maxmemory=0)
     assert dict(client.run([1], one, "sum")) == {1: 1}
 
 
-def test_a_submitter_gives_up_in_words(server, client, full, monkeypatch):
+def test_a_submitter_gives_up_with_a_clear_error(server, client, free_memory, monkeypatch):
     monkeypatch.setattr(redismr.store.retrying_client, "FULL_PATIENCE_SECONDS", 0.5)
     source = (os.urandom(1 << 20) for _ in range(20))
     with pytest.raises(redismr.StoreFull, match="give it more memory"):
@@ -106,11 +108,11 @@ def test_a_submitter_gives_up_in_words(server, client, full, monkeypatch):
     assert [row.state for row in client.jobs()] == ["cancelled"]
 
 
-def test_a_job_that_a_full_server_did_not_list_is_listed_in_the_end(server, client):
-    admin, before = server.client(), refused(server)
+def test_a_job_that_a_full_server_did_not_list_is_listed_later(server, client):
+    admin, before = server.client(), refused_commands(server)
 
     def make_room():
-        eventually(lambda: refused(server) > before)
+        eventually(lambda: refused_commands(server) > before)
         admin.config_set("maxmemory", 0)
 
     helper = threading.Thread(target=make_room)

@@ -1,4 +1,4 @@
-"""A job that nobody works on."""
+"""Handles of jobs that no worker runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def job(client):
     job.delete()
 
 
-def test_wait_and_result_say_when_time_is_out(job):
+def test_wait_and_result_raise_at_the_timeout(job):
     assert not job.wait(0.05)
     with pytest.raises(redismr.JobTimeout, match="and goes on") as caught:
         job.result(0.05)
@@ -43,7 +43,7 @@ def test_a_timeout_is_a_number_of_seconds(job, timeout):
             call(timeout)
 
 
-def test_labels_and_functions_are_checked_before_anything_is_asked_for(client):
+def test_labels_and_functions_are_checked_before_any_command(client):
     for name, call in {
         "job_id": lambda: client.attach("\ud800"),
         "txn": lambda: client.listen(txn=5),
@@ -64,21 +64,21 @@ def test_cancel_ends_a_job_and_frees_its_input(job, server):
     assert not [key for key in keys_of(server, job.id) if b"input" in key or b"ready" in key]
 
 
-def test_delete_leaves_nothing(job, server):
+def test_delete_leaves_no_keys(job, server):
     job.delete()
     assert keys_of(server, job.id) == []
     with pytest.raises(redismr.JobLost, match="deleted"):
         job.result()
 
 
-def test_nobody_takes_it_in_time(client):
+def test_a_job_that_no_worker_takes_in_time(client):
     with pytest.raises(redismr.NoWorkers, match="no workers are connected") as caught:
         client.run([1], lambda x: [(x, x)], "sum", wait_for_workers=0.2)
     assert isinstance(caught.value, TimeoutError)
     assert "redismr worker" in str(caught.value)
 
 
-def test_a_job_that_nobody_took_is_cancelled(client):
+def test_a_job_that_no_worker_took_is_cancelled(client):
     with pytest.raises(redismr.NoWorkers):
         client.run([1], lambda x: [(x, x)], "sum", wait_for_workers=0.1)
     assert [row.state for row in client.jobs()] == ["cancelled"]
@@ -127,14 +127,14 @@ def test_a_job_that_runs_outlives_its_ttl(client, processes, tmp_path, eventuall
     gate.touch()
 
 
-def test_an_iterating_reader_hears_of_the_end(job):
+def test_an_iterating_reader_learns_of_the_end(job):
     job.cancel()
     with pytest.raises(redismr.JobCancelled):
         list(job)
 
 
 def test_a_dead_submitter_fails_its_job(client, processes):
-    # Only a worker's look tells: without any, nobody would have worked on it either.
+    # Only a worker notices a dead submitter.
     def endless():
         yield 1
         raise KeyboardInterrupt
@@ -172,7 +172,7 @@ def test_cancel_by_cli(server, client, tmp_path):
 
 
 def test_a_job_that_ends_before_its_input_is_closed_has_a_handle(client, monkeypatch):
-    """A quick worker may fail it so soon; whoever submits wants its id all the same."""
+    """A quick worker may fail the job so early; the caller needs the id all the same."""
     real = submitter.close_input
 
     def late(store, sealer, python, n):

@@ -1,4 +1,4 @@
-"""Where keys go, and where they are looked for."""
+"""The partition of a key, and the look-up of a key in results."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def one(_n, word):
 
 
 def by_hash(key, partitions):
-    """As many write it: strings hash otherwise in the submitter than in workers."""
+    """A common mistake: strings have another hash in the submitter than in workers."""
     return hash(key) % partitions
 
 
-def here(answer):
-    """A partitionfn that answers so in this process, and properly elsewhere."""
+def differing_partitionfn(answer):
+    """Return a partitionfn that gives this answer here, and the right one in other processes."""
     submitter = os.getpid()
 
     def partitionfn(key, partitions):
@@ -36,14 +36,14 @@ def here(answer):
 
 PARTITIONFNS = {
     "hash": by_hash,
-    "raises": here(lambda _n: 1 / 0),
-    "too large": here(lambda n: n + 7),
-    "no number": here(lambda _n: "somewhere"),
+    "raises": differing_partitionfn(lambda _n: 1 / 0),
+    "too large": differing_partitionfn(lambda n: n + 7),
+    "no number": differing_partitionfn(lambda _n: "somewhere"),
 }
 
 
 @pytest.mark.parametrize("partitionfn", PARTITIONFNS.values(), ids=list(PARTITIONFNS))
-def test_a_partitionfn_is_not_believed_where_a_key_is_missed(client_with_worker, partitionfn):
+def test_a_missed_key_is_looked_up_in_all_partitions(client_with_worker, partitionfn):
     with client_with_worker.run(WORDS, one, "sum", partitions=8, partitionfn=partitionfn) as counts:
         assert [counts.get(word, 0) for word in WORDS] == [1] * 40
         assert all(word in counts for word in WORDS)
@@ -100,7 +100,7 @@ def frequent(_key, values):
 
 @pytest.mark.parametrize("reducefn", ["sum", frequent])
 @pytest.mark.parametrize("inline", [False, True])
-def test_a_key_that_comes_out_of_two_partitions_ends_the_job(client_with_worker, inline, reducefn):
+def test_a_key_from_two_partitions_ends_the_job(client_with_worker, inline, reducefn):
     options = {"partitions": 4, "chunk": 1, "inline": inline, "client": client_with_worker}
     with pytest.raises(redismr.BadKey, match=r"partitionfn sent the key '[abc]'") as caught:
         redismr.run(list("abcabc" * 20), one, reducefn, partitionfn=by_turns, **options)
@@ -113,7 +113,7 @@ def total(_key, values):
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_a_key_that_reducers_emit_in_every_partition_is_one(client_with_worker, inline):
+def test_a_key_that_reducers_emit_in_every_partition_counts_once(client_with_worker, inline):
     options = {"partitions": 4, "inline": inline, "client": client_with_worker}
     counts = redismr.run(WORDS, one, total, partitionfn=by_hash, **options)
     assert (len(counts), list(counts), dict(counts)) == (1, ["all"], {"all": 1})
@@ -137,7 +137,7 @@ class Place:
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_a_dataclass_that_compares_in_its_own_way_is_refused(client_with_worker, inline):
+def test_a_dataclass_with_its_own_eq_is_refused(client_with_worker, inline):
     words = ["abc", "ABC"]
 
     def mapfn(_n, word):
@@ -152,7 +152,7 @@ def test_a_dataclass_that_compares_in_its_own_way_is_refused(client_with_worker,
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_a_dataclass_that_compares_by_its_fields_is_taken(client_with_worker, inline):
+def test_a_dataclass_that_compares_by_its_fields_is_accepted(client_with_worker, inline):
     def mapfn(n, word):
         yield Place(word, ip_address(n % 3)), 1
 
@@ -187,7 +187,7 @@ def test_keys_of_classes_made_in_a_function_are_found(client_with_worker, inline
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_keys_that_are_equal_to_themselves_only_are_refused_with_a_partitionfn_too(
+def test_identity_keys_are_refused_with_a_partitionfn_too(
     client_with_worker, inline
 ):
     class Node:

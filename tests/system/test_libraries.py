@@ -60,7 +60,7 @@ PROGRAM = """
 
 @pytest.fixture
 def processes(tmp_path):
-    """On one server: what is told does not come from there."""
+    """Processes for one engine only: the messages do not depend on it."""
     with redismr.serve() as server:
         processes = Processes(server.url, tmp_path / "processes")
         yield processes
@@ -68,8 +68,8 @@ def processes(tmp_path):
 
 
 @pytest.fixture
-def installed(tmp_path):
-    """The path of an environment with version 1 or 2 of a library, or with none."""
+def environment_folder(tmp_path):
+    """Return a function: version 1 or 2 of a library, or none -> path of such an environment."""
 
     def folder(version):
         site = tmp_path / f"v{version}" / "site-packages"
@@ -87,11 +87,11 @@ def installed(tmp_path):
 
 
 @pytest.fixture
-def told(processes, installed, tmp_path):
-    """What a program says whose submitter and worker have these versions of the library."""
+def run_with_versions(processes, environment_folder, tmp_path):
+    """Return a function that runs a program with these versions of the library."""
 
-    def said(what, submitter, worker):
-        paths = [f"{REPOSITORY}:{installed(version)}" for version in (submitter, worker)]
+    def run(what, submitter, worker):
+        paths = [f"{REPOSITORY}:{environment_folder(version)}" for version in (submitter, worker)]
         processes.worker(1, PYTHONPATH=paths[1])
         program = write_script(tmp_path, PROGRAM)
         done = run_command(
@@ -100,12 +100,12 @@ def told(processes, installed, tmp_path):
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    return said
+    return run
 
 
 @pytest.mark.parametrize(("what", "worker"), [("input", 1), ("params", 1), ("import", 0)])
-def test_a_worker_that_cannot_load_names_both_versions(told, what, worker):
-    kinds, text, failed = told(what, 2, worker)
+def test_a_worker_that_cannot_load_names_both_versions(run_with_versions, what, worker):
+    kinds, text, failed = run_with_versions(what, 2, worker)
     assert kinds[0] == "LibraryMismatch"
     assert failed
     assert "MapError" not in kinds
@@ -120,8 +120,8 @@ def test_a_worker_that_cannot_load_names_both_versions(told, what, worker):
 
 
 @pytest.mark.parametrize("reader", [0, 1])
-def test_a_reader_that_cannot_load_names_both_versions(told, reader):
-    kinds, text, failed = told("output", reader, 2)
+def test_a_reader_that_cannot_load_names_both_versions(run_with_versions, reader):
+    kinds, text, failed = run_with_versions("output", reader, 2)
     assert kinds[0] == "LibraryMismatch"
     assert not failed
     assert "the result of job " in text
@@ -129,19 +129,19 @@ def test_a_reader_that_cannot_load_names_both_versions(told, reader):
     assert "has shapes 2.0.1. Install the same here (pip install shapes==2.0.1)" in text
 
 
-def test_a_fault_of_the_users_stays_one(told):
-    kinds, text, _ = told("fault", 2, 1)
+def test_an_error_of_the_user_stays_one(run_with_versions):
+    kinds, text, _ = run_with_versions("fault", 2, 1)
     assert kinds[:2] == ["MapError", "MapError"]
     assert "AttributeError" in text
 
 
-def test_a_job_goes_on_where_another_worker_has_it(processes, installed, tmp_path):
+def test_a_job_goes_on_where_a_worker_has_the_library(processes, environment_folder, tmp_path):
     program = PROGRAM.replace("retries=1", "retries=50")
     for version in (0, 2):
-        processes.worker(1, PYTHONPATH=f"{REPOSITORY}:{installed(version)}")
+        processes.worker(1, PYTHONPATH=f"{REPOSITORY}:{environment_folder(version)}")
     done = run_command(
         sys.executable, write_script(tmp_path, program), "input", url=processes.url, cwd=tmp_path,
-        PYTHONPATH=f"{REPOSITORY}:{installed(2)}",
+        PYTHONPATH=f"{REPOSITORY}:{environment_folder(2)}",
     )  # fmt: skip
     assert json.loads(done.stdout) == {"a": [1]}, done.stderr
 
@@ -149,14 +149,14 @@ def test_a_job_goes_on_where_another_worker_has_it(processes, installed, tmp_pat
 # ------------------------------------------------------------------------- at submit
 
 
-def test_workers_tell_the_versions_of_the_usual_libraries(processes):
+def test_workers_report_the_versions_of_common_libraries(processes):
     processes.worker(1)
     with redismr.Client(processes.url, secret=SECRET) as client:
         rows = eventually(lambda: client._store.worker_rows()[1])
     (row,) = rows.values()
-    told = dict(pair.split("=") for pair in row["libraries"].split())
-    assert told.keys() == libraries.REPORTED_LIBRARIES.keys()
-    for name, version in told.items():
+    versions = dict(pair.split("=") for pair in row["libraries"].split())
+    assert versions.keys() == libraries.REPORTED_LIBRARIES.keys()
+    for name, version in versions.items():
         asked = subprocess.run(
             [sys.executable, "-c", f"import {name}; print({name}.__version__)"],
             capture_output=True, text=True, check=False,
@@ -174,7 +174,7 @@ def missing_of(row, **versions):
     )
 
 
-def test_a_submitter_is_warned_once_of_what_workers_lack():
+def test_a_submitter_is_warned_once_of_libraries_that_workers_lack():
     row = {"host": "h\x1b[2J", "pid": 7, "libraries": "json=1.9.1 decimal= numpy=2.0"}
     missing = missing_of(row, json="2.0.0", decimal="1.70", numpy="2.4.6", other="1")
     with warnings.catch_warnings(record=True) as caught:
@@ -193,7 +193,7 @@ def test_a_submitter_is_warned_once_of_what_workers_lack():
         missing_of({}, json="2").warn(["json"])
 
 
-def test_globals_of_a_pickle_are_told_from_its_texts():
+def test_globals_of_a_pickle_differ_from_its_texts():
     value = [decimal.Decimal(1), "numpy", decimal.Decimal(2), {"json": redismr.BadKey, 1: "numpy"}]
     assert set(modules_in_pickle(pickle.dumps(value, 5))) == {"decimal", "redismr.errors"}
     assert set(modules_in_pickle(pickle.dumps(["json", 1, b"numpy"], 4))) == set()
@@ -222,7 +222,7 @@ def make_task_error(body):
         ("import no_such_library", False),
     ],
 )
-def test_only_what_failed_in_a_library_of_another_version_is_its_fault(body, blamed):
+def test_only_a_failure_in_a_library_of_another_version_is_blamed_on_it(body, blamed):
     error = make_task_error(body)
     text = libraries.describe_library_error(
         error, "it", Provenance("the submitter", {"pytest": "0.0.1"}), b"pytest"
@@ -239,7 +239,7 @@ def test_only_what_failed_in_a_library_of_another_version_is_its_fault(body, bla
         )
 
 
-def test_libraries_that_are_loaded_tell_their_versions():
+def test_loaded_libraries_have_their_versions():
     found = libraries.loaded_versions()
     assert found["pytest"] == pytest.__version__
     assert not found.keys() & {"json", "sys", "redismr.errors"}
@@ -247,8 +247,8 @@ def test_libraries_that_are_loaded_tell_their_versions():
     assert libraries.available_version("pytest") == pytest.__version__
 
 
-def test_what_an_import_has_not_found_is_missing_even_if_it_is_installed():
-    """Something may hide it: a module of that name before it in the path, or a hook."""
+def test_a_library_that_an_import_does_not_find_is_missing_even_if_installed():
+    """A module of that name earlier in the path, or a hook, may hide the library."""
     made = Provenance("the submitter", {"numpy": libraries.available_version("numpy")})
     raised = ModuleNotFoundError("No module named 'numpy'", name="numpy")
     text = libraries.describe_library_error(raised, "the input", made, worker="w1")

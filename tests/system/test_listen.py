@@ -1,4 +1,4 @@
-"""Listeners: each result comes once, whatever becomes of the messages that tell of it."""
+"""Listeners get each result once, even if messages are lost or repeated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from redismr.store.channel import Subscription
 
 
 class Listener(threading.Thread):
-    """Somebody in ``Client.each``; stops at the label "stop", or when it has heard ``enough``."""
+    """A thread in ``Client.each``; stops at the label "stop", or after ``enough`` results."""
 
     def __init__(self, server, txn=None, errors=None, enough=0, **options):
         super().__init__(daemon=True)
@@ -47,7 +47,7 @@ class Listener(threading.Thread):
                 self.error = error
 
     def _mark_listening(self, events):
-        self.listening.set()  # from here on it misses nothing
+        self.listening.set()  # from here on no event is missed
         return events
 
     def on_result(self, txn, results):
@@ -107,7 +107,7 @@ def test_results_come_once_when_every_message_is_lost(shared_worker, server, cli
     ]
 
 
-def test_results_come_once_while_the_line_is_cut_again_and_again(shared_worker, server, client):
+def test_results_come_once_while_connections_are_cut(shared_worker, server, client):
     listener, admin = Listener(server), server.client()
     for n in range(12):
         submit(client, n, f"t{n}")
@@ -140,10 +140,8 @@ def test_a_message_that_comes_again_changes_nothing(shared_worker, server, clien
     assert [txn for txn, _ in listener.stop_and_get_results()] == ["one", "stop"]
 
 
-def test_who_listens_hears_what_happens_before_the_first_event_is_asked_for(
-    shared_worker, server, client
-):
-    """Of a ``run`` there is nothing but messages: its job is deleted when it is closed."""
+def test_a_listener_gets_events_from_before_its_first_read(shared_worker, server, client):
+    """A ``run`` leaves only messages: its job is deleted when its results are closed."""
     events, ends = client.listen(), []
     client.run([1], double, "sum", txn="one").close()
     first = lambda: ends.append(next(event for event in events if event.kind == "succeeded"))
@@ -154,7 +152,7 @@ def test_who_listens_hears_what_happens_before_the_first_event_is_asked_for(
 
 
 class ReadsWhenClosed(Listener):
-    """Reads the results of "run" when they are closed, and not before."""
+    """Reads the results of "run" only after they were closed."""
 
     def __init__(self, server):
         self.reading, self.closed = threading.Event(), threading.Event()
@@ -178,7 +176,7 @@ def test_results_that_are_closed_while_they_are_read_are_left_out(shared_worker,
     assert [txn for txn, _ in listener.stop_and_get_results()] == ["stop"]
 
 
-def test_the_loss_of_another_job_is_an_error_of_who_asked_for_it(shared_worker, server, client):
+def test_a_job_lost_error_of_another_job_passes_through_the_callback(shared_worker, server, client):
     class RaisesJobLost(Listener):
         def on_result(self, txn, results):
             raise redismr.JobLost("of another", job_id="another")
@@ -200,7 +198,7 @@ def test_a_listener_waits_for_redis_however_long_it_is_away(shared_worker, serve
     assert [txn for txn, _ in listener.stop_and_get_results()] == ["stop"]
 
 
-def test_jobs_that_were_altered_keep_no_other_from_being_heard(shared_worker, server, client):
+def test_altered_jobs_do_not_hide_others(shared_worker, server, client):
     jobs, admin = [submit(client, n, f"t{n}") for n in range(3)], server.client()
     for job in jobs:
         job.result(20)
@@ -216,7 +214,7 @@ def test_jobs_that_were_altered_keep_no_other_from_being_heard(shared_worker, se
 
 
 class Clock:
-    """In place of the module ``time``: it goes where the test says."""
+    """Replaces the module ``time``; the test sets it."""
 
     def __init__(self):
         self.now = 0.0
@@ -225,7 +223,7 @@ class Clock:
         return self.now
 
 
-def test_the_time_of_who_listens_is_not_that_of_a_look(shared_worker, server, client, monkeypatch):
+def test_the_callback_does_not_count_as_reading_time(shared_worker, server, client, monkeypatch):
     monkeypatch.setattr(listener_module, "time", clock := Clock())
     ends = listener_module.JobEndTracker(client._listener_store, client._keyring, None, None)
     for n in range(3):
@@ -260,7 +258,7 @@ def test_costly_looks_are_rare_on_a_quiet_channel_too(server, client, monkeypatc
     monkeypatch.setattr(Subscription, "get", quiet)
     with pytest.raises(StopTest):
         next(client.listen())
-    _, *looks = looks  # the first was to know what had ended before
+    _, *looks = looks  # the first look finds the jobs that had ended before
     assert {after - before for before, after in pairwise(looks)} == {21}
 
 
@@ -277,8 +275,8 @@ def test_the_keys_are_read_when_the_channel_was_cut(shared_worker, server, clien
     assert [txn for txn, _ in listener.stop_and_get_results()] == ["stop"]
 
 
-def test_an_end_that_is_told_too_early_waits_for_the_truth(shared_worker, server, client, tmp_path):
-    """A message that is replayed while its job runs tells nothing."""
+def test_an_end_that_is_published_too_early_is_checked(shared_worker, server, client, tmp_path):
+    """A message that is replayed while its job runs changes nothing."""
     gate = str(tmp_path / "gate")
 
     def mapfn(number, item):
@@ -302,7 +300,7 @@ def test_an_end_that_is_told_too_early_waits_for_the_truth(shared_worker, server
     assert kinds == ["partition"]
 
 
-def test_an_event_of_another_transaction_is_not_this_ones(server, client):
+def test_an_event_of_another_transaction_is_ignored(server, client):
     events, heard = client.listen(txn="one"), []
     ring, admin = Keyring(SECRET, "redismr"), server.client()
     thread = threading.Thread(target=lambda: heard.append(next(events).txn), daemon=True)
@@ -330,7 +328,7 @@ def test_an_error_is_raised_or_handed_over(shared_worker, server, client):
     assert isinstance(errors[0][1], ZeroDivisionError)
 
 
-def test_what_has_ended_before_is_no_news_but_a_job_asked_for_is(shared_worker, server, client):
+def test_only_jobs_asked_for_are_reported_if_they_ended_before(shared_worker, server, client):
     job = submit(client, 1, "old")
     job.result(20)
     assert next(iter(client.listen(job=job.id))).kind == "succeeded"
@@ -366,7 +364,7 @@ def test_redismr_listen_prints_each_end_once(shared_worker, server, client):
     assert {event["txn"] for event in ends()} == {"nightly"}
 
 
-def test_the_example_in_the_documents_hears_what_is_signed(shared_worker, server, client, tmp_path):
+def test_the_example_in_the_documents_gets_signed_events(shared_worker, server, client, tmp_path):
     text = (REPOSITORY / "docs" / "events.md").read_text()
     program = tmp_path / "listen.py"
     program.write_text(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0])

@@ -1,4 +1,4 @@
-"""What user functions may do in their process: jobs of their own, programs, logs."""
+"""User functions may run jobs of their own, start programs, and log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def evens_and_odds(n):
 
 
 def test_a_job_inside_a_mapfn_has_a_private_server(client, processes):
-    """The worker's Redis has a secret, which functions do not have. All goes with the worker."""
+    """User functions do not get the secret of the worker's server. All ends with the worker."""
     worker = processes.worker()
     assert dict(client.run([4, 5], evens_and_odds, "first")) == {4: {0: 2, 1: 4}, 5: {0: 6, 1: 4}}
     descendants = worker.descendants()
@@ -60,8 +60,8 @@ def test_a_program_that_a_mapfn_starts_has_a_private_server(client, processes, t
 
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
-def test_what_functions_log_is_theirs_to_set_up(client, processes, quiet):
-    """Whatever the worker itself says or keeps quiet."""
+def test_user_functions_set_up_their_own_logging(client, processes, quiet):
+    """The settings of the worker's own log do not matter."""
 
     def mapfn(n):
         import logging
@@ -76,7 +76,7 @@ def test_what_functions_log_is_theirs_to_set_up(client, processes, quiet):
     assert ("waiting for jobs" in worker.log) == (not quiet)
 
 
-def test_processes_of_a_mapfn_say_that_they_cannot_count(client, processes):
+def test_count_in_a_process_of_a_mapfn_is_refused(client, processes):
     def mapfn(x):
         import multiprocessing
         import subprocess

@@ -1,4 +1,4 @@
-"""Values of NumPy and pandas as records, keys and results: what a plain loop gives."""
+"""Values of NumPy and pandas as records, keys and results, compared with a plain loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TABLE = pd.DataFrame({"ship": list("abac"), "tons": [1, 2, 3, 4], "knots": [1.5,
 
 @pytest.fixture
 def run(embedded):
-    """Runs a job on a worker, and in this process, which gives the same."""
+    """Run a job on a worker and inline, and check that the results are the same."""
 
     def both(*args, **options):
         there = embedded.run(*args, **options)
@@ -25,7 +25,7 @@ def run(embedded):
 
 
 def typed(value):
-    """What ``==`` does not tell: types, shapes, NaN."""
+    """Return a value with the properties that ``==`` ignores: types, shapes, NaN."""
     return type(value).__name__, repr(value)
 
 
@@ -48,19 +48,19 @@ def numbered(number, record):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_any_of_them_is_a_source(source):
+def test_arrays_and_frames_are_sources(source):
     records = SOURCES[source]
     got = redismr.run(records, numbered, "first", chunk=2, inline=True)
     assert dict(got.items()) == dict(enumerate(map(typed, records)))
 
 
-def test_as_records(run):
+def test_values_as_records(run):
     records = [record for source in SOURCES.values() for record in source]
     got = run(records, numbered, "first", chunk=5)
     assert dict(got.items()) == dict(enumerate(map(typed, records)))
 
 
-def test_a_frame_is_its_columns():
+def test_a_frame_is_read_as_its_columns():
     got = redismr.run(TABLE, lambda name, column: [(name, column.max())], "first", inline=True)
     assert {name: typed(most) for name, most in got.items()} == {
         name: typed(TABLE[name].max()) for name in TABLE
@@ -75,7 +75,7 @@ KEYS = [
 ]  # fmt: skip
 
 
-def test_as_keys(run):
+def test_values_as_keys(run):
     got = run(range(4), lambda _n: [(key, 1) for key in KEYS], "sum", chunk=1)
     assert sorted(map(typed, got)) == sorted(map(typed, KEYS))
     assert [got[key] for key in KEYS] == [4] * len(KEYS)
@@ -106,7 +106,7 @@ def made(number, values):
     return RESULTS[number](values)
 
 
-def test_as_results(run):
+def test_values_as_results(run):
     kinds = range(len(RESULTS))
     got = run(range(4), lambda n: [(kind, n) for kind in kinds], made, chunk=1)
     assert {kind: typed(value) for kind, value in got.items()} == {
@@ -124,8 +124,8 @@ VALUES = {
 }
 
 
-def test_as_values(run):
-    """The named reducers give of them what Python's own give."""
+def test_values_as_values(run):
+    """Named reducers give the same for them as for Python's own numbers."""
     source = [(family, value) for family, values in VALUES.items() for value in values]
     got = run(redismr.pairs(source), None, "sum", chunk=5)
     assert {family: typed(value) for family, value in got.items()} == {

@@ -1,4 +1,4 @@
-"""What a Python brings that older ones do not have, and what it does by default."""
+"""Features and defaults that differ between versions of Python."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ INTERPRETERS = sys.version_info >= (3, 13)
 
 
 @pytest.fixture
-def program(tmp_path):
-    """Runs a script's text, without a server of its own, and gives what it printed, as JSON."""
+def run_program(tmp_path):
+    """Return a function that runs a script without a server, and parses its output as JSON."""
 
     def started(body, **modules):
         for name, text in modules.items():
@@ -26,9 +26,9 @@ def program(tmp_path):
     return started
 
 
-def test_a_child_that_a_fork_server_started_submits(program):
-    """Python's default from 3.14 on; the child knows the script by another name than usual."""
-    said = program("""
+def test_a_child_that_a_fork_server_started_submits(run_program):
+    """Python's default from 3.14 on; in the child the script has another module name."""
+    printed = run_program("""
         import json, multiprocessing, redismr
         from dataclasses import dataclass
 
@@ -55,12 +55,12 @@ def test_a_child_that_a_fork_server_started_submits(program):
             print(json.dumps(answers.get()))
             child.join()
     """)
-    assert said == [[0, 6], [1, 4]]
+    assert printed == [[0, 6], [1, 4]]
 
 
-def test_a_mapfn_starts_processes_that_know_the_jobs_modules(program):
-    """Also where a fork server is Python's default; what the user chooses is not refused."""
-    said = program(
+def test_a_mapfn_starts_processes_that_know_the_jobs_modules(run_program):
+    """Also where Python's default is a fork server; the user's own choice is accepted."""
+    printed = run_program(
         """
         import json, multiprocessing, redismr, helper
         from concurrent.futures import ProcessPoolExecutor
@@ -82,7 +82,7 @@ def test_a_mapfn_starts_processes_that_know_the_jobs_modules(program):
             return 2 * n
         """,
     )
-    assert said == [{"4": [8]}, {"4": "spawn"}]
+    assert printed == [{"4": [8]}, {"4": "spawn"}]
 
 
 SUBMITTED = """
@@ -96,9 +96,9 @@ for run, where in (redismr.Client(executors=1).run, {}), (redismr.run, {"inline"
 """
 
 
-def test_a_sub_interpreter_submits(program):
-    """Where a Python has them; elsewhere the same text in this one."""
-    said = program(f"""
+def test_a_sub_interpreter_submits(run_program):
+    """Run in a sub-interpreter, or in this interpreter where Python has none."""
+    printed = run_program(f"""
         import io, json, os
         from contextlib import redirect_stdout
         text = {SUBMITTED!r}
@@ -117,15 +117,15 @@ def test_a_sub_interpreter_submits(program):
             lines = printed.getvalue()
         print(json.dumps([json.loads(line) for line in lines.splitlines()]))
     """)
-    assert said == [{"0": 6, "1": 4}] * 2
+    assert printed == [{"0": 6, "1": 4}] * 2
 
 
-def test_a_template_string_is_a_value_like_others(program):
-    """On older Pythons: what has the same attributes."""
+def test_template_strings_are_values(run_program):
+    """On older Pythons a class with the same attributes stands in."""
     template = (
         't"{n} of {who}"' if T_STRINGS else 'Template(strings=("", " of ", ""), values=(n, who))'
     )
-    said = program(f"""
+    printed = run_program(f"""
         import json, redismr
         from types import SimpleNamespace as Template
         who = "you"
@@ -143,4 +143,4 @@ def test_a_template_string_is_a_value_like_others(program):
             said.append([template.strings, template.values])
         print(json.dumps(said))
     """)
-    assert said == [[["", " of ", ""], [1, "you"]]] * 2
+    assert printed == [[["", " of ", ""], [1, "you"]]] * 2

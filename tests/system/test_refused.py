@@ -1,4 +1,4 @@
-"""Whole programs before a server that is none for jobs, or is none for now: what do they say?"""
+"""Messages of whole programs whose server refuses them, for ever or for now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import pytest
 import support
 from store.roles import user_url
 from support import eventually
-from system.processes import ONE_ENGINE, OTHER_SECRET, SECRET, Processes, redismr_cli, write_script
+from system.processes import (
+    ONE_SERVER_KIND,
+    OTHER_SECRET,
+    SECRET,
+    Processes,
+    redismr_cli,
+    write_script,
+)
 
 import redismr
 
@@ -38,8 +45,8 @@ SAID_WITHIN = 5
 
 
 @contextlib.contextmanager
-def at_once(url, folder):
-    """Every program that uses a server, started together: its words -> the process."""
+def start_all_programs(url, folder):
+    """Start every program that uses a server: command -> process."""
     write_script(folder, JOB, "job.py")
     write_script(folder, PROGRAM, "program.py")
     processes = Processes(url, folder)
@@ -56,7 +63,7 @@ def at_once(url, folder):
 
 
 def lines_of(process):
-    """What it says, without a script's frames."""
+    """Return the output lines without the frames of a traceback."""
     lines = process.log.splitlines()
     if any(line.startswith("Traceback") for line in lines):
         lines = [line.removeprefix("redismr.errors.") for line in lines[-1:]]
@@ -69,7 +76,7 @@ def test_every_program_names_a_node_of_a_cluster_and_ends(tmp_path):
     try:
         admin = server.client()
         admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        with at_once(server.url, tmp_path) as started:
+        with start_all_programs(server.url, tmp_path) as started:
             codes = {name: process.wait(40) for name, process in started.items()}
             assert codes == dict.fromkeys(codes, 3) | {"program": 1}
             for name, process in started.items():
@@ -84,7 +91,7 @@ def test_every_program_names_a_node_of_a_cluster_and_ends(tmp_path):
     ("role", "words"),
     [("worker", "worker -n 2"), ("submitter", "submit job.py"), ("submitter", "delete j")],
 )  # fmt: skip
-def test_a_user_who_lacks_a_command_is_told_of_it_within_seconds(server, tmp_path, role, words):
+def test_a_missing_right_is_reported_within_seconds(server, tmp_path, role, words):
     url = user_url(server, role)
     server.client().execute_command("ACL", "SETUSER", role, "-hset")
     write_script(tmp_path, JOB, "job.py")
@@ -95,20 +102,20 @@ def test_a_user_who_lacks_a_command_is_told_of_it_within_seconds(server, tmp_pat
         words = f"delete {job}"
     before = server.client().dbsize()
     began = time.monotonic()
-    said = redismr_cli(*words.split(), url=url, cwd=tmp_path)
-    assert time.monotonic() - began < 2 * SAID_WITHIN  # a machine under load starts slowly
-    assert said.returncode == 3, said
-    last = said.stderr.splitlines()[-1]
+    result = redismr_cli(*words.split(), url=url, cwd=tmp_path)
+    assert time.monotonic() - began < 2 * SAID_WITHIN  # a loaded machine starts slowly
+    assert result.returncode == 3, result
+    last = result.stderr.splitlines()[-1]
     assert f"use HSET (NOPERM): `redismr acl {role} --user {role}`" in last
-    assert "Redis is back" not in said.stderr
+    assert "Redis is back" not in result.stderr
     assert server.client().dbsize() == before
 
 
-def test_a_worker_waits_for_replicas_and_says_so_once(server, client, processes):
+def test_a_worker_waits_for_replicas_and_logs_it_once(server, client, processes):
     server.config(min_replicas_to_write=1)
     worker = processes.worker(1, ready=False)
     worker.wait_for_output("takes no writes for now (NOREPLICAS)")
-    eventually(lambda: looks(server) >= 4)
+    eventually(lambda: server_checks(server) >= 4)
     with pytest.raises(redismr.StoreUnavailable, match=r"no writes for now \(NOREPLICAS\)"):
         client.submit([1], lambda x: [(x, 1)])
     assert client.jobs() == client.workers() == []
@@ -121,25 +128,25 @@ def test_a_worker_waits_for_replicas_and_says_so_once(server, client, processes)
 
 
 @pytest.mark.parametrize(
-    ("change", "words", "said"),
+    ("change", "words", "message"),
     [
         ("resetpass", "worker", "refused the URL's user or password: "),
         ("on", "worker --namespace team2", "no keys of the namespace team2"),
     ],
 )
-def test_who_is_not_let_in_hears_of_nothing_else(server, tmp_path, change, words, said):
-    """Nor waits for jobs: with a wrong password, and with the namespace of another `up`."""
+def test_a_refused_program_reports_only_that(server, tmp_path, change, words, message):
+    """The worker does not wait for jobs either: wrong password, namespace of another `up`."""
     url = user_url(server, "worker")
     server.client().execute_command("ACL", "SETUSER", "worker", change)
     ended = redismr_cli(*words.split(), url=url, cwd=tmp_path)
     assert ended.returncode == 3
     (line,) = ended.stderr.splitlines()
-    assert said in line
+    assert message in line
     assert not line.endswith(".")
 
 
-@ONE_ENGINE
-def test_a_worker_that_alone_has_its_secret_is_told_so(server, client, processes):
+@ONE_SERVER_KIND
+def test_a_worker_is_warned_if_no_other_has_its_secret(server, client, processes):
     first = processes.worker(1)
     eventually(client.workers)
     other = processes.worker(1, secret=OTHER_SECRET)
@@ -149,8 +156,8 @@ def test_a_worker_that_alone_has_its_secret_is_told_so(server, client, processes
         assert "no other worker" not in worker.log
 
 
-def looks(server):
-    """How often the server was looked at, before and now."""
+def server_checks(server):
+    """Return how often the server was checked, before and now."""
     return server.client().info("commandstats").get("cmdstat_discard", {}).get("calls", 0)
 
 
@@ -172,7 +179,7 @@ def test_a_worker_whose_rights_are_taken_away_ends_with_one_line(
 
 
 def test_each_role_has_the_rights_to_do_its_work(server, processes, tmp_path):
-    """A job with a killed worker, one for each worker, and all who only read."""
+    """Run a job with a killed worker, an ``each_worker`` job, and all commands that only read."""
     urls = {role: user_url(server, role) for role in ("worker", "submitter", "monitor")}
     server.client().acl_log_reset()
     gate = tmp_path / "gate"
@@ -196,15 +203,15 @@ def test_each_role_has_the_rights_to_do_its_work(server, processes, tmp_path):
         eventually(lambda: job.progress().maps_running)
         doomed.kill()
         for words in ("jobs", "workers"):
-            said = redismr_cli(words, url=urls["monitor"])
-            assert (said.returncode, said.stderr) == (0, ""), said
-            assert said.stdout
+            result = redismr_cli(words, url=urls["monitor"])
+            assert (result.returncode, result.stderr) == (0, ""), result
+            assert result.stdout
         gate.touch()
         assert dict(job.result(30)) == {0: 12, 1: 16}
         assert watch.wait() == 0
         listen.wait_for_output('"succeeded"')
-        said = redismr_cli("result", job.id, url=urls["monitor"])
-        assert sorted(said.stdout.split()) == ["0", "1", "12", "16"]
+        result = redismr_cli("result", job.id, url=urls["monitor"])
+        assert sorted(result.stdout.split()) == ["0", "1", "12", "16"]
         refused = redismr_cli("cancel", job.id, url=urls["monitor"])
         assert refused.returncode == 3
         assert "redismr acl submitter --user monitor" in refused.stderr

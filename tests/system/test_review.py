@@ -1,4 +1,4 @@
-"""What a review found broken: each would fail without its fix."""
+"""Bugs that a review found: each test fails without the fix."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run_script(tmp_path, text, *arguments, timeout=60):
     )  # fmt: skip
 
 
-def test_code_is_not_kept_warm_for_other_params(tmp_path):
+def test_loaded_code_is_not_reused_for_other_params(tmp_path):
     done = run_script(
         tmp_path,
         "import redismr\n"
@@ -38,7 +38,7 @@ def test_code_is_not_kept_warm_for_other_params(tmp_path):
     assert done.stdout.split() == ["3", "300"], done.stderr
 
 
-def test_a_cached_function_of_the_script_travels(tmp_path):
+def test_a_function_with_a_cache_travels(tmp_path):
     done = run_script(
         tmp_path,
         "import functools, redismr\n"
@@ -52,7 +52,7 @@ def test_a_cached_function_of_the_script_travels(tmp_path):
     assert done.stdout.split() == ["12"], done.stderr
 
 
-def test_what_user_code_starts_obeys_sigterm():
+def test_processes_of_user_code_obey_sigterm():
     def mapfn(x):
         child = subprocess.Popen(["sleep", "60"])
         child.terminate()
@@ -117,7 +117,7 @@ def test_a_spent_generator_is_refused(again):
         redismr.run(again(source), lambda k, v: [(k, v)], inline=True)
 
 
-def test_errors_of_run_show_no_frames_of_ours(tmp_path):
+def test_errors_of_run_show_no_frames_of_redismr(tmp_path):
     done = run_script(tmp_path, "import redismr\nredismr.run('none*.txt', len)\n")
     assert "no file matches" in done.stderr
     assert done.stderr.count("File ") <= 2, done.stderr

@@ -47,7 +47,7 @@ IMPORTED = {
     "thread": ["-c", IN_A_THREAD],
 }
 SCRIPTS = {
-    "write_script": ["job.py"],
+    "script": ["job.py"],
     "module": ["-m", "pkg.job"],
     "runpy": ["-c", "import runpy; runpy.run_path('job.py', run_name='__main__')"],
     "text": ["-c", "exec(open('job.py').read())"],
@@ -65,7 +65,7 @@ def folder(tmp_path):
 
 
 def python(folder, words, name="loads", **env):
-    """What a program printed, and how often its module was loaded, by depth."""
+    """Run a program; return its output, and how often its module was loaded at each depth."""
     loads = folder / name
     done = run_command(sys.executable, *words, cwd=folder, secret=None, LOADS=str(loads), **env)
     return done, Counter(map(int, loads.read_text().split()))
@@ -77,25 +77,25 @@ def at_once(folder, ways):
         return dict(zip(ways, outcomes, strict=True))
 
 
-def test_where_a_module_is_imported_its_job_ends_with_one_clear_error(folder):
+def test_an_imported_module_that_runs_a_job_gets_one_clear_error(folder):
     for way, (done, loads) in at_once(folder, IMPORTED).items():
-        said = done.stdout + done.stderr
+        printed = done.stdout + done.stderr
         place = folder / ("pkg/job.py" if way == "package" else "job.py")
         where = "job.py" if way == "runpy" else str(place)
-        assert f"{where}, line 13, calls run() while it is imported" in said, (way, said)
-        assert 'Put the call under `if __name__ == "__main__":`' in said, way
-        assert "attempt 1 of 4" in said, (way, "it is not tried again")
+        assert f"{where}, line 13, calls run() while it is imported" in printed, (way, printed)
+        assert 'Put the call under `if __name__ == "__main__":`' in printed, way
+        assert "attempt 1 of 4" in printed, (way, "it is not tried again")
         assert loads[0] == 1, way
         assert set(loads) == {0, 1}, (way, loads)
 
 
-def test_as_a_script_the_same_text_runs(folder):
+def test_the_same_text_runs_as_a_script(folder):
     for way, (done, loads) in at_once(folder, SCRIPTS).items():
         assert (done.stdout, done.stderr) in {("{0: 2, 1: 2}\n", ""), ("{1: 2, 0: 2}\n", "")}, way
         assert loads == {0: 1}, way
 
 
-def test_the_first_net_alone_is_enough(folder):
+def test_the_load_guard_alone_is_enough(folder):
     (folder / "sitecustomize.py").write_text(SECOND_NET_FAR_BELOW)
     path = {"PYTHONPATH": f"{folder}:{REPOSITORY}"}
     done, loads = python(folder, ["-c", "import job"], **path)
@@ -103,8 +103,8 @@ def test_the_first_net_alone_is_enough(folder):
     assert set(loads) == {0, 1}
 
 
-def test_the_second_net_alone_is_enough(folder):
-    """It stops at a small depth, and what it says there arrives at the top."""
+def test_the_depth_guard_alone_is_enough(folder):
+    """It stops at a small depth, and its message arrives at the top."""
     (folder / "sitecustomize.py").write_text(NO_FIRST_NET)
     path = {"PYTHONPATH": f"{folder}:{REPOSITORY}"}
     done, loads = python(folder, ["-c", "import job"], **path)

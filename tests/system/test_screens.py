@@ -1,4 +1,4 @@
-"""What a person sees while a job runs, as text: a terminal of its own for the live view."""
+"""The screen while a job runs, as text, on a pseudo terminal."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import termios
 
 import pytest
 from support import eventually
-from system.processes import ONE_ENGINE, redismr_cli, shell_env, write_script
+from system.processes import ONE_SERVER_KIND, redismr_cli, shell_env, write_script
 
-pytestmark = ONE_ENGINE
+pytestmark = ONE_SERVER_KIND
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 ITEMS = """
@@ -52,7 +52,7 @@ class Screen:
 
     @property
     def text(self):
-        """All that was shown, without the codes that move and colour it."""
+        """Return all output without escape codes."""
         with contextlib.suppress(BlockingIOError, OSError):
             while more := os.read(self._ours, 65536):
                 self.raw += self._decode(more)
@@ -63,7 +63,7 @@ class Screen:
         return [line.rstrip() for line in re.split(r"[\r\n]+", self.text)]
 
     def shows(self, pattern):
-        """The first that fits."""
+        """Wait for output that matches; return the first match."""
         eventually(
             lambda: re.search(pattern, self.text), 30, lambda: f"no {pattern!r} in {self.text!r}"
         )
@@ -73,7 +73,7 @@ class Screen:
         os.write(self._ours, text.encode())
 
     def ends(self):
-        """Its exit status, when everything was shown."""
+        """Wait for the end; return the exit status."""
         eventually(lambda: self.text is not None and self.process.poll() is not None, 30)
         return self.process.returncode
 
@@ -86,13 +86,13 @@ class Screen:
 
 @pytest.fixture
 def gate(tmp_path):
-    """What lets the items go on when it is made."""
+    """A file whose creation lets the items go on."""
     return tmp_path / "gate"
 
 
 @pytest.fixture
 def screen(shared_worker, server, tmp_path, gate):
-    """Begins to run a job at a terminal, of which the last items wait for the gate."""
+    """Start a job on a terminal; the last items wait for the gate."""
     job, begun = write_script(tmp_path, ITEMS.format(gate=str(gate))), []
 
     def begin(columns, **env):
@@ -107,36 +107,38 @@ def screen(shared_worker, server, tmp_path, gate):
 
 @pytest.mark.parametrize("columns", [40, 80])
 def test_a_job_on_a_terminal(screen, gate, columns):
-    """From its rows to its result; narrow ones leave out the bar before time left and rate."""
-    its = screen(columns, NO_COLOR="1")
-    row = its.shows(r"  map .* eta \d+:\d\d  [\d,.]+ items/s")
-    its.shows(r"  reduce +0/\d+ tasks")
+    """Narrow terminals leave out the bar first, then time left and rate."""
+    screen_of_job = screen(columns, NO_COLOR="1")
+    row = screen_of_job.shows(r"  map .* eta \d+:\d\d  [\d,.]+ items/s")
+    screen_of_job.shows(r"  reduce +0/\d+ tasks")
     if columns == 40:
         assert re.fullmatch(r"  map +\d+%  eta \d+:\d\d  \d+ items/s", row)
     else:
         assert re.fullmatch(r"  map +[━╸]+ +\d+/200 items  eta \d+:\d\d  \d+ items/s", row)
     gate.touch()
-    assert its.ends() == 0
-    assert not re.search(r"\x1b\[[0-9;]*3[0-7]", its.raw), "colours"
-    assert its.raw.count("\x1b[?25l") == its.raw.count("\x1b[?25h") == 1
-    *_, result, summary, _ = its.lines
-    # The terminal itself breaks the line that stays, if it is too narrow: nothing is cut from it.
+    assert screen_of_job.ends() == 0
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]", screen_of_job.raw), "colours"
+    assert screen_of_job.raw.count("\x1b[?25l") == screen_of_job.raw.count("\x1b[?25h") == 1
+    *_, result, summary, _ = screen_of_job.lines
+    # A narrow terminal breaks the last line itself: nothing is cut from it.
     assert re.fullmatch(
         r"\w+-\w+ succeeded: 200 items in \d+ map tasks, \d+ reduce tasks, "
         r"0\.0 MB shuffled, \d+\.\d s", summary,
     )  # fmt: skip
     assert re.fullmatch(r"\d\t6\d", result)
-    assert max(map(len, its.lines[:-2])) <= columns
+    assert max(map(len, screen_of_job.lines[:-2])) <= columns
 
 
 def test_ctrl_c_on_a_terminal(screen, client):
-    its = screen(120)
-    its.shows(r"  map +[━╸]+ +\d+/200 items  eta \d+:\d\d  \d+ items/s  \d tasks? running")
-    its.type("\x03")
-    assert its.ends() == 130
-    assert its.raw.count("\x1b[?25l") == its.raw.count("\x1b[?25h") == 1
-    assert its.text.rstrip().endswith("redismr: interrupted")
-    assert "Traceback" not in its.text
+    screen_of_job = screen(120)
+    screen_of_job.shows(
+        r"  map +[━╸]+ +\d+/200 items  eta \d+:\d\d  \d+ items/s  \d tasks? running"
+    )
+    screen_of_job.type("\x03")
+    assert screen_of_job.ends() == 130
+    assert screen_of_job.raw.count("\x1b[?25l") == screen_of_job.raw.count("\x1b[?25h") == 1
+    assert screen_of_job.text.rstrip().endswith("redismr: interrupted")
+    assert "Traceback" not in screen_of_job.text
     assert [row.state for row in client.jobs()] == ["cancelled"]
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 import redis
 from support import eventually
-from system.processes import ONE_ENGINE, OTHER_SECRET, SECRET, redismr_cli
+from system.processes import ONE_SERVER_KIND, OTHER_SECRET, SECRET, redismr_cli
 
 import redismr
 from redismr.store.retrying_client import RetryingClient
@@ -30,15 +30,15 @@ def test_no_server_at_start(tmp_path):
 
 
 def test_no_server_at_start_by_cli(tmp_path):
-    said = redismr_cli("jobs", url=f"unix://{tmp_path}/nothing")
-    assert said.returncode == 3
-    assert said.stdout == ""
-    assert len(said.stderr.splitlines()) == 1, said.stderr
+    result = redismr_cli("jobs", url=f"unix://{tmp_path}/nothing")
+    assert result.returncode == 3
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1, result.stderr
 
 
 @contextlib.contextmanager
-def pretender(info: bytes):
-    """A server that answers every INFO with this text, and OK to the rest."""
+def fake_server(info: bytes):
+    """A server that answers INFO with this text, and all else with OK."""
     listener = socket.create_server(("127.0.0.1", 0))
     ended = threading.Event()
 
@@ -67,21 +67,21 @@ def pretender(info: bytes):
 
 
 def test_an_old_server_is_refused():
-    with pretender(b"redis_version:6.2.14\r\nmaxmemory_policy:noeviction\r\n") as url:
+    with fake_server(b"redis_version:6.2.14\r\nmaxmemory_policy:noeviction\r\n") as url:
         with pytest.raises(redismr.UnfitServer, match=r"6\.2\.14.*needs Redis 7\.0"):
             redismr.Client(url, secret=SECRET)
-        said = redismr_cli("worker", "--burst", url=url)
-    assert said.returncode == 3
-    assert "6.2.14" in said.stderr
+        result = redismr_cli("worker", "--burst", url=url)
+    assert result.returncode == 3
+    assert "6.2.14" in result.stderr
 
 
 def test_an_evicting_server_is_refused(server, client):
     server.config(maxmemory_policy="allkeys-lru")
     with pytest.raises(redismr.UnfitServer, match=r"allkeys-lru.*noeviction"):
         redismr.Client(server.url, secret=SECRET)
-    said = redismr_cli("worker", "--burst", url=server.url)
-    assert said.returncode == 3
-    assert "allkeys-lru" in said.stderr
+    result = redismr_cli("worker", "--burst", url=server.url)
+    assert result.returncode == 3
+    assert "allkeys-lru" in result.stderr
 
 
 def test_a_server_lost_midway_is_an_error_within_patience(server, client):
@@ -96,11 +96,11 @@ def test_a_server_lost_midway_is_an_error_within_patience(server, client):
         assert str(caught.value).count(str(server.directory)) == 1
 
 
-@ONE_ENGINE
+@ONE_SERVER_KIND
 def test_a_run_whose_server_is_away_for_long_leaves_the_job_alone(
     server, client, processes, monkeypatch
 ):
-    """Whoever types what is said has the result when the server is back, be that at once."""
+    """The printed command shows the result as soon as the server is back."""
     cleaned = []
     monkeypatch.setattr(client, "_cancel_quietly", lambda *what: cleaned.append(what))
 
@@ -117,38 +117,38 @@ def test_a_run_whose_server_is_away_for_long_leaves_the_job_alone(
     )
     server.restart()
     processes.worker()
-    said = redismr_cli("result", job, "--wait", url=server.url)
-    assert (said.returncode, said.stdout) == (0, "1\t1\n")
+    result = redismr_cli("result", job, "--wait", url=server.url)
+    assert (result.returncode, result.stdout) == (0, "1\t1\n")
 
 
-@ONE_ENGINE
+@ONE_SERVER_KIND
 def test_a_server_that_is_lost_while_a_job_is_handed_in_is_waited_for_once(
     server, client, monkeypatch
 ):
-    """And not by the thread beside, by whoever cancels, and by the caller, one after another."""
-    waits = []
+    """The background thread, the cancel and the caller do not wait one after another."""
+    waits, real = [], RetryingClient._pause_or_raise
 
-    def bear(link, exc, word, said, _waited, attempt, real=RetryingClient._pause_or_raise):
+    def pause_or_raise(link, exc, word, text, _waited, attempt):
         waits.append(link.patience)
-        real(link, exc, word, said, 60.0, attempt)  # time is short: patience is over at once
+        real(link, exc, word, text, 60.0, attempt)  # patience is used up at once
 
-    monkeypatch.setattr(RetryingClient, "_pause_or_raise", bear)
+    monkeypatch.setattr(RetryingClient, "_pause_or_raise", pause_or_raise)
 
     def source():
         yield 1
         eventually(client.jobs)
         yield from (2, 3)
         server.kill()
-        eventually(lambda: waits)  # for what lingers, or for the lease
+        eventually(lambda: waits)  # the background flush, or the lease, waits
         yield 4
 
-    with pytest.raises(redismr.StoreUnavailable, match="may not have been handed in whole"):
+    with pytest.raises(redismr.StoreUnavailable, match="may have only a part of its input"):
         client.run(source(), one, "sum", wait_for_server=3.0)
     assert waits.count(3.0) == 1, waits
     assert set(waits) <= {1.0, 3.0}, "nobody waits for longer"
 
 
-def test_our_own_server_that_has_ended_is_an_error_at_once(tmp_path):
+def test_a_private_server_that_has_ended_is_an_error_at_once(tmp_path):
     with redismr.Client(executors=1, namespace="ended") as client:
         server = client._embedded.server
 
@@ -161,15 +161,15 @@ def test_our_own_server_that_has_ended_is_an_error_at_once(tmp_path):
     assert caught.value.job_id == ""
 
 
-def test_what_is_waited_for_is_said_once_and_for_how_long(server, client, monkeypatch):
-    said = []
+def test_waiting_is_reported_once_with_its_limit(server, client, monkeypatch):
+    messages = []
     link = client._store.with_patience(0.1).server
-    link._on_wait = lambda text, waited: said.append(text)
+    link._on_wait = lambda text, waited: messages.append(text)
     server.kill()
     with pytest.raises(redismr.StoreUnavailable):
         link.command("TIME")
-    assert said
-    assert all(text.endswith("; waiting for it, 0.1 s at most") for text in said)
+    assert messages
+    assert all(text.endswith("; waiting for it, 0.1 s at most") for text in messages)
 
 
 def test_a_job_goes_on_when_the_server_is_back(server, client, processes, tmp_path):
@@ -203,15 +203,15 @@ def test_a_frozen_server_is_waited_for(server, client, processes):
 
 
 @pytest.mark.parametrize(
-    ("secret", "said"), [(None, "needs a shared secret"), ("short", "shorter than 16")]
+    ("secret", "message"), [(None, "needs a shared secret"), ("short", "shorter than 16")]
 )
-def test_secret_missing_or_short(server, secret, said):
-    with pytest.raises(redismr.ConfigError, match=said) as caught:
+def test_secret_missing_or_short(server, secret, message):
+    with pytest.raises(redismr.ConfigError, match=message) as caught:
         redismr.Client(server.url, secret=secret)
     assert "redismr secret" in str(caught.value)
     done = redismr_cli("worker", "--burst", url=server.url, secret=secret)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_attach_with_another_secret(server, client):
@@ -225,7 +225,7 @@ def test_attach_with_another_secret(server, client):
         assert its._keyring.key_id in str(caught.value)
 
 
-def test_a_worker_with_another_secret_takes_nothing_and_says_so(
+def test_a_worker_with_another_secret_takes_nothing_and_reports_it(
     server, client, processes, tmp_path
 ):
     marker = tmp_path / "ran"
@@ -249,15 +249,15 @@ def test_a_worker_with_another_secret_takes_nothing_and_says_so(
     assert row.key_id in str(caught.value)
 
 
-def test_events_of_strangers_are_not_heard(server, client):
+def test_events_without_the_secret_are_ignored(server, client):
     with client._store.subscribe(None) as channel:
         channel.get(1)
         with redismr.Client(server.url, secret=OTHER_SECRET) as other:
             other.submit([1], one)
         message = eventually(lambda: channel.get(0.1))
-    from redismr.core.events import decode
+    from redismr.core.events import decode_event
 
-    assert decode(message, client._keyring) is None
+    assert decode_event(message, client._keyring) is None
 
 
 # ------------------------------------------------------------------------- another Python
@@ -280,7 +280,7 @@ def test_another_python_is_reported_and_never_run(server, client, processes, tmp
     assert job.state == "mapping"
 
 
-def test_a_clear_field_that_lies_about_python_runs_nothing(server, client, processes, monkeypatch):
+def test_an_altered_python_field_runs_nothing(server, client, processes, monkeypatch):
     monkeypatch.setattr("redismr.client.job_options.PYTHON", "3.9")
     job = client.submit([1], one, "sum")
     meta = next(key for key in server.client().scan_iter() if key.endswith(b":meta"))

@@ -1,4 +1,4 @@
-"""Code travels: scripts run with nothing of theirs on the worker."""
+"""Code travels to workers that have none of the script's files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from system.processes import redismr_cli, run_command, write_script
 
 
 @pytest.fixture
-def program(tmp_path, server, shared_worker):
-    """Runs a script's text in a folder of its own and gives what it printed, as JSON."""
+def run_program(tmp_path, server, shared_worker):
+    """Return a function that runs a script in its own folder, and parses its output as JSON."""
 
     def started(body, *, name="script.py"):
         folder = tmp_path / "home"
@@ -26,8 +26,8 @@ def program(tmp_path, server, shared_worker):
     return started
 
 
-def test_functions_of_a_script(program):
-    said = program("""
+def test_functions_of_a_script(run_program):
+    printed = run_program("""
         import json, redismr
         TIMES = 2
         def double(n):
@@ -36,11 +36,11 @@ def test_functions_of_a_script(program):
             yield n, double(n)
         print(json.dumps(sorted(redismr.run([1, 2], mapfn, "first").items())))
     """)
-    assert said == [[1, 2], [2, 4]]
+    assert printed == [[1, 2], [2, 4]]
 
 
-def test_closures_lambdas_and_imports(program):
-    said = program("""
+def test_closures_lambdas_and_imports(run_program):
+    printed = run_program("""
         import json, math, redismr
         from collections import Counter as C
         def make(base):
@@ -48,11 +48,11 @@ def test_closures_lambdas_and_imports(program):
         run = lambda f: sorted(redismr.run([1, 2], f, "first").items())
         print(json.dumps([run(make(3)), run(lambda n: C([n, n]))]))
     """)
-    assert said == [[[1, 3], [2, 9]], [[1, 2], [2, 2]]]
+    assert printed == [[[1, 3], [2, 9]], [[1, 2], [2, 2]]]
 
 
-def test_dataclasses_of_the_script_as_keys_and_values(program):
-    said = program("""
+def test_dataclasses_of_the_script_as_keys_and_values(run_program):
+    printed = run_program("""
         import json, redismr
         from dataclasses import dataclass
         @dataclass(frozen=True)
@@ -68,10 +68,10 @@ def test_dataclasses_of_the_script_as_keys_and_values(program):
         assert all(type(key) is Place for key in results)
         print(json.dumps(sorted((key.shout(), len(v)) for key, v in results.items())))
     """)
-    assert said == [["A", 2], ["B", 1]]
+    assert printed == [["A", 2], ["B", 1]]
 
 
-def test_modules_beside_the_script(program, tmp_path):
+def test_modules_beside_the_script(run_program, tmp_path):
     folder = tmp_path / "home"
     (folder / "tools").mkdir(parents=True)
     write_script(
@@ -80,7 +80,7 @@ def test_modules_beside_the_script(program, tmp_path):
     write_script(folder, "def low(s):\n    return s.lower()\n", "deeper.py")
     write_script(folder / "tools", "from .part import two\n", "__init__.py")
     write_script(folder / "tools", "two = 2\n", "part.py")
-    said = program("""
+    printed = run_program("""
         import json, redismr
         import helper, tools
         def mapfn(s):
@@ -88,11 +88,11 @@ def test_modules_beside_the_script(program, tmp_path):
             yield helper.clean(s), two * tools.two
         print(json.dumps(dict(redismr.run(["A"], mapfn, "sum"))))
     """)
-    assert said == {"a": 4}
+    assert printed == {"a": 4}
 
 
-def test_exceptions_of_the_script_are_caught_by_class(program):
-    said = program("""
+def test_exceptions_of_the_script_are_caught_by_class(run_program):
+    printed = run_program("""
         import json, redismr
         class Odd(Exception):
             pass
@@ -103,16 +103,16 @@ def test_exceptions_of_the_script_are_caught_by_class(program):
         except Odd as error:
             print(json.dumps([isinstance(error, redismr.MapError), "n is 7" in str(error)]))
     """)
-    assert said == [True, True]
+    assert printed == [True, True]
 
 
-def test_an_edited_script_is_run_as_it_is_now(program):
+def test_an_edited_script_runs_in_its_new_form(run_program):
     body = 'import json, redismr\nprint(json.dumps(dict(redismr.run([1], lambda n: [("n", {})]))))'
-    assert program(body.format(1)) == {"n": [1]}
-    assert program(body.format(2)) == {"n": [2]}
+    assert run_program(body.format(1)) == {"n": [1]}
+    assert run_program(body.format(2)) == {"n": [2]}
 
 
-def test_what_does_not_pickle_is_named(client):
+def test_a_global_that_does_not_pickle_is_named(client):
     import threading
 
     import redismr
@@ -138,15 +138,15 @@ JOB = """
 
 def test_another_process_collects_by_id(tmp_path, server, shared_worker):
     job_id = redismr_cli("submit", write_script(tmp_path, JOB), url=server.url).stdout.strip()
-    said = redismr_cli("result", job_id, "--wait", "--json", url=server.url, cwd="/")
-    assert said.stderr == ""
-    assert sorted(said.stdout.splitlines()) == [
+    printed = redismr_cli("result", job_id, "--wait", "--json", url=server.url, cwd="/")
+    assert printed.stderr == ""
+    assert sorted(printed.stdout.splitlines()) == [
         "[\"Word(text='a')\", 1]", "[\"Word(text='b')\", 2]"
     ]  # fmt: skip
 
 
-def test_another_process_collects_what_a_script_submitted(program, tmp_path, server):
-    job_id = program("""
+def test_another_process_collects_what_a_script_submitted(run_program, tmp_path, server):
+    job_id = run_program("""
         import json, redismr
         class Pair:
             def __init__(self, n):
@@ -156,16 +156,16 @@ def test_another_process_collects_what_a_script_submitted(program, tmp_path, ser
         job = redismr.Client().submit([1, 2], lambda n: [(n, Pair(n))], "first", sort=True)
         print(json.dumps(job.id))
     """)
-    said = redismr_cli("result", job_id, "--wait", url=server.url, cwd="/")
-    assert said.stdout == "1\tPair(1)\n2\tPair(2)\n", said.stderr
+    printed = redismr_cli("result", job_id, "--wait", url=server.url, cwd="/")
+    assert printed.stdout == "1\tPair(1)\n2\tPair(2)\n", printed.stderr
 
 
-def test_state_of_modules_as_inline_sees_it(program, tmp_path):
-    """Each job with what the modules hold when it is submitted, though the workers are the same."""
+def test_module_state_is_that_of_the_submitter(run_program, tmp_path):
+    """Each job sees the modules' values at its submission, although the workers are the same."""
     folder = tmp_path / "home"
     folder.mkdir()
     write_script(folder, "RATE = 1\nKINDS = {}\ndef price(x):\n    return x * RATE\n", "prices.py")
-    said = program("""
+    printed = run_program("""
         import json, redismr, prices
         def mapfn(n):
             yield n, [prices.price(n), prices.KINDS.get("double", str)(n)]
@@ -179,17 +179,17 @@ def test_state_of_modules_as_inline_sees_it(program, tmp_path):
             prices.KINDS["double"] = double
         print(json.dumps(seen))
     """)
-    assert said[0::2] == said[1::2]
-    assert said[0::2] == [
+    assert printed[0::2] == printed[1::2]
+    assert printed[0::2] == [
         [[1, [1, "1"]], [2, [2, "2"]]],
         [[1, [3, 2]], [2, [6, 4]]],
         [[1, [1, 2]], [2, [2, 4]]],
     ]
 
 
-def test_values_with_slots_are_fetched(program):
-    """Whether a mapfn of the script or the source made them; unused classes fail no job."""
-    said = program("""
+def test_values_with_slots_are_fetched(run_program):
+    """Values of a mapfn and of the source; classes that are not used fail no job."""
+    printed = run_program("""
         import json, redismr
         from dataclasses import dataclass
         @dataclass(slots=True)
@@ -218,4 +218,4 @@ def test_values_with_slots_are_fetched(program):
         assert all(not hasattr(v[0], "__dict__") for v in found.values())
         print(json.dumps(sorted(seen.items())))
     """)
-    assert said == [[1, [1, 2, 7]], [2, [2, 3, 8]]]
+    assert printed == [[1, [1, 2, 7]], [2, [2, 3, 8]]]

@@ -1,4 +1,4 @@
-"""``on_error``: bad records are left out, counted once, and told; whatever happens to workers."""
+"""``on_error``: bad records are left out, counted once and reported, whatever workers do."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def expected(numbers, bad):
 
 @pytest.fixture(params=["cluster", "inline"])
 def run(request, client_with_worker):
-    """redismr.run, in both its ways."""
+    """redismr.run, on workers and inline."""
     if request.param == "inline":
         return lambda *args, **options: redismr.run(*args, inline=True, **options)
     return client_with_worker.run
@@ -58,13 +58,13 @@ def test_bad_records_are_left_out(run, chunk, on_error):
 
 @pytest.mark.parametrize("chunk", [1, 100])
 @pytest.mark.parametrize("on_error", [0, 9, 0.0999, 0.001])
-def test_more_than_is_allowed_ends_the_job(run, chunk, on_error):
+def test_more_skips_than_allowed_end_the_job(run, chunk, on_error):
     with pytest.raises(redismr.TooManySkipped) as info:
         run(range(100), mapfn, "list", on_error=on_error, chunk=chunk)
     assert isinstance(info.value, redismr.MapError)
     text = str(info.value)
     assert f"more than on_error={on_error} allows" in text
-    # Where each record is a task of its own, and none may fail, any of them is the first.
+    # If each record is a task of its own and none may fail, any of them can come first.
     assert re.search(r"item \d*7 \(key \d*7\)", text)
     assert re.search(r"bad \d*7", text)
     assert "allow more with on_error" in text
@@ -113,7 +113,7 @@ def test_without_on_error_nothing_is_skipped(run):
 
 
 @pytest.mark.parametrize("on_error", ["skipp", -1, 1.5, 0.0, True, None, "1", float("nan")])
-def test_other_words_are_refused(run, on_error):
+def test_other_values_are_refused(run, on_error):
     with pytest.raises(redismr.ConfigError, match="on_error"):
         run([1], mapfn, "list", on_error=on_error)
 
@@ -138,21 +138,21 @@ def test_records_that_kill_the_process_are_found_and_skipped(client_with_worker,
     results = job.result(60)
     assert dict(results) == expected(range(40), lambda n: n in (13, 21, 27))
     assert results.counters == {"begun": 37}
-    told = {f.value: f.error_name for f in job.skipped()}
-    assert told == {"13": "WorkerDied", "21": "ValueError", "27": "WorkerDied"}
+    skipped = {f.value: f.error_name for f in job.skipped()}
+    assert skipped == {"13": "WorkerDied", "21": "ValueError", "27": "WorkerDied"}
     assert "SIGKILL" in job.skipped()[0].message
     assert job.skipped()[0].where == "item 13 (key 13)"
     assert client_with_worker.attach(job.id).skipped() == job.skipped()
     assert job.progress().retries == 4, "two processes for each of the two, and none for others"
 
 
-def test_one_too_many_that_kills_ends_the_job(client_with_worker):
+def test_one_deadly_record_too_many_ends_the_job(client_with_worker):
     with pytest.raises(redismr.TooManySkipped, match="WorkerDied"):
         client_with_worker.run(range(40), deadly, "list", chunk=40, on_error=1)
 
 
 def test_a_record_that_killed_only_once_is_kept(client_with_worker, tmp_path):
-    """As a record in whose time somebody's kill -9 came."""
+    """A kill -9 from outside looks like that."""
     folder = str(tmp_path)
 
     def mapfn(n):
@@ -167,7 +167,7 @@ def test_a_record_that_killed_only_once_is_kept(client_with_worker, tmp_path):
         assert results.skipped.total == 0
 
 
-def test_deaths_in_ever_other_records_are_bounded(client_with_worker, tmp_path):
+def test_deaths_in_different_records_are_bounded(client_with_worker, tmp_path):
     folder = str(tmp_path)
 
     def mapfn(n):
@@ -182,7 +182,7 @@ def test_deaths_in_ever_other_records_are_bounded(client_with_worker, tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_process_that_dies_outside_of_mapfn_has_no_record_blamed(client_with_worker):
+def test_a_death_outside_of_mapfn_is_charged_to_no_record(client_with_worker):
     def combinefn(key, values):
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -193,7 +193,7 @@ def test_a_process_that_dies_outside_of_mapfn_has_no_record_blamed(client_with_w
 
 
 def test_a_key_that_ends_processes_is_named_and_not_skipped(client_with_worker):
-    """Its number among the keys of a partition would be another if maps ran again."""
+    """The number of a key in its partition may change when maps run again."""
 
     def reducefn(key, values):
         if key == 1:
@@ -246,7 +246,7 @@ def test_exit_and_system_exit(client_with_worker):
 # ---------------------------------------------------------------------- telling, and forging
 
 
-def test_skipped_can_be_asked_at_any_time(client_with_worker, tmp_path):
+def test_skipped_can_be_called_at_any_time(client_with_worker, tmp_path):
     gate = str(tmp_path / "gate")
 
     def mapfn(n):
@@ -300,8 +300,8 @@ def test_many_skips_are_counted_exactly_and_kept_in_part(client_with_worker):
         assert len(results.skipped) == 1000
 
 
-def test_the_collector_believes_the_sealed_budget_only(client_with_worker, monkeypatch):
-    """As if every reducer had looked away."""
+def test_the_collector_checks_the_sealed_budget(client_with_worker, monkeypatch):
+    """Reducers do not check the budget in this test."""
     job = client_with_worker.submit(range(20), mapfn, "list", on_error="skip")
     assert job.wait(20)
     job._spec = job._spec.__class__(
@@ -312,8 +312,8 @@ def test_the_collector_believes_the_sealed_budget_only(client_with_worker, monke
 
 
 @pytest.mark.parametrize("forge", ["garbage", "another token", "another record"])
-def test_a_forged_note_makes_no_record_be_skipped(client_with_worker, server, tmp_path, forge):
-    """Who writes to Redis without the secret cannot have a record left out."""
+def test_a_forged_crash_note_skips_no_record(client_with_worker, server, tmp_path, forge):
+    """An attacker without the secret cannot have a record left out."""
     gate = str(tmp_path / "gate")
 
     def mapfn(n):
@@ -353,28 +353,28 @@ JOB = """
 
 
 @pytest.mark.parametrize("how", ["embedded", "inline"])
-def test_run_tells_what_was_skipped(tmp_path, how):
+def test_run_prints_the_skipped_records(tmp_path, how):
     job = write_script(tmp_path, JOB)
     flags = ["--inline"] if how == "inline" else ["-n", "1"]
-    told = redismr_cli("run", job, "--on-error", "skip", *flags, secret=None)
-    assert told.returncode == 0, told.stderr
-    assert sorted(told.stdout.splitlines()) == ["0\t10", "1\t8"]
-    assert "2 records skipped\n  item 7 (key 7): ValueError: bad 7\n" in told.stderr
+    result = redismr_cli("run", job, "--on-error", "skip", *flags, secret=None)
+    assert result.returncode == 0, result.stderr
+    assert sorted(result.stdout.splitlines()) == ["0\t10", "1\t8"]
+    assert "2 records skipped\n  item 7 (key 7): ValueError: bad 7\n" in result.stderr
     for on_error, code in (("1", 1), ("2", 0), ("0.09", 1), ("0.1", 0), ("some", 2)):
-        told = redismr_cli("run", job, "--on-error", on_error, "--inline", secret=None)
-        assert told.returncode == code, (on_error, told.stderr)
-    assert told.stderr.startswith("redismr: --on-error='some' must be")
+        result = redismr_cli("run", job, "--on-error", on_error, "--inline", secret=None)
+        assert result.returncode == code, (on_error, result.stderr)
+    assert result.stderr.startswith("redismr: --on-error='some' must be")
     quiet = redismr_cli("run", job, "--on-error", "skip", "--quiet", "--inline", secret=None)
     assert quiet.stderr == ""
 
 
-def test_run_tells_it_although_finishfn_hides_the_results(tmp_path):
+def test_run_prints_them_although_finishfn_hides_the_results(tmp_path):
     job = write_script(
         tmp_path, JOB + "\n    def finishfn(results):\n        return len(results)\n"
     )
-    told = redismr_cli("run", job, "--on-error", "5", "-n", "1", secret=None)
-    assert (told.returncode, told.stdout) == (0, "2\n"), told.stderr
-    assert "2 records skipped" in told.stderr
+    result = redismr_cli("run", job, "--on-error", "5", "-n", "1", secret=None)
+    assert (result.returncode, result.stdout) == (0, "2\n"), result.stderr
+    assert "2 records skipped" in result.stderr
 
 
 def test_errors_lists_what_was_skipped(client_with_worker, server):

@@ -28,7 +28,7 @@ CLOSED = "<&- >&- 2>&-"
 
 @pytest.fixture(scope="module")
 def streams_setup(tmp_path_factory):
-    """A server, a worker none of whose streams is open, a job that is done, and one that failed."""
+    """A server, a worker without open streams, a job that succeeded and one that failed."""
     folder = tmp_path_factory.mktemp("streams")
     write_script(folder, JOB, "job.py")
     (folder / "typed").write_text(f"{folder}/job.py\n" * 2)
@@ -53,7 +53,7 @@ def streams_setup(tmp_path_factory):
 
 COMMANDS = {
     # name: (what is typed, lines that it prints or None for any number above 0, exit code)
-    "run_command": ("run job.py", 40, 0),
+    "run": ("run job.py", 40, 0),
     "run embedded": ("run -n 1 job.py", 40, 0),
     "run inline": ("run --inline job.py | sed '/a print/d'", None, 0),
     "submit": ("submit job.py", 1, 0),
@@ -93,20 +93,20 @@ def shell(streams_setup, typed, streams=""):
 
 
 def run_all(streams_setup, streams, commands=COMMANDS):
-    """Each of the commands with these streams, some at a time."""
+    """Run all commands with these streams, some at a time."""
     with ThreadPoolExecutor(3) as pool:
         outcomes = pool.map(lambda name: shell(streams_setup, COMMANDS[name][0], streams), commands)
         return list(zip(commands, outcomes, strict=True))
 
 
-def test_every_verb_is_in_the_table():
+def test_every_command_is_in_the_table():
     words = {typed.split()[0] for typed, _, _ in COMMANDS.values()} | {"up", "listen"}
     assert words >= set(SUBCOMMANDS)
 
 
 @pytest.mark.parametrize("streams", ["<&- 2>&-", "2>/dev/full"])
 def test_output_is_right_whatever_else_is_closed_or_full(streams_setup, streams):
-    commands = COMMANDS if "<" in streams else ["run_command", "run embedded", "result", "worker"]
+    commands = COMMANDS if "<" in streams else ["run", "run embedded", "result", "worker"]
     commands = [name for name in commands if name != "repl" or "<" not in streams]
     for name, done in run_all(streams_setup, streams, commands):
         _, lines, code = COMMANDS[name]
@@ -116,8 +116,8 @@ def test_output_is_right_whatever_else_is_closed_or_full(streams_setup, streams)
         assert done.stderr == "", name
 
 
-RESULTS = {"run_command": 1, "run embedded": 1, "submit": 1, "result": 1, "repl": 2}
-"""How many results each of these could not print."""
+RESULTS = {"run": 1, "run embedded": 1, "submit": 1, "result": 1, "repl": 2}
+"""Commands, and how many results each could not print."""
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ RESULTS = {"run_command": 1, "run embedded": 1, "submit": 1, "result": 1, "repl"
     ],
 )
 def test_output_that_is_lost_is_one_line_of_error_and_an_exit_code(streams_setup, streams, why):
-    """The line says where the result is that could not be printed, and there it is."""
+    """The error line names the place of the result, and the result is there."""
     commands = [name for name, (typed, *_) in COMMANDS.items() if " | " not in typed]
     if streams != ">/dev/full":
         commands = [*RESULTS, "jobs"] if streams == ">&-" else RESULTS
@@ -153,22 +153,22 @@ def test_output_that_is_lost_is_one_line_of_error_and_an_exit_code(streams_setup
 
 
 def count_result_keys(streams_setup, message):
-    """How many keys the result has that an error leads to, by what it tells to type or to open."""
+    """Return how many keys the result has to which an error message leads."""
     if saved := re.search(r"the result is in (\S+)$", message):
         return len(Path(saved[1]).read_text().splitlines())
     job = re.search(r"redismr result (\S+)( --wait)?$", message)
     return len(streams_setup.client.attach(job[1]).result(20))
 
 
-def test_with_no_stream_at_all_the_exit_code_tells(streams_setup):
+def test_without_any_stream_the_exit_code_tells(streams_setup):
     for streams in (CLOSED, ">/dev/full 2>/dev/full"):
         for name, done in run_all(
-            streams_setup, streams, ["run_command", "run embedded", "submit", "secret"]
+            streams_setup, streams, ["run", "run embedded", "submit", "secret"]
         ):
             assert (done.returncode, done.stdout, done.stderr) == (4, "", ""), name
 
 
-def test_a_reader_that_leaves_hears_nothing(streams_setup):
+def test_a_pipe_that_is_closed_later_gives_no_error(streams_setup):
     for typed in ("run -q job.py", "result {done}", "--help"):
         done = shell(streams_setup, typed, "| head -1")
         assert (done.returncode, done.stderr) == (0, ""), typed
@@ -176,7 +176,7 @@ def test_a_reader_that_leaves_hears_nothing(streams_setup):
 
 
 @pytest.mark.parametrize("typed", ["--help", "--version", "run --help", "jobs"])
-def test_a_reader_that_left_before_hears_nothing_either(streams_setup, typed):
+def test_a_pipe_that_was_closed_before_gives_no_error(streams_setup, typed):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
@@ -196,7 +196,7 @@ def test_a_function_of_an_inline_job_that_prints_to_a_full_disk(streams_setup):
     )
 
 
-def test_commands_that_would_go_on_end_when_their_output_is_lost(streams_setup):
+def test_endless_commands_end_when_their_output_is_lost(streams_setup):
     with ThreadPoolExecutor(2) as pool:
         up = pool.submit(shell, streams_setup, "up -n 1", ">/dev/full")
         listen = pool.submit(shell, streams_setup, "listen", ">/dev/full")
@@ -239,12 +239,12 @@ def test_a_program_has_its_result_and_ends_well(tmp_path, streams):
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_pipe_that_takes_nothing_for_a_while_is_waited_for(unbuffered):
-    """Who shares it with us, a parent in some event loop, has made it non-blocking."""
+def test_a_pipe_that_is_full_for_a_while_is_waited_for(unbuffered):
+    """A parent with an event loop, which shares the pipe, has made it non-blocking."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     code = (
-        "from redismr import streams; streams.use_command_streams()\n"
+        "from redismr import standard_streams; standard_streams.use_command_streams()\n"
         "print('x' * 1_000_000); import sys; sys.stdout.flush()"
     )
     env = shell_env(PYTHONUNBUFFERED=unbuffered)

@@ -32,8 +32,8 @@ def test_threads_of_a_mapfn_and_of_a_reducefn_are_counted(client_with_worker):
     assert results.counters == {"mapped": 30, "reduced": 10}
 
 
-def test_a_pool_of_the_modules_works_for_each_task(client_with_worker):
-    """Its threads are older than all tasks but the first: each item counts for who handed it in."""
+def test_a_module_level_pool_works_for_each_task(client_with_worker):
+    """The pool's threads are older than most tasks: each item counts for the task that added it."""
 
     def mapfn(x):
         import sys

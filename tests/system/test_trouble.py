@@ -1,4 +1,4 @@
-"""Trouble that comes at a bad moment."""
+"""Failures at a bad moment: lost servers, lost data, rewinds, ends of processes."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def test_a_stopped_executor_loses_its_lease(client, processes, tmp_path):
 
 
 WITHIN = 5.0
-"""Seconds in which everybody must know that their job is gone."""
+"""Seconds in which all programs must report that the job is gone."""
 
 
 @pytest.fixture
 def begun(processes, client, tmp_path):
-    """A job of which a task runs, until ``flush`` takes it away; its worker lives on."""
+    """A job with a running task, until ``flush`` deletes the job; the worker lives on."""
     mark, gate = tmp_path / "begun", tmp_path / "gate"
 
     def mapfn(x):
@@ -89,28 +89,28 @@ def test_flushall_is_a_lost_job(server, begun):
         begun.result(WITHIN)
 
 
-def test_flushall_is_a_lost_job_for_who_attached(server, client, begun):
+def test_flushall_is_a_lost_job_for_attach(server, client, begun):
     job = client.attach(begun.id)
     server.client().flushall()
     with pytest.raises(redismr.JobLost, match="vanished"):
         job.wait(WITHIN)
 
 
-def test_flushall_is_a_lost_job_for_who_iterates(server, begun):
-    iterating = Hearing(lambda: list(begun))
+def test_flushall_is_a_lost_job_for_iteration(server, begun):
+    iterating = BlockedCall(lambda: list(begun))
     eventually(lambda: _subscribers(server))
     server.client().flushall()
     assert isinstance(iterating.end(), redismr.JobLost)
 
 
-def test_flushall_is_a_lost_job_for_who_listens(server, client, begun):
-    listening = Hearing(lambda: list(client.listen(job=begun.id)))
+def test_flushall_is_a_lost_job_for_listeners(server, client, begun):
+    listening = BlockedCall(lambda: list(client.listen(job=begun.id)))
     eventually(lambda: _subscribers(server))
     server.client().flushall()
     assert isinstance(listening.end(), redismr.JobLost)
 
 
-def test_flushall_is_a_lost_job_for_who_watches(server, processes, begun):
+def test_flushall_is_a_lost_job_for_watch(server, processes, begun):
     watching = processes.start(sys.executable, "-m", "redismr", "watch", begun.id)
     eventually(lambda: _subscribers(server))
     server.client().flushall()
@@ -118,7 +118,7 @@ def test_flushall_is_a_lost_job_for_who_watches(server, processes, begun):
     assert "Redis" in watching.log
 
 
-def test_flushall_is_a_lost_job_for_who_reads_results(server, client_with_worker):
+def test_flushall_is_a_lost_job_for_readers_of_results(server, client_with_worker):
     results = client_with_worker.submit(
         range(20), lambda x: [(x, os.urandom(100_000))], "first"
     ).result(20)
@@ -127,15 +127,15 @@ def test_flushall_is_a_lost_job_for_who_reads_results(server, client_with_worker
         dict(results)
 
 
-class Hearing(threading.Thread):
-    """Somebody who waits in a call that only an error ends."""
+class BlockedCall(threading.Thread):
+    """A thread that waits in a call which only an error ends."""
 
     def __init__(self, call):
         super().__init__(daemon=True)
         self.call, self.error = call, None
         self.start()
 
-    def run_command(self):
+    def run(self):
         try:
             self.call()
         except redismr.RedismrError as error:
@@ -160,8 +160,8 @@ PRINTING = """
 """
 
 
-def test_what_functions_print_is_not_in_the_result(tmp_path):
-    done = redismr_cli("run_command", write_script(tmp_path, PRINTING), secret=None)
+def test_output_of_functions_is_not_in_the_result(tmp_path):
+    done = redismr_cli("run", write_script(tmp_path, PRINTING), secret=None)
     assert (done.returncode, done.stdout) == (0, "1\t[1]\n")
     assert "from mapfn" in done.stderr
 
@@ -213,7 +213,7 @@ def test_a_submitter_that_is_killed_while_it_submits_fails_the_job(
 
 
 @pytest.mark.parametrize("pause", [0.01, 0.5])
-def test_flushall_is_a_lost_job_for_who_submits(server, client, pause):
+def test_flushall_is_a_lost_job_for_the_submitter(server, client, pause):
     taken = []
 
     def source():
@@ -244,10 +244,10 @@ def test_the_server_forgets_scripts_and_clients(server, client, processes):
     assert worker.popen.poll() is None
 
 
-def test_a_rewind_to_before_the_close_is_made_good(server, client, processes):
+def test_a_rewind_to_before_the_close_is_repaired(server, client, processes):
     job = client.submit(range(10), one, "sum", chunk=1)
     admin, meta = server.client(), f"redismr:{{{job.id}}}:meta"
-    # As a failover leaves it that has lost the last script.
+    # The state after a failover that has lost the last script.
     admin.hset(meta, "state", "submitting")
     admin.hdel(meta, "n_map")
     admin.delete(f"redismr:{{{job.id}}}:end")
@@ -255,7 +255,7 @@ def test_a_rewind_to_before_the_close_is_made_good(server, client, processes):
     assert dict(job.result(30)) == dict.fromkeys(range(10), 1)
 
 
-def test_a_rewind_to_before_some_input_says_so(server, client):
+def test_a_rewind_to_before_some_input_is_reported(server, client):
     job = client.submit(range(10), one, "sum", chunk=1)
     admin, meta = server.client(), f"redismr:{{{job.id}}}:meta"
     admin.hset(meta, mapping={"state": "submitting", "added": 5})
@@ -273,14 +273,14 @@ for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
 end
 return found
 """
-"""Keys and what they hold, all of one moment."""
+"""All keys and their contents, of one moment."""
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_rewind_to_before_the_end_is_made_good(
+def test_a_rewind_to_before_the_end_is_repaired(
     server, client, processes, tmp_path, monkeypatch, known
 ):
-    """Whether the outcome came with the look that saw the end, or was to be read after it."""
+    """The outcome came with the look that saw the end, or is read after it."""
     begun, gate = tmp_path / "begun", tmp_path / "gate"
 
     def reducefn(key, values):
@@ -297,11 +297,11 @@ def test_a_rewind_to_before_the_end_is_made_good(
     gate.write_text("")
     real, deadline = job._raise_unless_succeeded, int(time.time() * 1000) + 3_600_000
     if not known:
-        read_status = job._read_status
-        monkeypatch.setattr(job, "_read_status", lambda **_: read_status(existed=True))
+        watch_status = job._watch_status
+        monkeypatch.setattr(job, "_watch_status", lambda **_: watch_status())
 
     def seen(look):
-        # As a failover does it that lost the end, right after we have seen it.
+        # As a failover that loses the end right after the client has seen it.
         if before:
             pipe = admin.pipeline().unlink(*admin.keys(f"*{job.id}*"))
             for key, dump in before:
@@ -316,7 +316,7 @@ def test_a_rewind_to_before_the_end_is_made_good(
 
 @pytest.fixture
 def halfway(client, processes, tmp_path):
-    """A job that has a large result of partition 0, and reduces 1 until the gate is opened."""
+    """A job with a large result of partition 0, which reduces 1 until the gate is opened."""
     gate = tmp_path / "gate"
 
     def mapfn(x):
@@ -338,7 +338,7 @@ def halfway(client, processes, tmp_path):
     gate.write_text("")
 
 
-def test_who_iterates_hears_that_what_is_read_was_withdrawn(server, halfway, tmp_path):
+def test_a_reader_learns_that_a_result_was_withdrawn(server, halfway, tmp_path):
     pairs = iter(halfway)
     next(pairs)
     store = halfway._store
@@ -356,7 +356,7 @@ def test_who_iterates_hears_that_what_is_read_was_withdrawn(server, halfway, tmp
     assert len(dict(halfway)) == 12_001
 
 
-def test_who_iterates_hears_in_the_middle_that_the_job_was_cancelled(halfway):
+def test_a_reader_learns_that_the_job_was_cancelled(halfway):
     pairs = iter(halfway)
     next(pairs)
     halfway.cancel()
@@ -364,8 +364,8 @@ def test_who_iterates_hears_in_the_middle_that_the_job_was_cancelled(halfway):
         list(pairs)
 
 
-def test_a_failover_is_followed(engine, tmp_path):
-    servers = SentinelGroup(engine, sentinels=1)
+def test_a_failover_is_followed(server_kind, tmp_path):
+    servers = SentinelGroup(server_kind, sentinels=1)
     processes = Processes(servers.url, tmp_path / "processes")
     try:
         worker = processes.worker(2)

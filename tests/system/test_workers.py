@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pytest
 from support import REPOSITORY, eventually, is_running
-from system.processes import ONE_ENGINE, SECRET, file_lines, parent_of, redismr_cli, write_script
+from system.processes import (
+    ONE_SERVER_KIND,
+    SECRET,
+    file_lines,
+    parent_of,
+    redismr_cli,
+    write_script,
+)
 
 import redismr
 
@@ -25,7 +32,7 @@ def one(x):
 
 
 class Gate:
-    """A mapfn that writes what it begins and waits for the test to open."""
+    """A mapfn that logs each record at its start, and waits until the test opens the gate."""
 
     def __init__(self, folder: Path) -> None:
         self.path, self.begun = folder / "gate", folder / "begun"
@@ -97,7 +104,7 @@ def test_a_worker_that_leaves_finishes_its_task_and_gives_back_the_others(client
     first = processes.worker(1)
     eventually(gate.lines)
     first.send(signal.SIGTERM)
-    first.wait_for_output("finishing the tasks that run")
+    first.wait_for_output("finishing the running tasks")
     gate.open()
     assert first.wait() == 0
     look = job._read_status()
@@ -116,7 +123,7 @@ def test_ctrl_c_drains_as_well(client, processes, gate):
     job = client.submit([1], gate.mapfn(), "list")
     eventually(gate.lines)
     worker.send(signal.SIGINT)
-    worker.wait_for_output("finishing the tasks that run")
+    worker.wait_for_output("finishing the running tasks")
     gate.open()
     assert worker.wait() == 0
     assert job._read_status().maps_done == 1
@@ -137,11 +144,11 @@ def test_a_second_signal_stops_at_once(client, processes, gate):
     assert dict(job.result(20)) == {1: [1]}
 
 
-@ONE_ENGINE
-def test_a_worker_that_was_killed_is_lost_after_three_beats(
+@ONE_SERVER_KIND
+def test_a_killed_worker_is_lost_after_three_heartbeats(
     server, client, processes, gate, monkeypatch, capsys
 ):
-    """It counts no more, though its lease runs on; and who waits hears of it."""
+    """It is not listed any more, although its lease runs on; waiting clients are told."""
     monkeypatch.setattr(redismr.client.wait_reasons, "_REFRESH_SECONDS", 0.0)
     job = client.submit([1, 2], gate.mapfn(), "list", chunk=1, lease=60)
     worker = processes.worker(1)
@@ -151,7 +158,7 @@ def test_a_worker_that_was_killed_is_lost_after_three_beats(
     worker.kill()
     assert [row.lost for row in client.workers()] == [False]
     for missed, lost in ((2.9, False), (3.1, True)):
-        silent_for(server, 5.0 * missed)
+        set_last_heartbeat_back(server, 5.0 * missed)
         assert [row.lost for row in client.workers()] == [lost]
     assert "\tlost\t" in redismr_cli("workers", url=server.url).stdout
     seen = eventually(lambda: (p := job.progress()).waiting and p)
@@ -167,17 +174,15 @@ def test_a_worker_that_was_killed_is_lost_after_three_beats(
     monkeypatch.setattr(redismr.client.wait_reasons, "EXPLAIN_AFTER_SECONDS", 0.0)
     monkeypatch.setattr(redismr.client.wait_reasons, "PROGRESS_ASKED_SECONDS", 0.0)
     assert not job.wait(0.1)
-    said = capsys.readouterr().err
-    assert f"1 task of lost workers ({name}) can run again" in said
-    assert said.count("can run again") == 1
+    printed = capsys.readouterr().err
+    assert f"1 task of lost workers ({name}) can run again" in printed
+    assert printed.count("can run again") == 1
     job.cancel()
 
 
-@ONE_ENGINE
-def test_who_shows_the_progress_shows_the_reason_for_waiting(
-    server, processes, monkeypatch, capsys
-):
-    """`redismr watch` said each reason twice. The worker is in another database."""
+@ONE_SERVER_KIND
+def test_the_reason_for_waiting_is_shown_once(server, processes, monkeypatch, capsys):
+    """`redismr watch` printed each reason twice. The worker is in another database."""
     processes.worker(1)
     monkeypatch.setattr(redismr.client.wait_reasons, "EXPLAIN_AFTER_SECONDS", 0.0)
     with redismr.Client(server.url.replace("db=0", "db=3"), secret=SECRET) as client:
@@ -190,18 +195,18 @@ def test_who_shows_the_progress_shows_the_reason_for_waiting(
         assert capsys.readouterr().err.count("no workers") == 1
 
 
-def test_a_worker_that_rests_longer_in_a_crowd_is_not_lost(server, client):
+def test_a_worker_with_rare_heartbeats_is_not_lost(server, client):
     client._store.heartbeat("w1", {"every_ms": 25_000})
-    silent_for(server, 70)
+    set_last_heartbeat_back(server, 70)
     assert [row.lost for row in client.workers()] == [False]
-    silent_for(server, 80)
+    set_last_heartbeat_back(server, 80)
     assert [row.lost for row in client.workers()] == [True]
-    silent_for(server, 120)
+    set_last_heartbeat_back(server, 120)
     assert client.workers() == []
 
 
-def silent_for(server, seconds):
-    """Make it so long ago that the only worker was heard of."""
+def set_last_heartbeat_back(server, seconds):
+    """Set back the last heartbeat of the only worker by so many seconds."""
     raw = server.client()
     [(worker, row)] = raw.hgetall("redismr:workers").items()
     now, micros = raw.time()
@@ -255,7 +260,7 @@ def test_an_executor_that_is_killed_costs_one_retry(client, processes, gate):
     eventually(gate.lines)
     gate.open()
     os.kill(worker.executors(1)[0], signal.SIGKILL)
-    # Long before the lease is over: its supervisor has said so.
+    # Long before the lease ends: the supervisor has reported the death.
     assert dict(job.result(20)) == {1: [1]}
 
 
@@ -276,7 +281,7 @@ def test_a_killed_executor_is_retried_while_others_wait(client, processes, gate)
 
 @LINUX
 def test_executors_that_die_together_are_all_replaced(processes):
-    """One death used to go unheard when it was reported while another's place was filled."""
+    """An exit that comes while another executor is started must not be missed."""
     worker = processes.worker(8)
     for _ in range(5):
         dead = worker.executors(8)
@@ -383,19 +388,19 @@ def test_a_deleted_job_frees_its_executor(client, processes, gate):
 
 
 def test_a_worker_that_stops_leaves_the_wake_up_to_others(server, client, processes, gate):
-    """One executor is busy; for the other one, which has ended, a wake-up is still waited for."""
+    """One executor is busy; the worker still waits for a wake-up of the other, which has ended."""
     worker = processes.worker(2)
     client.submit([1], gate.mapfn(), "list")
     eventually(gate.lines)
     worker.send(signal.SIGTERM)
-    worker.wait_for_output("finishing the tasks that run")
+    worker.wait_for_output("finishing the running tasks")
     eventually(lambda: len(worker.executors(1)) == 1)
     client.submit([7], one, "sum")
     eventually(lambda: list(server.client().scan_iter("redismr:wake:*")))
 
 
-def test_a_deleted_job_leaves_no_wake_ups_that_nobody_takes(server, client, processes, gate):
-    """What its executor gave back wakes workers of their own Python; the job's is not known."""
+def test_a_deleted_job_leaves_no_stale_wake_ups(server, client, processes, gate):
+    """The wake-ups for returned tasks go to workers with the worker's Python."""
     processes.worker(1)
     job = client.submit([1], gate.mapfn(), "list", lease=0.5)
     eventually(gate.lines)
@@ -422,7 +427,7 @@ def test_string_hashes_are_the_same_in_all_workers(client, processes):
     assert len(results) == 1
 
 
-def test_the_parent_of_an_executor_is_no_supervisor(processes):
+def test_the_parent_of_an_executor_is_the_fork_server(processes):
     worker = processes.worker(1)
     (executor,) = worker.executors(1)
     assert parent_of(executor) != worker.pid

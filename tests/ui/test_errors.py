@@ -44,7 +44,7 @@ FAILURE = Failure(
 )
 
 
-def test_our_errors_are_their_text():
+def test_an_error_of_redismr_is_shown_as_its_text():
     assert printed(ConfigError("retries=-1 must be more")) == "redismr: retries=-1 must be more\n"
 
 
@@ -54,11 +54,11 @@ def test_notes_are_shown():
     assert printed(error) == "redismr: no answer\nis it running?\n"
 
 
-def test_an_error_without_text_has_its_name():
+def test_an_error_without_text_is_shown_as_its_class():
     assert printed(ConfigError()) == "redismr: ConfigError\n"
 
 
-def test_a_task_error_shows_its_own_lines():
+def test_a_task_error_shows_its_lines_and_no_traceback():
     text = printed(make_task_error(FAILURE, "wc-1"))
     assert text.startswith("redismr: ZeroDivisionError: division by zero\n  in mapfn, on record")
     assert "x = 1 / 0" in text
@@ -87,7 +87,7 @@ def test_a_deep_recursion_is_short():
     assert len(printed(raised_by(recurse, 0)).splitlines()) <= 18
 
 
-def test_a_bug_of_ours_is_shown_whole():
+def test_a_bug_of_redismr_is_shown_with_the_whole_traceback():
     assert error_screen(TypeError("ours")) == ""
     assert printed(TypeError("ours")) == "TypeError: ours\n"
     within_python = raised_by(json.loads, "{")

@@ -1,4 +1,4 @@
-"""The time that is left, held against what it turns out to be; time is simulated."""
+"""Forecasts of the time left, compared with the true time left in simulated schedules."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ class TaskRun:
 
 
 def schedule(amounts, executors, *, startup=0.0, per_task=0.0, variation=0.0):
-    """Tasks in their order, each by whoever is free first: a second for 1, and what is added.
+    """Return the runs of tasks in order; the executor that is free first takes the next task.
 
-    ``startup`` is what an executor takes before its first task, ``per_task`` what every task
-    takes, and
-    ``variation`` how much slower or quicker than others one may be.
+    A task takes a second for each unit of its amount, slower or quicker by up to ``variation``, and
+    ``per_task`` seconds more. ``startup`` is added to the first task of each executor.
     """
     random_numbers = random.Random(1)
     free = [(0.0, number) for number in range(executors)]
@@ -49,7 +48,7 @@ def schedule(amounts, executors, *, startup=0.0, per_task=0.0, variation=0.0):
 
 
 def work_at(now, task_runs, input_amount):
-    """What a look at the job would tell."""
+    """Return the progress that a watcher sees at ``now``."""
     over = [task for task in task_runs if task.ended <= now]
     running = [now - task.begun for task in task_runs if task.begun <= now < task.ended]
     return StageProgress(
@@ -70,7 +69,7 @@ def work_at(now, task_runs, input_amount):
 
 
 def forecasts(task_runs, *, change_work=lambda work: work, begin=0.0):
-    """(now, time left as forecast, time left in truth) all along."""
+    """Yield (now, forecast of the time left, true time left) over the whole schedule."""
     input_amount = InputAmount()
     for index, task in enumerate(task_runs):
         input_amount.add(index, task.amount)
@@ -82,9 +81,10 @@ def forecasts(task_runs, *, change_work=lambda work: work, begin=0.0):
 
 
 def wrong_forecasts(task_runs, **options):
-    """Looks, from a fifth of the time on, at which the forecast was off by more than a quarter.
+    """Return the looks at which the forecast was off by more than a quarter.
 
-    Of the last tenth it is a quarter of all that: there nothing but the clock is left to see.
+    The first fifth of the time does not count. In the last tenth, a quarter of a tenth is allowed,
+    because little more than the clock changes there.
     """
     end = max(task.ended for task in task_runs)
     return [
@@ -95,7 +95,7 @@ def wrong_forecasts(task_runs, **options):
 
 
 def equal_items(count):
-    """The amounts of the tasks that so many items are packed into."""
+    """Return the amounts of the tasks into which so many items are packed."""
     return [amount_of(split) for split in as_source(range(count)).splits()]
 
 
@@ -110,11 +110,11 @@ def test_equal_items_one_a_task():
     assert not wrong_forecasts(schedule([1] * 200, 4))
 
 
-def test_what_executors_do_before_their_first_task_is_no_pace():
+def test_start_up_time_of_executors_does_not_count():
     assert not wrong_forecasts(schedule(equal_items(1000), 2, startup=60))
 
 
-def test_what_each_task_costs_is_soon_little():
+def test_a_cost_per_task_matters_little_later():
     assert not wrong_forecasts(schedule(equal_items(100_000), 4, per_task=30))
 
 
@@ -134,28 +134,28 @@ def test_files_of_unequal_size(files):
 
 
 @pytest.mark.parametrize("executors", [2, 4])
-def test_files_as_they_lie_about(executors):
-    """Most are small and a few large: all but the heaviest are only known in sum."""
-    off = 0
-    for seed in range(10):  # a tenth of all looks may be off
+def test_files_of_typical_sizes(executors):
+    """Most files are small and a few large; only the heaviest one is known by itself."""
+    wrong = 0
+    for seed in range(10):  # a tenth of all forecasts may be wrong
         random_numbers = random.Random(seed)
         sizes = [int(random_numbers.lognormvariate(3, 1)) + 1 for _ in range(60)]
-        off += len(wrong_forecasts(schedule(sizes, executors)))
-    assert off < LOOK_COUNT
+        wrong += len(wrong_forecasts(schedule(sizes, executors)))
+    assert wrong < LOOK_COUNT
 
 
-def test_items_that_vary_are_met_on_the_whole():
+def test_items_of_varying_cost():
     task_runs = schedule(equal_items(1000), 2, variation=0.5)
     assert len(wrong_forecasts(task_runs)) < LOOK_COUNT / 20
 
 
-def test_who_begins_to_watch_late_knows_as_much():
+def test_a_late_watcher_gets_the_same_forecast():
     task_runs = schedule(equal_items(1000), 2)
     _, left, truth = next(iter(forecasts(task_runs, begin=0.5)))
     assert left == pytest.approx(truth, rel=0.25)
 
 
-def test_worker_after_worker_counts_at_once():
+def test_a_new_worker_counts_at_once():
     task_runs = schedule([1] * 100, 2)
     forecast = StageEstimate()
     for second in range(26):
@@ -168,7 +168,7 @@ def test_worker_after_worker_counts_at_once():
 
 
 @pytest.mark.parametrize(
-    "nothing",
+    "too_little",
     [
         StageProgress(total=100),
         StageProgress(total=100, busy=2, since=50),
@@ -179,19 +179,19 @@ def test_worker_after_worker_counts_at_once():
     ],
     ids=["nothing", "not one task", "no total", "nobody at it", "a moment", "too many to look at"],
 )
-def test_says_nothing_from_nothing(nothing):
+def test_no_forecast_while_too_little_is_known(too_little):
     forecast = StageEstimate()
-    forecast.update(0.0, nothing)
+    forecast.update(0.0, too_little)
     assert forecast.seconds_left() is None
 
 
-def test_nothing_is_left_when_all_is_done():
+def test_zero_seconds_are_left_when_all_is_done():
     forecast = StageEstimate()
     forecast.update(0.0, StageProgress(total=100, done=100, spent=50))
     assert forecast.seconds_left() == 0
 
 
-def test_what_takes_longer_than_it_should_is_not_nearly_over():
+def test_time_left_grows_again_for_a_task_that_is_over_its_forecast():
     forecast = StageEstimate()
     work = StageProgress(
         total=2, done=1, spent=10, busy=1, tasks=2, tasks_done=1, tasks_begun=2, heaviest=1
@@ -202,7 +202,7 @@ def test_what_takes_longer_than_it_should_is_not_nearly_over():
     assert forecast.seconds_left() == pytest.approx(34)
 
 
-def test_lost_work_starts_anew():
+def test_lost_work_starts_a_new_forecast():
     forecast = StageEstimate()
     forecast.update(
         0, StageProgress(total=100, done=80, spent=80, busy=1, tasks_begun=81, tasks_done=80)
@@ -213,7 +213,7 @@ def test_lost_work_starts_anew():
     assert forecast.seconds_left() == pytest.approx(80)
 
 
-def test_hours_of_watching_stay_small():
+def test_hours_of_watching_keep_few_points():
     forecast = StageEstimate()
     for look in range(20_000):
         forecast.update(look / 5, StageProgress(total=20_000, done=look, spent=look / 5, busy=1))

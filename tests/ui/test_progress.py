@@ -1,4 +1,4 @@
-"""The rows of a running job, in a pipe, a terminal and a notebook."""
+"""The display of a running job in a pipe, on a terminal and in a notebook."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ import subprocess
 import sys
 
 import pytest
+from ui.terminal import Terminal
 
 from redismr.core.status_rows import Progress
 from redismr.core.work_amount import StageProgress
 from redismr.ui.progress import LiveDisplay, progress_display, summary_line
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 class Clock:
@@ -31,16 +27,8 @@ def clock():
     return Clock()
 
 
-@pytest.fixture(autouse=True)
-def plain_terminal(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
-
-
 def progress(**fields):
-    """Of a job of 8 map tasks: what is not said of its work follows from its tasks."""
+    """Return the progress of a job of 8 map tasks; amounts follow from tasks if not given."""
     all_fields = {"job_id": "wc-1", "state": "mapping", "maps_total": 8} | fields
     done, total = all_fields.get("maps_done", 0), all_fields["maps_total"]
     reduced, partitions = all_fields.get("reduces_done", 0), all_fields.get("reduces_total")
@@ -50,7 +38,7 @@ def progress(**fields):
 
 
 def work_done(done, total, *, busy=2, speed=1.0, unit="tasks"):
-    """Work that ``busy`` executors do at this speed, seen when each has just begun a task."""
+    """Return the progress of a stage when each of ``busy`` executors has just begun a task."""
     return StageProgress(
         unit=unit, done=done, total=total, spent=done / speed, busy=busy, tasks=total,
         tasks_done=done, tasks_begun=done + busy,
@@ -58,7 +46,7 @@ def work_done(done, total, *, busy=2, speed=1.0, unit="tasks"):
 
 
 def run_display(stream, clock, seconds, *, state="mapping", every=0.2, **fields):
-    """A reporter that has seen a job go on for some seconds."""
+    """Return a display that was called every 0.2 s for some seconds."""
     display = progress_display(stream, always=fields.pop("always", False), clock=clock)
     began = clock.now
     while clock.now - began <= seconds:
@@ -68,19 +56,19 @@ def run_display(stream, clock, seconds, *, state="mapping", every=0.2, **fields)
 
 
 def last_frame(terminal):
-    """The last frame drawn, without control sequences."""
+    """Return the last frame drawn, without control sequences."""
     frame = terminal.getvalue().rpartition("\x1b[2K")[2]
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame)
 
 
 class TestPipe:
-    def test_is_silent(self, clock):
+    def test_gets_nothing(self, clock):
         pipe = io.StringIO()
         display = run_display(pipe, clock, 60)
         display(progress(state="succeeded"))
         assert pipe.getvalue() == ""
 
-    def test_but_told_once_what_is_running_if_that_is_to_be_announced(self, clock):
+    def test_is_told_once_that_an_announced_job_is_running(self, clock):
         pipe = io.StringIO()
         display = progress_display(pipe, announce=True, summary=False, clock=clock)
         for _ in range(60):
@@ -91,7 +79,7 @@ class TestPipe:
         assert pipe.getvalue().count("\n") == 1
 
     @pytest.mark.parametrize(("state", "lines"), [("failed", 1), ("succeeded", 0)])
-    def test_and_what_became_of_it_if_that_is_an_error(self, clock, state, lines):
+    def test_gets_the_summary_of_an_announced_job_that_failed(self, clock, state, lines):
         pipe = io.StringIO()
         with (
             pytest.raises(ValueError),
@@ -102,12 +90,12 @@ class TestPipe:
         assert pipe.getvalue().count("redismr: wc-1 failed: 0/8 map tasks, ") == lines
         assert len(pipe.getvalue().splitlines()) == lines
 
-    def test_but_told_once_why_a_job_waits(self, clock):
+    def test_is_told_once_why_a_job_waits(self, clock):
         pipe = io.StringIO()
         run_display(pipe, clock, 60, waiting="no workers\x1b[2J")
         assert pipe.getvalue() == "redismr: wc-1 is waiting: no workers[2J\n"
 
-    def test_lines_where_asked_for(self, clock):
+    def test_gets_lines_with_always(self, clock):
         pipe = io.StringIO()
         display = run_display(pipe, clock, 11, always=True, maps_done=3, shuffle_bytes=2_500_000)
         display(progress(state="succeeded", maps_done=8, reduces_done=4, elapsed=12))
@@ -167,7 +155,7 @@ class TestTerminal:
 
     @pytest.mark.parametrize("unit", ["items", "bytes", "tasks"])
     @pytest.mark.parametrize("columns", [40, 80, 120])
-    def test_time_left_and_rate_are_the_last_to_go(self, clock, monkeypatch, columns, unit):
+    def test_time_left_and_rate_are_left_out_last(self, clock, monkeypatch, columns, unit):
         monkeypatch.setenv("COLUMNS", str(columns))
         terminal = Terminal()
         display = progress_display(terminal, clock=clock)
@@ -187,7 +175,7 @@ class TestTerminal:
         assert told == (f"{'40%' if columns == 40 else whole}  eta 0:14  {rate}{running}")
         assert bool(bar) == (columns > 40)
 
-    def test_the_stage_that_runs_has_the_notes(self, clock):
+    def test_the_running_stage_has_time_left_and_rate(self, clock):
         terminal = Terminal()
         display = run_display(terminal, clock, 0.5, maps_done=8)
         for done in range(10):
@@ -206,7 +194,7 @@ class TestTerminal:
             clock.now += 1
         assert re.search(r"map +4/\? tasks +1\.0 tasks/s +reading input", last_frame(terminal))
 
-    def test_the_reason_of_a_wait_is_whole(self, clock):
+    def test_the_reason_of_a_wait_is_shown_whole(self, clock):
         terminal = Terminal()
         reason = "no workers are connected to redis://db1 (namespace x). " * 3
         display = run_display(terminal, clock, 1, waiting=reason)
@@ -214,7 +202,7 @@ class TestTerminal:
         display.close()
         assert last_frame(terminal).strip() == ""
 
-    def test_time_spent_waiting_is_no_pace(self, clock):
+    def test_time_spent_waiting_does_not_count(self, clock):
         terminal = Terminal()
         display = run_display(terminal, clock, 600, every=1, waiting="no workers")
         for done in range(5):
@@ -222,7 +210,7 @@ class TestTerminal:
             clock.now += 1
         assert re.search(r"4/8 tasks +eta 0:04 +0\.8 tasks/s", last_frame(terminal))
 
-    def test_text_of_others_cannot_drive_the_terminal(self, clock):
+    def test_names_cannot_send_control_codes_to_the_terminal(self, clock):
         terminal = Terminal()
         display = progress_display(terminal, clock=clock)
         for _ in range(2):
@@ -231,7 +219,7 @@ class TestTerminal:
         assert "\x1b]0;" not in terminal.getvalue()
         assert "[bold]x" in terminal.getvalue()
 
-    def test_the_cursor_comes_back_after_an_exception(self, clock):
+    def test_the_cursor_is_shown_again_after_an_exception(self, clock):
         terminal = Terminal()
         with pytest.raises(KeyboardInterrupt), progress_display(terminal, clock=clock) as display:
             display(progress())
@@ -240,14 +228,14 @@ class TestTerminal:
             raise KeyboardInterrupt
         assert terminal.getvalue().count("\x1b[?25l") == terminal.getvalue().count("\x1b[?25h") == 1
 
-    def test_the_cursor_comes_back_from_a_forgotten_reporter(self, clock):
+    def test_the_cursor_is_shown_again_if_close_is_forgotten(self, clock):
         terminal = Terminal()
         display = run_display(terminal, clock, 1)
         assert isinstance(display, LiveDisplay)
         del display
         assert "\x1b[?25h" in terminal.getvalue()
 
-    def test_one_reporter_draws_job_after_job(self, clock):
+    def test_one_display_draws_job_after_job(self, clock):
         terminal = Terminal()
         display = progress_display(terminal, clock=clock)
         for name in ("a", "b"):
@@ -258,7 +246,7 @@ class TestTerminal:
 
 
 class TestSummary:
-    def test_failed_is_not_all_done(self):
+    def test_a_failed_job_shows_tasks_done_of_all(self):
         line = summary_line(
             progress(state="failed", maps_done=3, reduces_total=2, retries=4, elapsed=1)
         )
@@ -267,12 +255,12 @@ class TestSummary:
             == "wc-1 failed: 3/8 map tasks, 0/2 reduce tasks, 0.0 MB shuffled, 1.0 s, 4 retried"
         )
 
-    def test_counters_come_sorted(self):
+    def test_counters_are_sorted(self):
         line = summary_line(progress(state="succeeded"), {"lines": 84120, "bad\x1b": 2})
         assert line.endswith(", bad 2, lines 84,120")
 
 
-def test_a_map_only_job_still_has_partitions(clock):
+def test_a_job_without_reducer_still_has_partitions(clock):
     terminal = Terminal()
     display = run_display(terminal, clock, 1, reduces_total=4)
     assert "0/4 tasks" in last_frame(terminal)

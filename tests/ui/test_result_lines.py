@@ -1,4 +1,4 @@
-"""Result lines."""
+"""Results as lines of text or JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from redismr.ui.result_lines import json_line, text_field, write_outcome, write_
         (Path("a"), repr(Path("a"))),
     ],
 )
-def test_a_str_as_is_else_json_else_repr(value, text):
+def test_a_field_is_the_str_or_json_or_the_repr(value, text):
     assert text_field(value) == text
 
 
@@ -75,25 +75,25 @@ class Point(NamedTuple):
     ],
     ids=repr,
 )
-def test_values_of_numpy_are_shown_as_pythons(value, text, in_json):
+def test_numpy_values_are_written_as_python_values(value, text, in_json):
     assert text_field(value) == text
     assert json.loads(json_line(value, value)) == [in_json, in_json]
 
 
-def test_endless_values_end():
+def test_a_value_that_contains_itself():
     endless = []
     endless.append(endless)
     assert text_field(endless) == "[[...]]"
     assert json.loads(json_line("a", endless)) == ["a", "[[...]]"]
 
 
-def test_pairs():
+def test_pairs_as_text():
     stream = io.StringIO()
     write_pairs([("a", 1), (("b", 2), [1, "x"])], stream)
     assert stream.getvalue() == 'a\t1\n["b", 2]\t[1, "x"]\n'
 
 
-def test_json_pairs_are_json_whatever_they_hold():
+def test_pairs_as_json_are_always_valid_json():
     stream = io.StringIO()
     write_pairs([("a\tb", 1), (1, {2}), ("c", float("inf"))], stream, as_json=True)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -101,7 +101,7 @@ def test_json_pairs_are_json_whatever_they_hold():
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_odd_file_names_are_no_error(as_json):
+def test_undecodable_file_names_are_no_error(as_json):
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="utf-8")
     write_pairs([("odd-\udcff", 1)], stream, as_json=as_json)
@@ -135,7 +135,7 @@ def test_pairs_are_written_as_they_come():
         ({}, ""),
     ],
 )
-def test_outcomes(outcome, text):
+def test_an_outcome_as_text(outcome, text):
     stream = io.StringIO()
     write_outcome(outcome, stream)
     assert stream.getvalue() == text

@@ -1,4 +1,4 @@
-"""Listings in their three forms."""
+"""Listings on a terminal, in a pipe, and as JSON."""
 
 from __future__ import annotations
 
@@ -8,23 +8,12 @@ import re
 from dataclasses import replace
 
 import pytest
+from ui.terminal import Terminal
 
 from redismr.core.events import Event
 from redismr.core.model import Failure
 from redismr.core.status_rows import JobInfo, WorkerInfo
 from redismr.ui import tables
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-@pytest.fixture(autouse=True)
-def plain_terminal(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("NO_COLOR", "1")
 
 
 def job(**fields):
@@ -60,7 +49,7 @@ def test_json_has_every_field():
     assert json.loads(line)["problem"] == ""
 
 
-def test_json_of_an_event():
+def test_an_event_as_json():
     stream = io.StringIO()
     tables.print_json_rows([Event("j", "t", 1, "partition", {"partition": 3})], stream)
     assert json.loads(stream.getvalue()) == {
@@ -74,7 +63,7 @@ def test_a_terminal_gets_a_table_without_empty_columns():
     assert row.split() == ["wc-1", "mapping", "2/?", "0/4", "76s", "24h"]
 
 
-def test_a_table_takes_no_codes_from_others():
+def test_a_table_prints_no_control_codes_of_names():
     text = printed([job(name="\x1b[2J[red]x[/red] :smile:")], tables.JOB_COLUMNS, stream=Terminal())
     assert "\x1b" not in text
     assert "[2J[red]x[/red] :smile:" in text
@@ -95,13 +84,13 @@ def test_workers_fit_80_columns():
     ]
 
 
-def test_nothing_is_no_table():
+def test_no_rows_print_no_table():
     assert printed([], tables.JOB_COLUMNS, stream=Terminal()) == ""
     assert printed([], tables.JOB_COLUMNS, as_json=True) == ""
 
 
-def test_a_pipe_has_titles_also_of_nothing():
-    """So that a script may leave out the first line, whatever there is."""
+def test_a_pipe_gets_titles_even_without_rows():
+    """A script can always skip the first line."""
     assert printed([], tables.FAILURE_COLUMNS) == "TASK\tATTEMPT\tKIND\tFUNCTION\tERROR\tWHERE\n"
 
 
@@ -134,7 +123,7 @@ LONG_VALUES = {
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
 @pytest.mark.parametrize("listing", LONG_VALUES)
-def test_no_row_is_longer_than_its_line(monkeypatch, listing, columns):
+def test_no_row_is_wider_than_the_terminal(monkeypatch, listing, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     rows, shape = LONG_VALUES[listing]
     lines = printed(rows, shape, stream=Terminal()).splitlines()
@@ -145,6 +134,6 @@ def test_no_row_is_longer_than_its_line(monkeypatch, listing, columns):
 
 
 @pytest.mark.parametrize(("columns", "expected"), [(40, "failed"), (80, "Zero"), (120, "nightly-")])
-def test_a_wider_line_tells_more(monkeypatch, columns, expected):
+def test_a_wider_terminal_shows_more_columns(monkeypatch, columns, expected):
     monkeypatch.setenv("COLUMNS", str(columns))
     assert expected in printed(*LONG_VALUES["jobs"], stream=Terminal())

@@ -1,4 +1,4 @@
-"""The fork server: deaths are events that come by themselves, and nobody outlives anybody."""
+"""The fork server: exits come as events, and no process outlives its parent."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs PDEATHSIG")
 
 
-def ends_as_told(_index: int, line: socket.socket) -> int:
-    """An executor that ends as it is told: by a status, by a signal ("-9"), by an exception."""
+def exit_as_told(_index: int, line: socket.socket) -> int:
+    """End as the received word says: with a status, by a signal ("-9"), by an exception."""
     word = line.recv(100).decode()
     if word == "raise":
         raise SystemExit(5)
@@ -34,8 +34,8 @@ def ends_as_told(_index: int, line: socket.socket) -> int:
     return int(word or 0)
 
 
-def reads_stdin(_index: int, _line: socket.socket) -> int:
-    """An executor whose user code reads standard input."""
+def read_stdin(_index: int, _line: socket.socket) -> int:
+    """Read standard input, as user code may."""
     return len(os.read(0, 1))
 
 
@@ -43,7 +43,7 @@ def test_user_code_reads_the_end_of_standard_input():
     ours, theirs = os.pipe()  # never ends, as a terminal
     before = os.dup(0)
     os.dup2(ours, 0)
-    fork_server = ForkServer(reads_stdin)
+    fork_server = ForkServer(read_stdin)
     try:
         pid, line = fork_server.spawn(0)
         assert next_exits(fork_server) == [ExecutorExit(pid, 0)]
@@ -63,14 +63,14 @@ def test_a_breakpoint_may_be_switched_off_or_be_another_debugger(monkeypatch, ch
 
 @pytest.fixture
 def fork_server() -> Iterator[ForkServer]:
-    fork_server = ForkServer(ends_as_told)
+    fork_server = ForkServer(exit_as_told)
     yield fork_server
     with contextlib.suppress(ProcessLookupError, OSError):
         fork_server.close()
 
 
 def next_exits(fork_server: ForkServer) -> list[ExecutorExit]:
-    """What comes on the socket; asks nobody."""
+    """Wait for an event on the socket; return the exits."""
     assert select.select([fork_server.socket], [], [], 10)[0], "no event came"
     return fork_server.read_exits()
 
@@ -83,7 +83,7 @@ def close(children: list[tuple[int, socket.socket]]) -> None:
 @pytest.mark.parametrize(
     ("word", "status"), [("0", 0), ("75", 75), ("-9", -9), ("-10", -10), ("raise", 1)]
 )
-def test_a_death_is_an_event_with_its_cause(fork_server, word, status, capfd):
+def test_an_exit_is_an_event_with_its_cause(fork_server, word, status, capfd):
     pid, line = fork_server.spawn(0)
     assert fork_server.read_exits() == []
     line.send(word.encode())
@@ -92,7 +92,7 @@ def test_a_death_is_an_event_with_its_cause(fork_server, word, status, capfd):
     close([(pid, line)])
 
 
-def test_deaths_that_come_while_one_is_spawned_are_not_lost(fork_server):
+def test_exits_that_come_during_a_spawn_are_not_lost(fork_server):
     children = [fork_server.spawn(index) for index in range(5)]
     for _, line in children:
         line.send(b"3")

@@ -1,4 +1,4 @@
-"""What a supervisor remembers of jobs, and how often it looks at them."""
+"""The lease keeper: which jobs it remembers, and how often it looks at them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from redismr.workers.leases import JOBS_PER_LOOK, TIDIED_PER_LOOK, LeaseKeeper
 
 
 class FakeStore:
-    """A store of jobs, each with its state; counts what is asked of it."""
+    """A store of jobs with their states, which counts calls."""
 
     def __init__(self):
         self.jobs = {}
@@ -65,7 +65,7 @@ def test_jobs_that_have_ended_are_not_asked_about_at_every_tick(store):
     assert store.calls == {"one": 1, ("free", "one"): 1, "two": 3, "three": 1}
 
 
-def test_nothing_is_remembered_of_a_job_that_is_gone(store):
+def test_a_job_that_is_gone_is_forgotten(store):
     keeper = LeaseKeeper(store)
     for number in range(1000):
         store.jobs = {f"job{number}": "cancelled"}
@@ -75,8 +75,8 @@ def test_nothing_is_remembered_of_a_job_that_is_gone(store):
     assert not keeper._recheck_ended_at
 
 
-def test_leases_that_others_hold_are_looked_after_as_often_as_our_own(store):
-    """A look after more than half a lease takes the pause for an outage, and re-arms them all."""
+def test_leases_of_other_workers_are_looked_after_as_often(store):
+    """A look after more than half a lease takes the pause for an outage, and re-arms all leases."""
     store.jobs = {"one": "mapping"}  # a lease of 500 ms
     keeper = LeaseKeeper(store)
     keeper.reclaim()
@@ -100,7 +100,7 @@ def test_ended_jobs_are_tidied_a_few_at_a_time(store):
 
 
 class Clock:
-    """A clock that goes on while nobody looks, a bit at each look, as real ones do."""
+    """A clock that advances a little at each look, as real ones do."""
 
     def __init__(self):
         self.now, self.random = 100.0, random.Random(1)
@@ -111,10 +111,8 @@ class Clock:
 
 
 @pytest.mark.parametrize("lease_ms", [100, 200, 500, 1000, 2900, 3100, 4600, 8000, 15_000, 60_000])
-def test_no_pause_between_looks_for_expired_leases_is_taken_for_an_outage(
-    store, lease_ms, monkeypatch
-):
-    """What is dead stays leased for ever if each look comes after more than half a lease."""
+def test_looks_for_expired_leases_are_never_half_a_lease_apart(store, lease_ms, monkeypatch):
+    """Leases of dead workers would never end if each look came after more than half a lease."""
     clock, looks = Clock(), []
     monkeypatch.setattr(leases, "time", clock)
     store.jobs, store.lease_ms = {"one": "mapping"}, lease_ms
@@ -130,7 +128,7 @@ def test_no_pause_between_looks_for_expired_leases_is_taken_for_an_outage(
     assert max(pauses[1:]) < min(lease_ms, leases.ASSUMED_LEASE_MS) / 2000
 
 
-def test_idle_executors_look_at_all_jobs_in_turn(store):
+def test_idle_workers_look_at_all_jobs_in_turn(store):
     store.jobs = {f"job{number}": "mapping" for number in range(3 * JOBS_PER_LOOK)}
     keeper = LeaseKeeper(store)
     for _ in range(3):
@@ -138,7 +136,7 @@ def test_idle_executors_look_at_all_jobs_in_turn(store):
     assert {store.calls["steal", job] for job in store.jobs} == {1}
 
 
-def test_a_job_whose_end_was_taken_back_is_looked_at_again(store, monkeypatch):
+def test_a_job_whose_end_was_rewound_is_looked_at_again(store, monkeypatch):
     monkeypatch.setattr(leases, "RECHECK_ENDED_SECONDS", 0)
     store.jobs = {"one": "succeeded"}
     keeper = LeaseKeeper(store)
@@ -151,7 +149,7 @@ def test_a_job_whose_end_was_taken_back_is_looked_at_again(store, monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Minutes of ticks in no time."""
+    """A clock that the test advances."""
     now = [1000.0]
     monkeypatch.setattr(leases.time, "monotonic", lambda: now[0])
     return now
@@ -165,13 +163,13 @@ def looks_in_a_minute(store, keeper, clock):
     return store.looks
 
 
-def test_an_idle_worker_without_jobs_asks_no_more_than_it_must(store, clock):
+def test_an_idle_worker_without_jobs_sends_few_commands(store, clock):
     keeper = LeaseKeeper(store)
     keeper.find_work(2)
     assert 10 <= looks_in_a_minute(store, keeper, clock) <= 14  # every 5 s
 
 
-def test_of_a_crowd_each_asks_more_seldom(store, clock):
+def test_among_many_workers_each_looks_less_often(store, clock):
     keeper = LeaseKeeper(store)
     assert [keeper.update_rest_factor(n) for n in (0, 1, 100, 200, 500, 10_000)] == [
         1,
@@ -185,7 +183,7 @@ def test_of_a_crowd_each_asks_more_seldom(store, clock):
     assert looks_in_a_minute(store, keeper, clock) <= 3
 
 
-def test_of_a_crowd_too_each_looks_after_jobs_that_run(store, clock):
+def test_among_many_workers_each_still_looks_after_running_jobs(store, clock):
     store.jobs, store.lease_ms = {"one": "mapping"}, 15_000
     keeper = LeaseKeeper(store)
     keeper.update_rest_factor(500)

@@ -1,4 +1,4 @@
-"""What an executor tells through its slot survives it, whenever it is killed."""
+"""Slots: the holding of an executor survives its death at any write."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from redismr.workers.shared_slots import Holding, Slots
 
 
 class Killed(Exception):
-    """The executor ends here, in the middle of a write."""
+    """Raised where the executor is killed, in the middle of a write."""
 
 
 class KilledWriter:
-    """The words of a slot whose writer is killed at the nth write."""
+    """The numbers of a slot whose writer is killed at the nth write."""
 
     def __init__(self, real, writes):
         self.real, self.left = real, writes
@@ -36,8 +36,8 @@ def slot():
     return Slots(2).all[1]
 
 
-def killed_after(slot, writes, do):
-    """Do it, but be killed after so many writes; whether it was finished."""
+def run_killed_after(slot, writes, do):
+    """Call ``do`` and be killed after so many writes; return True if it was finished."""
     real, slot._numbers = slot._numbers, KilledWriter(slot._numbers, writes)
     try:
         do()
@@ -49,20 +49,20 @@ def killed_after(slot, writes, do):
         slot._numbers = real
 
 
-def test_what_is_held_can_be_read(slot):
+def test_the_holding_can_be_read(slot):
     slot.set_holding(BEFORE)
     slot.set_running(1)
     slot.cursor[0] = 7
     assert slot.read() == Holding("job", "nonce1", "nonce2", ("m1", "m2"), 500, 900, 1, 7)
 
 
-def test_a_death_at_any_write_leaves_what_was_held_before_or_after(slot):
+def test_a_death_at_any_write_leaves_the_old_or_the_new_holding(slot):
     finished, writes, seen = False, 0, set()
     while not finished:
         slot.reset()
         slot.set_holding(BEFORE)
         slot.set_running(1)
-        finished = killed_after(slot, writes, lambda: slot.set_holding(AFTER))
+        finished = run_killed_after(slot, writes, lambda: slot.set_holding(AFTER))
         found = slot.read()
         assert found in (BEFORE, AFTER, Holding(*fields_of(BEFORE), running=1)), writes
         seen.add(found.nonce)
@@ -73,7 +73,7 @@ def test_a_death_at_any_write_leaves_what_was_held_before_or_after(slot):
 def test_a_slot_is_readable_again_after_any_death_in_it(slot):
     finished, writes = False, 0
     while not finished:
-        finished = killed_after(slot, writes, lambda: slot.set_holding(AFTER))
+        finished = run_killed_after(slot, writes, lambda: slot.set_holding(AFTER))
         slot.reset()
         assert slot.read() == Holding()
         slot.set_holding(BEFORE)

@@ -1,4 +1,4 @@
-"""What a supervisor does about executors that ended, with no process of its own."""
+"""The supervisor without processes: exits, respawns, wake-ups, outages."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def child_of(supervisor, index, holding):
     return child
 
 
-def test_nobody_claims_in_the_name_of_one_whose_end_is_not_settled(supervisor, monkeypatch):
-    """Its claim may have been answered to nobody: another claim would hide which one that was."""
+def test_no_executor_starts_before_the_exit_in_its_slot_is_reported(supervisor, monkeypatch):
+    """The dead executor may hold an unknown claim, which a new claim of its name would hide."""
     answers = [StoreUnavailable("away"), StoreUnavailable("away"), None]
 
-    def settle(*_):
+    def report_exit(*_):
         if trouble := answers.pop(0):
             raise trouble
 
-    monkeypatch.setattr(supervisor.exits, "_report_exit", settle)
+    monkeypatch.setattr(supervisor.exits, "_report_exit", report_exit)
     supervisor._on_executor_exit(
         child_of(supervisor, 0, Holding("job", next_nonce="n1")), ExecutorExit(1000, -9)
     )
@@ -51,19 +51,19 @@ def test_nobody_claims_in_the_name_of_one_whose_end_is_not_settled(supervisor, m
     assert list(supervisor._respawn_at) == [1, 0]
 
 
-def test_one_who_held_tasks_of_an_altered_job_is_replaced(supervisor, monkeypatch):
-    def settle(*_):
+def test_an_executor_that_held_tasks_of_an_altered_job_is_replaced(supervisor, monkeypatch):
+    def report_exit(*_):
         raise KeysAltered("no list")
 
-    monkeypatch.setattr(supervisor.exits, "_report_exit", settle)
+    monkeypatch.setattr(supervisor.exits, "_report_exit", report_exit)
     supervisor._on_executor_exit(
         child_of(supervisor, 0, Holding("job", "n1", tasks=("m0",))), ExecutorExit(1000, -9)
     )
     assert list(supervisor._respawn_at) == [0]
 
 
-def test_a_tick_that_missed_redis_is_made_up_for_within_the_lease(supervisor):
-    """Two restarts in a row may meet two ticks, and a third miss would end a lease."""
+def test_a_missed_tick_is_repeated_within_the_lease(supervisor):
+    """Two restarts in a row may cost two ticks; a third missed tick would end a lease."""
     supervisor.leases.expect_lease(3000)
     assert supervisor.server_health.tick_pause(supervisor.leases.tick_seconds) == pytest.approx(1.0)
 
@@ -74,8 +74,8 @@ def test_a_tick_that_missed_redis_is_made_up_for_within_the_lease(supervisor):
     assert 4 * supervisor.server_health.tick_pause(supervisor.leases.tick_seconds) <= 2.0
 
 
-def test_a_wake_up_is_for_one_who_is_idle_here_or_for_others(supervisor, monkeypatch):
-    """A wait for it may have begun while somebody was idle, and end when nobody is."""
+def test_a_wake_up_goes_to_an_idle_executor_or_to_another_worker(supervisor, monkeypatch):
+    """The wait may begin while an executor is idle, and end when none is."""
     passed_on, woken = [], []
     monkeypatch.setattr(supervisor.reporter, "wake", passed_on.append)
 
@@ -96,8 +96,8 @@ def test_a_wake_up_is_for_one_who_is_idle_here_or_for_others(supervisor, monkeyp
     assert passed_on == [1, 1]
 
 
-def test_one_whose_client_is_gone_does_not_wait_for_a_server_that_is(supervisor, monkeypatch):
-    """The two mostly go together: a worker busy with a task left 3 s after its server."""
+def test_a_worker_whose_client_is_gone_does_not_wait_for_the_server(supervisor, monkeypatch):
+    """Client and server mostly end together: a busy worker ended 3 s later than its server."""
     monkeypatch.setattr(
         supervisor.exits, "_report_exit", lambda *_: supervisor.store.release("job", "e", "n")
     )
@@ -113,10 +113,8 @@ def test_one_whose_client_is_gone_does_not_wait_for_a_server_that_is(supervisor,
     theirs.close()
 
 
-def test_an_executor_that_the_server_refuses_is_not_started_again_and_again(
-    supervisor, monkeypatch
-):
-    """And whether the server is still one to work for is found out first."""
+def test_a_refused_executor_is_started_again_after_growing_pauses(supervisor, monkeypatch):
+    """The server is checked before each new start."""
     now, pauses = 100.0, []
     monkeypatch.setattr(supervisor_module.time, "monotonic", lambda: now)
     started = []
@@ -142,7 +140,7 @@ def test_an_executor_that_the_server_refuses_is_not_started_again_and_again(
 
 
 @pytest.mark.parametrize("error", [StoreError("NOPERM"), StoreUnavailable("away")])
-def test_a_refusal_is_looked_into_and_an_absence_is_waited_for(supervisor, error):
+def test_a_refusal_makes_the_server_unfit_and_an_absence_does_not(supervisor, error):
     def duty():
         raise error
 
@@ -161,30 +159,30 @@ def test_a_server_that_has_become_unfit_ends_the_worker(supervisor, monkeypatch)
         supervisor._run_duty(supervisor._tick)
 
 
-def test_redis_is_back_when_all_is_done_that_had_failed(supervisor, monkeypatch, caplog):
-    """One that takes no writes answers reads all the while."""
+def test_an_outage_ends_when_all_failed_duties_are_done(supervisor, monkeypatch, caplog):
+    """A server that takes no writes still answers reads."""
     caplog.set_level("INFO", "redismr.worker")
-    troubles = {"send_heartbeat": True, "tick": True}
+    failing = {"send_heartbeat": True, "tick": True}
 
     def duty(name):
         def do():
-            if troubles[name]:
+            if failing[name]:
                 raise StoreUnavailable(f"{name} failed")
 
         return do
 
-    for name in troubles:
+    for name in failing:
         monkeypatch.setattr(supervisor, f"_{name}", duty(name))
     for _ in range(3):
         supervisor._run_duty(supervisor._tick)
         supervisor._run_duty(supervisor._send_heartbeat)
-        troubles["tick"] = False  # reads go on
+        failing["tick"] = False  # reads go on
         supervisor._run_duty(lambda: None)
     assert (
         supervisor.server_health.tick_pause(supervisor.leases.tick_seconds)
         < supervisor.leases.tick_seconds
     )
-    troubles["send_heartbeat"] = False
+    failing["send_heartbeat"] = False
     supervisor._run_duty(supervisor._send_heartbeat)
     assert [row.getMessage() for row in caplog.records] == [
         "tick failed; waiting for it",

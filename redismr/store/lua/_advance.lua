@@ -1,10 +1,11 @@
--- The tail of commit and close: moves the job on when its stage is complete. Derived from the hashes,
--- never counted down, so no lost or doubled step can miss it or do it twice. `opener` (the token or
--- nonce of the caller) becomes the basis that reduce commits must name. Returns state, ids enqueued.
+-- The tail of commit and close: moves the job on when its stage is complete. It counts what the hashes
+-- hold and keeps no counter, so no lost or doubled step can miss the end of a stage or reach it twice.
+-- `opener` (the token or nonce of the caller) becomes the basis that reduce commits must name. Returns
+-- state, number of tasks made ready.
 local function advance(opener, now, expire_at)
-  local m = redis.call('HMGET', meta, 'state', 'n_map', 'partitions')
-  -- Clear text: a number that no job has must not keep the server in a loop for ever.
-  local state, n_map, partitions = m[1], tonumber(m[2] or ''), math.min(tonumber(m[3] or '') or -1, 4096)
+  local state, n_map, partitions = unpack(redis.call('HMGET', meta, 'state', 'n_map', 'partitions'))
+  -- Clear text: an altered number must not keep the server in a loop.
+  n_map, partitions = tonumber(n_map or ''), math.min(tonumber(partitions or '') or -1, MAX_PARTITIONS)
   local opened = 0
   if state == 'mapping' and n_map and redis.call('HLEN', done) == n_map then
     state = 'reducing'
@@ -23,7 +24,7 @@ local function advance(opener, now, expire_at)
     state = 'succeeded'
     redis.call('HSET', meta, 'state', state, 'ended_at', now)
     redis.call('HDEL', meta, 'basis')
-    -- Every result manifest carries what it needs of the maps: their records are free to go.
+    -- Every result manifest carries what it needs of the maps, so their records can go.
     redis.call('UNLINK', ready, processing, lease, attempts, done)
   end
   return state, opened

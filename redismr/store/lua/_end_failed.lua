@@ -1,5 +1,5 @@
--- Ends the job without a result. What `retry` and `replay` may need (code, input, done) stays until
--- the deadline; the schedule is emptied, so that no lease, claim or reclaim can act any more.
+-- Ends the job without a result. Code, input and `done` stay until the deadline: `retry` and `replay` may
+-- need them. The schedule is emptied, so that no lease, claim or reclaim can act any more.
 local function end_failed(cause, now)
   redis.call('HSET', meta, 'state', 'failed', 'cause', cause, 'ended_at', now)
   redis.call('HDEL', meta, 'basis')

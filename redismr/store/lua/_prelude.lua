@@ -1,4 +1,4 @@
--- Put before every script. Its header's KEYS and ARGV are locals of those names already.
+-- Put before every script. The KEYS and ARGV of its header, and the limits that it names, are locals.
 -- Facts to remember: 0 is truthy; a nil cuts a reply short (use false); numbers in replies are
 -- truncated to integers; TIME followed by writes is allowed; everything in HGET is a string.
 
@@ -11,18 +11,18 @@ local function server_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- One deadline for every key of the job: a list that was emptied is born again without one.
+-- Gives every key of the job its one deadline: a list that was emptied has none when it is filled again.
 local function set_deadline(expire_at, ...)
   for _, key in ipairs({ ... }) do redis.call('PEXPIREAT', key, expire_at) end
 end
 
--- The attempts that hold a task: a list of {token, executor, started, since}. `since` is when it was
--- given, or seen to have started: it decides who may get a second attempt, and nothing else.
+-- The attempts that hold a task. `since` is when the attempt was granted, or seen to have started: it
+-- decides who may get a backup attempt, and nothing else.
 local function parse_holders(raw)
   local list = {}
   if raw then
     for token, executor, started, since in string.gmatch(raw, '([^%s,]+) ([^%s,]+) ([01]) ?(%d*)') do
-      list[#list + 1] = { token, executor, started, since }
+      list[#list + 1] = { token = token, executor = executor, started = started, since = since }
     end
   end
   return list
@@ -35,20 +35,34 @@ end
 local function save_holders(attempts, id, list)
   if #list == 0 then return redis.call('HDEL', attempts, id) end
   local parts = {}
-  for i, holder in ipairs(list) do parts[i] = table.concat(holder, ' ') end
+  for i, holder in ipairs(list) do
+    parts[i] = holder.token .. ' ' .. holder.executor .. ' ' .. holder.started .. ' ' .. holder.since
+  end
   redis.call('HSET', attempts, id, table.concat(parts, ','))
 end
 
--- Drops one token. Returns whether it was held, how many are left, whether it had started.
+local function is_held_by(holders, token)
+  for _, holder in ipairs(holders) do
+    if holder.token == token then return true end
+  end
+  return false
+end
+
+-- Drops one attempt of a task. Returns whether it held the task, and how many attempts are left.
 local function drop_token(attempts, id, token)
-  local others, was_held, started = {}, false, false
+  local others, was_held = {}, false
   for _, holder in ipairs(load_holders(attempts, id)) do
-    if holder[1] == token then was_held, started = true, holder[3] == '1' else others[#others + 1] = holder end
+    if holder.token == token then was_held = true else others[#others + 1] = holder end
   end
   if was_held then save_holders(attempts, id, others) end
-  return was_held, #others, started
+  return was_held, #others
 end
 
 local function token_of(record)
   return record and string.match(record, '^(%S+) ')
+end
+
+-- The worker of an executor: what stands before the last colon.
+local function worker_of(executor)
+  return string.match(executor, '^(.*):') or executor
 end

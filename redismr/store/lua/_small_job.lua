@@ -1,12 +1,11 @@
--- Whether little was shuffled, by few maps: what one script may copy, and one executor reduce.
-local SMALL_SHUFFLE_BYTES, SMALL_JOB_MAPS = 262144, 64
+-- True if little was shuffled, by few maps: one script may copy it, and one executor may reduce it.
 local function is_small_job()
-  local m = redis.call('HMGET', meta, 'shuffled', 'n_map')
-  return (tonumber(m[1]) or 0) <= SMALL_SHUFFLE_BYTES and (tonumber(m[2]) or math.huge) <= SMALL_JOB_MAPS
+  local shuffled, n_map = unpack(redis.call('HMGET', meta, 'shuffled', 'n_map'))
+  return (tonumber(shuffled) or 0) <= SMALL_SHUFFLE_BYTES and (tonumber(n_map) or math.huge) <= SMALL_JOB_MAPS
 end
 
--- How many reduce tasks an executor gets together that would take so many: those of a job that is small. The
--- pace of another one says too little of the rest, where each may be long, and others must not wait.
+-- How many reduce tasks an executor gets in one grant: all it wants of a small job, else one. The times of
+-- one reduce task say too little of the others: each may be long, and other executors must not wait.
 local function reduces_to_grant(want_reduces, small)
   return small and tonumber(want_reduces) or math.min(1, tonumber(want_reduces))
 end

@@ -1,22 +1,23 @@
--- Map tasks first..last-1 exist and are claimable exactly once, whatever is repeated: ids are handed
--- in as contiguous ranges, and meta.added is the high-water mark. An empty range renews the submitter.
--- Their input is written in the same transaction, by plain commands before this one: a server that is
+-- Map tasks first..last-1 exist and are claimable exactly once, whatever is repeated: ids come in
+-- contiguous ranges, and meta.added is the high-water mark. An empty range only renews the submitter.
+-- Their input is written in the same transaction, by plain commands before this script: a server that is
 -- taken back (a failover, a cut log) between the two would have tasks without input.
--- allow-oom: a submitter that waits for room is alive, and must be able to say so; a full server refuses
--- those plain commands, and with them the transaction.
--- `workers`, one for each index of the range, are those who may run it: of a job with one map task for
--- each worker (meta.each_worker). Who may is written with the task, so no crash leaves one that anybody takes.
--- `input` says how much all of the input is so far, for the progress rows; empty: as it was said before.
+-- allow-oom: a submitter that waits for room is alive, and must be able to say so. A full server refuses
+-- the plain commands, and with them the transaction.
+-- `workers`, one for each index of the range, are the only workers that may run the task: of a job with
+-- one map task for each worker (meta.each_worker). The worker is written in the same step as the task, so
+-- no crash leaves a task that any worker takes.
+-- `input` says how much input there is so far, for the progress rows; empty: no news.
 -- FLAGS: allow-oom
 -- KEYS: meta ready done
 -- ARGV: now_ms first last input *workers
 -- RETURNS: {"OK"|"SHORT"|"ENDED"|"GONE", added, finished, state}; SHORT: a failover took ids back, add from `added`
-local state = redis.call('HGET', meta, 'state')
+local state, added, submit_ms, expire_at = unpack(redis.call('HMGET', meta, 'state', 'added', 'submit_ms', 'expire_at'))
 if not state then return { 'GONE', 0, 0, '' } end
-local added = math.max(0, tonumber(redis.call('HGET', meta, 'added')))
+added = math.max(0, tonumber(added))
 local finished = redis.call('HLEN', done)
 if state ~= 'submitting' then return { 'ENDED', added, finished, state } end
-redis.call('HSET', meta, 'submit_until', server_ms() + tonumber(redis.call('HGET', meta, 'submit_ms')))
+redis.call('HSET', meta, 'submit_until', server_ms() + tonumber(submit_ms))
 if input ~= '' then redis.call('HSET', meta, 'input', input) end
 if tonumber(first) > added then return { 'SHORT', added, finished, state } end
 if tonumber(last) > added then
@@ -27,6 +28,6 @@ if tonumber(last) > added then
   end
   added = tonumber(last)
   redis.call('HSET', meta, 'added', added)
-  set_deadline(redis.call('HGET', meta, 'expire_at'), ready)
+  set_deadline(expire_at, ready)
 end
 return { 'OK', added, finished, state }

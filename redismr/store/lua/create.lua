@@ -1,5 +1,5 @@
--- A job of this id exists afterwards exactly as its first create said; a repeat changes nothing. The one
--- call that makes it publishes `event`, where `channel` is given.
+-- A job of this id exists afterwards exactly as its first create said; a repeat changes nothing. Where
+-- `channel` is given, the one call that makes the job publishes `event`.
 -- KEYS: meta spec code params
 -- INCLUDE: _publish
 -- ARGV: now_ms spec_blob code_blob params_blob ttl_ms submit_ms channel all_channel event *fields

@@ -5,11 +5,11 @@
 -- KEYS: meta ready processing lease attempts failures
 -- ARGV: now_ms cause sealed_failure
 -- RETURNS: {"OK"|"ENDED"|"GONE", state}
-local m = redis.call('HMGET', meta, 'state', 'expire_at')
-if not m[1] then return { 'GONE', '' } end
-if not RUNNING[m[1]] then return { 'ENDED', m[1] } end
--- Whatever else was altered must not keep the job from ending: pcall.
+local state, expire_at = unpack(redis.call('HMGET', meta, 'state', 'expire_at'))
+if not state then return { 'GONE', '' } end
+if not RUNNING[state] then return { 'ENDED', state } end
+-- pcall: other altered keys must not keep the job from ending.
 redis.pcall('HSET', failures, 'job', sealed_failure)
-redis.pcall('PEXPIREAT', failures, tonumber(m[2]) and m[2] or server_ms() + 86400000)
+redis.pcall('PEXPIREAT', failures, tonumber(expire_at) and expire_at or server_ms() + DEFAULT_FAILURE_TTL_MS)
 end_failed(cause, server_ms())
 return { 'OK', 'failed' }

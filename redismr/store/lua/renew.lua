@@ -4,25 +4,26 @@
 -- INCLUDE: _outage
 -- KEYS: meta lease attempts
 -- ARGV: now_ms *held_leases
--- pairs: three each: id token started; RETURNS: {"OK"|"GONE", state, extend?, lost id...}; extend? 1: a quarter of the ttl is over
-local m = redis.call('HMGET', meta, 'state', 'lease_ms', 'expire_at', 'ttl_ms', 'supervisor_seen_at')
-if not m[1] then return { 'GONE', '', 0 } end
+-- held_leases: three each: id token started; RETURNS: {"OK"|"GONE", state, extend?, lost id...}; extend? 1: a quarter of the ttl is over
+local state, lease_ms, expire_at, ttl_ms, seen_at =
+  unpack(redis.call('HMGET', meta, 'state', 'lease_ms', 'expire_at', 'ttl_ms', 'supervisor_seen_at'))
+if not state then return { 'GONE', '', 0 } end
 local now = server_ms()
-rearm_after_outage(now, tonumber(m[2]), m[5])
-local reply = { 'OK', m[1], tonumber(m[3]) - now < tonumber(m[4]) * 0.75 and 1 or 0 }
+rearm_after_outage(now, tonumber(lease_ms), seen_at)
+local reply = { 'OK', state, tonumber(expire_at) - now < tonumber(ttl_ms) * EXTEND_BELOW_TTL and 1 or 0 }
 for i = 1, #held_leases, 3 do
-  local id, token, is_held = held_leases[i], held_leases[i + 1], false
-  local holders = load_holders(attempts, id)
+  local id, token, started = unpack(held_leases, i, i + 2)
+  local holders, is_held = load_holders(attempts, id), false
   for _, holder in ipairs(holders) do
-    if holder[1] == token then
+    if holder.token == token then
       is_held = true
-      if held_leases[i + 2] == '1' and holder[3] == '0' then
-        holder[3], holder[4] = '1', now
+      if started == '1' and holder.started == '0' then
+        holder.started, holder.since = '1', now
         save_holders(attempts, id, holders)
       end
     end
   end
-  if is_held then redis.call('ZADD', lease, 'XX', now + tonumber(m[2]), id) else reply[#reply + 1] = id end
+  if is_held then redis.call('ZADD', lease, 'XX', now + tonumber(lease_ms), id) else reply[#reply + 1] = id end
 end
-set_deadline(m[3], meta)
+set_deadline(expire_at, meta)
 return reply

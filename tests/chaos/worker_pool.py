@@ -1,4 +1,4 @@
-"""Jobs that flow, several at a time, and workers that are replaced; for rows that disturb both."""
+"""A stream of jobs, and workers that are replaced when they end, for rows that disturb both."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from support import eventually, is_running
 from system.processes import Worker
 
 import redismr
-from chaos.kit import DEADLINE, Case, Fleet, Outcome, check, submit, until
+from chaos.kit import DEADLINE, Case, Fleet, Outcome, check, submit, time_left
 
 KEPT_SECONDS = 3.0
-"""How long an ended job is there: attempts that come too late must find it, and be refused."""
+"""How long an ended job is kept: attempts that come too late must find it and be refused."""
 
 
-class Flow:
-    """Keeps so many jobs running, and checks each one that has ended."""
+class JobStream:
+    """Keeps ``at_once`` jobs running, and checks each one that has ended."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Flow:
         self._ended: deque[tuple[float, redismr.Job]] = deque()
 
     def step(self, *, more: bool = True) -> None:
-        """Check what has ended, begin others in its place."""
+        """Check jobs that have ended, and begin others in their place."""
         for job, case in list(self._running):
             if job.wait(0):
                 self._end(job, case)
@@ -48,8 +48,8 @@ class Flow:
             self._running.append((submit(self.client, case), case))
 
     def finish(self, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """Check all that still run; ``meanwhile`` is done until they have ended."""
-        go_on = until(DEADLINE)
+        """Check all jobs that still run; call ``meanwhile`` until they have ended."""
+        go_on = time_left(DEADLINE)
         while self._running and go_on():
             self.step(more=False)
             meanwhile()
@@ -65,8 +65,8 @@ class Flow:
         self._ended.append((time.monotonic(), job))
 
 
-class Log:
-    """What the workers of a row noted: ``chaos.worker.LOGGED``."""
+class WorkerLog:
+    """Reads what the workers of a row have logged: ``chaos.worker.LOGGED``."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.path = fleet.folder / "chaos.log"
@@ -75,7 +75,7 @@ class Log:
         self._words = defaultdict[str, list[list[str]]](list)
 
     def words(self, word: str) -> list[list[str]]:
-        """The rest of each line that begins with the word."""
+        """Return the other words of each line that begins with ``word``."""
         with self.path.open("rb") as file:
             file.seek(self._read)
             whole, end, _ = file.read().rpartition(b"\n")
@@ -86,16 +86,16 @@ class Log:
         return self._words[word]
 
     def total(self, word: str) -> int:
-        """The sum of the numbers after the word; 1 for a line without."""
+        """Return the sum of the numbers after the word; a line without a number counts 1."""
         return sum(int(rest[0]) if rest else 1 for rest in self.words(word))
 
     def kinds(self, word: str) -> Counter[str]:
-        """How often the word came with each next one."""
+        """Return how often each second word follows ``word``."""
         return Counter(rest[0] for rest in self.words(word))
 
 
-class Herd:
-    """Workers that are replaced as they end; and no process of one that ended may be left."""
+class WorkerPool:
+    """Workers that are replaced when they end. No process of an ended worker may be left."""
 
     def __init__(self, fleet: Fleet, count: int, executors: int, **env: str) -> None:
         self.fleet, self.executors, self.env = fleet, executors, env
@@ -105,14 +105,14 @@ class Herd:
             worker.wait_for_output("waiting for jobs")
 
     def family(self, worker: Worker) -> tuple[int, list[int]]:
-        """The pid of its fork server (0: not yet), and those of its executors."""
+        """Return the pid of a worker's fork server (0: not yet), and those of its executors."""
         fork_server = children(worker.pid)[:1]
         executors = children(fork_server[0]) if fork_server else []
         self.left.update(fork_server, executors)
         return (fork_server or [0])[0], executors
 
     def replace(self) -> int:
-        """Put others in the place of those that ended; how many that were."""
+        """Start workers in the place of ended ones; return how many had ended."""
         for worker in self.workers:
             self.family(worker)
         ended = [worker for worker in self.workers if worker.popen.poll() is not None]
@@ -122,7 +122,7 @@ class Herd:
         return len(ended)
 
     def close(self, outcome: Outcome) -> None:
-        """End all of them; an executor that outlives its supervisor is missed."""
+        """Kill all workers; an executor that outlives its supervisor misses the target."""
         self.replace()
         for worker in self.workers:
             send(worker.pid, signal.SIGKILL)
@@ -133,7 +133,7 @@ class Herd:
 
 
 def children(pid: int) -> list[int]:
-    """The direct children of a process; none if it has ended."""
+    """Return the direct children of a process; none if it has ended."""
     try:
         return [
             int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -1,4 +1,4 @@
-"""What functions of the user's emit and then change: each value counts as it was emitted."""
+"""Objects that user functions emit and then change: each counts as it was when emitted."""
 
 from __future__ import annotations
 
@@ -8,43 +8,21 @@ from dataclasses import dataclass
 from string import ascii_letters
 
 import pytest
+from engine.in_memory import EqualByName, run_in_memory
 
-from redismr.core.codec import decode_block, encode_block
+from redismr.core.codec import encode_block
 from redismr.engine import buffer_limit
 from redismr.engine.bad_records import SkipRecorder, with_skipping_mapfn, with_skipping_reducefn
-from redismr.engine.kernel import UserCodeError, map_task, reduce_task
+from redismr.engine.kernel import UserCodeError, map_task
 from redismr.engine.program import prepare_program
 
 
-@pytest.fixture(params=["usual", "tiny"])
-def buffer_limits(request, monkeypatch):
-    """The kernel with its own limits, and flushing every few records."""
-    if request.param == "tiny":
-        monkeypatch.setattr(buffer_limit, "MAP_BUFFER_KEYS", 2)
-        monkeypatch.setattr(buffer_limit, "MAP_BUFFER_VALUES", 3)
-        monkeypatch.setattr(buffer_limit, "RESULT_RECORDS", 2)
-
-
-def run_in_memory(program, splits, partitions=3):
-    """All tasks of a job, one after the other, through the codec."""
-    shuffle = [[] for _ in range(partitions)]
-    for split in splits:
-        for partition, block in map_task(program, split, partitions, [0, 0]):
-            shuffle[partition].append(encode_block(*block))
-    pairs = []
-    for partition, frames in enumerate(shuffle):
-        blocks = map(decode_block, frames)
-        for block, _ in reduce_task(program, blocks, [0, 0], partition, partitions):
-            pairs += zip(*decode_block(encode_block(*block)), strict=True)
-    return pairs
-
-
 class Row(list):
-    """A subclass of the user's."""
+    """A subclass of list."""
 
 
 def mapfn_that_refills(make):
-    """A mapfn that emits one object again and again, refilled; what a loop takes from it."""
+    """Return a mapfn that emits one object again and again, refilled each time."""
 
     def mapfn(_key, value):
         row = make()
@@ -54,19 +32,6 @@ def mapfn_that_refills(make):
         row[0] = "too late"
 
     return mapfn
-
-
-class EqualByName:
-    """A key of the user's, for a partitionfn of the user's."""
-
-    def __init__(self, name):
-        self.name = name
-
-    def __eq__(self, other):
-        return self.name == other.name
-
-    def __hash__(self):
-        return hash(self.name)
 
 
 @pytest.mark.parametrize("make", [lambda: [0], lambda: {0: 0}, lambda: Row([0, [1]])])
@@ -112,7 +77,7 @@ def test_values_count_as_they_were_emitted(
     assert shown == {key: oracle(rows) for key, rows in groups.items()}
 
 
-def test_a_list_that_is_returned_is_seen_when_it_is_whole():
+def test_a_returned_list_is_read_when_it_is_complete():
     row = [0]
 
     def mapfn(_key, value):
@@ -162,13 +127,13 @@ def test_keys_count_as_they_were_emitted(mapfn):
 
 @dataclass(unsafe_hash=True)
 class MutableKey:
-    """A key with a stable hash that can be changed all the same."""
+    """A key with a stable hash whose value can change."""
 
     name: str
 
 
 def mapfn_that_counts(wrap):
-    """A mapfn that counts with one key, changed again and again."""
+    """Return a mapfn that yields one key again and again, changed each time."""
 
     def mapfn(_key, value):
         key = MutableKey("")
@@ -180,7 +145,7 @@ def mapfn_that_counts(wrap):
 
 @pytest.mark.parametrize("wrap", [lambda key: key, lambda key: (key, 1)], ids=["bare", "in tuple"])
 @pytest.mark.parametrize("reducefn", ["sum", "count", lambda _key, ones: sum(ones)])
-def test_keys_that_are_counted_count_as_they_were_yielded(wrap, reducefn, buffer_limits):
+def test_counted_keys_count_as_they_were_yielded(wrap, reducefn, buffer_limits):
     records = [(0, ["a", "b", "a"]), (1, ["b", "c", "a"])]
     pairs = run_in_memory(prepare_program(mapfn_that_counts(wrap), reducefn), [records])
     counts = Counter()
@@ -189,16 +154,16 @@ def test_keys_that_are_counted_count_as_they_were_yielded(wrap, reducefn, buffer
     assert counts == {wrap(MutableKey(name)): n for name, n in (("a", 3), ("b", 2), ("c", 1))}
 
 
-def test_a_key_that_was_not_kept_and_has_changed_is_refused():
+def test_a_key_that_was_not_copied_and_has_changed_is_refused():
     def mapfn(_key, value):
-        yield value[0], 1  # says that keys cannot change
+        yield value[0], 1  # the first key suggests that keys cannot change
         key = MutableKey("")
         for key.name in value:
             yield key, 1
 
-    # Many, as a dict may take the same object for the same key when it happens to come upon it.
+    # Many keys: a dict that meets the same object in a slot takes it for the same key.
     records = [(0, [*ascii_letters, "a"])]
-    if sys.version_info >= (3, 14):  # where its byte code is not known
+    if sys.version_info >= (3, 14):  # there the byte code is not known
         assert len(run_in_memory(prepare_program(mapfn, "sum"), [records])) == 1 + len(
             ascii_letters
         )
@@ -212,7 +177,7 @@ def test_a_key_that_was_not_kept_and_has_changed_is_refused():
 
 @pytest.mark.parametrize("sort", [False, True])
 @pytest.mark.parametrize("skipping", [False, True])
-def test_results_count_as_they_were_given(sort, skipping):
+def test_results_count_as_they_were_emitted(sort, skipping):
     row = [0]
 
     def returns(_key, values):

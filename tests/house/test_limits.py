@@ -1,0 +1,42 @@
+"""The limits of the protocol stand in one table, which ARCHITECTURE.md prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from redismr.config import OPTION_RULES
+from redismr.store.limits import LIMITS, limits_table
+from redismr.store.scripts import limits_in, script, script_names
+
+ROOT = Path(__file__).parents[2]
+LUA = sorted((ROOT / "redismr/store/lua").glob("*.lua"))
+
+
+def test_architecture_has_the_table_of_limits() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    missing = [row for row in limits_table() if row not in text]
+    assert not missing, "paste into ARCHITECTURE.md, Limits:\n" + "\n".join(limits_table())
+
+
+def test_every_limit_is_used_by_a_script_and_every_used_one_is_there() -> None:
+    assert set().union(*(limits_in(path.read_text("utf-8")) for path in LUA)) == LIMITS.keys()
+
+
+def test_a_script_with_an_unknown_limit_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(LIMITS, "MAX_LEASES_READ")
+    with pytest.raises(KeyError, match="MAX_LEASES_READ"):
+        script.__wrapped__("status")
+
+
+@pytest.mark.parametrize("name", script_names())
+def test_a_script_gets_the_limits_that_it_names(name: str) -> None:
+    for limit in limits_in(script(name).source):
+        assert f"local {limit} = {LIMITS[limit].value}\n" in script(name).source
+
+
+def test_an_option_and_the_scripts_agree_on_the_most_partitions() -> None:
+    assert OPTION_RULES["partitions"].check("partitions", LIMITS["MAX_PARTITIONS"].value)
+    with pytest.raises(ValueError, match="4096"):
+        OPTION_RULES["partitions"].check("partitions", LIMITS["MAX_PARTITIONS"].value + 1)
