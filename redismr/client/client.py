@@ -132,7 +132,7 @@ class Client(Unpicklable):
             if job is not None and not job_has_ended and not isinstance(exc, StoreUnavailable):
                 cancel(job)
             if isinstance(exc, KeyboardInterrupt):
-                raise KeyboardInterrupt from None  # without a screen of our frames
+                raise KeyboardInterrupt from None  # without redismr's frames
             raise
         return self._call_result_functions(job, results, resultfn) if finish else results
 

@@ -154,7 +154,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
 
 
 def _without_frames(error: RedismrError) -> RedismrError:
-    """Return the error without our frames, which would push its text off the screen."""
+    """Return the error without redismr's frames, which would push its text off the screen."""
     return error if is_debugging() else error.with_traceback(None)
 
 

@@ -123,15 +123,15 @@ class IdleExplainer:
             )
         if self._eligible_rows():
             return self._orphaned_reason()
-        ours = self._keyring.key_id
-        other_key_ids = sorted({str(r.get("key_id")) for r in rows if r.get("key_id") != ours})
-        if len([r for r in rows if r.get("key_id") != ours]) == len(rows):
+        key_id = self._keyring.key_id
+        key_ids = {str(row.get("key_id")) for row in rows}
+        if key_id not in key_ids:
             return (
                 f"every worker at {where} has another secret than this job (fingerprint "
-                f"{', '.join(other_key_ids)}; the job's is {ours}). Set the same REDISMR_SECRET on "
-                "both sides"
+                f"{', '.join(sorted(key_ids))}; the job's is {key_id}). Set the same "
+                "REDISMR_SECRET on both sides"
             )
-        pythons = sorted({str(r.get("python")) for r in rows if r.get("key_id") == ours})
+        pythons = sorted({str(r.get("python")) for r in rows if r.get("key_id") == key_id})
         if self._spec.python not in pythons:
             return (
                 f"the job needs workers with Python {self._spec.python}; those connected run "

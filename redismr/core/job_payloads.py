@@ -226,9 +226,9 @@ class JobSealer(Unpicklable):
         limit: int = _MAX_SMALL_RECORD_BYTES,
     ) -> bytes:
         if blob is None:
-            at = ", ".join(map(str, place))
+            place_text = ", ".join(map(str, place))
             raise SealError(
-                f"the {kind} {at} of job {self.job} is missing in Redis".replace("  ", " ")
+                f"the {kind} {place_text} of job {self.job} is missing in Redis".replace("  ", " ")
             )
         return self.keyring.open(self.job, kind, place, blob, limit=limit)
 

@@ -88,7 +88,7 @@ def _check_equal_to_copies(keys: list[Any]) -> None:
         if copy is not key and not copy == key:  # noqa: SIM201 - as a dict compares
             bad = BadKey(
                 f"the key {short_repr(key)}, of type {type(key).__qualname__}, is not equal to its"
-                " copy. Keys travel as copies, so their values would not be grouped. Give the class"
+                " copy, and keys travel as copies: equal keys would not be grouped. Give the class"
                 " an __eq__ and a __hash__ that go by value, or emit a tuple or a str instead"
             )
             raise UserCodeError("mapfn", -1, key) from bad

@@ -140,7 +140,7 @@ def test_a_key_that_is_not_equal_to_its_copy_is_refused(partitions):
         with pytest.raises(UserCodeError) as info:
             run_in_memory(program, [[("a", 1), (key, 1)]], partitions)
         assert isinstance(info.value.__cause__, BadKey)
-        assert "is not equal to its copy. Keys travel as copies" in str(info.value.__cause__)
+        assert "is not equal to its copy, and keys travel as copies" in str(info.value.__cause__)
 
 
 def test_a_key_that_is_its_own_copy_is_accepted():

@@ -44,7 +44,7 @@ def test_starting_jobs_servers_or_workers_is_refused_by_name(name):
     code = compile("\n\ndef start():\n    return go()\n\nstart()\n", "/theirs/job.py", "exec")
     with loading_job_code(), pytest.raises(redismr.RunawayJob) as info:
         exec(code, {"go": STARTS[name]})  # noqa: S102
-    # The lambdas above are this file's, and the module is what runs it.
+    # The error names the line of the module, though a lambda of this file makes the call.
     assert str(info.value).startswith(
         f"/theirs/job.py, line 6, calls {name}() while it is imported"
     )

@@ -195,7 +195,7 @@ def test_two_jobs_with_different_modules_of_one_name(tmp_path: Path) -> None:
     for number in (1, 2):
         project = RoundTrip(tmp_path / str(number)).write(util=f"N = {number}\n")
         project.submit("import util\nship({'mapfn': lambda k, v: util.N})")
-        # The worker's own ``util`` is nobody's.
+        # No job uses the worker's own ``util``.
         (project.elsewhere / "util.py").write_text("N = 'the worker'\n")
         out.append(project.run_on_worker('print(f["mapfn"](1, 2))'))
     assert out == ["1", "2"]

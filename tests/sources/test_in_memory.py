@@ -264,10 +264,10 @@ def test_a_chunk_of_nothing_is_refused(chunk):
         as_source([1], chunk=chunk)
 
 
-@pytest.mark.parametrize("thing", [5, None, object(), b"raw", len])
-def test_an_object_that_is_no_source_is_refused(thing):
+@pytest.mark.parametrize("obj", [5, None, object(), b"raw", len])
+def test_an_object_that_is_no_source_is_refused(obj):
     with pytest.raises(ConfigError, match="not a source"):
-        as_source(thing)
+        as_source(obj)
 
 
 def test_as_source_returns_a_source_unchanged():

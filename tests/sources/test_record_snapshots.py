@@ -29,13 +29,13 @@ class Rows(list):
     pass
 
 
-def refill(thing, n):
-    if isinstance(thing, Box):
-        thing.first = n
-    elif isinstance(thing, (tuple, dict)):
-        thing[0][0] = n
+def refill(obj, n):
+    if isinstance(obj, Box):
+        obj.first = n
+    elif isinstance(obj, (tuple, dict)):
+        obj[0][0] = n
     else:
-        thing[0] = n
+        obj[0] = n
 
 
 REFILLED = {
@@ -62,22 +62,22 @@ def test_a_source_may_refill_one_object(kind, chunk):
     seen = []
 
     def source():
-        thing = REFILLED[kind]()
+        obj = REFILLED[kind]()
         for n in range(60):
-            refill(thing, n)
-            seen.append(copy.deepcopy(thing))
-            yield thing
-        refill(thing, 99)
+            refill(obj, n)
+            seen.append(copy.deepcopy(obj))
+            yield obj
+        refill(obj, 99)
 
-    got = records(source(), chunk)
-    assert got == list(enumerate(seen))
-    assert all(type(value) is type(seen[0]) for _, value in got)
+    sent = records(source(), chunk)
+    assert sent == list(enumerate(seen))
+    assert all(type(value) is type(seen[0]) for _, value in sent)
     seen.clear()
-    assert records(pairs((n, thing) for n, thing in enumerate(source())), chunk) == list(
+    assert records(pairs((n, obj) for n, obj in enumerate(source())), chunk) == list(
         enumerate(seen)
     )
     seen.clear()
-    assert records(pairs([thing, 1] for thing in source()), chunk) == [(one, 1) for one in seen]
+    assert records(pairs([obj, 1] for obj in source()), chunk) == [(one, 1) for one in seen]
     seen.clear()
     assert records(itertools.chain(source()), chunk) == list(enumerate(seen))
 
@@ -158,8 +158,8 @@ def test_a_record_is_copied_before_the_next_is_taken_and_none_is_taken_ahead():
             yield row
 
     splits = as_source(source()).splits()
-    got = [value for split in itertools.islice(splits, 40) for _, value in split.read()]
-    assert got == [[n] for n in taken]
+    sent = [value for split in itertools.islice(splits, 40) for _, value in split.read()]
+    assert sent == [[n] for n in taken]
 
 
 @pytest.mark.parametrize(
