@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redismr.compat import timers
-
-if TYPE_CHECKING:
-    from redismr.compat.user_commands import CommandBus
+from redismr.compat.user_commands import CommandBus
 
 
 class CommandSender:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import MutableSequence
-from typing import TYPE_CHECKING
 
 from redismr.compat import timers
 from redismr.compat.doorway import Progress, print_message
-from redismr.compat.hosting import MINCEMEAT_PORT
+from redismr.compat.hosting import MINCEMEAT_PORT, HostedServer
 from redismr.compat.transactions import TaskManager
-
-if TYPE_CHECKING:
-    from redismr.compat.hosting import HostedServer
 
 
 class ServerClosed(Exception):

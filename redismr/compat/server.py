@@ -25,11 +25,12 @@ from redismr.errors import ConfigError, RedismrError
 log = logging.getLogger("mincemeat")
 
 
-class TransactionServer(Endpoint):
+class Server(Endpoint):
     """Runs mapfn, collectfn and reducefn over a datasource, on the workers that join a port.
 
     Functions are attributes, of the instance or of a subclass. The port listens while a run is on;
-    if the server runs asynchronously, until ``close``.
+    if the server runs asynchronously, until ``close``. Scripts use the subclass in ``threaded``;
+    errors show users the name of this class, so it is called Server too.
     """
 
     mapfn: Any = None
@@ -149,7 +150,7 @@ class TransactionServer(Endpoint):
                 setattr(self, name, value)
             else:
                 log.debug("a server has no setting %s", name)
-        if type(self).datasource is not TransactionServer.datasource and not self._queue:
+        if type(self).datasource is not Server.datasource and not self._queue:
             self.set_datasource(self.datasource)  # an attribute of a subclass hides the property
         if not (asynchronous or self._is_permanent() or self._queue or self._current):
             raise ConfigError("this server has no datasource: set one before it runs")

@@ -10,14 +10,14 @@ from collections.abc import MutableSequence
 from concurrent.futures import Future, wait
 from typing import Any
 
-from redismr.compat.server import TransactionServer
+from redismr.compat import server
 from redismr.compat.timers import Timer
 from redismr.compat.transactions import TaskManager
 
 _OUTCOME_POLL_SECONDS = 0.5
 
 
-class Server(TransactionServer):
+class Server(server.Server):
     """A server with the interface of mincemeat.py and of all forks."""
 
     daemon = True

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-if TYPE_CHECKING:
-    from redismr.compat.channels import Channel
+from redismr.compat.channels import Channel
 
 log = logging.getLogger("mincemeat")
 

@@ -280,7 +280,8 @@ class Client(Endpoint):
                 is_own_method = getattr(func, "__self__", None) is self
                 pickled = SimpleNamespace(**self.__reduce__()[1][1]) if is_own_method else func
                 reason = doorway.explain_pickle_error(pickled, error, _pickling_error)
-                raise CodeError(f"its {name} cannot be sent to its executors: {reason}") from error
+                text = f"the client's {name} cannot be sent to executors: {reason}"
+                raise CodeError(text) from error
         return doorway.pickle_by_value.dumps(functions)
 
 

@@ -91,11 +91,11 @@ def token_of(task: str, nonce: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRef:
-    """The name of one attempt, as scripts that commit, fail or release it take it."""
+    """The name of one attempt in the whole namespace."""
 
     job: str
     task: str
-    token: str
+    token: str  #: ``token_of`` the task and the nonce of the claim.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,7 @@ class JobSpec:
     memory: int | None  #: Bytes that one executor should take at most; None for no limit.
     priority: int  #: Jobs of higher priority are claimed first.
     seed: int  #: Seed of Python's ``random`` in tasks.
-    ttl_ms: int  #: How long the result stays after the end of the job.
+    ttl_ms: int  #: How long the keys stay; the time begins anew while the job runs.
     not_after_ms: int  #: When the job must have ended; bounds the replay of a copied job.
     finish: bool = False  #: True if the code holds a finishfn.
     partitionfn: bool = False  #: True if the code holds a partitionfn.
@@ -274,6 +274,6 @@ class ResultManifest:
 class Crash:
     """The record that mapfn worked on when the process of a map attempt ended."""
 
-    ordinal: int  #: Number of the record in its split, from 0.
-    name: str  #: The record in words, for people.
+    ordinal: int  #: Number of the record in its split, from 0; -1 if no record is to blame.
+    name: str  #: Name of the error: "WorkerDied" or "TaskTimeout".
     what: str  #: How the process ended, in words.

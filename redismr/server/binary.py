@@ -12,13 +12,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from redismr.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 OLDEST_REDIS = (7, 0)
 """The oldest Redis with script flags; every Valkey has them."""

@@ -21,56 +21,58 @@ class Limit(NamedTuple):
 LIMITS = {
     # claim and commit
     "MAX_SHARE_OF_READY": Limit(
-        0.25, "most of the ready tasks that a commit claims at once: the tail of a stage is shared"
+        0.25, "largest share of the ready tasks in one grant: executors share the tail of a stage"
     ),
     "MAX_ARGUMENTS": Limit(
-        1000, "tasks of one grant: Lua hands over some thousand arguments, executors ask for 64"
+        1000, "largest grant: Lua passes a few thousand arguments; executors ask for 64 tasks"
     ),
     "SENT_WITH_CLAIM_BYTES": Limit(
-        65_536, "code and params sent with a claim: copying 10 MB holds the server for 40 ms"
+        65_536, "largest code and params in the answer to a claim: 10 MB hold the server for 40 ms"
     ),
     "SMALL_SHUFFLE_BYTES": Limit(
-        262_144, "shuffled by a small job: little enough for one script to copy the map records"
+        262_144, "largest shuffle of a small job, whose map records one script may copy"
     ),
-    "SMALL_JOB_MAPS": Limit(64, "maps of a small job: one executor may reduce all partitions"),
+    "SMALL_JOB_MAPS": Limit(64, "most maps of a small job, which one executor may reduce"),
     # slow tasks
-    "SLOW_TASK_MS": Limit(2000, "an attempt is slow only after this, however quick the others are"),
-    "SLOW_TASK_MEDIANS": Limit(2, "an attempt is slow after so many medians of its stage"),
+    "SLOW_TASK_MS": Limit(2000, "an attempt is never slow before this time"),
+    "SLOW_TASK_MEDIANS": Limit(2, "an attempt is slow after this many medians of its stage"),
     "LATE_CLAIM_MS": Limit(
-        2000, "a claim that is not started by then is stolen: no batch starts a task after 500 ms"
+        2000, "a claim not started by then is stolen: no batch starts a task after 500 ms"
     ),
     "SAME_WORKER_DELAY_MS": Limit(
-        1500, "executors of the same worker wait longer: idle ones of others look each second"
+        1500, "a backup by the same worker waits longer: idle executors of other workers go first"
     ),
-    "MAX_CLAIMS_CHECKED": Limit(64, "oldest claims that one look for slow tasks reads"),
+    "MAX_CLAIMS_CHECKED": Limit(64, "most claims read in a search for slow tasks, oldest first"),
     "TASK_TIME_SAMPLES": Limit(15, "batches whose time per task gives the median of a stage"),
     # leases and budgets
     "OUTAGE_PART_OF_LEASE": Limit(
-        0.5, "nobody was heard of for so much of a lease: an outage, for which no task is charged"
+        0.5, "no renewal for this part of a lease means an outage, for which no task is charged"
     ),
-    "REARM_STEP": Limit(0.25, "fraction of a lease's score that counts how often it was re-armed"),
+    "REARM_STEP": Limit(0.25, "added to a lease's score at each re-arming"),
     "MAX_REARMED": Limit(
-        0.75, "re-armed three times: a server may be restarted in a row; the dead keep no lease"
+        0.75, "a lease is re-armed three times at most: dead executors must not keep leases"
     ),
     "LEASE_MARGIN_MS": Limit(
-        1000, "a lease that ends later than a whole one and this was written by somebody else"
+        1000, "a lease that ends later than a new lease plus this was not written by a script"
     ),
     "DEATHS_TO_BLAME_RECORD": Limit(
-        2, "deaths in one record: the record is to blame, and both charges are given back"
+        2, "deaths in one record that blame the record; both charges are given back"
     ),
-    "MAX_EXPLAINED_DEATHS": Limit(200, "deaths of one task, explained or not, that end the job"),
-    "MAX_INVALIDATIONS": Limit(3, "times that a map runs again as its segments are gone"),
+    "MAX_EXPLAINED_DEATHS": Limit(
+        200, "deaths of one task that end the job, whatever explains them"
+    ),
+    "MAX_INVALIDATIONS": Limit(3, "how often a map runs again because its segments are gone"),
     # deadlines
     "EXTEND_BELOW_TTL": Limit(
-        0.75, "part of the ttl left at which a renewal extends the job's keys"
+        0.75, "a renewal extends the job's keys when less than this part of the ttl is left"
     ),
-    "DEFAULT_FAILURE_TTL_MS": Limit(DAY_MS, "life of a failure whose job has no readable deadline"),
+    "DEFAULT_FAILURE_TTL_MS": Limit(DAY_MS, "deadline of a failure whose job has no readable one"),
     # clear text that somebody may have altered: scripts and callers act on these numbers
-    "MAX_TTL_MS": Limit(400 * DAY_MS, "longest believed ttl"),
-    "MAX_MAPS": Limit(1_000_000_000, "most believed map tasks"),
-    "MAX_PARTITIONS": Limit(4096, "most partitions of a job"),
-    "MAX_FIGURE_DIGITS": Limit(15, "longest believed figure of the progress rows: below 2^53"),
-    "MAX_LEASES_READ": Limit(1000, "leases beyond which a status does not look at each executor"),
+    "MAX_TTL_MS": Limit(400 * DAY_MS, "a longer ttl in clear text was altered"),
+    "MAX_MAPS": Limit(1_000_000_000, "a larger number of map tasks in clear text was altered"),
+    "MAX_PARTITIONS": Limit(4096, "largest number of partitions"),
+    "MAX_FIGURE_DIGITS": Limit(15, "longest number in progress fields: below 2^53"),
+    "MAX_LEASES_READ": Limit(1000, "with more leases a status does not examine each executor"),
 }
 
 

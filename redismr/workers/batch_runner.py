@@ -116,6 +116,6 @@ def checked_tasks(session: Session, tasks: tuple[str, ...]) -> tuple[str, ...]:
             not is_map_task(task) and task_index(task) >= session.spec.partitions
         ):
             raise JobAltered(
-                f"the queue of job {session.job} in Redis names {task[:40]!r}, no task of it"
+                f"the queue of job {session.job} in Redis names {task[:40]!r}, which is no task"
             )
     return tuple(dict.fromkeys(tasks))

@@ -41,7 +41,7 @@ class MapOutputs:
             raise JobAltered(str(exc)) from exc
         if len(records) != n_map or any(i not in records for i in range(n_map)):
             raise JobAltered(
-                f"job {sealer.job} has {pluralize(n_map, 'map task')}, but Redis has the records "
+                f"job {sealer.job} has {pluralize(n_map, 'map task')}, but Redis has the manifests "
                 f"of {len(records)}"
             )
         manifests, counters, skipped = list[MapManifest](), dict[str, int](), Skipped()

@@ -108,7 +108,7 @@ class Session:
             except SealError as exc:
                 raise JobAltered(str(exc)) from exc
             if digest_code(code, params) != self.spec.code_digest:
-                raise JobAltered(f"the code of job {self.job} is not the code of its spec")
+                raise JobAltered(f"the code or params of job {self.job} are not those of its spec")
             if (program := self._loaded_program) is None:
                 with self.explain_library_errors("the job's code", b""):
                     f = load_code(code).functions
@@ -169,7 +169,7 @@ class Session:
             raise JobAltered(str(exc)) from exc
         if spec.job_id != self.job:
             raise JobAltered(f"the spec of job {self.job} names another job")
-        # The clear fields told that this process may run the job. Only the sealed fields count.
+        # The clear fields said that this process may run the job. Only the sealed fields count.
         header = self.header
         for name, clear, sealed in (
             ("python", header.python, spec.python),

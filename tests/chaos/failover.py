@@ -13,7 +13,7 @@ from chaos.kit import Outcome, Plan, Row, fleet
 from chaos.traffic import Counted, committed, recovered, rolled_back, traffic
 
 SECONDS = 0.04
-"""Of each record: so that jobs run longer than it takes until there is another master."""
+"""Time of each record: jobs must run longer than a failover takes."""
 
 KINDS = ("by kill -9", "on request", "with two masters for 10 s")
 
@@ -29,7 +29,7 @@ def run(plan: Plan) -> Outcome:
             jobs = traffic(servers.url, plan, "failover", outcome, forgets=True, seconds=SECONDS)
             with jobs as flow:
                 for nth in range(plan.amount(24)):
-                    eventually(servers.settled, 40, "the old master does not follow the new one")
+                    eventually(servers.is_settled, 40, "the old master does not follow the new one")
                     time.sleep(rng.uniform(0.1, 1))
                     kind = rng.choices(KINDS, (5, 4, 1))[0] if nth else "by kill -9"
                     before = _failover(servers, kind, rng)

@@ -33,7 +33,7 @@ WANTED = (
     "close:SHORT", "close: submitting->reducing", "close: submitting->succeeded",
     "commit: mapping->reducing", "commit: reducing->succeeded",
 )  # fmt: skip
-"""What 20,000 steps must have seen, or the row proves nothing: ``steps.what_happened``."""
+"""Events (``steps.coverage_of``) that 20,000 steps must contain, or the row proves nothing."""
 
 SELDOM = (
     "steal:late", "invalidate:DEAD", "invalidate: reducing->failed", "invalidate:of two",

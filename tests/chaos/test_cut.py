@@ -24,7 +24,7 @@ SCALE = 0.02
 SCALES = {
     "programs": 0.08, "control": 0.1, "machine": 0.1, "cuts": 0.08, "data": 0.1, "kills": 0.01,
 }  # fmt: skip
-"""Of the whole campaign, so much; all rows but programs take 50 s together on two idle cores, and
+"""Shares of the whole campaign; all rows but programs take 50 s together on two idle cores, and
 that one about as long alone."""
 
 SECONDS = 240
@@ -36,7 +36,7 @@ def scale_of(name: str) -> float:
 
 
 NAMES = [name for name in rows() if name != "programs"]
-"""That row keeps both cores busy, and has a test of its own, in tests/fuzz."""
+"""The row "programs" keeps both cores busy, and has a test of its own in tests/fuzz."""
 
 
 @pytest.fixture(scope="session")

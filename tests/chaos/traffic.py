@@ -37,7 +37,7 @@ MAY_SAY: dict[str, tuple[type[redismr.RedismrError], ...]] = {
     "wait": (redismr.JobLost, InputLost),
     "read": (redismr.JobLost, EndRolledBack),
 }
-"""What a client may say at each step if the server has lost writes; all else is a false alarm."""
+"""Errors that a client may raise at each step after lost writes; any other is a false alarm."""
 
 
 class Traffic:

@@ -30,21 +30,21 @@ def run(plan: Plan) -> Outcome:
             pool = WorkerPool(workers, WORKERS, EXECUTORS, CHAOS_LOG=str(log.path))
             at_once = min(8, 2 + plan.amount(30))
             flow = JobStream(client, outcome, lambda n: _case(plan.rng("zombies", n)), at_once)
-            stopped = _StoppedParts(pool, rng, server)
+            parts = _StoppedParts(pool, rng, server)
 
             def short() -> bool:
-                few = stopped.zombies < zombies or log.total("fenced") < fenced
+                few = parts.zombies < zombies or log.total("fenced") < fenced
                 return few or log.kinds("stopped")["lease"] < stopped
 
             go_on = time_left(SECONDS * plan.scale + 5)
             while go_on() and short():
                 flow.step()
-                stopped.step()
+                parts.step()
                 time.sleep(0.01)
-            stopped.resume_all()
+            parts.resume_all()
             flow.finish()
             pool.close(outcome)
-            outcome.add("zombies", stopped.zombies)
+            outcome.add("zombies", parts.zombies)
             outcome.add("fenced", log.total("fenced"))
             outcome.add(STOPPED, log.kinds("stopped")["lease"])
     finally:

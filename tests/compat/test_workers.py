@@ -209,7 +209,7 @@ def test_own_functions_that_do_not_pickle_are_an_error(sandbox):
     )
     assert script.wait() == 0, script.log
     trouble = (
-        "its mapfn cannot be sent to its executors: it uses the attribute 'lock', a _thread.lo"
+        "the client's mapfn cannot be sent to executors: it uses the attribute 'lock', a _thread.lo"
     )
     assert script.log.count(trouble) == 3
     assert f"False failed: {trouble}" in script.log

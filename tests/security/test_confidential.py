@@ -42,7 +42,7 @@ URL = f"redis://me:{quote(PASSWORD, safe='')}@127.0.0.1:1/0"
 
 
 @pytest.fixture(autouse=True)
-def met():
+def connection():
     """Return a connection whose secrets are remembered until the end of the test."""
     words, private = dict(confidential._forms_by_word), set(confidential._private_words)
     yield Connection(url=URL, secret=WORD)

@@ -35,7 +35,7 @@ class Choices(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """What an executor knows of a task that it was granted."""
+    """A task that an executor was granted, as the executor knows it."""
 
     executor: str
     task: str
@@ -669,4 +669,4 @@ STEPS = {
 """Step -> weight."""
 
 RARE = {"create": 4, "cancel": 1, "fail_job": 1, "delete": 1}
-"""Of 1000 steps, each so many: most of them end the job."""
+"""Number of these steps among 1000: most of them end the job."""

@@ -17,7 +17,7 @@ from redismr.store.scripts import script, script_names
 from redismr.store.server_fitness import _send_commands, check_server
 
 HINTS = {"PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE", "SELECT"}
-"""Of channels, which carry hints; and what is sent only where the URL names a database."""
+"""Commands of channels, which carry hints, and SELECT, which only a URL with a database sends."""
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_s13_who_may_is_decided_by_the_first_add(store):
 
 
 def test_s13_results_that_are_lost_after_the_end_of_the_input_fail_the_job(store):
-    """As a failover leaves it: closed, and a map task to do, whose worker may be gone."""
+    """A failover may leave a closed job with a map task to do, whose worker may be gone."""
     job = make_job(store, "each", each_worker=1)
     give(store, job, "a")
     assert store.close(job, 1, "end", b"end").state == "mapping"

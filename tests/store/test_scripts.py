@@ -37,7 +37,7 @@ def test_header_names_what_the_body_uses(name):
 
 
 READS = {"status", "map_outputs"}
-"""Those are answered by a server that takes no writes, too."""
+"""Scripts that a server without writes answers, too."""
 
 
 @pytest.mark.parametrize("name", VERBS)
