@@ -103,4 +103,6 @@ def _locals(array: str, words: Sequence[str]) -> str:
 
 
 def _limit_locals(lua: str) -> list[str]:
-    return [f"local {name} = {LIMITS[name].value}" for name in sorted(limits_in(lua))]
+    # A search for each name: 0.05 ms a script in each fresh executor, ``limits_in`` takes 0.3. A test
+    # compares the two; a name that only a comment holds makes a local that nothing uses.
+    return [f"local {name} = {limit.value}" for name, limit in LIMITS.items() if name in lua]
