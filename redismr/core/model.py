@@ -162,7 +162,7 @@ class PartSize:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class TracebackLine:
     """One line of a traceback in user code."""
 
     file: str
@@ -185,7 +185,7 @@ class Failure:
     error_module: str
     error_name: str  #: Qualified name of the exception's class.
     message: str
-    frames: tuple[Frame, ...] = ()  #: The user's frames, the outermost one first.
+    frames: tuple[TracebackLine, ...] = ()  #: The user's frames, the outermost one first.
     where: str = ""  #: The record in words: "record 2001 of logs/a.gz (line 2001, byte 104417)".
     key: str = ""  #: Short repr of the key.
     value: str = ""  #: Short repr of the value.
