@@ -40,7 +40,7 @@ class InputFile:
     """The absolute path."""
     size: int
     """Bytes on disk."""
-    mtime_ns: int
+    mtime_ns: int  #: ``st_mtime_ns`` of ``os.stat``.
     host: str
     """The submitter's host; on other hosts ``mtime_ns`` may differ."""
 

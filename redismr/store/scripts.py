@@ -26,18 +26,15 @@ _LUA_NAMES = {"KEYS", "ARGV", "RUNNING"}
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One verb."""
+    """A script of the protocol, with the names of its keys and arguments."""
 
-    name: str
-    keys: tuple[str, ...]
-    argv: tuple[str, ...]
-    rest: str | None
-    """Name of the list of all further arguments."""
-    source: str
-    """The full text for the server."""
-    sha: str
-    commands: frozenset[str]
-    """Redis commands that the script calls."""
+    name: str  #: The verb.
+    keys: tuple[str, ...]  #: Names of the keys, in the script's order.
+    argv: tuple[str, ...]  #: Names of the arguments, in the same way.
+    rest: str | None  #: Name of the list of all further arguments.
+    source: str  #: The full text for the server.
+    sha: str  #: SHA-1 of ``source``, for EVALSHA.
+    commands: frozenset[str]  #: Redis commands that the script calls.
 
     def arguments(
         self, argv: Mapping[str, str | bytes | int], rest: Sequence[str | bytes | int]

@@ -33,7 +33,7 @@ def one_line(text: str) -> str:
 class ExecutorSetup:
     """The things that a supervisor gives a new executor."""
 
-    slot: Slot
+    slot: Slot  #: Shared memory where the executor says what it holds.
     #: The executor's end of its control socket.
     control: socket.socket
     name: str

@@ -18,13 +18,13 @@ class JobHeader:
     job: str
     #: ``major.minor`` of the submitter.
     python: str
-    protocol: int
+    protocol: int  #: ``PROTOCOL`` of the submitter.
     #: Fingerprint of the secret that the job is sealed with.
     key_id: str
     #: Digest of code and params.
     digest: str
     priority: int
-    lease_ms: int
+    lease_ms: int  #: How long a task stays leased without a renewal.
     #: When the job's keys expire, in ms on the server's clock.
     expire_at: int
 

@@ -49,11 +49,11 @@ class Session:
         self.spec = self._open_spec(spec, claim.now_ms)
         self.provenance = Provenance(SUBMITTER, self.spec.libraries)
         self._map_outputs: MapOutputs | None = None
-        #: A basis, and what ``Store.map_outputs`` would answer for it, if a commit's answer told.
+        #: A basis and its map outputs, from the answer to a commit; None if that brought none.
         self.outputs_from_commit: tuple[str, EndAndRecords | None] = "", None
         self._expire_at, self._expire_read_at = header.expire_at, time.monotonic()
         self.program: Program | None = None
-        #: What loading the code and initfn took. An executor's turn must be worth it.
+        #: Seconds that ``load`` took, initfn included. An executor's turn must be worth it.
         self.load_seconds = 0.0
         # If the same code was loaded for an earlier job, its functions are used again.
         same = previous is not None and previous.spec.code_digest == self.spec.code_digest

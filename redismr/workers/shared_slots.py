@@ -31,12 +31,12 @@ class Holding:
     """The tasks that an executor holds."""
 
     job: str = ""
-    nonce: str = ""
+    nonce: str = ""  #: The nonce of their claim.
     #: The nonce of a claim that the server may have granted; which tasks is not known yet.
     next_nonce: str = ""
     #: The tasks claimed under ``nonce``.
     tasks: tuple[str, ...] = ()
-    lease_ms: int = 15_000
+    lease_ms: int = 15_000  #: The job's lease.
     #: The job's task_timeout; 0: none.
     timeout_ms: int = 0
     #: Index in ``tasks`` of the task in user code; -1: none.
