@@ -128,7 +128,7 @@ class RandomJob:
         reply = self.subject.call(verb, self.now, argv)
         assert reply == expected, f"{verb}{argv}: the server says {reply}, the model {expected}"
         before, self.last = self.view, (verb, argv)
-        self.compare(verb, reply, repeated=repeated, openers=self._openers(argv))
+        self.compare(verb, reply, repeated=repeated, possible_bases=self._possible_bases(argv))
         self.seen.update(coverage_of(verb, reply, before, self.view))
         return reply
 
@@ -138,7 +138,7 @@ class RandomJob:
         reply: list[Any],
         *,
         repeated: bool = False,
-        openers: tuple[str, ...] = (),
+        possible_bases: tuple[str, ...] = (),
     ) -> None:
         """Check that the server holds what the model says, and that the invariants hold."""
         before, self.view = self.view, self.subject.view()
@@ -147,14 +147,14 @@ class RandomJob:
             assert self.view[key] == value, f"after {verb}: {key} is {self.view[key]}, not {value}"
         if verb == "rewind":
             before = self.view
-        check(Step(verb, reply, before, self.view, self.issued, openers, repeated))
-        for task, holders in self.model.attempts.items():
-            for holder in holders:
-                owner = self.owners.setdefault(holder.token, holder.executor)
-                assert owner == holder.executor, f"I6_tokens_once: {task} {holder}"
+        check(Step(verb, reply, before, self.view, self.issued, possible_bases, repeated))
+        for task, live in self.model.attempts.items():
+            for attempt in live:
+                owner = self.owners.setdefault(attempt.token, attempt.executor)
+                assert owner == attempt.executor, f"I6_tokens_once: {task} {attempt}"
         self.issued.update(tokens_in(self.view))
 
-    def _openers(self, argv: dict[str, Any]) -> tuple[str, ...]:
+    def _possible_bases(self, argv: dict[str, Any]) -> tuple[str, ...]:
         return (argv.get("nonce", ""), *argv.get("commits", ())[1::8])
 
     def nonce(self) -> str:

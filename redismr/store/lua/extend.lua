@@ -1,7 +1,7 @@
 -- A running job's deadline is ttl_ms from now again, for every control key at once: its ttl does not cut
 -- off a job that works. The caller extends the bulk keys, in their own slots, after this.
--- Crash point: a caller that dies in between leaves bulk keys at the deadline before this one, which
--- is at least half a ttl away; the next call, a quarter of a ttl later, extends them all.
+-- Crash point: a caller that dies in between leaves bulk keys at the deadline before this one. It
+-- passes only after the next call, which is due when less than EXTEND_BELOW_TTL of the ttl is left.
 -- FLAGS: allow-oom
 -- KEYS: meta spec end_ code params ready processing lease attempts done result out last_claims failures budgets
 -- ARGV: now_ms
