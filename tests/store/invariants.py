@@ -60,7 +60,7 @@ def I1_one_place(step: Step) -> None:
         wanted = [f"r{p}" for p in range(int(view["meta"]["partitions"]))]
     else:
         places += [f"m{i}" for i in view["done"]]
-        wanted = [f"m{i}" for i in range(int(view["meta"]["added"]))]
+        wanted = [f"m{i}" for i in range(int(view["meta"]["maps_added"]))]
     dead = [task for task in view["failures"] if task[0] in "mr"]
     assert sorted(places + dead) == sorted(wanted)
 
@@ -200,10 +200,11 @@ def I14_one_deadline(step: Step) -> None:
 
 
 _HINTS = {  # no result and no budget depends on them
-    "shuffled", "retried", "pace_m", "pace_r", "input", "read", "spent_m", "spent_r",
+    "shuffled", "retried", "task_times_m", "task_times_r", "input_added", "input_read",
+    "executor_ms_m", "executor_ms_r",
 }  # fmt: skip
 _META = _HINTS | {
-    "state", "added", "created_at", "supervisor_seen_at", "expire_at", "ttl_ms", "submit_ms", "submit_until",  # noqa: E501
+    "state", "maps_added", "created_at", "supervisor_seen_at", "expire_at", "ttl_ms", "submit_ms", "submit_until",  # noqa: E501
     "partitions", "lease_ms", "retries", "lost_leases",
     "backup", "skip_records", "each_worker", "n_map", "basis", "cause", "ended_at",
 }  # fmt: skip

@@ -92,39 +92,39 @@ class Model:
             return ["EXISTS", str(self.meta["expire_at"])]
         expire_at = now + ttl_ms
         self.meta = {
-            "state": "submitting", "added": 0, "created_at": now, "supervisor_seen_at": now,
+            "state": "submitting", "maps_added": 0, "created_at": now, "supervisor_seen_at": now,
             "expire_at": expire_at, "ttl_ms": ttl_ms, "submit_ms": submit_ms,
             "submit_until": now + submit_ms, **fields,
         }  # fmt: skip
         return ["OK", str(expire_at)]
 
     def add(
-        self, now: int, first: int, last: int, input: str,  # noqa: A002 - as the script names it
+        self, now: int, first: int, last: int, input_added: str,
         workers: Sequence[str] = (),
     ) -> Reply:  # fmt: skip
         """Make each map task ready once; only the worker in ``workers`` may run it."""
         if not self.meta:
             return ["GONE", 0, 0, ""]
-        added, finished = self.meta["added"], len(self.done)
+        added, finished = self.meta["maps_added"], len(self.done)
         if self.state != "submitting":
             return ["ENDED", added, finished, self.state]
         self.meta["submit_until"] = now + self.meta["submit_ms"]
-        if input:
-            self.meta["input"] = input
+        if input_added:
+            self.meta["input_added"] = input_added
         if first > added:
             return ["SHORT", added, finished, self.state]
         for index in range(added, last):
             self.ready.append(f"m{index}")
             for worker in workers[index - first :][:1]:
                 self.meta[f"assigned:{worker}"] = f"m{index}"
-        self.meta["added"] = max(added, last)
-        return ["OK", self.meta["added"], finished, self.state]
+        self.meta["maps_added"] = max(added, last)
+        return ["OK", self.meta["maps_added"], finished, self.state]
 
     def close(self, now: int, n: int, nonce: str, end_blob: str) -> Reply:
         """Set the number of maps, once."""
         if not self.meta:
             return ["GONE", "", 0, 0]
-        added = self.meta["added"]
+        added = self.meta["maps_added"]
         if self.state != "submitting":
             return ["OK" if self.running else "ENDED", self.state, added, 0]
         if added < n:
@@ -162,7 +162,7 @@ class Model:
         if not self.running:
             return ["ENDED", 0, 0, 0]
         self.meta["expire_at"] = now + self.meta["ttl_ms"]
-        return ["OK", str(self.meta["expire_at"]), self.meta["added"], self.meta["partitions"]]
+        return ["OK", str(self.meta["expire_at"]), self.meta["maps_added"], self.meta["partitions"]]
 
     # ------------------------------------------------------------------ an executor's verbs
 
@@ -195,14 +195,16 @@ class Model:
             if statuses[-1] == "OK":
                 last_token, took = token, max(took, now - since)
                 self.meta["shuffled"] = self.meta.get("shuffled", 0) + shuffled
-                self.meta["read"] = self.meta.get("read", 0) + read
+                self.meta["input_read"] = self.meta.get("input_read", 0) + read
         opened = 0
         if last_token:
             stage = last_token[0]
             times = [*self._task_times(stage), took // len(statuses)]
-            self.meta[f"pace_{stage}"] = " ".join(map(str, times[-limits.TASK_TIME_SAMPLES :]))
-            spent = f"spent_{stage}"
-            self.meta[spent] = self.meta.get(spent, 0) + took
+            self.meta[f"task_times_{stage}"] = " ".join(
+                map(str, times[-limits.TASK_TIME_SAMPLES :])
+            )
+            executor_ms = f"executor_ms_{stage}"
+            self.meta[executor_ms] = self.meta.get(executor_ms, 0) + took
             opened = self._advance(last_token, now)
         state, basis = self.state, self.meta.get("basis", "")
         min_want = self._together(want_reduces) if state == "reducing" else min_want
@@ -311,9 +313,9 @@ class Model:
                     now,
                 )
                 return ["DEAD", "failed", 0]
-        for figure in {"read", "spent_m"} & self.meta.keys():
+        for figure in {"input_read", "executor_ms_m"} & self.meta.keys():
             self.meta[figure] = self.meta[figure] * len(self.done) // before
-        self.meta.pop("spent_r", None)
+        self.meta.pop("executor_ms_r", None)
         return ["OK", "mapping", len(gone)]
 
     # ------------------------------------------------------------------ a supervisor's verbs
@@ -528,7 +530,7 @@ class Model:
         return slow
 
     def _task_times(self, stage: str) -> list[int]:
-        return [int(word) for word in str(self.meta.get(f"pace_{stage}", "")).split()]
+        return [int(word) for word in str(self.meta.get(f"task_times_{stage}", "")).split()]
 
     def _broke_silence(self, now: int) -> bool:
         silence, lease_ms = now - self.meta["supervisor_seen_at"], self.meta["lease_ms"]

@@ -188,8 +188,10 @@ class RandomJob:
 
     def submit(self, choices: Choices) -> None:
         """Add a range, a repeat, a gap or nothing; or close, also too early and twice."""
-        if self.model.state == "submitting" and self.model.meta["added"] < self.maps:
-            first = choices.choose((0, self.model.meta["added"], self.model.meta["added"] + 1))
+        if self.model.state == "submitting" and self.model.meta["maps_added"] < self.maps:
+            first = choices.choose(
+                (0, self.model.meta["maps_added"], self.model.meta["maps_added"] + 1)
+            )
             last = min(self.maps, first + choices.choose((0, 1, 2, 9)))
             self.add(min(first, last), last)
         elif choices.chance(20):
@@ -203,7 +205,7 @@ class RandomJob:
     def add(self, first: int, last: int) -> None:
         """Add these tasks, with their workers where each worker gets one."""
         workers = WORKERS[first:last] if self.each else ()
-        self.call("add", first=first, last=last, input=f"{last} 1 0 0", workers=workers)
+        self.call("add", first=first, last=last, input_added=f"{last} 1 0 0", workers=workers)
 
     def create(self, choices: Choices) -> None:
         """Repeat the submitter's create."""
@@ -552,7 +554,7 @@ class RandomJob:
         self.seen["fill"] += 1
         with self.subject.full():
             step(choices)
-            self.call("add", first=0, last=self.model.meta.get("added", 0), input="")
+            self.call("add", first=0, last=self.model.meta.get("maps_added", 0), input_added="")
 
     def tick(self, choices: Choices) -> None:
         """Let time pass, mostly with a supervisor heard of; a failover may set it back."""
@@ -575,7 +577,7 @@ class RandomJob:
             alive = [a for a in self.attempts if a.executor[0] != silent]
             self.renew_attempts(choices, alive, [bool(a.record) for a in alive])
             if submitter and self.model.state == "submitting":
-                self.call("add", first=0, last=0, input="")
+                self.call("add", first=0, last=0, input_added="")
             if choices.chance(25):
                 self.reclaim(choices)
             if choices.chance(20):

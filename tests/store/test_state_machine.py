@@ -93,7 +93,7 @@ def test_the_model_has_every_verb():
 def _view(**keys):
     hashes = ("lease", "attempts", "done", "result", "out", "last_claims", "failures", "budgets")
     empty = {name: dict[str, str]() for name in hashes}
-    return {"meta": {"state": "reducing", "n_map": "1", "partitions": "2", "added": "1"}} | {
+    return {"meta": {"state": "reducing", "n_map": "1", "partitions": "2", "maps_added": "1"}} | {
         "ready": [], "processing": [], "deadlines": {}, **empty, **keys
     }  # fmt: skip
 

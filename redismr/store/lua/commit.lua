@@ -10,19 +10,21 @@
 -- commits: eight each: id token basis chunks shuffled record event read; RETURNS: {"OK"|"GONE", state, basis, now, opened, n, status * n, id..., {end, {(index, record)...}}|{}}
 -- status: OK | DUP_OK (it was counted before) | FENCED (discard it) | RESTAGE (stage its chunks again)
 local state, basis, expire_at, shuffled_before, read_before, map_ms, map_times, reduce_ms, reduce_times =
-  unpack(redis.call('HMGET', meta, 'state', 'basis', 'expire_at', 'shuffled', 'read', 'spent_m', 'pace_m', 'spent_r', 'pace_r'))
+  unpack(redis.call('HMGET', meta, 'state', 'basis', 'expire_at', 'shuffled', 'input_read',
+    'executor_ms_m', 'task_times_m', 'executor_ms_r', 'task_times_r'))
 if not state then return { 'GONE', '', '', 0, 0, 0, {} } end
 local now = server_ms()
 
 local statuses, last_token, took_ms, shuffled, read = count_commits(state, basis, now)
 local opened = 0
 if last_token then
-  local stage, spent, times = stage_of(last_token), reduce_ms, reduce_times
-  if stage == 'm' then spent, times = map_ms, map_times end
+  local stage, executor_ms, times = stage_of(last_token), reduce_ms, reduce_times
+  if stage == 'm' then executor_ms, times = map_ms, map_times end
   -- Clear text and figures only: no result and no budget depends on them. In one call: one for each would
   -- make a commit of one task a third longer.
-  redis.call('HSET', meta, 'shuffled', increased(shuffled_before, shuffled), 'read', increased(read_before, read),
-    'spent_' .. stage, increased(spent, took_ms), 'pace_' .. stage, append_time(times, took_ms / #statuses))
+  redis.call('HSET', meta, 'shuffled', increased(shuffled_before, shuffled), 'input_read', increased(read_before, read),
+    'executor_ms_' .. stage, increased(executor_ms, took_ms),
+    'task_times_' .. stage, append_time(times, took_ms / #statuses))
   set_deadline(expire_at, done, result)
   state, opened = advance(last_token, now, expire_at)
   basis = redis.call('HGET', meta, 'basis')

@@ -51,8 +51,8 @@ for _, index in ipairs(indexes) do
     return { 'DEAD', 'failed', 0 }
   end
 end
-scale_figure('read', before - #indexes)
-scale_figure('spent_m', before - #indexes)
-redis.call('HDEL', meta, 'spent_r')
+scale_figure('input_read', before - #indexes)
+scale_figure('executor_ms_m', before - #indexes)
+redis.call('HDEL', meta, 'executor_ms_r')
 set_deadline(expire_at, ready, budgets)
 return { 'OK', 'mapping', #indexes }
