@@ -164,7 +164,7 @@ def clear_fields(
         "python": spec.python,
         "protocol": spec.protocol,
         "key_id": key_id,
-        "digest": spec.code_digest,
+        "code_digest": spec.code_digest,
         "partitions": spec.partitions,
         "retries": spec.retries,
         "lost_leases": spec.lost_leases,

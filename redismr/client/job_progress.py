@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def _stage_work(status: JobStatus, stage: str) -> StageProgress:
     """Return how much work a stage ("m" or "r") took, and what executors do in it now."""
-    spent = number(status.meta.get("spent_" + stage)) / 1000
+    spent = number(status.meta.get("executor_ms_" + stage)) / 1000
     if status.state not in RUNNING_STATES or (stage == "r") != (status.state == "reducing"):
         return StageProgress(spent=spent)
     at_work = status.executors_at_work
@@ -33,7 +33,10 @@ def _stage_work(status: JobStatus, stage: str) -> StageProgress:
 def _map_work(status: JobStatus, done: int, total: int | None) -> StageProgress:
     """Return how much of the input is read; the arguments ``done`` and ``total`` count tasks."""
     meta, work = status.meta, replace(_stage_work(status, "m"), tasks=total)
-    input_amount, expected = InputAmount.parse(meta.get("input", "")), number(meta.get("expected"))
+    input_amount, expected = (
+        InputAmount.parse(meta.get("input_added", "")),
+        number(meta.get("expected")),
+    )
     # The amount is 0 if all files are empty, and unknown if an older submitter made the job.
     if not input_amount.total and not expected:
         return replace(work, done=done, total=total)
@@ -42,7 +45,7 @@ def _map_work(status: JobStatus, done: int, total: int | None) -> StageProgress:
         total_units = input_amount.total
     elif expected:
         total_units = max(input_amount.total, expected)
-    read = number(meta.get("read"))
+    read = number(meta.get("input_read"))
     if total is not None and done >= total:
         read = input_amount.total
     unit = meta.get("unit", "")

@@ -153,7 +153,7 @@ class Executor:
             return None
         self._headers[job] = header
         # 3. The job has other code than this process has loaded.
-        if self._code_digest and header.digest != self._code_digest:
+        if self._code_digest and header.code_digest != self._code_digest:
             waiting = self.store.ready_count(job)
             if backup and not waiting:
                 waiting = self.store.steal(job, self.setup.name.rpartition(":")[0]).slow
@@ -198,7 +198,7 @@ class Executor:
                 self._headers.pop(job, None)
                 self._skip(job)
             return False
-        self._code_digest = header.digest
+        self._code_digest = header.code_digest
         self.reporter.wake(claim.wake_count)
         try:
             self._run_batches(self._open_session(header, claim), replace(claim, sealed_job=()))

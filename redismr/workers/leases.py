@@ -261,8 +261,8 @@ class LeaseKeeper:
         Called again when the job is forgotten: running attempts may have staged more since.
         """
         if state in ("succeeded", "cancelled"):
-            meta = self._store.meta(job, "added", "partitions")
-            added, partitions = number(meta.get("added")), number(meta.get("partitions"))
+            meta = self._store.meta(job, "maps_added", "partitions")
+            added, partitions = number(meta.get("maps_added")), number(meta.get("partitions"))
             self._store.free_bulk(
                 job, min(added, MAX_BELIEVED_COUNT), min(partitions, MAX_BELIEVED_COUNT)
             )

@@ -174,7 +174,7 @@ class Session:
         for name, clear, sealed in (
             ("python", header.python, spec.python),
             ("protocol", header.protocol, spec.protocol),
-            ("digest", header.digest, spec.code_digest),
+            ("code_digest", header.code_digest, spec.code_digest),
             ("lease_ms", header.lease_ms, spec.lease_ms),
         ):
             if clear != sealed:

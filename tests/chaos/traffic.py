@@ -151,8 +151,8 @@ def _input_lost(error: InputLost, job: redismr.Job | None) -> bool:
     """True if the error says that input was lost: right only after the last attempt to submit."""
     if job is None:
         return "5 times" in str(error)
-    meta = job._store.meta(job.id, "added")
-    return number(meta.get("added")) < (job._n_map or 0)
+    meta = job._store.meta(job.id, "maps_added")
+    return number(meta.get("maps_added")) < (job._n_map or 0)
 
 
 @contextmanager

@@ -128,7 +128,7 @@ class RandomJob:
         reply = self.subject.call(verb, self.now, argv)
         assert reply == expected, f"{verb}{argv}: the server says {reply}, the model {expected}"
         before, self.last = self.view, (verb, argv)
-        self.compare(verb, reply, repeated=repeated, openers=self._openers(argv))
+        self.compare(verb, reply, repeated=repeated, possible_bases=self._possible_bases(argv))
         self.seen.update(coverage_of(verb, reply, before, self.view))
         return reply
 
@@ -138,7 +138,7 @@ class RandomJob:
         reply: list[Any],
         *,
         repeated: bool = False,
-        openers: tuple[str, ...] = (),
+        possible_bases: tuple[str, ...] = (),
     ) -> None:
         """Check that the server holds what the model says, and that the invariants hold."""
         before, self.view = self.view, self.subject.view()
@@ -147,14 +147,14 @@ class RandomJob:
             assert self.view[key] == value, f"after {verb}: {key} is {self.view[key]}, not {value}"
         if verb == "rewind":
             before = self.view
-        check(Step(verb, reply, before, self.view, self.issued, openers, repeated))
-        for task, holders in self.model.attempts.items():
-            for holder in holders:
-                owner = self.owners.setdefault(holder.token, holder.executor)
-                assert owner == holder.executor, f"I6_tokens_once: {task} {holder}"
+        check(Step(verb, reply, before, self.view, self.issued, possible_bases, repeated))
+        for task, live in self.model.attempts.items():
+            for attempt in live:
+                owner = self.owners.setdefault(attempt.token, attempt.executor)
+                assert owner == attempt.executor, f"I6_tokens_once: {task} {attempt}"
         self.issued.update(tokens_in(self.view))
 
-    def _openers(self, argv: dict[str, Any]) -> tuple[str, ...]:
+    def _possible_bases(self, argv: dict[str, Any]) -> tuple[str, ...]:
         return (argv.get("nonce", ""), *argv.get("commits", ())[1::8])
 
     def nonce(self) -> str:
@@ -188,8 +188,10 @@ class RandomJob:
 
     def submit(self, choices: Choices) -> None:
         """Add a range, a repeat, a gap or nothing; or close, also too early and twice."""
-        if self.model.state == "submitting" and self.model.meta["added"] < self.maps:
-            first = choices.choose((0, self.model.meta["added"], self.model.meta["added"] + 1))
+        if self.model.state == "submitting" and self.model.meta["maps_added"] < self.maps:
+            first = choices.choose(
+                (0, self.model.meta["maps_added"], self.model.meta["maps_added"] + 1)
+            )
             last = min(self.maps, first + choices.choose((0, 1, 2, 9)))
             self.add(min(first, last), last)
         elif choices.chance(20):
@@ -203,7 +205,7 @@ class RandomJob:
     def add(self, first: int, last: int) -> None:
         """Add these tasks, with their workers where each worker gets one."""
         workers = WORKERS[first:last] if self.each else ()
-        self.call("add", first=first, last=last, input=f"{last} 1 0 0", workers=workers)
+        self.call("add", first=first, last=last, input_added=f"{last} 1 0 0", workers=workers)
 
     def create(self, choices: Choices) -> None:
         """Repeat the submitter's create."""
@@ -552,7 +554,7 @@ class RandomJob:
         self.seen["fill"] += 1
         with self.subject.full():
             step(choices)
-            self.call("add", first=0, last=self.model.meta.get("added", 0), input="")
+            self.call("add", first=0, last=self.model.meta.get("maps_added", 0), input_added="")
 
     def tick(self, choices: Choices) -> None:
         """Let time pass, mostly with a supervisor heard of; a failover may set it back."""
@@ -575,7 +577,7 @@ class RandomJob:
             alive = [a for a in self.attempts if a.executor[0] != silent]
             self.renew_attempts(choices, alive, [bool(a.record) for a in alive])
             if submitter and self.model.state == "submitting":
-                self.call("add", first=0, last=0, input="")
+                self.call("add", first=0, last=0, input_added="")
             if choices.chance(25):
                 self.reclaim(choices)
             if choices.chance(20):

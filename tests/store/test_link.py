@@ -194,7 +194,7 @@ def test_no_task_is_added_without_its_input(server, store, job):
     server.config(maxmemory=1)
     with pytest.raises(StoreFull):
         store.add(job, 0, 1, splits, expire_at)
-    assert store.status(job).meta["added"] == "0"
+    assert store.status(job).meta["maps_added"] == "0"
     server.config(maxmemory=0)
     server.client().script_flush()
     assert store.add(job, 0, 1, splits, expire_at).added == 1

@@ -123,7 +123,7 @@ def test_tasks_whose_input_is_refused_may_be_added_again(server, store, job, har
     finally:
         admin.config_set("maxmemory", "0")
     if harm == "full":
-        assert store.status(job).meta["added"] == "0"
+        assert store.status(job).meta["maps_added"] == "0"
     admin.unlink(key)
     assert store.add(job, 0, 1, {0: {"m0.0": b"x"}}, 1 << 42, waking=WAKING).added == 1
     assert store.claim(job, "e1", "n1", 9).tasks == ("m0",)

@@ -258,7 +258,7 @@ def test_a_rewind_to_before_the_close_is_repaired(server, client, processes):
 def test_a_rewind_to_before_some_input_is_reported(server, client):
     job = client.submit(range(10), one, "sum", chunk=1)
     admin, meta = server.client(), f"redismr:{{{job.id}}}:meta"
-    admin.hset(meta, mapping={"state": "submitting", "added": 5})
+    admin.hset(meta, mapping={"state": "submitting", "maps_added": 5})
     admin.hdel(meta, "n_map")
     admin.delete(f"redismr:{{{job.id}}}:end")
     with pytest.raises(redismr.JobFailed, match="lost a part of the input"):
