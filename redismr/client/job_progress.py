@@ -78,7 +78,7 @@ def progress_of(status: JobStatus, spec: JobSpec, idle_explainer: IdleExplainer)
         retries=number(meta.get("retried")),
         # A small job is over before the rows of workers are read: then there is no need to.
         workers=0 if succeeded else idle_explainer.workers,
-        slots=0 if succeeded else idle_explainer.slots,
+        slots=0 if succeeded else idle_explainer.executors,
         waiting=reason,
         maps=_map_work(status, maps_done, n_map),
         reduces=replace(

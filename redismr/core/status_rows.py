@@ -27,8 +27,8 @@ class Progress:
     shuffle_bytes: int = 0  #: Bytes of all segments that map attempts committed.
     retries: int = 0  #: Failed attempts so far.
     elapsed: float = 0.0  #: Seconds since the submission.
-    workers: int = 0
-    slots: int = 0  #: Executors of all workers together.
+    workers: int = 0  #: Number of living workers that can run the job.
+    slots: int = 0  #: Number of executors of these workers.
     waiting: str = ""  #: Why no worker takes the job, in words; empty if one does.
     maps: StageProgress = field(default_factory=StageProgress)
     reduces: StageProgress = field(default_factory=StageProgress)
