@@ -147,8 +147,8 @@ def new_spec(
 def partitions_for(size: int | None, executors: int) -> int:
     """Choose a number of partitions: two for each executor, or one for 5 MB of source if more.
 
-    ``executors`` is how many there are, 0 if that is not known; ``size`` is the source's bytes, None
-    if they are not known.
+    ``executors`` is how many there are, 0 if that is not known; ``size`` is the number of bytes in
+    the source, None if that is not known.
     """
     if not executors:
         return PARTITIONS_WITHOUT_WORKERS
