@@ -48,7 +48,7 @@ class Job(ReadableJob):
 
     @property
     def counters(self) -> dict[str, int]:
-        """What user functions counted, each task once; empty until the job has succeeded.
+        """The counters of user functions, each task once; empty until the job has succeeded.
 
         >>> from redismr import Client, count
         >>> with Client(executors=1) as client:
@@ -59,7 +59,7 @@ class Job(ReadableJob):
         if self._results is not None:
             return dict(self._results.counters)
         if self.state == "succeeded":
-            return self._collect_results()[1]
+            return self._collect().counters
         return {}
 
     def progress(self) -> Progress:
