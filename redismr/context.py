@@ -150,6 +150,13 @@ def count(name: str, amount: int = 1) -> None:
     Threads of a task may count until the task ends; later counts are dropped with a warning. A
     process that a user function starts cannot count: let it return its counts to the task.
 
+    >>> from redismr import count
+    >>> def words(line):
+    ...     count("lines")
+    ...     return [(word, 1) for word in line.split()]
+    >>> words("to be")
+    [('to', 1), ('be', 1)]
+
     Raises:
         RuntimeError: called in a combinefn or partitionfn, which may run any number of times; or
             in a thread that may belong to any of several jobs that run inline.
@@ -162,13 +169,29 @@ def count(name: str, amount: int = 1) -> None:
 
 
 def param(name: str, default: Any = None) -> Any:
-    """Return ``params[name]`` as given to ``run`` or ``submit``; ``default`` if it is missing."""
+    """Return ``params[name]`` as given to ``run`` or ``submit``; ``default`` if it is missing.
+
+    >>> from redismr import param
+    >>> param("rate", 2)
+    2
+
+    Raises:
+        RuntimeError: called in a thread that may belong to any of several jobs that run inline.
+    """
     task = _thread_state.task or _find_task()
     return default if task is None else task.params.get(name, default)
 
 
 def here() -> Here:
-    """Return the job, stage, task and source that the calling code works for."""
+    """Return the job, stage, task and source that the calling code works for.
+
+    >>> from redismr import here, run
+    >>> dict(run(["a"], lambda item: [(item, here().task)], inline=True))
+    {'a': ['m0']}
+
+    Raises:
+        RuntimeError: as ``param``.
+    """
     task = _thread_state.task or _find_task()
     return Here() if task is None else task.here
 

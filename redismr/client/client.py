@@ -115,9 +115,19 @@ class Client(Unpicklable):
     ) -> Any:
         """Submit a job, wait for it, and return its ``Results`` or what finishfn makes of them.
 
-        ``redismr.run`` explains functions, options, results and errors. Ctrl-C and other exceptions
-        cancel the job while it runs. The job stays on the server if the server is away too long,
-        and if finishfn or resultfn raises.
+        ``redismr.run`` explains functions, options and results. Ctrl-C and other exceptions cancel
+        the job while it runs. The job stays on the server if the server is away too long, and if
+        finishfn or resultfn raises.
+
+        >>> from redismr import Client
+        >>> with Client(executors=1) as client:
+        ...     client.run(["a", "b"], lambda item: [(item, 1)], finishfn=len)
+        2
+
+        Raises:
+            ConfigError, CodeError, SourceError, UnfitServer: as ``submit``.
+            JobError, SealError, StoreUnavailable: as ``Job.result``.
+            Exception: what the source, finishfn or resultfn raised.
         """
         check_functions(resultfn=resultfn)
         check_callable("progress", progress)
@@ -182,7 +192,7 @@ class Client(Unpicklable):
         >>> from redismr import Client
         >>> with Client(executors=1) as client:
         ...     job = client.submit(["b", "a", "b"], lambda item: [(item, 1)], "sum")
-        ...     dict(client.attach(job.id).result())
+        ...     dict(job.result())
         {'b': 2, 'a': 1}
 
         Raises:
@@ -206,7 +216,12 @@ class Client(Unpicklable):
         """Return the handle of a job that any process with the same secret has submitted.
 
         The handle waits ``wait_for_server`` seconds for a server that is away; None waits for ever.
-        ``submit`` has an example.
+
+        >>> from redismr import Client
+        >>> with Client(executors=1) as client:
+        ...     job = client.submit(["a"], lambda item: [(item, 1)], txn="letters")
+        ...     client.attach(job.id).txn
+        'letters'
 
         Raises:
             JobNotFound: Redis does not know the job: it was never submitted, it was deleted, or its

@@ -22,6 +22,7 @@ from redismr.core.job_payloads import JobSealer
 from redismr.core.model import (
     MAX_SKIPPED_KEPT,
     RUNNING_STATES,
+    CollectedResult,
     JobSpec,
     ResultManifest,
     Skipped,
@@ -48,8 +49,8 @@ def collect(
     *,
     partitionfn: Callable[[Any, int], int] | None,
     find_class: FindClass | None,
-) -> tuple[RedisPartitions, dict[str, int], Skipped]:
-    """Verify the result of a job whose state is "succeeded"; return it, counters, skipped records.
+) -> CollectedResult[RedisPartitions]:
+    """Verify the result of a job whose state is "succeeded", and return it.
 
     ``end_and_records`` are the sealed end and manifests; None reads them. ``partitionfn`` is the
     job's, if this process has it.
@@ -78,7 +79,7 @@ def collect(
     partitions = RedisPartitions(
         store, sealer, manifests, _candidate_partitions(spec, partitionfn), find_class
     )
-    return partitions, dict(counters), _checked_skips(sealer, spec, manifests)
+    return CollectedResult(partitions, dict(counters), _checked_skips(sealer, spec, manifests))
 
 
 def _open_manifests(

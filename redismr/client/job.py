@@ -43,12 +43,23 @@ class Job(ReadableJob):
 
     @property
     def state(self) -> str:
-        """State of the job: submitting, mapping, reducing, succeeded, failed or cancelled."""
+        """State of the job: submitting, mapping, reducing, succeeded, failed or cancelled.
+
+        >>> from redismr import Client
+        >>> with Client(executors=1) as client:
+        ...     job = client.submit([0], lambda item: [(item, 1 / item)], retries=0)
+        ...     job.wait(), job.state
+        (True, 'failed')
+
+        Raises:
+            JobNotFound: Redis does not know the job any more.
+            StoreUnavailable: Redis was away for ``wait_for_server`` seconds.
+        """
         return self._read_status().state
 
     @property
     def counters(self) -> dict[str, int]:
-        """What user functions counted, each task once; empty until the job has succeeded.
+        """The counters of user functions, each task once; empty until the job has succeeded.
 
         >>> from redismr import Client, count
         >>> with Client(executors=1) as client:
@@ -59,7 +70,7 @@ class Job(ReadableJob):
         if self._results is not None:
             return dict(self._results.counters)
         if self.state == "succeeded":
-            return self._collect_results()[1]
+            return self._collect().counters
         return {}
 
     def progress(self) -> Progress:
@@ -79,7 +90,14 @@ class Job(ReadableJob):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job has ended in any way; return False after ``timeout`` seconds.
 
-        While Redis is away, no timeout is noticed.
+        The timeout is checked only while Redis answers.
+
+        >>> import time
+        >>> from redismr import Client
+        >>> with Client(executors=1) as client:
+        ...     job = client.submit([1], lambda item: time.sleep(item))
+        ...     job.wait(0.1), job.wait()
+        (False, True)
 
         Raises:
             JobLost: the job vanished from Redis.
@@ -108,8 +126,8 @@ class Job(ReadableJob):
             JobTimeout: ``timeout`` seconds are over; the job goes on.
             NoWorkers: no worker took the job within ``wait_for_workers`` seconds.
             SealError: what is in Redis is not what the workers put there.
-            StoreUnavailable: Redis was away for ``wait_for_server`` seconds, during which no
-                timeout is noticed.
+            StoreUnavailable: Redis was away for ``wait_for_server`` seconds; the timeout is
+                checked only while Redis answers.
             Exception: what finishfn raised; the results stay readable.
         """
         results = self._wait_for_results(timeout)

@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 ProgressFunction = Callable[["Progress"], None]
 
 BYTES_PER_PARTITION = 5 << 20
-MAX_PARTITIONS = 256
-DEFAULT_PARTITIONS = 16
+"""Bytes of source for which redismr makes one partition, if two for each executor are fewer."""
+
+MAX_DEFAULT_PARTITIONS = 256
+"""Most partitions that redismr chooses by itself; the option allows more."""
+
+PARTITIONS_WITHOUT_WORKERS = 16
 
 
 class SubmitOptionsDict(JobOptionsDict, total=False):
@@ -98,7 +102,7 @@ def new_spec(
     functions: Mapping[str, Any],
     *,
     now_ms: int,
-    slots: int,
+    executors: int,
 ) -> JobSpec:
     """Make the spec of a new job, with a new id.
 
@@ -108,7 +112,7 @@ def new_spec(
         digest: the digest of the packed code.
         functions: by the names that ``split_options`` gives them.
         now_ms: the server's time.
-        slots: how many executors there are; 0 if that is not known.
+        executors: how many there are; 0 if that is not known.
     """
     job_id = new_job_id()
     return JobSpec(
@@ -117,7 +121,7 @@ def new_spec(
         name=chosen_options.name or "",
         python=PYTHON,
         protocol=PROTOCOL,
-        partitions=chosen_options.partitions or partitions_for(size, slots),
+        partitions=chosen_options.partitions or partitions_for(size, executors),
         sort=chosen_options.sort,
         code_digest=digest,
         retries=chosen_options.retries,
@@ -140,16 +144,16 @@ def new_spec(
     )
 
 
-def partitions_for(size: int | None, slots: int) -> int:
+def partitions_for(size: int | None, executors: int) -> int:
     """Choose a number of partitions: two for each executor, or one for 5 MB of source if more.
 
-    ``slots`` is how many executors there are, 0 if that is not known; ``size`` is the source's
-    bytes, None if they are not known.
+    ``executors`` is how many there are, 0 if that is not known; ``size`` is the number of bytes in
+    the source, None if that is not known.
     """
-    if not slots:
-        return DEFAULT_PARTITIONS
-    wanted = max(2 * slots, (size or 0) // BYTES_PER_PARTITION)
-    return min(wanted, MAX_PARTITIONS)
+    if not executors:
+        return PARTITIONS_WITHOUT_WORKERS
+    wanted = max(2 * executors, (size or 0) // BYTES_PER_PARTITION)
+    return min(wanted, MAX_DEFAULT_PARTITIONS)
 
 
 def clear_fields(

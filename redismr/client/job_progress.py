@@ -12,17 +12,22 @@ from redismr.store import number
 
 if TYPE_CHECKING:
     from redismr.client.wait_reasons import IdleExplainer
-    from redismr.core.model import JobSpec
+    from redismr.core.model import JobSpec, Stage
     from redismr.store import JobStatus
 
 
-def _stage_work(status: JobStatus, stage: str) -> StageProgress:
-    """Return how much work a stage ("m" or "r") took, and what executors do in it now."""
-    spent = number(status.meta.get("executor_ms_" + stage)) / 1000
-    if status.state not in RUNNING_STATES or (stage == "r") != (status.state == "reducing"):
+def _executor_seconds(status: JobStatus, stage: Stage) -> float:
+    """Return how many seconds executors worked on the tasks of a stage that are done."""
+    return number(status.meta.get(f"executor_ms_{stage[0]}")) / 1000
+
+
+def _stage_work(status: JobStatus, stage: Stage) -> StageProgress:
+    """Return how much work a stage took, and what executors do in it now."""
+    spent = _executor_seconds(status, stage)
+    if status.state not in RUNNING_STATES or (stage == "reduce") != (status.state == "reducing"):
         return StageProgress(spent=spent)
     at_work = status.executors_at_work
-    done = status.maps_done if stage == "m" else status.reduces_done
+    done = status.maps_done if stage == "map" else status.reduces_done
     return StageProgress(
         spent=spent, busy=at_work.count, since=at_work.total_ms / 1000,
         least=at_work.last_ms / 1000,
@@ -32,11 +37,9 @@ def _stage_work(status: JobStatus, stage: str) -> StageProgress:
 
 def _map_work(status: JobStatus, done: int, total: int | None) -> StageProgress:
     """Return how much of the input is read; the arguments ``done`` and ``total`` count tasks."""
-    meta, work = status.meta, replace(_stage_work(status, "m"), tasks=total)
-    input_amount, expected = (
-        InputAmount.parse(meta.get("input_added", "")),
-        number(meta.get("expected")),
-    )
+    meta, work = status.meta, replace(_stage_work(status, "map"), tasks=total)
+    input_amount = InputAmount.parse(meta.get("input_added", ""))
+    expected = number(meta.get("expected"))
     # The amount is 0 if all files are empty, and unknown if an older submitter made the job.
     if not input_amount.total and not expected:
         return replace(work, done=done, total=total)
@@ -81,10 +84,13 @@ def progress_of(status: JobStatus, spec: JobSpec, idle_explainer: IdleExplainer)
         retries=number(meta.get("retried")),
         # A small job is over before the rows of workers are read: then there is no need to.
         workers=0 if succeeded else idle_explainer.workers,
-        slots=0 if succeeded else idle_explainer.slots,
+        slots=0 if succeeded else idle_explainer.executors,
         waiting=reason,
         maps=_map_work(status, maps_done, n_map),
         reduces=replace(
-            _stage_work(status, "r"), done=status.reduces_done, total=partitions, tasks=partitions
+            _stage_work(status, "reduce"),
+            done=status.reduces_done,
+            total=partitions,
+            tasks=partitions,
         ),
     )

@@ -16,7 +16,7 @@ from redismr.client.collector import (
 )
 from redismr.client.job_waiting import JOB_POLL_SECONDS, AwaitableJob, deadline_of
 from redismr.client.results import Results
-from redismr.core.model import ENDED_STATES, Provenance, ResultManifest, Skipped
+from redismr.core.model import ENDED_STATES, CollectedResult, Provenance, ResultManifest, Skipped
 from redismr.core.task_errors import imported_class
 from redismr.errors import JobTimeout, SealError
 from redismr.shipping import LoadedCode, OtherPythonCode, load_for_reader
@@ -45,7 +45,7 @@ class ReadableJob(AwaitableJob):
             self._raise_unless_succeeded(status)
             # After a failover that forgot the end, the job runs again: wait for the next end.
             with contextlib.suppress(EndRolledBack):
-                self._results = self._collect_results(status.results)[0]
+                self._results = self._collect_results(status.results)
             if self._results is not None and self._results.skipped:
                 self._show(status, self._results.skipped)
         return self._results
@@ -77,7 +77,7 @@ class ReadableJob(AwaitableJob):
         Raises:
             ComputedAgain: a partition was computed again after it had been delivered.
         """
-        partitions, *_ = self._collect_partitions()
+        partitions = self._collect().partitions
         for partition, manifest in delivered.items():
             if partitions.manifests[partition].token != manifest.token:
                 raise ComputedAgain(self.id, partition)
@@ -104,13 +104,16 @@ class ReadableJob(AwaitableJob):
                 raise ComputedAgain(self.id, partition) from None
             raise
 
-    def _collect_results(
-        self, end_and_records: EndAndRecords | None = None
-    ) -> tuple[Results, dict[str, int]]:
-        """Return the results and the counters of a job that has succeeded."""
-        partitions, counters, skipped = self._collect_partitions(end_and_records)
+    def _collect_results(self, end_and_records: EndAndRecords | None) -> Results:
+        """Return the results of a job that has succeeded."""
+        collected = self._collect(end_and_records)
+        partitions = collected.partitions
         results = Results(
-            partitions, sort=self._spec.sort, counters=counters, skipped=skipped, job_id=self.id
+            partitions,
+            sort=self._spec.sort,
+            counters=collected.counters,
+            skipped=collected.skipped,
+            job_id=self.id,
         )
         if self._submitter_state and self._submitter_state.delete is not None:
             # Results of ``run`` own the job: it is deleted when they are closed or collected.
@@ -118,11 +121,11 @@ class ReadableJob(AwaitableJob):
                 results, self._submitter_state.delete, self._input_count()
             )
             partitions.on_close.atexit = self._submitter_state.delete_at_exit
-        return results, counters
+        return results
 
-    def _collect_partitions(
+    def _collect(
         self, end_and_records: EndAndRecords | None = None
-    ) -> tuple[RedisPartitions, dict[str, int], Skipped]:
+    ) -> CollectedResult[RedisPartitions]:
         return collect(
             self._store,
             self._sealer,
@@ -143,7 +146,7 @@ class ReadableJob(AwaitableJob):
             # If the job has succeeded meanwhile, its map records were deleted: read the result.
             if self._read_status().state != "succeeded":
                 return skipped
-        return self._collect_partitions()[2]
+        return self._collect().skipped
 
     def _apply_finishfn(self, results: Results) -> Any:
         """Return what the job's finishfn makes of the results; without one, the results."""

@@ -89,10 +89,10 @@ class JobSubmission:
         """
         options = prepared.options
         now_ms, rows = self._server_time_and_workers()
-        slots = sum(int(row.get("executors", 0)) for row in rows.values())
+        executors = sum(int(row.get("executors", 0)) for row in rows.values())
         spec = new_spec(
             options, prepared.source.size, prepared.code.digest, prepared.functions,
-            now_ms=now_ms, slots=slots,
+            now_ms=now_ms, executors=executors,
         )  # fmt: skip
         missing_libraries = MissingLibraries.from_worker_rows(rows, spec, self._keyring.key_id)
         missing_libraries.warn(prepared.code.module_names)
@@ -105,7 +105,7 @@ class JobSubmission:
             sealer,
             self._create(store, spec, sealer, prepared),
             spec,
-            slots=slots,
+            executors=executors,
             on_step=job._on_submit_step,  # noqa: SLF001
             cancel=only_in_this_process(job.cancel),
             check_frame=missing_libraries.check_pickle,

@@ -12,6 +12,7 @@ from redismr.client.end_errors import fail_as_altered
 from redismr.client.submitter import close_input_again
 from redismr.core.model import ENDED_STATES, RUNNING_STATES
 from redismr.store import number
+from redismr.store.limits import LIMITS
 
 if TYPE_CHECKING:
     from redismr.core.job_payloads import JobSealer
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from redismr.store import JobStatus, Store
 
 ANNOUNCE_SECONDS = 2.0
-
-_MAX_TTL_MS = 400 * 86_400_000
 
 
 class JobWatch:
@@ -91,6 +90,6 @@ def altered_field(status: JobStatus, spec: JobSpec, key_id: str) -> str:
     ):
         if meta.get(name) != str(sealed):
             return f"{name} in Redis differs from what was submitted"
-    if not 0 < number(meta.get("expire_at")) - status.now_ms < _MAX_TTL_MS:
+    if not 0 < number(meta.get("expire_at")) - status.now_ms < LIMITS["MAX_TTL_MS"].value:
         return "its deadline (expire_at) in Redis is impossible"
     return ""

@@ -27,7 +27,7 @@ def job_rows(store: Store) -> list[JobInfo]:
         except KeysAltered:
             continue  # what lies there is no job; the others are still listed
         if status is None:
-            continue
+            continue  # the job expired or was deleted
         meta = status.meta
         n_map = number(meta["n_map"]) if meta.get("n_map") else None
         rows.append(
@@ -69,6 +69,7 @@ def deleted_rows(store: Store) -> list[JobInfo]:
                 deleted=True,
             )
         )
+    # A row whose ttl is over stays in the store until another job is deleted.
     return [info for info in found if info.ttl > 0]
 
 

@@ -34,8 +34,9 @@ class Results(Mapping[Any, Any]):
     Partitions follow one another, and within a partition keys come in the order in which they
     first appeared in the input; with ``sort=True`` all keys come in key order.
 
-    Iterating holds a few blocks of about 1 MB each in memory; looking up a key loads the
-    partition of the key. Several threads may read and close one result; threads that share an
+    Iterating holds up to 4 MB of a partition in memory, with ``sort=True`` of each partition; if an
+    equal key may lie in two partitions, the whole result. Looking up a key loads the partition of
+    the key. Several threads may read and close one result; threads that share an
     iterator get each item once in all.
 
     >>> from redismr import run
@@ -123,6 +124,10 @@ class Results(Mapping[Any, Any]):
 
         Iterating over the view loads the whole result: ``dict(results)`` begins here, and then
         looks up each key. Iterate over ``results`` itself to stream.
+
+        >>> from redismr import run
+        >>> run(["a", "b"], lambda item: [(item, 1)], inline=True).keys() & {"b", "c"}
+        {'b'}
         """
         return _KeysForLookups(self)
 
@@ -136,7 +141,12 @@ class Results(Mapping[Any, Any]):
         return _StreamedItems(self)
 
     def values(self) -> ValuesView[Any]:
-        """Return a view of the values, in the order of their keys; streams."""
+        """Return a view of the values, in the order of their keys; streams.
+
+        >>> from redismr import run
+        >>> sum(run(["b", "a", "b"], lambda item: [(item, 1)], "sum", inline=True).values())
+        3
+        """
         return _StreamedValues(self)
 
     def sorted(
@@ -205,6 +215,12 @@ class Results(Mapping[Any, Any]):
         """Free the memory that the result holds; if ``run`` made the job, delete the job too.
 
         In a forked child only the memory is freed: the job belongs to the parent process.
+
+        >>> from redismr import run
+        >>> results = run(["a"], lambda item: [(item, 1)], inline=True)
+        >>> results.close()
+        >>> results
+        <Results, closed>
         """
         if not self._closed:
             self._closed = True

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Unpack
 
 from redismr.client.embedded import prestart
@@ -17,7 +18,7 @@ from redismr.config import (
     parse_job_options,
     show_value,
 )
-from redismr.core.annotations import Function
+from redismr.core.annotations import Function, Pair
 from redismr.engine.program import check_functions
 from redismr.errors import ConfigError, RedismrError, TaskError
 from redismr.process_guards import refuse_while_loading
@@ -194,7 +195,7 @@ def _run_in_this_process(
 
         source = FirstSplitOnly(as_per_worker_source(source, chosen_options.chunk))
     program = prepare_program(mapfn, reducefn, sort=chosen_options.sort, **functions)
-    pairs, counters, skipped = run_inline(
+    result = run_inline(
         as_source(source, chunk=None if chosen_options.each_worker else chosen_options.chunk),
         program,
         partitions=chosen_options.partitions or INLINE_PARTITIONS,
@@ -203,10 +204,12 @@ def _run_in_this_process(
         seed=chosen_options.seed,
         on_error=chosen_options.on_error,
     )
-    if chosen_options.sort:
-        pairs = in_key_order(pairs)
+    pairs: Iterable[Pair] = chain.from_iterable(result.partitions)
     return Results(
-        InMemoryPartitions(pairs), sort=chosen_options.sort, counters=counters, skipped=skipped
+        InMemoryPartitions(in_key_order(pairs) if chosen_options.sort else pairs),
+        sort=chosen_options.sort,
+        counters=result.counters,
+        skipped=result.skipped,
     )
 
 

@@ -111,7 +111,7 @@ class Submitter:
     """Adds the splits of one source to one job, and closes the job's input.
 
     ``on_step`` is called often, to report progress; ``cancel`` cancels the job; ``check_frame``
-    looks at the pickled first split. ``slots`` is the number of executors, 0 if it is not known.
+    looks at the pickled first split. ``executors`` is how many there are, 0 if that is not known.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Submitter:
         expire_at: int,
         spec: JobSpec,
         *,
-        slots: int,
+        executors: int,
         on_step: Callable[[], None],
         cancel: Callable[[], object],
         check_frame: Callable[[bytes], object],
@@ -129,8 +129,8 @@ class Submitter:
         self._store, self._sealer, self._expire_at = store, sealer, expire_at
         self._background_store = store.with_patience(BACKGROUND_PATIENCE_SECONDS)
         self._spec = spec
-        #: Wake-ups for one flush: more of them than executors would make executors look in vain.
-        self._slots = slots or SUBMIT_FLUSH_TASKS
+        #: In one flush; more of them than executors would make executors look in vain.
+        self._max_wakeups = executors or SUBMIT_FLUSH_TASKS
         self._on_step, self._cancel, self._check_frame = on_step, cancel, check_frame
         self._submitted, self._buffer = Submitted(), SplitBuffer()
         self._buffer_lock = threading.Lock()
@@ -225,7 +225,7 @@ class Submitter:
         if not buffer.splits:
             return
         first, last = min(buffer.splits), max(buffer.splits) + 1
-        wakeups = min(last - submitted.tasks, self._slots)
+        wakeups = min(last - submitted.tasks, self._max_wakeups)
         if last <= SMALL_JOB_TASKS and not submitted.tasks:
             wakeups = 1  # the executor that claims first wakes the others
         waking = wakeups, self._spec.python, self._sealer.keyring.key_id

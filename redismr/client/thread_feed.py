@@ -12,14 +12,14 @@ FeedPart = tuple[list[Any]] | tuple[Collection[Any], list[Any]]
 
 
 class ThreadFeed:
-    """Gives ``itertools.chain`` one part after another; costs time for each part, not each item.
+    """Gives ``itertools.chain`` one part after another: the lock is taken for parts, not for items.
 
     If two threads share a chain, each replaces the part of the other thread by the part that it
     fetched, and the rest of the replaced part would be lost. So both threads get the same part, and
     the next part is fetched when nothing is left of the last one.
 
-    ``parts_in_use`` holds, while the feed lives, the list whose emptying ends the part in use;
-    ``check_open`` raises once the result is closed.
+    While the feed lives, ``parts_in_use`` holds the list that is being read: emptying that list
+    ends the part. ``check_open`` raises once the result is closed.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ PROGRESS_ASKED_SECONDS = 1.0
 _REFRESH_SECONDS = 2.0
 _MAX_NAMED_WORKERS = 3
 _report_again_at: dict[str, float] = {}
-"""By text, the time before which it is not printed again."""
+"""Text -> earliest time at which it may be printed again."""
 
 
 def report_long_wait(text: str, waited: float) -> None:
@@ -75,7 +75,7 @@ class IdleExplainer:
         return len(self._eligible_rows())
 
     @property
-    def slots(self) -> int:
+    def executors(self) -> int:
         """Number of executors of the living workers that can run the job."""
         return sum(int(str(row.get("executors", 0))) for row in self._eligible_rows())
 

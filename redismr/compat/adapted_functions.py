@@ -19,6 +19,8 @@ from typing import Any
 from redismr.compat.doorway import (
     UNLIMITED,
     CannotSnapshot,
+    Function,
+    Pair,
     check_pair,
     count_arguments,
     explain_output_error,
@@ -27,9 +29,6 @@ from redismr.compat.doorway import (
     snapshot_key,
 )
 from redismr.compat.worker_functions import WorkerFunction
-
-Function = Callable[..., Any]
-Pair = tuple[Any, Any]
 
 Gather = Callable[[Any], Any]
 """Makes the values that the user's reducefn gets of the values that have arrived for a key."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from redismr.config import DEFAULT_NAMESPACE, Connection  # of the server of a script
 from redismr.core import pickle_by_value  # pickles own functions and the data of commands
+from redismr.core.annotations import Function, Pair  # for annotations
 from redismr.core.pickled_snapshots import CannotSnapshot  # raised by the functions that copy
 from redismr.core.seal import TAG_BYTES, Keyring  # sign user commands
 from redismr.core.status_rows import Progress  # what ``run`` reports while a job runs

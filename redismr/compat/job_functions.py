@@ -13,9 +13,7 @@ from typing import Any
 
 from redismr.compat.adapted_functions import (
     AdaptedMapper,
-    Function,
     Gather,
-    Pair,
     WorkerMapper,
     WorkerReducer,
     adapt_reducer,
@@ -23,7 +21,7 @@ from redismr.compat.adapted_functions import (
     join_lists,
     takes_items,
 )
-from redismr.compat.doorway import check_functions, count_arguments
+from redismr.compat.doorway import Function, Pair, check_functions, count_arguments
 from redismr.compat.worker_functions import WorkerFunction
 from redismr.errors import ConfigError
 

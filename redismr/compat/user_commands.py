@@ -64,6 +64,7 @@ class CommandBus:
         Raises:
             ValueError: the command is too large.
         """
+        # A command is signed for one recipient: a command for all is sent to each.
         for name in self.connected_clients() if recipient == ALL_CLIENTS else [recipient]:
             body = pickle_by_value.dumps((name, self.name, command, data, txn))
             if len(body) > _MAX_COMMAND_BYTES:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar
 
 PROTOCOL = 4
 """Version of the keys, scripts and sealed formats. A worker takes jobs of its own version only."""
@@ -269,6 +269,18 @@ class ResultManifest:
     #: Records that all maps left out; in full only in the result of partition 0.
     map_skipped: Skipped = field(default_factory=Skipped)
     provenance: Provenance = field(default_factory=Provenance)
+
+
+PartitionsType = TypeVar("PartitionsType")
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedResult(Generic[PartitionsType]):
+    """What a job that succeeded leaves to its reader."""
+
+    partitions: PartitionsType
+    counters: dict[str, int]  #: What user functions counted: name -> amount.
+    skipped: Skipped
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,10 @@ from typing import Any
 from zlib import crc32
 
 from redismr.context import Here, TaskContext, active_task
+from redismr.core.annotations import Pair
 from redismr.core.codec import Block, decode_block, encode_block
 from redismr.core.failure_capture import make_failure
-from redismr.core.model import OnError, Skipped, Stage, task_stage
+from redismr.core.model import CollectedResult, OnError, Skipped, Stage, task_stage
 from redismr.core.task_errors import make_task_error
 from redismr.core.user_frames import is_debugger_exit, user_traceback
 from redismr.engine.bad_records import (
@@ -58,11 +59,11 @@ def run_inline(
     sort: bool = False,
     seed: int = 0,
     on_error: OnError = "fail",
-) -> tuple[list[tuple[Any, Any]], dict[str, int], Skipped]:
-    """Run a job; return its results, its counters, and its skipped records.
+) -> CollectedResult[list[list[Pair]]]:
+    """Run a job; return the pairs of each partition, the counters, and the skipped records.
 
-    Results are in partition order; with ``sort``, in key order within each partition. The state of
-    ``random`` is restored at the end.
+    With ``sort``, pairs are in key order within each partition. The state of ``random`` is restored
+    at the end.
 
     Raises:
         MapError, ReduceError: as on workers. The user function's error is the ``__cause__``, and
@@ -76,8 +77,8 @@ def run_inline(
         job.call_initfn()
         for number, split in enumerate(source.splits()):
             job.map(f"m{number}", split)
-        pairs = [pair for number in range(job.partitions) for pair in job.reduce(number)]
-    return pairs, dict(job.counters), job.skipped
+        results = [job.reduce(number) for number in range(job.partitions)]
+    return CollectedResult(results, dict(job.counters), job.skipped)
 
 
 @dataclass
@@ -130,7 +131,7 @@ class _InlineJob:
             self.records_in += current_ordinal(self.cursor) + 1
             self._add_skipped(skip_recorder)
 
-    def reduce(self, partition: int) -> list[tuple[Any, Any]]:
+    def reduce(self, partition: int) -> list[Pair]:
         """Run one reduce task; return its results."""
         task = f"r{partition}"
         with (

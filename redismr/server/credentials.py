@@ -61,7 +61,15 @@ def derived_credentials(password: str) -> Credentials:
 
 
 def join(host: str, port: int, password: str, *, namespace: str | None = None) -> Connection:
-    """Return how another machine reaches ``serve(bind, port, password)``; nothing is sent."""
+    """Return how another machine reaches ``serve(bind, port, password)``; nothing is sent.
+
+    >>> from redismr.server import join
+    >>> join("192.0.2.7", 6379, "words that nobody guesses", namespace="letters").namespace
+    'letters'
+
+    Raises:
+        ConfigError: the namespace cannot be used.
+    """
     credentials = derived_credentials(password)
     return Connection(
         url=tcp_url(host, port, credentials.auth),

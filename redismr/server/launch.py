@@ -85,10 +85,25 @@ def serve(
     or with ``redismr.server.join(host, port, password)``. There is no TLS: a person who can read
     the network traffic reads the data, but cannot have anything run.
 
+    >>> from redismr.server import serve
+    >>> with serve() as server:
+    ...     server.url_for("localhost").endswith(f"@localhost:{server.port}/0")
+    True
+
+    Args:
+        bind: the address to listen at; "" for all addresses of this machine.
+        port: the TCP port; 0 picks a free one, which is the server's ``port``.
+        password: for ``join``; None: random secrets.
+        namespace: the prefix of the keys and channels that the server's user may touch.
+        maxmemory: bytes, 0 for no limit; None: half of the machine's memory.
+
+    Returns:
+        The server, which answers already; ``close`` or a ``with`` block ends it before the process.
+
     Raises:
-        ConfigError: the password can be guessed, at an address that others can reach.
-        OSError: as ``start``, errno EADDRINUSE when the port is taken.
-        StoreUnavailable: as ``start``.
+        ConfigError: the password can be guessed, at an address that others can reach; or as
+            ``start``.
+        RunawayJob, OSError, StoreUnavailable: as ``start``.
     """
     if password is not None:
         check_text("the password", password)

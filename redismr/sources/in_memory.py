@@ -14,11 +14,12 @@ from reprlib import repr as short
 from typing import Any, ClassVar
 
 from redismr.config import show_value
+from redismr.core.annotations import Pair
 from redismr.core.mixed_errors import source_raised_error
 from redismr.errors import BadValue, ConfigError, SourceError, error_phrase
 from redismr.sources.batching import SizeEstimator, guided_batches
 from redismr.sources.protocol import Split
-from redismr.sources.record_snapshots import Pair, RecordSnapshots
+from redismr.sources.record_snapshots import RecordSnapshots
 
 _EstimateSizes = Callable[[Sequence[Any]], Sequence[float]]
 _Take = Callable[[Iterable[Any]], list[Any]]

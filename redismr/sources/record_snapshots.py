@@ -14,13 +14,12 @@ from io import BytesIO
 from reprlib import repr as short
 from typing import Any
 
+from redismr.core.annotations import Pair
 from redismr.core.pickled_snapshots import CannotSnapshot, NoIteratorPickler, may_hold_iterator
 from redismr.core.plain_copies import IMMUTABLE_TYPES
 from redismr.core.value_snapshots import take_pair_snapshot, take_snapshot
 from redismr.errors import BadValue, error_phrase
 from redismr.sources.protocol import Split
-
-Pair = tuple[Any, Any]
 
 _BUILTIN_CONTAINERS: tuple[Iterable[Any], ...] = (
     *((), [], {}, {}.values(), {}.items(), set()),

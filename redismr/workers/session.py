@@ -45,7 +45,7 @@ class Session:
         self.job = header.job
         self.sealer = JobSealer(keyring, header.job)
         #: Sealed code and params, if the claim's answer brought them.
-        spec, *self._sealed_parcel = claim.sealed_job
+        spec, *self._sealed_code_and_params = claim.sealed_job
         self.spec = self._open_spec(spec, claim.now_ms)
         self.provenance = Provenance(SUBMITTER, self.spec.libraries)
         self._map_outputs: MapOutputs | None = None
@@ -100,8 +100,8 @@ class Session:
         if self.program is None:
             started = time.monotonic()
             try:
-                sealed_code, sealed_params = self._sealed_parcel or self.store.get_code_and_params(
-                    self.job
+                sealed_code, sealed_params = (
+                    self._sealed_code_and_params or self.store.get_code_and_params(self.job)
                 )
                 code = self.sealer.open_code(sealed_code)
                 params = self.sealer.open_params(sealed_params)
@@ -129,7 +129,7 @@ class Session:
                         program.initfn()
                     except BaseException as exc:
                         raise UserCodeError("initfn") from exc
-            self.program, self._sealed_parcel = program, []
+            self.program, self._sealed_code_and_params = program, []
             self.load_seconds = time.monotonic() - started
         return self.program
 

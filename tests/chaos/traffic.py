@@ -163,7 +163,7 @@ def _watched(flow: Traffic, rng: random.Random) -> Iterator[None]:
     is written meanwhile that a server may forget just the one, and know what came before it.
     """
     close, again = submitter.close_input, job_watch.close_input_again
-    collect = handle.Job._collect_partitions
+    collect = handle.Job._collect
 
     def close_late(*args: Any) -> None:
         time.sleep(rng.uniform(0, DAWDLE))
@@ -186,7 +186,7 @@ def _watched(flow: Traffic, rng: random.Random) -> Iterator[None]:
     with (
         patch.object(submitter, "close_input", close_late),
         patch.object(job_watch, "close_input_again", counted_again),
-        patch.object(handle.Job, "_collect_partitions", collect_late),
+        patch.object(handle.Job, "_collect", collect_late),
     ):
         yield
 

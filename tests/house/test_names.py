@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from redismr.store.limits import LIMITS
+
 ROOT = Path(__file__).parents[2] / "redismr"
 ANCESTOR_NAMES = {"Client", "Server", "DEFAULT_PORT", "VERSION"}
 """Names that the interfaces of mincemeat.py, its forks and shepherd prescribe to ``compat``."""
@@ -17,26 +19,34 @@ def test_no_two_modules_have_the_same_name() -> None:
     assert repeated((path.stem, path) for path in paths) == {}
 
 
-def test_no_two_classes_or_constants_have_the_same_name() -> None:
-    """A leading underscore does not make another name."""
-    names = (
+def test_no_two_classes_constants_or_type_aliases_have_the_same_name() -> None:
+    """A leading underscore does not make another name; limits of the scripts are constants too."""
+    names = [
         (name, path)
         for path in ROOT.rglob("*.py")
-        for name in classes_and_constants(ast.parse(path.read_text(encoding="utf-8")))
+        for name in module_level_names(ast.parse(path.read_text(encoding="utf-8")))
         if not (name in ANCESTOR_NAMES and path.parent.name == "compat")
-    )
-    assert repeated(names) == {}
+    ]
+    names += [(name, ROOT / "store/limits.py") for name in LIMITS]
+    assert repeated(iter(names)) == {}
 
 
-def classes_and_constants(module: ast.Module) -> Iterator[str]:
+def module_level_names(module: ast.Module) -> Iterator[str]:
     for node in module.body:
         if isinstance(node, ast.ClassDef):
             yield node.name.lstrip("_")
         targets = getattr(node, "targets", None) or [getattr(node, "target", None)]
         for name in (part.id for target in targets if target for part in assigned(target)):
             # one capital letter is a type variable
-            if name.isupper() and not name.startswith("__") and len(name.lstrip("_")) > 1:
+            is_constant = name.isupper() and len(name.lstrip("_")) > 1
+            if (is_constant or is_type_alias(node, name)) and not name.startswith("__"):
                 yield name.lstrip("_")
+
+
+def is_type_alias(node: ast.stmt, name: str) -> bool:
+    """True for ``Name = Callable[...]`` and ``Name = A[...] | B``."""
+    value = getattr(node, "value", None)
+    return name.lstrip("_")[:1].isupper() and isinstance(value, ast.Subscript | ast.BinOp)
 
 
 def assigned(target: ast.expr) -> list[ast.Name]:

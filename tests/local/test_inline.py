@@ -8,6 +8,7 @@ import signal
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
+from itertools import chain
 
 import pytest
 
@@ -22,14 +23,15 @@ from redismr.sources import as_source
 def run(
     source, mapfn=None, reducefn=None, *, partitions=4, params=None, sort=False, seed=0, **functions
 ):
-    return run_inline(
+    result = run_inline(
         as_source(source),
         prepare_program(mapfn, reducefn, **functions),
         partitions=partitions,
         params=params or {},
         sort=sort,
         seed=seed,
-    )[:2]
+    )
+    return list(chain.from_iterable(result.partitions)), result.counters
 
 
 def words(text):
@@ -71,8 +73,8 @@ def test_counters_params_and_here():
 def test_sorted_within_partitions():
     program = prepare_program(words, "sum", partitionfn=lambda key, _n: int(key >= "m"))
     source = as_source(["z a q m b y c"])
-    pairs, _, _ = run_inline(source, program, partitions=2, params={}, sort=True, seed=0)
-    assert [key for key, _ in pairs] == list("abcmqyz")
+    result = run_inline(source, program, partitions=2, params={}, sort=True, seed=0)
+    assert [[key for key, _ in pairs] for pairs in result.partitions] == [list("abc"), list("mqyz")]
 
 
 def test_there_are_always_two_partitions():
