@@ -48,7 +48,7 @@ class Job(ReadableJob):
 
     @property
     def counters(self) -> dict[str, int]:
-        """What user functions counted, each task once; empty until the job has succeeded.
+        """The counts of user functions, each task once; empty until the job has succeeded.
 
         >>> from redismr import Client, count
         >>> with Client(executors=1) as client:
