@@ -82,7 +82,7 @@ def test_a_list_is_numbered(server_runner):
 
 
 def test_equal_keys_are_all_mapped(server_runner):
-    """In mincemeat.py, equal keys that were outstanding together were one."""
+    """Unlike mincemeat.py, where equal keys that were outstanding together were one."""
     source = LazyMapping([1, 1, 2, 1])
     found = server_runner.run_server(datasource=source, mapfn=lambda k, v: [(k, 1)], reducefn=total)
     assert found == {1: 3, 2: 1}
@@ -294,7 +294,7 @@ def test_without_mapfn_the_datasource_is_reduced(server_runner):
 
 
 def test_a_generator_as_simple_reducefn_emits_pairs(server_runner):
-    """As in redismr; mincemeat.py tried to send the generator itself."""
+    """The pairs are emitted, as in redismr; mincemeat.py tried to send the generator itself."""
 
     def several(k, vs):
         yield k, sum(vs)
@@ -416,7 +416,7 @@ def test_applyover_and_generator_go_by_arity():
 
 
 def test_closures_defaults_and_helpers_work(server_runner):
-    """In mincemeat.py functions had no globals of the script, no defaults, no closures."""
+    """Unlike mincemeat.py, where functions had no globals of the script, defaults or closures."""
     offset = 5
 
     def mapper(k, v, step=10):
@@ -500,7 +500,7 @@ def helper():
 
 
 def test_a_poison_item_ends_the_job_with_its_error(server_runner):
-    """In mincemeat.py the item killed every worker in turn, and the server waited for ever."""
+    """Unlike mincemeat.py, where it killed every worker in turn, and the server waited for ever."""
     with pytest.raises(ZeroDivisionError) as caught:
         server_runner.run_server(
             datasource={1: 1, 2: 0}, mapfn=lambda k, v: [(k, 1 / v)], reducefn=total

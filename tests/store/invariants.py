@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from redismr.core.model import is_map_task
+
 View = dict[str, Any]
 RUNNING = ("submitting", "mapping", "reducing")
 
@@ -79,7 +81,7 @@ def I3_reducing_is_mapped(step: Step) -> None:
     view = step.after
     if state_of(view) == "reducing":
         assert sorted(view["done"], key=int) == [str(i) for i in range(int(view["meta"]["n_map"]))]
-        assert all(task[0] == "r" for task in view["ready"] + list(view["lease"]))
+        assert not any(is_map_task(task) for task in view["ready"] + list(view["lease"]))
 
 
 def I4_results_of_present_maps(step: Step) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from redismr.core.model import is_map_task
 from redismr.store.limits import LIMITS
 
 RUNNING = ("submitting", "mapping", "reducing")
@@ -426,7 +427,7 @@ class Model:
             return "DUP_OK" if self._token_of(records, index) == token else "FENCED"
         if not self.running or not self._holds(task, token):
             return "FENCED"
-        if task[0] == "r":
+        if not is_map_task(task):
             if basis != self.meta.get("basis"):
                 return "FENCED"
             if any(f"{token}.{chunk}" not in self.out for chunk in range(chunks)):
@@ -552,7 +553,7 @@ class Model:
         self._clear("ready", "processing", "lease", "attempts")
 
     def _records_of(self, task: str) -> dict[str, str]:
-        return self.done if task[0] == "m" else self.result
+        return self.done if is_map_task(task) else self.result
 
     def _token_of(self, records: dict[str, str], index: object) -> str:
         return records.get(str(index), "").partition(" ")[0]

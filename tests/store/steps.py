@@ -21,6 +21,8 @@ from store.invariants import Step, check, tokens_in, tokens_made_from
 from store.model import Model
 from store.server import ServerJob
 
+from redismr.core.model import Stage, is_map_task, task_stage
+
 T = TypeVar("T")
 EXECUTORS = ("a:1", "a:2", "b:1")
 WORKERS = ("a", "b", "c")
@@ -175,10 +177,12 @@ class RandomJob:
             if a.executor == executor and self.model._holds(a.task, a.token)
         ]  # fmt: skip
 
-    def pick_attempt(self, choices: Choices, kind: str = "mr") -> Attempt | None:
+    def pick_attempt(
+        self, choices: Choices, stages: Sequence[Stage] = ("map", "reduce")
+    ) -> Attempt | None:
         """Pick an attempt of an executor that waits for no answer; live ones twice as often."""
         busy = {self.stopped, *self.unanswered}
-        free = [a for a in self.attempts if a.task[0] in kind and a.executor not in busy]
+        free = [a for a in self.attempts if task_stage(a.task) in stages and a.executor not in busy]
         live = [a for a in free if self.model._holds(a.task, a.token)]
         if live and choices.chance(70):
             return choices.choose(live)
@@ -255,7 +259,7 @@ class RandomJob:
         if self.deadly and f"lost:{mine[0].task}" in self.model.budgets:
             self.die_at_record(executor, "1")
             return
-        if self.leaky and mine[0].task[0] == "r":
+        if self.leaky and not is_map_task(mine[0].task):
             self.lose(choices)
         for attempt in mine:
             if not attempt.record:
@@ -359,7 +363,7 @@ class RandomJob:
 
     def run(self, choices: Choices, attempt: Attempt) -> None:
         """Run a map or reduce attempt: read, stage, make a record."""
-        if attempt.task[0] == "r":
+        if not is_map_task(attempt.task):
             return self.reduce(choices, attempt)
         # The map need not be deterministic: each attempt stages for other partitions.
         staged = [p for p in range(self.partitions) if choices.chance(60)]
@@ -411,7 +415,8 @@ class RandomJob:
         """Commit this attempt, maybe with others of its executor."""
         ready = [
             a for a in self.attempts
-            if a.executor == first.executor and a.record and a.task[0] == first.task[0]
+            if a.executor == first.executor and a.record
+            and task_stage(a.task) == task_stage(first.task)
         ]  # fmt: skip
         commits = [first] if first.record else []
         commits += [a for a in ready if a is not first and choices.chance(60)]
@@ -432,7 +437,7 @@ class RandomJob:
         self.call_lossily(choices, "commit", **argv, commits=flat)
 
     def claimed(self, attempt: Attempt) -> int:
-        return attempt.chunks if attempt.task[0] == "r" else 0
+        return 0 if is_map_task(attempt.task) else attempt.chunks
 
     def undo(self, attempt: Attempt) -> None:
         """Delete what a refused attempt staged."""
@@ -447,7 +452,7 @@ class RandomJob:
 
     def free_segments_read(self, attempt: Attempt) -> None:
         """Free exactly the fields that a counted reducer has read."""
-        if attempt.task[0] == "r":
+        if not is_map_task(attempt.task):
             self.drop(attempt.fields)
             self.compare("free", [])
 
@@ -479,7 +484,7 @@ class RandomJob:
 
     def invalidate(self, choices: Choices) -> None:
         """Invalidate missing maps, maps of an old token, or maps that are there."""
-        attempt = self.pick_attempt(choices, "r")
+        attempt = self.pick_attempt(choices, ["reduce"])
         if attempt is None:
             return
         missing = list(attempt.missing)

@@ -1,4 +1,4 @@
-"""S13: with ``each_worker`` every worker runs one map task, and the source may be endless."""
+"""With ``each_worker`` every worker runs one map task, and the source may be endless."""
 
 from __future__ import annotations
 
