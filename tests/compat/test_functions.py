@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 
 import cloudpickle
 import pytest
 
 import redismr
-from redismr.compat import mincemeat
+from redismr.compat import mincemeat, mincemeat_globals
 from redismr.compat.mincemeat_globals import MincemeatGlobals
 
 LINES = ["Humpty Dumpty sat", "Humpty fell", "all sat"]
@@ -533,3 +535,23 @@ def test_other_objects_than_functions_are_refused(server_runner):
         server_runner.run_server(datasource={1: 1}, mapfn=words, reducefn=lambda a, b, c: 1)
     with pytest.raises(redismr.ConfigError, match="reducefn must be a plain function"):
         server_runner.run_server(datasource={1: 1}, mapfn=words, reducefn=later)
+
+
+def test_the_names_of_mincemeat_are_known_without_its_imports():
+    """A name that is none of them, such as ``unicode``, must not cost executors these imports."""
+    assert mincemeat_globals._names_of_mincemeat().keys() == mincemeat_globals._MINCEMEAT_NAMES
+
+
+def test_a_server_without_mincemeats_names_does_not_run():
+    """Only ``redismr.compat.mincemeat`` gives servers the class that sets missing globals."""
+    code = (
+        "from redismr.compat.daemons import Server_daemon\n"
+        "from redismr.compat.server import Server\n"
+        "assert Server.initfn_class is None\n"
+        "server = Server()\n"
+        "server._hosted_server = object()\n"
+        "try: server._run_job(None)\n"
+        "except RuntimeError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "import redismr.compat.mincemeat before a Server runs\n", done.stderr
