@@ -87,7 +87,7 @@ class Client(Unpicklable):
             self._keyring, self._store, self._cleanup_store, self._embedded
         )
         if self._embedded is None:
-            self._store.server.check("monitor")
+            self._store.redis_client.check("monitor")
 
     def __enter__(self) -> Self:
         """Return the client itself."""
@@ -100,7 +100,7 @@ class Client(Unpicklable):
     def close(self) -> None:
         """Close the connections. Jobs go on, and open results connect again when they are read."""
         for store in (self._store, self._cleanup_store, self._listener_store):
-            store.server.close()
+            store.redis_client.close()
 
     def run(
         self,

@@ -23,7 +23,7 @@ from redismr.errors import (
     StoreUnavailable,
     SubmitterLost,
 )
-from redismr.store import number
+from redismr.store import clear_int
 
 if TYPE_CHECKING:
     from redismr.core.job_payloads import JobSealer
@@ -59,7 +59,7 @@ def end_error(sealer: JobSealer, status: JobStatus, dead: Mapping[str, bytes]) -
             return make_task_error(failures[task], job, None)
     cause = status.meta.get("cause", "")
     if cause == "SubmitterLost":
-        added = pluralize(number(status.meta.get("maps_added")), "map task")
+        added = pluralize(clear_int(status.meta.get("maps_added")), "map task")
         return SubmitterLost(
             f"job {job} failed: its submitter fell silent after {added}, before its "
             "input was complete",

@@ -17,7 +17,7 @@ from redismr.confidential import Unpicklable
 from redismr.core.events import Event, encode_event
 from redismr.core.job_payloads import JobSealer
 from redismr.errors import KeysAltered, RedismrError, SealError, StoreUnavailable
-from redismr.store import JobStatus, Store, number
+from redismr.store import JobStatus, Store, clear_int
 
 if TYPE_CHECKING:
     from redismr.client.job_options import SubmitterState
@@ -139,5 +139,5 @@ class JobAccess(Unpicklable):
             return self._sealer.open_end(self._store.get_sealed(self.id, "end"))
         with contextlib.suppress(KeysAltered):
             added = self._store.meta(self.id, "maps_added").get("maps_added")
-            return min(max(0, number(added)), _MAX_INPUT_COUNT)
+            return min(max(0, clear_int(added)), _MAX_INPUT_COUNT)
         return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from redismr.core.model import ENDED_STATES, RUNNING_STATES
 from redismr.core.status_rows import Progress
 from redismr.core.work_amount import WORK_UNITS, InputAmount, StageProgress
-from redismr.store import number
+from redismr.store import clear_int
 
 if TYPE_CHECKING:
     from redismr.client.wait_reasons import IdleExplainer
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def _executor_seconds(status: JobStatus, stage: Stage) -> float:
     """Return how many seconds executors worked on the tasks of a stage that are done."""
-    return number(status.meta.get(f"executor_ms_{stage[0]}")) / 1000
+    return clear_int(status.meta.get(f"executor_ms_{stage[0]}")) / 1000
 
 
 def _stage_work(status: JobStatus, stage: Stage) -> StageProgress:
@@ -39,7 +39,7 @@ def _map_work(status: JobStatus, done: int, total: int | None) -> StageProgress:
     """Return how much of the input is read; the arguments ``done`` and ``total`` count tasks."""
     meta, work = status.meta, replace(_stage_work(status, "map"), tasks=total)
     input_amount = InputAmount.parse(meta.get("input_added", ""))
-    expected = number(meta.get("expected"))
+    expected = clear_int(meta.get("expected"))
     # The amount is 0 if all files are empty, and unknown if an older submitter made the job.
     if not input_amount.total and not expected:
         return replace(work, done=done, total=total)
@@ -48,7 +48,7 @@ def _map_work(status: JobStatus, done: int, total: int | None) -> StageProgress:
         total_units = input_amount.total
     elif expected:
         total_units = max(input_amount.total, expected)
-    read = number(meta.get("input_read"))
+    read = clear_int(meta.get("input_read"))
     if total is not None and done >= total:
         read = input_amount.total
     unit = meta.get("unit", "")
@@ -62,10 +62,10 @@ def _map_work(status: JobStatus, done: int, total: int | None) -> StageProgress:
 def progress_of(status: JobStatus, spec: JobSpec, idle_explainer: IdleExplainer) -> Progress:
     """Return how far a job is, for people: all of it comes from clear text of the server."""
     meta = status.meta
-    n_map = number(meta["n_map"]) if meta.get("n_map") else None
+    n_map = clear_int(meta["n_map"]) if meta.get("n_map") else None
     succeeded = status.state == "succeeded"
     reducing = status.state == "reducing"
-    end_ms = number(meta.get("ended_at"), status.now_ms)
+    end_ms = clear_int(meta.get("ended_at"), status.now_ms)
     maps_done = (n_map or 0) if succeeded else status.maps_done
     partitions = spec.partitions if n_map != 0 else 0
     reason = "" if status.state in ENDED_STATES else idle_explainer.reason_if_idle(status)
@@ -79,9 +79,9 @@ def progress_of(status: JobStatus, spec: JobSpec, idle_explainer: IdleExplainer)
         reduces_done=status.reduces_done,
         reduces_running=running if reducing else 0,
         reduces_total=partitions,
-        shuffle_bytes=number(meta.get("shuffled")),
-        elapsed=(end_ms - number(meta.get("created_at"), end_ms)) / 1000,
-        retries=number(meta.get("retried")),
+        shuffle_bytes=clear_int(meta.get("shuffled")),
+        elapsed=(end_ms - clear_int(meta.get("created_at"), end_ms)) / 1000,
+        retries=clear_int(meta.get("retried")),
         # A small job is over before the rows of workers are read: then there is no need to.
         workers=0 if succeeded else idle_explainer.workers,
         slots=0 if succeeded else idle_explainer.executors,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from redismr.client.end_errors import fail_as_altered
 from redismr.client.submitter import close_input_again
 from redismr.core.model import ENDED_STATES, RUNNING_STATES
-from redismr.store import number
+from redismr.store import clear_int
 from redismr.store.limits import LIMITS
 
 if TYPE_CHECKING:
@@ -90,6 +90,6 @@ def altered_field(status: JobStatus, spec: JobSpec, key_id: str) -> str:
     ):
         if meta.get(name) != str(sealed):
             return f"{name} in Redis differs from what was submitted"
-    if not 0 < number(meta.get("expire_at")) - status.now_ms < LIMITS["MAX_TTL_MS"].value:
+    if not 0 < clear_int(meta.get("expire_at")) - status.now_ms < LIMITS["MAX_TTL_MS"].value:
         return "its deadline (expire_at) in Redis is impossible"
     return ""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from redismr.core.status_rows import JobInfo, WorkerInfo
 from redismr.errors import KeysAltered
-from redismr.store import number
+from redismr.store import clear_int
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ def job_rows(store: Store) -> list[JobInfo]:
         if status is None:
             continue  # the job expired or was deleted
         meta = status.meta
-        n_map = number(meta["n_map"]) if meta.get("n_map") else None
+        n_map = clear_int(meta["n_map"]) if meta.get("n_map") else None
         rows.append(
             JobInfo(
                 job_id=job_id,
@@ -39,9 +39,9 @@ def job_rows(store: Store) -> list[JobInfo]:
                 maps_done=(n_map or 0) if status.state == "succeeded" else status.maps_done,
                 maps_total=n_map,
                 reduces_done=status.reduces_done,
-                reduces_total=number(meta.get("partitions")),
-                age=(status.now_ms - number(meta.get("created_at"), status.now_ms)) / 1000,
-                ttl=(number(meta.get("expire_at"), status.now_ms) - status.now_ms) / 1000,
+                reduces_total=clear_int(meta.get("partitions")),
+                age=(status.now_ms - clear_int(meta.get("created_at"), status.now_ms)) / 1000,
+                ttl=(clear_int(meta.get("expire_at"), status.now_ms) - status.now_ms) / 1000,
                 cause=meta.get("cause", ""),
             )
         )
@@ -53,7 +53,7 @@ def deleted_rows(store: Store) -> list[JobInfo]:
     now_ms, rows = store.deleted()
     found = []
     for row in rows:
-        maps, reduces = number(row.get("maps")), number(row.get("reduces"))
+        maps, reduces = clear_int(row.get("maps")), clear_int(row.get("reduces"))
         found.append(
             JobInfo(
                 job_id=str(row.get("job", "")),
@@ -64,8 +64,8 @@ def deleted_rows(store: Store) -> list[JobInfo]:
                 maps_total=maps,
                 reduces_done=reduces,
                 reduces_total=reduces,
-                age=(now_ms - number(row.get("created"))) / 1000,
-                ttl=(number(row.get("until")) - now_ms) / 1000,
+                age=(now_ms - clear_int(row.get("created"))) / 1000,
+                ttl=(clear_int(row.get("until")) - now_ms) / 1000,
                 deleted=True,
             )
         )

@@ -30,7 +30,7 @@ from redismr.errors import (
 from redismr.sources import Source, Split
 from redismr.sources.protocol import amount_of
 from redismr.sources.record_snapshots import pickle_split
-from redismr.store import SMALL_JOB_TASKS, Store, WakeTarget, number
+from redismr.store import SMALL_JOB_TASKS, Store, WakeTarget, clear_int
 
 MAX_UNFINISHED = 10_000
 """Unfinished tasks at which the submitter waits for the workers."""
@@ -286,7 +286,7 @@ class Submitter:
     def _renew_lease(self) -> None:
         self._job_is_gone = self._background_store.add(self._sealer.job, 0, 0).status == "GONE"
         meta = self._background_store.meta(self._sealer.job, "expire_at")
-        self._expire_at = number(meta.get("expire_at")) or self._expire_at
+        self._expire_at = clear_int(meta.get("expire_at")) or self._expire_at
 
     def _cancel_after_error(self, exc: BaseException) -> None:
         """Cancel the job: nobody else can complete its input, and workers would work in vain."""

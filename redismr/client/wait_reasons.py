@@ -103,7 +103,7 @@ class IdleExplainer:
         """Return why the job makes no progress, if that lasts too long; else an empty text."""
         now = time.monotonic()
         if now - self._progressed_at > EXPLAIN_AFTER_SECONDS and self._is_server_full():
-            address = self._store.server.shown_address
+            address = self._store.redis_client.shown_address
             return (
                 f"Redis at {address} is full (maxmemory): the job goes on when "
                 "there is room. Give it more memory, or delete finished jobs"
@@ -114,7 +114,7 @@ class IdleExplainer:
     def reason(self) -> str:
         """Return why no worker can take the job, and what to do; empty if a worker can."""
         rows = self._refresh_rows()
-        where = self._store.server.shown_address
+        where = self._store.redis_client.shown_address
         if not rows:
             lost = f"; lost: {self._name_lost_workers()}" if self._lost_workers else ""
             return (
@@ -161,7 +161,7 @@ class IdleExplainer:
             self._orphaned_tasks = self._count_orphaned_tasks(living) if may_have_orphans else 0
             self._server_is_full = False
             with contextlib.suppress(StoreError):  # some servers do not tell
-                self._server_is_full = self._store.server.is_full()
+                self._server_is_full = self._store.redis_client.is_full()
             self._rows_read_at = now
         return self._living_rows
 

@@ -135,7 +135,7 @@ class ListenerLiveness:
         self._closed = threading.Event()
         if not self._has_listener():
             raise ConnectionRefusedError(
-                f"no mincemeat server uses {self._store.server.shown_address} now"
+                f"no mincemeat server uses {self._store.redis_client.shown_address} now"
             )
 
     def is_port_open(self) -> bool:
@@ -155,7 +155,7 @@ class ListenerLiveness:
 
     def close(self) -> None:
         """Close the connections."""
-        self._store.server.close()
+        self._store.redis_client.close()
 
     def _has_listener(self) -> bool:
         return self._store.has_listener(self._label)

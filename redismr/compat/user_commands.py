@@ -106,7 +106,7 @@ class CommandBus:
                 self._listening.set()  # the first call subscribes
                 if message:
                     self._handle_message(message)
-        self._store.server.close()
+        self._store.redis_client.close()
 
     def _handle_message(self, message: bytes) -> None:
         tag, body = message[:TAG_BYTES], message[TAG_BYTES:]

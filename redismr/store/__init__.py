@@ -13,7 +13,7 @@ from redismr.store.replies import (
     ReclaimReply,
     StageEvents,
 )
-from redismr.store.reply_values import number
+from redismr.store.reply_values import clear_int
 from redismr.store.round_trips import SMALL_JOB_TASKS
 from redismr.store.store import Store
 
@@ -30,5 +30,5 @@ __all__ = [
     "StageEvents",
     "Store",
     "WakeTarget",
-    "number",
+    "clear_int",
 ]

@@ -81,12 +81,12 @@ class Subscription:
 class ChannelStore:
     """Publishes and subscribes. A channel belongs to one transaction, or is that of all of them."""
 
-    server: RetryingClient
+    redis_client: RetryingClient
     keys: KeyNames
 
     def publish(self, txn: str, message: bytes) -> None:
         """Publish to listeners of this transaction and of all; a lost message changes nothing."""
-        self.server.best_effort(*self._publish_commands(txn, message))
+        self.redis_client.best_effort(*self._publish_commands(txn, message))
 
     def publish_to(self, txn: str, message: bytes) -> None:
         """Publish to listeners of this transaction alone.
@@ -94,22 +94,22 @@ class ChannelStore:
         Raises:
             StoreError: the server did not take the message.
         """
-        self.server.command("PUBLISH", self._channel(txn), message)
+        self.redis_client.command("PUBLISH", self._channel(txn), message)
 
     def has_listener(self, txn: str) -> bool:
         """True if a client is subscribed to the transaction's own channel."""
-        return bool(self.server.command("PUBSUB", "NUMSUB", self._channel(txn))[1])
+        return bool(self.redis_client.command("PUBSUB", "NUMSUB", self._channel(txn))[1])
 
     def listened_txns(self, prefix: str) -> list[str]:
         """Transactions that begin with ``prefix`` and have a listener, each without the prefix."""
         start = self._channel(prefix)
         pattern = re.sub(r"([][*?\\])", r"\\\1", start) + "*"
-        channels = self.server.command("PUBSUB", "CHANNELS", pattern)
+        channels = self.redis_client.command("PUBSUB", "CHANNELS", pattern)
         return sorted(name[len(start.encode()) :].decode(errors="replace") for name in channels)
 
     def subscribe(self, txn: str | None) -> Subscription:
         """Messages of one transaction, or of all, from the first ``get`` on; for ``with``."""
-        return Subscription(self.server.client, self._channel(txn))
+        return Subscription(self.redis_client.client, self._channel(txn))
 
     def _publish_commands(self, txn: str, message: bytes) -> list[RedisCommand]:
         return [("PUBLISH", channel, message) for channel in self._event_channels(txn)]
@@ -119,4 +119,4 @@ class ChannelStore:
         return self._channel(txn), self._channel(None)
 
     def _channel(self, txn: str | None) -> str:
-        return self.keys.events(self.server.db, txn)
+        return self.keys.events(self.redis_client.db, txn)

@@ -26,7 +26,7 @@ COMMAND_ITEMS = 1000
 class ChunkStore:
     """Reads and writes data that is too big for a script."""
 
-    server: RetryingClient
+    redis_client: RetryingClient
     keys: KeyNames
 
     def get_inputs(self, job: str, tasks: Sequence[str]) -> list[bytes | None]:
@@ -38,22 +38,22 @@ class ChunkStore:
     def get_input_piece(self, job: str, task: str, piece: int) -> bytes | None:
         """Return a further piece of a split that is larger than one chunk."""
         key = self.keys.input(job, int(task[1:]))
-        return self.server.command("HGET", key, f"{task}.{piece}")  # type: ignore[no-any-return]
+        return self.redis_client.command("HGET", key, f"{task}.{piece}")  # type: ignore[no-any-return]
 
     def put_segments(self, job: str, parts: Mapping[int, Fields], expire_at: int) -> None:
         """Stage chunks of a map attempt; ``parts`` is partition -> field -> sealed chunk."""
         by_key = {self.keys.shuffle(job, p): f for p, f in parts.items()}
-        self.server.pipeline(staging_commands(by_key, expire_at), atomic=True)
+        self.redis_client.pipeline(staging_commands(by_key, expire_at), atomic=True)
 
     def get_segments(self, job: str, partition: int, fields: Sequence[str]) -> list[bytes | None]:
         """Return the named chunks of one partition, in this order; None where one is missing."""
         if not fields:
             return []
-        return self.server.command("HMGET", self.keys.shuffle(job, partition), *fields)  # type: ignore[no-any-return]
+        return self.redis_client.command("HMGET", self.keys.shuffle(job, partition), *fields)  # type: ignore[no-any-return]
 
     def drop_segments(self, job: str, parts: Mapping[int, Iterable[str]]) -> None:
         """Delete exactly the named chunks: a reducer has read them, or an attempt was refused."""
-        self.server.pipeline(
+        self.redis_client.pipeline(
             [
                 ("HDEL", self.keys.shuffle(job, p), *batch)
                 for p, fields in parts.items()
@@ -64,22 +64,22 @@ class ChunkStore:
     def put_result(self, job: str, fields: Fields, expire_at: int) -> None:
         """Stage result chunks of a reduce attempt; ``fields`` is field -> sealed chunk."""
         by_key = {self.keys.control(job, "out"): fields}
-        self.server.pipeline(staging_commands(by_key, expire_at), atomic=True)
+        self.redis_client.pipeline(staging_commands(by_key, expire_at), atomic=True)
 
     def get_result(self, job: str, fields: Sequence[str]) -> list[bytes | None]:
         """Return the named result chunks, in this order; None where one is missing."""
         if not fields:
             return []
-        return self.server.command("HMGET", self.keys.control(job, "out"), *fields)  # type: ignore[no-any-return]
+        return self.redis_client.command("HMGET", self.keys.control(job, "out"), *fields)  # type: ignore[no-any-return]
 
     def drop_result(self, job: str, fields: Sequence[str]) -> None:
         """Delete result chunks that a refused reduce attempt staged."""
         if fields:
-            self.server.command("HDEL", self.keys.control(job, "out"), *fields)
+            self.redis_client.command("HDEL", self.keys.control(job, "out"), *fields)
 
     def extend_bulk(self, job: str, n_map: int, partitions: int, expire_at: int) -> None:
         """Let every input and shuffle hash live until ``expire_at``."""
-        self.server.pipeline(
+        self.redis_client.pipeline(
             [("PEXPIREAT", key, expire_at) for key in self.bulk_keys(job, n_map, partitions)]
         )
 
@@ -93,12 +93,12 @@ class ChunkStore:
         meta, keys = self.keys.control(job, "meta"), self.bulk_keys(job, n_map, partitions)
 
         def send() -> None:
-            with self.server.client.client() as connection:  # type: ignore[no-untyped-call]
+            with self.redis_client.client.client() as connection:  # type: ignore[no-untyped-call]
                 if reply_text(connection.hget(meta, "state")) not in RUNNING_STATES:
                     for batch in split_batches(keys, COMMAND_ITEMS):
                         connection.unlink(*batch)
 
-        self.server.with_retries(send)
+        self.redis_client.with_retries(send)
 
     def bulk_keys(self, job: str, n_map: int, partitions: int) -> list[str]:
         """Return the keys of a job's input and shuffle."""
@@ -109,7 +109,7 @@ class ChunkStore:
         by_key: dict[str, list[int]] = {}
         for position, (key, _) in enumerate(places):
             by_key.setdefault(key, []).append(position)
-        replies = self.server.pipeline(
+        replies = self.redis_client.pipeline(
             [
                 ("HMGET", key, *(places[i][1] for i in positions))
                 for key, positions in by_key.items()

@@ -15,7 +15,7 @@ from redismr.core.model import PROTOCOL
 from redismr.core.printable import printable_text
 from redismr.errors import KeysAltered
 from redismr.store.connect import BLOCK_SECONDS
-from redismr.store.reply_values import Answer, number, reply_text, time_reply_ms
+from redismr.store.reply_values import Answer, clear_int, reply_text, time_reply_ms
 from redismr.store.round_trips import Argument, Piggyback, RedisCommand
 
 if TYPE_CHECKING:
@@ -64,19 +64,19 @@ if redis.call('TYPE', KEYS[1]).ok ~= ARGV[1] then redis.call('UNLINK', KEYS[1]) 
 class JobIndexStore:
     """Lists jobs, wakes workers, and keeps rows about workers and deleted jobs."""
 
-    server: RetryingClient
+    redis_client: RetryingClient
     keys: KeyNames
     _heartbeat_sent = False
 
     @property
     def scope(self) -> str:
         """Namespace and database in words, for errors: workers may be in another one."""
-        database = f", database {self.server.db}" if self.server.db else ""
+        database = f", database {self.redis_client.db}" if self.redis_client.db else ""
         return f"namespace {self.keys.namespace}{database}"
 
     def server_ms(self) -> int:
         """Time of the server's clock, the only one that counts."""
-        return time_reply_ms(self.server.command("TIME"))
+        return time_reply_ms(self.redis_client.command("TIME"))
 
     def announce(
         self, job: str, priority: int, since_ms: int, *, wait_for_room: bool = False
@@ -91,17 +91,17 @@ class JobIndexStore:
         if wait_for_room:
             if self._command("ZSCORE", self.keys.jobs, job) is not None:
                 return  # a full server would refuse to list it again
-            self._with_key_repair(self.keys.jobs, lambda: self.server.pipeline(commands))
+            self._with_key_repair(self.keys.jobs, lambda: self.redis_client.pipeline(commands))
         else:
             self._best_effort(*commands)
 
     def relist(self, jobs: Sequence[str]) -> None:
         """List jobs that executors work on again: the index may have lost them."""
-        found = self.server.pipeline(
+        found = self.redis_client.pipeline(
             [("HMGET", self.keys.control(job, "meta"), "priority", "created_at") for job in jobs]
         )
         known = {
-            job: (number(priority), number(created))
+            job: (clear_int(priority), clear_int(created))
             for job, (priority, created) in zip(jobs, found, strict=True)
             if priority
         }
@@ -189,7 +189,9 @@ class JobIndexStore:
     def deleted(self) -> tuple[int, list[dict[str, Any]]]:
         """Return the server's time in ms, and the rows of deleted jobs."""
         ask = [("ZRANGE", self.keys.deleted, 0, -1), ("TIME",)]
-        found, clock = self._with_key_repair(self.keys.deleted, lambda: self.server.pipeline(ask))
+        found, clock = self._with_key_repair(
+            self.keys.deleted, lambda: self.redis_client.pipeline(ask)
+        )
         return time_reply_ms(clock), [row for raw in found if (row := _parse_object(raw))]
 
     def _trim_deleted_rows(self) -> None:
@@ -254,7 +256,9 @@ class JobIndexStore:
         ``row["lost"]`` is True if the worker has missed three beats of the length in its row.
         """
         ask = [("HGETALL", self.keys.workers), ("TIME",)]
-        found, clock = self._with_key_repair(self.keys.workers, lambda: self.server.pipeline(ask))
+        found, clock = self._with_key_repair(
+            self.keys.workers, lambda: self.redis_client.pipeline(ask)
+        )
         now = time_reply_ms(clock)
         rows: dict[str, dict[str, Any]] = {}
         for worker, raw in found.items():
@@ -272,7 +276,7 @@ class JobIndexStore:
 
         A task whose entry was altered has none.
         """
-        found = self.server.command("HGETALL", self.keys.control(job, "attempts"))
+        found = self.redis_client.command("HGETALL", self.keys.control(job, "attempts"))
         return [
             {executor.rpartition(":")[0] for executor in _EXECUTOR.findall(reply_text(raw))}
             for raw in found.values()
@@ -280,11 +284,11 @@ class JobIndexStore:
 
     def _best_effort(self, *commands: RedisCommand) -> list[Any]:
         return self._with_key_repair(
-            str(commands[0][1]), lambda: self.server.best_effort(*commands)
+            str(commands[0][1]), lambda: self.redis_client.best_effort(*commands)
         )
 
     def _command(self, *command: Argument) -> Any:
-        return self._with_key_repair(str(command[1]), lambda: self.server.command(*command))
+        return self._with_key_repair(str(command[1]), lambda: self.redis_client.command(*command))
 
     def _with_key_repair(self, key: str, ask: Callable[[], Answer]) -> Answer:
         """Return the answer of ``ask``; first unlink the key if it is of another type.
@@ -294,7 +298,7 @@ class JobIndexStore:
         try:
             return ask()
         except KeysAltered:
-            self.server.command("EVAL", UNLINK_UNLESS_TYPE, 1, key, self.keys.index_type(key))
+            self.redis_client.command("EVAL", UNLINK_UNLESS_TYPE, 1, key, self.keys.index_type(key))
             return ask()
 
 
@@ -311,7 +315,7 @@ def _parse_worker_row(raw: bytes) -> dict[str, Any]:
         printable_text(name, 40): printable_text(str(value), 300).replace("\n", " ")
         for name, value in row.items()
         if name not in _NUMBER_FIELDS
-    } | {name: max(0, number(row.get(name))) for name in _NUMBER_FIELDS}
+    } | {name: max(0, clear_int(row.get(name))) for name in _NUMBER_FIELDS}
 
 
 def _parse_object(raw: bytes) -> dict[str, Any] | None:

@@ -25,8 +25,8 @@ def reply_text(raw: object) -> str:
     return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
 
 
-def number(raw: object, default: int = 0) -> int:
-    """Return a clear number as an int; ``default`` for anything else that somebody wrote there."""
+def clear_int(raw: object, default: int = 0) -> int:
+    """Return an int from clear text; ``default`` for anything else that somebody wrote there."""
     try:
         found = int(reply_text(raw))
     except ValueError:

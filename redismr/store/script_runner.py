@@ -35,7 +35,7 @@ class ScriptRunner(ChunkStore, JobReads, JobIndexStore, ChannelStore):
         **argv: Argument,
     ) -> list[Any]:
         named = {"now_ms": self._now, **argv}
-        return self.server.call(verb, self._control_keys(job), named, rest, before, piggyback)
+        return self.redis_client.call(verb, self._control_keys(job), named, rest, before, piggyback)
 
     def _run_each(
         self,
@@ -48,7 +48,8 @@ class ScriptRunner(ChunkStore, JobReads, JobIndexStore, ChannelStore):
         calls = [(self._control_keys(job), rest) for job, rest in rest_by_job.items()]
         named = {"now_ms": self._now, **argv}
         found: dict[str, Answer | KeysAltered] = {}
-        for job, reply in zip(rest_by_job, self.server.call_each(verb, calls, named), strict=True):
+        replies = self.redis_client.call_each(verb, calls, named)
+        for job, reply in zip(rest_by_job, replies, strict=True):
             try:
                 found[job] = parse_reply(job, raise_if_altered(reply))
             except KeysAltered as exc:

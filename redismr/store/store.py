@@ -34,7 +34,7 @@ class Store(SubmitterVerbs, ExecutorVerbs, SupervisorVerbs):
         now_ms: int | None = None,
         on_wait: Callable[[str, float], None] | None = None,
     ) -> None:
-        self.server = RetryingClient(
+        self.redis_client = RetryingClient(
             connection, patience=patience, name=name, timeout=timeout, on_wait=on_wait
         )
         self.keys = KeyNames(connection.namespace)
@@ -44,5 +44,5 @@ class Store(SubmitterVerbs, ExecutorVerbs, SupervisorVerbs):
     def with_patience(self, seconds: float | None) -> Self:
         """Return a store on the same connections that waits so long for a server that is away."""
         store = object.__new__(type(self))
-        store.__dict__ = {**self.__dict__, "server": self.server.with_patience(seconds)}
+        store.__dict__ = {**self.__dict__, "redis_client": self.redis_client.with_patience(seconds)}
         return store

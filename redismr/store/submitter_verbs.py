@@ -52,7 +52,7 @@ class SubmitterVerbs(ScriptRunner):
             UnfitServer, StoreUnavailable: as ``RetryingClient.require``, before anything is
             written.
         """
-        self.server.require("submitter")
+        self.redis_client.require("submitter")
         until_ms = since_ms + ttl_ms + LISTING_MARGIN_MS
         piggyback, channels = NO_PIGGYBACK, ("", "")
         if since_ms:
@@ -127,7 +127,7 @@ class SubmitterVerbs(ScriptRunner):
 
     def cancel(self, job: str) -> EndReply:
         """End a running job as cancelled, and free its control data."""
-        self.server.require("submitter")
+        self.redis_client.require("submitter")
         status, state = self._run("cancel", job)
         return EndReply(reply_word(status), reply_word(state))
 
@@ -138,13 +138,13 @@ class SubmitterVerbs(ScriptRunner):
 
         ``row`` is the clear row of the job that ``deleted`` returns from then on.
         """
-        self.server.require("submitter")
+        self.redis_client.require("submitter")
         control = [self.keys.control(job, name) for name in CONTROL]
         bulk = self.bulk_keys(job, n_map, partitions)
         unlinks = [("UNLINK", *control), *(("UNLINK", key) for key in bulk)]
 
         def send_again() -> None:  # a command was refused: the error says why
-            self.server.pipeline(unlinks)
+            self.redis_client.pipeline(unlinks)
             self.unlist(job)
 
         try:  # cancel a running job first: then no attempt that is on its way counts any more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redismr.store import Store, number
+from redismr.store import Store, clear_int
 
 
 class JobAltered(Exception):
@@ -39,10 +39,10 @@ class JobHeader:
         return cls(
             job,
             m["python"],
-            number(m["protocol"]),
+            clear_int(m["protocol"]),
             m["key_id"],
             m["code_digest"],
-            number(m["priority"]),
-            number(m["lease_ms"]),
-            number(m["expire_at"]),
+            clear_int(m["priority"]),
+            clear_int(m["lease_ms"]),
+            clear_int(m["expire_at"]),
         )

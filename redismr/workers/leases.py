@@ -14,7 +14,7 @@ from contextlib import suppress
 from redismr.core.model import ENDED_STATES, RUNNING_STATES, token_of
 from redismr.core.plurals import pluralize
 from redismr.errors import KeysAltered
-from redismr.store import ReclaimReply, Store, number
+from redismr.store import ReclaimReply, Store, clear_int
 from redismr.workers.child import LEASE_LOST, Child
 from redismr.workers.shared_slots import Holding
 
@@ -266,7 +266,7 @@ class LeaseKeeper:
         """
         if state in ("succeeded", "cancelled"):
             meta = self._store.meta(job, "maps_added", "partitions")
-            added, partitions = number(meta.get("maps_added")), number(meta.get("partitions"))
+            added, partitions = clear_int(meta.get("maps_added")), clear_int(meta.get("partitions"))
             self._store.free_bulk(
                 job, min(added, MAX_BELIEVED_COUNT), min(partitions, MAX_BELIEVED_COUNT)
             )

@@ -34,7 +34,7 @@ from redismr.errors import (
     StoreFull,
 )
 from redismr.shipping.libraries import describe_library_error
-from redismr.store import number
+from redismr.store import clear_int
 from redismr.workers.process_setup import debugger_error, process_name
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Reporter:
         if committed.opened:
             self.wake(committed.opened - len(claim.tasks))
         # 2. Segments were read to their end. A failover could forget this commit, and need them.
-        if not self.store.server.may_fail_over():
+        if not self.store.redis_client.may_fail_over():
             for attempt in counted:
                 attempt.free_input()
         # 3. The job has succeeded.
@@ -228,7 +228,7 @@ class Reporter:
             where=where,
             pid=pid,
             attempt=self.store.budget_used(job, task, "lost") + 1,
-            attempts=number(meta.get("lost_leases")) + 1,
+            attempts=clear_int(meta.get("lost_leases")) + 1,
         )
         txn = meta.get("txn") or job
         crash = Crash(ordinal, failure.error_name, what)

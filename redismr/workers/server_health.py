@@ -94,7 +94,7 @@ def log_ready(store: Store, keyring: Keyring, worker: str, executors: int) -> No
         pluralize(executors, "executor"),
         keyring.key_id,
         platform.python_version(),
-        store.server.shown_address,
+        store.redis_client.shown_address,
         store.scope,
     )
     rows: list[dict[str, Any]] = []

@@ -18,7 +18,7 @@ from redismr.engine.program import Program, prepare_program
 from redismr.errors import JobLost, SealError
 from redismr.shipping import digest_code, load_code, load_params
 from redismr.shipping.libraries import SUBMITTER, explain_library_errors
-from redismr.store import StageEvents, number
+from redismr.store import StageEvents, clear_int
 from redismr.workers.job_header import JobAltered, JobHeader
 from redismr.workers.map_outputs import MapOutputs
 from redismr.workers.process_setup import process_name
@@ -67,7 +67,7 @@ class Session:
         # Renewals extend it after a quarter of the ttl, so 16 reads per ttl are enough.
         if now - self._expire_read_at > self.spec.ttl_ms / 16_000:
             self._expire_read_at = now
-            found = number(self.store.meta(self.job, "expire_at").get("expire_at"))
+            found = clear_int(self.store.meta(self.job, "expire_at").get("expire_at"))
             self._expire_at = found or self._expire_at
         return self._expire_at
 

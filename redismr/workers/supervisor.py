@@ -206,7 +206,7 @@ class Supervisor:
         for child, why in self.leases.find_overdue(children):
             child.kill(why)
         if not self.server_health.is_fit:
-            self.store.server.check("worker")
+            self.store.redis_client.check("worker")
             if self.server_health.mark_fit():
                 log_ready(self.store, self.keyring, self.worker_id, self.options.executors)
         for child, why in self.leases.renew(children):

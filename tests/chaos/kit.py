@@ -208,7 +208,9 @@ def check(job: redismr.Job, case: Case, outcome: Outcome, *, may_fail: bool = Fa
 
 def run_again(job: redismr.Job) -> list[str]:
     """Return the maps of a job that were sent to run again."""
-    budgets = job._store.server.command("HKEYS", KeyNames("redismr").control(job.id, "budgets"))
+    budgets = job._store.redis_client.command(
+        "HKEYS", KeyNames("redismr").control(job.id, "budgets")
+    )
     return sorted(name[12:].decode() for name in budgets if name.startswith(b"invalidated:"))
 
 

@@ -85,7 +85,7 @@ def play(subject: ServerJob, job: str, steps: Script, seen: Counter[str]) -> str
         return f"step {number} ({steps[max(number, 0)][0]}): {type(error).__name__}: {error}"
     finally:
         if hasattr(subject, "keys"):
-            subject.store.server.client.delete(*subject.keys)
+            subject.store.redis_client.client.delete(*subject.keys)
     return ""
 
 

@@ -15,7 +15,7 @@ from redismr.client import job as handle
 from redismr.client import job_watch, submitter
 from redismr.client.collector import ComputedAgain, EndRolledBack
 from redismr.client.submitter import InputLost
-from redismr.store import number
+from redismr.store import clear_int
 from redismr.store.keys import KeyNames
 
 if TYPE_CHECKING:
@@ -113,7 +113,9 @@ class Traffic:
             outcome.wrong += [f"job {job.id}: {text}" for text in wrong]
             if not wrong:
                 self.right.add(job.id)
-            charged = client._store.server.command("HGETALL", NAMES.control(job.id, "budgets"))
+            charged = client._store.redis_client.command(
+                "HGETALL", NAMES.control(job.id, "budgets")
+            )
             for name, times in charged.items():
                 if name.partition(b":")[0] in (b"lost", b"error", b"invalidated"):
                     outcome.add("charged", int(times))
@@ -152,7 +154,7 @@ def _input_lost(error: InputLost, job: redismr.Job | None) -> bool:
     if job is None:
         return "5 times" in str(error)
     meta = job._store.meta(job.id, "maps_added")
-    return number(meta.get("maps_added")) < (job._n_map or 0)
+    return clear_int(meta.get("maps_added")) < (job._n_map or 0)
 
 
 @contextmanager

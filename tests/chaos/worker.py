@@ -158,7 +158,9 @@ def _counted(store: Store, job: str, fields: Iterable[str], book: str) -> int:
     """Count the fields whose attempts have been counted."""
     tokens = {field.rpartition(".")[0] for field in fields}
     key = store.keys.control(job, book)
-    records = [store.server.command("HGET", key, token.partition(".")[0][1:]) for token in tokens]
+    records = [
+        store.redis_client.command("HGET", key, token.partition(".")[0][1:]) for token in tokens
+    ]
     begin = [f"{token} ".encode() for token in tokens]
     return sum((r or b"").startswith(b) for r, b in zip(records, begin, strict=True))
 
@@ -171,7 +173,7 @@ def _maps(
     return sum(
         _counted(store, job, fields, "done")
         for partition, fields in parts.items()
-        if not (unread and store.server.command("HEXISTS", key, partition))
+        if not (unread and store.redis_client.command("HEXISTS", key, partition))
     )
 
 

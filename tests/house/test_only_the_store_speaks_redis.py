@@ -11,7 +11,7 @@ SENDING_METHODS = frozenset(
 )
 """Methods of RetryingClient and of redis-py's client that send commands."""
 
-CLIENT_NAMES = frozenset({"client", "connection", "pipe", "redis", "server"})
+CLIENT_NAMES = frozenset({"client", "connection", "pipe", "redis", "redis_client"})
 """Names that the code gives to a RetryingClient, to a client of redis-py, or to a pipeline."""
 
 
@@ -29,13 +29,15 @@ def test_a_planted_command_is_found() -> None:
     planted = """
 import redis
 from redis.client import Redis
-store.server.command("PING")
-self._store.server.pipeline([("PING",)])
-store.server.client.ping()
+store.redis_client.command("PING")
+self._store.redis_client.pipeline([("PING",)])
+store.redis_client.client.ping()
 client.execute_command("PING")
 """
     assert lines_that_reach_redis(planted) == [2, 3, 4, 5, 6, 7]
-    harmless = "@click.command()\ndef run(): ...\nstore.server.check('worker')\nserver.close()\n"
+    harmless = (
+        "@click.command()\ndef run(): ...\nstore.redis_client.check('worker')\nserver.close()\n"
+    )
     assert lines_that_reach_redis(harmless) == []
 
 
@@ -50,7 +52,7 @@ def reaches_redis(node: ast.AST) -> bool:
             return any(alias.name.split(".")[0] == "redis" for alias in names)
         case ast.ImportFrom(module=module):
             return (module or "").split(".")[0] == "redis"
-        case ast.Attribute(value=ast.Attribute(attr="server"), attr="client"):
+        case ast.Attribute(value=ast.Attribute(attr="redis_client"), attr="client"):
             return True
         case ast.Call(func=ast.Attribute(value=receiver, attr=method)):
             return method in SENDING_METHODS and last_name(receiver).lstrip("_") in CLIENT_NAMES
@@ -58,7 +60,7 @@ def reaches_redis(node: ast.AST) -> bool:
 
 
 def last_name(node: ast.expr) -> str:
-    """``server`` of ``self.store.server``; "" for what is no name."""
+    """``server`` of ``self.store.redis_client``; "" for what is no name."""
     match node:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name

@@ -96,7 +96,7 @@ class SteppedWorker:
         self.notices = ours
         setup = ExecutorSetup(Slots(1).all[0], theirs, f"stepped:{self._count}")
         self.executor = Executor(setup, self.connection, self.keyring)
-        self.executor.store.server.patience = 5
+        self.executor.store.redis_client.patience = 5
         self.leases = LeaseKeeper(self.executor.store, self.executor.reporter.fail_altered_job)
         return self.executor
 
@@ -189,7 +189,7 @@ class AttackTestbed:
     def close(self) -> None:
         self.worker.close()
         self.client.close()
-        self.store.server.close()
+        self.store.redis_client.close()
 
 
 def assert_printable(text: str) -> None:

@@ -321,7 +321,7 @@ def test_what_holds_it_refuses_to_be_pickled_by_name(testbed):
         job,
         ring,
         JobSealer(ring, "j"),
-        testbed.client._store.server,
+        testbed.client._store.redis_client,
     ]
     for thing in things:
         name = type(thing).__name__

@@ -72,7 +72,7 @@ class RoleStore(Store):
             return act
 
         def acting(*args: Any, **kwargs: Any) -> Any:
-            link = self.server
+            link = self.redis_client
             before, link.client = link.client, self._clients[next(self._turns[verb])]
             self._acting = True
             try:
@@ -84,5 +84,5 @@ class RoleStore(Store):
 
     def end(self) -> None:
         """Close every connection."""
-        for client in (self.server.client, *self._clients.values()):
+        for client in (self.redis_client.client, *self._clients.values()):
             client.connection_pool.disconnect()

@@ -41,7 +41,7 @@ class ServerJob:
         self.names = [*CONTROL, *(f"shuffle{p}" for p in range(partitions))]
         keys = self.store.keys
         self.keys = [keys.control(job, name) for name in CONTROL] + keys.shuffles(job, partitions)
-        self._look = self.store.server.client.script_load(_LOOK)
+        self._look = self.store.redis_client.client.script_load(_LOOK)
 
     def call(self, verb: str, now: int, argv: dict[str, Any]) -> list[Any]:
         """Run one verb, with the argument names of its script's header."""
@@ -71,7 +71,7 @@ class ServerJob:
 
     def view(self) -> dict[str, Any]:
         """Return every key of the job and its deadline, in one round trip."""
-        found = self.store.server.client.evalsha(self._look, len(self.keys), *self.keys)
+        found = self.store.redis_client.client.evalsha(self._look, len(self.keys), *self.keys)
         view: dict[str, Any] = {"deadlines": {}}
         for name, (deadline, held) in zip(self.names, found, strict=True):
             view["deadlines"][name] = deadline
@@ -87,17 +87,17 @@ class ServerJob:
     @contextmanager
     def full(self) -> Iterator[None]:
         """Make the server full: verbs that add nothing must still work. A fake has no limit."""
-        client, patience = self.store.server.client, self.store.server.patience
+        client, patience = self.store.redis_client.client, self.store.redis_client.patience
         if "Fake" in type(client).__name__:
             yield
             return
-        self.store.server.patience = 0
+        self.store.redis_client.patience = 0
         client.config_set("maxmemory", "1")
         try:
             yield
         finally:
             client.config_set("maxmemory", "0")
-            self.store.server.patience = patience
+            self.store.redis_client.patience = patience
 
     # ------------------------------------------------------------------ bulk data
 
@@ -140,7 +140,7 @@ class ServerJob:
 
     def save(self) -> tuple[Any, Any]:
         """Return copies of the control keys and of the segments."""
-        with self.store.server.client.pipeline(transaction=False) as pipe:
+        with self.store.redis_client.client.pipeline(transaction=False) as pipe:
             for key in self.keys:
                 pipe.dump(key)
                 pipe.pexpiretime(key)
@@ -150,7 +150,7 @@ class ServerJob:
 
     def restore(self, saved: Any) -> None:
         """Put the copies back, with their deadlines."""
-        with self.store.server.client.pipeline(transaction=True) as pipe:
+        with self.store.redis_client.client.pipeline(transaction=True) as pipe:
             for key, dump, deadline in saved:
                 if dump is None:
                     pipe.delete(key)

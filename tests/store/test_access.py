@@ -71,7 +71,7 @@ def test_keys_that_a_user_may_not_touch_are_named(server, connection):
 def test_who_only_reads_cannot_write_by_a_script_either(server, connection, store):
     job = make_job(store, "j1")
     its = Store(replace(connection, url=user_url(server, "monitor")), patience=0)
-    its.server.check("monitor")
+    its.redis_client.check("monitor")
     assert its.status(job).state == "submitting"
     its.announce(job, 0, 0)  # a hint of one who may give none
     assert store.runnable() == []
@@ -81,7 +81,7 @@ def test_who_only_reads_cannot_write_by_a_script_either(server, connection, stor
     with pytest.raises(StoreError):
         its.claim(job, "e", "n", 1)
     assert store.status(job).state == "submitting"
-    its.server.close()
+    its.redis_client.close()
 
 
 @pytest.mark.parametrize("right", ["-lrange", "resetkeys"])
@@ -94,30 +94,30 @@ def test_what_is_refused_within_a_script_is_no_altered_key(server, connection, s
     with pytest.raises(StoreError, match="NOPERM") as caught:
         its.claim(job, "e", "n", 1)
     assert type(caught.value) is StoreError
-    its.server.close()
+    its.redis_client.close()
 
 
 def test_rows_of_workers_that_are_gone_trouble_nobody_who_only_reads(server, connection):
     server.client().hset("redismr:workers", "w", '{"beat": 1}')
     its = Store(replace(connection, url=user_url(server, "monitor")), patience=0)
     assert its.worker_rows()[1] == {}
-    its.server.close()
+    its.redis_client.close()
     server.client().delete("redismr:workers")
 
 
 def test_nobody_is_asked_for_rights_again(server, connection, store):
     its = Store(replace(connection, url=user_url(server, "submitter")), patience=0)
-    its.server.check("monitor")
+    its.redis_client.check("monitor")
     seen = []
-    its.server.check = lambda role: seen.append(role) or its.server._roles.add(role)
+    its.redis_client.check = lambda role: seen.append(role) or its.redis_client._roles.add(role)
     for _ in range(3):
         its.cancel("j0")
     assert seen == ["submitter"]
     ours = Store(connection, patience=0)  # as of a private server: never looked at
     assert ours.cancel("j0").status == "GONE"
-    assert not ours.server._roles
-    ours.server.close()
-    its.server.close()
+    assert not ours.redis_client._roles
+    ours.redis_client.close()
+    its.redis_client.close()
 
 
 def test_every_script_is_of_somebody():

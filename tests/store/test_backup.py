@@ -43,12 +43,12 @@ def straggling(store, job, ms=SLOW_TASK_MS):
 
 
 def live_tokens(store, job, task):
-    raw = store.server.command("HGET", store.keys.control(job, "attempts"), task)
+    raw = store.redis_client.command("HGET", store.keys.control(job, "attempts"), task)
     return [held.split()[0] for held in raw.decode().split(",")] if raw else []
 
 
 def charged(store, job):
-    return store.server.command("HGETALL", store.keys.control(job, "budgets"))
+    return store.redis_client.command("HGETALL", store.keys.control(job, "budgets"))
 
 
 # ------------------------------------------------------------------------- second attempts
@@ -65,7 +65,7 @@ def test_a_slow_task_may_run_a_second_time_elsewhere_and_only_if_asked(store, jo
 @pytest.mark.parametrize("written", ["", "x", "x y", " , ,", b"\xff"])
 def test_nobody_holds_a_task_of_which_something_else_was_written(store, job, written):
     straggling(store, job, ms=0)
-    store.server.command("HSET", store.keys.control(job, "attempts"), "m0", written)
+    store.redis_client.command("HSET", store.keys.control(job, "attempts"), "m0", written)
     assert store.workers_holding(job) == [set()]
 
 

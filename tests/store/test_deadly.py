@@ -99,5 +99,5 @@ def test_a_repeated_report_changes_nothing(store, die_at_record):
 def test_what_the_script_did_not_write_is_passed_over(store, garbage):
     job = skipping(store)
     key = store.keys.control(job, "failures")
-    store.server.pipeline([("HSET", key, "crash:m0", garbage), ("EXPIRE", key, 60)])
+    store.redis_client.pipeline([("HSET", key, "crash:m0", garbage), ("EXPIRE", key, 60)])
     assert store.crash_notes(job, "m0") in ([], [("m0.y", b"\0")])

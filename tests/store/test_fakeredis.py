@@ -27,7 +27,7 @@ def fake_store(monkeypatch):
 
     monkeypatch.setattr(retrying_client, "script", without_shebang)
     store = Store(Connection(url="redis://fake", secret="x" * 16), patience=0)
-    store.server.client = fakeredis.FakeRedis()
+    store.redis_client.client = fakeredis.FakeRedis()
     store.now_ms = store.server_ms()
     return store
 

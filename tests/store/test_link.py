@@ -16,8 +16,10 @@ from redismr.store import retrying_client as link_module
 from redismr.store.replies import RenewReply
 
 WAYS = {
-    "alone": lambda store: store.server.command("HSET", "{redismr:j1}:x", "f", "v"),
-    "in a pipeline": lambda store: store.server.pipeline([("HSET", "{redismr:j1}:x", "f", "v")]),
+    "alone": lambda store: store.redis_client.command("HSET", "{redismr:j1}:x", "f", "v"),
+    "in a pipeline": lambda store: store.redis_client.pipeline(
+        [("HSET", "{redismr:j1}:x", "f", "v")]
+    ),
     "in a transaction": lambda store: store.add("j1", 0, 0, {0: {"m0.0": b"x"}}, 1 << 45),
     "in a script": lambda store: store.create(
         "j2", spec=b"", code=b"", params=b"", ttl_ms=1000, submit_ms=1000, fields={}
@@ -46,7 +48,7 @@ def impatient(server):
     store = Store(Connection(url=server.url, secret=server.secret), patience=0)
     yield store
     server.client().replicaof("NO", "ONE")
-    store.server.close()
+    store.redis_client.close()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -69,7 +71,7 @@ def test_a_full_server_is_told_apart(server, impatient, way):
     server.config(maxmemory=1)
     with pytest.raises(StoreFull, match="maxmemory"):
         WAYS[way](impatient)
-    assert impatient.server.is_full()
+    assert impatient.redis_client.is_full()
 
 
 @pytest.mark.parametrize("way", ["in a pipeline", "in a transaction"])
@@ -82,14 +84,14 @@ def test_a_key_of_another_type_is_told_apart(server, impatient, way):
 
 def test_another_refusal_is_an_error_at_once(store):
     with pytest.raises(StoreError, match="refused"):
-        store.server.command("NOSUCHCOMMAND")
+        store.redis_client.command("NOSUCHCOMMAND")
 
 
 def test_a_refused_write_is_done_when_the_server_is_a_master_again(server):
     store = Store(Connection(url=server.url, secret=server.secret), patience=20)
     make_readonly(server)
     waits = threading.Event()
-    store.server._on_wait = lambda _text, _waited: waits.set()
+    store.redis_client._on_wait = lambda _text, _waited: waits.set()
 
     def promote():
         waits.wait(10)
@@ -104,13 +106,13 @@ def test_a_refused_write_is_done_when_the_server_is_a_master_again(server):
 
 def test_a_demoted_master_s_connections_are_dropped(server, impatient):
     client = server.client()
-    impatient.server.command("PING")
+    impatient.redis_client.command("PING")
     before = {row["id"] for row in client.client_list()}
     make_readonly(server)
     with pytest.raises(StoreUnavailable):
-        impatient.server.command("SET", "{redismr}:x", "1", "EX", 60)
+        impatient.redis_client.command("SET", "{redismr}:x", "1", "EX", 60)
     client.replicaof("NO", "ONE")
-    impatient.server.command("PING")
+    impatient.redis_client.command("PING")
     names = {row["id"]: row["name"] for row in client.client_list()}
     assert [i for i, name in names.items() if name == "redismr" and i not in before]
 
@@ -129,9 +131,9 @@ def test_a_worker_that_dies_right_after_its_first_beat_leaves_nothing_for_ever(
     server, store, monkeypatch
 ):
     said = []
-    real = store.server.best_effort
+    real = store.redis_client.best_effort
     monkeypatch.setattr(
-        store.server, "best_effort", lambda *commands: said.append(1) or real(*commands)
+        store.redis_client, "best_effort", lambda *commands: said.append(1) or real(*commands)
     )
     assert store.heartbeat("w", {"host": "h"}) == 1
     assert len(said) == 1  # it may be dead after any of them
@@ -190,7 +192,7 @@ def test_a_full_server_drains(server, store, job):
 
 def test_no_task_is_added_without_its_input(server, store, job):
     splits, expire_at = {0: {"m0.0": b"x"}}, store.now_ms + 60_000
-    store.server.patience = 0
+    store.redis_client.patience = 0
     server.config(maxmemory=1)
     with pytest.raises(StoreFull):
         store.add(job, 0, 1, splits, expire_at)
@@ -203,7 +205,7 @@ def test_no_task_is_added_without_its_input(server, store, job):
 
 def test_a_full_server_is_an_error_after_a_while(server, store, monkeypatch):
     monkeypatch.setattr(link_module, "FULL_PATIENCE_SECONDS", 0.2)
-    store.server.patience = None
+    store.redis_client.patience = None
     server.config(maxmemory=1)
     with pytest.raises(StoreFull, match="give it more memory, or delete finished jobs"):
         store.add("j1", 0, 0, {0: {"m0.0": b"x"}}, store.now_ms + 60_000)
@@ -211,7 +213,7 @@ def test_a_full_server_is_an_error_after_a_while(server, store, monkeypatch):
 
 def test_an_outage_does_not_use_up_the_patience_for_a_full_server(store, monkeypatch):
     monkeypatch.setattr(link_module, "FULL_PATIENCE_SECONDS", 0.05)
-    store.server.patience = None
+    store.redis_client.patience = None
     until = time.monotonic() + 0.1
     answers = iter([redis.exceptions.OutOfMemoryError("full"), None])
 
@@ -222,7 +224,7 @@ def test_an_outage_does_not_use_up_the_patience_for_a_full_server(store, monkeyp
             raise trouble
         return "done"
 
-    assert store.server.with_retries(send) == "done"
+    assert store.redis_client.with_retries(send) == "done"
 
 
 def test_a_cut_line_is_not_an_absent_server(store, monkeypatch):
@@ -234,7 +236,7 @@ def test_a_cut_line_is_not_an_absent_server(store, monkeypatch):
         return real(*args)
 
     monkeypatch.setattr(link_module, "check_server", check_server)
-    store.server.check("worker")
+    store.redis_client.check("worker")
     assert not list(cuts)
 
 
@@ -245,7 +247,7 @@ def test_an_absent_server_is_said_after_three_tries(server, store, monkeypatch):
         link_module, "check_server", lambda *args: tries.append(args) or real(*args)
     )
     with pytest.raises(StoreUnavailable, match="no Redis answers"):
-        store.server.check("monitor")
+        store.redis_client.check("monitor")
     assert len(tries) == 3
 
 
@@ -263,7 +265,7 @@ def test_a_channel_comes_back_by_itself(server, store):
 
 
 def test_a_channel_that_cannot_be_had_is_no_error(server, impatient):
-    impatient.server.command("PING")
+    impatient.redis_client.command("PING")
     with impatient.subscribe("t") as channel:
         server.pause()
         server.kill()
@@ -289,7 +291,7 @@ def test_words_without_a_class_of_their_own_are_known(impatient, said, around):
         raise redis.ResponseError(around.format(said))
 
     with pytest.raises(StoreUnavailable, match=said):
-        impatient.server.with_retries(refuse)
+        impatient.redis_client.with_retries(refuse)
 
 
 def test_bulk_is_freed_when_the_job_has_ended_and_not_before(server, store, job):
@@ -305,17 +307,17 @@ def test_bulk_is_freed_when_the_job_has_ended_and_not_before(server, store, job)
 def test_a_failover_is_thought_of_where_there_was_a_replica(store, monkeypatch):
     answers = [0, 0, 2]
     monkeypatch.setattr(link_module, "replica_count", lambda _client: answers.pop(0))
-    assert not store.server.may_fail_over()
-    assert not store.server.may_fail_over()
+    assert not store.redis_client.may_fail_over()
+    assert not store.redis_client.may_fail_over()
     assert len(answers) == 2  # not asked at every commit
     monkeypatch.setattr(link_module, "REPLICAS_CHECK_SECONDS", 0)
-    assert [store.server.may_fail_over() for _ in range(4)] == [False, True, True, True]
+    assert [store.redis_client.may_fail_over() for _ in range(4)] == [False, True, True, True]
 
 
 def test_a_failover_is_thought_of_where_sentinels_watch():
     # Not asked: right after a failover the new master has no replica.
     store = Store(Connection(url="redis+sentinel://127.0.0.1:1/x", secret="s" * 32), patience=0)
-    assert store.server.may_fail_over()
+    assert store.redis_client.may_fail_over()
 
 
 @pytest.mark.parametrize("outage", [0.05, 0.2, 1.0, 3.0])

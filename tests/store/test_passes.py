@@ -15,9 +15,9 @@ from redismr.workers.shared_slots import Holding, Slots
 
 
 def test_a_pass_asks_as_often_for_many_jobs_as_for_one(store, monkeypatch):
-    asked, safely = [], store.server.with_retries
+    asked, safely = [], store.redis_client.with_retries
     monkeypatch.setattr(
-        store.server, "with_retries", lambda send: asked.append(send) or safely(send)
+        store.redis_client, "with_retries", lambda send: asked.append(send) or safely(send)
     )
 
     def trips(jobs):

@@ -261,7 +261,7 @@ def test_an_unstarted_claim_is_reclaimed_uncharged(store, job):
     store.add(job, 0, 8)
     assert store.claim(job, "e1", "n1", 2).tasks == ("m0", "m1")
     expire(store, job)
-    budgets = store.server.command("HKEYS", store.keys.control(job, "budgets"))
+    budgets = store.redis_client.command("HKEYS", store.keys.control(job, "budgets"))
     assert budgets == [b"lost:m0"], "only the task that had started is charged"
     assert store.claim(job, "e1", "n2", 1).tasks == ("m1",), "the innocent goes first"
 
@@ -299,7 +299,7 @@ def test_what_was_renewed_since_the_last_outage_survives_any_number_of_them(stor
 
 
 def test_an_outage_shorter_than_half_a_lease_does_not_lose_the_submitter(store, job):
-    store.server.command("HSET", store.keys.control(job, "meta"), "submit_ms", LEASE_MS // 4)
+    store.redis_client.command("HSET", store.keys.control(job, "meta"), "submit_ms", LEASE_MS // 4)
     store.add(job, 0, 1)
     store.reclaim(job)
     store.now_ms += LEASE_MS // 3
@@ -351,7 +351,7 @@ def test_a_late_failure_of_a_done_task_charges_nothing(store, job):
     claim = store.claim(job, "e1", "n1", 1)
     commit_all(store, job, claim)
     assert fail(store, job, claim, kind="lost") == "DONE"
-    assert not store.server.command("EXISTS", store.keys.control(job, "budgets"))
+    assert not store.redis_client.command("EXISTS", store.keys.control(job, "budgets"))
 
 
 def test_release_gives_back_uncharged_and_by_nonce(store, job):
@@ -360,7 +360,7 @@ def test_release_gives_back_uncharged_and_by_nonce(store, job):
     assert store.release(job, "e1", "n1").released == 2
     assert store.release(job, "e1", "n1").released == 0
     assert store.claim(job, "e2", "n2", 2).tasks == claim.tasks
-    assert not store.server.command("EXISTS", store.keys.control(job, "budgets"))
+    assert not store.redis_client.command("EXISTS", store.keys.control(job, "budgets"))
 
 
 def test_a_suspect_runs_alone(store, job):

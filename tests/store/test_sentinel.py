@@ -36,7 +36,7 @@ def test_a_client_asks_the_sentinels_and_repeats_nothing(scheme):
         f"{scheme}+sentinel://:hunter2@a:1,b:2/svc/3", SECRET, environ={}
     )
     assert connection is not None
-    link = Store(connection).server
+    link = Store(connection).redis_client
     pool = link.client.connection_pool
     kwargs = pool.connection_kwargs
     assert (kwargs["password"], kwargs["protocol"]) == ("hunter2", 2)

@@ -43,13 +43,13 @@ def user(server, store):
     def open_as(*rules):
         admin.execute_command("ACL", "SETUSER", "some", "on", ">word", "~redismr:*", *rules)
         url = f"{server.url}&username=some&password=word"
-        opened.append(Store(replace(store.server.connection, url=url), patience=0))
+        opened.append(Store(replace(store.redis_client.connection, url=url), patience=0))
         opened[-1].now_ms = store.now_ms
         return opened[-1]
 
     yield open_as
     for each in opened:
-        each.server.close()
+        each.redis_client.close()
     admin.execute_command("ACL", "DELUSER", "some")
 
 
@@ -89,7 +89,7 @@ def test_a_script_that_the_server_does_not_know_takes_along_the_same(server, sto
 
 
 def test_nobody_hears_of_a_job_that_a_full_server_refuses(server, store, channel):
-    admin, store.server.patience = server.client(), 0
+    admin, store.redis_client.patience = server.client(), 0
     admin.config_set("maxmemory", "1")
     try:
         with pytest.raises(StoreFull):
@@ -105,13 +105,17 @@ def test_a_job_that_had_to_wait_is_listed_until_its_end(store):
         "j9", spec=b"s", code=b"c", params=b"p", ttl_ms=60_000, submit_ms=5000, fields={},
         since_ms=asked_ms,
     ).expire_at  # fmt: skip
-    assert store.server.command("ZSCORE", store.keys.recent, "j9") == deadline == asked_ms + 90_000
+    assert (
+        store.redis_client.command("ZSCORE", store.keys.recent, "j9")
+        == deadline
+        == asked_ms + 90_000
+    )
 
 
 @pytest.mark.parametrize("harm", ["full", "altered"])
 def test_tasks_whose_input_is_refused_may_be_added_again(server, store, job, harm):
     """An error of one command in the transaction is heard, and the same may be said again."""
-    admin, store.server.patience = server.client(), 0
+    admin, store.redis_client.patience = server.client(), 0
     key = store.keys.input(job, 0)
     if harm == "full":
         admin.config_set("maxmemory", "1")

@@ -475,7 +475,7 @@ def test_events_of_a_transaction_reach_a_listener(client_with_worker):
 
 
 def _subscribers(client):
-    redis = client._store.server.client
+    redis = client._store.redis_client.client
     return redis.pubsub_numsub(*redis.pubsub_channels())
 
 

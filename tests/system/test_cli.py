@@ -230,7 +230,7 @@ def test_ctrl_c_in_a_script_cancels(shared_worker, server, client, tmp_path):
 
 def test_listen_prints_events_as_json(shared_worker, server, processes, client):
     listener = processes.start(sys.executable, "-u", "-m", "redismr", "listen", "t9")
-    raw = client._store.server.client
+    raw = client._store.redis_client.client
     eventually(lambda: [n for n in raw.pubsub_channels() if b"t9" in n])
     client.submit([1], lambda x: [(x, x)], txn="t9").result(20)
     listener.wait_for_output('"succeeded"')

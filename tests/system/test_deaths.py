@@ -336,7 +336,7 @@ def executor(server):
     connection = Connection(url=server.url, secret=SECRET)
     executor = Executor(setup, connection, Keyring(SECRET, "redismr"))
     yield executor
-    executor.store.server.close()
+    executor.store.redis_client.close()
     ours.close()
     theirs.close()
 

@@ -189,8 +189,10 @@ def test_a_job_lost_error_of_another_job_passes_through_the_callback(shared_work
 
 def test_a_listener_waits_for_redis_however_long_it_is_away(shared_worker, server, client):
     listener, wait_reports = Listener(server), []
-    listener.client._store.server.patience = 0
-    listener.client._listener_store.server._on_wait = lambda *report: wait_reports.append(report)
+    listener.client._store.redis_client.patience = 0
+    listener.client._listener_store.redis_client._on_wait = lambda *report: wait_reports.append(
+        report
+    )
     server.kill()
     eventually(lambda: wait_reports)
     server.restart()

@@ -163,7 +163,7 @@ def test_a_private_server_that_has_ended_is_an_error_at_once(tmp_path):
 
 def test_waiting_is_reported_once_with_its_limit(server, client, monkeypatch):
     messages = []
-    link = client._store.with_patience(0.1).server
+    link = client._store.with_patience(0.1).redis_client
     link._on_wait = lambda text, waited: messages.append(text)
     server.kill()
     with pytest.raises(redismr.StoreUnavailable):

@@ -164,7 +164,7 @@ def test_a_killed_worker_is_lost_after_three_heartbeats(
     seen = eventually(lambda: (p := job.progress()).waiting and p)
     assert (seen.maps_running, seen.workers, seen.slots) == (0, 0, 0)
     name = f"{os.uname().nodename}:{worker.pid}"
-    assert f"no workers are connected to {job._store.server.shown_address}" in seen.waiting
+    assert f"no workers are connected to {job._store.redis_client.shown_address}" in seen.waiting
     assert f"; lost: {name})" in seen.waiting
     processes.worker(1)
     seen = eventually(lambda: (p := job.progress()).workers and p)

@@ -154,7 +154,7 @@ def test_a_server_that_has_become_unfit_ends_the_worker(supervisor, monkeypatch)
         assert role == "worker"
         raise UnfitServer("a replica")
 
-    monkeypatch.setattr(supervisor.store.server, "check", unfit)
+    monkeypatch.setattr(supervisor.store.redis_client, "check", unfit)
     with pytest.raises(UnfitServer, match="a replica"):
         supervisor._run_duty(supervisor._tick)
 
