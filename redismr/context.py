@@ -44,8 +44,8 @@ class Here:
 class TaskContext:
     """The state of a running task, or of a part of one: its counters and parameters."""
 
-    here: Here = field(default_factory=Here)
-    params: Mapping[str, Any] = field(default_factory=dict)
+    here: Here = field(default_factory=Here)  #: What ``here`` returns.
+    params: Mapping[str, Any] = field(default_factory=dict)  #: What ``param`` looks up.
     #: Written by the task's own thread alone, so that ``count`` never waits for a lock. They become
     #: part of the task's manifest.
     counters: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -55,7 +55,7 @@ class TaskContext:
     other_threads_counters: dict[str, int] | None = None
     #: The task of which this is a part, such as one record that may be skipped.
     parent: TaskContext | None = None
-    has_ended: bool = False
+    has_ended: bool = False  #: True if it takes no more counts.
     is_dropped: bool = False  #: True if the counts of this part are discarded.
     pid: int = field(default_factory=lambda: _pid)  #: The process that runs the task.
 

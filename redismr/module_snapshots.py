@@ -73,7 +73,7 @@ class Changes(NamedTuple):
     values: dict[str, Any]  #: Names that were set or changed, with their values.
     #: Those of ``values`` that are the same objects with other contents.
     changed_in_place: frozenset[str]
-    deleted: tuple[str, ...]
+    deleted: tuple[str, ...]  #: Names that were deleted.
 
 
 @lru_cache(maxsize=1024)

@@ -34,8 +34,8 @@ class JobFile:
     source: Any
     functions: Mapping[str, Any]
     """The functions that run in the job, as arguments of ``redismr.run``; None if undefined."""
-    resultfn: Callable[[str, Any], object] | None
-    final: Callable[[Any, Any], object] | None
+    resultfn: Callable[[str, Any], object] | None  #: Called with the txn and the outcome.
+    final: Callable[[Any, Any], object] | None  #: Called with key and value of each result.
     params: Mapping[str, Any]
     options: Mapping[str, Any]
     """Options of ``redismr.run``."""
@@ -110,8 +110,8 @@ class ReadOptions:
 
     kind: str | None = None
     """The name of a source: files, text, lines, jsonl or csv."""
-    encoding: str | None = None
-    errors: str | None = None
+    encoding: str | None = None  #: As of ``bytes.decode``.
+    errors: str | None = None  #: The error handler, as of ``bytes.decode``.
 
     @property
     def text_options(self) -> dict[str, str]:

@@ -59,7 +59,7 @@ def end_error(sealer: JobSealer, status: JobStatus, dead: Mapping[str, bytes]) -
             return make_task_error(failures[task], job, None)
     cause = status.meta.get("cause", "")
     if cause == "SubmitterLost":
-        added = pluralize(number(status.meta.get("added")), "map task")
+        added = pluralize(number(status.meta.get("maps_added")), "map task")
         return SubmitterLost(
             f"job {job} failed: its submitter fell silent after {added}, before its "
             "input was complete",

@@ -138,6 +138,6 @@ class JobAccess(Unpicklable):
         with contextlib.suppress(SealError, KeysAltered):
             return self._sealer.open_end(self._store.get_sealed(self.id, "end"))
         with contextlib.suppress(KeysAltered):
-            added = self._store.meta(self.id, "added").get("added")
+            added = self._store.meta(self.id, "maps_added").get("maps_added")
             return min(max(0, number(added)), _MAX_INPUT_COUNT)
         return 0

@@ -39,7 +39,7 @@ PARTITIONS_WITHOUT_WORKERS = 16
 
 
 class SubmitOptionsDict(JobOptionsDict, total=False):
-    """What ``Client.run`` and ``Client.submit`` take by name: functions, params and job options.
+    """Keyword arguments of ``Client.run`` and ``Client.submit``: functions, params and job options.
 
     ``redismr.run`` explains the functions.
     """
@@ -56,7 +56,7 @@ class SubmitOptionsDict(JobOptionsDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class SubmitterState:
-    """What only the submitting process knows of a job."""
+    """The facts about a job that only the submitting process knows."""
 
     finishfn: Callable[[Results], Any] | None = None
     partitionfn: Callable[[Any, int], int] | None = None
@@ -168,7 +168,7 @@ def clear_fields(
         "python": spec.python,
         "protocol": spec.protocol,
         "key_id": key_id,
-        "digest": spec.code_digest,
+        "code_digest": spec.code_digest,
         "partitions": spec.partitions,
         "retries": spec.retries,
         "lost_leases": spec.lost_leases,

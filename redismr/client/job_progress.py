@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def _executor_seconds(status: JobStatus, stage: Stage) -> float:
     """Return how many seconds executors worked on the tasks of a stage that are done."""
-    return number(status.meta.get(f"spent_{stage[0]}")) / 1000
+    return number(status.meta.get(f"executor_ms_{stage[0]}")) / 1000
 
 
 def _stage_work(status: JobStatus, stage: Stage) -> StageProgress:
@@ -38,7 +38,8 @@ def _stage_work(status: JobStatus, stage: Stage) -> StageProgress:
 def _map_work(status: JobStatus, done: int, total: int | None) -> StageProgress:
     """Return how much of the input is read; the arguments ``done`` and ``total`` count tasks."""
     meta, work = status.meta, replace(_stage_work(status, "map"), tasks=total)
-    input_amount, expected = InputAmount.parse(meta.get("input", "")), number(meta.get("expected"))
+    input_amount = InputAmount.parse(meta.get("input_added", ""))
+    expected = number(meta.get("expected"))
     # The amount is 0 if all files are empty, and unknown if an older submitter made the job.
     if not input_amount.total and not expected:
         return replace(work, done=done, total=total)
@@ -47,7 +48,7 @@ def _map_work(status: JobStatus, done: int, total: int | None) -> StageProgress:
         total_units = input_amount.total
     elif expected:
         total_units = max(input_amount.total, expected)
-    read = number(meta.get("read"))
+    read = number(meta.get("input_read"))
     if total is not None and done >= total:
         read = input_amount.total
     unit = meta.get("unit", "")

@@ -32,7 +32,7 @@ _TIMEOUT_RULE = seconds_rule(
     -math.inf, LEAP_YEAR_SECONDS, "a number of seconds, at most 366 days; None waits for ever"
 )
 _END_STATE_BYTES = [state.encode() for state in ENDED_STATES]
-"""As the states stand in a message: a message without any of them need not be authenticated."""
+"""Encoded as in a message: a message without any of these states need not be authenticated."""
 
 
 class AwaitableJob(JobAccess):

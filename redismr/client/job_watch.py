@@ -80,7 +80,7 @@ def altered_field(status: JobStatus, spec: JobSpec, key_id: str) -> str:
         ("python", spec.python),
         ("protocol", spec.protocol),
         ("key_id", key_id),
-        ("digest", spec.code_digest),
+        ("code_digest", spec.code_digest),
         ("partitions", spec.partitions),
         ("retries", spec.retries),
         ("lost_leases", spec.lost_leases),

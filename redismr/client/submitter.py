@@ -59,7 +59,7 @@ _MAX_SUBMIT_ATTEMPTS = 5
 class Submitted:
     """How much of the input is in Redis."""
 
-    tasks: int = 0
+    tasks: int = 0  #: Map tasks.
     #: Of these tasks, how many workers have finished.
     finished: int = 0
     #: Sealed bytes of all tasks.

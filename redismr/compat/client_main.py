@@ -43,8 +43,8 @@ class _ReportingClient(Client):
             return f"a server at {self._server_address}"
         port = self._server_address.rpartition(":")[2]
         return (
-            f"a server of port {port} at {redact_url(named.url)}, which REDISMR_URL names: HOST "
-            "and password are not used"
+            f"a server of port {port} at {redact_url(named.url)}, which the environment names: "
+            "HOST and password are not used"
         )
 
 

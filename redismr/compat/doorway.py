@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from redismr.settings import (  # for error texts
         is_debugging,
         redact_url,
-        resolve_connection,  # the server that REDISMR_URL names
+        resolve_connection,  # the server that the environment names
     )
     from redismr.standard_streams import (
         open_missing_descriptors,  # before a worker inherits some

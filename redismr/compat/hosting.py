@@ -40,7 +40,7 @@ class Owner(Protocol):
 
 
 class HostedServer:
-    """A private server at a port, or the Redis at REDISMR_URL, with a client of it."""
+    """A private server at a port, or the Redis that the environment names, with a client of it."""
 
     def __init__(
         self, owner: Owner, interface: str, port: int, password: str, how_to_open: str
@@ -163,7 +163,7 @@ def acquire_server(
 
 
 def server_from_environment() -> doorway.Connection | None:
-    """Return the server that REDISMR_URL names; None if it names none.
+    """Return the server that REDISMR_URL or REDIS_URL names; None if none does.
 
     Executors have no such variable, so a function on a worker gets a server of its own.
     """

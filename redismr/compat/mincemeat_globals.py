@@ -25,6 +25,19 @@ _MODULE_NAMES = frozenset(
     "argparse asynchat asyncore binascii collections hashlib hmac logging marshal optparse os "  # noqa: SIM905
     "pickle random select socket sys threading time timeit traceback types".split()
 )
+_MINCEMEAT_NAMES = frozenset(
+    (
+        "Client",
+        "DEFAULT_PORT",
+        "Protocol",
+        "Server",
+        "ServerChannel",
+        "TaskManager",
+        "VERSION",
+        "run_client",
+    )
+)
+"""The keys of ``_names_of_mincemeat()``, whose imports take an executor 13 ms."""
 
 
 class MincemeatGlobals:
@@ -73,8 +86,8 @@ def _fill_missing_globals(function: object, seen: set[int]) -> None:
         elif name in _MODULE_NAMES:
             with contextlib.suppress(ImportError):  # asyncore, since Python 3.12
                 function_globals[name] = importlib.import_module(name)
-        elif name in (names := _names_of_mincemeat()):
-            function_globals[name] = names[name]
+        elif name in _MINCEMEAT_NAMES:
+            function_globals[name] = _names_of_mincemeat()[name]
 
 
 @functools.cache

@@ -306,6 +306,8 @@ class Server(Endpoint):
 
     def _run_job(self, transaction: Transaction) -> dict[Any, Any]:
         assert self._hosted_server is not None
+        if self.initfn_class is None:
+            raise RuntimeError("import redismr.compat.mincemeat before a Server runs")
         job = adapt_functions(self.mapfn, self.collectfn, self.reducefn)
         relaunch = self.relaunch_map and self.relaunch_reduce
         options: dict[str, Any] = {"backup": relaunch and transaction.retransmit > 0}
@@ -318,7 +320,7 @@ class Server(Endpoint):
             job.mapfn,
             job.reducefn,
             partitionfn=partition_or_zero,
-            initfn=self.initfn_class(job.user_functions) if self.initfn_class else None,
+            initfn=self.initfn_class(job.user_functions),
             client=self._hosted_server.client,
             progress=JobWatcher(
                 self._hosted_server, self.taskmanager, self.schedule, self._closing

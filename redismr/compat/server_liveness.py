@@ -118,7 +118,7 @@ class ConnectionLiveness:
 
 
 class ListenerLiveness:
-    """The subscription of a server on the Redis at REDISMR_URL, which ends with the server.
+    """A server's subscription on the Redis that the environment names; it ends with the server.
 
     A client that ``waits_for_next_run`` needs a server at first only: any later server of that
     Redis will do.

@@ -30,7 +30,7 @@ class Event:
     """Something that happened to a job."""
 
     job: str
-    txn: str
+    txn: str  #: The caller's own label of the job.
     seq: int  #: Always 0 today.
     kind: str  #: One of ``EVENT_KINDS``.
     data: Mapping[str, Any] = field(default_factory=dict)  #: Values that JSON can hold.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, fields
 
-from redismr.core.model import Failure, Frame
+from redismr.core.model import Failure, TracebackLine
 
 
 def encode_failure(failure: Failure) -> bytes:
@@ -24,7 +24,7 @@ def decode_failure(data: bytes) -> Failure:
     try:
         message = json.loads(data)
         known = {f.name: message[f.name] for f in fields(Failure) if f.name in message}
-        known["frames"] = tuple(Frame(**frame) for frame in known.get("frames", ()))
+        known["frames"] = tuple(TracebackLine(**frame) for frame in known.get("frames", ()))
         known["notes"] = tuple(known.get("notes", ()))
         return Failure(**known)
     except (TypeError, KeyError) as error:

@@ -108,7 +108,7 @@ class JobSpec:
 
     job_id: str
     txn: str  #: The caller's own label.
-    name: str
+    name: str  #: Shown in listings; "" for none.
     #: ``major.minor`` of the submitter's Python. Workers with another one do not take the job.
     python: str
     protocol: int  #: ``PROTOCOL`` of the submitter.
@@ -117,7 +117,7 @@ class JobSpec:
     code_digest: str  #: SHA-256 of code and params, in hex.
     retries: int  #: How many failed attempts of one task are repeated.
     lost_leases: int  #: How many lost leases of one task are repeated.
-    lease_ms: int
+    lease_ms: int  #: How long a task stays leased without a renewal.
     task_timeout_ms: int | None  #: Longest time of one attempt; None for no limit.
     memory: int | None  #: Bytes that one executor should take at most; None for no limit.
     priority: int  #: Jobs of higher priority are claimed first.
@@ -127,7 +127,7 @@ class JobSpec:
     finish: bool = False  #: True if the code holds a finishfn.
     partitionfn: bool = False  #: True if the code holds a partitionfn.
     backup: bool = True  #: True if a slow task may run a second time beside its first attempt.
-    on_error: OnError = "fail"
+    on_error: OnError = "fail"  #: See ``OnError``.
     #: Name -> version of the libraries that the submitter had loaded.
     libraries: Mapping[str, str] = field(default_factory=dict)
 
@@ -142,7 +142,7 @@ class Claim:
     """The tasks that one executor holds under one nonce."""
 
     job_id: str
-    nonce: str
+    nonce: str  #: One for each claim: with a task's id it makes the token of an attempt.
     state: JobState  #: State of the job after the claim.
     tasks: tuple[str, ...] = ()  #: Empty if there was no task to claim.
     basis: str = ""  #: The opening of the reduce stage; reduce commits must name it.
@@ -157,18 +157,18 @@ class PartSize:
     """The amount that one attempt wrote for one partition."""
 
     chunks: int  #: Staged chunks; 0 if the data is inline in the manifest.
-    records: int
+    records: int  #: Pairs for reducers, or results.
     raw_bytes: int  #: Bytes before compression.
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class TracebackLine:
     """One line of a traceback in user code."""
 
     file: str
     line: int
     function: str
-    text: str
+    text: str  #: The line of source, without its indentation; "" if unknown.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,10 +182,10 @@ class Failure:
     task: str
     #: The user function: mapfn, combinefn, partitionfn, reducefn, source or code; "" for redismr.
     function: str
-    error_module: str
+    error_module: str  #: Module of the exception's class.
     error_name: str  #: Qualified name of the exception's class.
     message: str
-    frames: tuple[Frame, ...] = ()  #: The user's frames, the outermost one first.
+    frames: tuple[TracebackLine, ...] = ()  #: The user's frames, the outermost one first.
     where: str = ""  #: The record in words: "record 2001 of logs/a.gz (line 2001, byte 104417)".
     key: str = ""  #: Short repr of the key.
     value: str = ""  #: Short repr of the value.
@@ -194,6 +194,7 @@ class Failure:
     attempt: int = 1  #: Number of this attempt, from 1.
     attempts: int = 1  #: How many attempts the task may have.
     python: str = ""  #: ``major.minor.micro`` of the worker's Python.
+    #: The exception's notes, a group's members, and the error before it.
     notes: tuple[str, ...] = ()
     retryable: bool = True  #: False if every other attempt would fail in the same way.
 
@@ -236,8 +237,8 @@ class MapManifest(NamedTuple):
     parts: Mapping[int, PartSize] = _EMPTY_MAPPING  #: Staged chunks by partition.
     #: Encoded blocks by partition: a small map task needs no segment at all.
     inline: Mapping[int, tuple[bytes, ...]] = _EMPTY_MAPPING
-    records_in: int = 0
-    records_out: int = 0
+    records_in: int = 0  #: Records of the split.
+    records_out: int = 0  #: Pairs after combining.
     counters: Mapping[str, int] = _EMPTY_MAPPING  #: What ``count`` added, by name.
     skipped: Skipped = Skipped()  #: Records that this attempt left out.
     provenance: Provenance = Provenance()
@@ -255,7 +256,7 @@ class ResultManifest:
     basis: str  #: The opening of the reduce stage; equal in all partitions of one result.
     maps: int  #: How many map tasks there were.
     maps_digest: str  #: ``maps_digest_of`` their tokens; equal in all partitions of one result.
-    part: PartSize
+    part: PartSize  #: The amount of results.
     inline: tuple[bytes, ...] = ()  #: The frames of a small result.
     #: True if a key of this result may belong to another partition, or come twice.
     has_irregular_keys: bool = False

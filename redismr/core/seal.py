@@ -260,7 +260,7 @@ def _decompress(
         ) from error
     if len(raw) != raw_length or not unpacker.eof or unpacker.unused_data:
         raise SealError(
-            f"{_name_of_blob(job, kind, place)} is not of the length it was sealed with"
+            f"{_name_of_blob(job, kind, place)} has another length than when it was sealed"
         )
     return raw
 

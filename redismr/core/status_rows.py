@@ -20,18 +20,18 @@ class Progress:
     state: JobState | Literal[""]  #: "" if the keys of the job vanished.
     maps_done: int = 0  #: Tasks that are done; ``maps.done`` counts the items or bytes in them.
     maps_running: int = 0  #: Tasks that executors hold.
-    maps_total: int | None = None
-    reduces_done: int = 0
-    reduces_running: int = 0
-    reduces_total: int | None = None
+    maps_total: int | None = None  #: Map tasks; None until the input is complete.
+    reduces_done: int = 0  #: Tasks that are done.
+    reduces_running: int = 0  #: Tasks that executors hold.
+    reduces_total: int | None = None  #: Reduce tasks; 0 for an empty input.
     shuffle_bytes: int = 0  #: Bytes of all segments that map attempts committed.
     retries: int = 0  #: Failed attempts so far.
     elapsed: float = 0.0  #: Seconds since the submission.
-    workers: int = 0  #: Number of living workers that can run the job.
-    slots: int = 0  #: Number of executors of these workers.
+    workers: int = 0  #: Living workers that can run the job; 0 once it has succeeded.
+    slots: int = 0  #: Executors of these workers together.
     waiting: str = ""  #: Why no worker takes the job, in words; empty if one does.
-    maps: StageProgress = field(default_factory=StageProgress)
-    reduces: StageProgress = field(default_factory=StageProgress)
+    maps: StageProgress = field(default_factory=StageProgress)  #: The work in the map stage.
+    reduces: StageProgress = field(default_factory=StageProgress)  #: The work in the reduce stage.
     #: Given once, with the last progress, when the result has been read.
     skipped: Skipped = field(default_factory=Skipped)
 
@@ -41,13 +41,13 @@ class JobInfo:
     """One row of ``redismr jobs``."""
 
     job_id: str
-    txn: str
-    name: str
-    state: str
-    maps_done: int
-    maps_total: int | None
-    reduces_done: int
-    reduces_total: int
+    txn: str  #: The caller's own label; the job id if none was given.
+    name: str  #: The option ``name``; "" for none.
+    state: str  #: A ``JobState``.
+    maps_done: int  #: Map tasks that are done.
+    maps_total: int | None  #: Map tasks; None until the input is complete.
+    reduces_done: int  #: Reduce tasks that are done.
+    reduces_total: int  #: Reduce tasks.
     age: float  #: Seconds since the submission.
     ttl: float  #: Seconds until Redis forgets the job.
     cause: str = ""  #: Why the job failed, in one line.
@@ -62,9 +62,9 @@ class WorkerInfo:
     host: str
     pid: int  #: Process id of the supervisor.
     python: str  #: ``major.minor`` of the worker's Python.
-    protocol: int
+    protocol: int  #: ``PROTOCOL`` of the worker: it takes only jobs of this one.
     key_id: str  #: Fingerprint of the worker's secret.
-    executors: int
+    executors: int  #: Executors that the worker runs.
     busy: int  #: Executors that hold a task.
     tasks: int  #: Tasks completed so far.
     beat_age: float  #: Seconds since the supervisor last wrote this row.

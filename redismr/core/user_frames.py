@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from types import TracebackType
 
-from redismr.core.model import Frame
+from redismr.core.model import TracebackLine
 from redismr.core.printable import printable_text
 from redismr.errors import RecordError
 from redismr.module_snapshots import STDLIB_FOLDER
@@ -24,7 +24,7 @@ _MAX_FRAMES = 6
 _MAX_LINE_LENGTH = 160
 
 
-def user_frames(exc: BaseException) -> tuple[Frame, ...]:
+def user_frames(exc: BaseException) -> tuple[TracebackLine, ...]:
     """Return the user's frames of an exception, at most 6: the outermost one and the last ones.
 
     A ``RecordError`` without such frames shows those of its cause.
@@ -34,7 +34,7 @@ def user_frames(exc: BaseException) -> tuple[Frame, ...]:
         steps = list(filter(_is_user_frame, _traceback_steps(exc.__cause__.__traceback__)))
     if len(steps) > _MAX_FRAMES:
         steps = [steps[0], *steps[1 - _MAX_FRAMES :]]
-    return tuple(map(_make_frame, steps))
+    return tuple(map(_make_line, steps))
 
 
 def user_traceback(traceback: TracebackType | None) -> TracebackType | None:
@@ -65,13 +65,13 @@ def _traceback_steps(traceback: TracebackType | None) -> Iterator[TracebackType]
         traceback = traceback.tb_next
 
 
-def _make_frame(step: TracebackType) -> Frame:
+def _make_line(step: TracebackType) -> TracebackLine:
     code = step.tb_frame.f_code
     try:
         text = linecache.getline(code.co_filename, step.tb_lineno, step.tb_frame.f_globals)
     except Exception:  # noqa: BLE001 - a loader of the user's
         text = ""
-    return Frame(
+    return TracebackLine(
         file=printable_text(code.co_filename, 200),
         line=step.tb_lineno or 0,
         function=printable_text(code.co_name, 80),

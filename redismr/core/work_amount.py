@@ -70,8 +70,8 @@ class StageProgress:
     since: float = 0.0  #: Seconds that the running tasks have run so far, together.
     least: float = 0.0  #: Seconds that the latest of them has run.
     tasks: int | None = None  #: How many tasks there are; None while unknown.
-    tasks_done: int = 0
+    tasks_done: int = 0  #: Tasks that are done.
     tasks_begun: int = 0  #: Tasks that are done or running.
     heaviest: int = 0  #: The heaviest task, as in ``InputAmount``.
-    index: int = 0
-    ahead: int = 0
+    index: int = 0  #: See ``InputAmount``.
+    ahead: int = 0  #: See ``InputAmount``.

@@ -44,8 +44,8 @@ LocateRecords = Callable[[Sequence[int]], Iterable[Any]]
 """Returns a description of the place of each record, given by its ordinal; may read the input."""
 
 _OUTSIDE_USER_CODE = -2
-"""``cursor[0]`` is this minus the ordinal while no user function works on the record: if the
-process dies while it reads, combines or encodes, the record must not be blamed."""
+"""While no user function works on a record, ``cursor[0]`` is this constant minus the ordinal: if
+the process dies while it reads, combines or encodes, the record must not be blamed."""
 
 
 class SkipLimitExceeded(Exception):
@@ -66,7 +66,7 @@ def max_skips(on_error: OnError, records_in: int | None) -> float | Fraction:
 
 
 def skip_limit_failure(on_error: OnError, skipped: Skipped, records_in: int | None) -> Failure:
-    """Return the failure of a job that skipped too much: the first skip, with a message and notes."""  # noqa: E501
+    """Return the failure of a job that skipped too much: the first skip, with message and notes."""
     of_all = f" of {records_in:,}" if isinstance(on_error, float) else ""
     count_text = f"{skipped.total:,}{of_all} record{'s'[: bool(of_all) or skipped.total != 1]}"
     first, *others = skipped

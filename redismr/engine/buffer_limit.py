@@ -51,7 +51,7 @@ class BufferLimit:
 
 
 def map_buffer_limits(memory: int | None) -> tuple[int, BufferLimit]:
-    """Return the largest number of keys, and the limit of values, for a process of ``memory`` bytes."""  # noqa: E501
+    """Return the most keys, and the limit of values, for a process of ``memory`` bytes."""
     if not memory or memory >= FULL_BUFFER_MEMORY_BYTES:
         return MAP_BUFFER_KEYS, BufferLimit(MAP_BUFFER_VALUES, MAP_BUFFER_BYTES)
     share = memory / FULL_BUFFER_MEMORY_BYTES

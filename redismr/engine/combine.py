@@ -46,7 +46,7 @@ def flush_totals(
 def flush_groups(
     program: Program, groups: dict[Any, list[Any]], partitions: int
 ) -> PartitionedColumns:
-    """Return the columns of the groups, combined if the program can combine, and empty ``groups``."""  # noqa: E501
+    """Return the groups' columns, combined if possible; empty ``groups``."""
     if program.combine is not None:
         # combinefn sees each value once, and never its own results. So a combinefn that turns
         # values into something else (their number, a list) stays right however often a task

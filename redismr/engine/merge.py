@@ -90,7 +90,7 @@ def _total_values(reducer: Reducer, blocks: Iterable[Block]) -> dict[Any, Any]:
 
 
 def reducer_error(reducer: Reducer, ordinal: int, key: Any, partials: list[Any]) -> UserCodeError:
-    """Return the error of a named reducer that raised; it shows only values that the user emitted."""  # noqa: E501
+    """Return the error of a reducer that raised; it shows only values that the user emitted."""
     user_values = list(filter(reducer.is_user_value, partials))
     return UserCodeError(f'"{reducer.name}"', ordinal, key, user_values or NOT_GIVEN)
 

@@ -31,7 +31,7 @@ _EXPECTED_ARGUMENTS = {
 class GroupFunction:
     """A combinefn or reducefn."""
 
-    call: Callable[..., Any]
+    call: Callable[..., Any]  #: The user's function.
     takes_items: bool = False
     """True for ``call(items)``, False for ``call(key, values)``."""
 

@@ -57,7 +57,7 @@ _COMPARABLE_TYPES = frozenset((int, bool, float, Fraction))
 raises when compared with a float NaN, so that no Decimal may be dropped where a NaN may follow."""
 
 _UNSUMMABLE_TYPES = frozenset((str, bytes, type(None), dict, set, frozenset))
-"""Types to which no number can be added, not even a NumPy number (which adds to lists and tuples)."""  # noqa: E501
+"""Types to which no number can be added, not even a NumPy one (which adds to lists and tuples)."""
 
 _NAN_FREE_TYPES = frozenset((int, str, bytes, bool, type(None)))
 
@@ -82,7 +82,7 @@ class Reducer:
 
 
 class ExtraCount(int):
-    """A partial result of a mean: the number of values less the number of other partial results."""
+    """A number to add to the count of partials, so that a mean divides by the number of values."""
 
 
 def _condense_sum(values: list[Any]) -> list[Any]:
@@ -130,8 +130,8 @@ def _separate_ints(values: list[Any], types: set[type]) -> tuple[int, list[float
 def _exact_float_parts(floats: list[float]) -> list[float] | None:
     """Return a few floats with the same exact sum; None where an overflow is near.
 
-    The first is the rounded sum, each next one what rounding lost so far. Each takes one pass of
-    fsum at C speed, and two or three are enough.
+    The first is the rounded sum, each later one the rounding error of those before. Each
+    takes one pass of fsum at C speed, and two or three are enough.
     """
     try:
         total = fsum(floats)

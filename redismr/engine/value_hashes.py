@@ -40,7 +40,7 @@ _MISSING_VALUE_ADVICE = "Use None in its place, or leave such records out"
 
 
 class NoStableHash(Exception):
-    """A value has no hash that all processes agree on; with the reason, and what the user can do."""  # noqa: E501
+    """A value has no hash that all processes agree on; with the reason, and advice for the user."""
 
     def __init__(self, value: Any, reason: str, advice: str = "") -> None:
         super().__init__(reason)
@@ -255,8 +255,9 @@ _HASHERS_BY_BASE: tuple[tuple[type, Hasher], ...] = (
 _METHODS_USED_BY_EQ: dict[type, tuple[str, ...]] = {PurePath: ("__str__",)}
 """Methods of a subclass that the ``__eq__`` of its base calls."""
 
-_NUMPY_NUMBER_NAMES = """bool_ byte short intc int_ longlong ubyte ushort uintc uint ulonglong int32 uint32
-    int64 uint64 half single double longdouble csingle cdouble clongdouble"""  # noqa: E501
+_NUMPY_NUMBER_NAMES = """
+    bool_ byte short intc int_ longlong ubyte ushort uintc uint ulonglong int32 uint32 int64 uint64
+    half single double longdouble csingle cdouble clongdouble"""
 
 _HASHERS_BY_MODULE: dict[str, dict[str, Hasher]] = {
     "ipaddress": {

@@ -91,7 +91,7 @@ class _InlineJob:
     seed: int
     on_error: OnError
     ctrl_c: CtrlCWatch
-    counters: Counter[str] = field(default_factory=Counter)
+    counters: Counter[str] = field(default_factory=Counter)  #: What ``count`` added, by name.
     #: Records and keys that were left out so far.
     skipped: Skipped = field(default_factory=Skipped)
     #: Number of records that the map tasks have read.

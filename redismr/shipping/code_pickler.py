@@ -20,7 +20,7 @@ from redismr.shipping.source_redaction import refuse_secrets
 
 
 class References:
-    """What a pickle refers to."""
+    """The modules, code and scripts that a pickle refers to."""
 
     def __init__(self) -> None:
         #: Dotted names that may be modules.

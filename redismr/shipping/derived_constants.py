@@ -1,4 +1,4 @@
-"""Reads from a module's source, without running it, which names its load binds to what."""
+"""Finds names that loading a module sets, and their values, in its source without running it."""
 
 from __future__ import annotations
 
@@ -36,16 +36,19 @@ def derived_names(
     affected_names: set[str] = set()
     found: set[str] = set()
     for statement in _top_level_statements(source):
+        # 1. ``import m``: names of modules with changes.
         if isinstance(statement, ast.Import):
             affected_names.update(
                 alias.asname or alias.name.partition(".")[0]
                 for alias in statement.names
                 if alias.name in changed_names
             )
+        # 2. ``from m import a``: names of changed values, or of modules with changes.
         elif isinstance(statement, ast.ImportFrom):
             names, modules = _changed_names_from_import(statement, package, changed_names)
             found |= names
             affected_names |= names | modules
+        # 3. Any other statement that uses such a name.
         elif _uses_any_name(statement, affected_names):
             found.update(_bound_names(statement, affected_names))
             affected_names.update(path.partition(".")[0] for path in _bound_names(statement, None))

@@ -95,8 +95,10 @@ class _LocalModuleCollector:
         }
         more = False
         for name, module in self._modules.items():
+            # 1. The module is not loaded here.
             if name not in sys.modules:
                 continue
+            # 2. It may hold values made of changed names.
             module_vars = vars(sys.modules[name])
             package = module_vars.get("__package__") or ""
             before = self._changes.get(name, Changes({}, frozenset(), ()))

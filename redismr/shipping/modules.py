@@ -50,12 +50,15 @@ def find_local_modules(names: Iterable[str], folders: Iterable[str]) -> dict[str
     todo, seen, found = list(names), set(BY_VALUE_MODULES), {}
     while todo:
         name = todo.pop()
+        # 1. Known already, or the parent of a top-level module.
         if name in seen or not name:
             continue
         seen.add(name)
         module = _read_local_source(name, search_path)
+        # 2. No local module.
         if module is None:
             continue
+        # 3. A local module, which needs its parent and its imports, and a package its submodules.
         found[name] = module
         parent = name.rpartition(".")[0]
         package = parent if module.package_path is None else name

@@ -40,7 +40,7 @@ from redismr.shipping.pickle_diagnosis import explain_pickle_error, largest_part
 from redismr.shipping.source_redaction import redact_modules, traceback_lines
 from redismr.user_warnings import warn_user
 
-CODE_FORMAT = 2
+CODE_FORMAT = 3
 WARN_CODE_BYTES = 10_000_000
 
 _FUNCTION_ADVICE = (

@@ -204,6 +204,7 @@ class CsvFormat(RecordFormat):
             row_lines.clear()
             try:
                 row = next(reader, None)
+            # 1. A row that is not CSV.
             except csv.Error as error:
                 place = (
                     _describe_row_place(byte_range, row_lines[0])
@@ -215,8 +216,10 @@ class CsvFormat(RecordFormat):
                     "strict=False accepts stray quotes, csv.field_size_limit() in initfn longer "
                     "fields; no field may hold a newline when split= is given."
                 ) from error
+            # 2. The end of the range.
             if row is None:
                 return
+            # 3. A row that is not blank.
             if row:
                 yield row_lines[0], row
 

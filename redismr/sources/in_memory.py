@@ -60,7 +60,7 @@ class _InMemorySplit:
 class ItemSplit(_InMemorySplit):
     """Items of an iterable; their keys are their numbers, which are not stored."""
 
-    start: int
+    start: int  #: Number of the first item.
     values: list[Any]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -79,7 +79,7 @@ class ItemSplit(_InMemorySplit):
 class PairSplit(_InMemorySplit):
     """Keys and values of a mapping or of pairs."""
 
-    start: int
+    start: int  #: Number of the first pair.
     keys: list[Any]
     values: list[Any]
 

@@ -40,7 +40,7 @@ class InputFile:
     """The absolute path."""
     size: int
     """Bytes on disk."""
-    mtime_ns: int
+    mtime_ns: int  #: ``st_mtime_ns`` of ``os.stat``.
     host: str
     """The submitter's host; on other hosts ``mtime_ns`` may differ."""
 
@@ -102,8 +102,8 @@ class InputFile:
         else:
             return status
         raise SourceChanged(
-            f"{self.path} {change} (seen on {platform.node()}). Nothing was guessed: run the job "
-            "again, on a copy if the file is still growing."
+            f"{self.path} {change} (seen on {platform.node()}). Run the job again, "
+            "on a copy if the file is still growing."
         )
 
     def _read_error(self, error: Exception, decompressed_bytes: int | None) -> SourceError:
@@ -150,7 +150,7 @@ def _check_pattern(pattern: Any) -> str | os.PathLike[str]:
     except UnicodeEncodeError:  # half of a surrogate pair
         nul = True
     if nul or isinstance(os.fspath(pattern), bytes):
-        raise ConfigError(f"{show_value(os.fspath(pattern))} can be the name of no file")
+        raise ConfigError(f"{show_value(os.fspath(pattern))} cannot be a file name")
     return pattern
 
 

@@ -58,7 +58,7 @@ HEAD_START_MS = 2000
 UNLINK_UNLESS_TYPE = """#!lua flags=allow-oom
 if redis.call('TYPE', KEYS[1]).ok ~= ARGV[1] then redis.call('UNLINK', KEYS[1]) end
 """
-"""In one step, as another client may have mended the key, and written to it, meanwhile."""
+"""One step, because another client may have mended the key, and written to it, meanwhile."""
 
 
 class JobIndexStore:

@@ -6,7 +6,7 @@ No other module builds a key name.
 
 | key | type | what | writer |
 | --- | --- | --- | --- |
-| ``{J}:meta`` | hash | clear fields that schedule the job; no result depends on them | scripts |
+| ``{J}:meta`` | hash | clear text (``META_FIELDS``): no result depends on it | scripts |
 | ``{J}:spec`` | string | sealed JobSpec | create |
 | ``{J}:end`` | string | sealed n_map | close |
 | ``{J}:code`` ``{J}:params`` | string | sealed functions and modules; sealed params | create |

@@ -1,6 +1,6 @@
 """Every limit that the scripts use, each with its reason. ARCHITECTURE.md prints this table.
 
-A script names a limit, and the loader (``scripts.py``) makes it a local with this value. Python
+A script names a limit, and the loader (``scripts.py``) makes a local with this value. Python
 code and the model of the tests read the limits from here too.
 """
 
@@ -59,7 +59,7 @@ LIMITS = {
         2, "deaths in one record that blame the record; both charges are given back"
     ),
     "MAX_EXPLAINED_DEATHS": Limit(
-        200, "deaths of one task that end the job, whatever explains them"
+        200, "more deaths of one task end the job, whatever explains them"
     ),
     "MAX_INVALIDATIONS": Limit(3, "how often a map runs again because its segments are gone"),
     # deadlines

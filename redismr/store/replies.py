@@ -30,11 +30,11 @@ is gone."""
 
 
 class HeldLease(NamedTuple):
-    """A lease to be renewed; ``started`` tells that the executor has begun the task."""
+    """A lease to be renewed."""
 
     task: str
     token: str
-    started: bool
+    started: bool  #: True if the executor has begun the task.
 
 
 class Commit(NamedTuple):
@@ -42,34 +42,28 @@ class Commit(NamedTuple):
 
     task: str
     token: str
-    record: bytes
-    """The sealed manifest."""
-    basis: str = ""
-    """The basis that the claim named; empty for a map task."""
-    chunks: int = 0
-    """Number of result chunks that a reduce attempt has staged."""
-    shuffled: int = 0
-    """Bytes that a map attempt wrote for reducers."""
-    event: bytes = b""
-    """The signed event to publish if the attempt counts."""
-    read: int = 0
-    """Amount of input that a map task read, for progress rows."""
+    record: bytes  #: The sealed manifest.
+    basis: str = ""  #: The basis that the claim named; empty for a map task.
+    chunks: int = 0  #: Number of result chunks that a reduce attempt has staged.
+    shuffled: int = 0  #: Bytes that a map attempt wrote for reducers.
+    event: bytes = b""  #: The signed event to publish if the attempt counts.
+    read: int = 0  #: Amount of input that a map task read, for progress rows.
 
 
 class EndAndRecords(NamedTuple):
     """The sealed end of a job, and map index or partition -> committed record."""
 
-    end: bytes | None
-    records: dict[int, bytes]
+    end: bytes | None  #: The sealed number of map tasks; None if there is none.
+    records: dict[int, bytes]  #: Map index or partition -> token and sealed manifest.
 
 
 @dataclass(frozen=True, slots=True)
 class StageEvents:
     """Signed events; the commit that moves its job to a stage publishes the event of that stage."""
 
-    txn: str
-    reducing: bytes
-    succeeded: bytes
+    txn: str  #: The job's label, which names the channel.
+    reducing: bytes  #: Published when the reduce stage opens.
+    succeeded: bytes  #: Published when the last partition is done.
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +71,7 @@ class CreateReply:
     """The answer of ``create``."""
 
     status: CreateStatus
-    expire_at: int
-    """The job's deadline, in ms of the server's clock."""
+    expire_at: int  #: The job's deadline, in ms of the server's clock.
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +79,8 @@ class AddReply:
     """The answer of ``add``."""
 
     status: AddStatus
-    added: int
-    """Number of map tasks that the server has."""
-    finished: int
-    """Number of map tasks that are done."""
+    added: int  #: Number of map tasks that the server has.
+    finished: int  #: Number of map tasks that are done.
     state: ClearState
 
 
@@ -99,10 +90,8 @@ class CloseReply:
 
     status: AddStatus
     state: ClearState
-    added: int
-    """Number of map tasks that the server has."""
-    opened: int
-    """Number of tasks that this call made claimable."""
+    added: int  #: Number of map tasks that the server has.
+    opened: int  #: Number of tasks that this call made claimable.
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +99,7 @@ class CommitReply:
     """The answer of ``commit``: one status per commit, in order, and the next claim."""
 
     statuses: tuple[CommitStatus, ...]
-    opened: int
-    """Number of tasks that this call made claimable."""
+    opened: int  #: Number of tasks that this call made claimable.
     claim: Claim
     map_outputs: EndAndRecords | None = None
     """Input of the reducers of the claim, if the commits were of maps and it is little."""
@@ -131,9 +119,9 @@ class ExtendReply:
     """The answer of ``extend``: the job's new deadline, and what names its bulk keys."""
 
     status: EndStatus
-    expire_at: int
-    added: int
-    partitions: int
+    expire_at: int  #: In ms on the server's clock; 0 if the job is not running.
+    added: int  #: Number of map tasks.
+    partitions: int  #: Number of reduce tasks.
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +146,7 @@ class ReleaseReply:
 
     status: ReleaseStatus
     state: ClearState
-    released: int
-    """Number of tasks that are ready again."""
+    released: int  #: Number of tasks that are ready again.
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +154,7 @@ class MapOutputsReply:
     """The answer of ``map_outputs``; has neither end nor records if the job is not reducing."""
 
     state: ClearState
-    basis: str
+    basis: str  #: The opening of the reduce stage that the records belong to.
     outputs: EndAndRecords
 
 
@@ -177,8 +164,7 @@ class InvalidateReply:
 
     status: InvalidateStatus
     state: ClearState
-    rerun: int
-    """Number of map tasks that run again."""
+    rerun: int  #: Number of map tasks that run again.
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +172,10 @@ class ReclaimReply:
     """The answer of ``reclaim``."""
 
     state: ClearState
-    reclaimed: int
-    """Number of leases that were taken back."""
-    ended_at_ms: int
-    claimable: int
-    lease_ms: int
+    reclaimed: int  #: Number of leases that were taken back.
+    ended_at_ms: int  #: When the job ended, on the server's clock; 0 while it runs.
+    claimable: int  #: Number of tasks that are ready.
+    lease_ms: int  #: The job's lease; 0 if the job is gone.
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,35 +183,29 @@ class Stealable:
     """The answer of ``steal``: what a worker with idle executors could do for a job."""
 
     state: ClearState
-    stolen: int
-    """Number of ready tasks that other executors had claimed until this call."""
-    ready: int
-    slow: int
-    """Number of tasks that may get a backup attempt."""
+    stolen: int  #: Number of ready tasks that other executors had claimed until this call.
+    ready: int  #: Number of tasks that can be claimed, stolen ones included.
+    slow: int  #: Number of tasks that may get a backup attempt.
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutorsAtWork:
     """The executors that run tasks of a job."""
 
-    count: int
-    """-1: there are too many leases to look at each."""
-    total_ms: int
-    """Time since their claims, added up."""
-    last_ms: int
-    """Time since the last of the claims."""
+    count: int  #: -1: there are too many leases to look at each.
+    total_ms: int  #: Time since their claims, added up.
+    last_ms: int  #: Time since the last of the claims.
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
     """The answer of ``status``: where a job is, all of one moment."""
 
-    now_ms: int
-    maps_done: int
-    reduces_done: int
-    leased: int
-    meta: Mapping[str, str]
-    """Clear text: only a hint."""
+    now_ms: int  #: The server's time.
+    maps_done: int  #: Map tasks that are done; 0 after success, as their records are freed.
+    reduces_done: int  #: Reduce tasks that are done.
+    leased: int  #: Tasks that executors hold.
+    meta: Mapping[str, str]  #: Clear text: only a hint.
     executors_at_work: ExecutorsAtWork
     results: EndAndRecords | None = None
     """Answer of ``Store.end_and_results``, if asked for and the job has succeeded."""

@@ -47,8 +47,8 @@ class Piggyback:
     commands may be sent twice.
     """
 
-    commands_before: Sequence[RedisCommand] = ()
-    commands_after: Sequence[RedisCommand] = ()
+    commands_before: Sequence[RedisCommand] = ()  #: Sent before the script.
+    commands_after: Sequence[RedisCommand] = ()  #: Sent after it.
     on_refused: Callable[[], object] = lambda: None
     """Called if the script was done and a command behind it was refused."""
 

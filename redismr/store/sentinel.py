@@ -35,12 +35,12 @@ _QUERY = ("sentinel_username", "sentinel_password")
 class SentinelService:
     """A service, the sentinels that know its master, and the login of each."""
 
-    service: str
-    sentinels: tuple[tuple[str, int], ...]
-    db: int
-    login: dict[str, str]
-    sentinel_login: dict[str, str]
-    tls: bool
+    service: str  #: The name by which the sentinels know the master.
+    sentinels: tuple[tuple[str, int], ...]  #: Host and port of each.
+    db: int  #: Number of the database.
+    login: dict[str, str]  #: Username and password for the master, where given.
+    sentinel_login: dict[str, str]  #: The same for the sentinels.
+    tls: bool  #: True for rediss.
 
     def __str__(self) -> str:
         """For messages, without passwords."""

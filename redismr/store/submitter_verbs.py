@@ -100,7 +100,7 @@ class SubmitterVerbs(ScriptRunner):
         status, added, finished, state = self._run(
             "add", job, list(workers),
             before=staging_commands(by_key, expire_at), piggyback=piggyback,
-            first=first, last=last, input=input_so_far,
+            first=first, last=last, input_added=input_so_far,
         )  # fmt: skip
         return AddReply(reply_word(status), int(added), int(finished), reply_word(state))
 

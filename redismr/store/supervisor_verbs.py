@@ -65,6 +65,6 @@ class SupervisorVerbs(ScriptRunner):
         return self._run_each("reclaim", dict.fromkeys(jobs, ()), parse_reply, limit=limit)
 
     def steal(self, job: str, worker: str) -> Stealable:
-        """Make late claims of others ready again, and say what a worker with nothing to do could claim."""  # noqa: E501
+        """Make late claims of others ready again; return what an idle worker could claim."""
         _, state, stolen, ready, slow = self._run("steal", job, worker=worker)
         return Stealable(reply_word(state), int(stolen), int(ready), int(slow))

@@ -12,36 +12,32 @@ from redismr.workers.fork_server import kill_group
 from redismr.workers.shared_slots import Holding, Slot
 
 LEASE_LOST = "lease lost"
+"""Kill reason: the running task is no longer its own, or the job has ended."""
 OVERDUE = "ran longer than"
+"""Start of a kill reason: the limit that one task has exceeded follows."""
 STAYED_STOPPED = "was stopped by a signal and did not go on"
-"""Why a supervisor kills an executor; ``OVERDUE`` is the start of a sentence."""
+"""Kill reason: the process was stopped for so long that its leases are lost."""
 
 
 @dataclass(slots=True)
 class Child:
     """One executor process. Times are of ``time.monotonic``."""
 
-    slot: Slot
+    slot: Slot  #: Shared memory where the executor says what it holds.
     pid: int
-    #: The supervisor's end of the executor's control socket.
-    control: socket.socket
-    #: ``tasks_counted`` of the slot before this executor.
-    counted_before: int = 0
-    #: True if the executor waits for a wake-up.
-    idle: bool = False
-    #: Why the supervisor kills it; "": it does not.
-    kill_reason: str = ""
-    killed_at: float = 0.0
-    #: The nonce and index of the running task, and since when it runs.
+    control: socket.socket  #: The supervisor's end of the executor's control socket.
+    counted_before: int = 0  #: ``tasks_counted`` of the slot before this executor.
+    idle: bool = False  #: True if the executor waits for a wake-up.
+    kill_reason: str = ""  #: Why the supervisor killed it; "" if it did not.
+    killed_at: float = 0.0  #: When the supervisor killed it, if it did.
+    #: Nonce and index of the running task at the last look; index -1: none.
     current_task: tuple[str, int] = ("", -1)
-    task_since: float = 0.0
-    #: The same with the ordinal of the record.
+    task_since: float = 0.0  #: When it was first seen.
+    #: Nonce, task index and record ordinal at the last look.
     current_record: tuple[str, int, int] = ("", -1, -1)
-    record_since: float = 0.0
-    #: Since when a signal has the process stopped; 0.0: it is not stopped.
-    stopped_since: float = 0.0
-    #: The start of a message whose end has not come.
-    buffer: bytes = b""
+    record_since: float = 0.0  #: When it was first seen.
+    stopped_since: float = 0.0  #: When it was first seen stopped by a signal; 0.0 if it runs.
+    buffer: bytes = b""  #: The start of a message whose end has not come.
 
     def kill(self, why: str) -> None:
         """Kill the executor and its children."""

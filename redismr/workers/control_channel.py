@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from redismr.core.printable import printable_text
 from redismr.workers.shared_slots import Slot
 
-IDLE, LEASE, PROBLEM = b"idle", b"lease", b"problem"
-"""From the executor: it waits for work; the shortest lease, in ms, of the job that it begins; a
-sentence about what keeps it from a job."""
+# From the executor.
+IDLE = b"idle"  # it waits for work
+LEASE = b"lease"  # argument: the shortest lease, in ms, of the job that it begins
+PROBLEM = b"problem"  # argument: a sentence about what keeps it from a job
 
-WAKE, LOOK_FOR_BACKUPS = b"w", b"b"
-"""From the supervisor: look for work; look also for tasks that other executors are slow at."""
+# From the supervisor.
+WAKE = b"w"  # look for work
+LOOK_FOR_BACKUPS = b"b"  # look for work, also for tasks that other executors are slow at
 
 IDLE_WAIT_SECONDS = 30.0
 """An idle executor looks for work by itself after this time."""
@@ -33,7 +35,7 @@ def one_line(text: str) -> str:
 class ExecutorSetup:
     """The things that a supervisor gives a new executor."""
 
-    slot: Slot
+    slot: Slot  #: Shared memory where the executor says what it holds.
     #: The executor's end of its control socket.
     control: socket.socket
     name: str

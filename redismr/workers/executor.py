@@ -12,6 +12,7 @@ import os
 import secrets
 import time
 from dataclasses import replace
+from enum import Enum, auto
 
 from redismr.config import Connection
 from redismr.core.model import PROTOCOL, PYTHON, RUNNING_STATES, Claim, task_stage
@@ -38,18 +39,19 @@ AFTER_FAILURE_SECONDS = 0.02
 """Pause after a failed task, in which another executor may take the task."""
 
 TURN_SECONDS = 0.1
-"""After this time on one job an executor looks whether another job has waited longer."""
+"""After this time on one job an executor checks whether another job has waited longer."""
 
 MAX_SESSIONS = 8
 """Jobs that an executor keeps open while they take turns."""
 
 LOADS_PER_TURN = 10
 FORK_SECONDS = 0.02
-"""A turn lasts at least ten times what a change of jobs may cost: a process, the code, initfn.
-Without this rule two jobs with an initfn of 0.4 s took 47 s together, and 1.1 s each when alone."""
+"""A turn lasts at least ``LOADS_PER_TURN`` times what a change of jobs may cost: a process, the
+code, initfn. Without this rule two jobs with an initfn of 0.4 s took 47 s together, and 1.1 s each
+when alone."""
 
 STOP_WAIT_SECONDS = 3.0
-"""Longest wait for an absent server of an executor that is to stop, to hand in its results."""
+"""How long an executor that is to stop waits for an absent server, to commit its results."""
 
 SKIP_JOB_SECONDS = 10.0
 """Time for which an executor passes over a job that it cannot serve."""
@@ -61,6 +63,15 @@ EXIT_RECYCLE = 75
 
 EXIT_SERVER_REFUSED = 76
 """Exit status: the server refused a command, and the supervisor was told which one."""
+
+
+class Served(Enum):
+    """The outcome of an attempt to serve a job for a turn."""
+
+    WORKED = auto()
+    NEEDS_NEW_PROCESS = auto()
+    #: No task could be claimed.
+    NOTHING = auto()
 
 
 class Executor:
@@ -93,13 +104,13 @@ class Executor:
             # 1. A job with tasks that nobody runs.
             outcome = self._serve_next()
             # 2. A job with tasks that other executors are slow at.
-            if outcome is None and self._look_for_backups:
+            if outcome is Served.NOTHING and self._look_for_backups:
                 outcome = self._serve_next(backup=True)
             # 3. Only a job that needs a fresh process.
-            if outcome == EXIT_RECYCLE:
+            if outcome is Served.NEEDS_NEW_PROCESS:
                 return EXIT_RECYCLE
             # 4. Nothing to do.
-            if outcome is None and not self._wait_for_work():
+            if outcome is Served.NOTHING and not self._wait_for_work():
                 break
         return 0
 
@@ -119,8 +130,8 @@ class Executor:
             self._look_for_backups = LOOK_FOR_BACKUPS in message
         return message is not None and not self.slot.should_stop
 
-    def _serve_next(self, *, backup: bool = False) -> int | None:
-        """Serve one job for a turn. None: nothing to do; EXIT_RECYCLE: needs another process.
+    def _serve_next(self, *, backup: bool = False) -> Served:
+        """Serve one job for a turn.
 
         ``backup``: claim second attempts of slow tasks, when there is nothing else to do.
         """
@@ -134,32 +145,32 @@ class Executor:
                 self._skip(job)
                 self.reporter.fail_altered_job(job, str(exc))
                 continue
-            if outcome is not None:
+            if outcome is not Served.NOTHING:
                 return outcome
         if max(len(self._skip_until), len(self._headers)) > MAX_KEPT_HEADERS:
             self._skip_until.clear()
             self._headers.clear()
-        return None
+        return Served.NOTHING
 
-    def _serve_job(self, job: str, *, backup: bool) -> int | None:
+    def _serve_job(self, job: str, *, backup: bool) -> Served:
         header = self._headers.get(job) or JobHeader.read(self.store, job)
         # 1. The job is announced and not created yet, or is gone: supervisors tidy the index.
         if header is None:
-            return None
+            return Served.NOTHING
         # 2. This worker cannot take the job.
         if problem := self._problem_with(header):
             self.setup.report_problem(problem)
             self._skip(job)
-            return None
+            return Served.NOTHING
         self._headers[job] = header
         # 3. The job has other code than this process has loaded.
-        if self._code_digest and header.digest != self._code_digest:
+        if self._code_digest and header.code_digest != self._code_digest:
             waiting = self.store.ready_count(job)
             if backup and not waiting:
                 waiting = self.store.steal(job, self.setup.name.rpartition(":")[0]).slow
-            return EXIT_RECYCLE if waiting else None
+            return Served.NEEDS_NEW_PROCESS if waiting else Served.NOTHING
         # 4. This process can serve the job.
-        return 0 if self._serve_turn(header, backup=backup) else None
+        return Served.WORKED if self._serve_turn(header, backup=backup) else Served.NOTHING
 
     def _skip(self, job: str) -> None:
         self._skip_until[job] = time.monotonic() + SKIP_JOB_SECONDS
@@ -198,7 +209,7 @@ class Executor:
                 self._headers.pop(job, None)
                 self._skip(job)
             return False
-        self._code_digest = header.digest
+        self._code_digest = header.code_digest
         self.reporter.wake(claim.wake_count)
         try:
             self._run_batches(self._open_session(header, claim), replace(claim, sealed_job=()))

@@ -18,13 +18,13 @@ class JobHeader:
     job: str
     #: ``major.minor`` of the submitter.
     python: str
-    protocol: int
+    protocol: int  #: ``PROTOCOL`` of the submitter.
     #: Fingerprint of the secret that the job is sealed with.
     key_id: str
     #: Digest of code and params.
-    digest: str
+    code_digest: str
     priority: int
-    lease_ms: int
+    lease_ms: int  #: How long a task stays leased without a renewal.
     #: When the job's keys expire, in ms on the server's clock.
     expire_at: int
 
@@ -32,7 +32,7 @@ class JobHeader:
     def read(cls, store: Store, job: str) -> JobHeader | None:
         """Return the header of a job, or None if the job is gone."""
         m = store.meta(
-            job, "python", "protocol", "key_id", "digest", "priority", "lease_ms", "expire_at"
+            job, "python", "protocol", "key_id", "code_digest", "priority", "lease_ms", "expire_at"
         )
         if not m:
             return None
@@ -41,7 +41,7 @@ class JobHeader:
             m["python"],
             number(m["protocol"]),
             m["key_id"],
-            m["digest"],
+            m["code_digest"],
             number(m["priority"]),
             number(m["lease_ms"]),
             number(m["expire_at"]),

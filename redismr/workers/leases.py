@@ -25,28 +25,28 @@ TICK_SECONDS = 1.0
 as often for tasks that other workers are late or slow with."""
 
 RECLAIM_SECONDS = 5.0
-"""Longest time between two looks for expired leases."""
+"""Longest time between two checks for expired leases."""
 
-JOBS_PER_LOOK = 8
-"""Jobs that an idle worker looks at in one tick, in turn. A look for expired leases is at all
-jobs."""
+JOBS_PER_CHECK = 8
+"""Jobs whose tasks an idle worker checks in one tick, in turn. The check for expired leases covers
+all jobs."""
 
 RELIST_SECONDS = 2.0
 """Time between two repeats of the jobs in work in the index."""
 
 RECLAIMED_PER_STEP, MAX_RECLAIM_STEPS = 100, 10
-"""Leases that one script call takes back, and calls in one look at a job: a host may have died with
-many leases."""
+"""Leases that one script call takes back, and calls in one check of a job: a host may have died
+with many leases."""
 
-TIDIED_PER_LOOK = 16
-"""Ended jobs tidied in one look. Each takes some round trips, and leases must not wait for them."""
+TIDIED_PER_CHECK = 16
+"""Ended jobs tidied in one check. Each takes some round trips; leases must not wait for them."""
 
 KEEP_ENDED_LISTED_MS = 60_000
 """Time that an ended job stays in the index: longer than a failover can rewind."""
 
 RECHECK_ENDED_SECONDS = 1.0
-"""Time between two looks at an ended job, because a rewind may take its end back. There may be
-hundreds of ended jobs, and a look at 500 takes 50 ms."""
+"""Time between two checks of an ended job, because a rewind may take its end back. There may be
+hundreds of ended jobs, and a check of 500 takes 50 ms."""
 
 REST_FROM_WORKERS, MAX_REST_FACTOR = 100, 5.0
 """From this many workers on, each worker sends heartbeats and looks for work less often, at least
@@ -60,10 +60,11 @@ MAX_BELIEVED_COUNT = 1_000_000
 """Unsealed numbers in Redis are believed up to this value."""
 
 ASSUMED_LEASE_MS = 15_000
-"""Leases are looked after as if there were always one of this length.
+"""The lease keeper works as if a job with a lease of this length always existed.
 
-The shortest lease of all running jobs counts, held by this worker or not: ``reclaim`` takes a pause
-of half a lease for an outage and re-arms the leases, so less frequent looks would never end any.
+It checks often enough for the shortest lease of all running jobs, also of jobs for which this
+worker does nothing: ``reclaim`` takes a pause of half a lease for an outage and re-arms the leases,
+so rarer checks would never end a lease.
 """
 
 
@@ -83,7 +84,7 @@ class LeaseKeeper:
         #: True if a job in the index may be running.
         self._may_be_running = True
         self._rest_factor = 1.0
-        #: Ended jobs that were tidied: job -> when to look at it again.
+        #: Ended jobs that were tidied: job -> when to check it again.
         self._recheck_ended_at: dict[str, float] = {}
 
     @property
@@ -156,7 +157,7 @@ class LeaseKeeper:
             )
             if work:
                 return idle
-        # 2. Look at some jobs for tasks that are ready, late or slow.
+        # 2. Check some jobs for tasks that are ready, late or slow.
         found = 0
         for job in self._next_jobs() if idle and self._may_be_running else ():
             try:
@@ -175,14 +176,14 @@ class LeaseKeeper:
 
     def any_running(self) -> bool:
         """True if a listed job has not ended."""
-        looks = map(self._store.status, self._store.runnable())
-        return any(look is not None and look.state not in ENDED_STATES for look in looks)
+        statuses = map(self._store.status, self._store.runnable())
+        return any(status is not None and status.state not in ENDED_STATES for status in statuses)
 
     def _next_jobs(self) -> list[str]:
-        """Return some of the jobs that may be running, in turn, so that each gets its look."""
+        """Return some of the jobs that may be running, in turn, so that each gets its check."""
         jobs = [job for job in self._store.runnable() if job not in self._recheck_ended_at]
         self._next_job_index = self._next_job_index % len(jobs) if jobs else 0
-        chosen = (jobs[self._next_job_index :] + jobs[: self._next_job_index])[:JOBS_PER_LOOK]
+        chosen = (jobs[self._next_job_index :] + jobs[: self._next_job_index])[:JOBS_PER_CHECK]
         self._next_job_index += len(chosen)
         return chosen
 
@@ -226,9 +227,11 @@ class LeaseKeeper:
             answers = self._store.reclaim_all(jobs, RECLAIMED_PER_STEP)
             jobs = []
             for job, answer in answers.items():
+                # 1. Something else wrote to the job's keys.
                 if isinstance(answer, KeysAltered):
                     self._on_altered(job, str(answer))
                     continue
+                # 2. Some of its leases have expired, or none.
                 found[job] = answer
                 if answer.reclaimed:
                     log.info(
@@ -236,6 +239,7 @@ class LeaseKeeper:
                         job,
                         pluralize(answer.reclaimed, "task"),
                     )
+                # 3. More may have expired: the next step tries again.
                 if answer.reclaimed == RECLAIMED_PER_STEP:
                     jobs.append(job)
         return found
@@ -243,11 +247,11 @@ class LeaseKeeper:
     def _tidy_ended(self, ended: list[tuple[str, ReclaimReply]], now: float) -> list[str]:
         """Tidy ended jobs; return those that the index can forget."""
         oldest = self._store.server_ms() - KEEP_ENDED_LISTED_MS if ended else 0
-        expired, left = list[str](), TIDIED_PER_LOOK
+        expired, left = list[str](), TIDIED_PER_CHECK
         for job, answer in ended:
             if answer.ended_at_ms < oldest or job not in self._recheck_ended_at:
                 if not left:
-                    continue  # the next look tidies it
+                    continue  # the next check tidies it
                 left -= 1
                 self._free_bulk(job, answer.state)
             if answer.ended_at_ms < oldest:
@@ -261,8 +265,8 @@ class LeaseKeeper:
         Called again when the job is forgotten: running attempts may have staged more since.
         """
         if state in ("succeeded", "cancelled"):
-            meta = self._store.meta(job, "added", "partitions")
-            added, partitions = number(meta.get("added")), number(meta.get("partitions"))
+            meta = self._store.meta(job, "maps_added", "partitions")
+            added, partitions = number(meta.get("maps_added")), number(meta.get("partitions"))
             self._store.free_bulk(
                 job, min(added, MAX_BELIEVED_COUNT), min(partitions, MAX_BELIEVED_COUNT)
             )

@@ -22,10 +22,9 @@ class MapOutputs:
     manifests: tuple[MapManifest, ...]
     #: Digest of all tokens: equal in all results that were made from these attempts.
     digest: str
-    #: Sums over all map tasks.
-    counters: dict[str, int]
-    records_in: int
-    skipped: Skipped
+    counters: dict[str, int]  #: What map functions counted, over all maps.
+    records_in: int  #: Records that all maps read.
+    skipped: Skipped  #: Records that all maps left out.
 
     @classmethod
     def open(cls, sealer: JobSealer, basis: str, outputs: EndAndRecords) -> Self:

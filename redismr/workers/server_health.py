@@ -53,7 +53,8 @@ class ServerHealth:
     def run_duty(self, duty: Duty, recovered_by: Duty) -> None:
         """Run a duty; log the start and the end of an outage.
 
-        An outage ends when the ``recovered_by`` of all duties that failed have been done.
+        ``recovered_by`` is the duty whose success shows that this duty works again; the outage ends
+        when these duties have succeeded for all that failed.
 
         Raises:
             UnfitServer: the server can never be worked for as it is configured.
@@ -76,7 +77,7 @@ class ServerHealth:
     def on_refusal(self, crashes: int) -> float:
         """Note that the server refused an executor; return the pause, in s, before the next one.
 
-        ``crashes`` is how many executors ended so in a row.
+        ``crashes`` is the number of executors that died in a row in this slot, 0 if it was killed.
         """
         self.is_fit = False
         return min(MAX_REFUSAL_PAUSE_SECONDS, 0.5 * 2.0 ** min(crashes - 1, 10)) if crashes else 0.5

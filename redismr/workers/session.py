@@ -49,11 +49,11 @@ class Session:
         self.spec = self._open_spec(spec, claim.now_ms)
         self.provenance = Provenance(SUBMITTER, self.spec.libraries)
         self._map_outputs: MapOutputs | None = None
-        #: A basis, and what ``Store.map_outputs`` would answer for it, if a commit's answer told.
+        #: A basis and its map outputs, from the answer to a commit; None if that brought none.
         self.outputs_from_commit: tuple[str, EndAndRecords | None] = "", None
         self._expire_at, self._expire_read_at = header.expire_at, time.monotonic()
         self.program: Program | None = None
-        #: What loading the code and initfn took. An executor's turn must be worth it.
+        #: Seconds that ``load`` took, initfn included. An executor's turn must be worth it.
         self.load_seconds = 0.0
         # If the same code was loaded for an earlier job, its functions are used again.
         same = previous is not None and previous.spec.code_digest == self.spec.code_digest
@@ -64,7 +64,7 @@ class Session:
     def expire_at(self) -> int:
         """Deadline of what is staged now, in ms on the server's clock; renewals push it forward."""
         now = time.monotonic()
-        # Renewals extend it after a quarter of the ttl, so a look each sixteenth is enough.
+        # Renewals extend it after a quarter of the ttl, so 16 reads per ttl are enough.
         if now - self._expire_read_at > self.spec.ttl_ms / 16_000:
             self._expire_read_at = now
             found = number(self.store.meta(self.job, "expire_at").get("expire_at"))
@@ -174,7 +174,7 @@ class Session:
         for name, clear, sealed in (
             ("python", header.python, spec.python),
             ("protocol", header.protocol, spec.protocol),
-            ("digest", header.digest, spec.code_digest),
+            ("code_digest", header.code_digest, spec.code_digest),
             ("lease_ms", header.lease_ms, spec.lease_ms),
         ):
             if clear != sealed:

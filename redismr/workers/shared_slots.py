@@ -19,9 +19,15 @@ from typing import cast
 
 SLOT_BYTES = 8192
 
-_SEQ, _ORDINAL, _PAIRS, _RUNNING, _TASKS, _STOP, _BUSY, _LENGTH, _LENGTH2 = range(9)
-"""Indexes of the numbers in a slot: text sequence, record ordinal, emitted pairs, index of the
-running task, tasks counted, stop requested, busy, lengths of the two texts."""
+# Indexes of the numbers in a slot.
+_SEQ = 0  # sequence number of the text
+_ORDINAL = 1  # ordinal of the record
+_PAIRS = 2  # pairs emitted
+_RUNNING = 3  # index of the running task
+_TASKS = 4  # tasks counted
+_STOP = 5  # 1: stop requested
+_BUSY = 6  # 1: busy
+_LENGTH = 7  # length of the text in the first place; the next number is that of the second
 
 _TEXT_OFFSET = 128
 
@@ -31,12 +37,12 @@ class Holding:
     """The tasks that an executor holds."""
 
     job: str = ""
-    nonce: str = ""
+    nonce: str = ""  #: The nonce of their claim.
     #: The nonce of a claim that the server may have granted; which tasks is not known yet.
     next_nonce: str = ""
     #: The tasks claimed under ``nonce``.
     tasks: tuple[str, ...] = ()
-    lease_ms: int = 15_000
+    lease_ms: int = 15_000  #: The job's lease.
     #: The job's task_timeout; 0: none.
     timeout_ms: int = 0
     #: Index in ``tasks`` of the task in user code; -1: none.
@@ -84,7 +90,7 @@ class Slot:
         self.set_holding(Holding())
 
     def set_holding(self, holding: Holding) -> None:
-        """Executor: write what is held or will be asked for next; no task of it runs yet."""
+        """Write the tasks held and the next claim's nonce (called by the executor)."""
         text = json.dumps(
             [
                 holding.job,
@@ -103,22 +109,22 @@ class Slot:
         self._numbers[_SEQ] += 1
 
     def set_running(self, index: int) -> None:
-        """Executor: note that the task of this index is in user code; -1: none."""
+        """Note that the task of this index is in user code; -1: none (called by the executor)."""
         self._numbers[_RUNNING] = -1  # so that no task is read with the record of another
         self._numbers[_ORDINAL] = -1
         self._numbers[_PAIRS] = 0
         self._numbers[_RUNNING] = index
 
     def count_task(self) -> None:
-        """Executor: count one more committed task."""
+        """Count one more committed task (called by the executor)."""
         self._numbers[_TASKS] += 1
 
     def set_busy(self, *, busy: bool) -> None:
-        """Executor: note that it works, or waits for work."""
+        """Note that the executor works, or waits for work (called by the executor)."""
         self._numbers[_BUSY] = int(busy)
 
     def request_stop(self) -> None:
-        """Supervisor: have the executor finish its task, give back the others, and exit."""
+        """Have the executor finish its task and exit (called by the supervisor)."""
         self._numbers[_STOP] = 1
 
     @property
@@ -142,9 +148,9 @@ class Slot:
         return int(self._numbers[_TASKS])
 
     def read(self) -> Holding | None:
-        """Supervisor: return what the executor holds; None if the executor writes all the time.
+        """Return what the executor holds (called by the supervisor).
 
-        Never None for an executor that has ended.
+        None if the executor writes all the time; never None for an executor that has ended.
         """
         for _ in range(100):
             seq = self._numbers[_SEQ]

@@ -16,9 +16,10 @@ from redismr.store import Store
 WAIT_SECONDS = 10.0
 """Length of one wait for a token. Without tokens the supervisor finds the work."""
 
-ONE_TOKEN, LOOK_AGAIN, TIMED_OUT = b"w", b"a", b"t"
-"""Bytes on the pipe to the supervisor: a token came; tokens may have been missed, so all idle
-executors must look for work; a wait ended without a token."""
+# Bytes on the pipe to the supervisor.
+ONE_TOKEN = b"w"
+LOOK_AGAIN = b"a"  # tokens may have been missed: all idle executors must look for work
+TIMED_OUT = b"t"  # a wait ended without a token
 
 
 class Waker:

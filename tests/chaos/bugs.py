@@ -32,11 +32,11 @@ def _lua(name: str, verb: str, old: str, new: str, *first: str) -> Mutant:
 
 
 MUTANTS = (
-    _lua("no fence", "_count_commits", "if not holder_now then return 'FENCED' end", "holder_now = holder_now or {}"),  # noqa: E501
+    _lua("no fence", "_count_commits", "if not its_attempt then return 'FENCED' end", "its_attempt = its_attempt or {}"),  # noqa: E501
     _lua("no done check", "_count_commits", "if committed then return", "if false then return"),
     _lua(
         "one done hash", "_count_commits",
-        "return string.sub(id, 1, 1) == 'm' and done or result,", "return done,",
+        "return is_map(id) and done or result,", "return done,",
     ),
     _lua("basis not checked", "_count_commits", "if commit_basis ~= basis then", "if false then"),
     _lua("chunks not checked", "_count_commits",
@@ -75,7 +75,7 @@ MUTANTS = (
     _lua("the dead keep their leases", "_outage",
          "if rearmed < MAX_REARMED then", "rearmed = 0 if true then"),
     _lua("renew refused when full", "renew", "-- FLAGS: allow-oom\n", ""),
-    _lua("renew of whatever it says", "renew", "if holder.token == token then", "if true then"),
+    _lua("renew of whatever it says", "renew", "if attempt.token == token then", "if true then"),
     _lua("fail beside a second attempt", "fail", "if left == 0 then", "if true then"),
     _lua(
         "release charges", "release",
@@ -88,11 +88,11 @@ MUTANTS = (
     _lua("invalidate whatever token", "invalidate", "== missing[i + 1] then", "then"),
     _lua("invalidate only the missing", "invalidate",
          "if redis.call('HLEN', result) > 0 then", "if false then"),
-    _lua("steal what has started", "steal", "if holder.started == '0' and age_ms", "if age_ms"),
+    _lua("steal what has started", "steal", "if attempt.started == '0' and age_ms", "if age_ms"),
     _lua("steal leaves the token", "steal", "redis.call('HDEL', attempts, id)", ""),
-    _lua("third attempt", "_slow_tasks", "if #holders == 1 then", "if #holders >= 1 then"),
+    _lua("third attempt", "_slow_tasks", "if #live == 1 then", "if #live >= 1 then"),
     _lua("second attempt of one's own", "_slow_tasks",
-         "and holder.executor ~= executor and", "and"),
+         "and attempt.executor ~= executor and", "and"),
     _lua("add without memory", "add", "for index = added,", "for index = tonumber(first),"),
     _lua("a batch counts as started", "_grant_tasks", "(i == 1 and ' 1 ' or ' 0 ')", "' 1 '"),
     _lua("reclaim charges who waited", "reclaim", "if not started_by then", "if false then"),

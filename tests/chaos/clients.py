@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from support import Server
 
 import redismr
-from chaos.kit import Case, Outcome, Plan, Row, case, check, client_of, fleet, submit
+from chaos.kit import Case, Outcome, Plan, Row, check, client_of, fleet, make_case, submit
 
 EVERY = 0.1
 JOBS_AT_ONCE = 4
@@ -69,8 +69,8 @@ def run(plan: Plan) -> Outcome:
                 workers.join(2)
             killer.start()
             with ThreadPoolExecutor(JOBS_AT_ONCE) as threads:
-                cases = [case(plan.rng("clients", n)) for n in range(plan.amount(80))]
-                for found, wait in threads.map(lambda its: _run_job(client, killer, its), cases):
+                cases = [make_case(plan.rng("clients", n)) for n in range(plan.amount(80))]
+                for found, wait in threads.map(lambda case: _run_job(client, killer, case), cases):
                     outcome.add("jobs")
                     outcome.wrong += found.wrong
                     outcome.missed += found.missed
@@ -89,13 +89,13 @@ def run(plan: Plan) -> Outcome:
     return outcome
 
 
-def _run_job(client: redismr.Client, killer: Killer, its: Case) -> tuple[Outcome, float]:
+def _run_job(client: redismr.Client, killer: Killer, case: Case) -> tuple[Outcome, float]:
     found = Outcome()
-    job = submit(client, its)
+    job = submit(client, case)
     killer.watch(job.id)
     job.wait(60)
     returned = time.monotonic()
-    check(job, its, found)
+    check(job, case, found)
     ended = killer.watched.pop(job.id)
     # 0: the waiter knew before the watcher did.
     return found, returned - ended if ended else 0.0

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from support import Server
 
-from chaos.kit import Outcome, Plan, Row, case, client_of, fleet
+from chaos.kit import Outcome, Plan, Row, client_of, fleet, make_case
 from chaos.worker_pool import JobStream, WorkerLog
 
 HOUR = 3600.0
@@ -33,7 +33,7 @@ def run(plan: Plan) -> Outcome:
                     flow = JobStream(
                         client,
                         outcome,
-                        lambda n, shift=shift: case(
+                        lambda n, shift=shift: make_case(
                             plan.rng("clock", shift, n), lease=30, ttl=60, task_timeout=20
                         ),
                     )

@@ -6,7 +6,7 @@ import time
 
 from support import Server
 
-from chaos.kit import Outcome, Plan, Row, case, client_of, fleet
+from chaos.kit import Outcome, Plan, Row, client_of, fleet, make_case
 from chaos.worker_pool import JobStream, WorkerLog
 
 JOBS = 100
@@ -25,7 +25,7 @@ def run(plan: Plan) -> Outcome:
             flow = JobStream(
                 client,
                 outcome,
-                lambda n: case(plan.rng("control", n), tasks=12, lease=30, backup=False),
+                lambda n: make_case(plan.rng("control", n), tasks=12, lease=30, backup=False),
             )
             while flow.begun < plan.amount(JOBS):
                 flow.step()

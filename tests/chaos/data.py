@@ -19,9 +19,9 @@ from chaos.kit import (
     Outcome,
     Plan,
     Row,
-    case,
     client_of,
     fleet,
+    make_case,
     problems,
     submit,
 )
@@ -276,7 +276,9 @@ def _run_job(client: redismr.Client, corrupter: DataCorrupter) -> Outcome:
     """Corrupt one job while it runs, before it is collected, and while it is read."""
     rng, found = corrupter.rng, Outcome(figures={"s slowest": 0})
     job_case = (
-        unrepeatable_case(rng) if corrupter.weights is SEGMENTS or rng.random() < 0.2 else case(rng)
+        unrepeatable_case(rng)
+        if corrupter.weights is SEGMENTS or rng.random() < 0.2
+        else make_case(rng)
     )
     job = submit(client, job_case)
     began = time.monotonic()

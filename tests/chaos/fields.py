@@ -18,7 +18,18 @@ from support import Server, eventually
 from system.processes import SECRET
 
 import redismr
-from chaos.kit import DEADLINE, Case, Outcome, Plan, Row, case, client_of, fleet, problems, submit
+from chaos.kit import (
+    DEADLINE,
+    Case,
+    Outcome,
+    Plan,
+    Row,
+    client_of,
+    fleet,
+    make_case,
+    problems,
+    submit,
+)
 from redismr.core.model import PROTOCOL
 from redismr.core.seal import Keyring
 from redismr.store.keys import CONTROL, KeyNames
@@ -264,28 +275,28 @@ def _case(rng: random.Random, target: Target | None = None) -> Case:
     """Make a job that has every target, and a reduce stage long enough to alter it."""
     name = target.name if target else ""
     if name in ("failures", "budgets"):
-        its = case(rng, tasks=16, on_error="fail", retries=100)
-        return replace(its, functions={**its.functions, "mapfn": _flaky})
-    its = case(rng, tasks=16)
-    while name == "out" and its.name != "big":  # smaller results travel in their manifest
-        its = case(rng, tasks=16)
-    if its.name == "sum":
-        return its
-    return replace(its, functions={**its.functions, "reducefn": _slowly})
+        case = make_case(rng, tasks=16, on_error="fail", retries=100)
+        return replace(case, functions={**case.functions, "mapfn": _flaky})
+    case = make_case(rng, tasks=16)
+    while name == "out" and case.name != "big":  # smaller results travel in their manifest
+        case = make_case(rng, tasks=16)
+    if case.name == "sum":
+        return case
+    return replace(case, functions={**case.functions, "reducefn": _slowly})
 
 
 def _run_to_phase(
-    client: redismr.Client, its: Case, phase: str, act: Callable[[str], object], server: Server
+    client: redismr.Client, case: Case, phase: str, act: Callable[[str], object], server: Server
 ) -> redismr.Job:
     """Submit the job and act on it in this phase."""
     watch = server.client()
     state = lambda: watch.hget(KEYS.control(job.id, "meta"), "state")
     if phase == "submitting":
-        txn = f"txn{id(its)}"
-        items = _interrupted(its.items, lambda: act(_job_of(watch, txn)))
-        job = submit(client, replace(its, items=items, options={**its.options, "txn": txn}))  # type: ignore[arg-type]
+        txn = f"txn{id(case)}"
+        items = _interrupted(case.items, lambda: act(_job_of(watch, txn)))
+        job = submit(client, replace(case, items=items, options={**case.options, "txn": txn}))  # type: ignore[arg-type]
     else:
-        job = submit(client, its)
+        job = submit(client, case)
         if phase == "reducing":
             # Somebody must wait for it: with its entry in ``jobs`` lost, nobody lists it again.
             eventually(lambda: job.wait(0.005) or state() == b"reducing", DEADLINE)
@@ -345,12 +356,12 @@ class Attacks:
         delete = target.kind == "key" and (number + len(target.name)) % 2 == 0
         phases = HOME.get(target.name, PHASES) if delete else PHASES
         phase = phases[(number // (1 + delete) if number else rng.randrange(4)) % len(phases)]
-        found, corrupter, its = Outcome(), FieldCorrupter(self.server, rng), _case(rng, target)
+        found, corrupter, case = Outcome(), FieldCorrupter(self.server, rng), _case(rng, target)
         job, act, began = None, corrupter.delete if delete else corrupter.alter, time.monotonic()
         try:
-            job = _run_to_phase(self.client, its, phase, lambda job: act(target, job), self.server)
+            job = _run_to_phase(self.client, case, phase, lambda job: act(target, job), self.server)
             results = job.result(timeout=DEADLINE)
-            told = problems(its, results, results.counters)
+            told = problems(case, results, results.counters)
             found.wrong += [f"job {job.id}: {text}" for text in told]
             found.add("right", not told)
         except TimeoutError as error:

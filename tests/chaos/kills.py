@@ -14,7 +14,7 @@ from typing import Any
 
 from support import Server, is_running
 
-from chaos.kit import Case, Outcome, Plan, Row, case, client_of, fleet, time_left
+from chaos.kit import Case, Outcome, Plan, Row, client_of, fleet, make_case, time_left
 from chaos.worker import OF_SUPERVISORS
 from chaos.worker_pool import JobStream, WorkerLog, WorkerPool, send
 
@@ -112,11 +112,11 @@ def _case(rng: random.Random) -> Case:
     None may be skipped: a record in which two executors were killed would be.
     """
     tasks, seconds = rng.choice([(24, 0.004), (24, 0.004), (80, 0.0005)])
-    its = case(
+    case = make_case(
         rng, tasks=tasks, seconds=seconds, lost_leases=100, retries=100, on_error="fail",
         backup=rng.random() < 0.5,
     )  # fmt: skip
-    return replace(its, functions={**its.functions, "mapfn": _flaky})
+    return replace(case, functions={**case.functions, "mapfn": _flaky})
 
 
 def _flaky(item: Any) -> Iterator[tuple[str, Any]]:

@@ -120,7 +120,9 @@ def _add_up(key: str, values: list[Any]) -> Any:
     return sum(values)
 
 
-def case(rng: random.Random, *, tasks: int = 24, seconds: float = 0.004, **options: Any) -> Case:
+def make_case(
+    rng: random.Random, *, tasks: int = 24, seconds: float = 0.004, **options: Any
+) -> Case:
     """Make a small job of one of four shapes: order of values, combiner, big segments, few keys.
 
     Unless the row gives ``on_error``, some have bad records: pairs before the error must not count.

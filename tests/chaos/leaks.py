@@ -35,7 +35,7 @@ SPARE_RSS_KB = 4096
 
 INDEXES = ("redismr:jobs", "redismr:recent", "redismr:deleted", "redismr:workers")
 FATES = ["kept"] * 8 + ["deleted"] * 4 + ["failed"] * 3 + ["cancelled"] * 3 + ["crashed"]
-"""In what proportion; ``crashed`` jobs take an executor with them."""
+"""Each job draws one of these; ``crashed`` jobs take an executor with them."""
 
 BAD = ("failed", "crashed")
 

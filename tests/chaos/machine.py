@@ -89,9 +89,9 @@ def play(subject: ServerJob, job: str, steps: Script, seen: Counter[str]) -> str
     return ""
 
 
-def kind(said: str) -> str:
+def kind(error: str) -> str:
     """Return an error without its step, numbers and names."""
-    return re.sub(r"\d", "", said.partition(": ")[2])[:40]
+    return re.sub(r"\d", "", error.partition(": ")[2])[:40]
 
 
 def shortest(subject: ServerJob, steps: Script, seconds: float = 10) -> Script:
@@ -118,11 +118,11 @@ def drive(url: str, seed: str, total: int, seconds: float) -> tuple[Counter[str]
     while seen["steps"] < total and not wrong and time.monotonic() < until:
         number += 1
         steps = script(random.Random(f"{seed}.{number}"))
-        said = play(subject, f"w{seed}.{number}", steps, seen)
-        if said:
+        error = play(subject, f"w{seed}.{number}", steps, seen)
+        if error:
             few = shortest(subject, steps)
             why = play(subject, "again", few, Counter())
-            wrong.append(f"seed {seed}.{number}: {said}; {len(few)} steps do: {why} {few}")
+            wrong.append(f"seed {seed}.{number}: {error}; {len(few)} steps do: {why} {few}")
     return seen, wrong
 
 
@@ -140,8 +140,8 @@ def run(plan: Plan) -> Outcome:
                 for i, server in enumerate(servers)
             ]
             for one in runs:
-                its, wrong = one.result()
-                seen += its
+                counts, wrong = one.result()
+                seen += counts
                 outcome.wrong += wrong
     finally:
         for server in servers:

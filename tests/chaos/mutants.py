@@ -50,11 +50,11 @@ def copy_of(folder: Path, mutant: Mutant | None) -> Path:
 
 def complaint(tree: Path, row: str) -> str:
     """Return a row's complaint: a wrong result, or a complaint that it repeats; else ""."""
-    said, wrong = _said(tree, row)
-    return said if wrong or not said else _said(tree, row)[0]
+    first, wrong = _first_complaint(tree, row)
+    return first if wrong or not first else _first_complaint(tree, row)[0]
 
 
-def _said(tree: Path, row: str) -> tuple[str, bool]:
+def _first_complaint(tree: Path, row: str) -> tuple[str, bool]:
     """Return a row's first complaint, and True if a result was wrong."""
     try:
         done = run(row, tree, TMPDIR=str(tree))
@@ -63,9 +63,9 @@ def _said(tree: Path, row: str) -> tuple[str, bool]:
     if done.returncode == 0:
         return "", False
     wrong = re.search(r"\| (\d+) wrong \|", done.stdout)
-    said = [line.strip() for line in done.stdout.splitlines() if line.startswith("    ")]
-    said += done.stderr.strip().splitlines()[-1:] or ["no words"]
-    return said[0], bool(wrong and int(wrong[1]))
+    complaints = [line.strip() for line in done.stdout.splitlines() if line.startswith("    ")]
+    complaints += done.stderr.strip().splitlines()[-1:] or ["no words"]
+    return complaints[0], bool(wrong and int(wrong[1]))
 
 
 class MutantHunt:
@@ -90,9 +90,9 @@ class MutantHunt:
         tree = copy_of(self.folder, mutant)
         try:
             for row in (*mutant.first, *(name for name in self.names if name not in mutant.first)):
-                said = complaint(tree, row)
-                if said and self.trusted(row):
-                    return f"{row}: {said}"
+                found = complaint(tree, row)
+                if found and self.trusted(row):
+                    return f"{row}: {found}"
         finally:
             shutil.rmtree(tree, ignore_errors=True)
         return ""
@@ -112,14 +112,14 @@ def main() -> int:
         for name in args.names or known:
             began = time.monotonic()
             try:
-                said = hunt.caught(known[name])
+                caught_by = hunt.caught(known[name])
             except LookupError as error:
-                verdict, said = "**STALE**", str(error)
+                verdict, caught_by = "**STALE**", str(error)
             else:
-                verdict = "caught" if said else "**SURVIVED**"
+                verdict = "caught" if caught_by else "**SURVIVED**"
             bad += verdict != "caught"
             seconds = time.monotonic() - began
-            print(f"| {name} | {verdict} | {seconds:.0f} s | {said[:160]} |", flush=True)
+            print(f"| {name} | {verdict} | {seconds:.0f} s | {caught_by[:160]} |", flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"{len(args.names or known) - bad} caught, {bad} not")

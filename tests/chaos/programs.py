@@ -74,20 +74,20 @@ def _run(
 
 def _shown(where: str, one: RandomProgram, start: Callable[[RandomProgram], Run]) -> str:
     """Describe the smallest part of a program, found in a few seconds, that is still wrong."""
-    until, said = time.monotonic() + SECONDS_TO_SHRINK, ["right when it is run again"]
+    until, found = time.monotonic() + SECONDS_TO_SHRINK, ["right when it is run again"]
     smallest = one
     for _ in range(100):
         for part in (smallest, *smaller_programs(smallest)):
             if time.monotonic() > until:
                 break
             if again := differences(part, start(part)):
-                said = again
+                found = again
                 if part is not smallest:
                     smallest = part
                     break
         else:
             break
-    return f"{where}: {said[0]} | {smallest}"
+    return f"{where}: {found[0]} | {smallest}"
 
 
 def _submitted(client: redismr.Client, one: RandomProgram) -> Run:

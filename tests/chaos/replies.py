@@ -10,7 +10,19 @@ from dataclasses import replace
 from support import Server, eventually
 
 import redismr
-from chaos.kit import LEASE, Case, Fleet, Outcome, Plan, Row, case, check, client_of, fleet, submit
+from chaos.kit import (
+    LEASE,
+    Case,
+    Fleet,
+    Outcome,
+    Plan,
+    Row,
+    check,
+    client_of,
+    fleet,
+    make_case,
+    submit,
+)
 from chaos.proxy import RunningProxy
 
 EATEN = 5000
@@ -76,10 +88,10 @@ def _kill_one_worker(
 ) -> None:  # fmt: skip
     """Kill a worker: the other one must reclaim its tasks, although it looks after many jobs."""
     rng, redis = plan.rng("bereave", number), server.client()
-    waiting = [submit(client, case(rng, tasks=1, priority=0)) for _ in range(WAITING)]
-    its = case(rng, tasks=4, priority=9, on_error="fail", backup=False)
-    its = replace(its, items=[(nth, LEASE, pairs) for nth, _, pairs in its.items])
-    job = submit(client, its)
+    waiting = [submit(client, make_case(rng, tasks=1, priority=0)) for _ in range(WAITING)]
+    case = make_case(rng, tasks=4, priority=9, on_error="fail", backup=False)
+    case = replace(case, items=[(nth, LEASE, pairs) for nth, _, pairs in case.items])
+    job = submit(client, case)
     attempts_key = f"redismr:{{{job.id}}}:attempts"
 
     def held() -> int:
@@ -95,11 +107,11 @@ def _kill_one_worker(
         took = max(outcome.figures.get(TOOK, 0), time.monotonic() - began)
         outcome.figures[TOOK] = round(took, 1)
     except AssertionError as error:
-        outcome.missed.append(f"{its.name} job {job.id}: {held()} tasks of a dead worker: {error}")
+        outcome.missed.append(f"{case.name} job {job.id}: {held()} tasks of a dead worker: {error}")
     for one in waiting:
         one.delete()
     workers.join(2)
-    check(job, its, outcome)
+    check(job, case, outcome)
     redis.close()
 
 
@@ -107,11 +119,11 @@ def _run_jobs(
     plan: Plan, client: redismr.Client, outcome: Outcome, row: str, number: int, **options: object
 ) -> None:
     """Run a few jobs at a time, so that their scripts mix."""
-    cases = [case(plan.rng(row, number, n), **options) for n in range(JOBS_AT_ONCE)]
+    cases = [make_case(plan.rng(row, number, n), **options) for n in range(JOBS_AT_ONCE)]
 
-    def one(its: Case) -> Outcome:
+    def one(case: Case) -> Outcome:
         found = Outcome()
-        check(submit(client, its), its, found)
+        check(submit(client, case), case, found)
         return found
 
     with ThreadPoolExecutor(JOBS_AT_ONCE) as threads:

@@ -28,9 +28,9 @@ def test_a_row_that_breaks_is_missed_and_stops_no_other(monkeypatch, capsys, tmp
     monkeypatch.setattr(campaign.tempfile, "mkdtemp", lambda **_: str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["chaos", "--seed", "1"])
     assert campaign.main() == 1
-    said = capsys.readouterr().out
-    assert "no port" in said
-    assert "| two |" in said
+    output = capsys.readouterr().out
+    assert "no port" in output
+    assert "| two |" in output
     assert (tmp_path / "worker.log").exists()
 
 
@@ -40,7 +40,7 @@ SOUND = (0, "| data | 0 wrong | reached | 1 s |\n")
 
 
 @pytest.mark.parametrize(
-    ("runs", "said"),
+    ("runs", "complaint"),
     [
         ([WRONG], "job 1: key 'k': 2 instead of 1"),
         ([SLOW, SOUND], ""),
@@ -50,7 +50,7 @@ SOUND = (0, "| data | 0 wrong | reached | 1 s |\n")
         ([SOUND], ""),
     ],
 )
-def test_only_a_wrong_result_is_believed_at_once(monkeypatch, tmp_path, runs, said):
+def test_only_a_wrong_result_is_believed_at_once(monkeypatch, tmp_path, runs, complaint):
     left = list(runs)
 
     def run(*_args, **_env):
@@ -59,7 +59,7 @@ def test_only_a_wrong_result_is_believed_at_once(monkeypatch, tmp_path, runs, sa
         return subprocess.CompletedProcess("chaos", *result, "")
 
     monkeypatch.setattr(mutants, "run", run)
-    assert mutants.complaint(tmp_path, "data") == said
+    assert mutants.complaint(tmp_path, "data") == complaint
     assert not left
 
 

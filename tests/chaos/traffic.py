@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import redismr
-from chaos.kit import DEADLINE, Case, Outcome, Plan, case, client_of, problems
+from chaos.kit import DEADLINE, Case, Outcome, Plan, client_of, make_case, problems
 from redismr.client import job as handle
 from redismr.client import job_watch, submitter
 from redismr.client.collector import ComputedAgain, EndRolledBack
@@ -87,29 +87,29 @@ class Traffic:
             for nth in count():
                 if self._stop.is_set():
                     return
-                its = case(self._plan.rng(self._row, number, nth), **self._options)
+                case = make_case(self._plan.rng(self._row, number, nth), **self._options)
                 outcome = Outcome()
                 # Every other job comes in a trickle: then the trouble meets it half submitted.
                 try:
-                    self._one(client, its, outcome, nth)
+                    self._one(client, case, outcome, nth)
                 except Exception as error:  # only our own may come to a user
-                    outcome.missed.append(f"{its.name}: {error!r}")
+                    outcome.missed.append(f"{case.name}: {error!r}")
                 with self._lock:
                     self._take(outcome)
 
-    def _one(self, client: redismr.Client, its: Case, outcome: Outcome, nth: int) -> None:
-        items = Trickle(its.items) if nth % 2 else its.items
+    def _one(self, client: redismr.Client, case: Case, outcome: Outcome, nth: int) -> None:
+        items = Trickle(case.items) if nth % 2 else case.items
         outcome.add("jobs")
         step, job = "submit", None
         try:
-            job = client.submit(items, **its.functions, **its.options)
+            job = client.submit(items, **case.functions, **case.options)
             step = "iterate"
-            if nth % 3 == 0 and dict(iter(job)) != its.expected:
-                outcome.wrong.append(f"job {job.id}: {its.name} is other pairs when iterated")
+            if nth % 3 == 0 and dict(iter(job)) != case.expected:
+                outcome.wrong.append(f"job {job.id}: {case.name} is other pairs when iterated")
             step = "wait"
             results = job.result(timeout=DEADLINE)
             step = "read"
-            wrong = problems(its, results, results.counters)
+            wrong = problems(case, results, results.counters)
             outcome.wrong += [f"job {job.id}: {text}" for text in wrong]
             if not wrong:
                 self.right.add(job.id)
@@ -151,8 +151,8 @@ def _input_lost(error: InputLost, job: redismr.Job | None) -> bool:
     """True if the error says that input was lost: right only after the last attempt to submit."""
     if job is None:
         return "5 times" in str(error)
-    meta = job._store.meta(job.id, "added")
-    return number(meta.get("added")) < (job._n_map or 0)
+    meta = job._store.meta(job.id, "maps_added")
+    return number(meta.get("maps_added")) < (job._n_map or 0)
 
 
 @contextmanager

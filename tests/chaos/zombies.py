@@ -10,7 +10,7 @@ from dataclasses import replace
 from support import Server
 from system.processes import Worker
 
-from chaos.kit import LEASE, Case, Outcome, Plan, Row, case, client_of, fleet, time_left
+from chaos.kit import LEASE, Case, Outcome, Plan, Row, client_of, fleet, make_case, time_left
 from chaos.worker_pool import JobStream, WorkerLog, WorkerPool, send
 
 SECONDS = 165.0
@@ -60,12 +60,12 @@ def _case(rng: random.Random) -> Case:
 
     A few outlast their lease: with their supervisor stopped, they finish in vain.
     """
-    its = case(rng, tasks=24, seconds=0.04, lost_leases=100, backup=rng.random() < 0.5)
+    case = make_case(rng, tasks=24, seconds=0.04, lost_leases=100, backup=rng.random() < 0.5)
     items = [
         (number, rng.uniform(1, 2) * LEASE if rng.random() < 0.1 else seconds, pairs)
-        for number, seconds, pairs in its.items
+        for number, seconds, pairs in case.items
     ]
-    return replace(its, items=items)
+    return replace(case, items=items)
 
 
 class _StoppedParts:

@@ -265,7 +265,7 @@ def test_repl_ctrl_c_cancels_a_job_that_is_still_submitted(server, start_repl):
 
 
 def test_repl_ctrl_c_just_before_the_wait_for_a_line_is_not_lost(text_folder):
-    """Such a signal interrupts no read; neither does one that another thread receives, as here."""
+    """The signal interrupts no read; neither does one that another thread receives, as here."""
     code = """
         import signal, threading, time
         from redismr.cli.line_input import ReplConsole

@@ -180,7 +180,7 @@ def test_pk_client_only_copies_print_nothing_and_end_with_0(
 
 
 def test_pk_daemon_prints_the_top_of_a_fast_job(start_example: Any) -> None:
-    """On tiny data the original printed nothing."""
+    """The original printed nothing for tiny data."""
     counts = count_in_loop("*.txt")
     bar = sorted(counts.values())[-100]
     top = Counter({word: n for word, n in counts.items() if n >= bar})

@@ -95,7 +95,7 @@ def test_states_and_tasks(server_runner):
 
 
 def test_a_started_server_takes_one_datasource_after_another(server_runner, close_at_end):
-    """As in mikyt's fork: two dicts, one running server."""
+    """Two dicts, one running server, as in mikyt's fork."""
     server = close_at_end(mincemeat.Server(password=PASSWORD, port=server_runner.port))
     server.mapfn, server.reducefn = mapfn, total
     server.relaunch_map = False
@@ -419,7 +419,7 @@ RESULT = "[('Dumpty', 1), ('Humpty', 2), ('fell', 1), ('sat', 1)]\n"
 
 
 def test_election(sandbox):
-    """Of equal scripts one becomes the server, prints, and ends; the others work for it."""
+    """One of several equal scripts becomes the server, prints and ends; the others work for it."""
     script = sandbox.write_script(ELECTION)
     started = [sandbox.start(script) for _ in range(3)]
     assert [process.wait(60) for process in started] == [0, 0, 0]

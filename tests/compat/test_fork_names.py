@@ -244,7 +244,7 @@ def test_a_servers_own_mapfn_says_why_it_cannot_send(server_runner):
 
 @pytest.mark.parametrize("collectfn", [total, lambda items: [(k, [sum(vs)]) for k, vs in items]])
 def test_a_clients_own_collectfn(credentials, run, collectfn):
-    """As in mincemeat.py, it is used if the server sends none, as mapfn is."""
+    """The client's collectfn is used if the server sends none, as in mincemeat.py; mapfn too."""
     client = mincemeat.Client(map={})
     client.mapfn, client.collectfn = lambda k, v: [("x", v), ("x", v)], collectfn
     del credentials["mapfn"], credentials["collectfn"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 
 import cloudpickle
 import pytest
 
 import redismr
-from redismr.compat import mincemeat
+from redismr.compat import mincemeat, mincemeat_globals
 from redismr.compat.mincemeat_globals import MincemeatGlobals
 
 LINES = ["Humpty Dumpty sat", "Humpty fell", "all sat"]
@@ -82,7 +84,7 @@ def test_a_list_is_numbered(server_runner):
 
 
 def test_equal_keys_are_all_mapped(server_runner):
-    """In mincemeat.py, equal keys that were outstanding together were one."""
+    """Unlike mincemeat.py, where equal keys that were outstanding together were one."""
     source = LazyMapping([1, 1, 2, 1])
     found = server_runner.run_server(datasource=source, mapfn=lambda k, v: [(k, 1)], reducefn=total)
     assert found == {1: 3, 2: 1}
@@ -294,7 +296,7 @@ def test_without_mapfn_the_datasource_is_reduced(server_runner):
 
 
 def test_a_generator_as_simple_reducefn_emits_pairs(server_runner):
-    """As in redismr; mincemeat.py tried to send the generator itself."""
+    """The pairs are emitted, as in redismr; mincemeat.py tried to send the generator itself."""
 
     def several(k, vs):
         yield k, sum(vs)
@@ -416,7 +418,7 @@ def test_applyover_and_generator_go_by_arity():
 
 
 def test_closures_defaults_and_helpers_work(server_runner):
-    """In mincemeat.py functions had no globals of the script, no defaults, no closures."""
+    """Unlike mincemeat.py, where functions had no globals of the script, defaults or closures."""
     offset = 5
 
     def mapper(k, v, step=10):
@@ -500,7 +502,7 @@ def helper():
 
 
 def test_a_poison_item_ends_the_job_with_its_error(server_runner):
-    """In mincemeat.py the item killed every worker in turn, and the server waited for ever."""
+    """Unlike mincemeat.py, where it killed every worker in turn, and the server waited for ever."""
     with pytest.raises(ZeroDivisionError) as caught:
         server_runner.run_server(
             datasource={1: 1, 2: 0}, mapfn=lambda k, v: [(k, 1 / v)], reducefn=total
@@ -533,3 +535,23 @@ def test_other_objects_than_functions_are_refused(server_runner):
         server_runner.run_server(datasource={1: 1}, mapfn=words, reducefn=lambda a, b, c: 1)
     with pytest.raises(redismr.ConfigError, match="reducefn must be a plain function"):
         server_runner.run_server(datasource={1: 1}, mapfn=words, reducefn=later)
+
+
+def test_the_names_of_mincemeat_are_known_without_its_imports():
+    """A name that is none of them, such as ``unicode``, must not cost executors these imports."""
+    assert mincemeat_globals._names_of_mincemeat().keys() == mincemeat_globals._MINCEMEAT_NAMES
+
+
+def test_a_server_without_mincemeats_names_does_not_run():
+    """Only ``redismr.compat.mincemeat`` gives servers the class that sets missing globals."""
+    code = (
+        "from redismr.compat.daemons import Server_daemon\n"
+        "from redismr.compat.server import Server\n"
+        "assert Server.initfn_class is None\n"
+        "server = Server()\n"
+        "server._hosted_server = object()\n"
+        "try: server._run_job(None)\n"
+        "except RuntimeError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "import redismr.compat.mincemeat before a Server runs\n", done.stderr

@@ -126,7 +126,7 @@ def test_octo_client_reports_that_the_named_server_is_used(sandbox, octo, server
 
 @pytest.mark.parametrize("words", [("server", "triangular.py"), ("client", "localhost")])
 def test_octo_does_not_take_a_port_for_a_password(sandbox, words):
-    """In octo.py -p was the port."""
+    """The -p of octo.py was the port."""
     refused = sandbox.run("-m", "redismr", "octo", words[0], "-p", "9000", words[1])
     assert refused.returncode == 2
     assert "write -P 9000" in refused.stderr

@@ -78,7 +78,7 @@ def output_of(process):
 
 
 def test_the_example_runs_unchanged_beside_a_shim(sandbox):
-    """Its worker is ``python mincemeat.py -p changeme HOST``, from the shim as well."""
+    """The worker is ``python mincemeat.py -p changeme HOST``, from the shim as well."""
     sandbox.write_script(SHIM, "mincemeat.py")
     example = sandbox.write_script(EXAMPLE, "example.py")
     words = ["mincemeat.py", "-p", PASSWORD, "-P", sandbox.port, "-l", "localhost"]
@@ -109,7 +109,7 @@ def test_version(sandbox):
 
 
 def test_a_refused_client_is_reported(sandbox):
-    """In mincemeat.py the status was 0."""
+    """The exit status tells it; in mincemeat.py it was 0."""
     for command in ("redismr.compat.mincemeat", "redismr mincemeat"):
         completed = sandbox.run("-m", *command.split(), "-P", sandbox.port)
         assert completed.returncode == 3
@@ -120,7 +120,7 @@ def test_a_refused_client_is_reported(sandbox):
 
 
 def test_a_wrong_password_is_reported(sandbox):
-    """In mincemeat.py the worker left silently, with 0. The server goes on."""
+    """The server goes on. The worker of mincemeat.py left silently, with 0."""
     script = sandbox.start(
         sandbox.write_script(EXAMPLE.replace("import m", "from redismr.compat import m"))
     )
@@ -542,7 +542,7 @@ def test_functions_that_the_worker_has(sandbox):
 
 
 def test_a_missing_mapfn_is_an_error(sandbox):
-    """In mincemeat.py each worker that joined was killed."""
+    """Unlike mincemeat.py, where each worker that joined was killed."""
     sandbox.worker()
     found = sandbox.run(
         sandbox.write_script(
@@ -558,7 +558,7 @@ def test_a_missing_mapfn_is_an_error(sandbox):
 
 
 def test_a_server_inside_a_mapfn(sandbox):
-    """As in issue #3 of mincemeat.py: first split files, then chunks."""
+    """A job inside a job: first split files, then chunks (issue #3 of mincemeat.py)."""
     sandbox.worker()
     found = sandbox.run(
         sandbox.write_script(

@@ -131,8 +131,8 @@ def is_worker_process(pid):
 
 
 def test_server_and_clients_are_siblings_in_pools_and_try_once(sandbox):
-    """As shepherd.py runs both: a client that is refused leaves for good, and the script waits for
-    all clients. The process of the first server still exists at the second run.
+    """Run both as shepherd.py does: a client that is refused leaves for good, and the script waits
+    for all clients. The process of the first server still exists at the second run.
     """
     completed = sandbox.run(sandbox.write_script("""
         import multiprocessing

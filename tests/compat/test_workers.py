@@ -30,8 +30,8 @@ OWN_WORKERS = (
 @ONE_SERVER_KIND
 @pytest.mark.parametrize(("join", "named"), [(False, False), (True, False), (True, True)])
 def test_children_of_the_script_end_with_its_run(sandbox, server, join, named):
-    """As in mincemeat.py. Else a script that waits for them, as multiprocessing does at exit,
-    would wait for ever, because the server is kept until the script ends."""
+    """Else a script that waits for them, as multiprocessing does at exit, would wait for ever,
+    because the server is kept until the script ends. mincemeat.py's children ended as well."""
     env = {"REDISMR_URL": server.url, "REDISMR_SECRET": SECRET} if named else {}
     script = sandbox.start(
         sandbox.write_script(
@@ -421,7 +421,7 @@ def test_bad_hosts_and_passwords_are_reported(sandbox):
 
 
 def test_a_password_of_bytes_that_are_no_text(sandbox):
-    """On the command line as well."""
+    """The same bytes are accepted on the worker's command line as well."""
     sandbox.worker(password="\udcff x")
     example = EXAMPLE.replace("import m", "from redismr.compat import m")
     example = example.replace('"changeme"', 'b"\\xff x"')

@@ -31,6 +31,13 @@ def test_a_line_loses_its_line_ends_and_several_lines_keep_theirs():
     assert printable_lines("a\x1b\nb\r\nc") == "a\nb\nc"
 
 
+@pytest.mark.parametrize("text", ["mi\u200ckhaham", "\U0001f469\u200d\U0001f467", "co\u00adop"])
+@pytest.mark.parametrize("function", [printable_line, printable_lines, printable_text])
+def test_what_joins_letters_is_kept(function, text):
+    """Persian words and emoji families hold these format characters."""
+    assert function(text) == text
+
+
 def test_a_surrogate_is_shown_as_an_escape():
     assert printable_line("a\ud800") == "a\\ud800"
 

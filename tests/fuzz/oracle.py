@@ -25,7 +25,7 @@ class ExpectedResult:
     """The results of the plain loop."""
 
     pairs: list[tuple[Any, Any]] = field(default_factory=list)
-    """In the order in which their keys first came, or sorted."""
+    """Ordered as their keys first came, or sorted."""
     counters: Counter[str] = field(default_factory=Counter)
     skipped: int = 0
     refusals: set[type[Exception]] = field(default_factory=set)

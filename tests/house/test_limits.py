@@ -24,12 +24,6 @@ def test_every_limit_is_used_by_a_script_and_every_used_one_is_there() -> None:
     assert set().union(*(limits_in(path.read_text("utf-8")) for path in LUA)) == LIMITS.keys()
 
 
-def test_a_script_with_an_unknown_limit_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(LIMITS, "MAX_LEASES_READ")
-    with pytest.raises(KeyError, match="MAX_LEASES_READ"):
-        script.__wrapped__("status")
-
-
 @pytest.mark.parametrize("name", script_names())
 def test_a_script_gets_the_limits_that_it_names(name: str) -> None:
     for limit in limits_in(script(name).source):

@@ -190,7 +190,7 @@ def make_task_error(work):
 
 @pytest.mark.parametrize("way", ["thread", "pool"])
 def test_a_thread_that_outlives_its_task_counts_for_no_other(way, monkeypatch):
-    """It neither counts for the next task, nor goes unnoticed, nor ends the executor."""
+    """The count of such a thread is refused with a warning, and does not end the executor."""
     monkeypatch.setattr(context, "_given_warnings", set())
     go, messages = threading.Event(), []
 

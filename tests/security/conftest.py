@@ -19,7 +19,7 @@ import redismr
 from redismr.config import Connection
 from redismr.core.seal import Keyring
 from redismr.store import Store
-from redismr.workers.executor import EXIT_RECYCLE, Executor, ExecutorSetup
+from redismr.workers.executor import Executor, ExecutorSetup, Served
 from redismr.workers.leases import LeaseKeeper
 from redismr.workers.shared_slots import Slots
 
@@ -103,12 +103,12 @@ class SteppedWorker:
     def step(self) -> bool:
         """Serve one job for a turn; return False if there was nothing to do."""
         outcome = self.executor._serve_next()
-        if outcome == EXIT_RECYCLE:
+        if outcome is Served.NEEDS_NEW_PROCESS:
             self.new_executor()
         with contextlib.suppress(BlockingIOError):
             self.notices.recv(65536)
         self.executor._skip_until.clear()
-        return outcome is not None
+        return outcome is not Served.NOTHING
 
     def close(self) -> None:
         for line in self._lines:

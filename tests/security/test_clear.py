@@ -14,14 +14,14 @@ FIELDS = {
     "n_map": ["1", "2", "4", "1000000000000"],
     "partitions": ["1", "3"],
     "basis": ["m0.x"],
-    "added": ["1", "1000000000000"],
+    "maps_added": ["1", "1000000000000"],
     "retries": ["100"],
     "lost_leases": ["100"],
     "lease_ms": ["1", "3600000"],
     "python": ["3.10"],
     "protocol": [str(PROTOCOL + 1)],
     "key_id": ["00000000"],
-    "digest": ["0" * 64],
+    "code_digest": ["0" * 64],
     "expire_at": ["1", "99999999999999"],
     "supervisor_seen_at": ["99999999999999"],
     "submit_until": ["1"],
@@ -30,19 +30,19 @@ FIELDS = {
     "cause": ["SubmitterLost"],
     "shuffled": ["1"],
     "retried": ["1"],
-    "input": ["1 1 9 9"],
+    "input_added": ["1 1 9 9"],
     "expected": ["1"],
     "unit": ["bytes"],
-    "read": ["9" * 15],
-    "spent_m": ["-5"],
+    "input_read": ["9" * 15],
+    "executor_ms_m": ["-5"],
     "priority": ["1000"],
     "backup": ["0"],
     "each_worker": ["1"],
-    "pace_m": ["9" * 15],
+    "task_times_m": ["9" * 15],
     "txn": ["other"],
     "name": ["other"],
 }
-FIELDS_THAT_END_THE_JOB = {"python", "protocol", "key_id", "digest"}
+FIELDS_THAT_END_THE_JOB = {"python", "protocol", "key_id", "code_digest"}
 
 
 @pytest.mark.parametrize("phase", ["submitted", "leased", "reducing", "succeeded"])
@@ -212,7 +212,7 @@ def test_a_spec_that_is_gone_ends_its_job_at_once(testbed):
         testbed.job.result(timeout=5)
 
 
-@pytest.mark.parametrize("field", ["ttl_ms", "added", "partitions"])
+@pytest.mark.parametrize("field", ["ttl_ms", "maps_added", "partitions"])
 def test_numbers_that_no_job_has_do_not_end_a_supervisor(testbed, field):
     for value in ("99999999999999", "9" * 40, "x", "nan", "-1e9", None):
         testbed.submit()

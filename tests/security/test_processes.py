@@ -23,9 +23,9 @@ def poison(testbed):
     redis.zadd(keys.recent, dict.fromkeys(names, 9000000000000000.0))
     redis.set(keys.control("wrong-1", "meta"), testbed.bomb)
     honest = {
-        "state": "mapping", "python": "3.11", "protocol": "1", "digest": "0" * 64,
+        "state": "mapping", "python": "3.11", "protocol": "1", "code_digest": "0" * 64,
         "key_id": testbed.worker.keyring.key_id, "lease_ms": "1000", "expire_at": "9" * 13,
-        "supervisor_seen_at": "1", "n_map": "1", "partitions": "1", "added": "1", "lost_leases": "0",  # noqa: E501
+        "supervisor_seen_at": "1", "n_map": "1", "partitions": "1", "maps_added": "1", "lost_leases": "0",  # noqa: E501
     }  # fmt: skip
     for name, change in (
         ("bad-1", {"lease_ms": ESCAPE, "protocol": ESCAPE, "ended_at": "x"}),

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from redismr.core.model import is_map_task
+
 View = dict[str, Any]
 RUNNING = ("submitting", "mapping", "reducing")
 
@@ -26,7 +28,7 @@ class Step:
     #: Every token that was ever in ``attempts``, on the way that led here (a rewind forgets).
     issued: set[str] = field(default_factory=set)
     #: Token or nonce of the call, if it was one that could open the reduce stage.
-    openers: tuple[str, ...] = ()
+    possible_bases: tuple[str, ...] = ()
     repeated: bool = False
 
 
@@ -41,7 +43,7 @@ def token_of(record: str) -> str:
 def tokens_in(view: View) -> list[str]:
     """Return all tokens of live attempts."""
     return [
-        holder.split(" ")[0] for held in view["attempts"].values() for holder in held.split(",")
+        attempt.split(" ")[0] for held in view["attempts"].values() for attempt in held.split(",")
     ]
 
 
@@ -60,26 +62,26 @@ def I1_one_place(step: Step) -> None:
         wanted = [f"r{p}" for p in range(int(view["meta"]["partitions"]))]
     else:
         places += [f"m{i}" for i in view["done"]]
-        wanted = [f"m{i}" for i in range(int(view["meta"]["added"]))]
+        wanted = [f"m{i}" for i in range(int(view["meta"]["maps_added"]))]
     dead = [task for task in view["failures"] if task[0] in "mr"]
     assert sorted(places + dead) == sorted(wanted)
 
 
-def I2_lease_has_holder(step: Step) -> None:
+def I2_lease_has_attempt(step: Step) -> None:
     view = step.after
     assert sorted(view["processing"]) == sorted(view["lease"]) == sorted(view["attempts"])
     assert all(1 <= len(held.split(",")) <= 2 for held in view["attempts"].values())
     for task, held in view["attempts"].items():
-        executors = [holder.split(" ")[1] for holder in held.split(",")]
+        executors = [attempt.split(" ")[1] for attempt in held.split(",")]
         assert len(executors) == len(set(executors)), "two attempts by one executor"
-        assert all(holder.startswith(f"{task}.") for holder in held.split(",")), "another's token"
+        assert all(attempt.startswith(f"{task}.") for attempt in held.split(",")), "another's token"
 
 
 def I3_reducing_is_mapped(step: Step) -> None:
     view = step.after
     if state_of(view) == "reducing":
         assert sorted(view["done"], key=int) == [str(i) for i in range(int(view["meta"]["n_map"]))]
-        assert all(task[0] == "r" for task in view["ready"] + list(view["lease"]))
+        assert not any(is_map_task(task) for task in view["ready"] + list(view["lease"]))
 
 
 def I4_results_of_present_maps(step: Step) -> None:
@@ -108,7 +110,7 @@ def I7_basis(step: Step) -> None:
     basis = step.after["meta"].get("basis")
     assert (basis is not None) == (state_of(step.after) == "reducing")
     if basis is not None and basis != step.before["meta"].get("basis"):
-        assert basis in step.openers
+        assert basis in step.possible_bases
 
 
 def I8_closed_stage(step: Step) -> None:
@@ -200,10 +202,11 @@ def I14_one_deadline(step: Step) -> None:
 
 
 _HINTS = {  # no result and no budget depends on them
-    "shuffled", "retried", "pace_m", "pace_r", "input", "read", "spent_m", "spent_r",
+    "shuffled", "retried", "task_times_m", "task_times_r", "input_added", "input_read",
+    "executor_ms_m", "executor_ms_r",
 }  # fmt: skip
 _META = _HINTS | {
-    "state", "added", "created_at", "supervisor_seen_at", "expire_at", "ttl_ms", "submit_ms", "submit_until",  # noqa: E501
+    "state", "maps_added", "created_at", "supervisor_seen_at", "expire_at", "ttl_ms", "submit_ms", "submit_until",  # noqa: E501
     "partitions", "lease_ms", "retries", "lost_leases",
     "backup", "skip_records", "each_worker", "n_map", "basis", "cause", "ended_at",
 }  # fmt: skip

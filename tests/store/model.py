@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from redismr.core.model import is_map_task
 from redismr.store.limits import LIMITS
 
 RUNNING = ("submitting", "mapping", "reducing")
@@ -24,7 +25,7 @@ limits = SimpleNamespace(**{name: limit.value for name, limit in LIMITS.items()}
 
 
 @dataclass(slots=True)
-class Holder:
+class LiveAttempt:
     """One attempt that holds a task."""
 
     token: str
@@ -44,7 +45,7 @@ class Model:
     ready: list[str] = field(default_factory=list)
     processing: list[str] = field(default_factory=list)
     lease: dict[str, float] = field(default_factory=dict)
-    attempts: dict[str, list[Holder]] = field(default_factory=dict)
+    attempts: dict[str, list[LiveAttempt]] = field(default_factory=dict)
     done: dict[str, str] = field(default_factory=dict)
     result: dict[str, str] = field(default_factory=dict)
     out: dict[str, str] = field(default_factory=dict)
@@ -63,9 +64,7 @@ class Model:
             "ready": list(self.ready),
             "processing": list(self.processing),
             "lease": dict(self.lease),
-            "attempts": {
-                task: ",".join(map(str, holders)) for task, holders in self.attempts.items()
-            },
+            "attempts": {task: ",".join(map(str, live)) for task, live in self.attempts.items()},
             "done": dict(self.done),
             "result": dict(self.result),
             "out": dict(self.out),
@@ -94,39 +93,39 @@ class Model:
             return ["EXISTS", str(self.meta["expire_at"])]
         expire_at = now + ttl_ms
         self.meta = {
-            "state": "submitting", "added": 0, "created_at": now, "supervisor_seen_at": now,
+            "state": "submitting", "maps_added": 0, "created_at": now, "supervisor_seen_at": now,
             "expire_at": expire_at, "ttl_ms": ttl_ms, "submit_ms": submit_ms,
             "submit_until": now + submit_ms, **fields,
         }  # fmt: skip
         return ["OK", str(expire_at)]
 
     def add(
-        self, now: int, first: int, last: int, input: str,  # noqa: A002 - as the script names it
+        self, now: int, first: int, last: int, input_added: str,
         workers: Sequence[str] = (),
     ) -> Reply:  # fmt: skip
         """Make each map task ready once; only the worker in ``workers`` may run it."""
         if not self.meta:
             return ["GONE", 0, 0, ""]
-        added, finished = self.meta["added"], len(self.done)
+        added, finished = self.meta["maps_added"], len(self.done)
         if self.state != "submitting":
             return ["ENDED", added, finished, self.state]
         self.meta["submit_until"] = now + self.meta["submit_ms"]
-        if input:
-            self.meta["input"] = input
+        if input_added:
+            self.meta["input_added"] = input_added
         if first > added:
             return ["SHORT", added, finished, self.state]
         for index in range(added, last):
             self.ready.append(f"m{index}")
             for worker in workers[index - first :][:1]:
                 self.meta[f"assigned:{worker}"] = f"m{index}"
-        self.meta["added"] = max(added, last)
-        return ["OK", self.meta["added"], finished, self.state]
+        self.meta["maps_added"] = max(added, last)
+        return ["OK", self.meta["maps_added"], finished, self.state]
 
     def close(self, now: int, n: int, nonce: str, end_blob: str) -> Reply:
         """Set the number of maps, once."""
         if not self.meta:
             return ["GONE", "", 0, 0]
-        added = self.meta["added"]
+        added = self.meta["maps_added"]
         if self.state != "submitting":
             return ["OK" if self.running else "ENDED", self.state, added, 0]
         if added < n:
@@ -164,7 +163,7 @@ class Model:
         if not self.running:
             return ["ENDED", 0, 0, 0]
         self.meta["expire_at"] = now + self.meta["ttl_ms"]
-        return ["OK", str(self.meta["expire_at"]), self.meta["added"], self.meta["partitions"]]
+        return ["OK", str(self.meta["expire_at"]), self.meta["maps_added"], self.meta["partitions"]]
 
     # ------------------------------------------------------------------ an executor's verbs
 
@@ -189,22 +188,25 @@ class Model:
         """Count each attempt once or refuse it; then claim."""
         if not self.meta:
             return ["GONE", "", "", 0, 0, 0, []]
-        statuses, opener, took = [], None, 0
+        statuses, last_token, took = [], None, 0
         for at in range(0, len(commits), 8):
             task, token, basis, chunks, shuffled, record, _, read = commits[at : at + 8]
             since = next((h.since for h in self.attempts.get(task, []) if h.token == token), now)
             statuses.append(self._settle(task, token, basis, chunks, record))
             if statuses[-1] == "OK":
-                opener, took = token, max(took, now - since)
+                last_token, took = token, max(took, now - since)
                 self.meta["shuffled"] = self.meta.get("shuffled", 0) + shuffled
-                self.meta["read"] = self.meta.get("read", 0) + read
+                self.meta["input_read"] = self.meta.get("input_read", 0) + read
         opened = 0
-        if opener:
-            paces = [*self._paces(opener[0]), took // len(statuses)]
-            self.meta[f"pace_{opener[0]}"] = " ".join(map(str, paces[-limits.TASK_TIME_SAMPLES :]))
-            spent = f"spent_{opener[0]}"
-            self.meta[spent] = self.meta.get(spent, 0) + took
-            opened = self._advance(opener, now)
+        if last_token:
+            stage = last_token[0]
+            times = [*self._task_times(stage), took // len(statuses)]
+            self.meta[f"task_times_{stage}"] = " ".join(
+                map(str, times[-limits.TASK_TIME_SAMPLES :])
+            )
+            executor_ms = f"executor_ms_{stage}"
+            self.meta[executor_ms] = self.meta.get(executor_ms, 0) + took
+            opened = self._advance(last_token, now)
         state, basis = self.state, self.meta.get("basis", "")
         min_want = self._together(want_reduces) if state == "reducing" else min_want
         maps_just_ended = state == "reducing" and commits and commits[0][0] == "m"
@@ -312,9 +314,9 @@ class Model:
                     now,
                 )
                 return ["DEAD", "failed", 0]
-        for figure in {"read", "spent_m"} & self.meta.keys():
+        for figure in {"input_read", "executor_ms_m"} & self.meta.keys():
             self.meta[figure] = self.meta[figure] * len(self.done) // before
-        self.meta.pop("spent_r", None)
+        self.meta.pop("executor_ms_r", None)
         return ["OK", "mapping", len(gone)]
 
     # ------------------------------------------------------------------ a supervisor's verbs
@@ -329,10 +331,10 @@ class Model:
         for task, token, started in zip(
             held_leases[::3], held_leases[1::3], held_leases[2::3], strict=True
         ):
-            mine = [holder for holder in self.attempts.get(task, []) if holder.token == token]
-            for holder in mine:
-                if started == "1" and not holder.started:
-                    holder.started, holder.since = True, now
+            mine = [attempt for attempt in self.attempts.get(task, []) if attempt.token == token]
+            for attempt in mine:
+                if started == "1" and not attempt.started:
+                    attempt.started, attempt.since = True, now
             if not mine:
                 lost.append(task)
             elif task in self.lease:
@@ -359,7 +361,7 @@ class Model:
             return ["OK", "failed", 0, now, 0, lease_ms]
         reclaimed = 0
         for task in self._leased_by(lambda until: until <= now)[:limit]:
-            started = [holder for holder in self.attempts.pop(task, []) if holder.started]
+            started = [attempt for attempt in self.attempts.pop(task, []) if attempt.started]
             self._unlease(task)
             reclaimed += 1
             if not started:
@@ -391,8 +393,8 @@ class Model:
         if self.ready or self._broke_silence(now):
             return ["OK", self.state, 0, len(self.ready), 0]
         late = [
-            task for task, holder in self._single_attempts()
-            if not holder.started and now - holder.since >= limits.LATE_CLAIM_MS
+            task for task, attempt in self._single_attempts()
+            if not attempt.started and now - attempt.since >= limits.LATE_CLAIM_MS
         ]  # fmt: skip
         for task in late:
             del self.attempts[task]
@@ -412,8 +414,8 @@ class Model:
 
     def _at_work(self, now: int) -> tuple[int, int, int]:
         since: dict[str, int] = {}
-        for holder in (h for holders in self.attempts.values() for h in holders if h.started):
-            since[holder.executor] = min(since.get(holder.executor, now), holder.since)
+        for attempt in (h for live in self.attempts.values() for h in live if h.started):
+            since[attempt.executor] = min(since.get(attempt.executor, now), attempt.since)
         ages = [max(0, now - at) for at in since.values()]
         return len(ages), sum(ages), min(ages, default=0)
 
@@ -425,7 +427,7 @@ class Model:
             return "DUP_OK" if self._token_of(records, index) == token else "FENCED"
         if not self.running or not self._holds(task, token):
             return "FENCED"
-        if task[0] == "r":
+        if not is_map_task(task):
             if basis != self.meta.get("basis"):
                 return "FENCED"
             if any(f"{token}.{chunk}" not in self.out for chunk in range(chunks)):
@@ -435,11 +437,11 @@ class Model:
         self._unlease(task)
         return "OK"
 
-    def _advance(self, opener: str, now: int) -> int:
+    def _advance(self, new_basis: str, now: int) -> int:
         n_map, partitions = self.meta.get("n_map"), self.meta["partitions"]
         opened = 0
         if self.state == "mapping" and len(self.done) == n_map:
-            self.meta |= {"state": "reducing", "basis": opener}
+            self.meta |= {"state": "reducing", "basis": new_basis}
             if n_map:
                 new = [f"r{p}" for p in range(partitions) if str(p) not in self.result]
                 self.ready += new
@@ -478,14 +480,16 @@ class Model:
             self.ready.remove(task)
             self.processing.append(task)
             self.lease[task] = now + self.meta["lease_ms"]
-            self.attempts[task] = [Holder(f"{task}.{nonce}", executor, not ids, now)]
+            self.attempts[task] = [LiveAttempt(f"{task}.{nonce}", executor, not ids, now)]
             ids.append(task)
             if alone:
                 break
         slow = self._slow(now, executor) if backup and want and not ids else []
         if slow:
             task = max(slow, key=lambda pair: pair[1])[0]
-            self.attempts[task].append(Holder(f"{task}.{nonce}", executor, started=True, since=now))
+            self.attempts[task].append(
+                LiveAttempt(f"{task}.{nonce}", executor, started=True, since=now)
+            )
             self._unlease(task)
             self.processing.append(task)
             self.lease[task] = now + self.meta["lease_ms"]
@@ -500,7 +504,7 @@ class Model:
         own = str(self.meta.get(f"assigned:{executor.rpartition(':')[0]}", ""))
         return own if own in self.ready else ""
 
-    def _single_attempts(self) -> list[tuple[str, Holder]]:
+    def _single_attempts(self) -> list[tuple[str, LiveAttempt]]:
         """Return tasks with one attempt, the oldest claim first; none without backups."""
         if self.meta.get("backup") != 1:
             return []
@@ -511,23 +515,23 @@ class Model:
         ]
 
     def _slow(self, now: int, executor: str) -> list[tuple[str, int]]:
-        """Return tasks that this executor may run beside their holder, and their age."""
+        """Return tasks that this executor may run a second time, and their age."""
         claims, worker = self._single_attempts(), executor.rpartition(":")[0]
         if not claims:
             return []
-        paces = sorted(self._paces(claims[0][0][0]))
-        median = paces[(len(paces) - 1) // 2] if paces else 0
+        times = sorted(self._task_times(claims[0][0][0]))
+        median = times[(len(times) - 1) // 2] if times else 0
         limit = max(limits.SLOW_TASK_MS, limits.SLOW_TASK_MEDIANS * median)
         slow = []
-        for task, holder in claims:
-            same = holder.executor.rpartition(":")[0] == worker
-            age = now - holder.since - (limits.SAME_WORKER_DELAY_MS if same else 0)
-            if holder.started and holder.executor != executor and age >= limit:
+        for task, attempt in claims:
+            same = attempt.executor.rpartition(":")[0] == worker
+            age = now - attempt.since - (limits.SAME_WORKER_DELAY_MS if same else 0)
+            if attempt.started and attempt.executor != executor and age >= limit:
                 slow.append((task, age))
         return slow
 
-    def _paces(self, stage: str) -> list[int]:
-        return [int(word) for word in str(self.meta.get(f"pace_{stage}", "")).split()]
+    def _task_times(self, stage: str) -> list[int]:
+        return [int(word) for word in str(self.meta.get(f"task_times_{stage}", "")).split()]
 
     def _broke_silence(self, now: int) -> bool:
         silence, lease_ms = now - self.meta["supervisor_seen_at"], self.meta["lease_ms"]
@@ -539,8 +543,8 @@ class Model:
         for task, until in self.lease.items():
             if (rearmed := until % 1) < limits.MAX_REARMED:
                 self.lease[task] = now + lease_ms + rearmed + limits.REARM_STEP
-                for holder in self.attempts[task]:
-                    holder.since = now
+                for attempt in self.attempts[task]:
+                    attempt.since = now
         return True
 
     def _end_failed(self, cause: str, now: int) -> None:
@@ -549,19 +553,19 @@ class Model:
         self._clear("ready", "processing", "lease", "attempts")
 
     def _records_of(self, task: str) -> dict[str, str]:
-        return self.done if task[0] == "m" else self.result
+        return self.done if is_map_task(task) else self.result
 
     def _token_of(self, records: dict[str, str], index: object) -> str:
         return records.get(str(index), "").partition(" ")[0]
 
     def _holds(self, task: str, token: str) -> bool:
-        return any(holder.token == token for holder in self.attempts.get(task, []))
+        return any(attempt.token == token for attempt in self.attempts.get(task, []))
 
     def _drop_token(self, task: str, token: str) -> bool:
         held = self._holds(task, token)
         if held:
             self.attempts[task] = [
-                holder for holder in self.attempts[task] if holder.token != token
+                attempt for attempt in self.attempts[task] if attempt.token != token
             ]
             if not self.attempts[task]:
                 del self.attempts[task]

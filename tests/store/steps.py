@@ -21,6 +21,8 @@ from store.invariants import Step, check, tokens_in, tokens_made_from
 from store.model import Model
 from store.server import ServerJob
 
+from redismr.core.model import Stage, is_map_task, task_stage
+
 T = TypeVar("T")
 EXECUTORS = ("a:1", "a:2", "b:1")
 WORKERS = ("a", "b", "c")
@@ -128,7 +130,7 @@ class RandomJob:
         reply = self.subject.call(verb, self.now, argv)
         assert reply == expected, f"{verb}{argv}: the server says {reply}, the model {expected}"
         before, self.last = self.view, (verb, argv)
-        self.compare(verb, reply, repeated=repeated, openers=self._openers(argv))
+        self.compare(verb, reply, repeated=repeated, possible_bases=self._possible_bases(argv))
         self.seen.update(coverage_of(verb, reply, before, self.view))
         return reply
 
@@ -138,7 +140,7 @@ class RandomJob:
         reply: list[Any],
         *,
         repeated: bool = False,
-        openers: tuple[str, ...] = (),
+        possible_bases: tuple[str, ...] = (),
     ) -> None:
         """Check that the server holds what the model says, and that the invariants hold."""
         before, self.view = self.view, self.subject.view()
@@ -147,14 +149,14 @@ class RandomJob:
             assert self.view[key] == value, f"after {verb}: {key} is {self.view[key]}, not {value}"
         if verb == "rewind":
             before = self.view
-        check(Step(verb, reply, before, self.view, self.issued, openers, repeated))
-        for task, holders in self.model.attempts.items():
-            for holder in holders:
-                owner = self.owners.setdefault(holder.token, holder.executor)
-                assert owner == holder.executor, f"I6_tokens_once: {task} {holder}"
+        check(Step(verb, reply, before, self.view, self.issued, possible_bases, repeated))
+        for task, live in self.model.attempts.items():
+            for attempt in live:
+                owner = self.owners.setdefault(attempt.token, attempt.executor)
+                assert owner == attempt.executor, f"I6_tokens_once: {task} {attempt}"
         self.issued.update(tokens_in(self.view))
 
-    def _openers(self, argv: dict[str, Any]) -> tuple[str, ...]:
+    def _possible_bases(self, argv: dict[str, Any]) -> tuple[str, ...]:
         return (argv.get("nonce", ""), *argv.get("commits", ())[1::8])
 
     def nonce(self) -> str:
@@ -175,10 +177,12 @@ class RandomJob:
             if a.executor == executor and self.model._holds(a.task, a.token)
         ]  # fmt: skip
 
-    def pick_attempt(self, choices: Choices, kind: str = "mr") -> Attempt | None:
+    def pick_attempt(
+        self, choices: Choices, stages: Sequence[Stage] = ("map", "reduce")
+    ) -> Attempt | None:
         """Pick an attempt of an executor that waits for no answer; live ones twice as often."""
         busy = {self.stopped, *self.unanswered}
-        free = [a for a in self.attempts if a.task[0] in kind and a.executor not in busy]
+        free = [a for a in self.attempts if task_stage(a.task) in stages and a.executor not in busy]
         live = [a for a in free if self.model._holds(a.task, a.token)]
         if live and choices.chance(70):
             return choices.choose(live)
@@ -188,8 +192,10 @@ class RandomJob:
 
     def submit(self, choices: Choices) -> None:
         """Add a range, a repeat, a gap or nothing; or close, also too early and twice."""
-        if self.model.state == "submitting" and self.model.meta["added"] < self.maps:
-            first = choices.choose((0, self.model.meta["added"], self.model.meta["added"] + 1))
+        if self.model.state == "submitting" and self.model.meta["maps_added"] < self.maps:
+            first = choices.choose(
+                (0, self.model.meta["maps_added"], self.model.meta["maps_added"] + 1)
+            )
             last = min(self.maps, first + choices.choose((0, 1, 2, 9)))
             self.add(min(first, last), last)
         elif choices.chance(20):
@@ -203,7 +209,7 @@ class RandomJob:
     def add(self, first: int, last: int) -> None:
         """Add these tasks, with their workers where each worker gets one."""
         workers = WORKERS[first:last] if self.each else ()
-        self.call("add", first=first, last=last, input=f"{last} 1 0 0", workers=workers)
+        self.call("add", first=first, last=last, input_added=f"{last} 1 0 0", workers=workers)
 
     def create(self, choices: Choices) -> None:
         """Repeat the submitter's create."""
@@ -253,7 +259,7 @@ class RandomJob:
         if self.deadly and f"lost:{mine[0].task}" in self.model.budgets:
             self.die_at_record(executor, "1")
             return
-        if self.leaky and mine[0].task[0] == "r":
+        if self.leaky and not is_map_task(mine[0].task):
             self.lose(choices)
         for attempt in mine:
             if not attempt.record:
@@ -357,7 +363,7 @@ class RandomJob:
 
     def run(self, choices: Choices, attempt: Attempt) -> None:
         """Run a map or reduce attempt: read, stage, make a record."""
-        if attempt.task[0] == "r":
+        if not is_map_task(attempt.task):
             return self.reduce(choices, attempt)
         # The map need not be deterministic: each attempt stages for other partitions.
         staged = [p for p in range(self.partitions) if choices.chance(60)]
@@ -409,7 +415,8 @@ class RandomJob:
         """Commit this attempt, maybe with others of its executor."""
         ready = [
             a for a in self.attempts
-            if a.executor == first.executor and a.record and a.task[0] == first.task[0]
+            if a.executor == first.executor and a.record
+            and task_stage(a.task) == task_stage(first.task)
         ]  # fmt: skip
         commits = [first] if first.record else []
         commits += [a for a in ready if a is not first and choices.chance(60)]
@@ -430,7 +437,7 @@ class RandomJob:
         self.call_lossily(choices, "commit", **argv, commits=flat)
 
     def claimed(self, attempt: Attempt) -> int:
-        return attempt.chunks if attempt.task[0] == "r" else 0
+        return 0 if is_map_task(attempt.task) else attempt.chunks
 
     def undo(self, attempt: Attempt) -> None:
         """Delete what a refused attempt staged."""
@@ -445,7 +452,7 @@ class RandomJob:
 
     def free_segments_read(self, attempt: Attempt) -> None:
         """Free exactly the fields that a counted reducer has read."""
-        if attempt.task[0] == "r":
+        if not is_map_task(attempt.task):
             self.drop(attempt.fields)
             self.compare("free", [])
 
@@ -477,7 +484,7 @@ class RandomJob:
 
     def invalidate(self, choices: Choices) -> None:
         """Invalidate missing maps, maps of an old token, or maps that are there."""
-        attempt = self.pick_attempt(choices, "r")
+        attempt = self.pick_attempt(choices, ["reduce"])
         if attempt is None:
             return
         missing = list(attempt.missing)
@@ -552,7 +559,7 @@ class RandomJob:
         self.seen["fill"] += 1
         with self.subject.full():
             step(choices)
-            self.call("add", first=0, last=self.model.meta.get("added", 0), input="")
+            self.call("add", first=0, last=self.model.meta.get("maps_added", 0), input_added="")
 
     def tick(self, choices: Choices) -> None:
         """Let time pass, mostly with a supervisor heard of; a failover may set it back."""
@@ -575,7 +582,7 @@ class RandomJob:
             alive = [a for a in self.attempts if a.executor[0] != silent]
             self.renew_attempts(choices, alive, [bool(a.record) for a in alive])
             if submitter and self.model.state == "submitting":
-                self.call("add", first=0, last=0, input="")
+                self.call("add", first=0, last=0, input_added="")
             if choices.chance(25):
                 self.reclaim(choices)
             if choices.chance(20):

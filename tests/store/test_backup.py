@@ -42,7 +42,7 @@ def straggling(store, job, ms=SLOW_TASK_MS):
     passes(store, job, ms, ("m0", "first", True))
 
 
-def holders(store, job, task):
+def live_tokens(store, job, task):
     raw = store.server.command("HGET", store.keys.control(job, "attempts"), task)
     return [held.split()[0] for held in raw.decode().split(",")] if raw else []
 
@@ -58,7 +58,7 @@ def test_a_slow_task_may_run_a_second_time_elsewhere_and_only_if_asked(store, jo
     straggling(store, job)
     assert claim(store, job, f"{THERE}:0", "n1").tasks == ()
     assert claim(store, job, f"{THERE}:0", "n2", backup=True).tasks == ("m0",)
-    assert holders(store, job, "m0") == ["m0.first", "m0.n2"]
+    assert live_tokens(store, job, "m0") == ["m0.first", "m0.n2"]
     assert store.workers_holding(job) == [{HERE, THERE}]
 
 
@@ -106,7 +106,7 @@ def test_a_lost_reply_gives_the_same_second_attempt(store, job):
     first = claim(store, job, f"{THERE}:0", "n1", backup=True)
     assert claim(store, job, f"{THERE}:0", "n1", backup=True) == first
     assert claim(store, job, f"{THERE}:0", "n1").tasks == ("m0",)
-    assert holders(store, job, "m0") == ["m0.first", "m0.n1"]
+    assert live_tokens(store, job, "m0") == ["m0.first", "m0.n1"]
 
 
 def test_a_job_may_forbid_it(store):
@@ -140,7 +140,7 @@ def test_one_that_fails_or_is_released_leaves_the_task_to_the_other(store, job):
     assert claim(store, job, f"{THERE}:1", "n2").tasks == (), "it is not ready"
     assert claim(store, job, f"{THERE}:1", "n2x", backup=True).tasks == ("m0",), "it is slow"
     assert store.release(job, f"{THERE}:1", "n2x").released == 0
-    assert holders(store, job, "m0") == ["m0.first"]
+    assert live_tokens(store, job, "m0") == ["m0.first"]
     assert store.release(job, f"{HERE}:0", "first").released == 1
     assert claim(store, job, f"{THERE}:1", "n3").tasks == ("m0",)
 
@@ -151,7 +151,7 @@ def test_a_second_attempt_keeps_the_lease_of_a_dead_first(store, job):
     passes(store, job, 3 * LEASE_MS, ("m0", "n1", True))
     assert store.reclaim(job).reclaimed == 0
     assert commit_all(store, job, second).statuses == ("OK",)
-    assert holders(store, job, "m0") == []
+    assert live_tokens(store, job, "m0") == []
 
 
 def test_two_dead_attempts_cost_one_lost_lease(store, job):
@@ -163,7 +163,7 @@ def test_two_dead_attempts_cost_one_lost_lease(store, job):
     assert store.reclaim(job).reclaimed == 1
     assert charged(store, job) == {b"lost:m0": b"1"}
     assert claim(store, job, f"{THERE}:2", "n2").tasks == ("m0",)
-    assert holders(store, job, "m0") == ["m0.n2"]
+    assert live_tokens(store, job, "m0") == ["m0.n2"]
 
 
 def test_a_slow_reduce_task_is_counted_once(store, job):
@@ -259,7 +259,7 @@ def test_a_task_that_was_marked_started_is_not_stolen(store, job):
     passes(store, job, 500, *held(0, 1, 2))
     passes(store, job, LATE_CLAIM_MS, *held(0))
     assert store.steal(job, THERE).stolen == 1
-    assert holders(store, job, "m2") == ["m2.first"]
+    assert live_tokens(store, job, "m2") == ["m2.first"]
 
 
 def test_a_stolen_task_that_was_run_after_all_is_fenced(store, job):

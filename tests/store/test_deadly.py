@@ -9,10 +9,13 @@ from redismr.core.model import AttemptRef
 
 
 @pytest.fixture
-def died(store):
-    """Claim m0 and let its process die at that record ("": none); return the status."""
+def die_at_record(store):
+    """Return a function that claims m0, lets its process die at a record, and returns the status.
 
-    def died(job, ordinal, note=b"note", executor="e1"):
+    Record "": none.
+    """
+
+    def die(job, ordinal, note=b"note", executor="e1"):
         number = len(store.crash_notes(job, "m0"))
         nonce = f"n{ordinal}x{number}x{store.now_ms}"
         store.now_ms += 1
@@ -23,7 +26,7 @@ def died(store):
             kind="lost", signature="crash", cause="why", failure=b"sealed", ordinal=ordinal, note=note,  # noqa: E501
         ).status  # fmt: skip
 
-    return died
+    return die
 
 
 def skipping(store, name="j1", **fields):
@@ -36,12 +39,12 @@ def lost(store, job):
     return store.budget_used(job, "m0", "lost")
 
 
-def test_a_record_that_ended_two_processes_explains_them(store, died):
+def test_a_record_that_ended_two_processes_explains_them(store, die_at_record):
     job = skipping(store)
     for record in range(20):
-        assert died(job, str(record)) == "RETRY"
+        assert die_at_record(job, str(record)) == "RETRY"
         assert lost(store, job) == 1
-        assert died(job, str(record)) == "RETRY"
+        assert die_at_record(job, str(record)) == "RETRY"
         assert lost(store, job) == 0
     notes = store.crash_notes(job, "m0")
     assert len({token for token, _ in notes}) == 40
@@ -49,37 +52,39 @@ def test_a_record_that_ended_two_processes_explains_them(store, died):
     assert "crash:m0" not in store.failures(job), "it is no failure"
 
 
-def test_a_record_that_goes_on_killing_is_charged_again(store, died):
+def test_a_record_that_goes_on_killing_is_charged_again(store, die_at_record):
     job = skipping(store)
-    assert [died(job, "3") for _ in range(4)] == ["RETRY", "RETRY", "RETRY", "DEAD"]
+    assert [die_at_record(job, "3") for _ in range(4)] == ["RETRY", "RETRY", "RETRY", "DEAD"]
 
 
-def test_deaths_in_other_records_each_time_are_not_explained(store, died):
+def test_deaths_in_other_records_each_time_are_not_explained(store, die_at_record):
     job = skipping(store)
-    assert [died(job, ordinal) for ordinal in ("1", "11")] == ["RETRY", "DEAD"]
+    assert [die_at_record(job, ordinal) for ordinal in ("1", "11")] == ["RETRY", "DEAD"]
 
 
-def test_one_death_may_come_before_it_is_explained(store, died):
+def test_one_death_may_come_before_it_is_explained(store, die_at_record):
     job = skipping(store, lost_leases=0)
-    assert [died(job, ordinal) for ordinal in "1122"] == ["RETRY"] * 4
-    assert died(job, "") == "DEAD", "a death in no record is charged to lost_leases as ever"
+    assert [die_at_record(job, ordinal) for ordinal in "1122"] == ["RETRY"] * 4
+    assert die_at_record(job, "") == "DEAD", (
+        "a death in no record is charged to lost_leases as ever"
+    )
 
 
-def test_deaths_are_bounded_whatever_explains_them(store, died):
+def test_deaths_are_bounded_whatever_explains_them(store, die_at_record):
     job = skipping(store, lost_leases=100)
-    outcomes = [died(job, str(n // 2)) for n in range(201)]
+    outcomes = [die_at_record(job, str(n // 2)) for n in range(201)]
     assert outcomes == ["RETRY"] * 200 + ["DEAD"]
 
 
-def test_where_nothing_may_be_skipped_nothing_is_kept(store, died):
+def test_where_nothing_may_be_skipped_nothing_is_kept(store, die_at_record):
     job = skipping(store, skip_records=0)
-    assert [died(job, "1") for _ in range(2)] == ["RETRY", "DEAD"]
+    assert [die_at_record(job, "1") for _ in range(2)] == ["RETRY", "DEAD"]
     assert store.crash_notes(job, "m0") == []
 
 
-def test_a_repeated_report_changes_nothing(store, died):
+def test_a_repeated_report_changes_nothing(store, die_at_record):
     job = skipping(store)
-    assert died(job, "1") == "RETRY"
+    assert die_at_record(job, "1") == "RETRY"
     token, _ = store.crash_notes(job, "m0")[0]
     again = store.fail(
         AttemptRef(job, "m0", token), "e1", kind="lost", signature="crash", cause="why",

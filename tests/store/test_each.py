@@ -1,4 +1,4 @@
-"""S13: which worker may claim which task of a job with one map task for each worker."""
+"""Which worker may claim which task of a job with one map task for each worker."""
 
 from __future__ import annotations
 

@@ -317,7 +317,7 @@ def test_a_port_that_says_nothing(scheme, monkeypatch):
 
 
 def test_a_port_that_hangs_up():
-    """Such as that of a proxy whose server is not there yet."""
+    """A proxy whose server is not there yet does so."""
     with listening(lambda _: None) as port:
         refused(f"redis://127.0.0.1:{port}", StoreUnavailable, "no Redis answers")
 

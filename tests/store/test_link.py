@@ -194,7 +194,7 @@ def test_no_task_is_added_without_its_input(server, store, job):
     server.config(maxmemory=1)
     with pytest.raises(StoreFull):
         store.add(job, 0, 1, splits, expire_at)
-    assert store.status(job).meta["added"] == "0"
+    assert store.status(job).meta["maps_added"] == "0"
     server.config(maxmemory=0)
     server.client().script_flush()
     assert store.add(job, 0, 1, splits, expire_at).added == 1
@@ -228,10 +228,10 @@ def test_an_outage_does_not_use_up_the_patience_for_a_full_server(store, monkeyp
 def test_a_cut_line_is_not_an_absent_server(store, monkeypatch):
     real, cuts = link_module.check_server, iter([1, 1])
 
-    def check_server(*asked):
+    def check_server(*args):
         if next(cuts, 0):
             raise StoreUnavailable("Connection closed by server.")
-        return real(*asked)
+        return real(*args)
 
     monkeypatch.setattr(link_module, "check_server", check_server)
     store.server.check("worker")
@@ -241,7 +241,9 @@ def test_a_cut_line_is_not_an_absent_server(store, monkeypatch):
 def test_an_absent_server_is_said_after_three_tries(server, store, monkeypatch):
     server.kill()
     real, tries = link_module.check_server, []
-    monkeypatch.setattr(link_module, "check_server", lambda *its: tries.append(its) or real(*its))
+    monkeypatch.setattr(
+        link_module, "check_server", lambda *args: tries.append(args) or real(*args)
+    )
     with pytest.raises(StoreUnavailable, match="no Redis answers"):
         store.server.check("monitor")
     assert len(tries) == 3

@@ -133,7 +133,11 @@ def test_a_look_says_how_much_is_read_and_who_is_at_it(store, job):
     store.commit(job, "e1", [Commit("m0", f"m0.{claim.nonce}", b"record", read=5)], "", 0)
     look = store.status(job)
     assert look.executors_at_work == ExecutorsAtWork(1, 100, 100)
-    assert [look.meta[name] for name in ("input", "read", "spent_m")] == ["30 20 1 5", "5", "500"]
+    assert [look.meta[name] for name in ("input_added", "input_read", "executor_ms_m")] == [
+        "30 20 1 5",
+        "5",
+        "500",
+    ]
 
 
 def test_of_very_many_attempts_no_look_is_taken_at_each(store, job):

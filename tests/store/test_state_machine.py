@@ -93,7 +93,7 @@ def test_the_model_has_every_verb():
 def _view(**keys):
     hashes = ("lease", "attempts", "done", "result", "out", "last_claims", "failures", "budgets")
     empty = {name: dict[str, str]() for name in hashes}
-    return {"meta": {"state": "reducing", "n_map": "1", "partitions": "2", "added": "1"}} | {
+    return {"meta": {"state": "reducing", "n_map": "1", "partitions": "2", "maps_added": "1"}} | {
         "ready": [], "processing": [], "deadlines": {}, **empty, **keys
     }  # fmt: skip
 
@@ -101,7 +101,7 @@ def _view(**keys):
 _META = functools.partial(dict, n_map="1", partitions="2", added="1", expire_at="9")
 _BROKEN = {
     "I1_one_place": _view(ready=["r0", "r0"]),
-    "I2_lease_has_holder": _view(lease={"r0": 1}),
+    "I2_lease_has_attempt": _view(lease={"r0": 1}),
     "I3_reducing_is_mapped": _view(),
     "I4_results_of_present_maps": _view(done={"0": "m0.a "}, result={"0": "r0.x 0 0=m0.b"}),
     "I5_named_exists": _view(result={"0": "r0.x 1 0=m0.b"}),

@@ -21,7 +21,7 @@ from redismr.client.submitter import (
 from redismr.store.retrying_client import RetryingClient
 
 ROUND_TRIPS = 8
-"""On a shared server: 5 to submit, 2 to wait and collect, 1 to delete; without channels."""
+"""For a job on a shared server: 5 to submit, 2 to wait and collect, 1 to delete; no channels."""
 
 
 def tiny(x):

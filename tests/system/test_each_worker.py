@@ -1,4 +1,4 @@
-"""S13: with ``each_worker`` every worker runs one map task, and the source may be endless."""
+"""With ``each_worker`` every worker runs one map task, and the source may be endless."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_s13_a_failover_in_the_middle_is_reported(processes, server, client, tmp
     mapfn = logging_to(tmp_path / "log", gate)
     job = RunInThread(client, itertools.count(), mapfn, each_worker=True)
     eventually(lambda: len(lines()) == 2)
-    server.client().hset(f"redismr:{{{client.jobs()[0].job_id}}}:meta", "added", 1)
+    server.client().hset(f"redismr:{{{client.jobs()[0].job_id}}}:meta", "maps_added", 1)
     with pytest.raises(redismr.JobFailed, match="its workers cannot be asked again"):
         job.result()
     assert client.jobs()[0].state == "cancelled"
@@ -217,7 +217,7 @@ def test_s13_a_failover_before_the_close_is_reported(processes, server, client, 
     close, admin = Store.close, server.client()
 
     def rewound(self, job, *args):
-        admin.hset(f"redismr:{{{job}}}:meta", "added", 0)
+        admin.hset(f"redismr:{{{job}}}:meta", "maps_added", 0)
         return close(self, job, *args)
 
     monkeypatch.setattr(Store, "close", rewound)

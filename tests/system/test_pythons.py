@@ -121,7 +121,7 @@ def test_a_sub_interpreter_submits(run_program):
 
 
 def test_template_strings_are_values(run_program):
-    """On older Pythons a class with the same attributes stands in."""
+    """A class with the same attributes stands in on older Pythons."""
     template = (
         't"{n} of {who}"' if T_STRINGS else 'Template(strings=("", " of ", ""), values=(n, who))'
     )

@@ -104,7 +104,7 @@ def test_the_load_guard_alone_is_enough(folder):
 
 
 def test_the_depth_guard_alone_is_enough(folder):
-    """It stops at a small depth, and its message arrives at the top."""
+    """The job stops at a small depth, and the message arrives at the top."""
     (folder / "sitecustomize.py").write_text(NO_FIRST_NET)
     path = {"PYTHONPATH": f"{folder}:{REPOSITORY}"}
     done, loads = python(folder, ["-c", "import job"], **path)

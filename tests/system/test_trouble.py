@@ -64,7 +64,7 @@ WITHIN = 5.0
 
 
 @pytest.fixture
-def begun(processes, client, tmp_path):
+def running_job(processes, client, tmp_path):
     """A job with a running task, until ``flush`` deletes the job; the worker lives on."""
     mark, gate = tmp_path / "begun", tmp_path / "gate"
 
@@ -83,35 +83,35 @@ def begun(processes, client, tmp_path):
     assert worker.popen.poll() is None
 
 
-def test_flushall_is_a_lost_job(server, begun):
+def test_flushall_is_a_lost_job(server, running_job):
     server.client().flushall()
     with pytest.raises(redismr.JobLost, match="vanished"):
-        begun.result(WITHIN)
+        running_job.result(WITHIN)
 
 
-def test_flushall_is_a_lost_job_for_attach(server, client, begun):
-    job = client.attach(begun.id)
+def test_flushall_is_a_lost_job_for_attach(server, client, running_job):
+    job = client.attach(running_job.id)
     server.client().flushall()
     with pytest.raises(redismr.JobLost, match="vanished"):
         job.wait(WITHIN)
 
 
-def test_flushall_is_a_lost_job_for_iteration(server, begun):
-    iterating = BlockedCall(lambda: list(begun))
+def test_flushall_is_a_lost_job_for_iteration(server, running_job):
+    iterating = BlockedCall(lambda: list(running_job))
     eventually(lambda: _subscribers(server))
     server.client().flushall()
     assert isinstance(iterating.end(), redismr.JobLost)
 
 
-def test_flushall_is_a_lost_job_for_listeners(server, client, begun):
-    listening = BlockedCall(lambda: list(client.listen(job=begun.id)))
+def test_flushall_is_a_lost_job_for_listeners(server, client, running_job):
+    listening = BlockedCall(lambda: list(client.listen(job=running_job.id)))
     eventually(lambda: _subscribers(server))
     server.client().flushall()
     assert isinstance(listening.end(), redismr.JobLost)
 
 
-def test_flushall_is_a_lost_job_for_watch(server, processes, begun):
-    watching = processes.start(sys.executable, "-m", "redismr", "watch", begun.id)
+def test_flushall_is_a_lost_job_for_watch(server, processes, running_job):
+    watching = processes.start(sys.executable, "-m", "redismr", "watch", running_job.id)
     eventually(lambda: _subscribers(server))
     server.client().flushall()
     assert watching.wait(WITHIN) != 0
@@ -258,7 +258,7 @@ def test_a_rewind_to_before_the_close_is_repaired(server, client, processes):
 def test_a_rewind_to_before_some_input_is_reported(server, client):
     job = client.submit(range(10), one, "sum", chunk=1)
     admin, meta = server.client(), f"redismr:{{{job.id}}}:meta"
-    admin.hset(meta, mapping={"state": "submitting", "added": 5})
+    admin.hset(meta, mapping={"state": "submitting", "maps_added": 5})
     admin.hdel(meta, "n_map")
     admin.delete(f"redismr:{{{job.id}}}:end")
     with pytest.raises(redismr.JobFailed, match="lost a part of the input"):

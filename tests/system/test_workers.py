@@ -148,7 +148,7 @@ def test_a_second_signal_stops_at_once(client, processes, gate):
 def test_a_killed_worker_is_lost_after_three_heartbeats(
     server, client, processes, gate, monkeypatch, capsys
 ):
-    """It is not listed any more, although its lease runs on; waiting clients are told."""
+    """The worker is not listed any more, although its lease runs on; waiting clients are told."""
     monkeypatch.setattr(redismr.client.wait_reasons, "_REFRESH_SECONDS", 0.0)
     job = client.submit([1, 2], gate.mapfn(), "list", chunk=1, lease=60)
     worker = processes.worker(1)

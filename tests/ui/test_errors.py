@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from redismr.core.model import Failure, Frame
+from redismr.core.model import Failure, TracebackLine
 from redismr.core.task_errors import make_task_error
 from redismr.errors import ConfigError, StoreUnavailable
 from redismr.ui.error_screens import error_screen, failure_screen, print_error, print_message
@@ -38,7 +38,7 @@ FAILURE = Failure(
     error_module="builtins",
     error_name="ZeroDivisionError",
     message="division by zero",
-    frames=(Frame("wc.py", 6, "mapfn", "x = 1 / 0"),),
+    frames=(TracebackLine("wc.py", 6, "mapfn", "x = 1 / 0"),),
     where="record 2001 of a.gz",
     value="'BAD'",
 )

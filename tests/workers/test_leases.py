@@ -1,4 +1,4 @@
-"""The lease keeper: which jobs it remembers, and how often it looks at them."""
+"""The lease keeper: which jobs it remembers, and how often it checks them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from redismr.store.replies import ReclaimReply, Stealable
 from redismr.workers import leases
-from redismr.workers.leases import JOBS_PER_LOOK, TIDIED_PER_LOOK, LeaseKeeper
+from redismr.workers.leases import JOBS_PER_CHECK, TIDIED_PER_CHECK, LeaseKeeper
 
 
 class FakeStore:
@@ -20,10 +20,10 @@ class FakeStore:
         self.jobs = {}
         self.lease_ms = 500
         self.calls = Counter()
-        self.looks = 0
+        self.checks = 0
 
     def runnable(self, _limit=512):
-        self.looks += 1
+        self.checks += 1
         return list(self.jobs)
 
     def reclaim_all(self, jobs, _limit):
@@ -76,7 +76,7 @@ def test_a_job_that_is_gone_is_forgotten(store):
 
 
 def test_leases_of_other_workers_are_looked_after_as_often(store):
-    """A look after more than half a lease takes the pause for an outage, and re-arms all leases."""
+    """A check after more than half a lease takes the pause for an outage and re-arms leases."""
     store.jobs = {"one": "mapping"}  # a lease of 500 ms
     keeper = LeaseKeeper(store)
     keeper.reclaim()
@@ -89,18 +89,18 @@ def test_leases_of_other_workers_are_looked_after_as_often(store):
 
 
 def test_ended_jobs_are_tidied_a_few_at_a_time(store):
-    store.jobs = {f"job{number}": "succeeded" for number in range(3 * TIDIED_PER_LOOK)}
+    store.jobs = {f"job{number}": "succeeded" for number in range(3 * TIDIED_PER_CHECK)}
     keeper = LeaseKeeper(store)
-    for looks in (1, 2, 3):
+    for checks in (1, 2, 3):
         keeper.reclaim()
         freed = [what for what in store.calls if what[0] == "free"]
-        assert len(freed) == looks * TIDIED_PER_LOOK
+        assert len(freed) == checks * TIDIED_PER_CHECK
     keeper.reclaim()
     assert {store.calls["free", job] for job in store.jobs} == {1}
 
 
 class Clock:
-    """A clock that advances a little at each look, as real ones do."""
+    """A clock that advances a little at each call, as real ones do."""
 
     def __init__(self):
         self.now, self.random = 100.0, random.Random(1)
@@ -111,32 +111,32 @@ class Clock:
 
 
 @pytest.mark.parametrize("lease_ms", [100, 200, 500, 1000, 2900, 3100, 4600, 8000, 15_000, 60_000])
-def test_looks_for_expired_leases_are_never_half_a_lease_apart(store, lease_ms, monkeypatch):
-    """Leases of dead workers would never end if each look came after more than half a lease."""
-    clock, looks = Clock(), []
+def test_checks_for_expired_leases_are_never_half_a_lease_apart(store, lease_ms, monkeypatch):
+    """Leases of dead workers would never end if each check came after more than half a lease."""
+    clock, checks = Clock(), []
     monkeypatch.setattr(leases, "time", clock)
     store.jobs, store.lease_ms = {"one": "mapping"}, lease_ms
     keeper = LeaseKeeper(store)
-    while len(looks) < 50:
+    while len(checks) < 50:
         began, before = clock.monotonic(), store.calls["one"]
         keeper.renew([])
         keeper.find_work(1)
         if store.calls["one"] > before:
-            looks.append(began)
+            checks.append(began)
         clock.now = began + keeper.tick_seconds
-    pauses = [after - before for before, after in itertools.pairwise(looks)]
+    pauses = [after - before for before, after in itertools.pairwise(checks)]
     assert max(pauses[1:]) < min(lease_ms, leases.ASSUMED_LEASE_MS) / 2000
 
 
-def test_idle_workers_look_at_all_jobs_in_turn(store):
-    store.jobs = {f"job{number}": "mapping" for number in range(3 * JOBS_PER_LOOK)}
+def test_idle_workers_check_all_jobs_in_turn(store):
+    store.jobs = {f"job{number}": "mapping" for number in range(3 * JOBS_PER_CHECK)}
     keeper = LeaseKeeper(store)
     for _ in range(3):
         keeper.find_work(1)
     assert {store.calls["steal", job] for job in store.jobs} == {1}
 
 
-def test_a_job_whose_end_was_rewound_is_looked_at_again(store, monkeypatch):
+def test_a_job_whose_end_was_rewound_is_checked_again(store, monkeypatch):
     monkeypatch.setattr(leases, "RECHECK_ENDED_SECONDS", 0)
     store.jobs = {"one": "succeeded"}
     keeper = LeaseKeeper(store)
@@ -155,21 +155,21 @@ def clock(monkeypatch):
     return now
 
 
-def looks_in_a_minute(store, keeper, clock):
-    store.looks = 0
+def checks_in_a_minute(store, keeper, clock):
+    store.checks = 0
     for _ in range(60):
         clock[0] += 1
         keeper.find_work(2)
-    return store.looks
+    return store.checks
 
 
 def test_an_idle_worker_without_jobs_sends_few_commands(store, clock):
     keeper = LeaseKeeper(store)
     keeper.find_work(2)
-    assert 10 <= looks_in_a_minute(store, keeper, clock) <= 14  # every 5 s
+    assert 10 <= checks_in_a_minute(store, keeper, clock) <= 14  # every 5 s
 
 
-def test_among_many_workers_each_looks_less_often(store, clock):
+def test_among_many_workers_each_checks_less_often(store, clock):
     keeper = LeaseKeeper(store)
     assert [keeper.update_rest_factor(n) for n in (0, 1, 100, 200, 500, 10_000)] == [
         1,
@@ -180,7 +180,7 @@ def test_among_many_workers_each_looks_less_often(store, clock):
         5,
     ]
     keeper.find_work(2)
-    assert looks_in_a_minute(store, keeper, clock) <= 3
+    assert checks_in_a_minute(store, keeper, clock) <= 3
 
 
 def test_among_many_workers_each_still_looks_after_running_jobs(store, clock):
@@ -188,4 +188,4 @@ def test_among_many_workers_each_still_looks_after_running_jobs(store, clock):
     keeper = LeaseKeeper(store)
     keeper.update_rest_factor(500)
     keeper.find_work(2)
-    assert looks_in_a_minute(store, keeper, clock) >= 60
+    assert checks_in_a_minute(store, keeper, clock) >= 60

@@ -5,7 +5,7 @@
 local commit_size = 8 -- fields of one commit: id token basis chunks shuffled record event read
 
 local function record_place(id)
-  return string.sub(id, 1, 1) == 'm' and done or result, string.sub(id, 2)
+  return is_map(id) and done or result, string.sub(id, 2)
 end
 
 -- Returns key -> field -> what it holds, for the records and attempts of these commits.
@@ -28,21 +28,22 @@ end
 local function judge_commit(current, state, basis, id, token, commit_basis, chunks)
   local records_key, index = record_place(id)
   local committed = current[records_key][index]
+  -- Done: by this very call, which is repeated, or by another attempt.
   if committed then return token_of(committed) == token and 'DUP_OK' or 'FENCED' end
-  if not RUNNING[state] then return 'FENCED' end
-  local holder_now = nil
-  for _, holder in ipairs(parse_holders(current[attempts][id])) do
-    if holder.token == token then holder_now = holder end
+  if not RUNNING[state] then return 'FENCED' end -- the job has ended
+  local its_attempt = nil
+  for _, attempt in ipairs(parse_attempts(current[attempts][id])) do
+    if attempt.token == token then its_attempt = attempt end
   end
-  if not holder_now then return 'FENCED' end
+  if not its_attempt then return 'FENCED' end -- its lease ran out, or its claim was taken back
   if records_key == result then
-    if commit_basis ~= basis then return 'FENCED' end
+    if commit_basis ~= basis then return 'FENCED' end -- made of maps that have run again since
     for chunk = 0, tonumber(chunks) - 1 do
       -- A failover took the staged chunks back: `result` must never name what is not there.
       if redis.call('HEXISTS', out, token .. '.' .. string.format('%d', chunk)) == 0 then return 'RESTAGE' end
     end
   end
-  return 'OK', holder_now.since
+  return 'OK', its_attempt.since
 end
 
 -- Returns a status for each commit, the token of the last one that counts now, the longest ms that one of
@@ -50,7 +51,7 @@ end
 -- the counted ones shuffled and read.
 local function count_commits(state, basis, now)
   local current, written, counted, events = load_current(), { [done] = {}, [result] = {} }, {}, {}
-  local statuses, opener, took_ms, all_shuffled, all_read = {}, nil, 0, 0, 0
+  local statuses, last_token, took_ms, all_shuffled, all_read = {}, nil, 0, 0, 0
   for i = 1, #commits, commit_size do
     local id, token, commit_basis, chunks, shuffled, record, event, read = unpack(commits, i, i + commit_size - 1)
     local status, since = judge_commit(current, state, basis, id, token, commit_basis, chunks)
@@ -61,12 +62,12 @@ local function count_commits(state, basis, now)
       table.insert(written[records_key], index)
       table.insert(written[records_key], current[records_key][index])
       counted[#counted + 1], events[#events + 1] = id, event
-      opener, took_ms = token, math.max(took_ms, now - (tonumber(since) or now))
+      last_token, took_ms = token, math.max(took_ms, now - (tonumber(since) or now))
       all_shuffled = all_shuffled + (tonumber(shuffled) or 0)
       all_read = all_read + (tonumber(read) or 0)
     end
   end
-  if not opener then return statuses, nil, 0, 0, 0 end
+  if not last_token then return statuses, nil, 0, 0, 0 end
   for records_key, fields in pairs(written) do
     if #fields > 0 then redis.call('HSET', records_key, unpack(fields)) end
   end
@@ -74,5 +75,5 @@ local function count_commits(state, basis, now)
   redis.call('ZREM', lease, unpack(counted))
   for _, id in ipairs(counted) do redis.call('LREM', processing, 1, id) end
   for _, event in ipairs(events) do publish_event(channel, all_channel, event) end
-  return statuses, opener, took_ms, all_shuffled, all_read
+  return statuses, last_token, took_ms, all_shuffled, all_read
 end

@@ -27,14 +27,14 @@ end
 -- is remembered: the same nonce gets the same tasks again, as far as it still holds them (a lost reply).
 -- At most MAX_SHARE_OF_READY is granted at once, so that the tail of a stage is shared; or `min_count`, if
 -- that is less work than a round trip is worth. With nothing ready, `pick_backup` (if given) returns a task
--- that may be held twice, with its holders. With meta.each_worker, a map task belongs to one worker.
+-- that may run twice, and its live attempts. With meta.each_worker, a map task belongs to one worker.
 local function grant(executor, nonce, want, min_count, state, now, expire_at, pick_backup)
   local ids = {}
   if nonce == '' then return ids end
   local last_nonce, last_ids = string.match(redis.call('HGET', last_claims, executor) or '', '^(%S+) (.*)$')
   if last_nonce == nonce then
     for id in string.gmatch(last_ids, '[^,]+') do
-      if is_held_by(load_holders(attempts, id), id .. '.' .. nonce) then ids[#ids + 1] = id end
+      if has_token(load_attempts(attempts, id), id .. '.' .. nonce) then ids[#ids + 1] = id end
     end
     return ids
   end
@@ -54,20 +54,20 @@ local function grant(executor, nonce, want, min_count, state, now, expire_at, pi
     end
   end
   if #ids > 0 then
-    local lease_fields, holder_fields = {}, {}
+    local lease_fields, attempt_fields = {}, {}
     for i, id in ipairs(ids) do
       lease_fields[2 * i - 1], lease_fields[2 * i] = lease_until, id
-      holder_fields[2 * i - 1] = id
-      holder_fields[2 * i] = id .. '.' .. nonce .. ' ' .. executor .. (i == 1 and ' 1 ' or ' 0 ') .. now
+      attempt_fields[2 * i - 1] = id
+      attempt_fields[2 * i] = id .. '.' .. nonce .. ' ' .. executor .. (i == 1 and ' 1 ' or ' 0 ') .. now
     end
     redis.call('ZADD', lease, unpack(lease_fields))
-    redis.call('HSET', attempts, unpack(holder_fields))
+    redis.call('HSET', attempts, unpack(attempt_fields))
   end
   if pick_backup and #ids == 0 and want > 0 then
-    local id, holders = pick_backup()
+    local id, live = pick_backup()
     if id then
-      holders[#holders + 1] = { token = id .. '.' .. nonce, executor = executor, started = '1', since = now }
-      save_holders(attempts, id, holders)
+      live[#live + 1] = { token = id .. '.' .. nonce, executor = executor, started = '1', since = now }
+      save_attempts(attempts, id, live)
       redis.call('ZADD', lease, lease_until, id)
       redis.call('LREM', processing, 1, id) -- to the end: the oldest claims are looked at for slow ones
       redis.call('RPUSH', processing, id)

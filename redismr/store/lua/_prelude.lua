@@ -16,9 +16,9 @@ local function set_deadline(expire_at, ...)
   for _, key in ipairs({ ... }) do redis.call('PEXPIREAT', key, expire_at) end
 end
 
--- The attempts that hold a task. `since` is when the attempt was granted, or seen to have started: it
--- decides who may get a backup attempt, and nothing else.
-local function parse_holders(raw)
+-- The live attempts of a task, from its field of `attempts`. `since` is when the attempt was granted, or
+-- seen to have started: it decides who may get a backup attempt, and nothing else.
+local function parse_attempts(raw)
   local list = {}
   if raw then
     for token, executor, started, since in string.gmatch(raw, '([^%s,]+) ([^%s,]+) ([01]) ?(%d*)') do
@@ -28,22 +28,22 @@ local function parse_holders(raw)
   return list
 end
 
-local function load_holders(attempts, id)
-  return parse_holders(redis.call('HGET', attempts, id))
+local function load_attempts(attempts, id)
+  return parse_attempts(redis.call('HGET', attempts, id))
 end
 
-local function save_holders(attempts, id, list)
+local function save_attempts(attempts, id, list)
   if #list == 0 then return redis.call('HDEL', attempts, id) end
   local parts = {}
-  for i, holder in ipairs(list) do
-    parts[i] = holder.token .. ' ' .. holder.executor .. ' ' .. holder.started .. ' ' .. holder.since
+  for i, attempt in ipairs(list) do
+    parts[i] = attempt.token .. ' ' .. attempt.executor .. ' ' .. attempt.started .. ' ' .. attempt.since
   end
   redis.call('HSET', attempts, id, table.concat(parts, ','))
 end
 
-local function is_held_by(holders, token)
-  for _, holder in ipairs(holders) do
-    if holder.token == token then return true end
+local function has_token(live, token)
+  for _, attempt in ipairs(live) do
+    if attempt.token == token then return true end
   end
   return false
 end
@@ -51,11 +51,20 @@ end
 -- Drops one attempt of a task. Returns whether it held the task, and how many attempts are left.
 local function drop_token(attempts, id, token)
   local others, was_held = {}, false
-  for _, holder in ipairs(load_holders(attempts, id)) do
-    if holder.token == token then was_held = true else others[#others + 1] = holder end
+  for _, attempt in ipairs(load_attempts(attempts, id)) do
+    if attempt.token == token then was_held = true else others[#others + 1] = attempt end
   end
-  if was_held then save_holders(attempts, id, others) end
+  if was_held then save_attempts(attempts, id, others) end
   return was_held, #others
+end
+
+-- A task's id and its tokens begin with its stage: m or r.
+local function stage_of(id)
+  return string.sub(id, 1, 1)
+end
+
+local function is_map(id)
+  return string.sub(id, 1, 1) == 'm'
 end
 
 local function token_of(record)

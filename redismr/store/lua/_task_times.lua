@@ -1,5 +1,5 @@
--- How long the last few batches of a stage took per task, in meta.pace_m and meta.pace_r: clear text, and
--- only a hint of what is slow. No result and no budget depends on it.
+-- How long the last few batches of a stage took per task, in meta.task_times_m and meta.task_times_r:
+-- clear text, and only a hint of what is slow. No result and no budget depends on it.
 local function parse_times(times)
   local list = {}
   for ms in string.gmatch(times or '', '%d+') do list[#list + 1] = tonumber(ms) end
@@ -22,7 +22,7 @@ end
 
 -- The median, or 0 if no task of the stage is done yet.
 local function median_time(stage)
-  local list = parse_times(redis.call('HGET', meta, 'pace_' .. stage))
+  local list = parse_times(redis.call('HGET', meta, 'task_times_' .. stage))
   table.sort(list)
   return list[math.ceil(#list / 2)] or 0
 end

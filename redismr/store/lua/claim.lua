@@ -12,7 +12,7 @@
 -- INCLUDE: _grant_tasks _small_job _task_times _slow_tasks
 -- KEYS: meta spec code params ready processing lease attempts done last_claims budgets
 -- ARGV: now_ms executor nonce want want_reduces backup include_spec
--- RETURNS: {"OK"|"GONE", state, basis, now, {spec, code, params}|{spec}|{}, id..., untouched}; so many are ready, and no other was ever claimed
+-- RETURNS: {"OK"|"GONE", state, basis, now, {spec, code, params}|{spec}|{}, id..., ready_untouched}; ready_untouched: tasks left to claim if this was the job's first claim, else 0
 local state, basis, expire_at = unpack(redis.call('HMGET', meta, 'state', 'basis', 'expire_at'))
 if not state then return { 'GONE', '', '', 0, {}, 0 } end
 local now = server_ms()
@@ -29,6 +29,6 @@ local want_now = state == 'reducing' and reduces_to_grant(want_reduces, is_small
 local ids = grant(executor, nonce, want_now, want_now, state, now, expire_at, pick_backup)
 local reply = { 'OK', state, basis or '', now, #ids > 0 and sealed or {} }
 for _, id in ipairs(ids) do reply[#reply + 1] = id end
-local first = #ids > 0 and redis.call('LLEN', processing) == #ids and redis.call('HLEN', done) == 0
-reply[#reply + 1] = first and redis.call('LLEN', ready) or 0
+local is_first_claim = #ids > 0 and redis.call('LLEN', processing) == #ids and redis.call('HLEN', done) == 0
+reply[#reply + 1] = is_first_claim and redis.call('LLEN', ready) or 0
 return reply

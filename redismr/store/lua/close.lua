@@ -5,7 +5,7 @@
 -- KEYS: meta end_ ready processing lease attempts done result
 -- ARGV: now_ms n nonce end_blob
 -- RETURNS: {"OK"|"SHORT"|"ENDED"|"GONE", state, added, opened}
-local state, added, expire_at = unpack(redis.call('HMGET', meta, 'state', 'added', 'expire_at'))
+local state, added, expire_at = unpack(redis.call('HMGET', meta, 'state', 'maps_added', 'expire_at'))
 if not state then return { 'GONE', '', 0, 0 } end
 added = tonumber(added)
 if state ~= 'submitting' then

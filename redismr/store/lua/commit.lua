@@ -9,28 +9,30 @@
 -- ARGV: now_ms executor next_nonce want min_want want_reduces channel all_channel reducing succeeded *commits
 -- commits: eight each: id token basis chunks shuffled record event read; RETURNS: {"OK"|"GONE", state, basis, now, opened, n, status * n, id..., {end, {(index, record)...}}|{}}
 -- status: OK | DUP_OK (it was counted before) | FENCED (discard it) | RESTAGE (stage its chunks again)
-local m = redis.call('HMGET', meta, 'state', 'basis', 'expire_at', 'shuffled', 'read', 'spent_m', 'pace_m', 'spent_r', 'pace_r')
-if not m[1] then return { 'GONE', '', '', 0, 0, 0, {} } end
-local state, basis, expire_at, shuffled_before, read_before = unpack(m, 1, 5)
+local state, basis, expire_at, shuffled_before, read_before, map_ms, map_times, reduce_ms, reduce_times =
+  unpack(redis.call('HMGET', meta, 'state', 'basis', 'expire_at', 'shuffled', 'input_read',
+    'executor_ms_m', 'task_times_m', 'executor_ms_r', 'task_times_r'))
+if not state then return { 'GONE', '', '', 0, 0, 0, {} } end
 local now = server_ms()
 
-local statuses, opener, took_ms, shuffled, read = count_commits(state, basis, now)
+local statuses, last_token, took_ms, shuffled, read = count_commits(state, basis, now)
 local opened = 0
-if opener then
-  local stage = string.sub(opener, 1, 1)
-  local spent, times = unpack(m, stage == 'm' and 6 or 8)
+if last_token then
+  local stage, executor_ms, times = stage_of(last_token), reduce_ms, reduce_times
+  if stage == 'm' then executor_ms, times = map_ms, map_times end
   -- Clear text and figures only: no result and no budget depends on them. In one call: one for each would
   -- make a commit of one task a third longer.
-  redis.call('HSET', meta, 'shuffled', increased(shuffled_before, shuffled), 'read', increased(read_before, read),
-    'spent_' .. stage, increased(spent, took_ms), 'pace_' .. stage, append_time(times, took_ms / #statuses))
+  redis.call('HSET', meta, 'shuffled', increased(shuffled_before, shuffled), 'input_read', increased(read_before, read),
+    'executor_ms_' .. stage, increased(executor_ms, took_ms),
+    'task_times_' .. stage, append_time(times, took_ms / #statuses))
   set_deadline(expire_at, done, result)
-  state, opened = advance(opener, now, expire_at)
+  state, opened = advance(last_token, now, expire_at)
   basis = redis.call('HGET', meta, 'basis')
   if opened > 0 then publish_event(channel, all_channel, reducing) end
   if state == 'succeeded' then publish_event(channel, all_channel, succeeded) end
 end
 -- The caller derived `want` from how long these tasks took. Times of maps tell nothing of reducers.
-local maps_just_ended = state == 'reducing' and string.sub(commits[1] or '', 1, 1) == 'm'
+local maps_just_ended = state == 'reducing' and is_map(commits[1] or '')
 local small = state == 'reducing' and is_small_job()
 if state == 'reducing' then min_want = reduces_to_grant(want_reduces, small) end
 local ids = grant(executor, next_nonce, maps_just_ended and min_want or want, tonumber(min_want), state, now, expire_at)

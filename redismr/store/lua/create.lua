@@ -9,7 +9,7 @@ if redis.call('EXISTS', meta) == 1 then
 end
 local now = server_ms()
 local expire_at = now + tonumber(ttl_ms)
-redis.call('HSET', meta, 'state', 'submitting', 'added', 0, 'created_at', now, 'supervisor_seen_at', now,
+redis.call('HSET', meta, 'state', 'submitting', 'maps_added', 0, 'created_at', now, 'supervisor_seen_at', now,
   'expire_at', expire_at, 'ttl_ms', ttl_ms, 'submit_ms', submit_ms,
   'submit_until', now + tonumber(submit_ms))
 for i = 1, #fields, 2 do redis.call('HSET', meta, fields[i], fields[i + 1]) end

@@ -16,7 +16,7 @@
 -- RETURNS: {"RETRY"|"DEAD"|"DONE"|"FENCED"|"ENDED"|"GONE", state}
 local state, retries, lost_leases, expire_at = unpack(redis.call('HMGET', meta, 'state', 'retries', 'lost_leases', 'expire_at'))
 if not state then return { 'GONE', '' } end
-local records_key = string.sub(id, 1, 1) == 'm' and done or result
+local records_key = is_map(id) and done or result
 if redis.call('HEXISTS', records_key, string.sub(id, 2)) == 1 then return { 'DONE', state } end
 if not RUNNING[state] then return { 'ENDED', state } end
 local held, left = drop_token(attempts, id, token)

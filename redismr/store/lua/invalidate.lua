@@ -11,7 +11,7 @@
 local state, basis_now, expire_at = unpack(redis.call('HMGET', meta, 'state', 'basis', 'expire_at'))
 if not state then return { 'GONE', '', 0 } end
 if state ~= 'reducing' or basis_now ~= basis then return { 'FENCED', state, 0 } end
-local held = is_held_by(load_holders(attempts, id), token)
+local held = has_token(load_attempts(attempts, id), token)
 if not held then return { 'FENCED', state, 0 } end
 local rerun, any = {}, false
 for i = 1, #missing, 2 do
@@ -43,7 +43,7 @@ table.sort(indexes, function(a, b) return tonumber(a) < tonumber(b) end)
 for _, index in ipairs(indexes) do
   redis.call('HDEL', done, index)
   redis.call('RPUSH', ready, 'm' .. index)
-  if redis.call('HINCRBY', budgets, 'invalidated:m' .. index, 1) > MAX_INVALIDATIONS then
+  if redis.call('HINCRBY', budgets, 'invalidated:m' .. index, 1) > MAX_INVALIDATIONS then -- the map is dead
     redis.call('HSET', failures, 'm' .. index, '')
     set_deadline(expire_at, failures, budgets)
     end_failed('the segments of task m' .. index .. ' vanished or were altered in Redis, again and again '
@@ -51,8 +51,8 @@ for _, index in ipairs(indexes) do
     return { 'DEAD', 'failed', 0 }
   end
 end
-scale_figure('read', before - #indexes)
-scale_figure('spent_m', before - #indexes)
-redis.call('HDEL', meta, 'spent_r')
+scale_figure('input_read', before - #indexes)
+scale_figure('executor_ms_m', before - #indexes)
+redis.call('HDEL', meta, 'executor_ms_r')
 set_deadline(expire_at, ready, budgets)
 return { 'OK', 'mapping', #indexes }

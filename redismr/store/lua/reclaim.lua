@@ -1,7 +1,7 @@
 -- Takes back leases that ran out, at most `limit` at a time: O(log n) each to find, and a walk along
 -- `processing`, a list as long as what executors hold now (6,400 held: 30 us each). No lock, any number
 -- of callers. Only a task that had started is charged a lost lease. If nobody at all was heard of for
--- half a lease (Redis was down, or every worker was), leases are re-armed and nobody is charged.
+-- OUTAGE_PART_OF_LEASE of a lease (Redis or every worker was down), leases are re-armed and nobody is charged.
 -- A job whose submitter fell silent before close fails: nobody else can complete its input.
 -- A job with one map task for each worker (meta.each_worker) is closed when all of them are done. A map
 -- task that is to run after that means that results were lost (a failover, or altered segments): only its
@@ -37,18 +37,18 @@ end
 local reclaimed = 0
 for _, id in ipairs(redis.call('ZRANGE', lease, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)) do
   local started_by = false -- the executor that started the task and fell silent
-  for _, holder in ipairs(load_holders(attempts, id)) do started_by = holder.started == '1' and holder.executor or started_by end
+  for _, attempt in ipairs(load_attempts(attempts, id)) do started_by = attempt.started == '1' and attempt.executor or started_by end
   redis.call('ZREM', lease, id)
   redis.call('HDEL', attempts, id)
   redis.call('LREM', processing, 1, id)
   reclaimed = reclaimed + 1
-  if not started_by then
+  if not started_by then -- it waited in a batch: uncharged, and next in turn
     redis.call('LPUSH', ready, id)
-  elseif redis.call('HINCRBY', budgets, 'lost:' .. id, 1) <= tonumber(lost_leases) then
+  elseif redis.call('HINCRBY', budgets, 'lost:' .. id, 1) <= tonumber(lost_leases) then -- charged, and tried again
     redis.call('RPUSH', ready, id)
     redis.pcall('HINCRBY', meta, 'retried', 1)
   else
-    redis.call('HSET', failures, id, '')
+    redis.call('HSET', failures, id, '') -- the budget is used up: the task is dead
     set_deadline(expire_at, failures, budgets)
     local times = string.format('%d times, at last executor ', lost_leases + 1)
     local advice = ': see the log of that worker; lost_leases allows more'

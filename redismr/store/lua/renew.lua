@@ -4,22 +4,22 @@
 -- INCLUDE: _outage
 -- KEYS: meta lease attempts
 -- ARGV: now_ms *held_leases
--- held_leases: three each: id token started; RETURNS: {"OK"|"GONE", state, extend?, lost id...}; extend? 1: a quarter of the ttl is over
+-- held_leases: three each: id token started; RETURNS: {"OK"|"GONE", state, extend?, lost id...}; extend? 1: less than EXTEND_BELOW_TTL of the ttl is left
 local state, lease_ms, expire_at, ttl_ms, seen_at =
   unpack(redis.call('HMGET', meta, 'state', 'lease_ms', 'expire_at', 'ttl_ms', 'supervisor_seen_at'))
 if not state then return { 'GONE', '', 0 } end
 local now = server_ms()
 rearm_after_outage(now, tonumber(lease_ms), seen_at)
 local reply = { 'OK', state, tonumber(expire_at) - now < tonumber(ttl_ms) * EXTEND_BELOW_TTL and 1 or 0 }
-for i = 1, #held_leases, 3 do
+for i = 1, #held_leases, 3 do -- each is renewed, or named as lost
   local id, token, started = unpack(held_leases, i, i + 2)
-  local holders, is_held = load_holders(attempts, id), false
-  for _, holder in ipairs(holders) do
-    if holder.token == token then
+  local live, is_held = load_attempts(attempts, id), false
+  for _, attempt in ipairs(live) do
+    if attempt.token == token then
       is_held = true
-      if started == '1' and holder.started == '0' then
-        holder.started, holder.since = '1', now
-        save_holders(attempts, id, holders)
+      if started == '1' and attempt.started == '0' then -- the first renewal that says so
+        attempt.started, attempt.since = '1', now
+        save_attempts(attempts, id, live)
       end
     end
   end

@@ -1,6 +1,7 @@
 -- Returns where a job is, all of one moment: for waiters, progress rows and listings. With `with_results`
--- 1, also returns what is read next of a job that has succeeded. `busy` executors run its tasks: for
--- total_ms since their claims together, and least_ms since the last claim; -1 where there are too many.
+-- 1, also returns what is read next of a job that has succeeded. `busy` is the number of executors
+-- that run its tasks (-1: too many leases to read), total_ms the sum of the times since their claims,
+-- least_ms the time since the latest claim.
 -- FLAGS: allow-oom no-writes
 -- KEYS: meta end_ lease attempts done result
 -- ARGV: now_ms with_results
@@ -10,9 +11,9 @@ local function executors_at_work(leased, now)
   local since, busy, total_ms, least_ms = {}, 0, 0, nil
   local held = leased > 0 and redis.call('HGETALL', attempts) or {}
   for i = 2, #held, 2 do
-    for _, holder in ipairs(parse_holders(held[i])) do
-      local at = tonumber(holder.since) or now
-      if holder.started == '1' then since[holder.executor] = math.min(since[holder.executor] or at, at) end
+    for _, attempt in ipairs(parse_attempts(held[i])) do
+      local at = tonumber(attempt.since) or now
+      if attempt.started == '1' then since[attempt.executor] = math.min(since[attempt.executor] or at, at) end
     end
   end
   for _, at in pairs(since) do
