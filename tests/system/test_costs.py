@@ -76,7 +76,7 @@ def test_a_background_flush_that_failed_is_not_repeated_at_once(monkeypatch):
         raise InputRolledBack
 
     submitter = Submitter(
-        SimpleNamespace(patient=float), None, 0, None, executors=1, on_step=lambda: None,
+        SimpleNamespace(with_patience=float), None, 0, None, executors=1, on_step=lambda: None,
         cancel=lambda: None, check_frame=lambda _: None,
     )  # fmt: skip
     submitter._buffer.put(0, {"m0.0": b"x"})
