@@ -194,7 +194,7 @@ def test_identity_keys_are_refused_with_a_partitionfn_too(
         pass
 
     node = Node()
-    with pytest.raises(redismr.BadKey, match=r"Node.*Keys travel as copies"):
+    with pytest.raises(redismr.BadKey, match=r"Node.*keys travel as copies"):
         redismr.run(
             range(6), lambda _n: [(node, 1)], "sum",
             partitionfn=lambda *_: 0, chunk=1, client=client_with_worker, inline=inline,
