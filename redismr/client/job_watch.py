@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from redismr.client.end_errors import fail_as_altered
 from redismr.client.submitter import close_input_again
 from redismr.core.model import ENDED_STATES, RUNNING_STATES
-from redismr.store import clear_int
+from redismr.store import LIMITS, clear_int
 
 if TYPE_CHECKING:
     from redismr.core.job_payloads import JobSealer
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from redismr.store import JobStatus, Store
 
 ANNOUNCE_SECONDS = 2.0
-
-_MAX_TTL_MS = 400 * 86_400_000
 
 
 class JobWatch:
@@ -91,6 +89,6 @@ def altered_field(status: JobStatus, spec: JobSpec, key_id: str) -> str:
     ):
         if meta.get(name) != str(sealed):
             return f"{name} in Redis differs from what was submitted"
-    if not 0 < clear_int(meta.get("expire_at")) - status.now_ms < _MAX_TTL_MS:
+    if not 0 < clear_int(meta.get("expire_at")) - status.now_ms < LIMITS["MAX_TTL_MS"].value:
         return "its deadline (expire_at) in Redis is impossible"
     return ""

@@ -7,7 +7,7 @@ from typing import Any
 
 from redismr.errors import KeysAltered
 from redismr.store.replies import ExtendReply, HeldLease, ReclaimReply, RenewReply, Stealable
-from redismr.store.reply_values import reply_text, reply_word
+from redismr.store.reply_values import is_gone, reply_text, reply_word
 from redismr.store.script_runner import ScriptRunner, raise_if_altered
 
 
@@ -25,9 +25,9 @@ class SupervisorVerbs(ScriptRunner):
         leases = {job: [HeldLease(*lease) for lease in its] for job, its in held.items()}
 
         def parse_reply(job: str, reply: list[Any]) -> RenewReply:
-            status, state, is_extension_due, *lost = reply
-            if reply_text(status) == "GONE":
+            if is_gone(reply):
                 return RenewReply("", frozenset(lease.task for lease in leases[job]))
+            _, state, is_extension_due, *lost = reply
             if is_extension_due:
                 self.extend(job)
             return RenewReply(reply_word(state), frozenset(map(reply_text, lost)))
@@ -65,6 +65,6 @@ class SupervisorVerbs(ScriptRunner):
         return self._run_each("reclaim", dict.fromkeys(jobs, ()), parse_reply, limit=limit)
 
     def steal(self, job: str, worker: str) -> Stealable:
-        """Make late claims of others ready again, and say what a worker with nothing to do could claim."""  # noqa: E501
+        """Make late claims of others ready again; return what an idle worker could claim."""
         _, state, stolen, ready, slow = self._run("steal", job, worker=worker)
         return Stealable(reply_word(state), int(stolen), int(ready), int(slow))
