@@ -157,10 +157,10 @@ def skipped_so_far(store: Store, sealer: JobSealer) -> Skipped:
     When a job has succeeded, its map records are deleted.
     """
     skipped = Skipped()
-    for index, record in sorted(store.map_records(sealer.job).items()):
+    for index, record in sorted(store.committed_maps(sealer.job).items()):
         manifest = sealer.open_map_manifest(f"m{index}", record, MAX_SKIPPED_KEPT - len(skipped))
         skipped = skipped.plus(manifest.skipped)
-    for partition, record in sorted(store.result_records(sealer.job).items()):
+    for partition, record in sorted(store.committed_results(sealer.job).items()):
         skipped = skipped.plus(sealer.open_result_manifest(partition, record).skipped)
     return skipped
 

@@ -59,7 +59,7 @@ class ReadableJob(AwaitableJob):
                 self._report(status)
                 # Deliver the partitions that have finished since the last look.
                 missing = [p for p in range(self._spec.partitions) if p not in delivered]
-                for partition, record in self._store.result_records(self.id, missing).items():
+                for partition, record in self._store.committed_results(self.id, missing).items():
                     manifest = self._sealer.open_result_manifest(partition, record)
                     delivered[partition] = manifest
                     yield from self._read_while_running(partition, manifest)
@@ -99,7 +99,7 @@ class ReadableJob(AwaitableJob):
             status = self._watch_status()
             if status.state in ENDED_STATES:
                 self._raise_unless_succeeded(status)
-            record = self._store.result_records(self.id, [partition]).get(partition, b"")
+            record = self._store.committed_results(self.id, [partition]).get(partition, b"")
             if not record.startswith(f"{manifest.token} ".encode()):
                 raise ComputedAgain(self.id, partition) from None
             raise

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from redismr.client.end_errors import fail_as_altered
 from redismr.client.submitter import close_input_again
 from redismr.core.model import ENDED_STATES, RUNNING_STATES
-from redismr.store import clear_int
-from redismr.store.limits import LIMITS
+from redismr.store import LIMITS, clear_int
 
 if TYPE_CHECKING:
     from redismr.core.job_payloads import JobSealer

@@ -23,16 +23,27 @@ Stage = Literal["map", "reduce"]
 JobState = Literal["submitting", "mapping", "reducing", "succeeded", "failed", "cancelled"]
 TaskState = Literal["ready", "leased", "done", "dead"]
 
-CommitStatus = Literal["OK", "DUP_OK", "FENCED", "RESTAGE"]
-"""Answer to a commit: the attempt counts now; it counted already; the executor must discard it; its
-staged chunks are gone, so the executor must run it again."""
+CommitStatus = Literal[
+    "OK",  # the attempt counts now
+    "DUP_OK",  # it counted already
+    "FENCED",  # the executor must discard it
+    "RESTAGE",  # its staged chunks are gone, so the executor must run it again
+]
+"""Answer to a commit."""
 
-FailStatus = Literal["RETRY", "DEAD", "DONE", "FENCED", "ENDED", "GONE"]
-"""State of a task after one of its attempts failed: it will be tried again; its budget is used up
-and the job failed; another attempt completed it; another attempt holds it; the job has ended; the
-job is gone."""
+FailStatus = Literal[
+    "RETRY",  # it runs again, or another attempt of it still runs
+    "DEAD",  # its budget is used up, and the job has failed
+    "DONE",  # another attempt completed it
+    "FENCED",  # the attempt did not hold it any more
+    "ENDED",  # the job has ended
+    "GONE",  # the job is gone
+]
+"""State of a task after one of its attempts failed."""
 
-MAX_JOB_AGE_MS = 7 * 86_400_000
+DAY_MS = 86_400_000
+
+MAX_JOB_AGE_MS = 7 * DAY_MS
 """Most time from a job's submission to its end: bounds how long a copied job can be replayed."""
 
 MAX_SKIPPED_KEPT = 1000

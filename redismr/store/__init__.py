@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from redismr.store.job_index import HEARTBEAT_SECONDS, WakeTarget
+from redismr.store.limits import LIMITS
 from redismr.store.replies import (
     AddReply,
     Commit,
@@ -19,6 +20,7 @@ from redismr.store.store import Store
 
 __all__ = [
     "HEARTBEAT_SECONDS",
+    "LIMITS",
     "SMALL_JOB_TASKS",
     "AddReply",
     "Commit",

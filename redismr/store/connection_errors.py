@@ -117,8 +117,8 @@ def _unreached_error(
         return UnfitServer(_protected_mode_text(shown_address))
     if "max number of clients" in message + greeting:
         return StoreUnavailable(
-            f"the server at {shown_address} has as many clients as it takes: end some, or raise its "  # noqa: E501
-            "maxclients"
+            f"the server at {shown_address} has reached its limit of clients (maxclients): end some, or "  # noqa: E501
+            "raise it"
         )
     if trouble := _tls_trouble(exc, connection, shown_address):
         return UnfitServer(trouble)
@@ -126,8 +126,8 @@ def _unreached_error(
         return UnfitServer(f"what listens at {shown_address} is no Redis: {message}")
     if isinstance(exc, TimeoutError | redis.TimeoutError) and "connecting" not in message.lower():
         return StoreUnavailable(
-            f"no Redis answers at {shown_address}: the connection was taken, and nothing was said for "  # noqa: E501
-            f"{seconds:g} s"
+            f"no Redis answers at {shown_address}: the connection was accepted, but no answer came "
+            f"within {seconds:g} s"
         )
     return StoreUnavailable(f"no Redis answers at {shown_address}: {message}")
 

@@ -28,7 +28,7 @@ NO_ANSWER_ERRORS = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 _CLASS_WORDS: dict[type[RedisError], str] = {
     BusyLoadingError: "LOADING",
-    MasterDownError: "MASTERDOWN",  # before its parent
+    MasterDownError: "MASTERDOWN",  # before ClusterDownError, its base class
     ClusterDownError: "CLUSTERDOWN",
     MovedError: "MOVED",
     NoPermissionError: "NOPERM",

@@ -16,7 +16,7 @@ from redismr.store.replies import (
     ReleaseReply,
     StageEvents,
 )
-from redismr.store.reply_values import hash_fields, parse_records, reply_text, reply_word
+from redismr.store.reply_values import hash_fields, is_gone, parse_records, reply_text, reply_word
 from redismr.store.round_trips import SMALL_JOB_TASKS, Argument
 from redismr.store.script_runner import ScriptRunner
 
@@ -37,19 +37,20 @@ class ExecutorVerbs(ScriptRunner):
     ) -> Claim | None:
         """Claim up to ``want`` maps, or ``want_reduces`` reduces, under a lease.
 
-        Returns None if the job is gone. Grants all requested tasks, however few remain for others:
-        callers ask for a few ms of work. With ``backup``, and no task ready, the claim may be a
-        task that another executor is slow at. ``include_spec``: see
-        ``round_trips``.
+        Returns None if the job is gone. The server grants as many tasks as are ready, up to the
+        number asked for, even if none remain for others: callers ask for a few ms of work. With
+        ``backup``, and no task ready, the claim may be a task that another executor is slow at.
+        ``include_spec``: see ``round_trips``.
         """
-        status, state, basis, now, sealed, *ids, left = self._run(
+        reply = self._run(
             "claim", job, executor=executor, nonce=nonce, want=want, want_reduces=want_reduces,
             backup=int(backup), include_spec=int(include_spec),
         )  # fmt: skip
-        if reply_text(status) == "GONE":
+        if is_gone(reply):
             return None
+        _, state, basis, now, sealed, *ids, ready_untouched = reply
         tasks = tuple(map(reply_text, ids))
-        wake_count = left if len(tasks) + left <= SMALL_JOB_TASKS else 0
+        wake_count = ready_untouched if len(tasks) + ready_untouched <= SMALL_JOB_TASKS else 0
         return Claim(
             job, nonce, reply_word(state), tasks, reply_text(basis), int(now), tuple(sealed),
             wake_count,
@@ -69,7 +70,7 @@ class ExecutorVerbs(ScriptRunner):
     ) -> CommitReply | None:
         """Count each attempt once or not at all, then claim; return None if the job is gone.
 
-        The claim gets at least ``min_want`` maps, even if no quarter is left for others. If these
+        The claim gets at least ``min_want`` maps, even beyond ``MAX_SHARE_OF_READY``. If these
         maps were the last, the claim is for ``want_reduces``, as in ``claim``. Without
         ``stage_events`` the server publishes nothing.
         """
@@ -84,7 +85,7 @@ class ExecutorVerbs(ScriptRunner):
             reducing=stage_events.reducing if stage_events else "",
             succeeded=stage_events.succeeded if stage_events else "",
         )  # fmt: skip
-        if reply_text(reply[0]) == "GONE":
+        if is_gone(reply):
             return None
         _, state, basis, now, opened, n, *tail, outputs = reply
         ids = tuple(map(reply_text, tail[int(n) :]))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from redismr.core.model import PROTOCOL
+from redismr.core.model import DAY_MS, PROTOCOL
 from redismr.core.printable import printable_text
 from redismr.errors import KeysAltered
 from redismr.store.connect import BLOCK_SECONDS
@@ -28,9 +28,11 @@ WakeTarget = tuple[int, str, str]
 MAX_WAKE_TOKENS = 64
 """Most wake-up tokens in a list: more would only make idle workers look in vain."""
 
-INDEX_TTL_MS = 86_400_000
+INDEX_TTL_MS = DAY_MS
+"""How long the list of jobs, wake-ups and rows of workers live after their last use."""
+
 PROLONG_CHANCE = 1 / 16
-"""Share of the heartbeats that prolong the life of the list: among hundreds of workers few do."""
+"""Probability that a heartbeat renews the rows' deadline; of hundreds of workers a few suffice."""
 
 _JOB_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
 _EXECUTOR = re.compile(r"[^\s,]+ ([^\s,]+) [01]")  # as scripts write it, behind the token
@@ -46,11 +48,11 @@ STALE_ROW_MS = 60_000
 """A row of a lost worker without a beat for this long: the next caller that lists it drops it."""
 
 _MAX_HEARTBEAT_MS = 60_000
-"""Longest believed time between two beats, whatever a row says."""
+"""A row that tells of a longer time between two beats counts as telling of this."""
 
 MAX_DELETED_ROWS = 1000
 TRIM_CHANCE = 1 / 64
-"""Share of the deletions that look for rows beyond ``MAX_DELETED_ROWS``: a round trip each."""
+"""Probability that a deletion looks for rows beyond ``MAX_DELETED_ROWS``: it costs a round trip."""
 
 HEAD_START_MS = 2000
 """A new job goes before jobs that were served in so many ms before its submission."""
@@ -58,7 +60,7 @@ HEAD_START_MS = 2000
 UNLINK_UNLESS_TYPE = """#!lua flags=allow-oom
 if redis.call('TYPE', KEYS[1]).ok ~= ARGV[1] then redis.call('UNLINK', KEYS[1]) end
 """
-"""One step, because another client may have mended the key, and written to it, meanwhile."""
+"""One script, because another client may already have repaired the key and written to it."""
 
 
 class JobIndexStore:

@@ -89,12 +89,14 @@ class JobReads:
                 crashes.append((token, bytes.fromhex(blob)))
         return crashes
 
-    def map_records(self, job: str) -> dict[int, bytes]:
+    def committed_maps(self, job: str) -> dict[int, bytes]:
         """Return map index -> committed record; a job that has succeeded has none."""
         found = self.redis_client.command("HGETALL", self.keys.control(job, "done"))
         return parse_records(found.items())
 
-    def result_records(self, job: str, partitions: Iterable[int] | None = None) -> dict[int, bytes]:
+    def committed_results(
+        self, job: str, partitions: Iterable[int] | None = None
+    ) -> dict[int, bytes]:
         """Return partition -> committed record, of all partitions or of the given ones."""
         key = self.keys.control(job, "result")
         if partitions is None:

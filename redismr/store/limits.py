@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-DAY_MS = 86_400_000
+from redismr.core.model import DAY_MS
 
 
 class Limit(NamedTuple):

@@ -16,17 +16,29 @@ ClearState = JobState | Literal[""]
 """A job's state; "" if the job is gone."""
 
 CreateStatus = Literal["OK", "EXISTS"]
-AddStatus = Literal["OK", "SHORT", "ENDED", "GONE"]
-"""Status of ``add`` and ``close``: done; a failover took input back; the job has ended; is gone."""
+AddStatus = Literal[
+    "OK",
+    "SHORT",  # a failover took input back
+    "ENDED",  # the job does not take input any more
+    "GONE",  # the job is gone
+]
+"""Status of ``add`` and ``close``."""
 
-EndStatus = Literal["OK", "ENDED", "GONE"]
-"""Status of ``cancel``, ``fail_job`` and ``extend``: done; ended before; the job is gone."""
+EndStatus = Literal[
+    "OK",
+    "ENDED",  # the job had ended before
+    "GONE",  # the job is gone
+]
+"""Status of ``cancel``, ``fail_job`` and ``extend``."""
 
 ReleaseStatus = Literal["OK", "GONE"]
-InvalidateStatus = Literal["OK", "FENCED", "STALE", "DEAD", "GONE"]
-"""Maps run again; the attempt does not hold its task, or the stage has moved on; other attempts of
-the maps have committed meanwhile; a map was invalidated too often, and the job has failed; the job
-is gone."""
+InvalidateStatus = Literal[
+    "OK",  # maps run again
+    "FENCED",  # the attempt does not hold its task, or the stage has moved on
+    "STALE",  # other attempts of the maps have committed meanwhile
+    "DEAD",  # a map was invalidated too often, and the job has failed
+    "GONE",  # the job is gone
+]
 
 
 class HeldLease(NamedTuple):

@@ -10,12 +10,17 @@ Answer = TypeVar("Answer")
 
 
 def reply_word(raw: object) -> Any:
-    """Return a status or a state that a script answered, typed as whatever its field is.
+    """Return a status or state from a reply. The caller's field gives the type.
 
-    A status is one of its literals, since a script wrote it. A state is clear text: who altered it
-    makes it equal to no literal.
+    A status is always one of its literals. A state is clear text: an altered state equals none of
+    the literals.
     """
     return reply_text(raw)
+
+
+def is_gone(reply: Sequence[Any]) -> bool:
+    """True if a script found no such job."""
+    return reply_text(reply[0]) == "GONE"
 
 
 def reply_text(raw: object) -> str:

@@ -174,9 +174,8 @@ class RetryingClient(Unpicklable):
                 ) from exc
             text = f"Redis at {self.shown_address} is full; waiting for room"
         elif _is_temporary(exc, word):
-            if (
-                word in DEMOTED_WORDS
-            ):  # connect again: Sentinel, or DNS, knows the new master by now
+            # Connect again: Sentinel, or DNS, knows the new master by now.
+            if word in DEMOTED_WORDS:
                 self.client.connection_pool.disconnect(inuse_connections=False)
             if self.patience is not None and waited >= self.patience:
                 gone = f"Redis at {self.shown_address} {_unavailable_text(word, message, waited)}"

@@ -58,7 +58,7 @@ class ScriptRunner(ChunkStore, JobReads, JobIndexStore, ChannelStore):
 
     @property
     def _now(self) -> Argument:
-        """The time for scripts: empty, for the clock of their server, or the time of a test."""
+        """The test's time in ms, or empty: then scripts read the server's clock."""
         return "" if self.now_ms is None else self.now_ms
 
     def _control_keys(self, job: str) -> dict[str, str]:

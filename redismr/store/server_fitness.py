@@ -47,7 +47,8 @@ def check_server(connection: Connection, role: Role) -> None:
     """Return if the server may hold jobs and takes the commands of the role; two round trips.
 
     Raises:
-        UnfitServer: not as it is; the text says what it is, and what to do.
+        UnfitServer: the server cannot hold jobs as it is configured, or refuses commands of the
+        role; the text says what to do.
         StoreUnavailable: the server does not answer, or takes no writes for now.
     """
     client = connect(connection, name="redismr-check", timeout=ANSWER_SECONDS)
@@ -225,8 +226,8 @@ def _check_refusals(
     if denied:
         if all("' command" not in kinds[command][1] for command in denied):  # the keys are refused
             raise UnfitServer(
-                f"the server at {shown_address} lets this user use no keys of the namespace {namespace} "  # noqa: E501
-                f"(NOPERM): set --namespace or REDISMR_NAMESPACE to the one that is the user's; or "
+                f"the server at {shown_address} does not let this user use keys of the namespace {namespace} "  # noqa: E501
+                f"(NOPERM): set --namespace or REDISMR_NAMESPACE to the user's namespace; or "
                 f"{remedy}"
             )
         raise UnfitServer(

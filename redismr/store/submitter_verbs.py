@@ -18,13 +18,13 @@ from redismr.store.replies import (
     ExecutorsAtWork,
     JobStatus,
 )
-from redismr.store.reply_values import hash_fields, parse_records, reply_text, reply_word
+from redismr.store.reply_values import hash_fields, is_gone, parse_records, reply_text, reply_word
 from redismr.store.round_trips import NO_PIGGYBACK, Argument, Piggyback
 from redismr.store.script_runner import ScriptRunner
 
 LISTING_MARGIN_MS = 1000
-"""A job is listed for its ttl and this margin, counted from its submission. A job that the server
-made later than that is listed anew."""
+"""A new job is listed until its ttl and this margin after its submission. If the server made it so
+late that its deadline lies behind that, it is listed again, until its deadline."""
 
 
 class SubmitterVerbs(ScriptRunner):
@@ -115,7 +115,7 @@ class SubmitterVerbs(ScriptRunner):
         With ``with_results``, also return the results of a job that has succeeded.
         """
         reply = self._run("status", job, with_results=int(with_results))
-        if reply_text(reply[0]) == "GONE":
+        if is_gone(reply):
             return None
         _, now, maps, reduces, leased, busy, total_ms, last_ms, found, flat = reply
         return JobStatus(

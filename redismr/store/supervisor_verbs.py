@@ -7,7 +7,7 @@ from typing import Any
 
 from redismr.errors import KeysAltered
 from redismr.store.replies import ExtendReply, HeldLease, ReclaimReply, RenewReply, Stealable
-from redismr.store.reply_values import reply_text, reply_word
+from redismr.store.reply_values import is_gone, reply_text, reply_word
 from redismr.store.script_runner import ScriptRunner, raise_if_altered
 
 
@@ -25,9 +25,9 @@ class SupervisorVerbs(ScriptRunner):
         leases = {job: [HeldLease(*lease) for lease in its] for job, its in held.items()}
 
         def parse_reply(job: str, reply: list[Any]) -> RenewReply:
-            status, state, is_extension_due, *lost = reply
-            if reply_text(status) == "GONE":
+            if is_gone(reply):
                 return RenewReply("", frozenset(lease.task for lease in leases[job]))
+            _, state, is_extension_due, *lost = reply
             if is_extension_due:
                 self.extend(job)
             return RenewReply(reply_word(state), frozenset(map(reply_text, lost)))

@@ -93,8 +93,8 @@ class _StoppedParts:
         mark = b":%d:" % worker.pid
         return any(
             mark in attempt
-            for own in self._redis.keys("redismr:*:attempts")
-            for attempt in self._redis.hvals(own)
+            for key in self._redis.keys("redismr:*:attempts")
+            for attempt in self._redis.hvals(key)
         )
 
     def resume_all(self) -> None:

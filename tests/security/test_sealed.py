@@ -181,7 +181,7 @@ def rerun(testbed):
     first_done = testbed.redis.hgetall(testbed.key("done"))
     segments = {p: testbed.redis.hgetall(testbed.keys.shuffle(testbed.job.id, p)) for p in (0, 1)}
     testbed.run_one_task()
-    (partition,) = testbed.store.result_records(testbed.job.id)
+    (partition,) = testbed.store.committed_results(testbed.job.id)
     record = testbed.redis.hget(testbed.key("result"), partition)
     chunks = testbed.redis.hgetall(testbed.key("out"))
     testbed.redis.delete(testbed.keys.shuffle(testbed.job.id, 1 - partition))
@@ -231,7 +231,7 @@ def test_a_partition_replaced_after_it_was_yielded_is_an_error(testbed):
     testbed.run_one_task()
     pairs = iter(testbed.job)
     next(pairs)
-    (partition,) = testbed.store.result_records(testbed.job.id)
+    (partition,) = testbed.store.committed_results(testbed.job.id)
     testbed.redis.delete(testbed.keys.shuffle(testbed.job.id, 1 - partition))
     testbed.run_until("mapping")
     testbed.run_until("succeeded")

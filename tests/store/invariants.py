@@ -11,10 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from redismr.core.model import is_map_task
+from redismr.core.model import RUNNING_STATES, is_map_task
 
 View = dict[str, Any]
-RUNNING = ("submitting", "mapping", "reducing")
 
 
 @dataclass(slots=True)
@@ -54,7 +53,7 @@ def tokens_made_from(record: str) -> dict[str, str]:
 
 def I1_one_place(step: Step) -> None:
     view, state = step.after, state_of(step.after)
-    if state not in RUNNING:
+    if state not in RUNNING_STATES:
         return
     places = view["ready"] + list(view["lease"])
     if state == "reducing":
@@ -122,7 +121,7 @@ def I8_closed_stage(step: Step) -> None:
 
 
 def I9_ended_is_empty(step: Step) -> None:
-    if state_of(step.after) not in RUNNING:
+    if state_of(step.after) not in RUNNING_STATES:
         assert not any(step.after[key] for key in ("ready", "processing", "lease", "attempts"))
 
 

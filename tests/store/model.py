@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from redismr.core.model import is_map_task
+from redismr.core.model import RUNNING_STATES, is_map_task
 from redismr.store.limits import LIMITS
 
-RUNNING = ("submitting", "mapping", "reducing")
 Reply = list[Any]
 
 
@@ -83,7 +82,7 @@ class Model:
     @property
     def running(self) -> bool:
         """True if the job has not ended."""
-        return self.state in RUNNING
+        return self.state in RUNNING_STATES
 
     # ------------------------------------------------------------------ the submitter's verbs
 

@@ -60,7 +60,7 @@ def test_each_command_that_a_user_lacks_is_named_with_the_way_out(server, connec
 
 def test_keys_that_a_user_may_not_touch_are_named(server, connection):
     url = user_url(server, "worker", namespace="other")
-    said = r"no keys of the namespace redismr \(NOPERM\): set --namespace.*redismr acl worker"
+    said = r"use keys of the namespace redismr \(NOPERM\): set --namespace.*redismr acl worker"
     with pytest.raises(UnfitServer, match=said):
         check_server(replace(connection, url=url), "worker")
     check_server(replace(connection, url=url, namespace="other"), "worker")

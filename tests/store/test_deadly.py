@@ -6,6 +6,7 @@ import pytest
 from jobs import make_job
 
 from redismr.core.model import AttemptRef
+from redismr.store.limits import LIMITS
 
 
 @pytest.fixture
@@ -72,8 +73,9 @@ def test_one_death_may_come_before_it_is_explained(store, die_at_record):
 
 def test_deaths_are_bounded_whatever_explains_them(store, die_at_record):
     job = skipping(store, lost_leases=100)
-    outcomes = [die_at_record(job, str(n // 2)) for n in range(201)]
-    assert outcomes == ["RETRY"] * 200 + ["DEAD"]
+    most = int(LIMITS["MAX_EXPLAINED_DEATHS"].value)
+    outcomes = [die_at_record(job, str(n // 2)) for n in range(most + 1)]
+    assert outcomes == ["RETRY"] * most + ["DEAD"]
 
 
 def test_where_nothing_may_be_skipped_nothing_is_kept(store, die_at_record):

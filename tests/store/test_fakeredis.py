@@ -42,7 +42,7 @@ def test_a_job_from_create_to_success(fake_store):
         committed = fake_store.commit(job, "e", [done], "", 0)
         assert committed.statuses == ("OK",)
     assert committed.claim.state == "succeeded"
-    assert fake_store.result_records(job) == {0: b"r0.n2 record", 1: b"r1.n3 record"}
+    assert fake_store.committed_results(job) == {0: b"r0.n2 record", 1: b"r1.n3 record"}
 
 
 def test_scripts_and_model_agree_after_every_step(fake_store):

@@ -178,7 +178,7 @@ def test_the_last_map_opens_the_reduce_stage_and_the_last_reduce_ends_the_job(st
         assert claim.basis == "m1.map1"
         committed = commit_all(store, job, claim)
     assert committed.claim.state == "succeeded"
-    assert set(store.result_records(job)) == {0, 1}
+    assert set(store.committed_results(job)) == {0, 1}
 
 
 def test_maps_that_finish_before_close_still_open_the_reduce_stage(store, job):
@@ -392,7 +392,7 @@ def test_invalidate_after_a_result_reruns_every_map(store, job):
     token = store.map_outputs(job).outputs.records[1].split(b" ")[0].decode()
     task = claim.tasks[0]
     assert store.invalidate(AttemptRef(job, task, f"{task}.rb"), basis, {1: token}).rerun == 2
-    assert store.result_records(job) == {}
+    assert store.committed_results(job) == {}
 
 
 @pytest.mark.parametrize("token", ["r0.nobody", "r1.r"])

@@ -7,6 +7,7 @@ from importlib import resources
 
 import pytest
 
+from redismr.core.model import RUNNING_STATES
 from redismr.store.keys import CONTROL
 from redismr.store.scripts import script, script_names
 
@@ -21,6 +22,11 @@ def source_of(name):
 def test_every_verb_has_a_script():
     assert {"create", "add", "close", "claim", "renew", "commit", "fail", "release"} <= set(VERBS)
     assert {"reclaim", "invalidate", "cancel", "map_outputs", "status"} <= set(VERBS)
+
+
+def test_the_prelude_runs_jobs_in_the_states_of_the_model():
+    (listed,) = re.findall(r"^local RUNNING = \{(.*)\}$", source_of("_prelude"), re.MULTILINE)
+    assert sorted(re.findall(r"(\w+) = true", listed)) == sorted(RUNNING_STATES)
 
 
 @pytest.mark.parametrize("name", VERBS)

@@ -131,7 +131,7 @@ def test_a_worker_waits_for_replicas_and_logs_it_once(server, client, processes)
     ("change", "words", "message"),
     [
         ("resetpass", "worker", "refused the URL's user or password: "),
-        ("on", "worker --namespace team2", "no keys of the namespace team2"),
+        ("on", "worker --namespace team2", "use keys of the namespace team2"),
     ],
 )
 def test_a_refused_program_reports_only_that(server, tmp_path, change, words, message):
