@@ -291,7 +291,7 @@ class CollectedResult(Generic[PartitionsType]):
 
     partitions: PartitionsType
     counters: dict[str, int]  #: What user functions counted: name -> amount.
-    skipped: Skipped
+    skipped: Skipped  #: Records and keys that ``on_error`` left out.
 
 
 @dataclass(frozen=True, slots=True)

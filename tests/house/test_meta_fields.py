@@ -60,7 +60,7 @@ def fields_of(name: str) -> Iterator[tuple[str, str]]:
 
 def submitted_fields() -> set[str]:
     spec = new_spec(
-        JobOptions(), None, "", {"finishfn": None, "partitionfn": None}, now_ms=0, slots=1
+        JobOptions(), None, "", {"finishfn": None, "partitionfn": None}, now_ms=0, executors=1
     )
     return set(clear_fields(spec, "", as_source(["a"]), each_worker=False))
 
