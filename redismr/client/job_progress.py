@@ -29,7 +29,7 @@ def _stage_work(status: JobStatus, stage: Stage) -> StageProgress:
     at_work = status.executors_at_work
     done = status.maps_done if stage == "map" else status.reduces_done
     return StageProgress(
-        spent=spent, busy=at_work.count, since=at_work.total_ms / 1000,
+        spent=spent, busy=at_work.executors, since=at_work.total_ms / 1000,
         least=at_work.last_ms / 1000,
         tasks_done=done, tasks_begun=done + status.leased,
     )  # fmt: skip

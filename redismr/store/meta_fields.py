@@ -27,7 +27,7 @@ META_FIELDS = {
     "basis": MetaField(
         "token or nonce", _END, "the opening of the reduce stage; absent in other states"
     ),
-    "added": MetaField("tasks", "add create", "map tasks that were added so far"),
+    "maps_added": MetaField("tasks", "add create", "map tasks that were added so far"),
     "n_map": MetaField("tasks", "close", "map tasks of the job; absent until all are added"),
     "assigned:<worker>": MetaField("task id", "add", "the worker's own map task (each_worker)"),
     "cause": MetaField("text", "fail fail_job invalidate reclaim", "why the job failed"),
@@ -44,23 +44,23 @@ META_FIELDS = {
         "time", "create reclaim renew steal", "when a supervisor was last heard of"
     ),
     # figures of the progress rows, and the times that tell which tasks are slow
-    "input": MetaField("InputAmount", "add", "the input so far, and its heaviest task"),
-    "read": MetaField("as in unit", "commit invalidate", "amount of input of the done map tasks"),
+    "input_added": MetaField("InputAmount", "add", "the input so far, and its heaviest task"),
+    "input_read": MetaField("as in unit", "commit invalidate", "input of the done map tasks"),
     "shuffled": MetaField("bytes", "commit", "what committed map attempts wrote for reducers"),
     "retried": MetaField(
         "attempts", "fail reclaim", "failed attempts and lost leases within budget"
     ),
-    "spent_m": MetaField("ms", "commit invalidate", "executor time of the done map tasks"),
-    "spent_r": MetaField("ms", "commit invalidate", "executor time of the done reduce tasks"),
-    "pace_m": MetaField("ms ...", "commit", "time per task of the last batches of map tasks"),
-    "pace_r": MetaField("ms ...", "commit", "time per task of the last batches of reduce tasks"),
+    "executor_ms_m": MetaField("ms", "commit invalidate", "executor time of the done map tasks"),
+    "executor_ms_r": MetaField("ms", "commit invalidate", "executor time of the done reduce tasks"),
+    "task_times_m": MetaField("ms ...", "commit", "time per task of the last map batches"),
+    "task_times_r": MetaField("ms ...", "commit", "time per task of the last reduce batches"),
     # what the submitter says: ``clear_fields`` in client/job_options.py
     "unit": MetaField("text", "create", "what amounts count: items, bytes or tasks"),
     "expected": MetaField("as in unit", "create", "amount of the whole input; absent if unknown"),
     "python": MetaField("major.minor", "create", "Python that the job's workers need"),
     "protocol": MetaField("number", "create", "PROTOCOL of the submitter"),
     "key_id": MetaField("hex", "create", "fingerprint of the secret that seals the job"),
-    "digest": MetaField("hex", "create", "SHA-256 of code and params"),
+    "code_digest": MetaField("hex", "create", "SHA-256 of code and params"),
     "partitions": MetaField("tasks", "create", "reduce tasks of the job"),
     "retries": MetaField("attempts", "create", "failed attempts of one task that are repeated"),
     "lost_leases": MetaField("leases", "create", "lost leases of one task that are repeated"),
