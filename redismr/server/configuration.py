@@ -42,8 +42,7 @@ def server_configuration(
         "lazyfree-lazy-user-del yes\n"
         # SIGTERM is noticed at the next tick: 20 ms instead of 100, for 0.2 % of a core.
         "hz 50\n"
-        "loglevel warning\n"
-        + users
+        "loglevel warning\n" + users
     )
 
 

@@ -64,7 +64,7 @@ class Session:
     def expire_at(self) -> int:
         """Deadline of what is staged now, in ms on the server's clock; renewals push it forward."""
         now = time.monotonic()
-        # Renewals extend it after a quarter of the ttl, so 16 reads per ttl are enough.
+        # A renewal extends it below EXTEND_BELOW_TTL of the ttl: 16 reads per ttl are enough.
         if now - self._expire_read_at > self.spec.ttl_ms / 16_000:
             self._expire_read_at = now
             found = clear_int(self.store.meta(self.job, "expire_at").get("expire_at"))

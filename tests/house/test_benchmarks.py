@@ -75,9 +75,7 @@ def test_every_row_is_tested(environ: dict[str, str]) -> None:
     )
 
 
-def test_a_missing_peer_is_reported_as_left_out(
-    environ: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_missing_peer_is_reported_as_left_out(environ: dict[str, str], tmp_path: Path) -> None:
     report = bench(environ, tmp_path, "tasks", "redismr,ray,huey")
     assert list(report["sides"]) == ["redismr.tasks"]
     assert sorted(report["left_out"]) == ["huey.tasks", "ray.tasks"]
@@ -94,9 +92,7 @@ def test_idle_supervisors_are_counted(environ: dict[str, str]) -> None:
     assert json.loads(run(environ, "benchmarks.growing", "growth-idle", "3")).keys() == {"rate"}
 
 
-def test_measurements_go_between_the_markers(
-    environ: dict[str, str], tmp_path: Path
-) -> None:
+def test_measurements_go_between_the_markers(environ: dict[str, str], tmp_path: Path) -> None:
     results, page = tmp_path / "results", tmp_path / "page.md"
     bench(environ, results, "submit", "redismr")
     page.write_text("before\n<!-- submit -->\nold\n<!-- end -->\nafter\n", encoding="utf-8")

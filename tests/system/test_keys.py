@@ -187,9 +187,7 @@ def test_keys_of_classes_made_in_a_function_are_found(client_with_worker, inline
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_identity_keys_are_refused_with_a_partitionfn_too(
-    client_with_worker, inline
-):
+def test_identity_keys_are_refused_with_a_partitionfn_too(client_with_worker, inline):
     class Node:
         pass
 
