@@ -76,7 +76,7 @@ class Endpoint(CommandSender):
 
     @property
     def auth(self) -> str | None:
-        """ "Done" or None: ``authenticated`` as early versions had it."""
+        """``authenticated`` as early versions had it: "Done", or None."""
         return "Done" if self.authenticated() else None
 
     @property
