@@ -21,6 +21,8 @@ from redismr.engine.reducers import REDUCERS, Reducer
 
 def use_named_sum(program: Program) -> Program:
     """Return the program, with the named "sum" in place of functions that do the same."""
+    if program.combine is None and not isinstance(program.reduce, GroupFunction):
+        return program  # the reducer has a name: 0.1 us for each task, 3.2 below
     functions = [program.reduce] if program.combine is None else [program.reduce, program.combine]
     if all(map(_only_sums_up, functions)) and keys_only_mapfn(program.mapfn):
         return replace(program, reduce=_SUM_REDUCER, combine=None)
