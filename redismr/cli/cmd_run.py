@@ -273,10 +273,7 @@ def submit(  # noqa: PLR0913 - one for each option
     source = job_source(job, inputs, ReadOptions(kind, encoding, errors))
     with make_client(server) as client:
         submitted = client.submit(
-            source,
-            **job.functions,
-            params={**job.params, **params},
-            **_merge_options(job, options),
+            source, **job.functions, params={**job.params, **params}, **_merge_options(job, options)
         )
         try:
             click.echo(submitted.id)

@@ -34,13 +34,7 @@ from redismr.engine.bad_records import (
 )
 from redismr.engine.kernel import UserCodeError, map_task, reduce_task
 from redismr.engine.program import Program
-from redismr.errors import (
-    NOT_RETRYABLE,
-    LibraryMismatch,
-    RecordError,
-    SourceError,
-    TaskError,
-)
+from redismr.errors import NOT_RETRYABLE, LibraryMismatch, RecordError, SourceError, TaskError
 from redismr.local.ctrl_c_watch import CtrlCWatch
 from redismr.sources.protocol import Source, Split, describe_records
 from redismr.sources.record_snapshots import pickle_split, unpickle_error

@@ -19,12 +19,7 @@ class Committer:
         self._store, self._slot, self._reporter, self._sizers = store, slot, reporter, sizers
 
     def commit(
-        self,
-        session: Session,
-        claim: Claim,
-        finished: Finished,
-        nonce: str = "",
-        want: int = 0,
+        self, session: Session, claim: Claim, finished: Finished, nonce: str = "", want: int = 0
     ) -> CommitReply | None:
         """Commit attempts, and claim up to ``want`` tasks under ``nonce``; None: the job is gone.
 

@@ -24,10 +24,7 @@ class ExecutorExits:
     """
 
     def __init__(
-        self,
-        store: Store,
-        reporter: Reporter,
-        on_reported: Callable[[Child, ExecutorExit], None],
+        self, store: Store, reporter: Reporter, on_reported: Callable[[Child, ExecutorExit], None]
     ) -> None:
         self._store, self._reporter, self._on_reported = store, reporter, on_reported
         self.unreported: deque[tuple[Child, Holding, ExecutorExit]] = deque()

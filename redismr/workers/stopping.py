@@ -31,10 +31,7 @@ class Stopping:
     """Raises the grade of one worker, and does what each grade asks for."""
 
     def __init__(
-        self,
-        children: Mapping[int, Child],
-        exits: ExecutorExits,
-        run_duty: Callable[[Duty], None],
+        self, children: Mapping[int, Child], exits: ExecutorExits, run_duty: Callable[[Duty], None]
     ) -> None:
         self._children, self._exits, self._run_duty = children, exits, run_duty
         self.grade = Grade.WORK
