@@ -96,11 +96,6 @@ class WithheldSecret:
         return self._type
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse.
-
-        Raises:
-            CodeError: always.
-        """
         raise CodeError(
             f"line {self._line} of the module {self._module} holds a secret, or the password of a "
             f"server, which stayed with the submitter. {SECRET_REMEDY}."

@@ -140,11 +140,7 @@ def redact_url(url: str) -> str:
 
 
 def _read_variable_or_file(name: str, environ: Mapping[str, str]) -> str | None:
-    """Return the variable, else the file that NAME_FILE names, without a newline at its end.
-
-    Raises:
-        ConfigError: the file cannot be read, or the value is no UTF-8 text.
-    """
+    """Return the variable, else the file that NAME_FILE names, without a newline at its end."""
     if value := environ.get(name):
         return check_text(name, value)
     if not (path := environ.get(f"{name}_FILE")):
@@ -225,7 +221,6 @@ def _translate_url(url: str, origin: str) -> str:
 
 
 def _require_secret(secret: str | None, url: str) -> str:
-    """Return the secret, or raise a ConfigError that says how to make one."""
     if secret is None:
         raise ConfigError(
             f"{redact_url(url)} needs a shared secret: workers run only code that is signed with "

@@ -105,7 +105,6 @@ def _print_join_help(executors: int, *, any_machine: bool, url_is_stable: bool) 
 
 
 def _print_join_commands(url: str, secret: str, namespace: str | None) -> None:
-    """Print the two lines that make another machine a worker."""
     environ = {"REDISMR_URL": url, "REDISMR_SECRET": secret}
     if (prefix := settings.resolve_namespace(namespace)) != DEFAULT_NAMESPACE:
         environ["REDISMR_NAMESPACE"] = prefix

@@ -96,7 +96,6 @@ class ReplConsole:
 
 
 def _lines_from_pipe() -> Iterator[str]:
-    """Yield each line of a standard input that is no terminal."""
     stdin, data, rest = sys.stdin, b"\n", b""
     while data:
         while not select.select([stdin], [], [], MAX_WAIT_SECONDS)[0]:

@@ -342,11 +342,7 @@ class Client(Unpicklable):
 
 
 def _wait_for_own_server(backend: EmbeddedBackend, text: str, waited: float) -> None:
-    """Report that a private server does not answer, as long as its process runs.
-
-    Raises:
-        StoreUnavailable: the process of the server has ended.
-    """
+    """Report that a private server does not answer, as long as its process runs."""
     if not backend.server.alive:
         raise StoreUnavailable(
             "this process's own server has ended (killed, or out of memory?), and its jobs with "

@@ -165,5 +165,4 @@ class Job(ReadableJob):
         return self._collect_skipped()
 
     def _with_store(self, store: Store) -> Job:
-        """Return a handle of the same job that uses another connection."""
         return Job(store, self._keyring, self._spec, self._submitter_state, self._n_map)

@@ -90,11 +90,6 @@ class JobAccess(Unpicklable):
         self._store.delete(self.id, self._input_count(), self._spec.partitions)
 
     def _read_status(self) -> JobStatus:
-        """Read the job's status.
-
-        Raises:
-            JobNotFound: Redis does not know the job.
-        """
         if (status := self._store.status(self.id)) is None:
             raise job_not_found_error(self.id)
         return status

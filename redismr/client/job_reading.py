@@ -72,11 +72,7 @@ class ReadableJob(AwaitableJob):
                 channel.get(JOB_POLL_SECONDS)
 
     def _check_delivered(self, delivered: Mapping[int, ResultManifest]) -> None:
-        """Check that what was delivered while the job ran is part of its result.
-
-        Raises:
-            ComputedAgain: a partition was computed again after it had been delivered.
-        """
+        """Check that what was delivered while the job ran is part of its result."""
         partitions, *_ = self._collect_partitions()
         for partition, manifest in delivered.items():
             if partitions.manifests[partition].token != manifest.token:
@@ -146,7 +142,6 @@ class ReadableJob(AwaitableJob):
         return self._collect_partitions()[2]
 
     def _apply_finishfn(self, results: Results) -> Any:
-        """Return what the job's finishfn makes of the results; without one, the results."""
         if self._submitter_state:
             finishfn = self._submitter_state.finishfn
         else:

@@ -251,14 +251,12 @@ class Results(Mapping[Any, Any]):
             yield (list(block[number]),)
 
     def _pairs(self) -> Iterator[FeedPart]:
-        """Yield the pairs, in the order of the result."""
         if self._sort:
             yield from ((batch,) for batch in self._batches())
         else:
             yield from self._blocks()
 
     def _blocks(self) -> Iterator[Block]:
-        """Yield all pairs as blocks, in the order of the result."""
         if self._sort:
             for batch in self._batches():
                 yield list(map(itemgetter(0), batch)), list(map(itemgetter(1), batch))

@@ -259,16 +259,11 @@ class Client(Endpoint):
         self._remove_from_map()
 
     def _error_message(self) -> str:
-        """Return why there is no server, in words."""
         reason = getattr(self.error, "strerror", None) or self.error
         return f"cannot work for {self._server_address}: {reason}"
 
     def _pickled_functions(self) -> bytes:
-        """Return the pickle of this client's own functions, which executors read.
-
-        Raises:
-            CodeError: one of them does not pickle.
-        """
+        """Return the pickle of this client's own functions, which executors read."""
         names = ("mapfn", "collectfn", "reducefn")
         if script := sys.modules.get("__mp_main__"):  # the script, in a spawned child
             cloudpickle.register_pickle_by_value(script)

@@ -89,7 +89,6 @@ def deep_copy(value: Any, memo: dict[int, Any], max_parts: int) -> Any:
 
 
 def _find_copier(kind: type) -> Callable[[Any], Any]:
-    """Return the function that copies values of this type, and remember it."""
     if _is_immutable_type(kind):
         IMMUTABLE_TYPES.add(kind)
         return _keep_value

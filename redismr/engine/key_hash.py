@@ -98,7 +98,6 @@ def stable_hash(key: Any) -> int:
 
 
 def _find_hasher(cls: type) -> Hasher:
-    """Return the hasher for keys of this class, and remember it."""
     hasher = _HASHERS_BY_TYPE.get(cls)
     if hasher is None:
         hasher = _find_hasher_of_parts(cls) or find_value_hasher(cls) or _refuse_key
@@ -108,7 +107,6 @@ def _find_hasher(cls: type) -> Hasher:
 
 
 def _find_hasher_of_parts(cls: type) -> Hasher | None:
-    """Return a hasher for a class whose instances have parts; None for other classes."""
     if issubclass(cls, tuple) and inherits_equality(cls, tuple):
         # Copied to a plain tuple: a subclass may iterate over other parts than it compares.
         return lambda key: _hash_tuple(tuple.__getitem__(key, slice(None)))

@@ -154,7 +154,6 @@ def _map_counting(
     partitions: int,
     cursor: MutableSequence[int],
 ) -> Iterator[PartitionedColumns]:
-    """Count the pairs of each key."""
     mapfn, takes_value_only = program.mapfn or _identity, program.takes_value_only
     totals: dict[Any, int] = {}
     get, (max_keys, _) = totals.get, map_buffer_limits(program.memory)

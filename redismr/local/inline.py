@@ -141,7 +141,6 @@ class _InlineJob:
         return [pair for data in encoded for pair in zip(*decode_block(data), strict=True)]
 
     def _skip_recorder(self, stage: Stage, task: str, places: LocateRecords) -> SkipRecorder | None:
-        """Return the recorder of bad records; None if no record may be skipped."""
         if self.on_error == "fail":
             return None
         records_in = self.records_in if stage == "reduce" else None

@@ -48,7 +48,6 @@ def server_configuration(
 
 
 def _quoted_word(text: str) -> str:
-    """Return the text as one word of a configuration."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 

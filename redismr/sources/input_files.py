@@ -198,7 +198,6 @@ def _without_duplicates(
 
 
 def _count_links(path: str) -> int:
-    """Return how many parts of the path are links."""
     count = 0
     while (parent := os.path.dirname(path)) != path:
         count += os.path.islink(path)

@@ -115,7 +115,6 @@ class ChannelStore:
         return [("PUBLISH", channel, message) for channel in self._event_channels(txn)]
 
     def _event_channels(self, txn: str) -> tuple[str, str]:
-        """The channel of the transaction, and the channel of all."""
         return self._channel(txn), self._channel(None)
 
     def _channel(self, txn: str | None) -> str:

@@ -193,7 +193,6 @@ class JobIndexStore:
         return time_reply_ms(clock), [row for raw in found if (row := _parse_object(raw))]
 
     def _trim_deleted_rows(self) -> None:
-        """Drop all rows of deleted jobs but the last ones."""
         if random.random() > TRIM_CHANCE:
             return
         if surplus := self._command("ZRANGE", self.keys.deleted, 0, -MAX_DELETED_ROWS - 1):
@@ -315,7 +314,6 @@ def _parse_worker_row(raw: bytes) -> dict[str, Any]:
 
 
 def _parse_object(raw: bytes) -> dict[str, Any] | None:
-    """Parse a JSON object; return None for anything else."""
     try:
         row = json.loads(raw)
     except (ValueError, RecursionError):

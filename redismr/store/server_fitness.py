@@ -74,7 +74,6 @@ def check_server(connection: Connection, role: Role) -> None:
 def _inspect(
     client: redis.Redis, connection: Connection, role: Role, shown_address: str, remedy: str
 ) -> None:
-    """Check once, over one connection."""
     conn = client.connection_pool.get_connection()
     transaction_words = ["MULTI", "EXEC"] if "EXEC" in commands(role) else []
     info, multi_reply, *exec_reply = _send_commands(
@@ -123,18 +122,13 @@ def _read_reply(conn: RedisConnection) -> Reply:
 
 
 def _parse_info(info: Reply) -> dict[str, str]:
-    """Return field -> value of INFO."""
     text = info.decode("utf-8", "replace") if isinstance(info, bytes) else str(info)
     pairs = (row.partition(":") for row in text.splitlines() if not row.startswith("#"))
     return {name: value for name, _, value in pairs}
 
 
 def _refuse_info(exc: Exception, conn: RedisConnection, shown_address: str) -> None:
-    """Raise the error for a server that refuses INFO.
-
-    Raises:
-        UnfitServer, StoreUnavailable: always.
-    """
+    """Raise the error for a server that refuses INFO."""
     if "unknown command" not in str(exc).lower():
         raise exc
     _, hello = _send_commands(conn, [("DISCARD",), ("HELLO", "2")])
@@ -154,12 +148,7 @@ def _as_text(part: object) -> str:
 
 
 def _check_info(info: Mapping[str, str], shown_address: str, *, watched: bool) -> None:
-    """Refuse a server that INFO shows to be unfit.
-
-    Raises:
-        UnfitServer: the text names the setting, its value, and what to do.
-        StoreUnavailable: the server is not ready yet.
-    """
+    """Refuse a server that INFO shows to be unfit."""
     if "sentinel_masters" in info:
         found = re.match(r"name=([^,]+)", info.get("master0", ""))
         service = found[1] if found else "SERVICE"
@@ -211,12 +200,7 @@ _TEMPORARY_CAUSES = {
 def _check_refusals(
     refused: Mapping[str, Exception], shown_address: str, namespace: str, remedy: str
 ) -> None:
-    """Raise if the server does not let this user send a command of its role.
-
-    Raises:
-        UnfitServer: the server does not know a command, or the user may not use it.
-        StoreUnavailable: the server takes no writes for now.
-    """
+    """Raise if the server does not let this user send a command of its role."""
     kinds = {command: error_kind(exc) for command, exc in refused.items()}
     unknown = [command for command, (_, text) in kinds.items() if "unknown command" in text.lower()]
     if unknown:

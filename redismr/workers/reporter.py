@@ -228,7 +228,6 @@ class Reporter:
         self._hand_in_failure(attempt, txn, failure, kind="lost", signature=kind, crash=crash)
 
     def _publish_failed(self, txn: str, job: str, data: dict[str, object]) -> None:
-        """Tell listeners of a transaction that a job has failed."""
         self.store.publish(txn, encode_event(Event(job, txn, 0, "failed", data), self.keyring))
 
 

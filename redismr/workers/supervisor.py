@@ -246,7 +246,6 @@ class Supervisor:
         self.selector.register(control, selectors.EVENT_READ, lambda _: self._on_message(child))
 
     def _schedule_respawn(self, child: Child, exited: ExecutorExit) -> None:
-        """Set the time at which another executor takes the place of one that ended."""
         if self.stopping.grade:
             return
         index = child.slot.index

@@ -226,7 +226,6 @@ def _reduce_passes(
 
 
 def _map_skip_recorder(attempt: Attempt, split: Split) -> SkipRecorder | None:
-    """Return the recorder of bad records; None if the job may skip none."""
     on_error = attempt.session.spec.on_error
     if on_error == "fail":
         return None
