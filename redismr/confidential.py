@@ -199,7 +199,7 @@ def _encoded_forms(word: str) -> tuple[bytes, ...]:
     """
     if not _is_strong(word):
         return ()
-    data = _encode_word(word)
+    data = word.encode("utf-8", "surrogatepass")
     forms = [data, quote(data, safe="").encode(), data.hex().encode(), *_base64_forms(data)]
     if re.fullmatch(r"[0-9a-fA-F]{64}", word):
         raw = bytes.fromhex(word)
@@ -217,7 +217,3 @@ def _base64_forms(data: bytes) -> Iterator[bytes]:
         text = base64.b64encode(bytes(before) + data)[first:last]
         yield text
         yield text.translate(_URL_SAFE)
-
-
-def _encode_word(word: str) -> bytes:
-    return word.encode("utf-8", "surrogatepass")

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from redismr.config import DEFAULT_NAMESPACE, Connection, show_value
 from redismr.errors import ConfigError
 from redismr.weak_secrets import weakness_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SCHEMES = {
     "redis": "redis",

@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from types import FrameType
 
 import click
 
@@ -25,9 +25,6 @@ from redismr.server import join, serve
 from redismr.server.credentials import is_loopback
 from redismr.ui.error_screens import print_message
 from redismr.workers import cores
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 _WILDCARD_ADDRESSES = ("", "*", "0.0.0.0", "::")  # noqa: S104
 _LIVENESS_CHECK_SECONDS = 0.5

@@ -8,17 +8,14 @@ import select
 import shlex
 import sys
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from types import ModuleType
 
 import click
 
 from redismr.errors import SourceError
 from redismr.sources.glob_matches import match_glob
 from redismr.ui.error_screens import print_message
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import ModuleType
 
 PROMPT = "GLOB> "
 HISTORY_FILE = "~/.redismr_history"

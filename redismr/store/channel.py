@@ -15,7 +15,6 @@ import redis.client
 if TYPE_CHECKING:
     from redismr.store.keys import KeyNames
     from redismr.store.retrying_client import RetryingClient
-    from redismr.store.round_trips import RedisCommand
 
 SUBSCRIBE_SECONDS = 5.0
 
@@ -86,7 +85,8 @@ class ChannelStore:
 
     def publish(self, txn: str, message: bytes) -> None:
         """Publish to listeners of this transaction and of all; a lost message changes nothing."""
-        self.server.best_effort(*self._publish_commands(txn, message))
+        channels = self._event_channels(txn)
+        self.server.best_effort(*(("PUBLISH", channel, message) for channel in channels))
 
     def publish_to(self, txn: str, message: bytes) -> None:
         """Publish to listeners of this transaction alone.
@@ -110,9 +110,6 @@ class ChannelStore:
     def subscribe(self, txn: str | None) -> Subscription:
         """Messages of one transaction, or of all, from the first ``get`` on; for ``with``."""
         return Subscription(self.server.client, self._channel(txn))
-
-    def _publish_commands(self, txn: str, message: bytes) -> list[RedisCommand]:
-        return [("PUBLISH", channel, message) for channel in self._event_channels(txn)]
 
     def _event_channels(self, txn: str) -> tuple[str, str]:
         return self._channel(txn), self._channel(None)

@@ -74,9 +74,3 @@ LIMITS = {
     "MAX_FIGURE_DIGITS": Limit(15, "longest number in progress fields: below 2^53"),
     "MAX_LEASES_READ": Limit(1000, "with more leases a status does not examine each executor"),
 }
-
-
-def limits_table() -> list[str]:
-    """Return the lines of the table in ARCHITECTURE.md."""
-    rows = [f"| `{name}` | {limit.value:,} | {limit.why} |" for name, limit in LIMITS.items()]
-    return ["| limit | value | why |", "| --- | --- | --- |", *rows]

@@ -69,7 +69,8 @@ def script(name: str) -> Script:
     flags = header.get("FLAGS", [])
     shebang = "#!lua" + (f" flags={','.join(flags)}" if flags else "")
     body = "\n".join([_read("_prelude"), *map(_read, header.get("INCLUDE", ())), text])
-    locals_ = [_locals("KEYS", keys), _locals("ARGV", named), *_limit_locals(body)]
+    locals_ = [_locals("KEYS", keys), _locals("ARGV", named)]
+    locals_ += [f"local {limit} = {LIMITS[limit].value}" for limit in sorted(limits_in(body))]
     if rest:
         locals_.append(
             f"local {rest} = {{}} "
@@ -100,7 +101,3 @@ def _read(name: str) -> str:
 def _locals(array: str, words: Sequence[str]) -> str:
     indexed = ", ".join(f"{array}[{i}]" for i in range(1, len(words) + 1))
     return f"local {', '.join(words)} = {indexed}"
-
-
-def _limit_locals(lua: str) -> list[str]:
-    return [f"local {name} = {LIMITS[name].value}" for name in sorted(limits_in(lua))]
