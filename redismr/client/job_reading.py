@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redismr.client.collector import (
     ComputedAgain,
     EndRolledBack,
+    RedisPartitions,
     collect,
     read_partition,
     skipped_so_far,
@@ -17,15 +18,12 @@ from redismr.client.collector import (
 from redismr.client.job_waiting import JOB_POLL_SECONDS, AwaitableJob, deadline_of
 from redismr.client.results import Results
 from redismr.core.model import ENDED_STATES, Provenance, ResultManifest, Skipped
+from redismr.core.pickled_snapshots import FindClass
 from redismr.core.task_errors import imported_class
 from redismr.errors import JobTimeout, SealError
 from redismr.shipping import LoadedCode, OtherPythonCode, load_for_reader
 from redismr.shipping.libraries import SUBMITTER, explain_library_errors
-
-if TYPE_CHECKING:
-    from redismr.client.collector import RedisPartitions
-    from redismr.core.pickled_snapshots import FindClass
-    from redismr.store import EndAndRecords
+from redismr.store import EndAndRecords
 
 
 class ReadableJob(AwaitableJob):

@@ -6,17 +6,12 @@ The watch lists the job again if an index lost it, and fails the job if clear fi
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from redismr.client.end_errors import fail_as_altered
 from redismr.client.submitter import close_input_again
-from redismr.core.model import ENDED_STATES, RUNNING_STATES
-from redismr.store import number
-
-if TYPE_CHECKING:
-    from redismr.core.job_payloads import JobSealer
-    from redismr.core.model import JobSpec
-    from redismr.store import JobStatus, Store
+from redismr.core.job_payloads import JobSealer
+from redismr.core.model import ENDED_STATES, RUNNING_STATES, JobSpec
+from redismr.store import JobStatus, Store, number
 
 ANNOUNCE_SECONDS = 2.0
 

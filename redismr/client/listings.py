@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
+from redismr.core.model import JobSpec
 from redismr.core.status_rows import JobInfo, WorkerInfo
 from redismr.errors import KeysAltered
-from redismr.store import number
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from redismr.core.model import JobSpec
-    from redismr.store import Store
-
+from redismr.store import Store, number
 
 _MAX_LABEL_CHARS = 200
 

@@ -7,14 +7,13 @@ import random
 import re
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import redis
 import redis.client
 
-if TYPE_CHECKING:
-    from redismr.store.keys import KeyNames
-    from redismr.store.retrying_client import RetryingClient
+from redismr.store.keys import KeyNames
+from redismr.store.retrying_client import RetryingClient
 
 SUBSCRIBE_SECONDS = 5.0
 

@@ -9,18 +9,16 @@ import json
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redismr.core.model import PROTOCOL
 from redismr.core.printable import printable_text
 from redismr.errors import KeysAltered
 from redismr.store.connect import BLOCK_SECONDS
+from redismr.store.keys import KeyNames
 from redismr.store.reply_values import Answer, number, reply_text, time_reply_ms
+from redismr.store.retrying_client import RetryingClient
 from redismr.store.round_trips import Argument, Piggyback, RedisCommand
-
-if TYPE_CHECKING:
-    from redismr.store.keys import KeyNames
-    from redismr.store.retrying_client import RetryingClient
 
 WakeTarget = tuple[int, str, str]
 """How many workers to wake, and their Python and secret (key id)."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import redis
+from redis.connection import Connection as RedisConnection
 from redis.exceptions import ResponseError
 
 from redismr.config import DEFAULT_NAMESPACE, Connection
@@ -22,9 +22,6 @@ from redismr.store.connection_errors import connection_error, unknown_command_te
 from redismr.store.error_kinds import DEMOTED_WORDS, TEMPORARY_WORDS, error_kind
 from redismr.store.keys import KeyNames
 from redismr.store.sentinel import is_sentinel_url
-
-if TYPE_CHECKING:
-    from redis.connection import Connection as RedisConnection
 
 MIN_VERSION = (7, 0)
 """Redis 7.0, for scripts with flags and ZRANGE BYSCORE. Valkey 7.2 says that it is 7.2."""
