@@ -117,7 +117,6 @@ class JobAccess(Unpicklable):
             raise end_error(self._sealer, status, self._store.failures(self.id))
 
     def _unreachable_error(self, unavailable: StoreUnavailable) -> StoreUnavailable:
-        """Return the error for a server that was away too long: how to come back to the job."""
         if self._submitter_state and self._submitter_state.restart_worker:
             return unavailable  # the server was private: it is gone, and nobody can come back
         input_complete = self._submitter_state is None or self._n_map is not None

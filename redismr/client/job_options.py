@@ -141,11 +141,7 @@ def new_spec(
 
 
 def partitions_for(size: int | None, slots: int) -> int:
-    """Choose a number of partitions: two for each executor, or one for 5 MB of source if more.
-
-    ``slots`` is how many executors there are, 0 if that is not known; ``size`` is the source's
-    bytes, None if they are not known.
-    """
+    """Choose a number of partitions: two for each executor, or one for 5 MB of source if more."""
     if not slots:
         return DEFAULT_PARTITIONS
     wanted = max(2 * slots, (size or 0) // BYTES_PER_PARTITION)

@@ -1,7 +1,4 @@
-"""A watch over a running job, kept by the process that waits for it.
-
-The watch lists the job again if an index lost it, and fails the job if clear fields were altered.
-"""
+"""A watch over a running job, kept by the process that waits for it."""
 
 from __future__ import annotations
 

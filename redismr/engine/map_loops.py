@@ -53,11 +53,7 @@ def map_records(
 ) -> Iterator[PartitionedColumns]:
     """Yield the columns of each partition, whenever the buffers are full and at the end.
 
-    ``cursor[0]`` becomes the ordinal of the record that mapfn is working on.
-
-    Raises:
-        UserCodeError: mapfn, combinefn, partitionfn or a named reducer failed.
-        Exception: whatever ``records`` raises.
+    ``cursor`` and the errors are those of ``kernel.map_task``.
     """
     reducer = program.reduce
     # Case 1: every pair is literally (key, 1).

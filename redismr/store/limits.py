@@ -1,8 +1,4 @@
-"""Every limit that the scripts use, each with its reason. ARCHITECTURE.md prints this table.
-
-A script names a limit, and the loader (``scripts.py``) makes it a local with this value. Python
-code and the model of the tests read the limits from here too.
-"""
+"""Every limit that the scripts use, each with its reason. ARCHITECTURE.md prints this table."""
 
 from __future__ import annotations
 
