@@ -60,11 +60,6 @@ class Unpicklable:
     _display_name: ClassVar[str] = ""
 
     def __reduce_ex__(self, _protocol: Any) -> NoReturn:
-        """Refuse.
-
-        Raises:
-            NotSendable: always.
-        """
         raise NotSendable(
             self._display_name or f"a {type(self).__name__}",
             "holds a secret or a connection to a server, and stays in the process that made it",

@@ -205,11 +205,6 @@ class JobOptions:
     wait_for_server: float | None = 30.0
 
     def __post_init__(self) -> None:
-        """Check all options; keep plain ints, floats and bools.
-
-        Raises:
-            ConfigError: options are wrong; the message names all of them.
-        """
         faults = []
         for name, rule in OPTION_RULES.items():
             if (given := getattr(self, name)) is None and name in _NONE_ALLOWED:

@@ -90,11 +90,9 @@ class Client(Unpicklable):
             self._store.server.check("monitor")
 
     def __enter__(self) -> Self:
-        """Return the client itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the client."""
         self.close()
 
     def close(self) -> None:

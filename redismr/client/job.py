@@ -38,7 +38,6 @@ class Job(ReadableJob):
     """
 
     def __repr__(self) -> str:
-        """Return the id, in angle brackets."""
         return f"<Job {self.id}>"
 
     @property

@@ -102,13 +102,8 @@ def new_spec(
 ) -> JobSpec:
     """Make the spec of a new job, with a new id.
 
-    Args:
-        chosen_options: what the caller wants.
-        size: the bytes of the source; None if they are not known.
-        digest: the digest of the packed code.
-        functions: by the names that ``split_options`` gives them.
-        now_ms: the server's time.
-        slots: how many executors there are; 0 if that is not known.
+    ``size`` is the bytes of the source, None if they are not known; ``slots`` is how many executors
+    there are, 0 if that is not known.
     """
     job_id = new_job_id()
     return JobSpec(

@@ -215,11 +215,9 @@ class Results(Mapping[Any, Any]):
             self._partitions.close()
 
     def __enter__(self) -> Self:
-        """Return the results themselves."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the results."""
         self.close()
 
     def __repr__(self) -> str:

@@ -57,7 +57,6 @@ class Client(Endpoint):
     only be started again."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
-        """Take the arguments of every endpoint."""
         super().__init__(*given, **named)
         self._liveness: ServerLiveness | None = None
         self._command_bus: CommandBus | None = None

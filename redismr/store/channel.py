@@ -32,11 +32,9 @@ class Subscription:
         self.resubscribed = False
 
     def __enter__(self) -> Self:
-        """Return itself, for ``with``."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close."""
         self.close()
 
     def get(self, seconds: float) -> bytes | None:
