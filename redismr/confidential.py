@@ -5,8 +5,6 @@ remembers every secret and password that it is given (here: the words), and sear
 all data that it writes to Redis.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Arguments come before the environment. Wrong values are refused here, before any
 with a text that says what to set. No text ever holds a secret or the password of a URL.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

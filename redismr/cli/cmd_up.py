@@ -1,7 +1,5 @@
 """``redismr up``: start a server and local workers in one command."""
 
-from __future__ import annotations
-
 import contextlib
 import shlex
 import signal

@@ -1,7 +1,5 @@
 """Exit codes, and the one place that turns an error of a subcommand into an exit code."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import sys

@@ -1,7 +1,5 @@
 """Read lines that a user types, on a terminal where threads print at the same time."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import select

@@ -1,7 +1,5 @@
 """Reading of one job's results: all of them at the end, or partitions while the job runs."""
 
-from __future__ import annotations
-
 import contextlib
 import weakref
 from collections.abc import Iterable, Iterator, Mapping

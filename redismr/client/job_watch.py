@@ -1,7 +1,5 @@
 """A watch over a running job, kept by the process that waits for it."""
 
-from __future__ import annotations
-
 import time
 
 from redismr.client.end_errors import fail_as_altered

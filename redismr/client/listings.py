@@ -1,7 +1,5 @@
 """Rows about jobs and workers, from clear text of the server: for people, no proof."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

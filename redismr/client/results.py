@@ -1,7 +1,5 @@
 """``Results``: a read-only mapping over the partitions of a job, fetched as they are read."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from itertools import chain, islice

@@ -4,8 +4,6 @@ This happens where the code failed. ``task_errors`` turns the failure back into 
 the user asks for the result.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from redismr.core.model import Failure, Stage

@@ -4,8 +4,6 @@ A copy of a short value is quicker than a pickle. A value with many parts, or wi
 that only pickle understands, is left to ``pickled_snapshots``.
 """
 
-from __future__ import annotations
-
 import array
 import copyreg
 import re

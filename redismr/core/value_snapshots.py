@@ -6,8 +6,6 @@ its type cannot change; as a copy, if it is short and made of plain parts; other
 once, as a ``PickledSnapshot``.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from redismr.core.pickled_snapshots import (

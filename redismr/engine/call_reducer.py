@@ -1,7 +1,5 @@
 """Runs a combinefn or reducefn of the user, in either of its forms, over groups of values."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from typing import Any, NamedTuple
 

@@ -7,8 +7,6 @@ its class. The classes of the key and of its parts decide, never the keys that c
 classes have single values that are refused, such as NaN.
 """
 
-from __future__ import annotations
-
 from typing import Any
 from zlib import crc32
 

@@ -17,8 +17,6 @@ With partitioning and encoding, 300 MB of words in tasks of 16 MB measured 1.16 
 In each loop, ``key, value`` is a record, and ``k, v`` a pair that mapfn emitted for it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, MutableSequence
 from functools import partial
 from types import GeneratorType

@@ -4,8 +4,6 @@ An inline job is as strict as one on workers: it has several partitions, encodes
 block, and seeds ``random`` in each task. Otherwise errors would show up only on workers.
 """
 
-from __future__ import annotations
-
 import pickle
 import platform
 import random

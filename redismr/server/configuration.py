@@ -1,7 +1,5 @@
 """The configuration of a private server, and the place of its files."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import tempfile

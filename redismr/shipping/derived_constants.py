@@ -1,7 +1,5 @@
 """Reads from a module's source, without running it, which names its load binds to what."""
 
-from __future__ import annotations
-
 import ast
 from collections import Counter
 from collections.abc import Iterator, Mapping

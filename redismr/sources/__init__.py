@@ -1,7 +1,5 @@
 """Inputs of jobs: sources are cut into splits on the submitter; workers read the splits."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet

@@ -4,8 +4,6 @@ A file must not change in between: byte ranges of a changed file would repeat so
 others. Opening a file checks it.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import stat

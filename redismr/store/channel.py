@@ -1,7 +1,5 @@
 """Pub/sub channels: hints that something has happened. The keys hold the truth."""
 
-from __future__ import annotations
-
 import os
 import random
 import re

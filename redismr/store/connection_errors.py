@@ -4,8 +4,6 @@
 stays until somebody changes the URL or the server.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import socket

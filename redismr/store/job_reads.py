@@ -1,7 +1,5 @@
 """Reads the control keys of a job without a script, one key or one round trip at a time."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterable, Sequence
 

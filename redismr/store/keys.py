@@ -6,8 +6,6 @@ keys share one slot and its bulk keys (``{J/i0}``, ``{J/r3}``) are spread over t
 Every key of a job expires at the job's one absolute deadline; the others a day after their use.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 INPUTS_PER_KEY = 1000

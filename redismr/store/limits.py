@@ -1,7 +1,5 @@
 """Every limit that the scripts use, each with its reason. ARCHITECTURE.md prints this table."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 DAY_MS = 86_400_000

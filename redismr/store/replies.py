@@ -3,8 +3,6 @@
 A ``state`` is clear text of the server, so it is a hint; "" means that the job is gone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple

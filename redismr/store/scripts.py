@@ -5,8 +5,6 @@ names into Lua locals, and refuses a call whose names differ: a call site reads 
 call, and no index can be wrong. Limits (``limits.py``) that a script names become locals too.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping, Sequence

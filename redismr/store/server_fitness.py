@@ -5,8 +5,6 @@ and discards it. A server checks already there what a user may do, and whether i
 refusal inside a script would come too late: what the script wrote before stays.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 

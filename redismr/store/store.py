@@ -3,8 +3,6 @@
 Every method may be repeated with the same arguments.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Self
 

@@ -1,7 +1,5 @@
 """Error screens: the error and the user's own frames, in 18 lines at most."""
 
-from __future__ import annotations
-
 import os
 import traceback
 from typing import TextIO, cast

@@ -1,7 +1,5 @@
 """Commits the finished attempts of a batch, and claims the next batch in the same round trip."""
 
-from __future__ import annotations
-
 from redismr.core.model import Claim
 from redismr.store import CommitReply, Store
 from redismr.workers.batch_runner import Finished

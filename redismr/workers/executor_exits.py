@@ -1,7 +1,5 @@
 """Accounts for executors that ended: charges the task that ran, gives back the others."""
 
-from __future__ import annotations
-
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Ends a worker by grades: finish the running tasks first; when asked again, end at once."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

@@ -6,8 +6,6 @@ a death within milliseconds, and fails exactly the task that was running. It tak
 leases of other workers.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import selectors

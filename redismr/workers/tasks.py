@@ -4,8 +4,6 @@ Bulk data is written first, the commit last: what is staged here counts only onc
 ``Commit`` is accepted.
 """
 
-from __future__ import annotations
-
 import contextlib
 import random
 import sys
