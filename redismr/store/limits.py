@@ -53,7 +53,7 @@ LIMITS = {
         2, "deaths in one record that blame the record; both charges are given back"
     ),
     "MAX_EXPLAINED_DEATHS": Limit(
-        200, "deaths of one task that end the job, whatever explains them"
+        200, "more deaths of one task end the job, whatever explains them"
     ),
     "MAX_INVALIDATIONS": Limit(3, "how often a map runs again because its segments are gone"),
     # deadlines
