@@ -5,8 +5,6 @@ remembers every secret and password that it is given (here: the words), and sear
 all data that it writes to Redis.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Iterator
@@ -60,11 +58,6 @@ class Unpicklable:
     _display_name: ClassVar[str] = ""
 
     def __reduce_ex__(self, _protocol: Any) -> NoReturn:
-        """Refuse.
-
-        Raises:
-            NotSendable: always.
-        """
         raise NotSendable(
             self._display_name or f"a {type(self).__name__}",
             "holds a secret or a connection to a server, and stays in the process that made it",
@@ -96,11 +89,6 @@ class WithheldSecret:
         return self._type
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse.
-
-        Raises:
-            CodeError: always.
-        """
         raise CodeError(
             f"line {self._line} of the module {self._module} holds a secret, or the password of a "
             f"server, which stayed with the submitter. {SECRET_REMEDY}."
@@ -204,7 +192,7 @@ def _encoded_forms(word: str) -> tuple[bytes, ...]:
     """
     if not _is_strong(word):
         return ()
-    data = _encode_word(word)
+    data = word.encode("utf-8", "surrogatepass")
     forms = [data, quote(data, safe="").encode(), data.hex().encode(), *_base64_forms(data)]
     if re.fullmatch(r"[0-9a-fA-F]{64}", word):
         raw = bytes.fromhex(word)
@@ -222,7 +210,3 @@ def _base64_forms(data: bytes) -> Iterator[bytes]:
         text = base64.b64encode(bytes(before) + data)[first:last]
         yield text
         yield text.translate(_URL_SAFE)
-
-
-def _encode_word(word: str) -> bytes:
-    return word.encode("utf-8", "surrogatepass")

@@ -205,11 +205,6 @@ class JobOptions:
     wait_for_server: float | None = 30.0
 
     def __post_init__(self) -> None:
-        """Check all options; keep plain ints, floats and bools.
-
-        Raises:
-            ConfigError: options are wrong; the message names all of them.
-        """
         faults = []
         for name, rule in OPTION_RULES.items():
             if (given := getattr(self, name)) is None and name in _NONE_ALLOWED:
@@ -281,13 +276,13 @@ def check_params(params: Any) -> Mapping[str, Any]:
     return params
 
 
-def checked_executors(executors: Any, name: str = "executors") -> int | None:
+def checked_executors(executors: Any) -> int | None:
     """Return the number of executors to start; None for the default.
 
     Raises:
         ConfigError: it is not a whole number from 1 to ``MAX_EXECUTORS``.
     """
-    return None if executors is None else int_rule(1, MAX_EXECUTORS).check(name, executors)
+    return None if executors is None else int_rule(1, MAX_EXECUTORS).check("executors", executors)
 
 
 def choose_combiner(combinefn: Any, collectfn: Any) -> Any:

@@ -293,11 +293,7 @@ def _end_task(task: TaskContext, *, drop: bool = False) -> None:
 
 
 def _find_task() -> TaskContext | None:
-    """Return the task that a thread without a task of its own works for; None outside all tasks.
-
-    Raises:
-        RuntimeError: several tasks run, and the thread may work for any of them.
-    """
+    """Return the task that a thread without a task of its own works for; None outside all tasks."""
     task = _context_task.get() or vars(threading.current_thread()).get("_redismr_task")
     if task is not None:
         return task

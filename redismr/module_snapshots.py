@@ -267,15 +267,12 @@ def _return_argument(thing: object) -> object:
 
 
 class _Marker:
-    """Makes the marks of one module."""
-
     def __init__(self, before: ModuleState) -> None:
         self.before = before
         self.values_left = _MAX_VALUES
         self.in_progress: set[int] = set()
 
     def entry(self, path: str, value: Any) -> tuple[Any, object]:
-        """Return the value with its mark."""
         entry = self.before.get(path)
         if entry is not None and entry[0] is value and type(value) in _CONSTANT_TYPES:
             return entry

@@ -4,20 +4,15 @@ Arguments come before the environment. Wrong values are refused here, before any
 with a text that says what to set. No text ever holds a secret or the password of a URL.
 """
 
-from __future__ import annotations
-
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from redismr.config import DEFAULT_NAMESPACE, Connection, show_value
 from redismr.errors import ConfigError
 from redismr.weak_secrets import weakness_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SCHEMES = {
     "redis": "redis",
@@ -140,11 +135,7 @@ def redact_url(url: str) -> str:
 
 
 def _read_variable_or_file(name: str, environ: Mapping[str, str]) -> str | None:
-    """Return the variable, else the file that NAME_FILE names, without a newline at its end.
-
-    Raises:
-        ConfigError: the file cannot be read, or the value is no UTF-8 text.
-    """
+    """Return the variable, else the file that NAME_FILE names, without a newline at its end."""
     if value := environ.get(name):
         return check_text(name, value)
     if not (path := environ.get(f"{name}_FILE")):
@@ -225,7 +216,6 @@ def _translate_url(url: str, origin: str) -> str:
 
 
 def _require_secret(secret: str | None, url: str) -> str:
-    """Return the secret, or raise a ConfigError that says how to make one."""
     if secret is None:
         raise ConfigError(
             f"{redact_url(url)} needs a shared secret: workers run only code that is signed with "

@@ -118,7 +118,6 @@ class NeverFailingStream:
         return False
 
     def __getattr__(self, name: str) -> object:
-        """Return any other attribute of the stream."""
         return getattr(self._stream, name)
 
 

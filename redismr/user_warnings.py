@@ -1,7 +1,5 @@
 """Warn about what a program passes to redismr, at the line where it does so."""
 
-from __future__ import annotations
-
 import os
 import sys
 import warnings

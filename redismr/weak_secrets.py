@@ -1,7 +1,5 @@
 """Recognise weak secrets: words that an attacker tries first."""
 
-from __future__ import annotations
-
 import re
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """``redismr acl``: print the rights that a user of the server needs."""
 
-from __future__ import annotations
-
 import re
 import sys
 

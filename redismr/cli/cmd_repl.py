@@ -169,10 +169,7 @@ class ReplSession:
         self._errors: dict[int, BaseException] = {}
 
     def start_transaction(self, text: str) -> None:
-        """Start a transaction, whose outcome is printed later, with the number of the transaction.
-
-        An empty line asks every worker for its statistics.
-        """
+        """Start a transaction, whose number and outcome are printed later."""
         if not self._in_flight_limit.acquire(blocking=False):
             if self._console.is_terminal:
                 self._console.print_note(f"{MAX_IN_FLIGHT} in flight: waiting for one to end")

@@ -219,7 +219,6 @@ def _explain_lost_output() -> Iterator[None]:
 
 
 def _first_given(options: Mapping[str, Any]) -> str:
-    """Return the name of the first option that was given, or an empty string."""
     return next((name for name, value in options.items() if value), "")
 
 
@@ -273,10 +272,7 @@ def submit(  # noqa: PLR0913 - one for each option
     source = job_source(job, inputs, ReadOptions(kind, encoding, errors))
     with make_client(server) as client:
         submitted = client.submit(
-            source,
-            **job.functions,
-            params={**job.params, **params},
-            **_merge_options(job, options),
+            source, **job.functions, params={**job.params, **params}, **_merge_options(job, options)
         )
         try:
             click.echo(submitted.id)
@@ -295,7 +291,6 @@ def submit(  # noqa: PLR0913 - one for each option
 
 
 def _merge_options(job: JobFile, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of the job file, overridden by those of the command line."""
     return {**job.options, **{name: value for name, value in options.items() if value is not None}}
 
 

@@ -1,7 +1,5 @@
 """``redismr secret``: print a new secret."""
 
-from __future__ import annotations
-
 import click
 
 from redismr.core.seal import new_secret

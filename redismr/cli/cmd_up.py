@@ -1,7 +1,5 @@
 """``redismr up``: start a server and local workers in one command."""
 
-from __future__ import annotations
-
 import contextlib
 import shlex
 import signal
@@ -9,7 +7,7 @@ import socket
 import sys
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from types import FrameType
 
 import click
 
@@ -25,9 +23,6 @@ from redismr.server import join, serve
 from redismr.server.credentials import is_loopback
 from redismr.ui.error_screens import print_message
 from redismr.workers import cores
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 _WILDCARD_ADDRESSES = ("", "*", "0.0.0.0", "::")  # noqa: S104
 _LIVENESS_CHECK_SECONDS = 0.5
@@ -105,7 +100,6 @@ def _print_join_help(executors: int, *, any_machine: bool, url_is_stable: bool) 
 
 
 def _print_join_commands(url: str, secret: str, namespace: str | None) -> None:
-    """Print the two lines that make another machine a worker."""
     environ = {"REDISMR_URL": url, "REDISMR_SECRET": secret}
     if (prefix := settings.resolve_namespace(namespace)) != DEFAULT_NAMESPACE:
         environ["REDISMR_NAMESPACE"] = prefix

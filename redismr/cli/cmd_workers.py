@@ -1,7 +1,5 @@
 """``redismr worker`` and ``redismr workers``: work for a server, and list its workers."""
 
-from __future__ import annotations
-
 import os
 import sys
 

@@ -1,11 +1,9 @@
 """Exit codes, and the one place that turns an error of a subcommand into an exit code."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import click
 
@@ -13,9 +11,6 @@ from redismr import ctrl_c, errors
 from redismr.core.user_frames import is_debugger_exit
 from redismr.standard_streams import OutputLost
 from redismr.ui.error_screens import print_error, print_message, recovery_hint_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SUCCESS = 0
 FAILED = 1

@@ -7,20 +7,17 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import CodeType, ModuleType
+from typing import Any
 
 import redismr
 from redismr.config import parse_job_options, show_value
 from redismr.errors import ConfigError
 from redismr.sources.file_sources import FileSource
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from types import CodeType, ModuleType
 
 MODULE_NAME = "__jobfile__"
 """The module name of a job file. Not ``__main__``: code under that guard must not run."""

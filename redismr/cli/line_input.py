@@ -1,24 +1,19 @@
 """Read lines that a user types, on a terminal where threads print at the same time."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import select
 import shlex
 import sys
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from types import ModuleType
 
 import click
 
 from redismr.errors import SourceError
 from redismr.sources.glob_matches import match_glob
 from redismr.ui.error_screens import print_message
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import ModuleType
 
 PROMPT = "GLOB> "
 HISTORY_FILE = "~/.redismr_history"
@@ -96,7 +91,6 @@ class ReplConsole:
 
 
 def _lines_from_pipe() -> Iterator[str]:
-    """Yield each line of a standard input that is no terminal."""
     stdin, data, rest = sys.stdin, b"\n", b""
     while data:
         while not select.select([stdin], [], [], MAX_WAIT_SECONDS)[0]:

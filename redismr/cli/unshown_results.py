@@ -63,7 +63,6 @@ def keep_unless_shown(
 
 
 def _says_result_is_gone(job_id: str, error: BaseException) -> bool:
-    """True if the error says that the result no longer exists."""
     if isinstance(error, JobError):
         return error.job_id == job_id and not isinstance(error, LibraryMismatch)
     return isinstance(error, SealError)

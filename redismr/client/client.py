@@ -90,11 +90,9 @@ class Client(Unpicklable):
             self._store.redis_client.check("monitor")
 
     def __enter__(self) -> Self:
-        """Return the client itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the client."""
         self.close()
 
     def close(self) -> None:
@@ -357,11 +355,7 @@ class Client(Unpicklable):
 
 
 def _wait_for_own_server(backend: EmbeddedBackend, text: str, waited: float) -> None:
-    """Report that a private server does not answer, as long as its process runs.
-
-    Raises:
-        StoreUnavailable: the process of the server has ended.
-    """
+    """Report that a private server does not answer, as long as its process runs."""
     if not backend.server.alive:
         raise StoreUnavailable(
             "this process's own server has ended (killed, or out of memory?), and its jobs with "

@@ -38,7 +38,6 @@ class Job(ReadableJob):
     """
 
     def __repr__(self) -> str:
-        """Return the id, in angle brackets."""
         return f"<Job {self.id}>"
 
     @property
@@ -183,5 +182,4 @@ class Job(ReadableJob):
         return self._collect_skipped()
 
     def _with_store(self, store: Store) -> Job:
-        """Return a handle of the same job that uses another connection."""
         return Job(store, self._keyring, self._spec, self._submitter_state, self._n_map)

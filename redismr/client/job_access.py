@@ -90,11 +90,6 @@ class JobAccess(Unpicklable):
         self._store.delete(self.id, self._input_count(), self._spec.partitions)
 
     def _read_status(self) -> JobStatus:
-        """Read the job's status.
-
-        Raises:
-            JobNotFound: Redis does not know the job.
-        """
         if (status := self._store.status(self.id)) is None:
             raise job_not_found_error(self.id)
         return status
@@ -122,7 +117,6 @@ class JobAccess(Unpicklable):
             raise end_error(self._sealer, status, self._store.failures(self.id))
 
     def _unreachable_error(self, unavailable: StoreUnavailable) -> StoreUnavailable:
-        """Return the error for a server that was away too long: how to come back to the job."""
         if self._submitter_state and self._submitter_state.restart_worker:
             return unavailable  # the server was private: it is gone, and nobody can come back
         input_complete = self._submitter_state is None or self._n_map is not None

@@ -106,13 +106,8 @@ def new_spec(
 ) -> JobSpec:
     """Make the spec of a new job, with a new id.
 
-    Args:
-        chosen_options: what the caller wants.
-        size: the bytes of the source; None if they are not known.
-        digest: the digest of the packed code.
-        functions: by the names that ``split_options`` gives them.
-        now_ms: the server's time.
-        executors: how many there are; 0 if that is not known.
+    ``size`` is the bytes of the source, None if they are not known; ``executors`` is how many there
+    are, 0 if that is not known.
     """
     job_id = new_job_id()
     return JobSpec(
@@ -145,11 +140,7 @@ def new_spec(
 
 
 def partitions_for(size: int | None, executors: int) -> int:
-    """Choose a number of partitions: two for each executor, or one for 5 MB of source if more.
-
-    ``executors`` is how many there are, 0 if that is not known; ``size`` is the number of bytes in
-    the source, None if that is not known.
-    """
+    """Choose a number of partitions: two for each executor, or one for 5 MB of source if more."""
     if not executors:
         return PARTITIONS_WITHOUT_WORKERS
     wanted = max(2 * executors, (size or 0) // BYTES_PER_PARTITION)

@@ -1,15 +1,14 @@
 """Reading of one job's results: all of them at the end, or partitions while the job runs."""
 
-from __future__ import annotations
-
 import contextlib
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redismr.client.collector import (
     ComputedAgain,
     EndRolledBack,
+    RedisPartitions,
     collect,
     read_partition,
     skipped_so_far,
@@ -17,15 +16,12 @@ from redismr.client.collector import (
 from redismr.client.job_waiting import JOB_POLL_SECONDS, AwaitableJob, deadline_of
 from redismr.client.results import Results
 from redismr.core.model import ENDED_STATES, CollectedResult, Provenance, ResultManifest, Skipped
+from redismr.core.pickled_snapshots import FindClass
 from redismr.core.task_errors import imported_class
 from redismr.errors import JobTimeout, SealError
 from redismr.shipping import LoadedCode, OtherPythonCode, load_for_reader
 from redismr.shipping.libraries import SUBMITTER, explain_library_errors
-
-if TYPE_CHECKING:
-    from redismr.client.collector import RedisPartitions
-    from redismr.core.pickled_snapshots import FindClass
-    from redismr.store import EndAndRecords
+from redismr.store import EndAndRecords
 
 
 class ReadableJob(AwaitableJob):
@@ -72,11 +68,7 @@ class ReadableJob(AwaitableJob):
                 channel.get(JOB_POLL_SECONDS)
 
     def _check_delivered(self, delivered: Mapping[int, ResultManifest]) -> None:
-        """Check that what was delivered while the job ran is part of its result.
-
-        Raises:
-            ComputedAgain: a partition was computed again after it had been delivered.
-        """
+        """Check that what was delivered while the job ran is part of its result."""
         partitions = self._collect().partitions
         for partition, manifest in delivered.items():
             if partitions.manifests[partition].token != manifest.token:
@@ -149,7 +141,6 @@ class ReadableJob(AwaitableJob):
         return self._collect().skipped
 
     def _apply_finishfn(self, results: Results) -> Any:
-        """Return what the job's finishfn makes of the results; without one, the results."""
         if self._submitter_state:
             finishfn = self._submitter_state.finishfn
         else:

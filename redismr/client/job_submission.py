@@ -48,12 +48,7 @@ class PreparedJob:
 def prepare_job(
     source: Any, mapfn: Function | None, reducefn: Function | str | None, options: SubmitOptionsDict
 ) -> PreparedJob:
-    """Check what a caller gave, and pack the functions with the modules that they need.
-
-    Raises:
-        ConfigError: an option, function or source cannot be what it is given as.
-        CodeError: a function or param cannot be sent to a worker.
-    """
+    """Check what a caller gave, and pack the functions with the modules that they need."""
     functions, params, chosen_options = split_options(mapfn, reducefn, options)
     check_functions(**functions)
     code = pack(functions, params)

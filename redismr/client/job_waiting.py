@@ -94,11 +94,7 @@ class AwaitableJob(JobAccess):
             self._report(self._watch_status())
 
     def _report(self, status: JobStatus) -> None:
-        """Show the progress, or print on stderr why there is none.
-
-        Raises:
-            NoWorkers: nobody has worked on the job for ``wait_for_workers`` seconds.
-        """
+        """Show the progress, or print on stderr why there is none."""
         now, ended = time.monotonic(), status.state in ENDED_STATES
         submitter = self._submitter_state
         shows_progress = self._show_progress is not None

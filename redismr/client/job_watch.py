@@ -1,22 +1,12 @@
-"""A watch over a running job, kept by the process that waits for it.
-
-The watch lists the job again if an index lost it, and fails the job if clear fields were altered.
-"""
-
-from __future__ import annotations
+"""A watch over a running job, kept by the process that waits for it."""
 
 import time
-from typing import TYPE_CHECKING
 
 from redismr.client.end_errors import fail_as_altered
 from redismr.client.submitter import close_input_again
-from redismr.core.model import ENDED_STATES, RUNNING_STATES
-from redismr.store import LIMITS, clear_int
-
-if TYPE_CHECKING:
-    from redismr.core.job_payloads import JobSealer
-    from redismr.core.model import JobSpec
-    from redismr.store import JobStatus, Store
+from redismr.core.job_payloads import JobSealer
+from redismr.core.model import ENDED_STATES, RUNNING_STATES, JobSpec
+from redismr.store import LIMITS, JobStatus, Store, clear_int
 
 ANNOUNCE_SECONDS = 2.0
 

@@ -1,19 +1,12 @@
 """Rows about jobs and workers, from clear text of the server: for people, no proof."""
 
-from __future__ import annotations
+from collections.abc import Mapping
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
-
+from redismr.core.model import JobSpec
 from redismr.core.status_rows import JobInfo, WorkerInfo
 from redismr.errors import KeysAltered
-from redismr.store import clear_int
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from redismr.core.model import JobSpec
-    from redismr.store import Store
-
+from redismr.store import Store, clear_int
 
 _MAX_LABEL_CHARS = 200
 

@@ -6,8 +6,6 @@ one too. For a worker that is gone the submitter commits an empty output, so tha
 and nobody waits for a lost worker. When all tasks are done, the submitter closes the input.
 """
 
-from __future__ import annotations
-
 import re
 import secrets
 import time

@@ -3,8 +3,6 @@
 ``collector.RedisPartitions`` is the other implementation, which reads from Redis.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter

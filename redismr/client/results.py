@@ -1,7 +1,5 @@
 """``Results``: a read-only mapping over the partitions of a job, fetched as they are read."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from itertools import chain, islice
@@ -231,11 +229,9 @@ class Results(Mapping[Any, Any]):
             self._partitions.close()
 
     def __enter__(self) -> Self:
-        """Return the results themselves."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the results."""
         self.close()
 
     def __repr__(self) -> str:
@@ -267,14 +263,12 @@ class Results(Mapping[Any, Any]):
             yield (list(block[number]),)
 
     def _pairs(self) -> Iterator[FeedPart]:
-        """Yield the pairs, in the order of the result."""
         if self._sort:
             yield from ((batch,) for batch in self._batches())
         else:
             yield from self._blocks()
 
     def _blocks(self) -> Iterator[Block]:
-        """Yield all pairs as blocks, in the order of the result."""
         if self._sort:
             for batch in self._batches():
                 yield list(map(itemgetter(0), batch)), list(map(itemgetter(1), batch))

@@ -160,11 +160,7 @@ def _without_frames(error: RedismrError) -> RedismrError:
 
 
 def _check_types(*, inline: object, progress: object, client: object) -> None:
-    """Refuse arguments of a wrong type, before a private server is started.
-
-    Raises:
-        ConfigError: the argument that the message names has a wrong type.
-    """
+    """Refuse arguments of a wrong type, before a private server is started."""
     FLAG_RULE.check("inline", inline)
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
         raise ConfigError(
@@ -216,7 +212,6 @@ def _run_in_this_process(
 def _open_progress(
     progress: ProgressFunction | bool | None,  # noqa: FBT001  as run() takes it
 ) -> AbstractContextManager[ProgressFunction | None]:
-    """Open what draws the progress of a job, and close it at the end of the ``with`` block."""
     if callable(progress):
         return nullcontext(progress)
     if progress is False:

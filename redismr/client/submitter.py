@@ -252,7 +252,6 @@ class Submitter:
             raise InputRolledBack
 
     def _apply_backpressure(self) -> None:
-        """Wait while too many tasks, or bytes of tasks, are unfinished."""
         submitted = self._submitted
         while submitted.tasks:
             unfinished = submitted.tasks - submitted.finished

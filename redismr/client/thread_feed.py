@@ -1,7 +1,5 @@
 """A feed that lets several threads iterate over the parts of a result, in C, until it closes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator
 from operator import length_hint
 from threading import RLock

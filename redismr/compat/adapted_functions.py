@@ -184,7 +184,6 @@ def adapt_reducer(reducefn: Function | None, gather: Gather | None) -> KeyReduce
 
 
 def _iterator_as_list(result: Any) -> Any:
-    """Return the list of an iterator; any other value as it is."""
     # The method is looked for first: isinstance with an ABC takes longer than most reducers.
     iterates = hasattr(type(result), "__next__") and isinstance(result, Iterator)
     return list(result) if iterates else result

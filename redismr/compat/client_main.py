@@ -37,7 +37,6 @@ class _ReportingClient(Client):
             print_message(text, sys.stderr)
 
     def _server_description(self) -> str:
-        """Return what the client waits for, in words."""
         named = server_from_environment()
         if named is None:
             return f"a server at {self._server_address}"
@@ -85,7 +84,6 @@ def work_for_server(
 
 
 def _is_worth_retrying(error: BaseException) -> bool:
-    """True if the next try may succeed."""
     return isinstance(error, OSError) and not isinstance(error, PermissionError)
 
 

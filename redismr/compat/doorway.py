@@ -1,8 +1,7 @@
 """The one way from ``compat`` to the inside of redismr; each name says what it is needed for.
 
-Every other module of ``compat`` imports only ``redismr`` (the public interface), its errors, and
-this module; ``make lint`` checks that. A name that only a server or a client needs is imported on
-first use: executors import this module too, and the rest would cost them 0.1 s.
+A name that only a server or a client needs is imported on first use: executors import this module
+too, and the rest would cost them 0.1 s.
 """
 
 from __future__ import annotations

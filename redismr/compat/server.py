@@ -48,7 +48,6 @@ class Server(Endpoint):
     it to ``MincemeatGlobals``, which names this class, and so cannot be imported here."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
-        """Take the arguments of every endpoint."""
         super().__init__(*given, **named)
         self.output: deque[tuple[Any, dict[Any, Any]]] = deque()
         self.taskmanager = TaskManager(self._connected_channels)

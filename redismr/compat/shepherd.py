@@ -178,7 +178,6 @@ def _as_dict(options: Any) -> dict[str, Any]:
 
 
 def _with_defaults(options: Any) -> SimpleNamespace:
-    """Return the options, with the defaults of the command line for those not given."""
     return SimpleNamespace(**{**vars(_parser().parse_args([])), **_as_dict(options)})
 
 

@@ -57,7 +57,6 @@ class Client(Endpoint):
     only be started again."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
-        """Take the arguments of every endpoint."""
         super().__init__(*given, **named)
         self._liveness: ServerLiveness | None = None
         self._command_bus: CommandBus | None = None
@@ -259,16 +258,11 @@ class Client(Endpoint):
         self._remove_from_map()
 
     def _error_message(self) -> str:
-        """Return why there is no server, in words."""
         reason = getattr(self.error, "strerror", None) or self.error
         return f"cannot work for {self._server_address}: {reason}"
 
     def _pickled_functions(self) -> bytes:
-        """Return the pickle of this client's own functions, which executors read.
-
-        Raises:
-            CodeError: one of them does not pickle.
-        """
+        """Return the pickle of this client's own functions, which executors read."""
         names = ("mapfn", "collectfn", "reducefn")
         if script := sys.modules.get("__mp_main__"):  # the script, in a spawned child
             cloudpickle.register_pickle_by_value(script)

@@ -62,11 +62,7 @@ else:
     def signature(
         function: Callable[..., Any], *, follow_wrapped: bool = True
     ) -> inspect.Signature:
-        """Return the signature of a function.
-
-        Raises:
-            TypeError, ValueError: it has none, as some functions written in C.
-        """
+        """Return the signature of a function, or raise, as above."""
         return inspect.signature(function, follow_wrapped=follow_wrapped)
 
     def annotations_of(thing: type | FunctionType) -> dict[str, Any]:

@@ -9,8 +9,6 @@ Measured on 208,000 (word, count) records, ns a record: one pickle of both colum
 marshal is no faster than pickle without its memo, and would silently turn a bytearray into bytes.
 """
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Collection, Iterable, Iterator
 from functools import partial

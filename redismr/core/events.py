@@ -5,8 +5,6 @@ with that member cut out. Events are hints: they may be lost, repeated or late, 
 result. A message with a wrong tag is ignored.
 """
 
-from __future__ import annotations
-
 import hmac
 import json
 import re

@@ -4,8 +4,6 @@ This happens where the code failed. ``task_errors`` turns the failure back into 
 the user asks for the result.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from redismr.core.model import Failure, Stage
@@ -31,8 +29,6 @@ def make_failure(  # noqa: PLR0913 - a failure has that many sides, all by keywo
     where: str = "",
     key: Any = NOT_GIVEN,
     value: Any = NOT_GIVEN,
-    host: str = "",
-    pid: int = 0,
     attempt: int = 1,
     attempts: int = 1,
     python: str = "",
@@ -58,8 +54,6 @@ def make_failure(  # noqa: PLR0913 - a failure has that many sides, all by keywo
         where=printable_text(where, 300),
         key="" if key is NOT_GIVEN else short_repr(key),
         value="" if value is NOT_GIVEN else short_repr(value),
-        host=printable_text(host, 80),
-        pid=pid,
         attempt=attempt,
         attempts=attempts,
         python=python,

@@ -1,7 +1,5 @@
 """A failure as JSON: the form in which it travels through Redis, readable in any language."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, fields
 

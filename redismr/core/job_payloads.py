@@ -4,8 +4,6 @@ One pair of methods per kind, so that no caller chooses a place: the manifest of
 opened as that of another. All data that decides a result passes through here.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import pickle

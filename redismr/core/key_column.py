@@ -1,7 +1,5 @@
 """A column of keys for encoding: strings are joined while the processor's cache holds them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any

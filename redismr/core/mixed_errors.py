@@ -22,14 +22,8 @@ def mixed_error(
     """Return an error of both classes whose text is ``text``; None if impossible. Never raises.
 
     StopIteration, GeneratorExit, SystemExit and KeyboardInterrupt are never mixed in: they would
-    silently end loops.
-
-    Args:
-        base: the redismr class.
-        original: the class that user code raised; its ``__init__`` is not run.
-        text: ``str`` of the error.
-        reduce: ``__reduce_ex__`` of the error.
-        attributes: attributes of the error, by name.
+    silently end loops. The ``__init__`` of ``original``, the class that user code raised, is not
+    run. ``reduce`` is the ``__reduce_ex__`` of the error.
     """
     if not _is_possible_base(original, base):
         return None

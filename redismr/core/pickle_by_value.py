@@ -100,12 +100,10 @@ def dumps(thing: object) -> bytes:
 
 
 def _code_in_file(file: str, make: Callable[..., CodeType], parts: tuple[Any, ...]) -> CodeType:
-    """Return the code object with ``file`` as its file name."""
     return make(*parts).replace(co_filename=file)
 
 
 def _empty_lru_cache(function: Any, parameters: dict[str, Any]) -> Any:
-    """Wrap a function in ``functools.lru_cache``, with an empty cache."""
     return functools.lru_cache(**parameters)(function)
 
 

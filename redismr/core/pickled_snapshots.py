@@ -4,8 +4,6 @@ A pickle that holds a ``PickledSnapshot`` gives the value itself when it is read
 refused, because their items depend on which reader asks first.
 """
 
-from __future__ import annotations
-
 import pickle
 import re
 from collections.abc import Callable

@@ -4,8 +4,6 @@ A copy of a short value is quicker than a pickle. A value with many parts, or wi
 that only pickle understands, is left to ``pickled_snapshots``.
 """
 
-from __future__ import annotations
-
 import array
 import copyreg
 import re
@@ -89,7 +87,6 @@ def deep_copy(value: Any, memo: dict[int, Any], max_parts: int) -> Any:
 
 
 def _find_copier(kind: type) -> Callable[[Any], Any]:
-    """Return the function that copies values of this type, and remember it."""
     if _is_immutable_type(kind):
         IMMUTABLE_TYPES.add(kind)
         return _keep_value

@@ -1,7 +1,5 @@
 """Counts as people read them, for the messages of every room."""
 
-from __future__ import annotations
-
 
 def pluralize(count: int, noun: str) -> str:
     """Return a count with its noun.

@@ -5,8 +5,6 @@ a failure record, they lose every character that could move the cursor, rename t
 the line or hide part of it.
 """
 
-from __future__ import annotations
-
 import reprlib
 from typing import Any
 

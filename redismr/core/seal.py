@@ -9,8 +9,6 @@ Data from Redis is checked in this order: lengths, key id, tag. Only then is it 
 after that the caller unpickles. Nothing is encrypted: whoever can read Redis can read the data.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import re

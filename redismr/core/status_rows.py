@@ -3,8 +3,6 @@
 All of it is clear text of the server: a hint for people, never believed by redismr.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 

@@ -28,14 +28,9 @@ def make_task_error(
     A failure of kind "library" becomes a LibraryMismatch: no user code is to blame.
 
     The error is also an instance of the original exception's class if this process has that class
-    (in builtins or an imported module) and the class can be a second base. StopIteration,
-    GeneratorExit, SystemExit and KeyboardInterrupt never are: they would silently end loops.
-    The error can be pickled.
-
-    Args:
-        failure: what a worker reported.
-        job_id: the job, for the text and ``.job_id``; empty for an inline run.
-        resolve: (module, qualified name) -> class or None; must not import.
+    (in builtins or an imported module) and the class can be a second base (``mixed_error``). The
+    error can be pickled. ``job_id`` is empty for an inline run; ``resolve`` returns the class of a
+    module and a qualified name, or None, and must not import.
     """
     base: type[TaskError] = MapError if failure.stage == "map" else ReduceError
     text = _failure_text(failure, job_id)

@@ -3,8 +3,6 @@
 A frame is the user's if its file is neither redismr's, nor Python's, nor an installed library's.
 """
 
-from __future__ import annotations
-
 import linecache
 import os
 import re

@@ -6,8 +6,6 @@ its type cannot change; as a copy, if it is short and made of plain parts; other
 once, as a ``PickledSnapshot``.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from redismr.core.pickled_snapshots import (
@@ -43,11 +41,7 @@ class Snapshotter:
         self._snapshot: Any = None
 
     def take(self, value: Any) -> Any:
-        """Return the value as it is now: itself, a copy, or a ``PickledSnapshot``.
-
-        Raises:
-            CannotSnapshot: the value cannot be pickled, or it holds an iterator.
-        """
+        """Return the value as it is now, or raise, as ``take_snapshot`` does."""
         kind = type(value)
         if kind in IMMUTABLE_TYPES:
             return value

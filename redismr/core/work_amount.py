@@ -3,8 +3,6 @@
 Tasks are not counted, because they differ in size: later tasks hold more items, and files differ.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Self
 

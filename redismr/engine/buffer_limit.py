@@ -4,8 +4,6 @@ The data and the option ``memory`` decide when a limit is reached, never time or
 task that runs again cuts its output at the same records.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from redismr.core.codec import estimate_bytes

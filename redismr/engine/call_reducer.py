@@ -1,7 +1,5 @@
 """Runs a combinefn or reducefn of the user, in either of its forms, over groups of values."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from typing import Any, NamedTuple
 
@@ -38,11 +36,8 @@ def run_group_function(  # noqa: C901, PLR0912 - one flat loop
 ) -> Iterator[ResultColumns]:
     """Yield what the function emits for the groups, in their order.
 
-    Args:
-        function: the user's combinefn or reducefn.
-        role: its name in errors: "combinefn" or "reducefn".
-        items: (key, list of values) of each group.
-        cursor: ``cursor[0]`` becomes the ordinal of the group that the function is working on.
+    ``items`` are (key, list of values) of each group; ``role`` names the function in errors;
+    ``cursor[0]`` becomes the ordinal of the group that the function is working on.
 
     Raises:
         UserCodeError: the function raised, or emitted what is no (key, value) pair.

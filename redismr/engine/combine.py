@@ -1,7 +1,5 @@
 """Combines the values that a map task has buffered, and divides them among the partitions."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

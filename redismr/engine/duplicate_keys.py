@@ -1,7 +1,5 @@
 """Finds out whether a reduce task may yield a key twice; readers of the result must know."""
 
-from __future__ import annotations
-
 from itertools import chain
 from operator import is_
 from typing import Any

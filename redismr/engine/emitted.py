@@ -1,7 +1,5 @@
 """The pairs that the user's functions emit: checks, snapshots, and errors that name a bad pair."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from types import GeneratorType, TracebackType
 from typing import Any

@@ -5,8 +5,6 @@ depend on the records, the functions and the options only: counts and sizes of t
 a buffer is flushed, never time or free memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, MutableSequence
 from typing import Any
 

@@ -7,8 +7,6 @@ its class. The classes of the key and of its parts decide, never the keys that c
 classes have single values that are refused, such as NaN.
 """
 
-from __future__ import annotations
-
 from typing import Any
 from zlib import crc32
 
@@ -98,7 +96,6 @@ def stable_hash(key: Any) -> int:
 
 
 def _find_hasher(cls: type) -> Hasher:
-    """Return the hasher for keys of this class, and remember it."""
     hasher = _HASHERS_BY_TYPE.get(cls)
     if hasher is None:
         hasher = _find_hasher_of_parts(cls) or find_value_hasher(cls) or _refuse_key
@@ -108,7 +105,6 @@ def _find_hasher(cls: type) -> Hasher:
 
 
 def _find_hasher_of_parts(cls: type) -> Hasher | None:
-    """Return a hasher for a class whose instances have parts; None for other classes."""
     if issubclass(cls, tuple) and inherits_equality(cls, tuple):
         # Copied to a plain tuple: a subclass may iterate over other parts than it compares.
         return lambda key: _hash_tuple(tuple.__getitem__(key, slice(None)))

@@ -17,8 +17,6 @@ With partitioning and encoding, 300 MB of words in tasks of 16 MB measured 1.16 
 In each loop, ``key, value`` is a record, and ``k, v`` a pair that mapfn emitted for it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, MutableSequence
 from functools import partial
 from types import GeneratorType
@@ -53,11 +51,7 @@ def map_records(
 ) -> Iterator[PartitionedColumns]:
     """Yield the columns of each partition, whenever the buffers are full and at the end.
 
-    ``cursor[0]`` becomes the ordinal of the record that mapfn is working on.
-
-    Raises:
-        UserCodeError: mapfn, combinefn, partitionfn or a named reducer failed.
-        Exception: whatever ``records`` raises.
+    ``cursor`` and the errors are those of ``kernel.map_task``.
     """
     reducer = program.reduce
     # Case 1: every pair is literally (key, 1).
@@ -155,7 +149,6 @@ def _map_counting(
     partitions: int,
     cursor: MutableSequence[int],
 ) -> Iterator[PartitionedColumns]:
-    """Count the pairs of each key."""
     mapfn, takes_value_only = program.mapfn or _identity, program.takes_value_only
     totals: dict[Any, int] = {}
     get, (max_keys, _) = totals.get, map_buffer_limits(program.memory)

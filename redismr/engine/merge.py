@@ -1,7 +1,5 @@
 """The reduce side: brings the blocks of all map tasks together by key, and reduces them."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, MutableSequence
 from dataclasses import dataclass, replace
 from functools import partial

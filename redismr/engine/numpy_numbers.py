@@ -1,7 +1,5 @@
 """Recognises NumPy's numbers without importing NumPy: where such a number is, NumPy is loaded."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

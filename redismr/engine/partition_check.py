@@ -8,8 +8,6 @@ processes. The reduce task there finds a key that two tasks sent to different pa
 reducer runs and whatever the reducer would make of the key.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Any
 

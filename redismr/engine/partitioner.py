@@ -1,7 +1,5 @@
 """Divides columns of pairs among the partitions, and cuts them into blocks of about 1 MB."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice, repeat
 from operator import index

@@ -7,8 +7,6 @@ of the decorator's result count (``engine/signatures.py``). redismr never calls 
 whether it raises a TypeError.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 decorated, though the decorator may drop an argument or add one.
 """
 
-from __future__ import annotations
-
 import functools
 from types import MethodType
 from typing import NamedTuple

@@ -6,8 +6,6 @@ different partitions. Hashers call the methods of the base, because a subclass m
 that ``__eq__`` does not call. A small constant goes into most hashes, to tell types apart.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone

@@ -1,7 +1,5 @@
 """Tells Ctrl-C from a KeyboardInterrupt that a user function raises itself."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from types import FrameType

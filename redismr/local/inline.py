@@ -4,8 +4,6 @@ An inline job is as strict as one on workers: it has several partitions, encodes
 block, and seeds ``random`` in each task. Otherwise errors would show up only on workers.
 """
 
-from __future__ import annotations
-
 import pickle
 import platform
 import random
@@ -35,13 +33,7 @@ from redismr.engine.bad_records import (
 )
 from redismr.engine.kernel import UserCodeError, map_task, reduce_task
 from redismr.engine.program import Program
-from redismr.errors import (
-    NOT_RETRYABLE,
-    LibraryMismatch,
-    RecordError,
-    SourceError,
-    TaskError,
-)
+from redismr.errors import NOT_RETRYABLE, LibraryMismatch, RecordError, SourceError, TaskError
 from redismr.local.ctrl_c_watch import CtrlCWatch
 from redismr.sources.protocol import Source, Split, describe_records
 from redismr.sources.record_snapshots import pickle_split, unpickle_error
@@ -148,7 +140,6 @@ class _InlineJob:
         return [pair for data in encoded for pair in zip(*decode_block(data), strict=True)]
 
     def _skip_recorder(self, stage: Stage, task: str, places: LocateRecords) -> SkipRecorder | None:
-        """Return the recorder of bad records; None if no record may be skipped."""
         if self.on_error == "fail":
             return None
         records_in = self.records_in if stage == "reduce" else None

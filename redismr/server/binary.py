@@ -4,8 +4,6 @@ The wheels only carry a file. Their Python packages are never imported: valkeyli
 on a password, and the server would be in our process group, where Ctrl-C reaches it.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import re

@@ -1,7 +1,5 @@
 """The configuration of a private server, and the place of its files."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import tempfile
@@ -47,7 +45,6 @@ def server_configuration(
 
 
 def _quoted_word(text: str) -> str:
-    """Return the text as one word of a configuration."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 

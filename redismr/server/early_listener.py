@@ -4,8 +4,6 @@ A private server answers 0.1 to 0.4 s after the call: a password is stretched, t
 Scripts for mincemeat.py start a server and clients at the same time, and such a client tries once.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -15,8 +15,6 @@ server of ``workers``, which sends another signal as well.
 # Imports are as few and as late as possible.
 # ruff: noqa: SIM105
 
-from __future__ import annotations
-
 import os
 import select
 import sys

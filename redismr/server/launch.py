@@ -1,7 +1,5 @@
 """``start`` and ``serve``: check the options of a private server, and start it."""
 
-from __future__ import annotations
-
 import re
 
 from redismr.config import MAX_PORT, int_rule, text_rule

@@ -155,7 +155,6 @@ class PrivateServer(Unpicklable):
         return f"<PrivateServer {self._binary.name} at {where}>"
 
     def _start_keeper(self, configuration: str) -> subprocess.Popen[bytes]:
-        """Start the keeper, and send it the configuration."""
         standard_streams.open_missing_descriptors()
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", keeper_script.__file__, self._binary, self._directory],
@@ -173,7 +172,6 @@ class PrivateServer(Unpicklable):
         return process
 
     def _wait_for_ping(self, seconds: float) -> None:
-        """Wait until the server answers PING."""
         deadline = time.monotonic() + seconds
         while not self._is_answering():
             if self._keeper.poll() is not None:

@@ -1,7 +1,5 @@
 """A job's functions and their modules: packed by the submitter, loaded by workers and readers."""
 
-from __future__ import annotations
-
 from redismr.shipping.load import LoadedCode, load_code, load_params
 from redismr.shipping.other_python import OtherPythonCode, load_for_reader
 from redismr.shipping.pack import PackedCode, digest_code, pack

@@ -1,7 +1,5 @@
 """Finds names that loading a module sets, and their values, in its source without running it."""
 
-from __future__ import annotations
-
 import ast
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,10 +19,7 @@ def derived_names(
 ) -> frozenset[str]:
     r"""Return the dotted names that a module's load binds to values made of changed names.
 
-    Args:
-        source: the module's text.
-        package: the package that its relative imports start from.
-        changed_names: module -> changed names in that module.
+    ``package`` is what its relative imports start from; ``changed_names`` are by module.
 
     >>> text = "from conf import A as B, C; import conf; D = E = conf.A * 2; F = D + 1; G = 1"
     >>> sorted(derived_names(text, "", {"conf": {"A"}}))

@@ -1,7 +1,5 @@
 """The importer of the modules that came with a job."""
 
-from __future__ import annotations
-
 import importlib.abc
 import importlib.util
 import linecache

@@ -4,8 +4,6 @@ An array that one version of a library has pickled may not load with another ver
 library. Then a machine is at fault, not the user's code: the error names both versions.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 Callers pass only bytes whose seal was checked: loading runs the code in them.
 """
 
-from __future__ import annotations
-
 import importlib
 import pickle
 from collections.abc import Iterator, Mapping

@@ -115,11 +115,7 @@ class _LocalModuleCollector:
         return more
 
     def _references_of(self, name: str, path: str, value: Any) -> Iterable[str]:
-        """Return the names that a changed value refers to; none if the change need not be sent.
-
-        Raises:
-            CodeError: the value must be sent and does not pickle.
-        """
+        """Return the names that a changed value refers to; none if the change need not be sent."""
         if (name, path) not in self._references:
             try:
                 self._references[name, path] = dump_with_references(value)[1]
@@ -141,7 +137,6 @@ class _LocalModuleCollector:
         return name in find_local_modules(sorted(self._referenced_names()), self._folders)
 
     def result(self) -> LocalModules:
-        """Return the collected modules and their changes, packed."""
         local_modules = LocalModules(self._modules, {}, {}, set(), {})
         for name, changes in self._changes.items():
             immediate, deferred = dict[str, Any](), dict[str, Any]()

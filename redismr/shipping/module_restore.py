@@ -1,7 +1,5 @@
 """Sets a program's changes to a local module again, where the module was loaded anew."""
 
-from __future__ import annotations
-
 from collections import Counter, OrderedDict, defaultdict, deque
 from types import ModuleType
 from typing import Any

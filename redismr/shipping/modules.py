@@ -42,9 +42,7 @@ def find_local_modules(names: Iterable[str], folders: Iterable[str]) -> dict[str
     A package comes with its parent packages and with its submodules that are loaded here: these may
     be plugins that are imported by a computed name. Names that are no modules are passed over.
 
-    Args:
-        names: dotted names that may be modules.
-        folders: searched before ``sys.path``, as Python searches the folder of a script.
+    ``folders`` are searched before ``sys.path``, as Python searches the folder of a script.
     """
     search_path = (*folders, *sys.path)
     todo, seen, found = list(names), set(BY_VALUE_MODULES), {}

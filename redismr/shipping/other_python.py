@@ -4,8 +4,6 @@ The job's local modules are sent as source and can be imported. Functions and cl
 are sent as byte code, which differs between versions: running it could crash this process.
 """
 
-from __future__ import annotations
-
 import importlib
 import pickle
 from collections.abc import Mapping

@@ -68,9 +68,7 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
 
     Values that the program has changed in local modules since their load are sent with them.
 
-    Args:
-        functions: role (mapfn, reducefn ...) -> callable, name of a reducer, or None.
-        params: the values for ``redismr.param``.
+    ``functions`` maps a role (mapfn, reducefn ...) to a callable, the name of a reducer, or None.
 
     Raises:
         CodeError: an object does not pickle; names the function, the variable and its type.

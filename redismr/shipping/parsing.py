@@ -1,7 +1,5 @@
 """The one place where sources of the user's are parsed."""
 
-from __future__ import annotations
-
 import ast
 import threading
 

@@ -4,8 +4,6 @@ All functions of a script share one dict of globals, whichever pickle they were 
 script that no function uses has a pickle of its own, which is loaded when the class is asked for.
 """
 
-from __future__ import annotations
-
 import pickle
 import sys
 from collections.abc import Callable, Mapping

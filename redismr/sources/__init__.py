@@ -1,10 +1,4 @@
-"""Inputs of jobs: sources are cut into splits on the submitter; workers read the splits.
-
-``as_source`` turns the object that a caller gave into a ``Source``; ``files``, ``text``,
-``lines``, ``jsonl``, ``csv`` and ``pairs`` make sources with options.
-"""
-
-from __future__ import annotations
+"""Inputs of jobs: sources are cut into splits on the submitter; workers read the splits."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence

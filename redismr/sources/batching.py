@@ -6,8 +6,6 @@ Sizes are estimated for a few items at a time: item by item, estimates of a mill
 take three times as long as pickling them.
 """
 
-from __future__ import annotations
-
 import pickle
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -4,8 +4,6 @@ Ranges are chosen by size alone. The line that begins at byte ``s`` belongs to t
 ``begin <= s < end``: every line is in exactly one range, wherever the file is cut.
 """
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The public functions that make sources of files: ``files``, ``text``, ``lines``..."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence

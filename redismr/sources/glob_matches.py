@@ -5,8 +5,6 @@ until the name is too long, and never ends with two such links. And it silently 
 contents of a folder that it has no permission to read.
 """
 
-from __future__ import annotations
-
 import glob
 import os
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ are taken from the caller's object while ``splits()`` runs: of a generator of an
 at a time is in memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count

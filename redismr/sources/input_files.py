@@ -4,8 +4,6 @@ A file must not change in between: byte ranges of a changed file would repeat so
 others. Opening a file checks it.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import stat
@@ -198,7 +196,6 @@ def _without_duplicates(
 
 
 def _count_links(path: str) -> int:
-    """Return how many parts of the path are links."""
     count = 0
     while (parent := os.path.dirname(path)) != path:
         count += os.path.islink(path)

@@ -1,7 +1,5 @@
 """The interface of every source and every split, and the parts of it that are optional."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 

@@ -1,7 +1,5 @@
 """The place of a record in its file: name, byte and line, computed only when asked for."""
 
-from __future__ import annotations
-
 import io
 from functools import cached_property
 from itertools import accumulate

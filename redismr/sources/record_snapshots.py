@@ -5,8 +5,6 @@ change is copied before the next one is taken. Iterators of built-in containers 
 their records are pickled before user code can change them, and need no copy.
 """
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Iterable, Iterator
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Text encodings of input files, and the errors for bytes that are not in the encoding."""
 
-from __future__ import annotations
-
 import codecs
 import platform
 from dataclasses import dataclass

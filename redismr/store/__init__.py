@@ -1,7 +1,5 @@
 """The only room that knows Redis: keys, scripts, and one method per verb."""
 
-from __future__ import annotations
-
 from redismr.store.job_index import HEARTBEAT_SECONDS, WakeTarget
 from redismr.store.limits import LIMITS
 from redismr.store.replies import (

@@ -6,8 +6,6 @@ and deletes them. A **monitor** only reads: jobs, workers, progress, results and
 Commands inside scripts are read from the scripts. The tests of the store run as these users.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Literal
 

@@ -1,21 +1,17 @@
 """Pub/sub channels: hints that something has happened. The keys hold the truth."""
 
-from __future__ import annotations
-
 import os
 import random
 import re
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import redis
 import redis.client
 
-if TYPE_CHECKING:
-    from redismr.store.keys import KeyNames
-    from redismr.store.retrying_client import RetryingClient
-    from redismr.store.round_trips import RedisCommand
+from redismr.store.keys import KeyNames
+from redismr.store.retrying_client import RetryingClient
 
 SUBSCRIBE_SECONDS = 5.0
 
@@ -34,11 +30,9 @@ class Subscription:
         self.resubscribed = False
 
     def __enter__(self) -> Self:
-        """Return itself, for ``with``."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close."""
         self.close()
 
     def get(self, seconds: float) -> bytes | None:
@@ -86,7 +80,8 @@ class ChannelStore:
 
     def publish(self, txn: str, message: bytes) -> None:
         """Publish to listeners of this transaction and of all; a lost message changes nothing."""
-        self.redis_client.best_effort(*self._publish_commands(txn, message))
+        channels = self._event_channels(txn)
+        self.redis_client.best_effort(*(("PUBLISH", channel, message) for channel in channels))
 
     def publish_to(self, txn: str, message: bytes) -> None:
         """Publish to listeners of this transaction alone.
@@ -111,11 +106,7 @@ class ChannelStore:
         """Messages of one transaction, or of all, from the first ``get`` on; for ``with``."""
         return Subscription(self.redis_client.client, self._channel(txn))
 
-    def _publish_commands(self, txn: str, message: bytes) -> list[RedisCommand]:
-        return [("PUBLISH", channel, message) for channel in self._event_channels(txn)]
-
     def _event_channels(self, txn: str) -> tuple[str, str]:
-        """The channel of the transaction, and the channel of all."""
         return self._channel(txn), self._channel(None)
 
     def _channel(self, txn: str | None) -> str:

@@ -7,15 +7,12 @@ enough. A write and its deadline go in one MULTI, so that no key is ever left wi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from redismr.core.model import RUNNING_STATES
+from redismr.store.keys import KeyNames
 from redismr.store.reply_values import reply_text
-
-if TYPE_CHECKING:
-    from redismr.store.keys import KeyNames
-    from redismr.store.retrying_client import RetryingClient
-    from redismr.store.round_trips import RedisCommand
+from redismr.store.retrying_client import RetryingClient
+from redismr.store.round_trips import RedisCommand
 
 Fields = Mapping[str, bytes]
 

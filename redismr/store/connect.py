@@ -5,8 +5,6 @@ So this module builds clients without retries, and the store repeats commands th
 repeat.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit

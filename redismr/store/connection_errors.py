@@ -4,8 +4,6 @@
 stays until somebody changes the URL or the server.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import socket
@@ -189,10 +187,7 @@ def _speaks_tls(endpoint: tuple[str, int]) -> bool:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        with (
-            socket.create_connection(endpoint, PROBE_SECONDS) as sock,
-            context.wrap_socket(sock),
-        ):
+        with socket.create_connection(endpoint, PROBE_SECONDS) as sock, context.wrap_socket(sock):
             return True
     except ssl.SSLError as exc:
         return "ALERT" in (exc.reason or "")  # only a TLS server refuses in this way
@@ -202,10 +197,7 @@ def _speaks_tls(endpoint: tuple[str, int]) -> bool:
 
 def _speaks_redis(endpoint: tuple[str, int]) -> bool:
     """True if a PING in clear, which tells no secret, gets an answer of Redis."""
-    with (
-        contextlib.suppress(OSError),
-        socket.create_connection(endpoint, PROBE_SECONDS) as sock,
-    ):
+    with contextlib.suppress(OSError), socket.create_connection(endpoint, PROBE_SECONDS) as sock:
         sock.sendall(b"PING\r\n")
         message = sock.recv(64)
         return message.startswith(

@@ -4,8 +4,6 @@ The kind is the first word of the server's error. This word is the same for a co
 pipeline, in a transaction and inside a script; redis-py's classes are not.
 """
 
-from __future__ import annotations
-
 import re
 
 import redis

@@ -1,7 +1,5 @@
 """The verbs of executors, and of supervisors that act for their executors."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from redismr.core.model import AttemptRef, Claim

@@ -9,18 +9,16 @@ import json
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redismr.core.model import DAY_MS, PROTOCOL
 from redismr.core.printable import printable_text
 from redismr.errors import KeysAltered
 from redismr.store.connect import BLOCK_SECONDS
+from redismr.store.keys import KeyNames
 from redismr.store.reply_values import Answer, clear_int, reply_text, time_reply_ms
+from redismr.store.retrying_client import RetryingClient
 from redismr.store.round_trips import Argument, Piggyback, RedisCommand
-
-if TYPE_CHECKING:
-    from redismr.store.keys import KeyNames
-    from redismr.store.retrying_client import RetryingClient
 
 WakeTarget = tuple[int, str, str]
 """How many workers to wake, and their Python and secret (key id)."""
@@ -197,7 +195,6 @@ class JobIndexStore:
         return time_reply_ms(clock), [row for raw in found if (row := _parse_object(raw))]
 
     def _trim_deleted_rows(self) -> None:
-        """Drop all rows of deleted jobs but the last ones."""
         if random.random() > TRIM_CHANCE:
             return
         if surplus := self._command("ZRANGE", self.keys.deleted, 0, -MAX_DELETED_ROWS - 1):
@@ -321,7 +318,6 @@ def _parse_worker_row(raw: bytes) -> dict[str, Any]:
 
 
 def _parse_object(raw: bytes) -> dict[str, Any] | None:
-    """Parse a JSON object; return None for anything else."""
     try:
         row = json.loads(raw)
     except (ValueError, RecursionError):

@@ -1,19 +1,14 @@
 """Reads the control keys of a job without a script, one key or one round trip at a time."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from redismr.errors import KeysAltered
 from redismr.store.chunks import split_batches
+from redismr.store.keys import KeyNames
 from redismr.store.replies import EndAndRecords
 from redismr.store.reply_values import clear_int, parse_records, reply_text
-
-if TYPE_CHECKING:
-    from redismr.store.keys import KeyNames
-    from redismr.store.retrying_client import RetryingClient
+from redismr.store.retrying_client import RetryingClient
 
 JOBS_PER_ROUND_TRIP = 1000
 

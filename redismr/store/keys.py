@@ -1,36 +1,10 @@
-"""Every key name, with its type, meaning, writer and lifetime.
+"""Every key name; no other module builds one. ARCHITECTURE.md has the table of the keys.
 
 ``{J}`` is the job id in braces: Redis Cluster hashes only the text between them, so a job's control
 keys share one slot and its bulk keys (``{J/i0}``, ``{J/r3}``) are spread over the others.
-No other module builds a key name.
-
-| key | type | what | writer |
-| --- | --- | --- | --- |
-| ``{J}:meta`` | hash | clear text (``META_FIELDS``): no result depends on it | scripts |
-| ``{J}:spec`` | string | sealed JobSpec | create |
-| ``{J}:end`` | string | sealed n_map | close |
-| ``{J}:code`` ``{J}:params`` | string | sealed functions and modules; sealed params | create |
-| ``{J}:ready`` ``{J}:processing`` | list | ids to claim; claimed ids, as in ``lease`` | scripts |
-| ``{J}:lease`` | zset | task id -> expiry in server's ms; fraction: how often re-armed | scripts |
-| ``{J}:attempts`` | hash | task id -> its attempts: token, executor, started, since | scripts |
-| ``{J}:done`` | hash | map index -> token and sealed manifest; freed at the end | commit |
-| ``{J}:result`` | hash | partition -> token and sealed manifest of its result | commit |
-| ``{J}:out`` | hash | ``token.chunk`` -> sealed result chunk | reduce attempts |
-| ``{J}:last_claims`` | hash | executor -> last nonce and the ids it was given | claim, commit |
-| ``{J}:failures`` | hash | task id, ``job`` or ``crash:m3`` -> sealed failure | fail, reclaim |
-| ``{J}:budgets`` | hash | budgets used: ``error:m3``, ``lost:m3``, ``invalidated:m3`` | scripts |
-| ``{J/i<k>}:input`` | hash | ``task.chunk`` -> sealed piece of a split | submitter |
-| ``{J/r<p>}:shuffle`` | hash | ``token.chunk`` -> sealed segment chunk | map attempts |
-| ``jobs`` | zset | jobs that may have work, by priority and turn: a hint | anyone |
-| ``recent`` | zset | every job that still exists -> its deadline: for listings | submitter |
-| ``deleted`` | zset | row (clear JSON) of a job that ``run`` deleted -> its deadline | submitter |
-| ``workers`` | hash | worker id -> a row about it (clear JSON) | supervisors |
-| ``wake:<protocol>:<python>:<key id>`` | list | tokens that wake one worker | anyone with work |
 
 Every key of a job expires at the job's one absolute deadline; the others a day after their use.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 

@@ -1,10 +1,4 @@
-"""Every limit that the scripts use, each with its reason. ARCHITECTURE.md prints this table.
-
-A script names a limit, and the loader (``scripts.py``) makes a local with this value. Python
-code and the model of the tests read the limits from here too.
-"""
-
-from __future__ import annotations
+"""Every limit that the scripts use, each with its reason. ARCHITECTURE.md prints this table."""
 
 from typing import NamedTuple
 
@@ -74,9 +68,3 @@ LIMITS = {
     "MAX_FIGURE_DIGITS": Limit(15, "longest number in progress fields: below 2^53"),
     "MAX_LEASES_READ": Limit(1000, "with more leases a status does not examine each executor"),
 }
-
-
-def limits_table() -> list[str]:
-    """Return the lines of the table in ARCHITECTURE.md."""
-    rows = [f"| `{name}` | {limit.value:,} | {limit.why} |" for name, limit in LIMITS.items()]
-    return ["| limit | value | why |", "| --- | --- | --- |", *rows]

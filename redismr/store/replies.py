@@ -6,8 +6,6 @@ The records are named tuples: to define a frozen dataclass takes each start 0.4 
 A ``state`` is clear text of the server, so it is a hint; "" means that the job is gone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 

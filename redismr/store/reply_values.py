@@ -1,7 +1,5 @@
 """Turns the values of Redis replies into text, numbers and records."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 

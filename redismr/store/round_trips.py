@@ -25,8 +25,6 @@ way, and whoever cannot use the saving takes that way.
    succeeded brings its results.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

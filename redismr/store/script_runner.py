@@ -1,7 +1,5 @@
 """Runs the scripts of the protocol on the keys of a job."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@ master's ``[USER]:PASSWORD@`` stands before the hosts, the login of the sentinel
 (``sentinel_username``, ``sentinel_password``). ``rediss+sentinel`` means TLS to all of them.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Any

@@ -5,13 +5,11 @@ and discards it. A server checks already there what a user may do, and whether i
 refusal inside a script would come too late: what the script wrote before stays.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import redis
+from redis.connection import Connection as RedisConnection
 from redis.exceptions import ResponseError
 
 from redismr.config import DEFAULT_NAMESPACE, Connection
@@ -22,9 +20,6 @@ from redismr.store.connection_errors import connection_error, unknown_command_te
 from redismr.store.error_kinds import DEMOTED_WORDS, TEMPORARY_WORDS, error_kind
 from redismr.store.keys import KeyNames
 from redismr.store.sentinel import is_sentinel_url
-
-if TYPE_CHECKING:
-    from redis.connection import Connection as RedisConnection
 
 MIN_VERSION = (7, 0)
 """Redis 7.0, for scripts with flags and ZRANGE BYSCORE. Valkey 7.2 says that it is 7.2."""
@@ -75,7 +70,6 @@ def check_server(connection: Connection, role: Role) -> None:
 def _inspect(
     client: redis.Redis, connection: Connection, role: Role, shown_address: str, remedy: str
 ) -> None:
-    """Check once, over one connection."""
     conn = client.connection_pool.get_connection()
     transaction_words = ["MULTI", "EXEC"] if "EXEC" in commands(role) else []
     info, multi_reply, *exec_reply = _send_commands(
@@ -124,18 +118,13 @@ def _read_reply(conn: RedisConnection) -> Reply:
 
 
 def _parse_info(info: Reply) -> dict[str, str]:
-    """Return field -> value of INFO."""
     text = info.decode("utf-8", "replace") if isinstance(info, bytes) else str(info)
     pairs = (row.partition(":") for row in text.splitlines() if not row.startswith("#"))
     return {name: value for name, _, value in pairs}
 
 
 def _refuse_info(exc: Exception, conn: RedisConnection, shown_address: str) -> None:
-    """Raise the error for a server that refuses INFO.
-
-    Raises:
-        UnfitServer, StoreUnavailable: always.
-    """
+    """Raise the error for a server that refuses INFO."""
     if "unknown command" not in str(exc).lower():
         raise exc
     _, hello = _send_commands(conn, [("DISCARD",), ("HELLO", "2")])
@@ -155,12 +144,7 @@ def _as_text(part: object) -> str:
 
 
 def _check_info(info: Mapping[str, str], shown_address: str, *, watched: bool) -> None:
-    """Refuse a server that INFO shows to be unfit.
-
-    Raises:
-        UnfitServer: the text names the setting, its value, and what to do.
-        StoreUnavailable: the server is not ready yet.
-    """
+    """Refuse a server that INFO shows to be unfit."""
     if "sentinel_masters" in info:
         found = re.match(r"name=([^,]+)", info.get("master0", ""))
         service = found[1] if found else "SERVICE"
@@ -212,12 +196,7 @@ _TEMPORARY_CAUSES = {
 def _check_refusals(
     refused: Mapping[str, Exception], shown_address: str, namespace: str, remedy: str
 ) -> None:
-    """Raise if the server does not let this user send a command of its role.
-
-    Raises:
-        UnfitServer: the server does not know a command, or the user may not use it.
-        StoreUnavailable: the server takes no writes for now.
-    """
+    """Raise if the server does not let this user send a command of its role."""
     kinds = {command: error_kind(exc) for command, exc in refused.items()}
     unknown = [command for command, (_, text) in kinds.items() if "unknown command" in text.lower()]
     if unknown:

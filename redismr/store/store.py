@@ -1,10 +1,7 @@
 """The task protocol: one method per verb, each one atomic step on the server.
 
-Python never reads and then writes: one script makes each change of a job's state (invariants in
-ARCHITECTURE.md). Every method may be repeated with the same arguments.
+Every method may be repeated with the same arguments.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Self

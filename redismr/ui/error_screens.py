@@ -1,21 +1,17 @@
 """Error screens: the error and the user's own frames, in 18 lines at most."""
 
-from __future__ import annotations
-
 import os
 import traceback
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TextIO, cast
 
 from redismr.core.failure_capture import make_failure
+from redismr.core.model import Failure, Skipped
 from redismr.core.plurals import pluralize
 from redismr.core.printable import printable_lines
 from redismr.core.task_errors import make_task_error
 from redismr.errors import RedismrError
 from redismr.settings import is_debugging
 from redismr.standard_streams import NeverFailingStream
-
-if TYPE_CHECKING:
-    from redismr.core.model import Failure, Skipped
 
 _RECOVERY_HINT = "__redismr_recovery_hint__"
 _MAX_LINES = 18

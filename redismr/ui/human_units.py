@@ -1,7 +1,5 @@
 """Format durations, amounts, rates and percentages for people."""
 
-from __future__ import annotations
-
 
 def format_clock(seconds: float) -> str:
     """Format a duration as a clock shows it.

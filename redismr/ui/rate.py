@@ -1,7 +1,5 @@
 """Measure a smoothed rate, and the seconds left at an even rate."""
 
-from __future__ import annotations
-
 from collections import deque
 
 _MIN_WINDOW_SECONDS = 15.0

@@ -3,8 +3,6 @@
 NumPy's values are written as Python's: numbers as numbers, arrays as lists.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

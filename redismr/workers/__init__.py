@@ -1,7 +1,5 @@
 """Workers: one supervisor process with N executors, on any host that reaches the server."""
 
-from __future__ import annotations
-
 import logging
 
 from redismr.config import Connection, WorkerOptions

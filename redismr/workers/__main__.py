@@ -5,8 +5,6 @@ end when the client is gone. Neither click nor rich is imported, because the use
 cold start.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

@@ -1,7 +1,5 @@
 """Runs the claimed tasks of one batch, one after another, and reports those that failed."""
 
-from __future__ import annotations
-
 import re
 import time
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Decides how many tasks to claim at once: about 50 ms of work, judged by the last batches."""
 
-from __future__ import annotations
-
 from redismr.core.model import Stage
 from redismr.store import SMALL_JOB_TASKS
 

@@ -1,7 +1,5 @@
 """An executor as its supervisor sees it: what runs, how long, and what its death is charged to."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import time

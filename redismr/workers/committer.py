@@ -1,7 +1,5 @@
 """Commits the finished attempts of a batch, and claims the next batch in the same round trip."""
 
-from __future__ import annotations
-
 from redismr.core.model import Claim
 from redismr.store import CommitReply, Store
 from redismr.workers.batch_runner import Finished
@@ -19,12 +17,7 @@ class Committer:
         self._store, self._slot, self._reporter, self._sizers = store, slot, reporter, sizers
 
     def commit(
-        self,
-        session: Session,
-        claim: Claim,
-        finished: Finished,
-        nonce: str = "",
-        want: int = 0,
+        self, session: Session, claim: Claim, finished: Finished, nonce: str = "", want: int = 0
     ) -> CommitReply | None:
         """Commit attempts, and claim up to ``want`` tasks under ``nonce``; None: the job is gone.
 

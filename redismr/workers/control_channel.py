@@ -3,8 +3,6 @@
 An executor sends lines: a word and perhaps one argument. Its supervisor answers single bytes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import select
 import socket

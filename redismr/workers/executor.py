@@ -5,8 +5,6 @@ before it asks Redis, so that its supervisor can give back or fail exactly that.
 supervisor does.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import secrets

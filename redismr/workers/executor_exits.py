@@ -1,7 +1,5 @@
 """Accounts for executors that ended: charges the task that ran, gives back the others."""
 
-from __future__ import annotations
-
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,10 +22,7 @@ class ExecutorExits:
     """
 
     def __init__(
-        self,
-        store: Store,
-        reporter: Reporter,
-        on_reported: Callable[[Child, ExecutorExit], None],
+        self, store: Store, reporter: Reporter, on_reported: Callable[[Child, ExecutorExit], None]
     ) -> None:
         self._store, self._reporter, self._on_reported = store, reporter, on_reported
         self.unreported: deque[tuple[Child, Holding, ExecutorExit]] = deque()

@@ -112,7 +112,6 @@ def end_with_parent(parent: int) -> None:
 
 
 def _run_fork_server(control: socket.socket, main: ExecutorMain, supervisor: int) -> NoReturn:
-    """Run the loop of the fork server process."""
     end_with_parent(supervisor)
     os.setpgid(0, 0)
     _give_empty_stdin()

@@ -4,8 +4,6 @@ The lease keeper only decides: it returns the executors to kill with the reasons
 kills them.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The map outputs that a reducer reads: the manifests of all map tasks, verified."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Self
 

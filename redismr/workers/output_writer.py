@@ -1,7 +1,5 @@
 """Writes an attempt's output: into sealed chunks in Redis, or, if small, into the manifest."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from redismr.core.codec import encode_block, split_frame

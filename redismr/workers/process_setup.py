@@ -1,7 +1,5 @@
 """Prepares an executor's process for user code: environment, memory, debuggers, forks."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import gc

@@ -14,14 +14,7 @@ from typing import TYPE_CHECKING
 from redismr.core.events import Event, encode_event
 from redismr.core.failure_capture import NOT_GIVEN, make_failure
 from redismr.core.job_payloads import JobSealer
-from redismr.core.model import (
-    PYTHON,
-    AttemptRef,
-    Crash,
-    Failure,
-    is_map_task,
-    task_stage,
-)
+from redismr.core.model import PYTHON, AttemptRef, Crash, Failure, is_map_task, task_stage
 from redismr.core.user_frames import is_debugger_exit
 from redismr.engine.bad_records import SkipLimitExceeded
 from redismr.engine.kernel import UserCodeError
@@ -235,7 +228,6 @@ class Reporter:
         self._hand_in_failure(attempt, txn, failure, kind="lost", signature=kind, crash=crash)
 
     def _publish_failed(self, txn: str, job: str, data: dict[str, object]) -> None:
-        """Tell listeners of a transaction that a job has failed."""
         self.store.publish(txn, encode_event(Event(job, txn, 0, "failed", data), self.keyring))
 
 

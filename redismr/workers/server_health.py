@@ -1,7 +1,5 @@
 """Tells whether a worker's server is fit to work for, and whether it answers."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import platform

@@ -7,26 +7,23 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redismr import context
 from redismr.core.events import Event, encode_event
 from redismr.core.job_payloads import JobSealer
 from redismr.core.model import Claim, JobSpec, Provenance
+from redismr.core.seal import Keyring
 from redismr.engine.kernel import UserCodeError
 from redismr.engine.program import Program, prepare_program
 from redismr.errors import JobLost, SealError
 from redismr.shipping import digest_code, load_code, load_params
 from redismr.shipping.libraries import SUBMITTER, explain_library_errors
-from redismr.store import StageEvents, clear_int
+from redismr.store import EndAndRecords, StageEvents, Store, clear_int
 from redismr.workers.job_header import JobAltered, JobHeader
 from redismr.workers.map_outputs import MapOutputs
 from redismr.workers.process_setup import process_name
 from redismr.workers.shared_slots import Holding
-
-if TYPE_CHECKING:
-    from redismr.core.seal import Keyring
-    from redismr.store import EndAndRecords, Store
 
 
 class Session:

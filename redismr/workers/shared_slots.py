@@ -9,8 +9,6 @@ sequence number tells which place is valid, and is raised after the other place 
 reader always finds the old text or the new text, also if the writer died in the middle.
 """
 
-from __future__ import annotations
-
 import json
 import mmap
 from collections.abc import Callable, MutableSequence

@@ -1,7 +1,5 @@
 """Ends a worker by grades: finish the running tasks first; when asked again, end at once."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time
@@ -31,10 +29,7 @@ class Stopping:
     """Raises the grade of one worker, and does what each grade asks for."""
 
     def __init__(
-        self,
-        children: Mapping[int, Child],
-        exits: ExecutorExits,
-        run_duty: Callable[[Duty], None],
+        self, children: Mapping[int, Child], exits: ExecutorExits, run_duty: Callable[[Duty], None]
     ) -> None:
         self._children, self._exits, self._run_duty = children, exits, run_duty
         self.grade = Grade.WORK

@@ -6,8 +6,6 @@ a death within milliseconds, and fails exactly the task that was running. It tak
 leases of other workers.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import selectors
@@ -246,7 +244,6 @@ class Supervisor:
         self.selector.register(control, selectors.EVENT_READ, lambda _: self._on_message(child))
 
     def _schedule_respawn(self, child: Child, exited: ExecutorExit) -> None:
-        """Set the time at which another executor takes the place of one that ended."""
         if self.stopping.grade:
             return
         index = child.slot.index

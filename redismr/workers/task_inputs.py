@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from redismr.core.codec import decode_block, join_frames
 from redismr.core.model import MapManifest
 from redismr.core.plurals import pluralize
 from redismr.engine.kernel import Block, UserCodeError
 from redismr.errors import LibraryMismatch, SealError
+from redismr.sources import Split
 from redismr.sources.record_snapshots import unpickle_error
 from redismr.workers.job_header import JobAltered
 from redismr.workers.map_outputs import MapOutputs
 from redismr.workers.session import Session
-
-if TYPE_CHECKING:
-    from redismr.sources import Split
 
 FETCH_BYTES = 8 << 20
 """Raw bytes of segments that are fetched in one round trip."""

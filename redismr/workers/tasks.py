@@ -4,8 +4,6 @@ Bulk data is written first, the commit last: what is staged here counts only onc
 ``Commit`` is accepted.
 """
 
-from __future__ import annotations
-
 import contextlib
 import random
 import sys
@@ -13,7 +11,6 @@ import zlib
 from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from redismr import context
 from redismr.core.model import (
@@ -37,6 +34,7 @@ from redismr.engine.kernel import Block, SubPass, map_task, reduce_task
 from redismr.engine.program import GroupFunction, Program
 from redismr.engine.sum_reducers import use_named_sum
 from redismr.errors import SealError
+from redismr.sources import Split
 from redismr.sources.protocol import amount_of, describe_records
 from redismr.store import Commit
 from redismr.workers.map_outputs import MapOutputs
@@ -44,9 +42,6 @@ from redismr.workers.output_writer import OutputWriter
 from redismr.workers.process_setup import local_provenance
 from redismr.workers.session import Session
 from redismr.workers.task_inputs import pass_count, read_blocks, read_split, staged_chunks
-
-if TYPE_CHECKING:
-    from redismr.sources import Split
 
 
 class StageClosed(Exception):
@@ -226,7 +221,6 @@ def _reduce_passes(
 
 
 def _map_skip_recorder(attempt: Attempt, split: Split) -> SkipRecorder | None:
-    """Return the recorder of bad records; None if the job may skip none."""
     on_error = attempt.session.spec.on_error
     if on_error == "fail":
         return None

@@ -1,7 +1,5 @@
 """Waits on the wake-up list for the whole worker: no idle executor blocks on a connection."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random

@@ -1,7 +1,5 @@
 """The row in which a worker tells people what it does, and what keeps it from jobs."""
 
-from __future__ import annotations
-
 import logging
 import os
 import socket

@@ -10,6 +10,7 @@ import pickle
 import sys
 import traceback
 import types
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -64,13 +65,11 @@ def failure(exc: BaseException, **more: Any) -> Failure:
         "function": "mapfn",
         "where": "record 2001 of logs/a.gz (line 2001, byte 104417)",
         "value": "BAD not-a-number",
-        "host": "web3",
-        "pid": 4117,
         "attempt": 4,
         "attempts": 4,
         "python": "3.12.1",
     }
-    return make_failure(exc, **{**defaults, **more})
+    return replace(make_failure(exc, **{**defaults, **more}), host="web3", pid=4117)
 
 
 def divide(value: int) -> float:
