@@ -44,8 +44,9 @@ EVERY_SERVER_KIND_MODULES = frozenset({
 """Tests of whole jobs that run on each kind, because kinds may behave differently there."""
 
 # Servers and secrets of a developer's shell must not reach a test.
+_KEPT_SETTINGS = ("REDISMR_ENGINES", "REDISMR_NATIVE")
 for _name in list(os.environ):
-    if _name == "REDIS_URL" or (_name.startswith("REDISMR_") and _name != "REDISMR_ENGINES"):
+    if _name == "REDIS_URL" or (_name.startswith("REDISMR_") and _name not in _KEPT_SETTINGS):
         del os.environ[_name]
 
 # A shell that starts pytest in the background makes it, and its children, ignore Ctrl-C.

@@ -18,6 +18,7 @@ from redismr.core.model import Skipped
 from redismr.core.plurals import pluralize
 from redismr.engine.kernel import Block
 from redismr.errors import BadKey, BadValue, RedismrError, ResultsClosed
+from redismr.native import IntBlock
 
 _COUNT_RULE = int_rule(0, 1 << 62, "a whole number (int), 0 or more")
 _NO_VALUE = object()
@@ -249,7 +250,7 @@ class Results(Mapping[Any, Any]):
 
     def _keys_for_lookups(self) -> Iterator[FeedPart]:
         """Yield the keys, and keep the pairs, so that look-ups in the same order need no search."""
-        blocks = list(self._blocks())
+        blocks = [tuple(block) for block in self._blocks()]
         # This runs in C alone: whatever other threads do, each step gives one whole pair, or none.
         self._expected_lookups = chain.from_iterable(
             map(zip, map(itemgetter(0), blocks), map(itemgetter(1), blocks))
@@ -348,8 +349,12 @@ class Results(Mapping[Any, Any]):
 
     def _read_into_dict(self, partitions: Iterable[int]) -> dict[Any, Any]:
         loaded: dict[Any, Any] = {}
-        for keys, values in chain.from_iterable(map(self._fetch_blocks, partitions)):
-            loaded.update(zip(keys, values, strict=True))
+        for block in chain.from_iterable(map(self._fetch_blocks, partitions)):
+            if isinstance(block, IntBlock):
+                block.update(loaded)
+            else:
+                keys, values = block
+                loaded.update(zip(keys, values, strict=True))
         return loaded
 
     def _check_open(self) -> None:

@@ -1,11 +1,13 @@
 """A feed that lets several threads iterate over the parts of a result, in C, until it closes."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from operator import length_hint
 from threading import RLock
 from typing import Any, Self
 
-FeedPart = tuple[list[Any]] | tuple[Collection[Any], list[Any]]
+from redismr.core.codec import Block
+
+FeedPart = tuple[list[Any]] | Block
 """Items, or keys and their values. The last list is emptied when the result is closed."""
 
 

@@ -42,22 +42,20 @@ def flush_totals(
 
 
 def flush_groups(
-    program: Program, groups: dict[Any, list[Any]], partitions: int
+    program: Program, keys: list[Any], lists: list[list[Any]], partitions: int
 ) -> PartitionedColumns:
-    """Return the groups' columns, combined if possible; empty ``groups``."""
+    """Return the columns of keys and the lists of their values, combined if possible."""
     if program.combine is not None:
         # combinefn sees each value once, and never its own results. So a combinefn that turns
         # values into something else (their number, a list) stays right however often a task
         # flushes.
         with forbid_counting():
-            columns = list(run_group_function(program.combine, "combinefn", groups.items(), [0, 0]))
+            groups = zip(keys, lists, strict=True)
+            columns = list(run_group_function(program.combine, "combinefn", groups, [0, 0]))
         keys = [key for column in columns for key in column.keys]
         values = [value for column in columns for value in column.values]
-        groups.clear()
         choose_key_partitions = partial(choose_partitions, program, partitions, "combinefn")
         return partition_pairs(keys, values, choose_key_partitions, partitions)
-    keys, lists = list(groups), list(groups.values())
-    groups.clear()
     if isinstance(program.reduce, Reducer):
         lists = _condense_groups(program.reduce, keys, lists)
     return partition_groups(keys, lists, choose_partitions(program, partitions, "mapfn", keys))

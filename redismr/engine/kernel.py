@@ -8,7 +8,7 @@ a buffer is flushed, never time or free memory.
 from collections.abc import Iterable, Iterator, MutableSequence
 from typing import Any
 
-from redismr.core.codec import Block
+from redismr.core.codec import Block, record_count
 from redismr.engine.duplicate_keys import DuplicateKeyDetector
 from redismr.engine.emitted import UserCodeError
 from redismr.engine.map_loops import map_records
@@ -20,6 +20,7 @@ from redismr.engine.partition_check import (
 )
 from redismr.engine.partitioner import choose_partitions, cut_into_blocks
 from redismr.engine.program import Program
+from redismr.native import IntBlock
 
 __all__ = ["Block", "SubPass", "UserCodeError", "map_task", "reduce_task"]
 
@@ -49,9 +50,9 @@ def map_task(
     cursor[0], cursor[1] = -1, 0
     must_send_placements = not has_trusted_partitionfn(program)
     for columns in map_records(program, records, partitions, cursor):
-        for partition, (keys, values) in columns:
-            for block in cut_into_blocks(keys, values):
-                cursor[1] += len(block[0])
+        for partition, column in columns:
+            for block in cut_into_blocks(column, is_joined=True):
+                cursor[1] += record_count(block)
                 yield partition, block
         if must_send_placements:
             yield from placement_blocks(columns, partitions)
@@ -90,9 +91,14 @@ def reduce_task(
     cursor[0], cursor[1] = -1, 0
     if not has_trusted_partitionfn(program):
         blocks = check_placements(blocks, sub_pass)
-    for keys, values, has_other_keys in reduce_blocks(
-        program, select_share(blocks, sub_pass), cursor
-    ):
+    for columns in reduce_blocks(program, select_share(blocks, sub_pass), cursor):
+        # The C extension adds up: it yields the keys of its groups only, and each once.
+        if isinstance(columns, IntBlock):
+            for block in cut_into_blocks(columns):
+                cursor[1] += record_count(block)
+                yield block, False
+            continue
+        keys, values, has_other_keys = columns
         has_irregular_keys = has_other_keys and _may_leave_partition(
             program, keys, partition, partitions
         )
@@ -100,8 +106,8 @@ def reduce_task(
             has_irregular_keys |= duplicate_detector.add_and_check(
                 keys, has_other_keys=has_other_keys
             )
-        for block in cut_into_blocks(keys, values):
-            cursor[1] += len(block[0])
+        for block in cut_into_blocks((keys, values)):
+            cursor[1] += record_count(block)
             yield block, has_irregular_keys
 
 

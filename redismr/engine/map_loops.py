@@ -18,10 +18,10 @@ In each loop, ``key, value`` is a record, and ``k, v`` a pair that mapfn emitted
 """
 
 from collections.abc import Iterable, Iterator, Mapping, MutableSequence
-from functools import partial
 from types import GeneratorType
 from typing import Any
 
+from redismr import native
 from redismr.core.plain_copies import IMMUTABLE_TYPES
 from redismr.engine.buffer_limit import map_buffer_limits
 from redismr.engine.combine import flush_groups, flush_totals
@@ -34,8 +34,13 @@ from redismr.engine.emitted import (
     must_reraise,
     snapshot_key,
 )
-from redismr.engine.literal_ones import MapfnCalls, count_keys, keys_only_mapfn
 from redismr.engine.merge import add_ints
+from redismr.engine.native_map_loops import (
+    MapStart,
+    can_add_natively,
+    map_groups_natively,
+    map_totals_natively,
+)
 from redismr.engine.partitioner import PartitionedColumns
 from redismr.engine.program import Program
 from redismr.engine.reducers import Reducer
@@ -54,61 +59,77 @@ def map_records(
     ``cursor`` and the errors are those of ``kernel.map_task``.
     """
     reducer = program.reduce
-    # Case 1: every pair is literally (key, 1).
-    if keyfn := keys_only_mapfn(program.mapfn):
-        outputs = MapfnCalls(keyfn, records, takes_value_only=program.takes_value_only)
-        return _map_literal_ones(program, outputs, partitions, cursor)
-    # Case 2: the reducer adds up values, or counts them.
+    # Case 1: the reducer adds up values, or counts them.
     if isinstance(reducer, Reducer) and reducer.fold and program.combine is None:
-        map_loop = _map_adding if reducer.fold == "values" else _map_counting
-        return map_loop(program, reducer, records, partitions, cursor)
-    # Case 3: any other reducer or combiner needs the values of each key.
-    return _map_grouping(program, records, partitions, cursor)
+        return _map_totals(program, reducer, records, partitions, cursor)
+    # Case 2: any other reducer or combiner needs the values of each key.
+    return _map_groups(program, records, partitions, cursor)
 
 
-def _map_literal_ones(
-    program: Program, outputs: MapfnCalls, partitions: int, cursor: MutableSequence[int]
-) -> Iterator[PartitionedColumns]:
-    """Count keys whose values are all 1; write the ones out where a function is to see them."""
-    reducer, (max_keys, buffer_limit) = program.reduce, map_buffer_limits(program.memory)
-    count = partial(count_keys, outputs, cursor, keys_may_change=program.partitionfn is not None)
-    if isinstance(reducer, Reducer) and reducer.fold and program.combine is None:
-        for totals in count(max_keys=max_keys, max_yielded=None):
-            yield flush_totals(program, reducer, totals, {}, partitions)
-    else:
-        for totals in count(max_keys=max_keys, max_yielded=buffer_limit.max_count):
-            groups = {key: [1] * number for key, number in totals.items()}
-            totals.clear()
-            yield flush_groups(program, groups, partitions)
-
-
-def _map_adding(  # noqa: C901, PLR0912 - one flat loop, see the module's docstring
+def _map_totals(
     program: Program,
     reducer: Reducer,
     records: Iterable[tuple[Any, Any]],
     partitions: int,
     cursor: MutableSequence[int],
 ) -> Iterator[PartitionedColumns]:
+    """Add up in C as long as that can be done, then in Python."""
+    counts_pairs = reducer.fold == "ones"
+    start: MapStart | None = MapStart(iter(records))
+    if can_add_natively(program):
+        start = yield from map_totals_natively(
+            program, records, partitions, cursor, counts_pairs=counts_pairs
+        )
+    if start is not None:
+        map_loop = _map_counting if counts_pairs else _map_adding
+        yield from map_loop(program, reducer, start, partitions, cursor)
+
+
+def _map_groups(
+    program: Program,
+    records: Iterable[tuple[Any, Any]],
+    partitions: int,
+    cursor: MutableSequence[int],
+) -> Iterator[PartitionedColumns]:
+    """Group in C as long as that can be done, then in Python."""
+    start: MapStart | None = MapStart(iter(records))
+    if native.IS_LOADED:
+        start = yield from map_groups_natively(program, records, partitions, cursor)
+    if start is not None:
+        yield from _map_grouping(program, start, partitions, cursor)
+
+
+def _map_adding(  # noqa: C901, PLR0912 - one flat loop, see the module's docstring
+    program: Program,
+    reducer: Reducer,
+    start: MapStart,
+    partitions: int,
+    cursor: MutableSequence[int],
+) -> Iterator[PartitionedColumns]:
     """Add ints up as they come; keep a list for a key with any other value, its total first."""
     mapfn, takes_value_only = program.mapfn or _identity, program.takes_value_only
-    totals: dict[Any, int | None] = {}  # None for a key that has a list in value_lists
+    totals: dict[Any, int | None] = start.buffer  # None for a key that has a list in value_lists
     value_lists: dict[Any, list[Any]] = {}
     get, get_list, snapshot_value = totals.get, value_lists.get, choose_value_snapshot(program)
     max_keys, buffer_limit = map_buffer_limits(program.memory)
     type_, tuple_, int_, generator, immutable = type, tuple, int, GeneratorType, IMMUTABLE_TYPES
-    ordinal, buffered, next_check, in_mapfn = -1, 0, 1, False
-    out = pair = key = value = None
+    ordinal, buffered, next_check, in_mapfn = start.ordinal, 0, 1, False
+    pairs_left, out, pair, key, value = start.pairs_left, start.out, None, None, None
     try:
-        for key, value in records:
-            cursor[0] = ordinal = ordinal + 1
+        for key, value in start.records:
             in_mapfn = True
-            out = mapfn(value) if takes_value_only else mapfn(key, value)
+            # A record that the native loop has begun: 4 ns a record.
+            if pairs_left is not None:
+                pairs, pairs_left = pairs_left, None
+            else:
+                cursor[0] = ordinal = ordinal + 1
+                out = pairs = mapfn(value) if takes_value_only else mapfn(key, value)
             # The output is a mapping, None, or another iterable than the usual ones.
-            if type_(out) is not generator and type_(out) not in _ITERABLE_OUTPUT_TYPES:
-                out = iterate_pairs(out) if value_lists else _add_mapping(totals, out)
+            if type_(pairs) is not generator and type_(pairs) not in _ITERABLE_OUTPUT_TYPES:
+                pairs = iterate_pairs(pairs) if value_lists else _add_mapping(totals, pairs)
                 if len(totals) >= max_keys:
                     yield flush_totals(program, reducer, totals, value_lists, partitions)
-            for pair in out:
+            for pair in pairs:
                 if type_(pair) is not tuple_:
                     check_pair(pair)
                 k, v = pair
@@ -145,24 +166,29 @@ def _map_adding(  # noqa: C901, PLR0912 - one flat loop, see the module's docstr
 def _map_counting(
     program: Program,
     reducer: Reducer,
-    records: Iterable[tuple[Any, Any]],
+    start: MapStart,
     partitions: int,
     cursor: MutableSequence[int],
 ) -> Iterator[PartitionedColumns]:
     mapfn, takes_value_only = program.mapfn or _identity, program.takes_value_only
-    totals: dict[Any, int] = {}
+    totals: dict[Any, int] = start.buffer
     get, (max_keys, _) = totals.get, map_buffer_limits(program.memory)
     type_, tuple_, generator, immutable = type, tuple, GeneratorType, IMMUTABLE_TYPES
-    ordinal, in_mapfn, out, pair, key, value = -1, False, None, None, None, None
+    ordinal, in_mapfn, pairs_left, out = start.ordinal, False, start.pairs_left, start.out
+    pair = key = value = None
     try:
-        for key, value in records:
-            cursor[0] = ordinal = ordinal + 1
+        for key, value in start.records:
             in_mapfn = True
-            out = mapfn(value) if takes_value_only else mapfn(key, value)
+            # A record that the native loop has begun.
+            if pairs_left is not None:
+                pairs, pairs_left = pairs_left, None
+            else:
+                cursor[0] = ordinal = ordinal + 1
+                out = pairs = mapfn(value) if takes_value_only else mapfn(key, value)
             # The output is a mapping, None, or another iterable than the usual ones.
-            if type_(out) is not generator and type_(out) not in _ITERABLE_OUTPUT_TYPES:
-                out = iterate_pairs(out)
-            for pair in out:
+            if type_(pairs) is not generator and type_(pairs) not in _ITERABLE_OUTPUT_TYPES:
+                pairs = iterate_pairs(pairs)
+            for pair in pairs:
                 if type_(pair) is not tuple_:
                     check_pair(pair)
                 k, _ = pair
@@ -183,29 +209,35 @@ def _map_counting(
     yield flush_totals(program, reducer, totals, {}, partitions)
 
 
-def _map_grouping(  # noqa: C901 - as above
+def _map_grouping(  # noqa: C901, PLR0912 - as above
     program: Program,
-    records: Iterable[tuple[Any, Any]],
+    start: MapStart,
     partitions: int,
     cursor: MutableSequence[int],
 ) -> Iterator[PartitionedColumns]:
     """Keep the values of each key in a list until there are enough to combine."""
     mapfn, takes_value_only = program.mapfn or _identity, program.takes_value_only
-    groups: dict[Any, list[Any]] = {}
+    groups: dict[Any, list[Any]] = start.buffer
     get, snapshot_value = groups.get, choose_value_snapshot(program)
-    max_keys, buffer_limit = map_buffer_limits(program.memory)
+    max_keys, new_limit = map_buffer_limits(program.memory)
+    buffer_limit = start.buffer_limit or new_limit
     type_, tuple_, generator, immutable = type, tuple, GeneratorType, IMMUTABLE_TYPES
-    ordinal, buffered, next_check, in_mapfn = -1, 0, 1, False
-    out = pair = key = value = None
+    ordinal, buffered, next_check = start.ordinal, start.buffered, start.next_check
+    pairs_left, out, in_mapfn = start.pairs_left, start.out, False
+    pair = key = value = None
     try:
-        for key, value in records:
-            cursor[0] = ordinal = ordinal + 1
+        for key, value in start.records:
             in_mapfn = True
-            out = mapfn(value) if takes_value_only else mapfn(key, value)
+            # A record that the native loop has begun.
+            if pairs_left is not None:
+                pairs, pairs_left = pairs_left, None
+            else:
+                cursor[0] = ordinal = ordinal + 1
+                out = pairs = mapfn(value) if takes_value_only else mapfn(key, value)
             # The output is a mapping, None, or another iterable than the usual ones.
-            if type_(out) is not generator and type_(out) not in _ITERABLE_OUTPUT_TYPES:
-                out = iterate_pairs(out)
-            for pair in out:
+            if type_(pairs) is not generator and type_(pairs) not in _ITERABLE_OUTPUT_TYPES:
+                pairs = iterate_pairs(pairs)
+            for pair in pairs:
                 if type_(pair) is not tuple_:
                     check_pair(pair)
                 k, v = pair
@@ -221,7 +253,9 @@ def _map_grouping(  # noqa: C901 - as above
                 if buffered >= next_check:
                     next_check = buffer_limit.next_check(buffered, v)
                     if not next_check or len(groups) >= max_keys:
-                        yield flush_groups(program, groups, partitions)
+                        keys, lists = list(groups), list(groups.values())
+                        groups.clear()
+                        yield flush_groups(program, keys, lists, partitions)
                         buffered, next_check = 0, 1
             in_mapfn = False
     except BaseException as error:
@@ -229,7 +263,7 @@ def _map_grouping(  # noqa: C901 - as above
             raise
         cause = explain_output_error(error, pair, out=out)
         raise UserCodeError("mapfn", ordinal, key, value) from cause
-    yield flush_groups(program, groups, partitions)
+    yield flush_groups(program, list(groups), list(groups.values()), partitions)
 
 
 def _identity(*record: Any) -> tuple[tuple[Any, ...]]:

@@ -6,14 +6,17 @@ from functools import partial
 from itertools import compress
 from typing import Any
 
+from redismr import native
 from redismr.core.codec import Block
 from redismr.core.failure_capture import NOT_GIVEN
 from redismr.engine.buffer_limit import RESULT_RECORDS, result_buffer_limit
 from redismr.engine.call_reducer import ResultColumns, run_group_function
 from redismr.engine.emitted import UserCodeError
+from redismr.engine.native_merge import add_blocks_natively, as_dict, slice_totals
 from redismr.engine.program import GroupFunction, Program
 from redismr.engine.reducers import Reducer
 from redismr.errors import BadKey
+from redismr.native import IntBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ WHOLE_PARTITION = SubPass(0, 1)
 
 def reduce_blocks(
     program: Program, blocks: Iterable[Block], cursor: MutableSequence[int]
-) -> Iterator[ResultColumns]:
+) -> Iterator[ResultColumns | IntBlock]:
     """Yield what the program's reducer makes of the blocks, which come in task order."""
     reducer = program.reduce
     if isinstance(reducer, GroupFunction):
@@ -42,7 +45,7 @@ def reduce_blocks(
     if program.combine is not None:  # combinefn returns values, no partial results
         reducer = replace(reducer, finish=partial(reducer, None), is_user_value=lambda _value: True)
     elif reducer.fold:
-        return _slice_totals(_total_values(reducer, blocks), sort=program.sort)
+        return _reduce_totals(reducer, iter(blocks), sort=program.sort)
     return _finish_groups(reducer, _group_values(blocks), program, cursor)
 
 
@@ -59,9 +62,23 @@ def _group_values(blocks: Iterable[Block]) -> dict[Any, list[Any]]:
     return groups
 
 
-def _total_values(reducer: Reducer, blocks: Iterable[Block]) -> dict[Any, Any]:
-    """Add ints up as they come; finish a key with any other value from the list of its values."""
+def _reduce_totals(
+    reducer: Reducer, blocks: Iterator[Block], *, sort: bool
+) -> Iterator[ResultColumns | IntBlock]:
     totals: dict[Any, Any] = {}
+    if native.IS_LOADED:
+        native_totals, is_done, blocks = add_blocks_natively(blocks)
+        if is_done and not sort:
+            yield from slice_totals(native_totals)
+            return
+        totals = as_dict(native_totals)
+    yield from _slice_totals(_total_values(reducer, blocks, totals), sort=sort)
+
+
+def _total_values(
+    reducer: Reducer, blocks: Iterable[Block], totals: dict[Any, Any]
+) -> dict[Any, Any]:
+    """Add ints up as they come; finish a key with any other value from the list of its values."""
     value_lists: dict[Any, list[Any]] = {}
     for keys, values in blocks:
         # A block of ints only, and so were all blocks before.

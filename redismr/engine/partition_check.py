@@ -47,7 +47,7 @@ def placement_blocks(columns: PartitionedColumns, partitions: int) -> Iterator[t
             keys_there.append(key)
             key_partitions.append(partition)
     for checking_partition, (keys_there, key_partitions) in sorted(placed_keys.items()):
-        for block_keys, numbers in cut_into_blocks(keys_there, key_partitions):
+        for block_keys, numbers in cut_into_blocks((keys_there, key_partitions)):
             yield checking_partition, (block_keys, KeyPlacements(numbers))
 
 
@@ -81,7 +81,7 @@ def _checking_partitions(keys: list[Any], partitions: int) -> list[int]:
 
 def _check_equal_to_copies(keys: list[Any]) -> None:
     """Check that keys equal their copies: a key that does not would be another key in each task."""
-    copies, _ = decode_block(encode_block(keys, [None] * len(keys)))
+    copies, _ = decode_block(encode_block((keys, [None] * len(keys))))
     for key, copy in zip(keys, copies, strict=True):
         if copy is not key and not copy == key:  # noqa: SIM201 - as a dict compares
             bad = BadKey(

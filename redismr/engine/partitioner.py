@@ -1,20 +1,21 @@
 """Divides columns of pairs among the partitions, and cuts them into blocks of about 1 MB."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice, repeat
 from operator import index
 from typing import Any
 
 from redismr.context import forbid_counting
-from redismr.core.codec import Block, estimate_bytes
+from redismr.core.codec import Block, estimate_bytes, record_count
 from redismr.core.key_column import SLICE_KEYS, KeyColumn, are_all_str
 from redismr.core.printable import short_repr
 from redismr.engine.emitted import UserCodeError
 from redismr.engine.key_hash import partitions_of
 from redismr.engine.program import Program
 from redismr.errors import BadKey
+from redismr.native import IntBlock
 
-PartitionedColumns = list[tuple[int, Block]]
+PartitionedColumns = Sequence[tuple[int, Block]]
 """(partition, its keys and values) for each partition that gets any record, ascending."""
 
 BLOCK_BYTES = 1 << 20
@@ -99,21 +100,26 @@ def partition_groups(
     return sorted(columns.items())
 
 
-def cut_into_blocks(keys: Collection[Any], values: list[Any]) -> Iterator[Block]:
-    """Yield the columns in blocks of about ``BLOCK_BYTES``, in order."""
-    if not (count := len(keys)):
+def cut_into_blocks(block: Block, *, is_joined: bool = False) -> Iterator[Block]:
+    """Yield the records in blocks of about ``BLOCK_BYTES``, in order.
+
+    ``is_joined`` asks for the size of an ``IntBlock`` as that of a ``KeyColumn``.
+    """
+    if not (count := record_count(block)):
         return
-    size = estimate_bytes((keys, values)) if count > 1 else 0
+    size = estimate_bytes(block, is_joined=is_joined) if count > 1 else 0
     if size <= BLOCK_BYTES * 1.25:
-        yield keys, values
+        yield block
         return
-    if not isinstance(keys, list):
-        keys = list(keys)
     # Pieces of equal length suffice for records of equal size; a piece with a large record is
     # cut again.
     step = max(1, min(count // 2, count * BLOCK_BYTES // size))
     for start in range(0, count, step):
-        yield from cut_into_blocks(keys[start : start + step], values[start : start + step])
+        if isinstance(block, IntBlock):
+            yield from cut_into_blocks(block.slice(start, min(start + step, count)))
+        else:
+            keys, values = list(block[0]), block[1]
+            yield from cut_into_blocks((keys[start : start + step], values[start : start + step]))
 
 
 def _check_partition(partition: Any, key: Any, partitions: int) -> int:

@@ -118,8 +118,8 @@ class _InlineJob:
                     program, self.partitions, self.cursor, skip_recorder, {}
                 )
             blocks = map_task(program, split.read(), self.partitions, self.cursor)
-            for partition, (keys, values) in blocks:
-                self.shuffle[partition].append(encode_block(keys, values))
+            for partition, block in blocks:
+                self.shuffle[partition].append(encode_block(block))
             self.records_in += current_ordinal(self.cursor) + 1
             self._add_skipped(skip_recorder)
 
@@ -135,7 +135,7 @@ class _InlineJob:
                 program = with_skipping_reducefn(program, skip_recorder)
             blocks = map(_decoded_block, self.shuffle.pop(partition, ()))
             results = reduce_task(program, blocks, self.cursor, partition, self.partitions)
-            encoded = [encode_block(*block) for block, _ in results]
+            encoded = [encode_block(block) for block, _ in results]
             self._add_skipped(skip_recorder)
         return [pair for data in encoded for pair in zip(*decode_block(data), strict=True)]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from redismr.core.codec import encode_block, split_frame
+from redismr.core.codec import encode_block, record_count, split_frame
 from redismr.core.model import PartSize
 from redismr.engine.kernel import Block
 from redismr.workers.process_setup import end_if_forked
@@ -52,10 +52,9 @@ class OutputWriter:
 
     def write(self, partition: int, block: Block) -> None:
         """Take the next block of a partition."""
-        keys, values = block
-        frame = encode_block(keys, values)
+        frame = encode_block(block)
         self.raw_bytes += len(frame)
-        self._record_counts[partition] = self._record_counts.get(partition, 0) + len(keys)
+        self._record_counts[partition] = self._record_counts.get(partition, 0) + record_count(block)
         self._partition_raw_bytes[partition] = self._partition_raw_bytes.get(partition, 0) + len(
             frame
         )

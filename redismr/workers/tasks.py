@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from redismr import context
+from redismr.core.codec import record_count
 from redismr.core.model import (
     AttemptRef,
     Crash,
@@ -32,7 +33,6 @@ from redismr.engine.bad_records import (
 from redismr.engine.duplicate_keys import DuplicateKeyDetector
 from redismr.engine.kernel import Block, SubPass, map_task, reduce_task
 from redismr.engine.program import GroupFunction, Program
-from redismr.engine.sum_reducers import use_named_sum
 from redismr.errors import SealError
 from redismr.sources import Split
 from redismr.sources.protocol import amount_of, describe_records
@@ -117,8 +117,6 @@ def run_map(attempt: Attempt, first_piece: bytes | None) -> Commit:
     if skip_recorder:
         crashes = _crashing_records(attempt)
         program = with_skipping_mapfn(program, partitions, attempt.cursor, skip_recorder, crashes)
-    else:
-        program = use_named_sum(program)
     here = context.Here(session.job, "map", attempt.task, split.source)
     with context.active_task(context.TaskContext(here, session.params)) as running:
         for partition, block in map_task(program, split.read(), partitions, attempt.cursor):
@@ -155,9 +153,8 @@ def run_reduce(attempt: Attempt) -> Commit:
     if outputs is None:
         raise StageClosed
     partition, skip_recorder = task_index(attempt.task), _reduce_skip_recorder(attempt, outputs)
-    program = (
-        with_skipping_reducefn(program, skip_recorder) if skip_recorder else use_named_sum(program)
-    )
+    if skip_recorder:
+        program = with_skipping_reducefn(program, skip_recorder)
     attempt.writer = writer = OutputWriter(
         lambda p, chunk, data: sealer.seal_result_chunk(token, p, chunk, data),
         lambda parts: session.store.put_result(session.job, parts[partition], session.expire_at),
@@ -169,7 +166,7 @@ def run_reduce(attempt: Attempt) -> Commit:
     with context.active_task(context.TaskContext(here, session.params)) as running:
         for block, is_irregular in _reduce_passes(attempt, program, outputs, partition):
             writer.write(partition, block)
-            records += len(block[0])
+            records += record_count(block)
             has_irregular_keys |= is_irregular
     inline = writer.finish().get(partition, ())
     part = writer.parts.get(partition, PartSize(0, records, writer.raw_bytes))

@@ -267,7 +267,7 @@ def test_a_memoryview_keeps_its_layout():
     assert kept.tolist() == [2000, 3000]
     assert grid.tolist() == [[1000, 2000], [3000, 4000]]
     assert bytes(round_trip(take_snapshot(memoryview(b"ab")))) == b"ab"
-    (column,) = decode_block(encode_block([1], [memoryview(array.array("d", [0.5]))]))[1]
+    (column,) = decode_block(encode_block(([1], [memoryview(array.array("d", [0.5]))])))[1]
     assert column.tolist() == [0.5]
 
 
@@ -280,7 +280,7 @@ def test_classes_without_a_name_travel_once():
     kept = []
     for row.x[0] in range(100):
         kept.append(take_snapshot([row] * 9 + [PickledSnapshot]))
-    data = encode_block(list(range(100)), kept)
+    data = encode_block((list(range(100)), kept))
     assert len(data) < 20_000
     _, back = decode_block(data)
     assert [value[0].x[0] for value in back] == list(range(100))
@@ -295,7 +295,7 @@ def test_a_function_is_kept_with_what_it_closes_over():
 
 
 def test_snapshots_are_restored_with_the_readers_classes():
-    data = encode_block(["k"], [take_snapshot(Own([Own(1)]))])
+    data = encode_block((["k"], [take_snapshot(Own([Own(1)]))]))
 
     def find(module, name):
         return Slotted if name == "Own" else getattr(__import__(module, fromlist=["_"]), name)

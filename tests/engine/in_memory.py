@@ -18,7 +18,7 @@ def run_in_memory(program, splits, partitions=3, passes=1, irregular=None):
     shuffle = [[] for _ in range(partitions)]
     for split in splits:
         for partition, block in map_task(program, split, partitions, [0, 0]):
-            shuffle[partition].append(encode_block(*block))
+            shuffle[partition].append(encode_block(block))
     pairs = []
     for partition, frames in enumerate(shuffle):
         for i in range(passes):
@@ -26,7 +26,7 @@ def run_in_memory(program, splits, partitions=3, passes=1, irregular=None):
             for block, is_irregular in reduce_task(
                 program, blocks, [0, 0], partition, partitions, SubPass(i, passes)
             ):
-                pairs += zip(*decode_block(encode_block(*block)), strict=True)
+                pairs += zip(*decode_block(encode_block(block)), strict=True)
                 if irregular is not None:
                     irregular.append(is_irregular)
     return pairs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from string import ascii_letters
@@ -13,7 +12,7 @@ from engine.in_memory import EqualByName, run_in_memory
 from redismr.core.codec import encode_block
 from redismr.engine import buffer_limit
 from redismr.engine.bad_records import SkipRecorder, with_skipping_mapfn, with_skipping_reducefn
-from redismr.engine.kernel import UserCodeError, map_task
+from redismr.engine.kernel import map_task
 from redismr.engine.program import prepare_program
 
 
@@ -154,25 +153,17 @@ def test_counted_keys_count_as_they_were_yielded(wrap, reducefn, buffer_limits):
     assert counts == {wrap(MutableKey(name)): n for name, n in (("a", 3), ("b", 2), ("c", 1))}
 
 
-def test_a_key_that_was_not_copied_and_has_changed_is_refused():
+def test_keys_that_change_after_keys_that_cannot_are_copied():
     def mapfn(_key, value):
-        yield value[0], 1  # the first key suggests that keys cannot change
+        yield value[0], 1
         key = MutableKey("")
         for key.name in value:
             yield key, 1
 
     # Many keys: a dict that meets the same object in a slot takes it for the same key.
     records = [(0, [*ascii_letters, "a"])]
-    if sys.version_info >= (3, 14):  # there the byte code is not known
-        assert len(run_in_memory(prepare_program(mapfn, "sum"), [records])) == 1 + len(
-            ascii_letters
-        )
-        return
-    with pytest.raises(UserCodeError) as caught:
-        run_in_memory(prepare_program(mapfn, "sum"), [records])
-    assert "has changed a key of type MutableKey after it had yielded it" in str(
-        caught.value.__cause__
-    )
+    pairs = run_in_memory(prepare_program(mapfn, "sum"), [records])
+    assert len(pairs) == 1 + len(ascii_letters)
 
 
 @pytest.mark.parametrize("sort", [False, True])
@@ -207,7 +198,7 @@ def test_a_value_that_is_emitted_with_many_keys_travels_once():
 
     program, row = prepare_program(mapfn, "list"), {"text": ["x" * 1000], "n": 1}
     ((_, block),) = map_task(program, [(0, row)], 1, [0, 0])
-    assert len(encode_block(*block)) < 20_000
+    assert len(encode_block(block)) < 20_000
 
 
 def test_a_combinefn_may_change_what_it_gets(monkeypatch):

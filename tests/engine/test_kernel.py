@@ -407,8 +407,9 @@ def test_errors_of_mapfn_keep_their_cause(reducer, error):
     assert cursor[0] == 1
 
 
-@pytest.mark.parametrize("out", [map(int, ["1", "x"]), map(len, [1])])
-def test_errors_of_iterators_written_in_c_keep_their_cause(out):
+@pytest.mark.parametrize(("function", "items"), [(int, ["1", "x"]), (len, [1])])
+def test_errors_of_iterators_written_in_c_keep_their_cause(function, items):
+    out = map(function, items)
     with pytest.raises(UserCodeError) as info:
         run_in_memory(
             prepare_program(lambda _key, _value: zip("ab", out, strict=False), "sum"), [[(0, 0)]]
@@ -632,7 +633,7 @@ def map_blocks(program, records, partitions=1):
 def test_blocks_are_about_a_megabyte():
     records = [(n % 1000, "x" * 1000) for n in range(10_000)]
     sizes = [
-        len(encode_block(*block)) for block in map_blocks(prepare_program(None, "list"), records)
+        len(encode_block(block)) for block in map_blocks(prepare_program(None, "list"), records)
     ]
     assert len(sizes) >= 10
     assert max(sizes) < 2 << 20
@@ -674,9 +675,8 @@ def test_the_cursor_counts():
     program = prepare_program(lambda text: [(word, 1) for word in text.split()], "sum")
     blocks = [block for _, block in map_task(program, [(0, "a b a"), (1, "c")], 1, cursor)]
     assert cursor == [1, 3]
-    assert list(reduce_task(program, blocks, cursor, 0, 1)) == [
-        ((["a", "b", "c"], [2, 1, 1]), False)
-    ]
+    ((block, is_irregular),) = reduce_task(program, blocks, cursor, 0, 1)
+    assert (list(map(list, block)), is_irregular) == ([["a", "b", "c"], [2, 1, 1]], False)
     assert cursor[1] == 3
 
 

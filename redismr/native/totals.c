@@ -1,0 +1,1156 @@
+/* Adds up ints by text keys, and turns the totals into the blocks that travel. README.md says what
+   the rules of this room are; engine/native_totals.py is the only caller. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+#include <stddef.h>
+
+#include "hashes.h"
+#include "int_pickle.h"
+#include "table.h"
+
+/* The head of a frame, as core/codec.py packs it: flags, bytes of keys, bytes of runs. */
+#define BLOCK_HEADER 9
+#define KEYS_JOINED_FLAG 1
+#define MAX_KEY_BYTES ((Py_ssize_t)1 << 30)
+
+typedef struct {
+    PyTypeObject *int_block, *totals, *groups, *record_fold;
+    PyObject *generator_type;
+} ModuleState;
+
+static ModuleState *state_of(PyObject *self)
+{
+    return PyType_GetModuleState(Py_TYPE(self));
+}
+
+static void free_object(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc release = PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+/* ------------------------------------------------------------------ keys and numbers */
+
+/* Set ``*size`` and return the bytes of a text key; NULL, without an error, if it is no exact str,
+   has lone surrogates, or holds the separator. */
+static const uint8_t *key_bytes(PyObject *key, Py_ssize_t *size)
+{
+    if (!PyUnicode_CheckExact(key))
+        return NULL;
+    const char *text = PyUnicode_AsUTF8AndSize(key, size);
+    if (!text) {
+        PyErr_Clear();
+        return NULL;
+    }
+    if (*size > MAX_KEY_BYTES || memchr(text, 0, (size_t)*size))
+        return NULL;
+    return (const uint8_t *)text;
+}
+
+/* Return 1 and set ``*number`` if ``value`` is exactly an int of 64 bits. */
+static int int64_of(PyObject *value, int64_t *number)
+{
+    if (!PyLong_CheckExact(value))
+        return 0;
+    int overflow;
+    *number = PyLong_AsLongLongAndOverflow(value, &overflow);
+    return !overflow;
+}
+
+/* Return the sum in ``*total``; 1, and ``*total`` as it was, if it has more than 64 bits. */
+static int add_overflows(int64_t *total, int64_t number)
+{
+    int64_t before = *total;
+    if (number > 0 ? before > INT64_MAX - number : before < INT64_MIN - number)
+        return 1;
+    *total = before + number;
+    return 0;
+}
+
+/* Return the start of the next key of a joined column, and move ``*at`` behind its separator. */
+static const uint8_t *next_key(const uint8_t **at, const uint8_t *end, size_t *size)
+{
+    const uint8_t *start = *at, *separator = memchr(start, 0, (size_t)(end - start));
+    *size = (size_t)((separator ? separator : end) - start);
+    *at = separator ? separator + 1 : end;
+    return start;
+}
+
+static size_t char_count(const uint8_t *p, size_t size)
+{
+    size_t chars = 0;
+    for (size_t i = 0; i < size; i++)
+        chars += (p[i] & 0xC0) != 0x80;
+    return chars;
+}
+
+static int is_ascii(const uint8_t *p, size_t size)
+{
+    uint64_t bits = 0, word;
+    for (; size >= 8; p += 8, size -= 8) {
+        memcpy(&word, p, 8);
+        bits |= word;
+    }
+    while (size--)
+        bits |= *p++;
+    return !(bits & 0x8080808080808080u);
+}
+
+/* ------------------------------------------------------------------ IntBlock */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *owner;     /* keeps the memory of keys, or of both columns, alive; may be NULL */
+    const uint8_t *keys; /* joined by NUL, valid UTF-8 */
+    size_t keys_size;
+    int64_t *numbers;
+    size_t count;        /* at least 1 */
+    uint8_t *own_keys;   /* freed with the block; NULL if the owner has the keys */
+    int64_t *own_numbers;
+} IntBlock;
+
+static IntBlock *new_block(ModuleState *state)
+{
+    allocfunc allocate = PyType_GetSlot(state->int_block, Py_tp_alloc);
+    return (IntBlock *)allocate(state->int_block, 0);
+}
+
+static void block_dealloc(IntBlock *self)
+{
+    Py_XDECREF(self->owner);
+    PyMem_Free(self->own_keys);
+    PyMem_Free(self->own_numbers);
+    free_object((PyObject *)self);
+}
+
+/* decode(frame) */
+static PyObject *block_decode(PyObject *module, PyObject *frame)
+{
+    if (!PyBytes_CheckExact(frame))
+        Py_RETURN_NONE;
+    const uint8_t *data = (const uint8_t *)PyBytes_AsString(frame);
+    size_t size = (size_t)PyBytes_Size(frame);
+    if (size < BLOCK_HEADER || data[0] != KEYS_JOINED_FLAG || load_le32(data + 5))
+        Py_RETURN_NONE;
+    size_t keys_size = load_le32(data + 1);
+    if (keys_size > size - BLOCK_HEADER)
+        Py_RETURN_NONE;
+    const uint8_t *keys = data + BLOCK_HEADER, *end = keys + keys_size;
+    if (!is_ascii(keys, keys_size)) {
+        PyObject *text = PyUnicode_DecodeUTF8((const char *)keys, (Py_ssize_t)keys_size, NULL);
+        if (!text) {
+            PyErr_Clear();
+            Py_RETURN_NONE;
+        }
+        Py_DECREF(text);
+    }
+    size_t count = 1;
+    for (const uint8_t *p = keys; (p = memchr(p, 0, (size_t)(end - p))); p++)
+        count++;
+    if (count > size - BLOCK_HEADER - keys_size) /* each int takes two bytes at least */
+        Py_RETURN_NONE;
+    IntBlock *block = new_block(PyModule_GetState(module));
+    if (!block)
+        return NULL;
+    block->own_numbers = block->numbers = PyMem_Malloc(count * sizeof(int64_t));
+    if (!block->numbers) {
+        Py_DECREF(block);
+        return PyErr_NoMemory();
+    }
+    if (read_ints(end, data + size, block->numbers, count)) {
+        Py_DECREF(block);
+        Py_RETURN_NONE;
+    }
+    Py_INCREF(frame);
+    block->owner = frame;
+    block->keys = keys;
+    block->keys_size = keys_size;
+    block->count = count;
+    return (PyObject *)block;
+}
+
+static PyObject *block_encode(IntBlock *self, PyObject *unused)
+{
+    (void)unused;
+    if (self->keys_size > UINT32_MAX)
+        return PyErr_Format(PyExc_OverflowError, "a block of more than 4 GB");
+    size_t bound = BLOCK_HEADER + self->keys_size + pickle_bound(self->count);
+    uint8_t *start = PyMem_Malloc(bound);
+    if (!start)
+        return PyErr_NoMemory();
+    *start = KEYS_JOINED_FLAG;
+    put_le(start + 1, self->keys_size, 4);
+    put_le(start + 5, 0, 4);
+    memcpy(start + BLOCK_HEADER, self->keys, self->keys_size);
+    uint8_t *numbers = start + BLOCK_HEADER + self->keys_size;
+    const uint8_t *end = write_ints(numbers, self->numbers, self->count);
+    PyObject *frame = PyBytes_FromStringAndSize((const char *)start, end - start);
+    PyMem_Free(start);
+    return frame;
+}
+
+static PyObject *block_keys(IntBlock *self)
+{
+    PyObject *keys = PyList_New((Py_ssize_t)self->count);
+    const uint8_t *at = self->keys, *end = at + self->keys_size;
+    for (size_t i = 0; keys && i < self->count; i++) {
+        size_t size;
+        const uint8_t *start = next_key(&at, end, &size);
+        PyObject *key = PyUnicode_DecodeUTF8((const char *)start, (Py_ssize_t)size, NULL);
+        if (!key)
+            Py_CLEAR(keys);
+        else
+            PyList_SetItem(keys, (Py_ssize_t)i, key);
+    }
+    return keys;
+}
+
+static PyObject *block_values(IntBlock *self)
+{
+    PyObject *values = PyList_New((Py_ssize_t)self->count);
+    for (size_t i = 0; values && i < self->count; i++) {
+        PyObject *value = PyLong_FromLongLong(self->numbers[i]);
+        if (!value)
+            Py_CLEAR(values);
+        else
+            PyList_SetItem(values, (Py_ssize_t)i, value);
+    }
+    return values;
+}
+
+static Py_ssize_t block_length(PyObject *self)
+{
+    (void)self;
+    return 2;
+}
+
+static PyObject *block_item(IntBlock *self, Py_ssize_t index)
+{
+    if (index == 0)
+        return block_keys(self);
+    if (index == 1)
+        return block_values(self);
+    PyErr_SetString(PyExc_IndexError, "a block has two columns");
+    return NULL;
+}
+
+static PyObject *block_slice(IntBlock *self, PyObject *args)
+{
+    Py_ssize_t start, stop;
+    if (!PyArg_ParseTuple(args, "nn:slice", &start, &stop))
+        return NULL;
+    if (start < 0 || stop <= start || (size_t)stop > self->count) {
+        PyErr_SetString(PyExc_IndexError, "a slice must be a part of the block, and not be empty");
+        return NULL;
+    }
+    IntBlock *block = new_block(state_of((PyObject *)self));
+    if (!block)
+        return NULL;
+    const uint8_t *at = self->keys, *end = at + self->keys_size, *first = at;
+    size_t size;
+    for (Py_ssize_t i = 0; i < start; i++)
+        next_key(&at, end, &size);
+    first = at;
+    const uint8_t *last = at;
+    for (Py_ssize_t i = start; i < stop; i++)
+        last = next_key(&at, end, &size) + size;
+    Py_INCREF((PyObject *)self);
+    block->owner = (PyObject *)self;
+    block->keys = first;
+    block->keys_size = (size_t)(last - first);
+    block->numbers = self->numbers + start;
+    block->count = (size_t)(stop - start);
+    return (PyObject *)block;
+}
+
+static PyObject *block_sample_chars(IntBlock *self, PyObject *step_object)
+{
+    Py_ssize_t step = PyLong_AsSsize_t(step_object);
+    if (step < 1)
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "the step must be 1 or more");
+    const uint8_t *at = self->keys, *end = at + self->keys_size;
+    size_t chars = 0, size;
+    for (size_t i = 0; i < self->count; i++) {
+        const uint8_t *key = next_key(&at, end, &size);
+        if (i % (size_t)step == 0)
+            chars += char_count(key, size);
+    }
+    return PyLong_FromSize_t(chars);
+}
+
+static PyObject *block_update(IntBlock *self, PyObject *pairs)
+{
+    if (!PyDict_Check(pairs))
+        return PyErr_Format(PyExc_TypeError, "update needs a dict");
+    const uint8_t *at = self->keys, *end = at + self->keys_size;
+    for (size_t i = 0; i < self->count; i++) {
+        size_t size;
+        const uint8_t *start = next_key(&at, end, &size);
+        PyObject *key = PyUnicode_DecodeUTF8((const char *)start, (Py_ssize_t)size, NULL);
+        PyObject *value = key ? PyLong_FromLongLong(self->numbers[i]) : NULL;
+        int failed = !value || PyDict_SetItem(pairs, key, value);
+        Py_XDECREF(key);
+        Py_XDECREF(value);
+        if (failed)
+            return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *block_get_records(IntBlock *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromSize_t(self->count);
+}
+
+static PyMethodDef block_methods[] = {
+    {"encode", (PyCFunction)block_encode, METH_NOARGS, "Return the block as a frame."},
+    {"slice", (PyCFunction)block_slice, METH_VARARGS, "Return the records from start to stop."},
+    {"sample_chars", (PyCFunction)block_sample_chars, METH_O,
+     "Return the number of characters in every step-th key, without separators."},
+    {"update", (PyCFunction)block_update, METH_O, "Set each key of the dict to its number."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef block_getset[] = {
+    {"records", (getter)block_get_records, NULL, "The number of records.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot block_slots[] = {
+    {Py_tp_doc, "Text keys and ints, in two columns. A sequence of both, as lists."},
+    {Py_tp_dealloc, block_dealloc},
+    {Py_tp_methods, block_methods},
+    {Py_tp_getset, block_getset},
+    {Py_sq_length, block_length},
+    {Py_sq_item, block_item},
+    {0, NULL},
+};
+
+static PyType_Spec block_spec = {
+    "redismr.native._totals.IntBlock", sizeof(IntBlock), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, block_slots,
+};
+
+/* ------------------------------------------------------------------ Totals */
+
+typedef struct {
+    PyObject_HEAD
+    Table table;
+} Totals;
+
+/* Return 0, or -1 if the two secrets of a hash are no ints. */
+static int parse_secrets(PyObject *args, PyObject *kwargs, HashKey *hash_key)
+{
+    unsigned long long first, second;
+    static char *names[] = {"", "", NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KK", names, &first, &second))
+        return -1;
+    /* Odd constants, so that a secret of 0 hashes as well as any other. */
+    *hash_key = (HashKey){first ^ 0x9E3779B97F4A7C15u, second ^ 0xE7037ED1A0B428DBu};
+    return 0;
+}
+
+static PyObject *totals_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    HashKey hash_key;
+    if (parse_secrets(args, kwargs, &hash_key))
+        return NULL;
+    allocfunc allocate = PyType_GetSlot(type, Py_tp_alloc);
+    Totals *self = (Totals *)allocate(type, 0);
+    if (self)
+        self->table.hash_key = hash_key;
+    return (PyObject *)self;
+}
+
+static void totals_dealloc(Totals *self)
+{
+    table_clear(&self->table);
+    free_object((PyObject *)self);
+}
+
+static Py_ssize_t totals_length(Totals *self)
+{
+    return (Py_ssize_t)self->table.count;
+}
+
+/* Add to the total of a key. Return 0, 1 if the sum has more than 64 bits, -1 without memory. */
+static inline int table_add(Table *table, const uint8_t *key, size_t size, uint32_t hash,
+                            int64_t number)
+{
+    Entry *entry = table_entry(table, key, size, hash);
+    if (!entry) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return add_overflows(&entry->total, number);
+}
+
+/* Keys whose hashes are computed together: their slots are on the way from memory meanwhile. */
+#define PREFETCHED 16
+
+static PyObject *totals_add(Totals *self, PyObject *object)
+{
+    if (Py_TYPE(object) != state_of((PyObject *)self)->int_block)
+        return PyErr_Format(PyExc_TypeError, "add needs an IntBlock");
+    IntBlock *block = (IntBlock *)object;
+    Table *table = &self->table;
+    const uint8_t *at = block->keys, *end = at + block->keys_size;
+    for (size_t i = 0; i < block->count;) {
+        const uint8_t *keys[PREFETCHED];
+        size_t sizes[PREFETCHED];
+        uint32_t hashes[PREFETCHED];
+        size_t taken = block->count - i < PREFETCHED ? block->count - i : PREFETCHED;
+        for (size_t k = 0; k < taken; k++) {
+            keys[k] = next_key(&at, end, &sizes[k]);
+            hashes[k] = keyed_hash(table->hash_key, keys[k], sizes[k]);
+#ifdef __GNUC__
+            if (table->slots)
+                __builtin_prefetch(&table->slots[hashes[k] & table->slot_mask]);
+#endif
+        }
+        for (size_t k = 0; k < taken; k++, i++) {
+            int failed = table_add(table, keys[k], sizes[k], hashes[k], block->numbers[i]);
+            if (failed < 0)
+                return NULL;
+            if (failed)
+                return PyLong_FromSize_t(i);
+        }
+    }
+    return PyLong_FromSize_t(block->count);
+}
+
+/* The columns of one partition while ``deal`` fills them. */
+typedef struct {
+    uint8_t *keys, *key_end;
+    int64_t *numbers;
+    size_t keys_size, count, filled;
+} Part;
+
+static void free_parts(Part *parts, Py_ssize_t partitions)
+{
+    for (Py_ssize_t i = 0; parts && i < partitions; i++) {
+        PyMem_Free(parts[i].keys);
+        PyMem_Free(parts[i].numbers);
+    }
+    PyMem_Free(parts);
+}
+
+/* Divide the entries among the parts: measure, allocate, copy. Return 0, or -1 without memory. */
+static int fill_parts(const Table *table, Part *parts, uint32_t *numbers, Py_ssize_t partitions)
+{
+    for (size_t i = 0; i < table->count; i++) {
+        const Entry *entry = &table->entries[i];
+        uint32_t crc = partitions == 1 ? 0 : crc32_of(table->keys.data + entry->key_start,
+                                                       entry->key_size);
+        numbers[i] = (uint32_t)(crc % (uint64_t)partitions);
+        parts[numbers[i]].keys_size += entry->key_size + 1;
+        parts[numbers[i]].count++;
+    }
+    for (Py_ssize_t p = 0; p < partitions; p++) {
+        if (!parts[p].count)
+            continue;
+        parts[p].keys = parts[p].key_end = PyMem_Malloc(parts[p].keys_size);
+        parts[p].numbers = PyMem_Malloc(parts[p].count * sizeof(int64_t));
+        if (!parts[p].keys || !parts[p].numbers)
+            return -1;
+    }
+    for (size_t i = 0; i < table->count; i++) {
+        const Entry *entry = &table->entries[i];
+        Part *part = &parts[numbers[i]];
+        memcpy(part->key_end, table->keys.data + entry->key_start, entry->key_size + 1);
+        part->key_end += entry->key_size + 1;
+        part->numbers[part->filled++] = entry->total;
+    }
+    return 0;
+}
+
+static PyObject *totals_deal(Totals *self, PyObject *partitions_object)
+{
+    Table *table = &self->table;
+    Py_ssize_t partitions = PyLong_AsSsize_t(partitions_object);
+    if (partitions < 1 || partitions > (Py_ssize_t)UINT32_MAX)
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "no such partitions");
+    PyObject *result = PyList_New(0);
+    uint32_t *numbers = PyMem_Malloc((table->count ? table->count : 1) * sizeof *numbers);
+    Part *parts = PyMem_Calloc((size_t)partitions, sizeof *parts);
+    if (!result || !numbers || !parts || fill_parts(table, parts, numbers, partitions)) {
+        PyErr_NoMemory();
+        Py_CLEAR(result);
+    }
+    for (Py_ssize_t p = 0; result && p < partitions; p++) {
+        if (!parts[p].count)
+            continue;
+        IntBlock *block = new_block(state_of((PyObject *)self));
+        if (block) {
+            block->keys = block->own_keys = parts[p].keys;
+            block->numbers = block->own_numbers = parts[p].numbers;
+            block->keys_size = parts[p].keys_size - 1;
+            block->count = parts[p].count;
+            parts[p].keys = NULL;
+            parts[p].numbers = NULL;
+        }
+        PyObject *item = block ? Py_BuildValue("nN", p, block) : NULL;
+        if (!item || PyList_Append(result, item))
+            Py_CLEAR(result);
+        Py_XDECREF(item);
+    }
+    PyMem_Free(numbers);
+    free_parts(parts, partitions);
+    if (result)
+        table_clear(table);
+    return result;
+}
+
+static PyObject *totals_take_block(Totals *self, PyObject *unused)
+{
+    (void)unused;
+    Table *table = &self->table;
+    if (!table->count)
+        Py_RETURN_NONE;
+    int64_t *numbers = PyMem_Malloc(table->count * sizeof *numbers);
+    IntBlock *block = numbers ? new_block(state_of((PyObject *)self)) : NULL;
+    if (!block) {
+        PyMem_Free(numbers);
+        return PyErr_NoMemory();
+    }
+    for (size_t i = 0; i < table->count; i++)
+        numbers[i] = table->entries[i].total;
+    block->numbers = block->own_numbers = numbers;
+    block->keys = block->own_keys = table->keys.data;
+    block->keys_size = table->keys.size - 1;
+    block->count = table->count;
+    table->keys = (Buffer){NULL, 0, 0};
+    table_clear(table);
+    return (PyObject *)block;
+}
+
+static PyMethodDef totals_methods[] = {
+    {"add", (PyCFunction)totals_add, METH_O,
+     "Add the numbers of an IntBlock; return how many: fewer if a sum has more than 64 bits."},
+    {"deal", (PyCFunction)totals_deal, METH_O,
+     "Return (partition, IntBlock) for each partition that gets a key, and empty the totals."},
+    {"take_block", (PyCFunction)totals_take_block, METH_NOARGS,
+     "Return all totals as one IntBlock, None without any, and empty the totals."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot totals_slots[] = {
+    {Py_tp_doc, "Totals(secret, secret): ints by text key, in the order in which keys came."},
+    {Py_tp_new, totals_new},
+    {Py_tp_dealloc, totals_dealloc},
+    {Py_tp_methods, totals_methods},
+    {Py_sq_length, totals_length},
+    {0, NULL},
+};
+
+static PyType_Spec totals_spec = {
+    "redismr.native._totals.Totals", sizeof(Totals), 0, Py_TPFLAGS_DEFAULT, totals_slots,
+};
+
+/* ------------------------------------------------------------------ Groups */
+
+typedef struct {
+    PyObject_HEAD
+    Table table;       /* the total of a key is the number of its values */
+    PyObject **values; /* in the order in which they came */
+    uint32_t *numbers; /* the entry of each value */
+    size_t count, capacity;
+} Groups;
+
+static int groups_traverse(Groups *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE((PyObject *)self));
+    for (size_t i = 0; i < self->count; i++)
+        Py_VISIT(self->values[i]);
+    return 0;
+}
+
+/* Empty the groups first, and then let the values go, whose destructors may run any code. */
+static int groups_clear(Groups *self)
+{
+    PyObject **values = self->values;
+    size_t count = self->count;
+    PyMem_Free(self->numbers);
+    table_clear(&self->table);
+    self->values = NULL;
+    self->numbers = NULL;
+    self->count = self->capacity = 0;
+    for (size_t i = 0; i < count; i++)
+        Py_DECREF(values[i]);
+    PyMem_Free(values);
+    return 0;
+}
+
+static void groups_dealloc(Groups *self)
+{
+    PyObject_GC_UnTrack(self);
+    groups_clear(self);
+    free_object((PyObject *)self);
+}
+
+static Py_ssize_t groups_length(Groups *self)
+{
+    return (Py_ssize_t)self->table.count;
+}
+
+static int groups_reserve(Groups *self)
+{
+    if (self->count < self->capacity)
+        return 0;
+    size_t capacity = self->capacity ? self->capacity + self->capacity / 2 : 16;
+    PyObject **values = PyMem_Realloc(self->values, capacity * sizeof *values);
+    if (values)
+        self->values = values;
+    uint32_t *numbers = PyMem_Realloc(self->numbers, capacity * sizeof *numbers);
+    if (numbers)
+        self->numbers = numbers;
+    if (!values || !numbers)
+        return -1;
+    self->capacity = capacity;
+    return 0;
+}
+
+/* Add a value, which takes over the caller's reference. Return 0, or -1 without memory. */
+static int groups_add(Groups *self, const uint8_t *key, size_t size, PyObject *value)
+{
+    uint32_t hash = keyed_hash(self->table.hash_key, key, size);
+    Entry *entry = groups_reserve(self) ? NULL : table_entry(&self->table, key, size, hash);
+    if (!entry) {
+        Py_DECREF(value);
+        PyErr_NoMemory();
+        return -1;
+    }
+    entry->total++;
+    self->values[self->count] = value;
+    self->numbers[self->count++] = (uint32_t)(entry - self->table.entries);
+    return 0;
+}
+
+/* Return the values in the order of their keys, those of a key as they came; NULL without memory. */
+static PyObject **sorted_values(const Groups *self)
+{
+    size_t keys = self->table.count;
+    PyObject **sorted = PyMem_Malloc((self->count + 1) * sizeof *sorted);
+    size_t *next = PyMem_Malloc((keys + 1) * sizeof *next);
+    if (!sorted || !next) {
+        PyMem_Free(sorted);
+        PyMem_Free(next);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    size_t start = 0;
+    for (size_t i = 0; i < keys; start += (size_t)self->table.entries[i++].total)
+        next[i] = start;
+    for (size_t i = 0; i < self->count; i++)
+        sorted[next[self->numbers[i]]++] = self->values[i];
+    PyMem_Free(next);
+    return sorted;
+}
+
+static PyObject *entry_key(const Table *table, size_t number)
+{
+    const Entry *entry = &table->entries[number];
+    return PyUnicode_DecodeUTF8((const char *)table->keys.data + entry->key_start,
+                                (Py_ssize_t)entry->key_size, NULL);
+}
+
+static PyObject *list_of(PyObject **values, Py_ssize_t count)
+{
+    PyObject *list = PyList_New(count);
+    for (Py_ssize_t i = 0; list && i < count; i++) {
+        Py_INCREF(values[i]);
+        PyList_SetItem(list, i, values[i]);
+    }
+    return list;
+}
+
+static PyObject *groups_take(Groups *self, PyObject *unused)
+{
+    (void)unused;
+    size_t keys_count = self->table.count, start = 0;
+    PyObject *keys = PyList_New((Py_ssize_t)keys_count), *lists = PyList_New((Py_ssize_t)keys_count);
+    PyObject **sorted = sorted_values(self);
+    int failed = !keys || !lists || !sorted;
+    for (size_t i = 0; !failed && i < keys_count; i++) {
+        size_t count = (size_t)self->table.entries[i].total;
+        PyObject *key = entry_key(&self->table, i);
+        PyObject *list = list_of(sorted + start, (Py_ssize_t)count);
+        failed = !key || !list;
+        PyList_SetItem(keys, (Py_ssize_t)i, key);
+        PyList_SetItem(lists, (Py_ssize_t)i, list);
+        start += count;
+    }
+    PyMem_Free(sorted);
+    if (failed) {
+        Py_XDECREF(keys);
+        Py_XDECREF(lists);
+        return NULL;
+    }
+    groups_clear(self);
+    return Py_BuildValue("NN", keys, lists);
+}
+
+static PyObject *groups_get_values(Groups *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromSize_t(self->count);
+}
+
+static PyGetSetDef groups_getset[] = {
+    {"values", (getter)groups_get_values, NULL, "The number of values.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef groups_methods[] = {
+    {"take", (PyCFunction)groups_take, METH_NOARGS,
+     "Return the keys, and the list of each key's values, and empty the groups."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyObject *groups_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    HashKey hash_key;
+    if (parse_secrets(args, kwargs, &hash_key))
+        return NULL;
+    allocfunc allocate = PyType_GetSlot(type, Py_tp_alloc);
+    Groups *self = (Groups *)allocate(type, 0);
+    if (self)
+        self->table.hash_key = hash_key;
+    return (PyObject *)self;
+}
+
+static PyType_Slot groups_slots[] = {
+    {Py_tp_doc, "Groups(secret, secret): values by text key, in the order in which they came."},
+    {Py_tp_new, groups_new},
+    {Py_tp_dealloc, groups_dealloc},
+    {Py_tp_traverse, groups_traverse},
+    {Py_tp_clear, groups_clear},
+    {Py_tp_methods, groups_methods},
+    {Py_tp_getset, groups_getset},
+    {Py_sq_length, groups_length},
+    {0, NULL},
+};
+
+static PyType_Spec groups_spec = {
+    "redismr.native._totals.Groups", sizeof(Groups), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, groups_slots,
+};
+
+/* ------------------------------------------------------------------ RecordFold */
+
+enum { ENDED, FULL, HANDED_BACK };
+enum { ADD_VALUES, COUNT_PAIRS, GROUP_VALUES };
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *target;                              /* Totals, or Groups for GROUP_VALUES */
+    PyObject *records, *mapfn, *cursor, *as_pairs; /* records: an iterator */
+    PyObject *immutable_types, *snapshot_value;    /* NULL for Totals */
+    PyObject *key, *value, *out;                   /* the record, and what mapfn returned for it */
+    PyObject *pairs;                               /* the iterator over the rest of out, or NULL */
+    PyObject *pair;                                /* the pair that was handed back, or NULL */
+    PyObject *latest;                              /* the value that was grouped last, or NULL */
+    Py_ssize_t ordinal;
+    char takes_value_only, task, in_mapfn, is_running;
+} RecordFold;
+
+static int fold_traverse(RecordFold *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE((PyObject *)self));
+    Py_VISIT(self->target);
+    Py_VISIT(self->immutable_types);
+    Py_VISIT(self->snapshot_value);
+    Py_VISIT(self->latest);
+    Py_VISIT(self->records);
+    Py_VISIT(self->mapfn);
+    Py_VISIT(self->cursor);
+    Py_VISIT(self->as_pairs);
+    Py_VISIT(self->key);
+    Py_VISIT(self->value);
+    Py_VISIT(self->out);
+    Py_VISIT(self->pairs);
+    Py_VISIT(self->pair);
+    return 0;
+}
+
+static int fold_clear(RecordFold *self)
+{
+    Py_CLEAR(self->target);
+    Py_CLEAR(self->immutable_types);
+    Py_CLEAR(self->snapshot_value);
+    Py_CLEAR(self->latest);
+    Py_CLEAR(self->records);
+    Py_CLEAR(self->mapfn);
+    Py_CLEAR(self->cursor);
+    Py_CLEAR(self->as_pairs);
+    Py_CLEAR(self->key);
+    Py_CLEAR(self->value);
+    Py_CLEAR(self->out);
+    Py_CLEAR(self->pairs);
+    Py_CLEAR(self->pair);
+    return 0;
+}
+
+static void fold_dealloc(RecordFold *self)
+{
+    PyObject_GC_UnTrack(self);
+    fold_clear(self);
+    free_object((PyObject *)self);
+}
+
+static PyObject *fold_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"target", "records", "mapfn", "cursor", "as_pairs", "takes_value_only",
+                            "counts_pairs", "immutable_types", "snapshot_value", NULL};
+    PyObject *target, *records, *mapfn, *cursor, *as_pairs, *immutable = NULL, *snapshot = NULL;
+    int takes_value_only = 0, counts_pairs = 0;
+    ModuleState *state = PyType_GetModuleState(type);
+    if (!state
+        || !PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO|$ppOO:RecordFold", names, &target,
+                                        &records, &mapfn, &cursor, &as_pairs, &takes_value_only,
+                                        &counts_pairs, &immutable, &snapshot))
+        return NULL;
+    int is_groups = Py_TYPE(target) == state->groups;
+    if (!is_groups && Py_TYPE(target) != state->totals)
+        return PyErr_Format(PyExc_TypeError, "the target must be Totals or Groups");
+    if (is_groups && (!immutable || !snapshot))
+        return PyErr_Format(PyExc_TypeError, "Groups need immutable_types and snapshot_value");
+    PyObject *iterator = PyObject_GetIter(records);
+    if (!iterator)
+        return NULL;
+    allocfunc allocate = PyType_GetSlot(type, Py_tp_alloc);
+    RecordFold *self = (RecordFold *)allocate(type, 0);
+    if (!self) {
+        Py_DECREF(iterator);
+        return NULL;
+    }
+    self->records = iterator;
+    self->target = Py_NewRef(target);
+    self->mapfn = Py_NewRef(mapfn);
+    self->cursor = Py_NewRef(cursor);
+    self->as_pairs = Py_NewRef(as_pairs);
+    self->immutable_types = Py_XNewRef(immutable);
+    self->snapshot_value = Py_XNewRef(snapshot);
+    self->ordinal = -1;
+    self->takes_value_only = (char)takes_value_only;
+    self->task = is_groups ? GROUP_VALUES : counts_pairs ? COUNT_PAIRS : ADD_VALUES;
+    return (PyObject *)self;
+}
+
+/* Replace a reference that the fold holds; the old object may run code when it goes. */
+static void set_reference(PyObject **place, PyObject *object)
+{
+    PyObject *old = *place;
+    *place = object;
+    Py_XDECREF(old);
+}
+
+static Table *table_of(RecordFold *self)
+{
+    return self->task == GROUP_VALUES ? &((Groups *)self->target)->table
+                                      : &((Totals *)self->target)->table;
+}
+
+/* Return a new reference to the value as it is now: to itself if its type cannot change. */
+static PyObject *fixed_value(RecordFold *self, PyObject *value)
+{
+    if (!PyLong_CheckExact(value) && !PyUnicode_CheckExact(value)) {
+        int is_immutable = PySet_Contains(self->immutable_types, (PyObject *)Py_TYPE(value));
+        if (is_immutable < 0)
+            return NULL;
+        if (!is_immutable)
+            return PyObject_CallFunctionObjArgs(self->snapshot_value, value, NULL);
+    }
+    return Py_NewRef(value);
+}
+
+/* Add one pair. Return 0, HANDED_BACK if the table does not take it, -1 for an error. */
+static int fold_pair(RecordFold *self, PyObject *key_object, PyObject *value)
+{
+    int64_t number = 1;
+    Py_ssize_t size;
+    const uint8_t *key = key_bytes(key_object, &size);
+    if (!key || (self->task == ADD_VALUES && !int64_of(value, &number)))
+        return HANDED_BACK;
+    if (self->task == GROUP_VALUES) {
+        PyObject *fixed = fixed_value(self, value);
+        if (!fixed)
+            return -1;
+        set_reference(&self->latest, Py_NewRef(fixed));
+        return groups_add((Groups *)self->target, key, (size_t)size, fixed);
+    }
+    Table *table = table_of(self);
+    uint32_t hash = keyed_hash(table->hash_key, key, (size_t)size);
+    int failed = table_add(table, key, (size_t)size, hash, number);
+    return failed > 0 ? HANDED_BACK : failed;
+}
+
+/* Return true if the target holds as much as ``run`` allows, now that a pair was added. */
+static inline int is_full(RecordFold *self, size_t keys_before, size_t limit)
+{
+    if (self->task == GROUP_VALUES)
+        return ((Groups *)self->target)->count >= limit;
+    size_t keys = ((Totals *)self->target)->table.count;
+    return keys > keys_before && keys >= limit;
+}
+
+/* Add the rest of the record's pairs. Return 0 if there are no more, else as ``run``, or -1. */
+static int fold_pairs(RecordFold *self, size_t limit)
+{
+    const Table *table = table_of(self);
+    PyObject *pair;
+    while ((pair = PyIter_Next(self->pairs))) {
+        size_t keys_before = table->count;
+        int result = HANDED_BACK;
+        if (PyTuple_CheckExact(pair) && PyTuple_Size(pair) == 2)
+            result = fold_pair(self, PyTuple_GetItem(pair, 0), PyTuple_GetItem(pair, 1));
+        if (result) { /* for an error, too: it may be about the pair */
+            set_reference(&self->pair, pair);
+            return result;
+        }
+        Py_DECREF(pair);
+        if (is_full(self, keys_before, limit))
+            return FULL;
+    }
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* Add a whole dict. Return 0 if all of it was added, HANDED_BACK if none of it, or -1. A dict with a
+   sum of more than 64 bits becomes pairs, of which the first ones were added. */
+static int fold_dict(RecordFold *self, PyObject *dict)
+{
+    PyObject *key, *value;
+    Py_ssize_t position = 0, size;
+    int64_t number;
+    while (PyDict_Next(dict, &position, &key, &value))
+        if (!key_bytes(key, &size) || !int64_of(value, &number))
+            return HANDED_BACK;
+    Py_ssize_t added = 0;
+    for (position = 0; PyDict_Next(dict, &position, &key, &value); added++) {
+        int result = fold_pair(self, key, value);
+        if (result < 0)
+            return -1;
+        if (result == HANDED_BACK) {
+            PyObject *items = PyDict_Items(dict);
+            PyObject *rest = items ? PyList_GetSlice(items, added, PyList_Size(items)) : NULL;
+            set_reference(&self->pairs, rest ? PyObject_GetIter(rest) : NULL);
+            Py_XDECREF(items);
+            Py_XDECREF(rest);
+            return self->pairs ? HANDED_BACK : -1;
+        }
+    }
+    return 0;
+}
+
+/* Call mapfn for the next record. Return 0 with its output in ``out``, 1 at the end, -1 for an
+   error. */
+static int call_mapfn(RecordFold *self)
+{
+    PyObject *record = PyIter_Next(self->records);
+    if (!record)
+        return PyErr_Occurred() ? -1 : 1;
+    PyObject *key = NULL, *value = NULL;
+    PyObject *pair = PyTuple_CheckExact(record) ? record : PySequence_Tuple(record);
+    if (pair && PyTuple_Size(pair) == 2) {
+        key = PyTuple_GetItem(pair, 0);
+        value = PyTuple_GetItem(pair, 1);
+        Py_INCREF(key);
+        Py_INCREF(value);
+    } else if (pair) {
+        PyErr_SetString(PyExc_ValueError, "a record must be a (key, value) pair");
+    }
+    if (pair != record)
+        Py_XDECREF(pair);
+    Py_DECREF(record);
+    if (!key)
+        return -1;
+    set_reference(&self->key, key);
+    set_reference(&self->value, value);
+    PyObject *ordinal = PyLong_FromSsize_t(++self->ordinal);
+    if (!ordinal || PySequence_SetItem(self->cursor, 0, ordinal)) {
+        Py_XDECREF(ordinal);
+        return -1;
+    }
+    Py_DECREF(ordinal);
+    self->in_mapfn = 1;
+    PyObject *out = self->takes_value_only
+                        ? PyObject_CallFunctionObjArgs(self->mapfn, value, NULL)
+                        : PyObject_CallFunctionObjArgs(self->mapfn, key, value, NULL);
+    set_reference(&self->out, out);
+    return out ? 0 : -1;
+}
+
+/* Begin with the output of a record. Return 0 if its pairs, if any, are in ``pairs``, else as
+   ``run``, or -1. */
+static int open_output(RecordFold *self, size_t limit)
+{
+    PyObject *out = self->out;
+    if (out == Py_None)
+        return 0;
+    if ((PyObject *)Py_TYPE(out) == state_of((PyObject *)self)->generator_type
+        || PyList_CheckExact(out) || PyTuple_CheckExact(out)) {
+        set_reference(&self->pairs, PyObject_GetIter(out));
+        return self->pairs ? 0 : -1;
+    }
+    /* A dict of ints; None, which hands the output back; or another iterable. */
+    PyObject *pairs = PyObject_CallFunctionObjArgs(self->as_pairs, out, NULL);
+    int result = !pairs ? -1 : pairs == Py_None ? HANDED_BACK : 0;
+    if (result == 0 && PyDict_CheckExact(pairs)) {
+        result = self->task == ADD_VALUES ? fold_dict(self, pairs) : HANDED_BACK;
+        if (result == 0 && table_of(self)->count >= limit)
+            result = FULL;
+    } else if (result == 0) {
+        set_reference(&self->pairs, PyObject_GetIter(pairs));
+        result = self->pairs ? 0 : -1;
+    }
+    Py_XDECREF(pairs);
+    return result;
+}
+
+/* Go on until the end, or until something is to be done. Return as ``run``, or -1. */
+static int fold_records(RecordFold *self, size_t limit)
+{
+    for (;;) {
+        int result = 0;
+        /* 1. The pairs of the record, or what is left of them. */
+        if (self->pairs) {
+            result = fold_pairs(self, limit);
+            if (result)
+                return result;
+            Py_CLEAR(self->pairs);
+        }
+        self->in_mapfn = 0;
+        /* 2. The next record, or the end. */
+        result = call_mapfn(self);
+        if (result)
+            return result < 0 ? -1 : ENDED;
+        result = open_output(self, limit);
+        if (result)
+            return result;
+    }
+}
+
+static PyObject *fold_run(RecordFold *self, PyObject *limit_object)
+{
+    size_t limit = PyLong_AsSize_t(limit_object);
+    if (limit == (size_t)-1 && PyErr_Occurred())
+        return NULL;
+    if (self->is_running || self->pair)
+        return PyErr_Format(PyExc_RuntimeError, "a fold that runs, or has ended, cannot run");
+    self->is_running = 1;
+    int result = fold_records(self, limit);
+    self->is_running = 0;
+    return result < 0 ? NULL : PyLong_FromLong(result);
+}
+
+static PyMethodDef fold_methods[] = {
+    {"run", (PyCFunction)fold_run, METH_O,
+     "Add pairs until the records end, the totals hold so many keys or the groups so many values,\n"
+     "or a pair is odd."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef fold_members[] = {
+    {"ordinal", T_PYSSIZET, offsetof(RecordFold, ordinal), READONLY, "The record, from 0."},
+    {"key", T_OBJECT, offsetof(RecordFold, key), READONLY, "Its key."},
+    {"value", T_OBJECT, offsetof(RecordFold, value), READONLY, "Its value."},
+    {"records", T_OBJECT, offsetof(RecordFold, records), READONLY, "The records after it."},
+    {"out", T_OBJECT, offsetof(RecordFold, out), READONLY, "What mapfn returned for it."},
+    {"pairs", T_OBJECT, offsetof(RecordFold, pairs), READONLY,
+     "The pairs of it that are left; None if none was taken."},
+    {"pair", T_OBJECT, offsetof(RecordFold, pair), READONLY, "The odd pair, or None."},
+    {"latest", T_OBJECT, offsetof(RecordFold, latest), READONLY, "The value grouped last."},
+    {"in_mapfn", T_BOOL, offsetof(RecordFold, in_mapfn), READONLY,
+     "Whether mapfn, or an iterator that it returned, is at work."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot fold_slots[] = {
+    {Py_tp_doc, "Calls mapfn for each record, and adds up what it emits."},
+    {Py_tp_new, fold_new},
+    {Py_tp_dealloc, fold_dealloc},
+    {Py_tp_traverse, fold_traverse},
+    {Py_tp_clear, fold_clear},
+    {Py_tp_methods, fold_methods},
+    {Py_tp_members, fold_members},
+    {0, NULL},
+};
+
+static PyType_Spec fold_spec = {
+    "redismr.native._totals.RecordFold", sizeof(RecordFold), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, fold_slots,
+};
+
+/* ------------------------------------------------------------------ the module */
+
+static PyMethodDef module_methods[] = {
+    {"decode", block_decode, METH_O,
+     "Return the IntBlock of a frame; None if the frame has other keys or values."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int module_exec(PyObject *module)
+{
+    ModuleState *state = PyModule_GetState(module);
+    fill_crc_table();
+    state->int_block = (PyTypeObject *)PyType_FromModuleAndSpec(module, &block_spec, NULL);
+    state->totals = (PyTypeObject *)PyType_FromModuleAndSpec(module, &totals_spec, NULL);
+    state->groups = (PyTypeObject *)PyType_FromModuleAndSpec(module, &groups_spec, NULL);
+    state->record_fold = (PyTypeObject *)PyType_FromModuleAndSpec(module, &fold_spec, NULL);
+    PyObject *types = PyImport_ImportModule("types");
+    state->generator_type = types ? PyObject_GetAttrString(types, "GeneratorType") : NULL;
+    Py_XDECREF(types);
+    if (!state->int_block || !state->totals || !state->groups || !state->record_fold
+        || !state->generator_type)
+        return -1;
+    return PyModule_AddType(module, state->int_block) || PyModule_AddType(module, state->totals)
+                   || PyModule_AddType(module, state->groups)
+                   || PyModule_AddType(module, state->record_fold)
+                   || PyModule_AddIntConstant(module, "ENDED", ENDED)
+                   || PyModule_AddIntConstant(module, "FULL", FULL)
+                   || PyModule_AddIntConstant(module, "HANDED_BACK", HANDED_BACK)
+               ? -1
+               : 0;
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    ModuleState *state = PyModule_GetState(module);
+    Py_VISIT(state->int_block);
+    Py_VISIT(state->totals);
+    Py_VISIT(state->groups);
+    Py_VISIT(state->record_fold);
+    Py_VISIT(state->generator_type);
+    return 0;
+}
+
+static int module_clear(PyObject *module)
+{
+    ModuleState *state = PyModule_GetState(module);
+    Py_CLEAR(state->int_block);
+    Py_CLEAR(state->totals);
+    Py_CLEAR(state->groups);
+    Py_CLEAR(state->record_fold);
+    Py_CLEAR(state->generator_type);
+    return 0;
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+    {0, NULL},
+};
+
+static struct PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT, "redismr.native._totals", NULL, sizeof(ModuleState), module_methods,
+    module_slots, module_traverse, module_clear, NULL,
+};
+
+PyMODINIT_FUNC PyInit__totals(void)
+{
+    return PyModuleDef_Init(&module_def);
+}
