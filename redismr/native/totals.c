@@ -947,6 +947,20 @@ static int fold_dict(RecordFold *self, PyObject *dict)
     return 0;
 }
 
+/* Write the number of the next record into the cursor. Return 0, or -1 for an error. */
+static int move_cursor(RecordFold *self)
+{
+    PyObject *zero = PyLong_FromLong(0), *ordinal = PyLong_FromSsize_t(self->ordinal + 1);
+    /* Not PySequence_SetItem, which a memoryview, the cursor of a worker, does not know. */
+    int failed = !zero || !ordinal || PyObject_SetItem(self->cursor, zero, ordinal);
+    Py_XDECREF(zero);
+    Py_XDECREF(ordinal);
+    if (failed)
+        return -1;
+    self->ordinal++;
+    return 0;
+}
+
 /* Call mapfn for the next record. Return 0 with its output in ``out``, 1 at the end, -1 for an
    error. */
 static int call_mapfn(RecordFold *self)
@@ -971,13 +985,9 @@ static int call_mapfn(RecordFold *self)
         return -1;
     set_reference(&self->key, key);
     set_reference(&self->value, value);
-    PyObject *ordinal = PyLong_FromSsize_t(++self->ordinal);
-    if (!ordinal || PySequence_SetItem(self->cursor, 0, ordinal)) {
-        Py_XDECREF(ordinal);
-        return -1;
-    }
-    Py_DECREF(ordinal);
     self->in_mapfn = 1;
+    if (move_cursor(self))
+        return -1;
     PyObject *out = self->takes_value_only
                         ? PyObject_CallFunctionObjArgs(self->mapfn, value, NULL)
                         : PyObject_CallFunctionObjArgs(self->mapfn, key, value, NULL);
