@@ -752,7 +752,7 @@ typedef struct {
     PyObject *records, *mapfn, *cursor, *as_pairs; /* records: an iterator */
     PyObject *immutable_types, *snapshot_value;    /* NULL for Totals */
     PyObject *key, *value, *out;                   /* the record, and what mapfn returned for it */
-    PyObject *pairs;                               /* the iterator over the rest of out, or NULL */
+    PyObject *pairs; /* the iterator over the rest of out, or a dict of the rest, or NULL */
     PyObject *pair;                                /* the pair that was handed back, or NULL */
     PyObject *latest;                              /* the value that was grouped last, or NULL */
     Py_ssize_t ordinal;
@@ -920,31 +920,27 @@ static int fold_pairs(RecordFold *self, size_t limit)
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* Add a whole dict. Return 0 if all of it was added, HANDED_BACK if none of it, or -1. A dict with a
-   sum of more than 64 bits becomes pairs, of which the first ones were added. */
+/* Add a whole dict. Return 0 if all of it was added, HANDED_BACK if none of it, or -1. If a sum has
+   more than 64 bits, ``pairs`` becomes a dict of the rest: Python adds it without a look at limits
+   in between, as it would have added all of it. */
 static int fold_dict(RecordFold *self, PyObject *dict)
 {
-    PyObject *key, *value;
+    PyObject *key, *value, *rest = NULL;
     Py_ssize_t position = 0, size;
     int64_t number;
     while (PyDict_Next(dict, &position, &key, &value))
         if (!key_bytes(key, &size) || !int64_of(value, &number))
             return HANDED_BACK;
-    Py_ssize_t added = 0;
-    for (position = 0; PyDict_Next(dict, &position, &key, &value); added++) {
-        int result = fold_pair(self, key, value);
-        if (result < 0)
-            return -1;
-        if (result == HANDED_BACK) {
-            PyObject *items = PyDict_Items(dict);
-            PyObject *rest = items ? PyList_GetSlice(items, added, PyList_Size(items)) : NULL;
-            set_reference(&self->pairs, rest ? PyObject_GetIter(rest) : NULL);
-            Py_XDECREF(items);
-            Py_XDECREF(rest);
-            return self->pairs ? HANDED_BACK : -1;
+    for (position = 0; PyDict_Next(dict, &position, &key, &value);) {
+        int result = rest ? HANDED_BACK : fold_pair(self, key, value);
+        if (result == HANDED_BACK && !rest) {
+            rest = PyDict_New();
+            set_reference(&self->pairs, rest);
         }
+        if (result < 0 || (result == HANDED_BACK && (!rest || PyDict_SetItem(rest, key, value))))
+            return -1;
     }
-    return 0;
+    return rest ? HANDED_BACK : 0;
 }
 
 /* Write the number of the next record into the cursor. Return 0, or -1 for an error. */
@@ -1072,7 +1068,7 @@ static PyMemberDef fold_members[] = {
     {"records", T_OBJECT, offsetof(RecordFold, records), READONLY, "The records after it."},
     {"out", T_OBJECT, offsetof(RecordFold, out), READONLY, "What mapfn returned for it."},
     {"pairs", T_OBJECT, offsetof(RecordFold, pairs), READONLY,
-     "The pairs of it that are left; None if none was taken."},
+     "The pairs of it that are left, or a dict of them; None if none was taken."},
     {"pair", T_OBJECT, offsetof(RecordFold, pair), READONLY, "The odd pair, or None."},
     {"latest", T_OBJECT, offsetof(RecordFold, latest), READONLY, "The value grouped last."},
     {"in_mapfn", T_BOOL, offsetof(RecordFold, in_mapfn), READONLY,
