@@ -148,7 +148,9 @@ def map_groups_natively(
 def _start_after(
     fold: native.totals.RecordFold, buffer: dict[Any, Any], **buffer_state: Any
 ) -> MapStart:
-    """Return where Python goes on after a pair, or a whole output, that the extension left."""
+    """Return where Python goes on after a record, a pair, or an output that the extension left."""
+    if not fold.in_mapfn:  # a record that is no pair: Python raises the error of it
+        return MapStart(chain((fold.pair,), fold.records), buffer, fold.ordinal, **buffer_state)
     pairs_left = fold.out
     if fold.pairs is not None:
         pairs_left = fold.pairs if fold.pair is None else chain((fold.pair,), fold.pairs)

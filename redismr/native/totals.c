@@ -743,7 +743,7 @@ static PyType_Spec groups_spec = {
 
 /* ------------------------------------------------------------------ RecordFold */
 
-enum { ENDED, FULL, HANDED_BACK };
+enum { ENDED, FULL, HANDED_BACK, BEGUN };
 enum { ADD_VALUES, COUNT_PAIRS, GROUP_VALUES };
 
 typedef struct {
@@ -753,7 +753,7 @@ typedef struct {
     PyObject *immutable_types, *snapshot_value;    /* NULL for Totals */
     PyObject *key, *value, *out;                   /* the record, and what mapfn returned for it */
     PyObject *pairs; /* the iterator over the rest of out, or a dict of the rest, or NULL */
-    PyObject *pair;                                /* the pair that was handed back, or NULL */
+    PyObject *pair;                                /* the pair, or record, that was handed back */
     PyObject *latest;                              /* the value that was grouped last, or NULL */
     Py_ssize_t ordinal;
     char takes_value_only, task, in_mapfn, is_running;
@@ -957,28 +957,26 @@ static int move_cursor(RecordFold *self)
     return 0;
 }
 
-/* Call mapfn for the next record. Return 0 with its output in ``out``, 1 at the end, -1 for an
-   error. */
+/* Call mapfn for the next record. Return BEGUN with its output in ``out``, or -1 for an error;
+   ENDED if there is none; HANDED_BACK with it in ``pair`` if it is no pair. */
 static int call_mapfn(RecordFold *self)
 {
-    PyObject *record = PyIter_Next(self->records);
+    PyObject *record = PyIter_Next(self->records), *key, *value;
     if (!record)
-        return PyErr_Occurred() ? -1 : 1;
-    PyObject *key = NULL, *value = NULL;
-    PyObject *pair = PyTuple_CheckExact(record) ? record : PySequence_Tuple(record);
-    if (pair && PyTuple_Size(pair) == 2) {
-        key = PyTuple_GetItem(pair, 0);
-        value = PyTuple_GetItem(pair, 1);
-        Py_INCREF(key);
-        Py_INCREF(value);
-    } else if (pair) {
-        PyErr_SetString(PyExc_ValueError, "a record must be a (key, value) pair");
+        return PyErr_Occurred() ? -1 : ENDED;
+    if (PyTuple_CheckExact(record) && PyTuple_Size(record) == 2) {
+        key = PyTuple_GetItem(record, 0);
+        value = PyTuple_GetItem(record, 1);
+    } else if (PyList_CheckExact(record) && PyList_Size(record) == 2) {
+        key = PyList_GetItem(record, 0);
+        value = PyList_GetItem(record, 1);
+    } else {
+        set_reference(&self->pair, record);
+        return HANDED_BACK;
     }
-    if (pair != record)
-        Py_XDECREF(pair);
+    Py_INCREF(key);
+    Py_INCREF(value);
     Py_DECREF(record);
-    if (!key)
-        return -1;
     set_reference(&self->key, key);
     set_reference(&self->value, value);
     self->in_mapfn = 1;
@@ -988,7 +986,7 @@ static int call_mapfn(RecordFold *self)
                         ? PyObject_CallFunctionObjArgs(self->mapfn, value, NULL)
                         : PyObject_CallFunctionObjArgs(self->mapfn, key, value, NULL);
     set_reference(&self->out, out);
-    return out ? 0 : -1;
+    return out ? BEGUN : -1;
 }
 
 /* Begin with the output of a record. Return 0 if its pairs, if any, are in ``pairs``, else as
@@ -1033,8 +1031,8 @@ static int fold_records(RecordFold *self, size_t limit)
         self->in_mapfn = 0;
         /* 2. The next record, or the end. */
         result = call_mapfn(self);
-        if (result)
-            return result < 0 ? -1 : ENDED;
+        if (result != BEGUN)
+            return result;
         result = open_output(self, limit);
         if (result)
             return result;
@@ -1069,7 +1067,8 @@ static PyMemberDef fold_members[] = {
     {"out", T_OBJECT, offsetof(RecordFold, out), READONLY, "What mapfn returned for it."},
     {"pairs", T_OBJECT, offsetof(RecordFold, pairs), READONLY,
      "The pairs of it that are left, or a dict of them; None if none was taken."},
-    {"pair", T_OBJECT, offsetof(RecordFold, pair), READONLY, "The odd pair, or None."},
+    {"pair", T_OBJECT, offsetof(RecordFold, pair), READONLY,
+     "The odd pair, or the record that is none if in_mapfn is false; or None."},
     {"latest", T_OBJECT, offsetof(RecordFold, latest), READONLY, "The value grouped last."},
     {"in_mapfn", T_BOOL, offsetof(RecordFold, in_mapfn), READONLY,
      "Whether mapfn, or an iterator that it returned, is at work."},
