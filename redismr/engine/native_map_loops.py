@@ -7,7 +7,7 @@ without the extension.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, MutableSequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableSequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -48,6 +48,8 @@ class MapStart:
     """Number of values at which ``buffer_limit`` is to be asked."""
     buffer_limit: BufferLimit | None = None
     """The limit that has seen the values in the buffer; None for a new one."""
+    snapshot_value: Callable[[Any], Any] | None = None
+    """What has fixed the values in the buffer, and knows the last of them; None for a new one."""
 
 
 def can_add_natively(program: Program) -> bool:
@@ -108,7 +110,7 @@ def map_groups_natively(
         UserCodeError: mapfn, combinefn, partitionfn or a named reducer failed.
         Exception: whatever ``records`` raises.
     """
-    groups = native.totals.Groups(*hash_secrets())
+    groups, snapshot_value = native.totals.Groups(*hash_secrets()), choose_value_snapshot(program)
     (max_keys, buffer_limit), next_check = map_buffer_limits(program.memory), 1
     fold = native.totals.RecordFold(
         groups,
@@ -118,7 +120,7 @@ def map_groups_natively(
         iterate_pairs,
         takes_value_only=program.takes_value_only,
         immutable_types=IMMUTABLE_TYPES,
-        snapshot_value=choose_value_snapshot(program),
+        snapshot_value=snapshot_value,
     )
     try:
         while (state := fold.run(next_check)) == native.totals.FULL:
@@ -142,6 +144,7 @@ def map_groups_natively(
         buffered=buffered,
         next_check=next_check,
         buffer_limit=buffer_limit,
+        snapshot_value=snapshot_value,
     )
 
 
