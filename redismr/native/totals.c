@@ -756,6 +756,7 @@ typedef struct {
     PyObject *pair;                                /* the pair, or record, that was handed back */
     PyObject *latest;                              /* the value that was grouped last, or NULL */
     Py_ssize_t ordinal;
+    unsigned int steps; /* pairs and records taken, to give way from time to time */
     char takes_value_only, task, in_mapfn, is_running;
 } RecordFold;
 
@@ -842,6 +843,8 @@ static PyObject *fold_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
+#define STEPS_PER_TURN 8192 /* some 0.4 ms; a power of two, as ``steps`` may overflow */
+
 /* Replace a reference that the fold holds; the old object may run code when it goes. */
 static void set_reference(PyObject **place, PyObject *object)
 {
@@ -899,6 +902,16 @@ static inline int is_full(RecordFold *self, size_t keys_before, size_t limit)
     return keys > keys_before && keys >= limit;
 }
 
+/* Let other threads and the handlers of signals run now and then, as a loop in Python does: the pairs
+   of an iterator in C may never end. Return 0, or -1 for an error. */
+static int give_way(RecordFold *self)
+{
+    if (++self->steps % STEPS_PER_TURN)
+        return 0;
+    PyEval_RestoreThread(PyEval_SaveThread());
+    return PyErr_CheckSignals();
+}
+
 /* Add the rest of the record's pairs. Return 0 if there are no more, else as ``run``, or -1. */
 static int fold_pairs(RecordFold *self, size_t limit)
 {
@@ -916,6 +929,8 @@ static int fold_pairs(RecordFold *self, size_t limit)
         Py_DECREF(pair);
         if (is_full(self, keys_before, limit))
             return FULL;
+        if (give_way(self))
+            return -1;
     }
     return PyErr_Occurred() ? -1 : 0;
 }
@@ -1028,6 +1043,8 @@ static int fold_records(RecordFold *self, size_t limit)
                 return result;
             Py_CLEAR(self->pairs);
         }
+        if (give_way(self))
+            return -1;
         self->in_mapfn = 0;
         /* 2. The next record, or the end. */
         result = call_mapfn(self);
