@@ -570,19 +570,31 @@ static int groups_traverse(Groups *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* Empty the groups first, and then let the values go, whose destructors may run any code. */
-static int groups_clear(Groups *self)
+/* Make the groups empty; their memory and references are the caller's, who copied them. */
+static void forget_groups(Groups *self)
 {
-    PyObject **values = self->values;
-    size_t count = self->count;
-    PyMem_Free(self->numbers);
-    table_clear(&self->table);
+    HashKey hash_key = self->table.hash_key;
+    self->table = (Table){.hash_key = hash_key};
     self->values = NULL;
     self->numbers = NULL;
     self->count = self->capacity = 0;
-    for (size_t i = 0; i < count; i++)
-        Py_DECREF(values[i]);
-    PyMem_Free(values);
+}
+
+/* Free a copy of the groups; destructors of values may run any code. */
+static void release_groups(Groups *taken)
+{
+    table_clear(&taken->table);
+    PyMem_Free(taken->numbers);
+    for (size_t i = 0; i < taken->count; i++)
+        Py_DECREF(taken->values[i]);
+    PyMem_Free(taken->values);
+}
+
+static int groups_clear(Groups *self)
+{
+    Groups taken = *self;
+    forget_groups(self);
+    release_groups(&taken);
     return 0;
 }
 
@@ -669,30 +681,53 @@ static PyObject *list_of(PyObject **values, Py_ssize_t count)
     return list;
 }
 
-static PyObject *groups_take(Groups *self, PyObject *unused)
+/* Set ``*keys`` and ``*lists`` to new lists of the groups. Return 0, or -1 without memory. */
+static int list_groups(const Groups *groups, PyObject **keys, PyObject **lists)
 {
-    (void)unused;
-    size_t keys_count = self->table.count, start = 0;
-    PyObject *keys = PyList_New((Py_ssize_t)keys_count), *lists = PyList_New((Py_ssize_t)keys_count);
-    PyObject **sorted = sorted_values(self);
-    int failed = !keys || !lists || !sorted;
+    size_t keys_count = groups->table.count, start = 0;
+    *keys = PyList_New((Py_ssize_t)keys_count);
+    *lists = *keys ? PyList_New((Py_ssize_t)keys_count) : NULL;
+    PyObject **sorted = *lists ? sorted_values(groups) : NULL;
+    int failed = !sorted;
     for (size_t i = 0; !failed && i < keys_count; i++) {
-        size_t count = (size_t)self->table.entries[i].total;
-        PyObject *key = entry_key(&self->table, i);
-        PyObject *list = list_of(sorted + start, (Py_ssize_t)count);
-        failed = !key || !list;
-        PyList_SetItem(keys, (Py_ssize_t)i, key);
-        PyList_SetItem(lists, (Py_ssize_t)i, list);
+        size_t count = (size_t)groups->table.entries[i].total;
+        PyObject *key = entry_key(&groups->table, i);
+        PyObject *list = key ? list_of(sorted + start, (Py_ssize_t)count) : NULL;
+        failed = !list;
+        PyList_SetItem(*keys, (Py_ssize_t)i, key);
+        PyList_SetItem(*lists, (Py_ssize_t)i, list);
         start += count;
     }
     PyMem_Free(sorted);
-    if (failed) {
-        Py_XDECREF(keys);
-        Py_XDECREF(lists);
-        return NULL;
+    return failed ? -1 : 0;
+}
+
+static PyObject *groups_take(Groups *self, PyObject *unused)
+{
+    (void)unused;
+    PyObject *keys = NULL, *lists = NULL, *result = NULL;
+    /* New lists may start the garbage collector, and that may run code that comes back here: it
+       finds no groups. */
+    Groups taken = *self;
+    forget_groups(self);
+    if (!list_groups(&taken, &keys, &lists))
+        result = PyTuple_Pack(2, keys, lists);
+    Py_XDECREF(keys);
+    Py_XDECREF(lists);
+    if (!result && !self->count) { /* as if nothing had happened */
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        groups_clear(self);
+        PyErr_Restore(type, value, traceback);
+        self->table = taken.table;
+        self->values = taken.values;
+        self->numbers = taken.numbers;
+        self->count = taken.count;
+        self->capacity = taken.capacity;
+    } else {
+        release_groups(&taken);
     }
-    groups_clear(self);
-    return Py_BuildValue("NN", keys, lists);
+    return result;
 }
 
 static PyObject *groups_get_values(Groups *self, void *unused)
