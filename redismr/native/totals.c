@@ -151,7 +151,8 @@ static PyObject *block_decode(PyObject *module, PyObject *frame)
     size_t count = 1;
     for (const uint8_t *p = keys; (p = memchr(p, 0, (size_t)(end - p))); p++)
         count++;
-    if (count > size - BLOCK_HEADER - keys_size) /* each int takes two bytes at least */
+    if (count > size - BLOCK_HEADER - keys_size /* each int takes two bytes at least */
+        || count > SIZE_MAX / sizeof(int64_t))
         Py_RETURN_NONE;
     IntBlock *block = new_block(PyModule_GetState(module));
     if (!block)
@@ -176,8 +177,10 @@ static PyObject *block_decode(PyObject *module, PyObject *frame)
 static PyObject *block_encode(IntBlock *self, PyObject *unused)
 {
     (void)unused;
-    if (self->keys_size > UINT32_MAX)
+    if (self->keys_size >= UINT32_MAX)
         return PyErr_Format(PyExc_OverflowError, "a block of more than 4 GB");
+    if (self->count > (SIZE_MAX - self->keys_size) / (2 * MAX_INT_BYTES))
+        return PyErr_NoMemory();
     size_t bound = BLOCK_HEADER + self->keys_size + pickle_bound(self->count);
     uint8_t *start = PyMem_Malloc(bound);
     if (!start)
@@ -473,7 +476,7 @@ static PyObject *totals_deal(Totals *self, PyObject *partitions_object)
 {
     Table *table = &self->table;
     Py_ssize_t partitions = PyLong_AsSsize_t(partitions_object);
-    if (partitions < 1 || partitions > (Py_ssize_t)UINT32_MAX)
+    if (partitions < 1 || (uint64_t)partitions > UINT32_MAX)
         return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "no such partitions");
     PyObject *result = PyList_New(0);
     uint32_t *numbers = PyMem_Malloc((table->count ? table->count : 1) * sizeof *numbers);
