@@ -1154,28 +1154,32 @@ static PyMethodDef module_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Add a type to the module. Return it, or NULL for an error. */
+static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type && PyModule_AddType(module, type))
+        Py_CLEAR(type);
+    return type;
+}
+
 static int module_exec(PyObject *module)
 {
     ModuleState *state = PyModule_GetState(module);
     fill_crc_table();
-    state->int_block = (PyTypeObject *)PyType_FromModuleAndSpec(module, &block_spec, NULL);
-    state->totals = (PyTypeObject *)PyType_FromModuleAndSpec(module, &totals_spec, NULL);
-    state->groups = (PyTypeObject *)PyType_FromModuleAndSpec(module, &groups_spec, NULL);
-    state->record_fold = (PyTypeObject *)PyType_FromModuleAndSpec(module, &fold_spec, NULL);
     PyObject *types = PyImport_ImportModule("types");
     state->generator_type = types ? PyObject_GetAttrString(types, "GeneratorType") : NULL;
     Py_XDECREF(types);
-    if (!state->int_block || !state->totals || !state->groups || !state->record_fold
-        || !state->generator_type)
-        return -1;
-    return PyModule_AddType(module, state->int_block) || PyModule_AddType(module, state->totals)
-                   || PyModule_AddType(module, state->groups)
-                   || PyModule_AddType(module, state->record_fold)
-                   || PyModule_AddIntConstant(module, "ENDED", ENDED)
-                   || PyModule_AddIntConstant(module, "FULL", FULL)
-                   || PyModule_AddIntConstant(module, "HANDED_BACK", HANDED_BACK)
-               ? -1
-               : 0;
+    /* One after the other: nothing may be called while an error is set. */
+    return state->generator_type && (state->int_block = add_type(module, &block_spec))
+                   && (state->totals = add_type(module, &totals_spec))
+                   && (state->groups = add_type(module, &groups_spec))
+                   && (state->record_fold = add_type(module, &fold_spec))
+                   && !PyModule_AddIntConstant(module, "ENDED", ENDED)
+                   && !PyModule_AddIntConstant(module, "FULL", FULL)
+                   && !PyModule_AddIntConstant(module, "HANDED_BACK", HANDED_BACK)
+               ? 0
+               : -1;
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
