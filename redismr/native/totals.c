@@ -109,6 +109,8 @@ typedef struct {
     size_t keys_size;
     int64_t *numbers;
     size_t count;        /* at least 1 */
+    Py_ssize_t slice_end; /* where the latest slice ended, and the key after it: slices are */
+    const uint8_t *after_slice; /* taken in order, and none of them searches from the start */
     uint8_t *own_keys;   /* freed with the block; NULL if the owner has the keys */
     int64_t *own_numbers;
 } IntBlock;
@@ -253,14 +255,19 @@ static PyObject *block_slice(IntBlock *self, PyObject *args)
     IntBlock *block = new_block(state_of((PyObject *)self));
     if (!block)
         return NULL;
-    const uint8_t *at = self->keys, *end = at + self->keys_size, *first = at;
+    const uint8_t *at = self->keys, *end = at + self->keys_size, *first, *last;
     size_t size;
-    for (Py_ssize_t i = 0; i < start; i++)
+    Py_ssize_t i = 0;
+    if (self->slice_end && start >= self->slice_end) {
+        i = self->slice_end;
+        at = self->after_slice;
+    }
+    for (; i < start; i++)
         next_key(&at, end, &size);
-    first = at;
-    const uint8_t *last = at;
-    for (Py_ssize_t i = start; i < stop; i++)
+    for (first = last = at; i < stop; i++)
         last = next_key(&at, end, &size) + size;
+    self->slice_end = stop;
+    self->after_slice = at;
     Py_INCREF((PyObject *)self);
     block->owner = (PyObject *)self;
     block->keys = first;
@@ -718,10 +725,7 @@ static PyObject *groups_take(Groups *self, PyObject *unused)
     Py_XDECREF(keys);
     Py_XDECREF(lists);
     if (!result && !self->count) { /* as if nothing had happened */
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback);
         groups_clear(self);
-        PyErr_Restore(type, value, traceback);
         self->table = taken.table;
         self->values = taken.values;
         self->numbers = taken.numbers;
