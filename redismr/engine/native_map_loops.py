@@ -156,7 +156,9 @@ def _start_after(
         return MapStart(chain((fold.pair,), fold.records), buffer, fold.ordinal, **buffer_state)
     pairs_left = fold.out
     if fold.pairs is not None:
-        pairs_left = fold.pairs if fold.pair is None else chain((fold.pair,), fold.pairs)
+        # A dict is the rest of a mapping. The odd pair may be None, if mapfn yielded that.
+        is_rest = type(fold.pairs) is dict
+        pairs_left = fold.pairs if is_rest else chain((fold.pair,), fold.pairs)
     records = chain([(fold.key, fold.value)], fold.records)
     return MapStart(records, buffer, fold.ordinal, fold.out, pairs_left, **buffer_state)
 
