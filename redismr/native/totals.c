@@ -1164,6 +1164,8 @@ static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
     PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
     if (type && PyModule_AddType(module, type))
         Py_CLEAR(type);
+    if (!type && !PyErr_Occurred()) /* Python 3.11 sets none if it has no memory for the name */
+        PyErr_NoMemory();
     return type;
 }
 
