@@ -3,6 +3,9 @@
 The C extension yields the same columns, byte for byte, as the loops of ``map_loops``, which go on
 in the middle of a record where it meets another kind of pair. A job may mix workers with and
 without the extension.
+
+Its keys are equal to those that mapfn emitted, and other objects: where a text is a key, and stands
+in a tuple that is a key of the same block too, pickle writes it twice.
 """
 
 from __future__ import annotations
