@@ -7,6 +7,7 @@ keeps.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, OrderedDict, UserDict
 from dataclasses import replace
@@ -190,6 +191,7 @@ odd_texts = st.sampled_from(["\0", "a\0", "\ud800", "a\udfff", Text("a"), Text("
 other_keys = st.sampled_from([0, 1, True, False, None, 2.0, 2**70, -1, b"a", (), (1, "a"), ("é",)])
 small = st.integers(-3, 300)
 huge = st.sampled_from(LIMITS)
+floats = st.sampled_from([0.1, 0.5, -0.0, 3.0, 1e308, -1e308, math.inf, math.nan])
 other_values = st.sampled_from(
     [0.5, -0.0, None, True, "x", [1], [[2], {}], (1, [2]), {"a": [1]}, Row([3])]
 )
@@ -199,7 +201,16 @@ bad_pairs = st.sampled_from(
 
 
 KEYS = [texts, texts, texts | odd_texts, texts | other_keys, other_keys]
-VALUES = [small, small, small | huge, huge, small | other_values, other_values]
+VALUES = [
+    small,
+    small,
+    small | huge,
+    huge,
+    floats,
+    floats | small,
+    small | other_values,
+    other_values,
+]
 
 
 def pairs_of(keys, values, bad):

@@ -24,8 +24,9 @@ from redismr.engine.program import prepare_program
 BIG = 2**63 - 1
 
 
-ODD_PAIRS = [(7, 1), ("\0", 1), ("\ud800", 1), (b"a", 1), ["a", 1], ("a", 2**63), ("a", True),
-             ("a", None), ("a", 0.5), ("a", [1]), "no pair", None, ([], 1)]  # fmt: skip
+ODD_KEYS = [(key, 1) for key in (7, 7.0, True, 2**63, "\n", "\0", "\ud800", b"a")]
+ODD_VALUES = [(k, v) for k in ("a", 7) for v in (2**63, True, None, 0.5, "x", [1])]
+ODD_PAIRS = [*ODD_KEYS, *ODD_VALUES, ["a", 1], "no pair", None, ([], 1)]
 FORMS = [list, iter, lambda some: (pair for pair in some)]
 
 
@@ -41,9 +42,11 @@ def assert_same(program, records, partitions=3):
 @pytest.mark.parametrize("tiny", [False, True])
 @pytest.mark.parametrize("reducer", ["sum", "count", "list"])
 @pytest.mark.parametrize("odd", ODD_PAIRS)
-def test_an_odd_pair_anywhere_changes_nothing(reducer, odd, tiny, monkeypatch):
+@pytest.mark.parametrize("keys", ["abacbd", (7, -1, 7, 300, -1, 2**40)], ids=["texts", "ints"])
+@pytest.mark.parametrize("unit", [1, 0.5])
+def test_an_odd_pair_anywhere_changes_nothing(reducer, odd, keys, unit, tiny, monkeypatch):
     set_tiny_limits(monkeypatch, tiny)
-    plain = [("a", 1), ("b", 2), ("a", 3), ("c", 4), ("b", 5), ("d", 6)]
+    plain = [(key, n * unit) for n, key in enumerate(keys, 1)]
     for place in range(7):
         odd_one = [*plain[:place], odd, *plain[place:]]
         for form in FORMS:
