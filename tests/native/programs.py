@@ -191,7 +191,8 @@ odd_texts = st.sampled_from(["\0", "a\0", "\ud800", "a\udfff", Text("a"), Text("
 other_keys = st.sampled_from([0, 1, True, False, None, 2.0, 2**70, -1, b"a", (), (1, "a"), ("é",)])
 small = st.integers(-3, 300)
 huge = st.sampled_from(LIMITS)
-floats = st.sampled_from([0.1, 0.5, -0.0, 3.0, 1e308, -1e308, math.inf, math.nan])
+floats = st.sampled_from([0.1, 0.5, -0.0, 3.0, 1e308, -1e308, math.inf])
+# No NaN: its hash is its address, so that sets with NaN are pickled in any order.
 other_values = st.sampled_from(
     [0.5, -0.0, None, True, "x", [1], [[2], {}], (1, [2]), {"a": [1]}, Row([3])]
 )
