@@ -97,6 +97,8 @@ def estimate_bytes(block: Block, *, is_joined: bool = False) -> int:
     ``is_joined`` asks for the size of an ``IntBlock`` as that of a ``KeyColumn``.
     """
     if isinstance(block, IntBlock):
+        if not block.has_text_keys:
+            return 2 * _NUMBER_BYTES * block.records
         if is_joined:
             return block.sample_chars(1) + block.records + _NUMBER_BYTES * block.records
         step = max(1, block.records // _SAMPLE_SIZE) if block.records > 4 * _SAMPLE_SIZE else 1

@@ -1,4 +1,4 @@
-/* Adds up ints by text keys, and turns the totals into the blocks that travel. README.md says what
+/* Adds up ints, or groups values, by keys that are texts or ints, and turns the totals into the blocks that travel. README.md says what
    the rules of this room are; engine/native_totals.py is the only caller. */
 
 #define PY_SSIZE_T_CLEAN
@@ -35,22 +35,6 @@ static void free_object(PyObject *self)
 
 /* ------------------------------------------------------------------ keys and numbers */
 
-/* Set ``*size`` and return the bytes of a text key; NULL, without an error, if it is no exact str,
-   has lone surrogates, or holds the separator. */
-static const uint8_t *key_bytes(PyObject *key, Py_ssize_t *size)
-{
-    if (!PyUnicode_CheckExact(key))
-        return NULL;
-    const char *text = PyUnicode_AsUTF8AndSize(key, size);
-    if (!text) {
-        PyErr_Clear();
-        return NULL;
-    }
-    if (*size > MAX_KEY_BYTES || memchr(text, 0, (size_t)*size))
-        return NULL;
-    return (const uint8_t *)text;
-}
-
 /* Return 1 and set ``*number`` if ``value`` is exactly an int of 64 bits. */
 static int int64_of(PyObject *value, int64_t *number)
 {
@@ -59,6 +43,47 @@ static int int64_of(PyObject *value, int64_t *number)
     int overflow;
     *number = PyLong_AsLongLongAndOverflow(value, &overflow);
     return !overflow;
+}
+
+/* A key as the table takes it. ``bytes`` points into the key object, or to ``number``. */
+typedef struct {
+    KeyKind kind;
+    const uint8_t *bytes;
+    size_t size;
+    int64_t number;
+} Key;
+
+/* Return 1 and fill ``*key`` if the object is exactly an int of 64 bits, or exactly a str without
+   lone surrogates and separators. */
+static int read_key(PyObject *object, Key *key)
+{
+    /* Python's hash of an int, which chooses the partition, depends on the size of pointers. */
+    if (sizeof(Py_hash_t) == 8 && int64_of(object, &key->number)) {
+        key->kind = INT_KEYS;
+        key->bytes = (const uint8_t *)&key->number;
+        key->size = sizeof key->number;
+        return 1;
+    }
+    if (!PyUnicode_CheckExact(object))
+        return 0;
+    Py_ssize_t size;
+    const char *text = PyUnicode_AsUTF8AndSize(object, &size);
+    if (!text) {
+        PyErr_Clear();
+        return 0;
+    }
+    key->kind = TEXT_KEYS;
+    key->bytes = (const uint8_t *)text;
+    key->size = (size_t)size;
+    return size <= MAX_KEY_BYTES && !memchr(text, 0, key->size);
+}
+
+/* Return 1 if keys of this kind can be in the table, which takes the kind of its first key. */
+static int takes_kind(Table *table, KeyKind kind)
+{
+    if (!table->count)
+        table->kind = kind;
+    return table->kind == kind;
 }
 
 /* Return the sum in ``*total``; 1, and ``*total`` as it was, if it has more than 64 bits. */
@@ -71,13 +96,27 @@ static int add_overflows(int64_t *total, int64_t number)
     return 0;
 }
 
-/* Return the start of the next key of a joined column, and move ``*at`` behind its separator. */
-static const uint8_t *next_key(const uint8_t **at, const uint8_t *end, size_t *size)
+/* Return the start of the next key of a column, and move ``*at`` behind it and its separator. */
+static const uint8_t *next_key(KeyKind kind, const uint8_t **at, const uint8_t *end, size_t *size)
 {
+    if (kind == INT_KEYS) {
+        *size = sizeof(int64_t);
+        *at += sizeof(int64_t);
+        return *at - sizeof(int64_t);
+    }
     const uint8_t *start = *at, *separator = memchr(start, 0, (size_t)(end - start));
     *size = (size_t)((separator ? separator : end) - start);
     *at = separator ? separator + 1 : end;
     return start;
+}
+
+static PyObject *key_object(KeyKind kind, const uint8_t *bytes, size_t size)
+{
+    if (kind == TEXT_KEYS)
+        return PyUnicode_DecodeUTF8((const char *)bytes, (Py_ssize_t)size, NULL);
+    int64_t number;
+    memcpy(&number, bytes, sizeof number);
+    return PyLong_FromLongLong(number);
 }
 
 static size_t char_count(const uint8_t *p, size_t size)
@@ -105,7 +144,8 @@ static int is_ascii(const uint8_t *p, size_t size)
 typedef struct {
     PyObject_HEAD
     PyObject *owner;     /* keeps the memory of keys, or of both columns, alive; may be NULL */
-    const uint8_t *keys; /* joined by NUL, valid UTF-8 */
+    KeyKind kind;
+    const uint8_t *keys; /* texts joined by NUL, valid UTF-8; or ints of 64 bits, aligned */
     size_t keys_size;
     int64_t *numbers;
     size_t count;        /* at least 1 */
@@ -127,6 +167,44 @@ static void block_dealloc(IntBlock *self)
     free_object((PyObject *)self);
 }
 
+/* Set the block's keys to texts of the frame. Return their number, 0 if they are no texts. */
+static size_t decode_texts(IntBlock *block, const uint8_t *keys, size_t size)
+{
+    if (!is_ascii(keys, size)) {
+        PyObject *text = PyUnicode_DecodeUTF8((const char *)keys, (Py_ssize_t)size, NULL);
+        if (!text) {
+            PyErr_Clear();
+            return 0;
+        }
+        Py_DECREF(text);
+    }
+    size_t count = 1;
+    const uint8_t *end = keys + size;
+    for (const uint8_t *p = keys; (p = memchr(p, 0, (size_t)(end - p))); p++)
+        count++;
+    block->kind = TEXT_KEYS;
+    block->keys = keys;
+    block->keys_size = size;
+    return count;
+}
+
+/* Set the block's keys to pickled ints. Return their number, 0 if they are no ints; -1 of size_t
+   without memory. */
+static size_t decode_ints(IntBlock *block, const uint8_t *keys, size_t size)
+{
+    size_t room = size / 2; /* each int takes two bytes at least */
+    if (sizeof(Py_hash_t) != 8 || size < 2 || keys[0] != OP_PROTO)
+        return 0;
+    block->own_keys = PyMem_Malloc((room + 1) * sizeof(int64_t));
+    if (!block->own_keys)
+        return (size_t)-1;
+    size_t count = read_ints(keys, keys + size, (int64_t *)block->own_keys, room);
+    block->kind = INT_KEYS;
+    block->keys = block->own_keys;
+    block->keys_size = count * sizeof(int64_t);
+    return count;
+}
+
 /* decode(frame) */
 static PyObject *block_decode(PyObject *module, PyObject *frame)
 {
@@ -134,41 +212,29 @@ static PyObject *block_decode(PyObject *module, PyObject *frame)
         Py_RETURN_NONE;
     const uint8_t *data = (const uint8_t *)PyBytes_AsString(frame);
     size_t size = (size_t)PyBytes_Size(frame);
-    if (size < BLOCK_HEADER || data[0] != KEYS_JOINED_FLAG || load_le32(data + 5))
+    if (size < BLOCK_HEADER || data[0] > KEYS_JOINED_FLAG || load_le32(data + 5))
         Py_RETURN_NONE;
     size_t keys_size = load_le32(data + 1);
     if (keys_size > size - BLOCK_HEADER)
         Py_RETURN_NONE;
-    const uint8_t *keys = data + BLOCK_HEADER, *end = keys + keys_size;
-    if (!is_ascii(keys, keys_size)) {
-        PyObject *text = PyUnicode_DecodeUTF8((const char *)keys, (Py_ssize_t)keys_size, NULL);
-        if (!text) {
-            PyErr_Clear();
-            Py_RETURN_NONE;
-        }
-        Py_DECREF(text);
-    }
-    size_t count = 1;
-    for (const uint8_t *p = keys; (p = memchr(p, 0, (size_t)(end - p))); p++)
-        count++;
-    if (count > size - BLOCK_HEADER - keys_size) /* each int takes two bytes at least */
-        Py_RETURN_NONE;
+    const uint8_t *keys = data + BLOCK_HEADER, *values = keys + keys_size;
     IntBlock *block = new_block(PyModule_GetState(module));
     if (!block)
         return NULL;
-    block->own_numbers = block->numbers = PyMem_Malloc(count * sizeof(int64_t));
-    if (!block->numbers) {
+    block->owner = Py_NewRef(frame);
+    size_t count = data[0] == KEYS_JOINED_FLAG ? decode_texts(block, keys, keys_size)
+                                               : decode_ints(block, keys, keys_size);
+    int fits = count && count <= size / 2; /* each value takes two bytes at least */
+    if (fits)
+        block->own_numbers = block->numbers = PyMem_Malloc(count * sizeof(int64_t));
+    if (count == (size_t)-1 || (fits && !block->numbers)) {
         Py_DECREF(block);
         return PyErr_NoMemory();
     }
-    if (read_ints(end, data + size, block->numbers, count)) {
+    if (!fits || read_ints(values, data + size, block->numbers, count) != count) {
         Py_DECREF(block);
         Py_RETURN_NONE;
     }
-    Py_INCREF(frame);
-    block->owner = frame;
-    block->keys = keys;
-    block->keys_size = keys_size;
     block->count = count;
     return (PyObject *)block;
 }
@@ -176,18 +242,25 @@ static PyObject *block_decode(PyObject *module, PyObject *frame)
 static PyObject *block_encode(IntBlock *self, PyObject *unused)
 {
     (void)unused;
-    if (self->keys_size > UINT32_MAX)
-        return PyErr_Format(PyExc_OverflowError, "a block of more than 4 GB");
-    size_t bound = BLOCK_HEADER + self->keys_size + pickle_bound(self->count);
+    if (self->keys_size > UINT32_MAX / 2)
+        return PyErr_Format(PyExc_OverflowError, "a block of more than 2 GB");
+    int is_text = self->kind == TEXT_KEYS;
+    size_t numbers_size = pickle_bound(self->count);
+    size_t bound = BLOCK_HEADER + (is_text ? self->keys_size : numbers_size) + numbers_size;
     uint8_t *start = PyMem_Malloc(bound);
     if (!start)
         return PyErr_NoMemory();
-    *start = KEYS_JOINED_FLAG;
-    put_le(start + 1, self->keys_size, 4);
+    uint8_t *p = start + BLOCK_HEADER;
+    if (is_text) {
+        memcpy(p, self->keys, self->keys_size);
+        p += self->keys_size;
+    } else {
+        p = write_ints(p, (const int64_t *)(const void *)self->keys, self->count);
+    }
+    *start = is_text ? KEYS_JOINED_FLAG : 0;
+    put_le(start + 1, (uint64_t)(p - start) - BLOCK_HEADER, 4);
     put_le(start + 5, 0, 4);
-    memcpy(start + BLOCK_HEADER, self->keys, self->keys_size);
-    uint8_t *numbers = start + BLOCK_HEADER + self->keys_size;
-    const uint8_t *end = write_ints(numbers, self->numbers, self->count);
+    const uint8_t *end = write_ints(p, self->numbers, self->count);
     PyObject *frame = PyBytes_FromStringAndSize((const char *)start, end - start);
     PyMem_Free(start);
     return frame;
@@ -199,8 +272,8 @@ static PyObject *block_keys(IntBlock *self)
     const uint8_t *at = self->keys, *end = at + self->keys_size;
     for (size_t i = 0; keys && i < self->count; i++) {
         size_t size;
-        const uint8_t *start = next_key(&at, end, &size);
-        PyObject *key = PyUnicode_DecodeUTF8((const char *)start, (Py_ssize_t)size, NULL);
+        const uint8_t *start = next_key(self->kind, &at, end, &size);
+        PyObject *key = key_object(self->kind, start, size);
         if (!key)
             Py_CLEAR(keys);
         else
@@ -253,13 +326,14 @@ static PyObject *block_slice(IntBlock *self, PyObject *args)
     const uint8_t *at = self->keys, *end = at + self->keys_size, *first = at;
     size_t size;
     for (Py_ssize_t i = 0; i < start; i++)
-        next_key(&at, end, &size);
+        next_key(self->kind, &at, end, &size);
     first = at;
     const uint8_t *last = at;
     for (Py_ssize_t i = start; i < stop; i++)
-        last = next_key(&at, end, &size) + size;
+        last = next_key(self->kind, &at, end, &size) + size;
     Py_INCREF((PyObject *)self);
     block->owner = (PyObject *)self;
+    block->kind = self->kind;
     block->keys = first;
     block->keys_size = (size_t)(last - first);
     block->numbers = self->numbers + start;
@@ -272,10 +346,12 @@ static PyObject *block_sample_chars(IntBlock *self, PyObject *step_object)
     Py_ssize_t step = PyLong_AsSsize_t(step_object);
     if (step < 1)
         return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "the step must be 1 or more");
+    if (self->kind != TEXT_KEYS)
+        return PyErr_Format(PyExc_TypeError, "only texts have characters");
     const uint8_t *at = self->keys, *end = at + self->keys_size;
     size_t chars = 0, size;
     for (size_t i = 0; i < self->count; i++) {
-        const uint8_t *key = next_key(&at, end, &size);
+        const uint8_t *key = next_key(self->kind, &at, end, &size);
         if (i % (size_t)step == 0)
             chars += char_count(key, size);
     }
@@ -289,8 +365,8 @@ static PyObject *block_update(IntBlock *self, PyObject *pairs)
     const uint8_t *at = self->keys, *end = at + self->keys_size;
     for (size_t i = 0; i < self->count; i++) {
         size_t size;
-        const uint8_t *start = next_key(&at, end, &size);
-        PyObject *key = PyUnicode_DecodeUTF8((const char *)start, (Py_ssize_t)size, NULL);
+        const uint8_t *start = next_key(self->kind, &at, end, &size);
+        PyObject *key = key_object(self->kind, start, size);
         PyObject *value = key ? PyLong_FromLongLong(self->numbers[i]) : NULL;
         int failed = !value || PyDict_SetItem(pairs, key, value);
         Py_XDECREF(key);
@@ -307,6 +383,12 @@ static PyObject *block_get_records(IntBlock *self, void *unused)
     return PyLong_FromSize_t(self->count);
 }
 
+static PyObject *block_get_has_text_keys(IntBlock *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(self->kind == TEXT_KEYS);
+}
+
 static PyMethodDef block_methods[] = {
     {"encode", (PyCFunction)block_encode, METH_NOARGS, "Return the block as a frame."},
     {"slice", (PyCFunction)block_slice, METH_VARARGS, "Return the records from start to stop."},
@@ -318,11 +400,12 @@ static PyMethodDef block_methods[] = {
 
 static PyGetSetDef block_getset[] = {
     {"records", (getter)block_get_records, NULL, "The number of records.", NULL},
+    {"has_text_keys", (getter)block_get_has_text_keys, NULL, "Whether keys are texts.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot block_slots[] = {
-    {Py_tp_doc, "Text keys and ints, in two columns. A sequence of both, as lists."},
+    {Py_tp_doc, "Texts or ints as keys, and ints, in two columns. A sequence of both, as lists."},
     {Py_tp_dealloc, block_dealloc},
     {Py_tp_methods, block_methods},
     {Py_tp_getset, block_getset},
@@ -400,13 +483,15 @@ static PyObject *totals_add(Totals *self, PyObject *object)
     IntBlock *block = (IntBlock *)object;
     Table *table = &self->table;
     const uint8_t *at = block->keys, *end = at + block->keys_size;
+    if (!takes_kind(table, block->kind))
+        return PyLong_FromLong(0);
     for (size_t i = 0; i < block->count;) {
         const uint8_t *keys[PREFETCHED];
         size_t sizes[PREFETCHED];
         uint32_t hashes[PREFETCHED];
         size_t taken = block->count - i < PREFETCHED ? block->count - i : PREFETCHED;
         for (size_t k = 0; k < taken; k++) {
-            keys[k] = next_key(&at, end, &sizes[k]);
+            keys[k] = next_key(block->kind, &at, end, &sizes[k]);
             hashes[k] = keyed_hash(table->hash_key, keys[k], sizes[k]);
 #ifdef __GNUC__
             if (table->slots)
@@ -422,6 +507,18 @@ static PyObject *totals_add(Totals *self, PyObject *object)
         }
     }
     return PyLong_FromSize_t(block->count);
+}
+
+static uint32_t partition_of(const Table *table, const Entry *entry, uint64_t partitions)
+{
+    const uint8_t *key = table->keys.data + entry->key_start;
+    int64_t number;
+    if (partitions == 1)
+        return 0;
+    if (table->kind == TEXT_KEYS)
+        return (uint32_t)(crc32_of(0, key, entry->key_size) % partitions);
+    memcpy(&number, key, sizeof number);
+    return (uint32_t)(stable_int_hash(number) % partitions);
 }
 
 /* The columns of one partition while ``deal`` fills them. */
@@ -443,12 +540,11 @@ static void free_parts(Part *parts, Py_ssize_t partitions)
 /* Divide the entries among the parts: measure, allocate, copy. Return 0, or -1 without memory. */
 static int fill_parts(const Table *table, Part *parts, uint32_t *numbers, Py_ssize_t partitions)
 {
+    size_t is_text = table->kind == TEXT_KEYS; /* texts keep the NUL behind them */
     for (size_t i = 0; i < table->count; i++) {
         const Entry *entry = &table->entries[i];
-        uint32_t crc = partitions == 1 ? 0 : crc32_of(table->keys.data + entry->key_start,
-                                                       entry->key_size);
-        numbers[i] = (uint32_t)(crc % (uint64_t)partitions);
-        parts[numbers[i]].keys_size += entry->key_size + 1;
+        numbers[i] = partition_of(table, entry, (uint64_t)partitions);
+        parts[numbers[i]].keys_size += entry->key_size + is_text;
         parts[numbers[i]].count++;
     }
     for (Py_ssize_t p = 0; p < partitions; p++) {
@@ -462,8 +558,8 @@ static int fill_parts(const Table *table, Part *parts, uint32_t *numbers, Py_ssi
     for (size_t i = 0; i < table->count; i++) {
         const Entry *entry = &table->entries[i];
         Part *part = &parts[numbers[i]];
-        memcpy(part->key_end, table->keys.data + entry->key_start, entry->key_size + 1);
-        part->key_end += entry->key_size + 1;
+        memcpy(part->key_end, table->keys.data + entry->key_start, entry->key_size + is_text);
+        part->key_end += entry->key_size + is_text;
         part->numbers[part->filled++] = entry->total;
     }
     return 0;
@@ -489,7 +585,8 @@ static PyObject *totals_deal(Totals *self, PyObject *partitions_object)
         if (block) {
             block->keys = block->own_keys = parts[p].keys;
             block->numbers = block->own_numbers = parts[p].numbers;
-            block->keys_size = parts[p].keys_size - 1;
+            block->kind = table->kind;
+            block->keys_size = parts[p].keys_size - (table->kind == TEXT_KEYS);
             block->count = parts[p].count;
             parts[p].keys = NULL;
             parts[p].numbers = NULL;
@@ -521,9 +618,16 @@ static PyObject *totals_take_block(Totals *self, PyObject *unused)
     for (size_t i = 0; i < table->count; i++)
         numbers[i] = table->entries[i].total;
     block->numbers = block->own_numbers = numbers;
+    block->kind = table->kind;
+    block->count = table->count;
     block->keys = block->own_keys = table->keys.data;
     block->keys_size = table->keys.size - 1;
-    block->count = table->count;
+    if (table->kind == INT_KEYS) { /* close the gaps that texts need for their NULs */
+        for (size_t i = 0; i < table->count; i++)
+            memmove(block->own_keys + i * sizeof(int64_t),
+                    block->own_keys + table->entries[i].key_start, sizeof(int64_t));
+        block->keys_size = table->count * sizeof(int64_t);
+    }
     table->keys = (Buffer){NULL, 0, 0};
     table_clear(table);
     return (PyObject *)block;
@@ -531,7 +635,8 @@ static PyObject *totals_take_block(Totals *self, PyObject *unused)
 
 static PyMethodDef totals_methods[] = {
     {"add", (PyCFunction)totals_add, METH_O,
-     "Add the numbers of an IntBlock; return how many: fewer if a sum has more than 64 bits."},
+     "Add the numbers of an IntBlock; return how many: fewer if a sum has more than 64 bits, or\n"
+     "none if keys are of the other kind."},
     {"deal", (PyCFunction)totals_deal, METH_O,
      "Return (partition, IntBlock) for each partition that gets a key, and empty the totals."},
     {"take_block", (PyCFunction)totals_take_block, METH_NOARGS,
@@ -540,7 +645,7 @@ static PyMethodDef totals_methods[] = {
 };
 
 static PyType_Slot totals_slots[] = {
-    {Py_tp_doc, "Totals(secret, secret): ints by text key, in the order in which keys came."},
+    {Py_tp_doc, "Totals(secret, secret): ints by key, in the order in which keys came."},
     {Py_tp_new, totals_new},
     {Py_tp_dealloc, totals_dealloc},
     {Py_tp_methods, totals_methods},
@@ -655,8 +760,7 @@ static PyObject **sorted_values(const Groups *self)
 static PyObject *entry_key(const Table *table, size_t number)
 {
     const Entry *entry = &table->entries[number];
-    return PyUnicode_DecodeUTF8((const char *)table->keys.data + entry->key_start,
-                                (Py_ssize_t)entry->key_size, NULL);
+    return key_object(table->kind, table->keys.data + entry->key_start, entry->key_size);
 }
 
 static PyObject *list_of(PyObject **values, Py_ssize_t count)
@@ -725,7 +829,7 @@ static PyObject *groups_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 }
 
 static PyType_Slot groups_slots[] = {
-    {Py_tp_doc, "Groups(secret, secret): values by text key, in the order in which they came."},
+    {Py_tp_doc, "Groups(secret, secret): values by key, in the order in which they came."},
     {Py_tp_new, groups_new},
     {Py_tp_dealloc, groups_dealloc},
     {Py_tp_traverse, groups_traverse},
@@ -870,23 +974,23 @@ static PyObject *fixed_value(RecordFold *self, PyObject *value)
 }
 
 /* Add one pair. Return 0, HANDED_BACK if the table does not take it, -1 for an error. */
-static int fold_pair(RecordFold *self, PyObject *key_object, PyObject *value)
+static int fold_pair(RecordFold *self, PyObject *object, PyObject *value)
 {
     int64_t number = 1;
-    Py_ssize_t size;
-    const uint8_t *key = key_bytes(key_object, &size);
-    if (!key || (self->task == ADD_VALUES && !int64_of(value, &number)))
+    Table *table = table_of(self);
+    Key key;
+    if (!read_key(object, &key) || (self->task == ADD_VALUES && !int64_of(value, &number))
+        || !takes_kind(table, key.kind))
         return HANDED_BACK;
     if (self->task == GROUP_VALUES) {
         PyObject *fixed = fixed_value(self, value);
         if (!fixed)
             return -1;
         set_reference(&self->latest, Py_NewRef(fixed));
-        return groups_add((Groups *)self->target, key, (size_t)size, fixed);
+        return groups_add((Groups *)self->target, key.bytes, key.size, fixed);
     }
-    Table *table = table_of(self);
-    uint32_t hash = keyed_hash(table->hash_key, key, (size_t)size);
-    int failed = table_add(table, key, (size_t)size, hash, number);
+    uint32_t hash = keyed_hash(table->hash_key, key.bytes, key.size);
+    int failed = table_add(table, key.bytes, key.size, hash, number);
     return failed > 0 ? HANDED_BACK : failed;
 }
 
@@ -925,12 +1029,16 @@ static int fold_pairs(RecordFold *self, size_t limit)
 static int fold_dict(RecordFold *self, PyObject *dict)
 {
     PyObject *key, *value;
-    Py_ssize_t position = 0, size;
+    Py_ssize_t position = 0, added = 0;
     int64_t number;
-    while (PyDict_Next(dict, &position, &key, &value))
-        if (!key_bytes(key, &size) || !int64_of(value, &number))
+    Key checked;
+    KeyKind kind = NO_KEYS;
+    while (PyDict_Next(dict, &position, &key, &value)) {
+        if (!read_key(key, &checked) || !int64_of(value, &number)
+            || (kind != NO_KEYS && kind != checked.kind) || !takes_kind(table_of(self), checked.kind))
             return HANDED_BACK;
-    Py_ssize_t added = 0;
+        kind = checked.kind;
+    }
     for (position = 0; PyDict_Next(dict, &position, &key, &value); added++) {
         int result = fold_pair(self, key, value);
         if (result < 0)
