@@ -25,7 +25,7 @@ from redismr.engine.emitted import (
 )
 from redismr.engine.native_merge import as_dict, hash_secrets
 from redismr.engine.partitioner import PartitionedColumns
-from redismr.engine.program import Program
+from redismr.engine.program import GroupFunction, Program
 
 
 @dataclass(slots=True)
@@ -124,7 +124,7 @@ def map_groups_natively(
         while (state := fold.run(next_check)) == native.totals.FULL:
             next_check = buffer_limit.next_check(next_check, fold.latest)
             if not next_check or len(groups) >= max_keys:
-                yield flush_groups(program, *groups.take(), partitions)
+                yield _flush(program, groups, partitions)
                 next_check = 1
     except BaseException as error:
         if not fold.in_mapfn or must_reraise(error):
@@ -132,7 +132,7 @@ def map_groups_natively(
         cause = explain_output_error(error, fold.pair, out=fold.out)
         raise UserCodeError("mapfn", fold.ordinal, fold.key, fold.value) from cause
     if state == native.totals.ENDED:
-        yield flush_groups(program, *groups.take(), partitions)
+        yield _flush(program, groups, partitions)
         return None
     buffered = groups.values
     keys, lists = groups.take()
@@ -143,6 +143,13 @@ def map_groups_natively(
         next_check=next_check,
         buffer_limit=buffer_limit,
     )
+
+
+def _flush(program: Program, groups: native.totals.Groups, partitions: int) -> PartitionedColumns:
+    is_sent_as_is = isinstance(program.reduce, GroupFunction) or program.reduce.name == "list"
+    if is_sent_as_is and program.combine is None and program.partitionfn is None:
+        return groups.deal(partitions)
+    return flush_groups(program, *groups.take(), partitions)
 
 
 def _start_after(

@@ -799,6 +799,53 @@ static PyObject *groups_take(Groups *self, PyObject *unused)
     return Py_BuildValue("NN", keys, lists);
 }
 
+/* Append to a partition's columns the key of an entry, once for each of its values, and these. */
+static int append_group(PyObject *columns, PyObject *key, PyObject **values, size_t count)
+{
+    PyObject *keys = PyTuple_GetItem(columns, 0), *list = PyTuple_GetItem(columns, 1);
+    for (size_t i = 0; i < count; i++)
+        if (PyList_Append(keys, key) || PyList_Append(list, values[i]))
+            return -1;
+    return 0;
+}
+
+static PyObject *groups_deal(Groups *self, PyObject *partitions_object)
+{
+    const Table *table = &self->table;
+    Py_ssize_t partitions = PyLong_AsSsize_t(partitions_object);
+    if (partitions < 1 || partitions > (Py_ssize_t)UINT32_MAX)
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "no such partitions");
+    PyObject **columns = PyMem_Calloc((size_t)partitions, sizeof *columns);
+    PyObject **sorted = columns ? sorted_values(self) : (PyObject **)PyErr_NoMemory();
+    PyObject *result = PyList_New(0);
+    int failed = !sorted || !result;
+    size_t start = 0;
+    for (size_t i = 0; !failed && i < table->count; i++) {
+        size_t count = (size_t)table->entries[i].total;
+        uint32_t p = partition_of(table, &table->entries[i], (uint64_t)partitions);
+        if (!columns[p])
+            columns[p] = Py_BuildValue("NN", PyList_New(0), PyList_New(0));
+        PyObject *key = columns[p] ? entry_key(table, i) : NULL;
+        failed = !key || append_group(columns[p], key, sorted + start, count);
+        Py_XDECREF(key);
+        start += count;
+    }
+    for (Py_ssize_t p = 0; p < partitions && columns; p++) {
+        PyObject *item = columns[p] && !failed ? Py_BuildValue("nO", p, columns[p]) : NULL;
+        failed = failed || (columns[p] && (!item || PyList_Append(result, item)));
+        Py_XDECREF(item);
+        Py_XDECREF(columns[p]);
+    }
+    PyMem_Free(columns);
+    PyMem_Free(sorted);
+    if (failed) {
+        Py_XDECREF(result);
+        return NULL;
+    }
+    groups_clear(self);
+    return result;
+}
+
 static PyObject *groups_get_values(Groups *self, void *unused)
 {
     (void)unused;
@@ -813,6 +860,9 @@ static PyGetSetDef groups_getset[] = {
 static PyMethodDef groups_methods[] = {
     {"take", (PyCFunction)groups_take, METH_NOARGS,
      "Return the keys, and the list of each key's values, and empty the groups."},
+    {"deal", (PyCFunction)groups_deal, METH_O,
+     "Return (partition, (keys, values)) for each partition that gets a key, and empty the groups.\n"
+     "A key is repeated for each of its values."},
     {NULL, NULL, 0, NULL},
 };
 
