@@ -1,6 +1,5 @@
 """Decides how many tasks to claim at once: about 50 ms of work, judged by the last batches."""
 
-from redismr.core.model import Stage
 from redismr.store import SMALL_JOB_TASKS
 
 BATCH_SECONDS = 0.05
@@ -39,7 +38,3 @@ class BatchSizer:
         if self._task_seconds == 0.0:
             return 1
         return max(1, min(most, int(seconds / self._task_seconds)))
-
-
-BatchSizers = dict[Stage, BatchSizer]
-"""The sizers of both stages, map first."""

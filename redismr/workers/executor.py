@@ -18,13 +18,10 @@ from redismr.core.seal import Keyring
 from redismr.errors import JobLost, KeysAltered, RedismrError, StoreError, StoreUnavailable
 from redismr.store import Store
 from redismr.workers.batch_runner import BatchRunner, checked_tasks
-from redismr.workers.batch_sizing import BatchSizer, BatchSizers
-from redismr.workers.committer import Committer
 from redismr.workers.control_channel import LOOK_FOR_BACKUPS, ExecutorSetup
-from redismr.workers.job_header import JobAltered, JobHeader
 from redismr.workers.process_setup import prepare_process
 from redismr.workers.reporter import Reporter
-from redismr.workers.session import Session
+from redismr.workers.session import JobAltered, JobHeader, Session
 from redismr.workers.shared_slots import Holding
 
 log = logging.getLogger("redismr.worker")
@@ -83,9 +80,7 @@ class Executor:
         #: When the executor saw that it is to stop while Redis is away; 0.0: not yet.
         self._stop_seen_at = 0.0
         self.reporter = Reporter(self.store, keyring, setup.name)
-        self._sizers: BatchSizers = {"map": BatchSizer(), "reduce": BatchSizer()}
         self._runner = BatchRunner(self.store, self.slot, self.reporter)
-        self._committer = Committer(self.store, self.slot, self.reporter, self._sizers)
         #: Digest of the code that this process has loaded; "": none.
         self._code_digest = ""
         self._current_session: Session | None = None
@@ -196,7 +191,7 @@ class Executor:
         session = self._sessions.get(job)
         wanted = [
             1 if backup else max(1, self.slot.limit_tasks(sizer.small_batch()))
-            for sizer in self._sizers.values()
+            for sizer in self._runner.sizers.values()
         ]
         claim = self.store.claim(
             job, self.setup.name, nonce, *wanted, backup=backup, include_spec=session is None
@@ -225,7 +220,7 @@ class Executor:
         while claim.tasks:
             claim = replace(claim, tasks=checked_tasks(session, claim.tasks))
             before, stage = stage, task_stage(claim.tasks[0])
-            sizer = self._sizers[stage]
+            sizer = self._runner.sizers[stage]
             started, load_seconds_before = time.monotonic(), session.load_seconds
             claim, finished = self._runner.run(
                 session,
@@ -238,7 +233,7 @@ class Executor:
             # 1. A task failed. Idle executors were woken for it; a second failure on another
             # executor tells that the record is to blame.
             if len(finished) < len(claim.tasks):
-                self._committer.commit(session, claim, finished)
+                self._runner.commit(session, claim, finished)
                 time.sleep(AFTER_FAILURE_SECONDS)
                 return
             # 2. The turn is over, and another job waits.
@@ -246,12 +241,12 @@ class Executor:
             if now - turn_began >= turn:
                 turn_began = now
                 if self._give_turn_to_others(session.header, claim):
-                    self._committer.commit(session, claim, finished)
+                    self._runner.commit(session, claim, finished)
                     return
             # 3. Go on: claim the next batch with the commit. ``finished`` is not counted yet.
             want = self.slot.limit_tasks(sizer.batch_size() + len(finished)) - len(finished)
             nonce = "" if self.slot.should_stop or want <= 0 else secrets.token_urlsafe(8)
-            committed = self._committer.commit(session, claim, finished, nonce, want)
+            committed = self._runner.commit(session, claim, finished, nonce, want)
             if committed is None or not nonce:
                 return
             claim = committed.claim

@@ -1,18 +1,19 @@
-"""State that an executor keeps of one job: spec, functions, and the input of reducers."""
+"""State that an executor keeps of one job: header, spec, functions, and the input of reducers."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from redismr import context
 from redismr.core.events import Event, encode_event
-from redismr.core.job_payloads import JobSealer
-from redismr.core.model import Claim, JobSpec, Provenance
+from redismr.core.job_payloads import JobSealer, maps_digest_of
+from redismr.core.model import MAX_SKIPPED_KEPT, Claim, JobSpec, MapManifest, Provenance, Skipped
+from redismr.core.plurals import pluralize
 from redismr.core.seal import Keyring
 from redismr.engine.kernel import UserCodeError
 from redismr.engine.program import Program, prepare_program
@@ -20,10 +21,86 @@ from redismr.errors import JobLost, SealError
 from redismr.shipping import digest_code, load_code, load_params
 from redismr.shipping.libraries import SUBMITTER, explain_library_errors
 from redismr.store import EndAndRecords, StageEvents, Store, clear_int
-from redismr.workers.job_header import JobAltered, JobHeader
-from redismr.workers.map_outputs import MapOutputs
 from redismr.workers.process_setup import process_name
 from redismr.workers.shared_slots import Holding
+
+
+class JobAltered(Exception):
+    """Data that decides a whole job was altered in Redis, so no task of the job can be trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobHeader:
+    """Tells whether this executor can take a job. Only hints: the sealed spec decides."""
+
+    job: str
+    python: str  #: ``major.minor`` of the submitter.
+    key_id: str  #: Fingerprint of the secret that the job is sealed with.
+    code_digest: str  #: Digest of code and params.
+    protocol: int  #: ``PROTOCOL`` of the submitter.
+    priority: int
+    lease_ms: int  #: How long a task stays leased without a renewal.
+    expire_at: int  #: When the job's keys expire, in ms on the server's clock.
+
+    @classmethod
+    def read(cls, store: Store, job: str) -> Self | None:
+        """Return the header of a job, or None if the job is gone."""
+        names = "protocol", "priority", "lease_ms", "expire_at"
+        m = store.meta(job, "python", "key_id", "code_digest", *names)
+        if not m:
+            return None
+        numbers = {name: clear_int(m[name]) for name in names}
+        return cls(job, m["python"], m["key_id"], m["code_digest"], **numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class MapOutputs:
+    """The map attempts that one opening of the reduce stage names."""
+
+    basis: str
+    manifests: tuple[MapManifest, ...]  #: By index of the map task.
+    digest: str  #: Of all tokens: equal in all results that were made from these attempts.
+    counters: dict[str, int]  #: What map functions counted, over all maps.
+    records_in: int  #: Records that all maps read.
+    skipped: Skipped  #: Records that all maps left out.
+
+    @classmethod
+    def open(cls, sealer: JobSealer, basis: str, outputs: EndAndRecords) -> Self:
+        """Verify the sealed end and all map records.
+
+        Raises:
+            JobAltered: one of them is missing or not as sealed.
+        """
+        end, records = outputs
+        try:
+            n_map = sealer.open_end(end)
+        except SealError as exc:
+            raise JobAltered(str(exc)) from exc
+        if len(records) != n_map or any(i not in records for i in range(n_map)):
+            raise JobAltered(
+                f"job {sealer.job} has {pluralize(n_map, 'map task')}, but Redis has the manifests "
+                f"of {len(records)}"
+            )
+        manifests, counters, skipped = list[MapManifest](), dict[str, int](), Skipped()
+        for i in range(n_map):
+            try:
+                kept = MAX_SKIPPED_KEPT - len(skipped)
+                manifest = sealer.open_map_manifest(f"m{i}", records[i], kept)
+            except SealError as exc:
+                raise JobAltered(str(exc)) from exc
+            manifests.append(manifest)
+            if manifest.skipped.total:
+                skipped = skipped.plus(manifest.skipped)
+            for name, amount in manifest.counters.items():
+                counters[name] = counters.get(name, 0) + amount
+        return cls(
+            basis,
+            tuple(manifests),
+            maps_digest_of({i: m.token for i, m in enumerate(manifests)}),
+            counters,
+            sum(m.records_in for m in manifests),
+            skipped,
+        )
 
 
 class Session:
@@ -167,13 +244,8 @@ class Session:
         if spec.job_id != self.job:
             raise JobAltered(f"the spec of job {self.job} names another job")
         # The clear fields said that this process may run the job. Only the sealed fields count.
-        header = self.header
-        for name, clear, sealed in (
-            ("python", header.python, spec.python),
-            ("protocol", header.protocol, spec.protocol),
-            ("code_digest", header.code_digest, spec.code_digest),
-            ("lease_ms", header.lease_ms, spec.lease_ms),
-        ):
+        for name in ("python", "protocol", "code_digest", "lease_ms"):
+            clear, sealed = getattr(self.header, name), getattr(spec, name)
             if clear != sealed:
                 raise JobAltered(
                     f"{name} of job {self.job} was altered in Redis: {sealed!r} in the sealed "

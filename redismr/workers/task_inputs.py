@@ -12,9 +12,7 @@ from redismr.engine.kernel import Block, UserCodeError
 from redismr.errors import LibraryMismatch, SealError
 from redismr.sources import Split
 from redismr.sources.record_snapshots import unpickle_error
-from redismr.workers.job_header import JobAltered
-from redismr.workers.map_outputs import MapOutputs
-from redismr.workers.session import Session
+from redismr.workers.session import JobAltered, MapOutputs, Session
 
 FETCH_BYTES = 8 << 20
 """Raw bytes of segments that are fetched in one round trip."""

@@ -37,10 +37,9 @@ from redismr.errors import SealError
 from redismr.sources import Split
 from redismr.sources.protocol import amount_of, describe_records
 from redismr.store import Commit
-from redismr.workers.map_outputs import MapOutputs
 from redismr.workers.output_writer import OutputWriter
 from redismr.workers.process_setup import local_provenance
-from redismr.workers.session import Session
+from redismr.workers.session import MapOutputs, Session
 from redismr.workers.task_inputs import pass_count, read_blocks, read_split, staged_chunks
 
 
