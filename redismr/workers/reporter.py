@@ -8,13 +8,14 @@ import os
 import platform
 import secrets
 import socket
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from redismr.core.events import Event, encode_event
 from redismr.core.failure_capture import NOT_GIVEN, make_failure
 from redismr.core.job_payloads import JobSealer
 from redismr.core.model import PYTHON, AttemptRef, Crash, Failure, is_map_task, task_stage
+from redismr.core.seal import Keyring
 from redismr.core.user_frames import is_debugger_exit
 from redismr.engine.bad_records import SkipLimitExceeded
 from redismr.engine.kernel import UserCodeError
@@ -27,16 +28,10 @@ from redismr.errors import (
     StoreFull,
 )
 from redismr.shipping.libraries import describe_library_error
-from redismr.store import clear_int
+from redismr.store import CommitReply, Store, clear_int
 from redismr.workers.process_setup import debugger_error, process_name
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from redismr.core.seal import Keyring
-    from redismr.store import CommitReply, Store
-    from redismr.workers.session import Session
-    from redismr.workers.tasks import Attempt
+from redismr.workers.session import Session
+from redismr.workers.tasks import Attempt
 
 
 def new_worker_name(host: str) -> str:
@@ -80,14 +75,13 @@ class Reporter:
 
     def report_failure(self, attempt: Attempt, exc: BaseException) -> None:
         """Charge an attempt that raised. The server fails the job if a budget is used up."""
+        spec = attempt.session.spec
         raised = exc.__cause__ if isinstance(exc, UserCodeError) else exc
         if isinstance(raised, SkipLimitExceeded):
             # Every attempt would skip as many.
-            txn = attempt.session.spec.txn
-            self._hand_in_failure(attempt.ref, txn, raised.failure, kind="fatal", signature="")
+            self._hand_in_failure(attempt.ref, spec.txn, raised.failure, kind="fatal", signature="")
             return
-        cause, function, where = exc, "", ""
-        key = value = NOT_GIVEN
+        cause, function, where, key, value = exc, "", "", NOT_GIVEN, NOT_GIVEN
         if isinstance(exc, UserCodeError):
             cause = exc.__cause__ or exc
             function, key, value = exc.function, exc.key, exc.value
@@ -98,9 +92,9 @@ class Reporter:
             function = "code"
         if is_debugger_exit(cause):
             cause = debugger_error("a debugger").with_traceback(cause.__traceback__)
-        spec = attempt.session.spec
-        mismatch = self._library_mismatch(attempt, cause)
-        fatal = _is_fatal(exc, cause)
+        mismatch = _library_mismatch(attempt, cause)
+        # A full store counts: this attempt has waited, and others would wait as long again.
+        fatal = isinstance(cause, NOT_RETRYABLE) or isinstance(exc, StoreFull)
         failure = make_failure(
             mismatch or cause,
             kind="library" if mismatch else "error",
@@ -115,28 +109,10 @@ class Reporter:
             retryable=not fatal,
         )
         cause.__traceback__ = None  # user code may raise the same object again, with new frames
-        self._hand_in_failure(
-            attempt.ref,
-            spec.txn,
-            failure,
-            kind="fatal" if fatal else "error",
-            signature=_signature(failure, attempt),
-        )
-
-    def _library_mismatch(self, attempt: Attempt, cause: BaseException) -> LibraryMismatch | None:
-        """Return the error for a library that is missing here; None if the cause is another one."""
-        if isinstance(cause, LibraryMismatch):
-            return cause
-        if not isinstance(cause, ModuleNotFoundError):
-            return None
-        provenance = attempt.session.provenance
-        text = describe_library_error(
-            cause, f"task {attempt.task}", provenance, worker=process_name()
-        )
-        return LibraryMismatch(text) if text else None
+        kind, signature = "fatal" if fatal else "error", _signature(failure, attempt)
+        self._hand_in_failure(attempt.ref, spec.txn, failure, kind=kind, signature=signature)
 
     def _seal_failure(self, job: str, task: str, failure: Failure) -> bytes:
-        """Seal a failure together with this host, process and Python."""
         pid = failure.pid or self._pid
         failure = replace(failure, host=self._host, pid=pid, python=platform.python_version())
         return JobSealer(self.keyring, job).seal_failure(failure, task)
@@ -156,16 +132,14 @@ class Reporter:
         ``signature`` tells on which record the attempt failed, and how. ``crash`` is the record in
         which its process died.
         """
-        job, task = attempt.job, attempt.task
-        blob = self._seal_failure(job, task, failure)
-        cause = f"task {task}: {failure.error_name}"
-        ordinal, note = "", b""
+        job, task, ordinal, note = attempt.job, attempt.task, "", b""
         if crash is not None and crash.ordinal >= 0 and is_map_task(task):
             note = JobSealer(self.keyring, job).seal_crash(task, attempt.token, crash)
             ordinal = str(crash.ordinal)
         status = self.store.fail(
-            attempt, self.name, kind=kind, signature=signature, cause=cause, failure=blob,
-            ordinal=ordinal, note=note,
+            attempt, self.name, kind=kind, signature=signature, ordinal=ordinal, note=note,
+            cause=f"task {task}: {failure.error_name}",
+            failure=self._seal_failure(job, task, failure),
         ).status  # fmt: skip
         if status == "DEAD":
             self._publish_failed(txn, job, {"task": task})
@@ -231,12 +205,15 @@ class Reporter:
         self.store.publish(txn, encode_event(Event(job, txn, 0, "failed", data), self.keyring))
 
 
-def _is_fatal(exc: BaseException, cause: BaseException) -> bool:
-    """True if each further try would fail in the same way.
-
-    A full store counts: this attempt has waited for space, and others would wait as long again.
-    """
-    return isinstance(cause, NOT_RETRYABLE) or isinstance(exc, StoreFull)
+def _library_mismatch(attempt: Attempt, cause: BaseException) -> LibraryMismatch | None:
+    """Return the error for a library that is missing here; None if the cause is another one."""
+    if isinstance(cause, LibraryMismatch):
+        return cause
+    if not isinstance(cause, ModuleNotFoundError):
+        return None
+    what, provenance = f"task {attempt.task}", attempt.session.provenance
+    text = describe_library_error(cause, what, provenance, worker=process_name())
+    return LibraryMismatch(text) if text else None
 
 
 def _signature(failure: Failure, attempt: Attempt) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -184,17 +183,16 @@ class Session:
             if digest_code(code, params) != self.spec.code_digest:
                 raise JobAltered(f"the code or params of job {self.job} are not those of its spec")
             if (program := self._loaded_program) is None:
-                with self.explain_library_errors("the job's code", b""):
-                    f = load_code(code).functions
-                program = prepare_program(
-                    f.get("mapfn"),
-                    f.get("reducefn"),
-                    combinefn=f.get("combinefn"),
-                    partitionfn=f.get("partitionfn"),
-                    initfn=f.get("initfn"),
-                )
+                with explain_library_errors(
+                    "the job's code", self.provenance, worker=process_name()
+                ):
+                    functions = {**load_code(code).functions}
+                functions.pop("finishfn", None)  # the submitter calls it
+                program = prepare_program(**functions)
             program = replace(program, sort=self.spec.sort, memory=self.spec.memory)
-            with self.explain_library_errors("the job's params", params):
+            with explain_library_errors(
+                "the job's params", self.provenance, params, process_name()
+            ):
                 self.params = load_params(params)
             if program.initfn:
                 here = context.Here(self.job, "init")
@@ -206,14 +204,6 @@ class Session:
             self.program, self._sealed_code_and_params = program, []
             self.load_seconds = time.monotonic() - started
         return self.program
-
-    def explain_library_errors(
-        self, what: str, data: bytes, provenance: Provenance | None = None
-    ) -> AbstractContextManager[None]:
-        """Return a context manager that raises LibraryMismatch where a library is to blame."""
-        return explain_library_errors(
-            what, provenance or self.provenance, data, worker=process_name()
-        )
 
     def map_outputs(self, basis: str) -> MapOutputs | None:
         """Return what a reducer of this basis reads; None if the stage was closed or reopened.

@@ -6,12 +6,14 @@ import pickle
 from collections.abc import Iterable, Iterator
 
 from redismr.core.codec import decode_block, join_frames
-from redismr.core.model import MapManifest
+from redismr.core.model import MapManifest, Provenance
 from redismr.core.plurals import pluralize
 from redismr.engine.kernel import Block, UserCodeError
 from redismr.errors import LibraryMismatch, SealError
+from redismr.shipping.libraries import describe_library_error
 from redismr.sources import Split
 from redismr.sources.record_snapshots import unpickle_error
+from redismr.workers.process_setup import process_name
 from redismr.workers.session import JobAltered, MapOutputs, Session
 
 FETCH_BYTES = 8 << 20
@@ -63,17 +65,11 @@ def read_split(session: Session, task: str, first_piece: bytes | None) -> Split:
         raise JobAltered(str(exc)) from exc
     try:
         return pickle.loads(frame)  # type: ignore[no-any-return]  # authenticated above
-    except MemoryError:
+    except (LibraryMismatch, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  the user's classes may raise anything
-        what = f"the input of task {task}"
-        try:
-            with session.explain_library_errors(what, frame):
-                raise
-        except LibraryMismatch:
-            raise
-        except Exception:  # noqa: BLE001  no library is to blame: ``error`` again
-            raise UserCodeError("source") from unpickle_error(what, error)
+        what, made_by = f"the input of task {task}", session.provenance
+        raise _loading_error("source", what, frame, made_by, error)  # noqa: B904  it has a cause
 
 
 def read_blocks(session: Session, outputs: MapOutputs, partition: int) -> Iterator[Block]:
@@ -96,8 +92,12 @@ def read_blocks(session: Session, outputs: MapOutputs, partition: int) -> Iterat
         for frame in frames:
             try:
                 block = decode_block(frame)
+            except (LibraryMismatch, MemoryError):
+                raise
             except Exception as error:  # noqa: BLE001  the user's classes may raise anything
-                raise _decoding_error(session, manifest, frame, error)  # noqa: B904  it has a cause
+                what, advice = f"the output of task {manifest.task}", "Emit what is in it instead"
+                made_by = manifest.provenance
+                raise _loading_error("", what, frame, made_by, error, advice)  # noqa: B904  it has a cause
             yield block
 
     for index, frames in _staged_frames(session, outputs, partition, lost):
@@ -115,20 +115,14 @@ def read_blocks(session: Session, outputs: MapOutputs, partition: int) -> Iterat
         ready = next(inline, None)
 
 
-def _decoding_error(
-    session: Session, manifest: MapManifest, frame: bytes, error: Exception
+def _loading_error(
+    function: str, what: str, data: bytes, made_by: Provenance, error: Exception, *advice: str
 ) -> Exception:
-    """Return the error for a block that cannot be loaded: a library's fault, or the values'."""
-    what = f"the output of task {manifest.task}"
-    try:
-        with session.explain_library_errors(what, frame, manifest.provenance):
-            raise error  # noqa: TRY301  the context manager looks for the cause
-    except (LibraryMismatch, MemoryError) as mismatch:
-        return mismatch
-    except Exception:  # noqa: BLE001  no library is to blame: ``error`` again
-        undecoded = UserCodeError("")
-        undecoded.__cause__ = unpickle_error(what, error, "Emit what is in it instead")
-        return undecoded
+    """Return the error for data that cannot be loaded: a library's fault, or the values'."""
+    text = describe_library_error(error, what, made_by, data, process_name())
+    found = LibraryMismatch(text) if text else UserCodeError(function)
+    found.__cause__ = error if text else unpickle_error(what, error, *advice)
+    return found
 
 
 def _staged_frames(
