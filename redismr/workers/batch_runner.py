@@ -34,9 +34,6 @@ class BatchRunner:
 
         Tasks that are not begun after ``start_limit`` seconds, or when the executor is to stop, are
         given back. The time of loading the job's functions does not count.
-
-        Raises:
-            JobAltered: the job cannot be trusted any more.
         """
         self._slot.set_holding(session.holding(claim.nonce, claim.tasks))
         maps = [task for task in claim.tasks if is_map_task(task)]
@@ -143,11 +140,7 @@ class BatchRunner:
 
 
 def checked_tasks(session: Session, tasks: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the claimed tasks, each once, because a token must never stand for two runs.
-
-    Raises:
-        JobAltered: one of them is no task of the job.
-    """
+    """Return the claimed tasks, each once, because a token must never stand for two runs."""
     for task in tasks:
         if not _TASK_ID.fullmatch(task) or (
             not is_map_task(task) and task_index(task) >= session.spec.partitions

@@ -6,8 +6,7 @@ BATCH_SECONDS = 0.05
 """Approximate work in one batch. 20,000 tasks of 0.1 ms are claimed 64 in a round trip. A task of a
 second is claimed alone, so that no other task waits behind it."""
 
-BATCH_TASKS = 64
-"""Most tasks in one batch."""
+BATCH_TASKS = 64  # most tasks in one batch
 
 SMALL_BATCH_SECONDS = 0.003
 """Work that is not worth sharing among executors. Also the most that is claimed of a job before its

@@ -20,8 +20,7 @@ PROBLEM = b"problem"  # argument: a sentence about what keeps it from a job
 WAKE = b"w"  # look for work
 LOOK_FOR_BACKUPS = b"b"  # look for work, also for tasks that other executors are slow at
 
-IDLE_WAIT_SECONDS = 30.0
-"""An idle executor looks for work by itself after this time."""
+IDLE_WAIT_SECONDS = 30.0  # after this time an idle executor looks for work by itself
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,14 +30,9 @@ START_LIMIT_SECONDS, FIRST_BATCH_START_LIMIT_SECONDS = 0.5, 0.05
 """No task of a batch is begun later than this, because the batch was sized for quicker tasks. The
 second value is for the first batch of a turn or a stage, whose size is judged by other tasks."""
 
-AFTER_FAILURE_SECONDS = 0.02
-"""Pause after a failed task, in which another executor may take the task."""
-
-TURN_SECONDS = 0.1
-"""After this time on one job an executor checks whether another job has waited longer."""
-
-MAX_SESSIONS = 8
-"""Jobs that an executor keeps open while they take turns."""
+AFTER_FAILURE_SECONDS = 0.02  # pause after a failed task: another executor may take the task
+TURN_SECONDS = 0.1  # on one job, before a check whether another job has waited longer
+MAX_SESSIONS = 8  # jobs that an executor keeps open while they take turns
 
 LOADS_PER_TURN, FORK_SECONDS = 10, 0.02
 """A turn lasts at least 10 times what a change of jobs may cost: a process, the code, initfn. Else
@@ -46,9 +41,7 @@ two jobs with an initfn of 0.4 s took 47 s together, and 1.1 s each when alone."
 STOP_WAIT_SECONDS = 3.0
 """How long an executor that is to stop waits for an absent server, to commit its results."""
 
-SKIP_JOB_SECONDS = 10.0
-"""Time for which an executor passes over a job that it cannot serve."""
-
+SKIP_JOB_SECONDS = 10.0  # time for which an executor passes over a job that it cannot serve
 MAX_KEPT_HEADERS = 1000
 
 # Exit statuses.

@@ -78,11 +78,7 @@ def debugger_error(what: str) -> DebuggerError:
 
 
 def _on_breakpoint(*args: Any, **kwargs: Any) -> Any:
-    """Answer breakpoint(), unless PYTHONBREAKPOINT chooses another debugger or none.
-
-    Raises:
-        DebuggerError: pdb would find an empty standard input, and end the task.
-    """
+    # pdb would find an empty standard input, and end the task.
     if os.environ.get("PYTHONBREAKPOINT", "") in ("", "pdb.set_trace"):
         raise debugger_error("breakpoint()")
     return sys.__breakpointhook__(*args, **kwargs)  # noqa: T100  the user has chosen it

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import replace
 
+from redismr import errors
 from redismr.core.events import Event, encode_event
 from redismr.core.failure_capture import NOT_GIVEN, make_failure
 from redismr.core.job_payloads import JobSealer
@@ -19,14 +20,6 @@ from redismr.core.seal import Keyring
 from redismr.core.user_frames import is_debugger_exit
 from redismr.engine.bad_records import SkipLimitExceeded
 from redismr.engine.kernel import UserCodeError
-from redismr.errors import (
-    NOT_RETRYABLE,
-    KeysAltered,
-    LibraryMismatch,
-    SealError,
-    SourceError,
-    StoreFull,
-)
 from redismr.shipping.libraries import describe_library_error
 from redismr.store import CommitReply, Store, clear_int
 from redismr.workers.process_setup import debugger_error, process_name
@@ -54,10 +47,7 @@ class Reporter:
     def announce_commit(
         self, session: Session, committed: CommitReply, counted: Sequence[Attempt]
     ) -> None:
-        """Wake workers for the tasks that a commit opened, and free data that is not needed.
-
-        ``counted`` are the attempts that the server counts.
-        """
+        """Wake workers for the tasks that a commit opened, and free data that is not needed."""
         job, claim = session.job, committed.claim
         # 1. Tasks were opened, and this executor has claimed only some of them.
         if committed.opened:
@@ -68,7 +58,9 @@ class Reporter:
                 attempt.free_input()
         # 3. The job has succeeded.
         if claim.state == "succeeded":
-            with contextlib.suppress(SealError):  # the collector meets the error, and reports it
+            with contextlib.suppress(
+                errors.SealError
+            ):  # the collector meets the error, and reports it
                 n_map = session.sealer.open_end(self.store.get_sealed(job, "end"))
                 self.store.free_bulk(job, n_map, session.spec.partitions)
             self.store.move_last(job, claim.now_ms)
@@ -86,7 +78,7 @@ class Reporter:
             cause = exc.__cause__ or exc
             function, key, value = exc.function, exc.key, exc.value
             where = _describe_record(attempt, exc.ordinal)
-        elif isinstance(exc, SourceError):
+        elif isinstance(exc, errors.SourceError):
             function = "source"  # the message names the place
         elif attempt.session.program is None:
             function = "code"
@@ -94,7 +86,7 @@ class Reporter:
             cause = debugger_error("a debugger").with_traceback(cause.__traceback__)
         mismatch = _library_mismatch(attempt, cause)
         # A full store counts: this attempt has waited, and others would wait as long again.
-        fatal = isinstance(cause, NOT_RETRYABLE) or isinstance(exc, StoreFull)
+        fatal = isinstance(cause, errors.NOT_RETRYABLE) or isinstance(exc, errors.StoreFull)
         failure = make_failure(
             mismatch or cause,
             kind="library" if mismatch else "error",
@@ -159,44 +151,29 @@ class Reporter:
     def fail_altered_job(self, job: str, text: str) -> None:
         """Fail a job whose deciding data was altered in Redis; ``text`` says which data."""
         failure = Failure(
-            kind="error",
-            stage="map",
-            task="",
-            function="",
-            error_module="redismr.errors",
-            error_name="SealError",
-            message=text,
-            retryable=False,
-        )
+            kind="error", stage="map", task="", function="", error_module="redismr.errors",
+            error_name="SealError", message=text, retryable=False,
+        )  # fmt: skip
         blob = self._seal_failure(job, "job", failure)
         try:
             if self.store.fail_job(job, "altered in Redis", blob).status == "OK":
                 self._publish_failed(self.store.meta(job, "txn").get("txn") or job, job, {})
-        except KeysAltered:  # the job cannot even be failed: take it from the index
+        except errors.KeysAltered:  # the job cannot even be failed: take it from the index
             self.store.drop_jobs(job)
 
     def report_crash(
         self, attempt: AttemptRef, what: str, *, kind: str, where: str, ordinal: int, pid: int
     ) -> None:
-        """Charge an attempt whose process, ``pid``, has died; ``what`` says of what.
-
-        ``ordinal`` is the record to blame; -1: none is known.
-        """
+        """Charge an attempt whose process has died of ``what``; ``ordinal`` -1: no record known."""
         job, task = attempt.job, attempt.task
         meta = self.store.meta(job, "txn", "lost_leases")
         failure = Failure(
-            kind=kind,
-            stage=task_stage(task),
-            task=task,
-            function="",
-            error_module="redismr",
+            kind=kind, stage=task_stage(task), task=task, function="", error_module="redismr",
             error_name="WorkerDied" if kind == "crash" else "TaskTimeout",
-            message=what,
-            where=where,
-            pid=pid,
+            message=what, where=where, pid=pid,
             attempt=self.store.budget_used(job, task, "lost") + 1,
             attempts=clear_int(meta.get("lost_leases")) + 1,
-        )
+        )  # fmt: skip
         txn = meta.get("txn") or job
         crash = Crash(ordinal, failure.error_name, what)
         self._hand_in_failure(attempt, txn, failure, kind="lost", signature=kind, crash=crash)
@@ -205,15 +182,15 @@ class Reporter:
         self.store.publish(txn, encode_event(Event(job, txn, 0, "failed", data), self.keyring))
 
 
-def _library_mismatch(attempt: Attempt, cause: BaseException) -> LibraryMismatch | None:
+def _library_mismatch(attempt: Attempt, cause: BaseException) -> errors.LibraryMismatch | None:
     """Return the error for a library that is missing here; None if the cause is another one."""
-    if isinstance(cause, LibraryMismatch):
+    if isinstance(cause, errors.LibraryMismatch):
         return cause
     if not isinstance(cause, ModuleNotFoundError):
         return None
     what, provenance = f"task {attempt.task}", attempt.session.provenance
     text = describe_library_error(cause, what, provenance, worker=process_name())
-    return LibraryMismatch(text) if text else None
+    return errors.LibraryMismatch(text) if text else None
 
 
 def _signature(failure: Failure, attempt: Attempt) -> str:

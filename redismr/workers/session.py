@@ -44,10 +44,12 @@ class JobHeader:
     @classmethod
     def read(cls, store: Store, job: str) -> Self | None:
         """Return the header of a job, or None if the job is gone."""
-        names = "protocol", "priority", "lease_ms", "expire_at"
-        m = store.meta(job, "python", "key_id", "code_digest", *names)
+        m = store.meta(
+            job, "python", "protocol", "key_id", "code_digest", "priority", "lease_ms", "expire_at"
+        )
         if not m:
             return None
+        names = "protocol", "priority", "lease_ms", "expire_at"
         numbers = {name: clear_int(m[name]) for name in names}
         return cls(job, m["python"], m["key_id"], m["code_digest"], **numbers)
 
@@ -65,11 +67,7 @@ class MapOutputs:
 
     @classmethod
     def open(cls, sealer: JobSealer, basis: str, outputs: EndAndRecords) -> Self:
-        """Verify the sealed end and all map records.
-
-        Raises:
-            JobAltered: one of them is missing or not as sealed.
-        """
+        """Verify the sealed end and all map records; JobAltered: one is not as it was sealed."""
         end, records = outputs
         try:
             n_map = sealer.open_end(end)
@@ -206,11 +204,7 @@ class Session:
         return self.program
 
     def map_outputs(self, basis: str) -> MapOutputs | None:
-        """Return what a reducer of this basis reads; None if the stage was closed or reopened.
-
-        Raises:
-            JobAltered: the sealed end or a map record is not what was sealed.
-        """
+        """Return what a reducer of this basis reads; None if the stage was closed or reopened."""
         if self._map_outputs and self._map_outputs.basis == basis:
             return self._map_outputs
         commit_basis, outputs = self.outputs_from_commit

@@ -21,7 +21,7 @@ from redismr.process_guards import cores
 from redismr.shipping.libraries import reported_versions
 from redismr.store import HEARTBEAT_SECONDS, Store
 from redismr.workers import control_channel, executor
-from redismr.workers.child import Child
+from redismr.workers.child import LEASE_LOST, Child
 from redismr.workers.executor_exits import ExecutorExits
 from redismr.workers.fork_server import ExecutorExit, ForkServer
 from redismr.workers.leases import LeaseKeeper
@@ -75,10 +75,8 @@ class Supervisor:
     def run(self) -> int:
         """Supervise until told to stop; return 0 after a clean end, 1 after a forced one.
 
-        Executors are started once the server is known to be fit.
-
-        Raises:
-            UnfitServer: the server is unfit, or has become so.
+        Executors are started once the server is known to be fit. UnfitServer: it is not, or has
+        become unfit.
         """
         self._register_events()
         self._respawn_at = dict.fromkeys(range(len(self.slots.all)), 0.0)
@@ -216,15 +214,14 @@ class Supervisor:
 
     def _tick(self) -> None:
         """Kill overdue executors, renew leases, take back expired leases of other workers."""
-        children = list(self.children.values())
-        for child, why in self.leases.find_overdue(children):
-            child.kill(why)
+        for child in self.children.values():
+            child.kill_if_overdue()
         if not self.server_health.is_fit:
             self.store.redis_client.check("worker")
             if self.server_health.mark_fit():
                 log_ready(self.store, self.keyring, self.worker_id, self.options.executors)
-        for child, why in self.leases.renew(children):
-            child.kill(why)
+        for child in self.leases.renew(list(self.children.values())):
+            child.kill(LEASE_LOST)
         self.exits.report_all()
         if self.stopping.grade == Grade.WORK:
             # Wake-up tokens may be lost, and work must not wait for an idle worker.
@@ -289,8 +286,7 @@ class Supervisor:
         """True if a worker that ends by itself has reached its end: ``max_tasks`` or ``burst``."""
         if self.stopping.grade:
             return False
-        left = self.slots.tasks_left()
-        if left is not None and left <= 0:
+        if (left := self.slots.tasks_left()) is not None and left <= 0:
             return True
         children = self.children.values()
         if not (self.options.burst and children and all(child.idle for child in children)):

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 
 from redismr.core.codec import decode_block, join_frames
 from redismr.core.model import MapManifest, Provenance
-from redismr.core.plurals import pluralize
 from redismr.engine.kernel import Block, UserCodeError
 from redismr.errors import LibraryMismatch, SealError
 from redismr.shipping.libraries import describe_library_error
@@ -16,8 +15,10 @@ from redismr.sources.record_snapshots import unpickle_error
 from redismr.workers.process_setup import process_name
 from redismr.workers.session import JobAltered, MapOutputs, Session
 
-FETCH_BYTES = 8 << 20
-"""Raw bytes of segments that are fetched in one round trip."""
+StagedChunk = tuple[int, MapManifest, int]
+"""Index and manifest of a map, and the number of one of its chunks."""
+
+FETCH_BYTES = 8 << 20  # raw bytes of segments that are fetched in one round trip
 
 DEFAULT_PASS_BYTES = 256 << 20
 """Raw bytes of a partition that one pass reduces if the job gives no ``memory``. As Python objects
@@ -27,17 +28,15 @@ BASE_PROCESS_BYTES = 44 << 20
 """Memory of an executor without data. The rest of ``memory`` is for eight times the raw bytes of a
 pass: with 64 MB the peak was 60 MB, and 69 MB with six times (40 MB of words)."""
 
-MIN_PASS_BYTES = 2 << 20
-"""Smallest pass, however little memory there is, because each pass reads the whole partition."""
+MIN_PASS_BYTES = 2 << 20  # however little memory there is: each pass reads the whole partition
 
 
 class SegmentsMissing(Exception):
     """Segments that a manifest names are gone or forged."""
 
     def __init__(self, maps: dict[int, str]) -> None:
-        super().__init__(f"the output of {pluralize(len(maps), 'map task')} is missing")
-        #: Map index -> token of the attempt whose segment is missing.
-        self.maps = maps
+        super().__init__(maps)
+        self.maps = maps  #: Map index -> token of the attempt whose segment is missing.
 
 
 def read_split(session: Session, task: str, first_piece: bytes | None) -> Split:
@@ -130,7 +129,7 @@ def _staged_frames(
 ) -> Iterator[tuple[int, Iterable[bytes]]]:
     """Yield (map index, frames) for each map with staged chunks; add bad ones to ``lost``."""
     index, chunks = -1, list[bytes]()
-    for i, manifest, chunk, blob in _fetch_chunks(session, outputs, partition):
+    for (i, manifest, chunk), blob in _fetch_chunks(session, outputs, partition):
         # 1. The first chunk of another map.
         if i != index and chunks:
             yield index, join_frames(chunks)
@@ -153,34 +152,28 @@ def _staged_frames(
 
 def _fetch_chunks(
     session: Session, outputs: MapOutputs, partition: int
-) -> Iterator[tuple[int, MapManifest, int, bytes | None]]:
-    """Yield (map index, manifest, chunk number, chunk); fetch ``FETCH_BYTES`` at a time."""
-    batch: list[tuple[int, MapManifest, int]] = []
-    size = 0
-    for i, manifest, chunk in staged_chunks(outputs, partition):
-        part = manifest.parts[partition]
-        batch.append((i, manifest, chunk))
+) -> Iterator[tuple[StagedChunk, bytes | None]]:
+    """Yield all staged chunks of a partition; fetch ``FETCH_BYTES`` at a time."""
+    batch, size = list[StagedChunk](), 0
+
+    def fetch_batch() -> Iterator[tuple[StagedChunk, bytes | None]]:
+        fields = [f"{manifest.token}.{chunk}" for _, manifest, chunk in batch]
+        return zip(batch, session.store.get_segments(session.job, partition, fields), strict=True)
+
+    for staged in staged_chunks(outputs, partition):
+        part = staged[1].parts[partition]
+        batch.append(staged)
         size += part.raw_bytes // part.chunks + 64
         if size >= FETCH_BYTES:
-            yield from _fetch_chunk_batch(session, partition, batch)
+            yield from fetch_batch()
             batch, size = [], 0
-    yield from _fetch_chunk_batch(session, partition, batch)
+    yield from fetch_batch()
 
 
-def _fetch_chunk_batch(
-    session: Session, partition: int, batch: list[tuple[int, MapManifest, int]]
-) -> Iterator[tuple[int, MapManifest, int, bytes | None]]:
-    fields = [f"{manifest.token}.{chunk}" for _, manifest, chunk in batch]
-    blobs = session.store.get_segments(session.job, partition, fields)
-    for (i, manifest, chunk), blob in zip(batch, blobs, strict=True):
-        yield i, manifest, chunk, blob
-
-
-def staged_chunks(outputs: MapOutputs, partition: int) -> Iterator[tuple[int, MapManifest, int]]:
-    """Yield (map index, manifest, chunk number) of all staged chunks of a partition."""
+def staged_chunks(outputs: MapOutputs, partition: int) -> Iterator[StagedChunk]:
+    """Yield all staged chunks of a partition, in the order of maps and of their chunks."""
     for i, manifest in enumerate(outputs.manifests):
-        part = manifest.parts.get(partition)
-        if part:
+        if part := manifest.parts.get(partition):
             for chunk in range(part.chunks):
                 yield i, manifest, chunk
 
