@@ -58,9 +58,7 @@ class Reporter:
                 attempt.free_input()
         # 3. The job has succeeded.
         if claim.state == "succeeded":
-            with contextlib.suppress(
-                errors.SealError
-            ):  # the collector meets the error, and reports it
+            with contextlib.suppress(errors.SealError):  # the collector meets it, and reports it
                 n_map = session.sealer.open_end(self.store.get_sealed(job, "end"))
                 self.store.free_bulk(job, n_map, session.spec.partitions)
             self.store.move_last(job, claim.now_ms)
@@ -85,7 +83,7 @@ class Reporter:
         if is_debugger_exit(cause):
             cause = debugger_error("a debugger").with_traceback(cause.__traceback__)
         mismatch = _library_mismatch(attempt, cause)
-        # A full store counts: this attempt has waited, and others would wait as long again.
+        # A full store counts: this attempt waited for space, and others would wait as long again.
         fatal = isinstance(cause, errors.NOT_RETRYABLE) or isinstance(exc, errors.StoreFull)
         failure = make_failure(
             mismatch or cause,

@@ -111,9 +111,7 @@ class Session:
         claim: Claim,
         previous: Session | None = None,
     ) -> None:
-        self.store = store
-        self.header = header
-        self.job = header.job
+        self.store, self.header, self.job = store, header, header.job
         self.sealer = JobSealer(keyring, header.job)
         #: Sealed code and params, if the claim's answer brought them.
         spec, *self._sealed_code_and_params = claim.sealed_job
