@@ -12,10 +12,9 @@ from redismr.store.executor_verbs import ExecutorVerbs
 from redismr.store.keys import KeyNames
 from redismr.store.retrying_client import PATIENCE_SECONDS, RetryingClient
 from redismr.store.submitter_verbs import SubmitterVerbs
-from redismr.store.supervisor_verbs import SupervisorVerbs
 
 
-class Store(SubmitterVerbs, ExecutorVerbs, SupervisorVerbs):
+class Store(SubmitterVerbs, ExecutorVerbs):
     """A connection to the server that speaks in the verbs of the protocol.
 
     ``now_ms`` replaces the server's clock in tests; nothing else sets it.

@@ -166,7 +166,7 @@ class Reporter:
         status = self.store.fail(
             attempt, self.name, kind=kind, signature=signature, cause=cause, failure=blob,
             ordinal=ordinal, note=note,
-        ).status  # fmt: skip
+        )  # fmt: skip
         if status == "DEAD":
             self._publish_failed(txn, job, {"task": task})
             self.store.move_last(job, self.store.server_ms())
@@ -196,7 +196,7 @@ class Reporter:
         )
         blob = self._seal_failure(job, "job", failure)
         try:
-            if self.store.fail_job(job, "altered in Redis", blob).status == "OK":
+            if self.store.fail_job(job, "altered in Redis", blob) == "OK":
                 self._publish_failed(self.store.meta(job, "txn").get("txn") or job, job, {})
         except KeysAltered:  # the job cannot even be failed: take it from the index
             self.store.drop_jobs(job)
