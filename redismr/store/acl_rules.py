@@ -9,7 +9,6 @@ Commands inside scripts are read from the scripts. The tests of the store run as
 from functools import cache
 from typing import Literal
 
-from redismr.store.keys import KeyNames
 from redismr.store.scripts import script
 
 Role = Literal["worker", "submitter", "monitor"]
@@ -63,9 +62,8 @@ def acl_rule(role: Role, user: str, namespace: str) -> str:
     return f"ACL SETUSER {user} reset on >PASSWORD ~{namespace}:* {channels} -@all {allowed}"
 
 
-def probe_commands(role: Role, keys: KeyNames) -> dict[str, tuple[str, ...]]:
+def probe_commands(role: Role, key: str) -> dict[str, tuple[str, ...]]:
     """Return a form of each command, on a key of ours, to be queued and never executed."""
-    key = keys.control("probe", "meta")
     unprobed = _UNPROBED_COMMANDS.split()
     return {
         command: _probe_form(command, key) for command in commands(role) if command not in unprobed

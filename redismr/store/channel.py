@@ -10,8 +10,7 @@ from typing import Self
 import redis
 import redis.client
 
-from redismr.store.keys import KeyNames
-from redismr.store.retrying_client import RetryingClient
+from redismr.store.store_base import StoreBase
 
 SUBSCRIBE_SECONDS = 5.0
 
@@ -72,11 +71,8 @@ class Subscription:
             self._pubsub = None
 
 
-class ChannelStore:
+class ChannelStore(StoreBase):
     """Publishes and subscribes. A channel belongs to one transaction, or is that of all of them."""
-
-    redis_client: RetryingClient
-    keys: KeyNames
 
     def publish(self, txn: str, message: bytes) -> None:
         """Publish to listeners of this transaction and of all; a lost message changes nothing."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from redismr.core.model import RUNNING_STATES
-from redismr.store.keys import KeyNames
 from redismr.store.reply_values import reply_text
-from redismr.store.retrying_client import RetryingClient
 from redismr.store.round_trips import RedisCommand
+from redismr.store.store_base import StoreBase
 
 Fields = Mapping[str, bytes]
 
@@ -20,11 +19,8 @@ COMMAND_ITEMS = 1000
 """Fields or keys that one command names at most: the server does nothing else meanwhile."""
 
 
-class ChunkStore:
+class ChunkStore(StoreBase):
     """Reads and writes data that is too big for a script."""
-
-    redis_client: RetryingClient
-    keys: KeyNames
 
     def get_inputs(self, job: str, tasks: Sequence[str]) -> list[bytes | None]:
         """Return the first piece of each task's split; None where it is missing."""
@@ -77,7 +73,7 @@ class ChunkStore:
     def extend_bulk(self, job: str, n_map: int, partitions: int, expire_at: int) -> None:
         """Let every input and shuffle hash live until ``expire_at``."""
         self.redis_client.pipeline(
-            [("PEXPIREAT", key, expire_at) for key in self.bulk_keys(job, n_map, partitions)]
+            [("PEXPIREAT", key, expire_at) for key in self.keys.bulk(job, n_map, partitions)]
         )
 
     def free_bulk(self, job: str, n_map: int, partitions: int) -> None:
@@ -87,7 +83,7 @@ class ChunkStore:
         needs its input. So the state is read once more, on the connection of the unlinking, which
         a failover would cut. No transaction is used: a full server refuses it.
         """
-        meta, keys = self.keys.control(job, "meta"), self.bulk_keys(job, n_map, partitions)
+        meta, keys = self.keys.control(job, "meta"), self.keys.bulk(job, n_map, partitions)
 
         def send() -> None:
             with self.redis_client.client.client() as connection:  # type: ignore[no-untyped-call]
@@ -96,10 +92,6 @@ class ChunkStore:
                         connection.unlink(*batch)
 
         self.redis_client.with_retries(send)
-
-    def bulk_keys(self, job: str, n_map: int, partitions: int) -> list[str]:
-        """Return the keys of a job's input and shuffle."""
-        return self.keys.inputs(job, n_map) + self.keys.shuffles(job, partitions)
 
     def _get_fields(self, places: Sequence[tuple[str, str]]) -> list[bytes | None]:
         """Return the value of each (key, field), in order, in one round trip."""

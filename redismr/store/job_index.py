@@ -15,10 +15,9 @@ from redismr.core.model import DAY_MS, PROTOCOL
 from redismr.core.printable import printable_text
 from redismr.errors import KeysAltered
 from redismr.store.connect import BLOCK_SECONDS
-from redismr.store.keys import KeyNames
 from redismr.store.reply_values import Answer, clear_int, reply_text, time_reply_ms
-from redismr.store.retrying_client import RetryingClient
 from redismr.store.round_trips import Argument, Piggyback, RedisCommand
+from redismr.store.store_base import StoreBase
 
 WakeTarget = tuple[int, str, str]
 """How many workers to wake, and their Python and secret (key id)."""
@@ -61,11 +60,9 @@ if redis.call('TYPE', KEYS[1]).ok ~= ARGV[1] then redis.call('UNLINK', KEYS[1]) 
 """One script, because another client may already have repaired the key and written to it."""
 
 
-class JobIndexStore:
+class JobIndexStore(StoreBase):
     """Lists jobs, wakes workers, and keeps rows about workers and deleted jobs."""
 
-    redis_client: RetryingClient
-    keys: KeyNames
     _heartbeat_sent = False
 
     @property

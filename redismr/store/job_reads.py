@@ -5,19 +5,15 @@ from collections.abc import Iterable, Sequence
 
 from redismr.errors import KeysAltered
 from redismr.store.chunks import split_batches
-from redismr.store.keys import KeyNames
 from redismr.store.replies import EndAndRecords
 from redismr.store.reply_values import clear_int, parse_records, reply_text
-from redismr.store.retrying_client import RetryingClient
+from redismr.store.store_base import StoreBase
 
 JOBS_PER_ROUND_TRIP = 1000
 
 
-class JobReads:
+class JobReads(StoreBase):
     """Reads clear fields and sealed values of a job."""
-
-    redis_client: RetryingClient
-    keys: KeyNames
 
     def get_sealed(self, job: str, name: str) -> bytes | None:
         """Return a sealed string of the job: ``spec``, ``end``, ``code`` or ``params``."""

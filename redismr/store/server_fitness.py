@@ -84,7 +84,7 @@ def _inspect(
         if isinstance(answer, ResponseError)
     }
     if "MULTI" not in refused:  # else the server would execute the commands
-        probed = probe_commands(role, KeyNames(connection.namespace))
+        probed = probe_commands(role, KeyNames(connection.namespace).control("probe", "meta"))
         answers = _send_commands(conn, [*probed.values(), ("DISCARD",)])
         refused |= {
             word: answer

@@ -7,19 +7,19 @@ from types import MappingProxyType
 
 from redismr.errors import KeysAltered
 from redismr.store import replies
+from redismr.store.channel import ChannelStore
 from redismr.store.chunks import Fields, staging_commands
-from redismr.store.job_index import WakeTarget
+from redismr.store.job_index import JobIndexStore, WakeTarget
 from redismr.store.keys import CONTROL
 from redismr.store.reply_values import hash_fields, is_gone, reply_text, reply_word
 from redismr.store.round_trips import NO_PIGGYBACK, Argument, Piggyback
-from redismr.store.script_runner import ScriptRunner
 
 LISTING_MARGIN_MS = 1000
 """A new job is listed until its ttl and this margin after its submission. If the server made it so
 late that its deadline lies behind that, it is listed again, until its deadline."""
 
 
-class SubmitterVerbs(ScriptRunner):
+class SubmitterVerbs(JobIndexStore, ChannelStore):
     """Creates a job, hands its input in, asks for its status, and cancels or deletes it."""
 
     def create(  # noqa: PLR0913  one for each argument of the script
@@ -132,7 +132,7 @@ class SubmitterVerbs(ScriptRunner):
         """
         self.redis_client.require("submitter")
         control = [self.keys.control(job, name) for name in CONTROL]
-        bulk = self.bulk_keys(job, n_map, partitions)
+        bulk = self.keys.bulk(job, n_map, partitions)
         unlinks = [("UNLINK", *control), *(("UNLINK", key) for key in bulk)]
 
         def send_again() -> None:  # a command was refused: the error says why

@@ -112,7 +112,7 @@ MUTANTS = (
          "holding = child.slot.read() or Holding()", "holding = Holding()", "kills"),
     _one("who lost its lease goes on", "workers/leases.py",
          "if _has_lost_its_task(c, h, state, lost)", "if False", "zombies"),
-    _one("client clock", "store/script_runner.py",
+    _one("client clock", "store/store_base.py",
          'return "" if self.now_ms is None else self.now_ms',
          'return int(__import__("time").time() * 1000) if self.now_ms is None else self.now_ms',
          "clock"),

@@ -27,7 +27,10 @@ def connection(server):
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_command_is_asked_for_as_the_server_takes_it(server, role):
-    client, asked = server.client(), probe_commands(role, KeyNames("redismr"))
+    client, asked = (
+        server.client(),
+        probe_commands(role, KeyNames("redismr").control("probe", "meta")),
+    )
     line = client.connection_pool.get_connection()
     _, *queued, _ = _send_commands(line, [("MULTI",), *asked.values(), ("DISCARD",)])
     assert dict(zip(asked, queued, strict=True)) == dict.fromkeys(asked, b"QUEUED")
