@@ -41,13 +41,8 @@ _URL_OPTION_RULES = {
 }
 _FLAG_OPTIONS = ("socket_keepalive", "retry_on_timeout", "ssl_check_hostname")
 _TEXT_OPTIONS = (
-    "username",
-    "password",
-    "lib_name",
-    "lib_version",
-    "retry_on_error",
-    "max_connections",
-)
+    "username", "password", "lib_name", "lib_version", "retry_on_error", "max_connections",
+)  # fmt: skip
 _ALLOWED_OPTIONS = {*_FIXED_OPTIONS, *_URL_OPTION_RULES, *_FLAG_OPTIONS, *_TEXT_OPTIONS}
 _FLAG_WORDS = ("0", "1", "true", "false", "yes", "no", "t", "f", "y", "n")
 

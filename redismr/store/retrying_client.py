@@ -25,9 +25,8 @@ from redismr.store.error_kinds import (
     DEMOTED_WORDS,
     NO_ANSWER_ERRORS,
     TEMPORARY_WORDS,
+    ErrorKind,
     error_kind,
-    is_altered,
-    with_first_word,
 )
 from redismr.store.reply_values import Answer
 from redismr.store.round_trips import NO_PIGGYBACK, Argument, Piggyback, RedisCommand
@@ -153,17 +152,15 @@ class RetryingClient(Unpicklable):
             try:
                 return send()
             except (*NO_ANSWER_ERRORS, RedisError) as exc:
-                word, message = error_kind(exc)
-                if (word == "OOM") != full:  # another trouble, another patience
+                kind = error_kind(exc)
+                if (kind.word == "OOM") != full:  # another trouble, another patience
                     full, started = not full, time.monotonic()
-                self._pause_or_raise(exc, word, message, time.monotonic() - started, attempt)
+                self._pause_or_raise(exc, kind, time.monotonic() - started, attempt)
             attempt += 1
 
-    def _pause_or_raise(
-        self, exc: Exception, word: str, message: str, waited: float, attempt: int
-    ) -> None:
+    def _pause_or_raise(self, exc: Exception, kind: ErrorKind, waited: float, attempt: int) -> None:
         """Sleep if the command may be repeated; otherwise raise the matching StoreError."""
-        if word == "OOM":
+        if kind.word == "OOM":
             limit = FULL_PATIENCE_SECONDS
             if self.patience is not None and self.patience < PATIENCE_SECONDS:
                 limit = self.patience
@@ -173,22 +170,20 @@ class RetryingClient(Unpicklable):
                     f"{waited:.0f} s: give it more memory, or delete finished jobs"
                 ) from exc
             text = f"Redis at {self.shown_address} is full; waiting for room"
-        elif _is_temporary(exc, word):
+        elif _is_temporary(exc, kind.word):
             # Connect again: Sentinel, or DNS, knows the new master by now.
-            if word in DEMOTED_WORDS:
+            if kind.word in DEMOTED_WORDS:
                 self.client.connection_pool.disconnect(inuse_connections=False)
             if self.patience is not None and waited >= self.patience:
-                gone = f"Redis at {self.shown_address} {_unavailable_text(word, message, waited)}"
+                gone = f"Redis at {self.shown_address} {_unavailable_text(kind, waited)}"
                 raise StoreUnavailable(gone) from exc
-            text = f"Redis at {self.shown_address} {_unavailable_text(word, message)}"
+            text = f"Redis at {self.shown_address} {_unavailable_text(kind)}"
             if self.patience:
                 text = f"{text.rstrip('.')}; waiting for it, {self.patience:g} s at most"
-        elif is_altered(word, message):
-            raise _keys_altered(message) from exc
+        elif kind.is_altered:
+            raise _keys_altered(kind.message) from exc
         else:
-            raise StoreError(
-                f"Redis at {self.shown_address} refused: {with_first_word(word, message)}"
-            ) from exc
+            raise StoreError(f"Redis at {self.shown_address} refused: {kind.full_text}") from exc
         if attempt >= 2 and self._on_wait:
             self._on_wait(text, waited)
         # Full jitter: a thousand workers must not come back in step. Short pauses at first: nobody
@@ -257,7 +252,7 @@ class RetryingClient(Unpicklable):
                 replies = ask("EVAL", loaded.source)
             for i, reply in enumerate(replies):
                 if isinstance(reply, RedisError):
-                    if not is_altered(*error_kind(reply)):
+                    if not error_kind(reply).is_altered:
                         raise reply
                     replies[i] = _keys_altered(str(reply))
             return replies
@@ -281,7 +276,7 @@ class RetryingClient(Unpicklable):
             try:
                 return self._pipeline(commands, atomic=False)
             except RedisError as exc:
-                if error_kind(exc)[0] not in ("OOM", "NOPERM"):
+                if error_kind(exc).word not in ("OOM", "NOPERM"):
                     raise
                 return []
 
@@ -316,12 +311,12 @@ class RetryingClient(Unpicklable):
             return pipe.execute()
 
 
-def _unavailable_text(word: str, message: str, waited: float = 0.0) -> str:
+def _unavailable_text(kind: ErrorKind, waited: float = 0.0) -> str:
     """Say that a server refuses, or does not answer, and for how long (once patience is over)."""
     long = f" for {waited:.0f} s" if waited >= 1 else ""
-    if word:
-        return f"{f'has refused{long}' if long else 'refuses for now'}: {with_first_word(word, message)}"  # noqa: E501
-    return f"{f'has not answered{long}' if long else 'does not answer'}: {message}"
+    if kind.word:
+        return f"{f'has refused{long}' if long else 'refuses for now'}: {kind.full_text}"
+    return f"{f'has not answered{long}' if long else 'does not answer'}: {kind.message}"
 
 
 def _is_temporary(exc: Exception, word: str) -> bool:
