@@ -42,9 +42,7 @@ class Subscription:
         and returns None.
         """
         self.resubscribed = False
-        if (
-            self._pid != os.getpid()
-        ):  # a forked child, which must not read from its parent's connection
+        if self._pid != os.getpid():  # a forked child must not read from its parent's connection
             self._pid, self._pubsub = os.getpid(), None
         try:
             if self._pubsub is None:

@@ -24,9 +24,16 @@ class ChunkStore(StoreBase):
 
     def get_inputs(self, job: str, tasks: Sequence[str]) -> list[bytes | None]:
         """Return the first piece of each task's split; None where it is missing."""
-        return self._get_fields(
-            [(self.keys.input(job, int(task[1:])), f"{task}.0") for task in tasks]
+        by_key: dict[str, list[str]] = {}
+        for task in tasks:
+            by_key.setdefault(self.keys.input(job, int(task[1:])), []).append(task)
+        replies = self.redis_client.pipeline(
+            [("HMGET", key, *(f"{task}.0" for task in its)) for key, its in by_key.items()]
         )
+        found: dict[str, bytes | None] = {}
+        for its, values in zip(by_key.values(), replies, strict=True):
+            found.update(zip(its, values, strict=True))
+        return [found[task] for task in tasks]
 
     def get_input_piece(self, job: str, task: str, piece: int) -> bytes | None:
         """Return a further piece of a split that is larger than one chunk."""
@@ -92,23 +99,6 @@ class ChunkStore(StoreBase):
                         connection.unlink(*batch)
 
         self.redis_client.with_retries(send)
-
-    def _get_fields(self, places: Sequence[tuple[str, str]]) -> list[bytes | None]:
-        """Return the value of each (key, field), in order, in one round trip."""
-        by_key: dict[str, list[int]] = {}
-        for position, (key, _) in enumerate(places):
-            by_key.setdefault(key, []).append(position)
-        replies = self.redis_client.pipeline(
-            [
-                ("HMGET", key, *(places[i][1] for i in positions))
-                for key, positions in by_key.items()
-            ]
-        )
-        found: list[bytes | None] = [None] * len(places)
-        for positions, values in zip(by_key.values(), replies, strict=True):
-            for position, value in zip(positions, values, strict=True):
-                found[position] = value
-        return found
 
 
 def staging_commands(by_key: Mapping[str, Fields], expire_at: int) -> list[RedisCommand]:

@@ -227,18 +227,14 @@ class JobIndexStore(StoreBase):
         key = self.keys.workers
         row_json = json.dumps({**row, "beat": self.server_ms()})
         # The first beat does, too: a worker that dies then must leave no key without a deadline.
-        prolong = not self._heartbeat_sent or random.random() < PROLONG_CHANCE
-        prolong_commands = [("PEXPIRE", key, INDEX_TTL_MS)]
-        commands = [
-            ("HSET", key, worker, row_json),
-            *(prolong_commands if prolong else ()),
-            ("HLEN", key),
-        ]
+        is_due = not self._heartbeat_sent or random.random() < PROLONG_CHANCE
+        prolong = [("PEXPIRE", key, INDEX_TTL_MS)]
+        commands = [("HSET", key, worker, row_json), *(prolong if is_due else ()), ("HLEN", key)]
         if not (replies := self._best_effort(*commands)):
             return 0
         new, *_, listed = replies
-        if new and not prolong:  # the list was lost meanwhile
-            self._best_effort(*prolong_commands)
+        if new and not is_due:  # the list was lost meanwhile
+            self._best_effort(*prolong)
         self._heartbeat_sent = True
         return int(listed)
 

@@ -20,7 +20,7 @@ from redismr.confidential import Unpicklable
 from redismr.config import Connection
 from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable
 from redismr.store.acl_rules import Role
-from redismr.store.connect import BLOCK_SECONDS, address, connect, replica_count
+from redismr.store.connect import BLOCK_SECONDS, address, connect
 from redismr.store.error_kinds import (
     DEMOTED_WORDS,
     NO_ANSWER_ERRORS,
@@ -98,18 +98,15 @@ class RetryingClient(Unpicklable):
         A cut connection does not mean that the server is away, so a quick failure is repeated.
         """
         self._checked = True
-        for _ in range(MAX_CHECKS - 1):
+        for checks in range(1, MAX_CHECKS + 1):
             began = time.monotonic()
             try:
                 check_server(self.connection, role)
-            except StoreUnavailable:
-                if time.monotonic() - began > QUICK_CHECK_SECONDS:
-                    raise
-            else:
                 break
+            except StoreUnavailable:
+                if checks == MAX_CHECKS or time.monotonic() - began > QUICK_CHECK_SECONDS:
+                    raise
             time.sleep(random.uniform(0.05, 0.15))
-        else:
-            check_server(self.connection, role)
         self._roles.add(role)
 
     def require(self, role: Role) -> None:
@@ -125,7 +122,8 @@ class RetryingClient(Unpicklable):
         """
         now = time.monotonic()
         if not self._replicated and now - self._replicas_checked_at >= REPLICAS_CHECK_SECONDS:
-            self._replicated = self.with_retries(lambda: replica_count(self.client)) > 0
+            found = self.with_retries(lambda: self.client.info("replication"))
+            self._replicated = int(found.get("connected_slaves", 0)) > 0
             self._replicas_checked_at = now
         return self._replicated
 
@@ -160,6 +158,8 @@ class RetryingClient(Unpicklable):
 
     def _pause_or_raise(self, exc: Exception, kind: ErrorKind, waited: float, attempt: int) -> None:
         """Sleep if the command may be repeated; otherwise raise the matching StoreError."""
+        # A wrong password is a ConnectionError, but stays.
+        away = isinstance(exc, NO_ANSWER_ERRORS) and not isinstance(exc, redis.AuthenticationError)
         if kind.word == "OOM":
             limit = FULL_PATIENCE_SECONDS
             if self.patience is not None and self.patience < PATIENCE_SECONDS:
@@ -170,7 +170,7 @@ class RetryingClient(Unpicklable):
                     f"{waited:.0f} s: give it more memory, or delete finished jobs"
                 ) from exc
             text = f"Redis at {self.shown_address} is full; waiting for room"
-        elif _is_temporary(exc, kind.word):
+        elif away or kind.word in TEMPORARY_WORDS:
             # Connect again: Sentinel, or DNS, knows the new master by now.
             if kind.word in DEMOTED_WORDS:
                 self.client.connection_pool.disconnect(inuse_connections=False)
@@ -205,11 +205,7 @@ class RetryingClient(Unpicklable):
         ``piggyback`` are outside of it.
         """
         loaded = script(name)
-        arguments = [
-            len(loaded.keys),
-            *(keys[key] for key in loaded.keys),
-            *loaded.arguments(argv, rest),
-        ]
+        arguments = loaded.arguments(keys, argv, rest)
 
         def send() -> tuple[Any, bool]:
             if before:  # EVAL with the full text: inside MULTI it is too late for NOSCRIPT
@@ -235,10 +231,7 @@ class RetryingClient(Unpicklable):
         A call that meets an altered key has this error as its answer; the others are unaffected.
         """
         loaded = script(name)
-        arguments = [
-            (len(loaded.keys), *(keys[key] for key in loaded.keys), *loaded.arguments(argv, rest))
-            for keys, rest in many
-        ]
+        arguments = [loaded.arguments(keys, argv, rest) for keys, rest in many]
 
         def ask(*how: str) -> list[Any]:
             with self.client.pipeline(transaction=False) as pipe:
@@ -317,12 +310,6 @@ def _unavailable_text(kind: ErrorKind, waited: float = 0.0) -> str:
     if kind.word:
         return f"{f'has refused{long}' if long else 'refuses for now'}: {kind.full_text}"
     return f"{f'has not answered{long}' if long else 'does not answer'}: {kind.message}"
-
-
-def _is_temporary(exc: Exception, word: str) -> bool:
-    """True if the server may answer later. A wrong password is a ConnectionError, but stays."""
-    away = isinstance(exc, NO_ANSWER_ERRORS) and not isinstance(exc, redis.AuthenticationError)
-    return away or word in TEMPORARY_WORDS
 
 
 def _keys_altered(message: str) -> KeysAltered:

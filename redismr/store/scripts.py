@@ -13,6 +13,7 @@ from functools import cache
 from importlib import resources
 
 from redismr.store.limits import LIMITS
+from redismr.store.round_trips import Argument
 
 _CALL = re.compile(r"redis\.p?call\(\s*'([A-Z]+)'")
 _HEADER = re.compile(r"^-- (KEYS|ARGV|FLAGS|INCLUDE|RETURNS): *(.*?)(?:;.*)?$", re.MULTILINE)
@@ -31,9 +32,9 @@ class Script:
     commands: frozenset[str]  #: Redis commands that the script calls.
 
     def arguments(
-        self, argv: Mapping[str, str | bytes | int], rest: Sequence[str | bytes | int]
-    ) -> list[str | bytes | int]:
-        """Return ARGV in the header's order.
+        self, keys: Mapping[str, str], argv: Mapping[str, Argument], rest: Sequence[Argument]
+    ) -> list[Argument]:
+        """Return what EVAL takes behind the script: number of keys, KEYS and ARGV as in the header.
 
         Raises:
             TypeError: the names are not exactly those of the header.
@@ -42,7 +43,8 @@ class Script:
             raise TypeError(
                 f"{self.name}.lua takes {self.argv} and *{self.rest}, not {tuple(argv)}"
             )
-        return [argv[name] for name in self.argv] + list(rest)
+        named = [argv[name] for name in self.argv]
+        return [len(self.keys), *(keys[key] for key in self.keys), *named, *rest]
 
 
 @cache

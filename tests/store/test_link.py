@@ -306,7 +306,8 @@ def test_bulk_is_freed_when_the_job_has_ended_and_not_before(server, store, job)
 
 def test_a_failover_is_thought_of_where_there_was_a_replica(store, monkeypatch):
     answers = [0, 0, 2]
-    monkeypatch.setattr(link_module, "replica_count", lambda _client: answers.pop(0))
+    info = {"replication": lambda: {"connected_slaves": answers.pop(0)}}
+    monkeypatch.setattr(store.redis_client.client, "info", lambda section: info[section]())
     assert not store.redis_client.may_fail_over()
     assert not store.redis_client.may_fail_over()
     assert len(answers) == 2  # not asked at every commit

@@ -62,7 +62,7 @@ def test_header_says_what_is_guaranteed_and_returned(name):
 
 def test_wrong_names_are_refused_before_the_server_is_asked():
     with pytest.raises(TypeError, match="claim"):
-        script("claim").arguments({"now_ms": "", "executor": "e"}, ())
+        script("claim").arguments({}, {"now_ms": "", "executor": "e"}, ())
 
 
 def test_scripts_are_loaded_again_after_a_flush(server, store, job):
