@@ -4,12 +4,10 @@ from redismr.store.executor_verbs import ExecutorVerbs
 from redismr.store.job_index import HEARTBEAT_SECONDS, WakeTarget
 from redismr.store.limits import LIMITS
 from redismr.store.replies import (
-    AddReply,
     Commit,
     CommitReply,
     EndAndRecords,
     JobStatus,
-    MapOutputsReply,
     ReclaimReply,
     StageEvents,
 )
@@ -21,12 +19,10 @@ __all__ = [
     "HEARTBEAT_SECONDS",
     "LIMITS",
     "SMALL_JOB_TASKS",
-    "AddReply",
     "Commit",
     "CommitReply",
     "EndAndRecords",
     "JobStatus",
-    "MapOutputsReply",
     "ReclaimReply",
     "StageEvents",
     "Store",

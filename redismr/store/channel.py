@@ -4,8 +4,7 @@ import os
 import random
 import re
 import time
-from contextlib import suppress
-from typing import Self
+from contextlib import AbstractContextManager, suppress
 
 import redis
 import redis.client
@@ -15,7 +14,7 @@ from redismr.store.store_base import StoreBase
 SUBSCRIBE_SECONDS = 5.0
 
 
-class Subscription:
+class Subscription(AbstractContextManager["Subscription"]):
     """A pub/sub channel that reconnects by itself; messages of the meantime are lost.
 
     Attributes:
@@ -27,9 +26,6 @@ class Subscription:
         self._pubsub: redis.client.PubSub | None = None
         self._pid = os.getpid()
         self.resubscribed = False
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -9,15 +9,14 @@ from redismr.core.model import AttemptRef, Claim, FailStatus
 from redismr.errors import KeysAltered
 from redismr.store import replies
 from redismr.store.channel import ChannelStore
-from redismr.store.chunks import ChunkStore
+from redismr.store.job_data import JobDataStore
 from redismr.store.job_index import JobIndexStore
-from redismr.store.job_reads import JobReads
 from redismr.store.reply_values import is_gone, reply_text, reply_word
 from redismr.store.round_trips import SMALL_JOB_TASKS, Argument
 from redismr.store.store_base import raise_if_altered
 
 
-class ExecutorVerbs(ChunkStore, JobReads, JobIndexStore, ChannelStore):
+class ExecutorVerbs(JobDataStore, JobIndexStore, ChannelStore):
     """Claims, commits, fails, releases, renews, reclaims and steals; reads what reducers need."""
 
     def claim(

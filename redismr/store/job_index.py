@@ -85,12 +85,10 @@ class JobIndexStore(StoreBase):
         ``wait_for_room`` waits for room on a full server: for a caller that announces only once.
         """
         commands = self._announce_commands({job: (priority, since_ms)})
-        if wait_for_room:
-            if self._command("ZSCORE", self.keys.jobs, job) is not None:
-                return  # a full server would refuse to list it again
-            self._with_key_repair(self.keys.jobs, lambda: self.redis_client.pipeline(commands))
-        else:
+        if not wait_for_room:
             self._best_effort(*commands)
+        elif self._command("ZSCORE", self.keys.jobs, job) is None:  # a full server refuses a repeat
+            self._with_key_repair(self.keys.jobs, lambda: self.redis_client.pipeline(commands))
 
     def relist(self, jobs: Sequence[str]) -> None:
         """List jobs that executors work on again: the index may have lost them."""
@@ -171,10 +169,8 @@ class JobIndexStore(StoreBase):
     def _unlist_commands(self, job: str) -> list[RedisCommand]:
         return [("ZREM", key, job) for key in (self.keys.jobs, self.keys.recent)]
 
-    def _deleted_row_commands(self, row: Mapping[str, str | int] | None) -> list[RedisCommand]:
+    def _deleted_row_commands(self, row: Mapping[str, str | int]) -> list[RedisCommand]:
         """Keep a row whose ``deleted`` is when the job was, and ``until`` when the row goes."""
-        if row is None:
-            return []
         key, until = self.keys.deleted, int(row["until"])
         return [
             ("ZADD", key, until, json.dumps(row)),

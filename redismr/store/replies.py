@@ -15,24 +15,15 @@ from redismr.store.reply_values import hash_fields, parse_records, reply_word
 ClearState = JobState | Literal[""]
 """A job's state; "" if the job is gone."""
 
-AddStatus = Literal[
-    "OK",
-    "SHORT",  # a failover took input back
-    "ENDED",  # the job does not take input any more
-    "GONE",
-]
-"""Status of ``add`` and ``close``."""
+AddStatus = Literal["OK", "SHORT", "ENDED", "GONE"]
+"""Status of ``add`` and ``close``. SHORT: a failover took input back. ENDED: it takes no more."""
 
 EndStatus = Literal["OK", "ENDED", "GONE"]
-"""Status of ``cancel`` and ``fail_job``; ENDED: the job had ended before."""
+"""Status of ``cancel`` and ``fail_job``. ENDED: the job had ended before."""
 
-InvalidateStatus = Literal[
-    "OK",  # maps run again
-    "FENCED",  # the attempt does not hold its task, or the stage has moved on
-    "STALE",  # other attempts of the maps have committed meanwhile
-    "DEAD",  # a map was invalidated too often, and the job has failed
-    "GONE",
-]
+InvalidateStatus = Literal["OK", "FENCED", "STALE", "DEAD", "GONE"]
+"""FENCED: the attempt does not hold its task, or the stage has moved on. STALE: other attempts of
+the maps have committed meanwhile. DEAD: a map was invalidated too often, and the job has failed."""
 
 
 class Commit(NamedTuple):
@@ -92,8 +83,7 @@ class CommitReply(NamedTuple):
     statuses: tuple[CommitStatus, ...]
     opened: int  #: Number of tasks that this call made claimable.
     claim: Claim
-    map_outputs: EndAndRecords | None = None
-    """Input of the reducers of the claim, if the commits were of maps and it is little."""
+    map_outputs: EndAndRecords | None = None  #: Input of the claim's reducers, if it is little.
 
 
 class RenewReply(NamedTuple):
@@ -155,8 +145,7 @@ class JobStatus(NamedTuple):
     leased: int  #: Tasks that executors hold.
     meta: Mapping[str, str]  #: Clear text: only a hint.
     executors_at_work: ExecutorsAtWork
-    results: EndAndRecords | None = None
-    """Answer of ``Store.end_and_results``, if asked for and the job has succeeded."""
+    results: EndAndRecords | None = None  #: If they were asked for and the job has succeeded.
 
     @property
     def state(self) -> ClearState:

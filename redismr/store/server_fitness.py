@@ -46,14 +46,13 @@ def check_server(connection: Connection, role: Role) -> None:
     """
     client = connect(connection, name="redismr-check", timeout=ANSWER_SECONDS)
     shown_address = address(connection.url, client)
-    remedy, cuts = _remedy(client, connection.namespace, role), 0
+    remedy = _remedy(client, connection.namespace, role)
     try:
-        while True:
+        for cuts in range(1, MAX_CUT_CHECKS + 1):
             try:
                 _inspect(client, connection, role, shown_address, remedy)
                 break
             except redis.ConnectionError as exc:
-                cuts += 1
                 if cuts == MAX_CUT_CHECKS or "closed" not in str(exc):
                     raise
                 client.connection_pool.disconnect()

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from redismr.errors import KeysAltered
 from redismr.store import replies
 from redismr.store.channel import ChannelStore
-from redismr.store.chunks import Fields, staging_commands
+from redismr.store.job_data import Fields, staging_commands
 from redismr.store.job_index import JobIndexStore, WakeTarget
 from redismr.store.keys import CONTROL
 from redismr.store.reply_values import hash_fields, is_gone, reply_text, reply_word
@@ -140,7 +140,8 @@ class SubmitterVerbs(JobIndexStore, ChannelStore):
             self.unlist(job)
 
         try:  # cancel a running job first: then no attempt that is on its way counts any more
-            behind = [*unlinks, *self._unlist_commands(job), *self._deleted_row_commands(row)]
+            behind = [*unlinks, *self._unlist_commands(job)]
+            behind += self._deleted_row_commands(row) if row else []
             self._run("cancel", job, piggyback=Piggyback((), behind, send_again))
         except KeysAltered:
             send_again()

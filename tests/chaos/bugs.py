@@ -75,7 +75,7 @@ MUTANTS = (
     _lua("the dead keep their leases", "_outage",
          "if rearmed < MAX_REARMED then", "rearmed = 0 if true then"),
     _lua("renew refused when full", "renew", "-- FLAGS: allow-oom\n", ""),
-    _lua("renew of whatever it says", "renew", "if attempt.token == token then", "if true then"),
+    _lua("renew of whatever it says", "renew", "find_attempt(live, token)", "live[1]"),
     _lua("fail beside a second attempt", "fail", "if left == 0 then", "if true then"),
     _lua(
         "release charges", "release",
@@ -104,9 +104,9 @@ MUTANTS = (
     _lua("stage left open", "invalidate",
          "redis.call('DEL', ready, processing, lease, attempts)", ""),
     _lua("extend forgets a key", "extend", "last_claims, failures, budgets)\nreturn", "failures, budgets)\nreturn"),  # noqa: E501
-    _one("bulk without deadline", "store/chunks.py",
+    _one("bulk without deadline", "store/job_data.py",
          'commands.append(("PEXPIREAT", key, expire_at))', "pass"),
-    _one("segments freed by key", "store/chunks.py",
+    _one("segments freed by key", "store/job_data.py",
          '("HDEL", self.keys.shuffle(job, p), *batch)', '("UNLINK", self.keys.shuffle(job, p))'),
     _one("deaths are not told", "workers/supervisor.py",
          "holding = child.slot.read() or Holding()", "holding = Holding()", "kills"),

@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from support import script_names
+
 from redismr.client.job_options import clear_fields, new_spec
 from redismr.config import JobOptions
 from redismr.sources import as_source
-from redismr.store.scripts import script, script_names
+from redismr.store.scripts import script
 
 ROOT = Path(__file__).parents[2]
 TABLE = (ROOT / "ARCHITECTURE.md").read_text("utf-8").split("\n## Fields of meta\n")[1]

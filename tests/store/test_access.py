@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 from jobs import make_job
 from roles import user_url
+from support import script_names
 
 from redismr.config import Connection
 from redismr.errors import StoreError, UnfitServer
 from redismr.store import Store
 from redismr.store.acl_rules import ROLES, acl_rule, commands, probe_commands
 from redismr.store.keys import KeyNames
-from redismr.store.scripts import script, script_names
+from redismr.store.scripts import script
 from redismr.store.server_fitness import _send_commands, check_server
 
 HINTS = {"PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE", "SELECT"}

@@ -6,10 +6,11 @@ import re
 from importlib import resources
 
 import pytest
+from support import script_names
 
 from redismr.core.model import RUNNING_STATES
 from redismr.store.keys import CONTROL
-from redismr.store.scripts import script, script_names
+from redismr.store.scripts import script
 
 VERBS = script_names()
 REFUSED_WHEN_FULL = {"create"}
