@@ -60,7 +60,7 @@ class JobAccess(Unpicklable):
         Raises:
             JobNotFound: Redis does not know the job any more.
         """
-        status = self._store.cancel(self.id).status
+        status = self._store.cancel(self.id)
         if status == "GONE":
             raise job_not_found_error(self.id)
         if status != "OK":

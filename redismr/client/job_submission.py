@@ -151,7 +151,7 @@ class JobSubmission:
                 spec, self._keyring.key_id, prepared.source, each_worker=each_worker
             ),
             event=encode_event(Event(spec.job_id, spec.txn, 0, "submitted"), self._keyring),
-        ).expire_at
+        )
 
     def _server_time_and_workers(self) -> tuple[int, Mapping[str, Mapping[str, Any]]]:
         """Return the server's time in ms, and the rows of the workers that are not lost."""

@@ -7,7 +7,6 @@ from dataclasses import replace
 from redismr.core.model import Claim, Stage, is_map_task, task_index, token_of
 from redismr.errors import KeysAltered
 from redismr.store import Commit, CommitReply, Store
-from redismr.store.replies import HeldLease
 from redismr.workers.batch_sizing import BatchSizer
 from redismr.workers.process_setup import end_if_forked
 from redismr.workers.reporter import Reporter
@@ -97,7 +96,7 @@ class BatchRunner:
 
         A failover that lost the claim may also have lost data of the job: nobody altered that.
         """
-        held = [HeldLease(attempt.task, attempt.token, started=True)]
+        held = [(attempt.task, attempt.token, True)]
         return attempt.task not in self._store.renew(attempt.session.job, held).lost
 
     def commit(

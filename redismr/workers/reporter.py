@@ -130,7 +130,7 @@ class Reporter:
             attempt, self.name, kind=kind, signature=signature, ordinal=ordinal, note=note,
             cause=f"task {task}: {failure.error_name}",
             failure=self._seal_failure(job, task, failure),
-        ).status  # fmt: skip
+        )  # fmt: skip
         if status == "DEAD":
             self._publish_failed(txn, job, {"task": task})
             self.store.move_last(job, self.store.server_ms())
@@ -154,7 +154,7 @@ class Reporter:
         )  # fmt: skip
         blob = self._seal_failure(job, "job", failure)
         try:
-            if self.store.fail_job(job, "altered in Redis", blob).status == "OK":
+            if self.store.fail_job(job, "altered in Redis", blob) == "OK":
                 self._publish_failed(self.store.meta(job, "txn").get("txn") or job, job, {})
         except errors.KeysAltered:  # the job cannot even be failed: take it from the index
             self.store.drop_jobs(job)
