@@ -23,8 +23,7 @@ _lost_outputs = list["OutputLost"]()
 class OutputLost(OSError):
     """Output was lost: standard output is closed, full, or has no reader."""
 
-    partly_written = False
-    """True if some output was written before."""
+    partly_written = False  #: True if some output was written before.
 
     @property
     def reader_has_left(self) -> bool:
@@ -33,11 +32,7 @@ class OutputLost(OSError):
 
 
 def check_delivered() -> None:
-    """Check that all output of this command was written.
-
-    Raises:
-        OutputLost: some was lost, even if a user function caught the first error.
-    """
+    """Raise OutputLost if output of this command was lost, even if the user caught that error."""
     sys.stdout.flush()
     for lost in _lost_outputs:
         again = OutputLost(*lost.args)
@@ -46,10 +41,9 @@ def check_delivered() -> None:
 
 
 def open_missing_descriptors() -> None:
-    """Open those of the descriptors 0, 1 and 2 that are closed.
+    """Open those of the descriptors 0 (no data), 1 and 2 (no effect) that are closed.
 
-    Reading from 0 gives no data. Writing to 1 fails, so that a command can report lost output.
-    Writing to 2 has no effect.
+    Writing to 1 fails, so that a command can report lost output.
     """
     for fd, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
@@ -60,20 +54,12 @@ def open_missing_descriptors() -> None:
             os.set_inheritable(fd, True)  # noqa: FBT003
 
 
-def use_command_streams() -> None:
-    """Replace the streams for a command: the first loss of standard output raises an error.
+def use_safe_streams(*, strict: bool = False) -> None:
+    """Replace the streams. ``strict``: the first loss of standard output raises an error.
 
-    A loss of standard error is ignored, because there is no other place to report it.
+    Other losses are ignored: no result depends on a worker's output, and a command has no other
+    place than standard error to report one.
     """
-    _use_streams(strict=True)
-
-
-def use_worker_streams() -> None:
-    """Replace the streams for a worker: lost output is ignored, because no result depends on it."""
-    _use_streams(strict=False)
-
-
-def _use_streams(*, strict: bool) -> None:
     open_missing_descriptors()
     sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115  as long as the process
     sys.stdout = _replace_stream(sys.stdout, 1, strict=strict)

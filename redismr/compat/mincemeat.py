@@ -22,7 +22,7 @@ from redismr.compat.daemons import (
     Server_HB,
     Server_HB_daemon,
 )
-from redismr.compat.doorway import use_command_streams
+from redismr.compat.doorway import use_safe_streams
 from redismr.compat.hosting import MINCEMEAT_PORT as DEFAULT_PORT
 from redismr.compat.job_functions import applyover, generator
 from redismr.compat.mincemeat_globals import MincemeatGlobals
@@ -71,5 +71,5 @@ __all__ = [
 Server.initfn_class = MincemeatGlobals
 
 if __name__ == "__main__":
-    use_command_streams()
+    use_safe_streams(strict=True)
     run_client()
