@@ -15,8 +15,7 @@ from pathlib import Path
 
 from redismr.errors import ConfigError
 
-OLDEST_REDIS = (7, 0)
-"""The oldest Redis with script flags; every Valkey has them."""
+OLDEST_REDIS = (7, 0)  # has script flags, as every Valkey has
 
 _NO_BINARY_TEXT = """no Valkey or Redis server to start was found. One of these helps:
   use a server that runs elsewhere: set REDISMR_URL (or --url) and REDISMR_SECRET

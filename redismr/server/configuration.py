@@ -5,8 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
-MAX_SOCKET_PATH_BYTES = 103
-"""The longest path of a unix socket on macOS; Linux takes four bytes more."""
+MAX_SOCKET_PATH_BYTES = 103  # on macOS; Linux takes four bytes more
 
 
 def make_directory() -> str:

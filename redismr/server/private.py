@@ -30,21 +30,13 @@ from redismr.config import Connection
 from redismr.errors import ConfigError, StoreUnavailable
 from redismr.server import keeper as keeper_script
 from redismr.server.configuration import make_directory, server_configuration
-from redismr.server.credentials import (
-    JOIN_USER,
-    KEEPER_USER,
-    Credentials,
-    keeper_acl,
-    tcp_url,
-    user_acl,
-)
+from redismr.server.credentials import JOIN_USER, KEEPER_USER, Credentials, tcp_url, user_acl
 from redismr.server.early_listener import EarlyListener, raise_address_error
 
 READY_POLL_SECONDS = 0.002
 READY_SECONDS = 10.0
 
 _open_servers: set[PrivateServer] = set()
-"""The servers of this process that are not closed."""
 
 
 class PrivateServer(Unpicklable):
@@ -77,11 +69,11 @@ class PrivateServer(Unpicklable):
         )
         try:
             bind, users = None, user_acl(credentials.auth, namespace)
-            if early_listener:
-                bind, users = early_listener.bind, users + keeper_acl(self._keeper_auth)
-            self._keeper = self._start_keeper(
-                server_configuration(self._socket, bind, users, maxmemory)
-            )
+            if early_listener:  # a user who may only change settings, such as the port
+                bind = early_listener.bind
+                users += f"user {KEEPER_USER} reset on >{self._keeper_auth} +config|set\n"
+            configuration = server_configuration(self._socket, bind, users, maxmemory)
+            self._keeper = self._start_keeper(configuration)
         except BaseException:
             shutil.rmtree(self._directory, ignore_errors=True)
             raise
@@ -117,10 +109,8 @@ class PrivateServer(Unpicklable):
         """
         assert self._early_listener is not None
         try:
-            port = self._early_listener.port if on else 0
-            reply = self._run_as_user(
-                KEEPER_USER, self._keeper_auth, f"CONFIG SET port {port}", READY_SECONDS
-            )
+            command = f"CONFIG SET port {self._early_listener.port if on else 0}"
+            reply = self._run_as_user(KEEPER_USER, self._keeper_auth, command, READY_SECONDS)
         except OSError as exc:
             raise StoreUnavailable(f"{self!r} does not answer any more: {exc}") from exc
         if not reply.endswith(b"+OK\r\n"):
@@ -182,10 +172,11 @@ class PrivateServer(Unpicklable):
 
     def _is_answering(self) -> bool:
         """True if the server lets us in. Asked without redis-py, whose import costs 0.1 s."""
-        with contextlib.suppress(OSError):
+        try:
             replies = self._run_as_user(JOIN_USER, self._credentials.auth, "PING")
-            return replies.endswith(b"+PONG\r\n")
-        return False
+        except OSError:
+            return False
+        return replies.endswith(b"+PONG\r\n")
 
     def _run_as_user(self, user: str, auth: str, command: str, seconds: float = 1) -> bytes:
         """Return the replies to AUTH and to one command; each reply is one line."""
@@ -199,7 +190,6 @@ class PrivateServer(Unpicklable):
         return answer
 
     def _close_and_raise(self, problem: str) -> NoReturn:
-        """Close the server, and raise StoreUnavailable with the end of its output."""
         output = self._close_and_read_output()
         last_lines = "\n".join(f"  {line}" for line in output.splitlines()[-6:])
         raise StoreUnavailable(
@@ -223,11 +213,9 @@ class PrivateServer(Unpicklable):
 
     def detach_in_child(self) -> None:
         """Let go of the server in a forked child, because it is the parent's."""
-        for pipe in (self._keeper.stdin, self._keeper.stdout):
-            if pipe is not None:
-                pipe.close()
-        if self._early_listener:
-            self._early_listener.close()
+        for resource in (self._keeper.stdin, self._keeper.stdout, self._early_listener):
+            if resource is not None:
+                resource.close()
 
 
 @atexit.register
