@@ -85,10 +85,10 @@ def report_lost_output(lost: OutputLost) -> int:
     if isinstance(lost.__cause__, OutputLost):  # a function of an inline job printed
         lost = lost.__cause__
     recovery_hint = recovery_hint_of(lost)
-    reason = f"cannot write to standard output: {lost.strerror}"
     if lost.reader_has_left or (lost.errno == errno.EPIPE and not recovery_hint):
         if recovery_hint and sys.stderr.isatty():
             print_message(recovery_hint, sys.stderr)
         return SUCCESS
+    reason = f"cannot write to standard output: {lost.strerror}"
     print_message(f"{reason}; {recovery_hint}" if recovery_hint else reason, sys.stderr)
     return OUTPUT_NOT_WRITTEN
