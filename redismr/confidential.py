@@ -21,9 +21,7 @@ SECRET_REMEDY = (
     "variable of your own, and keep it out of what is sent"
 )
 
-_MAX_WORDS = 64
-"""Most words that are remembered, the latest ones: a process may start servers all day."""
-
+_MAX_WORDS = 64  # the latest ones: a process may start servers all day
 _MIN_MIXED_LENGTH, _NAME_LIKE_LENGTH = 8, 5
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _URL_PASSWORD = re.compile(r"\w[\w+.-]*://[^:@/?#]*:(.*)@", re.DOTALL)
@@ -38,13 +36,7 @@ _all_forms: tuple[bytes, ...] = ()
 
 
 class NotSendable(TypeError):
-    """An object must stay in this process.
-
-    Args:
-        what: the object, as the subject of a sentence.
-        why: the rest of that sentence.
-        remedy: what the user can do, without a full stop.
-    """
+    """An object must stay in this process: ``what``, the subject of the sentence ``why``."""
 
     def __init__(self, what: str, why: str, remedy: str) -> None:
         super().__init__(f"{what} {why}. {remedy}.")
@@ -162,9 +154,7 @@ def redact_secrets(text: str) -> str:
     'login ***'
     """
     for form in _all_forms:
-        word = form.decode("utf-8", "surrogateescape")
-        if word in text:
-            text = text.replace(word, REDACTED)
+        text = text.replace(form.decode("utf-8", "surrogateescape"), REDACTED)
     return text
 
 
@@ -179,19 +169,14 @@ def redact_all_words(text: str) -> str:
     return text
 
 
-def _is_strong(word: str) -> bool:
-    """True if no data can hold the word by chance."""
-    mixed = re.search(r"\d", word) and re.search(r"[^\W\d]", word)
-    return not weakness_of(word, _MIN_MIXED_LENGTH if mixed else MIN_SECRET_LENGTH)
-
-
 def _encoded_forms(word: str) -> tuple[bytes, ...]:
     """Return the forms in which data may hold the word, the plain one first; () for a weak word.
 
     For 64 hex digits also the 32 bytes that they stand for, because those are the key.
     """
-    if not _is_strong(word):
-        return ()
+    mixed = re.search(r"\d", word) and re.search(r"[^\W\d]", word)
+    if weakness_of(word, _MIN_MIXED_LENGTH if mixed else MIN_SECRET_LENGTH):
+        return ()  # data may hold it by chance
     data = word.encode("utf-8", "surrogatepass")
     forms = [data, quote(data, safe="").encode(), data.hex().encode(), *_base64_forms(data)]
     if re.fullmatch(r"[0-9a-fA-F]{64}", word):

@@ -46,8 +46,7 @@ class TaskContext:
 
     here: Here = field(default_factory=Here)  #: What ``here`` returns.
     params: Mapping[str, Any] = field(default_factory=dict)  #: What ``param`` looks up.
-    #: Written by the task's own thread alone, so that ``count`` never waits for a lock. They become
-    #: part of the task's manifest.
+    #: Written by the task's own thread alone, so that ``count`` never waits for a lock.
     counters: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     #: False while functions run that may run any number of times, such as combinefn.
     countable: bool = True
@@ -85,10 +84,7 @@ _given_warnings = set[str]()
 
 
 class active_task:  # noqa: N801  reads as a verb where it is used
-    """Make ``task`` the task of ``count``, ``param`` and ``here`` in this thread.
-
-    At the end, the counts of other threads are added to ``task.counters``; later ones are dropped.
-    """
+    """Make ``task`` the task of ``count``, ``param`` and ``here`` in this thread."""
 
     __slots__ = ("_previous", "_task")
 
@@ -211,7 +207,6 @@ def propagate_to_threads() -> None:
 
 
 def _wrap_pools() -> None:
-    """Wrap the pools that this process has imported by now."""
     for module, (name, methods) in _POOL_METHODS.items():
         pool = getattr(sys.modules.get(module), name, None)
         if pool is not None and pool not in _wrapped_pools:
@@ -224,8 +219,7 @@ def _wrap_start(start: Callable[[threading.Thread], None]) -> Callable[[threadin
     @wraps(start)
     def started(self: threading.Thread) -> None:
         # The threads of a pool outlive tasks: their task comes with each function instead.
-        pooled = getattr(vars(self).get("_target"), "__module__", "") in _POOL_METHODS
-        if pooled:
+        if getattr(vars(self).get("_target"), "__module__", "") in _POOL_METHODS:
             _wrap_pools()
         elif task := _thread_state.task or _find_task_or_none():
             vars(self)["_redismr_task"] = task
@@ -253,14 +247,7 @@ def _is_interpreter_pool(pool: object) -> bool:
     return module is not None and isinstance(pool, module.InterpreterPoolExecutor)
 
 
-def _is_multiprocessing_child() -> bool:
-    """True if another Python process, maybe one that runs a task, started this process."""
-    module = sys.modules.get("multiprocessing.process")
-    return module is not None and module.parent_process() is not None
-
-
 def _call_in_task(task: TaskContext, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Call a function in another thread as a part of the task."""
     token = _context_task.set(task)
     try:
         return fn(*args, **kwargs)
@@ -274,7 +261,6 @@ def _child_context(task: TaskContext, *, countable: bool) -> TaskContext:
 
 
 def _set_thread_task(task: TaskContext | None) -> TaskContext | None:
-    """Make a task this thread's own; return the one before."""
     before, _thread_state.task = _thread_state.task, task
     _context_task.set(task)
     if task is None:
@@ -308,7 +294,7 @@ def _find_task() -> TaskContext | None:
 
 
 def _find_task_or_none() -> TaskContext | None:
-    """Return ``_find_task()``; None if that is ambiguous, because the thread may not need it."""
+    """Return None if the task is ambiguous, because the thread may not need it."""
     try:
         return _find_task()
     except RuntimeError:
@@ -316,11 +302,11 @@ def _find_task_or_none() -> TaskContext | None:
 
 
 def _count_from_other_thread(name: str, amount: int) -> None:
-    """Count in another thread than the task's own; warn or raise if that is impossible."""
     task = _thread_state.task or _find_task()
     message = f"redismr.count({name!r}) was called"
     if task is None:
-        if job_depth() or _is_multiprocessing_child():
+        module = sys.modules.get("multiprocessing.process")
+        if job_depth() or (module and module.parent_process()):  # the parent may run a task
             _warn_once(f"{message} outside a task", "")
     elif task.pid != os.getpid():
         _warn_once(
@@ -360,19 +346,16 @@ def _add_in_time(task: TaskContext | None, name: str, amount: int) -> bool:
 
 
 def _warn_once(message: str, details: str) -> None:
-    """Warn once, at the call of ``count``, that something is not counted."""
     if message not in _given_warnings and len(_given_warnings) < 100:
         _given_warnings.add(message)
         warnings.warn(f"{message}: it is not counted{details}", RuntimeWarning, stacklevel=4)
 
 
 def _after_fork() -> None:
-    """Make ``count`` warn in a forked child, which cannot count for its parent's task."""
     global _lock, _pid
     _lock, _pid = threading.Lock(), os.getpid()
-    task = _thread_state.task
-    if task is not None:
-        _thread_state.task = _child_context(task, countable=False)
+    if _thread_state.task is not None:  # ``count`` must warn: the parent's task is out of reach
+        _thread_state.task = _child_context(_thread_state.task, countable=False)
 
 
 if hasattr(os, "register_at_fork"):

@@ -17,13 +17,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DEPTH_VARIABLE = "REDISMR_DEPTH"
-"""Environment variable of an executor and its children: how many executors are its ancestors, this
-one included."""
+"""Variable of an executor and its children: how many executors are ancestors, this one included."""
 
 CORES_VARIABLE = "REDISMR_CORES"
-"""Environment variable of an executor and its children: the executor's share of the cores. A
-private server that a user function starts there begins no more executors than that, so that at
-each depth there are as many executors as cores, and not their product."""
+"""Variable of an executor and its children: the executor's share of the cores. A private server of
+a user function starts no more executors, so that at each depth there are as many as cores."""
 
 MAX_DEPTH = 3
 """Most jobs that may run one inside the other, each on its own private server."""
@@ -51,10 +49,7 @@ def job_depth() -> int:
 
 
 def cores() -> int:
-    """Return how many cores this process may use: the default number of executors.
-
-    Inside a task these are the executor's share of the cores.
-    """
+    """Return how many cores this process may use, in a task the share of its executor."""
     if (share := os.environ.get(CORES_VARIABLE, "")).isdecimal():
         return max(1, int(share))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -70,13 +65,10 @@ _process_loads = 0
 
 @contextmanager
 def loading_job_code(*, all_threads: bool = False) -> Iterator[None]:
-    """Mark the body as loading the code of a job: it must not start another job.
-
-    ``all_threads`` marks all threads: in an executor no other thread is the user's.
-    """
+    """Mark the body as loading the code of a job: it must not start another job."""
     global _process_loads  # noqa: PLW0603  a fact about the process
     _thread_loads.count += 1
-    _process_loads += all_threads
+    _process_loads += all_threads  # in an executor no other thread is the user's
     try:
         yield
     finally:
@@ -88,9 +80,6 @@ def refuse_while_loading() -> None:
     """Refuse a job that a module starts while a worker imports the module.
 
     The workers of that job would import the module as well, and so on without end.
-
-    Raises:
-        RunawayJob: this is such a job; the message names file, line and the guard to add.
     """
     if not (_thread_loads.count or _process_loads):
         return
@@ -103,11 +92,7 @@ def refuse_while_loading() -> None:
 
 
 def refuse_too_deep() -> None:
-    """Refuse a private server that is nested too deep: the last resort against runaway jobs.
-
-    Raises:
-        RunawayJob: ``MAX_DEPTH`` is reached.
-    """
+    """Refuse a private server that is nested too deep: the last resort against runaway jobs."""
     if job_depth() >= MAX_DEPTH:
         raise RunawayJob(
             f"this is a job inside a job, {job_depth()} deep, and private servers may not be "
