@@ -10,22 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from redismr.confidential import weakness_of
 from redismr.config import DEFAULT_NAMESPACE, Connection, show_value
 from redismr.errors import ConfigError
-from redismr.weak_secrets import weakness_of
 
-SCHEMES = {
-    "redis": "redis",
-    "rediss": "rediss",
-    "unix": "unix",
-    "valkey": "redis",
-    "valkeys": "rediss",
-    "redis+sentinel": "redis+sentinel",
-    "rediss+sentinel": "rediss+sentinel",
-    "valkey+sentinel": "redis+sentinel",
-    "valkeys+sentinel": "rediss+sentinel",
-}
-"""Scheme of a URL -> the scheme that redis-py knows; for Sentinel, that ``store.connect`` knows."""
+SCHEMES = (
+    "redis", "rediss", "unix", "valkey", "valkeys",
+    "redis+sentinel", "rediss+sentinel", "valkey+sentinel", "valkeys+sentinel",
+)  # fmt: skip
 
 _FALSE_WORDS = ("", "0", "false", "no", "off")
 
@@ -50,10 +42,9 @@ def resolve_connection(
     Nothing has to be escaped there. A ConfigError says what to set.
     """
     name = resolve_namespace(namespace, environ)
-    found = _find_url(url, environ)
-    if found is None:
+    origin, found_url = _find_url(url, environ)
+    if not origin:
         return None
-    origin, found_url = found
     found_secret = find_secret(secret, environ)
     if found_secret is None and origin == "REDIS_URL":
         return None
@@ -72,11 +63,11 @@ def ignored_url_note(
     url: str | None = None, secret: str | None = None, environ: Mapping[str, str] = os.environ
 ) -> str:
     """Return a line for the user if ``resolve_connection`` ignores REDIS_URL; else ""."""
-    found = _find_url(url, environ)
-    if found is None or found[0] != "REDIS_URL" or find_secret(secret, environ) is not None:
+    origin, found_url = _find_url(url, environ)
+    if origin != "REDIS_URL" or find_secret(secret, environ) is not None:
         return ""
     return (
-        f"REDIS_URL ({redact_url(found[1])}) is ignored because no REDISMR_SECRET is set: "
+        f"REDIS_URL ({redact_url(found_url)}) is ignored because no REDISMR_SECRET is set: "
         "using a private server"
     )
 
@@ -153,14 +144,14 @@ def _with_password(url: str, environ: Mapping[str, str]) -> str:
     return f"{scheme}://{user}:{quote(password, safe='')}@{hosts}{rest[len(authority) :]}"
 
 
-def _find_url(url: str | None, environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return where the URL was found, in words for a message, and the URL."""
+def _find_url(url: str | None, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return where the URL was found, in words for a message, and the URL; empty if nowhere."""
     if url is not None:
         return "the URL", check_text("the URL", url)
     for name in ("REDISMR_URL", "REDIS_URL"):
         if value := environ.get(name):
             return name, check_text(name, value)
-    return None
+    return "", ""
 
 
 def check_text(origin: str, value: object) -> str:
@@ -188,7 +179,7 @@ def _translate_url(url: str, origin: str) -> str:
             f"{origin} ({redact_url(url)}) starts with {scheme}://, which redismr does not speak; "
             f"it speaks {', '.join(name + '://' for name in SCHEMES)}"
         )
-    translated = f"{SCHEMES[scheme]}://{rest}"
+    translated = f"{scheme.replace('valkey', 'redis')}://{rest}"  # what redis-py and the store know
     if scheme.endswith("+sentinel"):
         return translated  # holds several hosts; the store reads them
     try:

@@ -2,6 +2,7 @@
 
 import re
 
+from redismr.confidential import MIN_SECRET_LENGTH, weakness_of
 from redismr.config import MAX_PORT, int_rule, text_rule
 from redismr.errors import ConfigError
 from redismr.process_guards import refuse_too_deep, refuse_while_loading
@@ -10,7 +11,6 @@ from redismr.server.credentials import derived_credentials, is_loopback, random_
 from redismr.server.early_listener import EarlyListener
 from redismr.server.private import PrivateServer
 from redismr.settings import check_text, resolve_namespace
-from redismr.weak_secrets import MIN_SECRET_LENGTH, weakness_of
 
 _PORT_RULE = int_rule(0, MAX_PORT, f"a whole number (int) between 0 (any free port) and {MAX_PORT}")
 _MAXMEMORY_RULE = int_rule(0, 1 << 62, "a whole number (int) of bytes, 0 for no limit")
