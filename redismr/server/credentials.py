@@ -50,10 +50,8 @@ def derived_credentials(password: str) -> Credentials:
             password.encode(), salt=b"redismr/serve/1", n=2**15, r=8, p=1, maxmem=64 << 20
         )
 
-    def derive(purpose: bytes) -> str:
-        return hmac.digest(master_key, purpose, "sha256").hex()
-
-    return Credentials(auth=derive(b"redismr/serve/auth"), secret=derive(b"redismr/serve/secret"))
+    auth = hmac.digest(master_key, b"redismr/serve/auth", "sha256").hex()
+    return Credentials(auth, hmac.digest(master_key, b"redismr/serve/secret", "sha256").hex())
 
 
 def join(host: str, port: int, password: str, *, namespace: str | None = None) -> Connection:
