@@ -83,26 +83,13 @@ class LazyGroup(click.Group):
             ctx.exit(code or exit_codes.SUCCESS)
 
 
-def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001
-    if value:
-        click.echo(f"redismr {redismr.__version__}")
-        ctx.exit()
-
-
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Set REDISMR_URL and REDISMR_SECRET to use a server that is already there; "
     "`redismr run` needs none.",
 )
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_version,
-    help="Show the version and exit.",
-)
+@click.version_option(redismr.__version__, prog_name="redismr", message="%(prog)s %(version)s")
 def cli() -> None:
     """MapReduce for Python, on this machine alone or on many that share a Redis."""
 

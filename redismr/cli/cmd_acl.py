@@ -10,19 +10,15 @@ from redismr.store.acl_rules import ROLES, Role, acl_rule
 from redismr.ui.error_screens import print_message
 
 
-def _check_user_name(
-    ctx: click.Context, option: click.Parameter, user_name: str | None
-) -> str | None:
-    if user_name is not None and not re.fullmatch(r"[^\s\0]+", user_name):
+def _check_user(ctx: click.Context, option: click.Parameter, user: str | None) -> str | None:
+    if user is not None and not re.fullmatch(r"[^\s\0]+", user):
         raise click.BadParameter("a user's name has no spaces", ctx, option)
-    return user_name
+    return user
 
 
 @click.command()
 @click.argument("role", type=click.Choice(ROLES), metavar="ROLE")
-@click.option(
-    "--user", metavar="NAME", callback=_check_user_name, help="[redismr-worker, and so on]"
-)
+@click.option("--user", metavar="NAME", callback=_check_user, help="[redismr-worker, and so on]")
 @click.option("--namespace", metavar="NAME", help="Prefix of all keys. [REDISMR_NAMESPACE]")
 def acl(*, role: Role, user: str | None, namespace: str | None) -> None:
     """Print the ACL command that makes a user with the least rights.

@@ -170,9 +170,9 @@ class ReplSession:
         self._threads_in_flight = [*in_flight, thread]
         thread.start()
 
-    def drain(self, timeout_seconds: float | None = None) -> None:
+    def drain(self, timeout_seconds: float = math.inf) -> None:
         """Wait until all transactions have ended, or for ``timeout_seconds``."""
-        deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
+        deadline = time.monotonic() + timeout_seconds
         for thread in self._threads_in_flight:
             while thread.is_alive() and (seconds_left := deadline - time.monotonic()) > 0:
                 thread.join(min(seconds_left, MAX_WAIT_SECONDS))

@@ -205,7 +205,6 @@ def _first_given(options: Mapping[str, Any]) -> str:
 
 
 def _refuse_print_options(job: JobFile, options: Mapping[str, Any]) -> None:
-    """Refuse options about printing if a function of the job file prints the results."""
     printer = "final" if job.final else "finishfn" if job.functions["finishfn"] else ""
     if printer and (option := _first_given(options)):
         raise ConfigError(

@@ -55,8 +55,7 @@ def workers(*, url: str | None, namespace: str | None, as_json: bool) -> None:
 def fix_hash_seed() -> None:
     """Restart this process with PYTHONHASHSEED=0 unless it has that already.
 
-    All workers then hash a str alike: the attempts of a task must see a set in the same order,
-    wherever they run.
+    All attempts of a task must see a set in the same order, wherever they run.
     """
     if sys.flags.hash_randomization and os.environ.get("PYTHONHASHSEED") != "0":
         sys.stdout.flush()

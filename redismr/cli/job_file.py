@@ -153,7 +153,6 @@ def job_source(
 
 
 def _source_in_file(job: JobFile) -> Any:
-    """Return the job file's ``source``, or what that returns if it is a function."""
     if not inspect.isroutine(job.source):
         return job.source
     try:
