@@ -124,12 +124,10 @@ def _reject_bool(value: Any) -> Any:
 class JobOptionsDict(TypedDict, total=False):
     """The options of one job by name, for type checkers; ``JobOptions`` has defaults and checks."""
 
-    #: What people see in listings and progress rows, in clear text; at most 1000 characters.
-    name: str | None
+    name: str | None  #: Clear text of at most 1000 characters, for listings and progress rows.
     #: The caller's own label, in clear text: several jobs may share one. None: the id of the job.
     txn: str | None
-    #: How many reduce tasks; None: chosen by the size of the source and the number of executors.
-    partitions: int | None
+    partitions: int | None  #: Reduce tasks; None: chosen by the source's size and the executors.
     sort: bool  #: True gives results in key order.
     #: For records on which mapfn fails, and keys on which reducefn does: "fail", "skip", or how
     #: many may be skipped, as a count (int) or as a fraction of all records (float).
@@ -152,8 +150,7 @@ class JobOptionsDict(TypedDict, total=False):
     #: may be endless. The output of a worker that vanishes is left out.
     each_worker: bool
     ttl: float  #: Seconds for which the job stays on the server.
-    #: Seconds that the submitter waits for a first worker; None: as long as it takes.
-    wait_for_workers: float | None
+    wait_for_workers: float | None  #: Seconds to wait for a first worker; None: without end.
     #: Seconds that the submitter waits for a server that is away; None: as long as it takes. A
     #: server that keeps the connection open but does not answer counts as away after 20 s.
     wait_for_server: float | None
@@ -271,8 +268,7 @@ class Connection(Unpicklable):
     url: str = field(repr=False)  #: Never shown in a repr, because it may hold a password.
     secret: str = field(repr=False)  #: As the user gave it.
     namespace: str = DEFAULT_NAMESPACE  #: Prefix of every key.
-    #: True if this process started the server: the secret is random, and the server ends with it.
-    embedded: bool = False
+    embedded: bool = False  #: True if this process owns the server; then the secret is random.
 
     def __post_init__(self) -> None:
         self.remember_secrets()
@@ -291,8 +287,7 @@ class WorkerOptions:
 
     executors: int = 1  #: How many executor processes to run.
     burst: bool = False  #: True ends the worker when no job has work for it.
-    #: The worker ends after so many tasks of all its executors; None for no limit.
-    max_tasks: int | None = None
+    max_tasks: int | None = None  #: Of all executors together, before the worker ends.
     #: Descriptor of a pipe; when its other end closes, the parent is dead and the worker ends.
     parent_pipe: int | None = None
     quiet: bool = False  #: True logs errors only.

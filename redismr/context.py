@@ -48,12 +48,10 @@ class TaskContext:
     params: Mapping[str, Any] = field(default_factory=dict)  #: What ``param`` looks up.
     #: Written by the task's own thread alone, so that ``count`` never waits for a lock.
     counters: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
-    #: False while functions run that may run any number of times, such as combinefn.
-    countable: bool = True
+    countable: bool = True  #: False while functions run that may run any number of times.
     #: Written by all other threads, under ``_lock``, until the task ends.
     other_threads_counters: dict[str, int] | None = None
-    #: The task of which this is a part, such as one record that may be skipped.
-    parent: TaskContext | None = None
+    parent: TaskContext | None = None  #: The task of which this is a part, such as one record.
     has_ended: bool = False  #: True if it takes no more counts.
     is_dropped: bool = False  #: True if the counts of this part are discarded.
     pid: int = field(default_factory=lambda: _pid)  #: The process that runs the task.
@@ -231,7 +229,10 @@ def _wrap_start(start: Callable[[threading.Thread], None]) -> Callable[[threadin
 def _wrap_pool_method(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        task = None if _is_interpreter_pool(self) else _thread_state.task or _find_task_or_none()
+        task = _thread_state.task or _find_task_or_none()
+        module = sys.modules.get("concurrent.futures.interpreter")
+        if module is not None and isinstance(self, module.InterpreterPoolExecutor):
+            task = None  # its threads run other interpreters (Python 3.14), which share no objects
         if task is not None and args:
             args = partial(_call_in_task, task, args[0]), *args[1:]
         elif task is not None and "func" in kwargs:
@@ -239,12 +240,6 @@ def _wrap_pool_method(method: Callable[..., Any]) -> Callable[..., Any]:
         return method(self, *args, **kwargs)
 
     return wrapped
-
-
-def _is_interpreter_pool(pool: object) -> bool:
-    """True if a pool's threads run other interpreters (Python 3.14), which share no objects."""
-    module = sys.modules.get("concurrent.futures.interpreter")
-    return module is not None and isinstance(pool, module.InterpreterPoolExecutor)
 
 
 def _call_in_task(task: TaskContext, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

@@ -15,7 +15,6 @@ import sys
 EXIT_CODE = 130
 
 _COMMAND = "redismr"
-_RAISE_AGAIN_SECONDS = 0.01
 _is_command_process = False  # then redismr answers the interrupts of this process
 _printed = False
 
@@ -94,7 +93,7 @@ def _raise_again_hook(unraisable: "sys.UnraisableHookArgs") -> None:
     import time
 
     def interrupt_main_thread() -> None:  # later: raised within this hook, it would be lost again
-        time.sleep(_RAISE_AGAIN_SECONDS)
+        time.sleep(0.01)
         _signal.pthread_kill(main, _signal.SIGINT)  # also ends a sleep of that thread
 
     main = _thread.get_ident()  # Python raises KeyboardInterrupt in the main thread only

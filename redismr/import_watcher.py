@@ -16,6 +16,7 @@ from typing import Any
 from redismr.module_snapshots import is_local_source, snapshot_module
 
 _MODULE_GETATTRIBUTE = ModuleType.__getattribute__
+_hooked_loaders = set[type]()
 
 
 def watch_imports() -> None:
@@ -34,7 +35,12 @@ def watch_imports() -> None:
         if not issubclass(kind, ModuleType) or kind.__getattribute__ is not _MODULE_GETATTRIBUTE:
             continue  # reading an attribute would load a lazy module
         space = vars(module)
-        if is_local_source(space.get("__file__")) and not _watch_load_end(space.get("__spec__")):
+        if not is_local_source(space.get("__file__")):
+            continue
+        spec = space.get("__spec__")
+        if type(spec) is ModuleSpec and getattr(spec, "_initializing", False):
+            spec.__class__ = _LoadingSpec  # the module is being loaded now
+        else:
             snapshot_module(module, at_load_end=False, still_loading=id(space) in running)
     _hook_loader(SourceFileLoader)
     sys.meta_path.insert(0, _WatchingFinder())
@@ -54,17 +60,6 @@ class _LoadingSpec(ModuleSpec):
         module = sys.modules.get(self.name)
         if module is not None:  # a load that failed removes the module
             snapshot_module(module)
-
-
-def _watch_load_end(spec: Any) -> bool:
-    """Watch the end of the load, and return True, if a spec is of a module being loaded."""
-    if type(spec) is not ModuleSpec or not getattr(spec, "_initializing", False):
-        return False
-    spec.__class__ = _LoadingSpec
-    return True
-
-
-_hooked_loaders = set[type]()
 
 
 def _hook_loader(loader: type) -> None:

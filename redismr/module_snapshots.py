@@ -56,21 +56,18 @@ ModuleState = dict[str, tuple[Any, object]]
 """The contents of a module: dotted name -> the value and its mark. A snapshot keeps only constants
 as values, and the ids of other objects, because the program may want to free those."""
 
-REGISTER_INFIX = ".register "
-"""Stands in the name of an entry for ``register``: "Shape.register module.Class"."""
+REGISTER_INFIX = ".register "  # as in the name "Shape.register module.Class" of an entry
 
 _registry_dump: Any = vars(abc)["_get_dump"]  # reads the registered classes of an abstract class
 
-MISSING: Any = object()
-"""Stands for "no value", because None may be a value."""
+MISSING: Any = object()  # no value: None may be one
 
 
 class Changes(NamedTuple):
     """The differences from a fresh load, by dotted name (``RATE``, ``Shape.sides``)."""
 
     values: dict[str, Any]  #: Names that were set or changed, with their values.
-    #: Those of ``values`` that are the same objects with other contents.
-    changed_in_place: frozenset[str]
+    changed_in_place: frozenset[str]  #: Those that are the same objects with other contents.
     deleted: tuple[str, ...]  #: Names that were deleted.
 
 
@@ -108,7 +105,7 @@ class ModuleSnapshot:
         source: str | bytes | None,
         *,
         at_load_end: bool,
-        still_loading: bool = False,
+        still_loading: bool,
     ) -> None:
         self.namespace = vars(module)
         self.at_load_end, self.still_loading = at_load_end, still_loading

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from types import FrameType
 from typing import ParamSpec, TypeVar
 
 from redismr.errors import RunawayJob
@@ -23,8 +24,7 @@ CORES_VARIABLE = "REDISMR_CORES"
 """Variable of an executor and its children: the executor's share of the cores. A private server of
 a user function starts no more executors, so that at each depth there are as many as cores."""
 
-MAX_DEPTH = 3
-"""Most jobs that may run one inside the other, each on its own private server."""
+MAX_DEPTH = 3  # jobs that may run one inside the other, each on its own private server
 
 
 def only_in_this_process(clean_up: Callable[P, T]) -> Callable[P, T | None]:
@@ -77,10 +77,7 @@ def loading_job_code(*, all_threads: bool = False) -> Iterator[None]:
 
 
 def refuse_while_loading() -> None:
-    """Refuse a job that a module starts while a worker imports the module.
-
-    The workers of that job would import the module as well, and so on without end.
-    """
+    """Refuse a job of a module that a worker imports: its workers would start it, and so on."""
     if not (_thread_loads.count or _process_loads):
         return
     called, file, line = _calling_place()
@@ -103,21 +100,15 @@ def refuse_too_deep() -> None:
 
 
 def _calling_place() -> tuple[str, str, int]:
-    """Return the redismr function that was called, and the file and line of the call.
-
-    If a module's import led to the call, file and line are those of the module.
-    """
+    """Return the redismr function, and where it was called, or the import that led to the call."""
     frame = sys._getframe(1)  # noqa: SLF001
     called = ""
     while frame.f_back and frame.f_code.co_filename.startswith(REDISMR_FOLDER):
         called = frame.f_code.co_qualname.removesuffix(".__init__")
         frame = frame.f_back
-    caller = step = frame
-    while not step.f_code.co_filename.startswith(REDISMR_FOLDER):
+    step: FrameType | None = frame
+    while step and not step.f_code.co_filename.startswith(REDISMR_FOLDER):
         if step.f_code.co_name == "<module>":
-            caller = step
-            break
-        if step.f_back is None:
-            break
+            return called, step.f_code.co_filename, step.f_lineno
         step = step.f_back
-    return called, caller.f_code.co_filename, caller.f_lineno
+    return called, frame.f_code.co_filename, frame.f_lineno

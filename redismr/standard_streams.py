@@ -41,10 +41,8 @@ def check_delivered() -> None:
 
 
 def open_missing_descriptors() -> None:
-    """Open those of the descriptors 0 (no data), 1 and 2 (no effect) that are closed.
-
-    Writing to 1 fails, so that a command can report lost output.
-    """
+    """Open those of the descriptors 0, 1 and 2 that are closed."""
+    # 0 has no data then; writing to 1 fails, so that a command can report it, but not to 2
     for fd, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(fd)
@@ -57,8 +55,7 @@ def open_missing_descriptors() -> None:
 def use_safe_streams(*, strict: bool = False) -> None:
     """Replace the streams. ``strict``: the first loss of standard output raises an error.
 
-    Other losses are ignored: no result depends on a worker's output, and a command has no other
-    place than standard error to report one.
+    Other losses are ignored: no result depends on them, and there is no place to report them.
     """
     open_missing_descriptors()
     sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115  as long as the process
@@ -108,10 +105,7 @@ class NeverFailingStream:
 
 
 class _DescriptorWriter(io.RawIOBase):
-    """Writes to a standard descriptor. After the first error all output is dropped.
-
-    If ``strict``, that first error is raised as ``OutputLost``.
-    """
+    """Writes until the first error, which is an ``OutputLost`` if ``strict``; then drops all."""
 
     def __init__(self, fd: int, *, strict: bool) -> None:
         self._fd, self._strict, self._is_lost = fd, strict, False

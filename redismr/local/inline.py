@@ -40,8 +40,7 @@ from redismr.errors import NOT_RETRYABLE, LibraryMismatch, RecordError, SourceEr
 from redismr.sources.protocol import Source, Split, describe_records
 from redismr.sources.record_snapshots import pickle_split, unpickle_error
 
-MIN_PARTITIONS = 2
-"""With one partition, a key without a stable hash or a renamed key would go unnoticed."""
+MIN_PARTITIONS = 2  # with one, a key without a stable hash or a renamed key would go unnoticed
 
 
 def run_inline(
@@ -62,8 +61,6 @@ def run_inline(
     Raises:
         MapError, ReduceError: as on workers. The user function's error is the ``__cause__``, and
             both tracebacks end where the user function raised.
-        SourceError: the source cannot be split or read. BadValue: a value cannot travel to workers.
-        KeyboardInterrupt: Ctrl-C was pressed. BdbQuit: the user left the debugger.
     """
     program, partitions = replace(program, sort=sort), max(partitions, MIN_PARTITIONS)
     with _random_restored(), _CtrlCWatch() as ctrl_c:
