@@ -287,7 +287,7 @@ class WorkerOptions:
 
     executors: int = 1  #: How many executor processes to run.
     burst: bool = False  #: True ends the worker when no job has work for it.
-    max_tasks: int | None = None  #: Of all executors together, before the worker ends.
+    max_tasks: int | None = None  #: Of all executors, before the worker ends; None: no limit.
     #: Descriptor of a pipe; when its other end closes, the parent is dead and the worker ends.
     parent_pipe: int | None = None
     quiet: bool = False  #: True logs errors only.

@@ -96,7 +96,7 @@ class active_task:  # noqa: N801  reads as a verb where it is used
 
     def __exit__(self, *_: object) -> None:
         _set_thread_task(self._previous)
-        _end_task(self._task)
+        _end_task(self._task)  # adds the counts of other threads; later ones are dropped
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class Changes(NamedTuple):
     """The differences from a fresh load, by dotted name (``RATE``, ``Shape.sides``)."""
 
     values: dict[str, Any]  #: Names that were set or changed, with their values.
-    changed_in_place: frozenset[str]  #: Those that are the same objects with other contents.
+    changed_in_place: frozenset[str]  #: Those of ``values`` that are the same objects still.
     deleted: tuple[str, ...]  #: Names that were deleted.
 
 

@@ -21,7 +21,7 @@ second."""
 
 @dataclass(frozen=True, slots=True)
 class Credentials(Unpicklable):
-    """The two secrets of a private server, which stay in this process."""
+    """The two secrets of a private server."""
 
     auth: str = field(repr=False)  #: Password of the user of jobs; sent to the server, unencrypted.
     secret: str = field(repr=False)  #: The key that signs and seals; never sent.
