@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     )
     from redismr.standard_streams import (
         open_missing_descriptors,  # before a worker inherits some
-        use_command_streams,  # for ``python -m``
+        use_safe_streams,  # for ``python -m``
     )
     from redismr.ui.error_screens import print_message  # on standard error
 
@@ -48,7 +48,7 @@ _LAZY_NAMES = {
     "redismr.server.credentials": ("JOIN_USER", "derived_credentials"),
     "redismr.server.early_listener": ("raise_address_error",),
     "redismr.settings": ("is_debugging", "redact_url", "resolve_connection"),
-    "redismr.standard_streams": ("open_missing_descriptors", "use_command_streams"),
+    "redismr.standard_streams": ("open_missing_descriptors", "use_safe_streams"),
     "redismr.ui.error_screens": ("print_message",),
 }
 

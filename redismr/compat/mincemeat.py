@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from redismr.compat import timers
 from redismr.compat.client_main import MINCEMEAT_VERSION as VERSION
 from redismr.compat.client_main import run_client
-from redismr.compat.doorway import use_command_streams
+from redismr.compat.doorway import use_safe_streams
 from redismr.compat.hosting import MINCEMEAT_PORT as DEFAULT_PORT
 from redismr.compat.job_functions import applyover, generator
 from redismr.compat.mincemeat_globals import MincemeatGlobals
@@ -180,5 +180,5 @@ class Client_HB_daemon(Client_daemon):  # noqa: N801
 
 
 if __name__ == "__main__":
-    use_command_streams()
+    use_safe_streams(strict=True)
     run_client()

@@ -31,7 +31,7 @@ def test_every_subcommand_has_help_and_a_line_in_the_table(invoke, subcommand):
     result = invoke(subcommand, "--help")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Usage: redismr {subcommand} ")
-    assert SUBCOMMANDS[subcommand].help_line.endswith(".")
+    assert SUBCOMMANDS[subcommand][1].endswith(".")
 
 
 @pytest.mark.parametrize("subcommand", SUBCOMMANDS)
