@@ -21,17 +21,13 @@ Pair = tuple[Any, Any]
 if sys.version_info >= (3, 14):
     from annotationlib import Format, ForwardRef, get_annotations
 
-    def signature(
-        function: Callable[..., Any], *, follow_wrapped: bool = True
-    ) -> inspect.Signature:
-        """Return the signature of a function, with annotations as strings.
+    def direct_signature(function: Function) -> inspect.Signature:
+        """Return the signature of a function itself, with annotations as strings.
 
         Raises:
             TypeError, ValueError: it has none, as some functions written in C.
         """
-        return inspect.signature(
-            function, follow_wrapped=follow_wrapped, annotation_format=Format.STRING
-        )
+        return inspect.signature(function, follow_wrapped=False, annotation_format=Format.STRING)
 
     def annotations_of(thing: type | FunctionType) -> dict[str, Any]:
         """Return the annotations of one class or function; none if even strings cannot be had."""
@@ -58,16 +54,11 @@ if sys.version_info >= (3, 14):
         """
         return thing.__forward_arg__ if isinstance(thing, ForwardRef) else None
 else:
+    annotations_of = inspect.get_annotations
 
-    def signature(
-        function: Callable[..., Any], *, follow_wrapped: bool = True
-    ) -> inspect.Signature:
-        """Return the signature of a function, or raise, as above."""
-        return inspect.signature(function, follow_wrapped=follow_wrapped)
-
-    def annotations_of(thing: type | FunctionType) -> dict[str, Any]:
-        """Return the annotations of one class or function."""
-        return inspect.get_annotations(thing)
+    def direct_signature(function: Function) -> inspect.Signature:
+        """Return the signature of a function itself, or raise, as above."""
+        return inspect.signature(function, follow_wrapped=False)
 
     def add_annotations(cls: type, attributes: dict[str, Any]) -> None:
         """Do nothing: annotations are already among a class's attributes."""
@@ -79,13 +70,8 @@ else:
 
 def with_string_annotations(function: FunctionType) -> FunctionType:
     """Return a copy of the function whose annotations can be read without an error."""
-    copy = FunctionType(
-        function.__code__,
-        function.__globals__,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
+    f = function
+    copy = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
     for name in ("__kwdefaults__", "__qualname__", "__module__", "__doc__"):
         setattr(copy, name, getattr(function, name))
     vars(copy).update(vars(function))

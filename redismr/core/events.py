@@ -35,22 +35,10 @@ class Event:
 
 
 def encode_event(event: Event, keyring: Keyring) -> bytes:
-    """Return one line of ASCII JSON.
-
-    Only ``decode_event`` with the same secret and namespace accepts it.
-    """
-    body = json.dumps(
-        {
-            "v": _EVENT_VERSION,
-            "job": event.job,
-            "txn": event.txn,
-            "seq": event.seq,
-            "kind": event.kind,
-            "data": dict(event.data),
-        },
-        separators=(",", ":"),
-        allow_nan=False,
-    ).encode()
+    """Return one line of ASCII JSON that only ``decode_event`` with this keyring accepts."""
+    fields = {name: getattr(event, name) for name in _FIELD_TYPES} | {"data": dict(event.data)}
+    message = {"v": _EVENT_VERSION, **fields}
+    body = json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
     return body[:-1] + b',"tag":"%s"}' % keyring.sign("", "event", (), body).hex().encode()
 
 

@@ -222,14 +222,9 @@ class Keyring(Unpicklable):
 def _root_key(secret: str) -> bytes:
     if _HEX_SECRET.fullmatch(secret):
         return bytes.fromhex(secret)
+    text = secret.encode("utf-8", "surrogatepass")
     return hashlib.scrypt(
-        secret.encode("utf-8", "surrogatepass"),
-        salt=b"redismr/root/1",
-        n=2**15,
-        r=8,
-        p=1,
-        maxmem=64 << 20,
-        dklen=32,
+        text, salt=b"redismr/root/1", n=2**15, r=8, p=1, maxmem=64 << 20, dklen=32
     )
 
 

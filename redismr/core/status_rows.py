@@ -30,8 +30,7 @@ class Progress:
     waiting: str = ""  #: Why no worker takes the job, in words; empty if one does.
     maps: StageProgress = field(default_factory=StageProgress)  #: The work in the map stage.
     reduces: StageProgress = field(default_factory=StageProgress)  #: The work in the reduce stage.
-    #: Given once, with the last progress, when the result has been read.
-    skipped: Skipped = field(default_factory=Skipped)
+    skipped: Skipped = field(default_factory=Skipped)  #: Given once, when the result was read.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,5 +66,4 @@ class WorkerInfo:
     tasks: int  #: Tasks completed so far.
     beat_age: float  #: Seconds since the supervisor last wrote this row.
     problem: str = ""  #: Why the worker takes no jobs, in words.
-    #: True if the supervisor missed three beats: it was killed, stopped or cut off.
-    lost: bool = False
+    lost: bool = False  #: True if it missed three beats: it was killed, stopped or cut off.

@@ -1,6 +1,6 @@
-"""The amount of work in a job, in items or bytes: a hint for people, no result depends on it.
+"""The amount of work in a job, in items or bytes, because tasks differ in size.
 
-Tasks are not counted, because they differ in size: later tasks hold more items, and files differ.
+It is a hint for people; no result depends on it.
 """
 
 from dataclasses import dataclass
@@ -45,10 +45,8 @@ class InputAmount:
 
         Anybody who reaches Redis may write such a text.
 
-        >>> InputAmount.parse("13 5 1 3") == InputAmount(13, 5, 1, 3)
-        True
-        >>> InputAmount.parse("13 x") == InputAmount()
-        True
+        >>> InputAmount.parse("13 5 1 3"), InputAmount.parse("13 x") == InputAmount()
+        (InputAmount(total=13, heaviest=5, index=1, ahead=3), True)
         """
         words = text.split(" ")
         if len(words) != 4 or not all(w.isdecimal() and w.isascii() and len(w) < 16 for w in words):

@@ -8,7 +8,7 @@ import functools
 from types import MethodType
 from typing import NamedTuple
 
-from redismr.core.annotations import Function, signature
+from redismr.core.annotations import Function, direct_signature
 
 UNLIMITED = 1 << 10
 """``ArgumentCount.maximum`` of a function with ``*args``."""
@@ -17,16 +17,13 @@ UNLIMITED = 1 << 10
 class ArgumentCount(NamedTuple):
     """The arguments of one function."""
 
-    required: int
-    """Number of positional arguments that a call must pass."""
-    maximum: int
-    """Largest number of positional arguments that a call may pass."""
-    required_keyword: str = ""
-    """The first keyword argument that a call must pass; empty if there is none."""
+    required: int  #: How many positional arguments a call must pass.
+    maximum: int  #: The most positional arguments that a call may pass.
+    required_keyword: str = ""  #: The first keyword argument that a call must pass; "" for none.
 
 
 def count_arguments(function: Function, *, ignore_wrapped: bool = False) -> ArgumentCount:
-    """Return the arguments of a call of the function itself; any number if it has no signature.
+    """Return the arguments of a call of the function; any number if it has no signature.
 
     A function with ``*args`` that wraps another hands them on. So the wrapped function decides, as
     long as it takes one or two arguments; ``ignore_wrapped`` turns that off.
@@ -56,7 +53,7 @@ def count_arguments(function: Function, *, ignore_wrapped: bool = False) -> Argu
 
 def _count_direct_arguments(function: Function) -> ArgumentCount:
     try:
-        parameters = signature(function, follow_wrapped=False).parameters.values()
+        parameters = direct_signature(function).parameters.values()
     except (TypeError, ValueError):  # some functions written in C
         return ArgumentCount(0, UNLIMITED)
     positional = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
