@@ -11,7 +11,6 @@ marshal is no faster than pickle without its memo, and would silently turn a byt
 
 import pickle
 from collections.abc import Collection, Iterable, Iterator
-from functools import partial
 from io import BytesIO
 from itertools import chain, compress, islice, repeat
 from operator import is_, is_not, sub
@@ -19,7 +18,7 @@ from struct import Struct
 from typing import Any
 
 from redismr.core.key_column import KEY_SEPARATOR, KeyColumn, join_keys
-from redismr.core.pickle_by_value import PICKLE_PROTOCOL
+from redismr.core.pickle_by_value import PICKLE_PROTOCOL, dumps
 from redismr.core.pickled_snapshots import FindClass, NoIteratorPickler, restore_snapshot
 from redismr.core.printable import short_repr
 from redismr.errors import BadKey, BadValue, RecordError
@@ -28,12 +27,9 @@ Block = tuple[Collection[Any], list[Any]]
 """Keys (a list or ``KeyColumn``) and values, parallel. A key with several values comes several
 times in a row."""
 
-CHUNK_BYTES = 1 << 20
-"""Most bytes of one field in Redis, before compression."""
-
+CHUNK_BYTES = 1 << 20  # most bytes of one field in Redis, before compression
 _BLOCK_HEADER = Struct("<BII")  # flags, bytes of keys, bytes of runs
 _KEYS_JOINED_FLAG = 1
-
 _NUMBER_OR_NONE_TYPES = frozenset((int, float, bool, type(None)))
 _TEXT_TYPES = frozenset((str, bytes))
 _SAMPLE_SIZE = 64
@@ -41,11 +37,7 @@ _SHORT_COLUMN = 4  # shorter columns are pickled unseen: one int takes 0.5 us in
 
 
 def encode_block(keys: Collection[Any], values: list[Any]) -> bytes:
-    """Return a block as bytes. Objects that plain pickle refuses are pickled by value.
-
-    Raises:
-        BadKey, BadValue: a key or value cannot be pickled; the message names it.
-    """
+    """Return a block as bytes; BadKey or BadValue, which names it, if one cannot be pickled."""
     try:
         flags, packed_keys, runs = _pack_keys(keys)
         packed_values = _pickle(values)
@@ -57,12 +49,7 @@ def encode_block(keys: Collection[Any], values: list[Any]) -> bytes:
 
 
 def decode_block(data: bytes, find_class: FindClass | None = None) -> Block:
-    """Return the block that ``encode_block`` wrote. Unpickles: for authenticated bytes only.
-
-    Args:
-        data: one frame.
-        find_class: resolves the globals that pickled keys and values name; None for pickle's own.
-    """
+    """Return the block that ``encode_block`` wrote. Unpickles: for authenticated bytes only."""
     flags, size, runs_size = _BLOCK_HEADER.unpack_from(data)
     view = memoryview(data)
     values_offset = _BLOCK_HEADER.size + size + runs_size
@@ -70,12 +57,12 @@ def decode_block(data: bytes, find_class: FindClass | None = None) -> Block:
     keys = (
         str(column, "utf-8", "surrogatepass").split(KEY_SEPARATOR)
         if flags & _KEYS_JOINED_FLAG
-        else _unpickle(column, find_class)
+        else restore_snapshot(column, find_class=find_class)
     )
     if runs_size:
         runs = pickle.loads(view[_BLOCK_HEADER.size + size : values_offset])
         keys = list(chain.from_iterable(map(repeat, keys, runs)))
-    return keys, _unpickle(view[values_offset:], find_class)
+    return keys, restore_snapshot(view[values_offset:], find_class=find_class)
 
 
 def estimate_bytes(block: Block) -> int:
@@ -86,10 +73,7 @@ def estimate_bytes(block: Block) -> int:
 
 
 def split_frame(frame: bytes, limit: int = CHUNK_BYTES) -> Iterator[bytes]:
-    """Cut a frame into chunks of at most ``limit`` + 1 bytes.
-
-    The first byte of a chunk is a mark: 0 on the last chunk of the frame, else 1.
-    """
+    """Cut a frame into chunks of ``limit`` bytes after a mark: 0 on the last of a frame, else 1."""
     view = memoryview(frame)
     last = max(0, (len(frame) - 1) // limit) * limit
     for start in range(0, last, limit):
@@ -98,11 +82,7 @@ def split_frame(frame: bytes, limit: int = CHUNK_BYTES) -> Iterator[bytes]:
 
 
 def join_frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Join the chunks of several frames, in order.
-
-    Raises:
-        ValueError: the last chunk of the last frame is missing.
-    """
+    """Join the chunks of several frames, in order; ValueError if the last chunk is missing."""
     pieces: list[memoryview] = []
     for chunk in chunks:
         pieces.append(memoryview(chunk)[1:])
@@ -118,8 +98,7 @@ def _pack_keys(keys: Collection[Any]) -> tuple[int, bytes, list[int]]:
     text = keys.text() if isinstance(keys, KeyColumn) else None
     if text is None:
         heads, runs = _fold_runs(list(keys))
-        text = join_keys(heads)
-        if text is None:
+        if (text := join_keys(heads)) is None:
             return 0, _pickle(heads), runs
     return _KEYS_JOINED_FLAG, text.encode("utf-8", "surrogatepass"), runs
 
@@ -127,9 +106,8 @@ def _pack_keys(keys: Collection[Any]) -> tuple[int, bytes, list[int]]:
 def _fold_runs(keys: list[Any]) -> tuple[list[Any], list[int]]:
     """Return the keys with each run of one object written once, and the lengths of the runs.
 
-    The values of one key follow each other, so the key need not be repeated. Compared by identity,
-    because 1 and True are equal and yet two keys to show. The lengths are empty if there are no
-    runs; finding that takes 12 ns a key.
+    Compared by identity, because 1 and True are equal and yet two keys to show. The lengths are
+    empty if there are no runs; finding that takes 12 ns a key.
     """
     if not any(map(is_, keys, islice(keys, 1, None))):
         return keys, []
@@ -149,13 +127,7 @@ def _pickle(column: list[Any]) -> bytes:
     try:
         return pickle.dumps(column, PICKLE_PROTOCOL)
     except Exception:  # noqa: BLE001 - lambdas, local classes, whatever a __reduce__ raises
-        return _pickle_by_value(column)
-
-
-def _pickle_by_value(thing: Any) -> bytes:
-    buffer = BytesIO()
-    NoIteratorPickler(buffer).dump(thing)
-    return buffer.getvalue()
+        return dumps(column, NoIteratorPickler)
 
 
 def _can_skip_memo(column: list[Any]) -> bool:
@@ -173,23 +145,6 @@ def _can_skip_memo(column: list[Any]) -> bool:
     return len(set(map(id, sample))) > len(sample) // 2
 
 
-def _unpickle(data: memoryview, find_class: FindClass | None) -> Any:
-    if find_class is None:
-        return pickle.loads(data)
-    return _BlockUnpickler(BytesIO(data), find_class).load()
-
-
-class _BlockUnpickler(pickle.Unpickler):
-    def __init__(self, file: BytesIO, find: FindClass) -> None:
-        super().__init__(file)
-        self._find = find
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == (restore_snapshot.__module__, restore_snapshot.__name__):
-            return partial(restore_snapshot, find_class=self._find)
-        return self._find(module, name)
-
-
 def _pickle_error(keys: Collection[Any], values: list[Any]) -> RecordError | None:
     """Return an error that names the first key or value that cannot be pickled; None if all can."""
     for key, value in zip(keys, values, strict=True):
@@ -198,7 +153,7 @@ def _pickle_error(keys: Collection[Any], values: list[Any]) -> RecordError | Non
             (BadValue, value, f"the value of key {short_repr(key)}"),
         ):
             try:
-                _pickle_by_value(item)
+                dumps(item, NoIteratorPickler)
             except Exception as error:  # noqa: BLE001 - see encode_block
                 why = f"{type(error).__name__}: {error}"
                 return kind(f"{words}, of type {type(item).__qualname__}, cannot be pickled: {why}")

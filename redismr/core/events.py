@@ -62,6 +62,5 @@ def decode_event(data: bytes, keyring: Keyring) -> Event | None:
         return None
     if any(type(message.get(name)) is not kind for name, kind in _FIELD_TYPES.items()):
         return None
-    if message["kind"] not in EVENT_KINDS:
-        return None
-    return Event(**{name: message[name] for name in _FIELD_TYPES})
+    is_known = message["kind"] in EVENT_KINDS
+    return Event(**{name: message[name] for name in _FIELD_TYPES}) if is_known else None

@@ -1,7 +1,6 @@
 """Turn an exception in user code into a ``Failure``: text of bounded length, never an object.
 
-This happens where the code failed. ``task_errors`` turns the failure back into an exception where
-the user asks for the result.
+``task_errors`` turns the failure back into an exception where the user asks for the result.
 """
 
 from typing import Any
@@ -11,8 +10,7 @@ from redismr.core.printable import printable_text, short_repr
 from redismr.core.user_frames import user_frames
 from redismr.errors import SourceError
 
-NOT_GIVEN: Any = object()
-"""Stands for "no key" or "no value" in ``make_failure``, because None is a valid key."""
+NOT_GIVEN: Any = object()  # "no key" or "no value", because None is a valid key
 
 _MAX_NOTE_LENGTH = 160
 _MAX_MESSAGE_LINES = 3
@@ -37,9 +35,8 @@ def make_failure(  # noqa: PLR0913 - a failure has that many sides, all by keywo
     """Return the exception as capped, printable text. Never raises, whatever ``exc`` is.
 
     ``key`` and ``value`` are the objects themselves; their reprs are cut to 120 characters. Of the
-    traceback only the user's own frames are kept, at most 6: the outermost one and the last ones.
-    The error of a source keeps no frames and notes, because its message says where the input is.
-    The same holds for an error of kind "library".
+    traceback only ``user_frames`` are kept; none, and no notes, of the error of a source, whose
+    message says where the input is, or of kind "library".
     """
     message_is_enough = kind == "library" or (function == "source" and isinstance(exc, SourceError))
     return Failure(

@@ -42,10 +42,7 @@ _NO_PROVENANCE = Provenance()
 
 
 def maps_digest_of(tokens: Mapping[int, str]) -> str:
-    """Return one name for a set of map attempts: equal exactly if each map has the same token.
-
-    ``tokens`` maps the index of a map task to the token of its committed attempt.
-    """
+    """Return one name for map index -> token of its committed attempt: equal if all are equal."""
     text = ",".join(f"{index}:{tokens[index]}" for index in sorted(tokens))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -200,10 +197,7 @@ class JobSealer(Unpicklable):
         return self._seal(kind, (manifest.task, manifest.token), data)
 
     def _open_manifest(self, kind: str, task: str, record: bytes) -> tuple[str, tuple[Any, ...]]:
-        """Return token and body of a record ``token manifest``.
-
-        The token is clear text for the scripts; the seal proves it, as a part of the place.
-        """
+        # A record is "token manifest". The token is clear text for the scripts; the seal proves it.
         token_bytes, _, blob = record.partition(b" ")
         token = token_bytes.decode("utf-8", "replace")
         data = self._open(kind, (task, token), blob, MAX_CODE_BYTES)
@@ -216,11 +210,7 @@ def encode_failure(failure: Failure) -> bytes:
 
 
 def decode_failure(data: bytes) -> Failure:
-    """Return the failure that ``encode_failure`` wrote; fields of a newer version are ignored.
-
-    Raises:
-        ValueError: ``data`` is no failure.
-    """
+    """Return the failure, without fields of a newer version; ValueError if ``data`` is none."""
     try:
         message = json.loads(data)
         known = {f.name: message[f.name] for f in fields(Failure) if f.name in message}
@@ -232,7 +222,7 @@ def decode_failure(data: bytes) -> Failure:
 
 
 def _pack_provenance(provenance: Provenance) -> tuple[Any, ...]:
-    """Return (made_by, libraries); usually (), because no library of the user's was loaded."""
+    # Usually (), because no library of the user's was loaded.
     return (provenance.made_by, dict(provenance.libraries)) if provenance.libraries else ()
 
 

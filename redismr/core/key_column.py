@@ -65,13 +65,10 @@ def are_all_str(keys: list[Any]) -> bool:
 
 def join_keys(keys: list[Any]) -> str | None:
     """Return the keys joined; None if one is no str or holds the separator."""
-    texts = []
+    column = KeyColumn()
     for start in range(0, len(keys), SLICE_KEYS):
         part = keys[start : start + SLICE_KEYS]
         if not are_all_str(part):
             return None
-        text = KEY_SEPARATOR.join(part)
-        if text.count(KEY_SEPARATOR) != len(part) - 1:
-            return None
-        texts.append(text)
-    return KEY_SEPARATOR.join(texts) if texts else None
+        column.add(part, all_str=True)
+    return column.text()

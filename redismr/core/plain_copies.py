@@ -28,19 +28,17 @@ IMMUTABLE_TYPES: set[type] = {
 }
 """Types whose values never change and may be kept by reference. ``_find_copier`` adds others."""
 
-CONTAINER_TYPES = frozenset((tuple, list, dict))
-"""Types that ``shallow_copy`` takes."""
+CONTAINER_TYPES = frozenset((tuple, list, dict))  # that shallow_copy takes
 
+# Bases of immutable values of libraries: names, so that no library is imported.
 _IMMUTABLE_BASES = {
-    ("numpy", "generic"),
+    *(("numpy", "generic"), ("ipaddress", "_IPAddressBase")),
     ("pandas._libs.tslibs.timestamps", "_Timestamp"),
     ("pandas._libs.tslibs.timedeltas", "_Timedelta"),
-    ("ipaddress", "_IPAddressBase"),
 }
-"""Bases of immutable values of libraries: names, so that no library is imported."""
-
+# NumPy's scalars that are views: such a row of a table changes with the table.
 _VIEW_BASES = {("numpy", "void"), ("numpy", "object_")}
-"""Numpy scalars that are views: such a row of a table changes with the table."""
+_PLAIN_CLASS_SIZE = type("Plain", (), {}).__basicsize__
 
 
 class NeedsPickle(Exception):
@@ -60,10 +58,8 @@ def shallow_copy(value: Any) -> Any:
 def deep_copy(value: Any, memo: dict[int, Any], max_parts: int) -> Any:
     """Return a copy of plain parts that share what the value's parts share.
 
-    ``memo`` holds the copies made so far, by the id of the original.
-
-    Raises:
-        NeedsPickle: a part is not plain, or there are more than ``max_parts`` to copy.
+    ``memo`` holds the copies made so far, by the id of the original. NeedsPickle is raised if a
+    part is not plain, or if there are more than ``max_parts`` to copy.
     """
     if (known := memo.get(id(value))) is not None:
         return known
@@ -114,14 +110,10 @@ def _is_immutable_type(kind: type) -> bool:
     return bool(names & _IMMUTABLE_BASES) and not names & _VIEW_BASES
 
 
-class _PlainClass:
-    pass
-
-
 def _is_plain_class(kind: type) -> bool:
     """True if an instance is its ``__dict__`` and nothing else, for pickle too."""
     return (
-        kind.__basicsize__ == _PlainClass.__basicsize__
+        kind.__basicsize__ == _PLAIN_CLASS_SIZE
         and bool(kind.__dictoffset__)
         and kind not in copyreg.dispatch_table
         and all(

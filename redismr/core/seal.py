@@ -35,7 +35,6 @@ KINDS = (
 )  # fmt: skip
 
 _BULK_KINDS = frozenset({"input", "segment", "out", "manifest", "result"})
-_SECRET_OR_PASSWORD = "the secret that signs jobs, or the password of a server"  # noqa: S105  a text about both
 _CONTENT_NAMES = {
     "code": "the code of the job",
     "input": "an item of the input",
@@ -61,10 +60,7 @@ _HEX_SECRET = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def new_secret() -> str:
-    """Return 32 random bytes of the operating system as 64 hex digits.
-
-    The only randomness in core; it stands here because it defines the form of a strong secret.
-    """
+    """Return 32 random bytes of the operating system as 64 hex digits, the form of a secret."""
     return secrets.token_hex(32)
 
 
@@ -95,12 +91,8 @@ class Keyring(Unpicklable):
     """Seals and opens the blobs of one namespace with keys derived from one secret.
 
     Two keyrings open each other's blobs exactly if secret and namespace are equal. Thread-safe.
-    One call takes about 2 us for 300 bytes (see ``_KeyedMac``).
-
-    Args:
-        secret: 64 hex digits (``new_secret``) are used as they are; other text goes through scrypt,
-            which takes 0.1 s once per process.
-        namespace: the prefix of the keys; blobs of one namespace do not open in another.
+    One call takes about 2 us for 300 bytes (see ``_KeyedMac``). A secret of 64 hex digits is used
+    as it is; other text goes through scrypt, which takes 0.1 s once per process.
 
     >>> ring = Keyring("00" * 32, "demo")
     >>> blob = ring.seal("job1", "input", ("m0", 0), b"hello")
@@ -132,16 +124,11 @@ class Keyring(Unpicklable):
     ) -> bytes:
         """Return a blob that opens to ``payload`` at this place and nowhere else.
 
-        With ``compress`` the body is compressed if that makes it smaller.
-
-        Raises:
-            BadValue: the payload holds a secret, or a server's password, of this process. In
-                failures they were blanked before.
+        BadValue is raised if it holds a secret, or a server's password, of this process.
         """
         if contains_secret(payload, bulk=kind in _BULK_KINDS):
-            raise BadValue(
-                f"{_CONTENT_NAMES.get(kind, 'what is sent')} holds {_SECRET_OR_PASSWORD}. {SECRET_REMEDY}."  # noqa: E501
-            )
+            what = f"{_CONTENT_NAMES.get(kind, 'what is sent')} holds the secret that signs jobs"
+            raise BadValue(f"{what}, or the password of a server. {SECRET_REMEDY}.")
         method, body = _METHOD_RAW, payload
         if compress and len(payload) >= _MIN_COMPRESSED_BYTES:
             packed = zstd.compress(payload, 1)
@@ -167,38 +154,28 @@ class Keyring(Unpicklable):
             SealError: the blob is too long, cut, altered, or was sealed for another place.
         """
         if len(blob) < _BODY_OFFSET:
-            raise SealError(
-                f"{_name_of_blob(job, kind, place)} is cut short: {pluralize(len(blob), 'byte')}"
-            )
+            raise _refusal(job, kind, place, f"is cut short: {pluralize(len(blob), 'byte')}")
         version, key_id, method, raw_length = _SEAL_HEADER.unpack_from(blob)
         length = len(blob) - _BODY_OFFSET
         # A compressed body is always shorter than its raw form, so the limit on the (still
         # unproven) raw length also bounds what the MAC has to read.
         has_valid_length = length == raw_length if method == _METHOD_RAW else length < raw_length
-        if (
-            version != _SEAL_VERSION
-            or method not in (_METHOD_RAW, _METHOD_ZSTD)
-            or not has_valid_length
-        ):
-            raise SealError(
-                f"{_name_of_blob(job, kind, place)} is not a sealed blob of version {_SEAL_VERSION}"
-            )
+        is_known = version == _SEAL_VERSION and method in (_METHOD_RAW, _METHOD_ZSTD)
+        if not is_known or not has_valid_length:
+            raise _refusal(job, kind, place, f"is not a sealed blob of version {_SEAL_VERSION}")
         if raw_length > limit:
-            raise SealError(
-                f"{_name_of_blob(job, kind, place)} claims {raw_length} bytes, {limit} are allowed"
-            )
+            raise _refusal(job, kind, place, f"claims {raw_length} bytes, {limit} are allowed")
         if key_id != self._key_id_bytes:
-            raise WrongSecret(
-                f"{_name_of_blob(job, kind, place)} was sealed with secret {key_id.hex()}, this process "  # noqa: E501
-                f"has secret {self.key_id} (fingerprints). Give both sides the same REDISMR_SECRET "
-                "or REDISMR_SECRET_FILE; `redismr secret` makes a new one."
+            why = (
+                f"was sealed with secret {key_id.hex()}, this process has secret {self.key_id} "
+                "(fingerprints). Give both sides the same REDISMR_SECRET or REDISMR_SECRET_FILE; "
+                "`redismr secret` makes a new one."
             )
+            raise _refusal(job, kind, place, why, WrongSecret)
         body = blob[_BODY_OFFSET:]
         tag = self._mac(job, kind).tag(_bencode(place) + blob[: _SEAL_HEADER.size], body)
         if not hmac.compare_digest(tag, blob[_SEAL_HEADER.size : _BODY_OFFSET]):
-            raise SealError(
-                f"{_name_of_blob(job, kind, place)} was altered in Redis, or moved there from elsewhere"  # noqa: E501
-            )
+            raise _refusal(job, kind, place, "was altered in Redis, or moved there from elsewhere")
         return body if method == _METHOD_RAW else _decompress(body, raw_length, job, kind, place)
 
     def sign(self, job: str, kind: str, place: Sequence[str | int], payload: bytes) -> bytes:
@@ -248,17 +225,15 @@ def _decompress(
     try:
         raw: bytes = unpacker.decompress(body, max_length=raw_length + 1)
     except zstd.ZstdError as error:
-        raise SealError(
-            f"{_name_of_blob(job, kind, place)} does not decompress: {error}"
-        ) from error
+        raise _refusal(job, kind, place, f"does not decompress: {error}") from error
     if len(raw) != raw_length or not unpacker.eof or unpacker.unused_data:
-        raise SealError(
-            f"{_name_of_blob(job, kind, place)} has another length than when it was sealed"
-        )
+        raise _refusal(job, kind, place, "has another length than when it was sealed")
     return raw
 
 
-def _name_of_blob(job: str, kind: str, place: Sequence[str | int]) -> str:
+def _refusal(
+    job: str, kind: str, place: Sequence[str | int], why: str, cls: type[SealError] = SealError
+) -> SealError:
     text = f"{' '.join([kind, *map(str, place)])} of job {job}"
     # Parts of a place are clear text from Redis, such as the token in front of a manifest.
-    return "".join(c if c.isprintable() else "?" for c in text[:200])
+    return cls("".join(c if c.isprintable() else "?" for c in text[:200]) + f" {why}")

@@ -23,15 +23,11 @@ from redismr.core.plain_copies import (
     shallow_copy,
 )
 
-_MAX_COPIED_PARTS = 8
-"""Containers in one value that are copied one by one; pickle is quicker with more."""
+_MAX_COPIED_PARTS = 8  # containers in one value that are copied; pickle is quicker with more
 
 
 class Snapshotter:
-    """Keeps one value after another. A value that comes again unchanged is kept once.
-
-    So a row that is emitted with each of its words takes the place of one row.
-    """
+    """Keeps values; once if one comes again unchanged, as a row with each of its words."""
 
     __slots__ = ("_data", "_snapshot", "_value")
 
@@ -66,10 +62,8 @@ class Snapshotter:
 def take_snapshot(value: Any, max_parts: int = 1) -> Any:
     """Return the value as it is now: itself, a copy, or a ``PickledSnapshot``.
 
-    A value of more than ``max_parts`` containers is pickled instead of copied.
-
-    Raises:
-        CannotSnapshot: the value cannot be pickled, or it holds an iterator.
+    A value of more than ``max_parts`` containers is pickled instead of copied. CannotSnapshot is
+    raised if it cannot be pickled, or holds an iterator.
     """
     if type(value) in CONTAINER_TYPES:
         kept = shallow_copy(value)
@@ -84,21 +78,13 @@ def take_snapshot(value: Any, max_parts: int = 1) -> Any:
 
 
 def private_copy(value: Any) -> Any:
-    """Return the value as it is now, for use: nobody else holds it, and it is never a snapshot.
-
-    Raises:
-        CannotSnapshot: the value cannot be pickled, or it holds an iterator.
-    """
+    """Return what ``take_snapshot`` keeps, for use: nobody else holds it; it is no snapshot."""
     kept = take_snapshot(value, _MAX_COPIED_PARTS)
     return restore_snapshot(kept.data, kept.classes) if type(kept) is PickledSnapshot else kept
 
 
 def take_pair_snapshot(key: Any, value: Any) -> tuple[Any, Any]:
-    """Return snapshots of a key and its value, which still share what they shared.
-
-    Raises:
-        CannotSnapshot: one of them cannot be pickled, or holds an iterator.
-    """
+    """Return snapshots of a key and its value, as above, which still share what they shared."""
     if type(key) in IMMUTABLE_TYPES:
         return key, take_snapshot(value)
     if type(value) in IMMUTABLE_TYPES:

@@ -13,8 +13,7 @@ WORK_UNITS = frozenset({"items", "bytes", "tasks"})
 class InputAmount:
     """The input of a job as far as it was added: its amount, and its heaviest task.
 
-    It is mutable: a new object for each task would cost the submitter a tenth of the time that a
-    task of one item takes.
+    A new object for each task would cost the submitter a tenth of the time of a one-item task.
     """
 
     total: int = 0  #: Amount of all tasks.
@@ -41,9 +40,7 @@ class InputAmount:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the amount that ``str`` wrote; an empty one for any other text.
-
-        Anybody who reaches Redis may write such a text.
+        """Return the amount that ``str`` wrote; an empty one for what others wrote into Redis.
 
         >>> InputAmount.parse("13 5 1 3"), InputAmount.parse("13 x") == InputAmount()
         (InputAmount(total=13, heaviest=5, index=1, ahead=3), True)

@@ -8,23 +8,17 @@ from typing import Any
 
 from redismr.core.codec import estimate_bytes
 
-MAP_BUFFER_KEYS = 1_000_000
-"""Largest number of distinct keys that a map task holds."""
-
-MAP_BUFFER_VALUES = 2_000_000
-"""Largest number of values that a map task holds where it cannot add them up as they come."""
-
+# The most that a map task holds; the bytes are those of the values, estimated from samples.
+MAP_BUFFER_KEYS = 1_000_000  # distinct keys
+MAP_BUFFER_VALUES = 2_000_000  # values that it cannot add up as they come
 MAP_BUFFER_BYTES = 128 << 20
-"""Bytes of values that a map task holds at most, estimated from samples."""
 
 FULL_BUFFER_MEMORY_BYTES = 1 << 30
 """Memory from which on the three limits above hold in full; with less, a proportional share."""
 
+# The most that a reduce task holds.
 RESULT_RECORDS = 50_000
-"""Largest number of result records that a reduce task holds."""
-
-RESULT_BYTES = 4 << 20
-"""Bytes of result values that a reduce task holds at most, estimated from samples."""
+RESULT_BYTES = 4 << 20  # of values, estimated from samples
 
 
 class BufferLimit:

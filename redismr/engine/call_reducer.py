@@ -1,6 +1,7 @@
 """Runs a combinefn or reducefn of the user, in either of its forms, over groups of values."""
 
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from redismr.core.failure_capture import NOT_GIVEN
@@ -24,8 +25,7 @@ class ResultColumns(NamedTuple):
 
     keys: list[Any]
     values: list[Any]
-    has_other_keys: bool = False
-    """True if the function emitted a key that is not the key of its group."""
+    has_other_keys: bool = False  #: True if it emitted a key that is not the key of its group.
 
 
 def run_group_function(  # noqa: C901, PLR0912 - one flat loop
@@ -38,14 +38,11 @@ def run_group_function(  # noqa: C901, PLR0912 - one flat loop
 
     ``items`` are (key, list of values) of each group; ``role`` names the function in errors;
     ``cursor[0]`` becomes the ordinal of the group that the function is working on.
-
-    Raises:
-        UserCodeError: the function raised, or emitted what is no (key, value) pair.
     """
     call = function.call
     current: list[Any] = [-1, NOT_GIVEN, NOT_GIVEN]  # ordinal, key, values of the group being read
     if function.takes_items:  # one call for all groups, as if they were a single one
-        call = _pair_iterator_function(function.call)
+        call = partial(_iterate_items_output, function.call)
         items = [(NOT_GIVEN, _track_current_group(items, current, cursor))]
     keys, values, has_other_keys = list[Any](), list[Any](), False
     buffer_limit, next_check = result_buffer_limit(), 1
@@ -92,8 +89,8 @@ def run_group_function(  # noqa: C901, PLR0912 - one flat loop
     yield ResultColumns(keys, values, has_other_keys)
 
 
-def _pair_iterator_function(call: Callable[[Any], Any]) -> Callable[[Any, Any], Iterator[Any]]:
-    return lambda _key, items: iter(iterate_pairs(call(items), "a function of items"))
+def _iterate_items_output(call: Callable[[Any], Any], _key: Any, items: Any) -> Iterator[Any]:
+    return iter(iterate_pairs(call(items), "a function of items"))
 
 
 def _track_current_group(

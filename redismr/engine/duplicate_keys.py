@@ -18,11 +18,7 @@ class DuplicateKeyDetector:
         self._last: Any = self  # equal to no key
 
     def add_and_check(self, keys: list[Any], *, has_other_keys: bool) -> bool:
-        """Add the keys of one column; ``has_other_keys`` as in ``ResultColumns``.
-
-        Returns:
-            True if a key may repeat an earlier one, also where that cannot be known.
-        """
+        """Add the keys of ``ResultColumns``; True if a key repeats, or might repeat, another."""
         if not keys:
             return False
         last, self._last = self._last, keys[-1]

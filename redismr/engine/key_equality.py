@@ -16,34 +16,18 @@ def inherits_equality(cls: type, base: type, *other_methods: str) -> bool:
     return all(getattr_static(cls, name) is getattr_static(base, name) for name in names)
 
 
-def compares_by_identity(cls: type) -> bool:
-    """True if an instance is equal to itself only."""
-    return getattr_static(cls, "__eq__") is object.__eq__
-
-
 def compared_fields(cls: type) -> Callable[[Any], tuple[Any, ...]] | None:
     """Return a function that returns the compared fields of a dataclass instance.
 
-    Fields with ``hash=False`` are left out, because they may not be hashable.
-
-    Returns:
-        None for a class whose ``__eq__`` was not made by ``dataclass``, and for one with a base
-        that compares in its own way: an instance of that base may equal one of the class.
+    Fields with ``hash=False`` are left out, because they may not be hashable. The answer is None
+    for a class whose ``__eq__`` was not made by ``dataclass``, and for one with a base that
+    compares in its own way: an instance of that base may equal one of the class.
     """
-    owner = _dataclass_that_compares(cls)
-    if owner is None or any(
-        "__eq__" in vars(base) and base is not object and not _has_generated_eq(base)
-        for base in cls.__mro__
-    ):
+    owners: list[Any] = [base for base in cls.__mro__[:-1] if "__eq__" in vars(base)]
+    if not owners or not all(map(_has_generated_eq, owners)):
         return None
-    names = [f.name for f in fields(owner) if f.compare and f.hash is not False]
+    names = [f.name for f in fields(owners[0]) if f.compare and f.hash is not False]
     return lambda key: tuple([getattr(key, name) for name in names])
-
-
-def _dataclass_that_compares(cls: type) -> type | None:
-    """Return the class that defines ``__eq__`` for the instances, if ``dataclass`` made it."""
-    owner = next(base for base in cls.__mro__ if "__eq__" in vars(base))
-    return owner if _has_generated_eq(owner) else None
 
 
 def _has_generated_eq(owner: type) -> bool:

@@ -7,10 +7,7 @@ INT_AND_FLOAT_TYPES = frozenset((int, bool, float))
 
 
 def float_sum_type(types: set[type]) -> type | None:
-    """Return the type of the sum of ints and floats: ``numpy.float64`` if it is there, or float.
-
-    None if no float is among the types, or anything that is no int and no float.
-    """
+    """Return float, or ``numpy.float64`` if it is there; None without floats, or with others."""
     non_python_types = types - INT_AND_FLOAT_TYPES
     if not non_python_types:
         return float if float in types else None
@@ -37,11 +34,9 @@ def condense_numbers(values: list[Any]) -> list[Any]:
     if issubclass(cls, numpy.integer):
         total, limits = sum(map(int, values)), numpy.iinfo(dtype)
         return [cls(total)] if limits.min <= total <= limits.max else values
-    have_one_shape = all(
-        value.dtype == dtype and value.shape == values[0].shape for value in values
-    )
     is_int64_array = cls is numpy.ndarray and dtype.itemsize == 8
-    return [sum(values)] if have_one_shape and is_int64_array else values
+    forms = {(value.dtype, value.shape) for value in values}
+    return [sum(values)] if is_int64_array and len(forms) == 1 else values
 
 
 def is_numpy_number(value: Any) -> bool:

@@ -17,42 +17,27 @@ from redismr.engine.reducers import BUILTIN_REDUCERS, REDUCERS, Reducer
 from redismr.engine.signatures import UNLIMITED, count_arguments
 from redismr.errors import ConfigError
 
-_EXPECTED_ARGUMENTS = {
-    "partitionfn": "(key, partitions)",
-    "initfn": "no arguments",
-    "finishfn": "(results)",
-    "resultfn": "(txn, results)",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class GroupFunction:
     """A combinefn or reducefn."""
 
     call: Callable[..., Any]  #: The user's function.
-    takes_items: bool = False
-    """True for ``call(items)``, False for ``call(key, values)``."""
+    takes_items: bool = False  #: True for ``call(items)``, False for ``call(key, values)``.
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """The user's functions in the form in which the kernel runs them."""
 
-    mapfn: Callable[..., Any] | None
-    """None emits each record of the source unchanged."""
-    takes_value_only: bool
-    """True for ``mapfn(value)``, False for ``mapfn(key, value)``."""
-    reduce: Reducer | GroupFunction
-    """A named reducer ("list" if no reducefn was given), or the user's reducefn."""
-    combine: GroupFunction | None = None
-    """The user's combinefn; a named reducer combines by itself."""
-    partitionfn: Callable[[Any, int], Any] | None = None
-    """None chooses partitions by the stable hash."""
+    mapfn: Callable[..., Any] | None  #: None emits each record of the source unchanged.
+    takes_value_only: bool  #: True for ``mapfn(value)``, False for ``mapfn(key, value)``.
+    reduce: Reducer | GroupFunction  #: Also the reducer "list", if no reducefn was given.
+    combine: GroupFunction | None = None  #: A combinefn; a named reducer combines by itself.
+    partitionfn: Callable[[Any, int], Any] | None = None  #: None for the stable hash.
     initfn: Callable[[], Any] | None = None
-    sort: bool = False
-    """True to reduce keys in their sort order."""
-    memory: int | None = None
-    """Bytes that a process may take; None for no limit."""
+    sort: bool = False  #: True to reduce keys in their sort order.
+    memory: int | None = None  #: Bytes that a process may take; None for no limit.
 
 
 def prepare_program(
@@ -64,13 +49,9 @@ def prepare_program(
     initfn: Callable[[], Any] | None = None,
     sort: bool = False,
 ) -> Program:
-    """Return the program of these functions.
-
-    Raises:
-        ConfigError: a function does not fit its parameter; the message says why.
-    """
-    _check_arity("partitionfn", partitionfn, 2)
-    _check_arity("initfn", initfn, 0)
+    """Return the program of these functions; ConfigError if one does not fit its parameter."""
+    _check_arity("partitionfn", partitionfn, 2, "(key, partitions)")
+    _check_arity("initfn", initfn, 0, "no arguments")
     reduce = REDUCERS["list"] if reducefn is None else _resolve_reducer("reducefn", reducefn)
     combine = None if combinefn is None else _resolve_reducer("combinefn", combinefn)
     if combine is reduce:
@@ -89,13 +70,9 @@ def check_functions(
     resultfn: Callable[..., Any] | None = None,
     **others: Any,
 ) -> None:
-    """Check on the submitter what would fail later, on every worker or at the end of the job.
-
-    Raises:
-        ConfigError: as ``prepare_program``, which gets the other arguments.
-    """
-    _check_arity("finishfn", finishfn, 1)
-    _check_arity("resultfn", resultfn, 2)
+    """Raise, on the submitter, the ConfigError that workers or the end of the job would raise."""
+    _check_arity("finishfn", finishfn, 1, "(results)")
+    _check_arity("resultfn", resultfn, 2, "(txn, results)")
     prepare_program(mapfn, reducefn, **others)
 
 
@@ -105,9 +82,8 @@ def _resolve_reducer(role: str, function: Callable[..., Any] | str) -> Reducer |
             names = " ".join(REDUCERS)
             raise ConfigError(f"{role}={function!r} is not a named reducer; there are: {names}")
         return REDUCERS[function]
-    for builtin in BUILTIN_REDUCERS:
-        if function is builtin:
-            return REDUCERS[builtin.__name__]
+    if any(function is builtin for builtin in BUILTIN_REDUCERS):
+        return REDUCERS[function.__name__]
     return GroupFunction(function, takes_items=_arity(role, function) == 1)
 
 
@@ -121,14 +97,12 @@ def _arity(role: str, function: Callable[..., Any]) -> int:
     return arity
 
 
-def _check_arity(role: str, function: Callable[..., Any] | None, wanted: int) -> None:
+def _check_arity(role: str, function: Callable[..., Any] | None, count: int, wanted: str) -> None:
     if function is None:
         return
     required, maximum = _positional_range(role, function, ignore_wrapped=True)
-    if not required <= wanted <= maximum:
-        raise ConfigError(
-            f"{role} must take {_EXPECTED_ARGUMENTS[role]}; {_describe_arity(function, required)}"
-        )
+    if not required <= count <= maximum:
+        raise ConfigError(f"{role} must take {wanted}; {_describe_arity(function, required)}")
 
 
 def _describe_arity(function: Callable[..., Any], required: int) -> str:

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from redismr.core.annotations import Function, direct_signature
 
-UNLIMITED = 1 << 10
-"""``ArgumentCount.maximum`` of a function with ``*args``."""
+UNLIMITED = 1 << 10  # ArgumentCount.maximum of a function with *args
 
 
 class ArgumentCount(NamedTuple):
@@ -32,23 +31,14 @@ def count_arguments(function: Function, *, ignore_wrapped: bool = False) -> Argu
     ArgumentCount(required=1, maximum=2, required_keyword='')
     """
     direct = _count_direct_arguments(function)
-    if (
-        direct.maximum == UNLIMITED
-        and not ignore_wrapped
-        and (inner := _wrapped_function(function)) is not None
-    ):
-        inner_count = count_arguments(inner)
-        if (
-            direct.required <= 2
-            and inner_count.maximum >= max(direct.required, 1)
-            and inner_count.required <= 2
-        ):
-            return ArgumentCount(
-                max(direct.required, inner_count.required),
-                inner_count.maximum,
-                direct.required_keyword,
-            )
-    return direct
+    if direct.maximum < UNLIMITED or ignore_wrapped:
+        return direct
+    if (inner := _wrapped_function(function)) is None:
+        return direct
+    required, maximum, _ = count_arguments(inner)
+    if max(direct.required, required) > 2 or maximum < max(direct.required, 1):
+        return direct
+    return ArgumentCount(max(direct.required, required), maximum, direct.required_keyword)
 
 
 def _count_direct_arguments(function: Function) -> ArgumentCount:
@@ -59,12 +49,9 @@ def _count_direct_arguments(function: Function) -> ArgumentCount:
     positional = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
     required = sum(p.default is p.empty for p in positional)
     takes_any_number = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    required_keywords = [
-        p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty
-    ]
-    return ArgumentCount(
-        required, UNLIMITED if takes_any_number else len(positional), *required_keywords[:1]
-    )
+    maximum = UNLIMITED if takes_any_number else len(positional)
+    keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    return ArgumentCount(required, maximum, *keywords[:1])
 
 
 def _wrapped_function(function: Function) -> Function | None:
