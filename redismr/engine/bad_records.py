@@ -18,13 +18,11 @@ from types import GeneratorType
 from typing import Any
 
 from redismr.context import discard_counts_on_error
-from redismr.core.failure_capture import make_failure
+from redismr.core.failure_capture import is_debugger_exit, make_failure
 from redismr.core.model import Crash, Failure, OnError, Skipped, Stage
 from redismr.core.pickled_snapshots import CannotSnapshot
-from redismr.core.plain_copies import IMMUTABLE_TYPES
 from redismr.core.printable import printable_text, short_repr
-from redismr.core.user_frames import is_debugger_exit
-from redismr.core.value_snapshots import Snapshotter
+from redismr.core.value_snapshots import IMMUTABLE_TYPES, Snapshotter
 from redismr.engine.emitted import (
     UserCodeError,
     check_pair,

@@ -5,8 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from redismr.core.failure_capture import NOT_GIVEN
-from redismr.core.plain_copies import IMMUTABLE_TYPES
-from redismr.core.value_snapshots import Snapshotter
+from redismr.core.value_snapshots import IMMUTABLE_TYPES, Snapshotter
 from redismr.engine.buffer_limit import result_buffer_limit
 from redismr.engine.emitted import (
     UserCodeError,

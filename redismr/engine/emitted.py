@@ -6,9 +6,8 @@ from typing import Any
 
 from redismr.core.failure_capture import NOT_GIVEN
 from redismr.core.pickled_snapshots import CannotSnapshot
-from redismr.core.plain_copies import IMMUTABLE_TYPES
 from redismr.core.printable import short_repr
-from redismr.core.value_snapshots import Snapshotter, private_copy
+from redismr.core.value_snapshots import IMMUTABLE_TYPES, Snapshotter, private_copy
 from redismr.engine.program import GroupFunction, Program
 from redismr.errors import BadKey, BadPair, BadValue, RecordError
 

@@ -11,15 +11,16 @@ from typing import Any
 from zlib import crc32
 
 from redismr.core.printable import short_repr
-from redismr.engine.key_equality import compared_fields, inherits_equality
 from redismr.engine.value_hashes import (
     UINT32_MASK,
     Hasher,
     NoStableHash,
+    compared_fields,
     find_value_hasher,
     hash_bytes,
     hash_number,
     hash_str,
+    inherits_equality,
     mix_two_hashes,
 )
 from redismr.errors import BadKey

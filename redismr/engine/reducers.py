@@ -23,6 +23,7 @@ the same type, wherever the input was cut:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
@@ -34,9 +35,7 @@ from numbers import Number
 from operator import eq, itemgetter, neg
 from typing import Any, Literal
 
-from redismr.engine import numpy_numbers
-from redismr.engine.numpy_numbers import INT_AND_FLOAT_TYPES
-
+INT_AND_FLOAT_TYPES = frozenset((int, bool, float))
 _INT_TYPES = frozenset((int, bool))
 _MAX_EXACT_INT = 1 << 53  # up to it, every int is a float without rounding
 
@@ -88,8 +87,8 @@ def _condense_sum(values: list[Any]) -> list[Any]:
         return [sum(values)]  # raises at once, before the values travel
     if len(values) <= _FEW_VALUES:
         return values
-    if (cls := numpy_numbers.float_sum_type(types)) is None:
-        return numpy_numbers.condense_numbers(values)
+    if (cls := _float_sum_type(types)) is None:
+        return _condense_numbers(values)
     ints, floats = _separate_ints(values, types)
     if (parts := _exact_float_parts(floats)) is None:
         return values
@@ -100,7 +99,7 @@ def _finish_sum(values: list[Any]) -> Any:
     if len(values) == 1:
         return sum(values)
     types = set(map(type, values))
-    cls = None if types <= _INT_TYPES else numpy_numbers.float_sum_type(types)
+    cls = None if types <= _INT_TYPES else _float_sum_type(types)
     if cls is None:
         return sum(values)
     ints, floats = _separate_ints(values, types)
@@ -150,7 +149,7 @@ def _exact_floats_of(number: int) -> Iterator[float]:
 
 def _is_not_number(partial: Any) -> bool:
     is_python_number = type(partial) in {*INT_AND_FLOAT_TYPES, ExtraCount}
-    return not is_python_number and not numpy_numbers.is_numpy_number(partial)
+    return not is_python_number and not _is_numpy_number(partial)
 
 
 def _condense_mean(values: list[Any]) -> list[Any]:
@@ -187,7 +186,7 @@ def _is_totally_ordered(values: list[Any]) -> bool:
     if types in ({datetime}, {time}):  # zones of variable offset have no total order
         return all(v.tzinfo is None or type(v.tzinfo) is timezone for v in values)
     is_one_number_type = len(types) == 1 and (
-        types <= _REAL_NUMBER_TYPES or numpy_numbers.is_numpy_number(values[0])
+        types <= _REAL_NUMBER_TYPES or _is_numpy_number(values[0])
     )
     has_common_order = is_one_number_type or types <= _COMPARABLE_TYPES
     return has_common_order and all(map(eq, values, values))
@@ -274,3 +273,51 @@ REDUCERS["len"] = REDUCERS["count"]
 
 BUILTIN_REDUCERS: tuple[Callable[..., Any], ...] = (sum, min, max, len, list, set, any, all)
 """Python's own functions; each, passed as reducefn, means the named reducer of its name."""
+
+
+# ---- NumPy's numbers, without importing NumPy: where such a number is, NumPy is loaded
+
+
+def _float_sum_type(types: set[type]) -> type | None:
+    """Return float, or ``numpy.float64`` if it is there; None without floats, or with others."""
+    non_python_types = types - INT_AND_FLOAT_TYPES
+    if not non_python_types:
+        return float if float in types else None
+    (cls, *other_types) = non_python_types
+    is_float64 = issubclass(cls, float) and _is_numpy_type(cls) and cls.__name__ == "float64"
+    return cls if is_float64 and not other_types else None
+
+
+def _condense_numbers(values: list[Any]) -> list[Any]:
+    """Return fewer values with the same sum, for integers, bools or int64 arrays of one NumPy type.
+
+    All other values, and those whose sum does not fit the type, are returned unchanged.
+    """
+    cls = type(values[0])
+    if not _is_numpy_type(cls) or set(map(type, values)) != {cls}:
+        return values
+    numpy, dtype = sys.modules["numpy"], getattr(values[0], "dtype", None)
+    if dtype is None:
+        return values
+    if cls is numpy.bool_:  # its own sum would be an "or"
+        return [values[0], sum(map(int, values[1:]))]
+    if dtype.kind not in "iu":
+        return values
+    if issubclass(cls, numpy.integer):
+        total, limits = sum(map(int, values)), numpy.iinfo(dtype)
+        return [cls(total)] if limits.min <= total <= limits.max else values
+    is_int64_array = cls is numpy.ndarray and dtype.itemsize == 8
+    forms = {(value.dtype, value.shape) for value in values}
+    return [sum(values)] if is_int64_array and len(forms) == 1 else values
+
+
+def _is_numpy_number(value: Any) -> bool:
+    """True for NumPy's integers, bools and real floats."""
+    if not _is_numpy_type(type(value)):
+        return False
+    generic = sys.modules["numpy"].generic
+    return isinstance(value, generic) and value.dtype.kind in "biuf"
+
+
+def _is_numpy_type(cls: type) -> bool:
+    return cls.__module__ == "numpy" and "numpy" in sys.modules

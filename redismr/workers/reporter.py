@@ -12,10 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from redismr.core.events import Event, encode_event
-from redismr.core.failure_capture import NOT_GIVEN, make_failure
+from redismr.core.failure_capture import NOT_GIVEN, is_debugger_exit, make_failure
 from redismr.core.job_payloads import JobSealer
 from redismr.core.model import PYTHON, AttemptRef, Crash, Failure, is_map_task, task_stage
-from redismr.core.user_frames import is_debugger_exit
 from redismr.engine.bad_records import SkipLimitExceeded
 from redismr.engine.kernel import UserCodeError
 from redismr.errors import (
