@@ -23,8 +23,11 @@ from redismr.engine.emitted import (
     snapshot_key,  # copies a key that collectfn gets later
 )
 from redismr.engine.key_hash import partition_or_zero  # the partitionfn: takes any key
-from redismr.engine.program import check_functions  # before they are wrapped
-from redismr.engine.signatures import UNLIMITED, count_arguments  # tell the form of a function
+from redismr.engine.program import (
+    UNLIMITED,  # this and count_arguments tell the form of a function
+    check_functions,  # before they are wrapped
+    count_arguments,
+)
 from redismr.process_guards import refuse_while_loading  # no client in a module of a job
 from redismr.shipping.pickle_diagnosis import (
     explain_pickle_error,  # of a worker's own function

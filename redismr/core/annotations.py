@@ -14,8 +14,7 @@ from types import FunctionType
 from typing import Any
 
 Function = Callable[..., Any]
-Pair = tuple[Any, Any]
-"""A key and its value."""
+Pair = tuple[Any, Any]  # a key and its value
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format, ForwardRef, get_annotations

@@ -28,12 +28,9 @@ from redismr.core.pickle_by_value import PICKLE_PROTOCOL
 from redismr.core.seal import Keyring
 from redismr.errors import SealError
 
+# The most raw bytes of a record; checked before decompression.
 MAX_CHUNK_BYTES = (1 << 20) + 64
-"""Most raw bytes of one chunk; checked before decompression."""
-
-MAX_CODE_BYTES = 64 << 20
-"""Most raw bytes of a job's code, and of a manifest."""
-
+MAX_CODE_BYTES = 64 << 20  # also of a manifest
 _MAX_PARAMS_BYTES = 512 << 20
 _MAX_SMALL_RECORD_BYTES = 1 << 20
 _Place = tuple[str | int, ...]

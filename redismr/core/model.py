@@ -40,15 +40,9 @@ FailStatus = Literal[  # the state of a task after one of its attempts failed
 ]
 
 DAY_MS = 86_400_000
-
-MAX_JOB_AGE_MS = 7 * DAY_MS
-"""Most time from a job's submission to its end: bounds how long a copied job can be replayed."""
-
-MAX_SKIPPED_KEPT = 1000
-"""Most skipped records of a job that are kept in full: the first ones. All are counted."""
-
-OnError = str | int | float
-"""The treatment of bad records: "fail", "skip", or how many may be skipped (float: of all)."""
+MAX_JOB_AGE_MS = 7 * DAY_MS  # until its end: bounds how long a copied job can be replayed
+MAX_SKIPPED_KEPT = 1000  # skipped records of a job that are kept in full; all are counted
+OnError = str | int | float  # "fail", "skip", or how many records may be skipped (float: of all)
 
 RUNNING_STATES: frozenset[str] = frozenset({"submitting", "mapping", "reducing"})
 ENDED_STATES: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})

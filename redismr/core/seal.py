@@ -38,10 +38,8 @@ _BULK_KINDS = frozenset({"input", "segment", "out", "manifest", "result"})
 _CONTENT_NAMES = {
     "code": "the code of the job",
     "input": "an item of the input",
-    "segment": "a key or value that mapfn emits",
-    "manifest": "a key or value that mapfn emits",
-    "out": "a key or value of the result",
-    "result": "a key or value of the result",
+    **dict.fromkeys(("segment", "manifest"), "a key or value that mapfn emits"),
+    **dict.fromkeys(("out", "result"), "a key or value of the result"),
 }
 
 MAX_PAYLOAD_BYTES = 512 << 20  # what one Redis string can hold
@@ -110,7 +108,6 @@ class Keyring(Unpicklable):
         self._mac = lru_cache(maxsize=512)(self._derive_mac)
 
     def __repr__(self) -> str:
-        """Show the fingerprint, never the secret."""
         return f"Keyring(namespace={self._namespace!r}, key_id={self.key_id!r})"
 
     def seal(

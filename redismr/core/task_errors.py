@@ -140,11 +140,8 @@ def source_raised_error(text: str, cause: Exception) -> SourceRaised:
 
 
 def _make_mixed_error(base: type[E], original: Any, text: str, attributes: dict[str, object]) -> E:
-    """Return an instance of both classes, of a class made for this one error.
-
-    Text and attributes stand in that class, so that nothing in the original class (properties,
-    slots, ``__setattr__``) comes before them.
-    """
+    # Text and attributes stand in a class made for this one error, so that nothing in the original
+    # class (properties, slots, __setattr__) comes before them.
     namespace = {
         "__module__": "redismr",
         "__qualname__": base.__name__,

@@ -164,7 +164,7 @@ def deep_copy(value: Any, memo: dict[int, Any], max_parts: int) -> Any:
 def _find_copier(kind: type) -> Callable[[Any], Any]:
     if _is_immutable_type(kind):
         IMMUTABLE_TYPES.add(kind)
-        return _keep_value
+        return lambda value: value
     if issubclass(kind, (tuple, frozenset)) and not kind.__dictoffset__:
         copier: Callable[[Any], Any] = _keep_if_immutable
     elif (kind.__module__, kind.__name__) == ("numpy", "ndarray"):
@@ -209,10 +209,6 @@ def _copy_instance(value: Any) -> Any:
     copy = object.__new__(type(value))
     copy.__dict__.update(value.__dict__)
     return copy
-
-
-def _keep_value(value: Any) -> Any:
-    return value
 
 
 def _refuse_copy(_value: Any) -> Any:

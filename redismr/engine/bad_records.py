@@ -37,8 +37,7 @@ from redismr.errors import DebuggerError
 
 RECORDED_SKIPS_PER_TASK = 100  # the first ones, in full; all are counted
 
-LocateRecords = Callable[[Sequence[int]], Iterable[Any]]
-"""Returns a description of the place of each record, given by its ordinal; may read the input."""
+LocateRecords = Callable[[Sequence[int]], Iterable[Any]]  # ordinals -> places in words
 
 _OUTSIDE_USER_CODE = -2
 """While no user function works on a record, ``cursor[0]`` is this constant minus the ordinal: if
@@ -87,7 +86,7 @@ class SkipRecorder:
     stage: Stage
     task: str
     on_error: OnError  #: The limit of the job.
-    locate_records: LocateRecords  #: Describes the places of skipped records.
+    locate_records: LocateRecords  #: Describes the places of records; may read the input.
     #: What the job has skipped before, as far as this attempt knows.
     skipped_before: Skipped = field(default_factory=Skipped)
     records_in: int | None = None  #: Records of the job; None in map tasks, which cannot know it.
@@ -95,10 +94,9 @@ class SkipRecorder:
     _total: int = 0  #: How many this attempt skipped.
 
     def __post_init__(self) -> None:
-        self.check()
+        self._check_limit()
 
-    def check(self) -> None:
-        """Check what was skipped so far against the limit."""
+    def _check_limit(self) -> None:
         total = self.skipped_before.total + self._total
         if total > max_skips(self.on_error, self.records_in):
             skipped = self.skipped_before.plus(self.skipped())
@@ -125,7 +123,7 @@ class SkipRecorder:
             if isinstance(error, Crash):
                 failure = replace(failure, error_module="redismr", error_name=error.name)
             self._recorded.append((ordinal, failure))
-        self.check()
+        self._check_limit()
 
     def skipped(self) -> Skipped:
         """Return what was skipped, with the place of each record."""

@@ -12,9 +12,7 @@ from redismr.core.codec import estimate_bytes
 MAP_BUFFER_KEYS = 1_000_000  # distinct keys
 MAP_BUFFER_VALUES = 2_000_000  # values that it cannot add up as they come
 MAP_BUFFER_BYTES = 128 << 20
-
-FULL_BUFFER_MEMORY_BYTES = 1 << 30
-"""Memory from which on the three limits above hold in full; with less, a proportional share."""
+FULL_BUFFER_MEMORY_BYTES = 1 << 30  # with less memory, a proportional share of these three
 
 # The most that a reduce task holds.
 RESULT_RECORDS = 50_000

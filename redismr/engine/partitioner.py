@@ -15,9 +15,7 @@ from redismr.engine.program import Program
 from redismr.errors import BadKey
 
 PartitionedColumns = list[tuple[int, Block]]  # of partitions that get any record, ascending
-
-BLOCK_BYTES = 1 << 20
-"""Approximate size of a block before compression; a larger record is a block of its own."""
+BLOCK_BYTES = 1 << 20  # about, before compression; a larger record is a block of its own
 
 
 def choose_partitions(
