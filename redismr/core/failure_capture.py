@@ -112,8 +112,7 @@ def user_traceback(traceback: TracebackType | None) -> TracebackType | None:
 
 def is_debugger_exit(exc: BaseException) -> bool:
     """True if the user left pdb, or a debugger built on it, or if its input ended."""
-    bdb = sys.modules.get("bdb")
-    if bdb is not None and isinstance(exc, bdb.BdbQuit):
+    if (bdb := sys.modules.get("bdb")) and isinstance(exc, bdb.BdbQuit):
         return True
     # A pdb that breakpoint() started raises SystemExit instead from Python 3.14 on.
     frames = (step.tb_frame for step in _traceback_steps(exc.__traceback__))

@@ -19,6 +19,9 @@ PROTOCOL = 4
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 """Version of this Python. Functions travel as byte code, so workers and submitter need the same."""
 
+PartitionsType = TypeVar("PartitionsType")
+_EMPTY_MAPPING: Mapping[Any, Any] = MappingProxyType({})
+
 Stage = Literal["map", "reduce"]
 JobState = Literal["submitting", "mapping", "reducing", "succeeded", "failed", "cancelled"]
 TaskState = Literal["ready", "leased", "done", "dead"]
@@ -148,8 +151,7 @@ class Claim:
     tasks: tuple[str, ...] = ()  #: Empty if there was no task to claim.
     basis: str = ""  #: The opening of the reduce stage; reduce commits must name it.
     now_ms: int = 0  #: Time of the claim on the server's clock.
-    #: If asked for: the sealed spec; where they are small, also code and params.
-    sealed_job: tuple[bytes | None, ...] = ()
+    sealed_job: tuple[bytes | None, ...] = ()  #: If asked for: spec; if small, code and params.
     wake_count: int = 0  #: How many other workers to wake for the tasks that are left.
 
 
@@ -222,9 +224,6 @@ class Provenance:
     libraries: Mapping[str, str] = field(default_factory=dict)  #: Name -> version.
 
 
-_EMPTY_MAPPING: Mapping[Any, Any] = MappingProxyType({})
-
-
 class MapManifest(NamedTuple):
     """All that one map attempt wrote. What no committed manifest names does not exist.
 
@@ -264,9 +263,6 @@ class ResultManifest(NamedTuple):
     #: Records that all maps left out; in full only in the result of partition 0.
     map_skipped: Skipped = Skipped()
     provenance: Provenance = Provenance()
-
-
-PartitionsType = TypeVar("PartitionsType")
 
 
 @dataclass(frozen=True, slots=True)

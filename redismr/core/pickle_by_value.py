@@ -111,7 +111,10 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reduce_function(self, function: FunctionType, reduced: ReducedValue) -> ReducedValue:
         """Reduce a function that travels by value; ``reduced`` is cloudpickle's answer."""
         if function.__code__ is _DISPATCHER_CODE:
-            state = _dispatcher_state(function)
+            dispatcher: Any = function
+            names = (*functools.WRAPPER_ASSIGNMENTS[:4], *vars(function))
+            attributes = {n: getattr(function, n) for n in names if n not in _REGISTRY_NAMES}
+            state = dict(dispatcher.registry), attributes
             return _new_dispatcher, (), state, None, None, _set_dispatcher_state
         return reduced
 
@@ -148,12 +151,6 @@ def _new_dispatcher() -> Any:
 
 _DISPATCHER_CODE = _new_dispatcher().__code__
 _REGISTRY_NAMES = ("register", "dispatch", "registry", "_clear_cache")
-
-
-def _dispatcher_state(function: Any) -> tuple[dict[type, Any], dict[str, Any]]:
-    names = (*functools.WRAPPER_ASSIGNMENTS[:4], *vars(function))
-    attributes = {n: getattr(function, n) for n in names if n not in _REGISTRY_NAMES}
-    return dict(function.registry), attributes
 
 
 def _set_dispatcher_state(function: Any, state: tuple[dict[type, Any], dict[str, Any]]) -> None:

@@ -129,11 +129,9 @@ class _WithoutClassesPickler(NoIteratorPickler):
 
 
 class _SnapshotUnpickler(pickle.Unpickler):
-    def __init__(
-        self, file: BytesIO, classes: tuple[type, ...], find_class: FindClass | None
-    ) -> None:
+    def __init__(self, file: BytesIO, classes: tuple[type, ...], find: FindClass | None) -> None:
         super().__init__(file)
-        self._classes, self._find = classes, find_class
+        self._classes, self._find = classes, find
 
     def persistent_load(self, pid: Any) -> Any:
         return self._classes[pid]

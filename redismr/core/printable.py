@@ -15,7 +15,6 @@ _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # The last three are format characters that languages and emoji need; they hide nothing.
 _KEPT = "\t\n\r\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}\N{SOFT HYPHEN}"
 
-_MAX_TEXT_LENGTH = 500
 _MAX_REPR_LENGTH = 120
 _MAX_SEARCHED_LENGTH = 1 << 16  # of a long string, only so much is searched for secrets
 
@@ -46,7 +45,7 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable_line, text.replace("\r\n", "\n").split("\n")))
 
 
-def printable_text(text: str, limit: int = _MAX_TEXT_LENGTH) -> str:
+def printable_text(text: str, limit: int = 500) -> str:
     """Return ``printable_lines(text)``, cut to ``limit`` characters.
 
     Secrets of this process are blanked, because such text travels to Redis and is kept in logs.

@@ -51,9 +51,8 @@ TAG_BYTES = 32
 _BODY_OFFSET = _SEAL_HEADER.size + TAG_BYTES
 _MIN_COMPRESSED_BYTES = 512  # below, zstd costs 10 us and gains less than a packet
 _SHA256_BLOCK_BYTES = 64
-_INNER_PAD_TABLE, _OUTER_PAD_TABLE = (
-    bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C)
-)
+_INNER_PAD_TABLE = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER_PAD_TABLE = bytes(byte ^ 0x5C for byte in range(256))
 _HEX_SECRET = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -99,8 +98,7 @@ class Keyring(Unpicklable):
     """
 
     def __init__(self, secret: str, namespace: str) -> None:
-        root = _root_key(secret)
-        self._extracted_key = hmac.digest(b"redismr/1", root, "sha256")
+        self._extracted_key = hmac.digest(b"redismr/1", _root_key(secret), "sha256")
         self._namespace = namespace
         self._key_id_bytes = self._expand_key("id")[:4]
         self.key_id = self._key_id_bytes.hex()
@@ -146,9 +144,8 @@ class Keyring(Unpicklable):
     ) -> bytes:
         """Return the payload that a holder of the secret sealed for exactly this place.
 
-        Raises:
-            WrongSecret: the blob names the key of another secret.
-            SealError: the blob is too long, cut, altered, or was sealed for another place.
+        WrongSecret is raised if the blob names the key of another secret; SealError if it is too
+        long, cut, altered, or was sealed for another place.
         """
         if len(blob) < _BODY_OFFSET:
             raise _refusal(job, kind, place, f"is cut short: {pluralize(len(blob), 'byte')}")
@@ -188,8 +185,7 @@ class Keyring(Unpicklable):
         if kind not in KINDS:
             raise ValueError(f"unknown kind of sealed blob: {kind!r}")
         fields = ("redismr", _SEAL_VERSION, self._namespace, job, kind)
-        key = self._expand_key("key", self._namespace, job, kind)
-        return _KeyedMac(key, _bencode(fields))
+        return _KeyedMac(self._expand_key("key", self._namespace, job, kind), _bencode(fields))
 
 
 @lru_cache(maxsize=8)  # scrypt takes 0.1 s, and tests and REPLs make many keyrings of one secret

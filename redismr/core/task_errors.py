@@ -11,17 +11,10 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from redismr import errors
 from redismr.core.model import Failure
-from redismr.errors import (
-    LibraryMismatch,
-    MapError,
-    RedismrError,
-    ReduceError,
-    SourceRaised,
-    TaskError,
-)
 
-E = TypeVar("E", bound=RedismrError)
+E = TypeVar("E", bound=errors.RedismrError)
 
 _HEAP_TYPE_FLAG = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 _MAX_ERROR_LINES = 15
@@ -31,7 +24,7 @@ _ACTIVITY = {"source": "while reading the input", "code": "while loading the cod
 
 def make_task_error(
     failure: Failure, job_id: str = "", resolve: Callable[[str, str], Any] | None = None
-) -> TaskError | LibraryMismatch:
+) -> errors.TaskError | errors.LibraryMismatch:
     """Return the MapError or ReduceError to raise. ``str`` of it tells all, in about 15 lines.
 
     A failure of kind "library" becomes a LibraryMismatch: no user code is to blame.
@@ -40,12 +33,11 @@ def make_task_error(
     error can be pickled. ``job_id`` is empty for an inline run; ``resolve`` returns the class of a
     module and a qualified name, or None, and must not import.
     """
-    base: type[TaskError] = MapError if failure.stage == "map" else ReduceError
+    base: type[errors.TaskError] = errors.MapError if failure.stage == "map" else errors.ReduceError
     text = _failure_text(failure, job_id)
     if failure.kind == "library":
-        return LibraryMismatch(text, job_id=job_id, failure=failure)
+        return errors.LibraryMismatch(text, job_id=job_id, failure=failure)
     original = (resolve or imported_class)(failure.error_module, failure.error_name)
-
     reduced = make_task_error, (failure, job_id)
     error = mixed_error(base, original, text, reduced, job_id=job_id, failure=failure)
     return error or base(text, job_id=job_id, failure=failure)
@@ -131,12 +123,12 @@ def mixed_error(
         return None
 
 
-def source_raised_error(text: str, cause: Exception) -> SourceRaised:
+def source_raised_error(text: str, cause: Exception) -> errors.SourceRaised:
     """Return the error for a source whose own code raised ``cause``, if possible of its class."""
     # A redismr error would be taken for the outcome of the job.
-    original = None if isinstance(cause, RedismrError) else type(cause)
-    error = mixed_error(SourceRaised, original, text, (SourceRaised, (text,)))
-    return error or SourceRaised(text)
+    original = None if isinstance(cause, errors.RedismrError) else type(cause)
+    error = mixed_error(errors.SourceRaised, original, text, (errors.SourceRaised, (text,)))
+    return error or errors.SourceRaised(text)
 
 
 def _make_mixed_error(base: type[E], original: Any, text: str, attributes: dict[str, object]) -> E:

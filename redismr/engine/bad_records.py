@@ -87,8 +87,7 @@ class SkipRecorder:
     task: str
     on_error: OnError  #: The limit of the job.
     locate_records: LocateRecords  #: Describes the places of records; may read the input.
-    #: What the job has skipped before, as far as this attempt knows.
-    skipped_before: Skipped = field(default_factory=Skipped)
+    skipped_before: Skipped = field(default_factory=Skipped)  #: By the job, as known here.
     records_in: int | None = None  #: Records of the job; None in map tasks, which cannot know it.
     _recorded: list[tuple[int, Failure]] = field(default_factory=list)  #: Ordinals and reasons.
     _total: int = 0  #: How many this attempt skipped.

@@ -112,8 +112,7 @@ def _find_hasher_of_parts(cls: type) -> Hasher | None:
 
 def _refuse_key(key: Any) -> int:
     cls = type(key)
-    module = cls.__module__
-    prefix = "" if module in {"builtins", "__main__"} else f"{module}."
+    prefix = "" if cls.__module__ in {"builtins", "__main__"} else f"{cls.__module__}."
     raise NoStableHash(key, f"keys of type {prefix}{cls.__qualname__} have no stable hash")
 
 

@@ -6,8 +6,7 @@ from operator import index
 from typing import Any
 
 from redismr.context import forbid_counting
-from redismr.core.codec import Block, estimate_bytes
-from redismr.core.key_column import SLICE_KEYS, KeyColumn, are_all_str
+from redismr.core.codec import SLICE_KEYS, Block, KeyColumn, are_all_str, estimate_bytes
 from redismr.core.printable import short_repr
 from redismr.engine.emitted import UserCodeError
 from redismr.engine.key_hash import partitions_of

@@ -146,9 +146,6 @@ def count_arguments(function: Function, *, ignore_wrapped: bool = False) -> Argu
 
     A function with ``*args`` that wraps another hands them on. So the wrapped function decides, as
     long as it takes one or two arguments; ``ignore_wrapped`` turns that off.
-
-    >>> count_arguments(lambda key, value=0: None)
-    ArgumentCount(required=1, maximum=2, required_keyword='')
     """
     direct = _count_direct_arguments(function)
     if direct.maximum < UNLIMITED or ignore_wrapped:

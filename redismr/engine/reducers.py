@@ -63,8 +63,7 @@ class Reducer:
     name: str
     condense: Callable[[list[Any]], list[Any]]  #: Values of a key -> partials, in input order.
     finish: Callable[[list[Any]], Any]  #: Partial results of a key -> its result.
-    #: Numbers that a map task may add up as they come: int values, or a 1 for each value.
-    fold: Literal["", "values", "ones"] = ""
+    fold: Literal["", "values", "ones"] = ""  #: What a map task may add up: ints, or ones.
     #: True for a partial result that is surely a value that the user's function emitted.
     is_user_value: Callable[[Any], bool] = lambda _partial: True
 
@@ -159,8 +158,7 @@ def _condense_mean(values: list[Any]) -> list[Any]:
 
 def _finish_mean(partials: list[Any]) -> Any:
     values = [partial for partial in partials if type(partial) is not ExtraCount]
-    extra_counts = [partial for partial in partials if type(partial) is ExtraCount]
-    return _finish_sum(values) / (len(values) + sum(extra_counts))
+    return _finish_sum(values) / (len(values) + sum(p for p in partials if type(p) is ExtraCount))
 
 
 def _condense_min_or_max(extreme: Callable[[Iterable[Any]], Any]) -> Callable[..., list[Any]]:
@@ -310,10 +308,8 @@ def _condense_numbers(values: list[Any]) -> list[Any]:
 
 
 def _is_numpy_number(value: Any) -> bool:
-    if not _is_numpy_type(type(value)):
-        return False
-    generic = sys.modules["numpy"].generic
-    return isinstance(value, generic) and value.dtype.kind in "biuf"
+    is_scalar = _is_numpy_type(type(value)) and isinstance(value, sys.modules["numpy"].generic)
+    return is_scalar and value.dtype.kind in "biuf"
 
 
 def _is_numpy_type(cls: type) -> bool:

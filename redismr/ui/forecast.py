@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from redismr.ui.rate import RateMeter
 
 if TYPE_CHECKING:
-    from redismr.core.work_amount import StageProgress
+    from redismr.core.status_rows import StageProgress
 
 _MIN_EXECUTOR_SECONDS = 1.0
 """Executor-seconds of finished work that a forecast needs."""

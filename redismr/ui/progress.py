@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
     from rich.live import Live
 
-    from redismr.core.status_rows import Progress
-    from redismr.core.work_amount import StageProgress
+    from redismr.core.status_rows import Progress, StageProgress
 
 _DRAW_AFTER_SECONDS = 0.4
 """Seconds before the first drawing of a job: a short job neither flickers nor imports rich."""

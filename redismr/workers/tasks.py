@@ -29,7 +29,7 @@ from redismr.engine.bad_records import (
     with_skipping_mapfn,
     with_skipping_reducefn,
 )
-from redismr.engine.duplicate_keys import DuplicateKeyDetector
+from redismr.engine.call_reducer import DuplicateKeyDetector
 from redismr.engine.kernel import Block, SubPass, map_task, reduce_task
 from redismr.engine.program import GroupFunction, Program
 from redismr.engine.sum_reducers import use_named_sum
