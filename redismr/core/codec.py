@@ -236,10 +236,11 @@ def are_all_str(keys: list[Any]) -> bool:
 
 def join_keys(keys: list[Any]) -> str | None:
     """Return the keys joined; None if one is no str or holds the separator."""
-    column = KeyColumn()
+    texts = []
     for start in range(0, len(keys), SLICE_KEYS):
         part = keys[start : start + SLICE_KEYS]
         if not are_all_str(part):
             return None
-        column.add(part, all_str=True)
-    return column.text()
+        texts.append(KEY_SEPARATOR.join(part))
+    text = KEY_SEPARATOR.join(texts)
+    return text if text.count(KEY_SEPARATOR) == len(keys) - 1 else None

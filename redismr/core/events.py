@@ -8,7 +8,6 @@ result. A message with a wrong tag is ignored.
 import hmac
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,13 +30,12 @@ class Event:
     txn: str  #: The caller's own label of the job.
     seq: int  #: Always 0 today.
     kind: str  #: One of ``EVENT_KINDS``.
-    data: Mapping[str, Any] = field(default_factory=dict)  #: Values that JSON can hold.
+    data: dict[str, Any] = field(default_factory=dict)  #: Values that JSON can hold.
 
 
 def encode_event(event: Event, keyring: Keyring) -> bytes:
     """Return one line of ASCII JSON that only ``decode_event`` with this keyring accepts."""
-    fields = {name: getattr(event, name) for name in _FIELD_TYPES} | {"data": dict(event.data)}
-    message = {"v": _EVENT_VERSION, **fields}
+    message = {"v": _EVENT_VERSION, **{name: getattr(event, name) for name in _FIELD_TYPES}}
     body = json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
     return body[:-1] + b',"tag":"%s"}' % keyring.sign("", "event", (), body).hex().encode()
 

@@ -117,7 +117,7 @@ class JobSealer(Unpicklable):
         """Seal what a map attempt wrote: a pickled tuple, see ``MapManifest`` for the fields."""
         _, _, parts, inline, records_in, records_out, counters, skipped, provenance = manifest
         body = (
-            {partition: tuple(size) for partition, size in parts.items()},
+            {p: (chunks, records, size) for p, (chunks, records, size) in parts.items()},
             *(dict(inline), records_in, records_out, dict(counters)),
             *(_pack_skipped(skipped), _pack_provenance(provenance)),
         )

@@ -146,7 +146,7 @@ def _exact_floats_of(number: int) -> Iterator[float]:
 
 
 def _is_not_number(partial: Any) -> bool:
-    is_python_number = type(partial) in {*INT_AND_FLOAT_TYPES, ExtraCount}
+    is_python_number = type(partial) in INT_AND_FLOAT_TYPES or type(partial) is ExtraCount
     return not is_python_number and not _is_numpy_number(partial)
 
 
