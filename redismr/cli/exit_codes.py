@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from redismr import ctrl_c, errors
-from redismr.core.user_frames import is_debugger_exit
+from redismr.core.failure_capture import is_debugger_exit
 from redismr.standard_streams import OutputLost
 from redismr.ui.error_screens import print_error, print_message, recovery_hint_of
 

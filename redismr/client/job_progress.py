@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from redismr.core.model import ENDED_STATES, RUNNING_STATES
-from redismr.core.status_rows import Progress
-from redismr.core.work_amount import WORK_UNITS, InputAmount, StageProgress
+from redismr.core.status_rows import WORK_UNITS, InputAmount, Progress, StageProgress
 from redismr.store import clear_int
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from redismr.core.codec import split_frame
 from redismr.core.job_payloads import JobSealer
 from redismr.core.model import ENDED_STATES, JobSpec
-from redismr.core.work_amount import InputAmount
+from redismr.core.status_rows import InputAmount
 from redismr.errors import (
     BadValue,
     JobError,

@@ -20,8 +20,11 @@ from redismr.core.value_snapshots import private_copy  # copies a value that col
 # Walk over what a function emits, refuse what is no pair, copy a key, and explain why that fails.
 from redismr.engine.emitted import check_pair, explain_output_error, iterate_pairs, snapshot_key
 from redismr.engine.key_hash import partition_or_zero  # the partitionfn: takes any key
-from redismr.engine.program import check_functions  # before they are wrapped
-from redismr.engine.signatures import UNLIMITED, count_arguments  # tell the form of a function
+from redismr.engine.program import (
+    UNLIMITED,  # this and count_arguments tell the form of a function
+    check_functions,  # before they are wrapped
+    count_arguments,
+)
 from redismr.process_guards import refuse_while_loading  # no client in a module of a job
 from redismr.shipping.pickle_diagnosis import explain_pickle_error, global_names  # of functions
 from redismr.store import Store  # carries user commands over pub/sub

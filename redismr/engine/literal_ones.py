@@ -21,7 +21,7 @@ from traceback import walk_tb
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-from redismr.core.plain_copies import IMMUTABLE_TYPES
+from redismr.core.value_snapshots import IMMUTABLE_TYPES
 from redismr.engine.emitted import UserCodeError, must_reraise, snapshot_key
 from redismr.errors import BadKey
 

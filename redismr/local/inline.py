@@ -22,10 +22,9 @@ from zlib import crc32
 from redismr.context import Here, TaskContext, active_task
 from redismr.core.annotations import Pair
 from redismr.core.codec import Block, decode_block, encode_block
-from redismr.core.failure_capture import make_failure
+from redismr.core.failure_capture import is_debugger_exit, make_failure, user_traceback
 from redismr.core.model import CollectedResult, OnError, Skipped, Stage, task_stage
 from redismr.core.task_errors import make_task_error
-from redismr.core.user_frames import is_debugger_exit, user_traceback
 from redismr.engine.bad_records import (
     LocateRecords,
     SkipLimitExceeded,

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from redismr.config import show_value
 from redismr.core.annotations import Pair
-from redismr.core.mixed_errors import source_raised_error
+from redismr.core.task_errors import source_raised_error
 from redismr.errors import BadValue, ConfigError, SourceError, error_phrase
 from redismr.sources.batching import SizeEstimator, guided_batches
 from redismr.sources.protocol import Split

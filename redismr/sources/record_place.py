@@ -5,7 +5,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
-from redismr.core.plain_copies import IMMUTABLE_TYPES
+from redismr.core.value_snapshots import IMMUTABLE_TYPES
 from redismr.sources.input_files import InputFile
 
 

@@ -14,8 +14,7 @@ from typing import Any
 
 from redismr.core.annotations import Pair
 from redismr.core.pickled_snapshots import CannotSnapshot, NoIteratorPickler, may_hold_iterator
-from redismr.core.plain_copies import IMMUTABLE_TYPES
-from redismr.core.value_snapshots import take_pair_snapshot, take_snapshot
+from redismr.core.value_snapshots import IMMUTABLE_TYPES, take_pair_snapshot, take_snapshot
 from redismr.errors import BadValue, error_phrase
 from redismr.sources.protocol import Split
 

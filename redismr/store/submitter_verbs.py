@@ -79,7 +79,7 @@ class SubmitterVerbs(JobIndexStore, ChannelStore):
         The sealed splits are written in the same transaction: else a failover between the two could
         leave tasks without input. ``workers`` names, for each task, the only worker that may claim
         it (a job with one map task for each worker). ``waking`` is what ``wake`` takes: it costs no
-        round trip here (``round_trips``). ``input_so_far``: see ``core.work_amount.InputAmount``.
+        round trip here (``round_trips``). ``input_so_far``: see ``core.status_rows.InputAmount``.
         """
         piggyback = NO_PIGGYBACK
         if waking:

@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from redismr.core.work_amount import StageProgress
+    from redismr.core.status_rows import StageProgress
 
 _MIN_EXECUTOR_SECONDS = 1.0  # of finished work, before there is a forecast
 _WARMUP_SHARE = 0.25

@@ -18,8 +18,7 @@ from redismr.ui.human_units import format_amount, format_bytes, format_clock, fo
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from redismr.core.status_rows import Progress
-    from redismr.core.work_amount import StageProgress
+    from redismr.core.status_rows import Progress, StageProgress
     from redismr.ui.forecast import StageEstimate
 
 _LABEL_WIDTH = 10

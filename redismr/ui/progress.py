@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from rich.live import Live
 
-    from redismr.core.status_rows import Progress
-    from redismr.core.work_amount import StageProgress
+    from redismr.core.status_rows import Progress, StageProgress
 
 _DRAW_AFTER_SECONDS = 0.4  # so a short job neither flickers nor imports rich
 _LINE_INTERVAL_SECONDS = 5.0  # between two plain lines, and before the first

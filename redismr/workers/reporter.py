@@ -13,11 +13,10 @@ from dataclasses import replace
 
 from redismr import errors
 from redismr.core.events import Event, encode_event
-from redismr.core.failure_capture import NOT_GIVEN, make_failure
+from redismr.core.failure_capture import NOT_GIVEN, is_debugger_exit, make_failure
 from redismr.core.job_payloads import JobSealer
 from redismr.core.model import PYTHON, AttemptRef, Crash, Failure, is_map_task, task_stage
 from redismr.core.seal import Keyring
-from redismr.core.user_frames import is_debugger_exit
 from redismr.engine.bad_records import SkipLimitExceeded
 from redismr.engine.kernel import UserCodeError
 from redismr.shipping.libraries import describe_library_error

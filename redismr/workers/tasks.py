@@ -25,7 +25,7 @@ from redismr.core.model import (
     task_stage,
 )
 from redismr.engine import bad_records
-from redismr.engine.duplicate_keys import DuplicateKeyDetector
+from redismr.engine.call_reducer import DuplicateKeyDetector
 from redismr.engine.kernel import Block, SubPass, map_task, reduce_task
 from redismr.engine.program import GroupFunction, Program
 from redismr.engine.sum_reducers import use_named_sum

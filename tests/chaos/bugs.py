@@ -169,12 +169,12 @@ MUTANTS = (
         ),
         ("fields", "data"),
     ),
-    _one("any __eq__ of a dataclass will do", "engine/key_equality.py",
+    _one("any __eq__ of a dataclass will do", "engine/value_hashes.py",
          "return _code_behaviour(eq_method) == _code_behaviour(probe.__eq__)", "return True", "programs"),  # noqa: E501
     _one("a partitionfn is believed", "client/collector.py",
          "return chain((first,), (p for p in all_partitions if p != first))", "return (first,)",
          "programs"),
-    _one("numpy truths are added up by numpy", "engine/numpy_numbers.py",
+    _one("numpy truths are added up by numpy", "engine/reducers.py",
          "return [values[0], sum(map(int, values[1:]))]",
          "return [numpy.logical_or.reduce(values)]", "programs"),
 )  # fmt: skip

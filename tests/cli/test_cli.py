@@ -10,9 +10,8 @@ import pytest
 
 from redismr import errors
 from redismr.cli import SUBCOMMANDS, cli, exit_codes
-from redismr.core.mixed_errors import source_raised_error
 from redismr.core.model import Failure
-from redismr.core.task_errors import make_task_error
+from redismr.core.task_errors import make_task_error, source_raised_error
 
 
 def python(*words, **options):
