@@ -1,13 +1,12 @@
-"""Runs the claimed tasks of one batch, one after another; commits or reports them."""
+"""Runs the claimed tasks of one batch, one after another, and reports what fails."""
 
 import re
 import time
 from dataclasses import replace
 
-from redismr.core.model import Claim, Stage, is_map_task, task_index, token_of
+from redismr.core.model import Claim, is_map_task, task_index, token_of
 from redismr.errors import KeysAltered
-from redismr.store import Commit, CommitReply, Store
-from redismr.workers.batch_sizing import BatchSizer
+from redismr.store import Commit, Store
 from redismr.workers.process_setup import end_if_forked
 from redismr.workers.reporter import Reporter
 from redismr.workers.session import JobAltered, Session
@@ -22,11 +21,10 @@ Finished = list[tuple[Attempt, Commit]]
 
 
 class BatchRunner:
-    """Runs and commits batches in one executor."""
+    """Runs batches in one executor."""
 
     def __init__(self, store: Store, slot: Slot, reporter: Reporter) -> None:
         self._store, self._slot, self._reporter = store, slot, reporter
-        self.sizers: dict[Stage, BatchSizer] = {"map": BatchSizer(), "reduce": BatchSizer()}
 
     def run(self, session: Session, claim: Claim, start_limit: float) -> tuple[Claim, Finished]:
         """Run a batch; return the claim without the tasks given back, and what succeeded.
@@ -98,44 +96,6 @@ class BatchRunner:
         """
         held = [(attempt.task, attempt.token, True)]
         return attempt.task not in self._store.renew(attempt.session.job, held).lost
-
-    def commit(
-        self, session: Session, claim: Claim, finished: Finished, nonce: str = "", want: int = 0
-    ) -> CommitReply | None:
-        """Commit attempts, and claim up to ``want`` tasks under ``nonce``; None: the job is gone.
-
-        Attempts that the server does not count are undone.
-        """
-        self._slot.set_holding(session.holding(claim.nonce, claim.tasks, nonce))
-        commits = [commit for _, commit in finished]
-        few_reduces = self.sizers["reduce"].small_batch() + len(commits)
-        committed = self._store.commit(
-            session.job, self._reporter.name, commits, nonce, want, session.stage_events,
-            min_want=self.sizers["map"].small_batch(),
-            want_reduces=max(0, self._slot.limit_tasks(few_reduces) - len(commits)),
-        )  # fmt: skip
-        # 1. The job is gone.
-        if committed is None:
-            for attempt, _ in finished:
-                attempt.undo()
-            return None
-        counted: list[Attempt] = []
-        for (attempt, _), status in zip(finished, committed.statuses, strict=True):
-            # 2. A failover lost staged chunks: give the task back. The same token must not be used
-            # again: a second run may differ, and its chunks could not be told from the first ones.
-            if status == "RESTAGE":
-                attempt.undo()
-                self._store.release(session.job, self._reporter.name, claim.nonce, [attempt.task])
-            # 3. Another attempt was counted, or the lease is lost.
-            elif status == "FENCED":
-                attempt.undo()
-            # 4. The attempt counts (OK), or was counted by an earlier call (DUP_OK).
-            else:
-                self._slot.count_task()
-                counted.append(attempt)
-        session.outputs_from_commit = committed.claim.basis, committed.map_outputs
-        self._reporter.announce_commit(session, committed, counted)
-        return committed
 
 
 def checked_tasks(session: Session, tasks: tuple[str, ...]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from redismr.core.seal import Keyring
 from redismr.errors import JobLost, KeysAltered, RedismrError, StoreError, StoreUnavailable
 from redismr.store import Store
 from redismr.workers.batch_runner import BatchRunner, checked_tasks
+from redismr.workers.committer import Committer
 from redismr.workers.control_channel import LOOK_FOR_BACKUPS, ExecutorSetup
 from redismr.workers.process_setup import prepare_process
 from redismr.workers.reporter import Reporter
@@ -68,6 +69,7 @@ class Executor:
         self._stop_seen_at = 0.0  #: When it saw that it is to stop while Redis is away.
         self.reporter = Reporter(self.store, keyring, setup.name)
         self._runner = BatchRunner(self.store, self.slot, self.reporter)
+        self._committer = Committer(self.store, self.slot, self.reporter)
         self._code_digest = ""  #: Of the code that this process has loaded.
         self._current_session: Session | None = None
         self._sessions: dict[str, Session] = {}  #: Open ones by job, the last one used at the end.
@@ -175,7 +177,7 @@ class Executor:
         self.slot.set_holding(empty._replace(next_nonce=nonce))
         wanted = [
             1 if backup else max(1, self.slot.limit_tasks(sizer.small_batch()))
-            for sizer in self._runner.sizers.values()
+            for sizer in self._committer.sizers.values()
         ]
         claim = self.store.claim(
             job, self.setup.name, nonce, *wanted, backup=backup, include_spec=session is None
@@ -204,7 +206,7 @@ class Executor:
         while claim.tasks:
             claim = replace(claim, tasks=checked_tasks(session, claim.tasks))
             before, stage = stage, task_stage(claim.tasks[0])
-            sizer = self._runner.sizers[stage]
+            sizer = self._committer.sizers[stage]
             started, load_seconds_before = time.monotonic(), session.load_seconds
             is_first = stage != before
             start_limit = FIRST_BATCH_START_LIMIT_SECONDS if is_first else START_LIMIT_SECONDS
@@ -215,7 +217,7 @@ class Executor:
             # 1. A task failed. Idle executors were woken for it; a second failure on another
             # executor tells that the record is to blame.
             if len(finished) < len(claim.tasks):
-                self._runner.commit(session, claim, finished)
+                self._committer.commit(session, claim, finished)
                 time.sleep(AFTER_FAILURE_SECONDS)
                 return
             # 2. The turn is over, and another job waits.
@@ -223,12 +225,12 @@ class Executor:
             if now - turn_began >= turn:
                 turn_began = now
                 if self._give_turn_to_others(session.header, claim):
-                    self._runner.commit(session, claim, finished)
+                    self._committer.commit(session, claim, finished)
                     return
             # 3. Go on: claim the next batch with the commit. ``finished`` is not counted yet.
             want = self.slot.limit_tasks(sizer.batch_size() + len(finished)) - len(finished)
             nonce = "" if self.slot.should_stop or want <= 0 else secrets.token_urlsafe(8)
-            committed = self._runner.commit(session, claim, finished, nonce, want)
+            committed = self._committer.commit(session, claim, finished, nonce, want)
             if committed is None or not nonce:
                 return
             claim = committed.claim

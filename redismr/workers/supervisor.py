@@ -14,7 +14,6 @@ import socket
 import time
 
 from redismr.config import Connection, WorkerOptions
-from redismr.core.model import PROTOCOL, PYTHON
 from redismr.core.seal import Keyring
 from redismr.errors import StoreError
 from redismr.process_guards import cores
@@ -30,10 +29,9 @@ from redismr.workers.server_health import Duty, ServerHealth, log_ready
 from redismr.workers.shared_slots import Holding, Slot, Slots
 from redismr.workers.stopping import Grade, Stopping
 from redismr.workers.waker import Waker
+from redismr.workers.worker_row import WorkerRow
 
 log = logging.getLogger("redismr.worker")
-
-MAX_LOGGED_PROBLEMS = 1000
 
 
 class Supervisor:
@@ -54,19 +52,13 @@ class Supervisor:
         self.stopping = Stopping(self.children, self.exits, self._run_duty)
         # An embedded server is known to be fit, and its submitter has told the libraries.
         self.server_health = ServerHealth(is_fit=connection.embedded)
-        #: The part of the row about this worker that stays the same.
-        self._row = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "python": PYTHON,
-            "protocol": PROTOCOL,
-            "key_id": self.keyring.key_id,
-            "executors": options.executors,
-            "libraries": "" if connection.embedded else reported_versions(),
-        }
-        self._heartbeat_seconds = HEARTBEAT_SECONDS
-        self._last_problem = ""
-        self._logged_problems: set[str] = set()
+        self._row = WorkerRow(
+            self.store,
+            self.worker_id,
+            self.keyring.key_id,
+            options.executors,
+            "" if connection.embedded else reported_versions(),
+        )
         self.leases = LeaseKeeper(self.store, self.reporter.fail_altered_job, self.worker_id)
         self._next_tick = self._next_heartbeat = 0.0
         self.selector = selectors.DefaultSelector()
@@ -115,7 +107,7 @@ class Supervisor:
             self._next_tick = now + self.server_health.tick_pause(self.leases.tick_seconds)
         if self.server_health.is_fit and now >= self._next_heartbeat:
             # As soon as the row promises, else the worker would seem lost.
-            self._next_heartbeat = now + self._heartbeat_seconds
+            self._next_heartbeat = now + self._row.heartbeat_seconds
             self._run_duty(self._send_heartbeat)
 
     def _next_due(self) -> float:
@@ -159,17 +151,9 @@ class Supervisor:
                 self._next_tick = min(self._next_tick, time.monotonic() + self.leases.tick_seconds)
             # 3. Something keeps it from a job.
             elif word == control_channel.PROBLEM:
-                self._on_problem(argument.decode("utf-8", "replace"))
-
-    def _on_problem(self, problem: str) -> None:
-        """Log a problem once, and tell it in the row, where the job's submitter sees it."""
-        logged = self._logged_problems
-        if problem not in logged and len(logged) < MAX_LOGGED_PROBLEMS:
-            logged.add(problem)
-            log.warning("%s", problem)
-        if problem != self._last_problem:
-            self._last_problem = problem
-            self._run_duty(self._send_heartbeat)
+                has_changed = self._row.note_problem(argument.decode("utf-8", "replace"))
+                if has_changed:
+                    self._run_duty(self._send_heartbeat)
 
     def _close_control(self, child: Child) -> None:
         if child.control.fileno() >= 0:
@@ -230,14 +214,9 @@ class Supervisor:
                 child.wake(control_channel.LOOK_FOR_BACKUPS)
 
     def _send_heartbeat(self) -> None:
-        row = self._row | {
-            "busy": sum(child.slot.is_busy for child in self.children.values()),
-            "tasks": sum(slot.tasks_counted for slot in self.slots.all),
-            "problem": self._last_problem,
-            "every_ms": int(self._heartbeat_seconds * 1000),
-        }
-        workers = self.store.heartbeat(self.worker_id, row)
-        self._heartbeat_seconds = HEARTBEAT_SECONDS * self.leases.update_rest_factor(workers)
+        busy = sum(child.slot.is_busy for child in self.children.values())
+        workers = self._row.send(busy, sum(slot.tasks_counted for slot in self.slots.all))
+        self._row.heartbeat_seconds = HEARTBEAT_SECONDS * self.leases.update_rest_factor(workers)
 
     def _run_duty(self, duty: Duty) -> None:
         # The next tick makes up for a one-time duty that failed.

@@ -135,7 +135,7 @@ MUTANTS = (
     _one("segments freed before the commit", "workers/tasks.py",
          "    record = sealer.seal_result_manifest(manifest)\n",
          "    attempt.free_input()\n    record = sealer.seal_result_manifest(manifest)\n", "control"),  # noqa: E501
-    _one("a repeat taken for a refusal", "workers/batch_runner.py",
+    _one("a repeat taken for a refusal", "workers/committer.py",
          'elif status == "FENCED":', 'elif status in ("FENCED", "DUP_OK"):', "control"),
     _one("what was skipped counts", "engine/bad_records.py",
          "value)\n            return []\n        return pairs",
