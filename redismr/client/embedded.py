@@ -39,18 +39,6 @@ class EmbeddedBackend(Unpicklable):
         # The worker imports modules meanwhile, which takes longer than the server's start.
         self.worker = LocalWorker(self.server.connection, executors)
 
-    def ready(self) -> None:
-        """Wait until the server answers.
-
-        Raises:
-            StoreUnavailable: the server does not start; the worker was ended.
-        """
-        try:
-            self.server.ready()
-        except BaseException:
-            self.worker.close()
-            raise
-
     @property
     def alive(self) -> bool:
         """True if the server and the worker still run."""
@@ -153,9 +141,17 @@ def prestart(
 
 
 def embedded_backend(namespace: str, executors: int | None) -> EmbeddedBackend:
-    """Return this process's embedded backend, started if need be, once its server answers."""
+    """Return this process's embedded backend, started if need be, once its server answers.
+
+    Raises:
+        StoreUnavailable: the server does not start; the worker was ended.
+    """
     backend = _get_or_start(namespace, executors)
-    backend.ready()
+    try:
+        backend.server.ready()
+    except BaseException:
+        backend.worker.close()
+        raise
     return backend
 
 

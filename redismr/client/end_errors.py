@@ -20,7 +20,6 @@ from redismr.errors import (
     JobNotFound,
     KeysAltered,
     SealError,
-    StoreUnavailable,
     SubmitterLost,
 )
 from redismr.store import clear_int
@@ -80,18 +79,6 @@ def fail_as_altered(store: Store, sealer: JobSealer, alteration: str) -> JobFail
     with contextlib.suppress(KeysAltered):
         store.fail_job(sealer.job, "altered in Redis", sealer.seal_failure(failure, "job"))
     return JobFailed(f"job {sealer.job} failed: {message}", job_id=sealer.job)
-
-
-def unreachable_error(
-    unavailable: StoreUnavailable, job_id: str, *, input_complete: bool = True
-) -> StoreUnavailable:
-    """Return the error for a server that was away too long: how to come back to the job."""
-    doing = "may still be running" if input_complete else "may have only a part of its input"
-    error = StoreUnavailable(
-        f"{unavailable}\n  job {job_id} {doing}. When Redis is back: redismr result {job_id} --wait"
-    )
-    error.job_id = job_id
-    return error
 
 
 def kept_result_note(job_id: str, *, own_server: bool) -> str:

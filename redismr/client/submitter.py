@@ -323,22 +323,6 @@ def close_input(store: Store, sealer: JobSealer, python: str, n: int) -> None:
     store.wake(closed.opened, python, sealer.keyring.key_id)
 
 
-def close_input_again(store: Store, sealer: JobSealer, python: str, n: int) -> None:
-    """Close the input once more, after a failover that took the server back to before the close.
-
-    The source is not read again: it may have changed since ``submit`` returned.
-
-    Raises:
-        InputLost: the failover took back input too. JobLost: the server does not know the job.
-    """
-    try:
-        close_input(store, sealer, python, n)
-    except JobEnded:
-        return  # the job's handle tells how it ended
-    except InputRolledBack:
-        raise input_lost_error(sealer.job, "after all of it had been submitted") from None
-
-
 def _job_lost_error(job: str) -> JobLost:
     return JobLost(f"job {job} vanished from Redis while it was submitted", job_id=job)
 
