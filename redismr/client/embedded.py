@@ -15,7 +15,6 @@ import threading
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import redismr.workers
 from redismr import settings, standard_streams
@@ -71,7 +70,7 @@ class LocalWorker(Unpicklable):
         connection: Connection,
         executors: int,
         *,
-        environ: Mapping[str, str] = MappingProxyType({}),
+        environ: Mapping[str, str] | None = None,
         stdout: int = 2,
         pass_fds: tuple[int, ...] = (),
     ) -> None:
@@ -87,7 +86,7 @@ class LocalWorker(Unpicklable):
             [sys.executable, "-P", "-m", "redismr.workers"],
             env={
                 **os.environ,
-                **environ,
+                **(environ or {}),
                 "REDISMR_URL": connection.url,
                 "REDISMR_SECRET": connection.secret,
                 "REDISMR_NAMESPACE": connection.namespace,

@@ -1,14 +1,12 @@
 """Errors to raise for jobs without a result: failed, cancelled, lost, or out of reach."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from redismr.core.job_payloads import JobSealer
 from redismr.core.model import Failure
 from redismr.core.plurals import pluralize
 from redismr.core.task_errors import make_task_error
@@ -22,11 +20,7 @@ from redismr.errors import (
     SealError,
     SubmitterLost,
 )
-from redismr.store import clear_int
-
-if TYPE_CHECKING:
-    from redismr.core.job_payloads import JobSealer
-    from redismr.store import JobStatus, Store
+from redismr.store import JobStatus, Store, clear_int
 
 _NO_CAUSE = "Redis gives no cause; something without the secret may have set its state"
 
@@ -82,14 +76,11 @@ def fail_as_altered(store: Store, sealer: JobSealer, alteration: str) -> JobFail
 
 
 def kept_result_note(job_id: str, *, own_server: bool) -> str:
-    """Return a note that says how to read a result on which finishfn failed.
-
-    ``own_server`` is True if the result is on a private server of this process.
-    """
+    """Return a note that says how to read a result on which finishfn failed."""
+    how = f"for its ttl: redismr result {job_id} --no-finishfn"
     if own_server:
         how = f"as long as this process lives: Client().attach({job_id!r}).result(finish=False)"
-        return f"the result of job {job_id} is kept {how}"
-    return f"the result of job {job_id} is kept for its ttl: redismr result {job_id} --no-finishfn"
+    return f"the result of job {job_id} is kept {how}"
 
 
 def job_vanished_error(job_id: str) -> JobLost:
@@ -103,24 +94,15 @@ def job_vanished_error(job_id: str) -> JobLost:
 
 def job_not_found_error(job_id: str) -> JobNotFound:
     """Return the error for an id that Redis does not know, with the likely reason."""
-    submitted_at = submit_time_of(job_id)
-    if submitted_at is None:
+    id_parts = re.fullmatch("([0-9a-z]{6})-[0-9a-f]{16}", job_id)  # ``new_job_id`` makes them
+    if id_parts is None:
         return JobNotFound(f"there is no job {job_id!r}: `redismr jobs` lists them", job_id=job_id)
-    hours = max(0.0, time.time() - submitted_at) / 3600
+    hours = max(0.0, time.time() - int(id_parts[1], 36)) / 3600
     return JobNotFound(
         f"job {job_id} is not in Redis any more (it was submitted {hours:.1f} h ago): its ttl is "
         "over, it was deleted, or this is not the server or namespace it was submitted to",
         job_id=job_id,
     )
-
-
-def submit_time_of(job_id: str) -> float | None:
-    """Return the time at which a job id was made, as the id tells; None if it is no job id."""
-    head, _, tail = job_id.partition("-")
-    try:
-        return float(int(head, 36)) if len(head) == 6 and len(tail) == 16 else None
-    except ValueError:
-        return None
 
 
 def _task_order(task: str) -> tuple[str, int]:

@@ -16,7 +16,6 @@ from redismr.client.collector import (
     skipped_so_far,
 )
 from redismr.client.end_errors import failures_by_task
-from redismr.client.job_progress import progress_of
 from redismr.client.job_waiting import JOB_POLL_SECONDS, AwaitableJob, deadline_of
 from redismr.client.results import Results
 from redismr.core.model import (
@@ -105,7 +104,7 @@ class Job(AwaitableJob):
         ...     job.wait(), job.progress().reduces_done
         (True, 2)
         """
-        return progress_of(self._read_status(), self._spec, self._idle_explainer)
+        return self._observer.progress(self._read_status())
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job has ended in any way; return False after ``timeout`` seconds.

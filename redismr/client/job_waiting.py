@@ -12,9 +12,8 @@ from redismr.client.end_errors import (
     job_vanished_error,
 )
 from redismr.client.job_options import SubmitterState, scheduling_fields
-from redismr.client.job_progress import progress_of
 from redismr.client.submitter import InputRolledBack, JobEnded, close_input, input_lost_error
-from redismr.client.wait_reasons import IdleExplainer
+from redismr.client.wait_reasons import ProgressObserver
 from redismr.confidential import Unpicklable
 from redismr.config import LEAP_YEAR_SECONDS, seconds_rule
 from redismr.core.events import Event, decode_event, encode_event
@@ -60,7 +59,7 @@ class AwaitableJob(Unpicklable):
         self.id, self.txn = spec.job_id, spec.txn
         self._store, self._spec, self._n_map = store, spec, n_map
         self._sealer, self._submitter_state = JobSealer(keyring, spec.job_id), submitter_state
-        self._idle_explainer = IdleExplainer(store, keyring, spec)
+        self._observer = ProgressObserver(store, keyring, spec)
         self._show_progress = submitter_state.show_progress if submitter_state else None
         self._progress_shown_at = 0.0
         self._reported_at = self._announced_at = time.monotonic()
@@ -266,19 +265,19 @@ class AwaitableJob(Unpicklable):
             return
         if submitter and submitter.restart_worker:
             submitter.restart_worker()
-        self._idle_explainer.observe(status, silent=shows_progress)
+        self._observer.observe(status, silent=shows_progress)
         wait_limit = submitter.wait_for_workers if submitter else None
-        if wait_limit is not None and self._idle_explainer.idle_seconds > wait_limit:
+        if wait_limit is not None and self._observer.idle_seconds > wait_limit:
             raise NoWorkers(
                 f"no worker took job {self.id} within {wait_limit:g} s: "
-                f"{self._idle_explainer.reason() or 'all of them are busy with other jobs'}",
+                f"{self._observer.reason() or 'all of them are busy with other jobs'}",
                 job_id=self.id,
             )
 
     def _show(self, status: JobStatus, skipped: Skipped | None = None) -> None:
         """Show the progress, if the caller wants to see any; at the end with skipped records."""
         if self._show_progress:
-            progress = progress_of(status, self._spec, self._idle_explainer)
+            progress = self._observer.progress(status)
             self._show_progress(replace(progress, skipped=skipped) if skipped else progress)
 
 

@@ -1,24 +1,20 @@
 """The listener: follows jobs to their ends, by messages, which may be lost, and by keys."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redismr.client.end_errors import job_vanished_error
+from redismr.client.job import Job
 from redismr.core.events import Event, decode_event
 from redismr.core.job_payloads import JobSealer
 from redismr.core.model import ENDED_STATES
+from redismr.core.seal import Keyring
 from redismr.errors import JobError, KeysAltered, SealError
-
-if TYPE_CHECKING:
-    from redismr.client.job import Job
-    from redismr.core.seal import Keyring
-    from redismr.store import Store
-    from redismr.store.channel import Subscription
+from redismr.store import Store
+from redismr.store.channel import Subscription
 
 END_POLL_SECONDS = 1.0
 """Seconds between two readings of the keys, whatever messages say."""

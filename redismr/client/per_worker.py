@@ -56,11 +56,7 @@ class FirstSplitOnly:
 
     source: Source
     size: int | None = None
-
-    @property
-    def rereadable(self) -> bool:
-        """True if the source can be read again."""
-        return self.source.rereadable
+    rereadable: bool = False  #: An inline run reads it once.
 
     def splits(self) -> Iterator[Split]:
         """Yield the first split, if there is one."""

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from redismr.client.job_options import ProgressFunction
     from redismr.client.results import Results
 
-INLINE_PARTITIONS = 2
-"""The smallest number that shows if a function relies on seeing all keys in one process."""
-
 
 def run(  # noqa: PLR0913  the options of a job, each with a default
     source: Any,
@@ -194,7 +191,7 @@ def _run_in_this_process(
     result = run_inline(
         as_source(source, chunk=None if chosen_options.each_worker else chosen_options.chunk),
         program,
-        partitions=chosen_options.partitions or INLINE_PARTITIONS,
+        partitions=chosen_options.partitions or 0,
         params=params,
         sort=chosen_options.sort,
         seed=chosen_options.seed,

@@ -33,10 +33,8 @@ from redismr.sources.record_snapshots import pickle_split
 from redismr.store import SMALL_JOB_TASKS, Store, WakeTarget, clear_int
 
 MAX_UNFINISHED = 10_000
-"""Unfinished tasks at which the submitter waits for the workers."""
-
 MAX_UNFINISHED_BYTES = 256 << 20
-"""Bytes of unfinished tasks at which the submitter waits for the workers."""
+"""Unfinished tasks, and bytes of them, at which the submitter waits for the workers."""
 
 SUBMIT_FLUSH_BYTES = 1 << 20
 SUBMIT_FLUSH_TASKS = 500
@@ -60,10 +58,8 @@ class Submitted:
     """How much of the input is in Redis."""
 
     tasks: int = 0  #: Map tasks.
-    #: Of these tasks, how many workers have finished.
-    finished: int = 0
-    #: Sealed bytes of all tasks.
-    bytes: int = 0
+    finished: int = 0  #: Of these tasks, how many workers have finished.
+    bytes: int = 0  #: Sealed bytes of all tasks.
     #: Includes the splits that are still in the buffer.
     input_amount: InputAmount = field(default_factory=InputAmount)
 
@@ -74,12 +70,9 @@ class SplitBuffer:
 
     #: By the index of the map task, the fields that hold its input.
     splits: dict[int, dict[str, bytes]] = field(default_factory=dict)
-    #: Bytes of all fields.
-    size: int = 0
-    #: When the first of the splits was put in.
-    filled_since: float = 0.0
-    #: The first split that is put in from this time on makes a flush due.
-    flush_at: float = 0.0
+    size: int = 0  #: Bytes of all fields.
+    filled_since: float = 0.0  #: When the first of the splits was put in.
+    flush_at: float = 0.0  #: The first split that is put in from this time on makes a flush due.
 
     def put(self, index: int, fields: dict[str, bytes]) -> bool:
         """Add a split; return True if it is time to flush.
