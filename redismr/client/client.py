@@ -315,17 +315,12 @@ class Client(Unpicklable):
         for name, function in (("fn", fn), ("errorfn", errorfn)):
             check_callable(name, function)
 
-        def on_error(label: str, error: Exception) -> object:
-            if errorfn is None or isinstance(error, JobLost):
-                raise error
-            return errorfn(label, error)
-
         for event in self.listen(txn):
             if event.kind not in ENDED_STATES:
                 continue
             try:
                 job = self._attach(self._listener_store, event.job)
-                if deliver_result(job, fn, on_error) is False:
+                if deliver_result(job, fn, errorfn) is False:
                     return
             # The job was deleted before its result was read: leave it out.
             except (JobNotFound, JobLost) as error:

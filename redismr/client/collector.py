@@ -141,10 +141,7 @@ def _checked_skips(
 
 
 def skipped_so_far(store: Store, sealer: JobSealer) -> Skipped:
-    """Return the records that the finished tasks of a running job have skipped.
-
-    When a job has succeeded, its map records are deleted.
-    """
+    """Return the records that the finished tasks of a running job have skipped."""
     skipped = Skipped()
     for index, record in sorted(store.committed_maps(sealer.job).items()):
         manifest = sealer.open_map_manifest(f"m{index}", record, MAX_SKIPPED_KEPT - len(skipped))

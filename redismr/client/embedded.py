@@ -140,11 +140,7 @@ def prestart(
 
 
 def embedded_backend(namespace: str, executors: int | None) -> EmbeddedBackend:
-    """Return this process's embedded backend, started if need be, once its server answers.
-
-    Raises:
-        StoreUnavailable: the server does not start; the worker was ended.
-    """
+    """Return this process's embedded backend, started if need be, once its server answers."""
     backend = _get_or_start(namespace, executors)
     try:
         backend.server.ready()

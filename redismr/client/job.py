@@ -7,14 +7,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from redismr.client.collector import (
-    ComputedAgain,
-    EndRolledBack,
-    RedisPartitions,
-    collect,
-    read_partition,
-    skipped_so_far,
-)
+from redismr.client import collector
 from redismr.client.end_errors import failures_by_task
 from redismr.client.job_waiting import JOB_POLL_SECONDS, AwaitableJob, deadline_of
 from redismr.client.results import Results
@@ -204,7 +197,7 @@ class Job(AwaitableJob):
         if self._spec.on_error == "fail":
             return Skipped()
         if self._read_status().state != "succeeded":
-            skipped = skipped_so_far(self._store, self._sealer)
+            skipped = collector.skipped_so_far(self._store, self._sealer)
             # If the job has succeeded meanwhile, its map records were deleted: read the result.
             if self._read_status().state != "succeeded":
                 return skipped
@@ -220,7 +213,7 @@ class Job(AwaitableJob):
                 raise JobTimeout(text, job_id=self.id)
             self._raise_unless_succeeded(status)
             # After a failover that forgot the end, the job runs again: wait for the next end.
-            with contextlib.suppress(EndRolledBack):
+            with contextlib.suppress(collector.EndRolledBack):
                 self._results = self._collect_results(status.results)
             if self._results is not None and self._results.skipped:
                 self._show(status, self._results.skipped)
@@ -242,7 +235,7 @@ class Job(AwaitableJob):
                 # The job has ended: what was delivered must be its result.
                 if status.state in ENDED_STATES:
                     self._raise_unless_succeeded(status)
-                    with contextlib.suppress(EndRolledBack):  # then it runs again
+                    with contextlib.suppress(collector.EndRolledBack):  # then it runs again
                         self._check_delivered(delivered)
                         return
                 channel.get(JOB_POLL_SECONDS)
@@ -252,7 +245,7 @@ class Job(AwaitableJob):
         partitions = self._collect().partitions
         for partition, manifest in delivered.items():
             if partitions.manifests[partition].token != manifest.token:
-                raise ComputedAgain(self.id, partition)
+                raise collector.ComputedAgain(self.id, partition)
 
     def _read_while_running(
         self, partition: int, manifest: ResultManifest
@@ -263,9 +256,9 @@ class Job(AwaitableJob):
             ComputedAgain: the partition is being computed again. JobError: the job has failed.
             SealError: the data was altered, or lost for another reason.
         """
-        find_class = self._find_class()
+        blocks = collector.read_partition(self._store, self._sealer, manifest, self._find_class())
         try:
-            for keys, values in read_partition(self._store, self._sealer, manifest, find_class):
+            for keys, values in blocks:
                 yield zip(keys, values, strict=True)
         except SealError:
             status = self._watch_status()
@@ -273,7 +266,7 @@ class Job(AwaitableJob):
                 self._raise_unless_succeeded(status)
             record = self._store.committed_results(self.id, [partition]).get(partition, b"")
             if not record.startswith(f"{manifest.token} ".encode()):
-                raise ComputedAgain(self.id, partition) from None
+                raise collector.ComputedAgain(self.id, partition) from None
             raise
 
     def _collect_results(self, end_and_records: EndAndRecords | None) -> Results:
@@ -292,13 +285,14 @@ class Job(AwaitableJob):
             partitions.on_close = weakref.finalize(
                 results, self._submitter_state.delete, self._input_count()
             )
-            partitions.on_close.atexit = self._submitter_state.delete_at_exit
+            # A private server ends with the process.
+            partitions.on_close.atexit = self._submitter_state.restart_worker is None
         return results
 
     def _collect(
         self, end_and_records: EndAndRecords | None = None
-    ) -> CollectedResult[RedisPartitions]:
-        return collect(
+    ) -> CollectedResult[collector.RedisPartitions]:
+        return collector.collect(
             self._store,
             self._sealer,
             self._spec,

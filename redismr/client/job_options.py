@@ -6,15 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from redismr import config
 from redismr.client.results import Results
 from redismr.confidential import SECRET_REMEDY, contains_secret
-from redismr.config import (
-    JobOptions,
-    JobOptionsDict,
-    check_params,
-    choose_combiner,
-    parse_job_options,
-)
+from redismr.config import JobOptionsDict
 from redismr.core.annotations import Function
 from redismr.core.model import MAX_JOB_AGE_MS, PROTOCOL, PYTHON, JobSpec
 from redismr.core.status_rows import Progress
@@ -35,10 +30,7 @@ PARTITIONS_WITHOUT_WORKERS = 16
 
 
 class SubmitOptionsDict(JobOptionsDict, total=False):
-    """Keyword arguments of ``Client.run`` and ``Client.submit``: functions, params and job options.
-
-    ``redismr.run`` explains the functions.
-    """
+    """Keyword arguments of ``Client.run`` and ``Client.submit``, which ``redismr.run`` explains."""
 
     combinefn: Function | str | None
     collectfn: Function | str | None  #: The ancestors' name of ``combinefn``.
@@ -56,7 +48,6 @@ class SubmitterState:
     partitionfn: Callable[[Any, int], int] | None = None
     #: Deletes the job, given its number of map tasks; None: the results do not own the job.
     delete: Callable[[int], object] | None = None
-    delete_at_exit: bool = True  #: False for a private server, which ends with the process.
     show_progress: ProgressFunction | None = None
     wait_for_workers: float | None = None  #: Seconds until NoWorkers is raised; None: never.
     #: Starts the worker of a private server again, if it has died; None for other servers.
@@ -65,20 +56,15 @@ class SubmitterState:
 
 def split_options(
     mapfn: Function | None, reducefn: Function | str | None, options: SubmitOptionsDict
-) -> tuple[dict[str, Any], Mapping[str, Any], JobOptions]:
-    """Split what a caller gave by name into functions, params and options.
-
-    Raises:
-        ConfigError: an option is wrong, or would show a secret.
-    """
+) -> tuple[dict[str, Any], Mapping[str, Any], config.JobOptions]:
+    """Split what a caller gave by name into functions, and checked params and options."""
     remaining: dict[str, Any] = dict(options)
     names = ("combinefn", "partitionfn", "initfn", "finishfn")
     functions = {"mapfn": mapfn, "reducefn": reducefn, **{n: remaining.pop(n, None) for n in names}}
-    functions["combinefn"] = choose_combiner(
-        functions["combinefn"], remaining.pop("collectfn", None)
-    )
-    params = check_params(remaining.pop("params", None))
-    chosen_options = parse_job_options(remaining)
+    collectfn = remaining.pop("collectfn", None)
+    functions["combinefn"] = config.choose_combiner(functions["combinefn"], collectfn)
+    params = config.check_params(remaining.pop("params", None))
+    chosen_options = config.parse_job_options(remaining)
     for option in ("name", "txn"):  # both stand in clear text, and in every listing
         if contains_secret((getattr(chosen_options, option) or "").encode()):
             raise ConfigError(
@@ -88,7 +74,7 @@ def split_options(
 
 
 def new_spec(
-    options: JobOptions,
+    options: config.JobOptions,
     size: int | None,
     digest: str,
     functions: Mapping[str, Any],
@@ -96,32 +82,23 @@ def new_spec(
     now_ms: int,
     executors: int,
 ) -> JobSpec:
-    """Make the spec of a new job, with a new id.
-
-    ``size`` is the bytes of the source, None if unknown; ``executors`` is how many there are, 0 if
-    unknown.
-    """
+    """Make the spec of a new job. If unknown, ``size`` (in bytes) is None, and ``executors`` 0."""
     job_id = new_job_id()
+    same = ("sort", "retries", "lost_leases", "memory", "priority", "seed", "on_error")
     return JobSpec(
+        **{name: getattr(options, name) for name in same},
         job_id=job_id,
         txn=options.txn or job_id,
         name=options.name or "",
         python=PYTHON,
         protocol=PROTOCOL,
         partitions=options.partitions or partitions_for(size, executors),
-        sort=options.sort,
         code_digest=digest,
-        retries=options.retries,
-        lost_leases=options.lost_leases,
         # Only renewals, three in each lease, prolong the job: so a lease is shorter than the ttl.
         lease_ms=int(min(options.lease, options.ttl / 2) * 1000),
         task_timeout_ms=int(options.task_timeout * 1000) if options.task_timeout else None,
-        memory=options.memory,
-        priority=options.priority,
-        seed=options.seed,
         ttl_ms=int(options.ttl * 1000),
         not_after_ms=now_ms + MAX_JOB_AGE_MS,
-        on_error=options.on_error,
         finish=functions["finishfn"] is not None,
         partitionfn=functions["partitionfn"] is not None,
         backup=options.backup and not options.each_worker,

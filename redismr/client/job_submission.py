@@ -6,17 +6,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from redismr.client import job_options
 from redismr.client.embedded import EmbeddedBackend
 from redismr.client.end_errors import fail_as_altered
 from redismr.client.job import Job
-from redismr.client.job_options import (
-    ProgressFunction,
-    SubmitOptionsDict,
-    SubmitterState,
-    clear_fields,
-    new_spec,
-    split_options,
-)
 from redismr.client.library_check import MissingLibraries
 from redismr.client.listings import deleted_row
 from redismr.client.per_worker import PerWorkerSubmitter, as_per_worker_source
@@ -54,50 +47,49 @@ class JobSubmission:
         source: Any,
         mapfn: Function | None,
         reducefn: Function | str | None,
-        given_options: SubmitOptionsDict,
+        given_options: job_options.SubmitOptionsDict,
         *,
         owns_job: bool,
-        show_progress: ProgressFunction | None = None,
+        show_progress: job_options.ProgressFunction | None = None,
     ) -> Job:
         """Check and pack a job, create it, and add all of its input; return the handle.
 
         With ``owns_job`` the job is deleted when its results are closed or collected.
 
         Raises:
-            ConfigError, CodeError: something was given wrong; nothing was written to Redis.
             JobError: the job ended meanwhile.
             SourceError, or what the source raises: the job was cancelled.
             StoreUnavailable: the server does not answer, or takes no writes for now.
         """
         refuse_while_loading()
         self._connection.remember_secrets()
-        functions, params, options = split_options(mapfn, reducefn, given_options)
+        functions, params, options = job_options.split_options(mapfn, reducefn, given_options)
         check_functions(**functions)
         code = pack(functions, params)
-        source = (as_per_worker_source if options.each_worker else as_source)(
-            source, chunk=options.chunk
-        )
+        as_job_source = as_per_worker_source if options.each_worker else as_source
+        source = as_job_source(source, chunk=options.chunk)
+        # All that was given is checked and packed. From here on the server is asked.
         now_ms, rows = self._server_time_and_workers()
         executors = sum(int(row.get("executors", 0)) for row in rows.values())
-        spec = new_spec(
+        spec = job_options.new_spec(
             options, source.size, code.digest, functions, now_ms=now_ms, executors=executors
         )
-        missing_libraries = MissingLibraries.from_worker_rows(rows, spec, self._keyring.key_id)
+        key_id = self._keyring.key_id
+        missing_libraries = MissingLibraries.from_worker_rows(rows, spec, key_id)
         missing_libraries.warn(code.module_names)
         sealer = JobSealer(self._keyring, spec.job_id)
         store = self._store.with_patience(options.wait_for_server)
         delete = only_in_this_process(partial(self._delete, spec, time.monotonic()))
-        state = SubmitterState(
+        state = job_options.SubmitterState(
             functions["finishfn"],
             functions["partitionfn"],
             delete=delete if owns_job else None,
-            delete_at_exit=self._embedded is None,
             show_progress=show_progress,
             wait_for_workers=options.wait_for_workers,
             restart_worker=self._embedded.restart_worker if self._embedded else None,
         )
         job = Job(store, self._keyring, spec, state)
-        fields = clear_fields(spec, self._keyring.key_id, source, each_worker=options.each_worker)
+        fields = job_options.clear_fields(spec, key_id, source, each_worker=options.each_worker)
         submitter = (PerWorkerSubmitter if options.each_worker else Submitter)(
             store,
             sealer,
@@ -149,10 +141,7 @@ class JobSubmission:
         return now_ms, {worker: row for worker, row in rows.items() if not row["lost"]}
 
     def _delete(self, spec: JobSpec, submit_began: float, n_map: int) -> None:
-        """Delete a job whose results nobody has any more; a row stays for listings.
-
-        ``submit_began`` is the time of ``time.monotonic()`` at which the job was submitted.
-        """
+        """Delete all but a row of a job; ``submit_began`` is a time of ``time.monotonic()``."""
         now_ms = spec.submitted_ms + int((time.monotonic() - submit_began) * 1000)
         with contextlib.suppress(Exception):  # the keys expire by themselves
             row = deleted_row(spec, n_map, now_ms)

@@ -5,12 +5,7 @@ import math
 import time
 from dataclasses import replace
 
-from redismr.client.end_errors import (
-    end_error,
-    fail_as_altered,
-    job_not_found_error,
-    job_vanished_error,
-)
+from redismr.client import end_errors
 from redismr.client.job_options import SubmitterState, scheduling_fields
 from redismr.client.submitter import InputRolledBack, JobEnded, close_input, input_lost_error
 from redismr.client.wait_reasons import ProgressObserver
@@ -78,7 +73,7 @@ class AwaitableJob(Unpicklable):
         """
         status = self._store.cancel(self.id).status
         if status == "GONE":
-            raise job_not_found_error(self.id)
+            raise end_errors.job_not_found_error(self.id)
         if status != "OK":
             return False
         event = Event(self.id, self.txn, 0, "cancelled", {})
@@ -106,10 +101,7 @@ class AwaitableJob(Unpicklable):
         self._store.delete(self.id, self._input_count(), self._spec.partitions)
 
     def _input_count(self) -> int:
-        """Return how many map tasks may have input.
-
-        Before the input is complete, only the clear text of the server tells.
-        """
+        """Return how many map tasks may have input: from clear text, if its end is not sealed."""
         if self._n_map is not None:
             return self._n_map
         with contextlib.suppress(SealError, KeysAltered):
@@ -121,7 +113,7 @@ class AwaitableJob(Unpicklable):
 
     def _read_status(self) -> JobStatus:
         if (status := self._store.status(self.id)) is None:
-            raise job_not_found_error(self.id)
+            raise end_errors.job_not_found_error(self.id)
         return status
 
     def _watch_status(self, *, with_results: bool = False) -> JobStatus:
@@ -135,7 +127,7 @@ class AwaitableJob(Unpicklable):
         """
         status = self._store.status(self.id, with_results=with_results)
         if status is None:
-            raise job_vanished_error(self.id)
+            raise end_errors.job_vanished_error(self.id)
         if status.state in ENDED_STATES:
             return status
         if time.monotonic() - self._announced_at > ANNOUNCE_SECONDS:
@@ -143,25 +135,19 @@ class AwaitableJob(Unpicklable):
             self._store.announce(self.id, self._spec.priority, self._spec.submitted_ms)
         alteration = altered_field(status, self._spec, self._sealer.keyring.key_id)
         if status.state == "submitting":
-            # The end of the input is sealed: then the state must not be "submitting" any more.
+            # The end of the input is sealed: then the state must not be "submitting" any more. One
+            # script writes both, so a state that is read after the end is a later one.
             if self._store.get_sealed(self.id, "end") is not None:
-                alteration = alteration or self._contradiction()
+                later = self._store.status(self.id)
+                if later and later.state == "submitting":
+                    why = "its state says that the input is incomplete, but it is complete"
+                    alteration = alteration or why
             # This process has closed the input, and a failover took that back: close it again.
             elif self._n_map is not None:
                 self._close_input_again(self._n_map)
         if alteration:
-            raise fail_as_altered(self._store, self._sealer, alteration)
+            raise end_errors.fail_as_altered(self._store, self._sealer, alteration)
         return status
-
-    def _contradiction(self) -> str:
-        """Return how the state, read again, contradicts the sealed end; empty if it does not.
-
-        One script writes both, so a state that is read after the end is a later one.
-        """
-        status = self._store.status(self.id)
-        if status and status.state == "submitting":
-            return "its state says that the input is incomplete, but it is complete"
-        return ""
 
     def _close_input_again(self, n_map: int) -> None:
         """Close the input once more, after a failover that took the server back to before that.
@@ -179,7 +165,7 @@ class AwaitableJob(Unpicklable):
 
     def _raise_unless_succeeded(self, status: JobStatus) -> None:
         if status.state != "succeeded":
-            raise end_error(self._sealer, status, self._store.failures(self.id))
+            raise end_errors.end_error(self._sealer, status, self._store.failures(self.id))
 
     def _unreachable_error(self, unavailable: StoreUnavailable) -> StoreUnavailable:
         """Return the error for a server that was away too long: how to come back to the job."""
@@ -198,36 +184,30 @@ class AwaitableJob(Unpicklable):
     def _wait_for_end(
         self, deadline: float | None, *, with_results: bool = False
     ) -> JobStatus | None:
-        """Return the status that shows the end of the job; None if the deadline came first.
-
-        ``deadline`` is a time of ``time.monotonic()``; None waits for ever.
-        """
+        """Return the status at the job's end; None at the ``deadline``, a ``time.monotonic()``."""
         try:
-            return self._poll_until_end(deadline, with_results=with_results)
+            with self._store.subscribe(self.txn) as channel:
+                # Right after its submission no job has ended: a first look would be in vain.
+                if self._n_map is not None and deadline is None:
+                    channel.get(JOB_POLL_SECONDS)
+                while True:
+                    status = self._watch_status(with_results=with_results)
+                    self._report(status)
+                    # The job has ended.
+                    if status.state in ENDED_STATES:
+                        return status
+                    remaining = JOB_POLL_SECONDS
+                    if deadline is not None:
+                        remaining = min(remaining, deadline - time.monotonic())
+                    # The caller's time is over.
+                    if remaining <= 0:
+                        return None
+                    # The job runs: wait for a message of its end, or for the next look.
+                    if self._show_progress:
+                        remaining = min(remaining, PROGRESS_SECONDS)
+                    self._wait_for_end_event(channel, remaining)
         except StoreUnavailable as unavailable:
             raise self._unreachable_error(unavailable) from unavailable.__cause__
-
-    def _poll_until_end(self, deadline: float | None, *, with_results: bool) -> JobStatus | None:
-        with self._store.subscribe(self.txn) as channel:
-            # Right after its submission no job has ended: a first look would be in vain.
-            if self._n_map is not None and deadline is None:
-                channel.get(JOB_POLL_SECONDS)
-            while True:
-                status = self._watch_status(with_results=with_results)
-                self._report(status)
-                # The job has ended.
-                if status.state in ENDED_STATES:
-                    return status
-                remaining = JOB_POLL_SECONDS
-                if deadline is not None:
-                    remaining = min(remaining, deadline - time.monotonic())
-                # The caller's time is over.
-                if remaining <= 0:
-                    return None
-                # The job runs: wait for a message that tells of its end, or for the next look.
-                if self._show_progress:
-                    remaining = min(remaining, PROGRESS_SECONDS)
-                self._wait_for_end_event(channel, remaining)
 
     def _wait_for_end_event(self, channel: Subscription, seconds: float) -> None:
         """Wait until a message says that the job has ended, the channel is cut, or time is over.
@@ -282,11 +262,7 @@ class AwaitableJob(Unpicklable):
 
 
 def deadline_of(timeout: float | None) -> float | None:
-    """Return the time of ``time.monotonic()`` in ``timeout`` seconds; None for never.
-
-    Raises:
-        ConfigError: the timeout is not a number, or is longer than 366 days.
-    """
+    """Return the time of ``time.monotonic()`` in ``timeout`` seconds; None for never."""
     if timeout is None:
         return None
     return time.monotonic() + float(_TIMEOUT_RULE.check("timeout", timeout))

@@ -12,7 +12,7 @@ from redismr.core.events import Event, decode_event
 from redismr.core.job_payloads import JobSealer
 from redismr.core.model import ENDED_STATES
 from redismr.core.seal import Keyring
-from redismr.errors import JobError, KeysAltered, SealError
+from redismr.errors import JobError, JobLost, KeysAltered, SealError
 from redismr.store import Store
 from redismr.store.channel import Subscription
 
@@ -29,15 +29,12 @@ class JobEndTracker:
     """Tells each end exactly once: of one job, or of all jobs (of one txn) that end from now on.
 
     A single job that is asked for may have ended before.
-
-    Attributes:
-        next_poll_at: the time of ``time.monotonic()`` at which the keys are to be read again.
     """
 
     def __init__(self, store: Store, keyring: Keyring, txn: str | None, job: str | None) -> None:
         self._store, self._keyring, self._txn, self._job = store, keyring, txn, job
         self._ended_jobs = set[str]() if job else set(self._end_states(store.recent()))
-        self.next_poll_at = 0.0
+        self.next_poll_at = 0.0  #: On ``time.monotonic()``: when to read the keys again.
 
     def matches(self, event: Event) -> bool:
         """True if the event is about a job that is asked for."""
@@ -97,13 +94,12 @@ def deliver_result(
 ) -> object:
     """Wait for a job's end, and call ``fn`` or ``errorfn`` once; return what that returns.
 
-    Raises:
-        JobError, SealError: the job's error, if there is no ``errorfn``.
+    JobLost is raised in any case, and other errors of the job if there is no ``errorfn``.
     """
     try:
         results = job.result()
     except (JobError, SealError) as error:
-        if errorfn is None:
+        if errorfn is None or isinstance(error, JobLost):
             raise
         return errorfn(job.txn, error)
     return fn(job.txn, results)

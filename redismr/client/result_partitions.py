@@ -47,11 +47,7 @@ def columns_of(pairs: dict[Any, Any]) -> Block:
 
 
 def in_key_order(pairs: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Return the pairs in key order, as ``sort=True`` promises.
-
-    Raises:
-        BadKey: the keys have no order.
-    """
+    """Return the pairs in key order, as ``sort=True`` promises; BadKey: the keys have none."""
     try:
         return sorted(pairs, key=itemgetter(0))
     except TypeError as exc:

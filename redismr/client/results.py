@@ -107,11 +107,9 @@ class Results(Mapping[Any, Any]):
         If an equal key may lie in two partitions, all of them are loaded into memory.
         """
         self._check_open()
-        return (
-            sum(self._partitions.records)
-            if self._partitions.has_unique_keys
-            else len(self._load_all())
-        )
+        if self._partitions.has_unique_keys:
+            return sum(self._partitions.records)
+        return len(self._load_all())
 
     def __iter__(self) -> Iterator[Any]:
         """Iterate over the keys, in the order of the result; streams."""
@@ -296,11 +294,7 @@ class Results(Mapping[Any, Any]):
         )
 
     def _fetch_blocks(self, partition: int) -> Iterator[Block]:
-        """Yield the blocks of a partition.
-
-        Raises:
-            ResultsClosed: the data is gone because ``close`` was called meanwhile.
-        """
+        """Yield the blocks of a partition; ResultsClosed: ``close`` has deleted them meanwhile."""
         if (loaded := self._loaded_partitions.get(partition)) is not None:
             yield columns_of(loaded)
             return

@@ -60,8 +60,7 @@ class Submitted:
     tasks: int = 0  #: Map tasks.
     finished: int = 0  #: Of these tasks, how many workers have finished.
     bytes: int = 0  #: Sealed bytes of all tasks.
-    #: Includes the splits that are still in the buffer.
-    input_amount: InputAmount = field(default_factory=InputAmount)
+    input_amount: InputAmount = field(default_factory=InputAmount)  #: With the buffered splits.
 
 
 @dataclass(slots=True)
@@ -84,11 +83,8 @@ class SplitBuffer:
             self.filled_since = now
         self.splits[index] = fields
         self.size += sum(map(len, fields.values()))
-        return (
-            self.size >= SUBMIT_FLUSH_BYTES
-            or len(self.splits) >= SUBMIT_FLUSH_TASKS
-            or now >= self.flush_at
-        )
+        is_full = self.size >= SUBMIT_FLUSH_BYTES or len(self.splits) >= SUBMIT_FLUSH_TASKS
+        return is_full or now >= self.flush_at
 
     def is_overdue(self) -> bool:
         """True if the first split has waited ``LINGER_SECONDS`` for more splits."""
@@ -205,10 +201,8 @@ class Submitter:
         if index == 0:  # the other splits are mostly like the first
             self._check_frame(frame)
         try:
-            return {
-                f"{task}.{piece}": seal(task, piece, data)
-                for piece, data in enumerate(split_frame(frame))
-            }
+            pieces = enumerate(split_frame(frame))
+            return {f"{task}.{piece}": seal(task, piece, data) for piece, data in pieces}
         except BadValue as exc:
             raise BadValue(f"{split.source}: {exc}") from None
 
@@ -248,10 +242,8 @@ class Submitter:
         submitted = self._submitted
         while submitted.tasks:
             unfinished = submitted.tasks - submitted.finished
-            if (
-                unfinished < MAX_UNFINISHED
-                and unfinished * submitted.bytes // submitted.tasks < MAX_UNFINISHED_BYTES
-            ):
+            unfinished_bytes = unfinished * submitted.bytes // submitted.tasks
+            if unfinished < MAX_UNFINISHED and unfinished_bytes < MAX_UNFINISHED_BYTES:
                 return
             self._on_step()
             time.sleep(0.02)

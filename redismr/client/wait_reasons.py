@@ -31,10 +31,7 @@ _report_again_at: dict[str, float] = {}
 
 
 def report_long_wait(text: str, waited: float) -> None:
-    """Print on stderr what the caller waits for, if ``waited`` seconds are long.
-
-    The same text is printed once a minute at most.
-    """
+    """Print on stderr what the caller waits for, if ``waited`` seconds are long."""
     now = time.monotonic()
     if waited > EXPLAIN_AFTER_SECONDS and now > _report_again_at.get(text, 0.0):
         _report_again_at[text] = now + REPORT_AGAIN_SECONDS
@@ -68,7 +65,7 @@ class ProgressObserver:
         done, now = status.maps_done + status.reduces_done, time.monotonic()
         if done != self._tasks_done:
             self._progressed_at = now
-        self._running_tasks = self._count_running_tasks(status)
+        self._running_tasks = max(0, status.leased - self._orphaned_tasks)
         if self._running_tasks or done != self._tasks_done:
             self._idle_since, self._tasks_done = now, done
         if silent or now - self._progress_asked_at < PROGRESS_ASKED_SECONDS:
@@ -89,7 +86,8 @@ class ProgressObserver:
             self.observe(status, silent=True)
             self._progress_asked_at = time.monotonic()
             waiting = self._idle_explanation()
-        running, reduce_work = self._count_running_tasks(status), _stage_work(status, "reduce")
+        running = max(0, status.leased - self._orphaned_tasks)
+        reduces = _stage_work(status, "reduce")
         # A small job is over before the rows of workers are read: then there is no need to.
         rows = [] if succeeded else self._eligible_rows()
         return Progress(
@@ -108,9 +106,7 @@ class ProgressObserver:
             slots=sum(int(str(row.get("executors", 0))) for row in rows),
             waiting=waiting,
             maps=_map_work(status, maps_done, n_map),
-            reduces=replace(
-                reduce_work, done=status.reduces_done, total=partitions, tasks=partitions
-            ),
+            reduces=replace(reduces, done=status.reduces_done, total=partitions, tasks=partitions),
         )
 
     def _idle_explanation(self) -> str:
@@ -136,7 +132,13 @@ class ProgressObserver:
                 "Start one: redismr worker"
             )
         if self._eligible_rows():
-            return self._orphaned_reason()
+            if not self._orphaned_tasks:
+                return ""
+            named = f" ({self._name_lost_workers()})" if self._lost_workers else ""
+            return (
+                f"{pluralize(self._orphaned_tasks, 'task')} of lost workers{named} can run again "
+                f"when their leases have run out, in {self._spec.lease_ms / 1000:g} s at most"
+            )
         key_id = self._keyring.key_id
         key_ids = {str(row.get("key_id")) for row in rows}
         if key_id not in key_ids:
@@ -164,15 +166,16 @@ class ProgressObserver:
         now = time.monotonic()
         if now - self._rows_read_at > _REFRESH_SECONDS:
             _, rows = self._store.worker_rows()
-            self._living_rows = [row for row in rows.values() if not row["lost"]]
-            self._lost_workers = [
-                f"{r.get('host')}:{r.get('pid')}" for r in rows.values() if r["lost"]
-            ]
+            living = {worker: row for worker, row in rows.items() if not row["lost"]}
+            lost = [row for row in rows.values() if row["lost"]]
+            self._living_rows = list(living.values())
+            self._lost_workers = [f"{row.get('host')}:{row.get('pid')}" for row in lost]
             # A worker that was killed long ago has no row any more, but may still have leases.
             no_progress = now - self._progressed_at > EXPLAIN_AFTER_SECONDS
             may_have_orphans = self._lost_workers or no_progress
-            living = {worker for worker, row in rows.items() if not row["lost"]}
-            self._orphaned_tasks = self._count_orphaned_tasks(living) if may_have_orphans else 0
+            self._orphaned_tasks = (
+                self._count_orphaned_tasks(set(living)) if may_have_orphans else 0
+            )
             self._server_is_full = False
             with contextlib.suppress(StoreError):  # some servers do not tell
                 self._server_is_full = self._store.redis_client.is_full()
@@ -183,28 +186,11 @@ class ProgressObserver:
         self._refresh_rows()
         return self._server_is_full
 
-    def _count_running_tasks(self, status: JobStatus) -> int:
-        """Return how many tasks living workers hold."""
-        return max(0, status.leased - self._orphaned_tasks)
-
     def _count_orphaned_tasks(self, living: set[str]) -> int:
         with contextlib.suppress(KeysAltered):
-            return sum(
-                not holders & living
-                for holders in self._store.workers_holding(self._spec.job_id)
-                if holders
-            )
+            holders = self._store.workers_holding(self._spec.job_id)
+            return sum(not workers & living for workers in holders if workers)
         return 0
-
-    def _orphaned_reason(self) -> str:
-        """Return that tasks wait until the leases of lost workers end; empty if none do."""
-        if not self._orphaned_tasks:
-            return ""
-        named = f" ({self._name_lost_workers()})" if self._lost_workers else ""
-        return (
-            f"{pluralize(self._orphaned_tasks, 'task')} of lost workers{named} can run again when "
-            f"their leases have run out, in {self._spec.lease_ms / 1000:g} s at most"
-        )
 
     def _name_lost_workers(self) -> str:
         """Return ``host:pid`` of the lost workers; of many, the first three and a number."""

@@ -157,7 +157,7 @@ MUTANTS = (
     _one("input not closed again", "client/job_waiting.py",
          "self._close_input_again(self._n_map)", "pass", "cuts"),
     _one("a forgotten end is not waited for", "client/job.py",
-         "suppress(EndRolledBack):  # then it runs again", "suppress():", "cuts"),
+         "suppress(collector.EndRolledBack):  # then it runs again", "suppress():", "cuts"),
     _one("reduce over a hole", "workers/task_inputs.py",
          "    if lost:\n        raise SegmentsMissing(lost)\n", "", "data"),
     Mutant(
