@@ -14,19 +14,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from redismr import errors
 from redismr.core.codec import split_frame
 from redismr.core.job_payloads import JobSealer
 from redismr.core.model import ENDED_STATES, JobSpec
 from redismr.core.work_amount import InputAmount
-from redismr.errors import (
-    BadValue,
-    JobError,
-    JobFailed,
-    JobLost,
-    NoWorkers,
-    RedismrError,
-    StoreUnavailable,
-)
 from redismr.sources import Source, Split
 from redismr.sources.protocol import amount_of
 from redismr.sources.record_snapshots import pickle_split
@@ -203,8 +195,8 @@ class Submitter:
         try:
             pieces = enumerate(split_frame(frame))
             return {f"{task}.{piece}": seal(task, piece, data) for piece, data in pieces}
-        except BadValue as exc:
-            raise BadValue(f"{split.source}: {exc}") from None
+        except errors.BadValue as exc:
+            raise errors.BadValue(f"{split.source}: {exc}") from None
 
     def _flush(self, store: Store | None = None) -> None:
         """Add the buffered splits as tasks; they stay in the buffer if that fails."""
@@ -263,7 +255,7 @@ class Submitter:
                 if time.monotonic() >= renew_at:
                     renew_at, is_healthy = time.monotonic() + renew_seconds, True
                     self._renew_lease()
-            except RedismrError:
+            except errors.RedismrError:
                 # The main thread meets the same error with its next split, and raises it.
                 is_healthy = False
 
@@ -274,11 +266,12 @@ class Submitter:
 
     def _cancel_after_error(self, exc: BaseException) -> None:
         """Cancel the job: nobody else can complete its input, and workers would work in vain."""
-        if isinstance(exc, JobEnded | JobError) and not isinstance(exc, NoWorkers | InputLost):
+        has_ended = isinstance(exc, JobEnded | errors.JobError)
+        if has_ended and not isinstance(exc, errors.NoWorkers | InputLost):
             return
-        if isinstance(exc, StoreUnavailable):
+        if isinstance(exc, errors.StoreUnavailable):
             return  # the server cannot be told; the job fails when the submitter's lease is over
-        with contextlib.suppress(RedismrError):
+        with contextlib.suppress(errors.RedismrError):
             self._cancel()
 
 
@@ -308,8 +301,8 @@ def close_input(store: Store, sealer: JobSealer, python: str, n: int) -> None:
     store.wake(closed.opened, python, sealer.keyring.key_id)
 
 
-def _job_lost_error(job: str) -> JobLost:
-    return JobLost(f"job {job} vanished from Redis while it was submitted", job_id=job)
+def _job_lost_error(job: str) -> errors.JobLost:
+    return errors.JobLost(f"job {job} vanished from Redis while it was submitted", job_id=job)
 
 
 def input_lost_error(job: str, why: str) -> InputLost:
@@ -320,15 +313,15 @@ def input_lost_error(job: str, why: str) -> InputLost:
     )
 
 
-class InputRolledBack(RedismrError):
+class InputRolledBack(errors.RedismrError):
     """A failover took back tasks that had been added: all tasks must be added again."""
 
 
-class InputLost(JobFailed):
+class InputLost(errors.JobFailed):
     """A failover took back tasks that had been added, and that cannot be added again."""
 
 
-class JobEnded(RedismrError):
+class JobEnded(errors.RedismrError):
     """The job ended before its input was complete; the job's handle tells why."""
 
     def __init__(self, state: str) -> None:
