@@ -44,7 +44,6 @@ UNSAID = {
         # the name says it
         "Column": "align_right title",
         "FirstSplitOnly": "size",
-        "PreparedJob": "options",
         "ShippedSplit": "contents names",
         "SubmitterState": "show_progress",
         "Transaction": "datasource",
