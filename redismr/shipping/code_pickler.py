@@ -7,6 +7,7 @@ import sys
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from redismr.confidential import SECRET_REMEDY, NotSendable, contains_secret
 from redismr.core import pickle_by_value
 from redismr.core.pickle_by_value import BY_VALUE_MODULES, ReducedValue
 from redismr.shipping.modules import imported_names_in_code
@@ -16,21 +17,17 @@ from redismr.shipping.shared_globals import (
     make_script_function,
     set_function_state,
 )
-from redismr.shipping.source_redaction import refuse_secrets
+from redismr.shipping.source_redaction import HOLDS_SECRET
 
 
 class References:
     """The modules, code and scripts that a pickle refers to."""
 
     def __init__(self) -> None:
-        #: Dotted names that may be modules.
-        self.module_names: set[str] = set()
-        #: Code of functions, whose lines tracebacks may show.
-        self.code_objects: set[CodeType] = set()
-        #: True if the pickle holds anything that a script defines.
-        self.uses_scripts = False
-        #: ``id`` of each class of a script that the pickle holds.
-        self.class_ids: set[int] = set()
+        self.module_names: set[str] = set()  #: Dotted names that may be modules.
+        self.code_objects: set[CodeType] = set()  #: Of functions: tracebacks may show their lines.
+        self.uses_scripts = False  #: True if the pickle holds anything that a script defines.
+        self.class_ids: set[int] = set()  #: ``id`` of each class of a script in the pickle.
         #: Script -> names of its globals that the pickle holds.
         self.script_globals: dict[str, set[str]] = {module: set() for module in BY_VALUE_MODULES}
 
@@ -57,12 +54,9 @@ class CodePickler(pickle_by_value.ByValuePickler):
         super().__init__(self._file)
         self.references = References()
         self._only_class, self._already_sent = only_class, already_sent
-        self._script_of_globals = {
-            id(vars(sys.modules[m])): m for m in BY_VALUE_MODULES if m in sys.modules
-        }
 
     def reducer_override(self, obj: Any) -> ReducedValue:
-        """Reduce an object; pickle calls this for all objects but plain data."""
+        """Note what an object refers to, and reduce it."""
         self.references.add(obj)
         return super().reducer_override(obj)
 
@@ -72,7 +66,10 @@ class CodePickler(pickle_by_value.ByValuePickler):
         Raises:
             NotSendable: a secret of this process is in them.
         """
-        return refuse_secrets(self._file.getvalue())
+        pickled = self._file.getvalue()
+        if contains_secret(pickled):
+            raise NotSendable("what is sent", HOLDS_SECRET, SECRET_REMEDY)
+        return pickled
 
     def reduce_class(self, cls: type, reduced: ReducedValue) -> ReducedValue:
         """Reduce a class by value; by name if it is a script's class beside ``only_class``."""
@@ -89,7 +86,8 @@ class CodePickler(pickle_by_value.ByValuePickler):
     def reduce_function(self, function: FunctionType, reduced: ReducedValue) -> ReducedValue:
         """Reduce a function by value; functions of a script share one dict of globals again."""
         reduced = super().reduce_function(function, reduced)
-        script = self._script_of_globals.get(id(function.__globals__))
+        script_globals = function.__globals__
+        script = next((m for m in BY_VALUE_MODULES if module_namespace(m) is script_globals), None)
         if script is None:
             return reduced
         make, parts, (attributes, members), *others, set_state = reduced
