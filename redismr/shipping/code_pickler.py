@@ -1,7 +1,5 @@
 """The pickler of a job's functions and classes, which also lists what they refer to."""
 
-from __future__ import annotations
-
 import io
 import sys
 from types import CodeType, FunctionType, ModuleType

@@ -6,11 +6,9 @@ does not pickle is refused by name, unless no function of the job can use it or 
 value itself on demand.
 """
 
-from __future__ import annotations
-
 import ast
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -36,15 +34,11 @@ class LocalModules:
 
 
 def collect_local_modules(
-    names: Iterable[str], folders: list[str], referenced_names: Callable[[], Iterable[str]]
+    names: Iterable[str], folders: list[str], referenced_names: Iterable[str]
 ) -> LocalModules:
     """Return the local modules among ``names``, the modules that these need, and their changes.
 
-    ``names`` and ``folders`` are those of ``find_local_modules``; ``referenced_names`` returns the
-    names that the job's functions and params refer to.
-
-    Raises:
-        CodeError: a changed value does not pickle, in a module that the functions need.
+    A changed value that does not pickle is an error only in modules that ``referenced_names`` need.
     """
     collector = _LocalModuleCollector(folders, referenced_names)
     todo = set(names)
@@ -54,7 +48,7 @@ def collect_local_modules(
 
 
 class _LocalModuleCollector:
-    def __init__(self, folders: list[str], referenced_names: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, folders: list[str], referenced_names: Iterable[str]) -> None:
         self._folders, self._referenced_names = folders, referenced_names
         self._modules: dict[str, ModuleSource] = {}
         self._changes: dict[str, Changes] = {}
@@ -132,7 +126,7 @@ class _LocalModuleCollector:
             container = loaded.was_container(path)
             if _is_made_on_demand(self._modules[name].source, path, container=container):
                 return False
-        return name in find_local_modules(sorted(self._referenced_names()), self._folders)
+        return name in find_local_modules(sorted(self._referenced_names), self._folders)
 
     def result(self) -> LocalModules:
         local_modules = LocalModules(self._modules, {}, {}, set(), {})
@@ -170,10 +164,8 @@ def _changes_of(name: str, source: str) -> Changes:
 
 
 def _values_differ(value: Any, constant: Any) -> bool:
-    if type(value) is not type(constant):
-        return True
     try:
-        return bool(value != constant)
+        return type(value) is not type(constant) or bool(value != constant)
     except Exception:  # noqa: BLE001 - items of a container may refuse to be compared
         return True
 

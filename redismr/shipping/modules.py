@@ -5,8 +5,6 @@ find them: names come from import statements (in the syntax tree of sources, in 
 functions) and are looked up in ``sys.modules`` first, then on the path.
 """
 
-from __future__ import annotations
-
 import ast
 import dis
 import importlib.util

@@ -5,8 +5,6 @@ through cloudpickle, in one pickle, so that functions still share their globals 
 modules go as sources, their functions by name. Installed packages must be on the worker.
 """
 
-from __future__ import annotations
-
 import hashlib
 import linecache
 import os
@@ -80,7 +78,9 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
         referenced_names = references.module_names | main_pickler.references.module_names
         unused_classes = _dump_unused_classes(main_pickler.references, references)
         names = referenced_names | references.module_names | _module_names_in_scripts()
-        local_modules = collect_local_modules(names, _script_folders(), lambda: referenced_names)
+        files = [module_namespace(script).get("__file__") for script in BY_VALUE_MODULES]
+        folders = [os.path.dirname(os.path.abspath(file)) for file in files if file]
+        local_modules = collect_local_modules(names, folders, referenced_names)
         main_pickler.dump(local_modules.deferred)
         used_ids = main_pickler.references.class_ids
         main_pickler.dump(
@@ -200,8 +200,3 @@ def _module_names_in_scripts() -> set[str]:
             source = "".join(linecache.getlines(file))
             names.update(imported_names(source, script_globals.get("__package__") or ""))
     return names
-
-
-def _script_folders() -> list[str]:
-    files = [module_namespace(script).get("__file__") for script in BY_VALUE_MODULES]
-    return [os.path.dirname(os.path.abspath(file)) for file in files if file]

@@ -4,8 +4,6 @@ Of functions that go by value only their own lines are sent, for tracebacks. The
 module is sent, without the literals in it that hold a secret.
 """
 
-from __future__ import annotations
-
 import ast
 import linecache
 from collections.abc import Iterable, Iterator, Mapping
