@@ -127,11 +127,7 @@ def _loader_of(name: str) -> object:
 
 
 def _restore_changes(module: ModuleType, changes: Changes) -> None:
-    """Set and delete the names that the program had set and deleted.
-
-    An object that the program had changed in place is changed in place here too: other modules may
-    have imported it.
-    """
+    """Set and delete what the program had; refill in place what other modules may have imported."""
     for path, value in changes.values.items():
         owner_path, registers, _ = path.partition(REGISTER_INFIX)
         owner, name = _resolve_owner(module, owner_path)

@@ -17,16 +17,8 @@ from redismr.errors import CodeError, LibraryMismatch
 
 SUBMITTER = "the submitter"
 
-REPORTED_LIBRARIES = {
-    "numpy": "numpy",
-    "pandas": "pandas",
-    "polars": "polars",
-    "pyarrow": "pyarrow",
-    "scipy": "scipy",
-    "sklearn": "scikit-learn",
-    "torch": "torch",
-}
-"""Library -> distribution, of the most common ones: workers report their versions of these."""
+REPORTED_LIBRARIES = ("numpy", "pandas", "polars", "pyarrow", "scipy", "sklearn", "torch")
+"""The most common ones: workers report their versions of these."""
 
 _UNKNOWN_VERSION = "of a version that is not known"
 _baseline: set[str] = set()
@@ -54,9 +46,9 @@ def loaded_versions() -> dict[str, str]:
 def reported_versions() -> str:
     """Return ``REPORTED_LIBRARIES`` with their versions here: ``numpy=2.4.6 torch=`` (no torch)."""
     versions = dict.fromkeys(REPORTED_LIBRARIES, "")
-    for name, distribution in REPORTED_LIBRARIES.items():
+    for name in REPORTED_LIBRARIES:
         with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(distribution)
+            versions[name] = metadata.version("scikit-learn" if name == "sklearn" else name)
     return " ".join(f"{name}={version}" for name, version in versions.items())
 
 

@@ -15,7 +15,6 @@ from redismr.core import pickle_by_value
 from redismr.core.model import PYTHON
 from redismr.errors import CodeError, RunawayJob
 from redismr.process_guards import loading_job_code
-from redismr.shipping import shared_globals
 from redismr.shipping.importer import JobImporter, cache_source_lines, install_importer
 from redismr.shipping.modules import ModuleSource
 from redismr.shipping.pack import CODE_FORMAT, digest_code
@@ -24,7 +23,7 @@ from redismr.shipping.shared_globals import ScriptNamespaces
 _RENAMED_MODULES = {"pathlib._local": "pathlib"}
 """Module in which one Python defines a class -> module that has it in all others (paths, 3.13)."""
 
-_CODE_MAKING_MODULES = ("cloudpickle", pickle_by_value.__name__, shared_globals.__name__)
+_CODE_MAKING_MODULES = ("cloudpickle", pickle_by_value.__name__, ScriptNamespaces.__module__)
 """Modules with functions that pickles call to make functions and classes of byte code."""
 
 
@@ -78,9 +77,8 @@ def load_code(code: bytes, params: bytes = b"", *, worker: bool = True) -> Loade
         )
     modules = {name: ModuleSource(*parts) for name, parts in packed_code["modules"].items()}
     if worker:
-        cache_source_lines(
-            {m.path: m.source for m in modules.values() if m.path} | packed_code["sources"]
-        )
+        shipped_sources = {m.path: m.source for m in modules.values() if m.path}
+        cache_source_lines(shipped_sources | packed_code["sources"])
     script_namespaces = ScriptNamespaces(packed_code["classes"])
     importer = JobImporter(modules, packed_code["state"], script_namespaces)
     install_importer(importer, take_precedence=worker)
@@ -119,11 +117,7 @@ class OtherPythonCode:
         self._raise_unreadable("has a finishfn, which only that Python can run")
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return the object ``module.name`` of this process or of the job's local modules.
-
-        Raises:
-            CodeError: the object is not here, or is made of byte code.
-        """
+        """Return the object ``module.name`` of this process or of the job's local modules."""
         if module.startswith(_CODE_MAKING_MODULES):
             self._raise_unreadable("holds a function or a class by value")
         try:
@@ -141,11 +135,7 @@ class OtherPythonCode:
 
 
 def load_for_reader(code: bytes, job: str, python: str) -> LoadedCode | OtherPythonCode:
-    """Return the code of a job that ran on ``python``, for a reader of its results.
-
-    Raises:
-        CodeError: the code does not load here.
-    """
+    """Return the code of a job that ran on ``python``, for a reader; raises as ``load_code``."""
     if python == PYTHON:
         return load_code(code, worker=False)
     modules = {name: ModuleSource(*parts) for name, parts in pickle.loads(code)["modules"].items()}
@@ -170,6 +160,5 @@ def _explain_load_errors() -> Iterator[None]:
             "it wherever a worker runs; only modules of your own travel with a job."
         ) from error
     except Exception as error:
-        raise CodeError(
-            f"the job's code does not load here: {type(error).__name__}: {error}"
-        ) from error
+        why = f"{type(error).__name__}: {error}"
+        raise CodeError(f"the job's code does not load here: {why}") from error

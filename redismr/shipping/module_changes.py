@@ -171,12 +171,7 @@ def _values_differ(value: Any, constant: Any) -> bool:
 
 
 def _is_made_on_demand(source: str, path: str, *, container: bool) -> bool:
-    r"""True if a function of the module sets the name, or fills the container, when called.
-
-    >>> text = "conn = None\ndef get():\n    global conn\n    conn = 1"
-    >>> [_is_made_on_demand(text, name, container=False) for name in ("conn", "x")]
-    [True, False]
-    """
+    """True if a function of the module sets the name, or fills the container, when called."""
     name = path.rpartition(".")[2]
 
     def changes_it(node: ast.AST) -> bool:

@@ -40,7 +40,6 @@ def find_local_modules(names: Iterable[str], folders: Iterable[str]) -> dict[str
 
     A package comes with its parent packages and with its submodules that are loaded here: these may
     be plugins that are imported by a computed name. Names that are no modules are passed over.
-
     ``folders`` are searched before ``sys.path``, as Python searches the folder of a script.
     """
     search_path = (*folders, *sys.path)

@@ -62,39 +62,34 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
     """Return the code from which ``load_code`` makes the same functions. Imports nothing.
 
     Values that the program has changed in local modules since their load are sent with them.
-
     ``functions`` maps a role (mapfn, reducefn ...) to a callable, the name of a reducer, or None.
 
     Raises:
         CodeError: an object does not pickle; names the function, the variable and its type.
     """
     functions, params, main_pickler = dict(functions), dict(params or {}), CodePickler()
+    sent = main_pickler.references
     with _scripts_by_value():
         with _name_unpicklable({f"params[{k!r}]": params[k] for k in params}, _PARAM_ADVICE):
             packed_params, references = dump_with_references(params)
         with _name_unpicklable(functions, _FUNCTION_ADVICE):
             main_pickler.dump(functions)
             main_pickler.packed()  # refuses a secret while the function that holds it is known
-        referenced_names = references.module_names | main_pickler.references.module_names
-        unused_classes = _dump_unused_classes(main_pickler.references, references)
+        referenced_names = references.module_names | sent.module_names
+        unused_classes = _dump_unused_classes(sent, references)
         names = referenced_names | references.module_names | _module_names_in_scripts()
         files = [module_namespace(script).get("__file__") for script in BY_VALUE_MODULES]
         folders = [os.path.dirname(os.path.abspath(file)) for file in files if file]
         local_modules = collect_local_modules(names, folders, referenced_names)
         main_pickler.dump(local_modules.deferred)
-        used_ids = main_pickler.references.class_ids
-        main_pickler.dump(
-            {script: _script_classes(script, used_ids) for script in BY_VALUE_MODULES}
-        )
+        main_pickler.dump({s: _script_classes(s, sent.class_ids) for s in BY_VALUE_MODULES})
         pickled = main_pickler.packed()
         changes_bytes = sum(map(len, local_modules.packed_changes.values()))
         _warn_if_large("functions", len(pickled), functions)
         _warn_if_large("params", len(packed_params), params)
         _warn_if_large("changed modules", changes_bytes, local_modules.changed_values)
     shipped_modules = redact_modules(local_modules.modules)
-    code_objects = (
-        main_pickler.references.code_objects | references.code_objects | local_modules.code_objects
-    )
+    code_objects = sent.code_objects | references.code_objects | local_modules.code_objects
     code = pickle.dumps(
         {
             "format": CODE_FORMAT,
@@ -106,9 +101,8 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
         },
         PICKLE_PROTOCOL,
     )
-    return PackedCode(
-        code, packed_params, digest_code(code, packed_params), frozenset(referenced_names)
-    )
+    digest = digest_code(code, packed_params)
+    return PackedCode(code, packed_params, digest, frozenset(referenced_names))
 
 
 def digest_code(code: bytes, params: bytes) -> str:

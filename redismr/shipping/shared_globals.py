@@ -39,12 +39,7 @@ class ScriptNamespaces:
             module_vars["__getattr__"] = partial(self.get_script_class, module)
 
     def get_script_class(self, module: str, name: str) -> Any:
-        """Return a class of a script; load it if need be.
-
-        Raises:
-            AttributeError: the script had no such class, or the class could not be sent.
-            CodeError: the class cannot be made again here.
-        """
+        """Return a class of a script; AttributeError if there was none, or it could not be sent."""
         classes = self.classes.setdefault(module, {})
         if name not in classes:
             data = self._packed_classes.get(module, {}).get(name)

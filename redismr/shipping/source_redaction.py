@@ -33,9 +33,6 @@ def redact_modules(modules: Mapping[str, ModuleSource]) -> dict[str, ModuleSourc
     """Return the modules with a ``WithheldSecret`` in place of each literal that holds a secret.
 
     Workers hardly ever need the literal. Lines keep their numbers.
-
-    Raises:
-        CodeError: a source cannot be rewritten; names the module and the line.
     """
     return {name: _redacted_module(name, module) for name, module in modules.items()}
 
@@ -88,17 +85,14 @@ def traceback_lines(
         last = min(max(wanted[file]), len(lines))
         shown = ["\n"] * last
         for n in filter(last.__ge__, wanted[file]):
-            shown[n - 1] = _redacted_line(lines[n - 1], holds_secret=n in secret_lines)
+            shown[n - 1] = redact_all_words(lines[n - 1])
+            # A secret that is put together of several literals cannot be blanked word by word.
+            if n in secret_lines and shown[n - 1] == lines[n - 1]:
+                shown[n - 1] = f"{REDACTED}\n"
         text = "".join(shown)
         if len(text) <= _MAX_SHOWN_CHARS:
             texts[file] = text
     return texts
-
-
-def _redacted_line(line: str, *, holds_secret: bool) -> str:
-    text = redact_all_words(line)
-    # A secret that is put together of several literals cannot be blanked word by word.
-    return f"{REDACTED}\n" if holds_secret and text == line else text
 
 
 @lru_cache(maxsize=1024)

@@ -39,7 +39,6 @@ def as_source(obj: Any, *, chunk: int | None = None) -> Source:
       globs are looked up now
 
     The source holds one batch of an iterator in memory at a time.
-
     ``chunk`` is the number of items in one task; None puts many tiny or few heavy items into one.
 
     Raises:

@@ -83,8 +83,7 @@ class SizeEstimator:
     """
 
     def __init__(self) -> None:
-        self._measured_count = 0
-        self._average = 64.0
+        self._measured_count, self._average = 0, 64.0
 
     def item_sizes(
         self, next_items: Sequence[Any], item_types: set[type] | None = None

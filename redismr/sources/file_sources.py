@@ -117,11 +117,7 @@ class FileSource:
     def with_patterns(
         self, patterns: Patterns, encoding: str | None = None, errors: str | None = None
     ) -> FileSource:
-        """Return a source of other files with this one's options; None keeps an option.
-
-        Raises:
-            ConfigError: no such encoding or error handler, or this source reads bytes.
-        """
+        """Return a source of other files with this one's options; None keeps an option."""
         record_format = self.format
         given = {"name": encoding, "errors": errors}
         if given := {option: value for option, value in given.items() if value is not None}:

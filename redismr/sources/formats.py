@@ -192,23 +192,20 @@ class CsvFormat(RecordFormat):
                 yield line.removeprefix(_BYTE_ORDER_MARK) if first else line
 
         reader = csv.reader(physical_lines(), **{"strict": True, **self.layout})
-        while True:
-            row_lines.clear()
-            try:
-                row = next(reader, None)
-            except csv.Error as error:
-                place = byte_range.file.path
-                if row_lines:
-                    place = _describe_row_place(byte_range, row_lines[0])
-                raise BadInput(
-                    f"{place}: not CSV: {error}. See that delimiter= and quotechar= are right; "
-                    "strict=False accepts stray quotes, csv.field_size_limit() in initfn longer "
-                    "fields; no field may hold a newline when split= is given."
-                ) from error
-            if row is None:
-                return
-            if row:
-                yield row_lines[0], row
+        try:
+            for row in reader:
+                if row:
+                    yield row_lines[0], row
+                row_lines.clear()
+        except csv.Error as error:
+            place = byte_range.file.path
+            if row_lines:
+                place = _describe_row_place(byte_range, row_lines[0])
+            raise BadInput(
+                f"{place}: not CSV: {error}. See that delimiter= and quotechar= are right; "
+                "strict=False accepts stray quotes, csv.field_size_limit() in initfn longer "
+                "fields; no field may hold a newline when split= is given."
+            ) from error
 
 
 def _describe_row_place(byte_range: ByteRange, where: Where) -> str:

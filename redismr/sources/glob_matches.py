@@ -14,11 +14,7 @@ from redismr.errors import SourceError
 
 
 def match_glob(pattern: str) -> list[str]:
-    """Return the sorted names that match the path or glob, written as in it ("./a.txt").
-
-    Raises:
-        SourceError: a folder below ``**`` cannot be read.
-    """
+    """Return the sorted names that match the path or glob, written as in it ("./a.txt")."""
     if os.path.lexists(pattern):
         return [pattern]
     return sorted(set(_expand(os.path.expanduser(pattern))))

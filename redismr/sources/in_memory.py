@@ -22,8 +22,6 @@ _SIZED_CONTAINERS = frozenset({list, tuple, range, dict, set, frozenset})
 
 
 class _InMemorySplit:
-    """Records of an iterable, from the ``start``-th on."""
-
     __slots__ = ()
     start: int
     values: list[Any]
@@ -71,7 +69,6 @@ class PairSplit(_InMemorySplit):
     values: list[Any]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as a call, as ``ItemSplit`` does."""
         return PairSplit, (self.start, self.keys, self.values)
 
     def read(self) -> Iterator[Pair]:

@@ -46,13 +46,7 @@ class InputFile:
 
     @contextmanager
     def open_checked(self) -> Iterator[BinaryIO]:
-        """Open the file, decompressed, and check before and after reading that it is unchanged.
-
-        Raises:
-            SourceError: no such file here, no permission, a disk error, or too little memory.
-            BadInput: compressed data is damaged or cut.
-            SourceChanged: the size (on the submitter's host also the mtime) has changed.
-        """
+        """Open the file, decompressed, and check before and after reading that it is unchanged."""
         try:
             raw = open(self.path, "rb", buffering=READ_BUFFER_BYTES, opener=_open_without_waiting)  # noqa: SIM115
         except OSError as error:
@@ -70,9 +64,8 @@ class InputFile:
                 yield stream
             except DAMAGE_ERRORS as error:
                 self._check_unchanged(raw, status_before)
-                raise self._read_error(
-                    error, None if decompressed is None else decompressed.size
-                ) from error
+                read_bytes = None if decompressed is None else decompressed.size
+                raise self._read_error(error, read_bytes) from error
             except MemoryError as error:
                 raise SourceError(
                     f"reading {self.path} on {platform.node()} took more memory than there is. "
