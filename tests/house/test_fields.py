@@ -25,11 +25,11 @@ UNSAID = {
     name: set(fields.split())
     for name, fields in {
         # the class says it
-        "_InMemorySource": "records_of size unit",
         "ByteRange": "begin end file",
         "CommitReply": "claim statuses",
         "Encoding": "errors",
         "FileSource": "format patterns unit",
+        "InMemorySource": "size unit",
         "Limit": "value why",
         "MapOutputs": "basis",
         "TracebackLine": "file function line",
