@@ -22,7 +22,7 @@ from types import GeneratorType
 from typing import Any
 
 from redismr import native
-from redismr.core.plain_copies import IMMUTABLE_TYPES
+from redismr.core.value_snapshots import IMMUTABLE_TYPES
 from redismr.engine.buffer_limit import map_buffer_limits
 from redismr.engine.combine import flush_groups, flush_totals
 from redismr.engine.emitted import (

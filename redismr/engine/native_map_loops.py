@@ -5,15 +5,13 @@ in the middle of a record where it meets another kind of pair. A job may mix wor
 without the extension.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterable, Iterator, Mapping, MutableSequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 from redismr import native
-from redismr.core.plain_copies import IMMUTABLE_TYPES
+from redismr.core.value_snapshots import IMMUTABLE_TYPES
 from redismr.engine.buffer_limit import BufferLimit, map_buffer_limits
 from redismr.engine.combine import flush_groups
 from redismr.engine.emitted import (

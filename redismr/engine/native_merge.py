@@ -1,7 +1,5 @@
 """Adds up the blocks of a partition in C, as long as they hold ints by text keys."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any

@@ -6,7 +6,6 @@ import gc
 import os
 import socket
 import sys
-from functools import lru_cache
 from typing import Any
 
 from redismr.core.model import Provenance
@@ -19,8 +18,6 @@ if sys.platform == "linux" and sys.version_info >= (3, 14):
     import multiprocessing.context  # 1.6 ms of a cold start, once for all executors
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-
-_NO_LIBRARIES = Provenance()
 
 _executor_pid = os.getpid()
 
@@ -47,17 +44,12 @@ def prepare_process(cores: int) -> None:
 def local_provenance() -> Provenance:
     """Return the name of this process and the libraries that user code has loaded in it."""
     libraries = loaded_versions()
-    return Provenance(f"worker {process_name()}", libraries) if libraries else _NO_LIBRARIES
+    return Provenance(f"worker {process_name()}", libraries) if libraries else Provenance()
 
 
 def process_name() -> str:
     """Return host and pid of this executor, for people."""
-    return _host_and_pid(os.getpid())
-
-
-@lru_cache(maxsize=1)
-def _host_and_pid(pid: int) -> str:
-    return f"{socket.gethostname()}:{pid}"
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def end_if_forked() -> None:
@@ -86,11 +78,7 @@ def debugger_error(what: str) -> DebuggerError:
 
 
 def _on_breakpoint(*args: Any, **kwargs: Any) -> Any:
-    """Answer breakpoint(), unless PYTHONBREAKPOINT chooses another debugger or none.
-
-    Raises:
-        DebuggerError: pdb would find an empty standard input, and end the task.
-    """
+    # pdb would find an empty standard input, and end the task.
     if os.environ.get("PYTHONBREAKPOINT", "") in ("", "pdb.set_trace"):
         raise debugger_error("breakpoint()")
     return sys.__breakpointhook__(*args, **kwargs)  # noqa: T100  the user has chosen it

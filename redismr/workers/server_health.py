@@ -17,8 +17,7 @@ log = logging.getLogger("redismr.worker")
 Duty = Callable[[], Any]
 """A recurring or one-time act of the supervisor that needs Redis."""
 
-MAX_REFUSAL_PAUSE_SECONDS = 30.0
-"""Longest pause before an executor is replaced that the server has refused."""
+MAX_REFUSAL_PAUSE_SECONDS = 30.0  # before an executor is replaced that the server has refused
 
 
 class ServerHealth:
@@ -29,10 +28,8 @@ class ServerHealth:
     """
 
     def __init__(self, *, is_fit: bool) -> None:
-        #: The server is fit to work for. False until the server was checked, and after it has
-        #: refused a command.
-        self.is_fit = is_fit
-        self._was_fit = is_fit
+        #: False until the server was checked, and after it has refused a command.
+        self.is_fit = self._was_fit = is_fit
         self._failing = set[Duty]()
 
     def mark_fit(self) -> bool:
@@ -53,13 +50,10 @@ class ServerHealth:
 
         ``recovered_by`` is the duty whose success shows that this duty works again; the outage ends
         when these duties have succeeded for all that failed.
-
-        Raises:
-            UnfitServer: the server can never be worked for as it is configured.
         """
         try:
             duty()
-        except UnfitServer:
+        except UnfitServer:  # it can never be worked for as it is configured
             raise
         except StoreError as exc:
             if not self._failing:

@@ -10,9 +10,8 @@ import pytest
 
 from redismr import errors
 from redismr.cli import SUBCOMMANDS, cli, exit_codes
-from redismr.core.mixed_errors import source_raised_error
 from redismr.core.model import Failure
-from redismr.core.task_errors import make_task_error
+from redismr.core.task_errors import make_task_error, source_raised_error
 
 
 def python(*words, **options):
@@ -31,7 +30,7 @@ def test_every_subcommand_has_help_and_a_line_in_the_table(invoke, subcommand):
     result = invoke(subcommand, "--help")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Usage: redismr {subcommand} ")
-    assert SUBCOMMANDS[subcommand].help_line.endswith(".")
+    assert SUBCOMMANDS[subcommand][1].endswith(".")
 
 
 @pytest.mark.parametrize("subcommand", SUBCOMMANDS)

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from support import script_names
 
 from redismr.config import OPTION_RULES
 from redismr.store.limits import LIMITS
-from redismr.store.scripts import script, script_names
+from redismr.store.scripts import script
 
 ROOT = Path(__file__).parents[2]
 LUA = sorted((ROOT / "redismr/store/lua").glob("*.lua"))
