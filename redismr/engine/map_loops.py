@@ -17,7 +17,7 @@ With partitioning and encoding, 300 MB of words in tasks of 16 MB measured 1.16 
 In each loop, ``key, value`` is a record, and ``k, v`` a pair that mapfn emitted for it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, MutableSequence
+from collections.abc import Iterable, Iterator, Mapping
 from types import GeneratorType
 from typing import Any
 
@@ -36,6 +36,7 @@ from redismr.engine.emitted import (
 )
 from redismr.engine.merge import add_ints
 from redismr.engine.native_map_loops import (
+    Cursor,
     MapStart,
     can_add_natively,
     map_groups_natively,
@@ -52,7 +53,7 @@ def map_records(
     program: Program,
     records: Iterable[tuple[Any, Any]],
     partitions: int,
-    cursor: MutableSequence[int],
+    cursor: Cursor,
 ) -> Iterator[PartitionedColumns]:
     """Yield the columns of each partition, whenever the buffers are full and at the end.
 
@@ -71,7 +72,7 @@ def _map_totals(
     reducer: Reducer,
     records: Iterable[tuple[Any, Any]],
     partitions: int,
-    cursor: MutableSequence[int],
+    cursor: Cursor,
 ) -> Iterator[PartitionedColumns]:
     """Add up in C as long as that can be done, then in Python."""
     counts_pairs = reducer.fold == "ones"
@@ -89,7 +90,7 @@ def _map_groups(
     program: Program,
     records: Iterable[tuple[Any, Any]],
     partitions: int,
-    cursor: MutableSequence[int],
+    cursor: Cursor,
 ) -> Iterator[PartitionedColumns]:
     """Group in C as long as that can be done, then in Python."""
     start: MapStart | None = MapStart(iter(records))
@@ -100,11 +101,7 @@ def _map_groups(
 
 
 def _map_adding(  # noqa: C901, PLR0912 - one flat loop, see the module's docstring
-    program: Program,
-    reducer: Reducer,
-    start: MapStart,
-    partitions: int,
-    cursor: MutableSequence[int],
+    program: Program, reducer: Reducer, start: MapStart, partitions: int, cursor: Cursor
 ) -> Iterator[PartitionedColumns]:
     """Add ints up as they come; keep a list for a key with any other value, its total first."""
     mapfn, takes_value_only = program.mapfn or _identity, program.takes_value_only
@@ -118,8 +115,7 @@ def _map_adding(  # noqa: C901, PLR0912 - one flat loop, see the module's docstr
     try:
         for key, value in start.records:
             in_mapfn = True
-            # A record that the native loop has begun: 4 ns a record.
-            if pairs_left is not None:
+            if pairs_left is not None:  # the native loop has begun the record
                 pairs, pairs_left = pairs_left, None
             else:
                 cursor[0] = ordinal = ordinal + 1
@@ -164,11 +160,7 @@ def _map_adding(  # noqa: C901, PLR0912 - one flat loop, see the module's docstr
 
 
 def _map_counting(
-    program: Program,
-    reducer: Reducer,
-    start: MapStart,
-    partitions: int,
-    cursor: MutableSequence[int],
+    program: Program, reducer: Reducer, start: MapStart, partitions: int, cursor: Cursor
 ) -> Iterator[PartitionedColumns]:
     mapfn, takes_value_only = program.mapfn or _identity, program.takes_value_only
     totals: dict[Any, int] = start.buffer
@@ -179,8 +171,7 @@ def _map_counting(
     try:
         for key, value in start.records:
             in_mapfn = True
-            # A record that the native loop has begun.
-            if pairs_left is not None:
+            if pairs_left is not None:  # the native loop has begun the record
                 pairs, pairs_left = pairs_left, None
             else:
                 cursor[0] = ordinal = ordinal + 1
@@ -210,10 +201,7 @@ def _map_counting(
 
 
 def _map_grouping(  # noqa: C901, PLR0912 - as above
-    program: Program,
-    start: MapStart,
-    partitions: int,
-    cursor: MutableSequence[int],
+    program: Program, start: MapStart, partitions: int, cursor: Cursor
 ) -> Iterator[PartitionedColumns]:
     """Keep the values of each key in a list until there are enough to combine."""
     mapfn, takes_value_only = program.mapfn or _identity, program.takes_value_only
@@ -228,8 +216,7 @@ def _map_grouping(  # noqa: C901, PLR0912 - as above
     try:
         for key, value in start.records:
             in_mapfn = True
-            # A record that the native loop has begun.
-            if pairs_left is not None:
+            if pairs_left is not None:  # the native loop has begun the record
                 pairs, pairs_left = pairs_left, None
             else:
                 cursor[0] = ordinal = ordinal + 1

@@ -25,6 +25,9 @@ from redismr.engine.native_merge import as_dict, hash_secrets
 from redismr.engine.partitioner import PartitionedColumns
 from redismr.engine.program import GroupFunction, Program
 
+Cursor = MutableSequence[int]
+"""``cursor[0]`` is the ordinal of the record that mapfn works on."""
+
 
 @dataclass(slots=True)
 class MapStart:
@@ -57,7 +60,7 @@ def map_totals_natively(
     program: Program,
     records: Iterable[tuple[Any, Any]],
     partitions: int,
-    cursor: MutableSequence[int],
+    cursor: Cursor,
     *,
     counts_pairs: bool,
 ) -> Generator[PartitionedColumns, None, MapStart | None]:
@@ -98,7 +101,7 @@ def map_groups_natively(
     program: Program,
     records: Iterable[tuple[Any, Any]],
     partitions: int,
-    cursor: MutableSequence[int],
+    cursor: Cursor,
 ) -> Generator[PartitionedColumns, None, MapStart | None]:
     """Yield columns of groups; return the ``MapStart`` of the rest, None at the end.
 

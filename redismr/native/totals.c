@@ -1129,12 +1129,12 @@ static int call_mapfn(RecordFold *self)
         return -1;
     set_reference(&self->key, key);
     set_reference(&self->value, value);
-    PyObject *ordinal = PyLong_FromSsize_t(++self->ordinal);
-    if (!ordinal || PySequence_SetItem(self->cursor, 0, ordinal)) {
-        Py_XDECREF(ordinal);
+    PyObject *ordinal = PyLong_FromSsize_t(++self->ordinal), *zero = PyLong_FromLong(0);
+    int failed = !ordinal || !zero || PyObject_SetItem(self->cursor, zero, ordinal);
+    Py_XDECREF(ordinal);
+    Py_XDECREF(zero);
+    if (failed)
         return -1;
-    }
-    Py_DECREF(ordinal);
     self->in_mapfn = 1;
     PyObject *out = self->takes_value_only
                         ? PyObject_CallFunctionObjArgs(self->mapfn, value, NULL)
