@@ -50,8 +50,10 @@ def map_task(
     cursor[0], cursor[1] = -1, 0
     must_send_placements = not has_trusted_partitionfn(program)
     for columns in map_records(program, records, partitions, cursor):
+        # The extension does not say whether Python would have joined the keys.
+        is_joined = sum(record_count(column) for _, column in columns) >= partitions
         for partition, column in columns:
-            for block in cut_into_blocks(column, is_joined=True):
+            for block in cut_into_blocks(column, is_joined=is_joined):
                 cursor[1] += record_count(block)
                 yield partition, block
         if must_send_placements:

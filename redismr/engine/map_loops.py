@@ -206,7 +206,7 @@ def _map_grouping(  # noqa: C901, PLR0912 - as above
     """Keep the values of each key in a list until there are enough to combine."""
     mapfn, takes_value_only = program.mapfn or _identity, program.takes_value_only
     groups: dict[Any, list[Any]] = start.buffer
-    get, snapshot_value = groups.get, choose_value_snapshot(program)
+    get, snapshot_value = groups.get, start.snapshot_value or choose_value_snapshot(program)
     max_keys, new_limit = map_buffer_limits(program.memory)
     buffer_limit = start.buffer_limit or new_limit
     type_, tuple_, generator, immutable = type, tuple, GeneratorType, IMMUTABLE_TYPES

@@ -9,7 +9,8 @@ from typing import Any
 from redismr import native
 from redismr.core.codec import Block
 from redismr.core.failure_capture import NOT_GIVEN
-from redismr.engine.buffer_limit import RESULT_RECORDS, result_buffer_limit
+from redismr.engine import buffer_limit as limits
+from redismr.engine.buffer_limit import result_buffer_limit
 from redismr.engine.call_reducer import ResultColumns, run_group_function
 from redismr.engine.emitted import UserCodeError
 from redismr.engine.native_merge import add_blocks_natively, as_dict, slice_totals
@@ -138,8 +139,8 @@ def _slice_totals(totals: dict[Any, Any], *, sort: bool) -> Iterator[ResultColum
     if sort:
         order = _sorted_indexes(keys)
         keys, values = [keys[i] for i in order], [values[i] for i in order]
-    for start in range(0, len(keys), RESULT_RECORDS):
-        stop = start + RESULT_RECORDS
+    for start in range(0, len(keys), limits.RESULT_RECORDS):
+        stop = start + limits.RESULT_RECORDS
         yield ResultColumns(keys[start:stop], values[start:stop])
 
 

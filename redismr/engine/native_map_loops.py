@@ -5,7 +5,7 @@ in the middle of a record where it meets another kind of pair. A job may mix wor
 without the extension.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, MutableSequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableSequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -49,6 +49,8 @@ class MapStart:
     """Number of values at which ``buffer_limit`` is to be asked."""
     buffer_limit: BufferLimit | None = None
     """The limit that has seen the values in the buffer; None for a new one."""
+    snapshot_value: Callable[[Any], Any] | None = None
+    """What has fixed the values in the buffer, and knows the last of them; None for a new one."""
 
 
 def can_add_natively(program: Program) -> bool:
@@ -109,7 +111,7 @@ def map_groups_natively(
         UserCodeError: mapfn, combinefn, partitionfn or a named reducer failed.
         Exception: whatever ``records`` raises.
     """
-    groups = native.totals.Groups(*hash_secrets())
+    groups, snapshot_value = native.totals.Groups(*hash_secrets()), choose_value_snapshot(program)
     (max_keys, buffer_limit), next_check = map_buffer_limits(program.memory), 1
     fold = native.totals.RecordFold(
         groups,
@@ -119,7 +121,7 @@ def map_groups_natively(
         iterate_pairs,
         takes_value_only=program.takes_value_only,
         immutable_types=IMMUTABLE_TYPES,
-        snapshot_value=choose_value_snapshot(program),
+        snapshot_value=snapshot_value,
     )
     try:
         while (state := fold.run(next_check)) == native.totals.FULL:
@@ -143,6 +145,7 @@ def map_groups_natively(
         buffered=buffered,
         next_check=next_check,
         buffer_limit=buffer_limit,
+        snapshot_value=snapshot_value,
     )
 
 
@@ -156,10 +159,14 @@ def _flush(program: Program, groups: native.totals.Groups, partitions: int) -> P
 def _start_after(
     fold: native.totals.RecordFold, buffer: dict[Any, Any], **buffer_state: Any
 ) -> MapStart:
-    """Return where Python goes on after a pair, or a whole output, that the extension left."""
+    """Return where Python goes on after a record, a pair, or an output that the extension left."""
+    if not fold.in_mapfn:  # a record that is no pair: Python raises the error of it
+        return MapStart(chain((fold.pair,), fold.records), buffer, fold.ordinal, **buffer_state)
     pairs_left = fold.out
     if fold.pairs is not None:
-        pairs_left = fold.pairs if fold.pair is None else chain((fold.pair,), fold.pairs)
+        # A dict is the rest of a mapping. The odd pair may be None, if mapfn yielded that.
+        is_rest = type(fold.pairs) is dict
+        pairs_left = fold.pairs if is_rest else chain((fold.pair,), fold.pairs)
     records = chain([(fold.key, fold.value)], fold.records)
     return MapStart(records, buffer, fold.ordinal, fold.out, pairs_left, **buffer_state)
 

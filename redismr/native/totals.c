@@ -149,6 +149,8 @@ typedef struct {
     size_t keys_size;
     int64_t *numbers;
     size_t count;        /* at least 1 */
+    Py_ssize_t slice_end; /* where the latest slice ended, and the key after it: slices are */
+    const uint8_t *after_slice; /* taken in order, and none of them searches from the start */
     uint8_t *own_keys;   /* freed with the block; NULL if the owner has the keys */
     int64_t *own_numbers;
 } IntBlock;
@@ -244,6 +246,8 @@ static PyObject *block_encode(IntBlock *self, PyObject *unused)
     (void)unused;
     if (self->keys_size > UINT32_MAX / 2)
         return PyErr_Format(PyExc_OverflowError, "a block of more than 2 GB");
+    if (self->count > (SIZE_MAX - self->keys_size) / (4 * MAX_INT_BYTES))
+        return PyErr_NoMemory();
     int is_text = self->kind == TEXT_KEYS;
     size_t numbers_size = pickle_bound(self->count);
     size_t bound = BLOCK_HEADER + (is_text ? self->keys_size : numbers_size) + numbers_size;
@@ -323,14 +327,19 @@ static PyObject *block_slice(IntBlock *self, PyObject *args)
     IntBlock *block = new_block(state_of((PyObject *)self));
     if (!block)
         return NULL;
-    const uint8_t *at = self->keys, *end = at + self->keys_size, *first = at;
+    const uint8_t *at = self->keys, *end = at + self->keys_size, *first, *last;
     size_t size;
-    for (Py_ssize_t i = 0; i < start; i++)
+    Py_ssize_t i = 0;
+    if (self->slice_end && start >= self->slice_end) {
+        i = self->slice_end;
+        at = self->after_slice;
+    }
+    for (; i < start; i++)
         next_key(self->kind, &at, end, &size);
-    first = at;
-    const uint8_t *last = at;
-    for (Py_ssize_t i = start; i < stop; i++)
+    for (first = last = at; i < stop; i++)
         last = next_key(self->kind, &at, end, &size) + size;
+    self->slice_end = stop;
+    self->after_slice = at;
     Py_INCREF((PyObject *)self);
     block->owner = (PyObject *)self;
     block->kind = self->kind;
@@ -569,7 +578,7 @@ static PyObject *totals_deal(Totals *self, PyObject *partitions_object)
 {
     Table *table = &self->table;
     Py_ssize_t partitions = PyLong_AsSsize_t(partitions_object);
-    if (partitions < 1 || partitions > (Py_ssize_t)UINT32_MAX)
+    if (partitions < 1 || (uint64_t)partitions > UINT32_MAX)
         return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "no such partitions");
     PyObject *result = PyList_New(0);
     uint32_t *numbers = PyMem_Malloc((table->count ? table->count : 1) * sizeof *numbers);
@@ -675,19 +684,31 @@ static int groups_traverse(Groups *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* Empty the groups first, and then let the values go, whose destructors may run any code. */
-static int groups_clear(Groups *self)
+/* Make the groups empty; their memory and references are the caller's, who copied them. */
+static void forget_groups(Groups *self)
 {
-    PyObject **values = self->values;
-    size_t count = self->count;
-    PyMem_Free(self->numbers);
-    table_clear(&self->table);
+    HashKey hash_key = self->table.hash_key;
+    self->table = (Table){.hash_key = hash_key};
     self->values = NULL;
     self->numbers = NULL;
     self->count = self->capacity = 0;
-    for (size_t i = 0; i < count; i++)
-        Py_DECREF(values[i]);
-    PyMem_Free(values);
+}
+
+/* Free a copy of the groups; destructors of values may run any code. */
+static void release_groups(Groups *taken)
+{
+    table_clear(&taken->table);
+    PyMem_Free(taken->numbers);
+    for (size_t i = 0; i < taken->count; i++)
+        Py_DECREF(taken->values[i]);
+    PyMem_Free(taken->values);
+}
+
+static int groups_clear(Groups *self)
+{
+    Groups taken = *self;
+    forget_groups(self);
+    release_groups(&taken);
     return 0;
 }
 
@@ -773,33 +794,33 @@ static PyObject *list_of(PyObject **values, Py_ssize_t count)
     return list;
 }
 
-static PyObject *groups_take(Groups *self, PyObject *unused)
+/* Return the keys, and the list of each key's values; NULL for an error. */
+static PyObject *list_groups(const Groups *groups, Py_ssize_t unused)
 {
     (void)unused;
-    size_t keys_count = self->table.count, start = 0;
-    PyObject *keys = PyList_New((Py_ssize_t)keys_count), *lists = PyList_New((Py_ssize_t)keys_count);
-    PyObject **sorted = sorted_values(self);
-    int failed = !keys || !lists || !sorted;
+    size_t keys_count = groups->table.count, start = 0;
+    PyObject *keys = PyList_New((Py_ssize_t)keys_count);
+    PyObject *lists = keys ? PyList_New((Py_ssize_t)keys_count) : NULL;
+    PyObject **sorted = lists ? sorted_values(groups) : NULL;
+    int failed = !sorted;
     for (size_t i = 0; !failed && i < keys_count; i++) {
-        size_t count = (size_t)self->table.entries[i].total;
-        PyObject *key = entry_key(&self->table, i);
-        PyObject *list = list_of(sorted + start, (Py_ssize_t)count);
-        failed = !key || !list;
+        size_t count = (size_t)groups->table.entries[i].total;
+        PyObject *key = entry_key(&groups->table, i);
+        PyObject *list = key ? list_of(sorted + start, (Py_ssize_t)count) : NULL;
+        failed = !list;
         PyList_SetItem(keys, (Py_ssize_t)i, key);
         PyList_SetItem(lists, (Py_ssize_t)i, list);
         start += count;
     }
     PyMem_Free(sorted);
-    if (failed) {
-        Py_XDECREF(keys);
-        Py_XDECREF(lists);
-        return NULL;
-    }
-    groups_clear(self);
-    return Py_BuildValue("NN", keys, lists);
+    PyObject *result = failed ? NULL : PyTuple_Pack(2, keys, lists);
+    Py_XDECREF(keys);
+    Py_XDECREF(lists);
+    return result;
 }
 
-/* Append to a partition's columns the key of an entry, once for each of its values, and these. */
+/* Append the key of an entry, once for each of its values, and these, to the columns of a
+   partition. Return 0, or -1 for an error. */
 static int append_group(PyObject *columns, PyObject *key, PyObject **values, size_t count)
 {
     PyObject *keys = PyTuple_GetItem(columns, 0), *list = PyTuple_GetItem(columns, 1);
@@ -809,41 +830,93 @@ static int append_group(PyObject *columns, PyObject *key, PyObject **values, siz
     return 0;
 }
 
-static PyObject *groups_deal(Groups *self, PyObject *partitions_object)
+/* Return a tuple of two empty lists; NULL for an error. */
+static PyObject *new_columns(void)
 {
-    const Table *table = &self->table;
-    Py_ssize_t partitions = PyLong_AsSsize_t(partitions_object);
-    if (partitions < 1 || partitions > (Py_ssize_t)UINT32_MAX)
-        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "no such partitions");
-    PyObject **columns = PyMem_Calloc((size_t)partitions, sizeof *columns);
-    PyObject **sorted = columns ? sorted_values(self) : (PyObject **)PyErr_NoMemory();
+    PyObject *keys = PyList_New(0), *values = keys ? PyList_New(0) : NULL;
+    PyObject *columns = values ? PyTuple_Pack(2, keys, values) : NULL;
+    Py_XDECREF(keys);
+    Py_XDECREF(values);
+    return columns;
+}
+
+/* Return (partition, columns) of the columns that were made; NULL for an error. */
+static PyObject *list_columns(PyObject **columns, Py_ssize_t partitions)
+{
     PyObject *result = PyList_New(0);
-    int failed = !sorted || !result;
+    for (Py_ssize_t p = 0; result && p < partitions; p++) {
+        if (!columns[p])
+            continue;
+        PyObject *item = Py_BuildValue("nO", p, columns[p]);
+        if (!item || PyList_Append(result, item))
+            Py_CLEAR(result);
+        Py_XDECREF(item);
+    }
+    return result;
+}
+
+static PyObject *deal_groups(const Groups *groups, Py_ssize_t partitions)
+{
+    const Table *table = &groups->table;
+    PyObject **columns = PyMem_Calloc((size_t)partitions, sizeof *columns), *result = NULL;
+    PyObject **sorted = columns ? sorted_values(groups) : NULL;
+    int failed = !sorted;
     size_t start = 0;
     for (size_t i = 0; !failed && i < table->count; i++) {
         size_t count = (size_t)table->entries[i].total;
         uint32_t p = partition_of(table, &table->entries[i], (uint64_t)partitions);
         if (!columns[p])
-            columns[p] = Py_BuildValue("NN", PyList_New(0), PyList_New(0));
+            columns[p] = new_columns();
         PyObject *key = columns[p] ? entry_key(table, i) : NULL;
         failed = !key || append_group(columns[p], key, sorted + start, count);
         Py_XDECREF(key);
         start += count;
     }
-    for (Py_ssize_t p = 0; p < partitions && columns; p++) {
-        PyObject *item = columns[p] && !failed ? Py_BuildValue("nO", p, columns[p]) : NULL;
-        failed = failed || (columns[p] && (!item || PyList_Append(result, item)));
-        Py_XDECREF(item);
+    if (!columns)
+        PyErr_NoMemory();
+    else if (!failed)
+        result = list_columns(columns, partitions);
+    for (Py_ssize_t p = 0; columns && p < partitions; p++)
         Py_XDECREF(columns[p]);
-    }
     PyMem_Free(columns);
     PyMem_Free(sorted);
-    if (failed) {
-        Py_XDECREF(result);
-        return NULL;
+    return result;
+}
+
+/* Return what ``read`` makes of the groups, which are empty then; for an error they stay as they
+   were. New lists may start the garbage collector, and that may run code that comes back here: it
+   finds no groups. */
+static PyObject *read_and_empty(Groups *self, PyObject *(*read)(const Groups *, Py_ssize_t),
+                                Py_ssize_t partitions)
+{
+    Groups taken = *self;
+    forget_groups(self);
+    PyObject *result = read(&taken, partitions);
+    if (result || self->count) {
+        release_groups(&taken);
+        return result;
     }
     groups_clear(self);
-    return result;
+    self->table = taken.table;
+    self->values = taken.values;
+    self->numbers = taken.numbers;
+    self->count = taken.count;
+    self->capacity = taken.capacity;
+    return NULL;
+}
+
+static PyObject *groups_take(Groups *self, PyObject *unused)
+{
+    (void)unused;
+    return read_and_empty(self, list_groups, 0);
+}
+
+static PyObject *groups_deal(Groups *self, PyObject *partitions_object)
+{
+    Py_ssize_t partitions = PyLong_AsSsize_t(partitions_object);
+    if (partitions < 1 || partitions > (Py_ssize_t)UINT32_MAX)
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "no such partitions");
+    return read_and_empty(self, deal_groups, partitions);
 }
 
 static PyObject *groups_get_values(Groups *self, void *unused)
@@ -897,7 +970,7 @@ static PyType_Spec groups_spec = {
 
 /* ------------------------------------------------------------------ RecordFold */
 
-enum { ENDED, FULL, HANDED_BACK };
+enum { ENDED, FULL, HANDED_BACK, BEGUN };
 enum { ADD_VALUES, COUNT_PAIRS, GROUP_VALUES };
 
 typedef struct {
@@ -906,10 +979,11 @@ typedef struct {
     PyObject *records, *mapfn, *cursor, *as_pairs; /* records: an iterator */
     PyObject *immutable_types, *snapshot_value;    /* NULL for Totals */
     PyObject *key, *value, *out;                   /* the record, and what mapfn returned for it */
-    PyObject *pairs;                               /* the iterator over the rest of out, or NULL */
-    PyObject *pair;                                /* the pair that was handed back, or NULL */
+    PyObject *pairs; /* the iterator over the rest of out, or a dict of the rest, or NULL */
+    PyObject *pair;                                /* the pair, or record, that was handed back */
     PyObject *latest;                              /* the value that was grouped last, or NULL */
     Py_ssize_t ordinal;
+    unsigned int steps; /* pairs and records taken, to give way from time to time */
     char takes_value_only, task, in_mapfn, is_running;
 } RecordFold;
 
@@ -996,6 +1070,8 @@ static PyObject *fold_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
+#define STEPS_PER_TURN 8192 /* some 0.4 ms; a power of two, as ``steps`` may overflow */
+
 /* Replace a reference that the fold holds; the old object may run code when it goes. */
 static void set_reference(PyObject **place, PyObject *object)
 {
@@ -1053,6 +1129,16 @@ static inline int is_full(RecordFold *self, size_t keys_before, size_t limit)
     return keys > keys_before && keys >= limit;
 }
 
+/* Let other threads and the handlers of signals run now and then, as a loop in Python does: the pairs
+   of an iterator in C may never end. Return 0, or -1 for an error. */
+static int give_way(RecordFold *self)
+{
+    if (++self->steps % STEPS_PER_TURN)
+        return 0;
+    PyEval_RestoreThread(PyEval_SaveThread());
+    return PyErr_CheckSignals();
+}
+
 /* Add the rest of the record's pairs. Return 0 if there are no more, else as ``run``, or -1. */
 static int fold_pairs(RecordFold *self, size_t limit)
 {
@@ -1070,16 +1156,19 @@ static int fold_pairs(RecordFold *self, size_t limit)
         Py_DECREF(pair);
         if (is_full(self, keys_before, limit))
             return FULL;
+        if (give_way(self))
+            return -1;
     }
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* Add a whole dict. Return 0 if all of it was added, HANDED_BACK if none of it, or -1. A dict with a
-   sum of more than 64 bits becomes pairs, of which the first ones were added. */
+/* Add a whole dict. Return 0 if all of it was added, HANDED_BACK if none of it, or -1. If a sum has
+   more than 64 bits, ``pairs`` becomes a dict of the rest: Python adds it without a look at limits
+   in between, as it would have added all of it. */
 static int fold_dict(RecordFold *self, PyObject *dict)
 {
-    PyObject *key, *value;
-    Py_ssize_t position = 0, added = 0;
+    PyObject *key, *value, *rest = NULL;
+    Py_ssize_t position = 0;
     int64_t number;
     Key checked;
     KeyKind kind = NO_KEYS;
@@ -1089,58 +1178,62 @@ static int fold_dict(RecordFold *self, PyObject *dict)
             return HANDED_BACK;
         kind = checked.kind;
     }
-    for (position = 0; PyDict_Next(dict, &position, &key, &value); added++) {
-        int result = fold_pair(self, key, value);
-        if (result < 0)
-            return -1;
-        if (result == HANDED_BACK) {
-            PyObject *items = PyDict_Items(dict);
-            PyObject *rest = items ? PyList_GetSlice(items, added, PyList_Size(items)) : NULL;
-            set_reference(&self->pairs, rest ? PyObject_GetIter(rest) : NULL);
-            Py_XDECREF(items);
-            Py_XDECREF(rest);
-            return self->pairs ? HANDED_BACK : -1;
+    for (position = 0; PyDict_Next(dict, &position, &key, &value);) {
+        int result = rest ? HANDED_BACK : fold_pair(self, key, value);
+        if (result == HANDED_BACK && !rest) {
+            rest = PyDict_New();
+            set_reference(&self->pairs, rest);
         }
+        if (result < 0 || (result == HANDED_BACK && (!rest || PyDict_SetItem(rest, key, value))))
+            return -1;
     }
+    return rest ? HANDED_BACK : 0;
+}
+
+/* Write the number of the next record into the cursor. Return 0, or -1 for an error. */
+static int move_cursor(RecordFold *self)
+{
+    PyObject *zero = PyLong_FromLong(0), *ordinal = PyLong_FromSsize_t(self->ordinal + 1);
+    /* Not PySequence_SetItem, which a memoryview, the cursor of a worker, does not know. */
+    int failed = !zero || !ordinal || PyObject_SetItem(self->cursor, zero, ordinal);
+    Py_XDECREF(zero);
+    Py_XDECREF(ordinal);
+    if (failed)
+        return -1;
+    self->ordinal++;
     return 0;
 }
 
-/* Call mapfn for the next record. Return 0 with its output in ``out``, 1 at the end, -1 for an
-   error. */
+/* Call mapfn for the next record. Return BEGUN with its output in ``out``, or -1 for an error;
+   ENDED if there is none; HANDED_BACK with it in ``pair`` if it is no pair. */
 static int call_mapfn(RecordFold *self)
 {
-    PyObject *record = PyIter_Next(self->records);
+    PyObject *record = PyIter_Next(self->records), *key, *value;
     if (!record)
-        return PyErr_Occurred() ? -1 : 1;
-    PyObject *key = NULL, *value = NULL;
-    PyObject *pair = PyTuple_CheckExact(record) ? record : PySequence_Tuple(record);
-    if (pair && PyTuple_Size(pair) == 2) {
-        key = PyTuple_GetItem(pair, 0);
-        value = PyTuple_GetItem(pair, 1);
-        Py_INCREF(key);
-        Py_INCREF(value);
-    } else if (pair) {
-        PyErr_SetString(PyExc_ValueError, "a record must be a (key, value) pair");
+        return PyErr_Occurred() ? -1 : ENDED;
+    if (PyTuple_CheckExact(record) && PyTuple_Size(record) == 2) {
+        key = PyTuple_GetItem(record, 0);
+        value = PyTuple_GetItem(record, 1);
+    } else if (PyList_CheckExact(record) && PyList_Size(record) == 2) {
+        key = PyList_GetItem(record, 0);
+        value = PyList_GetItem(record, 1);
+    } else {
+        set_reference(&self->pair, record);
+        return HANDED_BACK;
     }
-    if (pair != record)
-        Py_XDECREF(pair);
+    Py_INCREF(key);
+    Py_INCREF(value);
     Py_DECREF(record);
-    if (!key)
-        return -1;
     set_reference(&self->key, key);
     set_reference(&self->value, value);
-    PyObject *ordinal = PyLong_FromSsize_t(++self->ordinal), *zero = PyLong_FromLong(0);
-    int failed = !ordinal || !zero || PyObject_SetItem(self->cursor, zero, ordinal);
-    Py_XDECREF(ordinal);
-    Py_XDECREF(zero);
-    if (failed)
-        return -1;
     self->in_mapfn = 1;
+    if (move_cursor(self))
+        return -1;
     PyObject *out = self->takes_value_only
                         ? PyObject_CallFunctionObjArgs(self->mapfn, value, NULL)
                         : PyObject_CallFunctionObjArgs(self->mapfn, key, value, NULL);
     set_reference(&self->out, out);
-    return out ? 0 : -1;
+    return out ? BEGUN : -1;
 }
 
 /* Begin with the output of a record. Return 0 if its pairs, if any, are in ``pairs``, else as
@@ -1182,11 +1275,13 @@ static int fold_records(RecordFold *self, size_t limit)
                 return result;
             Py_CLEAR(self->pairs);
         }
+        if (give_way(self))
+            return -1;
         self->in_mapfn = 0;
         /* 2. The next record, or the end. */
         result = call_mapfn(self);
-        if (result)
-            return result < 0 ? -1 : ENDED;
+        if (result != BEGUN)
+            return result;
         result = open_output(self, limit);
         if (result)
             return result;
@@ -1220,8 +1315,9 @@ static PyMemberDef fold_members[] = {
     {"records", T_OBJECT, offsetof(RecordFold, records), READONLY, "The records after it."},
     {"out", T_OBJECT, offsetof(RecordFold, out), READONLY, "What mapfn returned for it."},
     {"pairs", T_OBJECT, offsetof(RecordFold, pairs), READONLY,
-     "The pairs of it that are left; None if none was taken."},
-    {"pair", T_OBJECT, offsetof(RecordFold, pair), READONLY, "The odd pair, or None."},
+     "The pairs of it that are left, or a dict of them; None if none was taken."},
+    {"pair", T_OBJECT, offsetof(RecordFold, pair), READONLY,
+     "The odd pair, or the record that is none if in_mapfn is false; or None."},
     {"latest", T_OBJECT, offsetof(RecordFold, latest), READONLY, "The value grouped last."},
     {"in_mapfn", T_BOOL, offsetof(RecordFold, in_mapfn), READONLY,
      "Whether mapfn, or an iterator that it returned, is at work."},
@@ -1252,28 +1348,34 @@ static PyMethodDef module_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Add a type to the module. Return it, or NULL for an error. */
+static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type && PyModule_AddType(module, type))
+        Py_CLEAR(type);
+    if (!type && !PyErr_Occurred()) /* Python 3.11 sets none if it has no memory for the name */
+        PyErr_NoMemory();
+    return type;
+}
+
 static int module_exec(PyObject *module)
 {
     ModuleState *state = PyModule_GetState(module);
     fill_crc_table();
-    state->int_block = (PyTypeObject *)PyType_FromModuleAndSpec(module, &block_spec, NULL);
-    state->totals = (PyTypeObject *)PyType_FromModuleAndSpec(module, &totals_spec, NULL);
-    state->groups = (PyTypeObject *)PyType_FromModuleAndSpec(module, &groups_spec, NULL);
-    state->record_fold = (PyTypeObject *)PyType_FromModuleAndSpec(module, &fold_spec, NULL);
     PyObject *types = PyImport_ImportModule("types");
     state->generator_type = types ? PyObject_GetAttrString(types, "GeneratorType") : NULL;
     Py_XDECREF(types);
-    if (!state->int_block || !state->totals || !state->groups || !state->record_fold
-        || !state->generator_type)
-        return -1;
-    return PyModule_AddType(module, state->int_block) || PyModule_AddType(module, state->totals)
-                   || PyModule_AddType(module, state->groups)
-                   || PyModule_AddType(module, state->record_fold)
-                   || PyModule_AddIntConstant(module, "ENDED", ENDED)
-                   || PyModule_AddIntConstant(module, "FULL", FULL)
-                   || PyModule_AddIntConstant(module, "HANDED_BACK", HANDED_BACK)
-               ? -1
-               : 0;
+    /* One after the other: nothing may be called while an error is set. */
+    return state->generator_type && (state->int_block = add_type(module, &block_spec))
+                   && (state->totals = add_type(module, &totals_spec))
+                   && (state->groups = add_type(module, &groups_spec))
+                   && (state->record_fold = add_type(module, &fold_spec))
+                   && !PyModule_AddIntConstant(module, "ENDED", ENDED)
+                   && !PyModule_AddIntConstant(module, "FULL", FULL)
+                   && !PyModule_AddIntConstant(module, "HANDED_BACK", HANDED_BACK)
+               ? 0
+               : -1;
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
