@@ -14,7 +14,7 @@ from typing import Any, cast
 import click
 
 import redismr
-from redismr import ctrl_c, standard_streams
+from redismr import ctrl_c, native, standard_streams
 from redismr.cli import exit_codes
 from redismr.ui.error_screens import print_message
 from redismr.user_warnings import Advice
@@ -89,7 +89,11 @@ class LazyGroup(click.Group):
     epilog="Set REDISMR_URL and REDISMR_SECRET to use a server that is already there; "
     "`redismr run` needs none.",
 )
-@click.version_option(redismr.__version__, prog_name="redismr", message="%(prog)s %(version)s")
+@click.version_option(
+    redismr.__version__,
+    prog_name="redismr",
+    message=f"%(prog)s %(version)s, {native.DESCRIPTION}",
+)
 def cli() -> None:
     """MapReduce for Python, on this machine alone or on many that share a Redis."""
 

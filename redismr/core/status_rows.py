@@ -80,6 +80,7 @@ class WorkerInfo:
     host: str
     pid: int  #: Process id of the supervisor.
     python: str  #: ``major.minor`` of the worker's Python.
+    native: bool  #: True if the worker has the C extension, which makes it faster.
     protocol: int  #: ``PROTOCOL`` of the worker: it takes only jobs of this one.
     key_id: str  #: Fingerprint of the worker's secret.
     executors: int  #: Executors that the worker runs.

@@ -52,6 +52,7 @@ WORKER_COLUMNS = (
     Column("HOST", lambda worker: worker.host, drop_priority=2),
     Column("PID", lambda worker: worker.pid, align_right=True),
     Column("PYTHON", lambda worker: worker.python),
+    Column("NATIVE", lambda worker: "yes" if worker.native else "no", drop_priority=3),
     Column("KEY", lambda worker: worker.key_id),
     Column(
         "BUSY",

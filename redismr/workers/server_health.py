@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from redismr import native
 from redismr.core.plurals import pluralize
 from redismr.core.seal import Keyring
 from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable, UnfitServer
@@ -81,11 +82,12 @@ def log_ready(store: Store, keyring: Keyring, worker: str, executors: int) -> No
     Warn if all other workers have another secret: this worker's secret may be a mistake.
     """
     log.info(
-        "worker %s: %s, secret with fingerprint %s, Python %s, waiting for jobs at %s (%s)",
+        "worker %s: %s, secret with fingerprint %s, Python %s %s, waiting for jobs at %s (%s)",
         worker,
         pluralize(executors, "executor"),
         keyring.key_id,
         platform.python_version(),
+        native.DESCRIPTION,
         store.redis_client.shown_address,
         store.scope,
     )

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 
+from redismr import native
 from redismr.core.model import PROTOCOL, PYTHON
 from redismr.store import HEARTBEAT_SECONDS, Store
 
@@ -24,6 +25,7 @@ class WorkerRow:
             "pid": os.getpid(),
             "python": PYTHON,
             "protocol": PROTOCOL,
+            "native": native.IS_LOADED,
             "key_id": key_id,
             "executors": executors,
             "libraries": libraries,
