@@ -1,4 +1,4 @@
-"""docs/meta.md has a table of the fields of ``meta``: it names who writes each."""
+"""docs/keys.md has a table of the fields of ``meta``: it names who writes each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from redismr.sources import as_source
 from redismr.store.scripts import script
 
 ROOT = Path(__file__).parents[2]
-TABLE = (ROOT / "docs/meta.md").read_text("utf-8")
+TABLE = (ROOT / "docs/keys.md").read_text("utf-8").split("\n## Fields of meta\n")[1]
 WRITERS = {
     field: set(writers.split())
     for field, writers in re.findall(
