@@ -16,7 +16,7 @@ LOCK := requirements.lock
 INSTALL := $(PIP) install $(LOCK:%=--constraint %)
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test test-newest lock lint types compose chaos mutants bench bench-peers bench-report \
+.PHONY: demo test test-newest lock lint types compose sanitize chaos mutants bench bench-peers bench-report \
 	clean help FORCE
 
 demo: $(VENV)/installed ## count the words of Python's own library, one worker process per core
@@ -52,6 +52,10 @@ types: $(VENV)/tested ## types (mypy --strict)
 
 compose: $(VENV)/tested ## docker-compose.yml is valid; needs no Docker
 	@REDISMR_SECRET=checked REDISMR_PASSWORD=checked $(BIN)/docker-compose config --quiet
+
+sanitize: $(VENV)/tested ## the C extension under gcc's sanitizers; INPUTS=100000 SEED=1
+	$(BIN)/python tests/native/sanitize.py --inputs $(or $(INPUTS),10000000) \
+		$(if $(SEED),--seed $(SEED))
 
 chaos: $(VENV)/tested ## the fault campaign, at most 30 minutes; ROWS="kills cuts" SEED=1 SCALE=0.1
 	@cd tests && ../$(BIN)/python -m chaos $(ROWS) $(if $(SEED),--seed $(SEED)) --scale $(or $(SCALE),1)
