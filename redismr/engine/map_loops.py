@@ -23,12 +23,10 @@ from typing import Any
 
 from redismr import native
 from redismr.core.value_snapshots import IMMUTABLE_TYPES
-from redismr.engine.buffer_limit import map_buffer_limits
 from redismr.engine.combine import flush_groups, flush_totals
 from redismr.engine.emitted import (
     UserCodeError,
     check_pair,
-    choose_value_snapshot,
     explain_output_error,
     iterate_pairs,
     must_reraise,
@@ -39,6 +37,7 @@ from redismr.engine.native_map_loops import (
     Cursor,
     MapStart,
     can_add_natively,
+    first_record,
     map_groups_natively,
     map_totals_natively,
 )
@@ -59,45 +58,38 @@ def map_records(
 
     ``cursor`` and the errors are those of ``kernel.map_task``.
     """
-    reducer = program.reduce
+    reducer, start = program.reduce, first_record(program, records)
     # Case 1: the reducer adds up values, or counts them.
     if isinstance(reducer, Reducer) and reducer.fold and program.combine is None:
-        return _map_totals(program, reducer, records, partitions, cursor)
+        return _map_totals(program, reducer, start, partitions, cursor)
     # Case 2: any other reducer or combiner needs the values of each key.
-    return _map_groups(program, records, partitions, cursor)
+    return _map_groups(program, start, partitions, cursor)
 
 
 def _map_totals(
-    program: Program,
-    reducer: Reducer,
-    records: Iterable[tuple[Any, Any]],
-    partitions: int,
-    cursor: Cursor,
+    program: Program, reducer: Reducer, start: MapStart, partitions: int, cursor: Cursor
 ) -> Iterator[PartitionedColumns]:
     """Add up in C as long as that can be done, then in Python."""
+    rest: MapStart | None = start
     counts_pairs = reducer.fold == "ones"
-    start: MapStart | None = MapStart(iter(records))
     if can_add_natively(program):
-        start = yield from map_totals_natively(
-            program, records, partitions, cursor, counts_pairs=counts_pairs
+        rest = yield from map_totals_natively(
+            program, start, partitions, cursor, counts_pairs=counts_pairs
         )
-    if start is not None:
+    if rest is not None:
         map_loop = _map_counting if counts_pairs else _map_adding
-        yield from map_loop(program, reducer, start, partitions, cursor)
+        yield from map_loop(program, reducer, rest, partitions, cursor)
 
 
 def _map_groups(
-    program: Program,
-    records: Iterable[tuple[Any, Any]],
-    partitions: int,
-    cursor: Cursor,
+    program: Program, start: MapStart, partitions: int, cursor: Cursor
 ) -> Iterator[PartitionedColumns]:
     """Group in C as long as that can be done, then in Python."""
-    start: MapStart | None = MapStart(iter(records))
+    rest: MapStart | None = start
     if native.IS_LOADED:
-        start = yield from map_groups_natively(program, records, partitions, cursor)
-    if start is not None:
-        yield from _map_grouping(program, start, partitions, cursor)
+        rest = yield from map_groups_natively(program, start, partitions, cursor)
+    if rest is not None:
+        yield from _map_grouping(program, rest, partitions, cursor)
 
 
 def _map_adding(  # noqa: C901, PLR0912 - one flat loop, see the module's docstring
@@ -105,13 +97,12 @@ def _map_adding(  # noqa: C901, PLR0912 - one flat loop, see the module's docstr
 ) -> Iterator[PartitionedColumns]:
     """Add ints up as they come; keep a list for a key with any other value, its total first."""
     mapfn, takes_value_only = program.mapfn or _identity, program.takes_value_only
-    totals: dict[Any, int | None] = start.buffer  # None for a key that has a list in value_lists
-    value_lists: dict[Any, list[Any]] = {}
-    get, get_list, snapshot_value = totals.get, value_lists.get, choose_value_snapshot(program)
-    max_keys, buffer_limit = map_buffer_limits(program.memory)
+    totals, value_lists, buffer_limit = start.buffer, start.value_lists, start.buffer_limit
+    get, get_list, snapshot_value = totals.get, value_lists.get, start.snapshot_value
     type_, tuple_, int_, generator, immutable = type, tuple, int, GeneratorType, IMMUTABLE_TYPES
-    ordinal, buffered, next_check, in_mapfn = start.ordinal, 0, 1, False
-    pairs_left, out, pair, key, value = start.pairs_left, start.out, None, None, None
+    ordinal, buffered, next_check = start.ordinal, start.buffered, start.next_check
+    max_keys, pairs_left, out, in_mapfn = start.max_keys, start.pairs_left, start.out, False
+    pair = key = value = None
     try:
         for key, value in start.records:
             in_mapfn = True
@@ -163,8 +154,7 @@ def _map_counting(
     program: Program, reducer: Reducer, start: MapStart, partitions: int, cursor: Cursor
 ) -> Iterator[PartitionedColumns]:
     mapfn, takes_value_only = program.mapfn or _identity, program.takes_value_only
-    totals: dict[Any, int] = start.buffer
-    get, (max_keys, _) = totals.get, map_buffer_limits(program.memory)
+    totals, max_keys, get = start.buffer, start.max_keys, start.buffer.get
     type_, tuple_, generator, immutable = type, tuple, GeneratorType, IMMUTABLE_TYPES
     ordinal, in_mapfn, pairs_left, out = start.ordinal, False, start.pairs_left, start.out
     pair = key = value = None
@@ -205,13 +195,10 @@ def _map_grouping(  # noqa: C901, PLR0912 - as above
 ) -> Iterator[PartitionedColumns]:
     """Keep the values of each key in a list until there are enough to combine."""
     mapfn, takes_value_only = program.mapfn or _identity, program.takes_value_only
-    groups: dict[Any, list[Any]] = start.buffer
-    get, snapshot_value = groups.get, start.snapshot_value or choose_value_snapshot(program)
-    max_keys, new_limit = map_buffer_limits(program.memory)
-    buffer_limit = start.buffer_limit or new_limit
+    groups, buffer_limit, snapshot_value = start.buffer, start.buffer_limit, start.snapshot_value
     type_, tuple_, generator, immutable = type, tuple, GeneratorType, IMMUTABLE_TYPES
-    ordinal, buffered, next_check = start.ordinal, start.buffered, start.next_check
-    pairs_left, out, in_mapfn = start.pairs_left, start.out, False
+    get, ordinal, buffered, next_check = groups.get, start.ordinal, start.buffered, start.next_check
+    max_keys, pairs_left, out, in_mapfn = start.max_keys, start.pairs_left, start.out, False
     pair = key = value = None
     try:
         for key, value in start.records:

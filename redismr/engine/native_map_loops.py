@@ -6,7 +6,7 @@ without the extension.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableSequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -31,26 +31,29 @@ Cursor = MutableSequence[int]
 
 @dataclass(slots=True)
 class MapStart:
-    """Where a loop in Python begins: at the first record, or where the native loop stopped."""
+    """Where a loop begins: at the first record, or where the native loop stopped."""
 
     records: Iterator[tuple[Any, Any]]
     """The records to read; the first of them is the one that was begun, if any."""
+    max_keys: int  #: Number of keys with which the buffer is full.
+    buffer_limit: BufferLimit  #: The limit of values, which has seen those in the buffer.
+    snapshot_value: Callable[[Any], Any]  #: Fixes values, and knows the last one in the buffer.
     buffer: dict[Any, Any] = field(default_factory=dict)
-    """The totals, or lists of values, that the native loop has not yielded."""
-    ordinal: int = -1
-    """The record that was begun."""
-    out: Any = None
-    """What mapfn returned for it."""
+    """The totals, or lists of values, that were not yielded."""
+    value_lists: dict[Any, list[Any]] = field(default_factory=dict)
+    """The values of keys whose total in the buffer is None."""
+    buffered: int = 0  #: Number of values in the buffer.
+    next_check: int = 1  #: Number of values at which ``buffer_limit`` is to be asked.
+    ordinal: int = -1  #: The record that was begun.
+    out: Any = None  #: What mapfn returned for it.
     pairs_left: Any = None
     """The pairs of it that are still to be added, or all its output; None if none was begun."""
-    buffered: int = 0
-    """Number of values in the buffer."""
-    next_check: int = 1
-    """Number of values at which ``buffer_limit`` is to be asked."""
-    buffer_limit: BufferLimit | None = None
-    """The limit that has seen the values in the buffer; None for a new one."""
-    snapshot_value: Callable[[Any], Any] | None = None
-    """What has fixed the values in the buffer, and knows the last of them; None for a new one."""
+
+
+def first_record(program: Program, records: Iterable[tuple[Any, Any]]) -> MapStart:
+    """Return the start of a task."""
+    limits = map_buffer_limits(program.memory)
+    return MapStart(iter(records), *limits, choose_value_snapshot(program))
 
 
 def can_add_natively(program: Program) -> bool:
@@ -59,26 +62,19 @@ def can_add_natively(program: Program) -> bool:
 
 
 def map_totals_natively(
-    program: Program,
-    records: Iterable[tuple[Any, Any]],
-    partitions: int,
-    cursor: Cursor,
-    *,
-    counts_pairs: bool,
+    program: Program, start: MapStart, partitions: int, cursor: Cursor, *, counts_pairs: bool
 ) -> Generator[PartitionedColumns, None, MapStart | None]:
-    """Yield columns of totals; return the ``MapStart`` of the rest, None at the end.
+    """Yield columns of totals; return the start of the rest, None at the end.
 
     Raises:
         UserCodeError: mapfn failed.
         Exception: whatever ``records`` raises.
     """
-    totals, (max_keys, _) = (
-        native.totals.Totals(*hash_secrets()),
-        map_buffer_limits(program.memory),
-    )
+    totals, groups = native.totals.Totals(*hash_secrets()), native.totals.Groups(*hash_secrets())
+    max_keys, buffer_limit, next_check = start.max_keys, start.buffer_limit, 1
     fold = native.totals.RecordFold(
         totals,
-        records,
+        start.records,
         program.mapfn or _emit_record,
         cursor,
         iterate_pairs if counts_pairs else _as_dict_or_pairs,
@@ -86,47 +82,62 @@ def map_totals_natively(
         counts_pairs=counts_pairs,
     )
     try:
+        # 1. Ints, or pairs to count.
         while (state := fold.run(max_keys)) == native.totals.FULL:
             yield totals.deal(partitions)
+        # 2. Floats from the first pair on: their sum needs all of them.
+        if state == native.totals.HANDED_BACK and not totals and _is_float_pair(fold.pair):
+            fold.group_floats(groups, max_keys)
+            while (state := fold.run(next_check)) == native.totals.FULL:
+                if groups.values >= next_check:
+                    next_check = buffer_limit.next_check(groups.values, fold.latest)
+                if not next_check or len(groups) >= max_keys:
+                    yield flush_groups(program, *groups.take(), partitions)
+                    next_check = 1
     except BaseException as error:
         if not fold.in_mapfn or must_reraise(error):
             raise
         cause = explain_output_error(error, fold.pair, out=fold.out)
         raise UserCodeError("mapfn", fold.ordinal, fold.key, fold.value) from cause
     if state == native.totals.ENDED:
-        yield totals.deal(partitions)
+        yield (
+            flush_groups(program, *groups.take(), partitions) if groups else totals.deal(partitions)
+        )
         return None
-    return _start_after(fold, as_dict(totals))
+    # 3. Python goes on.
+    buffered = groups.values
+    value_lists = dict(zip(*groups.take(), strict=True))
+    buffer = as_dict(totals) or dict.fromkeys(value_lists)
+    start = replace(
+        start, buffer=buffer, value_lists=value_lists, buffered=buffered, next_check=next_check
+    )
+    return _start_after(fold, start)
 
 
 def map_groups_natively(
-    program: Program,
-    records: Iterable[tuple[Any, Any]],
-    partitions: int,
-    cursor: Cursor,
+    program: Program, start: MapStart, partitions: int, cursor: Cursor
 ) -> Generator[PartitionedColumns, None, MapStart | None]:
-    """Yield columns of groups; return the ``MapStart`` of the rest, None at the end.
+    """Yield columns of groups; return the start of the rest, None at the end.
 
     Raises:
         UserCodeError: mapfn, combinefn, partitionfn or a named reducer failed.
         Exception: whatever ``records`` raises.
     """
-    groups, snapshot_value = native.totals.Groups(*hash_secrets()), choose_value_snapshot(program)
-    (max_keys, buffer_limit), next_check = map_buffer_limits(program.memory), 1
+    groups, next_check = native.totals.Groups(*hash_secrets()), 1
     fold = native.totals.RecordFold(
         groups,
-        records,
+        start.records,
         program.mapfn or _emit_record,
         cursor,
         iterate_pairs,
         takes_value_only=program.takes_value_only,
         immutable_types=IMMUTABLE_TYPES,
-        snapshot_value=snapshot_value,
+        snapshot_value=start.snapshot_value,
     )
     try:
         while (state := fold.run(next_check)) == native.totals.FULL:
-            next_check = buffer_limit.next_check(next_check, fold.latest)
-            if not next_check or len(groups) >= max_keys:
+            next_check = start.buffer_limit.next_check(next_check, fold.latest)
+            if not next_check or len(groups) >= start.max_keys:
                 yield _flush(program, groups, partitions)
                 next_check = 1
     except BaseException as error:
@@ -137,16 +148,9 @@ def map_groups_natively(
     if state == native.totals.ENDED:
         yield _flush(program, groups, partitions)
         return None
-    buffered = groups.values
-    keys, lists = groups.take()
-    return _start_after(
-        fold,
-        dict(zip(keys, lists, strict=True)),
-        buffered=buffered,
-        next_check=next_check,
-        buffer_limit=buffer_limit,
-        snapshot_value=snapshot_value,
-    )
+    buffered, buffer = groups.values, dict(zip(*groups.take(), strict=True))
+    start = replace(start, buffer=buffer, buffered=buffered, next_check=next_check)
+    return _start_after(fold, start)
 
 
 def _flush(program: Program, groups: native.totals.Groups, partitions: int) -> PartitionedColumns:
@@ -156,19 +160,23 @@ def _flush(program: Program, groups: native.totals.Groups, partitions: int) -> P
     return flush_groups(program, *groups.take(), partitions)
 
 
-def _start_after(
-    fold: native.totals.RecordFold, buffer: dict[Any, Any], **buffer_state: Any
-) -> MapStart:
+def _start_after(fold: native.totals.RecordFold, start: MapStart) -> MapStart:
     """Return where Python goes on after a record, a pair, or an output that the extension left."""
     if not fold.in_mapfn:  # a record that is no pair: Python raises the error of it
-        return MapStart(chain((fold.pair,), fold.records), buffer, fold.ordinal, **buffer_state)
+        return replace(start, records=chain((fold.pair,), fold.records), ordinal=fold.ordinal)
     pairs_left = fold.out
     if fold.pairs is not None:
         # A dict is the rest of a mapping. The odd pair may be None, if mapfn yielded that.
         is_rest = type(fold.pairs) is dict
         pairs_left = fold.pairs if is_rest else chain((fold.pair,), fold.pairs)
     records = chain([(fold.key, fold.value)], fold.records)
-    return MapStart(records, buffer, fold.ordinal, fold.out, pairs_left, **buffer_state)
+    return replace(
+        start, records=records, ordinal=fold.ordinal, out=fold.out, pairs_left=pairs_left
+    )
+
+
+def _is_float_pair(pair: Any) -> bool:
+    return type(pair) is tuple and len(pair) == 2 and type(pair[1]) is float
 
 
 def _emit_record(*record: Any) -> tuple[tuple[Any, ...]]:

@@ -971,7 +971,7 @@ static PyType_Spec groups_spec = {
 /* ------------------------------------------------------------------ RecordFold */
 
 enum { ENDED, FULL, HANDED_BACK, BEGUN };
-enum { ADD_VALUES, COUNT_PAIRS, GROUP_VALUES };
+enum { ADD_VALUES, COUNT_PAIRS, GROUP_VALUES, GROUP_FLOATS };
 
 typedef struct {
     PyObject_HEAD
@@ -982,9 +982,10 @@ typedef struct {
     PyObject *pairs; /* the iterator over the rest of out, or a dict of the rest, or NULL */
     PyObject *pair;                                /* the pair, or record, that was handed back */
     PyObject *latest;                              /* the value that was grouped last, or NULL */
+    size_t max_keys; /* of Groups; 1 more than there can be, unless they are of floats */
     Py_ssize_t ordinal;
     unsigned int steps; /* pairs and records taken, to give way from time to time */
-    char takes_value_only, task, in_mapfn, is_running;
+    char takes_value_only, task, in_mapfn, retries_pair, is_running;
 } RecordFold;
 
 static int fold_traverse(RecordFold *self, visitproc visit, void *arg)
@@ -1065,6 +1066,7 @@ static PyObject *fold_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->immutable_types = Py_XNewRef(immutable);
     self->snapshot_value = Py_XNewRef(snapshot);
     self->ordinal = -1;
+    self->max_keys = SIZE_MAX;
     self->takes_value_only = (char)takes_value_only;
     self->task = is_groups ? GROUP_VALUES : counts_pairs ? COUNT_PAIRS : ADD_VALUES;
     return (PyObject *)self;
@@ -1080,16 +1082,20 @@ static void set_reference(PyObject **place, PyObject *object)
     Py_XDECREF(old);
 }
 
+static int is_grouping(const RecordFold *self)
+{
+    return self->task == GROUP_VALUES || self->task == GROUP_FLOATS;
+}
+
 static Table *table_of(RecordFold *self)
 {
-    return self->task == GROUP_VALUES ? &((Groups *)self->target)->table
-                                      : &((Totals *)self->target)->table;
+    return is_grouping(self) ? &((Groups *)self->target)->table : &((Totals *)self->target)->table;
 }
 
 /* Return a new reference to the value as it is now: to itself if its type cannot change. */
 static PyObject *fixed_value(RecordFold *self, PyObject *value)
 {
-    if (!PyLong_CheckExact(value) && !PyUnicode_CheckExact(value)) {
+    if (!PyLong_CheckExact(value) && !PyUnicode_CheckExact(value) && !PyFloat_CheckExact(value)) {
         int is_immutable = PySet_Contains(self->immutable_types, (PyObject *)Py_TYPE(value));
         if (is_immutable < 0)
             return NULL;
@@ -1106,12 +1112,14 @@ static int fold_pair(RecordFold *self, PyObject *object, PyObject *value)
     Table *table = table_of(self);
     Key key;
     if (!read_key(object, &key) || (self->task == ADD_VALUES && !int64_of(value, &number))
+        || (self->task == GROUP_FLOATS && !PyFloat_CheckExact(value))
         || !takes_kind(table, key.kind))
         return HANDED_BACK;
-    if (self->task == GROUP_VALUES) {
+    if (is_grouping(self)) {
         PyObject *fixed = fixed_value(self, value);
         if (!fixed)
             return -1;
+        takes_kind(table, key.kind); /* user code may have emptied the groups meanwhile */
         set_reference(&self->latest, Py_NewRef(fixed));
         return groups_add((Groups *)self->target, key.bytes, key.size, fixed);
     }
@@ -1123,10 +1131,10 @@ static int fold_pair(RecordFold *self, PyObject *object, PyObject *value)
 /* Return true if the target holds as much as ``run`` allows, now that a pair was added. */
 static inline int is_full(RecordFold *self, size_t keys_before, size_t limit)
 {
-    if (self->task == GROUP_VALUES)
-        return ((Groups *)self->target)->count >= limit;
-    size_t keys = ((Totals *)self->target)->table.count;
-    return keys > keys_before && keys >= limit;
+    size_t keys = table_of(self)->count;
+    if (!is_grouping(self))
+        return keys > keys_before && keys >= limit;
+    return ((Groups *)self->target)->count >= limit || keys >= self->max_keys;
 }
 
 /* Let other threads and the handlers of signals run now and then, as a loop in Python does: the pairs
@@ -1139,12 +1147,23 @@ static int give_way(RecordFold *self)
     return PyErr_CheckSignals();
 }
 
+/* Return the next pair; the one that was handed back, if ``group_floats`` was called for it. */
+static PyObject *next_pair(RecordFold *self)
+{
+    if (!self->retries_pair)
+        return PyIter_Next(self->pairs);
+    PyObject *pair = self->pair;
+    self->retries_pair = 0;
+    self->pair = NULL;
+    return pair;
+}
+
 /* Add the rest of the record's pairs. Return 0 if there are no more, else as ``run``, or -1. */
 static int fold_pairs(RecordFold *self, size_t limit)
 {
     const Table *table = table_of(self);
     PyObject *pair;
-    while ((pair = PyIter_Next(self->pairs))) {
+    while ((pair = next_pair(self))) {
         size_t keys_before = table->count;
         int result = HANDED_BACK;
         if (PyTuple_CheckExact(pair) && PyTuple_Size(pair) == 2)
@@ -1293,7 +1312,7 @@ static PyObject *fold_run(RecordFold *self, PyObject *limit_object)
     size_t limit = PyLong_AsSize_t(limit_object);
     if (limit == (size_t)-1 && PyErr_Occurred())
         return NULL;
-    if (self->is_running || self->pair)
+    if (self->is_running || (self->pair && !self->retries_pair))
         return PyErr_Format(PyExc_RuntimeError, "a fold that runs, or has ended, cannot run");
     self->is_running = 1;
     int result = fold_records(self, limit);
@@ -1301,10 +1320,29 @@ static PyObject *fold_run(RecordFold *self, PyObject *limit_object)
     return result < 0 ? NULL : PyLong_FromLong(result);
 }
 
+static PyObject *fold_group_floats(RecordFold *self, PyObject *args)
+{
+    PyObject *groups;
+    Py_ssize_t max_keys;
+    if (!PyArg_ParseTuple(args, "On:group_floats", &groups, &max_keys))
+        return NULL;
+    if (self->is_running || self->task != ADD_VALUES || !self->pair || !self->in_mapfn
+        || Py_TYPE(groups) != state_of((PyObject *)self)->groups || max_keys < 1)
+        return PyErr_Format(PyExc_RuntimeError, "only after a pair that Totals do not take");
+    set_reference(&self->target, Py_NewRef(groups));
+    self->task = GROUP_FLOATS;
+    self->max_keys = (size_t)max_keys;
+    self->retries_pair = 1;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef fold_methods[] = {
     {"run", (PyCFunction)fold_run, METH_O,
      "Add pairs until the records end, the totals hold so many keys or the groups so many values,\n"
      "or a pair is odd."},
+    {"group_floats", (PyCFunction)fold_group_floats, METH_VARARGS,
+     "Go on with Groups, from the odd pair on, as long as values are floats. They are full with so\n"
+     "many keys, too."},
     {NULL, NULL, 0, NULL},
 };
 
