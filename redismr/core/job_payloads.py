@@ -115,11 +115,15 @@ class JobSealer(Unpicklable):
 
     def seal_map_manifest(self, manifest: MapManifest) -> bytes:
         """Seal what a map attempt wrote: a pickled tuple, see ``MapManifest`` for the fields."""
-        _, _, parts, inline, records_in, records_out, counters, skipped, provenance = manifest
+        parts = {p: (x.chunks, x.records, x.raw_bytes) for p, x in manifest.parts.items()}
         body = (
-            {p: (chunks, records, size) for p, (chunks, records, size) in parts.items()},
-            *(dict(inline), records_in, records_out, dict(counters)),
-            *(_pack_skipped(skipped), _pack_provenance(provenance)),
+            parts,  # partition -> (chunks, records, raw_bytes)
+            dict(manifest.inline),  # partition -> encoded blocks
+            manifest.records_in,
+            manifest.records_out,
+            dict(manifest.counters),  # name -> amount
+            _pack_skipped(manifest.skipped),  # (total, failures in full as JSON)
+            _pack_provenance(manifest.provenance),  # (made_by, name -> version), or ()
         )
         return self._seal_manifest("manifest", manifest, body)
 
@@ -130,19 +134,34 @@ class JobSealer(Unpicklable):
 
         At most ``kept`` skipped records are read in full: each takes 25 us and some KB.
         """
-        token, (parts, *others, skipped, made_by) = self._open_manifest("manifest", task, record)
-        sizes = {partition: PartSize(*size) for partition, size in parts.items()}
-        provenance = Provenance(*made_by) if made_by else _NO_PROVENANCE
-        left_out = _unpack_skipped(skipped, kept)
-        return MapManifest._make((task, token, sizes, *others, left_out, provenance))
+        token, body = self._open_manifest("manifest", task, record)
+        parts, inline, records_in, records_out, counters, skipped, provenance = body
+        return MapManifest(
+            task=task,
+            token=token,
+            parts={p: PartSize(*x) for p, x in parts.items()},
+            inline=inline,
+            records_in=records_in,
+            records_out=records_out,
+            counters=counters,
+            skipped=_unpack_skipped(skipped, kept),
+            provenance=Provenance(*provenance) if provenance else _NO_PROVENANCE,
+        )
 
     def seal_result_manifest(self, manifest: ResultManifest) -> bytes:
         """Seal what a reduce attempt wrote: a pickled tuple, see ``ResultManifest``."""
         body = (
-            *(manifest.basis, manifest.maps, manifest.maps_digest, tuple(manifest.part)),
-            *(manifest.inline, manifest.has_irregular_keys),
-            *(dict(manifest.counters), dict(manifest.map_counters), manifest.records_in),
-            *(_pack_skipped(manifest.skipped), _pack_skipped(manifest.map_skipped)),
+            manifest.basis,
+            manifest.maps,
+            manifest.maps_digest,
+            (manifest.part.chunks, manifest.part.records, manifest.part.raw_bytes),
+            manifest.inline,  # encoded frames
+            manifest.has_irregular_keys,
+            dict(manifest.counters),  # name -> amount
+            dict(manifest.map_counters),
+            manifest.records_in,
+            _pack_skipped(manifest.skipped),
+            _pack_skipped(manifest.map_skipped),
             _pack_provenance(manifest.provenance),
         )
         return self._seal_manifest("result", manifest, body)
@@ -151,11 +170,24 @@ class JobSealer(Unpicklable):
         """Return the manifest of a partition's committed attempt, from its record in ``result``."""
         task = f"r{partition}"
         token, body = self._open_manifest("result", task, record)
-        basis, maps, digest, part, *others, skipped, map_skipped, made_by = body
-        left_out = _unpack_skipped(skipped), _unpack_skipped(map_skipped)
-        provenance = Provenance(*made_by) if made_by else _NO_PROVENANCE
-        head = task, token, basis, maps, digest, PartSize(*part)
-        return ResultManifest._make((*head, *others, *left_out, provenance))
+        basis, maps, digest, part, inline, has_irregular_keys, *counts = body
+        counters, map_counters, records_in, skipped, map_skipped, provenance = counts
+        return ResultManifest(
+            task=task,
+            token=token,
+            basis=basis,
+            maps=maps,
+            maps_digest=digest,
+            part=PartSize(*part),
+            inline=inline,
+            has_irregular_keys=has_irregular_keys,
+            counters=counters,
+            map_counters=map_counters,
+            records_in=records_in,
+            skipped=_unpack_skipped(skipped),
+            map_skipped=_unpack_skipped(map_skipped),
+            provenance=Provenance(*provenance) if provenance else _NO_PROVENANCE,
+        )
 
     def seal_failure(self, failure: Failure, place: str) -> bytes:
         """Seal the reason why a task failed; at the place "job", why the whole job failed."""

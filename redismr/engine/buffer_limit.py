@@ -42,7 +42,9 @@ class BufferLimit:
 
 def map_buffer_limits(memory: int | None) -> tuple[int, BufferLimit]:
     """Return the most keys, and the limit of values, for a process of ``memory`` bytes."""
-    share = min(1.0, memory / FULL_BUFFER_MEMORY_BYTES) if memory else 1.0
+    if not memory or memory >= FULL_BUFFER_MEMORY_BYTES:
+        return MAP_BUFFER_KEYS, BufferLimit(MAP_BUFFER_VALUES, MAP_BUFFER_BYTES)
+    share = memory / FULL_BUFFER_MEMORY_BYTES
     keys, values, size = (
         int(limit * share) for limit in (MAP_BUFFER_KEYS, MAP_BUFFER_VALUES, MAP_BUFFER_BYTES)
     )

@@ -79,6 +79,18 @@ def snapshot_key(key: Any) -> Any:
         return key
 
 
+def map_error(
+    error: BaseException, pair: Any, out: object, ordinal: int, key: Any, value: Any
+) -> UserCodeError:
+    """Return the error of mapfn, with its cause, for a record on which ``error`` was raised.
+
+    ``pair`` and ``out`` are the last pair and the output of mapfn, see ``explain_output_error``.
+    """
+    failed = UserCodeError("mapfn", ordinal, key, value)
+    failed.__cause__ = explain_output_error(error, pair, out=out)
+    return failed
+
+
 def explain_output_error(
     error: BaseException, pair: Any, role: str = "mapfn", out: object = None
 ) -> BaseException:

@@ -25,10 +25,9 @@ from redismr import native
 from redismr.core.value_snapshots import IMMUTABLE_TYPES
 from redismr.engine.combine import flush_groups, flush_totals
 from redismr.engine.emitted import (
-    UserCodeError,
     check_pair,
-    explain_output_error,
     iterate_pairs,
+    map_error,
     must_reraise,
     snapshot_key,
 )
@@ -46,6 +45,7 @@ from redismr.engine.program import Program
 from redismr.engine.reducers import Reducer
 
 _ITERABLE_OUTPUT_TYPES = frozenset((GeneratorType, list, tuple))
+"""The usual outputs of a mapfn; another may be a mapping, None, or another iterable."""
 
 
 def map_records(
@@ -111,7 +111,6 @@ def _map_adding(  # noqa: C901, PLR0912 - one flat loop, see the module's docstr
             else:
                 cursor[0] = ordinal = ordinal + 1
                 out = pairs = mapfn(value) if takes_value_only else mapfn(key, value)
-            # The output is a mapping, None, or another iterable than the usual ones.
             if type_(pairs) is not generator and type_(pairs) not in _ITERABLE_OUTPUT_TYPES:
                 pairs = iterate_pairs(pairs) if value_lists else _add_mapping(totals, pairs)
                 if len(totals) >= max_keys:
@@ -145,8 +144,7 @@ def _map_adding(  # noqa: C901, PLR0912 - one flat loop, see the module's docstr
     except BaseException as error:
         if not in_mapfn or must_reraise(error):
             raise
-        cause = explain_output_error(error, pair, out=out)
-        raise UserCodeError("mapfn", ordinal, key, value) from cause
+        raise map_error(error, pair, out, ordinal, key, value)  # noqa: B904 - it has a cause
     yield flush_totals(program, reducer, totals, value_lists, partitions)
 
 
@@ -166,7 +164,6 @@ def _map_counting(
             else:
                 cursor[0] = ordinal = ordinal + 1
                 out = pairs = mapfn(value) if takes_value_only else mapfn(key, value)
-            # The output is a mapping, None, or another iterable than the usual ones.
             if type_(pairs) is not generator and type_(pairs) not in _ITERABLE_OUTPUT_TYPES:
                 pairs = iterate_pairs(pairs)
             for pair in pairs:
@@ -185,8 +182,7 @@ def _map_counting(
     except BaseException as error:
         if not in_mapfn or must_reraise(error):
             raise
-        cause = explain_output_error(error, pair, out=out)
-        raise UserCodeError("mapfn", ordinal, key, value) from cause
+        raise map_error(error, pair, out, ordinal, key, value)  # noqa: B904 - it has a cause
     yield flush_totals(program, reducer, totals, {}, partitions)
 
 
@@ -208,7 +204,6 @@ def _map_grouping(  # noqa: C901, PLR0912 - as above
             else:
                 cursor[0] = ordinal = ordinal + 1
                 out = pairs = mapfn(value) if takes_value_only else mapfn(key, value)
-            # The output is a mapping, None, or another iterable than the usual ones.
             if type_(pairs) is not generator and type_(pairs) not in _ITERABLE_OUTPUT_TYPES:
                 pairs = iterate_pairs(pairs)
             for pair in pairs:
@@ -235,8 +230,7 @@ def _map_grouping(  # noqa: C901, PLR0912 - as above
     except BaseException as error:
         if not in_mapfn or must_reraise(error):
             raise
-        cause = explain_output_error(error, pair, out=out)
-        raise UserCodeError("mapfn", ordinal, key, value) from cause
+        raise map_error(error, pair, out, ordinal, key, value)  # noqa: B904 - it has a cause
     yield flush_groups(program, list(groups), list(groups.values()), partitions)
 
 

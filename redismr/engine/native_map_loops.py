@@ -15,10 +15,9 @@ from redismr.core.value_snapshots import IMMUTABLE_TYPES
 from redismr.engine.buffer_limit import BufferLimit, map_buffer_limits
 from redismr.engine.combine import flush_groups
 from redismr.engine.emitted import (
-    UserCodeError,
     choose_value_snapshot,
-    explain_output_error,
     iterate_pairs,
+    map_error,
     must_reraise,
 )
 from redismr.engine.native_merge import as_dict, hash_secrets
@@ -97,8 +96,8 @@ def map_totals_natively(
     except BaseException as error:
         if not fold.in_mapfn or must_reraise(error):
             raise
-        cause = explain_output_error(error, fold.pair, out=fold.out)
-        raise UserCodeError("mapfn", fold.ordinal, fold.key, fold.value) from cause
+        where = fold.ordinal, fold.key, fold.value
+        raise map_error(error, fold.pair, fold.out, *where)  # noqa: B904 - it has a cause
     if state == native.totals.ENDED:
         yield (
             flush_groups(program, *groups.take(), partitions) if groups else totals.deal(partitions)
@@ -143,8 +142,8 @@ def map_groups_natively(
     except BaseException as error:
         if not fold.in_mapfn or must_reraise(error):
             raise
-        cause = explain_output_error(error, fold.pair, out=fold.out)
-        raise UserCodeError("mapfn", fold.ordinal, fold.key, fold.value) from cause
+        where = fold.ordinal, fold.key, fold.value
+        raise map_error(error, fold.pair, fold.out, *where)  # noqa: B904 - it has a cause
     if state == native.totals.ENDED:
         yield _flush(program, groups, partitions)
         return None

@@ -1,6 +1,5 @@
 """Writes an attempt's output: into sealed chunks in Redis, or, if small, into the manifest."""
 
-from collections import Counter
 from collections.abc import Callable
 
 from redismr.core.codec import encode_block, record_count, split_frame
@@ -33,7 +32,9 @@ class OutputWriter:
         self._buffered = self.raw_bytes = self.sealed_bytes = 0
         # By partition.
         self._chunk_counts: dict[int, int] = {}
-        self._record_counts, self._partition_raw_bytes = Counter[int](), Counter[int]()
+        # Not Counters: these take 1.6 us of a one-item task.
+        self._record_counts: dict[int, int] = {}
+        self._partition_raw_bytes: dict[int, int] = {}
 
     @property
     def parts(self) -> dict[int, PartSize]:
@@ -51,8 +52,9 @@ class OutputWriter:
         """Take the next block of a partition."""
         frame = encode_block(block)
         self.raw_bytes += len(frame)
-        self._record_counts[partition] += record_count(block)
-        self._partition_raw_bytes[partition] += len(frame)
+        self._record_counts[partition] = self._record_counts.get(partition, 0) + record_count(block)
+        raw_bytes = self._partition_raw_bytes.get(partition, 0) + len(frame)
+        self._partition_raw_bytes[partition] = raw_bytes
         if self._inline_frames is None:
             self._stage(partition, frame)
             return

@@ -6,6 +6,7 @@ import gc
 import os
 import socket
 import sys
+from functools import lru_cache
 from typing import Any
 
 from redismr.core.model import Provenance
@@ -19,6 +20,7 @@ if sys.platform == "linux" and sys.version_info >= (3, 14):
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
+_NO_LIBRARIES = Provenance()
 _executor_pid = os.getpid()
 
 
@@ -44,12 +46,17 @@ def prepare_process(cores: int) -> None:
 def local_provenance() -> Provenance:
     """Return the name of this process and the libraries that user code has loaded in it."""
     libraries = loaded_versions()
-    return Provenance(f"worker {process_name()}", libraries) if libraries else Provenance()
+    return Provenance(f"worker {process_name()}", libraries) if libraries else _NO_LIBRARIES
 
 
 def process_name() -> str:
     """Return host and pid of this executor, for people."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    return _host_and_pid(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _host_and_pid(pid: int) -> str:
+    return f"{socket.gethostname()}:{pid}"
 
 
 def end_if_forked() -> None:
