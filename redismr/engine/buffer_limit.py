@@ -40,15 +40,19 @@ class BufferLimit:
         return min(2 * buffered, buffered + 4096, buffered + room, self.max_count)
 
 
-def map_buffer_limits(memory: int | None) -> tuple[int, BufferLimit]:
-    """Return the most keys, and the limit of values, for a process of ``memory`` bytes."""
+def max_map_keys(memory: int | None) -> int:
+    """Return the most distinct keys that a map task holds in a process of ``memory`` bytes."""
     if not memory or memory >= FULL_BUFFER_MEMORY_BYTES:
-        return MAP_BUFFER_KEYS, BufferLimit(MAP_BUFFER_VALUES, MAP_BUFFER_BYTES)
+        return MAP_BUFFER_KEYS
+    return max(1, int(MAP_BUFFER_KEYS * memory / FULL_BUFFER_MEMORY_BYTES))
+
+
+def map_buffer_limit(memory: int | None) -> BufferLimit:
+    """Return the limit of the values that a map task holds in a process of ``memory`` bytes."""
+    if not memory or memory >= FULL_BUFFER_MEMORY_BYTES:
+        return BufferLimit(MAP_BUFFER_VALUES, MAP_BUFFER_BYTES)
     share = memory / FULL_BUFFER_MEMORY_BYTES
-    keys, values, size = (
-        int(limit * share) for limit in (MAP_BUFFER_KEYS, MAP_BUFFER_VALUES, MAP_BUFFER_BYTES)
-    )
-    return max(1, keys), BufferLimit(max(1, values), size)
+    return BufferLimit(max(1, int(MAP_BUFFER_VALUES * share)), int(MAP_BUFFER_BYTES * share))
 
 
 def result_buffer_limit() -> BufferLimit:

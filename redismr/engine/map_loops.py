@@ -58,27 +58,32 @@ def map_records(
 
     ``cursor`` and the errors are those of ``kernel.map_task``.
     """
-    reducer, start = program.reduce, first_record(program, records)
+    reducer = program.reduce
     # Case 1: the reducer adds up values, or counts them.
     if isinstance(reducer, Reducer) and reducer.fold and program.combine is None:
-        return _map_totals(program, reducer, start, partitions, cursor)
+        return _map_totals(program, reducer, records, partitions, cursor)
     # Case 2: any other reducer or combiner needs the values of each key.
-    return _map_groups(program, start, partitions, cursor)
+    return _map_groups(program, first_record(program, records), partitions, cursor)
 
 
 def _map_totals(
-    program: Program, reducer: Reducer, start: MapStart, partitions: int, cursor: Cursor
+    program: Program,
+    reducer: Reducer,
+    records: Iterable[tuple[Any, Any]],
+    partitions: int,
+    cursor: Cursor,
 ) -> Iterator[PartitionedColumns]:
     """Add up in C as long as that can be done, then in Python."""
-    rest: MapStart | None = start
     counts_pairs = reducer.fold == "ones"
     if can_add_natively(program):
-        rest = yield from map_totals_natively(
-            program, start, partitions, cursor, counts_pairs=counts_pairs
+        start = yield from map_totals_natively(
+            program, records, partitions, cursor, counts_pairs=counts_pairs
         )
-    if rest is not None:
+    else:
+        start = first_record(program, records)
+    if start is not None:
         map_loop = _map_counting if counts_pairs else _map_adding
-        yield from map_loop(program, reducer, rest, partitions, cursor)
+        yield from map_loop(program, reducer, start, partitions, cursor)
 
 
 def _map_groups(

@@ -6,13 +6,13 @@ without the extension.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableSequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 from redismr import native
 from redismr.core.value_snapshots import IMMUTABLE_TYPES
-from redismr.engine.buffer_limit import BufferLimit, map_buffer_limits
+from redismr.engine.buffer_limit import BufferLimit, map_buffer_limit, max_map_keys
 from redismr.engine.combine import flush_groups
 from redismr.engine.emitted import (
     choose_value_snapshot,
@@ -20,7 +20,7 @@ from redismr.engine.emitted import (
     map_error,
     must_reraise,
 )
-from redismr.engine.native_merge import as_dict, hash_secrets
+from redismr.engine.native_merge import HASH_SECRETS, as_dict
 from redismr.engine.partitioner import PartitionedColumns
 from redismr.engine.program import GroupFunction, Program
 
@@ -51,8 +51,8 @@ class MapStart:
 
 def first_record(program: Program, records: Iterable[tuple[Any, Any]]) -> MapStart:
     """Return the start of a task."""
-    limits = map_buffer_limits(program.memory)
-    return MapStart(iter(records), *limits, choose_value_snapshot(program))
+    max_keys, buffer_limit = max_map_keys(program.memory), map_buffer_limit(program.memory)
+    return MapStart(iter(records), max_keys, buffer_limit, choose_value_snapshot(program))
 
 
 def can_add_natively(program: Program) -> bool:
@@ -61,7 +61,12 @@ def can_add_natively(program: Program) -> bool:
 
 
 def map_totals_natively(
-    program: Program, start: MapStart, partitions: int, cursor: Cursor, *, counts_pairs: bool
+    program: Program,
+    records: Iterable[tuple[Any, Any]],
+    partitions: int,
+    cursor: Cursor,
+    *,
+    counts_pairs: bool,
 ) -> Generator[PartitionedColumns, None, MapStart | None]:
     """Yield columns of totals; return the start of the rest, None at the end.
 
@@ -69,11 +74,10 @@ def map_totals_natively(
         UserCodeError: mapfn failed.
         Exception: whatever ``records`` raises.
     """
-    totals, groups = native.totals.Totals(*hash_secrets()), native.totals.Groups(*hash_secrets())
-    max_keys, buffer_limit, next_check = start.max_keys, start.buffer_limit, 1
+    totals, max_keys = native.totals.Totals(*HASH_SECRETS), max_map_keys(program.memory)
     fold = native.totals.RecordFold(
         totals,
-        start.records,
+        records,
         program.mapfn or _emit_record,
         cursor,
         iterate_pairs if counts_pairs else _as_dict_or_pairs,
@@ -81,35 +85,48 @@ def map_totals_natively(
         counts_pairs=counts_pairs,
     )
     try:
-        # 1. Ints, or pairs to count.
         while (state := fold.run(max_keys)) == native.totals.FULL:
             yield totals.deal(partitions)
-        # 2. Floats from the first pair on: their sum needs all of them.
-        if state == native.totals.HANDED_BACK and not totals and _is_float_pair(fold.pair):
-            fold.group_floats(groups, max_keys)
-            while (state := fold.run(next_check)) == native.totals.FULL:
-                if groups.values >= next_check:
-                    next_check = buffer_limit.next_check(groups.values, fold.latest)
-                if not next_check or len(groups) >= max_keys:
-                    yield flush_groups(program, *groups.take(), partitions)
-                    next_check = 1
     except BaseException as error:
         if not fold.in_mapfn or must_reraise(error):
             raise
         where = fold.ordinal, fold.key, fold.value
         raise map_error(error, fold.pair, fold.out, *where)  # noqa: B904 - it has a cause
     if state == native.totals.ENDED:
-        yield (
-            flush_groups(program, *groups.take(), partitions) if groups else totals.deal(partitions)
-        )
+        yield totals.deal(partitions)
         return None
-    # 3. Python goes on.
-    buffered = groups.values
-    value_lists = dict(zip(*groups.take(), strict=True))
-    buffer = as_dict(totals) or dict.fromkeys(value_lists)
-    start = replace(
-        start, buffer=buffer, value_lists=value_lists, buffered=buffered, next_check=next_check
-    )
+    # What a task of ints has no use for is made here only: 3 us of a one-item task.
+    start = first_record(program, ())
+    if not totals and _is_float_pair(fold.pair):
+        return (yield from _map_floats_natively(program, fold, start, partitions))
+    start.buffer = as_dict(totals)
+    return _start_after(fold, start)
+
+
+def _map_floats_natively(
+    program: Program, fold: native.totals.RecordFold, start: MapStart, partitions: int
+) -> Generator[PartitionedColumns, None, MapStart | None]:
+    """Go on from the first pair, whose value is a float: the exact sum needs all values."""
+    groups, next_check = native.totals.Groups(*HASH_SECRETS), 1
+    fold.group_floats(groups, start.max_keys)
+    try:
+        while (state := fold.run(next_check)) == native.totals.FULL:
+            if groups.values >= next_check:
+                next_check = start.buffer_limit.next_check(groups.values, fold.latest)
+            if not next_check or len(groups) >= start.max_keys:
+                yield flush_groups(program, *groups.take(), partitions)
+                next_check = 1
+    except BaseException as error:
+        if not fold.in_mapfn or must_reraise(error):
+            raise
+        where = fold.ordinal, fold.key, fold.value
+        raise map_error(error, fold.pair, fold.out, *where)  # noqa: B904 - it has a cause
+    if state == native.totals.ENDED:
+        yield flush_groups(program, *groups.take(), partitions)
+        return None
+    start.buffered, start.next_check = groups.values, next_check
+    start.value_lists = dict(zip(*groups.take(), strict=True))
+    start.buffer = dict.fromkeys(start.value_lists)
     return _start_after(fold, start)
 
 
@@ -122,7 +139,7 @@ def map_groups_natively(
         UserCodeError: mapfn, combinefn, partitionfn or a named reducer failed.
         Exception: whatever ``records`` raises.
     """
-    groups, next_check = native.totals.Groups(*hash_secrets()), 1
+    groups, next_check = native.totals.Groups(*HASH_SECRETS), 1
     fold = native.totals.RecordFold(
         groups,
         start.records,
@@ -147,8 +164,8 @@ def map_groups_natively(
     if state == native.totals.ENDED:
         yield _flush(program, groups, partitions)
         return None
-    buffered, buffer = groups.values, dict(zip(*groups.take(), strict=True))
-    start = replace(start, buffer=buffer, buffered=buffered, next_check=next_check)
+    start.buffered, start.next_check = groups.values, next_check
+    start.buffer = dict(zip(*groups.take(), strict=True))
     return _start_after(fold, start)
 
 
@@ -161,17 +178,17 @@ def _flush(program: Program, groups: native.totals.Groups, partitions: int) -> P
 
 def _start_after(fold: native.totals.RecordFold, start: MapStart) -> MapStart:
     """Return where Python goes on after a record, a pair, or an output that the extension left."""
+    start.ordinal = fold.ordinal
     if not fold.in_mapfn:  # a record that is no pair: Python raises the error of it
-        return replace(start, records=chain((fold.pair,), fold.records), ordinal=fold.ordinal)
-    pairs_left = fold.out
+        start.records = chain((fold.pair,), fold.records)
+        return start
+    start.records = chain([(fold.key, fold.value)], fold.records)
+    start.out = start.pairs_left = fold.out
     if fold.pairs is not None:
         # A dict is the rest of a mapping. The odd pair may be None, if mapfn yielded that.
         is_rest = type(fold.pairs) is dict
-        pairs_left = fold.pairs if is_rest else chain((fold.pair,), fold.pairs)
-    records = chain([(fold.key, fold.value)], fold.records)
-    return replace(
-        start, records=records, ordinal=fold.ordinal, out=fold.out, pairs_left=pairs_left
-    )
+        start.pairs_left = fold.pairs if is_rest else chain((fold.pair,), fold.pairs)
+    return start
 
 
 def _is_float_pair(pair: Any) -> bool:
