@@ -93,10 +93,12 @@ $(VENV)/made: $(OUTDATED:%=FORCE)
 	@touch $@
 
 # setuptools first, as pip would build with the newest in an environment of its own
-$(VENV)/installed: $(VENV)/made pyproject.toml $(LOCK)
+$(VENV)/installed: $(VENV)/made pyproject.toml $(LOCK) $(wildcard redismr/native/*.c redismr/native/*.h)
 	@echo "installing redismr into $(VENV)"
 	@$(INSTALL) setuptools
 	@$(INSTALL) --no-build-isolation --editable .
+	@$(BIN)/python -c 'from redismr import native; native.IS_LOADED or print("redismr works here", \
+		native.DESCRIPTION + ", which needs a C compiler: slower, with the same results")'
 	@touch $@
 
 $(VENV)/tested: $(VENV)/installed pyproject.toml $(LOCK)

@@ -2,17 +2,36 @@
 
 A person who may only read Redis must not learn how to sign code, or how to log in. So this process
 remembers every secret and password that it is given (here: the words), and searches for them in
-all data that it writes to Redis.
+all data that it writes to Redis. Words that an attacker tries first are refused as secrets.
 """
 
 import base64
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, ClassVar, NoReturn
 from urllib.parse import parse_qsl, quote, unquote
 
 from redismr.errors import CodeError
-from redismr.weak_secrets import MIN_SECRET_LENGTH, weakness_of
+
+MIN_SECRET_LENGTH = 16
+_MIN_DISTINCT_CHARACTERS = 5
+_MIN_UNCOMMON_CHARACTERS = 6
+_CHARACTER_SEQUENCES = ("12345678901", "01234567890", "abcdefghijklmnopqrstuvwxyza", "0123456789abcdef0",  # noqa: E501
+         "qwertyuiopasdfghjklzxcvbnm", "qwertzuiopasdfghjklyxcvbnm")  # fmt: skip
+_ADJACENT_PAIRS = frozenset(
+    pair for row in _CHARACTER_SEQUENCES for way in (row, row[::-1]) for pair in pairwise(way)
+)
+_COMMON_WORDS = re.compile(
+    "password|passw0rd|passwort|passwd|passphrase|changeme|change|changeit|secret|s3cret|letmein"
+    "|redismr|redis|valkey|mapreduce|mincemeat|worker|administrator|admin|root|user|default|master"
+    "|welcome|qwerty|example|sample|dummy|placeholder|replace|insert|testing|test|demo|local|dev"
+    "|production|shared|private|signing|token|super|really|please|your|this|with|here|long|enough"
+    "|very|value|string|todo|key|not|the|foo|bar|baz"
+)
+_COMMON_RUNS = re.compile(
+    r"(.)\1{2,}|0?12(?:3(?:4(?:5(?:6(?:7(?:8(?:90?)?)?)?)?)?)?)?|\b(?:19|20)\d\d\b"
+)
 
 REDACTED = "***"
 
@@ -21,30 +40,20 @@ SECRET_REMEDY = (
     "variable of your own, and keep it out of what is sent"
 )
 
-_MAX_WORDS = 64
-"""Most words that are remembered, the latest ones: a process may start servers all day."""
-
+_MAX_WORDS = 64  # the latest ones: a process may start servers all day
 _MIN_MIXED_LENGTH, _NAME_LIKE_LENGTH = 8, 5
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _URL_PASSWORD = re.compile(r"\w[\w+.-]*://[^:@/?#]*:(.*)@", re.DOTALL)
 
 #: Word -> the forms to search for; no forms if the word is easily guessed. The latest word is last.
 _forms_by_word: dict[str, tuple[bytes, ...]] = {}
-#: Words that only a private server of this user knows.
-_private_words: set[str] = set()
-#: The plain forms of the words that are not private.
-_bulk_forms: tuple[bytes, ...] = ()
+_private_words: set[str] = set()  #: Those that only a private server of this user knows.
+_bulk_forms: tuple[bytes, ...] = ()  #: The plain forms of the words that are not private.
 _all_forms: tuple[bytes, ...] = ()
 
 
 class NotSendable(TypeError):
-    """An object must stay in this process.
-
-    Args:
-        what: the object, as the subject of a sentence.
-        why: the rest of that sentence.
-        remedy: what the user can do, without a full stop.
-    """
+    """An object must stay in this process: ``what``, the subject of the sentence ``why``."""
 
     def __init__(self, what: str, why: str, remedy: str) -> None:
         super().__init__(f"{what} {why}. {remedy}.")
@@ -155,16 +164,9 @@ def contains_secret(data: bytes | memoryview, *, bulk: bool = False) -> bool:
 
 
 def redact_secrets(text: str) -> str:
-    """Replace each of the words in a text by ``***``.
-
-    >>> remember_secrets("Xk29-fLq8-Tr61-0o")
-    >>> redact_secrets("login Xk29-fLq8-Tr61-0o")
-    'login ***'
-    """
+    """Replace each of the words in a text by ``***``."""
     for form in _all_forms:
-        word = form.decode("utf-8", "surrogateescape")
-        if word in text:
-            text = text.replace(word, REDACTED)
+        text = text.replace(form.decode("utf-8", "surrogateescape"), REDACTED)
     return text
 
 
@@ -179,19 +181,14 @@ def redact_all_words(text: str) -> str:
     return text
 
 
-def _is_strong(word: str) -> bool:
-    """True if no data can hold the word by chance."""
-    mixed = re.search(r"\d", word) and re.search(r"[^\W\d]", word)
-    return not weakness_of(word, _MIN_MIXED_LENGTH if mixed else MIN_SECRET_LENGTH)
-
-
 def _encoded_forms(word: str) -> tuple[bytes, ...]:
     """Return the forms in which data may hold the word, the plain one first; () for a weak word.
 
     For 64 hex digits also the 32 bytes that they stand for, because those are the key.
     """
-    if not _is_strong(word):
-        return ()
+    mixed = re.search(r"\d", word) and re.search(r"[^\W\d]", word)
+    if weakness_of(word, _MIN_MIXED_LENGTH if mixed else MIN_SECRET_LENGTH):
+        return ()  # data may hold it by chance
     data = word.encode("utf-8", "surrogatepass")
     forms = [data, quote(data, safe="").encode(), data.hex().encode(), *_base64_forms(data)]
     if re.fullmatch(r"[0-9a-fA-F]{64}", word):
@@ -210,3 +207,33 @@ def _base64_forms(data: bytes) -> Iterator[bytes]:
         text = base64.b64encode(bytes(before) + data)[first:last]
         yield text
         yield text.translate(_URL_SAFE)
+
+
+def weakness_of(word: str, min_length: int = MIN_SECRET_LENGTH) -> str:
+    """Return why a word can be guessed, as the end of a sentence; "" if it cannot.
+
+    The text does not show the word. The check finds words that people type in a hurry, and never
+    refuses random characters such as those of ``redismr secret``.
+
+    >>> weakness_of("changemechangeme")
+    'is a few characters over and over'
+    """
+    if len(word) < min_length:
+        return f"is shorter than {min_length} characters"
+    if len(set(word)) < _MIN_DISTINCT_CHARACTERS:
+        return "has next to no characters that differ"
+    if _period(word) <= min_length // 2:
+        return "is a few characters over and over"
+    low = word.lower()
+    steps = [pair in _ADJACENT_PAIRS for pair in pairwise(low)]
+    if sum(steps) * 4 >= len(steps) * 3:
+        return "is characters in their usual order"
+    uncommon = re.sub(r"[\W_]", "", _COMMON_RUNS.sub("", _COMMON_WORDS.sub(" ", low)))
+    if len(uncommon) < _MIN_UNCOMMON_CHARACTERS:
+        return "is made of words that everybody tries first"
+    return ""
+
+
+def _period(word: str) -> int:
+    """Return after how many characters the word repeats itself; its length if it does not."""
+    return next(n for n in range(1, len(word) + 1) if word.startswith(word[n:]))

@@ -17,19 +17,11 @@ from redismr.confidential import Unpicklable, passwords_in, remember_secrets
 from redismr.errors import ConfigError
 
 DEFAULT_NAMESPACE = "redismr"
-
-Number = TypeVar("Number", int, float)
-
-
-MAX_NAME_LENGTH = 1000
-"""Longest name and txn, in characters: every listing and event holds them."""
-
+MAX_NAME_LENGTH = 1000  # of a name or txn, in characters: every listing and event holds them
 MAX_EXECUTORS = 1024
-
 MAX_PORT = 65535
-
 LEAP_YEAR_SECONDS = 366 * 86400
-
+Number = TypeVar("Number", int, float)
 _PLAIN_LITERAL_TYPES = (int, float, str, bool, type(None))
 
 
@@ -42,11 +34,7 @@ class OptionRule:
     convert: Callable[[Any], Any]
 
     def check(self, name: str, value: Any) -> Any:
-        """Return the value to keep.
-
-        Raises:
-            ConfigError: the option cannot have that value; the message names both.
-        """
+        """Return the value to keep, or raise a ConfigError that names option and value."""
         try:
             return self.convert(value)
         except (TypeError, ValueError, OverflowError):
@@ -69,8 +57,7 @@ def int_rule(low: int, high: int, description: str = "") -> OptionRule:
     """Return a rule for whole numbers from ``low`` to ``high``, NumPy's too, but no bools."""
 
     def convert(value: Any) -> int:
-        number = operator.index(_reject_bool(value))
-        return _check_range(number, low, high)
+        return _check_range(operator.index(_reject_bool(value)), low, high)
 
     return OptionRule(description or f"a whole number (int) between {low} and {high}", convert)
 
@@ -96,9 +83,8 @@ def text_rule(max_length: int) -> OptionRule:
         _check_range(len(value), 0, max_length)
         return str(value)
 
-    return OptionRule(
-        f"UTF-8 text (no lone surrogates) of at most {max_length} characters", convert
-    )
+    description = f"UTF-8 text (no lone surrogates) of at most {max_length} characters"
+    return OptionRule(description, convert)
 
 
 LABEL_RULE = text_rule(MAX_NAME_LENGTH)
@@ -136,24 +122,18 @@ def _reject_bool(value: Any) -> Any:
 
 
 class JobOptionsDict(TypedDict, total=False):
-    """The options of one job as a caller gives them by name: for editors and type checkers.
+    """The options of one job by name, for type checkers; ``JobOptions`` has defaults and checks."""
 
-    ``JobOptions`` has the same fields, with defaults and checks.
-    """
-
-    #: What people see in listings and progress rows, in clear text; at most 1000 characters.
-    name: str | None
+    name: str | None  #: Clear text of at most 1000 characters, for listings and progress rows.
     #: The caller's own label, in clear text: several jobs may share one. None: the id of the job.
     txn: str | None
-    #: How many reduce tasks; None: chosen by the size of the source and the number of executors.
-    partitions: int | None
+    partitions: int | None  #: Reduce tasks; None: chosen by the source's size and the executors.
     sort: bool  #: True gives results in key order.
     #: For records on which mapfn fails, and keys on which reducefn does: "fail", "skip", or how
     #: many may be skipped, as a count (int) or as a fraction of all records (float).
     on_error: str | int | float
     retries: int  #: How often a task is tried again after an error in user code.
-    #: Seconds that one attempt of a task may take; None: as long as it needs.
-    task_timeout: float | None
+    task_timeout: float | None  #: Seconds that an attempt may take; None: as long as it needs.
     lease: float  #: Seconds after which the tasks of a lost worker are given to others.
     lost_leases: int  #: How often a task is tried again after its worker was lost.
     #: Bytes that an executor should take at most, Python's own 44 MB included; None: no limit. Map
@@ -170,8 +150,7 @@ class JobOptionsDict(TypedDict, total=False):
     #: may be endless. The output of a worker that vanishes is left out.
     each_worker: bool
     ttl: float  #: Seconds for which the job stays on the server.
-    #: Seconds that the submitter waits for a first worker; None: as long as it takes.
-    wait_for_workers: float | None
+    wait_for_workers: float | None  #: Seconds to wait for a first worker; None: without end.
     #: Seconds that the submitter waits for a server that is away; None: as long as it takes. A
     #: server that keeps the connection open but does not answer counts as away after 20 s.
     wait_for_server: float | None
@@ -179,11 +158,7 @@ class JobOptionsDict(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOptions:
-    """The options of one job, with defaults. ``JobOptionsDict`` says what each of them means.
-
-    Raises:
-        ConfigError: an option has a wrong type or is out of range; the message names it.
-    """
+    """The options of one job, with defaults; a ConfigError names all that are wrong."""
 
     name: str | None = None
     txn: str | None = None
@@ -247,11 +222,7 @@ _NONE_ALLOWED = {"wait_for_server"} | {f.name for f in fields(JobOptions) if f.d
 
 
 def parse_job_options(given: Mapping[str, Any]) -> JobOptions:
-    """Return the options that a caller gave by name.
-
-    Raises:
-        ConfigError: a name is no option, or a value is out of range.
-    """
+    """Return the options that a caller gave by name."""
     known = [field.name for field in fields(JobOptions)]
     unknown = sorted(set(map(str, given)) - set(known))
     if unknown:
@@ -262,11 +233,7 @@ def parse_job_options(given: Mapping[str, Any]) -> JobOptions:
 
 
 def check_params(params: Any) -> Mapping[str, Any]:
-    """Return the params of a job; empty for None.
-
-    Raises:
-        ConfigError: ``params`` is no mapping.
-    """
+    """Return the params of a job; empty for None."""
     if params is None:
         return {}
     if not isinstance(params, Mapping):
@@ -277,47 +244,31 @@ def check_params(params: Any) -> Mapping[str, Any]:
 
 
 def checked_executors(executors: Any) -> int | None:
-    """Return the number of executors to start; None for the default.
-
-    Raises:
-        ConfigError: it is not a whole number from 1 to ``MAX_EXECUTORS``.
-    """
+    """Return the number of executors to start; None for the default."""
     return None if executors is None else int_rule(1, MAX_EXECUTORS).check("executors", executors)
 
 
 def choose_combiner(combinefn: Any, collectfn: Any) -> Any:
-    """Return the combiner, given under either of its two names.
-
-    Raises:
-        ConfigError: it was given under both names.
-    """
+    """Return the combiner, given under either of its two names."""
     if combinefn is not None and collectfn is not None:
         raise ConfigError("combinefn and collectfn are two names of one function: give one of them")
     return collectfn if combinefn is None else combinefn
 
 
 def check_callable(name: str, function: Any) -> None:
-    """Check that an argument is a function or None.
-
-    Raises:
-        ConfigError: it is neither; the message names it.
-    """
+    """Check that an argument is a function or None."""
     if function is not None and not callable(function):
         raise ConfigError(f"{name}={show_value(function)} must be a function")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection(Unpicklable):
-    """The address of a server, and the secret that this process shares with its workers.
-
-    From now on this process keeps the secret, and the URL's password, out of all that it sends.
-    """
+    """The address of a server, and the secret that this process shares with its workers."""
 
     url: str = field(repr=False)  #: Never shown in a repr, because it may hold a password.
     secret: str = field(repr=False)  #: As the user gave it.
-    namespace: str = "redismr"  #: Prefix of every key.
-    #: True if this process started the server: the secret is random, and the server ends with it.
-    embedded: bool = False
+    namespace: str = DEFAULT_NAMESPACE  #: Prefix of every key.
+    embedded: bool = False  #: True if this process owns the server; then the secret is random.
 
     def __post_init__(self) -> None:
         self.remember_secrets()
@@ -336,8 +287,7 @@ class WorkerOptions:
 
     executors: int = 1  #: How many executor processes to run.
     burst: bool = False  #: True ends the worker when no job has work for it.
-    #: The worker ends after so many tasks of all its executors; None for no limit.
-    max_tasks: int | None = None
+    max_tasks: int | None = None  #: Of all executors, before the worker ends; None: no limit.
     #: Descriptor of a pipe; when its other end closes, the parent is dead and the worker ends.
     parent_pipe: int | None = None
     quiet: bool = False  #: True logs errors only.

@@ -46,15 +46,12 @@ class TaskContext:
 
     here: Here = field(default_factory=Here)  #: What ``here`` returns.
     params: Mapping[str, Any] = field(default_factory=dict)  #: What ``param`` looks up.
-    #: Written by the task's own thread alone, so that ``count`` never waits for a lock. They become
-    #: part of the task's manifest.
+    #: Written by the task's own thread alone, so that ``count`` never waits for a lock.
     counters: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
-    #: False while functions run that may run any number of times, such as combinefn.
-    countable: bool = True
+    countable: bool = True  #: False while functions run that may run any number of times.
     #: Written by all other threads, under ``_lock``, until the task ends.
     other_threads_counters: dict[str, int] | None = None
-    #: The task of which this is a part, such as one record that may be skipped.
-    parent: TaskContext | None = None
+    parent: TaskContext | None = None  #: The task of which this is a part, such as one record.
     has_ended: bool = False  #: True if it takes no more counts.
     is_dropped: bool = False  #: True if the counts of this part are discarded.
     pid: int = field(default_factory=lambda: _pid)  #: The process that runs the task.
@@ -85,10 +82,7 @@ _given_warnings = set[str]()
 
 
 class active_task:  # noqa: N801  reads as a verb where it is used
-    """Make ``task`` the task of ``count``, ``param`` and ``here`` in this thread.
-
-    At the end, the counts of other threads are added to ``task.counters``; later ones are dropped.
-    """
+    """Make ``task`` the task of ``count``, ``param`` and ``here`` in this thread."""
 
     __slots__ = ("_previous", "_task")
 
@@ -102,7 +96,7 @@ class active_task:  # noqa: N801  reads as a verb where it is used
 
     def __exit__(self, *_: object) -> None:
         _set_thread_task(self._previous)
-        _end_task(self._task)
+        _end_task(self._task)  # adds the counts of other threads; later ones are dropped
 
 
 @contextmanager
@@ -211,7 +205,6 @@ def propagate_to_threads() -> None:
 
 
 def _wrap_pools() -> None:
-    """Wrap the pools that this process has imported by now."""
     for module, (name, methods) in _POOL_METHODS.items():
         pool = getattr(sys.modules.get(module), name, None)
         if pool is not None and pool not in _wrapped_pools:
@@ -224,8 +217,7 @@ def _wrap_start(start: Callable[[threading.Thread], None]) -> Callable[[threadin
     @wraps(start)
     def started(self: threading.Thread) -> None:
         # The threads of a pool outlive tasks: their task comes with each function instead.
-        pooled = getattr(vars(self).get("_target"), "__module__", "") in _POOL_METHODS
-        if pooled:
+        if getattr(vars(self).get("_target"), "__module__", "") in _POOL_METHODS:
             _wrap_pools()
         elif task := _thread_state.task or _find_task_or_none():
             vars(self)["_redismr_task"] = task
@@ -237,7 +229,10 @@ def _wrap_start(start: Callable[[threading.Thread], None]) -> Callable[[threadin
 def _wrap_pool_method(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        task = None if _is_interpreter_pool(self) else _thread_state.task or _find_task_or_none()
+        task = _thread_state.task or _find_task_or_none()
+        module = sys.modules.get("concurrent.futures.interpreter")
+        if module is not None and isinstance(self, module.InterpreterPoolExecutor):
+            task = None  # its threads run other interpreters (Python 3.14), which share no objects
         if task is not None and args:
             args = partial(_call_in_task, task, args[0]), *args[1:]
         elif task is not None and "func" in kwargs:
@@ -247,20 +242,7 @@ def _wrap_pool_method(method: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def _is_interpreter_pool(pool: object) -> bool:
-    """True if a pool's threads run other interpreters (Python 3.14), which share no objects."""
-    module = sys.modules.get("concurrent.futures.interpreter")
-    return module is not None and isinstance(pool, module.InterpreterPoolExecutor)
-
-
-def _is_multiprocessing_child() -> bool:
-    """True if another Python process, maybe one that runs a task, started this process."""
-    module = sys.modules.get("multiprocessing.process")
-    return module is not None and module.parent_process() is not None
-
-
 def _call_in_task(task: TaskContext, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Call a function in another thread as a part of the task."""
     token = _context_task.set(task)
     try:
         return fn(*args, **kwargs)
@@ -274,7 +256,6 @@ def _child_context(task: TaskContext, *, countable: bool) -> TaskContext:
 
 
 def _set_thread_task(task: TaskContext | None) -> TaskContext | None:
-    """Make a task this thread's own; return the one before."""
     before, _thread_state.task = _thread_state.task, task
     _context_task.set(task)
     if task is None:
@@ -308,7 +289,7 @@ def _find_task() -> TaskContext | None:
 
 
 def _find_task_or_none() -> TaskContext | None:
-    """Return ``_find_task()``; None if that is ambiguous, because the thread may not need it."""
+    """Return None if the task is ambiguous, because the thread may not need it."""
     try:
         return _find_task()
     except RuntimeError:
@@ -316,11 +297,11 @@ def _find_task_or_none() -> TaskContext | None:
 
 
 def _count_from_other_thread(name: str, amount: int) -> None:
-    """Count in another thread than the task's own; warn or raise if that is impossible."""
     task = _thread_state.task or _find_task()
     message = f"redismr.count({name!r}) was called"
     if task is None:
-        if job_depth() or _is_multiprocessing_child():
+        module = sys.modules.get("multiprocessing.process")
+        if job_depth() or (module and module.parent_process()):  # the parent may run a task
             _warn_once(f"{message} outside a task", "")
     elif task.pid != os.getpid():
         _warn_once(
@@ -360,19 +341,16 @@ def _add_in_time(task: TaskContext | None, name: str, amount: int) -> bool:
 
 
 def _warn_once(message: str, details: str) -> None:
-    """Warn once, at the call of ``count``, that something is not counted."""
     if message not in _given_warnings and len(_given_warnings) < 100:
         _given_warnings.add(message)
         warnings.warn(f"{message}: it is not counted{details}", RuntimeWarning, stacklevel=4)
 
 
 def _after_fork() -> None:
-    """Make ``count`` warn in a forked child, which cannot count for its parent's task."""
     global _lock, _pid
     _lock, _pid = threading.Lock(), os.getpid()
-    task = _thread_state.task
-    if task is not None:
-        _thread_state.task = _child_context(task, countable=False)
+    if _thread_state.task is not None:  # ``count`` must warn: the parent's task is out of reach
+        _thread_state.task = _child_context(_thread_state.task, countable=False)
 
 
 if hasattr(os, "register_at_fork"):

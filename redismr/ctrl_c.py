@@ -15,10 +15,7 @@ import sys
 EXIT_CODE = 130
 
 _COMMAND = "redismr"
-_RAISE_AGAIN_SECONDS = 0.01
-_is_command_process = False
-"""True if this process is the command, so that redismr answers its interrupts."""
-
+_is_command_process = False  # then redismr answers the interrupts of this process
 _printed = False
 
 
@@ -95,9 +92,8 @@ def _raise_again_hook(unraisable: "sys.UnraisableHookArgs") -> None:
     import _thread
     import time
 
-    # In another thread and later: raised within this hook, it would be lost again.
-    def interrupt_main_thread() -> None:
-        time.sleep(_RAISE_AGAIN_SECONDS)
+    def interrupt_main_thread() -> None:  # later: raised within this hook, it would be lost again
+        time.sleep(0.01)
         _signal.pthread_kill(main, _signal.SIGINT)  # also ends a sleep of that thread
 
     main = _thread.get_ident()  # Python raises KeyboardInterrupt in the main thread only

@@ -15,22 +15,32 @@ from typing import Any
 
 from redismr.module_snapshots import is_local_source, snapshot_module
 
-_PACKAGE = __name__.partition(".")[0]
 _MODULE_GETATTRIBUTE = ModuleType.__getattribute__
+_hooked_loaders = set[type]()
 
 
 def watch_imports() -> None:
     """Take snapshots of loaded local modules now, and of others at the end of their load."""
     if any(isinstance(finder, _WatchingFinder) for finder in sys.meta_path):
         return
-    running = _running_namespaces()
+    running = set[int]()  # ids of the namespaces of modules whose code this thread is running
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            running.add(id(frame.f_globals))
+        frame = frame.f_back
     modules: list[Any] = list(sys.modules.values())  # not all of them need be modules
     for module in modules:
         kind = type(module)
         if not issubclass(kind, ModuleType) or kind.__getattribute__ is not _MODULE_GETATTRIBUTE:
             continue  # reading an attribute would load a lazy module
         space = vars(module)
-        if is_local_source(space.get("__file__")) and not _watch_load_end(space.get("__spec__")):
+        if not is_local_source(space.get("__file__")):
+            continue
+        spec = space.get("__spec__")
+        if type(spec) is ModuleSpec and getattr(spec, "_initializing", False):
+            spec.__class__ = _LoadingSpec  # the module is being loaded now
+        else:
             snapshot_module(module, at_load_end=False, still_loading=id(space) in running)
     _hook_loader(SourceFileLoader)
     sys.meta_path.insert(0, _WatchingFinder())
@@ -50,28 +60,6 @@ class _LoadingSpec(ModuleSpec):
         module = sys.modules.get(self.name)
         if module is not None:  # a load that failed removes the module
             snapshot_module(module)
-
-
-def _watch_load_end(spec: Any) -> bool:
-    """Return True, and watch the end of the load, if a spec is of a module being loaded."""
-    if type(spec) is not ModuleSpec or not getattr(spec, "_initializing", False):
-        return False
-    spec.__class__ = _LoadingSpec
-    return True
-
-
-def _running_namespaces() -> set[int]:
-    """Return the ids of the namespaces of modules whose code this thread is running."""
-    found = set[int]()
-    frame: FrameType | None = sys._getframe()  # noqa: SLF001
-    while frame is not None:
-        if frame.f_code.co_name == "<module>":
-            found.add(id(frame.f_globals))
-        frame = frame.f_back
-    return found
-
-
-_hooked_loaders = set[type]()
 
 
 def _hook_loader(loader: type) -> None:
@@ -103,16 +91,13 @@ class _WatchingFinder:
             find = getattr(finder, "find_spec", None)
             spec: ModuleSpec | None = find(name, path, target) if find else None
             if spec is not None:
-                if is_local_source(spec.origin) and _is_unhooked_loader(type(spec.loader)):
-                    _hook_loader(type(spec.loader))
+                loader = type(spec.loader)
+                if (
+                    is_local_source(spec.origin)
+                    and hasattr(loader, "exec_module")
+                    and _hooked_loaders.isdisjoint(loader.__mro__)
+                    and loader.__module__.partition(".")[0] != "redismr"  # ours needs no hook
+                ):
+                    _hook_loader(loader)
                 return spec
         return None
-
-
-def _is_unhooked_loader(loader: type) -> bool:
-    """True if loaders of a class are not hooked yet; redismr's own loader needs no hook."""
-    return (
-        hasattr(loader, "exec_module")
-        and _hooked_loaders.isdisjoint(loader.__mro__)
-        and loader.__module__.partition(".")[0] != _PACKAGE
-    )

@@ -15,7 +15,7 @@ import abc
 import os
 import sys
 from collections import deque
-from functools import lru_cache, partial, singledispatchmethod
+from functools import lru_cache, singledispatchmethod
 from types import CodeType, FunctionType, MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 from weakref import ref
@@ -53,26 +53,21 @@ _FUNCTION_ATTRIBUTES = ("__code__", "__defaults__", "__kwdefaults__")
 
 
 ModuleState = dict[str, tuple[Any, object]]
-"""The contents of a module: dotted name -> the value and its mark.
+"""The contents of a module: dotted name -> the value and its mark. A snapshot keeps only constants
+as values, and the ids of other objects, because the program may want to free those."""
 
-A snapshot keeps only constants as values, and the ids of other objects, because the program may
-want to free those."""
-
-REGISTER_INFIX = ".register "
-"""Stands in the name of an entry for ``register``: "Shape.register module.Class"."""
+REGISTER_INFIX = ".register "  # as in the name "Shape.register module.Class" of an entry
 
 _registry_dump: Any = vars(abc)["_get_dump"]  # reads the registered classes of an abstract class
 
-MISSING: Any = object()
-"""Stands for "no value", because None may be a value."""
+MISSING: Any = object()  # no value: None may be one
 
 
 class Changes(NamedTuple):
     """The differences from a fresh load, by dotted name (``RATE``, ``Shape.sides``)."""
 
     values: dict[str, Any]  #: Names that were set or changed, with their values.
-    #: Those of ``values`` that are the same objects with other contents.
-    changed_in_place: frozenset[str]
+    changed_in_place: frozenset[str]  #: Those of ``values`` that are the same objects still.
     deleted: tuple[str, ...]  #: Names that were deleted.
 
 
@@ -98,8 +93,7 @@ class ModuleSnapshot:
     """One module as it was loaded: its ``source``, as bytes or text, and its ``state``.
 
     Args:
-        module: the module.
-        source: its source; None to read its file.
+        source: None to read the module's file.
         at_load_end: True if the load ended just now, False if it ended some time ago.
         still_loading: True if the load goes on, and its end will not be seen. Then the state is
             left empty, because it is not what a fresh load would give.
@@ -111,7 +105,7 @@ class ModuleSnapshot:
         source: str | bytes | None,
         *,
         at_load_end: bool,
-        still_loading: bool = False,
+        still_loading: bool,
     ) -> None:
         self.namespace = vars(module)
         self.at_load_end, self.still_loading = at_load_end, still_loading
@@ -128,8 +122,7 @@ class ModuleSnapshot:
 
     def was_container(self, path: str) -> bool:
         """True if the name, of which ``was_empty`` is True, held a container."""
-        mark: Any = self.state[path][1]
-        return mark[1] is not None
+        return self.state[path][1][1] is not None  # type: ignore[index]
 
     def changes(self, module: ModuleType) -> Changes:
         """Return the names that were set or deleted since then, as far as that is known."""
@@ -249,7 +242,7 @@ class _IdentityMark:
         try:
             self.thing: Any = ref(thing)
         except TypeError:
-            self.thing = partial(_return_argument, thing)
+            self.thing = lambda: thing
 
     def __eq__(self, other: object) -> bool:
         own = self.thing()
@@ -257,13 +250,8 @@ class _IdentityMark:
 
 
 def _is_constant(value: Any) -> bool:
-    """True if a value never changes and is small enough to be kept."""
     kind = type(value)
     return kind in _CONSTANT_TYPES and not (kind in (str, bytes) and len(value) > _MAX_KEPT_LENGTH)
-
-
-def _return_argument(thing: object) -> object:
-    return thing
 
 
 class _Marker:
@@ -279,7 +267,6 @@ class _Marker:
         return value, self.mark(value)
 
     def mark(self, value: Any) -> object:
-        """Return a mark of the value; after any change that can be seen the mark is different."""
         kind = type(value)
         if kind in _SCALAR_TYPES:
             return kind, value if _is_constant(value) else hash(value)

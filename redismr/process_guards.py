@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from types import FrameType
 from typing import ParamSpec, TypeVar
 
 from redismr.errors import RunawayJob
@@ -17,16 +18,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DEPTH_VARIABLE = "REDISMR_DEPTH"
-"""Environment variable of an executor and its children: how many executors are its ancestors, this
-one included."""
+"""Variable of an executor and its children: how many executors are ancestors, this one included."""
 
 CORES_VARIABLE = "REDISMR_CORES"
-"""Environment variable of an executor and its children: the executor's share of the cores. A
-private server that a user function starts there begins no more executors than that, so that at
-each depth there are as many executors as cores, and not their product."""
+"""Variable of an executor and its children: the executor's share of the cores. A private server of
+a user function starts no more executors, so that at each depth there are as many as cores."""
 
-MAX_DEPTH = 3
-"""Most jobs that may run one inside the other, each on its own private server."""
+MAX_DEPTH = 3  # jobs that may run one inside the other, each on its own private server
 
 
 def only_in_this_process(clean_up: Callable[P, T]) -> Callable[P, T | None]:
@@ -51,10 +49,7 @@ def job_depth() -> int:
 
 
 def cores() -> int:
-    """Return how many cores this process may use: the default number of executors.
-
-    Inside a task these are the executor's share of the cores.
-    """
+    """Return how many cores this process may use, in a task the share of its executor."""
     if (share := os.environ.get(CORES_VARIABLE, "")).isdecimal():
         return max(1, int(share))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -70,13 +65,10 @@ _process_loads = 0
 
 @contextmanager
 def loading_job_code(*, all_threads: bool = False) -> Iterator[None]:
-    """Mark the body as loading the code of a job: it must not start another job.
-
-    ``all_threads`` marks all threads: in an executor no other thread is the user's.
-    """
+    """Mark the body as loading the code of a job: it must not start another job."""
     global _process_loads  # noqa: PLW0603  a fact about the process
     _thread_loads.count += 1
-    _process_loads += all_threads
+    _process_loads += all_threads  # in an executor no other thread is the user's
     try:
         yield
     finally:
@@ -85,13 +77,7 @@ def loading_job_code(*, all_threads: bool = False) -> Iterator[None]:
 
 
 def refuse_while_loading() -> None:
-    """Refuse a job that a module starts while a worker imports the module.
-
-    The workers of that job would import the module as well, and so on without end.
-
-    Raises:
-        RunawayJob: this is such a job; the message names file, line and the guard to add.
-    """
+    """Refuse a job of a module that a worker imports: its workers would start it, and so on."""
     if not (_thread_loads.count or _process_loads):
         return
     called, file, line = _calling_place()
@@ -103,11 +89,7 @@ def refuse_while_loading() -> None:
 
 
 def refuse_too_deep() -> None:
-    """Refuse a private server that is nested too deep: the last resort against runaway jobs.
-
-    Raises:
-        RunawayJob: ``MAX_DEPTH`` is reached.
-    """
+    """Refuse a private server that is nested too deep: the last resort against runaway jobs."""
     if job_depth() >= MAX_DEPTH:
         raise RunawayJob(
             f"this is a job inside a job, {job_depth()} deep, and private servers may not be "
@@ -118,21 +100,15 @@ def refuse_too_deep() -> None:
 
 
 def _calling_place() -> tuple[str, str, int]:
-    """Return the redismr function that was called, and the file and line of the call.
-
-    If a module's import led to the call, file and line are those of the module.
-    """
+    """Return the redismr function, and where it was called, or the import that led to the call."""
     frame = sys._getframe(1)  # noqa: SLF001
     called = ""
     while frame.f_back and frame.f_code.co_filename.startswith(REDISMR_FOLDER):
         called = frame.f_code.co_qualname.removesuffix(".__init__")
         frame = frame.f_back
-    caller = step = frame
-    while not step.f_code.co_filename.startswith(REDISMR_FOLDER):
+    step: FrameType | None = frame
+    while step and not step.f_code.co_filename.startswith(REDISMR_FOLDER):
         if step.f_code.co_name == "<module>":
-            caller = step
-            break
-        if step.f_back is None:
-            break
+            return called, step.f_code.co_filename, step.f_lineno
         step = step.f_back
-    return called, caller.f_code.co_filename, caller.f_lineno
+    return called, frame.f_code.co_filename, frame.f_lineno

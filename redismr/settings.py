@@ -10,22 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from redismr.confidential import weakness_of
 from redismr.config import DEFAULT_NAMESPACE, Connection, show_value
 from redismr.errors import ConfigError
-from redismr.weak_secrets import weakness_of
 
-SCHEMES = {
-    "redis": "redis",
-    "rediss": "rediss",
-    "unix": "unix",
-    "valkey": "redis",
-    "valkeys": "rediss",
-    "redis+sentinel": "redis+sentinel",
-    "rediss+sentinel": "rediss+sentinel",
-    "valkey+sentinel": "redis+sentinel",
-    "valkeys+sentinel": "rediss+sentinel",
-}
-"""Scheme of a URL -> the scheme that redis-py knows; for Sentinel, that ``store.connect`` knows."""
+SCHEMES = (
+    "redis", "rediss", "unix", "valkey", "valkeys",
+    "redis+sentinel", "rediss+sentinel", "valkey+sentinel", "valkeys+sentinel",
+)  # fmt: skip
 
 _FALSE_WORDS = ("", "0", "false", "no", "off")
 
@@ -47,35 +39,35 @@ def resolve_connection(
     secret REDIS_URL is ignored, because it may be another program's cache, and a first run should
     not need a secret (``ignored_url_note`` tells the user). Unless the URL is from REDIS_URL or
     holds a password, it gets REDISMR_PASSWORD, or the contents of the file REDISMR_PASSWORD_FILE.
-    Nothing has to be escaped there.
-
-    Raises:
-        ConfigError: the URL, secret, password or namespace cannot be used; the message says what
-            to set.
+    Nothing has to be escaped there. A ConfigError says what to set.
     """
     name = resolve_namespace(namespace, environ)
-    found = _find_url(url, environ)
-    if found is None:
+    origin, found_url = _find_url(url, environ)
+    if not origin:
         return None
-    origin, found_url = found
     found_secret = find_secret(secret, environ)
     if found_secret is None and origin == "REDIS_URL":
         return None
     address = _translate_url(found_url, origin)
     if origin != "REDIS_URL":
         address = _with_password(address, environ)
-    return Connection(url=address, secret=_require_secret(found_secret, found_url), namespace=name)
+    if found_secret is None:
+        raise ConfigError(
+            f"{redact_url(found_url)} needs a shared secret: workers run only code that is signed "
+            f"with it. {_SECRET_ADVICE}"
+        )
+    return Connection(url=address, secret=check_secret(found_secret), namespace=name)
 
 
 def ignored_url_note(
     url: str | None = None, secret: str | None = None, environ: Mapping[str, str] = os.environ
 ) -> str:
     """Return a line for the user if ``resolve_connection`` ignores REDIS_URL; else ""."""
-    found = _find_url(url, environ)
-    if found is None or found[0] != "REDIS_URL" or find_secret(secret, environ) is not None:
+    origin, found_url = _find_url(url, environ)
+    if origin != "REDIS_URL" or find_secret(secret, environ) is not None:
         return ""
     return (
-        f"REDIS_URL ({redact_url(found[1])}) is ignored because no REDISMR_SECRET is set: "
+        f"REDIS_URL ({redact_url(found_url)}) is ignored because no REDISMR_SECRET is set: "
         "using a private server"
     )
 
@@ -84,9 +76,6 @@ def find_secret(secret: str | None = None, environ: Mapping[str, str] = os.envir
     """Return the argument, else REDISMR_SECRET, else the contents of the file REDISMR_SECRET_FILE.
 
     One newline at the end of the file is not part of the secret.
-
-    Raises:
-        ConfigError: the file cannot be read.
     """
     if secret is not None:
         return check_text("the secret", secret)
@@ -94,26 +83,19 @@ def find_secret(secret: str | None = None, environ: Mapping[str, str] = os.envir
 
 
 def check_secret(secret: str) -> str:
-    """Return the secret if it is strong enough.
-
-    Raises:
-        ConfigError: the secret can be guessed; the message says how, and does not show it.
-    """
+    """Return the secret if nobody can guess it. The error's text does not show it."""
     if why := weakness_of(secret):
         raise ConfigError(f"the secret {why}, so it can be guessed. {_SECRET_ADVICE}")
     return secret
 
 
 def resolve_namespace(namespace: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
-    """Return the prefix of every key: the argument, else REDISMR_NAMESPACE, else "redismr".
-
-    Raises:
-        ConfigError: it holds characters with a meaning in key patterns or hash tags.
-    """
+    """Return the prefix of every key: the argument, else REDISMR_NAMESPACE, else "redismr"."""
     origin, name = "the namespace", namespace
     if name is None:
         origin, name = "REDISMR_NAMESPACE", environ.get("REDISMR_NAMESPACE") or DEFAULT_NAMESPACE
     check_text(origin, name)
+    # no character that has a meaning in key patterns or hash tags
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", name):
         raise ConfigError(
             f"{origin} {show_value(name)} must be 1 to 64 letters, digits or _ . : - "
@@ -151,7 +133,6 @@ def _read_variable_or_file(name: str, environ: Mapping[str, str]) -> str | None:
 
 
 def _with_password(url: str, environ: Mapping[str, str]) -> str:
-    """Return the URL, with the password of the environment if it has none of its own."""
     scheme, _, rest = url.partition("://")
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     user, _, hosts = authority.rpartition("@")
@@ -163,22 +144,18 @@ def _with_password(url: str, environ: Mapping[str, str]) -> str:
     return f"{scheme}://{user}:{quote(password, safe='')}@{hosts}{rest[len(authority) :]}"
 
 
-def _find_url(url: str | None, environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return where the URL was found, in words for a message, and the URL."""
+def _find_url(url: str | None, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return where the URL was found, in words for a message, and the URL; empty if nowhere."""
     if url is not None:
         return "the URL", check_text("the URL", url)
     for name in ("REDISMR_URL", "REDIS_URL"):
         if value := environ.get(name):
             return name, check_text(name, value)
-    return None
+    return "", ""
 
 
 def check_text(origin: str, value: object) -> str:
-    """Return the value if it is text that can be written as UTF-8.
-
-    Raises:
-        ConfigError: it is not. The message does not show the value, which may be a secret.
-    """
+    """Return the value if it is UTF-8 text. An error does not show it: it may be a secret."""
     if not isinstance(value, str):
         raise ConfigError(f"{origin} must be a str, and is of type {type(value).__name__}")
     try:
@@ -189,7 +166,7 @@ def check_text(origin: str, value: object) -> str:
 
 
 def _translate_url(url: str, origin: str) -> str:
-    """Return the URL as redis-py wants it, or raise a ConfigError that says what to write."""
+    """Return the URL as redis-py wants it."""
     match = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://(.+)", url)
     if match is None:
         raise ConfigError(
@@ -202,7 +179,7 @@ def _translate_url(url: str, origin: str) -> str:
             f"{origin} ({redact_url(url)}) starts with {scheme}://, which redismr does not speak; "
             f"it speaks {', '.join(name + '://' for name in SCHEMES)}"
         )
-    translated = f"{SCHEMES[scheme]}://{rest}"
+    translated = f"{scheme.replace('valkey', 'redis')}://{rest}"  # what redis-py and the store know
     if scheme.endswith("+sentinel"):
         return translated  # holds several hosts; the store reads them
     try:
@@ -213,12 +190,3 @@ def _translate_url(url: str, origin: str) -> str:
     if parts.scheme != "unix" and not re.fullmatch(r"/*\d*/*", parts.path):
         raise ConfigError(f"{origin} ({redact_url(url)}) must end in a database number, such as /0")
     return translated
-
-
-def _require_secret(secret: str | None, url: str) -> str:
-    if secret is None:
-        raise ConfigError(
-            f"{redact_url(url)} needs a shared secret: workers run only code that is signed with "
-            f"it. {_SECRET_ADVICE}"
-        )
-    return check_secret(secret)

@@ -23,8 +23,7 @@ _lost_outputs = list["OutputLost"]()
 class OutputLost(OSError):
     """Output was lost: standard output is closed, full, or has no reader."""
 
-    partly_written = False
-    """True if some output was written before."""
+    partly_written = False  #: True if some output was written before.
 
     @property
     def reader_has_left(self) -> bool:
@@ -33,11 +32,7 @@ class OutputLost(OSError):
 
 
 def check_delivered() -> None:
-    """Check that all output of this command was written.
-
-    Raises:
-        OutputLost: some was lost, even if a user function caught the first error.
-    """
+    """Raise OutputLost if output of this command was lost, even if the user caught that error."""
     sys.stdout.flush()
     for lost in _lost_outputs:
         again = OutputLost(*lost.args)
@@ -46,11 +41,8 @@ def check_delivered() -> None:
 
 
 def open_missing_descriptors() -> None:
-    """Open those of the descriptors 0, 1 and 2 that are closed.
-
-    Reading from 0 gives no data. Writing to 1 fails, so that a command can report lost output.
-    Writing to 2 has no effect.
-    """
+    """Open those of the descriptors 0, 1 and 2 that are closed."""
+    # 0 has no data then; writing to 1 fails, so that a command can report it, but not to 2
     for fd, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(fd)
@@ -60,20 +52,11 @@ def open_missing_descriptors() -> None:
             os.set_inheritable(fd, True)  # noqa: FBT003
 
 
-def use_command_streams() -> None:
-    """Replace the streams for a command: the first loss of standard output raises an error.
+def use_safe_streams(*, strict: bool = False) -> None:
+    """Replace the streams. ``strict``: the first loss of standard output raises an error.
 
-    A loss of standard error is ignored, because there is no other place to report it.
+    Other losses are ignored: no result depends on them, and there is no place to report them.
     """
-    _use_streams(strict=True)
-
-
-def use_worker_streams() -> None:
-    """Replace the streams for a worker: lost output is ignored, because no result depends on it."""
-    _use_streams(strict=False)
-
-
-def _use_streams(*, strict: bool) -> None:
     open_missing_descriptors()
     sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115  as long as the process
     sys.stdout = _replace_stream(sys.stdout, 1, strict=strict)
@@ -122,10 +105,7 @@ class NeverFailingStream:
 
 
 class _DescriptorWriter(io.RawIOBase):
-    """Writes to a standard descriptor. After the first error all output is dropped.
-
-    If ``strict``, that first error is raised as ``OutputLost``.
-    """
+    """Writes until the first error, which is an ``OutputLost`` if ``strict``; then drops all."""
 
     def __init__(self, fd: int, *, strict: bool) -> None:
         self._fd, self._strict, self._is_lost = fd, strict, False

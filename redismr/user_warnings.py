@@ -3,11 +3,9 @@
 import os
 import sys
 import warnings
-from collections.abc import Iterator
 from types import FrameType
 
-REDISMR_FOLDER = os.path.join(os.path.dirname(__file__), "")
-"""The folder of this package; ends with a separator."""
+REDISMR_FOLDER = os.path.join(os.path.dirname(__file__), "")  # ends with a separator
 
 
 class Advice(UserWarning):
@@ -16,11 +14,8 @@ class Advice(UserWarning):
 
 def warn_user(text: str) -> None:
     """Warn at the innermost line outside redismr, however deep in redismr the caller is."""
-    depth = sum(1 for _ in _redismr_frames(sys._getframe()))  # noqa: SLF001  the way to frames
-    warnings.warn(text, Advice, stacklevel=depth + 1)
-
-
-def _redismr_frames(frame: FrameType | None) -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001  the way to frames
+    depth = 1
     while frame is not None and frame.f_code.co_filename.startswith(REDISMR_FOLDER):
-        yield frame
-        frame = frame.f_back
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(text, Advice, stacklevel=depth)

@@ -232,3 +232,9 @@ def _end_with_pytest() -> Callable[[], Any] | None:
         return None
     prctl = ctypes.CDLL(None).prctl
     return lambda: prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
+def script_names() -> list[str]:
+    """Return the name of every verb that has a script."""
+    lua = (Path(__file__).parents[1] / "redismr/store/lua").glob("[!_]*.lua")
+    return sorted(path.stem for path in lua)

@@ -9,46 +9,34 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import click
 
 import redismr
-from redismr import ctrl_c, standard_streams
+from redismr import ctrl_c, native, standard_streams
 from redismr.cli import exit_codes
 from redismr.ui.error_screens import print_message
 from redismr.user_warnings import Advice
 
-
-class Subcommand(NamedTuple):
-    """A row of the table of subcommands."""
-
-    module: str
-    """The module of this room with a click command of the subcommand's name."""
-    help_line: str
-    """The description in ``redismr --help``."""
-
-
-SUBCOMMANDS = {  # in the order of --help
-    "run": Subcommand("cmd_run", "Run a job file here and print its result."),
-    "submit": Subcommand("cmd_run", "Hand a job file to a server and print the job's id."),
-    "jobs": Subcommand("cmd_jobs", "List the jobs on the server."),
-    "watch": Subcommand("cmd_jobs", "Show a job's progress until it ends."),
-    "result": Subcommand("cmd_jobs", "Print a job's result."),
-    "errors": Subcommand("cmd_jobs", "Show what failed in a job, or was skipped."),
-    "listen": Subcommand("cmd_jobs", "Print events as JSON lines while they happen."),
-    "cancel": Subcommand("cmd_jobs", "Stop jobs."),
-    "delete": Subcommand("cmd_jobs", "Delete jobs and all their data."),
-    "up": Subcommand("cmd_up", "Start a server and local workers that others may join."),
-    "worker": Subcommand("cmd_workers", "Work for a server, on as many cores as there are."),
-    "workers": Subcommand("cmd_workers", "List the workers on the server."),
-    "repl": Subcommand(
-        "cmd_repl", "Count words, or run a job file, on the files that you type in."
-    ),
-    "secret": Subcommand("cmd_secret", "Print a new secret."),
-    "acl": Subcommand("cmd_acl", "Print the rights that a user of the server needs."),
-    "mincemeat": Subcommand("cmd_ancestors", "Work for a script written for mincemeat.py."),
-    "octo": Subcommand("cmd_ancestors", "Serve a job file, or work for one, as octo.py did."),
+SUBCOMMANDS = {  # in the order of --help: the module of this room, the line of help
+    "run": ("cmd_run", "Run a job file here and print its result."),
+    "submit": ("cmd_run", "Hand a job file to a server and print the job's id."),
+    "jobs": ("cmd_jobs", "List the jobs on the server."),
+    "watch": ("cmd_jobs", "Show a job's progress until it ends."),
+    "result": ("cmd_jobs", "Print a job's result."),
+    "errors": ("cmd_jobs", "Show what failed in a job, or was skipped."),
+    "listen": ("cmd_jobs", "Print events as JSON lines while they happen."),
+    "cancel": ("cmd_jobs", "Stop jobs."),
+    "delete": ("cmd_jobs", "Delete jobs and all their data."),
+    "up": ("cmd_up", "Start a server and local workers that others may join."),
+    "worker": ("cmd_workers", "Work for a server, on as many cores as there are."),
+    "workers": ("cmd_workers", "List the workers on the server."),
+    "repl": ("cmd_repl", "Count words, or run a job file, on the files that you type in."),
+    "secret": ("cmd_secret", "Print a new secret."),
+    "acl": ("cmd_acl", "Print the rights that a user of the server needs."),
+    "mincemeat": ("cmd_ancestors", "Work for a script written for mincemeat.py."),
+    "octo": ("cmd_ancestors", "Serve a job file, or work for one, as octo.py did."),
 }
 
 
@@ -56,22 +44,21 @@ class LazyGroup(click.Group):
     """A click group that imports the module of a subcommand only when the subcommand is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all subcommands, in the order of the table."""
+        """Return the names in the order of the table."""
         return list(SUBCOMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the module of the subcommand, and return its click command."""
         if cmd_name not in SUBCOMMANDS:
             return None
-        module = importlib.import_module(f"redismr.cli.{SUBCOMMANDS[cmd_name].module}")
-        command = getattr(module, cmd_name)
+        module = importlib.import_module(f"redismr.cli.{SUBCOMMANDS[cmd_name][0]}")
         ctrl_c.raise_on_ctrl_c()
-        return cast("click.Command", command)
+        return cast("click.Command", getattr(module, cmd_name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table itself, so that ``--help`` imports no subcommand."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, row.help_line) for name, row in SUBCOMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in SUBCOMMANDS.items()])
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
         """Parse the arguments as click does, but exit with our code if output is lost.
@@ -96,35 +83,23 @@ class LazyGroup(click.Group):
             ctx.exit(code or exit_codes.SUCCESS)
 
 
-def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001
-    if value:
-        click.echo(f"redismr {redismr.__version__}")
-        ctx.exit()
-
-
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Set REDISMR_URL and REDISMR_SECRET to use a server that is already there; "
     "`redismr run` needs none.",
 )
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_version,
-    help="Show the version and exit.",
+@click.version_option(
+    redismr.__version__,
+    prog_name="redismr",
+    message=f"%(prog)s %(version)s, {native.DESCRIPTION}",
 )
 def cli() -> None:
     """MapReduce for Python, on this machine alone or on many that share a Redis."""
 
 
 def _print_user_warnings() -> None:
-    """Print warnings of redismr like all other messages.
-
-    Such a warning is about a job file, so the line of source code that Python adds would mislead.
-    """
+    """Print warnings without a line of source: they are about a job file, so it would mislead."""
     python_showwarning = warnings.showwarning
 
     def print_warning(message: Warning | str, category: type[Warning], *location: Any) -> None:
@@ -139,7 +114,7 @@ def _print_user_warnings() -> None:
 def main() -> None:
     """Run the ``redismr`` command, and exit."""
     ctrl_c.exit_on_ctrl_c()
-    standard_streams.use_command_streams()
+    standard_streams.use_safe_streams(strict=True)
     _print_user_warnings()
     try:
         cli(prog_name="redismr")

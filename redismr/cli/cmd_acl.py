@@ -10,20 +10,15 @@ from redismr.store.acl_rules import ROLES, Role, acl_rule
 from redismr.ui.error_screens import print_message
 
 
-def _check_user_name(
-    ctx: click.Context, option: click.Parameter, user_name: str | None
-) -> str | None:
-    """Check that the name of the Redis user is one word, as Redis requires."""
-    if user_name is not None and not re.fullmatch(r"[^\s\0]+", user_name):
+def _check_user(ctx: click.Context, option: click.Parameter, user: str | None) -> str | None:
+    if user is not None and not re.fullmatch(r"[^\s\0]+", user):
         raise click.BadParameter("a user's name has no spaces", ctx, option)
-    return user_name
+    return user
 
 
 @click.command()
 @click.argument("role", type=click.Choice(ROLES), metavar="ROLE")
-@click.option(
-    "--user", metavar="NAME", callback=_check_user_name, help="[redismr-worker, and so on]"
-)
+@click.option("--user", metavar="NAME", callback=_check_user, help="[redismr-worker, and so on]")
 @click.option("--namespace", metavar="NAME", help="Prefix of all keys. [REDISMR_NAMESPACE]")
 def acl(*, role: Role, user: str | None, namespace: str | None) -> None:
     """Print the ACL command that makes a user with the least rights.
@@ -36,11 +31,9 @@ def acl(*, role: Role, user: str | None, namespace: str | None) -> None:
       redismr acl worker
       redismr acl monitor --user grafana --namespace team1
     """  # noqa: D301  click wants the control character
-    key_prefix = settings.resolve_namespace(namespace)
-    click.echo(acl_rule(role, user or f"redismr-{role}", key_prefix))
+    user = user or f"redismr-{role}"
+    click.echo(acl_rule(role, user, settings.resolve_namespace(namespace)))
     if sys.stdout.isatty():
-        print_message(
-            "put a password in the place of PASSWORD; then REDISMR_URL is "
-            f"redis://{user or f'redismr-{role}'}:PASSWORD@HOST:6379/0",
-            sys.stderr,
-        )
+        url = f"redis://{user}:PASSWORD@HOST:6379/0"
+        advice = f"put a password in the place of PASSWORD; then REDISMR_URL is {url}"
+        print_message(advice, sys.stderr)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
 
 import click
 
+import redismr
 from redismr.cli.cmd_run import print_job_outcome
 from redismr.cli.job_file import job_source, load_job_file
 from redismr.cli.shared_options import EXECUTOR_COUNT, PORT_NUMBER
@@ -16,10 +16,6 @@ from redismr.compat import octo as octo_compat
 from redismr.compat.client_main import MINCEMEAT_VERSION, work_for_server
 from redismr.compat.hosting import MINCEMEAT_PORT
 from redismr.config import MAX_PORT
-
-if TYPE_CHECKING:
-    from redismr.client import Results
-
 
 _executors_option = click.option("-n", "--executors", type=EXECUTOR_COUNT, default=1,
                                  show_default=True, metavar="N",
@@ -55,10 +51,7 @@ def octo() -> None:
 
 
 def _refuse_port_as_password(_ctx: click.Context, _option: click.Parameter, password: str) -> str:
-    """Refuse a number for -p, which was the port in octo.py.
-
-    As a password, the number would be weak, and the server would listen on another port.
-    """
+    """Refuse a number for -p, which was the port in octo.py."""
     if password.isdecimal() and int(password) <= MAX_PORT:
         raise click.BadParameter(
             f"-p is the password; write -P {password} if that is the port. As a password a number "
@@ -86,7 +79,7 @@ def server(*, file: str, password: str, port: int) -> None:
     """
     job = load_job_file(file)
 
-    def print_results(results: Results, private: bool) -> None:  # noqa: FBT001
+    def print_results(results: redismr.Results, private: bool) -> None:  # noqa: FBT001
         with keep_unless_shown(results, job.functions["finishfn"], private=private) as outcome:
             if job.resultfn:
                 job.resultfn(job.options.get("txn") or results.job_id, outcome)

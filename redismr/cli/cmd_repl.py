@@ -10,11 +10,11 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -27,20 +27,14 @@ from redismr.cli.line_input import MAX_WAIT_SECONDS, ReplConsole, parse_file_nam
 from redismr.cli.shared_options import add_server_options, executors_option
 from redismr.cli.unshown_results import is_server_private, keep_unless_shown
 from redismr.compat.wordcount_demo import count_table, word_count, worker_info
+from redismr.core.status_rows import Progress
 from redismr.errors import ConfigError, RedismrError, StoreError
 from redismr.sources.file_sources import FileSource
 from redismr.standard_streams import OutputLost
 from redismr.ui.error_screens import add_recovery_hint, print_error, print_message, recovery_hint_of
 
-if TYPE_CHECKING:
-    from redismr.client import Client
-    from redismr.core.status_rows import Progress
-
-MAX_IN_FLIGHT = 16
-"""Transactions that may run at once; a further line waits until one has ended."""
-
-CANCEL_WAIT_SECONDS = 5.0
-"""Seconds that Ctrl-C waits until the running jobs are gone from the server."""
+MAX_IN_FLIGHT = 16  # transactions; a further line waits until one has ended
+CANCEL_WAIT_SECONDS = 5.0  # for the jobs to be gone from the server after Ctrl-C
 
 
 @click.command()
@@ -93,22 +87,16 @@ class LineJob:
 
     name: str
     functions: Mapping[str, Any]
-    print_outcome: Callable[[Any], object]
-    """Prints an outcome below its heading."""
-    count_format: str = "{} results"
-    """The part of the heading that says how many results there are."""
+    print_outcome: Callable[[Any], object]  #: Prints an outcome below its heading.
+    count_format: str = "{} results"  #: The part of the heading that counts the results.
+    #: Returns a source of the files or globs.
     make_source: Callable[[list[str]], Any] = redismr.files
-    """Returns a source of the files or globs."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Options of ``Client.run``."""
+    options: Mapping[str, Any] = field(default_factory=dict)  #: Those of ``Client.run``.
 
     def source(self, line: str) -> Any:
         """Return a source of the files that a line names.
 
         Whole files are read here, and on the workers if the line begins with @.
-
-        Raises:
-            SourceError: Some of the names match no file.
         """
         source = self.make_source(parse_file_names(line.removeprefix("@")))
         reads_whole_files = isinstance(source, FileSource) and source.format.kind == "files"
@@ -116,10 +104,7 @@ class LineJob:
 
 
 def word_count_job(top: int = 100, read_options: ReadOptions = ReadOptions()) -> LineJob:  # noqa: B008 - frozen
-    """Return a job that counts words and prints a table of the ``top`` most frequent ones.
-
-    Ties at the end of the table make it longer.
-    """
+    """Return a job that counts words and prints the ``top`` most frequent ones, and their ties."""
     return LineJob(
         "Word Count",
         {"mapfn": word_count, "reducefn": "sum"},
@@ -157,7 +142,7 @@ class SessionStopped(Exception):
 class ReplSession:
     """Runs each line as a transaction, in a thread of its own, and prints the outcome."""
 
-    def __init__(self, client: Client, line_job: LineJob, console: ReplConsole) -> None:
+    def __init__(self, client: redismr.Client, line_job: LineJob, console: ReplConsole) -> None:
         self._client, self._line_job, self._console = client, line_job, console
         self._txn_prefix = f"repl-{socket.gethostname()}-{os.getpid()}"
         self._transaction_numbers = itertools.count()
@@ -185,19 +170,15 @@ class ReplSession:
         self._threads_in_flight = [*in_flight, thread]
         thread.start()
 
-    def drain(self, timeout_seconds: float | None = None) -> None:
+    def drain(self, timeout_seconds: float = math.inf) -> None:
         """Wait until all transactions have ended, or for ``timeout_seconds``."""
-        deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
+        deadline = time.monotonic() + timeout_seconds
         for thread in self._threads_in_flight:
             while thread.is_alive() and (seconds_left := deadline - time.monotonic()) > 0:
                 thread.join(min(seconds_left, MAX_WAIT_SECONDS))
 
     def exit_code(self) -> int:
-        """Return the exit code of the first line that failed, else 0.
-
-        Raises:
-            OutputLost: An outcome could not be printed.
-        """
+        """Return the exit code of the first line that failed, else 0; raise lost output."""
         if self._lost_output:
             add_recovery_hint(self._lost_output, "the lines above say where each result is")
             raise self._lost_output
@@ -232,16 +213,16 @@ class ReplSession:
         finally:
             self._in_flight_limit.release()
 
-    @contextlib.contextmanager
-    def _shown_outcome(self, number: int, line_job: LineJob, line: str) -> Iterator[Any]:
-        """Run the line's job and yield its outcome; the job is deleted when the body is done."""
+    def _shown_outcome(
+        self, number: int, line_job: LineJob, line: str
+    ) -> contextlib.AbstractContextManager[Any]:
+        """Run the line's job; its outcome is for a body, after which the job is deleted."""
         source = line_job.source(line) if line else itertools.count()
         named_options = {"name": line_job.name, **line_job.options}
         txn = f"{self._txn_prefix}-{number}"
         results = self._run_job(source, {**line_job.functions, **named_options, "txn": txn})
         finishfn, private = line_job.functions.get("finishfn"), is_server_private(self._client)
-        with keep_unless_shown(results, finishfn, private=private) as outcome:
-            yield outcome
+        return keep_unless_shown(results, finishfn, private=private)
 
     def _run_job(self, source: Any, options: Mapping[str, Any]) -> Any:
         """Return the results, as ``Client.run`` does; delete a job that fails or is cancelled."""

@@ -4,42 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 import redismr
 from redismr import settings
-from redismr.cli.job_file import ReadOptions, job_source, load_job_file
-from redismr.cli.shared_options import (
-    CommandFunction,
-    add_server_options,
-    checked_option,
-    executors_option,
-    json_option,
-    make_client,
-    print_outcome,
-    refuse_top_with_sort,
-    require_connection,
-    top_option,
-    wait_for_server_option,
-)
+from redismr.cli import shared_options
+from redismr.cli.job_file import JobFile, ReadOptions, job_source, load_job_file
+from redismr.cli.shared_options import CommandFunction, checked_option
 from redismr.cli.unshown_results import is_server_private, keep_unless_shown
 from redismr.client.embedded import prestart
 from redismr.core.model import Skipped
 from redismr.errors import BadKey, ConfigError
 from redismr.standard_streams import OutputLost
 from redismr.ui.error_screens import add_recovery_hint, print_message, skipped_lines
-from redismr.ui.progress import progress_display, summary_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from redismr.cli.job_file import JobFile
-    from redismr.client import Client
-    from redismr.core.status_rows import Progress
-    from redismr.ui.progress import ProgressDisplay
+from redismr.ui.progress import ProgressDisplay, progress_display, summary_line
 
 _SOURCE_KINDS = {
     "files": "one record a file",
@@ -120,7 +102,7 @@ _JOB_OPTIONS = (
     checked_option("--priority", type=int, metavar="N", help="Jobs with a higher N go first. [0]"),
     checked_option("--ttl", type=float, metavar="SECONDS", help="Life of the job's data. [86400]"),
     click.option("--sort", is_flag=True, default=None, help="Sort the result by key."),
-    wait_for_server_option,
+    shared_options.wait_for_server_option,
 )  # fmt: skip
 
 
@@ -135,17 +117,17 @@ def add_job_options(command: CommandFunction) -> CommandFunction:
     """Add the options that run and submit share; from --name on they are fields of JobOptions."""
     for add_option in reversed(_JOB_OPTIONS):
         command = add_option(command)
-    return add_server_options(command)
+    return shared_options.add_server_options(command)
 
 
 @click.command()
 @add_job_options
-@executors_option
+@shared_options.executors_option
 @checked_option("--wait", "wait_for_workers", type=float, metavar="SECONDS",
                 help="Give up if no worker has come within so many SECONDS.")  # fmt: skip
 @click.option("--inline", is_flag=True, help="Run in this process, without Redis: pdb works.")
-@top_option
-@json_option
+@shared_options.top_option
+@shared_options.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print only the result.")
 def run(  # noqa: PLR0913 - one for each option
     *, file: str, inputs: tuple[str, ...], kind: str | None, encoding: str | None,
@@ -172,7 +154,7 @@ def run(  # noqa: PLR0913 - one for each option
         raise ConfigError(
             f"--inline and {option} cannot be combined: an inline run has no server and no workers"
         )
-    refuse_top_with_sort(top, sort=options["sort"])
+    shared_options.refuse_top_with_sort(top, sort=options["sort"])
     job = load_job_file(file)
     _refuse_print_options(job, {"--top": top, "--json": as_json})
     source = job_source(job, inputs, ReadOptions(kind, encoding, errors))
@@ -203,7 +185,7 @@ def run(  # noqa: PLR0913 - one for each option
                 job.resultfn(merged_options.get("txn") or results.job_id or "inline", outcome)
             print_job_outcome(job, outcome, top=top, as_json=as_json)
     if display is not None:
-        _print_summary(display.last_progress, results)
+        _print_summary(display, results)
 
 
 @contextmanager
@@ -223,7 +205,6 @@ def _first_given(options: Mapping[str, Any]) -> str:
 
 
 def _refuse_print_options(job: JobFile, options: Mapping[str, Any]) -> None:
-    """Refuse options about printing if a function of the job file prints the results."""
     printer = "final" if job.final else "finishfn" if job.functions["finishfn"] else ""
     if printer and (option := _first_given(options)):
         raise ConfigError(
@@ -235,13 +216,9 @@ def _refuse_print_options(job: JobFile, options: Mapping[str, Any]) -> None:
 def print_job_outcome(
     job: JobFile, outcome: Any, *, top: int | None = None, as_json: bool = False
 ) -> None:
-    """Print the outcome, or call the job file's final for each pair, in order of keys.
-
-    Raises:
-        BadKey: The job file has a final, and the keys cannot be ordered.
-    """
+    """Print the outcome, or call the job file's final for each pair, in order of keys."""
     if job.final is None:
-        print_outcome(outcome, top=top, sort=False, as_json=as_json)
+        shared_options.print_outcome(outcome, top=top, sort=False, as_json=as_json)
         return
     try:
         pairs = outcome.sorted()
@@ -267,19 +244,18 @@ def submit(  # noqa: PLR0913 - one for each option
     FILE and INPUT are as for `redismr run`. Once the id is printed, the job no longer needs this
     machine. So resultfn and final are not called; `redismr result` calls finishfn.
     """
-    server = require_connection(url, namespace, "a job that goes on without you")
+    server = shared_options.require_connection(url, namespace, "a job that goes on without you")
     job = load_job_file(file)
     source = job_source(job, inputs, ReadOptions(kind, encoding, errors))
-    with make_client(server) as client:
+    with redismr.Client(server.url, secret=server.secret, namespace=server.namespace) as client:
         submitted = client.submit(
             source, **job.functions, params={**job.params, **params}, **_merge_options(job, options)
         )
         try:
             click.echo(submitted.id)
         except OutputLost as lost:
-            add_recovery_hint(
-                lost, f"job {submitted.id} was handed in: redismr result {submitted.id} --wait"
-            )
+            hint = f"job {submitted.id} was handed in: redismr result {submitted.id} --wait"
+            add_recovery_hint(lost, hint)
             raise
     if quiet:
         return
@@ -296,24 +272,21 @@ def _merge_options(job: JobFile, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _open_client(
     url: str | None, namespace: str | None, executors: int | None, *, inline: bool
-) -> AbstractContextManager[Client | None]:
+) -> AbstractContextManager[redismr.Client | None]:
     if inline:
         return nullcontext()
     prestart(url, namespace, executors)
     return redismr.Client(url, namespace=namespace, executors=executors)
 
 
-def _print_summary(last_progress: Progress | None, results: Any) -> None:
-    """Print a line about the job, the number of skipped records, and the first of them.
-
-    The job is deleted by now, and with it the list of all skipped records.
-    """
+def _print_summary(display: ProgressDisplay, results: Any) -> None:
+    """Print a line about the job, the number of skipped records, and the first of them."""
     skipped = getattr(results, "skipped", None)
-    if last_progress is not None:
+    if display.last_progress is not None:
         prefix = "" if sys.stderr.isatty() else "redismr: "  # other programs share the pipe
-        line = summary_line(last_progress, getattr(results, "counters", None))
+        line = summary_line(display.last_progress, getattr(results, "counters", None))
         click.echo(prefix + line, err=True)
-        skipped = last_progress.skipped
+        skipped = display.last_progress.skipped
     if isinstance(skipped, Skipped) and skipped.total:
-        hint = "; after `redismr submit`, `redismr errors` lists all"
+        hint = "; after `redismr submit`, `redismr errors` lists all"  # this job is deleted by now
         print_message(skipped_lines(skipped, hint), sys.stderr)

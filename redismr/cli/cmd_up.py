@@ -7,7 +7,6 @@ import socket
 import sys
 import time
 from dataclasses import replace
-from types import FrameType
 
 import click
 
@@ -62,13 +61,10 @@ def up(
             raise ConfigError(
                 "--print needs a --port and a REDISMR_SECRET: otherwise both are new at each start"
             )
-        _print_join_commands(
-            join(_advertised_address(bind), port, secret, namespace=namespace).url,
-            secret,
-            namespace,
-        )
+        connection = join(_advertised_address(bind), port, secret, namespace=namespace)
+        _print_join_commands(connection.url, secret, namespace)
         return exit_codes.SUCCESS
-    signal.signal(signal.SIGTERM, _raise_interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # raises KeyboardInterrupt
     count = cores() if executors is None else executors
     # A stop while the server starts is a success too: nothing was interrupted.
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as cleanup:
@@ -103,15 +99,10 @@ def _print_join_commands(url: str, secret: str, namespace: str | None) -> None:
     environ = {"REDISMR_URL": url, "REDISMR_SECRET": secret}
     if (prefix := settings.resolve_namespace(namespace)) != DEFAULT_NAMESPACE:
         environ["REDISMR_NAMESPACE"] = prefix
-    click.echo(
-        " ".join(("export", *(f"{name}={shlex.quote(value)}" for name, value in environ.items())))
-    )
+    assignments = (f"{name}={shlex.quote(value)}" for name, value in environ.items())
+    click.echo(f"export {' '.join(assignments)}")
     click.echo("redismr worker")
     sys.stdout.flush()
-
-
-def _raise_interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _advertised_address(bind: str) -> str:

@@ -7,25 +7,19 @@ import click
 
 from redismr import ctrl_c, standard_streams
 from redismr import workers as worker_package
-from redismr.cli.shared_options import (
-    EXECUTOR_COUNT,
-    add_server_options,
-    json_option,
-    make_client,
-    require_connection,
-)
+from redismr.cli import shared_options
 from redismr.config import WorkerOptions
 from redismr.ui import tables
 
 
 @click.command()
-@click.option("-n", "--executors", type=EXECUTOR_COUNT, metavar="N",
+@click.option("-n", "--executors", type=shared_options.EXECUTOR_COUNT, metavar="N",
               help="Processes that run tasks. [one a core]")  # fmt: skip
 @click.option("--burst", is_flag=True, help="Exit when there is nothing left to do.")
 @click.option("--max-tasks", type=click.IntRange(min=1), metavar="N", help="Exit after N tasks.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("--parent-pipe", type=int, hidden=True)
-@add_server_options
+@shared_options.add_server_options
 def worker(
     *, executors: int | None, burst: bool, max_tasks: int | None, quiet: bool,
     parent_pipe: int | None, url: str | None, namespace: str | None,
@@ -35,9 +29,9 @@ def worker(
     After Ctrl-C or SIGTERM the worker finishes its running tasks and exits; after a second one it
     exits at once.
     """
-    server = require_connection(url, namespace, "a worker")
+    server = shared_options.require_connection(url, namespace, "a worker")
     fix_hash_seed()
-    standard_streams.use_worker_streams()
+    standard_streams.use_safe_streams()
     options = WorkerOptions(
         executors=executors or worker_package.cores(),
         burst=burst,
@@ -49,11 +43,11 @@ def worker(
 
 
 @click.command()
-@add_server_options
-@json_option
+@shared_options.add_server_options
+@shared_options.json_option
 def workers(*, url: str | None, namespace: str | None, as_json: bool) -> None:
     """List the workers on the server, and the problems that keep them from working."""
-    with make_client(require_connection(url, namespace, "a list of workers")) as client:
+    with shared_options.open_client(url, namespace, "a list of workers") as client:
         rows = sorted(client.workers(), key=lambda worker: (worker.host, worker.pid))
     tables.print_rows(rows, tables.WORKER_COLUMNS, sys.stdout, as_json=as_json)
 
@@ -61,8 +55,7 @@ def workers(*, url: str | None, namespace: str | None, as_json: bool) -> None:
 def fix_hash_seed() -> None:
     """Restart this process with PYTHONHASHSEED=0 unless it has that already.
 
-    All workers then hash a str alike: the attempts of a task must see a set in the same order,
-    wherever they run.
+    All attempts of a task must see a set in the same order, wherever they run.
     """
     if sys.flags.hash_randomization and os.environ.get("PYTHONHASHSEED") != "0":
         sys.stdout.flush()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from redismr import ctrl_c, errors
-from redismr.core.user_frames import is_debugger_exit
+from redismr.core.failure_capture import is_debugger_exit
 from redismr.standard_streams import OutputLost
 from redismr.ui.error_screens import print_error, print_message, recovery_hint_of
 
@@ -19,26 +19,18 @@ UNAVAILABLE = 3
 OUTPUT_NOT_WRITTEN = 4
 CANCELLED = ctrl_c.EXIT_CODE
 
-_EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
-    # The first match counts. Errors of the first two classes also have the class that the user's
-    # code raised.
-    (errors.TaskError, FAILED),
-    (errors.SourceRaised, FAILED),
-    (errors.BadInput, FAILED),
-    (errors.JobCancelled, CANCELLED),
-    (errors.NoWorkers, UNAVAILABLE),
-    (errors.JobTimeout, UNAVAILABLE),
-    (errors.JobNotFound, USAGE),
-    (errors.StoreError, UNAVAILABLE),
-    (errors.ConfigError, USAGE),
-    (errors.SourceError, USAGE),
-    (errors.WrongSecret, USAGE),
-)
+_EXIT_CODES = {
+    # The first match counts: a TaskError or SourceRaised also has the class that user code raised.
+    FAILED: (errors.TaskError, errors.SourceRaised, errors.BadInput),
+    CANCELLED: (errors.JobCancelled,),
+    UNAVAILABLE: (errors.NoWorkers, errors.JobTimeout, errors.StoreError),
+    USAGE: (errors.JobNotFound, errors.ConfigError, errors.SourceError, errors.WrongSecret),
+}
 
 
 def exit_code_for(error: BaseException) -> int:
     """Return the exit code for this kind of error."""
-    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)
+    return next((code for code, kinds in _EXIT_CODES.items() if isinstance(error, kinds)), FAILED)
 
 
 @contextlib.contextmanager
@@ -85,10 +77,10 @@ def report_lost_output(lost: OutputLost) -> int:
     if isinstance(lost.__cause__, OutputLost):  # a function of an inline job printed
         lost = lost.__cause__
     recovery_hint = recovery_hint_of(lost)
-    reason = f"cannot write to standard output: {lost.strerror}"
     if lost.reader_has_left or (lost.errno == errno.EPIPE and not recovery_hint):
         if recovery_hint and sys.stderr.isatty():
             print_message(recovery_hint, sys.stderr)
         return SUCCESS
+    reason = f"cannot write to standard output: {lost.strerror}"
     print_message(f"{reason}; {recovery_hint}" if recovery_hint else reason, sys.stderr)
     return OUTPUT_NOT_WRITTEN

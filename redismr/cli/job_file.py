@@ -29,26 +29,19 @@ class JobFile:
 
     path: str
     source: Any
-    functions: Mapping[str, Any]
-    """The functions that run in the job, as arguments of ``redismr.run``; None if undefined."""
+    functions: Mapping[str, Any]  #: Arguments of ``redismr.run``; None if undefined.
     resultfn: Callable[[str, Any], object] | None  #: Called with the txn and the outcome.
     final: Callable[[Any, Any], object] | None  #: Called with key and value of each result.
     params: Mapping[str, Any]
-    options: Mapping[str, Any]
-    """Options of ``redismr.run``."""
-    server: str = ""
-    """The host that serves the job, in a file written for octo.py."""
+    options: Mapping[str, Any]  #: Options of ``redismr.run``.
+    server: str = ""  #: The host that serves the job, in a file written for octo.py.
 
 
 def load_job_file(path: str) -> JobFile:
     """Run a job file, and return the names that it defines.
 
     The folder of the file comes first on ``sys.path``, so the file imports modules beside it as a
-    script does.
-
-    Raises:
-        ConfigError: The file cannot be read, is no Python, or defines what no job can use.
-        Exception: Any error of the file's own code.
+    script does. Errors of the file's own code are not changed.
     """
     with _refuse_self_started_job(path):
         names = vars(_load_module(path))
@@ -100,13 +93,9 @@ def _refuse_self_started_job(path: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """Options of the command line that say how files are read.
+    """How the command line wants files to be read; None: as the job file's source does."""
 
-    None means: as the job file's source reads its files, or by default.
-    """
-
-    kind: str | None = None
-    """The name of a source: files, text, lines, jsonl or csv."""
+    kind: str | None = None  #: The name of a source: files, text, lines, jsonl or csv.
     encoding: str | None = None  #: As of ``bytes.decode``.
     errors: str | None = None  #: The error handler, as of ``bytes.decode``.
 
@@ -143,9 +132,6 @@ def job_source(
     """Return the source of the job: the ``inputs``, or the job file's own source if there are none.
 
     The inputs are read with the settings of the job file's source, if that is a source of files.
-
-    Raises:
-        ConfigError: There is no source, or ``read_options`` were given and the source has no files.
     """
     if inputs:
         return read_options.make_source(list(inputs), _source_in_file(job))
@@ -167,7 +153,6 @@ def job_source(
 
 
 def _source_in_file(job: JobFile) -> Any:
-    """Return the job file's ``source``, or what that returns if it is a function."""
     if not inspect.isroutine(job.source):
         return job.source
     try:

@@ -17,9 +17,7 @@ from redismr.ui.error_screens import print_message
 
 PROMPT = "GLOB> "
 HISTORY_FILE = "~/.redismr_history"
-
-MAX_WAIT_SECONDS = 0.5
-"""Longest single wait: a Ctrl-C that arrives just before a wait is handled after the wait."""
+MAX_WAIT_SECONDS = 0.5  # a Ctrl-C that arrives just before a wait is handled after the wait
 
 
 class ReplConsole:
@@ -107,9 +105,6 @@ def parse_file_names(line: str) -> list[str]:
     """Split a line into names and globs, as a shell does.
 
     A line that as a whole is the name of a file or a matching glob is one name, with its spaces.
-
-    Raises:
-        SourceError: Some of the names match no file, and the error lists them; or there is no name.
     """
     if match_glob(line):
         return [os.path.expanduser(line)]

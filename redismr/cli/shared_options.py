@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 import redismr
 from redismr import settings
-from redismr.config import MAX_EXECUTORS, MAX_PORT, OPTION_RULES
+from redismr.config import MAX_EXECUTORS, MAX_PORT, OPTION_RULES, Connection
 from redismr.errors import ConfigError
 from redismr.ui.result_lines import write_outcome, write_pairs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from redismr.client import Client
-    from redismr.config import Connection
 
 EXECUTOR_COUNT = click.IntRange(1, MAX_EXECUTORS)
 PORT_NUMBER = click.IntRange(0, MAX_PORT)
@@ -48,12 +43,9 @@ checked_option = partial(click.option, callback=_check_value)
 """An option that is a field of JobOptions; an error names the option as the user typed it."""
 
 debug_option = click.option(
-    "--debug",
-    is_flag=True,
-    expose_value=False,
-    callback=_enable_debug,
+    "--debug", is_flag=True, expose_value=False, callback=_enable_debug,
     help="Show whole tracebacks (or set REDISMR_DEBUG=1).",
-)
+)  # fmt: skip
 executors_option = click.option(
     "-n", "--executors", type=EXECUTOR_COUNT, metavar="N",
     help="Local processes, where no server is named. [one a core]",
@@ -91,11 +83,7 @@ def refuse_top_with_sort(top: int | None, *, sort: bool | None) -> None:
 
 
 def require_connection(url: str | None, namespace: str | None, purpose: str) -> Connection:
-    """Return the server that the options or the environment name.
-
-    Raises:
-        ConfigError: They name none, and a private server would be of no use for ``purpose``.
-    """
+    """Return the server that the options or the environment name, needed for ``purpose``."""
     server = settings.resolve_connection(url, namespace=namespace)
     if server is None:
         problem = settings.ignored_url_note(url) or "no server is named"
@@ -106,17 +94,14 @@ def require_connection(url: str | None, namespace: str | None, purpose: str) -> 
     return server
 
 
-def make_client(connection: Connection) -> Client:
-    """Return a client of a server that is already running."""
-    return redismr.Client(connection.url, secret=connection.secret, namespace=connection.namespace)
+def open_client(url: str | None, namespace: str | None, purpose: str) -> redismr.Client:
+    """Return a client of the server that ``require_connection`` finds."""
+    server = require_connection(url, namespace, purpose)
+    return redismr.Client(server.url, secret=server.secret, namespace=server.namespace)
 
 
 def print_outcome(outcome: Any, *, top: int | None, sort: bool, as_json: bool) -> None:
-    """Print results, or the value that a finishfn made of them.
-
-    Raises:
-        ConfigError: --top or --sort was given, and the outcome is no results any more.
-    """
+    """Print results, or the value that a finishfn made of them."""
     if not (top or sort):
         write_outcome(outcome, sys.stdout, as_json=as_json)
     elif not isinstance(outcome, redismr.Results):

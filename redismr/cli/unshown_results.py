@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from redismr import standard_streams
+import redismr
 from redismr.errors import JobError, LibraryMismatch, RedismrError, SealError, StoreUnavailable
-from redismr.standard_streams import OutputLost
+from redismr.standard_streams import OutputLost, check_delivered
 from redismr.ui.error_screens import add_recovery_hint
 from redismr.ui.result_lines import save_outcome
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
-    from redismr.client import Client, Results
-
-
-def is_server_private(client: Client | None) -> bool:
+def is_server_private(client: redismr.Client | None) -> bool:
     """True if the server ends with this command, or there is no server (an inline run)."""
     return client is None or client.connection.embedded
 
 
 @contextmanager
 def keep_unless_shown(
-    results: Results,
-    finishfn: Callable[[Results], Any] | None = None,
+    results: redismr.Results,
+    finishfn: Callable[[redismr.Results], Any] | None = None,
     *,
     private: bool,
     as_json: bool = False,
@@ -43,7 +39,7 @@ def keep_unless_shown(
             outcome = finishfn(results)
             command = command.removesuffix(" --no-finishfn")
         yield outcome
-        standard_streams.check_delivered()
+        check_delivered()
     except BaseException as error:
         user_exited_well = isinstance(error, SystemExit) and not error.code
         # Case 1: there is nothing to keep, or user code has ended the command with success.
@@ -55,7 +51,10 @@ def keep_unless_shown(
             state = "was left there. When Redis is back" if server_lost else "is kept for its ttl"
             add_recovery_hint(error, f"the result of job {results.job_id} {state}: {command}")
         # Case 3: the server ends now. No file after Ctrl-C, or for a reader who took enough.
-        elif not isinstance(error, KeyboardInterrupt) and not _reader_took_enough(error):
+        elif not (
+            isinstance(error, KeyboardInterrupt)
+            or (isinstance(error, OutputLost) and error.reader_has_left)
+        ):
             add_recovery_hint(error, _save_result(outcome, as_json=as_json))
         raise
     finally:
@@ -66,10 +65,6 @@ def _says_result_is_gone(job_id: str, error: BaseException) -> bool:
     if isinstance(error, JobError):
         return error.job_id == job_id and not isinstance(error, LibraryMismatch)
     return isinstance(error, SealError)
-
-
-def _reader_took_enough(error: BaseException) -> bool:
-    return isinstance(error, OutputLost) and error.reader_has_left
 
 
 def _save_result(outcome: Any, *, as_json: bool) -> str:

@@ -13,10 +13,9 @@ from redismr.client.embedded import EmbeddedBackend, embedded_backend
 from redismr.client.end_errors import job_not_found_error, kept_result_note
 from redismr.client.job import Job
 from redismr.client.job_options import ProgressFunction, SubmitOptionsDict
-from redismr.client.job_submission import JobSubmission, PreparedJob, prepare_job
+from redismr.client.job_submission import JobSubmission
 from redismr.client.listener import deliver_result, follow_events
 from redismr.client.listings import deleted_rows, job_rows, worker_rows
-from redismr.client.results import Results
 from redismr.client.wait_reasons import report_long_wait
 from redismr.confidential import Unpicklable
 from redismr.config import LABEL_RULE, OPTION_RULES, Connection, check_callable, checked_executors
@@ -84,7 +83,7 @@ class Client(Unpicklable):
             resolved, patience=None, name="redismr-listener", on_wait=on_wait
         )
         self._submission = JobSubmission(
-            self._keyring, self._store, self._cleanup_store, self._embedded
+            resolved, self._keyring, self._store, self._cleanup_store, self._embedded
         )
         if self._embedded is None:
             self._store.redis_client.check("monitor")
@@ -132,8 +131,9 @@ class Client(Unpicklable):
         job: Job | None = None
         cancel = only_in_this_process(self._cancel_quietly)
         try:
-            prepared = self._prepare(source, mapfn, reducefn, options)
-            job = self._submission.submit(prepared, owns_job=True, show_progress=progress)
+            job = self._submission.submit(
+                source, mapfn, reducefn, options, owns_job=True, show_progress=progress
+            )
             results = job.result(finish=False)
         except BaseException as exc:
             job_has_ended = isinstance(exc, JobError | SealError) and not isinstance(exc, NoWorkers)
@@ -142,23 +142,8 @@ class Client(Unpicklable):
             if isinstance(exc, KeyboardInterrupt):
                 raise KeyboardInterrupt from None  # without redismr's frames
             raise
-        return self._call_result_functions(job, results, resultfn) if finish else results
-
-    def _prepare(
-        self,
-        source: Any,
-        mapfn: Function | None,
-        reducefn: Function | str | None,
-        options: SubmitOptionsDict,
-    ) -> PreparedJob:
-        refuse_while_loading()
-        self.connection.remember_secrets()
-        return prepare_job(source, mapfn, reducefn, options)
-
-    def _call_result_functions(
-        self, job: Job, results: Results, resultfn: Callable[[str, Any], object] | None
-    ) -> Any:
-        """Return what finishfn makes of the results; if it raises, keep the job on the server."""
+        if not finish:
+            return results
         try:
             outcome = job._apply_finishfn(results)  # noqa: SLF001
             if resultfn:
@@ -202,8 +187,7 @@ class Client(Unpicklable):
             StoreUnavailable: the server does not answer, or takes no writes for now.
         """
         check_functions(resultfn=resultfn)
-        prepared = self._prepare(source, mapfn, reducefn, options)
-        job = self._submission.submit(prepared, owns_job=False)
+        job = self._submission.submit(source, mapfn, reducefn, options, owns_job=False)
         if resultfn:
             threading.Thread(
                 target=deliver_result, args=(job, resultfn), name=f"resultfn-{job.id}"
@@ -331,17 +315,12 @@ class Client(Unpicklable):
         for name, function in (("fn", fn), ("errorfn", errorfn)):
             check_callable(name, function)
 
-        def on_error(label: str, error: Exception) -> object:
-            if errorfn is None or isinstance(error, JobLost):
-                raise error
-            return errorfn(label, error)
-
         for event in self.listen(txn):
             if event.kind not in ENDED_STATES:
                 continue
             try:
                 job = self._attach(self._listener_store, event.job)
-                if deliver_result(job, fn, on_error) is False:
+                if deliver_result(job, fn, errorfn) is False:
                     return
             # The job was deleted before its result was read: leave it out.
             except (JobNotFound, JobLost) as error:
@@ -351,7 +330,7 @@ class Client(Unpicklable):
     def _cancel_quietly(self, job: Job) -> None:
         """Cancel a job within two seconds, and hide an error: the caller has another to see."""
         with contextlib.suppress(Exception):  # the keys expire by themselves
-            job._with_store(self._cleanup_store).cancel()  # noqa: SLF001
+            Job(self._cleanup_store, self._keyring, job._spec, n_map=job._n_map).cancel()  # noqa: SLF001
 
 
 def _wait_for_own_server(backend: EmbeddedBackend, text: str, waited: float) -> None:

@@ -61,7 +61,7 @@ def collect(
         TooManySkipped: more records were skipped than the submitter allowed.
         JobFailed: the manifests are genuine, but do not belong to one result.
     """
-    with _job_lost_if_gone(store, sealer.job), _rolled_back_if_running(store, sealer.job):
+    with _seal_errors_explained(store, sealer.job):
         end, records = end_and_records or store.end_and_results(sealer.job)
         n_map = sealer.open_end(end)
         manifests = _open_manifests(sealer, records, spec.partitions if n_map else 0)
@@ -76,9 +76,7 @@ def collect(
     counters: Counter[str] = Counter(manifests[0].map_counters if manifests else ())
     for manifest in manifests:
         counters.update(manifest.counters)
-    partitions = RedisPartitions(
-        store, sealer, manifests, _candidate_partitions(spec, partitionfn), find_class
-    )
+    partitions = RedisPartitions(store, sealer, spec, manifests, partitionfn, find_class)
     return CollectedResult(partitions, dict(counters), _checked_skips(sealer, spec, manifests))
 
 
@@ -110,24 +108,15 @@ class ComputedAgain(JobFailed):
 
 
 @contextmanager
-def _job_lost_if_gone(store: Store, job: str) -> Iterator[None]:
-    """Turn SealError into JobLost if the whole job is gone (deleted, FLUSHALL)."""
-    try:
-        yield
-    except SealError:
-        if store.status(job) is None:
-            raise job_vanished_error(job) from None
-        raise
-
-
-@contextmanager
-def _rolled_back_if_running(store: Store, job: str) -> Iterator[None]:
-    """Turn SealError into EndRolledBack if a job that had ended runs again."""
+def _seal_errors_explained(store: Store, job: str) -> Iterator[None]:
+    """Turn SealError into JobLost if the job is gone, into EndRolledBack if it runs again."""
     try:
         yield
     except SealError:
         status = store.status(job)
-        if status is not None and status.state in RUNNING_STATES:
+        if status is None:
+            raise job_vanished_error(job) from None
+        if status.state in RUNNING_STATES:
             raise EndRolledBack(
                 f"Redis forgot that job {job} had ended (a failover); it runs again: wait for its "
                 "result once more",
@@ -152,10 +141,7 @@ def _checked_skips(
 
 
 def skipped_so_far(store: Store, sealer: JobSealer) -> Skipped:
-    """Return the records that the finished tasks of a running job have skipped.
-
-    When a job has succeeded, its map records are deleted.
-    """
+    """Return the records that the finished tasks of a running job have skipped."""
     skipped = Skipped()
     for index, record in sorted(store.committed_maps(sealer.job).items()):
         manifest = sealer.open_map_manifest(f"m{index}", record, MAX_SKIPPED_KEPT - len(skipped))
@@ -172,7 +158,6 @@ def read_partition(
 
     Raises:
         SealError: a chunk that the manifest names is missing or was altered.
-        JobLost: the whole job is gone.
         LibraryMismatch: this process lacks a library that a block needs, or has another version.
     """
     partition = task_index(manifest.task)
@@ -190,13 +175,15 @@ def read_partition(
             for number, blob in zip(numbers, blobs, strict=True):
                 yield sealer.open_result_chunk(manifest.token, partition, number, blob)
 
-    with _job_lost_if_gone(store, sealer.job):
-        for frame in join_frames(chunks()):
-            yield decode(frame)
+    yield from map(decode, join_frames(chunks()))
 
 
 class RedisPartitions(Unpicklable):
-    """The partitions of a result in Redis."""
+    """The partitions of a result in Redis.
+
+    ``records`` are the numbers of records in the partitions. ``has_unique_keys`` is True if each
+    key is known to occur once, in the partition that its hash names.
+    """
 
     _display_name = "the result of a job"
 
@@ -204,22 +191,42 @@ class RedisPartitions(Unpicklable):
         self,
         store: Store,
         sealer: JobSealer,
+        spec: JobSpec,
         manifests: Sequence[ResultManifest],
-        candidate_partitions: Callable[[Any], Iterable[int]],
+        partitionfn: Callable[[Any, int], int] | None,
         find_class: FindClass | None,
     ) -> None:
-        self._store, self._sealer, self.manifests = store, sealer, manifests
-        self._find_class = find_class
+        self._store, self._sealer, self._spec, self.manifests = store, sealer, spec, manifests
+        self._partitionfn, self._find_class = partitionfn, find_class
         self.on_close: weakref.finalize[[int], object] | None = None
-        self.candidate_partitions = candidate_partitions
         self.records: Sequence[int] = [m.part.records for m in manifests]
         self.has_unique_keys = not any(m.has_irregular_keys for m in manifests)
 
     def blocks(self, partition: int) -> Iterator[Block]:
-        """Yield the blocks of a partition, fetched up to 4 MB ahead of the reader."""
+        """Yield the blocks of a partition in order, fetched up to 4 MB ahead of the reader."""
         store, sealer, manifest = self._store, self._sealer, self.manifests[partition]
-        with _rolled_back_if_running(store, sealer.job):
+        with _seal_errors_explained(store, sealer.job):
             yield from read_partition(store, sealer, manifest, self._find_class)
+
+    def candidate_partitions(self, key: Any) -> Iterable[int]:
+        """Return the partitions that may hold a key, the likeliest first; some may be out of range.
+
+        A partitionfn only says where to look first: in this process it may see other string hashes,
+        or another state, than in the workers.
+        """
+        partitions, partitionfn = self._spec.partitions, self._partitionfn
+        all_partitions = range(partitions)
+        try:
+            if partitionfn is not None:
+                first = operator.index(partitionfn(key, partitions))
+            elif self._spec.partitionfn:
+                return all_partitions
+            else:
+                return (partition_of(key, partitions),)
+        except Exception:  # noqa: BLE001 - BadKey, or what the user's function raises
+            # A key of a class without a stable hash may equal one of a class that has one.
+            return all_partitions
+        return chain((first,), (p for p in all_partitions if p != first))
 
     def keep(self) -> bool:
         """Let the job stay when the result is closed; return True."""
@@ -231,29 +238,3 @@ class RedisPartitions(Unpicklable):
         """Delete the job, if the result owns it."""
         if self.on_close:
             self.on_close()
-
-
-def _candidate_partitions(
-    spec: JobSpec, partitionfn: Callable[[Any, int], int] | None
-) -> Callable[[Any], Iterable[int]]:
-    """Return the function of ``ResultPartitions.candidate_partitions``.
-
-    A partitionfn only says where to look first: in this process it may see other string hashes, or
-    another state, than in the workers.
-    """
-
-    def candidate_partitions(key: Any) -> Iterable[int]:
-        all_partitions = range(spec.partitions)
-        try:
-            if partitionfn is not None:
-                first = operator.index(partitionfn(key, spec.partitions))
-            elif spec.partitionfn:
-                return all_partitions
-            else:
-                return (partition_of(key, spec.partitions),)
-        except Exception:  # noqa: BLE001 - BadKey, or what the user's function raises
-            # A key of a class without a stable hash may equal one of a class that has one.
-            return all_partitions
-        return chain((first,), (p for p in all_partitions if p != first))
-
-    return candidate_partitions

@@ -15,7 +15,6 @@ import threading
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import redismr.workers
 from redismr import settings, standard_streams
@@ -38,18 +37,6 @@ class EmbeddedBackend(Unpicklable):
         self.server: PrivateServer = start(namespace=namespace, wait=False)
         # The worker imports modules meanwhile, which takes longer than the server's start.
         self.worker = LocalWorker(self.server.connection, executors)
-
-    def ready(self) -> None:
-        """Wait until the server answers.
-
-        Raises:
-            StoreUnavailable: the server does not start; the worker was ended.
-        """
-        try:
-            self.server.ready()
-        except BaseException:
-            self.worker.close()
-            raise
 
     @property
     def alive(self) -> bool:
@@ -83,7 +70,7 @@ class LocalWorker(Unpicklable):
         connection: Connection,
         executors: int,
         *,
-        environ: Mapping[str, str] = MappingProxyType({}),
+        environ: Mapping[str, str] | None = None,
         stdout: int = 2,
         pass_fds: tuple[int, ...] = (),
     ) -> None:
@@ -99,7 +86,7 @@ class LocalWorker(Unpicklable):
             [sys.executable, "-P", "-m", "redismr.workers"],
             env={
                 **os.environ,
-                **environ,
+                **(environ or {}),
                 "REDISMR_URL": connection.url,
                 "REDISMR_SECRET": connection.secret,
                 "REDISMR_NAMESPACE": connection.namespace,
@@ -155,7 +142,11 @@ def prestart(
 def embedded_backend(namespace: str, executors: int | None) -> EmbeddedBackend:
     """Return this process's embedded backend, started if need be, once its server answers."""
     backend = _get_or_start(namespace, executors)
-    backend.ready()
+    try:
+        backend.server.ready()
+    except BaseException:
+        backend.worker.close()
+        raise
     return backend
 
 

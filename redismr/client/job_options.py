@@ -1,33 +1,24 @@
 """Options of a job: functions apart from the rest, the sealed spec, the fields in clear text."""
 
-from __future__ import annotations
-
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from redismr import config
+from redismr.client.results import Results
 from redismr.confidential import SECRET_REMEDY, contains_secret
-from redismr.config import (
-    JobOptions,
-    JobOptionsDict,
-    check_params,
-    choose_combiner,
-    parse_job_options,
-)
+from redismr.config import JobOptionsDict
 from redismr.core.annotations import Function
 from redismr.core.model import MAX_JOB_AGE_MS, PROTOCOL, PYTHON, JobSpec
+from redismr.core.status_rows import Progress
 from redismr.errors import ConfigError
 from redismr.shipping.libraries import loaded_versions
 from redismr.sources import Source
 from redismr.sources.protocol import expected_amount_of, unit_of
 
-if TYPE_CHECKING:
-    from redismr.client.results import Results
-    from redismr.core.status_rows import Progress
-
-ProgressFunction = Callable[["Progress"], None]
+ProgressFunction = Callable[[Progress], None]
 
 BYTES_PER_PARTITION = 5 << 20
 """Bytes of source for which redismr makes one partition, if two for each executor are fewer."""
@@ -39,19 +30,14 @@ PARTITIONS_WITHOUT_WORKERS = 16
 
 
 class SubmitOptionsDict(JobOptionsDict, total=False):
-    """Keyword arguments of ``Client.run`` and ``Client.submit``: functions, params and job options.
-
-    ``redismr.run`` explains the functions.
-    """
+    """Keyword arguments of ``Client.run`` and ``Client.submit``, which ``redismr.run`` explains."""
 
     combinefn: Function | str | None
-    #: The ancestors' name of ``combinefn``.
-    collectfn: Function | str | None
+    collectfn: Function | str | None  #: The ancestors' name of ``combinefn``.
     partitionfn: Callable[[Any, int], int] | None
     finishfn: Callable[[Results], Any] | None
     initfn: Callable[[], object] | None
-    #: For ``redismr.param`` in user functions.
-    params: Mapping[str, Any] | None
+    params: Mapping[str, Any] | None  #: For ``redismr.param`` in user functions.
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,31 +48,23 @@ class SubmitterState:
     partitionfn: Callable[[Any, int], int] | None = None
     #: Deletes the job, given its number of map tasks; None: the results do not own the job.
     delete: Callable[[int], object] | None = None
-    #: False for a private server, which ends with the process.
-    delete_at_exit: bool = True
     show_progress: ProgressFunction | None = None
-    #: Seconds until NoWorkers is raised; None: never.
-    wait_for_workers: float | None = None
+    wait_for_workers: float | None = None  #: Seconds until NoWorkers is raised; None: never.
     #: Starts the worker of a private server again, if it has died; None for other servers.
     restart_worker: Callable[[], None] | None = None
 
 
 def split_options(
     mapfn: Function | None, reducefn: Function | str | None, options: SubmitOptionsDict
-) -> tuple[dict[str, Any], Mapping[str, Any], JobOptions]:
-    """Split what a caller gave by name into functions, params and options.
-
-    Raises:
-        ConfigError: an option is wrong, or would show a secret.
-    """
+) -> tuple[dict[str, Any], Mapping[str, Any], config.JobOptions]:
+    """Split what a caller gave by name into functions, and checked params and options."""
     remaining: dict[str, Any] = dict(options)
     names = ("combinefn", "partitionfn", "initfn", "finishfn")
     functions = {"mapfn": mapfn, "reducefn": reducefn, **{n: remaining.pop(n, None) for n in names}}
-    functions["combinefn"] = choose_combiner(
-        functions["combinefn"], remaining.pop("collectfn", None)
-    )
-    params = check_params(remaining.pop("params", None))
-    chosen_options = parse_job_options(remaining)
+    collectfn = remaining.pop("collectfn", None)
+    functions["combinefn"] = config.choose_combiner(functions["combinefn"], collectfn)
+    params = config.check_params(remaining.pop("params", None))
+    chosen_options = config.parse_job_options(remaining)
     for option in ("name", "txn"):  # both stand in clear text, and in every listing
         if contains_secret((getattr(chosen_options, option) or "").encode()):
             raise ConfigError(
@@ -96,7 +74,7 @@ def split_options(
 
 
 def new_spec(
-    chosen_options: JobOptions,
+    options: config.JobOptions,
     size: int | None,
     digest: str,
     functions: Mapping[str, Any],
@@ -104,37 +82,26 @@ def new_spec(
     now_ms: int,
     executors: int,
 ) -> JobSpec:
-    """Make the spec of a new job, with a new id.
-
-    ``size`` is the bytes of the source, None if they are not known; ``executors`` is how many there
-    are, 0 if that is not known.
-    """
+    """Make the spec of a new job. If unknown, ``size`` (in bytes) is None, and ``executors`` 0."""
     job_id = new_job_id()
+    same = ("sort", "retries", "lost_leases", "memory", "priority", "seed", "on_error")
     return JobSpec(
+        **{name: getattr(options, name) for name in same},
         job_id=job_id,
-        txn=chosen_options.txn or job_id,
-        name=chosen_options.name or "",
+        txn=options.txn or job_id,
+        name=options.name or "",
         python=PYTHON,
         protocol=PROTOCOL,
-        partitions=chosen_options.partitions or partitions_for(size, executors),
-        sort=chosen_options.sort,
+        partitions=options.partitions or partitions_for(size, executors),
         code_digest=digest,
-        retries=chosen_options.retries,
-        lost_leases=chosen_options.lost_leases,
         # Only renewals, three in each lease, prolong the job: so a lease is shorter than the ttl.
-        lease_ms=int(min(chosen_options.lease, chosen_options.ttl / 2) * 1000),
-        task_timeout_ms=int(chosen_options.task_timeout * 1000)
-        if chosen_options.task_timeout
-        else None,
-        memory=chosen_options.memory,
-        priority=chosen_options.priority,
-        seed=chosen_options.seed,
-        ttl_ms=int(chosen_options.ttl * 1000),
+        lease_ms=int(min(options.lease, options.ttl / 2) * 1000),
+        task_timeout_ms=int(options.task_timeout * 1000) if options.task_timeout else None,
+        ttl_ms=int(options.ttl * 1000),
         not_after_ms=now_ms + MAX_JOB_AGE_MS,
-        on_error=chosen_options.on_error,
         finish=functions["finishfn"] is not None,
         partitionfn=functions["partitionfn"] is not None,
-        backup=chosen_options.backup and not chosen_options.each_worker,
+        backup=options.backup and not options.each_worker,
         libraries=loaded_versions(),
     )
 
@@ -147,6 +114,21 @@ def partitions_for(size: int | None, executors: int) -> int:
     return min(wanted, MAX_DEFAULT_PARTITIONS)
 
 
+def scheduling_fields(spec: JobSpec, key_id: str) -> dict[str, str | int]:
+    """Return the clear fields by which the scripts schedule a job; they may not differ later."""
+    names = (
+        "python",
+        "protocol",
+        "code_digest",
+        "partitions",
+        "retries",
+        "lost_leases",
+        "lease_ms",
+    )
+    fields = {name: getattr(spec, name) for name in names}
+    return {**fields, "key_id": key_id, "skip_records": int(spec.on_error != "fail")}
+
+
 def clear_fields(
     spec: JobSpec, key_id: str, source: Source, *, each_worker: bool
 ) -> dict[str, str | int]:
@@ -156,15 +138,7 @@ def clear_fields(
     return {
         "unit": unit_of(source),
         **({} if expected is None else {"expected": expected}),
-        "python": spec.python,
-        "protocol": spec.protocol,
-        "key_id": key_id,
-        "code_digest": spec.code_digest,
-        "partitions": spec.partitions,
-        "retries": spec.retries,
-        "lost_leases": spec.lost_leases,
-        "lease_ms": spec.lease_ms,
-        "skip_records": int(spec.on_error != "fail"),
+        **scheduling_fields(spec, key_id),
         "priority": spec.priority,
         "backup": int(spec.backup),
         "each_worker": int(each_worker),

@@ -24,12 +24,10 @@ class MissingLibraries:
     are never refused for this.
     """
 
-    #: By name, the version that the submitter has.
-    libraries: Mapping[str, str]
+    libraries: Mapping[str, str]  #: By name, the version that the submitter has.
     #: By name, a worker that lacks the library, and the worker's version or "".
     workers: Mapping[str, tuple[str, str]]
-    #: Names of the libraries for which a warning was given.
-    warned: set[str] = field(default_factory=set)
+    warned: set[str] = field(default_factory=set)  #: Names for which a warning was given.
 
     @classmethod
     def from_worker_rows(
@@ -43,10 +41,8 @@ class MissingLibraries:
             worker = printable_text(f"{row.get('host')}:{row.get('pid')}", 80)
             for entry in str(row.get("libraries", "")).split():
                 name, _, version = entry.partition("=")
-                our_version = spec.libraries.get(name)
-                if our_version is not None and _major_version(version) != _major_version(
-                    our_version
-                ):
+                ours = spec.libraries.get(name)
+                if ours is not None and version.partition(".")[0] != ours.partition(".")[0]:
                     found.setdefault(name, (worker, printable_text(version, 40)))
         return cls(spec.libraries, found)
 
@@ -91,7 +87,3 @@ def modules_in_pickle(data: bytes) -> Iterator[str]:
             previous, last = "", ""
         elif op.name not in ("FRAME", "PROTO"):
             previous, last = "", ""
-
-
-def _major_version(version: str) -> str:
-    return version.partition(".")[0]

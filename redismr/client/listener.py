@@ -1,24 +1,20 @@
 """The listener: follows jobs to their ends, by messages, which may be lost, and by keys."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redismr.client.end_errors import job_vanished_error
+from redismr.client.job import Job
 from redismr.core.events import Event, decode_event
 from redismr.core.job_payloads import JobSealer
 from redismr.core.model import ENDED_STATES
-from redismr.errors import JobError, KeysAltered, SealError
-
-if TYPE_CHECKING:
-    from redismr.client.job import Job
-    from redismr.core.seal import Keyring
-    from redismr.store import Store
-    from redismr.store.channel import Subscription
+from redismr.core.seal import Keyring
+from redismr.errors import JobError, JobLost, KeysAltered, SealError
+from redismr.store import Store
+from redismr.store.channel import Subscription
 
 END_POLL_SECONDS = 1.0
 """Seconds between two readings of the keys, whatever messages say."""
@@ -33,15 +29,12 @@ class JobEndTracker:
     """Tells each end exactly once: of one job, or of all jobs (of one txn) that end from now on.
 
     A single job that is asked for may have ended before.
-
-    Attributes:
-        next_poll_at: the time of ``time.monotonic()`` at which the keys are to be read again.
     """
 
     def __init__(self, store: Store, keyring: Keyring, txn: str | None, job: str | None) -> None:
         self._store, self._keyring, self._txn, self._job = store, keyring, txn, job
         self._ended_jobs = set[str]() if job else set(self._end_states(store.recent()))
-        self.next_poll_at = 0.0
+        self.next_poll_at = 0.0  #: On ``time.monotonic()``: when to read the keys again.
 
     def matches(self, event: Event) -> bool:
         """True if the event is about a job that is asked for."""
@@ -101,13 +94,12 @@ def deliver_result(
 ) -> object:
     """Wait for a job's end, and call ``fn`` or ``errorfn`` once; return what that returns.
 
-    Raises:
-        JobError, SealError: the job's error, if there is no ``errorfn``.
+    JobLost is raised in any case, and other errors of the job if there is no ``errorfn``.
     """
     try:
         results = job.result()
     except (JobError, SealError) as error:
-        if errorfn is None:
+        if errorfn is None or isinstance(error, JobLost):
             raise
         return errorfn(job.txn, error)
     return fn(job.txn, results)

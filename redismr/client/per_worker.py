@@ -37,10 +37,7 @@ _WORKER_ID = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 def as_per_worker_source(source: Any, chunk: int | None) -> Source:
     """Return the source with one item, or ``chunk`` items, in each split.
 
-    A source that cuts itself into splits stays as it is, if no ``chunk`` is given.
-
-    Raises:
-        ConfigError: this is not a source, or one that takes no ``chunk``.
+    A source that cuts itself into splits, and so takes no ``chunk``, stays as it is without one.
     """
     try:
         return as_source(source, chunk=chunk or 1)
@@ -56,11 +53,7 @@ class FirstSplitOnly:
 
     source: Source
     size: int | None = None
-
-    @property
-    def rereadable(self) -> bool:
-        """True if the source can be read again."""
-        return self.source.rereadable
+    rereadable: bool = False  #: An inline run reads it once.
 
     def splits(self) -> Iterator[Split]:
         """Yield the first split, if there is one."""

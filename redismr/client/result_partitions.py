@@ -1,48 +1,19 @@
-"""Partitions of a result: what ``Results`` read from, the partition in memory, and key order.
+"""What ``Results`` read from: partitions, key order, and a feed of parts for several threads.
 
-``collector.RedisPartitions`` is the other implementation, which reads from Redis.
+``collector.RedisPartitions`` has the same methods as the partitions here, and reads from Redis.
 """
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
-from operator import itemgetter
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter, length_hint
+from threading import RLock
+from typing import Any, Self
 
 from redismr.engine.kernel import Block
 from redismr.engine.merge import unsortable_keys_error
 
-
-class ResultPartitions(Protocol):
-    """The partitions of a finished result."""
-
-    @property
-    def records(self) -> Sequence[int]:
-        """Number of records in each partition."""
-        ...
-
-    @property
-    def has_unique_keys(self) -> bool:
-        """True if each key is known to occur once, in the partition that its hash names."""
-        ...
-
-    def blocks(self, partition: int) -> Iterator[Block]:
-        """Yield the blocks of a partition in order, each fetched when it is asked for."""
-        ...
-
-    def candidate_partitions(self, key: Any) -> Iterable[int]:
-        """Return the partitions that may hold a key, the likeliest first.
-
-        A number may be out of range.
-        """
-        ...
-
-    def keep(self) -> bool:
-        """Keep the result when it is closed; return True if it can still be asked for then."""
-        ...
-
-    def close(self) -> None:
-        """Free the result."""
-        ...
+FeedPart = tuple[list[Any]] | Block
+"""Items, or keys and their values. The last list is emptied when the result is closed."""
 
 
 class InMemoryPartitions:
@@ -55,12 +26,10 @@ class InMemoryPartitions:
 
     def blocks(self, partition: int) -> Iterator[Block]:
         """Yield the only block."""
-        del partition
         yield columns_of(self._pairs)
 
     def candidate_partitions(self, key: Any) -> Iterable[int]:
         """Return the number of the only partition."""
-        del key
         return (0,)
 
     def keep(self) -> bool:
@@ -78,11 +47,7 @@ def columns_of(pairs: dict[Any, Any]) -> Block:
 
 
 def in_key_order(pairs: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Return the pairs in key order, as ``sort=True`` promises.
-
-    Raises:
-        BadKey: the keys have no order.
-    """
+    """Return the pairs in key order, as ``sort=True`` promises; BadKey: the keys have none."""
     try:
         return sorted(pairs, key=itemgetter(0))
     except TypeError as exc:
@@ -95,3 +60,48 @@ def merge_in_key_order(streams: Iterable[Iterator[tuple[Any, Any]]]) -> Iterator
         yield from heapq.merge(*streams, key=itemgetter(0))
     except TypeError as exc:
         raise unsortable_keys_error(exc) from exc
+
+
+class ThreadFeed:
+    """Gives ``itertools.chain`` one part after another: the lock is taken for parts, not for items.
+
+    If two threads share a chain, each replaces the part of the other thread by the part that it
+    fetched, and the rest of the replaced part would be lost. So both threads get the same part, and
+    the next part is fetched when nothing is left of the last one.
+
+    While the feed lives, ``parts_in_use`` holds the list that is being read: emptying that list
+    ends the part. ``check_open`` raises once the result is closed.
+    """
+
+    def __init__(
+        self,
+        parts: Iterator[FeedPart],
+        parts_in_use: dict[int, list[Any]],
+        check_open: Callable[[], object],
+    ) -> None:
+        self._parts, self._parts_in_use, self._check_open = parts, parts_in_use, check_open
+        self._lock = RLock()
+        self._remaining: Iterator[Any] = iter(())
+        self._part_items: Iterator[Any] = self._remaining
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Iterator[Any]:
+        with self._lock:
+            self._check_open()
+            while not length_hint(self._remaining):
+                *keys, last = next(self._parts)
+                if keys and len(keys[0]) != len(last):
+                    raise ValueError("a part has another number of values than of keys")
+                # From here on another thread that closes the result may empty ``last``.
+                self._parts_in_use[id(self)] = last
+                self._check_open()
+                self._remaining = iter(last)
+                self._part_items = (
+                    zip(*keys, self._remaining, strict=False) if keys else self._remaining
+                )
+            return self._part_items
+
+    def __del__(self) -> None:
+        self._parts_in_use.pop(id(self), None)

@@ -4,21 +4,25 @@ import heapq
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from itertools import chain, islice
 from operator import itemgetter
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from redismr.client.result_partitions import (
-    ResultPartitions,
+    FeedPart,
+    InMemoryPartitions,
+    ThreadFeed,
     columns_of,
     in_key_order,
     merge_in_key_order,
 )
-from redismr.client.thread_feed import FeedPart, ThreadFeed
 from redismr.config import FLAG_RULE, int_rule
 from redismr.core.model import Skipped
 from redismr.core.plurals import pluralize
 from redismr.engine.kernel import Block
 from redismr.errors import BadKey, BadValue, RedismrError, ResultsClosed
 from redismr.native import IntBlock
+
+if TYPE_CHECKING:  # an inline run has no use for what reads from Redis
+    from redismr.client.collector import RedisPartitions
 
 _COUNT_RULE = int_rule(0, 1 << 62, "a whole number (int), 0 or more")
 _NO_VALUE = object()
@@ -58,7 +62,7 @@ class Results(Mapping[Any, Any]):
 
     def __init__(
         self,
-        partitions: ResultPartitions,
+        partitions: "InMemoryPartitions | RedisPartitions",
         *,
         sort: bool = False,
         counters: Mapping[str, int] | None = None,
@@ -85,10 +89,6 @@ class Results(Mapping[Any, Any]):
         records. If the job has a partitionfn and the key is not in the partition that partitionfn
         names, the other partitions are loaded one after another.
 
-        >>> from redismr import run
-        >>> run(["b", "a", "b"], lambda item: [(item, 1)], "sum", inline=True)["b"]
-        2
-
         Raises:
             KeyError: there is no such key. TypeError: the key is not hashable.
         """
@@ -108,11 +108,9 @@ class Results(Mapping[Any, Any]):
         If an equal key may lie in two partitions, all of them are loaded into memory.
         """
         self._check_open()
-        return (
-            sum(self._partitions.records)
-            if self._partitions.has_unique_keys
-            else len(self._load_all())
-        )
+        if self._partitions.has_unique_keys:
+            return sum(self._partitions.records)
+        return len(self._load_all())
 
     def __iter__(self) -> Iterator[Any]:
         """Iterate over the keys, in the order of the result; streams."""
@@ -297,11 +295,7 @@ class Results(Mapping[Any, Any]):
         )
 
     def _fetch_blocks(self, partition: int) -> Iterator[Block]:
-        """Yield the blocks of a partition.
-
-        Raises:
-            ResultsClosed: the data is gone because ``close`` was called meanwhile.
-        """
+        """Yield the blocks of a partition; ResultsClosed: ``close`` has deleted them meanwhile."""
         if (loaded := self._loaded_partitions.get(partition)) is not None:
             yield columns_of(loaded)
             return
@@ -372,8 +366,7 @@ class _KeysForLookups(KeysView[Any]):
     _mapping: Results
 
     def __iter__(self) -> Iterator[Any]:
-        results = self._mapping
-        return results._iterate(results._keys_for_lookups())  # noqa: SLF001  a view is part of its mapping
+        return self._mapping._iterate(self._mapping._keys_for_lookups())  # noqa: SLF001  a view is part of its mapping
 
 
 class _StreamedItems(ItemsView[Any, Any]):
@@ -382,8 +375,7 @@ class _StreamedItems(ItemsView[Any, Any]):
     _mapping: Results
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        results = self._mapping
-        return results._iterate(results._pairs())  # noqa: SLF001  a view is part of its mapping
+        return self._mapping._iterate(self._mapping._pairs())  # noqa: SLF001  a view is part of its mapping
 
 
 class _StreamedValues(ValuesView[Any]):
@@ -392,5 +384,4 @@ class _StreamedValues(ValuesView[Any]):
     _mapping: Results
 
     def __iter__(self) -> Iterator[Any]:
-        results = self._mapping
-        return results._iterate(results._iterate_column(1))  # noqa: SLF001  a view is part of its mapping
+        return self._mapping._iterate(self._mapping._iterate_column(1))  # noqa: SLF001  a view is part of its mapping

@@ -8,16 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Unpack
 
+from redismr import config
 from redismr.client.embedded import prestart
-from redismr.config import (
-    FLAG_RULE,
-    JobOptions,
-    JobOptionsDict,
-    check_params,
-    choose_combiner,
-    parse_job_options,
-    show_value,
-)
 from redismr.core.annotations import Function, Pair
 from redismr.engine.program import check_functions
 from redismr.errors import ConfigError, RedismrError, TaskError
@@ -28,9 +20,6 @@ if TYPE_CHECKING:
     from redismr.client.client import Client
     from redismr.client.job_options import ProgressFunction
     from redismr.client.results import Results
-
-INLINE_PARTITIONS = 2
-"""The smallest number that shows if a function relies on seeing all keys in one process."""
 
 
 def run(  # noqa: PLR0913  the options of a job, each with a default
@@ -49,7 +38,7 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
     progress: ProgressFunction | bool | None = None,
     finish: bool = True,
     client: Client | None = None,
-    **options: Unpack[JobOptionsDict],
+    **options: Unpack[config.JobOptionsDict],
 ) -> Any:
     """Run a MapReduce and return its result, equal to that of a sequential run.
 
@@ -104,14 +93,14 @@ def run(  # noqa: PLR0913  the options of a job, each with a default
     {'to': 2, 'be': 2, 'or': 1, 'not': 1}
     """
     functions = {
-        "combinefn": choose_combiner(combinefn, collectfn),
+        "combinefn": config.choose_combiner(combinefn, collectfn),
         "partitionfn": partitionfn,
         "initfn": initfn,
     }
     try:
         _check_types(inline=inline, progress=progress, client=client)
-        chosen_options = parse_job_options(options)
-        params = check_params(params)
+        chosen_options = config.parse_job_options(options)
+        params = config.check_params(params)
         check_functions(mapfn, reducefn, finishfn=finishfn, resultfn=resultfn, **functions)
     except ConfigError as exc:
         raise _without_frames(exc) from exc.__cause__
@@ -161,14 +150,15 @@ def _without_frames(error: RedismrError) -> RedismrError:
 
 def _check_types(*, inline: object, progress: object, client: object) -> None:
     """Refuse arguments of a wrong type, before a private server is started."""
-    FLAG_RULE.check("inline", inline)
+    config.FLAG_RULE.check("inline", inline)
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
         raise ConfigError(
-            f"progress={show_value(progress)} must be True, False, None or a function"
+            f"progress={config.show_value(progress)} must be True, False, None or a function"
         )
     if client is not None and not callable(getattr(client, "run", None)):
         raise ConfigError(
-            f"client={show_value(client)} must be a redismr.Client: redismr.Client(url) makes one"
+            f"client={config.show_value(client)} must be a redismr.Client: redismr.Client(url) "
+            "makes one"
         )
 
 
@@ -178,7 +168,7 @@ def _run_in_this_process(
     reducefn: Function | str | None,
     functions: Mapping[str, Any],
     params: Mapping[str, Any],
-    chosen_options: JobOptions,
+    chosen_options: config.JobOptions,
 ) -> Results:
     from redismr.client.result_partitions import InMemoryPartitions, in_key_order
     from redismr.client.results import Results
@@ -194,7 +184,7 @@ def _run_in_this_process(
     result = run_inline(
         as_source(source, chunk=None if chosen_options.each_worker else chosen_options.chunk),
         program,
-        partitions=chosen_options.partitions or INLINE_PARTITIONS,
+        partitions=chosen_options.partitions or 0,
         params=params,
         sort=chosen_options.sort,
         seed=chosen_options.seed,

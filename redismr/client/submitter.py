@@ -14,29 +14,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from redismr import errors
 from redismr.core.codec import split_frame
 from redismr.core.job_payloads import JobSealer
 from redismr.core.model import ENDED_STATES, JobSpec
-from redismr.core.work_amount import InputAmount
-from redismr.errors import (
-    BadValue,
-    JobError,
-    JobFailed,
-    JobLost,
-    NoWorkers,
-    RedismrError,
-    StoreUnavailable,
-)
+from redismr.core.status_rows import InputAmount
 from redismr.sources import Source, Split
 from redismr.sources.protocol import amount_of
 from redismr.sources.record_snapshots import pickle_split
 from redismr.store import SMALL_JOB_TASKS, Store, WakeTarget, clear_int
 
 MAX_UNFINISHED = 10_000
-"""Unfinished tasks at which the submitter waits for the workers."""
-
 MAX_UNFINISHED_BYTES = 256 << 20
-"""Bytes of unfinished tasks at which the submitter waits for the workers."""
+"""Unfinished tasks, and bytes of them, at which the submitter waits for the workers."""
 
 SUBMIT_FLUSH_BYTES = 1 << 20
 SUBMIT_FLUSH_TASKS = 500
@@ -60,12 +50,9 @@ class Submitted:
     """How much of the input is in Redis."""
 
     tasks: int = 0  #: Map tasks.
-    #: Of these tasks, how many workers have finished.
-    finished: int = 0
-    #: Sealed bytes of all tasks.
-    bytes: int = 0
-    #: Includes the splits that are still in the buffer.
-    input_amount: InputAmount = field(default_factory=InputAmount)
+    finished: int = 0  #: Of these tasks, how many workers have finished.
+    bytes: int = 0  #: Sealed bytes of all tasks.
+    input_amount: InputAmount = field(default_factory=InputAmount)  #: With the buffered splits.
 
 
 @dataclass(slots=True)
@@ -74,12 +61,9 @@ class SplitBuffer:
 
     #: By the index of the map task, the fields that hold its input.
     splits: dict[int, dict[str, bytes]] = field(default_factory=dict)
-    #: Bytes of all fields.
-    size: int = 0
-    #: When the first of the splits was put in.
-    filled_since: float = 0.0
-    #: The first split that is put in from this time on makes a flush due.
-    flush_at: float = 0.0
+    size: int = 0  #: Bytes of all fields.
+    filled_since: float = 0.0  #: When the first of the splits was put in.
+    flush_at: float = 0.0  #: The first split that is put in from this time on makes a flush due.
 
     def put(self, index: int, fields: dict[str, bytes]) -> bool:
         """Add a split; return True if it is time to flush.
@@ -91,11 +75,8 @@ class SplitBuffer:
             self.filled_since = now
         self.splits[index] = fields
         self.size += sum(map(len, fields.values()))
-        return (
-            self.size >= SUBMIT_FLUSH_BYTES
-            or len(self.splits) >= SUBMIT_FLUSH_TASKS
-            or now >= self.flush_at
-        )
+        is_full = self.size >= SUBMIT_FLUSH_BYTES or len(self.splits) >= SUBMIT_FLUSH_TASKS
+        return is_full or now >= self.flush_at
 
     def is_overdue(self) -> bool:
         """True if the first split has waited ``LINGER_SECONDS`` for more splits."""
@@ -212,12 +193,10 @@ class Submitter:
         if index == 0:  # the other splits are mostly like the first
             self._check_frame(frame)
         try:
-            return {
-                f"{task}.{piece}": seal(task, piece, data)
-                for piece, data in enumerate(split_frame(frame))
-            }
-        except BadValue as exc:
-            raise BadValue(f"{split.source}: {exc}") from None
+            pieces = enumerate(split_frame(frame))
+            return {f"{task}.{piece}": seal(task, piece, data) for piece, data in pieces}
+        except errors.BadValue as exc:
+            raise errors.BadValue(f"{split.source}: {exc}") from None
 
     def _flush(self, store: Store | None = None) -> None:
         """Add the buffered splits as tasks; they stay in the buffer if that fails."""
@@ -255,10 +234,8 @@ class Submitter:
         submitted = self._submitted
         while submitted.tasks:
             unfinished = submitted.tasks - submitted.finished
-            if (
-                unfinished < MAX_UNFINISHED
-                and unfinished * submitted.bytes // submitted.tasks < MAX_UNFINISHED_BYTES
-            ):
+            unfinished_bytes = unfinished * submitted.bytes // submitted.tasks
+            if unfinished < MAX_UNFINISHED and unfinished_bytes < MAX_UNFINISHED_BYTES:
                 return
             self._on_step()
             time.sleep(0.02)
@@ -278,7 +255,7 @@ class Submitter:
                 if time.monotonic() >= renew_at:
                     renew_at, is_healthy = time.monotonic() + renew_seconds, True
                     self._renew_lease()
-            except RedismrError:
+            except errors.RedismrError:
                 # The main thread meets the same error with its next split, and raises it.
                 is_healthy = False
 
@@ -289,11 +266,12 @@ class Submitter:
 
     def _cancel_after_error(self, exc: BaseException) -> None:
         """Cancel the job: nobody else can complete its input, and workers would work in vain."""
-        if isinstance(exc, JobEnded | JobError) and not isinstance(exc, NoWorkers | InputLost):
+        has_ended = isinstance(exc, JobEnded | errors.JobError)
+        if has_ended and not isinstance(exc, errors.NoWorkers | InputLost):
             return
-        if isinstance(exc, StoreUnavailable):
+        if isinstance(exc, errors.StoreUnavailable):
             return  # the server cannot be told; the job fails when the submitter's lease is over
-        with contextlib.suppress(RedismrError):
+        with contextlib.suppress(errors.RedismrError):
             self._cancel()
 
 
@@ -323,24 +301,8 @@ def close_input(store: Store, sealer: JobSealer, python: str, n: int) -> None:
     store.wake(closed.opened, python, sealer.keyring.key_id)
 
 
-def close_input_again(store: Store, sealer: JobSealer, python: str, n: int) -> None:
-    """Close the input once more, after a failover that took the server back to before the close.
-
-    The source is not read again: it may have changed since ``submit`` returned.
-
-    Raises:
-        InputLost: the failover took back input too. JobLost: the server does not know the job.
-    """
-    try:
-        close_input(store, sealer, python, n)
-    except JobEnded:
-        return  # the job's handle tells how it ended
-    except InputRolledBack:
-        raise input_lost_error(sealer.job, "after all of it had been submitted") from None
-
-
-def _job_lost_error(job: str) -> JobLost:
-    return JobLost(f"job {job} vanished from Redis while it was submitted", job_id=job)
+def _job_lost_error(job: str) -> errors.JobLost:
+    return errors.JobLost(f"job {job} vanished from Redis while it was submitted", job_id=job)
 
 
 def input_lost_error(job: str, why: str) -> InputLost:
@@ -351,15 +313,15 @@ def input_lost_error(job: str, why: str) -> InputLost:
     )
 
 
-class InputRolledBack(RedismrError):
+class InputRolledBack(errors.RedismrError):
     """A failover took back tasks that had been added: all tasks must be added again."""
 
 
-class InputLost(JobFailed):
+class InputLost(errors.JobFailed):
     """A failover took back tasks that had been added, and that cannot be added again."""
 
 
-class JobEnded(RedismrError):
+class JobEnded(errors.RedismrError):
     """The job ended before its input was complete; the job's handle tells why."""
 
     def __init__(self, state: str) -> None:

@@ -1,21 +1,18 @@
-"""Reasons why a caller waits, printed on stderr: no command waits in silence."""
-
-from __future__ import annotations
+"""Progress of a job, and reasons why a caller waits, on stderr: no command waits in silence."""
 
 import contextlib
 import sys
 import time
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 from redismr.client.listings import can_run_job
+from redismr.core.model import ENDED_STATES, RUNNING_STATES, JobSpec, Stage
 from redismr.core.plurals import pluralize
+from redismr.core.seal import Keyring
+from redismr.core.status_rows import WORK_UNITS, InputAmount, Progress, StageProgress
 from redismr.errors import KeysAltered, StoreError
+from redismr.store import JobStatus, Store, clear_int
 from redismr.ui.error_screens import print_message
-
-if TYPE_CHECKING:
-    from redismr.core.model import JobSpec
-    from redismr.core.seal import Keyring
-    from redismr.store import JobStatus, Store
 
 EXPLAIN_AFTER_SECONDS = 5.0
 """Seconds without any work on a job, or answer of the server, after which the reason is printed."""
@@ -33,18 +30,15 @@ _report_again_at: dict[str, float] = {}
 
 
 def report_long_wait(text: str, waited: float) -> None:
-    """Print on stderr what the caller waits for, if ``waited`` seconds are long.
-
-    The same text is printed once a minute at most.
-    """
+    """Print on stderr what the caller waits for, if ``waited`` seconds are long."""
     now = time.monotonic()
     if waited > EXPLAIN_AFTER_SECONDS and now > _report_again_at.get(text, 0.0):
         _report_again_at[text] = now + REPORT_AGAIN_SECONDS
         print_message(text, sys.stderr)
 
 
-class IdleExplainer:
-    """Watches one job, and explains from the rows of the workers why nobody works on it."""
+class ProgressObserver:
+    """Watches the progress of one job, and explains from the rows of the workers why it stops."""
 
     def __init__(self, store: Store, keyring: Keyring, spec: JobSpec) -> None:
         self._store, self._keyring, self._spec = store, keyring, spec
@@ -65,26 +59,12 @@ class IdleExplainer:
         """Seconds for which nobody has worked on the job."""
         return time.monotonic() - self._idle_since
 
-    def running_tasks(self, status: JobStatus) -> int:
-        """Return how many tasks living workers hold."""
-        return max(0, status.leased - self._orphaned_tasks)
-
-    @property
-    def workers(self) -> int:
-        """Number of living workers that can run the job."""
-        return len(self._eligible_rows())
-
-    @property
-    def executors(self) -> int:
-        """Number of executors of the living workers that can run the job."""
-        return sum(int(str(row.get("executors", 0))) for row in self._eligible_rows())
-
     def observe(self, status: JobStatus, *, silent: bool) -> None:
         """Record one status; unless ``silent``, print why nobody works, once for each reason."""
         done, now = status.maps_done + status.reduces_done, time.monotonic()
         if done != self._tasks_done:
             self._progressed_at = now
-        self._running_tasks = self.running_tasks(status)
+        self._running_tasks = max(0, status.leased - self._orphaned_tasks)
         if self._running_tasks or done != self._tasks_done:
             self._idle_since, self._tasks_done = now, done
         if silent or now - self._progress_asked_at < PROGRESS_ASKED_SECONDS:
@@ -93,11 +73,40 @@ class IdleExplainer:
             self._last_reason = why
             print_message(f"waiting: {why}", sys.stderr)
 
-    def reason_if_idle(self, status: JobStatus) -> str:
-        """Return why nobody works on the job, for a progress row; empty if the job is not idle."""
-        self.observe(status, silent=True)
-        self._progress_asked_at = time.monotonic()
-        return self._idle_explanation()
+    def progress(self, status: JobStatus) -> Progress:
+        """Return how far the job is, for people: all of it comes from clear text of the server."""
+        meta, waiting = status.meta, ""
+        n_map = clear_int(meta["n_map"]) if meta.get("n_map") else None
+        succeeded, reducing = status.state == "succeeded", status.state == "reducing"
+        end_ms = clear_int(meta.get("ended_at"), status.now_ms)
+        maps_done = (n_map or 0) if succeeded else status.maps_done
+        partitions = self._spec.partitions if n_map != 0 else 0
+        if status.state not in ENDED_STATES:
+            self.observe(status, silent=True)
+            self._progress_asked_at = time.monotonic()
+            waiting = self._idle_explanation()
+        running = max(0, status.leased - self._orphaned_tasks)
+        reduces = _stage_work(status, "reduce")
+        # A small job is over before the rows of workers are read: then there is no need to.
+        rows = [] if succeeded else self._eligible_rows()
+        return Progress(
+            job_id=self._spec.job_id,
+            state=status.state,
+            maps_done=maps_done,
+            maps_running=0 if reducing else running,
+            maps_total=n_map,
+            reduces_done=status.reduces_done,
+            reduces_running=running if reducing else 0,
+            reduces_total=partitions,
+            shuffle_bytes=clear_int(meta.get("shuffled")),
+            elapsed=(end_ms - clear_int(meta.get("created_at"), end_ms)) / 1000,
+            retries=clear_int(meta.get("retried")),
+            workers=len(rows),
+            slots=sum(int(str(row.get("executors", 0))) for row in rows),
+            waiting=waiting,
+            maps=_map_work(status, maps_done, n_map),
+            reduces=replace(reduces, done=status.reduces_done, total=partitions, tasks=partitions),
+        )
 
     def _idle_explanation(self) -> str:
         """Return why the job makes no progress, if that lasts too long; else an empty text."""
@@ -122,7 +131,13 @@ class IdleExplainer:
                 "Start one: redismr worker"
             )
         if self._eligible_rows():
-            return self._orphaned_reason()
+            if not self._orphaned_tasks:
+                return ""
+            named = f" ({self._name_lost_workers()})" if self._lost_workers else ""
+            return (
+                f"{pluralize(self._orphaned_tasks, 'task')} of lost workers{named} can run again "
+                f"when their leases have run out, in {self._spec.lease_ms / 1000:g} s at most"
+            )
         key_id = self._keyring.key_id
         key_ids = {str(row.get("key_id")) for row in rows}
         if key_id not in key_ids:
@@ -150,15 +165,16 @@ class IdleExplainer:
         now = time.monotonic()
         if now - self._rows_read_at > _REFRESH_SECONDS:
             _, rows = self._store.worker_rows()
-            self._living_rows = [row for row in rows.values() if not row["lost"]]
-            self._lost_workers = [
-                f"{r.get('host')}:{r.get('pid')}" for r in rows.values() if r["lost"]
-            ]
+            living = {worker: row for worker, row in rows.items() if not row["lost"]}
+            lost = [row for row in rows.values() if row["lost"]]
+            self._living_rows = list(living.values())
+            self._lost_workers = [f"{row.get('host')}:{row.get('pid')}" for row in lost]
             # A worker that was killed long ago has no row any more, but may still have leases.
             no_progress = now - self._progressed_at > EXPLAIN_AFTER_SECONDS
             may_have_orphans = self._lost_workers or no_progress
-            living = {worker for worker, row in rows.items() if not row["lost"]}
-            self._orphaned_tasks = self._count_orphaned_tasks(living) if may_have_orphans else 0
+            self._orphaned_tasks = (
+                self._count_orphaned_tasks(set(living)) if may_have_orphans else 0
+            )
             self._server_is_full = False
             with contextlib.suppress(StoreError):  # some servers do not tell
                 self._server_is_full = self._store.redis_client.is_full()
@@ -171,25 +187,47 @@ class IdleExplainer:
 
     def _count_orphaned_tasks(self, living: set[str]) -> int:
         with contextlib.suppress(KeysAltered):
-            return sum(
-                not holders & living
-                for holders in self._store.workers_holding(self._spec.job_id)
-                if holders
-            )
+            holders = self._store.workers_holding(self._spec.job_id)
+            return sum(not workers & living for workers in holders if workers)
         return 0
-
-    def _orphaned_reason(self) -> str:
-        """Return that tasks wait until the leases of lost workers end; empty if none do."""
-        if not self._orphaned_tasks:
-            return ""
-        named = f" ({self._name_lost_workers()})" if self._lost_workers else ""
-        return (
-            f"{pluralize(self._orphaned_tasks, 'task')} of lost workers{named} can run again when "
-            f"their leases have run out, in {self._spec.lease_ms / 1000:g} s at most"
-        )
 
     def _name_lost_workers(self) -> str:
         """Return ``host:pid`` of the lost workers; of many, the first three and a number."""
         named = ", ".join(self._lost_workers[:_MAX_NAMED_WORKERS])
         more = len(self._lost_workers) - _MAX_NAMED_WORKERS
         return f"{named} and {more} more" if more > 0 else named
+
+
+def _stage_work(status: JobStatus, stage: Stage) -> StageProgress:
+    """Return how much work a stage took, and what executors do in it now."""
+    spent = clear_int(status.meta.get(f"executor_ms_{stage[0]}")) / 1000
+    if status.state not in RUNNING_STATES or (stage == "reduce") != (status.state == "reducing"):
+        return StageProgress(spent=spent)
+    at_work = status.executors_at_work
+    done = status.maps_done if stage == "map" else status.reduces_done
+    return StageProgress(
+        spent=spent, busy=at_work.executors, since=at_work.total_ms / 1000,
+        least=at_work.last_ms / 1000, tasks_done=done, tasks_begun=done + status.leased,
+    )  # fmt: skip
+
+
+def _map_work(status: JobStatus, done: int, total: int | None) -> StageProgress:
+    """Return how much of the input is read; the arguments ``done`` and ``total`` count tasks."""
+    meta, work = status.meta, replace(_stage_work(status, "map"), tasks=total)
+    input_amount = InputAmount.parse(meta.get("input_added", ""))
+    expected = clear_int(meta.get("expected"))
+    # The amount is 0 if all files are empty, and unknown if an older submitter made the job.
+    if not input_amount.total and not expected:
+        return replace(work, done=done, total=total)
+    read, total_units = clear_int(meta.get("input_read")), None
+    if total is not None:
+        total_units = input_amount.total
+        read = total_units if done >= total else read
+    elif expected:
+        total_units = max(input_amount.total, expected)
+    unit = meta.get("unit", "")
+    return replace(
+        work, unit=unit if unit in WORK_UNITS else "tasks", total=total_units,
+        done=max(0, read if total_units is None else min(read, total_units)),
+        heaviest=input_amount.heaviest, index=input_amount.index, ahead=input_amount.ahead,
+    )  # fmt: skip

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+import os
+import pickle
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -28,16 +30,47 @@ from redismr.compat.doorway import (
     private_copy,
     snapshot_key,
 )
-from redismr.compat.worker_functions import WorkerFunction
 
-Gather = Callable[[Any], Any]
-"""Makes the values that the user's reducefn gets of the values that have arrived for a key."""
+FUNCTIONS_FD_VARIABLE = "REDISMR_MINCEMEAT_FUNCTIONS"
+"""Environment variable with the descriptor of the file that holds a worker's functions, pickled."""
+LOG_LEVEL_VARIABLE = "REDISMR_MINCEMEAT_LEVEL"  # with their log level; empty if none was set
 
 
 def takes_items(func: Function) -> bool:
     """True if ``func`` has the iterator form: exactly one parameter is required."""
     required, maximum, _ = count_arguments(func)
     return required == 1 and maximum < UNLIMITED
+
+
+class WorkerFunction:
+    """Names a function that workers have of their own. No dataclass: executors import this."""
+
+    def __init__(self, name: str, *, optional: bool = False) -> None:
+        self.name, self.optional = name, optional
+
+    def look_up(self) -> Function | None:
+        """Return this worker's function; None if the worker has none and the job needs none.
+
+        Raises:
+            LookupError: the worker has no such function, and the job needs one.
+        """
+        function = _read_worker_functions().get(self.name)
+        if function is None and not self.optional:
+            raise LookupError(
+                f"the server sent no {self.name}, and this worker has none of its own: set "
+                f"Server.{self.name}, or {self.name} of the Client on every worker"
+            )
+        return function
+
+
+@functools.cache
+def _read_worker_functions() -> Mapping[str, Function]:
+    if not (descriptor := os.environ.get(FUNCTIONS_FD_VARIABLE)):
+        return {}
+    file = int(descriptor)
+    # pread, because all executors share one file position. The file was written by the parent
+    # process, which could run any code here anyway.
+    return pickle.loads(os.pread(file, os.fstat(file).st_size, 0))  # type: ignore[no-any-return]  # noqa: S301
 
 
 class AdaptedMapper:
@@ -100,11 +133,7 @@ class WorkerMapper:
 
 
 def _snapshot_pairs(found: Any, role: str) -> Iterator[Pair]:
-    """Yield the pairs that a function emits, each copied as it is then; an iterator as its list.
-
-    Raises:
-        BadPair, BadValue: the function emitted something that is no pair, or cannot be copied.
-    """
+    """Yield the pairs that a function emits, each copied as it is then; an iterator as its list."""
     for pair in iterate_pairs(found, role):
         check_pair(pair, role)
         try:
@@ -118,40 +147,32 @@ def join_lists(values: Any) -> list[Any]:
     return list(chain.from_iterable(values))
 
 
-class KeyReducer:
-    """Makes the result of a key with ``reducefn(key, values)``; without one the values are it.
+class AdaptedReducer:
+    """Makes the result of a key with ``reducefn``, called in the function's own form.
 
-    A generator function emits pairs instead, whose keys may differ.
+    Without ``reducefn`` the values are the result. A generator function of key and values emits
+    pairs instead, whose keys may differ. The iterator form gets one item, the key's. ``gather``
+    makes the values that reducefn gets of those that have arrived for a key.
     """
 
-    def __init__(self, reducefn: Function | None, gather: Gather | None) -> None:
+    def __init__(self, reducefn: Function | None, gather: Function | None) -> None:
         self.reducefn, self.gather = reducefn, gather
+        self.takes_items = reducefn is not None and takes_items(reducefn)
         self.emits_pairs = reducefn is not None and emits_pairs(reducefn)
-
-    def __call__(self, key: Any, values: Any) -> Any:
-        """Return the result of one key."""
-        if self.gather is not None:
-            values = self.gather(values)
-        if self.reducefn is None:
-            return values
-        result = self.reducefn(key, values)
-        return result if self.emits_pairs else _iterator_as_list(result)
-
-
-class ItemsReducer:
-    """Makes one result of a key with ``reducefn(items)``, called with one item: the key's."""
-
-    def __init__(self, reducefn: Function, gather: Gather | None) -> None:
-        self.reducefn, self.gather = reducefn, gather
 
     def __call__(self, key: Any, values: Any) -> Any:
         """Return the result of one key.
 
         Raises:
-            ValueError: reducefn gave no pair, several pairs, or one with another key.
+            ValueError: the iterator form gave no pair, several pairs, or one with another key.
         """
         if self.gather is not None:
             values = self.gather(values)
+        if self.reducefn is None:
+            return values
+        if not self.takes_items:
+            result = self.reducefn(key, values)
+            return result if self.emits_pairs else _iterator_as_list(result)
         pairs = list(iterate_pairs(self.reducefn(iter([(key, values)])), "reducefn"))
         if len(pairs) != 1 or pairs[0][0] != key:
             raise ValueError(
@@ -164,7 +185,7 @@ class ItemsReducer:
 class WorkerReducer:
     """Calls the worker's own reducefn, whose form only the worker knows."""
 
-    def __init__(self, function: WorkerFunction, gather: Gather | None) -> None:
+    def __init__(self, function: WorkerFunction, gather: Function | None) -> None:
         self.function, self.gather = function, gather
 
     def __call__(self, key: Any, values: Any) -> Any:
@@ -172,15 +193,8 @@ class WorkerReducer:
         return self._reducer(key, values)
 
     @functools.cached_property
-    def _reducer(self) -> KeyReducer | ItemsReducer:
-        return adapt_reducer(self.function.look_up(), self.gather)
-
-
-def adapt_reducer(reducefn: Function | None, gather: Gather | None) -> KeyReducer | ItemsReducer:
-    """Return the reducer that calls ``reducefn`` in the function's own form."""
-    if reducefn is not None and takes_items(reducefn):
-        return ItemsReducer(reducefn, gather)
-    return KeyReducer(reducefn, gather)
+    def _reducer(self) -> AdaptedReducer:
+        return AdaptedReducer(self.function.look_up(), self.gather)
 
 
 def _iterator_as_list(result: Any) -> Any:

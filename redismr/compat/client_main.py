@@ -7,37 +7,30 @@ import logging
 import sys
 import threading
 
-from redismr.compat.doorway import print_message, redact_url
-from redismr.compat.hosting import MINCEMEAT_PORT, server_from_environment
+from redismr.compat.doorway import print_message, redact_url, resolve_connection
+from redismr.compat.hosting import MINCEMEAT_PORT
 from redismr.compat.worker import Client
 
 MINCEMEAT_VERSION = "0.1.4"
-DEFAULT_RETRY_SECONDS = 0.5
-
-EXIT_DONE, EXIT_NO_SERVER, EXIT_INTERRUPTED = 0, 3, 130
 
 
 class _ReportingClient(Client):
-    """Reports why there is no server, each reason once.
-
-    With ``waits_for_server``, a missing server is reported as something to wait for.
-    """
+    """Reports why there is no server, or with ``waits_for_server`` what it waits for, once each."""
 
     waits_for_server = quiet = False
     last_message = ""
 
     def handle_error(self) -> None:
         """Print the error, unless it was printed last, or ``quiet`` is set."""
-        no_server_yet = self.waits_for_server and isinstance(self.error, ConnectionRefusedError)
-        text = (
-            f"waiting for {self._server_description()}" if no_server_yet else self._error_message()
-        )
+        text = self._error_message()
+        if self.waits_for_server and isinstance(self.error, ConnectionRefusedError):
+            text = f"waiting for {self._server_description()}"
         if text != self.last_message and not self.quiet:
             self.last_message = text
             print_message(text, sys.stderr)
 
     def _server_description(self) -> str:
-        named = server_from_environment()
+        named = resolve_connection()
         if named is None:
             return f"a server at {self._server_address}"
         port = self._server_address.rpartition(":")[2]
@@ -49,22 +42,14 @@ class _ReportingClient(Client):
 
 def work_for_server(
     host: str, port: int = MINCEMEAT_PORT, password: str = "", *, executors: int = 1,
-    wait: bool = False, loop: bool = False, retry_seconds: float = DEFAULT_RETRY_SECONDS, quiet: bool = False,  # noqa: E501
+    wait: bool = False, loop: bool = False, retry_seconds: float = 0.5, quiet: bool = False,
 ) -> int:  # fmt: skip
-    """Work for a server until the server ends; return the exit status.
+    """Work for a server, on ``executors`` tasks at a time, until it ends; return the exit status.
 
     The status is 0 when the server has ended, 3 if no server listens or it refuses this client, and
-    130 after Ctrl-C.
-
-    Args:
-        host: the machine of the server.
-        port: the port of the server.
-        password: the password of the server.
-        executors: how many tasks to run at a time.
-        wait: wait for a server, with a try every ``retry_seconds``; this is reported once.
-        loop: wait for a server, and when it has ended for the next one.
-        retry_seconds: seconds between two tries.
-        quiet: report nothing.
+    130 after Ctrl-C. With ``wait``, wait for a server, with a try every ``retry_seconds``; with
+    ``loop``, wait for a server, and when it has ended for the next one. Waiting is reported once,
+    and nothing if ``quiet``.
     """
     client, waits_for_server = _ReportingClient(), wait or loop
     client.password, client.executors = password, executors
@@ -75,23 +60,17 @@ def work_for_server(
             client.conn(host, port)
             error = client.error
             if error is None and not loop:
-                return EXIT_DONE
-            if error is not None and not (waits_for_server and _is_worth_retrying(error)):
-                return EXIT_NO_SERVER
+                return 0
+            worth_retrying = isinstance(error, OSError) and not isinstance(error, PermissionError)
+            if error is not None and not (waits_for_server and worth_retrying):
+                return 3
             never_set.wait(retry_seconds)
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-
-
-def _is_worth_retrying(error: BaseException) -> bool:
-    return isinstance(error, OSError) and not isinstance(error, PermissionError)
+        return 130
 
 
 def run_client(argv: list[str] | None = None) -> None:
-    """Run the command line in ``sys.argv``; exit with the status of ``work_for_server``, if not 0.
-
-    Output of user functions is printed here.
-    """
+    """Run the command line in ``sys.argv``; exit with the status of the work, if that is not 0."""
     parser = argparse.ArgumentParser(prog="mincemeat.py", description="Work for a server.")
     add = parser.add_argument
     add("-p", "--password", default="", help="password")

@@ -1,4 +1,4 @@
-"""The one way from ``compat`` to the inside of redismr; each name says what it is needed for.
+"""The one way from ``compat`` to the inside of redismr; each import says what it is needed for.
 
 A name that only a server or a client needs is imported on first use: executors import this module
 too, and the rest would cost them 0.1 s.
@@ -16,20 +16,17 @@ from redismr.core.pickled_snapshots import CannotSnapshot  # raised by the funct
 from redismr.core.seal import TAG_BYTES, Keyring  # sign user commands
 from redismr.core.status_rows import Progress  # what ``run`` reports while a job runs
 from redismr.core.value_snapshots import private_copy  # copies a value that collectfn gets later
-from redismr.engine.emitted import (
-    check_pair,  # refuses what is no pair
-    explain_output_error,  # for a key or value that cannot be copied
-    iterate_pairs,  # walks over what a function emits
-    snapshot_key,  # copies a key that collectfn gets later
-)
+
+# Walk over what a function emits, refuse what is no pair, copy a key, and explain why that fails.
+from redismr.engine.emitted import check_pair, explain_output_error, iterate_pairs, snapshot_key
 from redismr.engine.key_hash import partition_or_zero  # the partitionfn: takes any key
-from redismr.engine.program import check_functions  # before they are wrapped
-from redismr.engine.signatures import UNLIMITED, count_arguments  # tell the form of a function
-from redismr.process_guards import refuse_while_loading  # no client in a module of a job
-from redismr.shipping.pickle_diagnosis import (
-    explain_pickle_error,  # of a worker's own function
-    global_names,  # that the code of a function uses
+from redismr.engine.program import (
+    UNLIMITED,  # this and count_arguments tell the form of a function
+    check_functions,  # before they are wrapped
+    count_arguments,
 )
+from redismr.process_guards import refuse_while_loading  # no client in a module of a job
+from redismr.shipping.pickle_diagnosis import explain_pickle_error, global_names  # of functions
 from redismr.store import Store  # carries user commands over pub/sub
 
 if TYPE_CHECKING:
@@ -44,7 +41,7 @@ if TYPE_CHECKING:
     )
     from redismr.standard_streams import (
         open_missing_descriptors,  # before a worker inherits some
-        use_command_streams,  # for ``python -m``
+        use_safe_streams,  # for ``python -m``
     )
     from redismr.ui.error_screens import print_message  # on standard error
 
@@ -54,7 +51,7 @@ _LAZY_NAMES = {
     "redismr.server.credentials": ("JOIN_USER", "derived_credentials"),
     "redismr.server.early_listener": ("raise_address_error",),
     "redismr.settings": ("is_debugging", "redact_url", "resolve_connection"),
-    "redismr.standard_streams": ("open_missing_descriptors", "use_command_streams"),
+    "redismr.standard_streams": ("open_missing_descriptors", "use_safe_streams"),
     "redismr.ui.error_screens": ("print_message",),
 }
 

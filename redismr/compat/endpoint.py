@@ -11,8 +11,8 @@ from collections.abc import MutableSequence
 from multiprocessing.context import get_spawning_popen
 from typing import Any
 
-from redismr.compat import command_relay, timers
-from redismr.compat.channels import CommandSender
+from redismr.compat import timers
+from redismr.compat.user_commands import CommandSender, Relay, send_through_relay
 
 log = logging.getLogger("mincemeat")
 
@@ -25,16 +25,11 @@ class Endpoint(CommandSender):
     """One end of the line: a server or a client.
 
     A daemon calls ``starting`` with its options, then ``process`` and ``timeout`` in turn, and
-    ``stopping`` at the end. Subclasses may override these; they call the methods of this class as
-    well.
+    ``stopping`` at the end. Subclasses may override these, and call these methods as well.
     """
 
-    addr: tuple[Any, Any] | None = None
-    """Address of the server."""
-
-    locl: tuple[Any, Any] | None = None
-    """Address of this end, if it is not the server."""
-
+    addr: tuple[Any, Any] | None = None  #: of the server
+    locl: tuple[Any, Any] | None = None  #: of this end, if it is not the server
     what: str | None = None
 
     def __init__(
@@ -48,7 +43,7 @@ class Endpoint(CommandSender):
         self.error: BaseException | None = None
         self._map = timers.default_map if map is None else map
         self._ended, self._closing = threading.Event(), threading.Event()
-        self._relay: command_relay.Relay | None = None
+        self._relay: Relay | None = None
 
     def __reduce__(self) -> Any:
         """Pickle only what the subclass and the user set, for a method that is used as mapfn.
@@ -57,11 +52,11 @@ class Endpoint(CommandSender):
         """
         spawned = get_spawning_popen() is not None
         not_shipped = _NOT_SHIPPED - _USER_FUNCTIONS - {"password"} if spawned else _NOT_SHIPPED
-        names = [name for name in vars(self) if name[0] != "_" and name not in not_shipped]
-        state = {name: vars(self)[name] for name in names}
-        if spawned:
-            return _unconnected_copy, (type(self), state)
-        return _copy_on_worker, (type(self), state, self._relay and self._relay.address)
+        state = {n: v for n, v in vars(self).items() if n[0] != "_" and n not in not_shipped}
+        if not spawned:  # on a worker, commands go through the client
+            address = self._relay.address if self._relay else None
+            state["send_command"] = functools.partial(send_through_relay, address)
+        return _unconnected_copy, (type(self), state)
 
     def name(self, what: str | None = None, peer: Any = None) -> str:
         """Return the name that texts use; ``what`` is its first part from now on."""
@@ -125,9 +120,6 @@ class Endpoint(CommandSender):
         self._ended.clear()
         self._closing.clear()
 
-    def _add_to_map(self) -> None:
-        self._map[id(self)] = self
-
     def _remove_from_map(self) -> None:
         with timers.endpoint_ended:  # so a loop that finds its map empty finds this endpoint ended
             self._map.pop(id(self), None)
@@ -149,13 +141,4 @@ def _unconnected_copy(kind: type[Endpoint], state: dict[str, Any]) -> Endpoint:
     )
     library_class.__init__(endpoint)  # type: ignore[misc]  # the __init__ of a subclass may need unknown arguments
     vars(endpoint).update(state)
-    return endpoint
-
-
-def _copy_on_worker(
-    kind: type[Endpoint], state: dict[str, Any], address: command_relay.Address | None
-) -> Endpoint:
-    """Make an endpoint on a worker whose methods can send commands through the client."""
-    endpoint = _unconnected_copy(kind, state)
-    vars(endpoint)["send_command"] = functools.partial(command_relay.send_through_relay, address)
     return endpoint

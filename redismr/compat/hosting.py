@@ -3,6 +3,7 @@
 There is one per process and port. It is kept until the script ends, so that a hundred runs have one
 cold start. Its port is open only while a run is on, as that of mincemeat.py was. If REDISMR_URL is
 set, that Redis is the server; the password then means nothing, and the port is only a name.
+Executors have no such variable, so a function on a worker gets a server of its own.
 """
 
 from __future__ import annotations
@@ -15,28 +16,22 @@ import os
 import socket
 import sys
 import threading
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import redismr
 from redismr.compat import doorway
-from redismr.compat.channels import Channel
-from redismr.compat.user_commands import ALL_CLIENTS, SERVER, CommandBus
+from redismr.compat.user_commands import ALL_CLIENTS, SERVER, Channel, CommandBus
 from redismr.errors import StoreUnavailable
 
 MINCEMEAT_PORT = 11235
-
-NAMESPACE = doorway.DEFAULT_NAMESPACE
-"""The namespace on a private server: nobody else uses the server, so clients need not be told."""
+NAMESPACE = doorway.DEFAULT_NAMESPACE  # of a private server: clients need not be told
 
 HELLO, SERVING, RELEASED = ":hello", ":serving", ":released"
 """The command of a new client, and the answers to all clients: a run is on, or it is over."""
 
-
-class Owner(Protocol):
-    """The endpoint that uses a hosted server now."""
-
-    def on_client_command(self, chan: Channel, command: str, data: Any, txn: Any) -> None:
-        """Handle a command of a client."""
+Owner = Callable[[Channel, str, Any, Any], object]
+"""Called with each command of a client, ``(channel, command, data, txn)``, while a run is on."""
 
 
 class HostedServer:
@@ -49,7 +44,7 @@ class HostedServer:
         self.was_resumed = False
         self.server: doorway.PrivateServer | None = None
         self.owner: Owner | None = owner
-        connection = server_from_environment()
+        connection = doorway.resolve_connection()
         if connection is None:
             self.server = _start_hosted(interface, port, password, how_to_open)
             connection = self.server.connection
@@ -121,16 +116,36 @@ class HostedServer:
             with _lock(self.requested_port):  # or the message of ``release`` might come before this
                 self.command_bus.send(sender, SERVING if self.owner else RELEASED)
         elif owner := self.owner:
-            owner.on_client_command(Channel(self.command_bus, sender), command, data, txn)
+            owner(Channel(self.command_bus, sender), command, data, txn)
+
+
+class WaitReporter:
+    """Reports on stderr what a job waits for, each reason once; called with the job's progress.
+
+    If there are no workers, it says how to start one: ``command`` uses ``default_port`` by itself.
+    """
+
+    def __init__(self, hosted_server: HostedServer, command: str, default_port: int) -> None:
+        self._hosted_server, self._last_reason = hosted_server, ""
+        self._command, self._default_port = command, default_port
+
+    def __call__(self, progress: doorway.Progress) -> None:
+        """Report a new reason to wait."""
+        if not progress.waiting or progress.waiting == self._last_reason:
+            return
+        self._last_reason = reason = progress.waiting
+        if all(worker.lost for worker in self._hosted_server.client.workers()):
+            how = self._hosted_server.how_to_join(self._command, self._default_port)
+            reason = f"no workers yet; to start one: {how}"
+        doorway.print_message(f"waiting: {reason}", sys.stderr)
 
 
 _hosted_servers: dict[int, HostedServer] = {}
-_locks: dict[int, threading.Lock] = {}
-"""One for each port, because other ports need not wait while a server starts."""
+_locks: dict[int, threading.Lock] = {}  # for each port: others need not wait for a server's start
 
 
 def acquire_server(
-    owner: Owner, interface: str, port: int, password: str, *, how_to_open: str
+    owner: Owner, interface: str, port: int, password: str, how_to_open: str
 ) -> HostedServer:
     """Return a hosted server for this owner alone: the port's own if it is free, else a new one.
 
@@ -142,32 +157,19 @@ def acquire_server(
         StoreUnavailable: the server did not start.
     """
     with _lock(port):
-        hosted_server = _hosted_servers.get(port)
-        if hosted_server is not None and hosted_server.owner is not None:
-            if hosted_server.server is None:  # a Redis serves several at a time
-                return HostedServer(owner, interface, port, password, how_to_open)
-            doorway.raise_address_error(errno.EADDRINUSE, interface, port)
-        if (
-            hosted_server is not None
-            and hosted_server.alive
-            and hosted_server.bind_and_password == (interface, password)
-        ):
-            hosted_server.resume(owner)
-            return hosted_server
-        if hosted_server is not None:
+        if hosted_server := _hosted_servers.get(port):
+            if hosted_server.owner is not None:
+                if hosted_server.server is None:  # a Redis serves several at a time
+                    return HostedServer(owner, interface, port, password, how_to_open)
+                doorway.raise_address_error(errno.EADDRINUSE, interface, port)
+            if hosted_server.alive and hosted_server.bind_and_password == (interface, password):
+                hosted_server.resume(owner)
+                return hosted_server
             _discard(hosted_server)
         hosted_server = _hosted_servers[port] = HostedServer(
             owner, interface, port, password, how_to_open
         )
         return hosted_server
-
-
-def server_from_environment() -> doorway.Connection | None:
-    """Return the server that REDISMR_URL or REDIS_URL names; None if none does.
-
-    Executors have no such variable, so a function on a worker gets a server of its own.
-    """
-    return doorway.resolve_connection()
 
 
 def password_text(password: str | bytes | None) -> str:

@@ -9,51 +9,41 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import functools
 import importlib
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from types import FunctionType
-from typing import Any
 
+from redismr.compat.adapted_functions import LOG_LEVEL_VARIABLE, WorkerFunction
 from redismr.compat.doorway import global_names
-from redismr.compat.worker_functions import LOG_LEVEL_VARIABLE, WorkerFunction
 
 _MODULE_NAMES = frozenset(
     "argparse asynchat asyncore binascii collections hashlib hmac logging marshal optparse os "  # noqa: SIM905
     "pickle random select socket sys threading time timeit traceback types".split()
 )
-_MINCEMEAT_NAMES = frozenset(
-    (
-        "Client",
-        "DEFAULT_PORT",
-        "Protocol",
-        "Server",
-        "ServerChannel",
-        "TaskManager",
-        "VERSION",
-        "run_client",
-    )
-)
-"""The keys of ``_names_of_mincemeat()``, whose imports take an executor 13 ms."""
+_MINCEMEAT_NAMES = {
+    "Client": ("redismr.compat.worker", "Client"),
+    "DEFAULT_PORT": ("redismr.compat.hosting", "MINCEMEAT_PORT"),
+    "Protocol": ("redismr.compat.user_commands", "CommandBus"),
+    "Server": ("redismr.compat.server", "Server"),
+    "ServerChannel": ("redismr.compat.user_commands", "Channel"),
+    "TaskManager": ("redismr.compat.transactions", "TaskManager"),
+    "VERSION": ("redismr.compat.client_main", "MINCEMEAT_VERSION"),
+    "run_client": ("redismr.compat.client_main", "run_client"),
+}
+"""Where to find what mincemeat.py defines; imported on use, because it takes an executor 13 ms."""
 
 
 class MincemeatGlobals:
-    """Sets names that the code of user functions uses and that their own globals lack.
-
-    Names are set on the worker only.
-    """
+    """Sets, on a worker, names that the code of user functions uses and their own globals lack."""
 
     def __init__(self, functions: Iterable[object]) -> None:
         self.functions = [function for function in functions if function]
 
     def __call__(self) -> None:
-        """Set the names, the log level, and a last entry of ``sys.path``: the working directory.
-
-        Modules beside the worker can be imported through that entry.
-        """
+        """Set the names, the log level, and ``sys.path``: modules beside the worker come last."""
         if level := os.environ.get(LOG_LEVEL_VARIABLE):  # as if in the client's own process
             logging.basicConfig(level=int(level))
         if os.getcwd() not in sys.path:
@@ -67,12 +57,10 @@ class MincemeatGlobals:
 def _fill_missing_globals(function: object, seen: set[int]) -> None:
     """Set missing names for a function, and for the functions of its module that it names."""
     while not isinstance(function, FunctionType):  # a partial, a method, a decorated function
-        inner = getattr(
-            function, "func", getattr(function, "__func__", getattr(function, "__wrapped__", None))
-        )
-        if not inner:
+        links = ("func", "__func__", "__wrapped__")
+        function = next((getattr(function, n) for n in links if hasattr(function, n)), None)
+        if not function:
             return
-        function = inner
     if id(function) in seen:
         return
     seen.add(id(function))
@@ -87,28 +75,10 @@ def _fill_missing_globals(function: object, seen: set[int]) -> None:
             with contextlib.suppress(ImportError):  # asyncore, since Python 3.12
                 function_globals[name] = importlib.import_module(name)
         elif name in _MINCEMEAT_NAMES:
-            function_globals[name] = _names_of_mincemeat()[name]
+            from redismr.compat.server import Server
 
-
-@functools.cache
-def _names_of_mincemeat() -> Mapping[str, Any]:
-    """Return the names that mincemeat.py defines; imported here, because few functions use them."""
-    from redismr.compat.channels import Channel
-    from redismr.compat.client_main import MINCEMEAT_VERSION, run_client
-    from redismr.compat.hosting import MINCEMEAT_PORT
-    from redismr.compat.threaded import Server
-    from redismr.compat.transactions import TaskManager
-    from redismr.compat.user_commands import CommandBus
-    from redismr.compat.worker import Client
-
-    Server.initfn_class = MincemeatGlobals  # as mincemeat.py does, which executors never import
-    return {
-        "Client": Client,
-        "DEFAULT_PORT": MINCEMEAT_PORT,
-        "Protocol": CommandBus,
-        "Server": Server,
-        "ServerChannel": Channel,
-        "TaskManager": TaskManager,
-        "VERSION": MINCEMEAT_VERSION,
-        "run_client": run_client,
-    }
+            Server.initfn_class = (
+                MincemeatGlobals  # mincemeat does it, which executors never import
+            )
+            module, attribute = _MINCEMEAT_NAMES[name]
+            function_globals[name] = getattr(importlib.import_module(module), attribute)

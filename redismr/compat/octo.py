@@ -7,8 +7,7 @@ from typing import Any
 
 import redismr
 from redismr.compat.doorway import partition_or_zero
-from redismr.compat.hosting import acquire_server
-from redismr.compat.job_watcher import WaitReporter
+from redismr.compat.hosting import WaitReporter, acquire_server
 from redismr.errors import ConfigError, StoreError
 
 OCTO_PORT = 18273
@@ -26,8 +25,7 @@ def run_server(
     """Serve one job at a port until it is done, and show its results; wait for workers.
 
     ``functions`` and ``options`` are those of ``redismr.run``. ``show`` is called with the results,
-    and with True if their server ends with this call. Without a password only this machine can
-    join.
+    and with True if their server ends with this call. Without a password no other machine can join.
 
     Raises:
         MapError, ReduceError, SourceRaised: user code raised; also of the original class.
@@ -35,9 +33,7 @@ def run_server(
         StoreError: from the server at REDISMR_URL.
     """
     try:
-        hosted_server = acquire_server(
-            _OctoOwner(), "", port, password, how_to_open="Give -p PASSWORD"
-        )
+        hosted_server = acquire_server(lambda *_: None, "", port, password, "Give -p PASSWORD")
     except StoreError:  # some are OSErrors too
         raise
     except OSError as error:
@@ -54,10 +50,3 @@ def run_server(
         show(results, hosted_server.server is not None)
     finally:
         hosted_server.release(close=True)
-
-
-class _OctoOwner:
-    """The owner of the hosted server while the job runs."""
-
-    def on_client_command(self, *_: object) -> None:
-        """Ignore the command: octo.py has none."""

@@ -6,31 +6,34 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator, MutableSequence
+from concurrent.futures import Future, wait
 from typing import Any, ClassVar
 
 import redismr
-from redismr.compat import timers
-from redismr.compat.channels import Channel
-from redismr.compat.doorway import is_debugging, partition_or_zero
+from redismr.compat import hosting, timers
+from redismr.compat.doorway import Progress, is_debugging, partition_or_zero
 from redismr.compat.endpoint import Endpoint, pong_data
-from redismr.compat.hosting import MINCEMEAT_PORT, HostedServer, acquire_server, password_text
 from redismr.compat.job_functions import adapt_functions, applyover
-from redismr.compat.job_watcher import JobWatcher, ServerClosed
 from redismr.compat.transactions import TaskManager, Transaction
-from redismr.compat.user_commands import ALL_CLIENTS
+from redismr.compat.user_commands import ALL_CLIENTS, Channel
 from redismr.errors import ConfigError, RedismrError
 
 log = logging.getLogger("mincemeat")
+
+_OUTCOME_POLL_SECONDS = 0.5
+
+
+class ServerClosed(Exception):
+    """The server was closed, so its job is to be cancelled."""
 
 
 class Server(Endpoint):
     """Runs mapfn, collectfn and reducefn over a datasource, on the workers that join a port.
 
     Functions are attributes, of the instance or of a subclass. The port listens while a run is on;
-    if the server runs asynchronously, until ``close``. Scripts use the subclass in ``threaded``;
-    errors show users the name of this class, so it is called Server too.
+    if the server runs asynchronously, until ``close``. As in mikyt's fork, ``start`` serves in a
+    thread, and ``process_datasource`` runs one datasource after another there.
     """
 
     mapfn: Any = None
@@ -39,21 +42,37 @@ class Server(Endpoint):
     finishfn: Any = None
     cycle: int | None = None
     password: Any = None
-    port = MINCEMEAT_PORT
-    relaunch_map = relaunch_reduce = True
-    """True if slow tasks may run a second time."""
-
+    port = hosting.MINCEMEAT_PORT
+    daemon = True
+    relaunch_map = relaunch_reduce = True  #: slow tasks may run a second time
     initfn_class: ClassVar[type[Any] | None] = None
     """The class whose objects, made of a job's functions, are the job's initfn. ``mincemeat`` sets
     it to ``MincemeatGlobals``, which names this class, and so cannot be imported here."""
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(
+        self,
+        map: dict[int, Any] | str | bytes | None = None,  # noqa: A002  the names in the forks
+        schedule: MutableSequence[timers.Timer] | int | None = None,
+        shuttout: float | None = None,
+        *,
+        password: str | bytes | None = None,
+        port: int | None = None,
+    ) -> None:
+        """Take ``(map, schedule, shuttout)``, or ``(password, port)`` as in mikyt's fork."""
+        if isinstance(map, str | bytes):
+            map, password = None, map  # noqa: A001
+        if isinstance(schedule, int):
+            schedule, port = None, schedule
+        super().__init__(map, schedule, shuttout)
+        if password is not None:
+            self.password = password
+        if port is not None:
+            self.port = port
         self.output: deque[tuple[Any, dict[Any, Any]]] = deque()
         self.taskmanager = TaskManager(self._connected_channels)
         self._queue: deque[Transaction] = deque()
         self._current: Transaction | None = None
-        self._hosted_server: HostedServer | None = None
+        self._hosted_server: hosting.HostedServer | None = None
         self._queue_changed = threading.Condition()
         self._port_opened, self._transaction_done = threading.Event(), False
 
@@ -105,7 +124,7 @@ class Server(Endpoint):
     def run_server(
         self,
         password: str | bytes = "",
-        port: int = MINCEMEAT_PORT,
+        port: int = hosting.MINCEMEAT_PORT,
         interface: str = "",
         asynchronous: bool = False,  # noqa: FBT001, FBT002
     ) -> dict[Any, Any] | None:
@@ -130,7 +149,7 @@ class Server(Endpoint):
     def conn(
         self,
         password: str | bytes | None = "",
-        port: int = MINCEMEAT_PORT,
+        port: int = hosting.MINCEMEAT_PORT,
         interface: str = "",
         asynchronous: bool = False,  # noqa: FBT001, FBT002
         **credentials: Any,
@@ -143,23 +162,63 @@ class Server(Endpoint):
             Exception: as ``run_server``.
         """
         for name, value in credentials.items():
-            if value is None:
-                continue
-            if hasattr(self, name):
+            if value is not None and hasattr(self, name):
                 setattr(self, name, value)
-            else:
+            elif value is not None:
                 log.debug("a server has no setting %s", name)
         if type(self).datasource is not Server.datasource and not self._queue:
             self.set_datasource(self.datasource)  # an attribute of a subclass hides the property
         if not (asynchronous or self._is_permanent() or self._queue or self._current):
             raise ConfigError("this server has no datasource: set one before it runs")
-        self._open_port(password_text(password or self.password), port, interface)
+        self._open_port(hosting.password_text(password or self.password), port, interface)
         if asynchronous:
-            threading.Thread(
-                target=self._run_in_thread, name="mincemeat-server", daemon=True
-            ).start()
+            run = self._run_in_thread
+            threading.Thread(target=run, name="mincemeat-server", daemon=True).start()
         else:
             self._run(keep_open=True)
+
+    def start(self) -> None:
+        """Bind the port and serve in a thread, until ``close`` or the end of the script.
+
+        Raises:
+            OSError: EADDRINUSE and the like.
+        """
+        self.conn(self.password, self.port, cycle=TaskManager.PERMANENT, asynchronous=True)
+
+    def process_datasource(self, datasource: Any) -> dict[Any, Any] | None:
+        """Return the results for one datasource. May be called any number of times.
+
+        Raises:
+            Exception: as ``run_server``.
+            ConnectionAbortedError: the server was closed meanwhile.
+        """
+        if not self.is_alive():
+            self.datasource = datasource
+            return self.run_server(self.password, self.port)
+        outcome: Future[dict[Any, Any]] = Future()
+        self.set_datasource(datasource, outcome=outcome)
+        while not self.ended() and not outcome.done():
+            wait([outcome], _OUTCOME_POLL_SECONDS)
+        if outcome.done():
+            return outcome.result()
+        raise self.error or ConnectionAbortedError("the server was closed")
+
+    def is_alive(self) -> bool:
+        """True if the server serves."""
+        return self.authenticated() and not self.ended()
+
+    @property
+    def initialized(self) -> bool:
+        """True if workers can join."""
+        return self.is_alive()
+
+    def initializing(self) -> bool:
+        """Return False: ``start`` has bound the port when it returns."""
+        return False
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the end of the server."""
+        self.ended(timeout)
 
     def authenticated(self, timeout: float | None = 0.0) -> bool:
         """True if the server has opened its port, within ``timeout`` seconds; None waits."""
@@ -204,8 +263,8 @@ class Server(Endpoint):
     def _connected_channels(self) -> dict[Channel, None]:
         """Return the channels of the clients that are connected now, for ``taskmanager.channels``.
 
-        The dict is new at each call, so callers may walk over it while clients come and go. The
-        values are None, as those of idle clients in the fork: what a client does is not known here.
+        The dict is new, so callers may walk over it while clients come and go. Its values are None,
+        as those of idle clients in the fork: what a client does is not known here.
         """
         bus = self._hosted_server and self._hosted_server.command_bus
         return {Channel(bus, name): None for name in bus.connected_clients()} if bus else {}
@@ -214,13 +273,12 @@ class Server(Endpoint):
 
     def _open_port(self, password: str, port: int, interface: str) -> None:
         self.password = password
-        how_to_open = "Give run_server a password"
-        self._hosted_server = acquire_server(
-            self, interface, port, password, how_to_open=how_to_open
+        self._hosted_server = hosting.acquire_server(
+            self.on_client_command, interface, port, password, "Give run_server a password"
         )
         self.addr = interface, port
         self._reset_state()
-        self._add_to_map()
+        self._map[id(self)] = self
         self._transaction_done = False
         self._port_opened.set()
 
@@ -298,16 +356,25 @@ class Server(Endpoint):
             self.failed(transaction.txn, exc)
 
     def failed(self, txn: Any, error: Exception) -> None:
-        """Handle the failure of a transaction of a PERMANENT server, after it was logged.
-
-        For subclasses.
-        """
+        """Handle a failure on a PERMANENT server, after it was logged. For subclasses."""
 
     def _run_job(self, transaction: Transaction) -> dict[Any, Any]:
-        assert self._hosted_server is not None
+        hosted_server = self._hosted_server
+        assert hosted_server is not None
         if self.initfn_class is None:
             raise RuntimeError("import redismr.compat.mincemeat before a Server runs")
-        job = adapt_functions(self.mapfn, self.collectfn, self.reducefn)
+        mapfn, reducefn, user_functions = adapt_functions(self.mapfn, self.collectfn, self.reducefn)
+        command = "redismr mincemeat -l" if hosted_server.was_resumed else "redismr mincemeat"
+        report_waiting = hosting.WaitReporter(hosted_server, command, hosting.MINCEMEAT_PORT)
+
+        def on_progress(progress: Progress) -> None:
+            timers.run_due(self.schedule)
+            if self._closing.is_set():
+                raise ServerClosed
+            reducing = progress.state in {"reducing", "succeeded"}
+            self.taskmanager.state = TaskManager.REDUCING if reducing else TaskManager.MAPPING
+            report_waiting(progress)
+
         relaunch = self.relaunch_map and self.relaunch_reduce
         options: dict[str, Any] = {"backup": relaunch and transaction.retransmit > 0}
         if transaction.txn is not None:
@@ -316,14 +383,12 @@ class Server(Endpoint):
             options["each_worker"] = True
         results = redismr.run(
             transaction.datasource,
-            job.mapfn,
-            job.reducefn,
+            mapfn,
+            reducefn,
             partitionfn=partition_or_zero,
-            initfn=self.initfn_class(job.user_functions),
-            client=self._hosted_server.client,
-            progress=JobWatcher(
-                self._hosted_server, self.taskmanager, self.schedule, self._closing
-            ),
+            initfn=self.initfn_class(user_functions),
+            client=hosted_server.client,
+            progress=on_progress,
             **options,
         )
         with contextlib.closing(results):

@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from redismr.compat.doorway import JOIN_USER, Connection, Store, derived_credentials
 from redismr.errors import RedismrError
@@ -24,26 +23,8 @@ _REFUSED_ERRORS = (ConnectionRefusedError, ConnectionResetError, BrokenPipeError
 _KEEPALIVE = (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4))
 
 
-class ServerLiveness(Protocol):
-    """Tells a client whether its server is still there."""
-
-    def is_port_open(self) -> bool:
-        """True if others can connect to the server's port now; False if it has no port."""
-
-    def wait(self, keep_waiting: Callable[[], bool]) -> None:
-        """Wait until the server has ended, or the client is to stop."""
-
-    def stop_waiting(self) -> None:
-        """Make ``wait`` return at once. Call it from any thread."""
-
-    def close(self) -> None:
-        """Close all connections, once no thread waits."""
-
-
 class ConnectionLiveness:
-    """A plain connection to a private server: the server has ended when the connection ends.
-
-    Only AUTH is sent over it.
+    """A connection to a private server, which sends AUTH only; it ends when the server ends.
 
     Raises:
         ConnectionRefusedError, OSError: nothing listens there.
@@ -87,7 +68,7 @@ class ConnectionLiveness:
                 return
 
     def stop_waiting(self) -> None:
-        """Make ``wait`` return at once."""
+        """Make ``wait`` return at once. Call it from any thread."""
         if os.getpid() == self._process:  # a forked child would end the parent's connection
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
@@ -97,24 +78,19 @@ class ConnectionLiveness:
         self._socket.close()
 
     def _open(self, password: str) -> socket.socket:
-        sock = socket.create_connection(self._address, _CONNECT_TIMEOUT_SECONDS)
-        try:
-            self._authenticate(sock, derived_credentials(password).auth)
-        except BaseException:
-            sock.close()
-            raise
+        with contextlib.ExitStack() as closed_on_error:
+            sock = socket.create_connection(self._address, _CONNECT_TIMEOUT_SECONDS)
+            closed_on_error.enter_context(sock)
+            sock.sendall(f"AUTH {JOIN_USER} {derived_credentials(password).auth}\r\n".encode())
+            answer = b""
+            while not answer.endswith(b"\n") and (piece := sock.recv(256)):
+                answer += piece
+            if answer.startswith((b"-WRONGPASS", b"-ERR AUTH", b"-NOAUTH")):
+                raise PermissionError("the server has another password")
+            if not answer.startswith(b"+OK"):
+                raise ConnectionError("the listener is no redismr server")
+            closed_on_error.pop_all()
         return sock
-
-    @staticmethod
-    def _authenticate(sock: socket.socket, auth: str) -> None:
-        sock.sendall(f"AUTH {JOIN_USER} {auth}\r\n".encode())
-        answer = b""
-        while not answer.endswith(b"\n") and (piece := sock.recv(256)):
-            answer += piece
-        if answer.startswith((b"-WRONGPASS", b"-ERR AUTH", b"-NOAUTH")):
-            raise PermissionError("the server has another password")
-        if not answer.startswith(b"+OK"):
-            raise ConnectionError("the listener is no redismr server")
 
 
 class ListenerLiveness:
@@ -130,10 +106,9 @@ class ListenerLiveness:
 
     def __init__(self, connection: Connection, label: str, *, waits_for_next_run: bool) -> None:
         self._waits_for_next_run = waits_for_next_run
-        self._store = Store(connection, name="mincemeat-line")
-        self._label = label
+        self._store, self._label = Store(connection, name="mincemeat-line"), label
         self._closed = threading.Event()
-        if not self._has_listener():
+        if not self._store.has_listener(label):
             raise ConnectionRefusedError(
                 f"no mincemeat server uses {self._store.redis_client.shown_address} now"
             )
@@ -146,16 +121,13 @@ class ListenerLiveness:
         """Wait until no server listens, ``keep_waiting()`` is false, or a thread stops it."""
         with contextlib.suppress(RedismrError):  # the Redis has ended, and the server with it
             while keep_waiting() and not self._closed.wait(_CHECK_SECONDS):
-                if not (self._has_listener() or self._waits_for_next_run):
+                if not (self._store.has_listener(self._label) or self._waits_for_next_run):
                     break
 
     def stop_waiting(self) -> None:
-        """Make ``wait`` return at once."""
+        """Make ``wait`` return at once. Call it from any thread."""
         self._closed.set()
 
     def close(self) -> None:
         """Close the connections."""
         self._store.redis_client.close()
-
-    def _has_listener(self) -> bool:
-        return self._store.has_listener(self._label)

@@ -15,7 +15,7 @@ from typing import Any
 
 from redismr.compat import mincemeat
 from redismr.compat.client_main import work_for_server
-from redismr.compat.doorway import use_command_streams
+from redismr.compat.doorway import use_safe_streams
 from redismr.errors import RedismrError
 
 VERSION = "0.0.1"
@@ -191,5 +191,5 @@ def _make_server(options: Any) -> Server:
 
 
 if __name__ == "__main__":
-    use_command_streams()
+    use_safe_streams(strict=True)
     sys.exit(main())

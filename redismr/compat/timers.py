@@ -13,20 +13,11 @@ log = logging.getLogger("mincemeat")
 
 Timer = tuple[float, Callable[[], object], float | None]
 
-timer = time.time
-"""The clock of ``expiry``: seconds since 1970."""
-
-schedule: MutableSequence[Timer] = []
-"""The timers of ``process`` if the caller passes none."""
-
+timer = time.time  # the clock of ``expiry``: seconds since 1970
+schedule: MutableSequence[Timer] = []  # the timers of ``process`` if the caller passes none
+default_map: dict[int, Any] = {}  # the map of endpoints that are given none, and of ``process``
+endpoint_ended = threading.Condition()  # notified when an endpoint has ended
 _schedule_lock = threading.Lock()
-
-default_map: dict[int, Any] = {}
-"""The map of endpoints that are given none, and of ``process``."""
-
-endpoint_ended = threading.Condition()
-"""Notified when an endpoint has ended."""
-
 _RECHECK_SECONDS = 1.0
 
 

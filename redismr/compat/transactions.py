@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from redismr.compat.channels import Channel
+from redismr.compat.user_commands import Channel
 
 log = logging.getLogger("mincemeat")
 
@@ -59,7 +59,10 @@ class TaskManager:
         """Begin a transaction with these functions."""
         self.txn, self.state = transaction.txn, self.START
         self.allocation, self.cycle = transaction.allocation, transaction.cycle
-        self.tasks = self.phases_for(mapfn, reducefn)
+        if reducefn is None:
+            self.tasks = self.MAPONLY
+        else:
+            self.tasks = self.REDUCEONLY if mapfn is None else self.MAPREDUCE
 
     def transaction(
         self, given: Mapping[str, Any], outcome: Future[dict[Any, Any]] | None = None
@@ -72,9 +75,3 @@ class TaskManager:
             elif value is not None:
                 chosen[name] = value
         return Transaction(**chosen, outcome=outcome)
-
-    def phases_for(self, mapfn: object, reducefn: object) -> int:
-        """Return which phases these functions ask for: MAPREDUCE, MAPONLY or REDUCEONLY."""
-        if reducefn is None:
-            return self.MAPONLY
-        return self.REDUCEONLY if mapfn is None else self.MAPREDUCE

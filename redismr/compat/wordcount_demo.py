@@ -30,8 +30,7 @@ def worker_info(number: int, _item: object) -> Iterator[tuple[int, tuple[str, st
 def count_table(counts: Mapping[str, int], top: int) -> Iterator[str]:
     """Yield rows of the ``top`` largest counts: by name, backwards, and beside that by count.
 
-    Rows end with a newline. Names with the smallest of these counts are all included, so there may
-    be more than ``top`` rows.
+    Rows end with a newline. All names with the smallest of these counts have a row.
     """
     ascending = sorted((count, name) for name, count in counts.items())
     cut_off = ascending[-top:][:1]

@@ -16,21 +16,11 @@ from typing import Any
 
 import cloudpickle
 
-from redismr.compat import doorway
-from redismr.compat.command_relay import Relay
+from redismr.compat import doorway, hosting
+from redismr.compat.adapted_functions import FUNCTIONS_FD_VARIABLE, LOG_LEVEL_VARIABLE
 from redismr.compat.endpoint import Endpoint, pong_data
-from redismr.compat.hosting import (
-    HELLO,
-    MINCEMEAT_PORT,
-    NAMESPACE,
-    RELEASED,
-    SERVING,
-    password_text,
-    server_from_environment,
-)
-from redismr.compat.server_liveness import ConnectionLiveness, ListenerLiveness, ServerLiveness
-from redismr.compat.user_commands import SERVER, CommandBus, channel_label
-from redismr.compat.worker_functions import FUNCTIONS_FD_VARIABLE, LOG_LEVEL_VARIABLE
+from redismr.compat.server_liveness import ConnectionLiveness, ListenerLiveness
+from redismr.compat.user_commands import SERVER, CommandBus, Relay, channel_label
 from redismr.errors import CodeError, RedismrError
 
 log = logging.getLogger("mincemeat")
@@ -41,24 +31,21 @@ _GREETING_TRIES, _GREETING_SECONDS = 50, 0.1
 class Client(Endpoint):
     """Works for one server until that server ends.
 
-    ``mapfn``, ``collectfn`` and ``reducefn``, set here or in a subclass, are used if the server
-    sends none.
+    Its own ``mapfn``, ``collectfn`` and ``reducefn`` are used if the server sends none.
     """
 
     mapfn: Any = None
     collectfn: Any = None
     reducefn: Any = None
     password: Any = None
-    executors = 1
-    """Number of tasks that the client runs at a time, each in a process of its own."""
-
+    executors = 1  #: tasks that the client runs at a time, each in a process of its own
     waits_for_next_run = False
     """True if the client waits for the next run when one is over. Set it where the client would
     only be started again."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._liveness: ServerLiveness | None = None
+        self._liveness: ConnectionLiveness | ListenerLiveness | None = None
         self._command_bus: CommandBus | None = None
         self._connect_finished, self._greeting_answered = threading.Event(), threading.Event()
         self._authenticated, self._server_address = False, ""
@@ -67,7 +54,7 @@ class Client(Endpoint):
     def conn(
         self,
         interface: str = "",
-        port: int = MINCEMEAT_PORT,
+        port: int = hosting.MINCEMEAT_PORT,
         password: str | bytes | None = None,
         asynchronous: bool = False,  # noqa: FBT001, FBT002
         **_ignored: Any,
@@ -83,7 +70,7 @@ class Client(Endpoint):
         self._connect_finished.clear()
         self._authenticated = False
         host = interface or "localhost"
-        password = password_text(self.password if password is None else password)
+        password = hosting.password_text(self.password if password is None else password)
         self._server_address = f"{host}:{port}"
         try:
             connection = self._connect(host, port, password)
@@ -93,16 +80,12 @@ class Client(Endpoint):
             self.handle_error()
             return
         self._authenticated = True
-        self._add_to_map()
+        self._map[id(self)] = self
         self._connect_finished.set()
         log.info("Authenticated other end")
         if asynchronous:
-            threading.Thread(
-                target=self._work_in_thread,
-                args=(connection,),
-                name="mincemeat-client",
-                daemon=True,
-            ).start()
+            work, args = self._work_in_thread, (connection,)
+            threading.Thread(target=work, args=args, name="mincemeat-client", daemon=True).start()
         else:
             self._work(connection)
 
@@ -142,8 +125,11 @@ class Client(Endpoint):
         self._command_bus.send(SERVER, command, data, txn)
 
     def _on_command(self, _sender: str, command: str, data: Any, txn: Any) -> None:
-        if command in {SERVING, RELEASED}:
-            self._on_serving(serving=command == SERVING)
+        if command in {hosting.SERVING, hosting.RELEASED}:
+            self._run_is_on = command == hosting.SERVING
+            if not (self._run_is_on or self.waits_for_next_run):
+                self.close()
+            self._greeting_answered.set()
         elif command == "ping":
             self.send_command("pong", pong_data(data), txn)
         elif command == "pong":
@@ -156,7 +142,7 @@ class Client(Endpoint):
     # -- the work -----------------------------------------------------------------
 
     def _connect(self, host: str, port: int, password: str) -> doorway.Connection:
-        named = server_from_environment()
+        named = doorway.resolve_connection()
         if named is not None:
             self._liveness = ListenerLiveness(
                 named, channel_label(port, SERVER), waits_for_next_run=self.waits_for_next_run
@@ -164,7 +150,7 @@ class Client(Endpoint):
             connection = named
         else:
             self._liveness = ConnectionLiveness(host, port, password)
-            connection = doorway.join(host, port, password, namespace=NAMESPACE)
+            connection = doorway.join(host, port, password, namespace=hosting.NAMESPACE)
         self.addr = host, port
         self.locl = socket.gethostname(), f"{os.getpid()}:{secrets.token_hex(4)}"
         self._command_bus = CommandBus(connection, port, ":".join(self.locl), self._on_command)
@@ -174,26 +160,16 @@ class Client(Endpoint):
         return connection
 
     def _ask_whether_serving(self) -> None:
-        """Ask the server whether a run is on, and wait for the answer.
-
-        Raises:
-            ConnectionRefusedError: the run is over.
-        """
+        """Ask the server whether a run is on; raise ConnectionRefusedError if it says no."""
         self._run_is_on = True
         self._greeting_answered.clear()
         deadline = time.monotonic() + _GREETING_TRIES * _GREETING_SECONDS
         for _ in range(_GREETING_TRIES):  # a server that has just started may not listen yet
-            self.send_command(HELLO)
+            self.send_command(hosting.HELLO)
             if self._greeting_answered.wait(_GREETING_SECONDS) or time.monotonic() > deadline:
                 break  # a server that has just ended never answers, and each send takes seconds
         if self._closing.is_set():
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-
-    def _on_serving(self, *, serving: bool) -> None:
-        self._run_is_on = serving
-        if not (serving or self.waits_for_next_run):
-            self.close()
-        self._greeting_answered.set()
 
     def _is_port_taken_over(self) -> bool:
         """True if another server has the port, which ours frees between two runs."""
@@ -214,28 +190,25 @@ class Client(Endpoint):
             self._run_worker(connection)
         except Exception as exc:  # noqa: BLE001  handle_error reports it
             self.error = exc
-            self._disconnect()
-            self.handle_error()
         finally:
             self._disconnect()
+        if self.error:
+            self.handle_error()
 
     def _run_worker(self, connection: doorway.Connection) -> None:
         assert self._liveness is not None
         with tempfile.TemporaryFile() as functions_file:  # a variable holds 128 KB at most
             functions_file.write(self._pickled_functions())
             functions_file.flush()
+            descriptor = functions_file.fileno()
             # Unbuffered: a worker whose server has ended is killed, with what it has buffered.
             environ = {
                 "PYTHONUNBUFFERED": "1",
-                FUNCTIONS_FD_VARIABLE: str(functions_file.fileno()),
-                LOG_LEVEL_VARIABLE: _log_level_text(),
+                FUNCTIONS_FD_VARIABLE: str(descriptor),
+                LOG_LEVEL_VARIABLE: str(logging.root.level) if logging.root.handlers else "",
             }
             worker = doorway.LocalWorker(
-                connection,
-                self.executors,
-                environ=environ,
-                stdout=1,
-                pass_fds=(functions_file.fileno(),),
+                connection, self.executors, environ=environ, stdout=1, pass_fds=(descriptor,)
             )
         try:
             self._liveness.wait(
@@ -285,8 +258,3 @@ def _pickling_error(thing: object) -> Exception | None:
     except Exception as error:  # noqa: BLE001  __reduce__ may raise anything
         return error
     return None
-
-
-def _log_level_text() -> str:
-    """Return the level that this program has set; "" if it has set none."""
-    return str(logging.root.level) if logging.root.handlers else ""

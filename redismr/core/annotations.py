@@ -1,9 +1,8 @@
 """Read annotations without evaluating names that do not exist.
 
-From Python 3.14 on, annotations are evaluated when a program asks for them. They may name things
-that only type checkers import (``if TYPE_CHECKING:``), and then asking raises NameError. redismr
-does not need their values: annotations that cannot be evaluated are taken as strings, as under
-``from __future__ import annotations``.
+From Python 3.14 on, annotations are evaluated when a program asks for them, and raise NameError if
+they name things that only type checkers import. redismr does not need their values: annotations
+that cannot be evaluated are taken as strings, as under ``from __future__ import annotations``.
 """
 
 from __future__ import annotations
@@ -15,23 +14,14 @@ from types import FunctionType
 from typing import Any
 
 Function = Callable[..., Any]
-Pair = tuple[Any, Any]
-"""A key and its value."""
+Pair = tuple[Any, Any]  # a key and its value
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format, ForwardRef, get_annotations
 
-    def signature(
-        function: Callable[..., Any], *, follow_wrapped: bool = True
-    ) -> inspect.Signature:
-        """Return the signature of a function, with annotations as strings.
-
-        Raises:
-            TypeError, ValueError: it has none, as some functions written in C.
-        """
-        return inspect.signature(
-            function, follow_wrapped=follow_wrapped, annotation_format=Format.STRING
-        )
+    def direct_signature(function: Function) -> inspect.Signature:
+        """Return the signature of a function itself; TypeError or ValueError if it has none."""
+        return inspect.signature(function, follow_wrapped=False, annotation_format=Format.STRING)
 
     def annotations_of(thing: type | FunctionType) -> dict[str, Any]:
         """Return the annotations of one class or function; none if even strings cannot be had."""
@@ -43,31 +33,20 @@ if sys.version_info >= (3, 14):
         return {}
 
     def add_annotations(cls: type, attributes: dict[str, Any]) -> None:
-        """Add a class's own annotations to the attributes that are pickled.
-
-        cloudpickle leaves out the function that evaluates them, so they would be lost.
-        """
+        """Add a class's own annotations to what is pickled: cloudpickle would lose them."""
         attributes.pop("__annotations_cache__", None)  # left by earlier evaluation
         if annotations := annotations_of(cls):
             attributes["__annotations__"] = annotations
 
     def forward_reference_name(thing: object) -> str | None:
-        """Return the name in a reference that was not evaluated; None for any other object.
-
-        Such a reference also holds its class, and pickling it would evaluate that.
-        """
+        """Return the name in a reference whose pickling would evaluate it; else None."""
         return thing.__forward_arg__ if isinstance(thing, ForwardRef) else None
 else:
+    annotations_of = inspect.get_annotations
 
-    def signature(
-        function: Callable[..., Any], *, follow_wrapped: bool = True
-    ) -> inspect.Signature:
-        """Return the signature of a function, or raise, as above."""
-        return inspect.signature(function, follow_wrapped=follow_wrapped)
-
-    def annotations_of(thing: type | FunctionType) -> dict[str, Any]:
-        """Return the annotations of one class or function."""
-        return inspect.get_annotations(thing)
+    def direct_signature(function: Function) -> inspect.Signature:
+        """Return the signature of a function itself, as above."""
+        return inspect.signature(function, follow_wrapped=False)
 
     def add_annotations(cls: type, attributes: dict[str, Any]) -> None:
         """Do nothing: annotations are already among a class's attributes."""
@@ -79,13 +58,8 @@ else:
 
 def with_string_annotations(function: FunctionType) -> FunctionType:
     """Return a copy of the function whose annotations can be read without an error."""
-    copy = FunctionType(
-        function.__code__,
-        function.__globals__,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
+    f = function
+    copy = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
     for name in ("__kwdefaults__", "__qualname__", "__module__", "__doc__"):
         setattr(copy, name, getattr(function, name))
     vars(copy).update(vars(function))

@@ -8,7 +8,6 @@ result. A message with a wrong tag is ignored.
 import hmac
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,26 +30,13 @@ class Event:
     txn: str  #: The caller's own label of the job.
     seq: int  #: Always 0 today.
     kind: str  #: One of ``EVENT_KINDS``.
-    data: Mapping[str, Any] = field(default_factory=dict)  #: Values that JSON can hold.
+    data: dict[str, Any] = field(default_factory=dict)  #: Values that JSON can hold.
 
 
 def encode_event(event: Event, keyring: Keyring) -> bytes:
-    """Return one line of ASCII JSON.
-
-    Only ``decode_event`` with the same secret and namespace accepts it.
-    """
-    body = json.dumps(
-        {
-            "v": _EVENT_VERSION,
-            "job": event.job,
-            "txn": event.txn,
-            "seq": event.seq,
-            "kind": event.kind,
-            "data": dict(event.data),
-        },
-        separators=(",", ":"),
-        allow_nan=False,
-    ).encode()
+    """Return one line of ASCII JSON that only ``decode_event`` with this keyring accepts."""
+    message = {"v": _EVENT_VERSION, **{name: getattr(event, name) for name in _FIELD_TYPES}}
+    body = json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
     return body[:-1] + b',"tag":"%s"}' % keyring.sign("", "event", (), body).hex().encode()
 
 
@@ -74,6 +60,5 @@ def decode_event(data: bytes, keyring: Keyring) -> Event | None:
         return None
     if any(type(message.get(name)) is not kind for name, kind in _FIELD_TYPES.items()):
         return None
-    if message["kind"] not in EVENT_KINDS:
-        return None
-    return Event(**{name: message[name] for name in _FIELD_TYPES})
+    is_known = message["kind"] in EVENT_KINDS
+    return Event(**{name: message[name] for name in _FIELD_TYPES}) if is_known else None

@@ -1,51 +1,52 @@
 """Turn an exception in user code into a ``Failure``: text of bounded length, never an object.
 
-This happens where the code failed. ``task_errors`` turns the failure back into an exception where
-the user asks for the result.
+``task_errors`` turns the failure back into an exception where the user asks for the result.
 """
 
+import linecache
+import os
+import re
+import sys
+from collections.abc import Iterator
+from types import TracebackType
 from typing import Any
 
-from redismr.core.model import Failure, Stage
+from redismr.core.model import Failure, TracebackLine
 from redismr.core.printable import printable_text, short_repr
-from redismr.core.user_frames import user_frames
-from redismr.errors import SourceError
+from redismr.errors import RecordError, SourceError
+from redismr.module_snapshots import STDLIB_FOLDER
+from redismr.user_warnings import REDISMR_FOLDER
 
-NOT_GIVEN: Any = object()
-"""Stands for "no key" or "no value" in ``make_failure``, because None is a valid key."""
+NOT_GIVEN: Any = object()  # "no key" or "no value", because None is a valid key
 
 _MAX_NOTE_LENGTH = 160
 _MAX_MESSAGE_LINES = 3
 _MAX_NOTES = 3
+_MAX_FRAMES = 6
+_MAX_LINE_LENGTH = 160
+
+_INSTALLED_PATH = re.compile(r"<frozen |.*[/\\](site|dist)-packages[/\\]|.*[/\\]cloudpickle[/\\]")
 
 
-def make_failure(  # noqa: PLR0913 - a failure has that many sides, all by keyword
+def make_failure(
     exc: BaseException,
     *,
-    stage: Stage,
-    task: str,
     function: str = "",
     kind: str = "error",
     where: str = "",
     key: Any = NOT_GIVEN,
     value: Any = NOT_GIVEN,
-    attempt: int = 1,
-    attempts: int = 1,
-    python: str = "",
-    retryable: bool = True,
+    **others: Any,
 ) -> Failure:
     """Return the exception as capped, printable text. Never raises, whatever ``exc`` is.
 
     ``key`` and ``value`` are the objects themselves; their reprs are cut to 120 characters. Of the
-    traceback only the user's own frames are kept, at most 6: the outermost one and the last ones.
-    The error of a source keeps no frames and notes, because its message says where the input is.
-    The same holds for an error of kind "library".
+    traceback only ``user_frames`` are kept; none, and no notes, of the error of a source, whose
+    message says where the input is, or of kind "library". ``others`` are fields of ``Failure``.
     """
     message_is_enough = kind == "library" or (function == "source" and isinstance(exc, SourceError))
     return Failure(
         kind=kind,
-        stage=stage,
-        task=task,
         function=function,
         error_module=printable_text(str(type(exc).__module__), 200),
         error_name=printable_text(type(exc).__qualname__, 200),
@@ -54,11 +55,8 @@ def make_failure(  # noqa: PLR0913 - a failure has that many sides, all by keywo
         where=printable_text(where, 300),
         key="" if key is NOT_GIVEN else short_repr(key),
         value="" if value is NOT_GIVEN else short_repr(value),
-        attempt=attempt,
-        attempts=attempts,
-        python=python,
         notes=() if message_is_enough else _make_notes(exc),
-        retryable=retryable,
+        **others,
     )
 
 
@@ -74,7 +72,6 @@ def _make_message(exc: BaseException) -> str:
 
 
 def _make_notes(exc: BaseException) -> tuple[str, ...]:
-    """Return the exception's notes, the members of a group, and the error before it."""
     notes = getattr(exc, "__notes__", ())
     lines = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
     if isinstance(exc, BaseExceptionGroup):
@@ -90,3 +87,60 @@ def _make_notes(exc: BaseException) -> tuple[str, ...]:
 def _headline(exc: BaseException) -> str:
     message = _make_message(exc).replace("\n", " ")
     return f"{type(exc).__name__}: {message}" if message else type(exc).__name__
+
+
+# ---- frames of the user: not of a file of redismr's, Python's or an installed library's
+
+
+def user_frames(exc: BaseException) -> tuple[TracebackLine, ...]:
+    """Return the user's frames of an exception, at most 6: the outermost one and the last ones.
+
+    A ``RecordError`` without such frames shows those of its cause.
+    """
+    steps = list(filter(_is_user_frame, _traceback_steps(exc.__traceback__)))
+    if not steps and isinstance(exc, RecordError) and exc.__cause__ is not None:
+        steps = list(filter(_is_user_frame, _traceback_steps(exc.__cause__.__traceback__)))
+    if len(steps) > _MAX_FRAMES:
+        steps = [steps[0], *steps[1 - _MAX_FRAMES :]]
+    return tuple(map(_make_line, steps))
+
+
+def user_traceback(traceback: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the user's first frame on; all of it if no frame is the user's."""
+    return next(filter(_is_user_frame, _traceback_steps(traceback)), traceback)
+
+
+def is_debugger_exit(exc: BaseException) -> bool:
+    """True if the user left pdb, or a debugger built on it, or if its input ended."""
+    if (bdb := sys.modules.get("bdb")) and isinstance(exc, bdb.BdbQuit):
+        return True
+    # A pdb that breakpoint() started raises SystemExit instead from Python 3.14 on.
+    frames = (step.tb_frame for step in _traceback_steps(exc.__traceback__))
+    return isinstance(exc, SystemExit) and any(f.f_globals.get("__name__") == "pdb" for f in frames)
+
+
+def _is_user_frame(step: TracebackType) -> bool:
+    file = step.tb_frame.f_code.co_filename
+    if not os.path.isabs(file):  # Cython names a source file of the machine that compiled it
+        file = str(step.tb_frame.f_globals.get("__file__") or file)
+    return not (file.startswith((REDISMR_FOLDER, STDLIB_FOLDER)) or _INSTALLED_PATH.match(file))
+
+
+def _traceback_steps(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def _make_line(step: TracebackType) -> TracebackLine:
+    code = step.tb_frame.f_code
+    try:
+        text = linecache.getline(code.co_filename, step.tb_lineno, step.tb_frame.f_globals)
+    except Exception:  # noqa: BLE001 - a loader of the user's
+        text = ""
+    return TracebackLine(
+        file=printable_text(code.co_filename, 200),
+        line=step.tb_lineno or 0,
+        function=printable_text(code.co_name, 80),
+        text=printable_text(text.strip(), _MAX_LINE_LENGTH),
+    )

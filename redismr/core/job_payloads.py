@@ -8,11 +8,10 @@ import hashlib
 import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from redismr.confidential import Unpicklable
-from redismr.core.failure_record import decode_failure, encode_failure
 from redismr.core.model import (
     MAX_SKIPPED_KEPT,
     Crash,
@@ -23,29 +22,24 @@ from redismr.core.model import (
     Provenance,
     ResultManifest,
     Skipped,
+    TracebackLine,
 )
 from redismr.core.pickle_by_value import PICKLE_PROTOCOL
 from redismr.core.seal import Keyring
 from redismr.errors import SealError
 
+# The most raw bytes of a record; checked before decompression.
 MAX_CHUNK_BYTES = (1 << 20) + 64
-"""Most raw bytes of one chunk; checked before decompression."""
-
-MAX_CODE_BYTES = 64 << 20
-"""Most raw bytes of a job's code, and of a manifest."""
-
+MAX_CODE_BYTES = 64 << 20  # also of a manifest
 _MAX_PARAMS_BYTES = 512 << 20
 _MAX_SMALL_RECORD_BYTES = 1 << 20
-
+_Place = tuple[str | int, ...]
 _NO_SKIPPED = Skipped()
 _NO_PROVENANCE = Provenance()
 
 
 def maps_digest_of(tokens: Mapping[int, str]) -> str:
-    """Return one name for a set of map attempts: equal exactly if each map has the same token.
-
-    ``tokens`` maps the index of a map task to the token of its committed attempt.
-    """
+    """Return one name for map index -> token of its committed attempt: equal if all are equal."""
     text = ",".join(f"{index}:{tokens[index]}" for index in sorted(tokens))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -62,17 +56,16 @@ class JobSealer(Unpicklable):
 
     def seal_spec(self, spec: JobSpec) -> bytes:
         """Seal the job's options: JSON of all fields, by name."""
-        return self.keyring.seal(self.job, "spec", (), json.dumps(asdict(spec)).encode())
+        return self._seal_json("spec", (), asdict(spec))
 
     def open_spec(self, blob: bytes | None) -> JobSpec:
         """Return the job's options as the submitter sealed them; unknown fields are ignored."""
-        fields = json.loads(self._open("spec", (), blob))
-        known = JobSpec.__dataclass_fields__
-        return JobSpec(**{name: value for name, value in fields.items() if name in known})
+        given = json.loads(self._open("spec", (), blob))
+        return JobSpec(**{f.name: given[f.name] for f in fields(JobSpec) if f.name in given})
 
     def seal_end(self, n_map: int) -> bytes:
         """Seal the number of map tasks: JSON ``{"n_map": ...}``."""
-        return self.keyring.seal(self.job, "end", (), json.dumps({"n_map": n_map}).encode())
+        return self._seal_json("end", (), {"n_map": n_map})
 
     def open_end(self, blob: bytes | None) -> int:
         """Return the number of map tasks."""
@@ -80,7 +73,7 @@ class JobSealer(Unpicklable):
 
     def seal_code(self, code: bytes) -> bytes:
         """Seal the packed functions and modules."""
-        return self.keyring.seal(self.job, "code", (), code, compress=True)
+        return self._seal("code", (), code)
 
     def open_code(self, blob: bytes | None) -> bytes:
         """Return the packed functions and modules."""
@@ -88,7 +81,7 @@ class JobSealer(Unpicklable):
 
     def seal_params(self, params: bytes) -> bytes:
         """Seal the packed params."""
-        return self.keyring.seal(self.job, "params", (), params, compress=True)
+        return self._seal("params", (), params)
 
     def open_params(self, blob: bytes | None) -> bytes:
         """Return the packed params."""
@@ -96,7 +89,7 @@ class JobSealer(Unpicklable):
 
     def seal_input(self, task: str, piece: int, data: bytes) -> bytes:
         """Seal one piece of a map task's split."""
-        return self.keyring.seal(self.job, "input", (task, piece), data, compress=True)
+        return self._seal("input", (task, piece), data)
 
     def open_input(self, task: str, piece: int, blob: bytes | None) -> bytes:
         """Return one piece of a map task's split."""
@@ -104,9 +97,7 @@ class JobSealer(Unpicklable):
 
     def seal_segment(self, token: str, partition: int, chunk: int, data: bytes) -> bytes:
         """Seal one chunk of a map attempt's output for one partition."""
-        return self.keyring.seal(
-            self.job, "segment", (token, partition, chunk), data, compress=True
-        )
+        return self._seal("segment", (token, partition, chunk), data)
 
     def open_segment(self, token: str, partition: int, chunk: int, blob: bytes | None) -> bytes:
         """Return one chunk of a map attempt's output for one partition."""
@@ -114,7 +105,7 @@ class JobSealer(Unpicklable):
 
     def seal_result_chunk(self, token: str, partition: int, chunk: int, data: bytes) -> bytes:
         """Seal one chunk of a partition's result."""
-        return self.keyring.seal(self.job, "out", (token, partition, chunk), data, compress=True)
+        return self._seal("out", (token, partition, chunk), data)
 
     def open_result_chunk(
         self, token: str, partition: int, chunk: int, blob: bytes | None
@@ -134,7 +125,7 @@ class JobSealer(Unpicklable):
             _pack_skipped(manifest.skipped),  # (total, failures in full as JSON)
             _pack_provenance(manifest.provenance),  # (made_by, name -> version), or ()
         )
-        return self._seal_manifest("manifest", manifest.task, manifest.token, body)
+        return self._seal_manifest("manifest", manifest, body)
 
     def open_map_manifest(
         self, task: str, record: bytes, kept: int = MAX_SKIPPED_KEPT
@@ -173,7 +164,7 @@ class JobSealer(Unpicklable):
             _pack_skipped(manifest.map_skipped),
             _pack_provenance(manifest.provenance),
         )
-        return self._seal_manifest("result", manifest.task, manifest.token, body)
+        return self._seal_manifest("result", manifest, body)
 
     def open_result_manifest(self, partition: int, record: bytes) -> ResultManifest:
         """Return the manifest of a partition's committed attempt, from its record in ``result``."""
@@ -208,45 +199,59 @@ class JobSealer(Unpicklable):
 
     def seal_crash(self, task: str, token: str, crash: Crash) -> bytes:
         """Seal the record at which the process of an attempt ended: JSON of all fields."""
-        return self.keyring.seal(
-            self.job, "skip", (task, token), json.dumps(asdict(crash)).encode()
-        )
+        return self._seal_json("skip", (task, token), asdict(crash))
 
     def open_crash(self, task: str, token: str, blob: bytes) -> Crash:
         """Return the record at which the process of an attempt ended."""
         return Crash(**json.loads(self._open("skip", (task, token), blob)))
 
+    def _seal(self, kind: str, place: _Place, data: bytes) -> bytes:
+        return self.keyring.seal(self.job, kind, place, data, compress=True)
+
+    def _seal_json(self, kind: str, place: _Place, record: dict[str, Any]) -> bytes:
+        return self.keyring.seal(self.job, kind, place, json.dumps(record).encode())
+
     def _open(
-        self,
-        kind: str,
-        place: tuple[str | int, ...],
-        blob: bytes | None,
-        limit: int = _MAX_SMALL_RECORD_BYTES,
+        self, kind: str, place: _Place, blob: bytes | None, limit: int = _MAX_SMALL_RECORD_BYTES
     ) -> bytes:
         if blob is None:
-            place_text = ", ".join(map(str, place))
-            raise SealError(
-                f"the {kind} {place_text} of job {self.job} is missing in Redis".replace("  ", " ")
-            )
+            what = " ".join(filter(None, (kind, ", ".join(map(str, place)))))
+            raise SealError(f"the {what} of job {self.job} is missing in Redis")
         return self.keyring.open(self.job, kind, place, blob, limit=limit)
 
-    def _seal_manifest(self, kind: str, task: str, token: str, body: tuple[Any, ...]) -> bytes:
+    def _seal_manifest(
+        self, kind: str, manifest: MapManifest | ResultManifest, body: tuple[Any, ...]
+    ) -> bytes:
         data = pickle.dumps(body, PICKLE_PROTOCOL)
-        return self.keyring.seal(self.job, kind, (task, token), data, compress=True)
+        return self._seal(kind, (manifest.task, manifest.token), data)
 
     def _open_manifest(self, kind: str, task: str, record: bytes) -> tuple[str, tuple[Any, ...]]:
-        """Return token and body of a record ``token manifest``.
-
-        The token is clear text for the scripts; the seal proves it, as a part of the place.
-        """
+        # A record is "token manifest". The token is clear text for the scripts; the seal proves it.
         token_bytes, _, blob = record.partition(b" ")
         token = token_bytes.decode("utf-8", "replace")
         data = self._open(kind, (task, token), blob, MAX_CODE_BYTES)
         return token, pickle.loads(data)  # the line above has checked the seal
 
 
+def encode_failure(failure: Failure) -> bytes:
+    """Return the failure as JSON, readable in any language."""
+    return json.dumps(asdict(failure), separators=(",", ":")).encode()
+
+
+def decode_failure(data: bytes) -> Failure:
+    """Return the failure, without fields of a newer version; ValueError if ``data`` is none."""
+    try:
+        message = json.loads(data)
+        known = {f.name: message[f.name] for f in fields(Failure) if f.name in message}
+        known["frames"] = tuple(TracebackLine(**frame) for frame in known.get("frames", ()))
+        known["notes"] = tuple(known.get("notes", ()))
+        return Failure(**known)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"not a failure: {error}") from error
+
+
 def _pack_provenance(provenance: Provenance) -> tuple[Any, ...]:
-    """Return (made_by, libraries); usually (), because no library of the user's was loaded."""
+    # Usually (), because no library of the user's was loaded.
     return (provenance.made_by, dict(provenance.libraries)) if provenance.libraries else ()
 
 

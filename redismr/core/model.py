@@ -19,19 +19,21 @@ PROTOCOL = 4
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 """Version of this Python. Functions travel as byte code, so workers and submitter need the same."""
 
+PartitionsType = TypeVar("PartitionsType")
+_EMPTY_MAPPING: Mapping[Any, Any] = MappingProxyType({})
+
 Stage = Literal["map", "reduce"]
 JobState = Literal["submitting", "mapping", "reducing", "succeeded", "failed", "cancelled"]
 TaskState = Literal["ready", "leased", "done", "dead"]
 
-CommitStatus = Literal[
+CommitStatus = Literal[  # the answer to a commit
     "OK",  # the attempt counts now
     "DUP_OK",  # it counted already
     "FENCED",  # the executor must discard it
     "RESTAGE",  # its staged chunks are gone, so the executor must run it again
 ]
-"""Answer to a commit."""
 
-FailStatus = Literal[
+FailStatus = Literal[  # the state of a task after one of its attempts failed
     "RETRY",  # it runs again, or another attempt of it still runs
     "DEAD",  # its budget is used up, and the job has failed
     "DONE",  # another attempt completed it
@@ -39,18 +41,11 @@ FailStatus = Literal[
     "ENDED",  # the job has ended
     "GONE",  # the job is gone
 ]
-"""State of a task after one of its attempts failed."""
 
 DAY_MS = 86_400_000
-
-MAX_JOB_AGE_MS = 7 * DAY_MS
-"""Most time from a job's submission to its end: bounds how long a copied job can be replayed."""
-
-MAX_SKIPPED_KEPT = 1000
-"""Most skipped records of a job that are kept in full: the first ones. All are counted."""
-
-OnError = str | int | float
-"""The treatment of bad records: "fail", "skip", or how many may be skipped (float: of all)."""
+MAX_JOB_AGE_MS = 7 * DAY_MS  # until its end: bounds how long a copied job can be replayed
+MAX_SKIPPED_KEPT = 1000  # skipped records of a job that are kept in full; all are counted
+OnError = str | int | float  # "fail", "skip", or how many records may be skipped (float: of all)
 
 RUNNING_STATES: frozenset[str] = frozenset({"submitting", "mapping", "reducing"})
 ENDED_STATES: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
@@ -120,8 +115,7 @@ class JobSpec:
     job_id: str
     txn: str  #: The caller's own label.
     name: str  #: Shown in listings; "" for none.
-    #: ``major.minor`` of the submitter's Python. Workers with another one do not take the job.
-    python: str
+    python: str  #: ``major.minor`` of the submitter; workers with another do not take the job.
     protocol: int  #: ``PROTOCOL`` of the submitter.
     partitions: int  #: How many reduce tasks there are.
     sort: bool  #: True if the result is in key order.
@@ -139,8 +133,7 @@ class JobSpec:
     partitionfn: bool = False  #: True if the code holds a partitionfn.
     backup: bool = True  #: True if a slow task may run a second time beside its first attempt.
     on_error: OnError = "fail"  #: See ``OnError``.
-    #: Name -> version of the libraries that the submitter had loaded.
-    libraries: Mapping[str, str] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)  #: Name -> version: the submitter's.
 
     @property
     def submitted_ms(self) -> int:
@@ -158,13 +151,11 @@ class Claim:
     tasks: tuple[str, ...] = ()  #: Empty if there was no task to claim.
     basis: str = ""  #: The opening of the reduce stage; reduce commits must name it.
     now_ms: int = 0  #: Time of the claim on the server's clock.
-    #: If asked for: the sealed spec; where they are small, also code and params.
-    sealed_job: tuple[bytes | None, ...] = ()
+    sealed_job: tuple[bytes | None, ...] = ()  #: If asked for: spec; if small, code and params.
     wake_count: int = 0  #: How many other workers to wake for the tasks that are left.
 
 
-@dataclass(frozen=True, slots=True)
-class PartSize:
+class PartSize(NamedTuple):
     """The amount that one attempt wrote for one partition."""
 
     chunks: int  #: Staged chunks; 0 if the data is inline in the manifest.
@@ -205,8 +196,7 @@ class Failure:
     attempt: int = 1  #: Number of this attempt, from 1.
     attempts: int = 1  #: How many attempts the task may have.
     python: str = ""  #: ``major.minor.micro`` of the worker's Python.
-    #: The exception's notes, a group's members, and the error before it.
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  #: Its notes, a group's members, and the error before it.
     retryable: bool = True  #: False if every other attempt would fail in the same way.
 
 
@@ -234,9 +224,6 @@ class Provenance:
     libraries: Mapping[str, str] = field(default_factory=dict)  #: Name -> version.
 
 
-_EMPTY_MAPPING: Mapping[Any, Any] = MappingProxyType({})
-
-
 class MapManifest(NamedTuple):
     """All that one map attempt wrote. What no committed manifest names does not exist.
 
@@ -255,8 +242,7 @@ class MapManifest(NamedTuple):
     provenance: Provenance = Provenance()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultManifest:
+class ResultManifest(NamedTuple):
     """The result of one partition, and the map attempts that it was made from.
 
     Sums over those maps stand here too, so that map records can be freed with the segments.
@@ -269,20 +255,14 @@ class ResultManifest:
     maps_digest: str  #: ``maps_digest_of`` their tokens; equal in all partitions of one result.
     part: PartSize  #: The amount of results.
     inline: tuple[bytes, ...] = ()  #: The frames of a small result.
-    #: True if a key of this result may belong to another partition, or come twice.
-    has_irregular_keys: bool = False
-    #: What reduce functions counted in this partition.
-    counters: Mapping[str, int] = field(default_factory=dict)
-    #: What map functions counted, over all maps.
-    map_counters: Mapping[str, int] = field(default_factory=dict)
+    has_irregular_keys: bool = False  #: True if a key may belong elsewhere, or come twice.
+    counters: Mapping[str, int] = _EMPTY_MAPPING  #: What reducefn counted in this partition.
+    map_counters: Mapping[str, int] = _EMPTY_MAPPING  #: What map functions counted, over all maps.
     records_in: int = 0  #: Records that all maps read.
-    skipped: Skipped = field(default_factory=Skipped)  #: Keys that were left out in this partition.
+    skipped: Skipped = Skipped()  #: Keys that were left out in this partition.
     #: Records that all maps left out; in full only in the result of partition 0.
-    map_skipped: Skipped = field(default_factory=Skipped)
-    provenance: Provenance = field(default_factory=Provenance)
-
-
-PartitionsType = TypeVar("PartitionsType")
+    map_skipped: Skipped = Skipped()
+    provenance: Provenance = Provenance()
 
 
 @dataclass(frozen=True, slots=True)

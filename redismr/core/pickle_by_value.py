@@ -1,10 +1,7 @@
 """Pickle functions and classes by value: cloudpickle, plus the cases that it gets wrong.
 
-Every pickle of the user's functions or classes is made here: those of a job, and those among
-records and results.
+Every pickle of the user's functions or classes is made here.
 """
-
-from __future__ import annotations
 
 import functools
 import io
@@ -16,11 +13,7 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
-from redismr.core.annotations import (
-    add_annotations,
-    forward_reference_name,
-    with_string_annotations,
-)
+from redismr.core import annotations
 from redismr.module_snapshots import is_user_class
 
 BY_VALUE_MODULES = ("__main__", "__mp_main__", "__jobfile__")
@@ -30,6 +23,8 @@ by value. ``multiprocessing`` calls the script ``__mp_main__`` in processes star
 PICKLE_PROTOCOL = 5
 _LRU_CACHE_TYPE = type(functools.lru_cache(len))
 _CONTEXT_MANAGER_TYPE: Any = type(contextmanager(iter)(()))
+_CLASS_HOOKS: tuple[str, ...] = ("__init_subclass__",)
+_METACLASS_HOOKS = ("__new__", "__init__", "__prepare__", "__call__", "__setattr__")
 ReducedValue = Any
 """The answer of a pickle reducer: a function that makes the object, its arguments, its state."""
 
@@ -58,7 +53,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return type(obj), (obj.func, obj.args, obj.kwds)
         if isinstance(obj, functools.partialmethod):
             return _partial_method, (obj.func, obj.args, obj.keywords)
-        if name := forward_reference_name(obj):
+        if name := annotations.forward_reference_name(obj):
             return type(obj), (name,)
         reduced = self._cloudpickle_reduced(obj)
         if not isinstance(reduced, tuple) or len(reduced) < 6:
@@ -68,34 +63,66 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         return self.reduce_function(obj, reduced) if isinstance(obj, FunctionType) else reduced
 
     def _cloudpickle_reduced(self, obj: Any) -> ReducedValue:
-        """Return cloudpickle's answer, also for a function whose annotations raise."""
+        # Also for a function whose annotations raise.
         try:
             return super().reducer_override(obj)
         except Exception:
             if not isinstance(obj, FunctionType):
                 raise
-            return super().reducer_override(with_string_annotations(obj))
+            return super().reducer_override(annotations.with_string_annotations(obj))
 
     def reduce_class(self, cls: type, reduced: ReducedValue) -> ReducedValue:
-        """Reduce a class that travels by value; ``reduced`` is cloudpickle's answer."""
-        return _reduce_class(cls, reduced)
+        """Reduce a class that travels by value; ``reduced`` is cloudpickle's answer.
+
+        The class keeps its slots, and no hook of the user's runs again: the attributes of the class
+        already hold the effects of its hooks.
+        """
+        if cls.__module__ == "unittest.mock":  # each mock has its own class
+            raise TypeError("a mock stays where it is made; a function in its place can be sent")
+        make, parts, (attributes, others), _, _, set_state = reduced
+        metaclass: Any = type(cls)
+        hooked = [(owner, _CLASS_HOOKS) for owner in cls.__mro__[1:]]
+        hooked += [(owner, _METACLASS_HOOKS) for owner in metaclass.__mro__]
+        hooks = tuple(
+            (owner, name)
+            for owner, names in hooked
+            if is_user_class(owner)
+            for name in names
+            if name in vars(owner)
+        )
+        attributes = {
+            name: value
+            for name, value in attributes.items()
+            if not (isinstance(value, MemberDescriptorType) and value.__objclass__ is cls)
+            and name != "__slotnames__"  # set by the first pickle of an instance
+        }
+        annotations.add_annotations(cls, attributes)
+        members, extra_attributes = {}, dict[str, Any]()
+        if issubclass(cls, Enum):
+            members = {name: vars(member) for name, member in cls.__members__.items()}
+            attributes = {name: a for name, a in attributes.items() if name not in members}
+            extra_attributes = _enum_members(cls)
+        elif "__slots__" in vars(cls) and NamedTuple not in getattr(cls, "__orig_bases__", ()):
+            extra_attributes = {"__slots__": vars(cls)["__slots__"]}
+        parts = tuple(part | extra_attributes if isinstance(part, dict) else part for part in parts)
+        state = hooks, set_state, (attributes, others), members
+        return _make_hookless_class, (hooks, make, parts), state, None, None, _set_class_state
 
     def reduce_function(self, function: FunctionType, reduced: ReducedValue) -> ReducedValue:
         """Reduce a function that travels by value; ``reduced`` is cloudpickle's answer."""
         if function.__code__ is _DISPATCHER_CODE:
-            state = _dispatcher_state(function)
+            dispatcher: Any = function
+            names = (*functools.WRAPPER_ASSIGNMENTS[:4], *vars(function))
+            attributes = {n: getattr(function, n) for n in names if n not in _REGISTRY_NAMES}
+            state = dict(dispatcher.registry), attributes
             return _new_dispatcher, (), state, None, None, _set_dispatcher_state
         return reduced
 
 
-def dumps(thing: object) -> bytes:
-    """Return a pickle that ``pickle.loads`` can read wherever redismr and cloudpickle are.
-
-    Raises:
-        Exception: anything that cloudpickle or a ``__reduce__`` of the user's raises.
-    """
+def dumps(thing: object, make_pickler: type[ByValuePickler] = ByValuePickler) -> bytes:
+    """Return a pickle that ``pickle.loads`` can read wherever redismr and cloudpickle are."""
     file = io.BytesIO()
-    ByValuePickler(file).dump(thing)
+    make_pickler(file).dump(thing)
     return file.getvalue()
 
 
@@ -118,19 +145,12 @@ def _placeholder(*_: object) -> None:
     """Stand for the function until the state is set."""
 
 
-_dispatcher: Any = functools.singledispatch(_placeholder)
-_DISPATCHER_CODE = _dispatcher.__code__
-_REGISTRY_NAMES = ("register", "dispatch", "registry", "_clear_cache")
-
-
 def _new_dispatcher() -> Any:
     return functools.singledispatch(_placeholder)
 
 
-def _dispatcher_state(function: Any) -> tuple[dict[type, Any], dict[str, Any]]:
-    names = (*functools.WRAPPER_ASSIGNMENTS[:4], *vars(function))
-    attributes = {n: getattr(function, n) for n in names if n not in _REGISTRY_NAMES}
-    return dict(function.registry), attributes
+_DISPATCHER_CODE = _new_dispatcher().__code__
+_REGISTRY_NAMES = ("register", "dispatch", "registry", "_clear_cache")
 
 
 def _set_dispatcher_state(function: Any, state: tuple[dict[type, Any], dict[str, Any]]) -> None:
@@ -150,48 +170,6 @@ def _set_dispatch_method_state(method: Any, state: tuple[Any, Any]) -> None:
 
 
 # ---- classes: built again as they are now, without running the hooks that built them first
-
-
-def _reduce_class(cls: type, reduced: ReducedValue) -> ReducedValue:
-    """Reduce a class so that it keeps its slots, and that no hook of the user's runs again.
-
-    The attributes of the class already hold the effects of its hooks.
-    """
-    if cls.__module__ == "unittest.mock":  # each mock has its own class
-        raise TypeError("a mock stays where it is made; a function in its place can be sent")
-    make, parts, (attributes, others), _, _, set_state = reduced
-    metaclasses: Any = type(cls).__mro__
-    hooked: list[tuple[tuple[Any, ...], tuple[str, ...]]] = [
-        (cls.__mro__[1:], ("__init_subclass__",)),
-        (metaclasses, ("__new__", "__init__", "__prepare__", "__call__", "__setattr__")),
-    ]
-    hooks = tuple(
-        (owner, name)
-        for owners, names in hooked
-        for owner in owners
-        if is_user_class(owner)
-        for name in names
-        if name in vars(owner)
-    )
-    attributes = {
-        name: value
-        for name, value in attributes.items()
-        if not (isinstance(value, MemberDescriptorType) and value.__objclass__ is cls)
-        and name != "__slotnames__"  # set by the first pickle of an instance
-    }
-    add_annotations(cls, attributes)
-    members = {}
-    if issubclass(cls, Enum):
-        members = {name: vars(member) for name, member in cls.__members__.items()}
-        attributes = {name: a for name, a in attributes.items() if name not in members}
-        extra_attributes: dict[str, Any] = _enum_members(cls)
-    elif "__slots__" in vars(cls) and NamedTuple not in getattr(cls, "__orig_bases__", ()):
-        extra_attributes = {"__slots__": vars(cls)["__slots__"]}
-    else:
-        extra_attributes = {}
-    parts = tuple(part | extra_attributes if isinstance(part, dict) else part for part in parts)
-    state = hooks, set_state, (attributes, others), members
-    return _make_hookless_class, (hooks, make, parts), state, None, None, _set_class_state
 
 
 def _enum_members(cls: Any) -> dict[str, Any]:

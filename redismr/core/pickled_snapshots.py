@@ -7,20 +7,15 @@ refused, because their items depend on which reader asks first.
 import pickle
 import re
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from operator import getitem
 from typing import Any
 
 from redismr.core.pickle_by_value import PICKLE_PROTOCOL, ByValuePickler
 
-FindClass = Callable[[str, str], Any]
-"""Finds a class by its module and name."""
-
-_ITERATOR_MODULES = frozenset(
-    ("builtins", "itertools", "array", "collections", "_collections", "_csv")
-)
-"""Modules whose iterators are refused."""
-
+FindClass = Callable[[str, str], Any]  # finds a class by its module and name
+_ITERATOR_MODULES = {"builtins", "itertools", "array", "collections", "_collections", "_csv"}
 _ITERATOR_PICKLE = re.compile(
     rb"\x8c(?:\x04iter|\x08reversed|\x09enumerate|\x03zip|\x03map|\x06filter)"
 )
@@ -65,11 +60,7 @@ class SharedSnapshot:
 
 
 def pickle_snapshot(value: Any) -> PickledSnapshot:
-    """Return the value pickled, by value where plain pickle cannot.
-
-    Raises:
-        CannotSnapshot: the value cannot be pickled, or it holds an iterator.
-    """
+    """Return the value pickled, by value where plain pickle cannot; CannotSnapshot if none can."""
     data = plain_pickle(value)
     if data is not None and not may_hold_iterator(data):
         return PickledSnapshot(data)
@@ -79,11 +70,9 @@ def pickle_snapshot(value: Any) -> PickledSnapshot:
         pickler.dump(value)
     except Exception as error:
         raise CannotSnapshot(f"{type(error).__name__}: {error}") from error
-    return (
-        PickledSnapshot(data)
-        if data is not None
-        else PickledSnapshot(buffer.getvalue(), tuple(pickler.classes))
-    )
+    if data is not None:
+        return PickledSnapshot(data)
+    return PickledSnapshot(buffer.getvalue(), tuple(pickler.classes))
 
 
 def plain_pickle(value: Any) -> bytes | None:
@@ -95,9 +84,9 @@ def plain_pickle(value: Any) -> bytes | None:
 
 
 def restore_snapshot(
-    data: bytes, classes: tuple[type, ...] = (), find_class: FindClass | None = None
+    data: bytes | memoryview, classes: tuple[type, ...] = (), find_class: FindClass | None = None
 ) -> Any:
-    """Return the value of a snapshot; ``find_class`` resolves the globals in the pickle."""
+    """Return the value of a pickle; ``find_class`` resolves its globals, also in its snapshots."""
     if not classes and find_class is None:
         return pickle.loads(data)  # noqa: S301 - a part of what was authenticated
     return _SnapshotUnpickler(BytesIO(data), classes, find_class).load()
@@ -111,7 +100,7 @@ def may_hold_iterator(data: bytes) -> bool:
 
 
 class NoIteratorPickler(ByValuePickler):
-    """Pickles by value, and refuses iterators."""
+    """Pickles by value, and refuses iterators of ``_ITERATOR_MODULES``."""
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce one object; pickle calls this for everything but plain data."""
@@ -140,20 +129,21 @@ class _WithoutClassesPickler(NoIteratorPickler):
 
 
 class _SnapshotUnpickler(pickle.Unpickler):
-    def __init__(
-        self, file: BytesIO, classes: tuple[type, ...], find_class: FindClass | None
-    ) -> None:
+    def __init__(self, file: BytesIO, classes: tuple[type, ...], find: FindClass | None) -> None:
         super().__init__(file)
-        self._classes, self._find = classes, find_class
+        self._classes, self._find = classes, find
 
     def persistent_load(self, pid: Any) -> Any:
         return self._classes[pid]
 
     def find_class(self, module: str, name: str) -> Any:
-        return self._find(module, name) if self._find else super().find_class(module, name)
+        if self._find is None:
+            return super().find_class(module, name)
+        if (module, name) == (restore_snapshot.__module__, restore_snapshot.__name__):
+            return partial(restore_snapshot, find_class=self._find)
+        return self._find(module, name)
 
 
 def _make_memoryview(data: bytes, layout: Any, shape: tuple[int, ...], readonly: Any) -> memoryview:
-    """Return a memoryview like the pickled one, over bytes of its own."""
     view = memoryview(data if readonly else bytearray(data))
     return view if (layout, len(shape)) == ("B", 1) else view.cast(layout, shape)

@@ -35,14 +35,11 @@ KINDS = (
 )  # fmt: skip
 
 _BULK_KINDS = frozenset({"input", "segment", "out", "manifest", "result"})
-_SECRET_OR_PASSWORD = "the secret that signs jobs, or the password of a server"  # noqa: S105  a text about both
 _CONTENT_NAMES = {
     "code": "the code of the job",
     "input": "an item of the input",
-    "segment": "a key or value that mapfn emits",
-    "manifest": "a key or value that mapfn emits",
-    "out": "a key or value of the result",
-    "result": "a key or value of the result",
+    **dict.fromkeys(("segment", "manifest"), "a key or value that mapfn emits"),
+    **dict.fromkeys(("out", "result"), "a key or value of the result"),
 }
 
 MAX_PAYLOAD_BYTES = 512 << 20  # what one Redis string can hold
@@ -54,17 +51,13 @@ TAG_BYTES = 32
 _BODY_OFFSET = _SEAL_HEADER.size + TAG_BYTES
 _MIN_COMPRESSED_BYTES = 512  # below, zstd costs 10 us and gains less than a packet
 _SHA256_BLOCK_BYTES = 64
-_INNER_PAD_TABLE, _OUTER_PAD_TABLE = (
-    bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C)
-)
+_INNER_PAD_TABLE = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER_PAD_TABLE = bytes(byte ^ 0x5C for byte in range(256))
 _HEX_SECRET = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def new_secret() -> str:
-    """Return 32 random bytes of the operating system as 64 hex digits.
-
-    The only randomness in core; it stands here because it defines the form of a strong secret.
-    """
+    """Return 32 random bytes of the operating system as 64 hex digits, the form of a secret."""
     return secrets.token_hex(32)
 
 
@@ -95,12 +88,8 @@ class Keyring(Unpicklable):
     """Seals and opens the blobs of one namespace with keys derived from one secret.
 
     Two keyrings open each other's blobs exactly if secret and namespace are equal. Thread-safe.
-    One call takes about 2 us for 300 bytes (see ``_KeyedMac``).
-
-    Args:
-        secret: 64 hex digits (``new_secret``) are used as they are; other text goes through scrypt,
-            which takes 0.1 s once per process.
-        namespace: the prefix of the keys; blobs of one namespace do not open in another.
+    One call takes about 2 us for 300 bytes (see ``_KeyedMac``). A secret of 64 hex digits is used
+    as it is; other text goes through scrypt, which takes 0.1 s once per process.
 
     >>> ring = Keyring("00" * 32, "demo")
     >>> blob = ring.seal("job1", "input", ("m0", 0), b"hello")
@@ -109,8 +98,7 @@ class Keyring(Unpicklable):
     """
 
     def __init__(self, secret: str, namespace: str) -> None:
-        root = _root_key(secret)
-        self._extracted_key = hmac.digest(b"redismr/1", root, "sha256")
+        self._extracted_key = hmac.digest(b"redismr/1", _root_key(secret), "sha256")
         self._namespace = namespace
         self._key_id_bytes = self._expand_key("id")[:4]
         self.key_id = self._key_id_bytes.hex()
@@ -118,7 +106,6 @@ class Keyring(Unpicklable):
         self._mac = lru_cache(maxsize=512)(self._derive_mac)
 
     def __repr__(self) -> str:
-        """Show the fingerprint, never the secret."""
         return f"Keyring(namespace={self._namespace!r}, key_id={self.key_id!r})"
 
     def seal(
@@ -132,16 +119,11 @@ class Keyring(Unpicklable):
     ) -> bytes:
         """Return a blob that opens to ``payload`` at this place and nowhere else.
 
-        With ``compress`` the body is compressed if that makes it smaller.
-
-        Raises:
-            BadValue: the payload holds a secret, or a server's password, of this process. In
-                failures they were blanked before.
+        BadValue is raised if it holds a secret, or a server's password, of this process.
         """
         if contains_secret(payload, bulk=kind in _BULK_KINDS):
-            raise BadValue(
-                f"{_CONTENT_NAMES.get(kind, 'what is sent')} holds {_SECRET_OR_PASSWORD}. {SECRET_REMEDY}."  # noqa: E501
-            )
+            what = f"{_CONTENT_NAMES.get(kind, 'what is sent')} holds the secret that signs jobs"
+            raise BadValue(f"{what}, or the password of a server. {SECRET_REMEDY}.")
         method, body = _METHOD_RAW, payload
         if compress and len(payload) >= _MIN_COMPRESSED_BYTES:
             packed = zstd.compress(payload, 1)
@@ -162,43 +144,32 @@ class Keyring(Unpicklable):
     ) -> bytes:
         """Return the payload that a holder of the secret sealed for exactly this place.
 
-        Raises:
-            WrongSecret: the blob names the key of another secret.
-            SealError: the blob is too long, cut, altered, or was sealed for another place.
+        WrongSecret is raised if the blob names the key of another secret; SealError if it is too
+        long, cut, altered, or was sealed for another place.
         """
         if len(blob) < _BODY_OFFSET:
-            raise SealError(
-                f"{_name_of_blob(job, kind, place)} is cut short: {pluralize(len(blob), 'byte')}"
-            )
+            raise _refusal(job, kind, place, f"is cut short: {pluralize(len(blob), 'byte')}")
         version, key_id, method, raw_length = _SEAL_HEADER.unpack_from(blob)
         length = len(blob) - _BODY_OFFSET
         # A compressed body is always shorter than its raw form, so the limit on the (still
         # unproven) raw length also bounds what the MAC has to read.
         has_valid_length = length == raw_length if method == _METHOD_RAW else length < raw_length
-        if (
-            version != _SEAL_VERSION
-            or method not in (_METHOD_RAW, _METHOD_ZSTD)
-            or not has_valid_length
-        ):
-            raise SealError(
-                f"{_name_of_blob(job, kind, place)} is not a sealed blob of version {_SEAL_VERSION}"
-            )
+        is_known = version == _SEAL_VERSION and method in (_METHOD_RAW, _METHOD_ZSTD)
+        if not is_known or not has_valid_length:
+            raise _refusal(job, kind, place, f"is not a sealed blob of version {_SEAL_VERSION}")
         if raw_length > limit:
-            raise SealError(
-                f"{_name_of_blob(job, kind, place)} claims {raw_length} bytes, {limit} are allowed"
-            )
+            raise _refusal(job, kind, place, f"claims {raw_length} bytes, {limit} are allowed")
         if key_id != self._key_id_bytes:
-            raise WrongSecret(
-                f"{_name_of_blob(job, kind, place)} was sealed with secret {key_id.hex()}, this process "  # noqa: E501
-                f"has secret {self.key_id} (fingerprints). Give both sides the same REDISMR_SECRET "
-                "or REDISMR_SECRET_FILE; `redismr secret` makes a new one."
+            why = (
+                f"was sealed with secret {key_id.hex()}, this process has secret {self.key_id} "
+                "(fingerprints). Give both sides the same REDISMR_SECRET or REDISMR_SECRET_FILE; "
+                "`redismr secret` makes a new one."
             )
+            raise _refusal(job, kind, place, why, WrongSecret)
         body = blob[_BODY_OFFSET:]
         tag = self._mac(job, kind).tag(_bencode(place) + blob[: _SEAL_HEADER.size], body)
         if not hmac.compare_digest(tag, blob[_SEAL_HEADER.size : _BODY_OFFSET]):
-            raise SealError(
-                f"{_name_of_blob(job, kind, place)} was altered in Redis, or moved there from elsewhere"  # noqa: E501
-            )
+            raise _refusal(job, kind, place, "was altered in Redis, or moved there from elsewhere")
         return body if method == _METHOD_RAW else _decompress(body, raw_length, job, kind, place)
 
     def sign(self, job: str, kind: str, place: Sequence[str | int], payload: bytes) -> bytes:
@@ -214,22 +185,16 @@ class Keyring(Unpicklable):
         if kind not in KINDS:
             raise ValueError(f"unknown kind of sealed blob: {kind!r}")
         fields = ("redismr", _SEAL_VERSION, self._namespace, job, kind)
-        key = self._expand_key("key", self._namespace, job, kind)
-        return _KeyedMac(key, _bencode(fields))
+        return _KeyedMac(self._expand_key("key", self._namespace, job, kind), _bencode(fields))
 
 
 @lru_cache(maxsize=8)  # scrypt takes 0.1 s, and tests and REPLs make many keyrings of one secret
 def _root_key(secret: str) -> bytes:
     if _HEX_SECRET.fullmatch(secret):
         return bytes.fromhex(secret)
+    text = secret.encode("utf-8", "surrogatepass")
     return hashlib.scrypt(
-        secret.encode("utf-8", "surrogatepass"),
-        salt=b"redismr/root/1",
-        n=2**15,
-        r=8,
-        p=1,
-        maxmem=64 << 20,
-        dklen=32,
+        text, salt=b"redismr/root/1", n=2**15, r=8, p=1, maxmem=64 << 20, dklen=32
     )
 
 
@@ -253,17 +218,15 @@ def _decompress(
     try:
         raw: bytes = unpacker.decompress(body, max_length=raw_length + 1)
     except zstd.ZstdError as error:
-        raise SealError(
-            f"{_name_of_blob(job, kind, place)} does not decompress: {error}"
-        ) from error
+        raise _refusal(job, kind, place, f"does not decompress: {error}") from error
     if len(raw) != raw_length or not unpacker.eof or unpacker.unused_data:
-        raise SealError(
-            f"{_name_of_blob(job, kind, place)} has another length than when it was sealed"
-        )
+        raise _refusal(job, kind, place, "has another length than when it was sealed")
     return raw
 
 
-def _name_of_blob(job: str, kind: str, place: Sequence[str | int]) -> str:
+def _refusal(
+    job: str, kind: str, place: Sequence[str | int], why: str, cls: type[SealError] = SealError
+) -> SealError:
     text = f"{' '.join([kind, *map(str, place)])} of job {job}"
     # Parts of a place are clear text from Redis, such as the token in front of a manifest.
-    return "".join(c if c.isprintable() else "?" for c in text[:200])
+    return cls("".join(c if c.isprintable() else "?" for c in text[:200]) + f" {why}")

@@ -12,19 +12,17 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from types import GeneratorType
 from typing import Any
 
 from redismr.context import discard_counts_on_error
-from redismr.core.failure_capture import make_failure
+from redismr.core.failure_capture import is_debugger_exit, make_failure
 from redismr.core.model import Crash, Failure, OnError, Skipped, Stage
 from redismr.core.pickled_snapshots import CannotSnapshot
-from redismr.core.plain_copies import IMMUTABLE_TYPES
 from redismr.core.printable import printable_text, short_repr
-from redismr.core.user_frames import is_debugger_exit
-from redismr.core.value_snapshots import Snapshotter
+from redismr.core.value_snapshots import IMMUTABLE_TYPES, Snapshotter
 from redismr.engine.emitted import (
     UserCodeError,
     check_pair,
@@ -37,11 +35,9 @@ from redismr.engine.partitioner import choose_partitions
 from redismr.engine.program import GroupFunction, Program
 from redismr.errors import DebuggerError
 
-RECORDED_SKIPS_PER_TASK = 100
-"""Number of skips of a task that are recorded in full, the first ones; all are counted."""
+RECORDED_SKIPS_PER_TASK = 100  # the first ones, in full; all are counted
 
-LocateRecords = Callable[[Sequence[int]], Iterable[Any]]
-"""Returns a description of the place of each record, given by its ordinal; may read the input."""
+LocateRecords = Callable[[Sequence[int]], Iterable[Any]]  # ordinals -> places in words
 
 _OUTSIDE_USER_CODE = -2
 """While no user function works on a record, ``cursor[0]`` is this constant minus the ordinal: if
@@ -83,64 +79,42 @@ def skip_limit_failure(on_error: OnError, skipped: Skipped, records_in: int | No
     )
 
 
+@dataclass
 class SkipRecorder:
-    """Records what one attempt skips.
+    """Records what one attempt skips; raises SkipLimitExceeded if the job skips too much."""
 
-    Args:
-        stage: the stage of the task.
-        task: its id.
-        on_error: the limit of the job.
-        locate_records: describes the places of skipped records.
-        skipped_before: what the job has skipped before, as far as this attempt knows.
-        records_in: number of input records of the job; None in map tasks, which cannot know it.
-    """
+    stage: Stage
+    task: str
+    on_error: OnError  #: The limit of the job.
+    locate_records: LocateRecords  #: Describes the places of records; may read the input.
+    skipped_before: Skipped = field(default_factory=Skipped)  #: By the job, as known here.
+    records_in: int | None = None  #: Records of the job; None in map tasks, which cannot know it.
+    _recorded: list[tuple[int, Failure]] = field(default_factory=list)  #: Ordinals and reasons.
+    _total: int = 0  #: How many this attempt skipped.
 
-    def __init__(
-        self,
-        stage: Stage,
-        task: str,
-        on_error: OnError,
-        locate_records: LocateRecords,
-        *,
-        skipped_before: Skipped = Skipped(),  # noqa: B008 - immutable
-        records_in: int | None = None,
-    ) -> None:
-        self._stage, self._task, self._on_error = stage, task, on_error
-        self._locate_records, self._records_in = locate_records, records_in
-        self._skipped_before = skipped_before
-        self._recorded: list[tuple[int, Failure]] = []
-        self._total = 0
-        self.check()
+    def __post_init__(self) -> None:
+        self._check_limit()
 
-    def check(self) -> None:
-        """Check what was skipped so far against the limit.
-
-        Raises:
-            SkipLimitExceeded: more was skipped than is allowed.
-        """
-        total = self._skipped_before.total + self._total
-        if total > max_skips(self._on_error, self._records_in):
-            skipped = self._skipped_before.plus(self.skipped())
-            raise SkipLimitExceeded(skip_limit_failure(self._on_error, skipped, self._records_in))
+    def _check_limit(self) -> None:
+        total = self.skipped_before.total + self._total
+        if total > max_skips(self.on_error, self.records_in):
+            skipped = self.skipped_before.plus(self.skipped())
+            raise SkipLimitExceeded(skip_limit_failure(self.on_error, skipped, self.records_in))
 
     def skip(
         self, function: str, ordinal: int, error: BaseException | Crash, key: Any, value: Any
     ) -> None:
-        """Record that a record, or a key of reducefn, is left out because of ``error``.
-
-        Raises:
-            SkipLimitExceeded: this skip is one too many.
-        """
+        """Record that a record, or a key of reducefn, is left out because of ``error``."""
         self._total += 1
         if len(self._recorded) < RECORDED_SKIPS_PER_TASK:
             cause = error if isinstance(error, BaseException) else Exception(error.what)
             failure = make_failure(
                 cause,
-                stage=self._stage,
-                task=self._task,
+                stage=self.stage,
+                task=self.task,
                 function=function,
                 kind="skipped",
-                where=f"key {short_repr(key)}" if self._stage == "reduce" else "",
+                where=f"key {short_repr(key)}" if self.stage == "reduce" else "",
                 key=key,
                 value=value,
                 retryable=False,
@@ -148,16 +122,16 @@ class SkipRecorder:
             if isinstance(error, Crash):
                 failure = replace(failure, error_module="redismr", error_name=error.name)
             self._recorded.append((ordinal, failure))
-        self.check()
+        self._check_limit()
 
     def skipped(self) -> Skipped:
         """Return what was skipped, with the place of each record."""
-        if self._stage == "reduce":
+        if self.stage == "reduce":
             return Skipped((failure for _, failure in self._recorded), self._total)
         ordinals = [ordinal for ordinal, _ in self._recorded]
         places: list[str] = []
         with contextlib.suppress(Exception):  # the file may be gone
-            places = [printable_text(place, 300) for place in self._locate_records(ordinals)]
+            places = [printable_text(place, 300) for place in self.locate_records(ordinals)]
         places += [f"record {ordinal + 1} of its task" for ordinal in ordinals[len(places) :]]
         kept = (
             replace(failure, where=place)
@@ -185,9 +159,9 @@ def with_skipping_mapfn(
     def mapfn(key: Any, value: Any) -> list[tuple[Any, Any]]:
         pairs: list[tuple[Any, Any]] = []  # list[...]() would cost 1 us
         ordinal = cursor[0]
-        crash, function = crashes.get(ordinal), "mapfn"
-        error: BaseException | Crash | None = crash
-        if crash is None:
+        function = "mapfn"
+        error: BaseException | Crash | None = crashes.get(ordinal)
+        if error is None:
             try:
                 with discard_counts_on_error():
                     _collect_pairs(call, (key, value), pairs, "mapfn", snapshot_value)
@@ -195,7 +169,7 @@ def with_skipping_mapfn(
                         function = "partitionfn" if program.partitionfn else "mapfn"
                         choose_partitions(program, partitions, "mapfn", [k for k, _ in pairs])
             except BaseException as exc:
-                error = exc.__cause__ if isinstance(exc, UserCodeError) else exc
+                error = exc.__cause__ or exc if isinstance(exc, UserCodeError) else exc
                 if _is_stop_request(error):
                     raise
         cursor[0] = _OUTSIDE_USER_CODE - ordinal
@@ -242,10 +216,9 @@ def current_ordinal(cursor: Sequence[int]) -> int:
 
 
 def _mapfn_of_key_and_value(program: Program) -> Callable[[Any, Any], Any]:
-    function, takes_value_only = program.mapfn, program.takes_value_only
-    if function is None:
+    if (function := program.mapfn) is None:
         return lambda key, value: ((key, value),)
-    return (lambda _key, value: function(value)) if takes_value_only else function
+    return (lambda _key, value: function(value)) if program.takes_value_only else function
 
 
 def _collect_pairs(
@@ -255,12 +228,7 @@ def _collect_pairs(
     role: str,
     snapshot_value: Callable[[Any], Any],
 ) -> None:
-    """Add all pairs that ``emit`` emits for a record to ``pairs``, checked and as they are now.
-
-    Raises:
-        BadPair, BadKey: the function emitted no pair, or an unhashable key.
-        Exception: whatever the user's function raises.
-    """
+    """Add all pairs that ``emit`` emits for a record to ``pairs``, checked and as they are now."""
     out = pair = None
     try:
         out = emit(*record)
@@ -284,11 +252,9 @@ def _collect_pairs(
         raise explained from None
 
 
-def _is_stop_request(error: BaseException | None) -> bool:
+def _is_stop_request(error: BaseException) -> bool:
     """True if a person wants to stop, or to debug: no record is to blame."""
-    return isinstance(error, KeyboardInterrupt | DebuggerError) or (
-        error is not None and is_debugger_exit(error)
-    )
+    return isinstance(error, KeyboardInterrupt | DebuggerError) or is_debugger_exit(error)
 
 
 def _summary(failure: Failure) -> str:

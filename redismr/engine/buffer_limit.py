@@ -8,23 +8,15 @@ from typing import Any
 
 from redismr.core.codec import estimate_bytes
 
-MAP_BUFFER_KEYS = 1_000_000
-"""Largest number of distinct keys that a map task holds."""
-
-MAP_BUFFER_VALUES = 2_000_000
-"""Largest number of values that a map task holds where it cannot add them up as they come."""
-
+# The most that a map task holds; the bytes are those of the values, estimated from samples.
+MAP_BUFFER_KEYS = 1_000_000  # distinct keys
+MAP_BUFFER_VALUES = 2_000_000  # values that it cannot add up as they come
 MAP_BUFFER_BYTES = 128 << 20
-"""Bytes of values that a map task holds at most, estimated from samples."""
+FULL_BUFFER_MEMORY_BYTES = 1 << 30  # with less memory, a proportional share of these three
 
-FULL_BUFFER_MEMORY_BYTES = 1 << 30
-"""Memory from which on the three limits above hold in full; with less, a proportional share."""
-
+# The most that a reduce task holds.
 RESULT_RECORDS = 50_000
-"""Largest number of result records that a reduce task holds."""
-
-RESULT_BYTES = 4 << 20
-"""Bytes of result values that a reduce task holds at most, estimated from samples."""
+RESULT_BYTES = 4 << 20  # of values, estimated from samples
 
 
 class BufferLimit:
@@ -48,15 +40,19 @@ class BufferLimit:
         return min(2 * buffered, buffered + 4096, buffered + room, self.max_count)
 
 
-def map_buffer_limits(memory: int | None) -> tuple[int, BufferLimit]:
-    """Return the most keys, and the limit of values, for a process of ``memory`` bytes."""
+def max_map_keys(memory: int | None) -> int:
+    """Return the most distinct keys that a map task holds in a process of ``memory`` bytes."""
     if not memory or memory >= FULL_BUFFER_MEMORY_BYTES:
-        return MAP_BUFFER_KEYS, BufferLimit(MAP_BUFFER_VALUES, MAP_BUFFER_BYTES)
+        return MAP_BUFFER_KEYS
+    return max(1, int(MAP_BUFFER_KEYS * memory / FULL_BUFFER_MEMORY_BYTES))
+
+
+def map_buffer_limit(memory: int | None) -> BufferLimit:
+    """Return the limit of the values that a map task holds in a process of ``memory`` bytes."""
+    if not memory or memory >= FULL_BUFFER_MEMORY_BYTES:
+        return BufferLimit(MAP_BUFFER_VALUES, MAP_BUFFER_BYTES)
     share = memory / FULL_BUFFER_MEMORY_BYTES
-    keys, values, size = (
-        int(limit * share) for limit in (MAP_BUFFER_KEYS, MAP_BUFFER_VALUES, MAP_BUFFER_BYTES)
-    )
-    return max(1, keys), BufferLimit(max(1, values), size)
+    return BufferLimit(max(1, int(MAP_BUFFER_VALUES * share)), int(MAP_BUFFER_BYTES * share))
 
 
 def result_buffer_limit() -> BufferLimit:

@@ -1,11 +1,13 @@
 """Runs a combinefn or reducefn of the user, in either of its forms, over groups of values."""
 
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
+from functools import partial
+from itertools import chain
+from operator import is_
 from typing import Any, NamedTuple
 
 from redismr.core.failure_capture import NOT_GIVEN
-from redismr.core.plain_copies import IMMUTABLE_TYPES
-from redismr.core.value_snapshots import Snapshotter
+from redismr.core.value_snapshots import IMMUTABLE_TYPES, Snapshotter
 from redismr.engine.buffer_limit import result_buffer_limit
 from redismr.engine.emitted import (
     UserCodeError,
@@ -24,8 +26,7 @@ class ResultColumns(NamedTuple):
 
     keys: list[Any]
     values: list[Any]
-    has_other_keys: bool = False
-    """True if the function emitted a key that is not the key of its group."""
+    has_other_keys: bool = False  #: True if it emitted a key that is not the key of its group.
 
 
 def run_group_function(  # noqa: C901, PLR0912 - one flat loop
@@ -38,14 +39,11 @@ def run_group_function(  # noqa: C901, PLR0912 - one flat loop
 
     ``items`` are (key, list of values) of each group; ``role`` names the function in errors;
     ``cursor[0]`` becomes the ordinal of the group that the function is working on.
-
-    Raises:
-        UserCodeError: the function raised, or emitted what is no (key, value) pair.
     """
     call = function.call
     current: list[Any] = [-1, NOT_GIVEN, NOT_GIVEN]  # ordinal, key, values of the group being read
     if function.takes_items:  # one call for all groups, as if they were a single one
-        call = _pair_iterator_function(function.call)
+        call = partial(_iterate_items_output, function.call)
         items = [(NOT_GIVEN, _track_current_group(items, current, cursor))]
     keys, values, has_other_keys = list[Any](), list[Any](), False
     buffer_limit, next_check = result_buffer_limit(), 1
@@ -92,8 +90,8 @@ def run_group_function(  # noqa: C901, PLR0912 - one flat loop
     yield ResultColumns(keys, values, has_other_keys)
 
 
-def _pair_iterator_function(call: Callable[[Any], Any]) -> Callable[[Any, Any], Iterator[Any]]:
-    return lambda _key, items: iter(iterate_pairs(call(items), "a function of items"))
+def _iterate_items_output(call: Callable[[Any], Any], _key: Any, items: Any) -> Iterator[Any]:
+    return iter(iterate_pairs(call(items), "a function of items"))
 
 
 def _track_current_group(
@@ -104,3 +102,29 @@ def _track_current_group(
         cursor[0] = ordinal
         current[:] = ordinal, *item
         yield item
+
+
+class DuplicateKeyDetector:
+    """Tells whether a key may have been yielded before, over all sub-passes of one partition.
+
+    While every key is the key of its group, equal keys can only follow each other. So the detector
+    remembers keys only if a reducefn yields other keys from the first column on: otherwise it would
+    hold all keys of a partition that is reduced in sub-passes because it is too large for memory.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[Any] | None = None
+        self._last: Any = self  # equal to no key
+
+    def add_and_check(self, keys: list[Any], *, has_other_keys: bool) -> bool:
+        """Add the keys of ``ResultColumns``; True if a key repeats, or might repeat, another."""
+        if not keys:
+            return False
+        last, self._last = self._last, keys[-1]
+        if has_other_keys and last is self:
+            self._seen = set()
+        if self._seen is not None:
+            seen_before = len(self._seen)
+            self._seen.update(keys)
+            return len(self._seen) - seen_before != len(keys)
+        return has_other_keys or any(map(is_, chain((last,), keys), keys))

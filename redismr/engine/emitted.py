@@ -6,9 +6,8 @@ from typing import Any
 
 from redismr.core.failure_capture import NOT_GIVEN
 from redismr.core.pickled_snapshots import CannotSnapshot
-from redismr.core.plain_copies import IMMUTABLE_TYPES
 from redismr.core.printable import short_repr
-from redismr.core.value_snapshots import Snapshotter, private_copy
+from redismr.core.value_snapshots import IMMUTABLE_TYPES, Snapshotter, private_copy
 from redismr.engine.program import GroupFunction, Program
 from redismr.errors import BadKey, BadPair, BadValue, RecordError
 
@@ -16,8 +15,7 @@ from redismr.errors import BadKey, BadPair, BadValue, RecordError
 class UserCodeError(Exception):
     """A function of the user raised, or emitted what redismr cannot use; see ``__cause__``.
 
-    ``ordinal`` is the record of the split, or the group of a reduce task, on which the function
-    worked; -1 if it worked on none.
+    ``ordinal`` is that of the record of the split, or of the group of a reduce task; -1 for none.
     """
 
     def __init__(
@@ -38,11 +36,7 @@ def must_reraise(error: BaseException) -> bool:
 
 
 def iterate_pairs(out: Any, role: str = "mapfn") -> Iterable[Any]:
-    """Return the pairs of a function's output: an iterable of pairs, a mapping, or None.
-
-    Raises:
-        BadPair: the output is none of these.
-    """
+    """Return the pairs of an output: an iterable of pairs, a mapping, or None; or raise BadPair."""
     if out is None:
         return ()
     if isinstance(out, Mapping):
@@ -56,11 +50,7 @@ def iterate_pairs(out: Any, role: str = "mapfn") -> Iterable[Any]:
 
 
 def check_pair(pair: Any, role: str = "mapfn") -> None:
-    """Accept tuples and lists of length 2 and nothing else, though a str of length 2 would unpack.
-
-    Raises:
-        BadPair: ``pair`` is anything else.
-    """
+    """Raise BadPair but for a tuple or list of length 2: a str of length 2 would unpack, too."""
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise BadPair(
             f"{role} must yield (key, value) pairs, tuples or lists of length 2, and yielded"
@@ -87,6 +77,18 @@ def snapshot_key(key: Any) -> Any:
         return copy if copy is key or (copy == key and hash(copy) == hash(key)) else key
     except Exception:  # noqa: BLE001 - hashing or encoding the key will name the error
         return key
+
+
+def map_error(
+    error: BaseException, pair: Any, out: object, ordinal: int, key: Any, value: Any
+) -> UserCodeError:
+    """Return the error of mapfn, with its cause, for a record on which ``error`` was raised.
+
+    ``pair`` and ``out`` are the last pair and the output of mapfn, see ``explain_output_error``.
+    """
+    failed = UserCodeError("mapfn", ordinal, key, value)
+    failed.__cause__ = explain_output_error(error, pair, out=out)
+    return failed
 
 
 def explain_output_error(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, MutableSequence
 from typing import Any
 
 from redismr.core.codec import Block, record_count
-from redismr.engine.duplicate_keys import DuplicateKeyDetector
+from redismr.engine.call_reducer import DuplicateKeyDetector
 from redismr.engine.emitted import UserCodeError
 from redismr.engine.map_loops import map_records
 from redismr.engine.merge import WHOLE_PARTITION, SubPass, reduce_blocks, select_share

@@ -11,17 +11,17 @@ from typing import Any
 from zlib import crc32
 
 from redismr.core.printable import short_repr
-from redismr.engine.key_equality import compared_fields, inherits_equality
 from redismr.engine.value_hashes import (
     UINT32_MASK,
     Hasher,
     NoStableHash,
+    compared_fields,
     find_value_hasher,
     hash_bytes,
     hash_number,
     hash_str,
+    inherits_equality,
     mix_two_hashes,
-    portable_class_name,
 )
 from redismr.errors import BadKey
 
@@ -32,11 +32,7 @@ _ADVICE = (
 
 
 def partition_of(key: Any, partitions: int) -> int:
-    """Return the partition of one key, 0 to ``partitions - 1``.
-
-    Raises:
-        BadKey: the key has no stable hash.
-    """
+    """Return the partition of one key, 0 to ``partitions - 1``, or raise, as ``stable_hash``."""
     return stable_hash(key) % partitions
 
 
@@ -58,11 +54,7 @@ def has_stable_hash(key: Any) -> bool:
 
 
 def partitions_of(keys: list[Any], partitions: int) -> list[int]:
-    """Return ``partition_of`` each key, computed in bulk.
-
-    Raises:
-        BadKey: one of the keys has no stable hash.
-    """
+    """Return ``partition_of`` each key, computed in bulk, or raise, as ``stable_hash``."""
     types = set(map(type, keys))
     if types == {str}:
         if partitions == 1:
@@ -85,8 +77,7 @@ def partitions_of(keys: list[Any], partitions: int) -> list[int]:
 def stable_hash(key: Any) -> int:
     """Return 32 bits that are equal for equal keys, in every process, for any PYTHONHASHSEED.
 
-    Raises:
-        BadKey: the key has no stable hash; the message names the part to blame and what to do.
+    The BadKey raised if it has none names the part to blame and what to do.
     """
     cls = type(key)
     try:
@@ -115,14 +106,13 @@ def _find_hasher_of_parts(cls: type) -> Hasher | None:
     get_fields = compared_fields(cls)
     if get_fields is None:
         return None
-    seed = hash_str(portable_class_name(cls))
+    seed = hash_str(cls.__name__)
     return lambda key: _hash_tuple(get_fields(key)) ^ seed
 
 
 def _refuse_key(key: Any) -> int:
     cls = type(key)
-    module = cls.__module__
-    prefix = "" if module in {"builtins", "__main__"} else f"{module}."
+    prefix = "" if cls.__module__ in {"builtins", "__main__"} else f"{cls.__module__}."
     raise NoStableHash(key, f"keys of type {prefix}{cls.__qualname__} have no stable hash")
 
 
@@ -151,10 +141,8 @@ def _hash_frozenset(key: frozenset[Any]) -> int:
 _HASHERS_BY_TYPE: dict[type, Hasher] = {
     str: hash_str,
     bytes: hash_bytes,
-    int: hash_number,
-    bool: hash_number,
-    float: hash_number,
     tuple: _hash_tuple,
     frozenset: _hash_frozenset,
+    **dict.fromkeys((int, bool, float), hash_number),
 }
 """Hashers by exact type. ``_find_hasher`` adds the types of other keys as they come."""

@@ -17,27 +17,26 @@ With partitioning and encoding, 300 MB of words in tasks of 16 MB measured 1.16 
 In each loop, ``key, value`` is a record, and ``k, v`` a pair that mapfn emitted for it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, MutableSequence
+from collections.abc import Iterable, Iterator, Mapping
 from types import GeneratorType
 from typing import Any
 
 from redismr import native
-from redismr.core.plain_copies import IMMUTABLE_TYPES
-from redismr.engine.buffer_limit import map_buffer_limits
+from redismr.core.value_snapshots import IMMUTABLE_TYPES
 from redismr.engine.combine import flush_groups, flush_totals
 from redismr.engine.emitted import (
-    UserCodeError,
     check_pair,
-    choose_value_snapshot,
-    explain_output_error,
     iterate_pairs,
+    map_error,
     must_reraise,
     snapshot_key,
 )
 from redismr.engine.merge import add_ints
 from redismr.engine.native_map_loops import (
+    Cursor,
     MapStart,
     can_add_natively,
+    first_record,
     map_groups_natively,
     map_totals_natively,
 )
@@ -46,13 +45,14 @@ from redismr.engine.program import Program
 from redismr.engine.reducers import Reducer
 
 _ITERABLE_OUTPUT_TYPES = frozenset((GeneratorType, list, tuple))
+"""The usual outputs of a mapfn; another may be a mapping, None, or another iterable."""
 
 
 def map_records(
     program: Program,
     records: Iterable[tuple[Any, Any]],
     partitions: int,
-    cursor: MutableSequence[int],
+    cursor: Cursor,
 ) -> Iterator[PartitionedColumns]:
     """Yield the columns of each partition, whenever the buffers are full and at the end.
 
@@ -63,7 +63,7 @@ def map_records(
     if isinstance(reducer, Reducer) and reducer.fold and program.combine is None:
         return _map_totals(program, reducer, records, partitions, cursor)
     # Case 2: any other reducer or combiner needs the values of each key.
-    return _map_groups(program, records, partitions, cursor)
+    return _map_groups(program, first_record(program, records), partitions, cursor)
 
 
 def _map_totals(
@@ -71,60 +71,51 @@ def _map_totals(
     reducer: Reducer,
     records: Iterable[tuple[Any, Any]],
     partitions: int,
-    cursor: MutableSequence[int],
+    cursor: Cursor,
 ) -> Iterator[PartitionedColumns]:
     """Add up in C as long as that can be done, then in Python."""
     counts_pairs = reducer.fold == "ones"
-    start: MapStart | None = MapStart(iter(records))
     if can_add_natively(program):
         start = yield from map_totals_natively(
             program, records, partitions, cursor, counts_pairs=counts_pairs
         )
+    else:
+        start = first_record(program, records)
     if start is not None:
         map_loop = _map_counting if counts_pairs else _map_adding
         yield from map_loop(program, reducer, start, partitions, cursor)
 
 
 def _map_groups(
-    program: Program,
-    records: Iterable[tuple[Any, Any]],
-    partitions: int,
-    cursor: MutableSequence[int],
+    program: Program, start: MapStart, partitions: int, cursor: Cursor
 ) -> Iterator[PartitionedColumns]:
     """Group in C as long as that can be done, then in Python."""
-    start: MapStart | None = MapStart(iter(records))
+    rest: MapStart | None = start
     if native.IS_LOADED:
-        start = yield from map_groups_natively(program, records, partitions, cursor)
-    if start is not None:
-        yield from _map_grouping(program, start, partitions, cursor)
+        rest = yield from map_groups_natively(program, start, partitions, cursor)
+    if rest is not None:
+        yield from _map_grouping(program, rest, partitions, cursor)
 
 
 def _map_adding(  # noqa: C901, PLR0912 - one flat loop, see the module's docstring
-    program: Program,
-    reducer: Reducer,
-    start: MapStart,
-    partitions: int,
-    cursor: MutableSequence[int],
+    program: Program, reducer: Reducer, start: MapStart, partitions: int, cursor: Cursor
 ) -> Iterator[PartitionedColumns]:
     """Add ints up as they come; keep a list for a key with any other value, its total first."""
     mapfn, takes_value_only = program.mapfn or _identity, program.takes_value_only
-    totals: dict[Any, int | None] = start.buffer  # None for a key that has a list in value_lists
-    value_lists: dict[Any, list[Any]] = {}
-    get, get_list, snapshot_value = totals.get, value_lists.get, choose_value_snapshot(program)
-    max_keys, buffer_limit = map_buffer_limits(program.memory)
+    totals, value_lists, buffer_limit = start.buffer, start.value_lists, start.buffer_limit
+    get, get_list, snapshot_value = totals.get, value_lists.get, start.snapshot_value
     type_, tuple_, int_, generator, immutable = type, tuple, int, GeneratorType, IMMUTABLE_TYPES
-    ordinal, buffered, next_check, in_mapfn = start.ordinal, 0, 1, False
-    pairs_left, out, pair, key, value = start.pairs_left, start.out, None, None, None
+    ordinal, buffered, next_check = start.ordinal, start.buffered, start.next_check
+    max_keys, pairs_left, out, in_mapfn = start.max_keys, start.pairs_left, start.out, False
+    pair = key = value = None
     try:
         for key, value in start.records:
             in_mapfn = True
-            # A record that the native loop has begun: 4 ns a record.
-            if pairs_left is not None:
+            if pairs_left is not None:  # the native loop has begun the record
                 pairs, pairs_left = pairs_left, None
             else:
                 cursor[0] = ordinal = ordinal + 1
                 out = pairs = mapfn(value) if takes_value_only else mapfn(key, value)
-            # The output is a mapping, None, or another iterable than the usual ones.
             if type_(pairs) is not generator and type_(pairs) not in _ITERABLE_OUTPUT_TYPES:
                 pairs = iterate_pairs(pairs) if value_lists else _add_mapping(totals, pairs)
                 if len(totals) >= max_keys:
@@ -158,34 +149,26 @@ def _map_adding(  # noqa: C901, PLR0912 - one flat loop, see the module's docstr
     except BaseException as error:
         if not in_mapfn or must_reraise(error):
             raise
-        cause = explain_output_error(error, pair, out=out)
-        raise UserCodeError("mapfn", ordinal, key, value) from cause
+        raise map_error(error, pair, out, ordinal, key, value)  # noqa: B904 - it has a cause
     yield flush_totals(program, reducer, totals, value_lists, partitions)
 
 
 def _map_counting(
-    program: Program,
-    reducer: Reducer,
-    start: MapStart,
-    partitions: int,
-    cursor: MutableSequence[int],
+    program: Program, reducer: Reducer, start: MapStart, partitions: int, cursor: Cursor
 ) -> Iterator[PartitionedColumns]:
     mapfn, takes_value_only = program.mapfn or _identity, program.takes_value_only
-    totals: dict[Any, int] = start.buffer
-    get, (max_keys, _) = totals.get, map_buffer_limits(program.memory)
+    totals, max_keys, get = start.buffer, start.max_keys, start.buffer.get
     type_, tuple_, generator, immutable = type, tuple, GeneratorType, IMMUTABLE_TYPES
     ordinal, in_mapfn, pairs_left, out = start.ordinal, False, start.pairs_left, start.out
     pair = key = value = None
     try:
         for key, value in start.records:
             in_mapfn = True
-            # A record that the native loop has begun.
-            if pairs_left is not None:
+            if pairs_left is not None:  # the native loop has begun the record
                 pairs, pairs_left = pairs_left, None
             else:
                 cursor[0] = ordinal = ordinal + 1
                 out = pairs = mapfn(value) if takes_value_only else mapfn(key, value)
-            # The output is a mapping, None, or another iterable than the usual ones.
             if type_(pairs) is not generator and type_(pairs) not in _ITERABLE_OUTPUT_TYPES:
                 pairs = iterate_pairs(pairs)
             for pair in pairs:
@@ -204,37 +187,28 @@ def _map_counting(
     except BaseException as error:
         if not in_mapfn or must_reraise(error):
             raise
-        cause = explain_output_error(error, pair, out=out)
-        raise UserCodeError("mapfn", ordinal, key, value) from cause
+        raise map_error(error, pair, out, ordinal, key, value)  # noqa: B904 - it has a cause
     yield flush_totals(program, reducer, totals, {}, partitions)
 
 
 def _map_grouping(  # noqa: C901, PLR0912 - as above
-    program: Program,
-    start: MapStart,
-    partitions: int,
-    cursor: MutableSequence[int],
+    program: Program, start: MapStart, partitions: int, cursor: Cursor
 ) -> Iterator[PartitionedColumns]:
     """Keep the values of each key in a list until there are enough to combine."""
     mapfn, takes_value_only = program.mapfn or _identity, program.takes_value_only
-    groups: dict[Any, list[Any]] = start.buffer
-    get, snapshot_value = groups.get, start.snapshot_value or choose_value_snapshot(program)
-    max_keys, new_limit = map_buffer_limits(program.memory)
-    buffer_limit = start.buffer_limit or new_limit
+    groups, buffer_limit, snapshot_value = start.buffer, start.buffer_limit, start.snapshot_value
     type_, tuple_, generator, immutable = type, tuple, GeneratorType, IMMUTABLE_TYPES
-    ordinal, buffered, next_check = start.ordinal, start.buffered, start.next_check
-    pairs_left, out, in_mapfn = start.pairs_left, start.out, False
+    get, ordinal, buffered, next_check = groups.get, start.ordinal, start.buffered, start.next_check
+    max_keys, pairs_left, out, in_mapfn = start.max_keys, start.pairs_left, start.out, False
     pair = key = value = None
     try:
         for key, value in start.records:
             in_mapfn = True
-            # A record that the native loop has begun.
-            if pairs_left is not None:
+            if pairs_left is not None:  # the native loop has begun the record
                 pairs, pairs_left = pairs_left, None
             else:
                 cursor[0] = ordinal = ordinal + 1
                 out = pairs = mapfn(value) if takes_value_only else mapfn(key, value)
-            # The output is a mapping, None, or another iterable than the usual ones.
             if type_(pairs) is not generator and type_(pairs) not in _ITERABLE_OUTPUT_TYPES:
                 pairs = iterate_pairs(pairs)
             for pair in pairs:
@@ -261,8 +235,7 @@ def _map_grouping(  # noqa: C901, PLR0912 - as above
     except BaseException as error:
         if not in_mapfn or must_reraise(error):
             raise
-        cause = explain_output_error(error, pair, out=out)
-        raise UserCodeError("mapfn", ordinal, key, value) from cause
+        raise map_error(error, pair, out, ordinal, key, value)  # noqa: B904 - it has a cause
     yield flush_groups(program, list(groups), list(groups.values()), partitions)
 
 

@@ -8,51 +8,54 @@ Its keys are equal to those that mapfn emitted, and other objects: where a text 
 in a tuple that is a key of the same block too, pickle writes it twice.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableSequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 from redismr import native
-from redismr.core.plain_copies import IMMUTABLE_TYPES
-from redismr.engine.buffer_limit import BufferLimit, map_buffer_limits
+from redismr.core.value_snapshots import IMMUTABLE_TYPES
+from redismr.engine.buffer_limit import BufferLimit, map_buffer_limit, max_map_keys
 from redismr.engine.combine import flush_groups
 from redismr.engine.emitted import (
-    UserCodeError,
     choose_value_snapshot,
-    explain_output_error,
     iterate_pairs,
+    map_error,
     must_reraise,
 )
-from redismr.engine.native_merge import as_dict, hash_secrets
+from redismr.engine.native_merge import HASH_SECRETS, as_dict
 from redismr.engine.partitioner import PartitionedColumns
-from redismr.engine.program import Program
+from redismr.engine.program import GroupFunction, Program
+
+Cursor = MutableSequence[int]
+"""``cursor[0]`` is the ordinal of the record that mapfn works on."""
 
 
 @dataclass(slots=True)
 class MapStart:
-    """Where a loop in Python begins: at the first record, or where the native loop stopped."""
+    """Where a loop begins: at the first record, or where the native loop stopped."""
 
     records: Iterator[tuple[Any, Any]]
     """The records to read; the first of them is the one that was begun, if any."""
+    max_keys: int  #: Number of keys with which the buffer is full.
+    buffer_limit: BufferLimit  #: The limit of values, which has seen those in the buffer.
+    snapshot_value: Callable[[Any], Any]  #: Fixes values, and knows the last one in the buffer.
     buffer: dict[Any, Any] = field(default_factory=dict)
-    """The totals, or lists of values, that the native loop has not yielded."""
-    ordinal: int = -1
-    """The record that was begun."""
-    out: Any = None
-    """What mapfn returned for it."""
+    """The totals, or lists of values, that were not yielded."""
+    value_lists: dict[Any, list[Any]] = field(default_factory=dict)
+    """The values of keys whose total in the buffer is None."""
+    buffered: int = 0  #: Number of values in the buffer.
+    next_check: int = 1  #: Number of values at which ``buffer_limit`` is to be asked.
+    ordinal: int = -1  #: The record that was begun.
+    out: Any = None  #: What mapfn returned for it.
     pairs_left: Any = None
     """The pairs of it that are still to be added, or all its output; None if none was begun."""
-    buffered: int = 0
-    """Number of values in the buffer."""
-    next_check: int = 1
-    """Number of values at which ``buffer_limit`` is to be asked."""
-    buffer_limit: BufferLimit | None = None
-    """The limit that has seen the values in the buffer; None for a new one."""
-    snapshot_value: Callable[[Any], Any] | None = None
-    """What has fixed the values in the buffer, and knows the last of them; None for a new one."""
+
+
+def first_record(program: Program, records: Iterable[tuple[Any, Any]]) -> MapStart:
+    """Return the start of a task."""
+    max_keys, buffer_limit = max_map_keys(program.memory), map_buffer_limit(program.memory)
+    return MapStart(iter(records), max_keys, buffer_limit, choose_value_snapshot(program))
 
 
 def can_add_natively(program: Program) -> bool:
@@ -64,20 +67,17 @@ def map_totals_natively(
     program: Program,
     records: Iterable[tuple[Any, Any]],
     partitions: int,
-    cursor: MutableSequence[int],
+    cursor: Cursor,
     *,
     counts_pairs: bool,
 ) -> Generator[PartitionedColumns, None, MapStart | None]:
-    """Yield columns of totals; return the ``MapStart`` of the rest, None at the end.
+    """Yield columns of totals; return the start of the rest, None at the end.
 
     Raises:
         UserCodeError: mapfn failed.
         Exception: whatever ``records`` raises.
     """
-    totals, (max_keys, _) = (
-        native.totals.Totals(*hash_secrets()),
-        map_buffer_limits(program.memory),
-    )
+    totals, max_keys = native.totals.Totals(*HASH_SECRETS), max_map_keys(program.memory)
     fold = native.totals.RecordFold(
         totals,
         records,
@@ -93,77 +93,109 @@ def map_totals_natively(
     except BaseException as error:
         if not fold.in_mapfn or must_reraise(error):
             raise
-        cause = explain_output_error(error, fold.pair, out=fold.out)
-        raise UserCodeError("mapfn", fold.ordinal, fold.key, fold.value) from cause
+        where = fold.ordinal, fold.key, fold.value
+        raise map_error(error, fold.pair, fold.out, *where)  # noqa: B904 - it has a cause
     if state == native.totals.ENDED:
         yield totals.deal(partitions)
         return None
-    return _start_after(fold, as_dict(totals))
+    # What a task of ints has no use for is made here only: 3 us of a one-item task.
+    start = first_record(program, ())
+    if not totals and _is_float_pair(fold.pair):
+        return (yield from _map_floats_natively(program, fold, start, partitions))
+    start.buffer = as_dict(totals)
+    return _start_after(fold, start)
 
 
-def map_groups_natively(
-    program: Program,
-    records: Iterable[tuple[Any, Any]],
-    partitions: int,
-    cursor: MutableSequence[int],
+def _map_floats_natively(
+    program: Program, fold: native.totals.RecordFold, start: MapStart, partitions: int
 ) -> Generator[PartitionedColumns, None, MapStart | None]:
-    """Yield columns of groups; return the ``MapStart`` of the rest, None at the end.
-
-    Raises:
-        UserCodeError: mapfn, combinefn, partitionfn or a named reducer failed.
-        Exception: whatever ``records`` raises.
-    """
-    groups, snapshot_value = native.totals.Groups(*hash_secrets()), choose_value_snapshot(program)
-    (max_keys, buffer_limit), next_check = map_buffer_limits(program.memory), 1
-    fold = native.totals.RecordFold(
-        groups,
-        records,
-        program.mapfn or _emit_record,
-        cursor,
-        iterate_pairs,
-        takes_value_only=program.takes_value_only,
-        immutable_types=IMMUTABLE_TYPES,
-        snapshot_value=snapshot_value,
-    )
+    """Go on from the first pair, whose value is a float: the exact sum needs all values."""
+    groups, next_check = native.totals.Groups(*HASH_SECRETS), 1
+    fold.group_floats(groups, start.max_keys)
     try:
         while (state := fold.run(next_check)) == native.totals.FULL:
-            next_check = buffer_limit.next_check(next_check, fold.latest)
-            if not next_check or len(groups) >= max_keys:
+            if groups.values >= next_check:
+                next_check = start.buffer_limit.next_check(groups.values, fold.latest)
+            if not next_check or len(groups) >= start.max_keys:
                 yield flush_groups(program, *groups.take(), partitions)
                 next_check = 1
     except BaseException as error:
         if not fold.in_mapfn or must_reraise(error):
             raise
-        cause = explain_output_error(error, fold.pair, out=fold.out)
-        raise UserCodeError("mapfn", fold.ordinal, fold.key, fold.value) from cause
+        where = fold.ordinal, fold.key, fold.value
+        raise map_error(error, fold.pair, fold.out, *where)  # noqa: B904 - it has a cause
     if state == native.totals.ENDED:
         yield flush_groups(program, *groups.take(), partitions)
         return None
-    buffered = groups.values
-    keys, lists = groups.take()
-    return _start_after(
-        fold,
-        dict(zip(keys, lists, strict=True)),
-        buffered=buffered,
-        next_check=next_check,
-        buffer_limit=buffer_limit,
-        snapshot_value=snapshot_value,
+    start.buffered, start.next_check = groups.values, next_check
+    start.value_lists = dict(zip(*groups.take(), strict=True))
+    start.buffer = dict.fromkeys(start.value_lists)
+    return _start_after(fold, start)
+
+
+def map_groups_natively(
+    program: Program, start: MapStart, partitions: int, cursor: Cursor
+) -> Generator[PartitionedColumns, None, MapStart | None]:
+    """Yield columns of groups; return the start of the rest, None at the end.
+
+    Raises:
+        UserCodeError: mapfn, combinefn, partitionfn or a named reducer failed.
+        Exception: whatever ``records`` raises.
+    """
+    groups, next_check = native.totals.Groups(*HASH_SECRETS), 1
+    fold = native.totals.RecordFold(
+        groups,
+        start.records,
+        program.mapfn or _emit_record,
+        cursor,
+        iterate_pairs,
+        takes_value_only=program.takes_value_only,
+        immutable_types=IMMUTABLE_TYPES,
+        snapshot_value=start.snapshot_value,
     )
+    try:
+        while (state := fold.run(next_check)) == native.totals.FULL:
+            next_check = start.buffer_limit.next_check(next_check, fold.latest)
+            if not next_check or len(groups) >= start.max_keys:
+                yield _flush(program, groups, partitions)
+                next_check = 1
+    except BaseException as error:
+        if not fold.in_mapfn or must_reraise(error):
+            raise
+        where = fold.ordinal, fold.key, fold.value
+        raise map_error(error, fold.pair, fold.out, *where)  # noqa: B904 - it has a cause
+    if state == native.totals.ENDED:
+        yield _flush(program, groups, partitions)
+        return None
+    start.buffered, start.next_check = groups.values, next_check
+    start.buffer = dict(zip(*groups.take(), strict=True))
+    return _start_after(fold, start)
 
 
-def _start_after(
-    fold: native.totals.RecordFold, buffer: dict[Any, Any], **buffer_state: Any
-) -> MapStart:
+def _flush(program: Program, groups: native.totals.Groups, partitions: int) -> PartitionedColumns:
+    is_sent_as_is = isinstance(program.reduce, GroupFunction) or program.reduce.name == "list"
+    if is_sent_as_is and program.combine is None and program.partitionfn is None:
+        return groups.deal(partitions)
+    return flush_groups(program, *groups.take(), partitions)
+
+
+def _start_after(fold: native.totals.RecordFold, start: MapStart) -> MapStart:
     """Return where Python goes on after a record, a pair, or an output that the extension left."""
+    start.ordinal = fold.ordinal
     if not fold.in_mapfn:  # a record that is no pair: Python raises the error of it
-        return MapStart(chain((fold.pair,), fold.records), buffer, fold.ordinal, **buffer_state)
-    pairs_left = fold.out
+        start.records = chain((fold.pair,), fold.records)
+        return start
+    start.records = chain([(fold.key, fold.value)], fold.records)
+    start.out = start.pairs_left = fold.out
     if fold.pairs is not None:
         # A dict is the rest of a mapping. The odd pair may be None, if mapfn yielded that.
         is_rest = type(fold.pairs) is dict
-        pairs_left = fold.pairs if is_rest else chain((fold.pair,), fold.pairs)
-    records = chain([(fold.key, fold.value)], fold.records)
-    return MapStart(records, buffer, fold.ordinal, fold.out, pairs_left, **buffer_state)
+        start.pairs_left = fold.pairs if is_rest else chain((fold.pair,), fold.pairs)
+    return start
+
+
+def _is_float_pair(pair: Any) -> bool:
+    return type(pair) is tuple and len(pair) == 2 and type(pair[1]) is float
 
 
 def _emit_record(*record: Any) -> tuple[tuple[Any, ...]]:

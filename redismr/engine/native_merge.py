@@ -1,7 +1,5 @@
 """Adds up the blocks of a partition in C, as long as they hold ints by text keys."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -11,7 +9,8 @@ from redismr.core.codec import Block
 from redismr.engine import buffer_limit
 from redismr.native import IntBlock
 
-_UINT64_MASK = (1 << 64) - 1
+HASH_SECRETS = hash("totals") & 0xFFFF_FFFF_FFFF_FFFF, hash("groups") & 0xFFFF_FFFF_FFFF_FFFF
+"""Two secrets of this process and its forks, on which Python's own hashes of texts depend too."""
 
 
 def add_blocks_natively(
@@ -26,7 +25,7 @@ def add_blocks_natively(
     Raises:
         Exception: whatever ``blocks`` raises.
     """
-    totals = native.totals.Totals(*hash_secrets())
+    totals = native.totals.Totals(*HASH_SECRETS)
     for block in blocks:
         added = totals.add(block) if isinstance(block, IntBlock) else 0
         if not isinstance(block, IntBlock) or added < block.records:
@@ -52,8 +51,3 @@ def as_dict(totals: native.totals.Totals) -> dict[Any, Any]:
     if block is not None:
         block.update(pairs)
     return pairs
-
-
-def hash_secrets() -> tuple[int, int]:
-    """Return two secrets of this process, on which Python's own hashes of texts depend too."""
-    return hash("totals") & _UINT64_MASK, hash("groups") & _UINT64_MASK

@@ -34,15 +34,13 @@ def has_trusted_partitionfn(program: Program) -> bool:
 def placement_blocks(columns: PartitionedColumns, partitions: int) -> Iterator[tuple[int, Block]]:
     """Yield (checking partition, block of ``KeyPlacements``) for the keys of these columns.
 
-    Raises:
-        UserCodeError: a key is not equal to its copy, so that no other task can have an equal key.
+    A key that is not equal to its copy raises UserCodeError: no other task can have an equal key.
     """
     placed_keys: dict[int, tuple[list[Any], list[int]]] = {}
     for partition, (repeated, _) in columns:
         keys = list(dict.fromkeys(repeated))
-        for key, checking_partition in zip(
-            keys, _checking_partitions(keys, partitions), strict=True
-        ):
+        checking_partitions = _checking_partitions(keys, partitions)
+        for key, checking_partition in zip(keys, checking_partitions, strict=True):
             keys_there, key_partitions = placed_keys.setdefault(checking_partition, ([], []))
             keys_there.append(key)
             key_partitions.append(partition)
@@ -54,8 +52,7 @@ def placement_blocks(columns: PartitionedColumns, partitions: int) -> Iterator[t
 def check_placements(blocks: Iterable[Block], sub_pass: SubPass) -> Iterator[Block]:
     """Yield the blocks that hold values, in order; check the ``KeyPlacements`` of the sub-pass.
 
-    Raises:
-        UserCodeError: partitionfn sent equal keys to two partitions, in one map task or in two.
+    UserCodeError is raised if partitionfn sent equal keys to two partitions, in one task or in two.
     """
     partition_by_key: dict[Any, int] = {}
     for block in blocks:
@@ -80,7 +77,7 @@ def _checking_partitions(keys: list[Any], partitions: int) -> list[int]:
 
 
 def _check_equal_to_copies(keys: list[Any]) -> None:
-    """Check that keys equal their copies: a key that does not would be another key in each task."""
+    # A key that is not equal to its copy would be another key in each task.
     copies, _ = decode_block(encode_block((keys, [None] * len(keys))))
     for key, copy in zip(keys, copies, strict=True):
         if copy is not key and not copy == key:  # noqa: SIM201 - as a dict compares

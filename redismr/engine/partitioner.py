@@ -6,8 +6,14 @@ from operator import index
 from typing import Any
 
 from redismr.context import forbid_counting
-from redismr.core.codec import Block, estimate_bytes, record_count
-from redismr.core.key_column import SLICE_KEYS, KeyColumn, are_all_str
+from redismr.core.codec import (
+    SLICE_KEYS,
+    Block,
+    KeyColumn,
+    are_all_str,
+    estimate_bytes,
+    record_count,
+)
 from redismr.core.printable import short_repr
 from redismr.engine.emitted import UserCodeError
 from redismr.engine.key_hash import partitions_of
@@ -15,11 +21,8 @@ from redismr.engine.program import Program
 from redismr.errors import BadKey
 from redismr.native import IntBlock
 
-PartitionedColumns = Sequence[tuple[int, Block]]
-"""(partition, its keys and values) for each partition that gets any record, ascending."""
-
-BLOCK_BYTES = 1 << 20
-"""Approximate size of a block before compression; a larger record is a block of its own."""
+PartitionedColumns = Sequence[tuple[int, Block]]  # of partitions that get any record, ascending
+BLOCK_BYTES = 1 << 20  # about, before compression; a larger record is a block of its own
 
 
 def choose_partitions(
@@ -27,9 +30,8 @@ def choose_partitions(
 ) -> list[int]:
     """Return the partition of each key, by the program's partitionfn or the stable hash.
 
-    Raises:
-        UserCodeError: of ``emitter``, the function that emitted the keys, if one has no stable
-            hash; of partitionfn, if that raised or did not return a partition.
+    The UserCodeError raised names ``emitter``, the function that emitted the keys, if one has no
+    stable hash; partitionfn, if that raised or did not return a partition.
     """
     partitionfn, current_key = program.partitionfn, None
     if partitionfn is None:
@@ -53,10 +55,7 @@ def partition_pairs(
     choose_key_partitions: Callable[[list[Any]], list[int]],
     partitions: int,
 ) -> PartitionedColumns:
-    """Return the columns of each partition; pairs keep their order.
-
-    ``choose_key_partitions`` returns the partition of each key of a list.
-    """
+    """Return the columns of each partition; pairs keep their order."""
     # Measured with one-item tasks: columns for 64 partitions are a tenth of what a task costs.
     if len(keys) < partitions:
         key_list = list(keys)
@@ -70,9 +69,8 @@ def partition_pairs(
     append_value = [column[1].append for column in columns]
     keys_left, values = iter(keys), iter(values)
     while key_slice := list(islice(keys_left, SLICE_KEYS)):
-        for key, value, part in zip(
-            key_slice, values, choose_key_partitions(key_slice), strict=False
-        ):
+        parts = choose_key_partitions(key_slice)
+        for key, value, part in zip(key_slice, values, parts, strict=False):
             append_key[part](key)
             append_value[part](value)
         all_str = are_all_str(key_slice)
@@ -88,8 +86,7 @@ def partition_groups(
     """Return the columns of each partition; a key is repeated for each value of its group."""
     columns: dict[int, tuple[list[Any], list[Any]]] = {}
     for key, values, part in zip(keys, groups, key_partitions, strict=True):
-        column = columns.get(part)
-        if column is None:
+        if (column := columns.get(part)) is None:
             column = columns[part] = ([], [])
         if len(values) == 1:
             column[0].append(key)

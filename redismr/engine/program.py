@@ -3,26 +3,23 @@
 The required positional parameters of a function decide how redismr calls it: ``mapfn(value)`` or
 ``mapfn(key, value)``; a reducer or combiner ``f(items)`` or ``f(key, values)``. ``*args`` counts as
 two parameters, and so does a callable without a signature. For a decorated function, the parameters
-of the decorator's result count (``engine/signatures.py``). redismr never calls a function to see
+of the decorator's result count (``count_arguments``). redismr never calls a function to see
 whether it raises a TypeError.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from types import MethodType
+from typing import Any, NamedTuple
 
+from redismr.core.annotations import Function, direct_signature
 from redismr.core.printable import short_repr
 from redismr.engine.reducers import BUILTIN_REDUCERS, REDUCERS, Reducer
-from redismr.engine.signatures import UNLIMITED, count_arguments
 from redismr.errors import ConfigError
 
-_EXPECTED_ARGUMENTS = {
-    "partitionfn": "(key, partitions)",
-    "initfn": "no arguments",
-    "finishfn": "(results)",
-    "resultfn": "(txn, results)",
-}
+UNLIMITED = 1 << 10  # ArgumentCount.maximum of a function with *args
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,29 +27,21 @@ class GroupFunction:
     """A combinefn or reducefn."""
 
     call: Callable[..., Any]  #: The user's function.
-    takes_items: bool = False
-    """True for ``call(items)``, False for ``call(key, values)``."""
+    takes_items: bool = False  #: True for ``call(items)``, False for ``call(key, values)``.
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """The user's functions in the form in which the kernel runs them."""
 
-    mapfn: Callable[..., Any] | None
-    """None emits each record of the source unchanged."""
-    takes_value_only: bool
-    """True for ``mapfn(value)``, False for ``mapfn(key, value)``."""
-    reduce: Reducer | GroupFunction
-    """A named reducer ("list" if no reducefn was given), or the user's reducefn."""
-    combine: GroupFunction | None = None
-    """The user's combinefn; a named reducer combines by itself."""
-    partitionfn: Callable[[Any, int], Any] | None = None
-    """None chooses partitions by the stable hash."""
+    mapfn: Callable[..., Any] | None  #: None emits each record of the source unchanged.
+    takes_value_only: bool  #: True for ``mapfn(value)``, False for ``mapfn(key, value)``.
+    reduce: Reducer | GroupFunction  #: Also the reducer "list", if no reducefn was given.
+    combine: GroupFunction | None = None  #: A combinefn; a named reducer combines by itself.
+    partitionfn: Callable[[Any, int], Any] | None = None  #: None for the stable hash.
     initfn: Callable[[], Any] | None = None
-    sort: bool = False
-    """True to reduce keys in their sort order."""
-    memory: int | None = None
-    """Bytes that a process may take; None for no limit."""
+    sort: bool = False  #: True to reduce keys in their sort order.
+    memory: int | None = None  #: Bytes that a process may take; None for no limit.
 
 
 def prepare_program(
@@ -64,13 +53,9 @@ def prepare_program(
     initfn: Callable[[], Any] | None = None,
     sort: bool = False,
 ) -> Program:
-    """Return the program of these functions.
-
-    Raises:
-        ConfigError: a function does not fit its parameter; the message says why.
-    """
-    _check_arity("partitionfn", partitionfn, 2)
-    _check_arity("initfn", initfn, 0)
+    """Return the program of these functions; ConfigError if one does not fit its parameter."""
+    _check_arity("partitionfn", partitionfn, 2, "(key, partitions)")
+    _check_arity("initfn", initfn, 0, "no arguments")
     reduce = REDUCERS["list"] if reducefn is None else _resolve_reducer("reducefn", reducefn)
     combine = None if combinefn is None else _resolve_reducer("combinefn", combinefn)
     if combine is reduce:
@@ -89,13 +74,9 @@ def check_functions(
     resultfn: Callable[..., Any] | None = None,
     **others: Any,
 ) -> None:
-    """Check on the submitter what would fail later, on every worker or at the end of the job.
-
-    Raises:
-        ConfigError: as ``prepare_program``, which gets the other arguments.
-    """
-    _check_arity("finishfn", finishfn, 1)
-    _check_arity("resultfn", resultfn, 2)
+    """Raise, on the submitter, the ConfigError that workers or the end of the job would raise."""
+    _check_arity("finishfn", finishfn, 1, "(results)")
+    _check_arity("resultfn", resultfn, 2, "(txn, results)")
     prepare_program(mapfn, reducefn, **others)
 
 
@@ -105,9 +86,8 @@ def _resolve_reducer(role: str, function: Callable[..., Any] | str) -> Reducer |
             names = " ".join(REDUCERS)
             raise ConfigError(f"{role}={function!r} is not a named reducer; there are: {names}")
         return REDUCERS[function]
-    for builtin in BUILTIN_REDUCERS:
-        if function is builtin:
-            return REDUCERS[builtin.__name__]
+    if any(function is builtin for builtin in BUILTIN_REDUCERS):
+        return REDUCERS[function.__name__]
     return GroupFunction(function, takes_items=_arity(role, function) == 1)
 
 
@@ -121,14 +101,12 @@ def _arity(role: str, function: Callable[..., Any]) -> int:
     return arity
 
 
-def _check_arity(role: str, function: Callable[..., Any] | None, wanted: int) -> None:
+def _check_arity(role: str, function: Callable[..., Any] | None, count: int, wanted: str) -> None:
     if function is None:
         return
     required, maximum = _positional_range(role, function, ignore_wrapped=True)
-    if not required <= wanted <= maximum:
-        raise ConfigError(
-            f"{role} must take {_EXPECTED_ARGUMENTS[role]}; {_describe_arity(function, required)}"
-        )
+    if not required <= count <= maximum:
+        raise ConfigError(f"{role} must take {wanted}; {_describe_arity(function, required)}")
 
 
 def _describe_arity(function: Callable[..., Any], required: int) -> str:
@@ -138,7 +116,6 @@ def _describe_arity(function: Callable[..., Any], required: int) -> str:
 def _positional_range(
     role: str, function: Callable[..., Any], *, ignore_wrapped: bool = False
 ) -> tuple[int, int]:
-    """Return how many positional arguments the function requires, and the most that it takes."""
     if not callable(function):
         raise ConfigError(f"{role} must be a function, not {short_repr(function)}")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
@@ -150,3 +127,59 @@ def _positional_range(
             " give it a default"
         )
     return required, maximum
+
+
+# ---- the arguments of a call. inspect.signature would follow __wrapped__, and so show those of the
+# function that was decorated, though the decorator may drop an argument or add one.
+
+
+class ArgumentCount(NamedTuple):
+    """The arguments of one function."""
+
+    required: int  #: How many positional arguments a call must pass.
+    maximum: int  #: The most positional arguments that a call may pass.
+    required_keyword: str = ""  #: The first keyword argument that a call must pass; "" for none.
+
+
+def count_arguments(function: Function, *, ignore_wrapped: bool = False) -> ArgumentCount:
+    """Return the arguments of a call of the function; any number if it has no signature.
+
+    A function with ``*args`` that wraps another hands them on. So the wrapped function decides, as
+    long as it takes one or two arguments; ``ignore_wrapped`` turns that off.
+    """
+    direct = _count_direct_arguments(function)
+    if direct.maximum < UNLIMITED or ignore_wrapped:
+        return direct
+    if (inner := _wrapped_function(function)) is None:
+        return direct
+    required, maximum, _ = count_arguments(inner)
+    if max(direct.required, required) > 2 or maximum < max(direct.required, 1):
+        return direct
+    return ArgumentCount(max(direct.required, required), maximum, direct.required_keyword)
+
+
+def _count_direct_arguments(function: Function) -> ArgumentCount:
+    try:
+        parameters = direct_signature(function).parameters.values()
+    except (TypeError, ValueError):  # some functions written in C
+        return ArgumentCount(0, UNLIMITED)
+    positional = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    required = sum(p.default is p.empty for p in positional)
+    takes_any_number = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    maximum = UNLIMITED if takes_any_number else len(positional)
+    keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    return ArgumentCount(required, maximum, *keywords[:1])
+
+
+def _wrapped_function(function: Function) -> Function | None:
+    """Return the function that gets the arguments of a wrapper; known from ``functools.wraps``."""
+    if isinstance(function, functools.partial):
+        inner = _wrapped_function(function.func)
+        return inner and functools.partial(inner, *function.args, **function.keywords)
+    inner = getattr(function, "__wrapped__", None)
+    if isinstance(function, MethodType):
+        return inner and MethodType(inner, function.__self__)
+    if inner is None and not isinstance(function, type):
+        call = getattr(function, "__call__", None)  # noqa: B004 - the method of an object
+        return _wrapped_function(call) if isinstance(call, MethodType) else None
+    return inner if callable(inner) else None

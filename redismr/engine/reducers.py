@@ -23,6 +23,7 @@ the same type, wherever the input was cut:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
@@ -34,32 +35,25 @@ from numbers import Number
 from operator import eq, itemgetter, neg
 from typing import Any, Literal
 
-from redismr.engine import numpy_numbers
-from redismr.engine.numpy_numbers import INT_AND_FLOAT_TYPES
-
+INT_AND_FLOAT_TYPES = frozenset((int, bool, float))
 _INT_TYPES = frozenset((int, bool))
-_MAX_EXACT_INT = 1 << 53
-"""Largest int up to which every int is a float without rounding."""
+_MAX_EXACT_INT = 1 << 53  # up to it, every int is a float without rounding
 
 _FEW_VALUES = 8
 """Up to this many floats of a key are not condensed: their exact sum takes two or three floats
 anyway. Measured with five a key in each task: 0.6 of the time for 1.3 of the bytes."""
 
-_OVERFLOW_SAFE_SIZE = 2.0**900
-"""Floats whose absolute values add up to less cannot take part in an overflow."""
-
+_OVERFLOW_SAFE_SIZE = 2.0**900  # floats whose absolute values add up to less cannot overflow
 _TOTALLY_ORDERED_TYPES = frozenset((int, str, bytes, bool, date, timedelta))
-
 _REAL_NUMBER_TYPES = frozenset((int, bool, float, Decimal, Fraction))
+_NAN_FREE_TYPES = frozenset((int, str, bytes, bool, type(None)))
 
 _COMPARABLE_TYPES = frozenset((int, bool, float, Fraction))
 """Types with one total order across all of them, except for NaN. Decimal is not among them: it
 raises when compared with a float NaN, so that no Decimal may be dropped where a NaN may follow."""
 
+# No number can be added to these, not even a NumPy one (which adds to lists and tuples).
 _UNSUMMABLE_TYPES = frozenset((str, bytes, type(None), dict, set, frozenset))
-"""Types to which no number can be added, not even a NumPy one (which adds to lists and tuples)."""
-
-_NAN_FREE_TYPES = frozenset((int, str, bytes, bool, type(None)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +61,11 @@ class Reducer:
     """A reducer that users select by its name."""
 
     name: str
-    condense: Callable[[list[Any]], list[Any]]
-    """Returns the partial results of a key's values; both in input order."""
-    finish: Callable[[list[Any]], Any]
-    """Returns the result of a key's partial results."""
-    fold: Literal["", "values", "ones"] = ""
-    """Numbers that a map task may add up as they come: int values, or a 1 for each value."""
+    condense: Callable[[list[Any]], list[Any]]  #: Values of a key -> partials, in input order.
+    finish: Callable[[list[Any]], Any]  #: Partial results of a key -> its result.
+    fold: Literal["", "values", "ones"] = ""  #: What a map task may add up: ints, or ones.
+    #: True for a partial result that is surely a value that the user's function emitted.
     is_user_value: Callable[[Any], bool] = lambda _partial: True
-    """Returns True if a partial result is surely a value that the user's function emitted."""
 
     def __call__(self, _key: Any, values: list[Any]) -> Any:
         """Return the result of these values alone."""
@@ -95,12 +86,10 @@ def _condense_sum(values: list[Any]) -> list[Any]:
         return [sum(values)]  # raises at once, before the values travel
     if len(values) <= _FEW_VALUES:
         return values
-    cls = numpy_numbers.float_sum_type(types)
-    if cls is None:
-        return numpy_numbers.condense_numbers(values)
+    if (cls := _float_sum_type(types)) is None:
+        return _condense_numbers(values)
     ints, floats = _separate_ints(values, types)
-    parts = _exact_float_parts(floats)
-    if parts is None:
+    if (parts := _exact_float_parts(floats)) is None:
         return values
     return [ints, *map(cls, parts)] if ints else list(map(cls, parts))
 
@@ -109,7 +98,7 @@ def _finish_sum(values: list[Any]) -> Any:
     if len(values) == 1:
         return sum(values)
     types = set(map(type, values))
-    cls = None if types <= _INT_TYPES else numpy_numbers.float_sum_type(types)
+    cls = None if types <= _INT_TYPES else _float_sum_type(types)
     if cls is None:
         return sum(values)
     ints, floats = _separate_ints(values, types)
@@ -120,7 +109,6 @@ def _finish_sum(values: list[Any]) -> Any:
 
 
 def _separate_ints(values: list[Any], types: set[type]) -> tuple[int, list[float]]:
-    """Return the sum of the ints, and the list of floats."""
     if not types & _INT_TYPES:
         return 0, values
     floats = [value for value in values if isinstance(value, float)]
@@ -150,7 +138,6 @@ def _exact_float_parts(floats: list[float]) -> list[float] | None:
 
 
 def _exact_floats_of(number: int) -> Iterator[float]:
-    """Yield floats whose exact sum is the int."""
     while abs(number) > _MAX_EXACT_INT:
         part = float(number)
         yield part
@@ -158,13 +145,9 @@ def _exact_floats_of(number: int) -> Iterator[float]:
     yield float(number)
 
 
-def _is_user_value_of_sum(partial: Any) -> bool:
-    cls = type(partial)
-    return (
-        cls is not ExtraCount
-        and cls not in INT_AND_FLOAT_TYPES
-        and not numpy_numbers.is_numpy_number(partial)
-    )
+def _is_not_number(partial: Any) -> bool:
+    is_python_number = type(partial) in INT_AND_FLOAT_TYPES or type(partial) is ExtraCount
+    return not is_python_number and not _is_numpy_number(partial)
 
 
 def _condense_mean(values: list[Any]) -> list[Any]:
@@ -175,13 +158,10 @@ def _condense_mean(values: list[Any]) -> list[Any]:
 
 def _finish_mean(partials: list[Any]) -> Any:
     values = [partial for partial in partials if type(partial) is not ExtraCount]
-    extra_counts = [partial for partial in partials if type(partial) is ExtraCount]
-    return _finish_sum(values) / (len(values) + sum(extra_counts))
+    return _finish_sum(values) / (len(values) + sum(p for p in partials if type(p) is ExtraCount))
 
 
-def _condense_min_or_max(
-    extreme: Callable[[Iterable[Any]], Any],
-) -> Callable[[list[Any]], list[Any]]:
+def _condense_min_or_max(extreme: Callable[[Iterable[Any]], Any]) -> Callable[..., list[Any]]:
     def condense(values: list[Any]) -> list[Any]:
         try:
             return [extreme(values)] if _is_totally_ordered(values) else values
@@ -203,7 +183,7 @@ def _is_totally_ordered(values: list[Any]) -> bool:
     if types in ({datetime}, {time}):  # zones of variable offset have no total order
         return all(v.tzinfo is None or type(v.tzinfo) is timezone for v in values)
     is_one_number_type = len(types) == 1 and (
-        types <= _REAL_NUMBER_TYPES or numpy_numbers.is_numpy_number(values[0])
+        types <= _REAL_NUMBER_TYPES or _is_numpy_number(values[0])
     )
     has_common_order = is_one_number_type or types <= _COMPARABLE_TYPES
     return has_common_order and all(map(eq, values, values))
@@ -235,17 +215,14 @@ def _unify_nans(values: Iterable[Any]) -> Iterator[Any]:
         if type(value) in {tuple, frozenset}:
             return type(value)(map(unify, value))
         try:
-            if _may_be_nan(value) and value != value:  # noqa: PLR0124 - true of NaN
+            may_be_nan = isinstance(value, Number) or type(value).__module__ == "numpy"
+            if may_be_nan and value != value:  # noqa: PLR0124 - true of NaN
                 return nans.setdefault((type(value), repr(value)), value)
         except Exception:  # noqa: BLE001 - a signalling NaN: set() will raise
             return value
         return value
 
     return map(unify, values)
-
-
-def _may_be_nan(value: Any) -> bool:
-    return isinstance(value, Number) or type(value).__module__ == "numpy"
 
 
 def _condense_any_or_all(quantifier: Callable[[Iterable[Any]], bool]) -> Callable[..., list[Any]]:
@@ -268,30 +245,72 @@ def _has_truth_value(value: Any) -> bool:
     return True
 
 
-def _is_user_value_of_truth(partial: Any) -> bool:
+def _is_not_bool(partial: Any) -> bool:
     return type(partial) is not bool
 
 
+# By name; "len" is another name of "count".
 REDUCERS = {
     reducer.name: reducer
     for reducer in (
-        Reducer(
-            "sum", _condense_sum, _finish_sum, fold="values", is_user_value=_is_user_value_of_sum
-        ),
+        Reducer("sum", _condense_sum, _finish_sum, "values", _is_not_number),
         Reducer("count", lambda values: [len(values)], sum, fold="ones"),
         Reducer("min", _condense_min_or_max(min), min),
         Reducer("max", _condense_min_or_max(max), max),
-        Reducer("mean", _condense_mean, _finish_mean, is_user_value=_is_user_value_of_sum),
+        Reducer("mean", _condense_mean, _finish_mean, is_user_value=_is_not_number),
         Reducer("list", lambda values: values, list),
         Reducer("set", _condense_set, _finish_set),
         Reducer("first", lambda values: values[:1], itemgetter(0)),
-        Reducer("any", _condense_any_or_all(any), any, is_user_value=_is_user_value_of_truth),
-        Reducer("all", _condense_any_or_all(all), all, is_user_value=_is_user_value_of_truth),
+        Reducer("any", _condense_any_or_all(any), any, is_user_value=_is_not_bool),
+        Reducer("all", _condense_any_or_all(all), all, is_user_value=_is_not_bool),
     )
 }
-"""The named reducers by name. "len" is another name of "count"."""
-
 REDUCERS["len"] = REDUCERS["count"]
 
 BUILTIN_REDUCERS: tuple[Callable[..., Any], ...] = (sum, min, max, len, list, set, any, all)
 """Python's own functions; each, passed as reducefn, means the named reducer of its name."""
+
+
+# ---- NumPy's numbers, without importing NumPy: where such a number is, NumPy is loaded
+
+
+def _float_sum_type(types: set[type]) -> type | None:
+    """Return float, or ``numpy.float64`` if it is there; None without floats, or with others."""
+    non_python_types = types - INT_AND_FLOAT_TYPES
+    if not non_python_types:
+        return float if float in types else None
+    (cls, *other_types) = non_python_types
+    is_float64 = issubclass(cls, float) and _is_numpy_type(cls) and cls.__name__ == "float64"
+    return cls if is_float64 and not other_types else None
+
+
+def _condense_numbers(values: list[Any]) -> list[Any]:
+    """Return fewer values with the same sum, for integers, bools or int64 arrays of one NumPy type.
+
+    All other values, and those whose sum does not fit the type, are returned unchanged.
+    """
+    cls = type(values[0])
+    if not _is_numpy_type(cls) or set(map(type, values)) != {cls}:
+        return values
+    numpy, dtype = sys.modules["numpy"], getattr(values[0], "dtype", None)
+    if dtype is None:
+        return values
+    if cls is numpy.bool_:  # its own sum would be an "or"
+        return [values[0], sum(map(int, values[1:]))]
+    if dtype.kind not in "iu":
+        return values
+    if issubclass(cls, numpy.integer):
+        total, limits = sum(map(int, values)), numpy.iinfo(dtype)
+        return [cls(total)] if limits.min <= total <= limits.max else values
+    is_int64_array = cls is numpy.ndarray and dtype.itemsize == 8
+    forms = {(value.dtype, value.shape) for value in values}
+    return [sum(values)] if is_int64_array and len(forms) == 1 else values
+
+
+def _is_numpy_number(value: Any) -> bool:
+    is_scalar = _is_numpy_type(type(value)) and isinstance(value, sys.modules["numpy"].generic)
+    return is_scalar and value.dtype.kind in "biuf"
+
+
+def _is_numpy_type(cls: type) -> bool:
+    return cls.__module__ == "numpy" and "numpy" in sys.modules

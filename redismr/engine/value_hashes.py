@@ -4,25 +4,29 @@ The class of a value chooses its hasher. A subclass counts as its base only if i
 base's ``__eq__`` and ``__hash__``: else, equal keys of a case-insensitive str could be sent to
 different partitions. Hashers call the methods of the base, because a subclass may override methods
 that ``__eq__`` does not call. A small constant goes into most hashes, to tell types apart.
+
+Of a class's name only ``__name__`` is hashed: the submitter's ``__main__`` has another name on a
+worker, and cloudpickle drops the function in which a class was made.
 """
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import field, fields, make_dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, Flag
 from fractions import Fraction
+from inspect import getattr_static
 from pathlib import PurePath, PureWindowsPath
 from struct import Struct
+from types import FunctionType
 from typing import Any
 from uuid import UUID
 from zlib import crc32
 
-from redismr.engine.key_equality import compares_by_identity, inherits_equality
-
 Hasher = Callable[[Any], int]
-
 UINT32_MASK = 0xFFFFFFFF
+_pack_two = Struct("<II").pack
 _EPOCH = datetime(1, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 _DAYS_TO_1970 = 719_162  # from the first day of year 1
 _DAY_ATTOSECONDS = 86_400 * 10**18
@@ -34,11 +38,10 @@ _ATTOSECONDS = {
     "D": _DAY_ATTOSECONDS,
     "W": 7 * _DAY_ATTOSECONDS,
 }
-_MISSING_VALUE_ADVICE = "Use None in its place, or leave such records out"
 
 
 class NoStableHash(Exception):
-    """A value has no hash that all processes agree on; with the reason, and advice for the user."""
+    """A value has no hash that all processes agree on."""
 
     def __init__(self, value: Any, reason: str, advice: str = "") -> None:
         super().__init__(reason)
@@ -47,31 +50,18 @@ class NoStableHash(Exception):
 
 def find_value_hasher(cls: type) -> Hasher | None:
     """Return the hasher of a class whose instances are single values; None for other classes."""
-    if issubclass(cls, Enum) and compares_by_identity(cls):
+    if issubclass(cls, Enum) and getattr_static(cls, "__eq__") is object.__eq__:
         return _hash_flag if issubclass(cls, Flag) else _hash_enum
     for base, hasher in (*_HASHERS_BY_BASE, *_loaded_hashers()):
-        if issubclass(cls, base) and inherits_equality(
-            cls, base, *_METHODS_USED_BY_EQ.get(base, ())
-        ):
+        used_by_eq = ("__str__",) if base is PurePath else ()
+        if issubclass(cls, base) and inherits_equality(cls, base, *used_by_eq):
             return hasher
     return None
-
-
-def portable_class_name(cls: type) -> str:
-    """Return the part of a class's name that is the same in every process.
-
-    The submitter's ``__main__`` has another name on a worker, and cloudpickle drops the function in
-    which a class was made.
-    """
-    return cls.__name__
 
 
 def mix_hashes(*numbers: int) -> int:
     """Return one hash of several."""
     return crc32(b"".join((number & UINT32_MASK).to_bytes(4, "little") for number in numbers))
-
-
-_pack_two = Struct("<II").pack
 
 
 def mix_two_hashes(one: int, other: int) -> int:
@@ -100,15 +90,11 @@ def hash_number(key: Any) -> int:
 
 def _hash_enum(key: Enum) -> int:
     # By name, because an enum member equals only itself.
-    return hash_str(f"{portable_class_name(type(key))}.{key._name_}")
+    return hash_str(f"{type(key).__name__}.{key._name_}")
 
 
 def _hash_flag(key: Flag) -> int:
-    return hash_str(portable_class_name(type(key))) ^ hash_number(key._value_)
-
-
-def _hash_date(key: date) -> int:
-    return mix_hashes(5, date.toordinal(key))
+    return hash_str(type(key).__name__) ^ hash_number(key._value_)
 
 
 def _hash_datetime(key: datetime) -> int:
@@ -132,22 +118,17 @@ def _hash_timedelta(key: timedelta) -> int:
     return mix_hashes(plain.days, plain.seconds, plain.microseconds)
 
 
-def _hash_timezone(key: timezone) -> int:
-    return mix_hashes(8, _hash_timedelta(key.utcoffset(None)))
-
-
 def _hash_path(key: PurePath) -> int:
     text = PurePath.__str__(key)
     if isinstance(key, PureWindowsPath):
-        # Windows paths are equal in any case. Some Pythons compare part by part, others the whole
-        # path, and a sigma at the end of a part has a small letter of its own: casefold() unites
-        # both.
+        # Windows paths are equal in any case. Some Pythons compare parts, others the whole path,
+        # and a sigma at the end of a part has a small letter of its own: casefold() unites both.
         text = text.lower().casefold()
     return hash_str(text)
 
 
 def _hash_range(key: range) -> int:
-    """Return equal hashes for ranges that hold the same numbers, as these are equal."""
+    # Ranges are equal if they hold the same numbers.
     size = len(key)
     first, step = (key.start if size else 0), (key.step if size > 1 else 0)
     return mix_hashes(9, hash_number(size), hash_number(first), hash_number(step))
@@ -213,9 +194,8 @@ def _refuse_nat(key: Any) -> int:
 
 
 def _self_unequal_error(key: Any, name: str) -> NoStableHash:
-    return NoStableHash(
-        key, f"{name} is not equal to itself, so it cannot be a key", _MISSING_VALUE_ADVICE
-    )
+    reason = f"{name} is not equal to itself, so it cannot be a key"
+    return NoStableHash(key, reason, "Use None in its place, or leave such records out")
 
 
 def _loaded_hashers() -> Iterator[tuple[type, Hasher]]:
@@ -232,16 +212,12 @@ def _loaded_hashers() -> Iterator[tuple[type, Hasher]]:
 _HASHERS_BY_BASE: tuple[tuple[type, Hasher], ...] = (
     (str, hash_str),
     (bytes, hash_bytes),
-    (int, hash_number),
-    (float, hash_number),
-    (complex, hash_number),
-    (Decimal, hash_number),
-    (Fraction, hash_number),
+    *((number, hash_number) for number in (int, float, complex, Decimal, Fraction)),
     (datetime, _hash_datetime),
-    (date, _hash_date),
+    (date, lambda key: mix_hashes(5, date.toordinal(key))),
     (time, _hash_time),
     (timedelta, _hash_timedelta),
-    (timezone, _hash_timezone),
+    (timezone, lambda key: mix_hashes(8, _hash_timedelta(key.utcoffset(None)))),
     (UUID, lambda key: crc32(key.int.to_bytes(16), 7)),
     (PurePath, _hash_path),
     (range, _hash_range),
@@ -250,21 +226,15 @@ _HASHERS_BY_BASE: tuple[tuple[type, Hasher], ...] = (
     (type(NotImplemented), lambda _key: 15),
 )
 
-_METHODS_USED_BY_EQ: dict[type, tuple[str, ...]] = {PurePath: ("__str__",)}
-"""Methods of a subclass that the ``__eq__`` of its base calls."""
-
 _NUMPY_NUMBER_NAMES = """
     bool_ byte short intc int_ longlong ubyte ushort uintc uint ulonglong int32 uint32 int64 uint64
     half single double longdouble csingle cdouble clongdouble"""
 
 _HASHERS_BY_MODULE: dict[str, dict[str, Hasher]] = {
     "ipaddress": {
-        "IPv4Address": _hash_address,
-        "IPv6Address": _hash_address,
-        "IPv4Interface": _hash_interface,
-        "IPv6Interface": _hash_interface,
-        "IPv4Network": _hash_network,
-        "IPv6Network": _hash_network,
+        **dict.fromkeys(("IPv4Address", "IPv6Address"), _hash_address),
+        **dict.fromkeys(("IPv4Interface", "IPv6Interface"), _hash_interface),
+        **dict.fromkeys(("IPv4Network", "IPv6Network"), _hash_network),
     },
     "zoneinfo": {"ZoneInfo": _hash_zone},
     "pandas": {"Timestamp": _hash_timestamp, "Timedelta": _hash_pandas_timedelta},
@@ -276,3 +246,51 @@ _HASHERS_BY_MODULE: dict[str, dict[str, Hasher]] = {
     },
 }
 """Hashers by module and class; no numpy.timedelta64: 5 seconds equal 5, and so do 5 days."""
+
+
+# ---- how instances of a class are compared: known from the class alone
+
+
+def inherits_equality(cls: type, base: type, *other_methods: str) -> bool:
+    """True if a subclass inherits ``__eq__``, ``__hash__`` and ``other_methods`` of the base."""
+    names = ("__eq__", "__hash__", *other_methods)
+    # getattr_static, because a metaclass may show another method than the class has.
+    return all(getattr_static(cls, name) is getattr_static(base, name) for name in names)
+
+
+def compared_fields(cls: type) -> Callable[[Any], tuple[Any, ...]] | None:
+    """Return a function that returns the compared fields of a dataclass instance.
+
+    Fields with ``hash=False`` are left out, because they may not be hashable. The answer is None
+    for a class whose ``__eq__`` was not made by ``dataclass``, and for one with a base that
+    compares in its own way: an instance of that base may equal one of the class.
+    """
+    owners: list[Any] = [base for base in cls.__mro__[:-1] if "__eq__" in vars(base)]
+    if not owners or not all(map(_has_generated_eq, owners)):
+        return None
+    names = [f.name for f in fields(owners[0]) if f.compare and f.hash is not False]
+    return lambda key: tuple([getattr(key, name) for name in names])
+
+
+def _has_generated_eq(owner: type) -> bool:
+    """True if ``dataclass`` made the ``__eq__`` of this very class.
+
+    Compares its code with what ``dataclass`` makes here and now for the same fields. Names do not
+    help: they differ in a class that came to a worker by cloudpickle.
+    """
+    eq_method = vars(owner)["__eq__"]
+    if "__dataclass_fields__" not in vars(owner) or type(eq_method) is not FunctionType:
+        return False
+    probe_fields = [(f.name, object, field(default=None, compare=f.compare)) for f in fields(owner)]
+    probe: Any = make_dataclass("Probe", probe_fields, init=False, repr=False)
+    return _code_behaviour(eq_method) == _code_behaviour(probe.__eq__)
+
+
+def _code_behaviour(function: Any) -> tuple[Any, ...]:
+    """Return all that decides what a call does; the file and line of the function do not."""
+    code = function.__code__
+    return (
+        (code.co_code, code.co_consts, code.co_names, code.co_varnames, code.co_exceptiontable),
+        (code.co_argcount, code.co_kwonlyargcount, code.co_flags),
+        (function.__closure__, function.__defaults__, function.__kwdefaults__),
+    )

@@ -7,22 +7,24 @@ block, and seeds ``random`` in each task. Otherwise errors would show up only on
 import pickle
 import platform
 import random
+import signal
 import sys
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, MutableSequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 from zlib import crc32
 
 from redismr.context import Here, TaskContext, active_task
 from redismr.core.annotations import Pair
 from redismr.core.codec import Block, decode_block, encode_block
-from redismr.core.failure_capture import make_failure
+from redismr.core.failure_capture import is_debugger_exit, make_failure, user_traceback
 from redismr.core.model import CollectedResult, OnError, Skipped, Stage, task_stage
 from redismr.core.task_errors import make_task_error
-from redismr.core.user_frames import is_debugger_exit, user_traceback
 from redismr.engine.bad_records import (
     LocateRecords,
     SkipLimitExceeded,
@@ -34,12 +36,10 @@ from redismr.engine.bad_records import (
 from redismr.engine.kernel import UserCodeError, map_task, reduce_task
 from redismr.engine.program import Program
 from redismr.errors import NOT_RETRYABLE, LibraryMismatch, RecordError, SourceError, TaskError
-from redismr.local.ctrl_c_watch import CtrlCWatch
 from redismr.sources.protocol import Source, Split, describe_records
 from redismr.sources.record_snapshots import pickle_split, unpickle_error
 
-MIN_PARTITIONS = 2
-"""With one partition, a key without a stable hash or a renamed key would go unnoticed."""
+MIN_PARTITIONS = 2  # with one, a key without a stable hash or a renamed key would go unnoticed
 
 
 def run_inline(
@@ -60,17 +60,50 @@ def run_inline(
     Raises:
         MapError, ReduceError: as on workers. The user function's error is the ``__cause__``, and
             both tracebacks end where the user function raised.
-        SourceError: the source cannot be split or read. BadValue: a value cannot travel to workers.
-        KeyboardInterrupt: Ctrl-C was pressed. BdbQuit: the user left the debugger.
     """
     program, partitions = replace(program, sort=sort), max(partitions, MIN_PARTITIONS)
-    with _random_restored(), CtrlCWatch() as ctrl_c:
+    with _random_restored(), _CtrlCWatch() as ctrl_c:
         job = _InlineJob(program, partitions, params, seed, on_error, ctrl_c)
         job.call_initfn()
         for number, split in enumerate(source.splits()):
             job.map(f"m{number}", split)
         results = [job.reduce(number) for number in range(job.partitions)]
     return CollectedResult(results, dict(job.counters), job.skipped)
+
+
+class _CtrlCWatch:
+    """Tells Ctrl-C in its body from a KeyboardInterrupt that a user function raises itself."""
+
+    def __init__(self) -> None:
+        self._was_pressed = False
+        self._previous_handler: Any = None
+
+    def __enter__(self) -> Self:
+        # Only the main thread gets signals.
+        if threading.current_thread() is threading.main_thread():
+            previous = signal.getsignal(signal.SIGINT)
+            if callable(previous):  # SIGINT is neither ignored nor handled outside Python
+                self._previous_handler = previous
+                try:
+                    signal.signal(signal.SIGINT, self._handle)
+                except ValueError:  # the main thread of a sub-interpreter gets no signals
+                    self._previous_handler = None
+            else:
+                self._was_pressed = previous is None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # If a user function has set another handler, it stays.
+        if self._previous_handler is not None and signal.getsignal(signal.SIGINT) == self._handle:
+            signal.signal(signal.SIGINT, self._previous_handler)
+
+    def caused(self, error: BaseException) -> bool:
+        """True if the error is a KeyboardInterrupt and Ctrl-C was pressed."""
+        return isinstance(error, KeyboardInterrupt) and self._was_pressed
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._was_pressed = True
+        self._previous_handler(number, frame)
 
 
 @dataclass
@@ -82,12 +115,10 @@ class _InlineJob:
     params: Mapping[str, Any]
     seed: int
     on_error: OnError
-    ctrl_c: CtrlCWatch
+    ctrl_c: _CtrlCWatch
     counters: Counter[str] = field(default_factory=Counter)  #: What ``count`` added, by name.
-    #: Records and keys that were left out so far.
-    skipped: Skipped = field(default_factory=Skipped)
-    #: Number of records that the map tasks have read.
-    records_in: int = 0
+    skipped: Skipped = field(default_factory=Skipped)  #: Records and keys left out so far.
+    records_in: int = 0  #: Number of records that the map tasks have read.
     #: Ordinal of the current record and pairs emitted: the kernel moves it.
     cursor: MutableSequence[int] = field(default_factory=lambda: [-1, 0])
     #: Encoded blocks of the map tasks, by partition.
@@ -155,10 +186,7 @@ class _InlineJob:
     def _as_task_error(
         self, task: str, function: str, split: Split | None = None
     ) -> Iterator[None]:
-        """Turn an error of user code in the body into a MapError or ReduceError.
-
-        Ctrl-C and the end of a debugger session stay what they are.
-        """
+        """Turn errors of user code into task errors; Ctrl-C and the debugger's end stay as is."""
         try:
             yield
         # 1. After the last record, more are skipped than the job allows.
@@ -183,7 +211,6 @@ class _InlineJob:
 
     @contextmanager
     def _task_context(self, task: str, source: str) -> Iterator[None]:
-        """Count, seed and set the context as a worker does for this task."""
         seed = f"{self.seed}.{task}"
         random.seed(seed)
         if numpy := sys.modules.get("numpy"):
@@ -203,7 +230,6 @@ def _worker_copy(frame: bytes, source: str) -> Split:
 
 
 def _decoded_block(frame: bytes) -> Block:
-    """Return a block as a reducer on a worker would get it."""
     try:
         return decode_block(frame)
     except Exception as error:  # noqa: BLE001 - as above
@@ -214,13 +240,12 @@ def _decoded_block(frame: bytes) -> Block:
 def _task_error(
     error: UserCodeError, cause: BaseException, task: str, split: Split | None
 ) -> TaskError | LibraryMismatch:
-    where = "" if split is None or error.ordinal < 0 else split.where(error.ordinal)
     failure = make_failure(
         cause,
         stage=task_stage(task),
         task=task,
         function=error.function,
-        where=where,
+        where="" if split is None or error.ordinal < 0 else split.where(error.ordinal),
         key=error.key,
         value=error.value,
         python=platform.python_version(),

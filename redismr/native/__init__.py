@@ -19,4 +19,7 @@ except ImportError:
 
     IS_LOADED = False
 
-__all__ = ["IS_LOADED", "IntBlock", "totals"]
+DESCRIPTION = f"with{'' if IS_LOADED else 'out'} the C extension"
+"""What versions and logs say of this process."""
+
+__all__ = ["DESCRIPTION", "IS_LOADED", "IntBlock", "totals"]

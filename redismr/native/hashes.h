@@ -30,9 +30,10 @@ static uint32_t load_le32(const uint8_t *p)
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-static uint32_t crc32_of(const uint8_t *p, size_t size)
+/* ``start`` is the CRC-32 of what came before, 0 at first. */
+static uint32_t crc32_of(uint32_t start, const uint8_t *p, size_t size)
 {
-    uint32_t crc = ~0u;
+    uint32_t crc = ~start;
     for (; size >= 8; p += 8, size -= 8) {
         uint32_t low = load_le32(p) ^ crc, high = load_le32(p + 4);
         crc = crc_table[7][low & 255] ^ crc_table[6][(low >> 8) & 255]
@@ -43,6 +44,23 @@ static uint32_t crc32_of(const uint8_t *p, size_t size)
     while (size--)
         crc = crc_table[0][(crc ^ *p++) & 255] ^ (crc >> 8);
     return ~crc;
+}
+
+/* The stable hash of an int, as engine/value_hashes.py defines it: a CRC-32 of Python's own hash,
+   which is the int modulo a Mersenne prime where pointers have 64 bits. */
+static uint32_t stable_int_hash(int64_t number)
+{
+    const uint64_t modulus = ((uint64_t)1 << 61) - 1;
+    uint64_t size = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
+    int64_t hash = (int64_t)(size % modulus);
+    if (number < 0)
+        hash = -hash;
+    if (hash == -1)
+        hash = -2;
+    uint8_t bytes[8];
+    for (int i = 0; i < 8; i++)
+        bytes[i] = (uint8_t)((uint64_t)hash >> (8 * i));
+    return crc32_of(2, bytes, sizeof bytes);
 }
 
 /* The folded multiplication of wyhash (Wang Yi, public domain), keyed by two secrets of this

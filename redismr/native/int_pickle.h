@@ -125,29 +125,29 @@ static uint8_t *write_ints(uint8_t *p, const int64_t *numbers, size_t count)
     return writer.at;
 }
 
-/* Read a pickled list of exactly ``count`` ints from ``p`` to ``end``. Return 0, or -1 if it is
-   anything else, or has ints of more than 64 bits: the caller asks Python's unpickler then. */
-static int read_ints(const uint8_t *p, const uint8_t *end, int64_t *numbers, size_t count)
+/* Read a pickled list of at most ``room`` ints from ``p`` to ``end``. Return their number, or 0 if it
+   is anything else, is empty, or has ints of more than 64 bits: the caller asks Python then. */
+static size_t read_ints(const uint8_t *p, const uint8_t *end, int64_t *numbers, size_t room)
 {
     size_t read = 0, appended = 0; /* ints read; those of them that the list has */
     int in_batch = 0, has_list = 0;
     if (end - p < 2 || p[0] != OP_PROTO || p[1] < 2 || p[1] > PICKLE_PROTOCOL)
-        return -1;
+        return 0;
     for (p += 2; p < end;) {
         size_t left = (size_t)(end - p) - 1;
         uint8_t opcode = *p++;
         int bytes = opcode == OP_INT1 ? 1 : opcode == OP_INT2 ? 2 : opcode == OP_INT4 ? 4 : 0;
         if (opcode == OP_LONG1) {
             if (!left)
-                return -1;
+                return 0;
             bytes = *p++;
             left--;
             if (bytes < 1 || bytes > 8)
-                return -1;
+                return 0;
         }
         if (bytes) {
-            if (!has_list || left < (size_t)bytes || read == count || (!in_batch && read > appended))
-                return -1;
+            if (!has_list || left < (size_t)bytes || read == room || (!in_batch && read > appended))
+                return 0;
             uint64_t number = 0;
             for (int i = 0; i < bytes; i++)
                 number |= (uint64_t)p[i] << (8 * i);
@@ -161,44 +161,44 @@ static int read_ints(const uint8_t *p, const uint8_t *end, int64_t *numbers, siz
         case OP_FRAME: {
             uint64_t size = 0;
             if (left < 8)
-                return -1;
+                return 0;
             for (int i = 0; i < 8; i++)
                 size |= (uint64_t)p[i] << (8 * i);
             p += 8;
             if (size > left - 8)
-                return -1;
+                return 0;
             break;
         }
         case OP_EMPTY_LIST:
             if (has_list)
-                return -1;
+                return 0;
             has_list = 1;
             if (p < end && *p == OP_MEMOIZE)
                 p++;
             break;
         case OP_MARK:
             if (!has_list || in_batch || read > appended)
-                return -1;
+                return 0;
             in_batch = 1;
             break;
         case OP_APPENDS:
             if (!in_batch)
-                return -1;
+                return 0;
             in_batch = 0;
             appended = read;
             break;
         case OP_APPEND:
             if (in_batch || read != appended + 1)
-                return -1;
+                return 0;
             appended = read;
             break;
         case OP_STOP:
-            return has_list && !in_batch && read == appended && read == count && p == end ? 0 : -1;
+            return has_list && !in_batch && read == appended && p == end ? read : 0;
         default:
-            return -1;
+            return 0;
         }
     }
-    return -1;
+    return 0;
 }
 
 #endif

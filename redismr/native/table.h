@@ -1,7 +1,8 @@
-/* An insertion-ordered hash table from key bytes to an int of 64 bits.
+/* An insertion-ordered hash table from keys to an int of 64 bits. All keys are texts, or all are
+   ints of 64 bits.
 
-   All keys lie in one buffer, each followed by NUL: the buffer without its last byte is the column
-   of keys that travels. No key holds a NUL. All memory comes from PyMem, so that the interpreter
+   All keys lie in one buffer, each followed by NUL. If they are texts, none holds a NUL, and the
+   buffer without its last byte is the column of keys that travels. All memory comes from PyMem, so that the interpreter
    counts it and tests can refuse it. */
 
 #ifndef REDISMR_TABLE_H
@@ -11,6 +12,8 @@
 
 #define NO_ENTRY UINT32_MAX
 #define MAX_ENTRIES (UINT32_MAX / 2)
+
+typedef enum { NO_KEYS, TEXT_KEYS, INT_KEYS } KeyKind;
 
 typedef struct {
     uint8_t *data;
@@ -29,6 +32,7 @@ typedef struct {
     Entry *entries;
     size_t count, capacity;
     Buffer keys;
+    KeyKind kind; /* of all keys; of any kind while there are none */
     HashKey hash_key;
 } Table;
 

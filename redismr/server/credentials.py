@@ -23,14 +23,10 @@ second."""
 class Credentials(Unpicklable):
     """The two secrets of a private server."""
 
-    auth: str = field(repr=False)
-    """The password of the user of jobs; sent to the server, unencrypted."""
-
-    secret: str = field(repr=False)
-    """The key that signs and seals; never sent."""
+    auth: str = field(repr=False)  #: Password of the user of jobs; sent to the server, unencrypted.
+    secret: str = field(repr=False)  #: The key that signs and seals; never sent.
 
     def __post_init__(self) -> None:
-        """Remember both, so that nothing that holds one of them leaves this process."""
         remember_secrets(self.auth, self.secret, private=True)
 
 
@@ -54,10 +50,8 @@ def derived_credentials(password: str) -> Credentials:
             password.encode(), salt=b"redismr/serve/1", n=2**15, r=8, p=1, maxmem=64 << 20
         )
 
-    def derive(purpose: bytes) -> str:
-        return hmac.digest(master_key, purpose, "sha256").hex()
-
-    return Credentials(auth=derive(b"redismr/serve/auth"), secret=derive(b"redismr/serve/secret"))
+    auth = hmac.digest(master_key, b"redismr/serve/auth", "sha256").hex()
+    return Credentials(auth, hmac.digest(master_key, b"redismr/serve/secret", "sha256").hex())
 
 
 def join(host: str, port: int, password: str, *, namespace: str | None = None) -> Connection:
@@ -66,16 +60,10 @@ def join(host: str, port: int, password: str, *, namespace: str | None = None) -
     >>> from redismr.server import join
     >>> join("192.0.2.7", 6379, "words that nobody guesses", namespace="letters").namespace
     'letters'
-
-    Raises:
-        ConfigError: the namespace cannot be used.
     """
     credentials = derived_credentials(password)
-    return Connection(
-        url=tcp_url(host, port, credentials.auth),
-        secret=credentials.secret,
-        namespace=resolve_namespace(namespace),
-    )
+    url = tcp_url(host, port, credentials.auth)
+    return Connection(url=url, secret=credentials.secret, namespace=resolve_namespace(namespace))
 
 
 def tcp_url(host: str, port: int, auth: str) -> str:
@@ -90,16 +78,8 @@ def user_acl(auth: str, namespace: str) -> str:
     other clients. INFO is allowed, although Redis counts it as dangerous: redismr reads from it the
     version, the memory policy and the memory in use.
     """
-    allowed = "+@all -@admin -@dangerous +info"
-    return (
-        "user default reset\n"
-        f"user {JOIN_USER} reset on >{auth} ~{namespace}:* &{namespace}:* {allowed}\n"
-    )
-
-
-def keeper_acl(auth: str) -> str:
-    """Return the configuration line of the user who may only change settings, such as the port."""
-    return f"user {KEEPER_USER} reset on >{auth} +config|set\n"
+    allowed = f"~{namespace}:* &{namespace}:* +@all -@admin -@dangerous +info"
+    return f"user default reset\nuser {JOIN_USER} reset on >{auth} {allowed}\n"
 
 
 def is_loopback(bind: str) -> bool:

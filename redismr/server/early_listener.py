@@ -12,9 +12,7 @@ import socket
 import threading
 from typing import NoReturn
 
-_BACKLOG = 512
-"""Number of connections that may wait; the platform may allow fewer."""
-
+_BACKLOG = 512  # connections that may wait; the platform may allow fewer
 _READ_BYTES = 1 << 16
 
 

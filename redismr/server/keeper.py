@@ -57,10 +57,7 @@ class KeptServer:
     """The server process, with the read end of its output."""
 
     def __init__(self, binary: str, config: bytes) -> None:
-        """Start the server.
-
-        The configuration goes over a pipe: passwords must show neither in ``ps`` nor in a file.
-        """
+        # over a pipe: the passwords in it must show neither in ``ps`` nor in a file
         config_out, config_in = os.pipe()
         self.output, output_in = os.pipe()
         self.output_tail, self.closed_output = b"", False
@@ -98,13 +95,9 @@ class KeptServer:
                 return
 
     def stop(self) -> int:
-        """Send SIGTERM, wait, then send SIGKILL; return the exit code, negative for a signal.
-
-        A server that has closed its output is ending already: SIGTERM would only change its exit
-        code.
-        """
+        """Send SIGTERM, wait, then send SIGKILL; return the exit code, negative for a signal."""
         deadline = time.monotonic() + STOP_GRACE_SECONDS
-        if not self.closed_output:
+        if not self.closed_output:  # else it is ending, and SIGTERM would change its exit code
             os.kill(self.pid, SIGTERM)  # Not waited for yet, so the id cannot be another's.
         while True:
             done, status = os.waitpid(self.pid, os.WNOHANG)
@@ -121,8 +114,7 @@ def end_with_keeper(keeper: int) -> None:
         return
     import ctypes  # 3 ms, and the keeper itself has no use for it.
 
-    set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, SIGTERM, 0, 0, 0)
+    ctypes.CDLL(None).prctl(1, SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
     if os.getppid() != keeper:  # Killed before the call.
         os._exit(1)
 

@@ -2,17 +2,16 @@
 
 import re
 
+from redismr.confidential import MIN_SECRET_LENGTH, weakness_of
 from redismr.config import MAX_PORT, int_rule, text_rule
 from redismr.errors import ConfigError
 from redismr.process_guards import refuse_too_deep, refuse_while_loading
 from redismr.server.binary import find_binary
 from redismr.server.credentials import derived_credentials, is_loopback, random_credentials
 from redismr.server.early_listener import EarlyListener
-from redismr.server.private import READY_SECONDS, PrivateServer
+from redismr.server.private import PrivateServer
 from redismr.settings import check_text, resolve_namespace
-from redismr.weak_secrets import MIN_SECRET_LENGTH, weakness_of
 
-MAX_HOST_CHARACTERS = 255
 _PORT_RULE = int_rule(0, MAX_PORT, f"a whole number (int) between 0 (any free port) and {MAX_PORT}")
 _MAXMEMORY_RULE = int_rule(0, 1 << 62, "a whole number (int) of bytes, 0 for no limit")
 
@@ -24,19 +23,12 @@ def start(
     password: str | None = None,
     namespace: str | None = None,
     maxmemory: int | None = None,
-    deadline: float = READY_SECONDS,
     wait: bool = True,
 ) -> PrivateServer:
     """Start a server on a unix socket that only this user can open, and on TCP if one is asked for.
 
-    Args:
-        bind: the address for TCP; "" for all. TCP is on if ``bind`` or ``port`` is given.
-        port: the port for TCP; 0 picks a free one.
-        password: what ``join`` derives the secrets from on other machines; None: random secrets.
-        namespace: the prefix of the keys and channels that the server's user may touch.
-        maxmemory: bytes; by default half of the machine's memory.
-        deadline: seconds within which the server must answer.
-        wait: False returns at once; call ``ready`` before the server is used.
+    The options are those of ``serve``. TCP is on if ``bind`` or ``port`` is given. ``wait=False``
+    returns at once; call ``ready`` before the server is used.
 
     Raises:
         ConfigError: there is no server binary, or the address is not one.
@@ -61,7 +53,7 @@ def start(
             maxmemory=maxmemory,
         )
         if wait:
-            server.ready(deadline)
+            server.ready()
     except BaseException:
         if early_listener:
             early_listener.close()
@@ -105,8 +97,7 @@ def serve(
     """
     if password is not None:
         check_text("the password", password)
-    weakness = "" if password is None or is_loopback(bind) else weakness_of(password)
-    if weakness:
+    if password is not None and not is_loopback(bind) and (weakness := weakness_of(password)):
         raise ConfigError(
             f"the password for {bind or 'all addresses'} {weakness}. Whoever guesses it can run code "  # noqa: E501
             f"on every worker, so it must have at least {MIN_SECRET_LENGTH} characters that nobody "
@@ -118,6 +109,6 @@ def serve(
 def _checked_address(bind: str | None, port: int | None) -> tuple[str, int]:
     """Return host ("" for all) and port, checked: they become lines of the configuration."""
     host = "127.0.0.1" if bind is None else bind
-    if not re.fullmatch(r"[A-Za-z0-9_.:%-]*", text_rule(MAX_HOST_CHARACTERS).check("bind", host)):
+    if not re.fullmatch(r"[A-Za-z0-9_.:%-]*", text_rule(255).check("bind", host)):
         raise ConfigError(f"cannot bind to {host!r}: not a host name or address")
     return host, 0 if port is None else _PORT_RULE.check("port", port)

@@ -1,7 +1,12 @@
 """A job's functions and their modules: packed by the submitter, loaded by workers and readers."""
 
-from redismr.shipping.load import LoadedCode, load_code, load_params
-from redismr.shipping.other_python import OtherPythonCode, load_for_reader
+from redismr.shipping.load import (
+    LoadedCode,
+    OtherPythonCode,
+    load_code,
+    load_for_reader,
+    load_params,
+)
 from redismr.shipping.pack import PackedCode, digest_code, pack
 
 __all__ = [

@@ -1,36 +1,26 @@
 """The pickler of a job's functions and classes, which also lists what they refer to."""
 
-from __future__ import annotations
-
 import io
 import sys
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from redismr.confidential import SECRET_REMEDY, NotSendable, contains_secret
 from redismr.core import pickle_by_value
 from redismr.core.pickle_by_value import BY_VALUE_MODULES, ReducedValue
+from redismr.shipping import shared_globals
 from redismr.shipping.modules import imported_names_in_code
-from redismr.shipping.shared_globals import (
-    get_script_class,
-    make_script_class,
-    make_script_function,
-    set_function_state,
-)
-from redismr.shipping.source_redaction import refuse_secrets
+from redismr.shipping.source_redaction import HOLDS_SECRET
 
 
 class References:
     """The modules, code and scripts that a pickle refers to."""
 
     def __init__(self) -> None:
-        #: Dotted names that may be modules.
-        self.module_names: set[str] = set()
-        #: Code of functions, whose lines tracebacks may show.
-        self.code_objects: set[CodeType] = set()
-        #: True if the pickle holds anything that a script defines.
-        self.uses_scripts = False
-        #: ``id`` of each class of a script that the pickle holds.
-        self.class_ids: set[int] = set()
+        self.module_names: set[str] = set()  #: Dotted names that may be modules.
+        self.code_objects: set[CodeType] = set()  #: Of functions: tracebacks may show their lines.
+        self.uses_scripts = False  #: True if the pickle holds anything that a script defines.
+        self.class_ids: set[int] = set()  #: ``id`` of each class of a script in the pickle.
         #: Script -> names of its globals that the pickle holds.
         self.script_globals: dict[str, set[str]] = {module: set() for module in BY_VALUE_MODULES}
 
@@ -47,60 +37,58 @@ class CodePickler(pickle_by_value.ByValuePickler):
     """Pickles by value what no worker can import, and lists in ``references`` what was pickled.
 
     With ``only_class``, a class of a script, the pickle holds that class alone: the script's other
-    classes go by name, and globals that ``already_sent`` lists are left out.
+    classes go by name, and globals that ``sent`` lists are left out.
     """
 
-    def __init__(
-        self, only_class: type | None = None, already_sent: References | None = None
-    ) -> None:
+    def __init__(self, only_class: type | None = None, sent: References | None = None) -> None:
         self._file = io.BytesIO()
         super().__init__(self._file)
         self.references = References()
-        self._only_class, self._already_sent = only_class, already_sent
-        self._script_of_globals = {
-            id(vars(sys.modules[m])): m for m in BY_VALUE_MODULES if m in sys.modules
-        }
+        self._only_class, self._sent = only_class, sent
 
     def reducer_override(self, obj: Any) -> ReducedValue:
-        """Reduce an object; pickle calls this for all objects but plain data."""
+        """Note what an object refers to, and reduce it."""
         self.references.add(obj)
         return super().reducer_override(obj)
 
     def packed(self) -> bytes:
-        """Return the pickles of all dumped objects, one after another.
-
-        Raises:
-            NotSendable: a secret of this process is in them.
-        """
-        return refuse_secrets(self._file.getvalue())
+        """Return the pickles of all dumped objects, one after another; NotSendable for secrets."""
+        pickled = self._file.getvalue()
+        if contains_secret(pickled):
+            raise NotSendable("what is sent", HOLDS_SECRET, SECRET_REMEDY)
+        return pickled
 
     def reduce_class(self, cls: type, reduced: ReducedValue) -> ReducedValue:
         """Reduce a class by value; by name if it is a script's class beside ``only_class``."""
         if self._only_class is not None and cls is not self._only_class and is_script_class(cls):
-            return get_script_class, (cls.__module__, cls.__qualname__)
+            return shared_globals.get_script_class, (cls.__module__, cls.__qualname__)
         if cls.__module__ in BY_VALUE_MODULES:
             self.references.uses_scripts = True
             self.references.class_ids.add(id(cls))
         make, parts, *others = super().reduce_class(cls, reduced)
         if cls is self._only_class:
-            make, parts = make_script_class, (cls.__module__, cls.__qualname__, make, parts)
+            parts = cls.__module__, cls.__qualname__, make, parts
+            make = shared_globals.make_script_class
         return make, parts, *others
 
     def reduce_function(self, function: FunctionType, reduced: ReducedValue) -> ReducedValue:
         """Reduce a function by value; functions of a script share one dict of globals again."""
         reduced = super().reduce_function(function, reduced)
-        script = self._script_of_globals.get(id(function.__globals__))
+        script_globals = function.__globals__
+        script = next((m for m in BY_VALUE_MODULES if module_namespace(m) is script_globals), None)
         if script is None:
             return reduced
         make, parts, (attributes, members), *others, set_state = reduced
         values = members.get("__globals__", {})
-        if self._already_sent is not None:
-            sent_names = self._already_sent.script_globals[script]
+        if self._sent is not None:
+            sent_names = self._sent.script_globals[script]
             values = {name: value for name, value in values.items() if name not in sent_names}
         self.references.uses_scripts = True
         self.references.script_globals[script].update(values)
+        parts = script, make, parts
         state = set_state, (attributes, members | {"__globals__": values})
-        return make_script_function, (script, make, parts), state, *others, set_function_state
+        set_state = shared_globals.set_function_state
+        return shared_globals.make_script_function, parts, state, *others, set_state
 
 
 def dump_with_references(obj: object) -> tuple[bytes, References]:

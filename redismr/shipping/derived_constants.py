@@ -3,19 +3,17 @@
 import ast
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-from redismr.shipping.modules import absolute_module_name
-from redismr.shipping.parsing import parse_source
+from redismr.shipping.modules import absolute_module_name, parse_source
 
 _FUNCTION_NODES = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def derived_names(
-    source: str, package: str, changed_names: Mapping[str, AbstractSet[str]]
+    source: str, package: str, changed_names: Mapping[str, set[str]]
 ) -> frozenset[str]:
     r"""Return the dotted names that a module's load binds to values made of changed names.
 
@@ -33,11 +31,8 @@ def derived_names(
     for statement in _top_level_statements(source):
         # 1. ``import m``: names of modules with changes.
         if isinstance(statement, ast.Import):
-            affected_names.update(
-                alias.asname or alias.name.partition(".")[0]
-                for alias in statement.names
-                if alias.name in changed_names
-            )
+            changed = [alias for alias in statement.names if alias.name in changed_names]
+            affected_names.update(a.asname or a.name.partition(".")[0] for a in changed)
         # 2. ``from m import a``: names of changed values, or of modules with changes.
         elif isinstance(statement, ast.ImportFrom):
             names, modules = _changed_names_from_import(statement, package, changed_names)
@@ -56,13 +51,10 @@ def declared_constants(source: str) -> dict[str, Any]:
     >>> declared_constants("A = 1; B = {'x': [-1]}; C = A; D = 1\nif A:\n    D = 2")
     {'A': 1, 'B': {'x': [-1]}}
     """
-    bound_counts = Counter(
-        name
-        for statement in _top_level_statements(source)
-        for name in _bound_names(statement, None)
-    )
+    statements = _top_level_statements(source)
+    bound_counts = Counter(name for each in statements for name in _bound_names(each, None))
     found = {}
-    for statement in _top_level_statements(source):
+    for statement in statements:
         target = statement.targets[0] if isinstance(statement, ast.Assign) else None
         if isinstance(statement, ast.AnnAssign):
             target = statement.target
@@ -79,11 +71,11 @@ def _top_level_statements(source: str) -> tuple[ast.stmt, ...]:
 
 
 def _changed_names_from_import(
-    statement: ast.ImportFrom, package: str, changed_names: Mapping[str, AbstractSet[str]]
+    statement: ast.ImportFrom, package: str, changed_names: Mapping[str, set[str]]
 ) -> tuple[set[str], set[str]]:
     """Return names that the statement binds to changed values, and to modules with changes."""
     module = absolute_module_name(statement.module or "", statement.level, package) or ""
-    of_module = changed_names.get(module, frozenset())
+    of_module = changed_names.get(module, set())
     names, modules = set[str](), set[str]()
     for alias in statement.names:
         if alias.name == "*":
@@ -95,15 +87,14 @@ def _changed_names_from_import(
     return names, modules
 
 
-def _uses_any_name(node: ast.AST, names: AbstractSet[str]) -> bool:
+def _uses_any_name(node: ast.AST, names: set[str]) -> bool:
     return any(isinstance(part, ast.Name) and part.id in names for part in ast.walk(node))
 
 
-def _bound_names(node: ast.stmt, affected_names: AbstractSet[str] | None) -> Iterator[str]:
+def _bound_names(node: ast.stmt, affected_names: set[str] | None) -> Iterator[str]:
     """Yield the dotted names that a statement binds.
 
-    With ``affected_names``, a function or class statement yields only the defaults or attributes
-    that it makes from these names.
+    With ``affected_names``: of a function or class only the defaults or attributes made from these.
     """
     if isinstance(node, _FUNCTION_NODES):
         if affected_names is None:

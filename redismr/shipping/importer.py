@@ -4,15 +4,19 @@ import importlib.abc
 import importlib.util
 import linecache
 import sys
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
+from operator import attrgetter
 from types import ModuleType
+from typing import Any
 
-from redismr.module_snapshots import Changes, snapshot_module
+from redismr.module_snapshots import REGISTER_INFIX, Changes, snapshot_module
 from redismr.process_guards import loading_job_code
-from redismr.shipping.module_restore import restore_changes
 from redismr.shipping.modules import ModuleSource
 from redismr.shipping.shared_globals import ScriptNamespaces
+
+_REFILLABLE_TYPES = (dict, defaultdict, OrderedDict, Counter, list, set, deque)
 
 
 class JobImporter(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
@@ -34,26 +38,22 @@ class JobImporter(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         self._deferred: Mapping[str, Changes] = {}
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the module's source, and set what the submitter's program had changed in it.
-
-        Neither may start a job: no module is a script here.
-        """
-        with loading_job_code():
+        """Run the module's source, and set what the submitter's program had changed in it."""
+        with loading_job_code():  # neither may start a job: no module is a script here
             super().exec_module(module)
             name = module.__name__
             snapshot_module(module, self.modules[name].source)
             if name in self._packed_changes:
-                restore_changes(
-                    module, self._script_namespaces.loads(self._packed_changes[name])[0]
-                )
+                changes = self._script_namespaces.loads(self._packed_changes[name])[0]
+                _restore_changes(module, changes)
             if name in self._deferred:
-                restore_changes(module, self._deferred[name])
+                _restore_changes(module, self._deferred[name])
 
     def apply_deferred(self, deferred: Mapping[str, Changes]) -> None:
         """Set the changes that need the scripts' functions: now in loaded modules, else at load."""
         for name, changes in deferred.items():
             if _loader_of(name) is self:
-                restore_changes(sys.modules[name], changes)
+                _restore_changes(sys.modules[name], changes)
         self._deferred = deferred
 
     def find_spec(
@@ -124,3 +124,53 @@ def _unload_modules(names: Iterable[str]) -> None:
 
 def _loader_of(name: str) -> object:
     return getattr(sys.modules.get(name), "__loader__", None)
+
+
+def _restore_changes(module: ModuleType, changes: Changes) -> None:
+    """Set and delete what the program had; refill in place what other modules may have imported."""
+    for path, value in changes.values.items():
+        owner_path, registers, _ = path.partition(REGISTER_INFIX)
+        owner, name = _resolve_owner(module, owner_path)
+        if registers:
+            getattr(owner, name).register(*value)
+        elif path in changes.changed_in_place and _refill(vars(owner).get(name), value):
+            continue
+        elif isinstance(owner, type):
+            type.__setattr__(owner, name, value)  # setattr would ask a metaclass, which may refuse
+        else:
+            setattr(owner, name, value)
+    for path in changes.deleted:
+        owner, name = _resolve_owner(module, path)
+        if name in vars(owner):
+            delattr(owner, name)
+
+
+def _resolve_owner(module: ModuleType, path: str) -> tuple[Any, str]:
+    owner_path, _, name = path.rpartition(".")
+    return attrgetter(owner_path)(module) if owner_path else module, name
+
+
+def _refill(old: Any, new: Any) -> bool:
+    """Give the old object the contents of the new one; False if that is not possible."""
+    old_type = type(old)
+    if old_type is not type(new):
+        return False
+    if old_type is bytearray:
+        old[:] = new  # clear() would change the size, which a memoryview forbids
+        return True
+    if old_type in _REFILLABLE_TYPES:
+        old.clear()
+        if isinstance(old, dict):
+            for key, value in new.items():  # update() of a Counter would add
+                old[key] = value
+        elif isinstance(old, set):
+            old.update(new)
+        else:
+            old.extend(new)
+        return True
+    slots = any(vars(base).get("__slots__") for base in old_type.__mro__)
+    if slots or not isinstance(getattr(old, "__dict__", None), dict):
+        return False
+    vars(old).clear()
+    vars(old).update(vars(new))
+    return True

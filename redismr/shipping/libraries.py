@@ -17,16 +17,8 @@ from redismr.errors import CodeError, LibraryMismatch
 
 SUBMITTER = "the submitter"
 
-REPORTED_LIBRARIES = {
-    "numpy": "numpy",
-    "pandas": "pandas",
-    "polars": "polars",
-    "pyarrow": "pyarrow",
-    "scipy": "scipy",
-    "sklearn": "scikit-learn",
-    "torch": "torch",
-}
-"""Library -> distribution, of the most common ones: workers report their versions of these."""
+REPORTED_LIBRARIES = ("numpy", "pandas", "polars", "pyarrow", "scipy", "sklearn", "torch")
+"""The most common ones: workers report their versions of these."""
 
 _UNKNOWN_VERSION = "of a version that is not known"
 _baseline: set[str] = set()
@@ -44,9 +36,8 @@ def loaded_versions() -> dict[str, str]:
         found = {
             name: version
             for name, module in list(sys.modules.items())
-            if "." not in name
-            and name not in _baseline
-            and (version := _module_version(name, module))
+            if "." not in name and name not in _baseline
+            if (version := _module_version(name, module))
         }
         _version_cache = len(sys.modules), found
     return _version_cache[1]
@@ -55,9 +46,9 @@ def loaded_versions() -> dict[str, str]:
 def reported_versions() -> str:
     """Return ``REPORTED_LIBRARIES`` with their versions here: ``numpy=2.4.6 torch=`` (no torch)."""
     versions = dict.fromkeys(REPORTED_LIBRARIES, "")
-    for name, distribution in REPORTED_LIBRARIES.items():
+    for name in REPORTED_LIBRARIES:
         with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(distribution)
+            versions[name] = metadata.version("scikit-learn" if name == "sklearn" else name)
     return " ".join(f"{name}={version}" for name, version in versions.items())
 
 
@@ -74,14 +65,8 @@ def explain_library_errors(
 ) -> Iterator[None]:
     """Raise LibraryMismatch for an error in the body that a library is the cause of.
 
-    Args:
-        label: words for what the body loads.
-        provenance: who made it, and with which libraries.
-        data: the bytes that the body loads; they hold the names of libraries.
-        worker: the name of this worker; empty in a reader of a result.
-
-    Raises:
-        LibraryMismatch: a library is missing here, or has another version.
+    ``label`` says what the body loads; ``data`` are the bytes that it loads: they hold the names of
+    libraries. ``worker`` is the name of this worker; empty in a reader of a result.
     """
     try:
         yield
@@ -105,8 +90,14 @@ def describe_library_error(
     suspects, data, required = [_failing_package(cause)], bytes(data), provenance.libraries
     if suspects[0] in _LOADING_PACKAGES:  # unpickling failed in C, where no frame names a library
         suspects = [n for n in required if n.encode() in data and n not in _LOADING_PACKAGES]
-    present = {name: _version_at_failure(name, cause) for name in suspects if name in required}
-    present = {name: version for name, version in present.items() if version != required[name]}
+    # A library whose import failed is absent, whatever is installed.
+    absent = cause.name if isinstance(cause, ModuleNotFoundError) else None
+    present = {
+        name: version
+        for name in suspects
+        if name in required
+        if (version := "" if name == absent else available_version(name)) != required[name]
+    }
     if not present:
         return None
     place, there_or_here = (f"worker {worker}", "there") if worker else ("this process", "here")
@@ -120,28 +111,19 @@ def describe_library_error(
     )
 
 
-def _version_at_failure(name: str, cause: BaseException) -> str:
-    """Return the version of a library here; "" if its import failed, whatever is installed."""
-    absent = isinstance(cause, ModuleNotFoundError) and cause.name == name
-    return "" if absent else available_version(name)
-
-
 def available_version(name: str) -> str:
     """Return the version of a library that is loaded or installed here; "" if there is none."""
     module = sys.modules.get(name)
-    if module is None:
-        try:
-            if importlib.util.find_spec(name) is None:
-                return ""
-        except (ImportError, ValueError):
-            return ""
-    elif version := _module_version(name, module):
+    if version := _module_version(name, module):
         return version
+    try:
+        if module is None and importlib.util.find_spec(name) is None:
+            return ""
+    except (ImportError, ValueError):
+        return ""
     for distribution in (name, *metadata.packages_distributions().get(name, ())):
-        try:
+        with suppress(metadata.PackageNotFoundError):
             return metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
     return _UNKNOWN_VERSION
 
 

@@ -6,11 +6,9 @@ does not pickle is refused by name, unless no function of the job can use it or 
 value itself on demand.
 """
 
-from __future__ import annotations
-
 import ast
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -19,8 +17,7 @@ from redismr.errors import CodeError
 from redismr.module_snapshots import MISSING, Changes, snapshot_of, value_at
 from redismr.shipping.code_pickler import References, dump_with_references, pickle_error_of
 from redismr.shipping.derived_constants import declared_constants, derived_names
-from redismr.shipping.modules import ModuleSource, find_local_modules
-from redismr.shipping.parsing import parse_source
+from redismr.shipping.modules import ModuleSource, find_local_modules, parse_source
 from redismr.shipping.pickle_diagnosis import explain_pickle_error
 
 
@@ -29,25 +26,19 @@ class LocalModules:
     """The modules that a job needs, and the changes in them, by module name."""
 
     modules: dict[str, ModuleSource]
-    packed_changes: dict[str, bytes]
-    """Pickled ``Changes`` to set at the end of a module's load."""
+    packed_changes: dict[str, bytes]  #: Pickled ``Changes`` to set at the end of a module's load.
+    #: Changes that refer to functions or classes of the scripts: to be set when these are there.
     deferred: dict[str, Changes]
-    """Changes that refer to functions or classes of the scripts: to be set when these are there."""
     code_objects: set[CodeType]
-    changed_values: dict[str, Any]
-    """Dotted name (``conf.RATE``) -> value, of all changes."""
+    changed_values: dict[str, Any]  #: Dotted name (``conf.RATE``) -> value, of all changes.
 
 
 def collect_local_modules(
-    names: Iterable[str], folders: list[str], referenced_names: Callable[[], Iterable[str]]
+    names: Iterable[str], folders: list[str], referenced_names: Iterable[str]
 ) -> LocalModules:
     """Return the local modules among ``names``, the modules that these need, and their changes.
 
-    ``names`` and ``folders`` are those of ``find_local_modules``; ``referenced_names`` returns the
-    names that the job's functions and params refer to.
-
-    Raises:
-        CodeError: a changed value does not pickle, in a module that the functions need.
+    A changed value that does not pickle is an error only in modules that ``referenced_names`` need.
     """
     collector = _LocalModuleCollector(folders, referenced_names)
     todo = set(names)
@@ -57,9 +48,7 @@ def collect_local_modules(
 
 
 class _LocalModuleCollector:
-    """Collects modules, and the changes in them, from more and more names."""
-
-    def __init__(self, folders: list[str], referenced_names: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, folders: list[str], referenced_names: Iterable[str]) -> None:
         self._folders, self._referenced_names = folders, referenced_names
         self._modules: dict[str, ModuleSource] = {}
         self._changes: dict[str, Changes] = {}
@@ -95,10 +84,8 @@ class _LocalModuleCollector:
         }
         more = False
         for name, module in self._modules.items():
-            # 1. The module is not loaded here.
             if name not in sys.modules:
                 continue
-            # 2. It may hold values made of changed names.
             module_vars = vars(sys.modules[name])
             package = module_vars.get("__package__") or ""
             before = self._changes.get(name, Changes({}, frozenset(), ()))
@@ -121,7 +108,12 @@ class _LocalModuleCollector:
                 self._references[name, path] = dump_with_references(value)[1]
             except Exception as error:
                 if self._must_ship(name, path):
-                    raise _cannot_ship_error(name, path, value, error) from error
+                    why = explain_pickle_error(value, error, pickle_error_of)
+                    raise CodeError(
+                        f"{name}.{path} was set after {name} was loaded, and cannot be sent to "
+                        f"workers, which load {name} afresh: {why}. Set {name}.{path} in initfn, "
+                        "from params if need be, so that every worker has its own."
+                    ) from error
                 del self._changes[name].values[path]
                 return ()
         return self._references[name, path].module_names
@@ -134,7 +126,7 @@ class _LocalModuleCollector:
             container = loaded.was_container(path)
             if _is_made_on_demand(self._modules[name].source, path, container=container):
                 return False
-        return name in find_local_modules(sorted(self._referenced_names()), self._folders)
+        return name in find_local_modules(sorted(self._referenced_names), self._folders)
 
     def result(self) -> LocalModules:
         local_modules = LocalModules(self._modules, {}, {}, set(), {})
@@ -163,53 +155,35 @@ def _changes_of(name: str, source: str) -> Changes:
         return changes
     # The module was loaded before redismr was imported: a constant in its source that has another
     # value by now was set since.
-    module_vars = vars(module)
-    declared = declared_constants(source)
     set_early = {
-        n: module_vars[n]
-        for n in declared
-        if n in module_vars and _values_differ(module_vars[n], declared[n])
+        name: vars(module)[name]
+        for name, constant in declared_constants(source).items()
+        if name in vars(module) and _values_differ(vars(module)[name], constant)
     }
     return changes._replace(values=set_early | changes.values)
 
 
 def _values_differ(value: Any, constant: Any) -> bool:
-    if type(value) is not type(constant):
-        return True
     try:
-        return bool(value != constant)
+        return type(value) is not type(constant) or bool(value != constant)
     except Exception:  # noqa: BLE001 - items of a container may refuse to be compared
         return True
 
 
-def _cannot_ship_error(name: str, path: str, value: Any, error: Exception) -> CodeError:
-    why = explain_pickle_error(value, error, pickle_error_of)
-    return CodeError(
-        f"{name}.{path} was set after {name} was loaded, and cannot be sent to workers, which "
-        f"load {name} afresh: {why}. Set {name}.{path} in initfn, from params if need be, so that "
-        "every worker has its own."
-    )
-
-
 def _is_made_on_demand(source: str, path: str, *, container: bool) -> bool:
-    r"""True if a function of the module sets the name, or fills the container, when called.
-
-    >>> text = "conn = None\ndef get():\n    global conn\n    conn = 1"
-    >>> [_is_made_on_demand(text, name, container=False) for name in ("conn", "x")]
-    [True, False]
-    """
+    """True if a function of the module sets the name, or fills the container, when called."""
     name = path.rpartition(".")[2]
+
+    def changes_it(node: ast.AST) -> bool:
+        if "." in path:
+            return isinstance(node, ast.Attribute) and node.attr == name
+        if container:
+            return isinstance(node, ast.Name) and node.id == name
+        return isinstance(node, ast.Global) and name in node.names
+
     tree = parse_source(source)
-    nodes_in_functions = [
-        node
+    return any(
+        any(map(changes_it, ast.walk(function)))
         for function in (ast.walk(tree) if tree else ())
         if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
-        for node in ast.walk(function)
-    ]
-    if "." in path:
-        return any(
-            isinstance(node, ast.Attribute) and node.attr == name for node in nodes_in_functions
-        )
-    if container:
-        return any(isinstance(node, ast.Name) and node.id == name for node in nodes_in_functions)
-    return any(isinstance(node, ast.Global) and name in node.names for node in nodes_in_functions)
+    )

@@ -5,15 +5,15 @@ find them: names come from import statements (in the syntax tree of sources, in 
 functions) and are looked up in ``sys.modules`` first, then on the path.
 """
 
-from __future__ import annotations
-
 import ast
 import dis
 import importlib.util
 import os
 import pkgutil
 import sys
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import distributions
@@ -22,18 +22,17 @@ from typing import Any
 
 from redismr.core.pickle_by_value import BY_VALUE_MODULES
 from redismr.module_snapshots import is_local, snapshot_of
-from redismr.shipping.parsing import parse_source
+
+_parse_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleSource:
     """One module as text."""
 
-    path: str
-    """The file on the submitter; "" for a namespace package."""
+    path: str  #: The file on the submitter; "" for a namespace package.
     source: str
-    package_path: tuple[str, ...] | None
-    """The ``__path__`` of a package; None for a module."""
+    package_path: tuple[str, ...] | None  #: The ``__path__`` of a package; None for a module.
 
 
 def find_local_modules(names: Iterable[str], folders: Iterable[str]) -> dict[str, ModuleSource]:
@@ -41,22 +40,18 @@ def find_local_modules(names: Iterable[str], folders: Iterable[str]) -> dict[str
 
     A package comes with its parent packages and with its submodules that are loaded here: these may
     be plugins that are imported by a computed name. Names that are no modules are passed over.
-
     ``folders`` are searched before ``sys.path``, as Python searches the folder of a script.
     """
     search_path = (*folders, *sys.path)
-    todo, seen, found = list(names), set(BY_VALUE_MODULES), {}
+    todo, seen, found = list(names), {"", *BY_VALUE_MODULES}, {}
     while todo:
         name = todo.pop()
-        # 1. Known already, or the parent of a top-level module.
-        if name in seen or not name:
+        if name in seen:
             continue
         seen.add(name)
         module = _read_local_source(name, search_path)
-        # 2. No local module.
         if module is None:
             continue
-        # 3. A local module, which needs its parent and its imports, and a package its submodules.
         found[name] = module
         parent = name.rpartition(".")[0]
         package = parent if module.package_path is None else name
@@ -64,6 +59,15 @@ def find_local_modules(names: Iterable[str], folders: Iterable[str]) -> dict[str
         if module.package_path is not None:
             todo += [m for m in list(sys.modules) if m.startswith(f"{name}.")]
     return dict(sorted(found.items()))
+
+
+def parse_source(source: str) -> ast.Module | None:
+    """Return the syntax tree; None if Python cannot parse the source."""
+    try:
+        with _parse_lock:  # in Python 3.11 two threads that parse at once may get a SystemError
+            return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 @lru_cache(maxsize=512)  # programs submit many jobs from the same files
@@ -87,25 +91,20 @@ def imported_names(source: str, package: str) -> frozenset[str]:
 @lru_cache(maxsize=1024)
 def imported_names_in_code(code: CodeType, package: str) -> frozenset[str]:
     """Return every dotted name that a function's code may import; needs no source (REPL)."""
-    return frozenset(_walk_imported_names(code, package))
-
-
-def _walk_imported_names(code: CodeType, package: str) -> Iterator[str]:
+    found = set[str]()
     pushed_constants: list[object] = [0, None]
     for instruction in dis.get_instructions(code):
         if instruction.opname == "IMPORT_NAME":
             level, names = pushed_constants  # IMPORT_NAME takes the two constants pushed last
-            yield from _names_from_import(
-                str(instruction.argval),
-                level if isinstance(level, int) else 0,
-                names if isinstance(names, tuple) else (),
-                package,
-            )
+            level = level if isinstance(level, int) else 0
+            names = names if isinstance(names, tuple) else ()
+            found.update(_names_from_import(str(instruction.argval), level, names, package))
         elif instruction.opname not in ("EXTENDED_ARG", "CACHE"):
             pushed_constants = [pushed_constants[1], instruction.argval]
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _walk_imported_names(constant, package)
+            found |= imported_names_in_code(constant, package)
+    return frozenset(found)
 
 
 def _is_installed(name: str, path: str) -> bool:
@@ -158,9 +157,7 @@ def _read_local_source(name: str, search_path: tuple[str, ...]) -> ModuleSource 
     return None if source is None else ModuleSource(path, source, folders)
 
 
-def _locate(
-    name: str, search_path: tuple[str, ...]
-) -> tuple[str | None, Iterable[str] | None, Any]:
+def _locate(name: str, search_path: Iterable[str]) -> tuple[str | None, Iterable[str] | None, Any]:
     """Return a module's file, its ``__path__`` if it is a package, and its loader."""
     module = sys.modules.get(name)
     if isinstance(module, ModuleType):
@@ -183,14 +180,12 @@ def _locate(
 def _source_text(name: str, path: str, loader: Any) -> str | None:
     module = sys.modules.get(name)
     loaded = snapshot_of(module) if isinstance(module, ModuleType) else None
-    try:
+    with suppress(OSError, UnicodeError, SyntaxError):
         if loaded is not None and loaded.source is not None:
             text = loaded.source  # the file may have changed since the load
             return text if isinstance(text, str) else importlib.util.decode_source(text)
         with open(path, "rb") as file:
             return importlib.util.decode_source(file.read())
-    except (OSError, UnicodeError, SyntaxError):
-        pass
     try:  # a module in a zip file, or one that came with a job whose functions submit a job
         source = loader.get_source(name)
     except Exception:  # noqa: BLE001 - a foreign loader may raise anything

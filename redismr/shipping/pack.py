@@ -5,18 +5,15 @@ through cloudpickle, in one pickle, so that functions still share their globals 
 modules go as sources, their functions by name. Installed packages must be on the worker.
 """
 
-from __future__ import annotations
-
 import hashlib
 import linecache
 import os
 import pickle
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
-from types import CodeType
 from typing import Any
 
 import cloudpickle
@@ -24,7 +21,6 @@ import cloudpickle
 from redismr.confidential import NotSendable
 from redismr.core.pickle_by_value import BY_VALUE_MODULES, PICKLE_PROTOCOL
 from redismr.errors import CodeError
-from redismr.module_snapshots import is_local
 from redismr.shipping.code_pickler import (
     CodePickler,
     References,
@@ -35,7 +31,7 @@ from redismr.shipping.code_pickler import (
     pickle_error_of,
 )
 from redismr.shipping.module_changes import collect_local_modules
-from redismr.shipping.modules import ModuleSource, imported_names
+from redismr.shipping.modules import imported_names
 from redismr.shipping.pickle_diagnosis import explain_pickle_error, largest_part
 from redismr.shipping.source_redaction import redact_modules, traceback_lines
 from redismr.user_warnings import warn_user
@@ -59,57 +55,54 @@ class PackedCode:
     """Names both payloads. Equal functions and params that one process packs twice have equal
     digests, so that an executor that has loaded them can serve both jobs. Other params have another
     digest: the functions may have kept results of the first params in a cache or a global."""
-    module_names: frozenset[str] = frozenset()
-    """Names that may be modules and that functions and params refer to."""
+    module_names: frozenset[str] = frozenset()  #: Names of functions and params; may be modules.
 
 
 def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> PackedCode:
     """Return the code from which ``load_code`` makes the same functions. Imports nothing.
 
     Values that the program has changed in local modules since their load are sent with them.
-
     ``functions`` maps a role (mapfn, reducefn ...) to a callable, the name of a reducer, or None.
 
     Raises:
         CodeError: an object does not pickle; names the function, the variable and its type.
     """
-    functions, params = dict(functions), dict(params or {})
+    functions, params, main_pickler = dict(functions), dict(params or {}), CodePickler()
+    sent = main_pickler.references
     with _scripts_by_value():
-        packed_params, references = _dump_params(params)
-        main_pickler = _dump_functions(functions)
-        referenced_names = references.module_names | main_pickler.references.module_names
-        unused_classes = _dump_unused_classes(main_pickler.references, references)
+        with _name_unpicklable({f"params[{k!r}]": params[k] for k in params}, _PARAM_ADVICE):
+            packed_params, references = dump_with_references(params)
+        with _name_unpicklable(functions, _FUNCTION_ADVICE):
+            main_pickler.dump(functions)
+            main_pickler.packed()  # refuses a secret while the function that holds it is known
+        referenced_names = references.module_names | sent.module_names
+        unused_classes = _dump_unused_classes(sent, references)
         names = referenced_names | references.module_names | _module_names_in_scripts()
-        local_modules = collect_local_modules(names, _script_folders(), lambda: referenced_names)
+        files = [module_namespace(script).get("__file__") for script in BY_VALUE_MODULES]
+        folders = [os.path.dirname(os.path.abspath(file)) for file in files if file]
+        local_modules = collect_local_modules(names, folders, referenced_names)
         main_pickler.dump(local_modules.deferred)
-        used_classes = {
-            module: _script_classes(module, main_pickler.references.class_ids)
-            for module in BY_VALUE_MODULES
-        }
-        main_pickler.dump(used_classes)
+        main_pickler.dump({s: _script_classes(s, sent.class_ids) for s in BY_VALUE_MODULES})
         pickled = main_pickler.packed()
         changes_bytes = sum(map(len, local_modules.packed_changes.values()))
         _warn_if_large("functions", len(pickled), functions)
         _warn_if_large("params", len(packed_params), params)
         _warn_if_large("changed modules", changes_bytes, local_modules.changed_values)
     shipped_modules = redact_modules(local_modules.modules)
-    code_objects = (
-        main_pickler.references.code_objects | references.code_objects | local_modules.code_objects
-    )
+    code_objects = sent.code_objects | references.code_objects | local_modules.code_objects
     code = pickle.dumps(
         {
             "format": CODE_FORMAT,
             "modules": {name: astuple(module) for name, module in shipped_modules.items()},
-            "sources": _source_lines(code_objects, shipped_modules),
+            "sources": traceback_lines(code_objects, shipped_modules),
             "pickle": pickled,
             "classes": unused_classes,
             "state": local_modules.packed_changes,
         },
         PICKLE_PROTOCOL,
     )
-    return PackedCode(
-        code, packed_params, digest_code(code, packed_params), frozenset(referenced_names)
-    )
+    digest = digest_code(code, packed_params)
+    return PackedCode(code, packed_params, digest, frozenset(referenced_names))
 
 
 def digest_code(code: bytes, params: bytes) -> str:
@@ -117,30 +110,23 @@ def digest_code(code: bytes, params: bytes) -> str:
     return hashlib.sha256(len(code).to_bytes(8, "big") + code + params).hexdigest()
 
 
-def _dump_functions(functions: dict[str, Any]) -> CodePickler:
-    main_pickler = CodePickler()
+@contextmanager
+def _name_unpicklable(objects: Mapping[str, Any], advice: str) -> Iterator[None]:
+    """Raise CodeError for the first object that does not pickle, if the body raises an error."""
     try:
-        main_pickler.dump(functions)
-        main_pickler.packed()  # refuses a secret while the function that holds it is known
+        yield
     except Exception:
-        _raise_for_unpicklable(functions.items(), _FUNCTION_ADVICE)
-        raise
-    return main_pickler
-
-
-def _dump_params(params: dict[str, Any]) -> tuple[bytes, References]:
-    try:
-        return dump_with_references(params)
-    except Exception:
-        _raise_for_unpicklable(
-            ((f"params[{k!r}]", value) for k, value in params.items()), _PARAM_ADVICE
-        )
+        for name, obj in objects.items():
+            error = pickle_error_of(obj)
+            if error is not None:
+                if isinstance(error, NotSendable):
+                    advice = error.remedy
+                why = explain_pickle_error(obj, error, pickle_error_of)
+                raise CodeError(f"{name} cannot be sent to workers: {why}. {advice}.") from error
         raise
 
 
-def _dump_unused_classes(
-    already_sent: References, references: References
-) -> dict[str, dict[str, bytes]]:
+def _dump_unused_classes(sent: References, references: References) -> dict[str, dict[str, bytes]]:
     """Pickle each class of the scripts that no function uses: records may be instances of it.
 
     Classes that do not pickle are left out. Adds to ``references`` what the classes refer to.
@@ -148,26 +134,15 @@ def _dump_unused_classes(
     packed: dict[str, dict[str, bytes]] = {module: {} for module in BY_VALUE_MODULES}
     for module, packed_classes in packed.items():
         for name, cls in _script_classes(module).items():
-            if id(cls) in already_sent.class_ids:
+            if id(cls) in sent.class_ids:
                 continue
-            pickler = CodePickler(cls, already_sent)
+            pickler = CodePickler(cls, sent)
             with suppress(Exception):  # a __reduce__ may raise anything
                 pickler.dump(cls)
                 packed_classes[name] = pickler.packed()
                 references.module_names |= pickler.references.module_names
                 references.code_objects |= pickler.references.code_objects
     return packed
-
-
-def _raise_for_unpicklable(named: Iterable[tuple[str, Any]], advice: str) -> None:
-    """Raise CodeError for the first object that does not pickle, if there is one."""
-    for name, obj in named:
-        error = pickle_error_of(obj)
-        if error is not None:
-            if isinstance(error, NotSendable):
-                advice = error.remedy
-            why = explain_pickle_error(obj, error, pickle_error_of)
-            raise CodeError(f"{name} cannot be sent to workers: {why}. {advice}.") from error
 
 
 def _warn_if_large(payload: str, size: int, parts: Mapping[str, Any]) -> None:
@@ -210,26 +185,12 @@ def _script_classes(module: str, only_ids: set[int] | None = None) -> dict[str, 
 
 
 def _module_names_in_scripts() -> set[str]:
-    """Return names that may be modules the scripts import: from their globals and sources."""
+    """Return names that may be modules: from the globals and sources of the scripts."""
     names: set[str] = set()
     for script in BY_VALUE_MODULES:
         script_globals = module_namespace(script)
         names.update(map(module_name_of, list(script_globals.values())))
-        file = script_globals.get("__file__")
-        if file is not None:
+        if (file := script_globals.get("__file__")) is not None:
             source = "".join(linecache.getlines(file))
             names.update(imported_names(source, script_globals.get("__package__") or ""))
     return names
-
-
-def _script_folders() -> list[str]:
-    files = [module_namespace(script).get("__file__") for script in BY_VALUE_MODULES]
-    return [os.path.dirname(os.path.abspath(file)) for file in files if file]
-
-
-def _source_lines(
-    code_objects: Iterable[CodeType], modules: Mapping[str, ModuleSource]
-) -> dict[str, str]:
-    """Return file -> lines of the functions that go by value, to be shown in tracebacks."""
-    shipped = {module.path for module in modules.values()}
-    return traceback_lines(code_objects, lambda file: file not in shipped and is_local(file))

@@ -1,7 +1,5 @@
 """Finds the variable because of which a function does not pickle, or has a large pickle."""
 
-from __future__ import annotations
-
 import dis
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +35,9 @@ def explain_pickle_error(
             break
     path_text = "it uses " + ", in it ".join(path) + ", " if path else "it is "
     problem = error.why if isinstance(error, NotSendable) else f"does not pickle ({error})"
-    return f"{path_text}a {_type_name(obj)}, which {problem}"
+    kind = type(obj)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return f"{path_text}a {module}{kind.__qualname__}, which {problem}"
 
 
 def largest_part(parts: Mapping[str, Any], size: Callable[[Any], int]) -> tuple[str, int]:
@@ -60,12 +60,6 @@ def global_names(code: CodeType) -> Iterator[str]:
             yield from global_names(constant)
 
 
-def _type_name(obj: Any) -> str:
-    kind = type(obj)
-    name = kind.__qualname__
-    return name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
-
-
 def _pickled_parts(obj: Any) -> Iterator[tuple[str, Any]]:
     """Yield (label, part) for each part that pickling ``obj`` by value pickles too."""
     if isinstance(obj, FunctionType):
@@ -77,10 +71,8 @@ def _pickled_parts(obj: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(obj, MethodType):
         yield "the object it is a method of", obj.__self__
     elif isinstance(obj, dict):
-        yield from (
-            (f"the value at {key!r:.40}", value)
-            for key, value in islice(obj.items(), _MAX_SEARCHED_ITEMS)
-        )
+        items = islice(obj.items(), _MAX_SEARCHED_ITEMS)
+        yield from ((f"the value at {key!r:.40}", value) for key, value in items)
     elif isinstance(obj, (list, tuple)):
         yield from ((f"item {i}", item) for i, item in enumerate(obj[:_MAX_SEARCHED_ITEMS]))
     elif isinstance(obj, type):

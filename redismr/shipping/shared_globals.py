@@ -15,58 +15,19 @@ from typing import Any
 from redismr.errors import CodeError
 
 
-def make_script_function(script: str, make: Callable[..., Any], parts: tuple[Any, ...]) -> Any:
-    """Name ``ScriptNamespaces.make_script_function`` in pickles."""
-    raise NotImplementedError
-
-
-def get_script_class(module: str, name: str) -> Any:
-    """Name ``ScriptNamespaces.get_script_class`` in pickles."""
-    raise NotImplementedError
-
-
-def make_script_class(
-    module: str, name: str, make: Callable[..., Any], parts: tuple[Any, ...]
-) -> Any:
-    """Name ``ScriptNamespaces.make_script_class`` in pickles."""
-    raise NotImplementedError
-
-
-def set_function_state(function: FunctionType, state: tuple[Callable[..., Any], Any]) -> None:
-    """Set the state of a function, but no global that the script has here already.
-
-    The first value of a global stays: initfn may have changed it since.
-    """
-    set_state, (attributes, members) = state
-    values = members.get("__globals__", {})
-    new_values = {name: values[name] for name in values if name not in function.__globals__}
-    set_state(function, (attributes, members | {"__globals__": new_values}))
-
-
 class ScriptNamespaces:
     """The globals and classes of the scripts of one job."""
 
     def __init__(self, packed_classes: Mapping[str, Mapping[str, bytes]]) -> None:
-        #: Script -> name -> class that is loaded.
-        self.classes: dict[str, dict[str, type]] = {}
+        self.classes: dict[str, dict[str, type]] = {}  #: Script -> name -> class that is loaded.
         #: Script -> name -> pickle of a class that the job's functions do not use.
         self._packed_classes = packed_classes
-        self._globals_of_script: dict[str, dict[str, Any]] = {}
+        self.globals_of_script: dict[str, dict[str, Any]] = {}
 
     def loads(self, data: bytes, count: int = 1) -> list[Any]:
         """Return ``count`` objects, in the order in which they were dumped."""
         unpickler = _Unpickler(self, data)
         return [unpickler.load() for _ in range(count)]
-
-    def make_script_function(
-        self, script: str, make: Callable[..., Any], parts: tuple[Any, ...]
-    ) -> Any:
-        """Return a function with the shared globals of its script."""
-        code, names, *others = parts
-        script_globals = self._globals_of_script.setdefault(script, {})
-        for name, value in names.items():
-            script_globals.setdefault(name, value)
-        return make(code, script_globals, *others)
 
     def expose_classes(self) -> None:
         """Let plain pickle find the scripts' classes by name, loaded or not."""
@@ -78,12 +39,7 @@ class ScriptNamespaces:
             module_vars["__getattr__"] = partial(self.get_script_class, module)
 
     def get_script_class(self, module: str, name: str) -> Any:
-        """Return a class of a script; load it if need be.
-
-        Raises:
-            AttributeError: the script had no such class, or the class could not be sent.
-            CodeError: the class cannot be made again here.
-        """
+        """Return a class of a script; AttributeError if there was none, or it could not be sent."""
         classes = self.classes.setdefault(module, {})
         if name not in classes:
             data = self._packed_classes.get(module, {}).get(name)
@@ -99,12 +55,43 @@ class ScriptNamespaces:
                 ) from error
         return classes[name]
 
-    def make_script_class(
-        self, module: str, name: str, make: Callable[..., Any], parts: tuple[Any, ...]
-    ) -> Any:
-        """Make a class and register it before it is filled: other classes may refer to it."""
-        cls = self.classes.setdefault(module, {})[name] = make(*parts)
-        return cls
+
+# Functions that pickles name; the unpickler passes the job's namespaces to all but the last.
+
+
+def make_script_function(
+    namespaces: ScriptNamespaces, script: str, make: Callable[..., Any], parts: tuple[Any, ...]
+) -> Any:
+    """Return a function with the shared globals of its script."""
+    code, names, *others = parts
+    script_globals = namespaces.globals_of_script.setdefault(script, {})
+    for name, value in names.items():
+        script_globals.setdefault(name, value)
+    return make(code, script_globals, *others)
+
+
+def get_script_class(namespaces: ScriptNamespaces, module: str, name: str) -> Any:
+    """Return a class of a script."""
+    return namespaces.get_script_class(module, name)
+
+
+def make_script_class(
+    namespaces: ScriptNamespaces, module: str, name: str, make: Callable[..., Any], parts: Any
+) -> Any:
+    """Make a class and register it before it is filled: other classes may refer to it."""
+    cls = namespaces.classes.setdefault(module, {})[name] = make(*parts)
+    return cls
+
+
+def set_function_state(function: FunctionType, state: tuple[Callable[..., Any], Any]) -> None:
+    """Set the state of a function, but no global that the script has here already.
+
+    The first value of a global stays: initfn may have changed it since.
+    """
+    set_state, (attributes, members) = state
+    values = members.get("__globals__", {})
+    new_values = {name: values[name] for name in values if name not in function.__globals__}
+    set_state(function, (attributes, members | {"__globals__": new_values}))
 
 
 class _Unpickler(pickle.Unpickler):
@@ -113,6 +100,7 @@ class _Unpickler(pickle.Unpickler):
         self._script_namespaces = script_namespaces
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == __name__ and name != set_function_state.__name__:
-            return getattr(self._script_namespaces, name)
-        return super().find_class(module, name)
+        found = super().find_class(module, name)
+        if module == __name__ and found is not set_function_state:
+            return partial(found, self._script_namespaces)
+        return found

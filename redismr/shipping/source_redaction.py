@@ -4,11 +4,9 @@ Of functions that go by value only their own lines are sent, for tracebacks. The
 module is sent, without the literals in it that hold a secret.
 """
 
-from __future__ import annotations
-
 import ast
 import linecache
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from types import CodeType
@@ -16,7 +14,6 @@ from types import CodeType
 from redismr.confidential import (
     REDACTED,
     SECRET_REMEDY,
-    NotSendable,
     WithheldSecret,
     contains_secret,
     redact_all_words,
@@ -24,33 +21,18 @@ from redismr.confidential import (
     searched_forms,
 )
 from redismr.errors import CodeError
-from redismr.shipping.modules import ModuleSource
-from redismr.shipping.parsing import parse_source
+from redismr.module_snapshots import is_local
+from redismr.shipping.modules import ModuleSource, parse_source
 
 _MAX_SHOWN_CHARS = 1 << 20
-_HOLDS_SECRET = "holds the secret that signs jobs, or the password of a server"  # noqa: S105  a text about both
+HOLDS_SECRET = "holds the secret that signs jobs, or the password of a server"  # noqa: S105  a text about both
 _TEXT_METHODS = frozenset({"format", "strip"})
-
-
-def refuse_secrets(pickled: bytes) -> bytes:
-    """Return the pickle.
-
-    Raises:
-        NotSendable: a secret of this process is in the pickle.
-    """
-    if contains_secret(pickled):
-        raise NotSendable("what is sent", _HOLDS_SECRET, SECRET_REMEDY)
-    return pickled
 
 
 def redact_modules(modules: Mapping[str, ModuleSource]) -> dict[str, ModuleSource]:
     """Return the modules with a ``WithheldSecret`` in place of each literal that holds a secret.
 
-    Workers hardly ever need the literal: the module has it for the submitter. Lines keep their
-    numbers.
-
-    Raises:
-        CodeError: a source cannot be rewritten; names the module and the line.
+    Workers hardly ever need the literal. Lines keep their numbers.
     """
     return {name: _redacted_module(name, module) for name, module in modules.items()}
 
@@ -63,7 +45,7 @@ def _redacted_module(name: str, module: ModuleSource) -> ModuleSource:
         return replace(module, source=source)
     raise CodeError(
         f"the module {name} cannot be sent to workers: {module.path}, line {min(secret_lines)}, "
-        f"{_HOLDS_SECRET}. {SECRET_REMEDY}; or keep it in a module that neither the script nor "
+        f"{HOLDS_SECRET}. {SECRET_REMEDY}; or keep it in a module that neither the script nor "
         "the job's functions import."
     )
 
@@ -75,7 +57,8 @@ def _replace_secret_literals(name: str, source: str) -> str:
         first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
         head, tail = lines[first][: node.col_offset], lines[last][node.end_col_offset :]
         module_expression = f"__import__({WithheldSecret.__module__!r}, fromlist=['_'])"
-        kind = "bytes" if any(map(_is_bytes_literal, ast.walk(node))) else "str"
+        constants = [part for part in ast.walk(node) if isinstance(part, ast.Constant)]
+        kind = "bytes" if any(isinstance(part.value, bytes) for part in constants) else "str"
         withheld = f"({module_expression}.WithheldSecret({name!r}, {node.lineno}, {kind})"
         withheld += "\n" * (last - first) + ")"
         # The literal's first line holds all its lines; empty items keep the list's length.
@@ -84,17 +67,16 @@ def _replace_secret_literals(name: str, source: str) -> str:
 
 
 def traceback_lines(
-    code_objects: Iterable[CodeType], is_shown_file: Callable[[str], bool]
+    code_objects: Iterable[CodeType], modules: Mapping[str, ModuleSource]
 ) -> dict[str, str]:
-    """Return file name -> text: the lines of the functions, secrets blanked, all others empty.
-
-    ``is_shown_file`` is True for the files to return.
-    """
+    """Return local file not in ``modules`` -> lines of functions without secrets, others empty."""
     wanted: dict[str, set[int]] = {}
     for code in code_objects:
         wanted.setdefault(code.co_filename, set()).update(_line_range(code))
     texts = {}
-    for file in sorted(filter(is_shown_file, wanted)):
+    for file in sorted(wanted.keys() - {module.path for module in modules.values()}):
+        if not is_local(file):
+            continue
         linecache.checkcache(file)
         lines = linecache.getlines(file)
         if not lines:
@@ -103,17 +85,14 @@ def traceback_lines(
         last = min(max(wanted[file]), len(lines))
         shown = ["\n"] * last
         for n in filter(last.__ge__, wanted[file]):
-            shown[n - 1] = _redacted_line(lines[n - 1], holds_secret=n in secret_lines)
+            shown[n - 1] = redact_all_words(lines[n - 1])
+            # A secret that is put together of several literals cannot be blanked word by word.
+            if n in secret_lines and shown[n - 1] == lines[n - 1]:
+                shown[n - 1] = f"{REDACTED}\n"
         text = "".join(shown)
         if len(text) <= _MAX_SHOWN_CHARS:
             texts[file] = text
     return texts
-
-
-def _redacted_line(line: str, *, holds_secret: bool) -> str:
-    text = redact_all_words(line)
-    # A secret that is put together of several literals cannot be blanked word by word.
-    return f"{REDACTED}\n" if holds_secret and text == line else text
 
 
 @lru_cache(maxsize=1024)
@@ -141,10 +120,7 @@ def _find_lines_with_secrets(source: str, secrets: tuple[bytes, ...]) -> frozens
 
 
 def _secret_literals(source: str) -> list[ast.expr]:
-    """Return the outermost literals that hold a secret, in the order of the source.
-
-    Docstrings are left out.
-    """
+    """Return the outermost literals that hold a secret, in source order, without docstrings."""
     tree = parse_source(source)
     found: list[ast.expr] = []
     secret_names: dict[str, bytes] = {}
@@ -153,28 +129,22 @@ def _secret_literals(source: str) -> list[ast.expr]:
         found += (node for node, _ in inside)
         if isinstance(statement, ast.Assign | ast.AnnAssign) and inside:
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            text = b"".join(text for _, text in inside)
-            secret_names.update(
-                (target.id, text) for target in targets if isinstance(target, ast.Name)
-            )
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            secret_names.update(dict.fromkeys(names, b"".join(text for _, text in inside)))
     return sorted(found, key=lambda node: (node.lineno, node.col_offset))
 
 
 def _secret_literals_in(
     statement: ast.AST, secret_names: Mapping[str, bytes]
 ) -> Iterator[tuple[ast.expr, bytes]]:
-    """Yield the literals in a statement that hold a secret, with their texts.
-
-    ``secret_names`` maps the names of the module that hold a secret to their texts. It is empty
-    for functions, in which a name may mean something else.
-    """
+    """Yield the literals that hold a secret, with their texts; names may hold parts of a secret."""
     todo = [(statement, secret_names)]
     while todo:
         node, secret_names = todo.pop()
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            secret_names = {}
+            secret_names = {}  # a name may mean something else there
         text = _literal_text(node, secret_names) if isinstance(node, ast.expr) else b""
         if len(text) > 1 and not isinstance(node, ast.Name) and contains_secret(text):
             yield node, text  # type: ignore[misc]  # only an expression has a text
@@ -183,23 +153,14 @@ def _secret_literals_in(
 
 
 def _literal_text(node: ast.AST, secret_names: Mapping[str, bytes]) -> bytes:
-    """Return the text of a literal, or of a chain of literals and names.
-
-    Chains are made by ``+``, ``%``, f-strings, ``format`` and ``strip``.
-    """
-    return b"".join(_literal_text_parts(node, secret_names))
-
-
-def _literal_text_parts(node: ast.AST, secret_names: Mapping[str, bytes]) -> Iterator[bytes]:
+    """Return the text of a literal or a name, also if it is put together of several."""
     inner: list[ast.expr] = []
     if isinstance(node, ast.Constant):
-        if isinstance(node.value, str):
-            yield _to_utf8(node.value)
-        elif isinstance(node.value, bytes):
-            yield node.value
-    elif isinstance(node, ast.Name):
-        yield secret_names.get(node.id, b"")
-    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
+        text = _to_utf8(node.value) if isinstance(node.value, str) else node.value
+        return text if isinstance(text, bytes) else b""
+    if isinstance(node, ast.Name):
+        return secret_names.get(node.id, b"")
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
         right = node.right
         inner = [node.left, *(right.elts if isinstance(right, ast.Tuple) else [right])]
     elif isinstance(node, ast.JoinedStr):
@@ -212,12 +173,7 @@ def _literal_text_parts(node: ast.AST, secret_names: Mapping[str, bytes]) -> Ite
         and node.func.attr in _TEXT_METHODS
     ):
         inner = [node.func.value, *node.args, *(keyword.value for keyword in node.keywords)]
-    for part in inner:
-        yield from _literal_text_parts(part, secret_names)
-
-
-def _is_bytes_literal(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, bytes)
+    return b"".join(_literal_text(part, secret_names) for part in inner)
 
 
 def _to_utf8(text: str) -> bytes:

@@ -10,14 +10,12 @@ from typing import Any, cast
 from redismr.errors import ConfigError
 from redismr.sources.file_functions import csv, files, jsonl, lines, text
 from redismr.sources.file_sources import FileSource
-from redismr.sources.in_memory import ItemSource, PairSource, mapping_pairs, pairs
+from redismr.sources.in_memory import InMemorySource, mapping_pairs, pairs
 from redismr.sources.protocol import Source, Split
-from redismr.sources.record_place import Where
 
 __all__ = [
     "Source",
     "Split",
-    "Where",
     "as_source",
     "csv",
     "files",
@@ -41,10 +39,7 @@ def as_source(obj: Any, *, chunk: int | None = None) -> Source:
       globs are looked up now
 
     The source holds one batch of an iterator in memory at a time.
-
-    Args:
-        obj: as above.
-        chunk: number of items in one task; None puts many tiny or few heavy items into a task.
+    ``chunk`` is the number of items in one task; None puts many tiny or few heavy items into one.
 
     Raises:
         ConfigError: ``obj`` cannot be iterated over, or ``chunk`` does not apply to it.
@@ -61,25 +56,24 @@ def as_source(obj: Any, *, chunk: int | None = None) -> Source:
         obj = files(cast("str | os.PathLike[str]", obj))
     if isinstance(obj, FileSource):
         return obj.with_files_found(chunk)
-    if isinstance(obj, (ItemSource, PairSource)):
+    if isinstance(obj, InMemorySource):
         _refuse_exhausted_generator(obj.original)
         return obj if chunk is None else replace(obj, chunk=chunk)
     _refuse_exhausted_generator(obj)
     if isinstance(obj, Source):
         if chunk is None:
             return obj
-        raise ConfigError(
-            f"chunk={chunk} does not apply: a {type(obj).__name__} makes its own splits"
-        )
+        name = type(obj).__name__
+        raise ConfigError(f"chunk={chunk} does not apply: a {name} makes its own splits")
     if isinstance(obj, bytes):
         raise ConfigError(
             "bytes are not a source: give a path as str or Path, or wrap data in a list: [data]"
         )
     if _is_keyed(obj):
         # dict.items gives the same pairs as mapping_pairs, without a Python frame for each
-        return PairSource(obj, dict.items if type(obj) is dict else mapping_pairs, chunk)
+        return InMemorySource(obj, dict.items if type(obj) is dict else mapping_pairs, chunk)
     if isinstance(obj, Iterable) or hasattr(obj, "__getitem__"):
-        return ItemSource(obj, chunk=chunk)
+        return InMemorySource(obj, chunk=chunk)
     raise ConfigError(
         f"{type(obj).__name__} is not a source: give a glob of files, a mapping, an iterable, or "
         "an object with __iter__ over its keys and __getitem__"
@@ -102,6 +96,5 @@ def _is_keyed(obj: Any) -> bool:
     if isinstance(obj, (Sequence, AbstractSet)) or not hasattr(obj, "__getitem__"):
         return False
     # numpy arrays, tensors and pandas Series iterate over items; a DataFrame over column names
-    array = hasattr(obj, "__array__")
     table = hasattr(obj, "keys") and getattr(obj, "ndim", 1) > 1
-    return hasattr(obj, "__iter__") and (table or not array)
+    return hasattr(obj, "__iter__") and (table or not hasattr(obj, "__array__"))

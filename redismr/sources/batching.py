@@ -9,7 +9,6 @@ take three times as long as pickling them.
 import pickle
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from itertools import accumulate, islice
 from operator import add
 from typing import Any, TypeVar
@@ -38,13 +37,7 @@ def guided_batches(
     With ``chunk`` a batch has exactly ``chunk`` items (the last may have fewer). Without ``chunk``
     the guided rule bounds the number of items and ``limit`` their bytes; an item larger than
     ``limit`` has a batch of its own. At most a quarter of a batch is taken from ``items`` ahead.
-
-    Args:
-        items: read once.
-        estimate_sizes: returns the bytes of each of the given items.
-        limit: bytes.
-        chunk: number of items.
-        take: makes a list of the next few items; the list may hold copies of the items.
+    ``take`` makes a list of the next few items; the list may hold copies of the items.
     """
     iterator = iter(items)
     if chunk is not None:
@@ -57,9 +50,8 @@ def guided_batches(
         batch: list[Item] = []
         size, max_items = 0.0, min(MAX_BATCH_ITEMS, 1 + batched_count // _GROWTH_DIVISOR)
         while len(batch) < max_items and size < limit and not (batch and left_over):
-            next_items = left_over or take(
-                islice(iterator, min(lookahead_items, max_items - len(batch)))
-            )
+            wanted_count = min(lookahead_items, max_items - len(batch))
+            next_items = left_over or take(islice(iterator, wanted_count))
             if not next_items:
                 break
             sizes = estimate_sizes(next_items)
@@ -72,9 +64,8 @@ def guided_batches(
         yield batch
         batched_count += len(batch)
         # A quarter of the items of this size that fill a batch: large items are taken one by one.
-        lookahead_items = max(
-            1, min(_MAX_LOOKAHEAD_ITEMS, int(limit * len(batch) / (size + 1)) // 4)
-        )
+        quarter = int(limit * len(batch) / (size + 1)) // 4
+        lookahead_items = max(1, min(_MAX_LOOKAHEAD_ITEMS, quarter))
 
 
 def _count_fitting(sizes: Sequence[float], max_bytes: float) -> int:
@@ -92,16 +83,12 @@ class SizeEstimator:
     """
 
     def __init__(self) -> None:
-        self._measured_count = 0
-        self._average = 64.0
+        self._measured_count, self._average = 0, 64.0
 
     def item_sizes(
-        self, next_items: Sequence[Any], item_types: AbstractSet[type] = frozenset()
+        self, next_items: Sequence[Any], item_types: set[type] | None = None
     ) -> Sequence[float]:
-        """Return about how many bytes each item adds to a task.
-
-        A caller that knows the types of the items saves time by passing ``item_types``.
-        """
+        """Return about how many bytes each item adds to a task; known ``item_types`` save time."""
         item_types = item_types or set(map(type, next_items))
         if item_types <= _EXACT_SIZE_TYPES:
             return list(map(len, next_items))

@@ -55,27 +55,24 @@ def cut_file(file: InputFile, split: int | None) -> Iterator[ByteRange]:
 def read_buffers(
     stream: BinaryIO, byte_range: ByteRange, size: int | None
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield (offset, data) of the range's lines, in order.
+    """Yield (offset, data) of the range's lines, in order, about ``size`` bytes at a time.
 
-    Each data is about ``size`` bytes (None: the whole range) and ends at a line end or the file's
-    end.
+    Each data ends at a line end or the file's end. A ``size`` of None gives the whole range.
     """
     file, position, end = byte_range.file, byte_range.begin, byte_range.end
     if end is None:
         end = _UNKNOWN_SIZE if file.compressed else file.size
     if position:
         # The line that holds byte begin - 1 belongs to the range before: skip the rest of it.
-        stream.seek(position - 1)
-        position -= 1
+        position = stream.seek(position - 1)
         newline = False
         while position < end and not newline and (skipped := stream.readline(DECODE_BYTES)):
             position += len(skipped)
             newline = skipped.endswith(b"\n")
     while position < end:
         wanted_bytes = min(size or end, end - position)
-        data = stream.read(
-            -1 if wanted_bytes > _MAX_READ_BYTES and end == _UNKNOWN_SIZE else wanted_bytes
-        )
+        reads_all = wanted_bytes > _MAX_READ_BYTES and end == _UNKNOWN_SIZE
+        data = stream.read(-1 if reads_all else wanted_bytes)
         if not data:
             return
         if not data.endswith(b"\n"):

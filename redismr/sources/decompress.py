@@ -5,8 +5,6 @@ stream of a ``.bz2`` or ``.xz``, and refuse the padding that ``.xz`` allows. Her
 complete streams, one after another, with nothing between them but zeros where the format has them.
 """
 
-from __future__ import annotations
-
 import bz2
 import io
 import lzma
@@ -52,7 +50,7 @@ class _GzipMember:
         return self._member.decompress(self._member.unconsumed_tail + data, size)
 
 
-_DECODERS: dict[str, Callable[[], Any]] = {
+DECODERS: dict[str, Callable[[], Any]] = {
     ".gz": _GzipMember,
     ".bz2": bz2.BZ2Decompressor,
     ".xz": lzma.LZMADecompressor,
@@ -67,31 +65,14 @@ def suffix_of(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def is_compressed(path: str) -> bool:
-    """True if the suffix is that of a compressed file."""
-    return suffix_of(path) in _DECODERS
-
-
-def open_decompressed(raw: BinaryIO, path: str) -> tuple[BinaryIO, _DecompressedFile]:
-    """Return a buffered stream of the decompressed contents, and the file below the buffer.
-
-    ``raw`` is the open compressed file, ``path`` its name. Reading raises one of
-    ``DAMAGE_ERRORS`` if the file is damaged or cut.
-    """
-    decompressed = _DecompressedFile(raw, suffix_of(path))
-    return io.BufferedReader(decompressed, READ_BUFFER_BYTES), decompressed
-
-
 class _DecompressedFile(io.RawIOBase):
     """Contents of a compressed file, of which ``size`` bytes have been read."""
 
     def __init__(self, raw: BinaryIO, suffix: str) -> None:
-        self._raw = raw
-        self._new_decoder = _DECODERS[suffix]
+        self._raw, self._new_decoder = raw, DECODERS[suffix]
         self._padding = _PADDING_MULTIPLES.get(suffix, 0)
         self._decoder = self._new_decoder()
-        self._unread_input = b""
-        self.size = 0
+        self._unread_input, self.size = b"", 0
 
     def readable(self) -> bool:
         return True
@@ -131,3 +112,13 @@ class _DecompressedFile(io.RawIOBase):
         if rest:
             self._decoder, self._unread_input = self._new_decoder(), rest
         return bool(rest)
+
+
+def open_decompressed(raw: BinaryIO, path: str) -> tuple[BinaryIO, _DecompressedFile]:
+    """Return a buffered stream of the decompressed contents, and the file below the buffer.
+
+    ``raw`` is the open compressed file, ``path`` its name. Reading raises one of
+    ``DAMAGE_ERRORS`` if the file is damaged or cut.
+    """
+    decompressed = _DecompressedFile(raw, suffix_of(path))
+    return io.BufferedReader(decompressed, READ_BUFFER_BYTES), decompressed

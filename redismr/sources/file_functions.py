@@ -61,9 +61,8 @@ def files(
     FLAG_RULE.check("ship", ship)
     if FLAG_RULE.check("binary", binary) and (encoding, errors) != ("utf-8", "strict"):
         raise ConfigError("binary=True gives bytes: leave out encoding= and errors=")
-    return FileSource(
-        glob, WholeFileFormat(None if binary else Encoding(encoding, errors)), ship=ship
-    )
+    whole_file = WholeFileFormat(None if binary else Encoding(encoding, errors))
+    return FileSource(glob, whole_file, ship=ship)
 
 
 def text(
@@ -232,6 +231,5 @@ def _pass_a_list_advice(function: str, *given: Any) -> str:
     paths = [
         str(item) for item in given if isinstance(item, str | os.PathLike) and item != DEFAULT_SPLIT
     ]
-    return (
-        f"{function}() reads one path or glob; for several pass a list: {function}({short(paths)})"
-    )
+    wanted = f"{function}({short(paths)})"
+    return f"{function}() reads one path or glob; for several pass a list: {wanted}"

@@ -1,8 +1,7 @@
 """Sources of files: the submitter looks up globs, a split names byte ranges, a worker reads them.
 
 The guided rule puts many small files into a split; a big file is cut where its format and encoding
-allow it. Globs are looked up once per job, in ``with_files_found``, so that every call of
-``splits()`` for that job gives the same splits.
+allow it. Globs are looked up once per job, so that ``splits()`` always gives the same splits.
 """
 
 from __future__ import annotations
@@ -66,7 +65,6 @@ class FileSplit:
             for ordinal, record in enumerate(islice(records, max(wanted, default=-1) + 1)):
                 if ordinal in wanted:
                     found[ordinal] = self._describe_record(*record)
-
         return [found.get(o, f"record {o + 1} of {self.source}") for o in ordinals]
 
     def _describe_record(self, byte_range: ByteRange, ordinal: int, where: str) -> str:
@@ -85,8 +83,7 @@ class ShippedSplit:
 
     names: tuple[str, ...]
     contents: tuple[str | bytes, ...]
-    amount: int
-    """Bytes on disk."""
+    amount: int  #: Bytes on disk.
 
     @property
     def source(self) -> str:
@@ -108,12 +105,9 @@ class FileSource:
 
     patterns: Patterns
     format: RecordFormat
-    split: int | None = None
-    """Largest number of bytes in a range; None: files are not cut."""
-    ship: bool = False
-    """True: the submitter reads the files, and their contents are sent."""
-    chunk: int | None = None
-    """Number of whole files in one task; None leaves it to the guided rule."""
+    split: int | None = None  #: Largest number of bytes in a range; None: files are not cut.
+    ship: bool = False  #: True: the submitter reads the files, and their contents are sent.
+    chunk: int | None = None  #: Number of whole files in one task; None: the guided rule decides.
     rereadable = True
     unit: ClassVar[str] = "bytes"
 
@@ -123,11 +117,7 @@ class FileSource:
     def with_patterns(
         self, patterns: Patterns, encoding: str | None = None, errors: str | None = None
     ) -> FileSource:
-        """Return a source of other files with this one's options; None keeps an option.
-
-        Raises:
-            ConfigError: no such encoding or error handler, or this source reads bytes.
-        """
+        """Return a source of other files with this one's options; None keeps an option."""
         record_format = self.format
         given = {"name": encoding, "errors": errors}
         if given := {option: value for option, value in given.items() if value is not None}:
@@ -141,12 +131,7 @@ class FileSource:
         return replace(self, patterns=patterns, format=record_format)
 
     def with_files_found(self, chunk: int | None = None) -> FileSource:
-        """Return this source with the files that match its patterns now.
-
-        Raises:
-            SourceError: a pattern matches no file; the message names pattern and folder.
-            ConfigError: ``chunk`` was given, but ``split=`` decides about this source's tasks.
-        """
+        """Return this source with the files that match its patterns now; SourceError if none."""
         if chunk is not None and not isinstance(self.format, WholeFileFormat):
             raise ConfigError(
                 f"chunk={chunk} counts inline items or whole files; the tasks of text(), lines(), "
@@ -169,18 +154,16 @@ class FileSource:
     expected = size
 
     def splits(self) -> Iterator[FileSplit | ShippedSplit]:
-        """Yield the splits in the order of the files.
-
-        Raises:
-            SourceError: (at once) a pattern matches no file.
-        """
+        """Yield the splits in the order of the files; SourceError at once if none matches."""
         batches = guided_batches(
             chain.from_iterable(self._ranges_of_files(self.files)),
             lambda batch: [byte_range.size for byte_range in batch],
             FILE_BATCH_BYTES,
             self.chunk,
         )
-        return map(self._make_shipped_split if self.ship else self._make_split, batches)
+        if self.ship:
+            return map(self._make_shipped_split, batches)
+        return (FileSplit(self.format, tuple(batch)) for batch in batches)
 
     def _ranges_of_files(self, files: Sequence[InputFile]) -> Iterator[Iterator[ByteRange]]:
         # Few big files must make tasks for many workers too, but no tasks below 1 MB.
@@ -190,9 +173,6 @@ class FileSource:
             # A file that is at most a quarter larger than one task's share is not cut in two.
             range_bytes = task_bytes if file.size > task_bytes + task_bytes // 4 else file.size
             yield cut_file(file, min(self.split, range_bytes or 1) if cut and self.split else None)
-
-    def _make_split(self, batch: list[ByteRange]) -> FileSplit:
-        return FileSplit(self.format, tuple(batch))
 
     def _make_shipped_split(self, batch: list[ByteRange]) -> ShippedSplit:
         names, contents = zip(*chain.from_iterable(map(self.format.read, batch)), strict=True)

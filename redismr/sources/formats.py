@@ -3,8 +3,6 @@
 A format is a frozen value that is sent in each split; ``read`` runs on the worker.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -27,10 +25,8 @@ _BYTE_ORDER_MARK = "\ufeff"
 class RecordFormat:
     """The way in which a byte range becomes records."""
 
-    kind: ClassVar[str]
-    """The name of the function that makes sources of this format."""
-    encoding: Encoding | None
-    """None: bytes stay bytes."""
+    kind: ClassVar[str]  #: The name of the function that makes sources of this format.
+    encoding: Encoding | None  #: None: bytes stay bytes.
 
     @property
     def can_be_cut(self) -> bool:
@@ -63,8 +59,7 @@ class TextFormat(RecordFormat):
 
     kind: ClassVar[str] = "text"
     encoding: Encoding
-    block: int | None
-    """About so many bytes make a block; None: the whole range."""
+    block: int | None  #: About so many bytes make a block; None: the whole range.
 
     def read(self, byte_range: ByteRange) -> Iterator[Record]:
         """Yield the blocks; together they are the range's text, nothing else."""
@@ -108,13 +103,11 @@ class JsonlFormat(LinesFormat):
     def _not_json_text(
         self, byte_range: ByteRange, where: Where, line: str, error: Exception
     ) -> str:
-        reason, byte = str(error), where.offset
-        if isinstance(error, json.JSONDecodeError):
-            reason = error.msg
-            if byte is not None:
-                # The parsed text lacks the byte order mark; the line in the file has it.
-                before = line[: error.pos + line.startswith(_BYTE_ORDER_MARK)]
-                byte += len(before.encode(self.encoding.name, "replace"))
+        reason, byte = getattr(error, "msg", str(error)), where.offset
+        if isinstance(error, json.JSONDecodeError) and byte is not None:
+            # The parsed text lacks the byte order mark; the line in the file has it.
+            before = line[: error.pos + line.startswith(_BYTE_ORDER_MARK)]
+            byte += len(before.encode(self.encoding.name, "replace"))
         return (
             f"{describe_file_place(byte_range.file, where.line, byte)}: not JSON: {reason}: "
             f"{short_repr(line)}. Correct the line, or read the file with lines() and parse it "
@@ -131,10 +124,9 @@ class CsvFormat(RecordFormat):
 
     kind: ClassVar[str] = "csv"
     encoding: Encoding
+    #: True: the first row of each file holds the names; False: rows are lists; else the names.
     header: bool | Sequence[str]
-    """True: the first row of each file holds the names; False: rows are lists; else the names."""
-    layout: Mapping[str, Any]
-    """Options of ``csv.reader`` (delimiter, quotechar, dialect...)."""
+    layout: Mapping[str, Any]  #: Options of ``csv.reader`` (delimiter, quotechar, dialect...).
 
     def __post_init__(self) -> None:
         """Check the options on the submitter, before a worker would refuse them."""
@@ -200,28 +192,20 @@ class CsvFormat(RecordFormat):
                 yield line.removeprefix(_BYTE_ORDER_MARK) if first else line
 
         reader = csv.reader(physical_lines(), **{"strict": True, **self.layout})
-        while True:
-            row_lines.clear()
-            try:
-                row = next(reader, None)
-            # 1. A row that is not CSV.
-            except csv.Error as error:
-                place = (
-                    _describe_row_place(byte_range, row_lines[0])
-                    if row_lines
-                    else byte_range.file.path
-                )
-                raise BadInput(
-                    f"{place}: not CSV: {error}. See that delimiter= and quotechar= are right; "
-                    "strict=False accepts stray quotes, csv.field_size_limit() in initfn longer "
-                    "fields; no field may hold a newline when split= is given."
-                ) from error
-            # 2. The end of the range.
-            if row is None:
-                return
-            # 3. A row that is not blank.
-            if row:
-                yield row_lines[0], row
+        try:
+            for row in reader:
+                if row:
+                    yield row_lines[0], row
+                row_lines.clear()
+        except csv.Error as error:
+            place = byte_range.file.path
+            if row_lines:
+                place = _describe_row_place(byte_range, row_lines[0])
+            raise BadInput(
+                f"{place}: not CSV: {error}. See that delimiter= and quotechar= are right; "
+                "strict=False accepts stray quotes, csv.field_size_limit() in initfn longer "
+                "fields; no field may hold a newline when split= is given."
+            ) from error
 
 
 def _describe_row_place(byte_range: ByteRange, where: Where) -> str:

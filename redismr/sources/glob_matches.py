@@ -8,16 +8,13 @@ contents of a folder that it has no permission to read.
 import glob
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 from redismr.errors import SourceError
 
 
 def match_glob(pattern: str) -> list[str]:
-    """Return the sorted names that match the path or glob, written as in it ("./a.txt").
-
-    Raises:
-        SourceError: a folder below ``**`` cannot be read.
-    """
+    """Return the sorted names that match the path or glob, written as in it ("./a.txt")."""
     if os.path.lexists(pattern):
         return [pattern]
     return sorted(set(_expand(os.path.expanduser(pattern))))
@@ -60,9 +57,10 @@ def _walk_folders(root: str) -> Iterator[str]:
             seen.add((status.st_dev, status.st_ino))
             yield folder
             for entry in _visible_entries(folder):
-                if _is_folder(entry):
-                    name = os.path.join(folder, entry.name, "")
-                    (links if entry.is_symlink() else inner).append(name)
+                with suppress(OSError):  # a link leads in a circle
+                    if entry.is_dir():
+                        name = os.path.join(folder, entry.name, "")
+                        (links if entry.is_symlink() else inner).append(name)
 
 
 def _visible_entries(folder: str) -> list[os.DirEntry[str]]:
@@ -77,10 +75,3 @@ def _visible_entries(folder: str) -> list[os.DirEntry[str]]:
             "that does not lead there, or get permission to read it."
         ) from error
     return sorted(found, key=lambda entry: entry.name)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link leads in a circle
-        return False

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, BinaryIO
 
 from redismr.config import show_value
@@ -18,8 +19,8 @@ from redismr.core.printable import printable_text
 from redismr.errors import BadInput, ConfigError, SourceChanged, SourceError
 from redismr.sources.decompress import (
     DAMAGE_ERRORS,
+    DECODERS,
     READ_BUFFER_BYTES,
-    is_compressed,
     open_decompressed,
     suffix_of,
 )
@@ -32,34 +33,28 @@ Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 class InputFile:
     """One file as the submitter found it."""
 
-    name: str
-    """The name as the glob gave it."""
-    path: str
-    """The absolute path."""
-    size: int
-    """Bytes on disk."""
+    name: str  #: As the glob gave it.
+    path: str  #: Absolute.
+    size: int  #: Bytes on disk.
     mtime_ns: int  #: ``st_mtime_ns`` of ``os.stat``.
-    host: str
-    """The submitter's host; on other hosts ``mtime_ns`` may differ."""
+    host: str  #: The submitter's; on other hosts ``mtime_ns`` may differ.
 
     @property
     def compressed(self) -> bool:
         """True if the suffix is .gz, .bz2, .xz or .zst: the file is never cut into ranges."""
-        return is_compressed(self.path)
+        return suffix_of(self.path) in DECODERS
 
     @contextmanager
     def open_checked(self) -> Iterator[BinaryIO]:
-        """Open the file, decompressed, and check before and after reading that it is unchanged.
-
-        Raises:
-            SourceError: no such file here, no permission, a disk error, or too little memory.
-            BadInput: compressed data is damaged or cut.
-            SourceChanged: the size (on the submitter's host also the mtime) has changed.
-        """
+        """Open the file, decompressed, and check before and after reading that it is unchanged."""
         try:
             raw = open(self.path, "rb", buffering=READ_BUFFER_BYTES, opener=_open_without_waiting)  # noqa: SIM115
         except OSError as error:
-            raise SourceError(self._cannot_open_text(error)) from error
+            raise SourceError(
+                f"cannot open {self.path} on {platform.node()}: {error.strerror or error}. Every "
+                f"worker must see the input at the same path as the submitter ({self.host}); "
+                "redismr.files(..., ship=True) sends the contents along instead."
+            ) from error
         with raw:
             status_before = self._check_unchanged(raw)
             stream, decompressed = (
@@ -69,9 +64,8 @@ class InputFile:
                 yield stream
             except DAMAGE_ERRORS as error:
                 self._check_unchanged(raw, status_before)
-                raise self._read_error(
-                    error, None if decompressed is None else decompressed.size
-                ) from error
+                read_bytes = None if decompressed is None else decompressed.size
+                raise self._read_error(error, read_bytes) from error
             except MemoryError as error:
                 raise SourceError(
                     f"reading {self.path} on {platform.node()} took more memory than there is. "
@@ -82,11 +76,7 @@ class InputFile:
     def _check_unchanged(
         self, raw: BinaryIO, status_before: os.stat_result | None = None
     ) -> os.stat_result:
-        """Return the file's status; raise SourceChanged if it is not that of the submitter's file.
-
-        The mtime is compared with the submitter's on the submitter's host, and everywhere with
-        that of ``status_before``.
-        """
+        """Return the status; raise SourceChanged if the file is not as the submitter found it."""
         status = os.fstat(raw.fileno())
         if not stat.S_ISREG(status.st_mode):
             change = "is not a regular file any more"
@@ -114,13 +104,6 @@ class InputFile:
             )
         return SourceError(f"reading {self.path} failed on {platform.node()}: {message}. {advice}")
 
-    def _cannot_open_text(self, error: OSError) -> str:
-        return (
-            f"cannot open {self.path} on {platform.node()}: {error.strerror or error}. Every "
-            f"worker must see the input at the same path as the submitter ({self.host}); "
-            "redismr.files(..., ship=True) sends the contents along instead."
-        )
-
 
 def _open_without_waiting(path: str, flags: int) -> int:
     """Open without waiting for a writer: a pipe may have taken the file's place."""
@@ -128,11 +111,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def check_patterns(patterns: Any) -> Patterns:
-    """Return the path or glob, or a tuple of several.
-
-    Raises:
-        ConfigError: one of them can be neither a path nor a glob.
-    """
+    """Return the path or glob, or a tuple of several; ConfigError if one can be neither."""
     if isinstance(patterns, (str, os.PathLike)):
         return _check_pattern(patterns)
     if isinstance(patterns, (bytes, bytearray)) or not isinstance(patterns, Iterable):
@@ -158,9 +137,6 @@ def find_files(patterns: Patterns) -> tuple[InputFile, ...]:
     A path that exists is no glob, even if it holds ``*`` or ``[``. Directories that a glob matches
     are skipped. Links are followed: a file that is also matched through a link has the name with
     the fewest links in it, the first of several. Hard links are separate files.
-
-    Raises:
-        SourceError: a pattern matches no file, or a file's status cannot be read.
     """
     if isinstance(patterns, (str, os.PathLike)):
         patterns = [patterns]
@@ -196,11 +172,7 @@ def _without_duplicates(
 
 
 def _count_links(path: str) -> int:
-    count = 0
-    while (parent := os.path.dirname(path)) != path:
-        count += os.path.islink(path)
-        path = parent
-    return count
+    return sum(map(os.path.islink, [path, *map(str, PurePath(path).parents)]))
 
 
 def _stat_input(name: str) -> tuple[InputFile, tuple[int, int]] | None:

@@ -13,7 +13,6 @@ class Split(Protocol):
     @property
     def source(self) -> str:
         """A short name of this piece of input: the value of ``here().source``."""
-        ...
 
     def read(self) -> Iterator[tuple[Any, Any]]:
         """Yield the (key, value) records: the same in the same order, each time, on any machine.
@@ -22,14 +21,12 @@ class Split(Protocol):
             SourceError: the input cannot be read; the message names the file and the byte.
             SourceChanged: the input differs from the input that was split.
         """
-        ...
 
     def where(self, ordinal: int) -> str:
         """Describe to a person where record ``ordinal`` (0-based, of this split) is.
 
         Never raises, and may read the input again: it is called only after a failure.
         """
-        ...
 
 
 @runtime_checkable
@@ -42,16 +39,13 @@ class Source(Protocol):
     @property
     def rereadable(self) -> bool:
         """True if ``splits()`` may be called again and then gives the same splits."""
-        ...
 
     @property
     def size(self) -> int | None:
         """Bytes of the whole input; None if only reading would tell. Decides about partitions."""
-        ...
 
     def splits(self) -> Iterator[Split]:
         """Yield the splits in input order, each made when it is asked for."""
-        ...
 
 
 def amount_of(split: Split) -> int:

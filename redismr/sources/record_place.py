@@ -5,7 +5,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
-from redismr.core.plain_copies import IMMUTABLE_TYPES
+from redismr.core.value_snapshots import IMMUTABLE_TYPES
 from redismr.sources.input_files import InputFile
 
 
@@ -13,8 +13,7 @@ class RangeStart:
     """The byte at which the reading of a range began; counts the lines before it on demand."""
 
     def __init__(self, file: InputFile, offset: int) -> None:
-        self._file = file
-        self._offset = offset
+        self._file, self._offset = file, offset
 
     @cached_property
     def first_line(self) -> int:
@@ -35,10 +34,8 @@ class LineBuffer:
         self, range_start: RangeStart, line: int, offset: int | None, data: bytes = b""
     ) -> None:
         self.range_start = range_start
-        #: Number of lines between the start of the range and this buffer.
-        self.line = line
-        self._offset = offset
-        self._data = data
+        self.line = line  #: Number of lines between the start of the range and this buffer.
+        self._offset, self._data = offset, data
 
     @cached_property
     def _offsets(self) -> list[int]:
@@ -90,9 +87,8 @@ def describe_file_place(file: InputFile, line: int, byte: int | None) -> str:
 
 def make_where(name: str, buffer: LineBuffer) -> Where:
     """Return the place at which ``buffer`` begins in the file ``name``."""
-    where = str.__new__(Where, name)
-    where.buffer = buffer
-    where.line_index = 0
+    where = Where(name)
+    where.buffer, where.line_index = buffer, 0
     return where
 
 

@@ -14,8 +14,7 @@ from typing import Any
 
 from redismr.core.annotations import Pair
 from redismr.core.pickled_snapshots import CannotSnapshot, NoIteratorPickler, may_hold_iterator
-from redismr.core.plain_copies import IMMUTABLE_TYPES
-from redismr.core.value_snapshots import take_pair_snapshot, take_snapshot
+from redismr.core.value_snapshots import IMMUTABLE_TYPES, take_pair_snapshot, take_snapshot
 from redismr.errors import BadValue, error_phrase
 from redismr.sources.protocol import Split
 
@@ -31,17 +30,11 @@ class RecordSnapshots:
 
     def __init__(self, iterator: Iterator[Any]) -> None:
         self._is_builtin = type(iterator) in _BUILTIN_ITERATORS
-        #: Number of records that the iterator has given; correct after an error too.
-        self.taken_count = 0
-        #: Types of the items of the last ``take_items``.
-        self.item_types: set[type] = set()
+        self.taken_count = 0  #: Records that the iterator has given; correct after an error too.
+        self.item_types: set[type] = set()  #: Of the items of the last ``take_items``.
 
     def take_items(self, records: Iterable[Any]) -> list[Any]:
-        """Return the items, each as it was when it was taken.
-
-        Raises:
-            BadValue: an item cannot be sent to a worker; the message names the item.
-        """
+        """Return the items, each as it was when it was taken."""
         snapshots = list[Any]()
         try:
             if self._is_builtin:
@@ -67,11 +60,7 @@ class RecordSnapshots:
         self.item_types = item_types
 
     def take_pairs(self, records: Iterable[Pair]) -> list[Pair]:
-        """Return the pairs, each key and value as it was when the pair was taken.
-
-        Raises:
-            BadValue: as ``take_items``.
-        """
+        """Return the pairs, each key and value as it was when the pair was taken."""
         snapshots = list[Pair]()
         try:
             if self._is_builtin:
@@ -132,9 +121,8 @@ def _pair_snapshot(number: int, key: Any, value: Any) -> Pair:
     try:
         return take_pair_snapshot(key, value)
     except CannotSnapshot as error:
-        raise _unsendable_error(
-            f"item {number} (key {short(key)})", value, error
-        ) from error.__cause__
+        where = f"item {number} (key {short(key)})"
+        raise _unsendable_error(where, value, error) from error.__cause__
 
 
 def _find_unpicklable(split: Split) -> BadValue | None:

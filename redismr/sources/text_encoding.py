@@ -14,11 +14,7 @@ _STATEFUL_ENCODINGS = ("utf-7", "hz", "iso2022")
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A codec and an error handler that ``bytes.decode`` takes.
-
-    Raises:
-        ConfigError: Python knows no such text encoding or error handler.
-    """
+    """A codec and an error handler that ``bytes.decode`` takes; ConfigError if there is none."""
 
     name: str = "utf-8"
     errors: str = "strict"
@@ -43,12 +39,7 @@ class Encoding:
         return "\n".encode(self.name) == b"\n" and not name.startswith(_STATEFUL_ENCODINGS)
 
     def decode(self, data: bytes, file: InputFile, buffer: LineBuffer | None = None) -> str:
-        """Return the text of ``data``: the bytes of ``buffer``, or the whole file without one.
-
-        Raises:
-            BadInput: not in this encoding; the message names file, line and byte.
-            SourceError: the error handler is the submitter's own and not registered here.
-        """
+        """Return the text of ``data``: the bytes of ``buffer``, or the whole file without one."""
         offset = buffer.offset(0) or 0 if buffer else 0
         name = self.name
         # The byte order mark of utf-8-sig begins the file, not each buffer.
@@ -74,7 +65,7 @@ class Encoding:
             raise BadInput(
                 f"{file.path}: not {self.name}: {error}. Pass the right encoding="
             ) from error
-        except LookupError as error:
+        except LookupError as error:  # the error handler is the submitter's own
             raise SourceError(
                 f"cannot decode {file.path} on {platform.node()}: {error}. Register it in initfn, "
                 "which every worker runs before it reads"

@@ -9,7 +9,6 @@ Commands inside scripts are read from the scripts. The tests of the store run as
 from functools import cache
 from typing import Literal
 
-from redismr.store.keys import KeyNames
 from redismr.store.scripts import script
 
 Role = Literal["worker", "submitter", "monitor"]
@@ -63,23 +62,15 @@ def acl_rule(role: Role, user: str, namespace: str) -> str:
     return f"ACL SETUSER {user} reset on >PASSWORD ~{namespace}:* {channels} -@all {allowed}"
 
 
-def probe_commands(role: Role, keys: KeyNames) -> dict[str, tuple[str, ...]]:
+def probe_commands(role: Role, key: str) -> dict[str, tuple[str, ...]]:
     """Return a form of each command, on a key of ours, to be queued and never executed."""
-    key = keys.control("probe", "meta")
-    unprobed = _UNPROBED_COMMANDS.split()
-    return {
-        command: _probe_form(command, key) for command in commands(role) if command not in unprobed
-    }
-
-
-def _probe_form(command: str, key: str) -> tuple[str, ...]:
-    special = {
+    forms = {
         "EVAL": ("EVAL", "return 0", "1", key),
         "EVALSHA": ("EVALSHA", "0" * 40, "1", key),
         "LMOVE": ("LMOVE", key, key, "LEFT", "RIGHT"),
         "TIME": ("TIME",),
     }
-    if command in special:
-        return special[command]
-    behind = next(n for n, names in enumerate(_BY_ARGUMENT_COUNT) if command in names.split())
-    return (command, key, *["0"] * behind)
+    for count, names in enumerate(_BY_ARGUMENT_COUNT):
+        forms |= {name: (name, key, *["0"] * count) for name in names.split()}
+    probed = [name for name in commands(role) if name not in _UNPROBED_COMMANDS.split()]
+    return {name: forms[name] for name in probed}

@@ -4,19 +4,17 @@ import os
 import random
 import re
 import time
-from contextlib import suppress
-from typing import Self
+from contextlib import AbstractContextManager, suppress
 
 import redis
 import redis.client
 
-from redismr.store.keys import KeyNames
-from redismr.store.retrying_client import RetryingClient
+from redismr.store.store_base import StoreBase
 
 SUBSCRIBE_SECONDS = 5.0
 
 
-class Subscription:
+class Subscription(AbstractContextManager["Subscription"]):
     """A pub/sub channel that reconnects by itself; messages of the meantime are lost.
 
     Attributes:
@@ -29,9 +27,6 @@ class Subscription:
         self._pid = os.getpid()
         self.resubscribed = False
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -43,9 +38,7 @@ class Subscription:
         and returns None.
         """
         self.resubscribed = False
-        if (
-            self._pid != os.getpid()
-        ):  # a forked child, which must not read from its parent's connection
+        if self._pid != os.getpid():  # a forked child must not read from its parent's connection
             self._pid, self._pubsub = os.getpid(), None
         try:
             if self._pubsub is None:
@@ -72,11 +65,8 @@ class Subscription:
             self._pubsub = None
 
 
-class ChannelStore:
+class ChannelStore(StoreBase):
     """Publishes and subscribes. A channel belongs to one transaction, or is that of all of them."""
-
-    redis_client: RetryingClient
-    keys: KeyNames
 
     def publish(self, txn: str, message: bytes) -> None:
         """Publish to listeners of this transaction and of all; a lost message changes nothing."""

@@ -21,8 +21,6 @@ from redismr.store.sentinel import is_sentinel_url, parse_sentinel_url, sentinel
 BLOCK_SECONDS = 10.0
 """Longest time that a blocking pop may wait; socket timeouts are above it."""
 
-REDIS_PORT = 6379
-
 _FIXED_OPTIONS = (
     "protocol", "decode_responses", "retry", "encoding", "encoding_errors", "client_name",
     "health_check_interval",
@@ -41,13 +39,8 @@ _URL_OPTION_RULES = {
 }
 _FLAG_OPTIONS = ("socket_keepalive", "retry_on_timeout", "ssl_check_hostname")
 _TEXT_OPTIONS = (
-    "username",
-    "password",
-    "lib_name",
-    "lib_version",
-    "retry_on_error",
-    "max_connections",
-)
+    "username", "password", "lib_name", "lib_version", "retry_on_error", "max_connections",
+)  # fmt: skip
 _ALLOWED_OPTIONS = {*_FIXED_OPTIONS, *_URL_OPTION_RULES, *_FLAG_OPTIONS, *_TEXT_OPTIONS}
 _FLAG_WORDS = ("0", "1", "true", "false", "yes", "no", "t", "f", "y", "n")
 
@@ -123,9 +116,4 @@ def address(url: str, client: redis.Redis) -> str:
     if "path" in kwargs:
         return f"unix socket {kwargs['path']}"
     host = kwargs.get("host") or "localhost"
-    return f"{f'[{host}]' if ':' in host else host}:{kwargs.get('port') or REDIS_PORT}"
-
-
-def replica_count(client: redis.Redis) -> int:
-    """Number of replicas that follow the server."""
-    return int(client.info("replication").get("connected_slaves", 0))
+    return f"{f'[{host}]' if ':' in host else host}:{kwargs.get('port') or 6379}"

@@ -11,18 +11,12 @@ import ssl
 from urllib.parse import unquote, urlsplit
 
 import redis
-from redis.exceptions import BusyLoadingError, InvalidResponse
+from redis.exceptions import InvalidResponse
 
 from redismr.confidential import passwords_in
 from redismr.config import Connection
 from redismr.errors import StoreError, StoreUnavailable, UnfitServer
-from redismr.store.error_kinds import (
-    NO_ANSWER_ERRORS,
-    TEMPORARY_WORDS,
-    error_kind,
-    error_text,
-    with_first_word,
-)
+from redismr.store.error_kinds import NO_ANSWER_ERRORS, TEMPORARY_WORDS, error_kind, error_text
 from redismr.store.sentinel import is_sentinel_url
 
 PROBE_SECONDS = 0.5
@@ -36,27 +30,24 @@ def connection_error(
 
     ``seconds`` is how long the check waited for an answer; ``remedy`` says how a user gets rights.
     """
-    word, message = error_kind(exc)
+    server = f"the server at {shown_address}"
+    word, message = kind = error_kind(exc)
     if isinstance(exc, redis.AuthenticationError):  # a ConnectionError to redis-py
-        return UnfitServer(_login_trouble(message, connection, shown_address))
+        return UnfitServer(_login_trouble(message, connection, server))
     if word == "NOPERM":
         found = re.search(r"'([\w|]+)' command", message)
         command = found[1].replace("|", " ").upper() if found else "a command"
-        return UnfitServer(
-            f"the server at {shown_address} does not let this user use {command} (NOPERM): {remedy}"
-        )
+        return UnfitServer(f"{server} does not let this user use {command} (NOPERM): {remedy}")
     if word == "DENIED":
-        return UnfitServer(_protected_mode_text(shown_address))
-    if word in TEMPORARY_WORDS or isinstance(exc, BusyLoadingError):
-        return StoreUnavailable(
-            f"the server at {shown_address} is not ready: {with_first_word(word, message)}"
-        )
+        return UnfitServer(_protected_mode_text(server))
+    if word in TEMPORARY_WORDS:
+        return StoreUnavailable(f"{server} is not ready: {kind.full_text}")
     if isinstance(exc, (*NO_ANSWER_ERRORS, InvalidResponse)):
         return _unreached_error(exc, connection, shown_address, seconds)
     if "index is out of range" in message or "invalid DB index" in message:
         return UnfitServer(
-            f"the server at {shown_address} has no database of that number ({message}): the URL's last part "  # noqa: E501
-            "must be below its setting `databases`, which is 16 by default"
+            f"{server} has no database of that number ({message}): the URL's last part must be "
+            "below its setting `databases`, which is 16 by default"
         )
     unknown = re.search(r"(?i)unknown command\W*(\w+)", message)
     if unknown and is_sentinel_url(connection.url):
@@ -64,46 +55,42 @@ def connection_error(
             f"what answers for {shown_address} is no Sentinel: name a server by redis://HOST:PORT"
         )
     if unknown:
-        return UnfitServer(unknown_command_text(shown_address, unknown[1]))
-    return UnfitServer(
-        f"the server at {shown_address} refused the check before the first job: {message}"
-    )
+        return UnfitServer(unknown_command_text(server, unknown[1]))
+    return UnfitServer(f"{server} refused the check before the first job: {message}")
 
 
-def unknown_command_text(shown_address: str, names: str) -> str:
+def unknown_command_text(server: str, names: str) -> str:
     """Return the text for a server that does not know these commands."""
     return (
-        f"the server at {shown_address} knows no {names} (rename-command in its settings?), which redismr "  # noqa: E501
-        "needs: give it a server with all commands"
+        f"{server} knows no {names} (rename-command in its settings?), which redismr needs: give "
+        "it a server with all commands"
     )
 
 
-def _protected_mode_text(shown_address: str) -> str:
+def _protected_mode_text(server: str) -> str:
     return (
-        f"the server at {shown_address} is in protected mode: it serves only its own machine until it has "  # noqa: E501
-        "a password (requirepass), which then goes into the URL"
+        f"{server} is in protected mode: it serves only its own machine until it has a password "
+        "(requirepass), which then goes into the URL"
     )
 
 
-def _login_trouble(message: str, connection: Connection, shown_address: str) -> str:
+def _login_trouble(message: str, connection: Connection, server: str) -> str:
     """Return what is wrong with the user name and the password, or with giving none."""
     if "Authentication required" in message or not passwords_in(connection.url):
         return (
-            f"the server at {shown_address} asks for a password: write it into the URL, "
+            f"{server} asks for a password: write it into the URL, "
             "redis://USER:PASSWORD@HOST (or :PASSWORD@HOST), or set REDISMR_PASSWORD to it"
         )
     if "without any password configured" in message:
-        return (
-            f"the server at {shown_address} has no password, and the URL gives one: leave that out"
-        )
-    return f"the server at {shown_address} refused the URL's user or password: {message}"
+        return f"{server} has no password, and the URL gives one: leave that out"
+    return f"{server} refused the URL's user or password: {message}"
 
 
 def _unreached_error(
     exc: Exception, connection: Connection, shown_address: str, seconds: float
 ) -> StoreError:
     """Return the error for a server of which no answer came, or none in the form of Redis."""
-    message = error_text(exc)
+    server, message = f"the server at {shown_address}", error_text(exc)
     if is_sentinel_url(connection.url):  # cut off the representations of redis-py's clients
         message, _, more = message.partition(" : ")
         message = message.partition(" for '")[0]  # the service stands in our text
@@ -112,11 +99,10 @@ def _unreached_error(
         return UnfitServer(f"{shown_address} has too long a path: some 100 bytes are possible")
     greeting = "" if isinstance(exc, redis.TimeoutError | TimeoutError) else _greeting(connection)
     if "-DENIED" in greeting:
-        return UnfitServer(_protected_mode_text(shown_address))
+        return UnfitServer(_protected_mode_text(server))
     if "max number of clients" in message + greeting:
         return StoreUnavailable(
-            f"the server at {shown_address} has reached its limit of clients (maxclients): end some, or "  # noqa: E501
-            "raise it"
+            f"{server} has reached its limit of clients (maxclients): end some, or raise it"
         )
     if trouble := _tls_trouble(exc, connection, shown_address):
         return UnfitServer(trouble)
@@ -136,27 +122,27 @@ def _tls_trouble(exc: Exception, connection: Connection, shown_address: str) -> 
     if url.scheme not in ("redis", "rediss") or not url.hostname:
         return ""
     endpoint = (url.hostname, url.port or 6379)
-    message = str(exc)
+    server, message = f"the server at {shown_address}", str(exc)
     if url.scheme == "redis":
         silent = isinstance(exc, redis.TimeoutError)  # a TLS server hangs up on plain text
         if silent or "refused" in message or not _speaks_tls(endpoint):
             return ""
-        return f"the server at {shown_address} speaks TLS: write rediss:// instead of redis://"
+        return f"{server} speaks TLS: write rediss:// instead of redis://"
     if "No such file" in message:
         return "a file that the URL names for TLS (ssl_ca_certs, ssl_certfile...) is not there"
     if "CERTIFICATE_VERIFY_FAILED" in message:
         why = message.partition("CERTIFICATE_VERIFY_FAILED]")[2].partition("(_ssl")[0].strip()
         return (
-            f"the certificate of the server at {shown_address} is not trusted here ({why}): add "
+            f"the certificate of {server} is not trusted here ({why}): add "
             "?ssl_ca_certs=FILE to the URL, with the authority that signed it"
         )
     if "CERTIFICATE_REQUIRED" in message or "certificate required" in message:
         return (
-            f"the server at {shown_address} asks for a certificate of ours: add "
+            f"{server} asks for a certificate of ours: add "
             "?ssl_certfile=FILE&ssl_keyfile=FILE to the URL"
         )
     if _speaks_redis(endpoint):
-        return f"the server at {shown_address} speaks no TLS: write redis:// instead of rediss://"
+        return f"{server} speaks no TLS: write redis:// instead of rediss://"
     if "WRONG_VERSION_NUMBER" in message or "RECORD_LAYER" in message:
         return f"what listens at {shown_address} speaks neither TLS nor Redis: {error_text(exc)}"
     return ""
@@ -170,15 +156,11 @@ def _greeting(connection: Connection) -> str:
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.settimeout(PROBE_SECONDS)
                 sock.connect(unquote(url.path))
-                return _receive_text(sock)
+                return sock.recv(256).decode("utf-8", "replace")
         if url.scheme == "redis" and url.hostname:
             with socket.create_connection((url.hostname, url.port or 6379), PROBE_SECONDS) as sock:
-                return _receive_text(sock)
+                return sock.recv(256).decode("utf-8", "replace")
     return ""
-
-
-def _receive_text(sock: socket.socket) -> str:
-    return sock.recv(256).decode("utf-8", "replace")
 
 
 def _speaks_tls(endpoint: tuple[str, int]) -> bool:

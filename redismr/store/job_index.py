@@ -15,10 +15,9 @@ from redismr.core.model import DAY_MS, PROTOCOL
 from redismr.core.printable import printable_text
 from redismr.errors import KeysAltered
 from redismr.store.connect import BLOCK_SECONDS
-from redismr.store.keys import KeyNames
 from redismr.store.reply_values import Answer, clear_int, reply_text, time_reply_ms
-from redismr.store.retrying_client import RetryingClient
 from redismr.store.round_trips import Argument, Piggyback, RedisCommand
+from redismr.store.store_base import StoreBase
 
 WakeTarget = tuple[int, str, str]
 """How many workers to wake, and their Python and secret (key id)."""
@@ -61,11 +60,9 @@ if redis.call('TYPE', KEYS[1]).ok ~= ARGV[1] then redis.call('UNLINK', KEYS[1]) 
 """One script, because another client may already have repaired the key and written to it."""
 
 
-class JobIndexStore:
+class JobIndexStore(StoreBase):
     """Lists jobs, wakes workers, and keeps rows about workers and deleted jobs."""
 
-    redis_client: RetryingClient
-    keys: KeyNames
     _heartbeat_sent = False
 
     @property
@@ -88,12 +85,10 @@ class JobIndexStore:
         ``wait_for_room`` waits for room on a full server: for a caller that announces only once.
         """
         commands = self._announce_commands({job: (priority, since_ms)})
-        if wait_for_room:
-            if self._command("ZSCORE", self.keys.jobs, job) is not None:
-                return  # a full server would refuse to list it again
-            self._with_key_repair(self.keys.jobs, lambda: self.redis_client.pipeline(commands))
-        else:
+        if not wait_for_room:
             self._best_effort(*commands)
+        elif self._command("ZSCORE", self.keys.jobs, job) is None:  # a full server refuses a repeat
+            self._with_key_repair(self.keys.jobs, lambda: self.redis_client.pipeline(commands))
 
     def relist(self, jobs: Sequence[str]) -> None:
         """List jobs that executors work on again: the index may have lost them."""
@@ -174,10 +169,8 @@ class JobIndexStore:
     def _unlist_commands(self, job: str) -> list[RedisCommand]:
         return [("ZREM", key, job) for key in (self.keys.jobs, self.keys.recent)]
 
-    def _deleted_row_commands(self, row: Mapping[str, str | int] | None) -> list[RedisCommand]:
+    def _deleted_row_commands(self, row: Mapping[str, str | int]) -> list[RedisCommand]:
         """Keep a row whose ``deleted`` is when the job was, and ``until`` when the row goes."""
-        if row is None:
-            return []
         key, until = self.keys.deleted, int(row["until"])
         return [
             ("ZADD", key, until, json.dumps(row)),
@@ -230,18 +223,14 @@ class JobIndexStore:
         key = self.keys.workers
         row_json = json.dumps({**row, "beat": self.server_ms()})
         # The first beat does, too: a worker that dies then must leave no key without a deadline.
-        prolong = not self._heartbeat_sent or random.random() < PROLONG_CHANCE
-        prolong_commands = [("PEXPIRE", key, INDEX_TTL_MS)]
-        commands = [
-            ("HSET", key, worker, row_json),
-            *(prolong_commands if prolong else ()),
-            ("HLEN", key),
-        ]
+        is_due = not self._heartbeat_sent or random.random() < PROLONG_CHANCE
+        prolong = [("PEXPIRE", key, INDEX_TTL_MS)]
+        commands = [("HSET", key, worker, row_json), *(prolong if is_due else ()), ("HLEN", key)]
         if not (replies := self._best_effort(*commands)):
             return 0
         new, *_, listed = replies
-        if new and not prolong:  # the list was lost meanwhile
-            self._best_effort(*prolong_commands)
+        if new and not is_due:  # the list was lost meanwhile
+            self._best_effort(*prolong)
         self._heartbeat_sent = True
         return int(listed)
 

@@ -6,35 +6,25 @@ keys share one slot and its bulk keys (``{J/i0}``, ``{J/r3}``) are spread over t
 Every key of a job expires at the job's one absolute deadline; the others a day after their use.
 """
 
-from dataclasses import dataclass
-
 INPUTS_PER_KEY = 1000
 """Map tasks whose splits share one ``input`` hash: bounds a hash, and spreads a big job."""
 
 CONTROL = (
-    "meta",
-    "spec",
-    "end",
-    "code",
-    "params",
-    "ready",
-    "processing",
-    "lease",
-    "attempts",
-    "done",
-    "result",
-    "out",
-    "last_claims",
-    "failures",
-    "budgets",
-)
+    "meta", "spec", "end", "code", "params", "ready", "processing", "lease", "attempts", "done",
+    "result", "out", "last_claims", "failures", "budgets",
+)  # fmt: skip
+"""Names of the keys of one job that share its slot."""
 
 
-@dataclass(frozen=True, slots=True)
 class KeyNames:
     """Builds key names under one namespace."""
 
-    namespace: str
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.jobs = f"{namespace}:jobs"  #: The index of jobs that may have work.
+        self.recent = f"{namespace}:recent"  #: The index of jobs that still exist.
+        self.deleted = f"{namespace}:deleted"  #: Rows of jobs that exist no more.
+        self.workers = f"{namespace}:workers"  #: Rows of workers.
 
     def control(self, job: str, name: str) -> str:
         """Return a key of ``CONTROL``, in the job's own slot."""
@@ -44,37 +34,14 @@ class KeyNames:
         """Return the hash that holds the split of map task ``index``."""
         return f"{self.namespace}:{{{job}/i{index // INPUTS_PER_KEY}}}:input"
 
-    def inputs(self, job: str, n_map: int) -> list[str]:
-        """Return every input hash of a job of ``n_map`` map tasks."""
-        return [self.input(job, first) for first in range(0, n_map, INPUTS_PER_KEY)]
-
     def shuffle(self, job: str, partition: int) -> str:
         """Return the hash of all segments of one partition."""
         return f"{self.namespace}:{{{job}/r{partition}}}:shuffle"
 
-    def shuffles(self, job: str, partitions: int) -> list[str]:
-        """Return every shuffle hash of a job."""
-        return [self.shuffle(job, p) for p in range(partitions)]
-
-    @property
-    def jobs(self) -> str:
-        """The index of jobs that may have work."""
-        return f"{self.namespace}:jobs"
-
-    @property
-    def recent(self) -> str:
-        """The index of jobs that still exist."""
-        return f"{self.namespace}:recent"
-
-    @property
-    def deleted(self) -> str:
-        """Rows of jobs that exist no more."""
-        return f"{self.namespace}:deleted"
-
-    @property
-    def workers(self) -> str:
-        """Rows of workers."""
-        return f"{self.namespace}:workers"
+    def bulk(self, job: str, n_map: int, partitions: int) -> list[str]:
+        """Return every input and shuffle hash of a job of ``n_map`` map tasks."""
+        inputs = [self.input(job, first) for first in range(0, n_map, INPUTS_PER_KEY)]
+        return inputs + [self.shuffle(job, p) for p in range(partitions)]
 
     def wake(self, protocol: int, python: str, key_id: str) -> str:
         """Return the wake-up list of workers of one protocol, Python and secret."""

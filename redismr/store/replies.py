@@ -6,47 +6,24 @@ The records are named tuples: to define a frozen dataclass takes each start 0.4 
 A ``state`` is clear text of the server, so it is a hint; "" means that the job is gone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from redismr.core.model import Claim, CommitStatus, FailStatus, JobState
-from redismr.store.reply_values import reply_word
+from redismr.core.model import Claim, CommitStatus, JobState
+from redismr.store.reply_values import hash_fields, parse_records, reply_word
 
 ClearState = JobState | Literal[""]
 """A job's state; "" if the job is gone."""
 
-CreateStatus = Literal["OK", "EXISTS"]
-AddStatus = Literal[
-    "OK",
-    "SHORT",  # a failover took input back
-    "ENDED",  # the job does not take input any more
-    "GONE",  # the job is gone
-]
-"""Status of ``add`` and ``close``."""
+AddStatus = Literal["OK", "SHORT", "ENDED", "GONE"]
+"""Status of ``add`` and ``close``. SHORT: a failover took input back. ENDED: it takes no more."""
 
-EndStatus = Literal[
-    "OK",
-    "ENDED",  # the job had ended before
-    "GONE",  # the job is gone
-]
-"""Status of ``cancel``, ``fail_job`` and ``extend``."""
+EndStatus = Literal["OK", "ENDED", "GONE"]
+"""Status of ``cancel`` and ``fail_job``. ENDED: the job had ended before."""
 
-ReleaseStatus = Literal["OK", "GONE"]
-InvalidateStatus = Literal[
-    "OK",  # maps run again
-    "FENCED",  # the attempt does not hold its task, or the stage has moved on
-    "STALE",  # other attempts of the maps have committed meanwhile
-    "DEAD",  # a map was invalidated too often, and the job has failed
-    "GONE",  # the job is gone
-]
-
-
-class HeldLease(NamedTuple):
-    """A lease to be renewed."""
-
-    task: str
-    token: str
-    started: bool  #: True if the executor has begun the task.
+InvalidateStatus = Literal["OK", "FENCED", "STALE", "DEAD", "GONE"]
+"""FENCED: the attempt does not hold its task, or the stage has moved on. STALE: other attempts of
+the maps have committed meanwhile. DEAD: a map was invalidated too often, and the job has failed."""
 
 
 class Commit(NamedTuple):
@@ -69,19 +46,17 @@ class EndAndRecords(NamedTuple):
     records: dict[int, bytes]  #: Map index or partition -> token and sealed manifest.
 
 
+def end_and_records(end: bytes | None, flat: Sequence[bytes]) -> EndAndRecords:
+    """Return both from a reply, where ``flat`` is a hash as HGETALL returns it to a script."""
+    return EndAndRecords(end, parse_records(hash_fields(flat)))
+
+
 class StageEvents(NamedTuple):
     """Signed events; the commit that moves its job to a stage publishes the event of that stage."""
 
     txn: str  #: The job's label, which names the channel.
     reducing: bytes  #: Published when the reduce stage opens.
     succeeded: bytes  #: Published when the last partition is done.
-
-
-class CreateReply(NamedTuple):
-    """The answer of ``create``."""
-
-    status: CreateStatus
-    expire_at: int  #: The job's deadline, in ms of the server's clock.
 
 
 class AddReply(NamedTuple):
@@ -108,47 +83,14 @@ class CommitReply(NamedTuple):
     statuses: tuple[CommitStatus, ...]
     opened: int  #: Number of tasks that this call made claimable.
     claim: Claim
-    map_outputs: EndAndRecords | None = None
-    """Input of the reducers of the claim, if the commits were of maps and it is little."""
+    map_outputs: EndAndRecords | None = None  #: Input of the claim's reducers, if it is little.
 
 
 class RenewReply(NamedTuple):
     """The answer of ``renew``."""
 
     state: ClearState
-    lost: frozenset[str]
-    """Tasks whose lease the caller no longer holds; all of them if the job is gone."""
-
-
-class ExtendReply(NamedTuple):
-    """The answer of ``extend``: the job's new deadline, and what names its bulk keys."""
-
-    status: EndStatus
-    expire_at: int  #: In ms on the server's clock; 0 if the job is not running.
-    added: int  #: Number of map tasks.
-    partitions: int  #: Number of reduce tasks.
-
-
-class FailReply(NamedTuple):
-    """The answer of ``fail``."""
-
-    status: FailStatus
-    state: ClearState
-
-
-class EndReply(NamedTuple):
-    """The answer of ``cancel`` and ``fail_job``."""
-
-    status: EndStatus
-    state: ClearState
-
-
-class ReleaseReply(NamedTuple):
-    """The answer of ``release``."""
-
-    status: ReleaseStatus
-    state: ClearState
-    released: int  #: Number of tasks that are ready again.
+    lost: frozenset[str]  #: Tasks whose lease the caller does not hold; all if the job is gone.
 
 
 class MapOutputsReply(NamedTuple):
@@ -203,8 +145,7 @@ class JobStatus(NamedTuple):
     leased: int  #: Tasks that executors hold.
     meta: Mapping[str, str]  #: Clear text: only a hint.
     executors_at_work: ExecutorsAtWork
-    results: EndAndRecords | None = None
-    """Answer of ``Store.end_and_results``, if asked for and the job has succeeded."""
+    results: EndAndRecords | None = None  #: If they were asked for and the job has succeeded.
 
     @property
     def state(self) -> ClearState:

@@ -20,14 +20,13 @@ from redismr.confidential import Unpicklable
 from redismr.config import Connection
 from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable
 from redismr.store.acl_rules import Role
-from redismr.store.connect import BLOCK_SECONDS, address, connect, replica_count
+from redismr.store.connect import BLOCK_SECONDS, address, connect
 from redismr.store.error_kinds import (
     DEMOTED_WORDS,
     NO_ANSWER_ERRORS,
     TEMPORARY_WORDS,
+    ErrorKind,
     error_kind,
-    is_altered,
-    with_first_word,
 )
 from redismr.store.reply_values import Answer
 from redismr.store.round_trips import NO_PIGGYBACK, Argument, Piggyback, RedisCommand
@@ -99,18 +98,15 @@ class RetryingClient(Unpicklable):
         A cut connection does not mean that the server is away, so a quick failure is repeated.
         """
         self._checked = True
-        for _ in range(MAX_CHECKS - 1):
+        for checks in range(1, MAX_CHECKS + 1):
             began = time.monotonic()
             try:
                 check_server(self.connection, role)
-            except StoreUnavailable:
-                if time.monotonic() - began > QUICK_CHECK_SECONDS:
-                    raise
-            else:
                 break
+            except StoreUnavailable:
+                if checks == MAX_CHECKS or time.monotonic() - began > QUICK_CHECK_SECONDS:
+                    raise
             time.sleep(random.uniform(0.05, 0.15))
-        else:
-            check_server(self.connection, role)
         self._roles.add(role)
 
     def require(self, role: Role) -> None:
@@ -126,7 +122,8 @@ class RetryingClient(Unpicklable):
         """
         now = time.monotonic()
         if not self._replicated and now - self._replicas_checked_at >= REPLICAS_CHECK_SECONDS:
-            self._replicated = self.with_retries(lambda: replica_count(self.client)) > 0
+            found = self.with_retries(lambda: self.client.info("replication"))
+            self._replicated = int(found.get("connected_slaves", 0)) > 0
             self._replicas_checked_at = now
         return self._replicated
 
@@ -153,17 +150,17 @@ class RetryingClient(Unpicklable):
             try:
                 return send()
             except (*NO_ANSWER_ERRORS, RedisError) as exc:
-                word, message = error_kind(exc)
-                if (word == "OOM") != full:  # another trouble, another patience
+                kind = error_kind(exc)
+                if (kind.word == "OOM") != full:  # another trouble, another patience
                     full, started = not full, time.monotonic()
-                self._pause_or_raise(exc, word, message, time.monotonic() - started, attempt)
+                self._pause_or_raise(exc, kind, time.monotonic() - started, attempt)
             attempt += 1
 
-    def _pause_or_raise(
-        self, exc: Exception, word: str, message: str, waited: float, attempt: int
-    ) -> None:
+    def _pause_or_raise(self, exc: Exception, kind: ErrorKind, waited: float, attempt: int) -> None:
         """Sleep if the command may be repeated; otherwise raise the matching StoreError."""
-        if word == "OOM":
+        # A wrong password is a ConnectionError, but stays.
+        away = isinstance(exc, NO_ANSWER_ERRORS) and not isinstance(exc, redis.AuthenticationError)
+        if kind.word == "OOM":
             limit = FULL_PATIENCE_SECONDS
             if self.patience is not None and self.patience < PATIENCE_SECONDS:
                 limit = self.patience
@@ -173,22 +170,20 @@ class RetryingClient(Unpicklable):
                     f"{waited:.0f} s: give it more memory, or delete finished jobs"
                 ) from exc
             text = f"Redis at {self.shown_address} is full; waiting for room"
-        elif _is_temporary(exc, word):
+        elif away or kind.word in TEMPORARY_WORDS:
             # Connect again: Sentinel, or DNS, knows the new master by now.
-            if word in DEMOTED_WORDS:
+            if kind.word in DEMOTED_WORDS:
                 self.client.connection_pool.disconnect(inuse_connections=False)
             if self.patience is not None and waited >= self.patience:
-                gone = f"Redis at {self.shown_address} {_unavailable_text(word, message, waited)}"
+                gone = f"Redis at {self.shown_address} {_unavailable_text(kind, waited)}"
                 raise StoreUnavailable(gone) from exc
-            text = f"Redis at {self.shown_address} {_unavailable_text(word, message)}"
+            text = f"Redis at {self.shown_address} {_unavailable_text(kind)}"
             if self.patience:
                 text = f"{text.rstrip('.')}; waiting for it, {self.patience:g} s at most"
-        elif is_altered(word, message):
-            raise _keys_altered(message) from exc
+        elif kind.is_altered:
+            raise _keys_altered(kind.message) from exc
         else:
-            raise StoreError(
-                f"Redis at {self.shown_address} refused: {with_first_word(word, message)}"
-            ) from exc
+            raise StoreError(f"Redis at {self.shown_address} refused: {kind.full_text}") from exc
         if attempt >= 2 and self._on_wait:
             self._on_wait(text, waited)
         # Full jitter: a thousand workers must not come back in step. Short pauses at first: nobody
@@ -210,11 +205,7 @@ class RetryingClient(Unpicklable):
         ``piggyback`` are outside of it.
         """
         loaded = script(name)
-        arguments = [
-            len(loaded.keys),
-            *(keys[key] for key in loaded.keys),
-            *loaded.arguments(argv, rest),
-        ]
+        arguments = loaded.arguments(keys, argv, rest)
 
         def send() -> tuple[Any, bool]:
             if before:  # EVAL with the full text: inside MULTI it is too late for NOSCRIPT
@@ -240,10 +231,7 @@ class RetryingClient(Unpicklable):
         A call that meets an altered key has this error as its answer; the others are unaffected.
         """
         loaded = script(name)
-        arguments = [
-            (len(loaded.keys), *(keys[key] for key in loaded.keys), *loaded.arguments(argv, rest))
-            for keys, rest in many
-        ]
+        arguments = [loaded.arguments(keys, argv, rest) for keys, rest in many]
 
         def ask(*how: str) -> list[Any]:
             with self.client.pipeline(transaction=False) as pipe:
@@ -257,7 +245,7 @@ class RetryingClient(Unpicklable):
                 replies = ask("EVAL", loaded.source)
             for i, reply in enumerate(replies):
                 if isinstance(reply, RedisError):
-                    if not is_altered(*error_kind(reply)):
+                    if not error_kind(reply).is_altered:
                         raise reply
                     replies[i] = _keys_altered(str(reply))
             return replies
@@ -281,7 +269,7 @@ class RetryingClient(Unpicklable):
             try:
                 return self._pipeline(commands, atomic=False)
             except RedisError as exc:
-                if error_kind(exc)[0] not in ("OOM", "NOPERM"):
+                if error_kind(exc).word not in ("OOM", "NOPERM"):
                     raise
                 return []
 
@@ -316,18 +304,12 @@ class RetryingClient(Unpicklable):
             return pipe.execute()
 
 
-def _unavailable_text(word: str, message: str, waited: float = 0.0) -> str:
+def _unavailable_text(kind: ErrorKind, waited: float = 0.0) -> str:
     """Say that a server refuses, or does not answer, and for how long (once patience is over)."""
     long = f" for {waited:.0f} s" if waited >= 1 else ""
-    if word:
-        return f"{f'has refused{long}' if long else 'refuses for now'}: {with_first_word(word, message)}"  # noqa: E501
-    return f"{f'has not answered{long}' if long else 'does not answer'}: {message}"
-
-
-def _is_temporary(exc: Exception, word: str) -> bool:
-    """True if the server may answer later. A wrong password is a ConnectionError, but stays."""
-    away = isinstance(exc, NO_ANSWER_ERRORS) and not isinstance(exc, redis.AuthenticationError)
-    return away or word in TEMPORARY_WORDS
+    if kind.word:
+        return f"{f'has refused{long}' if long else 'refuses for now'}: {kind.full_text}"
+    return f"{f'has not answered{long}' if long else 'does not answer'}: {kind.message}"
 
 
 def _keys_altered(message: str) -> KeysAltered:

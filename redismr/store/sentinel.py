@@ -15,8 +15,6 @@ from redis.sentinel import Sentinel
 
 from redismr.errors import ConfigError
 
-SENTINEL_PORT = 26379
-
 SENTINEL_SECONDS = 1.0
 """A sentinel that takes longer for an answer is passed over: the next may know the master."""
 
@@ -66,7 +64,7 @@ def parse_sentinel_url(url: str) -> SentinelService:
     sentinels = []
     for host in match["hosts"].split(","):
         found = _HOST.fullmatch(host)
-        port = int(found["port"] or SENTINEL_PORT) if found else 0
+        port = int(found["port"] or 26379) if found else 0
         if found is None or not 0 < port < 65536:
             raise ConfigError(f"the sentinel URL names {host!r}, which is not HOST or HOST:PORT")
         sentinels.append((found["name"].strip("[]"), port))
@@ -92,7 +90,6 @@ def sentinel_client(service: SentinelService, **settings: Any) -> redis.Redis:
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         service.sentinels, sentinel_kwargs={**settings, **timeouts, **tls, **service.sentinel_login}
     )
-    client: redis.Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
+    return sentinel.master_for(  # type: ignore[no-any-return, no-untyped-call]
         service.service, db=service.db, **service.login, **tls, **settings
     )
-    return client

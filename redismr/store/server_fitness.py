@@ -19,6 +19,7 @@ from redismr.store.connect import address, connect
 from redismr.store.connection_errors import connection_error, unknown_command_text
 from redismr.store.error_kinds import DEMOTED_WORDS, TEMPORARY_WORDS, error_kind
 from redismr.store.keys import KeyNames
+from redismr.store.reply_values import reply_text
 from redismr.store.sentinel import is_sentinel_url
 
 MIN_VERSION = (7, 0)
@@ -29,9 +30,6 @@ ANSWER_SECONDS = 2.5
 
 MAX_COMMANDS_NAMED = 6
 """Number of refused commands that an error names."""
-
-Reply = object
-"""The answer to one command: its reply, or redis-py's exception."""
 
 MAX_CUT_CHECKS = 30
 """How often a check starts again after its connection was cut: it has forty answers, and a network
@@ -48,14 +46,13 @@ def check_server(connection: Connection, role: Role) -> None:
     """
     client = connect(connection, name="redismr-check", timeout=ANSWER_SECONDS)
     shown_address = address(connection.url, client)
-    remedy, cuts = _remedy(client, connection.namespace, role), 0
+    remedy = _remedy(client, connection.namespace, role)
     try:
-        while True:
+        for cuts in range(1, MAX_CUT_CHECKS + 1):
             try:
                 _inspect(client, connection, role, shown_address, remedy)
                 break
             except redis.ConnectionError as exc:
-                cuts += 1
                 if cuts == MAX_CUT_CHECKS or "closed" not in str(exc):
                     raise
                 client.connection_pool.disconnect()
@@ -70,28 +67,22 @@ def check_server(connection: Connection, role: Role) -> None:
 def _inspect(
     client: redis.Redis, connection: Connection, role: Role, shown_address: str, remedy: str
 ) -> None:
-    conn = client.connection_pool.get_connection()
-    transaction_words = ["MULTI", "EXEC"] if "EXEC" in commands(role) else []
-    info, multi_reply, *exec_reply = _send_commands(
-        conn, [("INFO",), *((word,) for word in (*transaction_words, "MULTI"))]
-    )
+    conn, server = client.connection_pool.get_connection(), f"the server at {shown_address}"
+    transaction = [("MULTI",), ("EXEC",)] if "EXEC" in commands(role) else []
+    info, multi_reply, *exec_reply = _send_commands(conn, [("INFO",), *transaction, ("MULTI",)])
     if isinstance(info, Exception):
-        _refuse_info(info, conn, shown_address)
-    _check_info(_parse_info(info), shown_address, watched=is_sentinel_url(connection.url))
+        _refuse_info(info, conn, server)
+    fields = dict(row.partition(":")[::2] for row in reply_text(info).splitlines())
+    _check_info(fields, shown_address, watched=is_sentinel_url(connection.url))
+    answers = dict(zip(("MULTI", "EXEC"), (multi_reply, *exec_reply), strict=False))
+    if not isinstance(multi_reply, ResponseError):  # else the server would execute the commands
+        probes = probe_commands(role, KeyNames(connection.namespace).control("probe", "meta"))
+        probes["DISCARD"] = ("DISCARD",)
+        answers |= zip(probes, _send_commands(conn, [*probes.values()]), strict=True)
     refused = {
-        word: answer
-        for word, answer in zip(("MULTI", "EXEC"), (multi_reply, *exec_reply), strict=False)
-        if isinstance(answer, ResponseError)
+        word: answer for word, answer in answers.items() if isinstance(answer, ResponseError)
     }
-    if "MULTI" not in refused:  # else the server would execute the commands
-        probed = probe_commands(role, KeyNames(connection.namespace))
-        answers = _send_commands(conn, [*probed.values(), ("DISCARD",)])
-        refused |= {
-            word: answer
-            for word, answer in zip((*probed, "DISCARD"), answers, strict=True)
-            if isinstance(answer, ResponseError)
-        }
-    _check_refusals(refused, shown_address, connection.namespace, remedy)
+    _check_refusals(refused, server, connection.namespace, remedy)
 
 
 def _remedy(client: redis.Redis, namespace: str, role: Role) -> str:
@@ -104,84 +95,68 @@ def _remedy(client: redis.Redis, namespace: str, role: Role) -> str:
     return f"`redismr acl {role}{more}` prints the rule it needs"
 
 
-def _send_commands(conn: RedisConnection, many: Sequence[Sequence[str]]) -> list[Reply]:
-    """Send commands in one round trip; return their answers in order."""
+def _send_commands(conn: RedisConnection, many: Sequence[Sequence[str]]) -> list[object]:
+    """Send commands in one round trip; return the reply to each, or redis-py's exception."""
     conn.send_packed_command(conn.pack_commands(many))  # type: ignore[no-untyped-call]
-    return [_read_reply(conn) for _ in many]
+    answers = list[object]()
+    for _ in many:
+        try:
+            answers.append(conn.read_response())
+        except ResponseError as exc:
+            answers.append(exc)
+    return answers
 
 
-def _read_reply(conn: RedisConnection) -> Reply:
-    try:
-        return conn.read_response()
-    except ResponseError as exc:
-        return exc
-
-
-def _parse_info(info: Reply) -> dict[str, str]:
-    text = info.decode("utf-8", "replace") if isinstance(info, bytes) else str(info)
-    pairs = (row.partition(":") for row in text.splitlines() if not row.startswith("#"))
-    return {name: value for name, _, value in pairs}
-
-
-def _refuse_info(exc: Exception, conn: RedisConnection, shown_address: str) -> None:
+def _refuse_info(exc: Exception, conn: RedisConnection, server: str) -> None:
     """Raise the error for a server that refuses INFO."""
     if "unknown command" not in str(exc).lower():
         raise exc
     _, hello = _send_commands(conn, [("DISCARD",), ("HELLO", "2")])
-    words = list(map(_as_text, hello)) if isinstance(hello, list) else []
+    words = list(map(reply_text, hello)) if isinstance(hello, list) else []
     what = dict(zip(words[::2], words[1::2], strict=False))
     if "fake" in what.get("server", ""):
         raise UnfitServer(
-            f"the server at {shown_address} is {what['server']} {what.get('version', '')}, which imitates "  # noqa: E501
-            "Redis for tests and cannot run redismr's scripts: use a real server (`redismr up` "
-            "starts one)"
+            f"{server} is {what['server']} {what.get('version', '')}, which imitates Redis for "
+            "tests and cannot run redismr's scripts: use a real server (`redismr up` starts one)"
         ) from exc
-    raise UnfitServer(unknown_command_text(shown_address, "INFO")) from exc
-
-
-def _as_text(part: object) -> str:
-    return part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part)
+    raise UnfitServer(unknown_command_text(server, "INFO")) from exc
 
 
 def _check_info(info: Mapping[str, str], shown_address: str, *, watched: bool) -> None:
     """Refuse a server that INFO shows to be unfit."""
+    server = f"the server at {shown_address}"
     if "sentinel_masters" in info:
         found = re.match(r"name=([^,]+)", info.get("master0", ""))
-        service = found[1] if found else "SERVICE"
-        raise UnfitServer(
-            f"the server at {shown_address} is a Sentinel, which holds no data: write the URL as "
-            f"redis+sentinel://{shown_address}/{service}"
-        )
+        url = f"redis+sentinel://{shown_address}/{found[1] if found else 'SERVICE'}"
+        raise UnfitServer(f"{server} is a Sentinel, which holds no data: write the URL as {url}")
     version = info.get("redis_version", "0")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < MIN_VERSION:
-        raise UnfitServer(
-            f"the server at {shown_address} is Redis {version}; redismr needs Redis 7.0 or Valkey 7.2"  # noqa: E501
-        )
+        raise UnfitServer(f"{server} is Redis {version}; redismr needs Redis 7.0 or Valkey 7.2")
     if info.get("cluster_enabled") == "1":
         raise UnfitServer(
-            f"the server at {shown_address} is a node of a Redis Cluster (cluster-enabled yes), which "  # noqa: E501
-            "redismr does not use: give it a server without cluster mode"
+            f"{server} is a node of a Redis Cluster (cluster-enabled yes), which redismr does not "
+            "use: give it a server without cluster mode"
         )
     if info.get("loading") == "1":
         done = info.get("loading_loaded_perc", "?").partition(".")[0]
         raise StoreUnavailable(
-            f"the server at {shown_address} is loading its data ({done} %): try again when it is done"  # noqa: E501
+            f"{server} is loading its data ({done} %): try again when it is done"
         )
     if info.get("role") == "slave":
         master = f"{info.get('master_host', '?')}:{info.get('master_port', '?')}"
         if watched:
             raise StoreUnavailable(f"{shown_address} has just become a replica of {master}")
         raise UnfitServer(
-            f"the server at {shown_address} is a replica of {master} and takes no writes: use that server, "  # noqa: E501
-            "or a redis+sentinel:// URL, which follows the master"
+            f"{server} is a replica of {master} and takes no writes: use that server, or a "
+            "redis+sentinel:// URL, which follows the master"
         )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise UnfitServer(
-            f"the server at {shown_address} evicts keys when it is full (maxmemory-policy {policy}), "  # noqa: E501
-            "which would lose parts of a job. Set it: CONFIG SET maxmemory-policy noeviction, or "
-            "give redismr a server of its own"
+            f"{server} evicts keys when it is full (maxmemory-policy {policy}), which would lose "
+            "parts of a job. Set it: CONFIG SET maxmemory-policy noeviction, or give redismr a "
+            "server of its own"
         )
 
 
@@ -194,34 +169,29 @@ _TEMPORARY_CAUSES = {
 
 
 def _check_refusals(
-    refused: Mapping[str, Exception], shown_address: str, namespace: str, remedy: str
+    refused: Mapping[str, Exception], server: str, namespace: str, remedy: str
 ) -> None:
     """Raise if the server does not let this user send a command of its role."""
     kinds = {command: error_kind(exc) for command, exc in refused.items()}
     unknown = [command for command, (_, text) in kinds.items() if "unknown command" in text.lower()]
     if unknown:
-        raise UnfitServer(unknown_command_text(shown_address, _name_some(unknown)))
+        raise UnfitServer(unknown_command_text(server, _name_some(unknown)))
     denied = [command for command, (word, _) in kinds.items() if word == "NOPERM"]
     if denied:
         if all("' command" not in kinds[command][1] for command in denied):  # the keys are refused
             raise UnfitServer(
-                f"the server at {shown_address} does not let this user use keys of the namespace {namespace} "  # noqa: E501
-                f"(NOPERM): set --namespace or REDISMR_NAMESPACE to the user's namespace; or "
-                f"{remedy}"
+                f"{server} does not let this user use keys of the namespace {namespace} (NOPERM): "
+                f"set --namespace or REDISMR_NAMESPACE to the user's namespace; or {remedy}"
             )
         raise UnfitServer(
-            f"the server at {shown_address} does not let this user use {_name_some(denied)} (NOPERM): "  # noqa: E501
-            f"{remedy}"
+            f"{server} does not let this user use {_name_some(denied)} (NOPERM): {remedy}"
         )
     for word, text in kinds.values():
         if word in TEMPORARY_WORDS:
-            why = _TEMPORARY_CAUSES.get(
-                word, "try again when it is a master" if word in DEMOTED_WORDS else ""
-            )
-            raise StoreUnavailable(
-                f"the server at {shown_address} takes no writes for now ({word}"
-                + (f"): {why}" if why else f": {text})")
-            )
+            why = "try again when it is a master" if word in DEMOTED_WORDS else ""
+            why = _TEMPORARY_CAUSES.get(word, why)
+            cause = f"{word}): {why}" if why else f"{word}: {text})"
+            raise StoreUnavailable(f"{server} takes no writes for now ({cause}")
 
 
 def _name_some(commands_: Sequence[str]) -> str:

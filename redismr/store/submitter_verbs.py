@@ -6,28 +6,20 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from redismr.errors import KeysAltered
-from redismr.store.chunks import Fields, staging_commands
-from redismr.store.job_index import WakeTarget
+from redismr.store import replies
+from redismr.store.channel import ChannelStore
+from redismr.store.job_data import Fields, staging_commands
+from redismr.store.job_index import JobIndexStore, WakeTarget
 from redismr.store.keys import CONTROL
-from redismr.store.replies import (
-    AddReply,
-    CloseReply,
-    CreateReply,
-    EndAndRecords,
-    EndReply,
-    ExecutorsAtWork,
-    JobStatus,
-)
-from redismr.store.reply_values import hash_fields, is_gone, parse_records, reply_text, reply_word
+from redismr.store.reply_values import hash_fields, is_gone, reply_text, reply_word
 from redismr.store.round_trips import NO_PIGGYBACK, Argument, Piggyback
-from redismr.store.script_runner import ScriptRunner
 
 LISTING_MARGIN_MS = 1000
 """A new job is listed until its ttl and this margin after its submission. If the server made it so
 late that its deadline lies behind that, it is listed again, until its deadline."""
 
 
-class SubmitterVerbs(ScriptRunner):
+class SubmitterVerbs(JobIndexStore, ChannelStore):
     """Creates a job, hands its input in, asks for its status, and cancels or deletes it."""
 
     def create(  # noqa: PLR0913  one for each argument of the script
@@ -42,8 +34,8 @@ class SubmitterVerbs(ScriptRunner):
         fields: Mapping[str, str | int],
         since_ms: int = 0,
         event: bytes = b"",
-    ) -> CreateReply:
-        """Create the job, so that it accepts input.
+    ) -> int:
+        """Create the job, so that it accepts input; return its deadline, in ms of the server.
 
         With ``since_ms``, the time of its submission, also list the job, announce it to workers,
         and publish ``event``.
@@ -60,15 +52,15 @@ class SubmitterVerbs(ScriptRunner):
             piggyback = self._listing_piggyback(job, priority, since_ms, until_ms)
             channels = self._event_channels(str(fields.get("txn", job)))
         flat: list[Argument] = [part for pair in fields.items() for part in pair]
-        status, expire_at = self._run(
+        _, deadline = self._run(
             "create", job, flat, piggyback=piggyback,
             spec_blob=spec, code_blob=code, params_blob=params, ttl_ms=ttl_ms, submit_ms=submit_ms,
             channel=channels[0], all_channel=channels[1], event=event,
         )  # fmt: skip
-        reply = CreateReply(reply_word(status), int(expire_at))
-        if since_ms and reply.expire_at > until_ms:
-            self.list_until(job, reply.expire_at, since_ms)
-        return reply
+        expire_at = int(deadline)
+        if since_ms and expire_at > until_ms:
+            self.list_until(job, expire_at, since_ms)
+        return expire_at
 
     def add(
         self,
@@ -81,13 +73,13 @@ class SubmitterVerbs(ScriptRunner):
         workers: Sequence[str] = (),
         waking: WakeTarget | None = None,
         input_so_far: str = "",
-    ) -> AddReply:
+    ) -> replies.AddReply:
         """Make map tasks ``first``..``last - 1`` claimable, and renew the submitter's lease.
 
         The sealed splits are written in the same transaction: else a failover between the two could
         leave tasks without input. ``workers`` names, for each task, the only worker that may claim
         it (a job with one map task for each worker). ``waking`` is what ``wake`` takes: it costs no
-        round trip here (``round_trips``). ``input_so_far``: see ``core.work_amount.InputAmount``.
+        round trip here (``round_trips``). ``input_so_far``: see ``core.status_rows.InputAmount``.
         """
         piggyback = NO_PIGGYBACK
         if waking:
@@ -102,14 +94,14 @@ class SubmitterVerbs(ScriptRunner):
             before=staging_commands(by_key, expire_at), piggyback=piggyback,
             first=first, last=last, input_added=input_so_far,
         )  # fmt: skip
-        return AddReply(reply_word(status), int(added), int(finished), reply_word(state))
+        return replies.AddReply(reply_word(status), int(added), int(finished), reply_word(state))
 
-    def close(self, job: str, n: int, nonce: str, end: bytes) -> CloseReply:
+    def close(self, job: str, n: int, nonce: str, end: bytes) -> replies.CloseReply:
         """Declare the input complete: ``n`` map tasks, as the sealed ``end`` says."""
         status, state, added, opened = self._run("close", job, n=n, nonce=nonce, end_blob=end)
-        return CloseReply(reply_word(status), reply_word(state), int(added), int(opened))
+        return replies.CloseReply(reply_word(status), reply_word(state), int(added), int(opened))
 
-    def status(self, job: str, *, with_results: bool = False) -> JobStatus | None:
+    def status(self, job: str, *, with_results: bool = False) -> replies.JobStatus | None:
         """Return where the job is; None if it is gone.
 
         With ``with_results``, also return the results of a job that has succeeded.
@@ -118,18 +110,18 @@ class SubmitterVerbs(ScriptRunner):
         if is_gone(reply):
             return None
         _, now, maps, reduces, leased, busy, total_ms, last_ms, found, flat = reply
-        return JobStatus(
+        return replies.JobStatus(
             int(now), int(maps), int(reduces), int(leased),
             {reply_text(field): reply_text(value) for field, value in hash_fields(flat)},
-            ExecutorsAtWork(int(busy), int(total_ms), int(last_ms)),
-            EndAndRecords(found[0], parse_records(hash_fields(found[1]))) if found else None,
+            replies.ExecutorsAtWork(int(busy), int(total_ms), int(last_ms)),
+            replies.end_and_records(*found) if found else None,
         )  # fmt: skip
 
-    def cancel(self, job: str) -> EndReply:
+    def cancel(self, job: str) -> replies.EndStatus:
         """End a running job as cancelled, and free its control data."""
         self.redis_client.require("submitter")
-        status, state = self._run("cancel", job)
-        return EndReply(reply_word(status), reply_word(state))
+        status, _ = self._run("cancel", job)
+        return reply_word(status)  # type: ignore[no-any-return]
 
     def delete(
         self, job: str, n_map: int, partitions: int, row: Mapping[str, str | int] | None = None
@@ -140,7 +132,7 @@ class SubmitterVerbs(ScriptRunner):
         """
         self.redis_client.require("submitter")
         control = [self.keys.control(job, name) for name in CONTROL]
-        bulk = self.bulk_keys(job, n_map, partitions)
+        bulk = self.keys.bulk(job, n_map, partitions)
         unlinks = [("UNLINK", *control), *(("UNLINK", key) for key in bulk)]
 
         def send_again() -> None:  # a command was refused: the error says why
@@ -148,7 +140,8 @@ class SubmitterVerbs(ScriptRunner):
             self.unlist(job)
 
         try:  # cancel a running job first: then no attempt that is on its way counts any more
-            behind = [*unlinks, *self._unlist_commands(job), *self._deleted_row_commands(row)]
+            behind = [*unlinks, *self._unlist_commands(job)]
+            behind += self._deleted_row_commands(row) if row else []
             self._run("cancel", job, piggyback=Piggyback((), behind, send_again))
         except KeysAltered:
             send_again()

@@ -70,9 +70,8 @@ def error_screen(error: BaseException) -> str:
             lines.append(f'  File "{frame.file}", line {frame.line}, in {frame.function}')
             lines += [f"    {frame.text}"] if frame.text else []
     if len(lines) > _MAX_LINES:
-        lines[_MAX_LINES - 1 :] = [
-            f"  ... and {pluralize(len(lines) - _MAX_LINES + 1, 'line')} more"
-        ]
+        more = pluralize(len(lines) - _MAX_LINES + 1, "line")
+        lines[_MAX_LINES - 1 :] = [f"  ... and {more} more"]
     return "\n".join(lines)
 
 
@@ -82,10 +81,7 @@ def failure_screen(failure: Failure, job_id: str) -> str:
 
 
 def skipped_lines(skipped: Skipped, hint: str = "") -> str:
-    """Return lines with the number of skipped records and the first three of them.
-
-    If there are more than three, ``hint`` says where the others are listed.
-    """
+    """Return lines: how many records were skipped, the first three, a ``hint`` to the others."""
     lines = [f"{pluralize(skipped.total, 'record')} skipped"]
     lines += [
         f"  {failure.where}: {error_line(failure)}" for failure in skipped[:_MAX_SKIPPED_SHOWN]

@@ -10,23 +10,63 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from redismr.ui.rate import RateMeter
-
 if TYPE_CHECKING:
-    from redismr.core.work_amount import StageProgress
+    from redismr.core.status_rows import StageProgress
 
-_MIN_EXECUTOR_SECONDS = 1.0
-"""Executor-seconds of finished work that a forecast needs."""
-
+_MIN_EXECUTOR_SECONDS = 1.0  # of finished work, before there is a forecast
 _WARMUP_SHARE = 0.25
 """Share of the finished work, the first part, that is left out of the speed while more is known:
 executors loaded the code and ran initfn during it."""
-
-_MIN_GROWTH = 1.02
-"""Growth of the finished work before a new point is kept: hours of watching need few points."""
-
+_MIN_GROWTH = 1.02  # of the finished work between two points: hours of watching need few points
 _SMOOTHING_SECONDS = 3.0
 """Seconds over which a change in the number of busy executors is spread: jobs take turns."""
+
+_MIN_WINDOW_SECONDS = 15.0  # the least span of the window of a rate
+_MIN_CHANGES = 8  # the least in the window: long tasks finish less often than every 15 seconds
+_MIN_WATCHED_SECONDS = 1.0  # from the first to the last change, before the time left is known
+
+
+class RateMeter:
+    """A smoothed rate of a growing count that is looked at now and then.
+
+    The meter keeps only changes, so hours of watching stay small, and the time left counts down
+    between two changes instead of jumping. A count that falls (lost work runs again) starts a new
+    measurement.
+    """
+
+    def __init__(self) -> None:
+        self._changes: deque[tuple[float, float]] = deque()  # (second, count), oldest first
+        self._now = 0.0
+
+    def update(self, now: float, count: float) -> None:
+        """Note the count at ``now``, in seconds of any steady clock."""
+        changes = self._changes
+        if changes and count < changes[-1][1]:
+            changes.clear()
+        if not changes or count != changes[-1][1]:
+            changes.append((now, count))
+        while len(changes) > _MIN_CHANGES and changes[1][0] < now - _MIN_WINDOW_SECONDS:
+            changes.popleft()
+        self._now = now
+
+    def rate(self) -> float:
+        """Return the count per second up to now; the rate falls while nothing happens."""
+        if not self._changes:
+            return 0.0
+        (first, before), (_, after) = self._changes[0], self._changes[-1]
+        return (after - before) / max(self._now - first, 1e-9)
+
+    def seconds_left(self, remaining: float) -> float | None:
+        """Return the seconds until ``remaining`` more are done; None while too little is known."""
+        if not self._changes:
+            return None
+        (first, before), (last, after) = self._changes[0], self._changes[-1]
+        if last - first < _MIN_WATCHED_SECONDS:
+            return None
+        seconds_unchanged = self._now - last
+        left = remaining * (last - first) / (after - before) - seconds_unchanged
+        # A wait that is over its forecast is likely to take as much time again.
+        return max(left, seconds_unchanged)
 
 
 class StageEstimate:
@@ -35,11 +75,10 @@ class StageEstimate:
     def __init__(self) -> None:
         self._rate_meter = RateMeter()
         self._work: StageProgress | None = None
-        self._now = 0.0
-        self._smoothed_busy = 0.0
+        self._now = self._smoothed_busy = 0.0
         self._heaviest_since: float | None = None
+        # (executor-seconds spent, amount done), oldest first
         self._points: deque[tuple[float, int]] = deque([(0.0, 0)])
-        """(executor-seconds spent, amount done), oldest first."""
 
     def update(self, now: float, work: StageProgress) -> None:
         """Note the progress at ``now``, in seconds of any steady clock."""
@@ -79,11 +118,9 @@ class StageEstimate:
         if work.total <= work.done:
             return 0.0
         tasks_are_waiting = work.tasks is None or work.tasks > work.tasks_begun
-        busy = (
-            self._smoothed_busy
-            if tasks_are_waiting
-            else min(work.busy, work.tasks_begun - work.tasks_done)
-        )
+        busy: float = min(work.busy, work.tasks_begun - work.tasks_done)
+        if tasks_are_waiting:
+            busy = self._smoothed_busy
         if busy < 0.05:
             return None
         amount_per_second = speed * busy
@@ -92,9 +129,8 @@ class StageEstimate:
         left = abs(work.total - done_estimate) / amount_per_second
         # Tasks do not end all at once: the share of a task's time that the last one ends later.
         uneven_end = max(0.0, busy - 1) / (2 * busy)
-        seconds_to_start = (
-            work.ahead - done_estimate
-        ) / amount_per_second - uneven_end * self._task_seconds(work, speed)
+        seconds_to_start = (work.ahead - done_estimate) / amount_per_second
+        seconds_to_start -= uneven_end * self._task_seconds(work, speed)
         heaviest = self._heaviest_seconds_left(work, speed, seconds_to_start)
         task = self._task_seconds(work, speed, work.heaviest if heaviest else 0)
         # Case 1: tasks wait for an executor. All that is left counts, and the uneven end.
@@ -115,10 +151,7 @@ class StageEstimate:
         return (done_now - done) / (spent_now - spent)
 
     def _task_seconds(self, work: StageProgress, speed: float, excluded: int = 0) -> float:
-        """Return the mean seconds of an unfinished task; 0 if nothing is known.
-
-        An ``excluded`` amount is that of one task which does not count.
-        """
+        """Return the mean seconds of a task that is left, one of ``excluded`` size aside; or 0."""
         if work.tasks is None or work.total is None:
             return 0.0
         tasks = work.tasks - work.tasks_done - bool(excluded)

@@ -1,7 +1,4 @@
-"""Draw the rows of a running job on a terminal.
-
-This module imports rich, so it is imported only when there is something to draw.
-"""
+"""Draw the rows of a running job on a terminal; imported only to draw, as it imports rich."""
 
 from __future__ import annotations
 
@@ -21,14 +18,12 @@ from redismr.ui.human_units import format_amount, format_bytes, format_clock, fo
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from redismr.core.status_rows import Progress
-    from redismr.core.work_amount import StageProgress
+    from redismr.core.status_rows import Progress, StageProgress
     from redismr.ui.forecast import StageEstimate
 
 _LABEL_WIDTH = 10
 _BAR_WIDTHS = (24, 16, 8)
-_MIN_SHOWN_BYTES_PER_SECOND = 50_000.0
-"""Slowest rate of the shuffle that is shown: a slower one reads as 0.0 MB."""
+_MIN_SHOWN_BYTES_PER_SECOND = 50_000.0  # of the shuffle: a slower rate reads as 0.0 MB
 
 
 def make_console(stream: TextIO) -> Console:
@@ -44,8 +39,7 @@ def start_live(stream: TextIO) -> Live:
         console=make_console(stream),
         auto_refresh=False,
         transient=True,
-        # Output to this very terminal is led around the rows. A result that goes into a pipe must
-        # stay in the pipe.
+        # Output to this terminal is led around the rows; a result for a pipe must stay in the pipe.
         redirect_stdout=NeverFailingStream(sys.stdout).isatty(),
         redirect_stderr=NeverFailingStream(sys.stderr).isatty(),
     )
@@ -87,10 +81,9 @@ class _StageRow:
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the widest layout that fits into the terminal."""
-        layouts = self._layouts()
-        bar_width, text = next(
-            (layout for layout in layouts if _width(*layout) < options.max_width), layouts[-1]
-        )
+        for bar_width, text in self._layouts():
+            if _LABEL_WIDTH + bar_width + bool(bar_width) + text.cell_len < options.max_width:
+                break
         label = Text(self._label, no_wrap=True, overflow="ellipsis")
         if not bar_width:
             yield label.append_text(text)
@@ -99,7 +92,9 @@ class _StageRow:
         grid.add_column(width=_LABEL_WIDTH, no_wrap=True)
         grid.add_column(width=bar_width + 1, no_wrap=True)
         grid.add_column(no_wrap=True)
-        grid.add_row(label, _bar(self._work, bar_width), text)
+        total, done = max(self._work.total or 0, 1), self._work.done
+        bar = ProgressBar(total=total, completed=done, width=bar_width, finished_style="green")
+        grid.add_row(label, bar, text)
         yield grid
 
     def _layouts(self) -> list[tuple[int, Text]]:
@@ -112,10 +107,6 @@ class _StageRow:
         layouts = [(bar_widths[0], text.copy().append(*self._running))] if self._running else []
         layouts += [(bar_width, text) for bar_width in bar_widths]
         return [*layouts, (0, text), (0, Text.assemble(short_amount, *self._notes))]
-
-
-def _width(bar_width: int, text: Text) -> int:
-    return _LABEL_WIDTH + bar_width + bool(bar_width) + text.cell_len
 
 
 def _notes(work: StageProgress, estimate: StageEstimate) -> list[tuple[str, str]]:
@@ -131,7 +122,8 @@ def _notes(work: StageProgress, estimate: StageEstimate) -> list[tuple[str, str]
 
 
 def _header(progress: Progress) -> Text:
-    row = _clipped_row(printable_line(progress.job_id), "bold")
+    row = Text(no_wrap=True, overflow="ellipsis")  # cut at the edge of the terminal
+    row.append(printable_line(progress.job_id), style="bold")
     row.append(f"  {progress.state} {format_clock(progress.elapsed)}")
     if progress.workers:
         workers, slots = pluralize(progress.workers, "worker"), pluralize(progress.slots, "slot")
@@ -142,18 +134,8 @@ def _header(progress: Progress) -> Text:
 
 
 def _shuffle_row(progress: Progress, per_second: float) -> Text:
-    row = _clipped_row("  shuffle".ljust(_LABEL_WIDTH) + format_bytes(progress.shuffle_bytes))
+    text = "  shuffle".ljust(_LABEL_WIDTH) + format_bytes(progress.shuffle_bytes)
+    row = Text(text, no_wrap=True, overflow="ellipsis")
     if per_second >= _MIN_SHOWN_BYTES_PER_SECOND:
         row.append(f"  {format_bytes(per_second)}/s", style="dim")
     return row
-
-
-def _bar(work: StageProgress, width: int) -> RenderableType:
-    total = max(work.total or 0, 1)
-    return ProgressBar(total=total, completed=work.done, width=width, finished_style="green")
-
-
-def _clipped_row(text: str, style: str = "") -> Text:
-    """Return a row that is cut at the edge of the terminal."""
-    row = Text(no_wrap=True, overflow="ellipsis")
-    return row.append(text, style=style)

@@ -19,23 +19,18 @@ from redismr.core.printable import printable_line
 from redismr.process_guards import only_in_this_process
 from redismr.standard_streams import NeverFailingStream
 from redismr.ui.error_screens import print_message, skipped_lines
-from redismr.ui.forecast import StageEstimate
+from redismr.ui.forecast import RateMeter, StageEstimate
 from redismr.ui.human_units import format_amount, format_bytes, format_clock
-from redismr.ui.rate import RateMeter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
     from rich.live import Live
 
-    from redismr.core.status_rows import Progress
-    from redismr.core.work_amount import StageProgress
+    from redismr.core.status_rows import Progress, StageProgress
 
-_DRAW_AFTER_SECONDS = 0.4
-"""Seconds before the first drawing of a job: a short job neither flickers nor imports rich."""
-_LINE_INTERVAL_SECONDS = 5.0
-"""Seconds before the first plain line, and between two of them."""
+_DRAW_AFTER_SECONDS = 0.4  # so a short job neither flickers nor imports rich
+_LINE_INTERVAL_SECONDS = 5.0  # between two plain lines, and before the first
 
 
 def progress_display(
@@ -57,13 +52,9 @@ def progress_display(
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         return LiveDisplay(stream, summary=summary, clock=clock)
     # The stream of a notebook is no terminal, but somebody reads it.
-    draws_lines = always or stream.isatty() or "ipykernel" in sys.modules
+    quiet = not (always or stream.isatty() or "ipykernel" in sys.modules)
     return LineDisplay(
-        stream,
-        quiet=not draws_lines,
-        summary=summary and draws_lines,
-        clock=clock,
-        announce=announce,
+        stream, quiet=quiet, summary=summary and not quiet, clock=clock, announce=announce
     )
 
 
@@ -75,12 +66,9 @@ class ProgressDisplay:
     """
 
     last_progress: Progress | None = None
-    """The latest progress."""
 
     def __init__(self, stream: TextIO, *, summary: bool, clock: Callable[[], float]) -> None:
-        self._stream = stream
-        self._summary = summary
-        self._clock = clock
+        self._stream, self._summary, self._clock = stream, summary, clock
         self._is_drawing = False
 
     def __call__(self, progress: Progress) -> None:
@@ -121,18 +109,8 @@ class ProgressDisplay:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self.close()
-        if error:
-            self._on_error()
-
-    def _on_error(self) -> None:
-        """React to an error that ends the block of the context manager."""
 
     def _start_job(self) -> None:
         self._start_meters()
@@ -187,9 +165,10 @@ class LineDisplay(ProgressDisplay):
         self._printed_wait_reason = ""
         self._announced = False
 
-    def _on_error(self) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        super().__exit__(kind, error, traceback)
         last = self.last_progress
-        if self._announce and last and last.state in {"failed", "cancelled"}:
+        if error and self._announce and last and last.state in {"failed", "cancelled"}:
             self._print(f"redismr: {summary_line(last)}")
 
     def _draw(self, progress: Progress, now: float) -> None:
@@ -226,11 +205,9 @@ def plain_line(progress: Progress, maps: StageEstimate, reduces: StageEstimate) 
 def summary_line(progress: Progress, counters: Mapping[str, int] | None = None) -> str:
     """Return one line about a job that has ended: state, tasks, sizes, time and counters."""
     if progress.state == "succeeded":
-        tasks = pluralize(progress.maps_done, "map task")
-        parts = [
-            _input_read(progress.maps) + tasks,
-            pluralize(progress.reduces_done, "reduce task"),
-        ]
+        maps_done = pluralize(progress.maps_done, "map task")
+        reduces_done = pluralize(progress.reduces_done, "reduce task")
+        parts = [_input_read(progress.maps) + maps_done, reduces_done]
     else:
         parts = [
             format_amount(progress.maps_done, progress.maps_total, "map tasks"),
@@ -239,9 +216,8 @@ def summary_line(progress: Progress, counters: Mapping[str, int] | None = None) 
     parts += [f"{format_bytes(progress.shuffle_bytes)} shuffled", f"{progress.elapsed:.1f} s"]
     if progress.retries:
         parts.append(f"{progress.retries:,} retried")
-    parts += [
-        f"{printable_line(name)} {count:,}" for name, count in sorted((counters or {}).items())
-    ]
+    counts = sorted((counters or {}).items())
+    parts += [f"{printable_line(name)} {count:,}" for name, count in counts]
     return f"{printable_line(progress.job_id)} {progress.state}: {', '.join(parts)}"
 
 

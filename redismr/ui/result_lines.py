@@ -20,9 +20,7 @@ _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=
 
 
 def text_field(value: object) -> str:
-    """Return a str as it is, else JSON, else the ``repr``; never with a tab or a line end.
-
-    Text that holds a tab or a line end is encoded as a JSON string.
+    """Return a str as it is, else JSON, else the ``repr``; text with a tab or line end as JSON.
 
     >>> text_field("whale"), text_field(("a", 1)), text_field({1, 2})
     ('whale', '["a", 1]', '{1, 2}')
@@ -74,22 +72,13 @@ def _convert_numpy(value: Any) -> Any:
     if isinstance(value, dict):
         items = list(chain.from_iterable(value.items()))
         converted = list(map(_convert_numpy, items))
-        return (
-            value
-            if _same_objects(converted, items)
-            else dict(zip(converted[::2], converted[1::2], strict=True))
-        )
+        if all(map(is_, converted, items)):
+            return value
+        return dict(zip(converted[::2], converted[1::2], strict=True))
     if isinstance(value, (list, tuple, set, frozenset)):
         converted = list(map(_convert_numpy, value))
-        return value if _same_objects(converted, value) else getattr(kind, "_make", kind)(converted)
-    return _convert_array_or_scalar(value)
-
-
-def _same_objects(first: Iterable[Any], second: Iterable[Any]) -> bool:
-    return all(map(is_, first, second))
-
-
-def _convert_array_or_scalar(value: Any) -> Any:
+        same = all(map(is_, converted, value))
+        return value if same else getattr(kind, "_make", kind)(converted)
     numpy = sys.modules["numpy"]
     if not isinstance(value, (numpy.ndarray, numpy.generic)):
         return value
@@ -122,25 +111,23 @@ def write_outcome(outcome: object, stream: TextIO, *, as_json: bool = False) -> 
 def save_outcome(outcome: object, *, as_json: bool = False) -> str:
     """Write the lines of ``write_outcome`` into a new file, and return the name of the file.
 
-    The file is in the folder for temporary files or, if that cannot be written to, in the current
-    folder.
+    The file is in the folder for temporary files or, if that cannot be, in the current folder.
 
     Raises:
         OSError: neither folder can be written to.
         RedismrError: the outcome cannot be read.
     """
-    import tempfile  # imported late: the import would delay the start of every command
-
     try:
-        return _save_in(outcome, tempfile.gettempdir(), as_json=as_json)
+        return _save_in(None, outcome, as_json=as_json)
     except RedismrError:  # some RedismrErrors are OSErrors
         raise
     except OSError:
-        return _save_in(outcome, os.getcwd(), as_json=as_json)
+        return _save_in(os.getcwd(), outcome, as_json=as_json)
 
 
-def _save_in(outcome: object, folder: str, *, as_json: bool) -> str:
-    import tempfile
+def _save_in(folder: str | None, outcome: object, *, as_json: bool) -> str:
+    """Write the file into this folder; None is the one for temporary files."""
+    import tempfile  # imported late: the import would delay the start of every command
 
     handle, name = tempfile.mkstemp(".jsonl" if as_json else ".tsv", "redismr-result-", folder)
     try:

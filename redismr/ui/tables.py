@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from _typeshed import DataclassInstance
 
-
 _COLUMN_GAP = 2
 
 
@@ -25,10 +24,8 @@ class Column:
     """A column of a listing."""
 
     title: str
-    value: Callable[[Any], object]
-    """Returns the value of a row; pipes get the value as it is."""
-    format: Callable[[Any], str] = str
-    """Returns the text of a value for the table on a terminal."""
+    value: Callable[[Any], object]  #: of a row; pipes get it as it is
+    format: Callable[[Any], str] = str  #: the text of a value for the table on a terminal
     align_right: bool = False
     drop_priority: int = 0
     """0: the text is shown whole. Else text of any length, cut to the width of the terminal; on a
@@ -55,6 +52,7 @@ WORKER_COLUMNS = (
     Column("HOST", lambda worker: worker.host, drop_priority=2),
     Column("PID", lambda worker: worker.pid, align_right=True),
     Column("PYTHON", lambda worker: worker.python),
+    Column("NATIVE", lambda worker: "yes" if worker.native else "no", drop_priority=3),
     Column("KEY", lambda worker: worker.key_id),
     Column(
         "BUSY",
@@ -85,8 +83,7 @@ def print_rows(
 ) -> None:
     """Print the rows in the form that suits ``stream``; JSON has every field of a row.
 
-    In a pipe, a line of ``titles`` comes first, also if there are no rows: a script can always
-    skip the first line.
+    In a pipe, a line of ``titles`` comes first, also without rows: a script can always skip it.
     """
     if as_json:
         print_json_rows(rows, stream)
@@ -133,19 +130,13 @@ def _print_table(rows: list[Any], columns: Sequence[Column], stream: TextIO) -> 
 
 
 def _columns_that_fit(columns: list[Column], rows: list[Any], width: int) -> list[Column]:
-    """Return as many columns as fit into ``width``, in their order.
-
-    A column with a ``drop_priority`` needs no more room than its title.
-    """
+    """Return, in order, the columns that fit; one with a ``drop_priority`` needs only its title."""
     from rich.cells import cell_len
 
     width_left, fitting = width + _COLUMN_GAP, list[Column]()
     for column in sorted(columns, key=lambda column: column.drop_priority):
-        texts = (
-            []
-            if column.drop_priority
-            else [printable_line(column.format(column.value(row))) for row in rows]
-        )
+        shown_rows = [] if column.drop_priority else rows
+        texts = [printable_line(column.format(column.value(row))) for row in shown_rows]
         width_left -= max(map(cell_len, [column.title, *texts])) + _COLUMN_GAP
         if fitting and width_left < 0:
             break

@@ -20,7 +20,7 @@ and the user waits for all of it. Gain: 3 % of a word count's wall time. Other p
 their fair share."""
 
 if __name__ == "__main__":
-    standard_streams.use_worker_streams()
+    standard_streams.use_safe_streams()
     with contextlib.suppress(OSError):  # a sandbox may refuse
         os.nice(NICE)
     pipe = os.environ.pop("REDISMR_PARENT_PIPE", "")

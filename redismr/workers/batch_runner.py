@@ -1,4 +1,4 @@
-"""Runs the claimed tasks of one batch, one after another, and reports those that failed."""
+"""Runs the claimed tasks of one batch, one after another, and reports what fails."""
 
 import re
 import time
@@ -7,11 +7,9 @@ from dataclasses import replace
 from redismr.core.model import Claim, is_map_task, task_index, token_of
 from redismr.errors import KeysAltered
 from redismr.store import Commit, Store
-from redismr.store.replies import HeldLease
-from redismr.workers.job_header import JobAltered
 from redismr.workers.process_setup import end_if_forked
 from redismr.workers.reporter import Reporter
-from redismr.workers.session import Session
+from redismr.workers.session import JobAltered, Session
 from redismr.workers.shared_slots import Slot
 from redismr.workers.task_inputs import SegmentsMissing
 from redismr.workers.tasks import Attempt, StageClosed, run_map, run_reduce
@@ -33,9 +31,6 @@ class BatchRunner:
 
         Tasks that are not begun after ``start_limit`` seconds, or when the executor is to stop, are
         given back. The time of loading the job's functions does not count.
-
-        Raises:
-            JobAltered: the job cannot be trusted any more.
         """
         self._slot.set_holding(session.holding(claim.nonce, claim.tasks))
         maps = [task for task in claim.tasks if is_map_task(task)]
@@ -99,16 +94,12 @@ class BatchRunner:
 
         A failover that lost the claim may also have lost data of the job: nobody altered that.
         """
-        held = [HeldLease(attempt.task, attempt.token, started=True)]
+        held = [(attempt.task, attempt.token, True)]
         return attempt.task not in self._store.renew(attempt.session.job, held).lost
 
 
 def checked_tasks(session: Session, tasks: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the claimed tasks, each once, because a token must never stand for two runs.
-
-    Raises:
-        JobAltered: one of them is no task of the job.
-    """
+    """Return the claimed tasks, each once, because a token must never stand for two runs."""
     for task in tasks:
         if not _TASK_ID.fullmatch(task) or (
             not is_map_task(task) and task_index(task) >= session.spec.partitions

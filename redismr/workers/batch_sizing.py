@@ -1,14 +1,12 @@
 """Decides how many tasks to claim at once: about 50 ms of work, judged by the last batches."""
 
-from redismr.core.model import Stage
 from redismr.store import SMALL_JOB_TASKS
 
 BATCH_SECONDS = 0.05
 """Approximate work in one batch. 20,000 tasks of 0.1 ms are claimed 64 in a round trip. A task of a
 second is claimed alone, so that no other task waits behind it."""
 
-BATCH_TASKS = 64
-"""Most tasks in one batch."""
+BATCH_TASKS = 64  # most tasks in one batch
 
 SMALL_BATCH_SECONDS = 0.003
 """Work that is not worth sharing among executors. Also the most that is claimed of a job before its
@@ -39,7 +37,3 @@ class BatchSizer:
         if self._task_seconds == 0.0:
             return 1
         return max(1, min(most, int(seconds / self._task_seconds)))
-
-
-BatchSizers = dict[Stage, BatchSizer]
-"""The sizers of both stages, map first."""

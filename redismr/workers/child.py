@@ -9,12 +9,10 @@ from redismr.workers.control_channel import WAKE
 from redismr.workers.fork_server import kill_group
 from redismr.workers.shared_slots import Holding, Slot
 
-LEASE_LOST = "lease lost"
-"""Kill reason: the running task is no longer its own, or the job has ended."""
-OVERDUE = "ran longer than"
-"""Start of a kill reason: the limit that one task has exceeded follows."""
-STAYED_STOPPED = "was stopped by a signal and did not go on"
-"""Kill reason: the process was stopped for so long that its leases are lost."""
+# Kill reasons.
+LEASE_LOST = "lease lost"  # the running task is no longer its own, or the job has ended
+OVERDUE = "ran longer than"  # the limit that one task has exceeded follows
+STAYED_STOPPED = "was stopped by a signal and did not go on"  # so long that its leases are lost
 
 
 @dataclass(slots=True)
@@ -28,11 +26,9 @@ class Child:
     idle: bool = False  #: True if the executor waits for a wake-up.
     kill_reason: str = ""  #: Why the supervisor killed it; "" if it did not.
     killed_at: float = 0.0  #: When the supervisor killed it, if it did.
-    #: Nonce and index of the running task at the last look; index -1: none.
-    current_task: tuple[str, int] = ("", -1)
+    current_task: tuple[str, int] = ("", -1)  #: Nonce and index of the task at the last look.
     task_since: float = 0.0  #: When it was first seen.
-    #: Nonce, task index and record ordinal at the last look.
-    current_record: tuple[str, int, int] = ("", -1, -1)
+    current_record: tuple[str, int, int] = ("", -1, -1)  #: The same, and the record's ordinal.
     record_since: float = 0.0  #: When it was first seen.
     stopped_since: float = 0.0  #: When it was first seen stopped by a signal; 0.0 if it runs.
     buffer: bytes = b""  #: The start of a message whose end has not come.
@@ -86,8 +82,15 @@ class Child:
             return holding.ordinal if same and spent > holding.timeout_ms / 2000 else -1
         return holding.ordinal
 
-    def overdue_reason(self, holding: Holding) -> str:
-        """Return why to kill an executor that is in one task for too long, or ""."""
+    def kill_if_overdue(self) -> None:
+        """Kill an executor that is in one task, or stopped by a signal, for too long."""
+        holding = self.slot.read()
+        if holding is None or self.kill_reason:
+            return
+        if why := self._overdue_reason(holding) or self._stopped_reason(holding):
+            self.kill(why)
+
+    def _overdue_reason(self, holding: Holding) -> str:
         task, now = (holding.nonce, holding.running), time.monotonic()
         if task != self.current_task:
             self.current_task, self.task_since = task, now
@@ -98,8 +101,7 @@ class Child:
             return f"{OVERDUE} task_timeout={limit:g} s"
         return ""
 
-    def stopped_too_long_reason(self, holding: Holding) -> str:
-        """Return why to kill an executor that stays stopped and so has lost its leases, or ""."""
+    def _stopped_reason(self, holding: Holding) -> str:
         if not self.is_stopped():
             self.stopped_since = 0.0
             return ""

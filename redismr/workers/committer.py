@@ -1,9 +1,9 @@
 """Commits the finished attempts of a batch, and claims the next batch in the same round trip."""
 
-from redismr.core.model import Claim
+from redismr.core.model import Claim, Stage
 from redismr.store import CommitReply, Store
 from redismr.workers.batch_runner import Finished
-from redismr.workers.batch_sizing import BatchSizers
+from redismr.workers.batch_sizing import BatchSizer
 from redismr.workers.reporter import Reporter
 from redismr.workers.session import Session
 from redismr.workers.shared_slots import Slot
@@ -13,8 +13,9 @@ from redismr.workers.tasks import Attempt
 class Committer:
     """Commits for one executor."""
 
-    def __init__(self, store: Store, slot: Slot, reporter: Reporter, sizers: BatchSizers) -> None:
-        self._store, self._slot, self._reporter, self._sizers = store, slot, reporter, sizers
+    def __init__(self, store: Store, slot: Slot, reporter: Reporter) -> None:
+        self._store, self._slot, self._reporter = store, slot, reporter
+        self.sizers: dict[Stage, BatchSizer] = {"map": BatchSizer(), "reduce": BatchSizer()}
 
     def commit(
         self, session: Session, claim: Claim, finished: Finished, nonce: str = "", want: int = 0
@@ -25,10 +26,10 @@ class Committer:
         """
         self._slot.set_holding(session.holding(claim.nonce, claim.tasks, nonce))
         commits = [commit for _, commit in finished]
-        few_reduces = self._sizers["reduce"].small_batch() + len(commits)
+        few_reduces = self.sizers["reduce"].small_batch() + len(commits)
         committed = self._store.commit(
             session.job, self._reporter.name, commits, nonce, want, session.stage_events,
-            min_want=self._sizers["map"].small_batch(),
+            min_want=self.sizers["map"].small_batch(),
             want_reduces=max(0, self._slot.limit_tasks(few_reduces) - len(commits)),
         )  # fmt: skip
         # 1. The job is gone.

@@ -20,13 +20,7 @@ PROBLEM = b"problem"  # argument: a sentence about what keeps it from a job
 WAKE = b"w"  # look for work
 LOOK_FOR_BACKUPS = b"b"  # look for work, also for tasks that other executors are slow at
 
-IDLE_WAIT_SECONDS = 30.0
-"""An idle executor looks for work by itself after this time."""
-
-
-def one_line(text: str) -> str:
-    """Return a text that may come from Redis as one harmless line of at most 300 characters."""
-    return printable_text(text, 300).replace("\n", " ")
+IDLE_WAIT_SECONDS = 30.0  # after this time an idle executor looks for work by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +28,16 @@ class ExecutorSetup:
     """The things that a supervisor gives a new executor."""
 
     slot: Slot  #: Shared memory where the executor says what it holds.
-    #: The executor's end of its control socket.
-    control: socket.socket
+    control: socket.socket  #: The executor's end of its control socket.
     name: str
-    #: How many cores are this executor's share.
-    cores: int = 1
+    cores: int = 1  #: How many cores are this executor's share.
 
     def report_problem(self, problem: str) -> None:
         """Have the supervisor tell what keeps this executor from a job, once for all executors."""
+        # Text that may come from Redis is made one harmless line.
+        line = printable_text(problem, 300).replace("\n", " ").encode()
         with contextlib.suppress(OSError):
-            self.control.sendall(b"%s %s\n" % (PROBLEM, one_line(problem).encode()))
+            self.control.sendall(b"%s %s\n" % (PROBLEM, line))
 
     def report_lease(self, lease_ms: int) -> None:
         """Tell the supervisor of a job's lease, so that the first renewal comes in time."""

@@ -18,13 +18,11 @@ from redismr.core.seal import Keyring
 from redismr.errors import JobLost, KeysAltered, RedismrError, StoreError, StoreUnavailable
 from redismr.store import Store
 from redismr.workers.batch_runner import BatchRunner, checked_tasks
-from redismr.workers.batch_sizing import BatchSizer, BatchSizers
 from redismr.workers.committer import Committer
 from redismr.workers.control_channel import LOOK_FOR_BACKUPS, ExecutorSetup
-from redismr.workers.job_header import JobAltered, JobHeader
 from redismr.workers.process_setup import prepare_process
 from redismr.workers.reporter import Reporter
-from redismr.workers.session import Session
+from redismr.workers.session import JobAltered, JobHeader, Session
 from redismr.workers.shared_slots import Holding
 
 log = logging.getLogger("redismr.worker")
@@ -33,34 +31,23 @@ START_LIMIT_SECONDS, FIRST_BATCH_START_LIMIT_SECONDS = 0.5, 0.05
 """No task of a batch is begun later than this, because the batch was sized for quicker tasks. The
 second value is for the first batch of a turn or a stage, whose size is judged by other tasks."""
 
-AFTER_FAILURE_SECONDS = 0.02
-"""Pause after a failed task, in which another executor may take the task."""
+AFTER_FAILURE_SECONDS = 0.02  # pause after a failed task: another executor may take the task
+TURN_SECONDS = 0.1  # on one job, before a check whether another job has waited longer
+MAX_SESSIONS = 8  # jobs that an executor keeps open while they take turns
 
-TURN_SECONDS = 0.1
-"""After this time on one job an executor checks whether another job has waited longer."""
-
-MAX_SESSIONS = 8
-"""Jobs that an executor keeps open while they take turns."""
-
-LOADS_PER_TURN = 10
-FORK_SECONDS = 0.02
-"""A turn lasts at least ``LOADS_PER_TURN`` times what a change of jobs may cost: a process, the
-code, initfn. Without this rule two jobs with an initfn of 0.4 s took 47 s together, and 1.1 s each
-when alone."""
+LOADS_PER_TURN, FORK_SECONDS = 10, 0.02
+"""A turn lasts at least 10 times what a change of jobs may cost: a process, the code, initfn. Else
+two jobs with an initfn of 0.4 s took 47 s together, and 1.1 s each when alone."""
 
 STOP_WAIT_SECONDS = 3.0
 """How long an executor that is to stop waits for an absent server, to commit its results."""
 
-SKIP_JOB_SECONDS = 10.0
-"""Time for which an executor passes over a job that it cannot serve."""
-
+SKIP_JOB_SECONDS = 10.0  # time for which an executor passes over a job that it cannot serve
 MAX_KEPT_HEADERS = 1000
 
-EXIT_RECYCLE = 75
-"""Exit status: the next job has other code, and needs a fresh process."""
-
-EXIT_SERVER_REFUSED = 76
-"""Exit status: the server refused a command, and the supervisor was told which one."""
+# Exit statuses.
+EXIT_RECYCLE = 75  # the next job has other code, and needs a fresh process
+EXIT_SERVER_REFUSED = 76  # the server refused a command, and the supervisor was told which one
 
 
 class Served(Enum):
@@ -68,8 +55,7 @@ class Served(Enum):
 
     WORKED = auto()
     NEEDS_NEW_PROCESS = auto()
-    #: No task could be claimed.
-    NOTHING = auto()
+    NOTHING = auto()  #: No task could be claimed.
 
 
 class Executor:
@@ -80,17 +66,13 @@ class Executor:
         self.store = Store(
             connection, patience=None, name=f"redismr-{setup.name}", on_wait=self._on_wait
         )
-        #: When the executor saw that it is to stop while Redis is away; 0.0: not yet.
-        self._stop_seen_at = 0.0
+        self._stop_seen_at = 0.0  #: When it saw that it is to stop while Redis is away.
         self.reporter = Reporter(self.store, keyring, setup.name)
-        self._sizers: BatchSizers = {"map": BatchSizer(), "reduce": BatchSizer()}
         self._runner = BatchRunner(self.store, self.slot, self.reporter)
-        self._committer = Committer(self.store, self.slot, self.reporter, self._sizers)
-        #: Digest of the code that this process has loaded; "": none.
-        self._code_digest = ""
+        self._committer = Committer(self.store, self.slot, self.reporter)
+        self._code_digest = ""  #: Of the code that this process has loaded.
         self._current_session: Session | None = None
-        #: Open sessions by job, the last one used at the end.
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, Session] = {}  #: Open ones by job, the last one used at the end.
         self._headers: dict[str, JobHeader] = {}
         self._skip_until: dict[str, float] = {}
         self._look_for_backups = False
@@ -113,7 +95,6 @@ class Executor:
         return 0
 
     def _on_wait(self, text: str, _waited: float) -> None:
-        """Wait for Redis for ever; ``STOP_WAIT_SECONDS`` if the executor is to stop."""
         if self.slot.should_stop:
             now = time.monotonic()
             self._stop_seen_at = self._stop_seen_at or now
@@ -129,10 +110,7 @@ class Executor:
         return message is not None and not self.slot.should_stop
 
     def _serve_next(self, *, backup: bool = False) -> Served:
-        """Serve one job for a turn.
-
-        ``backup``: claim second attempts of slow tasks, when there is nothing else to do.
-        """
+        """Serve one job for a turn; ``backup``: by second attempts of slow tasks."""
         now = time.monotonic()
         for job in self.store.runnable():
             if self._skip_until.get(job, 0.0) > now:
@@ -183,20 +161,23 @@ class Executor:
         if header.python != PYTHON:
             return f"job {header.job} needs Python {header.python}; this worker runs {PYTHON}"
         if header.protocol != PROTOCOL:
-            newer = "upgrade this worker" if header.protocol > PROTOCOL else "upgrade its submitter"
+            older = "this worker" if header.protocol > PROTOCOL else "its submitter"
             return (
                 f"job {header.job} is of another version of redismr (protocol {header.protocol}, "
-                f"here {PROTOCOL}): {newer}"
+                f"here {PROTOCOL}): upgrade {older}"
             )
         return ""
 
     def _serve_turn(self, header: JobHeader, *, backup: bool) -> bool:
         """Claim and run tasks of one job for a turn; False if no task could be claimed."""
-        job, nonce = header.job, self._new_nonce(header)
+        job, nonce = header.job, secrets.token_urlsafe(8)
         session = self._sessions.get(job)
+        # The slot has the nonce before the server knows it.
+        empty = session.holding() if session else Holding(job, lease_ms=header.lease_ms)
+        self.slot.set_holding(empty._replace(next_nonce=nonce))
         wanted = [
             1 if backup else max(1, self.slot.limit_tasks(sizer.small_batch()))
-            for sizer in self._sizers.values()
+            for sizer in self._committer.sizers.values()
         ]
         claim = self.store.claim(
             job, self.setup.name, nonce, *wanted, backup=backup, include_spec=session is None
@@ -225,13 +206,11 @@ class Executor:
         while claim.tasks:
             claim = replace(claim, tasks=checked_tasks(session, claim.tasks))
             before, stage = stage, task_stage(claim.tasks[0])
-            sizer = self._sizers[stage]
+            sizer = self._committer.sizers[stage]
             started, load_seconds_before = time.monotonic(), session.load_seconds
-            claim, finished = self._runner.run(
-                session,
-                claim,
-                START_LIMIT_SECONDS if stage == before else FIRST_BATCH_START_LIMIT_SECONDS,
-            )
+            is_first = stage != before
+            start_limit = FIRST_BATCH_START_LIMIT_SECONDS if is_first else START_LIMIT_SECONDS
+            claim, finished = self._runner.run(session, claim, start_limit)
             now = time.monotonic()
             run_seconds = now - started - (session.load_seconds - load_seconds_before)
             sizer.add_batch(run_seconds, len(claim.tasks))
@@ -271,25 +250,11 @@ class Executor:
     def _give_turn_to_others(self, header: JobHeader, claim: Claim) -> bool:
         """Put the job behind others that this executor can serve; True if there are any."""
         now = time.monotonic()
-        others = [
-            job
-            for job in self.store.runnable(8)
-            if job != header.job and self._skip_until.get(job, 0.0) <= now
-        ]
-        if others:
-            self.store.take_turn(header.job, header.priority, claim.now_ms)
-        return bool(others)
-
-    def _new_nonce(self, header: JobHeader) -> str:
-        """Return a new nonce, written into the slot before the server knows it."""
-        nonce = secrets.token_urlsafe(8)
-        session = self._sessions.get(header.job)
-        self.slot.set_holding(
-            session.holding(next_nonce=nonce)
-            if session
-            else Holding(header.job, next_nonce=nonce, lease_ms=header.lease_ms)
-        )
-        return nonce
+        for job in self.store.runnable(8):
+            if job != header.job and self._skip_until.get(job, 0.0) <= now:
+                self.store.take_turn(header.job, header.priority, claim.now_ms)
+                return True
+        return False
 
 
 def main(setup: ExecutorSetup, connection: Connection, keyring: Keyring) -> int:

@@ -28,11 +28,7 @@ class ExecutorExits:
         self.unreported: deque[tuple[Child, Holding, ExecutorExit]] = deque()
 
     def report_all(self) -> None:
-        """Report all exits.
-
-        Raises:
-            StoreUnavailable: Redis is away. The exits that are left are reported at the next tick.
-        """
+        """Report all exits. StoreUnavailable: Redis is away, and the next tick reports the rest."""
         while self.unreported:
             child, holding, exited = ended = self.unreported.popleft()
             try:

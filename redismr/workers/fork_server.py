@@ -18,7 +18,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl.h
 
@@ -31,8 +31,7 @@ class ExecutorExit:
     """The end of an executor."""
 
     pid: int
-    #: Exit status as from ``os.waitstatus_to_exitcode``; negative: the signal that killed it.
-    status: int
+    status: int  #: As from ``os.waitstatus_to_exitcode``; negative: the signal that killed it.
 
     @property
     def cause(self) -> str:
@@ -45,7 +44,7 @@ class ExecutorExit:
 
 
 class ForkServer:
-    """The supervisor's side of the fork server: starts executors and reads their exits."""
+    """The supervisor's side. Its methods raise OSError if the fork server is gone."""
 
     def __init__(self, main: ExecutorMain) -> None:
         """Fork the fork server. Call it before any thread is started."""
@@ -61,39 +60,30 @@ class ForkServer:
         self.pending_exits: list[ExecutorExit] = []
 
     def spawn(self, index: int) -> tuple[int, socket.socket]:
-        """Start an executor in a slot; return its pid and the near end of its control socket.
-
-        Raises:
-            OSError: the fork server is gone.
-        """
+        """Start an executor in a slot; return its pid and the near end of its control socket."""
         ours, theirs = socket.socketpair()
         socket.send_fds(self.socket, [str(index).encode()], [theirs.fileno()])
         theirs.close()
         while True:
-            message = self.socket.recv(256)
-            if not message:
-                raise OSError("the fork server has ended")
-            kind, pid, *rest = json.loads(message)
+            kind, pid, *status = self._receive()
             if kind == "pid":
                 return pid, ours
-            self.pending_exits.append(ExecutorExit(pid, rest[0]))
+            self.pending_exits.append(ExecutorExit(pid, *status))
 
     def read_exits(self) -> list[ExecutorExit]:
-        """Return the exits since the last call, without blocking.
-
-        Raises:
-            OSError: the fork server is gone, and its executors with it.
-        """
+        """Return the exits since the last call, without blocking."""
         exits, self.pending_exits = self.pending_exits, []
         while True:
             try:
-                message = self.socket.recv(256, socket.MSG_DONTWAIT)
+                _, pid, status = self._receive(socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return exits
-            if not message:
-                raise OSError("the fork server has ended")
-            _, pid, status = json.loads(message)
             exits.append(ExecutorExit(pid, status))
+
+    def _receive(self, flags: int = 0) -> Any:
+        if message := self.socket.recv(256, flags):
+            return json.loads(message)
+        raise OSError("the fork server has ended")
 
     def close(self) -> None:
         """End the fork server and its executors."""
@@ -114,7 +104,12 @@ def end_with_parent(parent: int) -> None:
 def _run_fork_server(control: socket.socket, main: ExecutorMain, supervisor: int) -> NoReturn:
     end_with_parent(supervisor)
     os.setpgid(0, 0)
-    _give_empty_stdin()
+    # User code gets an empty standard input. A read from a terminal would stop the process, because
+    # its group is not in the foreground.
+    dev_null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(dev_null, 0)
+    if dev_null:
+        os.close(dev_null)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     reader, writer = os.pipe()
@@ -149,17 +144,6 @@ def _run_fork_server(control: socket.socket, main: ExecutorMain, supervisor: int
                 # 3. SIGCHLD came: an executor has ended.
                 os.read(reader, 4096)
                 _reap(children, control)
-
-
-def _give_empty_stdin() -> None:
-    """Give user code an empty standard input.
-
-    A read from a terminal would stop the process, because its group is not in the foreground.
-    """
-    dev_null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(dev_null, 0)
-    if dev_null:
-        os.close(dev_null)
 
 
 def _reap(children: set[int], control: socket.socket) -> None:

@@ -1,7 +1,6 @@
 """Renews the leases of a worker's executors, and takes back expired leases of other workers.
 
-The lease keeper only decides: it returns the executors to kill with the reasons, and the supervisor
-kills them.
+The lease keeper only says which executors have lost their task, and why: the supervisor kills them.
 """
 
 import logging
@@ -13,7 +12,7 @@ from redismr.core.model import ENDED_STATES, RUNNING_STATES, token_of
 from redismr.core.plurals import pluralize
 from redismr.errors import KeysAltered
 from redismr.store import ReclaimReply, Store, clear_int
-from redismr.workers.child import LEASE_LOST, Child
+from redismr.workers.child import Child
 from redismr.workers.shared_slots import Holding
 
 log = logging.getLogger("redismr.worker")
@@ -22,25 +21,16 @@ TICK_SECONDS = 1.0
 """Longest time between two renewals, which also tell which tasks have started. An idle worker looks
 as often for tasks that other workers are late or slow with."""
 
-RECLAIM_SECONDS = 5.0
-"""Longest time between two checks for expired leases."""
-
-JOBS_PER_CHECK = 8
-"""Jobs whose tasks an idle worker checks in one tick, in turn. The check for expired leases covers
-all jobs."""
-
-RELIST_SECONDS = 2.0
-"""Time between two repeats of the jobs in work in the index."""
+RECLAIM_SECONDS = 5.0  # longest time between two checks for expired leases, of all jobs
+JOBS_PER_CHECK = 8  # jobs whose tasks an idle worker checks in one tick, in turn
+RELIST_SECONDS = 2.0  # time between two repeats of the jobs in work in the index
 
 RECLAIMED_PER_STEP, MAX_RECLAIM_STEPS = 100, 10
 """Leases that one script call takes back, and calls in one check of a job: a host may have died
 with many leases."""
 
-TIDIED_PER_CHECK = 16
-"""Ended jobs tidied in one check. Each takes some round trips; leases must not wait for them."""
-
-KEEP_ENDED_LISTED_MS = 60_000
-"""Time that an ended job stays in the index: longer than a failover can rewind."""
+TIDIED_PER_CHECK = 16  # ended jobs; each takes some round trips, and leases must not wait for them
+KEEP_ENDED_LISTED_MS = 60_000  # an ended job stays in the index longer than a failover can rewind
 
 RECHECK_ENDED_SECONDS = 1.0
 """Time between two checks of an ended job, because a rewind may take its end back. There may be
@@ -51,11 +41,8 @@ REST_FROM_WORKERS, MAX_REST_FACTOR = 100, 5.0
 at a fifth of the usual rate. So 500 idle workers cost the server 130 commands a second, not
 1,060."""
 
-MIN_LEASE_MS = 100
-"""Smallest lease that the option allows. A smaller value in Redis must not make the loop spin."""
-
-MAX_BELIEVED_COUNT = 1_000_000
-"""Unsealed numbers in Redis are believed up to this value."""
+MIN_LEASE_MS = 100  # as the option has it; a smaller value in Redis must not make the loop spin
+MAX_BELIEVED_COUNT = 1_000_000  # unsealed numbers in Redis are believed up to this value
 
 ASSUMED_LEASE_MS = 15_000
 """The lease keeper works as if a job with a lease of this length always existed.
@@ -79,11 +66,9 @@ class LeaseKeeper:
         self._shortest_lease_ms = self._shortest_listed_lease_ms = ASSUMED_LEASE_MS
         self._next_reclaim = self._next_relist = 0.0
         self._next_job_index = 0
-        #: True if a job in the index may be running.
-        self._may_be_running = True
+        self._may_be_running = True  #: A job in the index may be running.
         self._rest_factor = 1.0
-        #: Ended jobs that were tidied: job -> when to check it again.
-        self._recheck_ended_at: dict[str, float] = {}
+        self._recheck_ended_at: dict[str, float] = {}  #: When to check jobs that were tidied again.
 
     @property
     def tick_seconds(self) -> float:
@@ -101,20 +86,9 @@ class LeaseKeeper:
         self._rest_factor = min(MAX_REST_FACTOR, max(1.0, workers / REST_FROM_WORKERS))
         return self._rest_factor
 
-    def find_overdue(self, children: list[Child]) -> list[tuple[Child, str]]:
-        """Return executors to kill, with why: overdue or stopped ones. Sends no command."""
-        return [
-            (child, why)
-            for child in children
-            if not child.kill_reason
-            and (holding := child.slot.read())
-            and (why := child.overdue_reason(holding) or child.stopped_too_long_reason(holding))
-        ]
-
-    def renew(self, children: list[Child]) -> list[tuple[Child, str]]:
-        """Renew what these executors hold; return those that have lost their task, with why."""
-        held: dict[str, list[tuple[Child, Holding]]] = {}
-        to_kill: list[tuple[Child, str]] = []
+    def renew(self, children: list[Child]) -> list[Child]:
+        """Renew what these executors hold; return those that have lost their task."""
+        held, to_kill = dict[str, list[tuple[Child, Holding]]](), list[Child]()
         for child in children:
             holding = child.slot.read()
             if holding and holding.job and not child.kill_reason and not child.is_stopped():
@@ -137,9 +111,7 @@ class LeaseKeeper:
                 self._on_altered(job, str(answer))
                 continue
             state, lost = answer.state, answer.lost
-            to_kill += [
-                (c, LEASE_LOST) for c, h in held[job] if _has_lost_its_task(c, h, state, lost)
-            ]
+            to_kill += [c for c, h in held[job] if _has_lost_its_task(c, h, state, lost)]
         self._relist(list(held))
         return to_kill
 
@@ -150,9 +122,8 @@ class LeaseKeeper:
         if now >= self._next_reclaim - self.tick_seconds / 2:
             work = self.reclaim()
             rest = min(RECLAIM_SECONDS, self._shortest_lease_ms / 3000)
-            self._next_reclaim = now + (
-                rest if self._may_be_running else RECLAIM_SECONDS * self._rest_factor
-            )
+            idle_rest = RECLAIM_SECONDS * self._rest_factor
+            self._next_reclaim = now + (rest if self._may_be_running else idle_rest)
             if work:
                 return idle
         # 2. Check some jobs for tasks that are ready, late or slow.
@@ -189,12 +160,9 @@ class LeaseKeeper:
         """Take back expired leases of all listed jobs; return True if tasks can be claimed."""
         work, now, jobs = False, time.monotonic(), self._store.runnable()
         self._shortest_listed_lease_ms, self._may_be_running = ASSUMED_LEASE_MS, False
-        self._recheck_ended_at = {
-            job: self._recheck_ended_at[job] for job in jobs if job in self._recheck_ended_at
-        }
-        found = self._reclaim_jobs(
-            [job for job in jobs if now >= self._recheck_ended_at.get(job, 0.0)]
-        )
+        known = self._recheck_ended_at
+        self._recheck_ended_at = {job: known[job] for job in jobs if job in known}
+        found = self._reclaim_jobs([job for job in jobs if now >= known.get(job, 0.0)])
         to_forget, ended = list[str](), list[tuple[str, ReclaimReply]]()
         for job, answer in found.items():
             # 1. The job is gone.
@@ -206,10 +174,9 @@ class LeaseKeeper:
             # 3. It runs.
             else:
                 self._recheck_ended_at.pop(job, None)  # if a rewind took its end back
-                self._shortest_listed_lease_ms = min(
-                    self._shortest_listed_lease_ms, max(answer.lease_ms, MIN_LEASE_MS)
-                )
-                self.expect_lease(answer.lease_ms)
+                lease_ms = max(answer.lease_ms, MIN_LEASE_MS)
+                self._shortest_listed_lease_ms = min(self._shortest_listed_lease_ms, lease_ms)
+                self.expect_lease(lease_ms)
                 work |= answer.claimable > 0
         to_forget += self._tidy_ended(ended, now)
         if to_forget:
@@ -218,12 +185,10 @@ class LeaseKeeper:
 
     def _reclaim_jobs(self, jobs: list[str]) -> dict[str, ReclaimReply]:
         """Reclaim in each job until no expired lease is left, or the steps are used up."""
-        found: dict[str, ReclaimReply] = {}
-        for _ in range(MAX_RECLAIM_STEPS):
-            if not jobs:
-                break
-            answers = self._store.reclaim_all(jobs, RECLAIMED_PER_STEP)
-            jobs = []
+        found, steps = dict[str, ReclaimReply](), 0
+        while jobs and steps < MAX_RECLAIM_STEPS:
+            answers, jobs = self._store.reclaim_all(jobs, RECLAIMED_PER_STEP), []
+            steps += 1
             for job, answer in answers.items():
                 # 1. Something else wrote to the job's keys.
                 if isinstance(answer, KeysAltered):
@@ -263,11 +228,9 @@ class LeaseKeeper:
         Called again when the job is forgotten: running attempts may have staged more since.
         """
         if state in ("succeeded", "cancelled"):
-            meta = self._store.meta(job, "maps_added", "partitions")
-            added, partitions = clear_int(meta.get("maps_added")), clear_int(meta.get("partitions"))
-            self._store.free_bulk(
-                job, min(added, MAX_BELIEVED_COUNT), min(partitions, MAX_BELIEVED_COUNT)
-            )
+            meta, most = self._store.meta(job, "maps_added", "partitions"), MAX_BELIEVED_COUNT
+            maps, partitions = clear_int(meta.get("maps_added")), clear_int(meta.get("partitions"))
+            self._store.free_bulk(job, min(maps, most), min(partitions, most))
 
     def _relist(self, jobs: list[str]) -> None:
         """Repeat the jobs in work now and then, because the index may lose entries."""

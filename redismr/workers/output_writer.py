@@ -24,19 +24,17 @@ class OutputWriter:
         put: Callable[[dict[int, dict[str, bytes]]], None],
         token: str,
     ) -> None:
-        self._seal = seal
-        self._put = put
-        self._token = token
+        self._seal, self._put, self._token = seal, put, token
         #: Frames by partition while the output is small; None once chunks are staged.
         self._inline_frames: dict[int, list[bytes]] | None = {}
         #: Sealed chunks that are not sent yet: partition -> chunk name -> chunk.
         self._buffer: dict[int, dict[str, bytes]] = {}
-        self._buffered = 0
+        self._buffered = self.raw_bytes = self.sealed_bytes = 0
+        # By partition.
         self._chunk_counts: dict[int, int] = {}
+        # Not Counters: these take 1.6 us of a one-item task.
         self._record_counts: dict[int, int] = {}
         self._partition_raw_bytes: dict[int, int] = {}
-        self.raw_bytes = 0
-        self.sealed_bytes = 0
 
     @property
     def parts(self) -> dict[int, PartSize]:
@@ -55,18 +53,17 @@ class OutputWriter:
         frame = encode_block(block)
         self.raw_bytes += len(frame)
         self._record_counts[partition] = self._record_counts.get(partition, 0) + record_count(block)
-        self._partition_raw_bytes[partition] = self._partition_raw_bytes.get(partition, 0) + len(
-            frame
-        )
-        if self._inline_frames is not None:
-            self._inline_frames.setdefault(partition, []).append(frame)
-            if self.raw_bytes > INLINE_BYTES:
-                inline_frames, self._inline_frames = self._inline_frames, None
-                for p, frames in inline_frames.items():
-                    for inline_frame in frames:
-                        self._stage(p, inline_frame)
-        else:
+        raw_bytes = self._partition_raw_bytes.get(partition, 0) + len(frame)
+        self._partition_raw_bytes[partition] = raw_bytes
+        if self._inline_frames is None:
             self._stage(partition, frame)
+            return
+        self._inline_frames.setdefault(partition, []).append(frame)
+        if self.raw_bytes > INLINE_BYTES:
+            inline_frames, self._inline_frames = self._inline_frames, None
+            for p, frames in inline_frames.items():
+                for inline_frame in frames:
+                    self._stage(p, inline_frame)
 
     def finish(self) -> dict[int, tuple[bytes, ...]]:
         """Send the buffered chunks; return the frames of a small output, which was not staged."""

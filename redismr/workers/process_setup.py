@@ -21,7 +21,6 @@ if sys.platform == "linux" and sys.version_info >= (3, 14):
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 _NO_LIBRARIES = Provenance()
-
 _executor_pid = os.getpid()
 
 
@@ -86,11 +85,7 @@ def debugger_error(what: str) -> DebuggerError:
 
 
 def _on_breakpoint(*args: Any, **kwargs: Any) -> Any:
-    """Answer breakpoint(), unless PYTHONBREAKPOINT chooses another debugger or none.
-
-    Raises:
-        DebuggerError: pdb would find an empty standard input, and end the task.
-    """
+    # pdb would find an empty standard input, and end the task.
     if os.environ.get("PYTHONBREAKPOINT", "") in ("", "pdb.set_trace"):
         raise debugger_error("breakpoint()")
     return sys.__breakpointhook__(*args, **kwargs)  # noqa: T100  the user has chosen it

@@ -8,35 +8,22 @@ import os
 import platform
 import secrets
 import socket
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from redismr import errors
 from redismr.core.events import Event, encode_event
-from redismr.core.failure_capture import NOT_GIVEN, make_failure
+from redismr.core.failure_capture import NOT_GIVEN, is_debugger_exit, make_failure
 from redismr.core.job_payloads import JobSealer
 from redismr.core.model import PYTHON, AttemptRef, Crash, Failure, is_map_task, task_stage
-from redismr.core.user_frames import is_debugger_exit
+from redismr.core.seal import Keyring
 from redismr.engine.bad_records import SkipLimitExceeded
 from redismr.engine.kernel import UserCodeError
-from redismr.errors import (
-    NOT_RETRYABLE,
-    KeysAltered,
-    LibraryMismatch,
-    SealError,
-    SourceError,
-    StoreFull,
-)
 from redismr.shipping.libraries import describe_library_error
-from redismr.store import clear_int
+from redismr.store import CommitReply, Store, clear_int
 from redismr.workers.process_setup import debugger_error, process_name
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from redismr.core.seal import Keyring
-    from redismr.store import CommitReply, Store
-    from redismr.workers.session import Session
-    from redismr.workers.tasks import Attempt
+from redismr.workers.session import Session
+from redismr.workers.tasks import Attempt
 
 
 def new_worker_name(host: str) -> str:
@@ -59,10 +46,7 @@ class Reporter:
     def announce_commit(
         self, session: Session, committed: CommitReply, counted: Sequence[Attempt]
     ) -> None:
-        """Wake workers for the tasks that a commit opened, and free data that is not needed.
-
-        ``counted`` are the attempts that the server counts.
-        """
+        """Wake workers for the tasks that a commit opened, and free data that is not needed."""
         job, claim = session.job, committed.claim
         # 1. Tasks were opened, and this executor has claimed only some of them.
         if committed.opened:
@@ -73,34 +57,33 @@ class Reporter:
                 attempt.free_input()
         # 3. The job has succeeded.
         if claim.state == "succeeded":
-            with contextlib.suppress(SealError):  # the collector meets the error, and reports it
+            with contextlib.suppress(errors.SealError):  # the collector meets it, and reports it
                 n_map = session.sealer.open_end(self.store.get_sealed(job, "end"))
                 self.store.free_bulk(job, n_map, session.spec.partitions)
             self.store.move_last(job, claim.now_ms)
 
     def report_failure(self, attempt: Attempt, exc: BaseException) -> None:
         """Charge an attempt that raised. The server fails the job if a budget is used up."""
+        spec = attempt.session.spec
         raised = exc.__cause__ if isinstance(exc, UserCodeError) else exc
         if isinstance(raised, SkipLimitExceeded):
             # Every attempt would skip as many.
-            txn = attempt.session.spec.txn
-            self._hand_in_failure(attempt.ref, txn, raised.failure, kind="fatal", signature="")
+            self._hand_in_failure(attempt.ref, spec.txn, raised.failure, kind="fatal", signature="")
             return
-        cause, function, where = exc, "", ""
-        key = value = NOT_GIVEN
+        cause, function, where, key, value = exc, "", "", NOT_GIVEN, NOT_GIVEN
         if isinstance(exc, UserCodeError):
             cause = exc.__cause__ or exc
             function, key, value = exc.function, exc.key, exc.value
             where = _describe_record(attempt, exc.ordinal)
-        elif isinstance(exc, SourceError):
+        elif isinstance(exc, errors.SourceError):
             function = "source"  # the message names the place
         elif attempt.session.program is None:
             function = "code"
         if is_debugger_exit(cause):
             cause = debugger_error("a debugger").with_traceback(cause.__traceback__)
-        spec = attempt.session.spec
-        mismatch = self._library_mismatch(attempt, cause)
-        fatal = _is_fatal(exc, cause)
+        mismatch = _library_mismatch(attempt, cause)
+        # A full store counts: this attempt waited for space, and others would wait as long again.
+        fatal = isinstance(cause, errors.NOT_RETRYABLE) or isinstance(exc, errors.StoreFull)
         failure = make_failure(
             mismatch or cause,
             kind="library" if mismatch else "error",
@@ -115,28 +98,10 @@ class Reporter:
             retryable=not fatal,
         )
         cause.__traceback__ = None  # user code may raise the same object again, with new frames
-        self._hand_in_failure(
-            attempt.ref,
-            spec.txn,
-            failure,
-            kind="fatal" if fatal else "error",
-            signature=_signature(failure, attempt),
-        )
-
-    def _library_mismatch(self, attempt: Attempt, cause: BaseException) -> LibraryMismatch | None:
-        """Return the error for a library that is missing here; None if the cause is another one."""
-        if isinstance(cause, LibraryMismatch):
-            return cause
-        if not isinstance(cause, ModuleNotFoundError):
-            return None
-        provenance = attempt.session.provenance
-        text = describe_library_error(
-            cause, f"task {attempt.task}", provenance, worker=process_name()
-        )
-        return LibraryMismatch(text) if text else None
+        kind, signature = "fatal" if fatal else "error", _signature(failure, attempt)
+        self._hand_in_failure(attempt.ref, spec.txn, failure, kind=kind, signature=signature)
 
     def _seal_failure(self, job: str, task: str, failure: Failure) -> bytes:
-        """Seal a failure together with this host, process and Python."""
         pid = failure.pid or self._pid
         failure = replace(failure, host=self._host, pid=pid, python=platform.python_version())
         return JobSealer(self.keyring, job).seal_failure(failure, task)
@@ -156,17 +121,15 @@ class Reporter:
         ``signature`` tells on which record the attempt failed, and how. ``crash`` is the record in
         which its process died.
         """
-        job, task = attempt.job, attempt.task
-        blob = self._seal_failure(job, task, failure)
-        cause = f"task {task}: {failure.error_name}"
-        ordinal, note = "", b""
+        job, task, ordinal, note = attempt.job, attempt.task, "", b""
         if crash is not None and crash.ordinal >= 0 and is_map_task(task):
             note = JobSealer(self.keyring, job).seal_crash(task, attempt.token, crash)
             ordinal = str(crash.ordinal)
         status = self.store.fail(
-            attempt, self.name, kind=kind, signature=signature, cause=cause, failure=blob,
-            ordinal=ordinal, note=note,
-        ).status  # fmt: skip
+            attempt, self.name, kind=kind, signature=signature, ordinal=ordinal, note=note,
+            cause=f"task {task}: {failure.error_name}",
+            failure=self._seal_failure(job, task, failure),
+        )  # fmt: skip
         if status == "DEAD":
             self._publish_failed(txn, job, {"task": task})
             self.store.move_last(job, self.store.server_ms())
@@ -185,44 +148,29 @@ class Reporter:
     def fail_altered_job(self, job: str, text: str) -> None:
         """Fail a job whose deciding data was altered in Redis; ``text`` says which data."""
         failure = Failure(
-            kind="error",
-            stage="map",
-            task="",
-            function="",
-            error_module="redismr.errors",
-            error_name="SealError",
-            message=text,
-            retryable=False,
-        )
+            kind="error", stage="map", task="", function="", error_module="redismr.errors",
+            error_name="SealError", message=text, retryable=False,
+        )  # fmt: skip
         blob = self._seal_failure(job, "job", failure)
         try:
-            if self.store.fail_job(job, "altered in Redis", blob).status == "OK":
+            if self.store.fail_job(job, "altered in Redis", blob) == "OK":
                 self._publish_failed(self.store.meta(job, "txn").get("txn") or job, job, {})
-        except KeysAltered:  # the job cannot even be failed: take it from the index
+        except errors.KeysAltered:  # the job cannot even be failed: take it from the index
             self.store.drop_jobs(job)
 
     def report_crash(
         self, attempt: AttemptRef, what: str, *, kind: str, where: str, ordinal: int, pid: int
     ) -> None:
-        """Charge an attempt whose process, ``pid``, has died; ``what`` says of what.
-
-        ``ordinal`` is the record to blame; -1: none is known.
-        """
+        """Charge an attempt whose process has died of ``what``; ``ordinal`` -1: no record known."""
         job, task = attempt.job, attempt.task
         meta = self.store.meta(job, "txn", "lost_leases")
         failure = Failure(
-            kind=kind,
-            stage=task_stage(task),
-            task=task,
-            function="",
-            error_module="redismr",
+            kind=kind, stage=task_stage(task), task=task, function="", error_module="redismr",
             error_name="WorkerDied" if kind == "crash" else "TaskTimeout",
-            message=what,
-            where=where,
-            pid=pid,
+            message=what, where=where, pid=pid,
             attempt=self.store.budget_used(job, task, "lost") + 1,
             attempts=clear_int(meta.get("lost_leases")) + 1,
-        )
+        )  # fmt: skip
         txn = meta.get("txn") or job
         crash = Crash(ordinal, failure.error_name, what)
         self._hand_in_failure(attempt, txn, failure, kind="lost", signature=kind, crash=crash)
@@ -231,12 +179,15 @@ class Reporter:
         self.store.publish(txn, encode_event(Event(job, txn, 0, "failed", data), self.keyring))
 
 
-def _is_fatal(exc: BaseException, cause: BaseException) -> bool:
-    """True if each further try would fail in the same way.
-
-    A full store counts: this attempt has waited for space, and others would wait as long again.
-    """
-    return isinstance(cause, NOT_RETRYABLE) or isinstance(exc, StoreFull)
+def _library_mismatch(attempt: Attempt, cause: BaseException) -> errors.LibraryMismatch | None:
+    """Return the error for a library that is missing here; None if the cause is another one."""
+    if isinstance(cause, errors.LibraryMismatch):
+        return cause
+    if not isinstance(cause, ModuleNotFoundError):
+        return None
+    what, provenance = f"task {attempt.task}", attempt.session.provenance
+    text = describe_library_error(cause, what, provenance, worker=process_name())
+    return errors.LibraryMismatch(text) if text else None
 
 
 def _signature(failure: Failure, attempt: Attempt) -> str:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from redismr import native
 from redismr.core.plurals import pluralize
 from redismr.core.seal import Keyring
 from redismr.errors import KeysAltered, StoreError, StoreFull, StoreUnavailable, UnfitServer
@@ -17,8 +18,7 @@ log = logging.getLogger("redismr.worker")
 Duty = Callable[[], Any]
 """A recurring or one-time act of the supervisor that needs Redis."""
 
-MAX_REFUSAL_PAUSE_SECONDS = 30.0
-"""Longest pause before an executor is replaced that the server has refused."""
+MAX_REFUSAL_PAUSE_SECONDS = 30.0  # before an executor is replaced that the server has refused
 
 
 class ServerHealth:
@@ -29,10 +29,8 @@ class ServerHealth:
     """
 
     def __init__(self, *, is_fit: bool) -> None:
-        #: The server is fit to work for. False until the server was checked, and after it has
-        #: refused a command.
-        self.is_fit = is_fit
-        self._was_fit = is_fit
+        #: False until the server was checked, and after it has refused a command.
+        self.is_fit = self._was_fit = is_fit
         self._failing = set[Duty]()
 
     def mark_fit(self) -> bool:
@@ -53,13 +51,10 @@ class ServerHealth:
 
         ``recovered_by`` is the duty whose success shows that this duty works again; the outage ends
         when these duties have succeeded for all that failed.
-
-        Raises:
-            UnfitServer: the server can never be worked for as it is configured.
         """
         try:
             duty()
-        except UnfitServer:
+        except UnfitServer:  # it can never be worked for as it is configured
             raise
         except StoreError as exc:
             if not self._failing:
@@ -87,11 +82,12 @@ def log_ready(store: Store, keyring: Keyring, worker: str, executors: int) -> No
     Warn if all other workers have another secret: this worker's secret may be a mistake.
     """
     log.info(
-        "worker %s: %s, secret with fingerprint %s, Python %s, waiting for jobs at %s (%s)",
+        "worker %s: %s, secret with fingerprint %s, Python %s %s, waiting for jobs at %s (%s)",
         worker,
         pluralize(executors, "executor"),
         keyring.key_id,
         platform.python_version(),
+        native.DESCRIPTION,
         store.redis_client.shown_address,
         store.scope,
     )

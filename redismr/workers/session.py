@@ -1,18 +1,18 @@
-"""State that an executor keeps of one job: spec, functions, and the input of reducers."""
+"""State that an executor keeps of one job: header, spec, functions, and the input of reducers."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from redismr import context
 from redismr.core.events import Event, encode_event
-from redismr.core.job_payloads import JobSealer
-from redismr.core.model import Claim, JobSpec, Provenance
+from redismr.core.job_payloads import JobSealer, maps_digest_of
+from redismr.core.model import MAX_SKIPPED_KEPT, Claim, JobSpec, MapManifest, Provenance, Skipped
+from redismr.core.plurals import pluralize
 from redismr.core.seal import Keyring
 from redismr.engine.kernel import UserCodeError
 from redismr.engine.program import Program, prepare_program
@@ -20,10 +20,84 @@ from redismr.errors import JobLost, SealError
 from redismr.shipping import digest_code, load_code, load_params
 from redismr.shipping.libraries import SUBMITTER, explain_library_errors
 from redismr.store import EndAndRecords, StageEvents, Store, clear_int
-from redismr.workers.job_header import JobAltered, JobHeader
-from redismr.workers.map_outputs import MapOutputs
 from redismr.workers.process_setup import process_name
 from redismr.workers.shared_slots import Holding
+
+
+class JobAltered(Exception):
+    """Data that decides a whole job was altered in Redis, so no task of the job can be trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobHeader:
+    """Tells whether this executor can take a job. Only hints: the sealed spec decides."""
+
+    job: str
+    python: str  #: ``major.minor`` of the submitter.
+    key_id: str  #: Fingerprint of the secret that the job is sealed with.
+    code_digest: str  #: Digest of code and params.
+    protocol: int  #: ``PROTOCOL`` of the submitter.
+    priority: int
+    lease_ms: int  #: How long a task stays leased without a renewal.
+    expire_at: int  #: When the job's keys expire, in ms on the server's clock.
+
+    @classmethod
+    def read(cls, store: Store, job: str) -> Self | None:
+        """Return the header of a job, or None if the job is gone."""
+        m = store.meta(
+            job, "python", "protocol", "key_id", "code_digest", "priority", "lease_ms", "expire_at"
+        )
+        if not m:
+            return None
+        names = "protocol", "priority", "lease_ms", "expire_at"
+        numbers = {name: clear_int(m[name]) for name in names}
+        return cls(job, m["python"], m["key_id"], m["code_digest"], **numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class MapOutputs:
+    """The map attempts that one opening of the reduce stage names."""
+
+    basis: str
+    manifests: tuple[MapManifest, ...]  #: By index of the map task.
+    digest: str  #: Of all tokens: equal in all results that were made from these attempts.
+    counters: dict[str, int]  #: What map functions counted, over all maps.
+    records_in: int  #: Records that all maps read.
+    skipped: Skipped  #: Records that all maps left out.
+
+    @classmethod
+    def open(cls, sealer: JobSealer, basis: str, outputs: EndAndRecords) -> Self:
+        """Verify the sealed end and all map records; JobAltered: one is not as it was sealed."""
+        end, records = outputs
+        try:
+            n_map = sealer.open_end(end)
+        except SealError as exc:
+            raise JobAltered(str(exc)) from exc
+        if len(records) != n_map or any(i not in records for i in range(n_map)):
+            raise JobAltered(
+                f"job {sealer.job} has {pluralize(n_map, 'map task')}, but Redis has the manifests "
+                f"of {len(records)}"
+            )
+        manifests, counters, skipped = list[MapManifest](), dict[str, int](), Skipped()
+        for i in range(n_map):
+            try:
+                kept = MAX_SKIPPED_KEPT - len(skipped)
+                manifest = sealer.open_map_manifest(f"m{i}", records[i], kept)
+            except SealError as exc:
+                raise JobAltered(str(exc)) from exc
+            manifests.append(manifest)
+            if manifest.skipped.total:
+                skipped = skipped.plus(manifest.skipped)
+            for name, amount in manifest.counters.items():
+                counters[name] = counters.get(name, 0) + amount
+        return cls(
+            basis,
+            tuple(manifests),
+            maps_digest_of({i: m.token for i, m in enumerate(manifests)}),
+            counters,
+            sum(m.records_in for m in manifests),
+            skipped,
+        )
 
 
 class Session:
@@ -37,9 +111,7 @@ class Session:
         claim: Claim,
         previous: Session | None = None,
     ) -> None:
-        self.store = store
-        self.header = header
-        self.job = header.job
+        self.store, self.header, self.job = store, header, header.job
         self.sealer = JobSealer(keyring, header.job)
         #: Sealed code and params, if the claim's answer brought them.
         spec, *self._sealed_code_and_params = claim.sealed_job
@@ -107,17 +179,16 @@ class Session:
             if digest_code(code, params) != self.spec.code_digest:
                 raise JobAltered(f"the code or params of job {self.job} are not those of its spec")
             if (program := self._loaded_program) is None:
-                with self.explain_library_errors("the job's code", b""):
-                    f = load_code(code).functions
-                program = prepare_program(
-                    f.get("mapfn"),
-                    f.get("reducefn"),
-                    combinefn=f.get("combinefn"),
-                    partitionfn=f.get("partitionfn"),
-                    initfn=f.get("initfn"),
-                )
+                with explain_library_errors(
+                    "the job's code", self.provenance, worker=process_name()
+                ):
+                    functions = {**load_code(code).functions}
+                functions.pop("finishfn", None)  # the submitter calls it
+                program = prepare_program(**functions)
             program = replace(program, sort=self.spec.sort, memory=self.spec.memory)
-            with self.explain_library_errors("the job's params", params):
+            with explain_library_errors(
+                "the job's params", self.provenance, params, process_name()
+            ):
                 self.params = load_params(params)
             if program.initfn:
                 here = context.Here(self.job, "init")
@@ -130,20 +201,8 @@ class Session:
             self.load_seconds = time.monotonic() - started
         return self.program
 
-    def explain_library_errors(
-        self, what: str, data: bytes, provenance: Provenance | None = None
-    ) -> AbstractContextManager[None]:
-        """Return a context manager that raises LibraryMismatch where a library is to blame."""
-        return explain_library_errors(
-            what, provenance or self.provenance, data, worker=process_name()
-        )
-
     def map_outputs(self, basis: str) -> MapOutputs | None:
-        """Return what a reducer of this basis reads; None if the stage was closed or reopened.
-
-        Raises:
-            JobAltered: the sealed end or a map record is not what was sealed.
-        """
+        """Return what a reducer of this basis reads; None if the stage was closed or reopened."""
         if self._map_outputs and self._map_outputs.basis == basis:
             return self._map_outputs
         commit_basis, outputs = self.outputs_from_commit
@@ -167,13 +226,8 @@ class Session:
         if spec.job_id != self.job:
             raise JobAltered(f"the spec of job {self.job} names another job")
         # The clear fields said that this process may run the job. Only the sealed fields count.
-        header = self.header
-        for name, clear, sealed in (
-            ("python", header.python, spec.python),
-            ("protocol", header.protocol, spec.protocol),
-            ("code_digest", header.code_digest, spec.code_digest),
-            ("lease_ms", header.lease_ms, spec.lease_ms),
-        ):
+        for name in ("python", "protocol", "code_digest", "lease_ms"):
+            clear, sealed = getattr(self.header, name), getattr(spec, name)
             if clear != sealed:
                 raise JobAltered(
                     f"{name} of job {self.job} was altered in Redis: {sealed!r} in the sealed "

@@ -12,8 +12,7 @@ reader always finds the old text or the new text, also if the writer died in the
 import json
 import mmap
 from collections.abc import Callable, MutableSequence
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 SLOT_BYTES = 8192
 
@@ -30,23 +29,17 @@ _LENGTH = 7  # length of the text in the first place; the next number is that of
 _TEXT_OFFSET = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
+class Holding(NamedTuple):
     """The tasks that an executor holds."""
 
     job: str = ""
     nonce: str = ""  #: The nonce of their claim.
-    #: The nonce of a claim that the server may have granted; which tasks is not known yet.
-    next_nonce: str = ""
-    #: The tasks claimed under ``nonce``.
-    tasks: tuple[str, ...] = ()
+    next_nonce: str = ""  #: Of a claim that the server may have granted; its tasks are not known.
+    tasks: tuple[str, ...] = ()  #: Claimed under ``nonce``.
     lease_ms: int = 15_000  #: The job's lease.
-    #: The job's task_timeout; 0: none.
-    timeout_ms: int = 0
-    #: Index in ``tasks`` of the task in user code; -1: none.
-    running: int = -1
-    #: Ordinal of the record (or key) in user code; -1: none.
-    ordinal: int = -1
+    timeout_ms: int = 0  #: The job's task_timeout; 0: none.
+    running: int = -1  #: Index in ``tasks`` of the task in user code; -1: none.
+    ordinal: int = -1  #: Ordinal of the record (or key) in user code; -1: none.
 
 
 class Slots:
@@ -54,9 +47,9 @@ class Slots:
 
     def __init__(self, count: int, max_tasks: int | None = None) -> None:
         """Allow ``max_tasks`` tasks in all slots together; None: any number."""
-        self._memory = mmap.mmap(-1, count * SLOT_BYTES)
+        memory = mmap.mmap(-1, count * SLOT_BYTES)
         self._max_tasks = max_tasks
-        self.all = [Slot(self._memory, i, self.tasks_left) for i in range(count)]
+        self.all = [Slot(memory, i, self.tasks_left) for i in range(count)]
 
     def tasks_left(self) -> int | None:
         """Return how many tasks may still be counted; None: any number."""
@@ -69,8 +62,7 @@ class Slot:
     """One executor's slot."""
 
     def __init__(self, memory: mmap.mmap, index: int, tasks_left: Callable[[], int | None]) -> None:
-        self.index = index
-        self._tasks_left = tasks_left
+        self.index, self._tasks_left = index, tasks_left
         view = memoryview(memory)[index * SLOT_BYTES : (index + 1) * SLOT_BYTES]
         self._numbers = view[:_TEXT_OFFSET].cast("q")
         half = (SLOT_BYTES - _TEXT_OFFSET) // 2
@@ -83,22 +75,12 @@ class Slot:
 
     def reset(self) -> None:
         """Forget the previous executor, but keep the number of tasks counted in this slot."""
-        self._numbers[_BUSY] = 0
-        self._numbers[_STOP] = 0
+        self._numbers[_BUSY] = self._numbers[_STOP] = 0
         self.set_holding(Holding())
 
     def set_holding(self, holding: Holding) -> None:
         """Write the tasks held and the next claim's nonce (called by the executor)."""
-        text = json.dumps(
-            [
-                holding.job,
-                holding.nonce,
-                holding.next_nonce,
-                holding.tasks,
-                holding.lease_ms,
-                holding.timeout_ms,
-            ]
-        ).encode()
+        text = json.dumps(holding[:-2]).encode()  # ``running`` and ``ordinal`` are numbers
         # A death in here is not the fault of any task.
         self.set_running(-1)
         other = (self._numbers[_SEQ] + 1) % 2
@@ -155,8 +137,6 @@ class Slot:
             raw = bytes(self._text_halves[seq % 2][: self._numbers[_LENGTH + seq % 2]])
             running, ordinal = self._numbers[_RUNNING], self._numbers[_ORDINAL]
             if self._numbers[_SEQ] == seq:
-                job, nonce, next_nonce, tasks, lease_ms, timeout_ms = json.loads(raw)
-                return Holding(
-                    job, nonce, next_nonce, tuple(tasks), lease_ms, timeout_ms, running, ordinal
-                )
+                held = Holding(*json.loads(raw))
+                return held._replace(tasks=tuple(held.tasks), running=running, ordinal=ordinal)
         return None

@@ -19,10 +19,8 @@ class Grade(IntEnum):
     """The degree to which a worker is asked to stop."""
 
     WORK = 0
-    #: Claim nothing more, finish the running tasks, give back the others.
-    DRAIN = 1
-    #: Kill all executors, and give back their tasks when they are dead.
-    STOP_NOW = 2
+    DRAIN = 1  #: Claim nothing more, finish the running tasks, give back the others.
+    STOP_NOW = 2  #: Kill all executors, and give back their tasks when they are dead.
 
 
 class Stopping:
@@ -34,8 +32,7 @@ class Stopping:
         self._children, self._exits, self._run_duty = children, exits, run_duty
         self.grade = Grade.WORK
         self._signals = 0
-        #: Until when Redis is tried with exits that are not reported; of ``time.monotonic``.
-        self._report_deadline = math.inf
+        self._report_deadline = math.inf  #: Until when Redis is tried with unreported exits.
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
         """Count a signal; the supervisor's loop wakes up and calls ``apply_signals``."""
@@ -43,11 +40,9 @@ class Stopping:
 
     def apply_signals(self) -> None:
         """Raise the grade as the signals since the last call ask for."""
-        # 1. The first signal.
         if self._signals and self.grade == Grade.WORK:
             log.info("finishing the running tasks" if self._children else "stopping")
             self.drain()
-        # 2. A second signal.
         if self._signals > 1 and self.grade == Grade.DRAIN:
             log.info("asked again: stopping at once")
             self.stop_now()

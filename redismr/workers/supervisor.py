@@ -19,9 +19,8 @@ from redismr.errors import StoreError
 from redismr.process_guards import cores
 from redismr.shipping.libraries import reported_versions
 from redismr.store import HEARTBEAT_SECONDS, Store
-from redismr.workers import executor
-from redismr.workers.child import Child
-from redismr.workers.control_channel import IDLE, LEASE, LOOK_FOR_BACKUPS, PROBLEM, ExecutorSetup
+from redismr.workers import control_channel, executor
+from redismr.workers.child import LEASE_LOST, Child
 from redismr.workers.executor_exits import ExecutorExits
 from redismr.workers.fork_server import ExecutorExit, ForkServer
 from redismr.workers.leases import LeaseKeeper
@@ -46,18 +45,19 @@ class Supervisor:
         self.fork_server = ForkServer(self._executor_main)
         self.store = Store(connection, patience=0, name="redismr-supervisor", timeout=5)
         self.reporter = Reporter(self.store, self.keyring, self.worker_id)
-        #: Living executors, by pid.
-        self.children: dict[int, Child] = {}
-        #: When to start the next executor: index of its slot -> time.
-        self._respawn_at: dict[int, float] = {}
+        self.children: dict[int, Child] = {}  #: Living executors, by pid.
+        self._respawn_at: dict[int, float] = {}  #: Index of a slot -> when to start an executor.
         self._crashes_in_a_row: dict[int, int] = {}
         self.exits = ExecutorExits(self.store, self.reporter, self._schedule_respawn)
         self.stopping = Stopping(self.children, self.exits, self._run_duty)
         # An embedded server is known to be fit, and its submitter has told the libraries.
         self.server_health = ServerHealth(is_fit=connection.embedded)
-        libraries = "" if connection.embedded else reported_versions()
-        self.row = WorkerRow(
-            self.store, self.worker_id, self.keyring.key_id, options.executors, libraries
+        self._row = WorkerRow(
+            self.store,
+            self.worker_id,
+            self.keyring.key_id,
+            options.executors,
+            "" if connection.embedded else reported_versions(),
         )
         self.leases = LeaseKeeper(self.store, self.reporter.fail_altered_job, self.worker_id)
         self._next_tick = self._next_heartbeat = 0.0
@@ -67,10 +67,8 @@ class Supervisor:
     def run(self) -> int:
         """Supervise until told to stop; return 0 after a clean end, 1 after a forced one.
 
-        Executors are started once the server is known to be fit.
-
-        Raises:
-            UnfitServer: the server is unfit, or has become so.
+        Executors are started once the server is known to be fit. UnfitServer: it is not, or has
+        become unfit.
         """
         self._register_events()
         self._respawn_at = dict.fromkeys(range(len(self.slots.all)), 0.0)
@@ -109,7 +107,7 @@ class Supervisor:
             self._next_tick = now + self.server_health.tick_pause(self.leases.tick_seconds)
         if self.server_health.is_fit and now >= self._next_heartbeat:
             # As soon as the row promises, else the worker would seem lost.
-            self._next_heartbeat = now + self.row.heartbeat_seconds
+            self._next_heartbeat = now + self._row.heartbeat_seconds
             self._run_duty(self._send_heartbeat)
 
     def _next_due(self) -> float:
@@ -144,16 +142,18 @@ class Supervisor:
             return
         for word, argument in messages:
             # 1. The executor waits for work.
-            if word == IDLE:
+            if word == control_channel.IDLE:
                 child.idle = True
                 self.waker.request_wakeup()
             # 2. It begins a job: the next tick must come in the first third of the job's lease.
-            elif word == LEASE:
+            elif word == control_channel.LEASE:
                 self.leases.expect_lease(int(argument))
                 self._next_tick = min(self._next_tick, time.monotonic() + self.leases.tick_seconds)
-            # 3. Something keeps it from a job. The row tells that to the job's submitter.
-            elif word == PROBLEM and self.row.note_problem(argument.decode("utf-8", "replace")):
-                self._run_duty(self._send_heartbeat)
+            # 3. Something keeps it from a job.
+            elif word == control_channel.PROBLEM:
+                has_changed = self._row.note_problem(argument.decode("utf-8", "replace"))
+                if has_changed:
+                    self._run_duty(self._send_heartbeat)
 
     def _close_control(self, child: Child) -> None:
         if child.control.fileno() >= 0:
@@ -177,19 +177,17 @@ class Supervisor:
             self._on_fork_server_exit()
             return
         for exited in exits:
-            child = self.children.pop(exited.pid, None)
-            if child:
+            if child := self.children.pop(exited.pid, None):
                 self._on_executor_exit(child, exited)
 
     def _on_fork_server_exit(self) -> None:
-        """End the worker: executors do not outlive the fork server."""
+        # Executors do not outlive the fork server.
         log.critical("the process that starts executors died: this worker ends")
         self.children.clear()
         self._respawn_at.clear()
         self.stopping.grade = Grade.STOP_NOW
 
     def _on_executor_exit(self, child: Child, exited: ExecutorExit) -> None:
-        """Report what the executor held, then have it replaced."""
         self._close_control(child)
         holding = child.slot.read() or Holding()
         if holding.job:
@@ -200,36 +198,33 @@ class Supervisor:
 
     def _tick(self) -> None:
         """Kill overdue executors, renew leases, take back expired leases of other workers."""
-        children = list(self.children.values())
-        for child, why in self.leases.find_overdue(children):
-            child.kill(why)
+        for child in self.children.values():
+            child.kill_if_overdue()
         if not self.server_health.is_fit:
             self.store.redis_client.check("worker")
             if self.server_health.mark_fit():
                 log_ready(self.store, self.keyring, self.worker_id, self.options.executors)
-        for child, why in self.leases.renew(children):
-            child.kill(why)
+        for child in self.leases.renew(list(self.children.values())):
+            child.kill(LEASE_LOST)
         self.exits.report_all()
         if self.stopping.grade == Grade.WORK:
             # Wake-up tokens may be lost, and work must not wait for an idle worker.
             idle = [child for child in self.children.values() if child.idle]
             for child in idle[: self.leases.find_work(len(idle))]:
-                child.wake(LOOK_FOR_BACKUPS)
+                child.wake(control_channel.LOOK_FOR_BACKUPS)
 
     def _send_heartbeat(self) -> None:
         busy = sum(child.slot.is_busy for child in self.children.values())
-        workers = self.row.send(busy, sum(slot.tasks_counted for slot in self.slots.all))
-        self.row.heartbeat_seconds = HEARTBEAT_SECONDS * self.leases.update_rest_factor(workers)
+        workers = self._row.send(busy, sum(slot.tasks_counted for slot in self.slots.all))
+        self._row.heartbeat_seconds = HEARTBEAT_SECONDS * self.leases.update_rest_factor(workers)
 
     def _run_duty(self, duty: Duty) -> None:
-        """Run a duty that needs Redis; if Redis is away, log that once and go on."""
         # The next tick makes up for a one-time duty that failed.
         self.server_health.run_duty(duty, duty if duty == self._send_heartbeat else self._tick)
 
     def _executor_main(self, index: int, control: socket.socket) -> int:
-        share = max(1, cores() // self.options.executors)
-        name = f"{self.worker_id}:{index}"
-        setup = ExecutorSetup(self.slots.all[index], control, name, share)
+        share, name = max(1, cores() // self.options.executors), f"{self.worker_id}:{index}"
+        setup = control_channel.ExecutorSetup(self.slots.all[index], control, name, share)
         return executor.main(setup, self.connection, self.keyring)
 
     def _spawn(self, slot: Slot) -> None:
@@ -270,8 +265,7 @@ class Supervisor:
         """True if a worker that ends by itself has reached its end: ``max_tasks`` or ``burst``."""
         if self.stopping.grade:
             return False
-        left = self.slots.tasks_left()
-        if left is not None and left <= 0:
+        if (left := self.slots.tasks_left()) is not None and left <= 0:
             return True
         children = self.children.values()
         if not (self.options.burst and children and all(child.idle for child in children)):

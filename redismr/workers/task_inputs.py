@@ -6,18 +6,19 @@ import pickle
 from collections.abc import Iterable, Iterator
 
 from redismr.core.codec import decode_block, join_frames
-from redismr.core.model import MapManifest
-from redismr.core.plurals import pluralize
+from redismr.core.model import MapManifest, Provenance
 from redismr.engine.kernel import Block, UserCodeError
 from redismr.errors import LibraryMismatch, SealError
+from redismr.shipping.libraries import describe_library_error
 from redismr.sources import Split
 from redismr.sources.record_snapshots import unpickle_error
-from redismr.workers.job_header import JobAltered
-from redismr.workers.map_outputs import MapOutputs
-from redismr.workers.session import Session
+from redismr.workers.process_setup import process_name
+from redismr.workers.session import JobAltered, MapOutputs, Session
 
-FETCH_BYTES = 8 << 20
-"""Raw bytes of segments that are fetched in one round trip."""
+StagedChunk = tuple[int, MapManifest, int]
+"""Index and manifest of a map, and the number of one of its chunks."""
+
+FETCH_BYTES = 8 << 20  # raw bytes of segments that are fetched in one round trip
 
 DEFAULT_PASS_BYTES = 256 << 20
 """Raw bytes of a partition that one pass reduces if the job gives no ``memory``. As Python objects
@@ -27,17 +28,15 @@ BASE_PROCESS_BYTES = 44 << 20
 """Memory of an executor without data. The rest of ``memory`` is for eight times the raw bytes of a
 pass: with 64 MB the peak was 60 MB, and 69 MB with six times (40 MB of words)."""
 
-MIN_PASS_BYTES = 2 << 20
-"""Smallest pass, however little memory there is, because each pass reads the whole partition."""
+MIN_PASS_BYTES = 2 << 20  # however little memory there is: each pass reads the whole partition
 
 
 class SegmentsMissing(Exception):
     """Segments that a manifest names are gone or forged."""
 
     def __init__(self, maps: dict[int, str]) -> None:
-        super().__init__(f"the output of {pluralize(len(maps), 'map task')} is missing")
-        #: Map index -> token of the attempt whose segment is missing.
-        self.maps = maps
+        super().__init__(maps)
+        self.maps = maps  #: Map index -> token of the attempt whose segment is missing.
 
 
 def read_split(session: Session, task: str, first_piece: bytes | None) -> Split:
@@ -65,17 +64,11 @@ def read_split(session: Session, task: str, first_piece: bytes | None) -> Split:
         raise JobAltered(str(exc)) from exc
     try:
         return pickle.loads(frame)  # type: ignore[no-any-return]  # authenticated above
-    except MemoryError:
+    except (LibraryMismatch, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  the user's classes may raise anything
-        what = f"the input of task {task}"
-        try:
-            with session.explain_library_errors(what, frame):
-                raise
-        except LibraryMismatch:
-            raise
-        except Exception:  # noqa: BLE001  no library is to blame: ``error`` again
-            raise UserCodeError("source") from unpickle_error(what, error)
+        what, made_by = f"the input of task {task}", session.provenance
+        raise _loading_error("source", what, frame, made_by, error)  # noqa: B904  it has a cause
 
 
 def read_blocks(session: Session, outputs: MapOutputs, partition: int) -> Iterator[Block]:
@@ -98,8 +91,12 @@ def read_blocks(session: Session, outputs: MapOutputs, partition: int) -> Iterat
         for frame in frames:
             try:
                 block = decode_block(frame)
+            except (LibraryMismatch, MemoryError):
+                raise
             except Exception as error:  # noqa: BLE001  the user's classes may raise anything
-                raise _decoding_error(session, manifest, frame, error)  # noqa: B904  it has a cause
+                what, advice = f"the output of task {manifest.task}", "Emit what is in it instead"
+                made_by = manifest.provenance
+                raise _loading_error("", what, frame, made_by, error, advice)  # noqa: B904  it has a cause
             yield block
 
     for index, frames in _staged_frames(session, outputs, partition, lost):
@@ -117,20 +114,14 @@ def read_blocks(session: Session, outputs: MapOutputs, partition: int) -> Iterat
         ready = next(inline, None)
 
 
-def _decoding_error(
-    session: Session, manifest: MapManifest, frame: bytes, error: Exception
+def _loading_error(
+    function: str, what: str, data: bytes, made_by: Provenance, error: Exception, *advice: str
 ) -> Exception:
-    """Return the error for a block that cannot be loaded: a library's fault, or the values'."""
-    what = f"the output of task {manifest.task}"
-    try:
-        with session.explain_library_errors(what, frame, manifest.provenance):
-            raise error  # noqa: TRY301  the context manager looks for the cause
-    except (LibraryMismatch, MemoryError) as mismatch:
-        return mismatch
-    except Exception:  # noqa: BLE001  no library is to blame: ``error`` again
-        undecoded = UserCodeError("")
-        undecoded.__cause__ = unpickle_error(what, error, "Emit what is in it instead")
-        return undecoded
+    """Return the error for data that cannot be loaded: a library's fault, or the values'."""
+    text = describe_library_error(error, what, made_by, data, process_name())
+    found = LibraryMismatch(text) if text else UserCodeError(function)
+    found.__cause__ = error if text else unpickle_error(what, error, *advice)
+    return found
 
 
 def _staged_frames(
@@ -138,7 +129,7 @@ def _staged_frames(
 ) -> Iterator[tuple[int, Iterable[bytes]]]:
     """Yield (map index, frames) for each map with staged chunks; add bad ones to ``lost``."""
     index, chunks = -1, list[bytes]()
-    for i, manifest, chunk, blob in _fetch_chunks(session, outputs, partition):
+    for (i, manifest, chunk), blob in _fetch_chunks(session, outputs, partition):
         # 1. The first chunk of another map.
         if i != index and chunks:
             yield index, join_frames(chunks)
@@ -161,34 +152,28 @@ def _staged_frames(
 
 def _fetch_chunks(
     session: Session, outputs: MapOutputs, partition: int
-) -> Iterator[tuple[int, MapManifest, int, bytes | None]]:
-    """Yield (map index, manifest, chunk number, chunk); fetch ``FETCH_BYTES`` at a time."""
-    batch: list[tuple[int, MapManifest, int]] = []
-    size = 0
-    for i, manifest, chunk in staged_chunks(outputs, partition):
-        part = manifest.parts[partition]
-        batch.append((i, manifest, chunk))
+) -> Iterator[tuple[StagedChunk, bytes | None]]:
+    """Yield all staged chunks of a partition; fetch ``FETCH_BYTES`` at a time."""
+    batch, size = list[StagedChunk](), 0
+
+    def fetch_batch() -> Iterator[tuple[StagedChunk, bytes | None]]:
+        fields = [f"{manifest.token}.{chunk}" for _, manifest, chunk in batch]
+        return zip(batch, session.store.get_segments(session.job, partition, fields), strict=True)
+
+    for staged in staged_chunks(outputs, partition):
+        part = staged[1].parts[partition]
+        batch.append(staged)
         size += part.raw_bytes // part.chunks + 64
         if size >= FETCH_BYTES:
-            yield from _fetch_chunk_batch(session, partition, batch)
+            yield from fetch_batch()
             batch, size = [], 0
-    yield from _fetch_chunk_batch(session, partition, batch)
+    yield from fetch_batch()
 
 
-def _fetch_chunk_batch(
-    session: Session, partition: int, batch: list[tuple[int, MapManifest, int]]
-) -> Iterator[tuple[int, MapManifest, int, bytes | None]]:
-    fields = [f"{manifest.token}.{chunk}" for _, manifest, chunk in batch]
-    blobs = session.store.get_segments(session.job, partition, fields)
-    for (i, manifest, chunk), blob in zip(batch, blobs, strict=True):
-        yield i, manifest, chunk, blob
-
-
-def staged_chunks(outputs: MapOutputs, partition: int) -> Iterator[tuple[int, MapManifest, int]]:
-    """Yield (map index, manifest, chunk number) of all staged chunks of a partition."""
+def staged_chunks(outputs: MapOutputs, partition: int) -> Iterator[StagedChunk]:
+    """Yield all staged chunks of a partition, in the order of maps and of their chunks."""
     for i, manifest in enumerate(outputs.manifests):
-        part = manifest.parts.get(partition)
-        if part:
+        if part := manifest.parts.get(partition):
             for chunk in range(part.chunks):
                 yield i, manifest, chunk
 

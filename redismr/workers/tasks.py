@@ -23,24 +23,19 @@ from redismr.core.model import (
     Skipped,
     is_map_task,
     task_index,
+    task_stage,
 )
-from redismr.engine.bad_records import (
-    SkipRecorder,
-    current_ordinal,
-    with_skipping_mapfn,
-    with_skipping_reducefn,
-)
-from redismr.engine.duplicate_keys import DuplicateKeyDetector
+from redismr.engine import bad_records
+from redismr.engine.call_reducer import DuplicateKeyDetector
 from redismr.engine.kernel import Block, SubPass, map_task, reduce_task
 from redismr.engine.program import GroupFunction, Program
 from redismr.errors import SealError
 from redismr.sources import Split
 from redismr.sources.protocol import amount_of, describe_records
 from redismr.store import Commit
-from redismr.workers.map_outputs import MapOutputs
 from redismr.workers.output_writer import OutputWriter
 from redismr.workers.process_setup import local_provenance
-from redismr.workers.session import Session
+from redismr.workers.session import MapOutputs, Session
 from redismr.workers.task_inputs import pass_count, read_blocks, read_split, staged_chunks
 
 
@@ -55,17 +50,13 @@ class Attempt:
     session: Session
     task: str
     token: str
-    #: The opening of the reduce stage that a reduce attempt belongs to.
-    basis: str
-    #: Ordinal of the current record and pairs emitted, in the executor's slot.
-    cursor: MutableSequence[int]
-    #: A map task's input, once it was read.
-    split: Split | None = None
+    basis: str  #: The opening of the reduce stage that a reduce attempt belongs to.
+    cursor: MutableSequence[int]  #: In the slot: ordinal of the current record, pairs emitted.
+    split: Split | None = None  #: A map task's input, once it was read.
     #: Stages the output. It must not refer to the attempt: in such a cycle the split would stay in
     #: memory until the garbage collector comes (1.1 GB after 2 GB of large items).
     writer: OutputWriter | None = None
-    #: Names of the segments that a reduce attempt has read.
-    segments_read: Sequence[str] = ()
+    segments_read: Sequence[str] = ()  #: Names of the segments that a reduce attempt has read.
 
     @property
     def ref(self) -> AttemptRef:
@@ -98,11 +89,7 @@ class Attempt:
 def run_map(attempt: Attempt, first_piece: bytes | None) -> Commit:
     """Run one map attempt: stage its output, and return the commit with its manifest.
 
-    ``first_piece`` is the first sealed piece of the task's input.
-
-    Raises:
-        JobAltered: the input is not what the submitter sealed.
-        UserCodeError, SourceError: for the executor to report.
+    ``first_piece`` is the first sealed piece of the task's input. For errors see ``read_split``.
     """
     session, sealer, token = attempt.session, attempt.session.sealer, attempt.token
     program = session.load()
@@ -110,13 +97,15 @@ def run_map(attempt: Attempt, first_piece: bytes | None) -> Commit:
     attempt.writer = writer = OutputWriter(
         lambda p, chunk, data: sealer.seal_segment(token, p, chunk, data),
         lambda parts: session.store.put_segments(session.job, parts, session.expire_at),
-        attempt.token,
+        token,
     )
     attempt.seed_random()
-    skip_recorder, partitions = _map_skip_recorder(attempt, split), session.spec.partitions
+    partitions = session.spec.partitions
+    skip_recorder = _skip_recorder(attempt, partial(describe_records, split))
     if skip_recorder:
-        crashes = _crashing_records(attempt)
-        program = with_skipping_mapfn(program, partitions, attempt.cursor, skip_recorder, crashes)
+        program = bad_records.with_skipping_mapfn(
+            program, partitions, attempt.cursor, skip_recorder, _crashing_records(attempt)
+        )
     here = context.Here(session.job, "map", attempt.task, split.source)
     with context.active_task(context.TaskContext(here, session.params)) as running:
         for partition, block in map_task(program, split.read(), partitions, attempt.cursor):
@@ -124,10 +113,10 @@ def run_map(attempt: Attempt, first_piece: bytes | None) -> Commit:
     inline = writer.finish()
     manifest = MapManifest(
         task=attempt.task,
-        token=attempt.token,
+        token=token,
         parts=writer.parts,
         inline=inline,
-        records_in=current_ordinal(attempt.cursor) + 1,
+        records_in=bad_records.current_ordinal(attempt.cursor) + 1,
         records_out=attempt.cursor[1],
         counters=running.counters,
         skipped=skip_recorder.skipped() if skip_recorder else Skipped(),
@@ -135,7 +124,7 @@ def run_map(attempt: Attempt, first_piece: bytes | None) -> Commit:
     )
     record = sealer.seal_map_manifest(manifest)
     shuffled, read = writer.sealed_bytes + len(record), amount_of(split)
-    return Commit(attempt.task, attempt.token, record, shuffled=shuffled, read=read)
+    return Commit(attempt.task, token, record, shuffled=shuffled, read=read)
 
 
 def run_reduce(attempt: Attempt) -> Commit:
@@ -144,21 +133,20 @@ def run_reduce(attempt: Attempt) -> Commit:
     Raises:
         StageClosed: the reduce stage closed.
         SegmentsMissing: segments are gone or forged.
-        JobAltered: see ``Session.map_outputs``.
-        UserCodeError: for the executor to report.
+        JobAltered: see ``MapOutputs.open``.
     """
     session, sealer, token = attempt.session, attempt.session.sealer, attempt.token
     program = session.load()
     outputs = session.map_outputs(attempt.basis)
     if outputs is None:
         raise StageClosed
-    partition, skip_recorder = task_index(attempt.task), _reduce_skip_recorder(attempt, outputs)
+    partition, skip_recorder = task_index(attempt.task), _skip_recorder(attempt, list, outputs)
     if skip_recorder:
-        program = with_skipping_reducefn(program, skip_recorder)
+        program = bad_records.with_skipping_reducefn(program, skip_recorder)
     attempt.writer = writer = OutputWriter(
         lambda p, chunk, data: sealer.seal_result_chunk(token, p, chunk, data),
         lambda parts: session.store.put_result(session.job, parts[partition], session.expire_at),
-        attempt.token,
+        token,
     )
     attempt.seed_random()
     here = context.Here(session.job, "reduce", attempt.task, f"partition {partition}")
@@ -172,7 +160,7 @@ def run_reduce(attempt: Attempt) -> Commit:
     part = writer.parts.get(partition, PartSize(0, records, writer.raw_bytes))
     manifest = ResultManifest(
         task=attempt.task,
-        token=attempt.token,
+        token=token,
         basis=outputs.basis,
         maps=len(outputs.manifests),
         maps_digest=outputs.digest,
@@ -191,7 +179,7 @@ def run_reduce(attempt: Attempt) -> Commit:
     ]
     record = sealer.seal_result_manifest(manifest)
     event = session.signed_event("partition", partition=partition)
-    return Commit(attempt.task, attempt.token, record, attempt.basis, part.chunks, event=event)
+    return Commit(attempt.task, token, record, attempt.basis, part.chunks, event=event)
 
 
 def _reduce_passes(
@@ -201,48 +189,34 @@ def _reduce_passes(
     session, partitions = attempt.session, attempt.session.spec.partitions
     passes = pass_count(session, outputs, partition)
     # A user's reducefn may emit a key twice; readers must know that to yield the key once.
-    duplicate_detector = (
-        DuplicateKeyDetector() if isinstance(program.reduce, GroupFunction) else None
-    )
+    detector = DuplicateKeyDetector() if isinstance(program.reduce, GroupFunction) else None
     for i in range(passes):
         blocks = read_blocks(session, outputs, partition)
         yield from reduce_task(
-            program,
-            blocks,
-            attempt.cursor,
-            partition,
-            partitions,
-            SubPass(i, passes),
-            duplicate_detector=duplicate_detector,
-        )
+            program, blocks, attempt.cursor, partition, partitions, SubPass(i, passes),
+            duplicate_detector=detector,
+        )  # fmt: skip
 
 
-def _map_skip_recorder(attempt: Attempt, split: Split) -> SkipRecorder | None:
-    on_error = attempt.session.spec.on_error
-    if on_error == "fail":
-        return None
-    return SkipRecorder("map", attempt.task, on_error, partial(describe_records, split))
+def _skip_recorder(
+    attempt: Attempt, locate: bad_records.LocateRecords, outputs: MapOutputs | None = None
+) -> bad_records.SkipRecorder | None:
+    """Return the recorder of bad records or keys; None if the job may skip none.
 
-
-def _reduce_skip_recorder(attempt: Attempt, outputs: MapOutputs) -> SkipRecorder | None:
-    """Return the recorder of bad keys; None if the job may skip none.
-
-    Raises:
-        SkipLimitExceeded: all map tasks together skipped more than the job may.
+    SkipLimitExceeded: all map tasks, of these outputs, together skipped more than the job may.
     """
-    on_error = attempt.session.spec.on_error
+    on_error, task = attempt.session.spec.on_error, attempt.task
     if on_error == "fail":
         return None
-    before, records = outputs.skipped, outputs.records_in
-    return SkipRecorder(
-        "reduce", attempt.task, on_error, list, skipped_before=before, records_in=records
+    before, records_in = (outputs.skipped, outputs.records_in) if outputs else (Skipped(), None)
+    return bad_records.SkipRecorder(
+        task_stage(task), task, on_error, locate, skipped_before=before, records_in=records_in
     )
 
 
 def _crashing_records(attempt: Attempt) -> dict[int, Crash]:
     """Return the records in which two attempts lost their process; one loss may be chance."""
-    session, tokens = attempt.session, dict[int, set[str]]()
-    crashes = dict[int, Crash]()
+    session, tokens, crashes = attempt.session, dict[int, set[str]](), dict[int, Crash]()
     for token, blob in session.store.crash_notes(session.job, attempt.task):
         with contextlib.suppress(SealError):  # a forged note: then one more process dies
             crash = session.sealer.open_crash(attempt.task, token, blob)

@@ -11,8 +11,7 @@ from redismr.core.model import PYTHON
 from redismr.errors import RedismrError
 from redismr.store import Store
 
-WAIT_SECONDS = 10.0
-"""Length of one wait for a token. Without tokens the supervisor finds the work."""
+WAIT_SECONDS = 10.0  # length of one wait for a token; without tokens the supervisor finds the work
 
 # Bytes on the pipe to the supervisor.
 ONE_TOKEN = b"w"

@@ -4,9 +4,9 @@ import logging
 import os
 import socket
 
+from redismr import native
 from redismr.core.model import PROTOCOL, PYTHON
 from redismr.store import HEARTBEAT_SECONDS, Store
-from redismr.workers.control_channel import one_line
 
 log = logging.getLogger("redismr.worker")
 
@@ -25,35 +25,33 @@ class WorkerRow:
             "pid": os.getpid(),
             "python": PYTHON,
             "protocol": PROTOCOL,
+            "native": native.IS_LOADED,
             "key_id": key_id,
             "executors": executors,
             "libraries": libraries,
         }
-        #: Time between two heartbeats.
-        self.heartbeat_seconds = HEARTBEAT_SECONDS
-        #: The last problem that an executor reported.
-        self.problem = ""
+        self.heartbeat_seconds = HEARTBEAT_SECONDS  #: Time between two heartbeats.
+        self._problem = ""
         self._logged_problems: set[str] = set()
 
     def send(self, busy: int, tasks: int) -> int:
-        """Write the row; return how many workers have one.
+        """Write how many executors work, and how many tasks were counted.
 
-        ``busy`` is how many executors work, ``tasks`` how many tasks were counted.
+        Return how many workers have a row.
         """
         row = self._facts | {
             "busy": busy,
             "tasks": tasks,
-            "problem": self.problem,
+            "problem": self._problem,
             "every_ms": int(self.heartbeat_seconds * 1000),
         }
         return self._store.heartbeat(self._worker_id, row)
 
     def note_problem(self, problem: str) -> bool:
         """Log a problem once, and keep it for the row; return True if the row has changed."""
-        problem = one_line(problem)
         logged = self._logged_problems
         if problem not in logged and len(logged) < MAX_LOGGED_PROBLEMS:
             logged.add(problem)
             log.warning("%s", problem)
-        changed, self.problem = problem != self.problem, problem
+        changed, self._problem = problem != self._problem, problem
         return changed

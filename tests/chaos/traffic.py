@@ -12,7 +12,7 @@ from unittest.mock import patch
 import redismr
 from chaos.kit import DEADLINE, Case, Outcome, Plan, client_of, make_case, problems
 from redismr.client import job as handle
-from redismr.client import job_watch, submitter
+from redismr.client import job_waiting, submitter
 from redismr.client.collector import ComputedAgain, EndRolledBack
 from redismr.client.submitter import InputLost
 from redismr.store import clear_int
@@ -164,7 +164,7 @@ def _watched(flow: Traffic, rng: random.Random) -> Iterator[None]:
     That is before the input is closed, and between a job's end and the look at its result: so much
     is written meanwhile that a server may forget just the one, and know what came before it.
     """
-    close, again = submitter.close_input, job_watch.close_input_again
+    close, again = submitter.close_input, handle.Job._close_input_again
     collect = handle.Job._collect
 
     def close_late(*args: Any) -> None:
@@ -187,7 +187,8 @@ def _watched(flow: Traffic, rng: random.Random) -> Iterator[None]:
 
     with (
         patch.object(submitter, "close_input", close_late),
-        patch.object(job_watch, "close_input_again", counted_again),
+        patch.object(job_waiting, "close_input", close_late),
+        patch.object(handle.Job, "_close_input_again", counted_again),
         patch.object(handle.Job, "_collect", collect_late),
     ):
         yield

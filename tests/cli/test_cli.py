@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import click
 import pytest
 
-from redismr import errors
+import redismr
+from redismr import errors, native
 from redismr.cli import SUBCOMMANDS, cli, exit_codes
-from redismr.core.mixed_errors import source_raised_error
 from redismr.core.model import Failure
-from redismr.core.task_errors import make_task_error
+from redismr.core.task_errors import make_task_error, source_raised_error
 
 
 def python(*words, **options):
@@ -31,7 +32,7 @@ def test_every_subcommand_has_help_and_a_line_in_the_table(invoke, subcommand):
     result = invoke(subcommand, "--help")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Usage: redismr {subcommand} ")
-    assert SUBCOMMANDS[subcommand].help_line.endswith(".")
+    assert SUBCOMMANDS[subcommand][1].endswith(".")
 
 
 @pytest.mark.parametrize("subcommand", SUBCOMMANDS)
@@ -63,7 +64,12 @@ def test_help_imports_no_subcommand_and_nothing_heavy():
 def test_python_dash_m():
     done = python("-m", "redismr", "--version")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("redismr ")
+    assert done.stdout == f"redismr {redismr.__version__}, {native.DESCRIPTION}\n"
+
+
+def test_the_c_extension_can_be_switched_off():
+    done = python("-m", "redismr", "--version", env={**os.environ, "REDISMR_NATIVE": "0"})
+    assert done.stdout.endswith(", without the C extension\n")
 
 
 @pytest.mark.parametrize("words", [["nonsense"], ["run"], ["run", "--nonsense"], ["jobs", "x"]])

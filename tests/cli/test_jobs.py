@@ -67,13 +67,13 @@ def test_all_lists_finished_runs_too(fake_redismr, invoke):
 def test_workers_are_listed(fake_redismr, invoke):
     fake_redismr.worker_rows = [
         WorkerInfo(
-            worker_id="w1", host="web3", pid=1, python="3.12", protocol=1, key_id="ab",
+            worker_id="w1", host="web3", pid=1, python="3.12", native=True, protocol=1, key_id="ab",
             executors=4, busy=3, tasks=118, beat_age=0.5, problem="python 3.12, not 3.11",
         )
     ]  # fmt: skip
     titles, row = invoke("workers").stdout.splitlines()
     assert titles.split("\t")[:3] == ["WORKER", "HOST", "PID"]
-    assert row == "w1\tweb3\t1\t3.12\tab\t3/4\t118\t0.5\tpython 3.12, not 3.11"
+    assert row == "w1\tweb3\t1\t3.12\tyes\tab\t3/4\t118\t0.5\tpython 3.12, not 3.11"
 
 
 def test_watch_until_it_ends(fake_redismr, invoke, fake_job):

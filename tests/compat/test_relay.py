@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redismr.compat.command_relay import Relay, send_through_relay
+from redismr.compat.user_commands import Relay, send_through_relay
 from redismr.errors import ConfigError
 
 

@@ -18,7 +18,7 @@ import pytest
 
 import redismr.errors
 from redismr.core.failure_capture import NOT_GIVEN, make_failure
-from redismr.core.failure_record import decode_failure, encode_failure
+from redismr.core.job_payloads import decode_failure, encode_failure
 from redismr.core.model import Failure
 from redismr.core.task_errors import imported_class, make_task_error
 from redismr.errors import (

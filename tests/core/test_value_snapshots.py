@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from redismr.core.codec import decode_block, encode_block
 from redismr.core.pickled_snapshots import CannotSnapshot, PickledSnapshot
-from redismr.core.plain_copies import IMMUTABLE_TYPES
 from redismr.core.value_snapshots import (
+    IMMUTABLE_TYPES,
     Snapshotter,
     private_copy,
     take_pair_snapshot,

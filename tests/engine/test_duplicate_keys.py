@@ -6,7 +6,7 @@ import pytest
 from engine.in_memory import run_in_memory
 
 from redismr.engine.buffer_limit import RESULT_RECORDS
-from redismr.engine.duplicate_keys import DuplicateKeyDetector
+from redismr.engine.call_reducer import DuplicateKeyDetector
 from redismr.engine.kernel import reduce_task
 from redismr.engine.key_hash import partition_of
 from redismr.engine.program import prepare_program

@@ -25,11 +25,11 @@ UNSAID = {
     name: set(fields.split())
     for name, fields in {
         # the class says it
-        "_InMemorySource": "records_of size unit",
         "ByteRange": "begin end file",
         "CommitReply": "claim statuses",
         "Encoding": "errors",
         "FileSource": "format patterns unit",
+        "InMemorySource": "size unit",
         "Limit": "value why",
         "MapOutputs": "basis",
         "TracebackLine": "file function line",
@@ -44,7 +44,6 @@ UNSAID = {
         # the name says it
         "Column": "align_right title",
         "FirstSplitOnly": "size",
-        "PreparedJob": "options",
         "ShippedSplit": "contents names",
         "SubmitterState": "show_progress",
         "Transaction": "datasource",

@@ -1,4 +1,4 @@
-"""The table of the fields of ``meta`` says what the scripts and the submitter write."""
+"""docs/keys.md has a table of the fields of ``meta``: it names who writes each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from support import script_names
+
 from redismr.client.job_options import clear_fields, new_spec
 from redismr.config import JobOptions
 from redismr.sources import as_source
-from redismr.store.meta_fields import META_FIELDS
-from redismr.store.scripts import script, script_names
+from redismr.store.scripts import script
 
 ROOT = Path(__file__).parents[2]
+TABLE = (ROOT / "docs/keys.md").read_text("utf-8").split("\n## Fields of meta\n")[1]
+WRITERS = {
+    field: set(writers.split())
+    for field, writers in re.findall(
+        r"^\| `([^`]+)` \| [^|]+ \| ([a-z_ ]+) \|", TABLE, re.MULTILINE
+    )
+}
+"""Field of ``meta``, or a prefix with ``<name>`` for all of these -> its writers."""
 CALL = re.compile(r"redis\.p?call\('(HSET|HDEL|HINCRBY|HGET|HMGET)', meta, ")
 LITERAL = re.compile(r"'([^']*)'( \.\. .+)?")
 PYTHON_READ = re.compile(
@@ -42,7 +51,7 @@ def named(argument: str) -> set[str]:
         assert argument in {"field", "fields[i]"}, f"{argument}: which fields of meta are these?"
         return set()
     prefix, is_prefix = literal.groups()
-    same = {field for field in META_FIELDS if field.startswith(prefix)} if is_prefix else set()
+    same = {field for field in WRITERS if field.startswith(prefix)} if is_prefix else set()
     return same or {prefix}
 
 
@@ -71,7 +80,7 @@ def test_the_table_names_the_writers_of_each_field() -> None:
         for command, field in fields_of(name):
             if command not in {"HGET", "HMGET"}:
                 writers.setdefault(field, set()).add(name)
-    assert writers == {name: set(field.writers.split()) for name, field in META_FIELDS.items()}
+    assert writers == WRITERS
 
 
 def test_nothing_reads_a_field_that_nobody_writes() -> None:
@@ -80,4 +89,4 @@ def test_nothing_reads_a_field_that_nobody_writes() -> None:
         for field, fields in PYTHON_READ.findall(path.read_text("utf-8")):
             read |= {field} if field else set(re.findall(r"\w+", fields))
     assert {"maps_added", "unit", "key_id"} <= read, "the pattern finds reads in Python"
-    assert read <= META_FIELDS.keys()
+    assert read <= WRITERS.keys()

@@ -9,8 +9,7 @@ import pickle
 from struct import Struct
 
 from redismr import native
-from redismr.core.codec import decode_block, encode_block
-from redismr.core.key_column import KeyColumn
+from redismr.core.codec import KeyColumn, decode_block, encode_block
 
 HEADER = Struct("<BII")
 INT64 = range(-(2**63), 2**63)

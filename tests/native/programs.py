@@ -18,8 +18,8 @@ from native.frames import LIMITS
 
 from redismr import native
 from redismr.core.codec import decode_block, encode_block
+from redismr.core.failure_capture import user_frames
 from redismr.core.model import Crash
-from redismr.core.user_frames import user_frames
 from redismr.engine.bad_records import SkipRecorder, with_skipping_mapfn
 from redismr.engine.kernel import SubPass, UserCodeError, map_task, reduce_task
 from redismr.engine.program import prepare_program

@@ -23,6 +23,7 @@ import redismr
 from redismr import confidential
 from redismr.client.embedded import LocalWorker
 from redismr.compat.mincemeat import Server
+from redismr.confidential import weakness_of
 from redismr.config import Connection
 from redismr.core.failure_capture import make_failure
 from redismr.core.job_payloads import JobSealer
@@ -34,7 +35,6 @@ from redismr.settings import resolve_connection
 from redismr.shipping import load_code, pack
 from redismr.shipping.modules import ModuleSource
 from redismr.shipping.source_redaction import redact_modules
-from redismr.weak_secrets import weakness_of
 
 WORD = "kT3-vB9_qL7xN2wZ"
 PASSWORD = "p/8@xW:2%dQ5"

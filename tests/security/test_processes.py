@@ -110,6 +110,6 @@ def test_a_worker_with_another_secret_takes_nothing_and_both_sides_say_so(testbe
     with pytest.raises(redismr.JobTimeout):
         testbed.job.result(timeout=0.1)
     assert testbed.store.status(testbed.job.id).maps_done == 0
-    assert theirs in testbed.job._idle_explainer.reason()
+    assert theirs in testbed.job._observer.reason()
     assert testbed.outcome() == sequential(SOURCE)
     assert mapfn.__module__ == "__main__"

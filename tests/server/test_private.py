@@ -375,7 +375,7 @@ def test_a_server_that_never_answers_is_ended(
     silent = script(tmp_path / "silent", f"echo $$ > {tmp_path}/pid; echo hm; exec sleep 60")
     monkeypatch.setenv("REDISMR_SERVER", silent)
     with pytest.raises(StoreUnavailable, match=r"within 0\.3 s(?s:.*)hm"):
-        start(deadline=0.3)
+        start(wait=False).ready(0.3)
     assert not is_running(int((tmp_path / "pid").read_text()))
 
 

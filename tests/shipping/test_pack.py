@@ -14,6 +14,7 @@ from unittest import mock
 import pytest
 
 import redismr
+from redismr.client.job_submission import JobSubmission
 from redismr.errors import CodeError
 from redismr.shipping import PackedCode, load_code, load_params, pack
 from redismr.shipping.modules import (
@@ -166,7 +167,9 @@ def test_large_code_is_warned_of_once_where_the_job_begins(how: str, monkeypatch
     monkeypatch.setattr("redismr.client.job_submission.as_per_worker_source", stop)
     monkeypatch.setattr("redismr.client.job_submission.as_source", stop)
     client = redismr.Client.__new__(redismr.Client)
-    client.connection = types.SimpleNamespace(remember_secrets=lambda: None)  # type: ignore[assignment]
+    connection: Any = types.SimpleNamespace(remember_secrets=lambda: None)
+    nothing: Any = None
+    client._submission = JobSubmission(connection, nothing, nothing, nothing, nothing)
     begin = {
         "redismr.run": functools.partial(redismr.run, client=client, progress=False),
         "client.run": client.run,

@@ -9,6 +9,7 @@ import pytest
 
 import redismr
 from redismr.client.embedded import LocalWorker
+from redismr.client.job_submission import JobSubmission
 from redismr.compat import octo
 from redismr.compat.mincemeat import Client, Server
 from redismr.config import Connection
@@ -22,6 +23,7 @@ SERVER = Server()
 SERVER.datasource = {1: 1}
 SERVER.mapfn = SERVER.reducefn = lambda *_: ()
 A_CLIENT = object.__new__(redismr.Client)
+A_CLIENT._submission = object.__new__(JobSubmission)  # what refuses needs no server
 CONNECTION = Connection(url="unix:///nowhere", secret="0123456789abcdef", namespace="redismr")
 
 STARTS = {

@@ -40,7 +40,7 @@ class ServerJob:
         self.job, self.partitions = job, partitions
         self.names = [*CONTROL, *(f"shuffle{p}" for p in range(partitions))]
         keys = self.store.keys
-        self.keys = [keys.control(job, name) for name in CONTROL] + keys.shuffles(job, partitions)
+        self.keys = [keys.control(job, name) for name in CONTROL] + keys.bulk(job, 0, partitions)
         self._look = self.store.redis_client.client.script_load(_LOOK)
 
     def call(self, verb: str, now: int, argv: dict[str, Any]) -> list[Any]:

@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 from jobs import make_job
 from roles import user_url
+from support import script_names
 
 from redismr.config import Connection
 from redismr.errors import StoreError, UnfitServer
 from redismr.store import Store
 from redismr.store.acl_rules import ROLES, acl_rule, commands, probe_commands
 from redismr.store.keys import KeyNames
-from redismr.store.scripts import script, script_names
+from redismr.store.scripts import script
 from redismr.store.server_fitness import _send_commands, check_server
 
 HINTS = {"PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE", "SELECT"}
@@ -27,7 +28,10 @@ def connection(server):
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_command_is_asked_for_as_the_server_takes_it(server, role):
-    client, asked = server.client(), probe_commands(role, KeyNames("redismr"))
+    client, asked = (
+        server.client(),
+        probe_commands(role, KeyNames("redismr").control("probe", "meta")),
+    )
     line = client.connection_pool.get_connection()
     _, *queued, _ = _send_commands(line, [("MULTI",), *asked.values(), ("DISCARD",)])
     assert dict(zip(asked, queued, strict=True)) == dict.fromkeys(asked, b"QUEUED")
@@ -114,7 +118,7 @@ def test_nobody_is_asked_for_rights_again(server, connection, store):
         its.cancel("j0")
     assert seen == ["submitter"]
     ours = Store(connection, patience=0)  # as of a private server: never looked at
-    assert ours.cancel("j0").status == "GONE"
+    assert ours.cancel("j0") == "GONE"
     assert not ours.redis_client._roles
     ours.redis_client.close()
     its.redis_client.close()

@@ -6,10 +6,11 @@ import re
 from importlib import resources
 
 import pytest
+from support import script_names
 
 from redismr.core.model import RUNNING_STATES
 from redismr.store.keys import CONTROL
-from redismr.store.scripts import script, script_names
+from redismr.store.scripts import script
 
 VERBS = script_names()
 REFUSED_WHEN_FULL = {"create"}
@@ -62,7 +63,7 @@ def test_header_says_what_is_guaranteed_and_returned(name):
 
 def test_wrong_names_are_refused_before_the_server_is_asked():
     with pytest.raises(TypeError, match="claim"):
-        script("claim").arguments({"now_ms": "", "executor": "e"}, ())
+        script("claim").arguments({}, {"now_ms": "", "executor": "e"}, ())
 
 
 def test_scripts_are_loaded_again_after_a_flush(server, store, job):

@@ -25,8 +25,7 @@ from store.invariants import ALL, Step
 from store.model import Model
 from store.server import ServerJob
 from store.steps import RARE, STEPS, RandomJob
-
-from redismr.store import scripts
+from support import script_names
 
 _serial = itertools.count()
 
@@ -87,7 +86,7 @@ def test_scripts_and_model_agree_after_every_step(server):
 
 
 def test_the_model_has_every_verb():
-    assert set(scripts.script_names()) <= set(dir(Model))
+    assert set(script_names()) <= set(dir(Model))
 
 
 def _view(**keys):

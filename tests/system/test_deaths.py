@@ -20,7 +20,7 @@ from redismr.client import submitter
 from redismr.config import Connection
 from redismr.core.seal import Keyring
 from redismr.workers.executor import Executor, ExecutorSetup
-from redismr.workers.job_header import JobHeader
+from redismr.workers.session import JobHeader
 from redismr.workers.shared_slots import Slots
 from redismr.workers.tasks import Attempt
 

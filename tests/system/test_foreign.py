@@ -93,7 +93,7 @@ def foreign_job(session_server, shared_worker, tmp_path, monkeypatch):
     )
     assert (done.returncode, done.stderr) == (0, "")
     ids = dict(line.split() for line in done.stdout.splitlines())
-    monkeypatch.setattr("redismr.shipping.other_python.PYTHON", "3.99")
+    monkeypatch.setattr("redismr.shipping.load.PYTHON", "3.99")
     with redismr.Client(session_server.url, secret=SECRET) as client:
         yield lambda name: client.attach(ids[name])
 

@@ -155,7 +155,7 @@ def test_workers_report_the_versions_of_common_libraries(processes):
         rows = eventually(lambda: client._store.worker_rows()[1])
     (row,) = rows.values()
     versions = dict(pair.split("=") for pair in row["libraries"].split())
-    assert versions.keys() == libraries.REPORTED_LIBRARIES.keys()
+    assert tuple(versions) == libraries.REPORTED_LIBRARIES
     for name, version in versions.items():
         asked = subprocess.run(
             [sys.executable, "-c", f"import {name}; print({name}.__version__)"],

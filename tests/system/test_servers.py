@@ -128,9 +128,9 @@ def test_a_server_that_is_lost_while_a_job_is_handed_in_is_waited_for_once(
     """The background thread, the cancel and the caller do not wait one after another."""
     waits, real = [], RetryingClient._pause_or_raise
 
-    def pause_or_raise(link, exc, word, text, _waited, attempt):
+    def pause_or_raise(link, exc, kind, _waited, attempt):
         waits.append(link.patience)
-        real(link, exc, word, text, 60.0, attempt)  # patience is used up at once
+        real(link, exc, kind, 60.0, attempt)  # patience is used up at once
 
     monkeypatch.setattr(RetryingClient, "_pause_or_raise", pause_or_raise)
 

@@ -244,7 +244,7 @@ def test_a_pipe_that_is_full_for_a_while_is_waited_for(unbuffered):
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     code = (
-        "from redismr import standard_streams; standard_streams.use_command_streams()\n"
+        "from redismr import standard_streams; standard_streams.use_safe_streams(strict=True)\n"
         "print('x' * 1_000_000); import sys; sys.stdout.flush()"
     )
     env = shell_env(PYTHONUNBUFFERED=unbuffered)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from redismr.core.work_amount import InputAmount, StageProgress
+from redismr.core.status_rows import InputAmount, StageProgress
 from redismr.sources import as_source
 from redismr.sources.protocol import amount_of
 from redismr.ui.forecast import StageEstimate

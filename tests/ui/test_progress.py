@@ -10,8 +10,7 @@ import sys
 import pytest
 from ui.terminal import Terminal
 
-from redismr.core.status_rows import Progress
-from redismr.core.work_amount import StageProgress
+from redismr.core.status_rows import Progress, StageProgress
 from redismr.ui.progress import LiveDisplay, progress_display, summary_line
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redismr.ui.rate import RateMeter
+from redismr.ui.forecast import RateMeter
 
 
 def make_meter(*seen: tuple[float, float]) -> RateMeter:

@@ -25,8 +25,8 @@ def job(**fields):
 
 
 WORKER = WorkerInfo(
-    worker_id="w1", host="web3", pid=4117, python="3.12", protocol=1, key_id="9a02beef",
-    executors=4, busy=3, tasks=118, beat_age=0.42,
+    worker_id="w1", host="web3", pid=4117, python="3.12", native=True, protocol=1,
+    key_id="9a02beef", executors=4, busy=3, tasks=118, beat_age=0.42,
 )  # fmt: skip
 
 
@@ -77,6 +77,7 @@ def test_workers_fit_80_columns():
         "web3",
         "4117",
         "3.12",
+        "yes",
         "9a02beef",
         "3/4",
         "118",

@@ -31,10 +31,7 @@ local function judge_commit(current, state, basis, id, token, commit_basis, chun
   -- Done: by this very call, which is repeated, or by another attempt.
   if committed then return token_of(committed) == token and 'DUP_OK' or 'FENCED' end
   if not RUNNING[state] then return 'FENCED' end -- the job has ended
-  local its_attempt = nil
-  for _, attempt in ipairs(parse_attempts(current[attempts][id])) do
-    if attempt.token == token then its_attempt = attempt end
-  end
+  local its_attempt = find_attempt(parse_attempts(current[attempts][id]), token)
   if not its_attempt then return 'FENCED' end -- its lease ran out, or its claim was taken back
   if records_key == result then
     if commit_basis ~= basis then return 'FENCED' end -- made of maps that have run again since

@@ -34,7 +34,7 @@ local function grant(executor, nonce, want, min_count, state, now, expire_at, pi
   local last_nonce, last_ids = string.match(redis.call('HGET', last_claims, executor) or '', '^(%S+) (.*)$')
   if last_nonce == nonce then
     for id in string.gmatch(last_ids, '[^,]+') do
-      if has_token(load_attempts(attempts, id), id .. '.' .. nonce) then ids[#ids + 1] = id end
+      if find_attempt(load_attempts(attempts, id), id .. '.' .. nonce) then ids[#ids + 1] = id end
     end
     return ids
   end

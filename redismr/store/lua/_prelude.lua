@@ -41,11 +41,10 @@ local function save_attempts(attempts, id, list)
   redis.call('HSET', attempts, id, table.concat(parts, ','))
 end
 
-local function has_token(live, token)
+local function find_attempt(live, token)
   for _, attempt in ipairs(live) do
-    if attempt.token == token then return true end
+    if attempt.token == token then return attempt end
   end
-  return false
 end
 
 -- Drops one attempt of a task. Returns whether it held the task, and how many attempts are left.
@@ -64,7 +63,7 @@ local function stage_of(id)
 end
 
 local function is_map(id)
-  return string.sub(id, 1, 1) == 'm'
+  return stage_of(id) == 'm'
 end
 
 local function token_of(record)

@@ -32,6 +32,5 @@ local function pick_slow_task(executor, now)
       if age_ms > longest_ms then slow, longest_ms = claim, age_ms end
     end
   end
-  if not slow then return nil, nil, 0 end
-  return slow.id, slow.live, count
+  return slow and slow.id, slow and slow.live, count
 end

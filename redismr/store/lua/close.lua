@@ -8,9 +8,7 @@
 local state, added, expire_at = unpack(redis.call('HMGET', meta, 'state', 'maps_added', 'expire_at'))
 if not state then return { 'GONE', '', 0, 0 } end
 added = tonumber(added)
-if state ~= 'submitting' then
-  return { RUNNING[state] and 'OK' or 'ENDED', state, added, 0 }
-end
+if state ~= 'submitting' then return { RUNNING[state] and 'OK' or 'ENDED', state, added, 0 } end
 if added < tonumber(n) then return { 'SHORT', state, added, 0 } end
 redis.call('SET', end_, end_blob)
 redis.call('HSET', meta, 'state', 'mapping', 'n_map', n)

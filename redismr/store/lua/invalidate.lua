@@ -11,7 +11,7 @@
 local state, basis_now, expire_at = unpack(redis.call('HMGET', meta, 'state', 'basis', 'expire_at'))
 if not state then return { 'GONE', '', 0 } end
 if state ~= 'reducing' or basis_now ~= basis then return { 'FENCED', state, 0 } end
-local held = has_token(load_attempts(attempts, id), token)
+local held = find_attempt(load_attempts(attempts, id), token)
 if not held then return { 'FENCED', state, 0 } end
 local rerun, any = {}, false
 for i = 1, #missing, 2 do

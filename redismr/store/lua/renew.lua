@@ -13,17 +13,13 @@ rearm_after_outage(now, tonumber(lease_ms), seen_at)
 local reply = { 'OK', state, tonumber(expire_at) - now < tonumber(ttl_ms) * EXTEND_BELOW_TTL and 1 or 0 }
 for i = 1, #held_leases, 3 do -- each is renewed, or named as lost
   local id, token, started = unpack(held_leases, i, i + 2)
-  local live, is_held = load_attempts(attempts, id), false
-  for _, attempt in ipairs(live) do
-    if attempt.token == token then
-      is_held = true
-      if started == '1' and attempt.started == '0' then -- the first renewal that says so
-        attempt.started, attempt.since = '1', now
-        save_attempts(attempts, id, live)
-      end
-    end
+  local live = load_attempts(attempts, id)
+  local attempt = find_attempt(live, token)
+  if attempt and started == '1' and attempt.started == '0' then -- the first renewal that says so
+    attempt.started, attempt.since = '1', now
+    save_attempts(attempts, id, live)
   end
-  if is_held then redis.call('ZADD', lease, 'XX', now + tonumber(lease_ms), id) else reply[#reply + 1] = id end
+  if attempt then redis.call('ZADD', lease, 'XX', now + tonumber(lease_ms), id) else reply[#reply + 1] = id end
 end
 set_deadline(expire_at, meta)
 return reply
