@@ -100,7 +100,7 @@ def map_totals_natively(
         return None
     # What a task of ints has no use for is made here only: 3 us of a one-item task.
     start = first_record(program, ())
-    if not totals and _is_float_pair(fold.pair):
+    if not counts_pairs and not totals and _is_float_pair(fold.pair):
         return (yield from _map_floats_natively(program, fold, start, partitions))
     start.buffer = as_dict(totals)
     return _start_after(fold, start)

@@ -24,7 +24,7 @@ from redismr.engine.program import prepare_program
 BIG = 2**63 - 1
 
 
-ODD_KEYS = [(key, 1) for key in (7, 7.0, True, 2**63, "\n", "\0", "\ud800", b"a")]
+ODD_KEYS = [(key, n) for n in (1, 0.5) for key in (7.0, True, 2**63, "\n", "\0", "\ud800", b"a")]
 ODD_VALUES = [(k, v) for k in ("a", 7) for v in (2**63, True, None, 0.5, "x", [1])]
 ODD_PAIRS = [*ODD_KEYS, *ODD_VALUES, ["a", 1], "no pair", None, ([], 1)]
 FORMS = [list, iter, lambda some: (pair for pair in some)]
