@@ -2,7 +2,7 @@
 # Nothing here depends on a server of yours: what would point at one is taken out of the
 # environment of every command.
 unexport REDIS_URL REDISMR_URL REDISMR_SECRET REDISMR_SECRET_FILE REDISMR_PASSWORD \
-	REDISMR_PASSWORD_FILE REDISMR_NAMESPACE REDISMR_SERVER
+	REDISMR_PASSWORD_FILE REDISMR_NAMESPACE REDISMR_SERVER REDISMR_NATIVE
 
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -73,6 +73,7 @@ bench-report: $(VENV)/installed ## put what bench has measured into docs/perform
 
 clean: ## remove what make has made, but not what bench has measured
 	rm -rf .venv .venv-newest .venv-peers .venv-lock build dist *.egg-info
+	rm -f redismr/native/*.so
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find redismr tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
 

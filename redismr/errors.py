@@ -1,4 +1,42 @@
-"""Every error redismr raises: one tree, whose root is ``RedismrError``."""
+"""Every error redismr raises, and the one tree they form.
+
+```
+RedismrError
+  ConfigError (ValueError)            a wrong option, URL or secret; nothing was started
+  SourceError                         input that cannot be read: which file, which byte
+    SourceChanged                     a file is not the one that was split
+    BadInput                          a record in another encoding, no JSON, no CSV; a cut .gz
+    SourceRaised                      the source's code raised; also an instance of that class
+  CodeError                           functions or modules that cannot be shipped or loaded
+    RunawayJob                        a module that starts its job whenever it is loaded
+  DebuggerError                       breakpoint() or pdb on a worker, where nobody can type
+  RecordError (TypeError)             what user code emitted cannot be used, by name
+    BadPair                           mapfn yielded something that is not a pair
+    BadKey                            a key that is unhashable or has no stable hash
+    BadValue                          a value that cannot be pickled
+  SealError                           bytes from Redis that are not what the secret signed
+    WrongSecret                       signed with another secret: both fingerprints are named
+  StoreError                          Redis answered with a fault
+    StoreUnavailable (ConnectionError)  no answer: try again later; .job_id may still be running
+    StoreFull                         the server is at maxmemory
+    UnfitServer                       a server that cannot run jobs, or not for this user
+    KeysAltered                       a key holds what redismr never puts there
+  JobError                            what became of one job: .job_id, .failure of a task
+    JobNotFound                       no such job, or its ttl is over
+    JobLost                           the job's keys vanished while it ran
+    JobCancelled
+    NoWorkers (TimeoutError)          no worker took the job in time, and why
+    JobTimeout (TimeoutError)         result(timeout) ran out; the job goes on
+    LibraryMismatch (ImportError)     a library that data needs is missing, or another version
+    JobFailed                         the job ended without a result; .failure if a task failed
+      SubmitterLost                   the submitter died before the input was complete
+      TooManySkipped                  more records failed than on_error allows to skip
+      TaskError                       user code raised; also an instance of the original class
+        MapError
+        ReduceError
+  ResultsClosed                       the results' job was deleted
+```
+"""
 
 from __future__ import annotations
 

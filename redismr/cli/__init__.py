@@ -92,7 +92,7 @@ class LazyGroup(click.Group):
 @click.version_option(
     redismr.__version__,
     prog_name="redismr",
-    message=f"%(prog)s %(version)s, {native.DESCRIPTION}",
+    message=f"%(prog)s %(version)s ({native.DESCRIPTION})",
 )
 def cli() -> None:
     """MapReduce for Python, on this machine alone or on many that share a Redis."""

@@ -59,10 +59,13 @@ class TaskManager:
         """Begin a transaction with these functions."""
         self.txn, self.state = transaction.txn, self.START
         self.allocation, self.cycle = transaction.allocation, transaction.cycle
+        self.tasks = self.phases_for(mapfn, reducefn)
+
+    def phases_for(self, mapfn: object, reducefn: object) -> int:
+        """Return which phases these functions ask for: MAPREDUCE, MAPONLY or REDUCEONLY."""
         if reducefn is None:
-            self.tasks = self.MAPONLY
-        else:
-            self.tasks = self.REDUCEONLY if mapfn is None else self.MAPREDUCE
+            return self.MAPONLY
+        return self.REDUCEONLY if mapfn is None else self.MAPREDUCE
 
     def transaction(
         self, given: Mapping[str, Any], outcome: Future[dict[Any, Any]] | None = None

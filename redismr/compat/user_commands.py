@@ -54,9 +54,12 @@ class CommandBus:
         self._ended, self._listening = threading.Event(), threading.Event()
         threading.Thread(target=self._listen, name=f"commands-{name}", daemon=True).start()
 
-    def wait_until_listening(self) -> None:
-        """Wait up to 5 s until this endpoint listens: commands published from then on arrive."""
-        self._listening.wait(5.0)
+    def wait_until_listening(self, timeout: float = 5.0) -> bool:
+        """Wait until this endpoint listens, and return True if it does within ``timeout`` seconds.
+
+        Every command that is published from then on arrives.
+        """
+        return self._listening.wait(timeout)
 
     def send(self, recipient: str, command: str, data: Any = None, txn: Any = None) -> None:
         """Publish one command for the server, for one client, or for ``ALL_CLIENTS``.

@@ -190,10 +190,10 @@ class Client(Endpoint):
             self._run_worker(connection)
         except Exception as exc:  # noqa: BLE001  handle_error reports it
             self.error = exc
+            self._disconnect()
+            self.handle_error()  # within the ``except``: an override may re-raise
         finally:
             self._disconnect()
-        if self.error:
-            self.handle_error()
 
     def _run_worker(self, connection: doorway.Connection) -> None:
         assert self._liveness is not None

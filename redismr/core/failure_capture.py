@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-from redismr.core.model import Failure, TracebackLine
+from redismr.core.model import Failure, Stage, TracebackLine
 from redismr.core.printable import printable_text, short_repr
 from redismr.errors import RecordError, SourceError
 from redismr.module_snapshots import STDLIB_FOLDER
@@ -28,25 +28,34 @@ _MAX_LINE_LENGTH = 160
 _INSTALLED_PATH = re.compile(r"<frozen |.*[/\\](site|dist)-packages[/\\]|.*[/\\]cloudpickle[/\\]")
 
 
-def make_failure(
+def make_failure(  # noqa: PLR0913 - a failure has that many sides, all by keyword
     exc: BaseException,
     *,
+    stage: Stage,
+    task: str,
     function: str = "",
     kind: str = "error",
     where: str = "",
     key: Any = NOT_GIVEN,
     value: Any = NOT_GIVEN,
-    **others: Any,
+    host: str = "",
+    pid: int = 0,
+    attempt: int = 1,
+    attempts: int = 1,
+    python: str = "",
+    retryable: bool = True,
 ) -> Failure:
     """Return the exception as capped, printable text. Never raises, whatever ``exc`` is.
 
     ``key`` and ``value`` are the objects themselves; their reprs are cut to 120 characters. Of the
     traceback only ``user_frames`` are kept; none, and no notes, of the error of a source, whose
-    message says where the input is, or of kind "library". ``others`` are fields of ``Failure``.
+    message says where the input is, or of kind "library".
     """
     message_is_enough = kind == "library" or (function == "source" and isinstance(exc, SourceError))
     return Failure(
         kind=kind,
+        stage=stage,
+        task=task,
         function=function,
         error_module=printable_text(str(type(exc).__module__), 200),
         error_name=printable_text(type(exc).__qualname__, 200),
@@ -55,8 +64,13 @@ def make_failure(
         where=printable_text(where, 300),
         key="" if key is NOT_GIVEN else short_repr(key),
         value="" if value is NOT_GIVEN else short_repr(value),
+        host=printable_text(host, 80),
+        pid=pid,
+        attempt=attempt,
+        attempts=attempts,
+        python=python,
         notes=() if message_is_enough else _make_notes(exc),
-        **others,
+        retryable=retryable,
     )
 
 

@@ -79,7 +79,7 @@ def skip_limit_failure(on_error: OnError, skipped: Skipped, records_in: int | No
     )
 
 
-@dataclass
+@dataclass(eq=False)
 class SkipRecorder:
     """Records what one attempt skips; raises SkipLimitExceeded if the job skips too much."""
 
@@ -89,8 +89,10 @@ class SkipRecorder:
     locate_records: LocateRecords  #: Describes the places of records; may read the input.
     skipped_before: Skipped = field(default_factory=Skipped)  #: By the job, as known here.
     records_in: int | None = None  #: Records of the job; None in map tasks, which cannot know it.
-    _recorded: list[tuple[int, Failure]] = field(default_factory=list)  #: Ordinals and reasons.
-    _total: int = 0  #: How many this attempt skipped.
+    _recorded: list[tuple[int, Failure]] = field(
+        init=False, default_factory=list
+    )  #: Ordinal, reason.
+    _total: int = field(init=False, default=0)  #: How many this attempt skipped.
 
     def __post_init__(self) -> None:
         self._check_limit()
@@ -169,7 +171,9 @@ def with_skipping_mapfn(
                         function = "partitionfn" if program.partitionfn else "mapfn"
                         choose_partitions(program, partitions, "mapfn", [k for k, _ in pairs])
             except BaseException as exc:
-                error = exc.__cause__ or exc if isinstance(exc, UserCodeError) else exc
+                error = exc
+                if isinstance(exc, UserCodeError) and exc.__cause__ is not None:
+                    error = exc.__cause__
                 if _is_stop_request(error):
                     raise
         cursor[0] = _OUTSIDE_USER_CODE - ordinal

@@ -31,12 +31,10 @@ from redismr.engine.emitted import (
     must_reraise,
     snapshot_key,
 )
+from redismr.engine.map_start import Cursor, MapStart, start_of_task
 from redismr.engine.merge import add_ints
 from redismr.engine.native_map_loops import (
-    Cursor,
-    MapStart,
     can_add_natively,
-    first_record,
     map_groups_natively,
     map_totals_natively,
 )
@@ -63,7 +61,7 @@ def map_records(
     if isinstance(reducer, Reducer) and reducer.fold and program.combine is None:
         return _map_totals(program, reducer, records, partitions, cursor)
     # Case 2: any other reducer or combiner needs the values of each key.
-    return _map_groups(program, first_record(program, records), partitions, cursor)
+    return _map_groups(program, start_of_task(program, records), partitions, cursor)
 
 
 def _map_totals(
@@ -80,7 +78,7 @@ def _map_totals(
             program, records, partitions, cursor, counts_pairs=counts_pairs
         )
     else:
-        start = first_record(program, records)
+        start = start_of_task(program, records)
     if start is not None:
         map_loop = _map_counting if counts_pairs else _map_adding
         yield from map_loop(program, reducer, start, partitions, cursor)
@@ -106,7 +104,7 @@ def _map_adding(  # noqa: C901, PLR0912 - one flat loop, see the module's docstr
     get, get_list, snapshot_value = totals.get, value_lists.get, start.snapshot_value
     type_, tuple_, int_, generator, immutable = type, tuple, int, GeneratorType, IMMUTABLE_TYPES
     ordinal, buffered, next_check = start.ordinal, start.buffered, start.next_check
-    max_keys, pairs_left, out, in_mapfn = start.max_keys, start.pairs_left, start.out, False
+    max_keys, (pairs_left, out), in_mapfn = start.max_keys, start.take_begun(), False
     pair = key = value = None
     try:
         for key, value in start.records:
@@ -159,7 +157,7 @@ def _map_counting(
     mapfn, takes_value_only = program.mapfn or _identity, program.takes_value_only
     totals, max_keys, get = start.buffer, start.max_keys, start.buffer.get
     type_, tuple_, generator, immutable = type, tuple, GeneratorType, IMMUTABLE_TYPES
-    ordinal, in_mapfn, pairs_left, out = start.ordinal, False, start.pairs_left, start.out
+    ordinal, in_mapfn, (pairs_left, out) = start.ordinal, False, start.take_begun()
     pair = key = value = None
     try:
         for key, value in start.records:
@@ -199,7 +197,7 @@ def _map_grouping(  # noqa: C901, PLR0912 - as above
     groups, buffer_limit, snapshot_value = start.buffer, start.buffer_limit, start.snapshot_value
     type_, tuple_, generator, immutable = type, tuple, GeneratorType, IMMUTABLE_TYPES
     get, ordinal, buffered, next_check = groups.get, start.ordinal, start.buffered, start.next_check
-    max_keys, pairs_left, out, in_mapfn = start.max_keys, start.pairs_left, start.out, False
+    max_keys, (pairs_left, out), in_mapfn = start.max_keys, start.take_begun(), False
     pair = key = value = None
     try:
         for key, value in start.records:

@@ -1,4 +1,4 @@
-"""The loops over the pairs that a mapfn emits, in C, as long as their keys are text.
+"""The loops over the pairs that a mapfn emits, in C, as long as all keys are texts or all ints.
 
 The C extension yields the same columns, byte for byte, as the loops of ``map_loops``, which go on
 in the middle of a record where it meets another kind of pair. A job may mix workers with and
@@ -8,54 +8,24 @@ Its keys are equal to those that mapfn emitted, and other objects: where a text 
 in a tuple that is a key of the same block too, pickle writes it twice.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableSequence
-from dataclasses import dataclass, field
-from itertools import chain
+from __future__ import annotations  # where the extension is not there, its types are not
+
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 from redismr import native
 from redismr.core.value_snapshots import IMMUTABLE_TYPES
-from redismr.engine.buffer_limit import BufferLimit, map_buffer_limit, max_map_keys
+from redismr.engine.buffer_limit import max_map_keys
 from redismr.engine.combine import flush_groups
 from redismr.engine.emitted import (
-    choose_value_snapshot,
     iterate_pairs,
     map_error,
     must_reraise,
 )
-from redismr.engine.native_merge import HASH_SECRETS, as_dict
+from redismr.engine.map_start import Cursor, MapStart, start_of_task
+from redismr.engine.native_merge import HASH_SECRETS, as_dict, prepend
 from redismr.engine.partitioner import PartitionedColumns
 from redismr.engine.program import GroupFunction, Program
-
-Cursor = MutableSequence[int]
-"""``cursor[0]`` is the ordinal of the record that mapfn works on."""
-
-
-@dataclass(slots=True)
-class MapStart:
-    """Where a loop begins: at the first record, or where the native loop stopped."""
-
-    records: Iterator[tuple[Any, Any]]
-    """The records to read; the first of them is the one that was begun, if any."""
-    max_keys: int  #: Number of keys with which the buffer is full.
-    buffer_limit: BufferLimit  #: The limit of values, which has seen those in the buffer.
-    snapshot_value: Callable[[Any], Any]  #: Fixes values, and knows the last one in the buffer.
-    buffer: dict[Any, Any] = field(default_factory=dict)
-    """The totals, or lists of values, that were not yielded."""
-    value_lists: dict[Any, list[Any]] = field(default_factory=dict)
-    """The values of keys whose total in the buffer is None."""
-    buffered: int = 0  #: Number of values in the buffer.
-    next_check: int = 1  #: Number of values at which ``buffer_limit`` is to be asked.
-    ordinal: int = -1  #: The record that was begun.
-    out: Any = None  #: What mapfn returned for it.
-    pairs_left: Any = None
-    """The pairs of it that are still to be added, or all its output; None if none was begun."""
-
-
-def first_record(program: Program, records: Iterable[tuple[Any, Any]]) -> MapStart:
-    """Return the start of a task."""
-    max_keys, buffer_limit = max_map_keys(program.memory), map_buffer_limit(program.memory)
-    return MapStart(iter(records), max_keys, buffer_limit, choose_value_snapshot(program))
 
 
 def can_add_natively(program: Program) -> bool:
@@ -99,7 +69,7 @@ def map_totals_natively(
         yield totals.deal(partitions)
         return None
     # What a task of ints has no use for is made here only: 3 us of a one-item task.
-    start = first_record(program, ())
+    start = start_of_task(program, ())
     if not counts_pairs and not totals and _is_float_pair(fold.pair):
         return (yield from _map_floats_natively(program, fold, start, partitions))
     start.buffer = as_dict(totals)
@@ -182,15 +152,15 @@ def _flush(program: Program, groups: native.totals.Groups, partitions: int) -> P
 def _start_after(fold: native.totals.RecordFold, start: MapStart) -> MapStart:
     """Return where Python goes on after a record, a pair, or an output that the extension left."""
     start.ordinal = fold.ordinal
-    if not fold.in_mapfn:  # a record that is no pair: Python raises the error of it
-        start.records = chain((fold.pair,), fold.records)
+    if not fold.in_mapfn:  # a record that is no plain tuple or list of two
+        start.records = prepend(fold.pair, fold.records)
         return start
-    start.records = chain([(fold.key, fold.value)], fold.records)
+    start.records = prepend((fold.key, fold.value), fold.records)
     start.out = start.pairs_left = fold.out
     if fold.pairs is not None:
         # A dict is the rest of a mapping. The odd pair may be None, if mapfn yielded that.
         is_rest = type(fold.pairs) is dict
-        start.pairs_left = fold.pairs if is_rest else chain((fold.pair,), fold.pairs)
+        start.pairs_left = fold.pairs if is_rest else prepend(fold.pair, fold.pairs)
     return start
 
 

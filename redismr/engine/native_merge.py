@@ -1,7 +1,8 @@
 """Adds up the blocks of a partition in C, as long as they hold ints by text keys."""
 
-from collections.abc import Iterator
-from itertools import chain
+from __future__ import annotations  # where the extension is not there, its types are not
+
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from redismr import native
@@ -31,7 +32,7 @@ def add_blocks_natively(
         if not isinstance(block, IntBlock) or added < block.records:
             keys, values = block
             rest: Block = (keys, values) if added == 0 else (list(keys)[added:], values[added:])
-            return totals, False, chain([rest], blocks)
+            return totals, False, prepend(rest, blocks)
     return totals, True, blocks
 
 
@@ -51,3 +52,11 @@ def as_dict(totals: native.totals.Totals) -> dict[Any, Any]:
     if block is not None:
         block.update(pairs)
     return pairs
+
+
+def prepend(first: Any, rest: Iterable[Any]) -> Iterator[Any]:
+    """Yield ``first`` and then the rest; unlike ``chain``, keep no reference to ``first``."""
+    items = [first]
+    del first
+    yield items.pop()
+    yield from rest

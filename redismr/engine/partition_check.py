@@ -19,6 +19,7 @@ from redismr.engine.merge import SubPass, select_share
 from redismr.engine.partitioner import PartitionedColumns, cut_into_blocks
 from redismr.engine.program import Program
 from redismr.errors import BadKey
+from redismr.native import IntBlock
 
 
 class KeyPlacements(list[int]):
@@ -56,7 +57,7 @@ def check_placements(blocks: Iterable[Block], sub_pass: SubPass) -> Iterator[Blo
     """
     partition_by_key: dict[Any, int] = {}
     for block in blocks:
-        if type(block[1]) is not KeyPlacements:
+        if isinstance(block, IntBlock) or type(block[1]) is not KeyPlacements:
             yield block
             continue
         for keys, numbers in select_share([block], sub_pass):

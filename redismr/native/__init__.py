@@ -5,11 +5,16 @@
 
 import os
 
+INTERFACE = 1
+"""Raised with each change of what the extension offers: a stale build is not used."""
+
 try:
     if os.environ.get("REDISMR_NATIVE") == "0":
         raise ImportError  # noqa: TRY301 - as where it was not built
     from redismr.native import _totals as totals
 
+    if totals.INTERFACE != INTERFACE:
+        raise ImportError  # noqa: TRY301 - built from another version of the source
     IntBlock = totals.IntBlock
     IS_LOADED = True
 except ImportError:
@@ -22,4 +27,4 @@ except ImportError:
 DESCRIPTION = f"with{'' if IS_LOADED else 'out'} the C extension"
 """What versions and logs say of this process."""
 
-__all__ = ["DESCRIPTION", "IS_LOADED", "IntBlock", "totals"]
+__all__ = ["DESCRIPTION", "IS_LOADED", "IntBlock"]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from collections.abc import Set as AbstractSet
 from typing import Any, final
 
+INTERFACE: int
 ENDED: int
 FULL: int
 HANDED_BACK: int

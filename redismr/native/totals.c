@@ -1,5 +1,6 @@
-/* Adds up ints, or groups values, by keys that are texts or ints, and turns the totals into the blocks that travel. README.md says what
-   the rules of this room are; engine/native_totals.py is the only caller. */
+/* Adds up ints, or groups values, by keys that are texts or ints, and turns the totals into the
+   blocks that travel. README.md says what the rules of this room are. Callers are
+   engine/native_map_loops.py, engine/native_merge.py and core/codec.py. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -13,6 +14,7 @@
 /* The head of a frame, as core/codec.py packs it: flags, bytes of keys, bytes of runs. */
 #define BLOCK_HEADER 9
 #define KEYS_JOINED_FLAG 1
+#define INTERFACE 1 /* as in __init__.py, which does not use another */
 #define MAX_KEY_BYTES ((Py_ssize_t)1 << 30)
 
 typedef struct {
@@ -1409,6 +1411,7 @@ static int module_exec(PyObject *module)
                    && (state->totals = add_type(module, &totals_spec))
                    && (state->groups = add_type(module, &groups_spec))
                    && (state->record_fold = add_type(module, &fold_spec))
+                   && !PyModule_AddIntConstant(module, "INTERFACE", INTERFACE)
                    && !PyModule_AddIntConstant(module, "ENDED", ENDED)
                    && !PyModule_AddIntConstant(module, "FULL", FULL)
                    && !PyModule_AddIntConstant(module, "HANDED_BACK", HANDED_BACK)

@@ -11,7 +11,7 @@ import os
 import pickle
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -36,7 +36,7 @@ from redismr.shipping.pickle_diagnosis import explain_pickle_error, largest_part
 from redismr.shipping.source_redaction import redact_modules, traceback_lines
 from redismr.user_warnings import warn_user
 
-CODE_FORMAT = 3
+CODE_FORMAT = 4
 WARN_CODE_BYTES = 10_000_000
 
 _FUNCTION_ADVICE = (
@@ -70,9 +70,11 @@ def pack(functions: Mapping[str, Any], params: Mapping[str, Any] | None = None) 
     functions, params, main_pickler = dict(functions), dict(params or {}), CodePickler()
     sent = main_pickler.references
     with _scripts_by_value():
-        with _name_unpicklable({f"params[{k!r}]": params[k] for k in params}, _PARAM_ADVICE):
+        with _name_unpicklable(
+            ((f"params[{name!r}]", param) for name, param in params.items()), _PARAM_ADVICE
+        ):
             packed_params, references = dump_with_references(params)
-        with _name_unpicklable(functions, _FUNCTION_ADVICE):
+        with _name_unpicklable(functions.items(), _FUNCTION_ADVICE):
             main_pickler.dump(functions)
             main_pickler.packed()  # refuses a secret while the function that holds it is known
         referenced_names = references.module_names | sent.module_names
@@ -111,12 +113,12 @@ def digest_code(code: bytes, params: bytes) -> str:
 
 
 @contextmanager
-def _name_unpicklable(objects: Mapping[str, Any], advice: str) -> Iterator[None]:
+def _name_unpicklable(objects: Iterable[tuple[str, Any]], advice: str) -> Iterator[None]:
     """Raise CodeError for the first object that does not pickle, if the body raises an error."""
     try:
         yield
     except Exception:
-        for name, obj in objects.items():
+        for name, obj in objects:
             error = pickle_error_of(obj)
             if error is not None:
                 if isinstance(error, NotSendable):

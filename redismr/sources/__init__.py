@@ -12,10 +12,12 @@ from redismr.sources.file_functions import csv, files, jsonl, lines, text
 from redismr.sources.file_sources import FileSource
 from redismr.sources.in_memory import InMemorySource, mapping_pairs, pairs
 from redismr.sources.protocol import Source, Split
+from redismr.sources.record_place import Where
 
 __all__ = [
     "Source",
     "Split",
+    "Where",
     "as_source",
     "csv",
     "files",

@@ -1,4 +1,4 @@
-"""Every key name; no other module builds one. ARCHITECTURE.md has the table of the keys.
+"""Every key name; no other module builds one. docs/keys.md has the table of the keys.
 
 ``{J}`` is the job id in braces: Redis Cluster hashes only the text between them, so a job's control
 keys share one slot and its bulk keys (``{J/i0}``, ``{J/r3}``) are spread over the others.

@@ -1,4 +1,4 @@
-"""Every limit that the scripts use, each with its reason. ARCHITECTURE.md prints this table."""
+"""Every limit that the scripts use, each with its reason. ARCHITECTURE.md prints the values."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ class Limit(NamedTuple):
 LIMITS = {
     # claim and commit
     "MAX_SHARE_OF_READY": Limit(0.25, "largest part of ready tasks in a grant: a tail is shared"),
-    "MAX_ARGUMENTS": Limit(1000, "largest grant: Lua passes a few thousand arguments; usual: 64"),
+    "MAX_ARGUMENTS": Limit(1000, "largest grant: Lua passes a few thousand; executors ask for 64"),
     "SENT_WITH_CLAIM_BYTES": Limit(65_536, "most code and params with a claim: 10 MB cost 40 ms"),
     "SMALL_SHUFFLE_BYTES": Limit(262_144, "largest shuffle of a small job: one script may copy it"),
     "SMALL_JOB_MAPS": Limit(64, "most maps of a small job, which one executor may reduce"),
@@ -32,7 +32,7 @@ LIMITS = {
     "OUTAGE_PART_OF_LEASE": Limit(0.5, "no renewal for this part of a lease: an outage, no charge"),
     "REARM_STEP": Limit(0.25, "added to a lease's score at each re-arming"),
     "MAX_REARMED": Limit(0.75, "a lease is re-armed thrice at most: the dead must not keep theirs"),
-    "LEASE_MARGIN_MS": Limit(1000, "a lease that ends this much after a new one is by no script"),
+    "LEASE_MARGIN_MS": Limit(1000, "a lease that ends later than a new one plus this: no script's"),
     "DEATHS_TO_BLAME_RECORD": Limit(2, "deaths in one record that blame it: both charges go back"),
     "MAX_EXPLAINED_DEATHS": Limit(200, "more deaths of one task end the job, however explained"),
     "MAX_INVALIDATIONS": Limit(3, "how often a map runs again because its segments are gone"),

@@ -52,7 +52,6 @@ WORKER_COLUMNS = (
     Column("HOST", lambda worker: worker.host, drop_priority=2),
     Column("PID", lambda worker: worker.pid, align_right=True),
     Column("PYTHON", lambda worker: worker.python),
-    Column("NATIVE", lambda worker: "yes" if worker.native else "no", drop_priority=3),
     Column("KEY", lambda worker: worker.key_id),
     Column(
         "BUSY",
@@ -61,6 +60,7 @@ WORKER_COLUMNS = (
     ),
     Column("TASKS DONE", lambda worker: worker.tasks, align_right=True),
     Column("SEEN", lambda worker: worker.beat_age, format_duration, align_right=True),
+    Column("NATIVE", lambda worker: "yes" if worker.native else "no", drop_priority=3),
     Column("PROBLEM", lambda worker: worker.problem, drop_priority=1),
 )
 FAILURE_COLUMNS = (

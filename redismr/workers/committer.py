@@ -15,6 +15,7 @@ class Committer:
 
     def __init__(self, store: Store, slot: Slot, reporter: Reporter) -> None:
         self._store, self._slot, self._reporter = store, slot, reporter
+        #: The sizers of both stages; the order, map first, is that of the arguments of ``claim``.
         self.sizers: dict[Stage, BatchSizer] = {"map": BatchSizer(), "reduce": BatchSizer()}
 
     def commit(

@@ -1,6 +1,6 @@
 """Renews the leases of a worker's executors, and takes back expired leases of other workers.
 
-The lease keeper only says which executors have lost their task, and why: the supervisor kills them.
+The lease keeper only says which executors have lost their task: the supervisor kills them.
 """
 
 import logging

@@ -182,9 +182,15 @@ class Session:
                 with explain_library_errors(
                     "the job's code", self.provenance, worker=process_name()
                 ):
-                    functions = {**load_code(code).functions}
-                functions.pop("finishfn", None)  # the submitter calls it
-                program = prepare_program(**functions)
+                    functions = load_code(code).functions
+                # The submitter calls finishfn; another release may know more functions.
+                program = prepare_program(
+                    functions.get("mapfn"),
+                    functions.get("reducefn"),
+                    combinefn=functions.get("combinefn"),
+                    partitionfn=functions.get("partitionfn"),
+                    initfn=functions.get("initfn"),
+                )
             program = replace(program, sort=self.spec.sort, memory=self.spec.memory)
             with explain_library_errors(
                 "the job's params", self.provenance, params, process_name()

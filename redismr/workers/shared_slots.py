@@ -30,7 +30,10 @@ _TEXT_OFFSET = 128
 
 
 class Holding(NamedTuple):
-    """The tasks that an executor holds."""
+    """The tasks that an executor holds.
+
+    All but the last two go into the slot's text, in this order; the last two are its numbers.
+    """
 
     job: str = ""
     nonce: str = ""  #: The nonce of their claim.

@@ -149,7 +149,7 @@ class Supervisor:
             elif word == control_channel.LEASE:
                 self.leases.expect_lease(int(argument))
                 self._next_tick = min(self._next_tick, time.monotonic() + self.leases.tick_seconds)
-            # 3. Something keeps it from a job.
+            # 3. Something keeps it from a job. The row tells that to the job's submitter.
             elif word == control_channel.PROBLEM:
                 has_changed = self._row.note_problem(argument.decode("utf-8", "replace"))
                 if has_changed:

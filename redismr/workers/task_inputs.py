@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from redismr.core.codec import decode_block, join_frames
 from redismr.core.model import MapManifest, Provenance
+from redismr.core.plurals import pluralize
 from redismr.engine.kernel import Block, UserCodeError
 from redismr.errors import LibraryMismatch, SealError
 from redismr.shipping.libraries import describe_library_error
@@ -35,7 +36,7 @@ class SegmentsMissing(Exception):
     """Segments that a manifest names are gone or forged."""
 
     def __init__(self, maps: dict[int, str]) -> None:
-        super().__init__(maps)
+        super().__init__(f"the output of {pluralize(len(maps), 'map task')} is missing")
         self.maps = maps  #: Map index -> token of the attempt whose segment is missing.
 
 

@@ -6,6 +6,7 @@ import socket
 
 from redismr import native
 from redismr.core.model import PROTOCOL, PYTHON
+from redismr.core.printable import printable_text
 from redismr.store import HEARTBEAT_SECONDS, Store
 
 log = logging.getLogger("redismr.worker")
@@ -49,6 +50,8 @@ class WorkerRow:
 
     def note_problem(self, problem: str) -> bool:
         """Log a problem once, and keep it for the row; return True if the row has changed."""
+        # An executor, which runs user code, wrote it.
+        problem = printable_text(problem, 300).replace("\n", " ")
         logged = self._logged_problems
         if problem not in logged and len(logged) < MAX_LOGGED_PROBLEMS:
             logged.add(problem)

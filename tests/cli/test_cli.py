@@ -64,12 +64,12 @@ def test_help_imports_no_subcommand_and_nothing_heavy():
 def test_python_dash_m():
     done = python("-m", "redismr", "--version")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"redismr {redismr.__version__}, {native.DESCRIPTION}\n"
+    assert done.stdout == f"redismr {redismr.__version__} ({native.DESCRIPTION})\n"
 
 
 def test_the_c_extension_can_be_switched_off():
     done = python("-m", "redismr", "--version", env={**os.environ, "REDISMR_NATIVE": "0"})
-    assert done.stdout.endswith(", without the C extension\n")
+    assert done.stdout.endswith(" (without the C extension)\n")
 
 
 @pytest.mark.parametrize("words", [["nonsense"], ["run"], ["run", "--nonsense"], ["jobs", "x"]])

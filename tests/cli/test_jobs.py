@@ -73,7 +73,7 @@ def test_workers_are_listed(fake_redismr, invoke):
     ]  # fmt: skip
     titles, row = invoke("workers").stdout.splitlines()
     assert titles.split("\t")[:3] == ["WORKER", "HOST", "PID"]
-    assert row == "w1\tweb3\t1\t3.12\tyes\tab\t3/4\t118\t0.5\tpython 3.12, not 3.11"
+    assert row == "w1\tweb3\t1\t3.12\tab\t3/4\t118\t0.5\tyes\tpython 3.12, not 3.11"
 
 
 def test_watch_until_it_ends(fake_redismr, invoke, fake_job):

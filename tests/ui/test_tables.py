@@ -77,11 +77,11 @@ def test_workers_fit_80_columns():
         "web3",
         "4117",
         "3.12",
-        "yes",
         "9a02beef",
         "3/4",
         "118",
         "0.4s",
+        "yes",
     ]
 
 
