@@ -13,12 +13,14 @@ from dataclasses import replace
 
 import pytest
 from engine.in_memory import set_tiny_limits
-from native.programs import Row, new_cursor, observe_map, switched
+from native.frames import python_frame
+from native.programs import Row, new_cursor, observe_map, observe_reduce, switched
 
 from redismr import native
 from redismr.core.codec import encode_block
 from redismr.engine import buffer_limit
 from redismr.engine.kernel import UserCodeError, map_task
+from redismr.engine.key_hash import partition_of
 from redismr.engine.program import prepare_program
 
 BIG = 2**63 - 1
@@ -95,17 +97,31 @@ def test_few_large_keys_are_cut_into_the_same_blocks(partitions):
     assert len(observed[0]) > 3
 
 
-def test_few_keys_for_many_partitions_are_cut_where_lists_are():
-    """A size of 1.25 MB decides, and a key of a list counts three bytes more than a joined one."""
-    for spare in range(-30, 31, 10):
-        keys = [str(n) + "k" * 9_000 for n in range(100, 245)]
-        keys[0] += "k" * (1_310_720 - sum(map(len, keys)) - 12 * len(keys) + spare)
-        for partitions in (1, len(keys), len(keys) + 1):
-            same = lambda _key, _n: 0
-            assert_same(prepare_program(None, "count"), [(k, 1) for k in keys], partitions)
-            assert_same(
-                prepare_program(None, "count", partitionfn=same), [(k, 1) for k in keys], partitions
-            )
+@pytest.mark.parametrize("partitions", [20, 21])
+def test_few_keys_for_many_partitions_are_cut_where_lists_are(partitions):
+    """A size of 1.25 MB decides. Fewer keys than partitions are no joined text, but a list of keys,
+    which counts three bytes more for each of them."""
+    sizes = [65_000] * 19 + [1_310_720 - 19 * 65_000 - 20 * 12]
+    keys = []
+    for size in sizes:  # all in one partition
+        tried = (f"{n}".ljust(size, "k") for n in itertools.count(len(keys) * 1000))
+        keys.append(next(key for key in tried if partition_of(key, partitions) == 0))
+    observed = assert_same(prepare_program(None, "count"), [(k, 1) for k in keys], partitions)
+    assert len(observed[0]) == (2 if partitions > len(keys) else 1)
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_a_sum_of_more_than_64_bits_in_any_record_of_a_reduce_task(first):
+    """Python goes on with the rest of the block, and with the blocks after it."""
+    plain = [("a", 1), ("b", 2), ("c", 3)]
+    large = [(k, BIG if n >= first else -5) for n, (k, _) in enumerate(plain)]
+    frames = [python_frame(*zip(*pairs, strict=True)) for pairs in (plain, large, plain, large)]
+    for sort in (False, True):
+        program = prepare_program(None, "sum", sort=sort)
+        with switched(False):
+            expected = observe_reduce(program, frames, 0, 1)
+        with switched(True):
+            assert observe_reduce(program, frames, 0, 1) == expected
 
 
 def test_a_row_that_was_kept_before_is_kept_once():
