@@ -108,12 +108,12 @@ def _map_adding(  # noqa: C901, PLR0912 - one flat loop, see the module's docstr
     pair = key = value = None
     try:
         for key, value in start.records:
-            in_mapfn = True
-            if pairs_left is not None:  # the native loop has begun the record
-                pairs, pairs_left = pairs_left, None
-            else:
+            if pairs_left is None:
                 cursor[0] = ordinal = ordinal + 1
+                in_mapfn = True
                 out = pairs = mapfn(value) if takes_value_only else mapfn(key, value)
+            else:  # the native loop has begun the record
+                in_mapfn, pairs, pairs_left = True, pairs_left, None
             if type_(pairs) is not generator and type_(pairs) not in _ITERABLE_OUTPUT_TYPES:
                 pairs = iterate_pairs(pairs) if value_lists else _add_mapping(totals, pairs)
                 if len(totals) >= max_keys:
@@ -161,12 +161,12 @@ def _map_counting(
     pair = key = value = None
     try:
         for key, value in start.records:
-            in_mapfn = True
-            if pairs_left is not None:  # the native loop has begun the record
-                pairs, pairs_left = pairs_left, None
-            else:
+            if pairs_left is None:
                 cursor[0] = ordinal = ordinal + 1
+                in_mapfn = True
                 out = pairs = mapfn(value) if takes_value_only else mapfn(key, value)
+            else:  # the native loop has begun the record
+                in_mapfn, pairs, pairs_left = True, pairs_left, None
             if type_(pairs) is not generator and type_(pairs) not in _ITERABLE_OUTPUT_TYPES:
                 pairs = iterate_pairs(pairs)
             for pair in pairs:
@@ -201,12 +201,12 @@ def _map_grouping(  # noqa: C901, PLR0912 - as above
     pair = key = value = None
     try:
         for key, value in start.records:
-            in_mapfn = True
-            if pairs_left is not None:  # the native loop has begun the record
-                pairs, pairs_left = pairs_left, None
-            else:
+            if pairs_left is None:
                 cursor[0] = ordinal = ordinal + 1
+                in_mapfn = True
                 out = pairs = mapfn(value) if takes_value_only else mapfn(key, value)
+            else:  # the native loop has begun the record
+                in_mapfn, pairs, pairs_left = True, pairs_left, None
             if type_(pairs) is not generator and type_(pairs) not in _ITERABLE_OUTPUT_TYPES:
                 pairs = iterate_pairs(pairs)
             for pair in pairs:

@@ -1247,9 +1247,9 @@ static int call_mapfn(RecordFold *self)
     Py_DECREF(record);
     set_reference(&self->key, key);
     set_reference(&self->value, value);
-    self->in_mapfn = 1;
-    if (move_cursor(self))
+    if (move_cursor(self)) /* in a child that user code forked: the child is no executor */
         return -1;
+    self->in_mapfn = 1;
     PyObject *out = self->takes_value_only
                         ? PyObject_CallFunctionObjArgs(self->mapfn, value, NULL)
                         : PyObject_CallFunctionObjArgs(self->mapfn, key, value, NULL);

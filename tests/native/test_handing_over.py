@@ -156,16 +156,15 @@ def test_closing_a_task_in_the_middle_closes_mapfn(reducer, monkeypatch):
 
 
 def test_a_cursor_that_was_released_fails_as_in_python():
-    """In a process that user code forked, the cursor is released: its parent's must not move."""
-    told = []
+    """In a process that user code forked, the cursor is released: its parent's must not move.
+
+    Nothing of the user is to blame: the child ends as it would without redismr.
+    """
     for is_native in (False, True):
         cursor = new_cursor()
         program = prepare_program(lambda release: release(), "sum")
-        with switched(is_native), pytest.raises(UserCodeError) as info:
+        with switched(is_native), pytest.raises(ValueError, match="released memoryview"):
             list(map_task(program, [(0, cursor.release), (1, int)], 1, cursor))
-        error = info.value
-        told.append((error.function, error.ordinal, error.key, repr(error.__cause__)))
-    assert told[0] == told[1]
 
 
 # -- signals, threads, and code that comes back in ----------------------------------------------
