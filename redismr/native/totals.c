@@ -6,6 +6,7 @@
 #include <Python.h>
 #include <structmember.h>
 #include <stddef.h>
+#include <time.h>
 
 #include "hashes.h"
 #include "int_pickle.h"
@@ -987,6 +988,7 @@ typedef struct {
     size_t max_keys; /* of Groups; 1 more than there can be, unless they are of floats */
     Py_ssize_t ordinal;
     unsigned int steps; /* pairs and records taken, to give way from time to time */
+    clock_t turn_began; /* processor time */
     char takes_value_only, task, in_mapfn, retries_pair, is_running;
 } RecordFold;
 
@@ -1074,7 +1076,7 @@ static PyObject *fold_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
-#define STEPS_PER_TURN 8192 /* some 0.4 ms; a power of two, as ``steps`` may overflow */
+#define STEPS_PER_LOOK 8192 /* some 0.2 ms; a power of two, as ``steps`` may overflow */
 
 /* Replace a reference that the fold holds; the old object may run code when it goes. */
 static void set_reference(PyObject **place, PyObject *object)
@@ -1139,14 +1141,21 @@ static inline int is_full(RecordFold *self, size_t keys_before, size_t limit)
     return ((Groups *)self->target)->count >= limit || keys >= self->max_keys;
 }
 
-/* Let other threads and the handlers of signals run now and then, as a loop in Python does: the pairs
-   of an iterator in C may never end. Return 0, or -1 for an error. */
+/* Let signals, and from time to time other threads, have a turn. Return 0, or -1 for an exception.
+   A turn must be longer than Python's switch interval of 5 ms: a thread that waits for the GIL asks
+   for it only after this time, and gets none that is let go and taken again in between. */
 static int give_way(RecordFold *self)
 {
-    if (++self->steps % STEPS_PER_TURN)
+    if (++self->steps % STEPS_PER_LOOK)
         return 0;
-    PyEval_RestoreThread(PyEval_SaveThread());
-    return PyErr_CheckSignals();
+    if (PyErr_CheckSignals())
+        return -1;
+    clock_t now = clock();
+    if (now - self->turn_began > CLOCKS_PER_SEC / 50) {
+        PyEval_RestoreThread(PyEval_SaveThread());
+        self->turn_began = clock();
+    }
+    return 0;
 }
 
 /* Return the next pair; the one that was handed back, if ``group_floats`` was called for it. */
