@@ -75,7 +75,7 @@ def worker_rows(store: Store) -> list[WorkerInfo]:
             host=str(row.get("host", "")),
             pid=int(row.get("pid", 0)),
             python=str(row.get("python", "")),
-            native=row.get("native") is True,
+            native=row.get("native") == 1,
             protocol=int(row.get("protocol", 0)),
             key_id=str(row.get("key_id", "")),
             executors=int(row.get("executors", 0)),

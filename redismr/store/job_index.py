@@ -33,7 +33,7 @@ PROLONG_CHANCE = 1 / 16
 
 _JOB_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
 _EXECUTOR = re.compile(r"[^\s,]+ ([^\s,]+) [01]")  # as scripts write it, behind the token
-_NUMBER_FIELDS = ("beat", "pid", "protocol", "executors", "busy", "tasks", "every_ms")
+_NUMBER_FIELDS = ("beat", "pid", "protocol", "executors", "native", "busy", "tasks", "every_ms")
 
 HEARTBEAT_SECONDS = 5.0
 """How often a worker says that it is alive. Among many workers it is less often: see its row."""

@@ -26,7 +26,7 @@ class WorkerRow:
             "pid": os.getpid(),
             "python": PYTHON,
             "protocol": PROTOCOL,
-            "native": native.IS_LOADED,
+            "native": int(native.IS_LOADED),
             "key_id": key_id,
             "executors": executors,
             "libraries": libraries,
