@@ -131,9 +131,15 @@ static size_t read_ints(const uint8_t *p, const uint8_t *end, int64_t *numbers, 
 {
     size_t read = 0, appended = 0; /* ints read; those of them that the list has */
     int in_batch = 0, has_list = 0;
+    const uint8_t *frame_end = NULL; /* of the open frame, if any */
     if (end - p < 2 || p[0] != OP_PROTO || p[1] < 2 || p[1] > PICKLE_PROTOCOL)
         return 0;
     for (p += 2; p < end;) {
+        if (frame_end && p >= frame_end) {
+            if (p > frame_end) /* Python before 3.14 reads over the end of a frame */
+                return 0;
+            frame_end = NULL;
+        }
         size_t left = (size_t)(end - p) - 1;
         uint8_t opcode = *p++;
         int bytes = opcode == OP_INT1 ? 1 : opcode == OP_INT2 ? 2 : opcode == OP_INT4 ? 4 : 0;
@@ -160,13 +166,14 @@ static size_t read_ints(const uint8_t *p, const uint8_t *end, int64_t *numbers, 
         switch (opcode) {
         case OP_FRAME: {
             uint64_t size = 0;
-            if (left < 8)
+            if (left < 8 || frame_end)
                 return 0;
             for (int i = 0; i < 8; i++)
                 size |= (uint64_t)p[i] << (8 * i);
             p += 8;
             if (size > left - 8)
                 return 0;
+            frame_end = p + size;
             break;
         }
         case OP_EMPTY_LIST:
@@ -193,7 +200,10 @@ static size_t read_ints(const uint8_t *p, const uint8_t *end, int64_t *numbers, 
             appended = read;
             break;
         case OP_STOP:
-            return has_list && !in_batch && read == appended && p == end ? read : 0;
+            return has_list && !in_batch && read == appended && p == end
+                           && (!frame_end || p == frame_end)
+                       ? read
+                       : 0;
         default:
             return 0;
         }
