@@ -73,11 +73,7 @@ def count_words_in_memory(client: redismr.Client, megabytes: int) -> dict[Any, A
     """Return all words, not combined, from reducers that may use so many megabytes."""
     text = redismr.text(corpus.growing_text(MEMORY_MB).paths)
     memory = megabytes << 20
-    return dict(
-        client.submit(
-            text, jobs.words, jobs.total_not_recognised, partitions=PROCESSES, memory=memory
-        )
-    )
+    return dict(client.submit(text, jobs.words, jobs.total, partitions=PROCESSES, memory=memory))
 
 
 def run_many_jobs(client: redismr.Client, number: int) -> list[dict[Any, Any]]:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import reduce
-from operator import add
 from typing import Any
 
 TINY_KEYS = 10
@@ -24,11 +22,6 @@ def words(_path: str, text: str) -> Iterator[tuple[str, int]]:
 def total(_key: Any, values: Iterable[int]) -> int:
     """Add up counts: a reducer, and a combiner too."""
     return sum(values)
-
-
-def total_not_recognised(_key: Any, values: Iterable[int]) -> int:
-    """Add up counts in a form that redismr does not recognise as a sum."""
-    return reduce(add, values)
 
 
 def words_with_places(path: str, text: str) -> Iterator[tuple[str, tuple[str, int]]]:

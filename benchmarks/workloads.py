@@ -64,7 +64,7 @@ def _quarter() -> list[str]:
 
 WORKLOADS = {
     "wordcount": Workload(_text, jobs.words, jobs.total, operator.add),
-    "nocombiner": Workload(_text, jobs.words, jobs.total_not_recognised),
+    "nocombiner": Workload(_text, jobs.words, jobs.total),
     "prose": Workload(lambda: corpus.prose().paths, jobs.words, jobs.total, operator.add),
     "index": Workload(_quarter, jobs.words_with_places, jobs.sorted_places),
     "grep": Workload(_text, jobs.mutex_lines, jobs.list_values),
