@@ -110,9 +110,20 @@ class RetryingClient(Unpicklable):
         self._roles.add(role)
 
     def require(self, role: Role) -> None:
-        """Check once for each role, unless the server was never checked: it is our own then."""
-        if self._checked and role not in self._roles:
-            self.check(role)
+        """Check once for each role, unless the server was never checked: it is our own then.
+
+        A server that was there, and is away now, is waited for, as by any command.
+        """
+        started = time.monotonic()
+        while self._checked and role not in self._roles:
+            try:
+                self.check(role)
+            except StoreUnavailable as away:
+                waited = time.monotonic() - started
+                if self.patience is not None and waited >= self.patience:
+                    raise
+                if self._on_wait:
+                    self._on_wait(f"{away}; waiting for it", waited)
 
     def may_fail_over(self) -> bool:
         """True if a failover may put a server here that has forgotten some writes.

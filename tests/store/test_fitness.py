@@ -189,6 +189,24 @@ def test_a_command_that_was_renamed_is_named(server_kind, command):
 # ------------------------------------------------------------------------- for now
 
 
+def test_a_server_that_was_there_is_waited_for_before_the_first_job(server):
+    connection, waits = Connection(url=server.url, secret=server.secret), []
+    client = RetryingClient(connection, on_wait=lambda text, _seconds: waits.append(text))
+    impatient = RetryingClient(connection, patience=0)
+    for each in (client, impatient):
+        each.check("monitor")
+    server.kill()
+    with pytest.raises(StoreUnavailable):
+        impatient.require("submitter")
+    submitter = threading.Thread(target=client.require, args=("submitter",))
+    submitter.start()
+    eventually(lambda: waits)
+    server.restart()
+    submitter.join(30)
+    assert not submitter.is_alive()
+    assert waits[0].startswith("no Redis answers at ")
+
+
 def test_missing_replicas_keep_only_those_away_who_write(server):
     server.config(min_replicas_to_write=1)
     for role in ("worker", "submitter"):
