@@ -289,7 +289,7 @@ def _find_task() -> TaskContext | None:
 
 
 def _find_task_or_none() -> TaskContext | None:
-    """Return None if the task is ambiguous, because the thread may not need it."""
+    """Return the task; None if it is ambiguous, because the thread may not need it."""
     try:
         return _find_task()
     except RuntimeError:

@@ -89,6 +89,10 @@ class Results(Mapping[Any, Any]):
         records. If the job has a partitionfn and the key is not in the partition that partitionfn
         names, the other partitions are loaded one after another.
 
+        >>> from redismr import run
+        >>> run(["b", "a", "b"], lambda item: [(item, 1)], "sum", inline=True)["b"]
+        2
+
         Raises:
             KeyError: there is no such key. TypeError: the key is not hashable.
         """

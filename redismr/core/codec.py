@@ -106,7 +106,10 @@ def estimate_bytes(block: Block, *, is_joined: bool = False) -> int:
 
 
 def split_frame(frame: bytes, limit: int = CHUNK_BYTES) -> Iterator[bytes]:
-    """Cut a frame into chunks of ``limit`` bytes after a mark: 0 on the last of a frame, else 1."""
+    """Cut a frame into chunks of at most ``limit`` + 1 bytes.
+
+    The first byte of a chunk is a mark: 0 on the last chunk of the frame, else 1.
+    """
     view = memoryview(frame)
     last = max(0, (len(frame) - 1) // limit) * limit
     for start in range(0, last, limit):

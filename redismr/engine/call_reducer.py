@@ -1,4 +1,4 @@
-"""Runs a combinefn or reducefn of the user, in either of its forms, over groups of values."""
+"""Runs a combinefn or reducefn of the user over groups of values, and finds keys emitted twice."""
 
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from functools import partial

@@ -17,11 +17,7 @@ from redismr import native
 from redismr.core.value_snapshots import IMMUTABLE_TYPES
 from redismr.engine.buffer_limit import max_map_keys
 from redismr.engine.combine import flush_groups
-from redismr.engine.emitted import (
-    iterate_pairs,
-    map_error,
-    must_reraise,
-)
+from redismr.engine.emitted import iterate_pairs, map_error, must_reraise
 from redismr.engine.map_start import Cursor, MapStart, start_of_task
 from redismr.engine.native_merge import HASH_SECRETS, as_dict, prepend
 from redismr.engine.partitioner import PartitionedColumns

@@ -1,4 +1,4 @@
-"""Adds up the blocks of a partition in C, as long as they hold ints by text keys."""
+"""Adds up the blocks of a partition in C, as long as all keys are texts or all are ints."""
 
 from __future__ import annotations  # where the extension is not there, its types are not
 
@@ -21,7 +21,6 @@ def add_blocks_natively(
 
     Returns:
         the totals; whether all blocks were added; the blocks that are left.
-
 
     Raises:
         Exception: whatever ``blocks`` raises.

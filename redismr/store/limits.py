@@ -16,7 +16,9 @@ LIMITS = {
     # claim and commit
     "MAX_SHARE_OF_READY": Limit(0.25, "largest part of ready tasks in a grant: a tail is shared"),
     "MAX_ARGUMENTS": Limit(1000, "largest grant: Lua passes a few thousand; executors ask for 64"),
-    "SENT_WITH_CLAIM_BYTES": Limit(65_536, "most code and params with a claim: 10 MB cost 40 ms"),
+    "SENT_WITH_CLAIM_BYTES": Limit(
+        65_536, "largest code and params in the answer to a claim: 10 MB hold the server for 40 ms"
+    ),
     "SMALL_SHUFFLE_BYTES": Limit(262_144, "largest shuffle of a small job: one script may copy it"),
     "SMALL_JOB_MAPS": Limit(64, "most maps of a small job, which one executor may reduce"),
     # slow tasks
@@ -25,11 +27,15 @@ LIMITS = {
     "LATE_CLAIM_MS": Limit(
         2000, "a claim not started by then is stolen: no batch starts a task after 500 ms"
     ),
-    "SAME_WORKER_DELAY_MS": Limit(1500, "a backup by the same worker waits: others go first"),
+    "SAME_WORKER_DELAY_MS": Limit(
+        1500, "a backup by the same worker waits longer: idle executors of other workers go first"
+    ),
     "MAX_CLAIMS_CHECKED": Limit(64, "most claims read in a search for slow tasks, oldest first"),
     "TASK_TIME_SAMPLES": Limit(15, "batches whose time per task gives the median of a stage"),
     # leases and budgets
-    "OUTAGE_PART_OF_LEASE": Limit(0.5, "no renewal for this part of a lease: an outage, no charge"),
+    "OUTAGE_PART_OF_LEASE": Limit(
+        0.5, "no renewal for this part of a lease means an outage, for which no task is charged"
+    ),
     "REARM_STEP": Limit(0.25, "added to a lease's score at each re-arming"),
     "MAX_REARMED": Limit(0.75, "a lease is re-armed thrice at most: the dead must not keep theirs"),
     "LEASE_MARGIN_MS": Limit(1000, "a lease that ends later than a new one plus this: no script's"),

@@ -89,7 +89,11 @@ class Attempt:
 def run_map(attempt: Attempt, first_piece: bytes | None) -> Commit:
     """Run one map attempt: stage its output, and return the commit with its manifest.
 
-    ``first_piece`` is the first sealed piece of the task's input. For errors see ``read_split``.
+    ``first_piece`` is the first sealed piece of the task's input.
+
+    Raises:
+        JobAltered: the job's code or input is not what the submitter sealed.
+        UserCodeError, SourceError, SkipLimitExceeded: for the executor to report.
     """
     session, sealer, token = attempt.session, attempt.session.sealer, attempt.token
     program = session.load()
@@ -133,7 +137,8 @@ def run_reduce(attempt: Attempt) -> Commit:
     Raises:
         StageClosed: the reduce stage closed.
         SegmentsMissing: segments are gone or forged.
-        JobAltered: see ``MapOutputs.open``.
+        JobAltered: the job's code, or the map outputs, are not what was sealed.
+        UserCodeError, SkipLimitExceeded: for the executor to report.
     """
     session, sealer, token = attempt.session, attempt.session.sealer, attempt.token
     program = session.load()
