@@ -13,10 +13,10 @@ from redismr.client.embedded import EmbeddedBackend, embedded_backend
 from redismr.client.end_errors import job_not_found_error, kept_result_note
 from redismr.client.job import Job
 from redismr.client.job_options import ProgressFunction, SubmitOptionsDict
+from redismr.client.job_progress import report_long_wait
 from redismr.client.job_submission import JobSubmission
 from redismr.client.listener import deliver_result, follow_events
 from redismr.client.listings import deleted_rows, job_rows, worker_rows
-from redismr.client.wait_reasons import report_long_wait
 from redismr.confidential import Unpicklable
 from redismr.config import LABEL_RULE, OPTION_RULES, Connection, check_callable, checked_executors
 from redismr.core.annotations import Function

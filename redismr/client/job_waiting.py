@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from redismr.client import end_errors
 from redismr.client.job_options import SubmitterState, scheduling_fields
+from redismr.client.job_progress import ProgressObserver
 from redismr.client.submitter import InputRolledBack, JobEnded, close_input, input_lost_error
-from redismr.client.wait_reasons import ProgressObserver
 from redismr.confidential import Unpicklable
 from redismr.config import LEAP_YEAR_SECONDS, seconds_rule
 from redismr.core.events import Event, decode_event, encode_event

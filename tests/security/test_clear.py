@@ -244,7 +244,7 @@ ROWS = [
 
 
 def test_forged_rows_of_workers(testbed, capfd, monkeypatch):
-    monkeypatch.setattr(redismr.client.wait_reasons, "EXPLAIN_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(redismr.client.job_progress, "EXPLAIN_AFTER_SECONDS", 0.0)
     for i, row in enumerate(ROWS):
         testbed.redis.hset(testbed.keys.workers, f"{ESCAPE}{i}", row)
     testbed.redis.expire(testbed.keys.workers, 60)

@@ -61,8 +61,8 @@ def test_a_job_goes_on_when_there_is_room_again(server, client, processes, free_
 def test_the_reason_for_waiting_is_reported(
     server, client, processes, free_memory, monkeypatch, capsys
 ):
-    monkeypatch.setattr(redismr.client.wait_reasons, "EXPLAIN_AFTER_SECONDS", 0.2)
-    monkeypatch.setattr(redismr.client.wait_reasons, "_REFRESH_SECONDS", 0.1)
+    monkeypatch.setattr(redismr.client.job_progress, "EXPLAIN_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(redismr.client.job_progress, "_REFRESH_SECONDS", 0.1)
     processes.worker(2)
     before = refused_commands(server)
     job = client.submit(range(8), large, counted, chunk=1)

@@ -149,7 +149,7 @@ def test_a_killed_worker_is_lost_after_three_heartbeats(
     server, client, processes, gate, monkeypatch, capsys
 ):
     """The worker is not listed any more, although its lease runs on; waiting clients are told."""
-    monkeypatch.setattr(redismr.client.wait_reasons, "_REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(redismr.client.job_progress, "_REFRESH_SECONDS", 0.0)
     job = client.submit([1, 2], gate.mapfn(), "list", chunk=1, lease=60)
     worker = processes.worker(1)
     eventually(gate.lines)
@@ -171,8 +171,8 @@ def test_a_killed_worker_is_lost_after_three_heartbeats(
     assert seen.slots == 1
     gate.open()
     eventually(lambda: job.progress().maps_done == 1)
-    monkeypatch.setattr(redismr.client.wait_reasons, "EXPLAIN_AFTER_SECONDS", 0.0)
-    monkeypatch.setattr(redismr.client.wait_reasons, "PROGRESS_ASKED_SECONDS", 0.0)
+    monkeypatch.setattr(redismr.client.job_progress, "EXPLAIN_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(redismr.client.job_progress, "PROGRESS_ASKED_SECONDS", 0.0)
     assert not job.wait(0.1)
     printed = capsys.readouterr().err
     assert f"1 task of lost workers ({name}) can run again" in printed
@@ -184,13 +184,13 @@ def test_a_killed_worker_is_lost_after_three_heartbeats(
 def test_the_reason_for_waiting_is_shown_once(server, processes, monkeypatch, capsys):
     """`redismr watch` printed each reason twice. The worker is in another database."""
     processes.worker(1)
-    monkeypatch.setattr(redismr.client.wait_reasons, "EXPLAIN_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(redismr.client.job_progress, "EXPLAIN_AFTER_SECONDS", 0.0)
     with redismr.Client(server.url.replace("db=0", "db=3"), secret=SECRET) as client:
         job = client.submit([1], one)
         assert "(namespace redismr, database 3)" in job.progress().waiting
         assert not job.wait(0.05)
         assert capsys.readouterr().err == ""
-        monkeypatch.setattr(redismr.client.wait_reasons, "PROGRESS_ASKED_SECONDS", 0.0)
+        monkeypatch.setattr(redismr.client.job_progress, "PROGRESS_ASKED_SECONDS", 0.0)
         assert not job.wait(0.05)
         assert capsys.readouterr().err.count("no workers") == 1
 
